@@ -1,0 +1,5 @@
+//! The deliver function.
+
+fn main() -> Result<(), lambda_runtime::Error> {
+    shared::function::run::<deliver::Deliver>()
+}

@@ -1,0 +1,5 @@
+//! The disconnect function.
+
+fn main() -> Result<(), lambda_runtime::Error> {
+    shared::function::run::<disconnect::Disconnect>()
+}

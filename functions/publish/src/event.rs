@@ -1,0 +1,110 @@
+//! The three ways in which a publication arrives.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Map, Value};
+use shared::{
+    error::{Code, Refusal},
+    publication::{IdempotencyKey, Publication},
+};
+
+/// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.
+const KEY_HEADERS: [&str; 2] = ["idempotency-key", "webhook-id"];
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// An HTTP client, through the HTTP API.
+    Http,
+    /// EventBridge, or whoever invoked the function.
+    Invocation,
+}
+
+/// Reads an event of any of the three kinds.
+pub(crate) fn parse(event: Value) -> (Caller, Result<Publication, Refusal>) {
+    if event.pointer("/requestContext/http").is_some() {
+        return (Caller::Http, http(&event));
+    }
+    let publication = match event {
+        Value::Object(mut fields) if fields.contains_key("detail-type") => eventbridge(&mut fields),
+        Value::Object(fields) => Publication::from_fields(fields),
+        _ => Err(Refusal::new(Code::NotAnObject, "the event must be an object")),
+    };
+    (Caller::Invocation, publication)
+}
+
+fn http(event: &Value) -> Result<Publication, Refusal> {
+    let text = event.get("body").and_then(Value::as_str).unwrap_or_default();
+    let mut publication = if event.get("isBase64Encoded").and_then(Value::as_bool).unwrap_or_default() {
+        let bytes = BASE64_STANDARD
+            .decode(text)
+            .map_err(|error| Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}")))?;
+        Publication::from_bytes(&bytes)?
+    } else {
+        Publication::from_bytes(text.as_bytes())?
+    };
+    let header = |name: &'static str| Some((name, event.get("headers")?.get(name)?.as_str()?));
+    if let Some((name, key)) = KEY_HEADERS.into_iter().find_map(header) {
+        publication.idempotency_key = Some(IdempotencyKey::parse(key, name)?);
+    }
+    Ok(publication)
+}
+
+fn eventbridge(event: &mut Map<String, Value>) -> Result<Publication, Refusal> {
+    let Some(Value::Object(detail)) = event.remove("detail") else {
+        return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
+    };
+    let mut publication = Publication::from_fields(detail)?;
+    if let Some(id) = event.get("id").and_then(Value::as_str) {
+        publication.idempotency_key = Some(IdempotencyKey::parse(id, "id")?);
+    }
+    Ok(publication)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn alert() -> Value {
+        json!({"region": "pl", "id": "from-body", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}})
+    }
+
+    fn key(event: Value) -> (Caller, Option<String>) {
+        let (caller, publication) = parse(event);
+        (caller, publication.expect("valid").idempotency_key.map(|key| key.as_str().to_owned()))
+    }
+
+    fn http_event(headers: Value, body: &str, base64: bool) -> Value {
+        json!({"version": "2.0", "headers": headers, "requestContext": {"http": {"method": "POST"}}, "body": body, "isBase64Encoded": base64})
+    }
+
+    #[test]
+    fn the_idempotency_key_comes_from_the_first_place_that_has_one() {
+        let body = alert().to_string();
+        let from = |headers| key(http_event(headers, &body, false)).1.expect("a key");
+        assert_eq!(from(json!({"idempotency-key": "a", "webhook-id": "b"})), "a");
+        assert_eq!(from(json!({"webhook-id": "b"})), "b");
+        assert_eq!(from(json!({})), "from-body");
+        let event = json!({"version": "0", "id": "event-1", "detail-type": "viral", "source": "scorer", "detail": alert()});
+        assert_eq!(key(event), (Caller::Invocation, Some("event-1".to_owned())));
+        assert_eq!(key(alert()), (Caller::Invocation, Some("from-body".to_owned())));
+    }
+
+    #[test]
+    fn a_body_in_base64_is_decoded() {
+        let encoded = BASE64_STANDARD.encode(alert().to_string());
+        assert_eq!(key(http_event(json!({}), &encoded, true)).0, Caller::Http);
+    }
+
+    #[test]
+    fn bad_events_are_refused() {
+        let code = |event| parse(event).1.expect_err("bad").code;
+        assert_eq!(code(json!([])), Code::NotAnObject);
+        assert_eq!(code(json!({"detail-type": "x"})), Code::InvalidField);
+        assert_eq!(code(http_event(json!({}), "%", true)), Code::BadJson);
+        assert_eq!(code(http_event(json!({}), "\u{fffd}", false)), Code::BadJson);
+        assert_eq!(code(http_event(json!({"webhook-id": ""}), &alert().to_string(), false)), Code::InvalidField);
+        assert_eq!(code(json!({"requestContext": {"http": {}}})), Code::BadJson);
+    }
+}

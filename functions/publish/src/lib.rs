@@ -1,0 +1,99 @@
+//! Publishes an alert, asked for by an HTTP request, an EventBridge event, or a direct invocation.
+
+mod event;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared::{
+    alerts::Alerts,
+    environment::InvalidEnvironment,
+    error::{Chain, Failure, Refusal},
+    function::{Function, Start},
+    limits::SCORE_THRESHOLD_DEFAULT,
+    publisher::{Dispatcher, Outcome, Publisher},
+};
+
+use crate::event::Caller;
+
+/// The function's state.
+#[derive(Debug)]
+pub struct Publish {
+    publisher: Publisher,
+}
+
+/// What the caller gets, in the caller's own form.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// A response of the HTTP API.
+    Http(HttpResponse),
+    /// The result of an invocation.
+    Outcome(Outcome),
+    /// The refusal of an invocation, as `{"error": …}`.
+    Refusal(Value),
+}
+
+/// A response in the form that an HTTP API expects (payload version 2.0).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpResponse {
+    status_code: u16,
+    headers: Value,
+    body: String,
+}
+
+impl Function for Publish {
+    type Event = Value;
+    type Response = Answer;
+
+    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+        let mut environment = start.environment.reader();
+        let table = environment.required("ALERTS_TABLE");
+        let deliver = environment.required("DELIVER_FUNCTION");
+        let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
+        environment.finish(Self {
+            publisher: Publisher {
+                alerts: Alerts::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
+                dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver),
+                score_threshold,
+            },
+        })
+    }
+
+    async fn handle(&self, event: Value) -> Result<Answer, Failure> {
+        let (caller, publication) = event::parse(event);
+        let result = match publication {
+            Ok(publication) => self.publisher.publish(publication).await,
+            Err(refusal) => return Ok(refused(caller, &refusal)),
+        };
+        match (caller, result) {
+            (Caller::Http, Ok(outcome)) => Ok(http(200, &outcome)),
+            (Caller::Http, Err(failure)) => {
+                tracing::error!(error = %Chain(&failure), "alert not published");
+                Ok(refused(caller, &Refusal::unavailable()))
+            }
+            (Caller::Invocation, Ok(outcome)) => Ok(Answer::Outcome(outcome)),
+            // Lambda tries a failed asynchronous invocation again, with the same idempotency key.
+            (Caller::Invocation, Err(failure)) => Err(failure),
+        }
+    }
+}
+
+fn refused(caller: Caller, refusal: &Refusal) -> Answer {
+    let body = json!({"error": refusal.body()});
+    match caller {
+        Caller::Http => http(refusal.code.http_status(), &body),
+        Caller::Invocation => {
+            tracing::warn!(%refusal, field = refusal.field, "publication refused");
+            Answer::Refusal(body)
+        }
+    }
+}
+
+fn http(status_code: u16, body: &impl Serialize) -> Answer {
+    Answer::Http(HttpResponse {
+        status_code,
+        headers: json!({"content-type": "application/json; charset=utf-8", "cache-control": "no-store"}),
+        body: serde_json::to_string(body).expect("strings, numbers and booleans always serialise"),
+    })
+}

@@ -1,0 +1,5 @@
+//! The publish function.
+
+fn main() -> Result<(), lambda_runtime::Error> {
+    shared::function::run::<publish::Publish>()
+}

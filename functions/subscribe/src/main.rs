@@ -1,0 +1,5 @@
+//! The subscribe function.
+
+fn main() -> Result<(), lambda_runtime::Error> {
+    shared::function::run::<subscribe::Subscribe>()
+}

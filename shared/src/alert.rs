@@ -1,0 +1,210 @@
+//! An alert, its position in its region's log, and the two forms in which browsers receive it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    audience::Region,
+    clock::Timestamp,
+    direction::{self, Direction},
+};
+
+/// Where an alert stands in the log of its region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Identifies the log: another epoch means that sequence numbers started anew. Milliseconds since the Unix epoch.
+    pub epoch: i64,
+    /// Number of the alert within the epoch, from 1, without gaps.
+    pub seq: u64,
+}
+
+/// A video as its publisher described it: the named fields and any others, in the publisher's order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Video(Map<String, Value>);
+
+impl Video {
+    /// Takes fields that publication has checked: `id` and `title` are non-empty strings.
+    pub(crate) fn from_checked_fields(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+
+    /// Id of the video on its platform.
+    pub fn id(&self) -> &str {
+        self.text("id")
+    }
+
+    /// Title in its own script, as published.
+    pub fn title(&self) -> &str {
+        self.text("title")
+    }
+
+    fn text(&self, field: &str) -> &str {
+        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.0.get(field)
+    }
+}
+
+/// One committed alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Unique id of the alert.
+    pub id: String,
+    /// The region it was published for.
+    pub region: Region,
+    /// Its place in the region's log.
+    #[serde(flatten)]
+    pub position: Position,
+    /// The video that went viral.
+    pub video: Video,
+    /// When it was published.
+    pub at: Timestamp,
+}
+
+/// The form in which a subscriber receives alerts; it belongs to the way of subscribing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// `{"type":"viral_alert",…}`: for those who subscribe by message.
+    ViralAlert,
+    /// `{"event":"new_trending",…}`: for those who subscribe at connect.
+    NewTrending,
+}
+
+impl Format {
+    /// The name on the wire and in the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ViralAlert => "viral_alert",
+            Self::NewTrending => "new_trending",
+        }
+    }
+}
+
+/// The text is not the name of a format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("format is viral_alert or new_trending")]
+pub struct InvalidFormat;
+
+impl FromStr for Format {
+    type Err = InvalidFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFormat> {
+        [Self::ViralAlert, Self::NewTrending].into_iter().find(|format| format.as_str() == text).ok_or(InvalidFormat)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Alert {
+    /// The frame that a subscriber with `format` receives, as UTF-8 without `\u` escapes.
+    pub fn frame(&self, format: Format) -> String {
+        let direction = direction::of_title(self.video.title(), &self.region);
+        let frame = match format {
+            Format::ViralAlert => serde_json::to_string(&ViralAlert {
+                r#type: Format::ViralAlert,
+                region: &self.region,
+                seq: self.position.seq,
+                epoch: self.position.epoch,
+                id: &self.id,
+                dir: direction,
+                video: &self.video,
+                timestamp: self.at.rfc3339(),
+            }),
+            Format::NewTrending => serde_json::to_string(&NewTrending {
+                event: Format::NewTrending,
+                region: &self.region,
+                seq: self.position.seq,
+                epoch: self.position.epoch,
+                id: &self.id,
+                video_id: self.video.id(),
+                title: self.video.title(),
+                thumbnail: self.video.get("thumbnail"),
+                channel: self.video.get("channel"),
+                rtl: direction == Direction::Rtl,
+                ts: self.at.secs(),
+            }),
+        };
+        frame.expect("strings, numbers and JSON values with text keys always serialise")
+    }
+}
+
+#[derive(Serialize)]
+struct ViralAlert<'a> {
+    r#type: Format,
+    region: &'a Region,
+    seq: u64,
+    epoch: i64,
+    id: &'a str,
+    dir: Direction,
+    video: &'a Video,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct NewTrending<'a> {
+    event: Format,
+    region: &'a Region,
+    seq: u64,
+    epoch: i64,
+    id: &'a str,
+    video_id: &'a str,
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnail: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a Value>,
+    rtl: bool,
+    ts: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn alert(region: &str, video: Value) -> Alert {
+        let Value::Object(fields) = video else { panic!("a video is an object") };
+        Alert {
+            id: "a-1".to_owned(),
+            region: region.parse().expect("a region"),
+            position: Position { epoch: 1_794_000_000_000, seq: 42 },
+            video: Video::from_checked_fields(fields),
+            at: Timestamp::from_millis(1_795_000_000_000),
+        }
+    }
+
+    #[test]
+    fn each_format_has_exactly_its_fields() {
+        let alert = alert(
+            "AE",
+            json!({"id": "v1", "title": "😑 مرحبا \"x\"", "thumbnail": "https://t/1.jpg", "score": 97, "channel": "ق", "extra": [1]}),
+        );
+        assert_eq!(
+            alert.frame(Format::ViralAlert),
+            r#"{"type":"viral_alert","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","dir":"rtl","video":{"id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","score":97,"channel":"ق","extra":[1]},"timestamp":"2026-11-18T12:26:40Z"}"#
+        );
+        assert_eq!(
+            alert.frame(Format::NewTrending),
+            r#"{"event":"new_trending","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","video_id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","channel":"ق","rtl":true,"ts":1795000000}"#
+        );
+    }
+
+    #[test]
+    fn an_alert_survives_the_way_to_deliver() {
+        let alert = alert("PL", json!({"id": "v1", "title": "t", "z": 1, "a": 2}));
+        let text = serde_json::to_string(&alert).expect("serialisable");
+        let back: Alert = serde_json::from_str(&text).expect("its own form");
+        assert_eq!(back.frame(Format::ViralAlert), alert.frame(Format::ViralAlert));
+    }
+}

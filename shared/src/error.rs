@@ -1,0 +1,158 @@
+//! The closed table of codes that clients and publishers see, and the errors behind them.
+
+use std::{error::Error as StdError, fmt};
+
+use lambda_runtime::Diagnostic;
+use serde::Serialize;
+
+/// A code that a client or publisher can branch on. The name on the wire never changes its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The text is not JSON, or not in UTF-8, or nests too deeply, or names a key twice.
+    BadJson,
+    /// The JSON is not an object.
+    NotAnObject,
+    /// The message has no `type`, or one that does not exist.
+    UnknownType,
+    /// A field that must be there is not.
+    MissingField,
+    /// A field is there with a value that it cannot have.
+    InvalidField,
+    /// The text does not name a region.
+    InvalidRegion,
+    /// The body, or the alert made of it, is larger than the limit.
+    TooLarge,
+    /// The service could not do it just now.
+    Unavailable,
+}
+
+impl Code {
+    /// Whether the same request may succeed later.
+    pub const fn retryable(self) -> bool {
+        matches!(self, Self::Unavailable)
+    }
+
+    /// The HTTP status that carries the code.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::BadJson
+            | Self::NotAnObject
+            | Self::UnknownType
+            | Self::MissingField
+            | Self::InvalidField
+            | Self::InvalidRegion => 400,
+            Self::TooLarge => 413,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// A request that is answered with an error: what a person reads, and what a program branches on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What a program branches on.
+    pub code: Code,
+    /// Path of the field at fault, such as `video.title`.
+    pub field: Option<String>,
+    /// One sentence that says what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal of the request as a whole.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, field: None, message: message.into() }
+    }
+
+    /// A refusal because of one field.
+    pub fn of_field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, field: Some(field.into()), message: message.into() }
+    }
+
+    /// What to answer when the service itself failed; the cause is for the log, not for the client.
+    pub fn unavailable() -> Self {
+        Self::new(Code::Unavailable, "the service could not do this just now, try again")
+    }
+
+    /// The refusal as JSON: the fields `code`, `message`, `retryable`, and `field` where one is at fault.
+    pub fn body(&self) -> RefusalBody<'_> {
+        RefusalBody {
+            code: self.code,
+            message: &self.message,
+            field: self.field.as_deref(),
+            retryable: self.code.retryable(),
+        }
+    }
+}
+
+/// A [`Refusal`] as it goes over the wire.
+#[derive(Debug, Serialize)]
+pub struct RefusalBody<'a> {
+    code: Code,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    retryable: bool,
+}
+
+/// A failure of something that the service depends on: what was being done, and the cause as the error's source.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} failed")]
+pub struct Failure {
+    doing: &'static str,
+    #[source]
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl Failure {
+    /// Wraps `source`, which happened while `doing` something: a noun phrase such as `reading the head of a region`.
+    pub fn new(doing: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { doing, source: source.into() }
+    }
+}
+
+/// What Lambda reports for a failed invocation: a stable type, and the whole chain of causes.
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        Self { error_type: "Failure".to_owned(), error_message: Chain(&failure).to_string() }
+    }
+}
+
+/// An error with all its causes on one line. The AWS clients say only "service error" without their source.
+pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_a_stable_form() {
+        let refusal = Refusal::of_field(Code::MissingField, "video.title", "video.title is missing");
+        assert_eq!(
+            serde_json::to_string(&refusal.body()).expect("serialisable"),
+            r#"{"code":"missing_field","message":"video.title is missing","field":"video.title","retryable":false}"#
+        );
+        assert!(Refusal::unavailable().body().retryable);
+    }
+
+    #[test]
+    fn a_chain_names_every_cause_once() {
+        let cause = std::io::Error::other("connection refused");
+        let failure = Failure::new("reading a page", Failure::new("querying", cause));
+        assert_eq!(Chain(&failure).to_string(), "reading a page failed: querying failed: connection refused");
+    }
+}

@@ -1,0 +1,59 @@
+//! What every Lambda function shares: reading its environment once, building its clients once, and running.
+
+use std::{future::Future, sync::Arc};
+
+use aws_config::SdkConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    clock::Clock,
+    environment::{Environment, InvalidEnvironment},
+    error::Failure,
+};
+
+/// A Lambda function: what it needs at start, and what it does with an event.
+pub trait Function: Sized + Send + Sync + 'static {
+    /// What it is invoked with.
+    type Event: DeserializeOwned + Send;
+    /// What it answers.
+    type Response: Serialize + Send;
+
+    /// Reads its environment and builds its clients, once for each execution environment.
+    fn start(start: &Start) -> Result<Self, InvalidEnvironment>;
+
+    /// Handles one event. A failure is reported to Lambda, which retries an asynchronous invocation.
+    fn handle(&self, event: Self::Event) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
+}
+
+/// What a function finds when it starts.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its environment variables.
+    pub environment: Environment,
+    /// Region, credentials, endpoints and HTTP client for the AWS clients.
+    pub sdk: SdkConfig,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The `main` of every function: runs `F` on the Lambda runtime until the execution environment ends.
+pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
+    lambda_runtime::tracing::init_default_subscriber();
+    // One event at a time and nothing to compute beside it: a second thread would only add hand-overs.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let start = Start {
+            environment: Environment::of_process(),
+            sdk: aws_config::from_env().http_client(http).load().await,
+            clock: Clock::System,
+        };
+        let function = Arc::new(F::start(&start)?);
+        lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {
+            let function = Arc::clone(&function);
+            async move { function.handle(event.payload).await }
+        }))
+        .await
+    })
+}

@@ -1,0 +1,116 @@
+//! Publishing: commit to the log, start the fan-out, answer. Its time does not depend on how many listen.
+
+use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use serde::Serialize;
+
+use crate::{
+    alert::Alert,
+    alerts::{Alerts, Committed},
+    connection::SlotRange,
+    error::Failure,
+    fanout::Task,
+    publication::Publication,
+};
+
+/// What a publisher is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// The alert is in the log and on its way.
+    Published {
+        /// Unique id of the alert.
+        id: String,
+        /// The region, in its normal form.
+        region: String,
+        /// Place of the alert in the region's log.
+        seq: u64,
+        /// The log that `seq` counts in.
+        epoch: i64,
+        /// Whether this repeats an earlier publication, whose result this is.
+        duplicate: bool,
+        /// Always true.
+        published: bool,
+    },
+    /// The alert is not published, and that is as it should be.
+    Withheld {
+        /// Always false.
+        published: bool,
+        /// Why not.
+        reason: Reason,
+    },
+}
+
+/// Why a valid publication is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The score is below the threshold of the deployment.
+    BelowThreshold,
+}
+
+/// Publishes alerts.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// The log.
+    pub alerts: Alerts,
+    /// Starts fan-outs.
+    pub dispatcher: Dispatcher,
+    /// Score from which an alert is published, 0 to 100.
+    pub score_threshold: f64,
+}
+
+impl Publisher {
+    /// Publishes, unless the score says otherwise or the same was published before. A repeat whose first publication
+    /// was committed but never dispatched starts the fan-out: at least once.
+    pub async fn publish(&self, publication: Publication) -> Result<Outcome, Failure> {
+        if publication.score.is_some_and(|score| score < self.score_threshold) {
+            return Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold });
+        }
+        let Committed { alert, duplicate, dispatched } = self.alerts.commit(publication).await?;
+        if !dispatched {
+            self.dispatcher.dispatch(&alert).await?;
+            // The alert is on its way: if only the mark fails, a repeat sends it twice and clients drop the copy.
+            if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
+                tracing::warn!(error = %crate::error::Chain(&failure), alert = alert.id, "dispatched alert not marked");
+            }
+        }
+        tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");
+        Ok(Outcome::Published {
+            id: alert.id,
+            region: alert.region.into(),
+            seq: alert.position.seq,
+            epoch: alert.position.epoch,
+            duplicate,
+            published: true,
+        })
+    }
+}
+
+/// Starts the fan-out of an alert by invoking the deliver function asynchronously.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    client: Client,
+    function: String,
+}
+
+impl Dispatcher {
+    /// Invokes `function`, given by name or ARN.
+    pub fn new(client: Client, function: String) -> Self {
+        Self { client, function }
+    }
+
+    async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
+        let doing = "starting the fan-out of an alert";
+        let task = Task { alert: alert.clone(), range: SlotRange::WHOLE };
+        let payload = serde_json::to_vec(&task).map_err(|error| Failure::new(doing, error))?;
+        self.client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! JSON from outside, read strictly: UTF-8, one value, bounded nesting, and no key twice in any object. What two
+//! readers could understand in two ways is refused instead of guessed.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+
+use crate::error::{Code, Refusal};
+
+/// Reads one JSON object. Nesting deeper than 128 (the bound of `serde_json`) is refused.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let text =
+        str::from_utf8(bytes).map_err(|error| Refusal::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
+    let Strict(value) = serde_json::from_str(text)
+        .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not acceptable JSON: {error}")))?;
+    match value {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(Refusal::new(Code::NotAnObject, "the JSON must be an object")),
+    }
+}
+
+/// A value in which no object names a key twice.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(de::Error::custom(format_args!("the key {key:?} stands twice")));
+            }
+            let Strict(value) = entries.next_value()?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_one_clear_object_is_refused() {
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+        let cases: [(&[u8], Code); 12] = [
+            (b"", Code::BadJson),
+            (b"hello", Code::BadJson),
+            (b"{", Code::BadJson),
+            (b"{} {}", Code::BadJson),
+            (br#"{"a":NaN}"#, Code::BadJson),
+            (br#"{"a":1e999}"#, Code::BadJson),
+            (br#"{"a":1,"a":2}"#, Code::BadJson),
+            (br#"{"a":[{"b":1,"b":1}]}"#, Code::BadJson),
+            (br#"{"a":"\ud800"}"#, Code::BadJson),
+            (b"{\"a\":\"\xff\"}", Code::BadJson),
+            (b"[1]", Code::NotAnObject),
+            (deep.as_bytes(), Code::BadJson),
+        ];
+        for (bytes, code) in cases {
+            let refusal = object(bytes).expect_err("must be refused");
+            assert_eq!(refusal.code, code, "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = object(&bytes);
+        }
+
+        #[test]
+        fn an_accepted_object_reads_as_serde_json_reads_it(text in r#"\{("[a-c]":(-?[0-9]{1,3}|"[^"\\]{0,3}"|null),?){0,3}\}"#) {
+            if let Ok(fields) = object(text.as_bytes()) {
+                let plain: Map<String, Value> = serde_json::from_str(&text).expect("strict accepts less");
+                prop_assert_eq!(fields, plain);
+            }
+        }
+    }
+}

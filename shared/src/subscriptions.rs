@@ -1,0 +1,198 @@
+//! The subscriptions table: who listens to what.
+//!
+//! | key | attribute | value |
+//! |---|---|---|
+//! | partition | `audience` | [`Audience::key`] |
+//! | sort | `slot` | [`Slot`] |
+//! | index `by_connection`, partition | `connection_id` | the id alone |
+//! | time to live | `expires_at` | seconds since the Unix epoch |
+//!
+//! Every connection has its item in `@everyone`; each subscription is one more item.
+
+use std::net::IpAddr;
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{DeleteRequest, PutRequest, WriteRequest},
+};
+use futures_util::{Stream, TryStreamExt, stream};
+
+use crate::{
+    alert::Format,
+    audience::Audience,
+    clock::{Clock, Timestamp},
+    connection::{ConnectionId, Slot, SlotRange},
+    error::Failure,
+    limits::{AUDIENCE_PAGE_ITEMS, SUBSCRIPTION_TTL},
+    table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
+};
+
+const AUDIENCE: &str = "audience";
+const SLOT: &str = "slot";
+const CONNECTION_ID: &str = "connection_id";
+const FORMAT: &str = "format";
+const SINCE: &str = "since";
+const ADDRESS: &str = "address";
+const EXPIRES_AT: &str = "expires_at";
+const BY_CONNECTION: &str = "by_connection";
+
+/// One connection in an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where to post.
+    pub connection: ConnectionId,
+    /// In which form.
+    pub format: Format,
+    /// When it joined the audience.
+    pub since: Timestamp,
+}
+
+/// A connection that opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The new connection.
+    pub connection: ConnectionId,
+    /// The client's address, where the gateway told it.
+    pub address: Option<IpAddr>,
+    /// What it subscribes to at once, if anything.
+    pub audience: Option<Audience>,
+    /// The form in which alerts shall arrive, until a message says otherwise.
+    pub format: Format,
+}
+
+/// Access to the subscriptions table.
+#[derive(Clone, Debug)]
+pub struct Subscriptions {
+    client: Client,
+    table: String,
+    clock: Clock,
+}
+
+impl Subscriptions {
+    /// The table named `table`.
+    pub fn new(client: Client, table: String, clock: Clock) -> Self {
+        Self { client, table, clock }
+    }
+
+    /// Records a new connection and its first subscription.
+    pub async fn open(&self, opening: &Opening) -> Result<(), Failure> {
+        let Opening { connection, address, audience, format } = opening;
+        let mut everyone = self.item(&Audience::Everyone, connection, *format);
+        if let Some(address) = address {
+            everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
+        }
+        let subscription = audience.as_ref().map(|audience| self.item(audience, connection, *format));
+        self.put(std::iter::once(everyone).chain(subscription)).await
+    }
+
+    /// Subscribes a connection. Repeating it changes the format and nothing else.
+    pub async fn subscribe(&self, connection: &ConnectionId, audiences: &[Audience], format: Format) -> Result<(), Failure> {
+        self.put(audiences.iter().map(|audience| self.item(audience, connection, format))).await
+    }
+
+    /// Ends subscriptions of a connection. Those that never were are no error.
+    pub async fn unsubscribe(&self, connection: &ConnectionId, audiences: &[Audience]) -> Result<(), Failure> {
+        self.delete(audiences.iter().map(|audience| (audience.key().to_owned(), Slot::of(connection)))).await
+    }
+
+    /// Removes every trace of a connection.
+    pub async fn close(&self, connection: &ConnectionId) -> Result<(), Failure> {
+        let mut audiences = self.audiences_of(connection).await?;
+        // The index follows the table with a delay; the item that every connection has is known without it.
+        let everyone = Audience::Everyone.key().to_owned();
+        if !audiences.contains(&everyone) {
+            audiences.push(everyone);
+        }
+        self.delete(audiences.into_iter().map(|audience| (audience, Slot::of(connection)))).await
+    }
+
+    /// The keys of all audiences that a connection is in, as far as the index knows yet.
+    pub async fn audiences_of(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
+        let doing = "looking up the subscriptions of a connection";
+        self.client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_CONNECTION)
+            .key_condition_expression("connection_id = :connection")
+            .expression_attribute_values(":connection", text(connection.as_str()))
+            .into_paginator()
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|error| Failure::new(doing, error))?
+            .iter()
+            .map(|item| read_text(item, AUDIENCE).map(str::to_owned).map_err(|error| Failure::new(doing, error)))
+            .collect()
+    }
+
+    /// The members of an audience within a range, in ascending order of slots, one page in memory at a time.
+    ///
+    /// Reads are consistent: whoever had an answer to a subscription before an alert was committed is among them.
+    pub fn members(&self, audience: &Audience, range: SlotRange) -> impl Stream<Item = Result<Member, Failure>> + Send + use<> {
+        let doing = "reading a page of an audience";
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("audience = :audience AND slot BETWEEN :first AND :last")
+            .expression_attribute_values(":audience", text(audience.key()))
+            .expression_attribute_values(":first", text(range.lower_key()))
+            .expression_attribute_values(":last", text(range.upper_key()))
+            .limit(AUDIENCE_PAGE_ITEMS);
+        let pages = stream::try_unfold(Some(query), move |query| async move {
+            let Some(query) = query else { return Ok(None) };
+            let page = query.clone().send().await.map_err(|error| Failure::new(doing, error))?;
+            let members: Vec<Member> = page.items.unwrap_or_default().iter().filter_map(readable_member).collect();
+            let next = page.last_evaluated_key.map(|key| query.set_exclusive_start_key(Some(key)));
+            Ok::<_, Failure>(Some((stream::iter(members.into_iter().map(Ok)), next)))
+        });
+        pages.try_flatten()
+    }
+
+    fn item(&self, audience: &Audience, connection: &ConnectionId, format: Format) -> Item {
+        let now = self.clock.now();
+        Item::from([
+            (AUDIENCE.to_owned(), text(audience.key())),
+            (SLOT.to_owned(), text(Slot::of(connection).as_str())),
+            (CONNECTION_ID.to_owned(), text(connection.as_str())),
+            (FORMAT.to_owned(), text(format.as_str())),
+            (SINCE.to_owned(), number(now.millis())),
+            (EXPIRES_AT.to_owned(), number(now.after(SUBSCRIPTION_TTL).secs())),
+        ])
+    }
+
+    async fn put(&self, items: impl Iterator<Item = Item>) -> Result<(), Failure> {
+        let mut requests = Vec::new();
+        for item in items {
+            let put = PutRequest::builder().set_item(Some(item)).build();
+            let put = put.map_err(|error| Failure::new("building a subscription", error))?;
+            requests.push(WriteRequest::builder().put_request(put).build());
+        }
+        write_all(&self.client, &self.table, requests).await
+    }
+
+    async fn delete(&self, keys: impl Iterator<Item = (String, Slot)>) -> Result<(), Failure> {
+        let mut requests = Vec::new();
+        for (audience, slot) in keys {
+            let delete = DeleteRequest::builder().key(AUDIENCE, text(audience)).key(SLOT, text(slot.as_str())).build();
+            let delete = delete.map_err(|error| Failure::new("building a removal", error))?;
+            requests.push(WriteRequest::builder().delete_request(delete).build());
+        }
+        write_all(&self.client, &self.table, requests).await
+    }
+}
+
+/// One item that cannot be read (written by hand, or by a later version) must not fail an alert for all others.
+fn readable_member(item: &Item) -> Option<Member> {
+    member(item).inspect_err(|error| tracing::error!(%error, ?item, "subscription skipped")).ok()
+}
+
+fn member(item: &Item) -> Result<Member, UnreadableItem> {
+    Ok(Member {
+        connection: read_text(item, CONNECTION_ID)?.parse().map_err(|_| UnreadableItem(CONNECTION_ID))?,
+        format: read_text(item, FORMAT)?.parse().map_err(|_| UnreadableItem(FORMAT))?,
+        since: Timestamp::from_millis(read_number(item, SINCE)?),
+    })
+}
