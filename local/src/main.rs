@@ -1,1 +1,132 @@
-fn main(){}
+//! `cargo run`: starts the local mode and says where everything is.
+
+use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use hyper::Uri;
+use local::{Options, Stack};
+use shared::error::Chain;
+use tracing_subscriber::EnvFilter;
+
+/// Runs Viral Alerts on this machine: API Gateway WebSocket and HTTP APIs, Lambda and DynamoDB, from one template.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Arguments {
+    /// Where the WebSocket gateway and the management API (@connections) listen; port 0 takes any
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
+    ws_addr: SocketAddr,
+
+    /// Where the HTTP API and the demo page listen; port 0 takes any
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766")]
+    http_addr: SocketAddr,
+
+    /// The SAM template to run
+    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    template: PathBuf,
+
+    /// A value for a parameter of the template; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
+
+    /// Keep the tables in this directory instead of in memory
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Run the functions behind this Lambda Invoke API (such as cargo lambda watch) instead of in this process
+    #[arg(long, value_name = "URL")]
+    lambda_endpoint: Option<Uri>,
+
+    /// What to log, in the syntax of tracing: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG")]
+    log: String,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a parameter is given as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_writer(std::io::stderr).init();
+    let options = Options {
+        ws_addr: arguments.ws_addr,
+        http_addr: arguments.http_addr,
+        template: arguments.template,
+        parameters: arguments.parameters.into_iter().collect(),
+        data_dir: arguments.data_dir,
+        lambda_endpoint: arguments.lambda_endpoint,
+    };
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", Chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    // Asked for before `ready` is printed: whoever waits for that line may send the signal at once.
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stack = Stack::start(options).await?;
+    std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
+    eprintln!("stopping: closing sockets, finishing invocations");
+    stack.stop().await;
+    Ok(())
+}
+
+/// What is printed once everything answers. The line that starts with `ready` comes last.
+fn announcement(stack: &Stack) -> String {
+    let mut lines: Vec<String> = stack.notes.iter().map(|note| format!("# note: {note}")).collect();
+    lines.push("# for another terminal: AWS clients in any language, and functions run elsewhere".to_owned());
+    lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
+    lines.extend(function_variables(&stack.function_variables));
+    lines.push(format!(
+        "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
+        stack.ws_addr, stack.stage, stack.http_addr
+    ));
+    lines.join("\n") + "\n"
+}
+
+/// Variables that have one value in all functions, but for those that lead to AWS: the local ones take their place.
+fn function_variables(functions: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
+    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, value) in functions.values().flatten().filter(|(name, _)| !name.starts_with("AWS_ENDPOINT_URL")) {
+        let known = values.entry(name).or_default();
+        if !known.contains(&value.as_str()) {
+            known.push(value);
+        }
+    }
+    let line = |(name, values): (&str, Vec<&str>)| match values.as_slice() {
+        [value] => format!("export {name}={value}"),
+        several => format!("# {name} differs between functions: {}", several.join(", ")),
+    };
+    values.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_with_several_values_is_not_exported() {
+        let of = |table: &str, more: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = [("TABLE", table), ("AWS_ENDPOINT_URL_X", "https://cloud")];
+            own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let functions = [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
+        assert_eq!(function_variables(&functions), ["# LEVEL differs between functions: 1, 2", "export TABLE=t"]);
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,79 @@
+//! The demo page, and what it asks the local mode that no deployed API answers.
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderValue},
+};
+use serde_json::{Value, json};
+use shared::subscriptions::Subscriptions;
+
+use crate::{
+    gateway::Gateway,
+    http::{self, Body},
+};
+
+/// Connections whose subscriptions are looked up for the page; beyond that it shows the number alone.
+const CONNECTIONS_SHOWN_MAX: usize = 50;
+
+/// Scripts and styles come from here alone; thumbnails from anywhere; sockets to any port of a laptop.
+const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Files of the page, by path.
+const FILES: [(&str, &str, &str); 4] = [
+    ("/", "text/html; charset=utf-8", include_str!("../../client/index.html")),
+    ("/demo.css", "text/css; charset=utf-8", include_str!("../../client/demo.css")),
+    ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../client/demo.js")),
+    ("/viral-alerts.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-alerts.js")),
+];
+
+/// Answers a request for the page. `None` when it is for something else.
+pub(crate) async fn handle(
+    request: &Request<Incoming>,
+    gateway: &Gateway,
+    websocket_port: u16,
+    subscriptions: Option<&Subscriptions>,
+) -> Option<Response<Body>> {
+    if request.method() != Method::GET {
+        return None;
+    }
+    let path = request.uri().path();
+    if path == "/local.json" {
+        return Some(no_store(http::json(StatusCode::OK, &state(request, gateway, websocket_port, subscriptions).await)));
+    }
+    let (_, content_type, text) = FILES.into_iter().find(|(file, ..)| *file == path)?;
+    let mut response = no_store(http::response(StatusCode::OK, content_type, text));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    Some(response)
+}
+
+async fn state(request: &Request<Incoming>, gateway: &Gateway, websocket_port: u16, subscriptions: Option<&Subscriptions>) -> Value {
+    // The page may be open on another machine: it reaches the gateway by the name it reached this server.
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let summaries = gateway.summaries();
+    let total = summaries.len();
+    let mut connections = Vec::new();
+    for summary in summaries.into_iter().take(CONNECTIONS_SHOWN_MAX) {
+        let mut audiences = match (subscriptions, summary.connection_id.parse()) {
+            (Some(subscriptions), Ok(id)) => subscriptions.audiences_of(&id).await.unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        audiences.retain(|audience| !audience.starts_with('@'));
+        audiences.sort();
+        let mut connection = json!(summary);
+        connection["audiences"] = json!(audiences);
+        connections.push(connection);
+    }
+    json!({
+        "webSocketUrl": format!("ws://{name}:{websocket_port}/{}", gateway.stage()),
+        "connected": total,
+        "connections": connections,
+    })
+}
+
+fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

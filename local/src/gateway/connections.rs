@@ -1,0 +1,174 @@
+//! The open connections, and what posts, integrations and the inspector do with them.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+use shared::clock::Timestamp;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
+
+/// How a connection is closed by the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closing {
+    /// Status of the close frame and in the event.
+    pub(super) code: CloseCode,
+    /// Reason in the close frame and in the event.
+    pub(super) reason: &'static str,
+}
+
+impl Closing {
+    /// Idle for too long, open for too long, or the gateway stops.
+    pub(super) const GOING_AWAY: Self = Self { code: CloseCode::Away, reason: "Going away" };
+    /// Closed through the management API.
+    pub(super) const NORMAL: Self = Self { code: CloseCode::Normal, reason: "Connection Closed Normally" };
+    /// A frame or message over the limit.
+    pub(super) const TOO_BIG: Self = Self { code: CloseCode::Size, reason: "Message too long" };
+    /// A binary message.
+    pub(super) const BINARY: Self = Self { code: CloseCode::Unsupported, reason: "Binary is not supported" };
+    /// Text that is not UTF-8.
+    pub(super) const NOT_UTF8: Self = Self { code: CloseCode::Invalid, reason: "Invalid UTF-8" };
+    /// Bytes that are no WebSocket frames.
+    pub(super) const PROTOCOL: Self = Self { code: CloseCode::Protocol, reason: "Protocol error" };
+    /// The client went without a close frame.
+    pub(super) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
+}
+
+/// What goes to a socket.
+#[derive(Clone, Debug)]
+pub(super) enum Outbound {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A close frame, and the end.
+    Close(Closing),
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: String,
+    pub(super) connected_at: Timestamp,
+    pub(super) peer: SocketAddr,
+    pub(super) user_agent: Option<String>,
+    /// `Host` header of the handshake.
+    pub(super) host: String,
+    outbound: mpsc::Sender<Outbound>,
+    last_active_ms: AtomicI64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// Why something was not handed to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSent {
+    /// It is not open (any more).
+    Gone,
+    /// Too much waits for the client already.
+    BufferFull,
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: String,
+        connected_at: Timestamp,
+        peer: SocketAddr,
+        user_agent: Option<String>,
+        host: String,
+        outbound: mpsc::Sender<Outbound>,
+    ) -> Self {
+        Self {
+            id,
+            connected_at,
+            peer,
+            user_agent,
+            host,
+            outbound,
+            last_active_ms: AtomicI64::new(connected_at.millis()),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues something for the client.
+    pub(super) fn send(&self, outbound: Outbound) -> Result<(), NotSent> {
+        self.outbound.try_send(outbound).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotSent::BufferFull,
+            mpsc::error::TrySendError::Closed(_) => NotSent::Gone,
+        })
+    }
+
+    /// Notes a message from the client.
+    pub(super) fn note_received(&self, now: Timestamp) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.last_active_ms.store(now.millis(), Ordering::Relaxed);
+    }
+
+    /// Notes a message to the client.
+    pub(super) fn note_sent(&self, now: Timestamp) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        self.last_active_ms.store(now.millis(), Ordering::Relaxed);
+    }
+
+    /// When the last message went either way.
+    pub(super) fn last_active_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_active_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// What a person is told of a connection.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Summary {
+    pub(crate) connection_id: String,
+    connected_at: String,
+    last_active_at: String,
+    source_ip: String,
+    user_agent: Option<String>,
+    messages_received: u64,
+    messages_sent: u64,
+}
+
+/// All open connections, by id.
+#[derive(Debug, Default)]
+pub(super) struct Connections(Mutex<HashMap<String, Arc<Connection>>>);
+
+impl Connections {
+    pub(super) fn insert(&self, connection: Arc<Connection>) {
+        self.lock().insert(connection.id.clone(), connection);
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Connection>> {
+        self.lock().get(id).cloned()
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    /// The oldest first.
+    pub(super) fn summaries(&self) -> Vec<Summary> {
+        let mut connections: Vec<_> = self.lock().values().cloned().collect();
+        connections.sort_by(|a, b| (a.connected_at, &a.id).cmp(&(b.connected_at, &b.id)));
+        let summary = |connection: &Arc<Connection>| Summary {
+            connection_id: connection.id.clone(),
+            connected_at: connection.connected_at.rfc3339(),
+            last_active_at: connection.last_active_at().rfc3339(),
+            source_ip: connection.peer.ip().to_string(),
+            user_agent: connection.user_agent.clone(),
+            messages_received: connection.received.load(Ordering::Relaxed),
+            messages_sent: connection.sent.load(Ordering::Relaxed),
+        };
+        connections.iter().map(summary).collect()
+    }
+
+    /// A thread that panicked while it held the lock left the map whole: every operation on it is one call.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Connection>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

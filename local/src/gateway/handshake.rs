@@ -1,0 +1,157 @@
+//! The handshake: `$connect` decides, and its status is the client's.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{
+        CONNECTION, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+    },
+};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{
+    Gateway, OUTBOUND_MESSAGES_MAX,
+    connections::Connection,
+    event::{self, Handshake},
+    ids,
+    integration::Failed,
+    socket,
+};
+use crate::http::{Body, json};
+
+/// Upgrades a request to a WebSocket if `$connect` agrees.
+pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
+    let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let (Some(key), true, &Method::GET) = (key, version, request.method()) else {
+        return json(StatusCode::BAD_REQUEST, &json!({"message": "Bad Request"}));
+    };
+    let now = gateway.clock.now();
+    let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
+    let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let connection = Arc::new(Connection::new(
+        ids::new(ids::Kind::Connection, now),
+        now,
+        peer,
+        text(USER_AGENT),
+        text(HOST).unwrap_or_default(),
+        outbound,
+    ));
+
+    let handshake = Handshake { headers: event_headers(request.headers(), peer), query: query(request.uri().query().unwrap_or_default()) };
+    let event = event::connect(&gateway, &connection, &handshake);
+    let verdict = match gateway.api.routes.get("$connect") {
+        None => Ok(json!({"statusCode": 200})),
+        Some(route) => gateway.run(route, &event).await,
+    };
+    let refuse = |status: StatusCode, message: &str| {
+        tracing::info!(connection = connection.id, status = status.as_u16(), "connection refused");
+        json(status, &json!({"message": message, "connectionId": connection.id, "requestId": event.request_id}))
+    };
+    let verdict = match verdict {
+        Ok(verdict) => verdict,
+        Err(Failed::Internal) => return refuse(StatusCode::BAD_GATEWAY, "Internal server error"),
+        Err(Failed::TimedOut) => return refuse(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+    };
+    let Some(status) = status(&verdict) else { return refuse(StatusCode::BAD_GATEWAY, "Internal server error") };
+    if !status.is_success() {
+        return refuse(status, status.canonical_reason().unwrap_or("Forbidden"));
+    }
+
+    // From here on posts reach the connection; what is posted before the client has the answer waits in the channel.
+    gateway.connections.insert(Arc::clone(&connection));
+    let upgrade = hyper::upgrade::on(&mut request);
+    gateway.tasks.spawn(socket::run(Arc::clone(&gateway), connection, upgrade, waiting));
+
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(protocol) = subprotocol(&verdict) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+/// The status of a proxy response, a number or a text with one. `None` when there is none.
+fn status(verdict: &Value) -> Option<StatusCode> {
+    let code = verdict.get("statusCode")?;
+    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+    StatusCode::from_u16(u16::try_from(code).ok()?).ok()
+}
+
+/// The subprotocol that the function chose: the only header of it that reaches the client.
+fn subprotocol(verdict: &Value) -> Option<HeaderValue> {
+    let headers = verdict.get("headers")?.as_object()?;
+    let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SEC_WEBSOCKET_PROTOCOL.as_str()))?;
+    HeaderValue::from_str(value.as_str()?).ok()
+}
+
+/// Headers as functions see them: without `Connection` and `Upgrade`, with those that the gateway adds.
+fn event_headers(headers: &HeaderMap, peer: SocketAddr) -> Vec<(String, String)> {
+    let own = headers
+        .iter()
+        .filter(|(name, _)| **name != CONNECTION && **name != UPGRADE)
+        .map(|(name, value)| (title_case(name.as_str()), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let trace = format!("Root=1-{}", uuid::Uuid::new_v4());
+    let added = [
+        ("X-Amzn-Trace-Id", trace),
+        ("X-Forwarded-For", peer.ip().to_string()),
+        ("X-Forwarded-Port", "443".to_owned()),
+        ("X-Forwarded-Proto", "https".to_owned()),
+    ];
+    own.chain(added.map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// `sec-websocket-key` becomes `Sec-WebSocket-Key`, as browsers write it; the HTTP parser has lost the original case.
+fn title_case(name: &str) -> String {
+    let word = |word: &str| match word {
+        "websocket" => "WebSocket".to_owned(),
+        _ => word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect(),
+    };
+    name.split('-').map(word).collect::<Vec<String>>().join("-")
+}
+
+/// Parameters of a query, decoded, in their order.
+fn query(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        let pairs = |text: &str| query(text).into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        assert_eq!(pairs("region=AE&x=a%20b+c&&flag&y=%ff"), ["region=AE", "x=a b c", "flag=", "y=\u{fffd}"]);
+        assert!(query("").is_empty());
+    }
+
+    #[test]
+    fn only_a_verdict_with_a_status_counts() {
+        assert_eq!(status(&json!({"statusCode": 200})), Some(StatusCode::OK));
+        assert_eq!(status(&json!({"statusCode": "401"})), Some(StatusCode::UNAUTHORIZED));
+        for bad in [json!(null), json!({}), json!({"statusCode": 7}), json!("ok"), json!({"statusCode": null})] {
+            assert_eq!(status(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn header_names_look_as_browsers_write_them() {
+        assert_eq!(title_case("sec-websocket-key"), "Sec-WebSocket-Key");
+        assert_eq!(title_case("x-region"), "X-Region");
+    }
+}

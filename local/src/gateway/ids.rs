@@ -1,0 +1,65 @@
+//! Ids of the form that API Gateway uses: 16 characters, URL-safe base64 of 11 bytes with one `=`.
+//!
+//! Source: recorded events, such as the fixtures of `aws_lambda_events`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE};
+use shared::clock::Timestamp;
+
+/// Length of an id, in characters.
+const ID_CHARS: usize = 16;
+
+/// The character that ids of a kind have at a fixed place, as observed in the real ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Connection and message ids.
+    Connection,
+    /// Request ids.
+    Request,
+}
+
+/// A new id: unique in this process, and ordered in time like the real ones.
+pub(super) fn new(kind: Kind, now: Timestamp) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut bytes = [0; 11];
+    bytes[..5].copy_from_slice(&now.millis().to_be_bytes()[3..]);
+    bytes[5..8].copy_from_slice(&count.to_be_bytes()[5..]);
+    bytes[9..].copy_from_slice(&rand::random::<[u8; 2]>());
+    let mut id = BASE64_URL_SAFE.encode(bytes);
+    let marker = match kind {
+        Kind::Connection => "C",
+        Kind::Request => "F",
+    };
+    id.replace_range(11..12, marker);
+    id
+}
+
+/// Whether a text has the form of a connection id.
+pub(super) fn is_well_formed(id: &str) -> bool {
+    id.len() == ID_CHARS
+        && id.ends_with('=')
+        && id[..ID_CHARS - 1].bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_have_the_real_form_and_are_unique() {
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let ids: BTreeSet<String> = (0..100_000).map(|_| new(Kind::Connection, now)).collect();
+        assert_eq!(ids.len(), 100_000);
+        assert!(ids.iter().all(|id| is_well_formed(id) && &id[11..12] == "C"));
+        for recorded in ["eHrdFcnvvHcCE-w=", "JC1dgf9yoAMCK-g=", "TXzPWdnOjoECGjA="] {
+            assert!(is_well_formed(recorded));
+        }
+        for malformed in ["", "XXX", "eHrdFcnvvHcCE-w", "eHrdFcnvvHcCE+w=", "ééééééé="] {
+            assert!(!is_well_formed(malformed), "{malformed}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Invoking what stands behind a route, and answering over the socket.
+
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{
+    Gateway,
+    connections::{Connection, Outbound},
+    event::{self, Event},
+    ids,
+};
+use crate::{
+    lambda::InvokeError,
+    template::{Integration, Route},
+};
+
+/// How an integration ended that gave no answer of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The function failed, or answered with something that is no response.
+    Internal,
+    /// The function did not answer in time.
+    TimedOut,
+}
+
+impl Failed {
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Internal => "Internal server error",
+            Self::TimedOut => "Endpoint request timed out",
+        }
+    }
+}
+
+impl Gateway {
+    /// Runs an integration with an event and returns its answer. MOCK integrations see no event.
+    pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
+        match &route.integration {
+            Integration::Mock(mock) => Ok(mock.body.clone().map(|body| serde_json::json!({"body": body})).unwrap_or_default()),
+            Integration::Lambda { function, timeout } => {
+                let payload = Bytes::from(event.body.to_string());
+                let answer = tokio::time::timeout(*timeout, self.functions.invoke(function, payload)).await;
+                match answer {
+                    Err(_) | Ok(Err(InvokeError::TimedOut(_))) => Err(Failed::TimedOut),
+                    Ok(Err(_)) => Err(Failed::Internal),
+                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|_| Failed::Internal),
+                }
+            }
+        }
+    }
+
+    /// Handles one message of a client: selects the route, runs it, and answers where the route responds.
+    pub(super) async fn message(self: Arc<Self>, connection: Arc<Connection>, body: Utf8Bytes) {
+        let Some((key, route)) = self.route(&body) else {
+            return self.send_error(&connection, "Forbidden", &ids::new(ids::Kind::Request, self.clock.now()));
+        };
+        let event = event::message(&self, &connection, key, &body);
+        match self.run(route, &event).await {
+            Err(failed) => self.send_error(&connection, failed.message(), &event.request_id),
+            Ok(answer) if route.responds => {
+                if let Some(text) = answer.get("body").and_then(Value::as_str) {
+                    self.send(&connection, text.into());
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// The route of a message: its own, else `$default`. `$connect` and `$disconnect` cannot be reached by a message.
+    fn route(&self, body: &str) -> Option<(&str, &Route)> {
+        let key = self.api.selection.evaluate(body).filter(|key| !matches!(key.as_str(), "$connect" | "$disconnect"));
+        let own = key.and_then(|key| self.api.routes.get_key_value(&key));
+        own.or_else(|| self.api.routes.get_key_value("$default")).map(|(key, route)| (key.as_str(), route))
+    }
+
+    /// The error frame of the service, with its peculiar spacing. The connection stays open.
+    fn send_error(&self, connection: &Connection, message: &str, request_id: &str) {
+        let id = &connection.id;
+        self.send(connection, format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#).into());
+    }
+
+    fn send(&self, connection: &Connection, text: Utf8Bytes) {
+        if let Err(not_sent) = connection.send(Outbound::Text(text)) {
+            tracing::debug!(connection = connection.id, ?not_sent, "answer dropped");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The management API: `POST`, `GET` and `DELETE` on `/@connections/{id}`.
+//!
+//! Statuses, headers and bodies as recorded from the service; the AWS clients read the kind of an error from
+//! `x-amzn-errortype` and from nothing else.
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use shared::clock::Timestamp;
+use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
+
+use super::{
+    Gateway, MESSAGE_BYTES_MAX,
+    connections::{Closing, Connection, NotSent, Outbound},
+    ids,
+};
+use crate::http::{Body, response};
+
+/// Answers a call on the connection whose id stands in the path, escaped or not.
+pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
+    let mut response = answer(gateway, id, request).await;
+    let request_id = uuid::Uuid::new_v4();
+    let extended_id = ids::new(ids::Kind::Request, gateway.clock.now());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("x-amzn-requestid", request_id.to_string()),
+        ("x-amz-apigw-id", extended_id),
+        ("x-amzn-trace-id", format!("Root=1-{request_id}")),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
+    if !is_signed(&request) {
+        let body = json!({"message": "Missing Authentication Token"});
+        return error(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", body.to_string());
+    }
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    if !ids::is_well_formed(&id) {
+        let body = json!({"message": format!("Invalid connectionId: {id}")});
+        return error(StatusCode::BAD_REQUEST, "BadRequestException", body.to_string());
+    }
+    let gone = || error(StatusCode::GONE, "GoneException", "");
+    let Some(connection) = gateway.connections.get(&id) else { return gone() };
+    match *request.method() {
+        Method::POST => match Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await {
+            Err(_) => {
+                let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
+                error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string())
+            }
+            Ok(data) => match connection.send(Outbound::Text(text(&data.to_bytes()))) {
+                Ok(()) => response(StatusCode::OK, "application/json", Bytes::new()),
+                Err(NotSent::Gone) => gone(),
+                Err(NotSent::BufferFull) => error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", ""),
+            },
+        },
+        Method::GET => response(StatusCode::OK, "application/json", description(&connection)),
+        Method::DELETE => {
+            // A connection that is closing already is what the caller wants.
+            let _ = connection.send(Outbound::Close(Closing::NORMAL));
+            let mut response = response(StatusCode::NO_CONTENT, "application/json", Bytes::new());
+            response.headers_mut().remove(CONTENT_TYPE);
+            response
+        }
+        _ => error(StatusCode::FORBIDDEN, "ForbiddenException", json!({"message": "Forbidden"}).to_string()),
+    }
+}
+
+/// Whether a signature of version 4 is there, in a header or in the query. Whether it is right is not checked.
+fn is_signed(request: &Request<Incoming>) -> bool {
+    let header = request.headers().get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "));
+    header || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
+}
+
+/// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD.
+fn text(data: &Bytes) -> tokio_tungstenite::tungstenite::Utf8Bytes {
+    String::from_utf8_lossy(data).into_owned().into()
+}
+
+fn error(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = response(status, "application/json", body);
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    response
+}
+
+/// What GET answers, laid out as the service does.
+fn description(connection: &Connection) -> String {
+    format!(
+        "{{\n  \"identity\" : {{\n    \"sourceIp\" : {},\n    \"userAgent\" : {}\n  }},\n  \"connectedAt\" : \"{}\",\n  \"lastActiveAt\" : \"{}\"\n}}",
+        json!(connection.peer.ip().to_string()),
+        json!(connection.user_agent),
+        iso_millis(connection.connected_at),
+        iso_millis(connection.last_active_at()),
+    )
+}
+
+/// Always three digits of milliseconds.
+fn iso_millis(at: Timestamp) -> String {
+    const ISO: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.millis()) * 1_000_000).ok();
+    at.and_then(|at| at.format(ISO).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_of_milliseconds() {
+        assert_eq!(iso_millis(Timestamp::from_millis(1_605_442_994_700)), "2020-11-15T12:23:14.700Z");
+    }
+
+    #[test]
+    fn broken_utf8_becomes_a_replacement_character() {
+        assert_eq!(text(&Bytes::from_static(b"a\xff")).as_str(), "a\u{fffd}");
+    }
+}

@@ -1,0 +1,138 @@
+//! One open socket, from the answer to the handshake until `$disconnect` has run.
+
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message,
+        error::CapacityError,
+        protocol::{CloseFrame, Role, WebSocketConfig},
+    },
+};
+
+use super::{
+    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, IDLE_MAX, LIFE_MAX, MESSAGE_BYTES_MAX, SEND_WAIT,
+    connections::{Closing, Connection, Outbound},
+    event,
+};
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Bytes of the read buffer: the default of 128 KB would be most of what an idle connection costs.
+const READ_BUFFER_BYTES: usize = 4096;
+
+/// How a socket ended.
+enum Ended {
+    /// The client closed, with a status and a reason, or is lost.
+    ByClient(u16, String),
+    /// The gateway closes, and has to say so.
+    ByGateway(Closing),
+}
+
+/// Serves a socket until it ends, then runs `$disconnect`.
+pub(super) async fn run(gateway: Arc<Gateway>, connection: Arc<Connection>, upgrade: OnUpgrade, waiting: mpsc::Receiver<Outbound>) {
+    let (code, reason) = match upgrade.await {
+        Ok(upgraded) => {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(READ_BUFFER_BYTES)
+                .write_buffer_size(0)
+                .max_frame_size(Some(FRAME_BYTES_MAX))
+                .max_message_size(Some(MESSAGE_BYTES_MAX));
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+            serve(&gateway, &connection, socket, waiting).await
+        }
+        Err(_) => Closing::LOST.into(),
+    };
+    gateway.connections.remove(&connection.id);
+    tracing::debug!(connection = connection.id, code, reason, "connection closed");
+    if let Some(route) = gateway.api.routes.get("$disconnect") {
+        let event = event::disconnect(&gateway, &connection, code, &reason);
+        // Nobody waits for the answer; a failure was logged where it happened.
+        let _ = gateway.run(route, &event).await;
+    }
+}
+
+async fn serve(gateway: &Arc<Gateway>, connection: &Arc<Connection>, mut socket: Socket, mut waiting: mpsc::Receiver<Outbound>) -> (u16, String) {
+    let opened = Instant::now();
+    let mut active = opened;
+    let ended = loop {
+        tokio::select! {
+            outbound = waiting.recv() => match outbound {
+                Some(Outbound::Text(text)) => {
+                    active = Instant::now();
+                    connection.note_sent(gateway.clock.now());
+                    if !matches!(timeout(SEND_WAIT, socket.send(Message::Text(text))).await, Ok(Ok(()))) {
+                        break Ended::ByClient(Closing::LOST.code.into(), String::new());
+                    }
+                }
+                Some(Outbound::Close(closing)) => break Ended::ByGateway(closing),
+                None => break Ended::ByGateway(Closing::GOING_AWAY),
+            },
+            incoming = socket.next() => {
+                active = Instant::now();
+                match incoming {
+                    Some(Ok(Message::Text(body))) => {
+                        connection.note_received(gateway.clock.now());
+                        // The service promises no order between the messages of a connection, and keeps none waiting.
+                        gateway.tasks.spawn(Arc::clone(gateway).message(Arc::clone(connection), body));
+                    }
+                    Some(Ok(Message::Binary(_))) => break Ended::ByGateway(Closing::BINARY),
+                    Some(Ok(Message::Close(frame))) => break closed_by_client(frame),
+                    // Pings are answered by the WebSocket implementation.
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    Some(Err(error)) => break broken(&error),
+                    None => break Ended::ByClient(Closing::LOST.code.into(), String::new()),
+                }
+            },
+            () = gateway.closing.cancelled() => break Ended::ByGateway(Closing::GOING_AWAY),
+            () = sleep_until((active + IDLE_MAX).min(opened + LIFE_MAX)) => break Ended::ByGateway(Closing::GOING_AWAY),
+        }
+    };
+    // No post finds the connection from here on, so none is accepted that cannot be sent.
+    waiting.close();
+    gateway.connections.remove(&connection.id);
+    match ended {
+        Ended::ByClient(code, reason) => {
+            // Sends the answer to the client's close frame.
+            let _ = timeout(CLOSE_WAIT, socket.close(None)).await;
+            (code, reason)
+        }
+        Ended::ByGateway(closing) => {
+            let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
+            let _ = timeout(CLOSE_WAIT, async {
+                socket.close(Some(frame)).await?;
+                while let Some(Ok(_)) = socket.next().await {}
+                Ok::<_, Error>(())
+            })
+            .await;
+            closing.into()
+        }
+    }
+}
+
+fn closed_by_client(frame: Option<CloseFrame>) -> Ended {
+    match frame {
+        Some(CloseFrame { code, reason }) => Ended::ByClient(code.into(), reason.to_string()),
+        None => Ended::ByClient(1005, "Client-side close frame status not set".to_owned()),
+    }
+}
+
+fn broken(error: &Error) -> Ended {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Ended::ByGateway(Closing::TOO_BIG),
+        Error::Utf8(_) => Ended::ByGateway(Closing::NOT_UTF8),
+        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            Ended::ByClient(Closing::LOST.code.into(), String::new())
+        }
+        Error::Protocol(_) => Ended::ByGateway(Closing::PROTOCOL),
+        _ => Ended::ByClient(Closing::LOST.code.into(), String::new()),
+    }
+}

@@ -1,0 +1,156 @@
+//! An API Gateway HTTP API: routes of the template, events of payload version 2.0.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use serde_json::{Map, Value, json};
+use shared::clock::Clock;
+
+use crate::{
+    http::{self, Body},
+    lambda::Functions,
+    template::{ACCOUNT_ID, HttpRoute},
+};
+
+/// Largest request. Source: API Gateway quotas for HTTP APIs.
+const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// The HTTP API of a template.
+#[derive(Debug)]
+pub(crate) struct HttpApi {
+    pub(crate) routes: Vec<HttpRoute>,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) clock: Clock,
+}
+
+impl HttpApi {
+    /// The route for a method and path, if the template has one.
+    pub(crate) fn route(&self, method: &str, path: &str) -> Option<&HttpRoute> {
+        self.routes.iter().find(|route| route.path == path && (route.method == method || route.method == "ANY"))
+    }
+
+    /// Invokes the function behind a route and translates its answer.
+    pub(crate) async fn handle(&self, route: &HttpRoute, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return http::json(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": "Request Entity Too Large"})),
+        };
+        let event = self.event(route, &parts, &body, peer);
+        match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
+            Ok(answer) => translated(&answer),
+            Err(_) => internal_error(),
+        }
+    }
+
+    fn event(&self, route: &HttpRoute, parts: &hyper::http::request::Parts, body: &Bytes, peer: SocketAddr) -> Value {
+        let now = self.clock.now();
+        let (text, encoded) = match str::from_utf8(body) {
+            Ok(text) if is_text(&parts.headers) => (text.to_owned(), false),
+            _ => (BASE64_STANDARD.encode(body), true),
+        };
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let path = parts.uri.path();
+        let route_key = format!("{} {}", route.method, route.path);
+        let mut event = json!({
+            "version": "2.0",
+            "routeKey": route_key,
+            "rawPath": path,
+            "rawQueryString": parts.uri.query().unwrap_or_default(),
+            "headers": headers(&parts.headers),
+            "requestContext": {
+                "accountId": ACCOUNT_ID,
+                "apiId": "local",
+                "domainName": header("host"),
+                "http": {
+                    "method": parts.method.as_str(),
+                    "path": path,
+                    "protocol": "HTTP/1.1",
+                    "sourceIp": peer.ip().to_string(),
+                    "userAgent": header("user-agent"),
+                },
+                "requestId": uuid::Uuid::new_v4().to_string(),
+                "routeKey": route_key,
+                "stage": "$default",
+                "timeEpoch": now.millis(),
+            },
+            "isBase64Encoded": encoded,
+        });
+        if let (false, Value::Object(fields)) = (body.is_empty(), &mut event) {
+            fields.insert("body".to_owned(), json!(text));
+        }
+        event
+    }
+}
+
+/// Whether API Gateway hands the body on as text; it encodes anything else, a form for instance.
+fn is_text(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.starts_with("text/") || matches!(kind.as_str(), "application/json" | "application/javascript" | "application/xml")
+}
+
+/// Lower-case names; several values of one name are joined with a comma.
+fn headers(headers: &HeaderMap) -> Map<String, Value> {
+    let mut joined = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        joined.insert(name.to_string(), json!(values.join(",")));
+    }
+    joined
+}
+
+/// The function's answer as an HTTP response: as it says when it has a `statusCode`, else 200 with the answer itself.
+fn translated(answer: &Bytes) -> Response<Body> {
+    let Ok(value) = serde_json::from_slice::<Value>(answer) else { return internal_error() };
+    let Some(code) = value.get("statusCode") else { return http::json(StatusCode::OK, &value) };
+    let code = code.as_u64().and_then(|code| u16::try_from(code).ok()).and_then(|code| StatusCode::from_u16(code).ok());
+    let body = value.get("body").and_then(Value::as_str).unwrap_or_default();
+    let body = match value.get("isBase64Encoded").and_then(Value::as_bool) {
+        Some(true) => BASE64_STANDARD.decode(body).ok(),
+        _ => Some(body.as_bytes().to_vec()),
+    };
+    let (Some(status), Some(body)) = (code, body) else { return internal_error() };
+    let mut response = http::response(status, "text/plain; charset=utf-8", body);
+    for (name, value) in value.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn internal_error() -> Response<Body> {
+    http::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"message": "Internal Server Error"}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_translated_as_payload_version_2_says() {
+        let check = |answer: Value, status: u16, kind: &str| {
+            let response = translated(&Bytes::from(answer.to_string()));
+            assert_eq!((response.status().as_u16(), response.headers()[CONTENT_TYPE].to_str().expect("text")), (status, kind), "{answer}");
+        };
+        check(json!({"statusCode": 413, "headers": {"content-type": "application/json"}, "body": "{}"}), 413, "application/json");
+        check(json!({"published": true}), 200, "application/json");
+        check(json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}), 500, "application/json");
+        check(json!({"statusCode": 7}), 500, "application/json");
+    }
+
+    #[test]
+    fn only_text_reaches_a_function_as_text() {
+        let kind = |kind: &'static str| is_text(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]));
+        assert!(kind("application/json; charset=utf-8") && kind("text/plain") && !kind("application/x-www-form-urlencoded"));
+        assert!(!is_text(&HeaderMap::new()));
+    }
+}

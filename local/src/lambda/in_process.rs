@@ -1,0 +1,97 @@
+//! The project's own functions, run in this process exactly as the Lambda runtime runs them: JSON in, JSON out.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+
+use aws_types::{SdkConfig, region::Region};
+use futures_util::{FutureExt, future::BoxFuture};
+use hyper::body::Bytes;
+use lambda_runtime::Diagnostic;
+use shared::{
+    clock::Clock,
+    environment::Environment,
+    function::{Function, Start},
+};
+
+use super::InvokeError;
+use crate::{aws, template};
+
+/// A function of this workspace.
+#[derive(Clone)]
+pub(crate) struct InProcess(Arc<dyn Invoke>);
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcess")
+    }
+}
+
+/// [`Function`] without its types.
+trait Invoke: Send + Sync {
+    fn invoke(self: Arc<Self>, payload: Bytes) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
+}
+
+struct Typed<F>(F);
+
+impl<F: Function> Invoke for Typed<F> {
+    fn invoke(self: Arc<Self>, payload: Bytes) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
+        async move {
+            let event = serde_json::from_slice(&payload).map_err(|error| function_error("DeserializeError", error.to_string()))?;
+            let response = self.0.handle(event).await.map_err(|failure| {
+                let Diagnostic { error_type, error_message, .. } = failure.into();
+                function_error(&error_type, error_message)
+            })?;
+            serde_json::to_vec(&response).map(Bytes::from).map_err(|error| function_error("SerializeError", error.to_string()))
+        }
+        .boxed()
+    }
+}
+
+fn function_error(error_type: &str, error_message: String) -> InvokeError {
+    InvokeError::FunctionError { error_type: error_type.to_owned(), error_message }
+}
+
+/// The template names a binary that is not part of this workspace.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it is not one of this workspace (Metadata/BuildProperties/Binary is {0:?}); run it elsewhere and name the place with --lambda-endpoint"
+)]
+struct Foreign(Option<String>);
+
+impl InProcess {
+    /// Starts the function that the template builds from `function.binary`.
+    pub(super) fn start(
+        function: &template::Function,
+        environment: Environment,
+        clock: Clock,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let start = Start { sdk: sdk_config(&environment), environment, clock };
+        let invoke = match function.binary.as_deref() {
+            Some("connect") => typed::<connect::Connect>(&start)?,
+            Some("deliver") => typed::<deliver::Deliver>(&start)?,
+            Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,
+            Some("publish") => typed::<publish::Publish>(&start)?,
+            Some("subscribe") => typed::<subscribe::Subscribe>(&start)?,
+            other => return Err(Foreign(other.map(str::to_owned)).into()),
+        };
+        Ok(Self(invoke))
+    }
+
+    /// Invokes it. A panic ends the invocation with an error, as in the Lambda runtime, and nothing else.
+    pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let invocation = AssertUnwindSafe(Arc::clone(&self.0).invoke(payload)).catch_unwind();
+        invocation.await.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned());
+            Err(function_error("Panic", text))
+        })
+    }
+}
+
+fn typed<F: Function>(start: &Start) -> Result<Arc<dyn Invoke>, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(Arc::new(Typed(F::start(start)?)))
+}
+
+/// What `aws-config` would make of the same environment, had the function a process of its own.
+fn sdk_config(environment: &Environment) -> SdkConfig {
+    aws::base_config().region(Region::new(aws::region(environment))).service_config(environment.clone()).build()
+}

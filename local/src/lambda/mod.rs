@@ -1,0 +1,153 @@
+//! Lambda: functions by name, invoked in this process or wherever a Lambda Invoke API answers.
+
+pub(crate) mod api;
+mod in_process;
+mod remote;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    time::Duration,
+};
+
+use hyper::body::Bytes;
+use serde_json::json;
+use shared::{clock::Clock, environment::Environment};
+use tokio_util::task::TaskTracker;
+
+use self::{in_process::InProcess, remote::Remote};
+use crate::template::Function;
+
+/// Why an invocation has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvokeError {
+    /// There is no such function.
+    #[error("there is no function {0} in the template")]
+    UnknownFunction(String),
+    /// The function reported an error, or panicked.
+    #[error("{error_type}: {error_message}")]
+    FunctionError {
+        /// What a program branches on.
+        error_type: String,
+        /// What a person reads.
+        error_message: String,
+    },
+    /// The function took longer than it may.
+    #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// Where the functions run there is no answer.
+    #[error("no answer from the Lambda endpoint {0}: is it running?")]
+    Unreachable(String),
+}
+
+impl InvokeError {
+    /// The payload of a failed invocation, as Lambda writes it.
+    pub(crate) fn payload(&self) -> Bytes {
+        let payload = match self {
+            Self::FunctionError { error_type, error_message } => json!({"errorType": error_type, "errorMessage": error_message}),
+            Self::TimedOut(_) => json!({"errorType": "Sandbox.Timedout", "errorMessage": self.to_string()}),
+            other => json!({"errorType": "Runtime.Unavailable", "errorMessage": other.to_string()}),
+        };
+        Bytes::from(payload.to_string())
+    }
+}
+
+/// The functions of a template, ready to be invoked.
+#[derive(Debug)]
+pub(crate) struct Functions {
+    functions: BTreeMap<String, Entry>,
+    asynchronous: TaskTracker,
+    invocations: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    timeout: Duration,
+    runner: Runner,
+}
+
+/// Where a function runs.
+#[derive(Debug)]
+enum Runner {
+    InProcess(InProcess),
+    Remote(Remote),
+}
+
+/// A function that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the function {function}")]
+pub struct StartError {
+    function: String,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl Functions {
+    /// Starts every function, with the variables of the template and the `endpoints` added to its environment.
+    pub(crate) async fn start(
+        functions: &BTreeMap<String, Function>,
+        endpoints: &BTreeMap<String, String>,
+        lambda_endpoint: Option<&hyper::Uri>,
+    ) -> Result<Arc<Self>, StartError> {
+        let client = remote::client();
+        let mut entries = BTreeMap::new();
+        for (name, function) in functions {
+            let runner = match lambda_endpoint {
+                Some(endpoint) => Runner::Remote(Remote::new(client.clone(), endpoint, name, function)),
+                None => {
+                    let environment: Environment =
+                        function.environment.iter().chain(endpoints).map(|(name, value)| (name.clone(), value.clone())).collect();
+                    let in_process = InProcess::start(function, environment, Clock::System)
+                        .map_err(|source| StartError { function: name.clone(), source })?;
+                    Runner::InProcess(in_process)
+                }
+            };
+            entries.insert(name.clone(), Entry { timeout: function.timeout, runner });
+        }
+        Ok(Arc::new(Self { functions: entries, asynchronous: TaskTracker::new(), invocations: AtomicU64::new(0) }))
+    }
+
+    /// Whether there is a function of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.functions.contains_key(name)
+    }
+
+    /// Invokes a function and waits for its answer.
+    pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
+        self.invocations.fetch_add(1, Ordering::Relaxed);
+        let answer = async {
+            match &entry.runner {
+                Runner::InProcess(function) => function.invoke(payload).await,
+                Runner::Remote(function) => function.invoke(payload).await,
+            }
+        };
+        let answer = tokio::time::timeout(entry.timeout, answer).await.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+        if let Err(error) = &answer {
+            tracing::error!(function = name, %error, "invocation failed");
+        }
+        answer
+    }
+
+    /// Starts an invocation and does not wait for it.
+    pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
+        if !self.contains(name) {
+            return Err(InvokeError::UnknownFunction(name.to_owned()));
+        }
+        let (functions, name) = (Arc::clone(self), name.to_owned());
+        // The result is logged where it fails; nobody waits for it.
+        self.asynchronous.spawn(async move { functions.invoke(&name, payload).await });
+        Ok(())
+    }
+
+    /// How many invocations there were.
+    pub(crate) fn invocations(&self) -> u64 {
+        self.invocations.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no asynchronous invocation runs any more.
+    pub(crate) async fn finish(&self) {
+        self.asynchronous.close();
+        self.asynchronous.wait().await;
+    }
+}

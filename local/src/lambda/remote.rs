@@ -1,0 +1,84 @@
+//! Functions behind somebody else's Lambda Invoke API, such as `cargo lambda watch` or `sam local start-lambda`.
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, Uri, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+
+use super::InvokeError;
+use crate::template::Function;
+
+/// An HTTP client without TLS: the endpoint is a local one.
+pub(super) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+/// Builds the client that all functions share.
+pub(super) fn client() -> HttpClient {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// A function that runs elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    client: HttpClient,
+    endpoint: Uri,
+    /// `cargo lambda watch` knows a function by its binary, SAM by its logical id, Lambda by its name.
+    names: Vec<String>,
+}
+
+impl Remote {
+    pub(super) fn new(client: HttpClient, endpoint: &Uri, name: &str, function: &Function) -> Self {
+        let mut names: Vec<String> = function.binary.iter().cloned().collect();
+        for other in [&function.logical_id, name] {
+            if !names.iter().any(|known| known == other) {
+                names.push(other.to_owned());
+            }
+        }
+        Self { client, endpoint: endpoint.clone(), names }
+    }
+
+    /// Invokes it by the first name that the endpoint knows.
+    pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let mut unknown = None;
+        for name in &self.names {
+            match self.invoke_as(name, payload.clone()).await {
+                Err(error @ InvokeError::UnknownFunction(_)) => unknown = Some(error),
+                answer => return answer,
+            }
+        }
+        Err(unknown.unwrap_or_else(|| InvokeError::UnknownFunction(self.names.join(", "))))
+    }
+
+    async fn invoke_as(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let unreachable = || InvokeError::Unreachable(self.endpoint.to_string());
+        let uri = format!("{}/2015-03-31/functions/{name}/invocations", self.endpoint.to_string().trim_end_matches('/'));
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(uri)
+            .header("content-type", "application/json")
+            .header("x-amz-invocation-type", "RequestResponse")
+            .body(Full::new(payload))
+            .map_err(|_| unreachable())?;
+        let response = self.client.request(request).await.map_err(|_| unreachable())?;
+        let status = response.status();
+        let failed = response.headers().contains_key("x-amz-function-error");
+        let body = response.into_body().collect().await.map_err(|_| unreachable())?.to_bytes();
+        match status {
+            StatusCode::NOT_FOUND => Err(InvokeError::UnknownFunction(name.to_owned())),
+            // cargo lambda watch answers 500 where Lambda answers 200 with the header.
+            status if failed || !status.is_success() => Err(function_error(&body)),
+            _ => Ok(body),
+        }
+    }
+}
+
+fn function_error(body: &Bytes) -> InvokeError {
+    let payload: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
+    InvokeError::FunctionError {
+        error_type: text("errorType").unwrap_or_else(|| "Unhandled".to_owned()),
+        error_message: text("errorMessage").unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()),
+    }
+}

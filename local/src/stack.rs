@@ -1,0 +1,197 @@
+//! Everything of the local mode, started in order and stopped in reverse.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
+use serde_json::json;
+use shared::{clock::Clock, environment::Environment, subscriptions::Subscriptions};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    aws, demo,
+    dynamodb::{self, DatabaseError},
+    gateway::Gateway,
+    http::{self, Body},
+    http_api::HttpApi,
+    lambda::{self, Functions},
+    schedules,
+    template::{LoadError, Template},
+};
+
+/// Time that sockets and running invocations have to finish when the local mode stops.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// What to start, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address of the WebSocket gateway and management API.
+    pub ws_addr: SocketAddr,
+    /// Address of the HTTP API and the demo page.
+    pub http_addr: SocketAddr,
+    /// The template.
+    pub template: PathBuf,
+    /// Values of its parameters that differ from the defaults.
+    pub parameters: BTreeMap<String, String>,
+    /// Where the tables are kept; in memory where there is none.
+    pub data_dir: Option<PathBuf>,
+    /// A Lambda Invoke API that runs the functions instead of this process.
+    pub lambda_endpoint: Option<Uri>,
+}
+
+/// Why the local mode cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The template cannot be used.
+    #[error(transparent)]
+    Template(#[from] LoadError),
+    /// An address is not free, or not this machine's.
+    #[error("cannot listen on {0}; name another address with {1}, port 0 takes any")]
+    Listen(SocketAddr, &'static str, #[source] io::Error),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A function cannot be started.
+    #[error(transparent)]
+    Function(#[from] lambda::StartError),
+}
+
+/// A running local mode.
+#[derive(Debug)]
+pub struct Stack {
+    /// Where the WebSocket gateway and the management API answer.
+    pub ws_addr: SocketAddr,
+    /// Where the HTTP API and the demo page answer.
+    pub http_addr: SocketAddr,
+    /// The stage of the WebSocket API.
+    pub stage: String,
+    /// The variables that lead any AWS client to this stack.
+    pub aws_variables: BTreeMap<String, String>,
+    /// The variables that the template gives to functions, by function.
+    pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
+    /// What is in the template but not run here, one sentence each.
+    pub notes: Vec<String>,
+    gateway: Arc<Gateway>,
+    functions: Arc<Functions>,
+    /// Stops accepting sockets and requests.
+    fronts: CancellationToken,
+    front_tasks: TaskTracker,
+    /// Stops what functions use.
+    backs: CancellationToken,
+    back_tasks: TaskTracker,
+}
+
+impl Stack {
+    /// Starts everything. When it returns, all of it answers.
+    pub async fn start(options: &Options) -> Result<Self, StartError> {
+        let clock = Clock::System;
+        let template = Template::load(&options.template, &options.parameters)?;
+        let (ws, ws_addr) = listen(options.ws_addr, "--ws-addr").await?;
+        let (api, http_addr) = listen(options.http_addr, "--http-addr").await?;
+        let internal = |of: SocketAddr| SocketAddr::new(of.ip(), 0);
+        let (tables, tables_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let (invoke, invoke_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+
+        let stage = template.sockets.stage.clone();
+        let aws_variables = aws::variables(
+            &format!("http://{tables_addr}"),
+            &format!("http://{invoke_addr}"),
+            &format!("http://{ws_addr}/{stage}"),
+        );
+        let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
+        let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
+
+        let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
+        dynamodb::serve(database, tables, backs.clone(), &back_tasks);
+        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref()).await?;
+        let invocable = Arc::clone(&functions);
+        back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| lambda::api::handle(Arc::clone(&invocable), request)));
+
+        let function_variables = template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
+        let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
+        let gateway = Gateway::new(template.sockets, Arc::clone(&functions), clock.clone());
+        let sockets = Arc::clone(&gateway);
+        front_tasks.spawn(http::serve(ws, fronts.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
+
+        let http_api = Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let shown = Arc::clone(&gateway);
+        front_tasks.spawn(http::serve(api, fronts.clone(), move |request, peer| {
+            let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
+            async move { answer(&http_api, &gateway, ws_addr.port(), subscriptions.as_deref(), request, peer).await }
+        }));
+        schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
+        Ok(Self {
+            ws_addr,
+            http_addr,
+            stage,
+            aws_variables,
+            function_variables,
+            notes: template.notes,
+            gateway,
+            functions,
+            fronts,
+            front_tasks,
+            backs,
+            back_tasks,
+        })
+    }
+
+    /// How many invocations of functions there were.
+    pub fn invocations(&self) -> u64 {
+        self.functions.invocations()
+    }
+
+    /// Stops everything: no new sockets or requests, a close frame on each socket, `$disconnect` for each, running
+    /// invocations to their end, and then what they use. Gives up waiting after 10 seconds.
+    pub async fn stop(self) {
+        let orderly = async {
+            self.fronts.cancel();
+            self.gateway.finish().await;
+            self.front_tasks.close();
+            self.front_tasks.wait().await;
+            self.functions.finish().await;
+            self.backs.cancel();
+            self.back_tasks.close();
+            self.back_tasks.wait().await;
+        };
+        if tokio::time::timeout(STOP_WAIT, orderly).await.is_err() {
+            tracing::warn!("stopped with work unfinished after {} s", STOP_WAIT.as_secs());
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen(address, flag, error);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// The project's own subscriptions table, for the demo page. Another template has none.
+fn subscriptions(template: &Template, variables: &BTreeMap<String, String>, clock: &Clock) -> Option<Subscriptions> {
+    let table = template.functions.values().find_map(|function| function.environment.get("SUBSCRIPTIONS_TABLE"))?;
+    let environment: Environment = variables.clone().into_iter().collect();
+    let region = aws_types::region::Region::new(aws::region(&environment));
+    let sdk = aws::base_config().region(region).service_config(environment).build();
+    Some(Subscriptions::new(aws_sdk_dynamodb::Client::new(&sdk), table.clone(), clock.clone()))
+}
+
+async fn answer(
+    http_api: &HttpApi,
+    gateway: &Gateway,
+    websocket_port: u16,
+    subscriptions: Option<&Subscriptions>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Body> {
+    if let Some(route) = http_api.route(request.method().as_str(), request.uri().path()) {
+        return http_api.handle(route, request, peer).await;
+    }
+    if request.uri().path() == "/health" {
+        return http::json(StatusCode::OK, &json!({"status": "ok"}));
+    }
+    if let Some(response) = demo::handle(&request, gateway, websocket_port, subscriptions).await {
+        return response;
+    }
+    http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
+}

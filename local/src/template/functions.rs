@@ -1,0 +1,174 @@
+//! Lambda functions, and the events that invoke them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::{Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
+
+/// Time-out of a function that names none. Source: Lambda and SAM.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
+
+/// A Lambda function of the template.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Function {
+    /// Its key in the template.
+    pub(crate) logical_id: String,
+    /// The cargo binary that it is built from, where it is built with cargo-lambda.
+    pub(crate) binary: Option<String>,
+    /// Longest time an invocation may take.
+    pub(crate) timeout: Duration,
+    /// Its environment variables.
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// A route of an HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpRoute {
+    /// The method in upper case, or `ANY`.
+    pub(crate) method: String,
+    /// The path, without parameters.
+    pub(crate) path: String,
+    /// Name of the function.
+    pub(crate) function: String,
+}
+
+/// A function that is invoked at intervals.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Schedule {
+    /// Name of the rule in the events that the function receives.
+    pub(crate) name: String,
+    /// Name of the function.
+    pub(crate) function: String,
+    /// Time between two invocations.
+    pub(crate) every: Duration,
+    /// What the function is invoked with; the scheduler's own event where there is none.
+    pub(crate) input: Option<String>,
+}
+
+pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources, template: &mut Template) -> Result<(), TemplateError> {
+    let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
+        Some(node) => resolver.resolve(node)?.unwrap_or_default(),
+        None => Value::Null,
+    };
+    for resource in resources.of_type("AWS::Serverless::Function").chain(resources.of_type("AWS::Lambda::Function")) {
+        let properties = merged(&globals, &resource.properties);
+        template.functions.insert(resource.name.clone(), function(resource, &properties)?);
+        let events = properties.get("Events").and_then(Value::as_object);
+        for (name, event) in events.into_iter().flatten() {
+            read_event(resource, name, event, template)?;
+        }
+    }
+    Ok(())
+}
+
+fn function(resource: &Resource, properties: &Value) -> Result<Function, TemplateError> {
+    let timeout = match properties.get("Timeout") {
+        None => TIMEOUT_DEFAULT,
+        Some(secs) => intrinsics::as_text(secs)
+            .and_then(|secs| secs.parse().ok())
+            .map(Duration::from_secs)
+            .ok_or_else(|| resource.error("Timeout must be a whole number of seconds"))?,
+    };
+    let mut environment = BTreeMap::new();
+    for (name, value) in properties.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
+        let text = intrinsics::as_text(value).ok_or_else(|| resource.error(format!("the variable {name} must be a text")))?;
+        environment.insert(name.clone(), text);
+    }
+    let built_by_cargo = resource.metadata.get("BuildMethod").is_some_and(|method| method == "rust-cargolambda");
+    let binary = resource.metadata.pointer("/BuildProperties/Binary").and_then(Value::as_str);
+    Ok(Function {
+        logical_id: resource.logical_id.clone(),
+        binary: binary.filter(|_| built_by_cargo).map(str::to_owned),
+        timeout,
+        environment,
+    })
+}
+
+fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
+    let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
+    let text = |key: &str| {
+        property(key).and_then(intrinsics::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
+    };
+    match event.get("Type").and_then(Value::as_str) {
+        Some("HttpApi") => template.http_routes.push(HttpRoute {
+            method: text("Method")?.to_uppercase(),
+            path: text("Path")?,
+            function: resource.name.clone(),
+        }),
+        Some("Schedule" | "ScheduleV2") => {
+            let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
+            if property("Enabled").is_some_and(|enabled| *enabled == Value::Bool(false)) || property("State").is_some_and(|state| state == "DISABLED") {
+                return Ok(());
+            }
+            let expression = text(key)?;
+            let every = rate(&expression).ok_or_else(|| {
+                resource.error(format!("the schedule {expression} of {name} is not run locally; rate(…) is"))
+            })?;
+            template.schedules.push(Schedule {
+                name: format!("{}-{name}", resource.logical_id),
+                function: resource.name.clone(),
+                every,
+                input: property("Input").and_then(intrinsics::as_text),
+            });
+        }
+        other => template.notes.push(format!(
+            "{} is not invoked by its event {name}: {} is not run locally",
+            resource.logical_id,
+            other.unwrap_or("an event without a type")
+        )),
+    }
+    Ok(())
+}
+
+/// Reads `rate(5 minutes)`. `None` when it is anything else.
+fn rate(expression: &str) -> Option<Duration> {
+    let (count, unit) = expression.trim().strip_prefix("rate(")?.strip_suffix(')')?.trim().split_once(' ')?;
+    let secs = match unit.trim() {
+        "minute" | "minutes" => 60,
+        "hour" | "hours" => 60 * 60,
+        "day" | "days" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let count: u64 = count.parse().ok()?;
+    (count > 0).then(|| count.checked_mul(secs).map(Duration::from_secs)).flatten()
+}
+
+/// `Globals` below a resource's own properties; maps are merged, everything else replaced, as SAM does.
+fn merged(globals: &Value, own: &Value) -> Value {
+    match (globals, own) {
+        (Value::Object(globals), Value::Object(own)) => {
+            let mut all: Map<String, Value> = globals.clone();
+            for (key, value) in own {
+                let value = merged(all.get(key).unwrap_or(&Value::Null), value);
+                all.insert(key.clone(), value);
+            }
+            Value::Object(all)
+        }
+        (globals, Value::Null) => globals.clone(),
+        (_, own) => own.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rates_are_read_and_everything_else_is_not() {
+        assert_eq!(rate("rate(1 minute)"), Some(Duration::from_secs(60)));
+        assert_eq!(rate("rate(2 hours)"), Some(Duration::from_secs(7_200)));
+        for bad in ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "cron(0 1 * * ? *)", "rate(18446744073709551615 days)"] {
+            assert_eq!(rate(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn own_properties_win_over_globals_and_maps_are_merged() {
+        let globals = json!({"Timeout": 3, "Environment": {"Variables": {"A": "1", "B": "2"}}});
+        let own = json!({"Timeout": 9, "Environment": {"Variables": {"B": "3"}}});
+        assert_eq!(merged(&globals, &own), json!({"Timeout": 9, "Environment": {"Variables": {"A": "1", "B": "3"}}}));
+    }
+}

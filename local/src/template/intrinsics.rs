@@ -1,0 +1,357 @@
+//! Parameters, conditions and intrinsic functions of CloudFormation, resolved as the local mode would deploy them.
+
+use std::{cell::Cell, collections::BTreeMap};
+
+use serde_json::{Map, Number, Value};
+
+use super::{
+    TemplateError,
+    yaml::{Kind, Node},
+};
+
+/// Account, region and names that the local mode stands for.
+pub(crate) const ACCOUNT_ID: &str = "000000000000";
+pub(crate) const REGION: &str = "eu-central-1";
+pub(crate) const PARTITION: &str = "aws";
+pub(crate) const URL_SUFFIX: &str = "amazonaws.com";
+pub(crate) const STACK_NAME: &str = "local";
+
+/// Bound of nested conditions and references, so that a circle ends with an error.
+const DEPTH_MAX: usize = 50;
+
+/// What intrinsic functions refer to.
+pub(crate) struct Resolver<'a> {
+    root: &'a Node,
+    parameters: BTreeMap<String, Value>,
+    depth: Cell<usize>,
+}
+
+/// A resolved value; `AWS::NoValue` removes the property.
+type Resolved = Result<Option<Value>, TemplateError>;
+
+impl<'a> Resolver<'a> {
+    /// Takes defaults of parameters from the template, and `overrides` where there are any.
+    pub(crate) fn new(root: &'a Node, overrides: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+        let declared = root.get("Parameters").map(Node::entries).unwrap_or_default();
+        if let Some(unknown) = overrides.keys().find(|name| !declared.iter().any(|(declared, _)| declared == *name)) {
+            return Err(TemplateError::new(format!("the template has no parameter {unknown}")));
+        }
+        let mut parameters = BTreeMap::new();
+        for (name, declaration) in declared {
+            let text = match overrides.get(name) {
+                Some(text) => text.as_str(),
+                None => declaration.get("Default").and_then(Node::text).ok_or_else(|| {
+                    TemplateError::at(declaration.line, format!("the parameter {name} has no default, give it a value"))
+                })?,
+            };
+            let is_list = declaration.get("Type").and_then(Node::text).is_some_and(|kind| {
+                kind == "CommaDelimitedList" || kind.starts_with("List<")
+            });
+            let value = if is_list {
+                Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect())
+            } else {
+                Value::from(text)
+            };
+            parameters.insert(name.clone(), value);
+        }
+        Ok(Self { root, parameters, depth: Cell::new(0) })
+    }
+
+    /// Resolves everything in a node. `None` when it is `AWS::NoValue`.
+    pub(crate) fn resolve(&self, node: &Node) -> Resolved {
+        match &node.kind {
+            Kind::Scalar { text, plain } => Ok(Some(if *plain { plain_scalar(text) } else { Value::from(text.as_str()) })),
+            Kind::List(items) => {
+                let values = items.iter().filter_map(|item| self.resolve(item).transpose());
+                values.collect::<Result<_, _>>().map(|values| Some(Value::Array(values)))
+            }
+            Kind::Map(entries) => match entries.as_slice() {
+                [(name, argument)] if name == "Ref" || name.starts_with("Fn::") => self.function(name, argument),
+                _ => self.map(entries),
+            },
+        }
+    }
+
+    /// Whether a resource's or a branch's condition holds.
+    pub(crate) fn condition(&self, name: &str, line: usize) -> Result<bool, TemplateError> {
+        let condition = self.root.get("Conditions").and_then(|conditions| conditions.get(name));
+        let condition = condition.ok_or_else(|| TemplateError::at(line, format!("there is no condition {name}")))?;
+        self.holds(condition)
+    }
+
+    fn map(&self, entries: &[(String, Node)]) -> Resolved {
+        let mut map = Map::new();
+        for (name, node) in entries {
+            if let Some(value) = self.resolve(node)? {
+                map.insert(name.clone(), value);
+            }
+        }
+        Ok(Some(Value::Object(map)))
+    }
+
+    fn function(&self, name: &str, argument: &Node) -> Resolved {
+        let wrong = |expected: &str| TemplateError::at(argument.line, format!("{name} takes {expected}"));
+        match name {
+            "Ref" => self.reference(argument.text().ok_or_else(|| wrong("a name"))?, argument.line),
+            "Fn::GetAtt" => {
+                let path = match &argument.kind {
+                    Kind::Scalar { text, .. } => text.clone(),
+                    _ => self.texts(argument)?.join("."),
+                };
+                let (resource, attribute) = path.split_once('.').ok_or_else(|| wrong("Resource.Attribute"))?;
+                self.attribute(resource, attribute, argument.line).map(|text| Some(Value::from(text)))
+            }
+            "Fn::Sub" => self.substitute(argument).map(|text| Some(Value::from(text))),
+            "Fn::Join" => match &argument.kind {
+                Kind::List(parts) if parts.len() == 2 => {
+                    let delimiter = parts[0].text().ok_or_else(|| wrong("a delimiter and a list"))?;
+                    Ok(Some(Value::from(self.texts(&parts[1])?.join(delimiter))))
+                }
+                _ => Err(wrong("a delimiter and a list")),
+            },
+            "Fn::Split" => match self.texts(argument)?.as_slice() {
+                [delimiter, text] => Ok(Some(text.split(delimiter.as_str()).map(Value::from).collect())),
+                _ => Err(wrong("a delimiter and a text")),
+            },
+            "Fn::Select" => match self.list(argument)?.as_slice() {
+                [index, Value::Array(items)] => {
+                    let index = as_text(index).and_then(|index| index.parse::<usize>().ok());
+                    index.and_then(|index| items.get(index).cloned()).map(Some).ok_or_else(|| wrong("an index within its list"))
+                }
+                _ => Err(wrong("an index and a list")),
+            },
+            "Fn::FindInMap" => {
+                let keys = self.texts(argument)?;
+                let found = keys.iter().try_fold(self.root.get("Mappings"), |node, key| Some(node?.get(key)));
+                let found = found.flatten().ok_or_else(|| wrong(&format!("keys of Mappings, which has no {}", keys.join("."))))?;
+                self.resolve(found)
+            }
+            "Fn::If" => match &argument.kind {
+                Kind::List(parts) if parts.len() == 3 => {
+                    let condition = parts[0].text().ok_or_else(|| wrong("the name of a condition first"))?;
+                    self.resolve(if self.condition(condition, argument.line)? { &parts[1] } else { &parts[2] })
+                }
+                _ => Err(wrong("a condition and two values")),
+            },
+            "Fn::Base64" => {
+                use base64::{Engine, prelude::BASE64_STANDARD};
+                let text = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a text"))?;
+                Ok(Some(Value::from(BASE64_STANDARD.encode(text))))
+            }
+            _ => Err(TemplateError::at(argument.line, format!("{name} is not supported by the local mode"))),
+        }
+    }
+
+    fn reference(&self, name: &str, line: usize) -> Resolved {
+        if let Some(value) = self.parameters.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        let pseudo = match name {
+            "AWS::NoValue" => return Ok(None),
+            "AWS::AccountId" => ACCOUNT_ID,
+            "AWS::Region" => REGION,
+            "AWS::Partition" => PARTITION,
+            "AWS::URLSuffix" => URL_SUFFIX,
+            "AWS::StackName" => STACK_NAME,
+            "AWS::StackId" => return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local"))))),
+            _ => return self.physical_name(name, line).map(|name| Some(Value::from(name))),
+        };
+        Ok(Some(Value::from(pseudo)))
+    }
+
+    /// What `Ref` gives for a resource: its own name property where it has one, else its logical id.
+    pub(crate) fn physical_name(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
+        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
+        let node = node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
+        let property = match node.get("Type").and_then(Node::text) {
+            Some("AWS::DynamoDB::Table") => "TableName",
+            Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
+            Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => return Ok(api_id(resource)),
+            _ => return Ok(resource.to_owned()),
+        };
+        let Some(name) = node.get("Properties").and_then(|properties| properties.get(property)) else {
+            return Ok(resource.to_owned());
+        };
+        Ok(self.bounded(name.line, || self.resolve(name))?.as_ref().and_then(as_text).unwrap_or_else(|| resource.to_owned()))
+    }
+
+    fn attribute(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
+        let name = self.physical_name(resource, line)?;
+        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
+        match (node.and_then(|node| node.get("Type")).and_then(Node::text).unwrap_or_default(), attribute) {
+            ("AWS::DynamoDB::Table", "Arn") => Ok(arn("dynamodb", &format!("table/{name}"))),
+            ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => Ok(arn("lambda", &format!("function:{name}"))),
+            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiId") => Ok(name),
+            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiEndpoint") => {
+                Ok(format!("https://{name}.execute-api.{REGION}.{URL_SUFFIX}"))
+            }
+            // Queues, roles and the like are not created locally; their names still have to lead somewhere in texts.
+            (_, "Arn") => Ok(format!("arn:{PARTITION}:local:{REGION}:{ACCOUNT_ID}:{name}")),
+            (_, attribute) => Ok(format!("{name}.{attribute}")),
+        }
+    }
+
+    fn substitute(&self, argument: &Node) -> Result<String, TemplateError> {
+        let (template, variables) = match &argument.kind {
+            Kind::Scalar { text, .. } => (text.as_str(), None),
+            Kind::List(parts) if parts.len() == 2 => (parts[0].text().unwrap_or_default(), Some(&parts[1])),
+            _ => return Err(TemplateError::at(argument.line, "Fn::Sub takes a text, or a text and a map")),
+        };
+        let mut text = String::new();
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once("${") {
+            let unclosed = || TemplateError::at(argument.line, "a ${ of Fn::Sub is not closed");
+            let (name, tail) = after.split_once('}').ok_or_else(unclosed)?;
+            text.push_str(before);
+            if let Some(literal) = name.strip_prefix('!') {
+                text.push_str(&format!("${{{literal}}}"));
+            } else if let Some(variable) = variables.and_then(|variables| variables.get(name)) {
+                text.push_str(&self.resolve(variable)?.as_ref().and_then(as_text).unwrap_or_default());
+            } else if let Some((resource, attribute)) = name.split_once('.') {
+                text.push_str(&self.attribute(resource, attribute, argument.line)?);
+            } else {
+                text.push_str(&self.reference(name, argument.line)?.as_ref().and_then(as_text).unwrap_or_default());
+            }
+            rest = tail;
+        }
+        Ok(text + rest)
+    }
+
+    fn holds(&self, node: &Node) -> Result<bool, TemplateError> {
+        self.bounded(node.line, || match node.entries() {
+            [(name, argument)] => match (name.as_str(), &argument.kind) {
+                ("Fn::Equals", Kind::List(sides)) if sides.len() == 2 => {
+                    let text = |side| Ok::<_, TemplateError>(self.resolve(side)?.as_ref().and_then(as_text));
+                    Ok(text(&sides[0])? == text(&sides[1])?)
+                }
+                ("Fn::And", Kind::List(all)) => all.iter().try_fold(true, |held, one| Ok(held & self.holds(one)?)),
+                ("Fn::Or", Kind::List(any)) => any.iter().try_fold(false, |held, one| Ok(held | self.holds(one)?)),
+                ("Fn::Not", Kind::List(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
+                ("Condition", Kind::Scalar { text, .. }) => self.condition(text, argument.line),
+                _ => Err(TemplateError::at(node.line, format!("{name} is not a condition function with such arguments"))),
+            },
+            _ => Err(TemplateError::at(node.line, "a condition is one condition function")),
+        })
+    }
+
+    fn bounded<T>(&self, line: usize, inner: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
+        if self.depth.get() >= DEPTH_MAX {
+            return Err(TemplateError::at(line, "conditions or names refer to each other in a circle"));
+        }
+        self.depth.set(self.depth.get() + 1);
+        let result = inner();
+        self.depth.set(self.depth.get() - 1);
+        result
+    }
+
+    fn list(&self, node: &Node) -> Result<Vec<Value>, TemplateError> {
+        match self.resolve(node)? {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err(TemplateError::at(node.line, "a list is needed here")),
+        }
+    }
+
+    fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
+        let text = |value: &Value| as_text(value).ok_or_else(|| TemplateError::at(node.line, "a list of texts is needed here"));
+        self.list(node)?.iter().map(text).collect()
+    }
+}
+
+/// An ARN of the local account and region.
+pub(crate) fn arn(service: &str, resource: &str) -> String {
+    format!("arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}")
+}
+
+/// An API id of the real form, ten lower-case letters and digits, always the same for a logical id.
+fn api_id(resource: &str) -> String {
+    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut hash = resource.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (0..10)
+        .map(|_| {
+            let digit = char::from(DIGITS[(hash % 36) as usize]);
+            hash /= 36;
+            digit
+        })
+        .collect()
+}
+
+/// Scalars as text: what environment variables, names and `Fn::Join` make of them.
+pub(crate) fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+fn plain_scalar(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        // Only what is written back in the same way is a number: 0123 and 1e5 stay texts, as dates and versions do.
+        _ => match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => Value::from(number),
+            _ => match text.parse::<f64>().ok().and_then(Number::from_f64) {
+                Some(number) if number.to_string() == text => Value::Number(number),
+                _ => Value::from(text),
+            },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::yaml;
+
+    const TEMPLATE: &str = r#"
+Parameters:
+  Stage: { Type: String, Default: prod }
+  Zones: { Type: CommaDelimitedList, Default: "a, b" }
+Conditions:
+  IsProd: !Equals [!Ref Stage, prod]
+  NotProd: !Not [!Condition IsProd]
+  Circle: !Not [!Condition Circle]
+Mappings:
+  Sizes: { prod: { memory: 512 } }
+Resources:
+  Table: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Sub "t-${Stage}" } }
+  Fn: { Type: AWS::Serverless::Function }
+"#;
+
+    fn resolve(expression: &str) -> Resolved {
+        let root = yaml::parse(TEMPLATE).expect("valid");
+        let overrides = BTreeMap::new();
+        let resolver = Resolver::new(&root, &overrides).expect("valid parameters");
+        resolver.resolve(&yaml::parse(expression).expect("valid expression"))
+    }
+
+    #[test]
+    fn intrinsic_functions_resolve_as_deployed() {
+        let check = |expression: &str, expected: Value| {
+            assert_eq!(resolve(expression).expect(expression), Some(expected), "{expression}");
+        };
+        check("!Ref Stage", "prod".into());
+        check("!Ref Zones", serde_json::json!(["a", "b"]));
+        check("!Ref Table", "t-prod".into());
+        check("!Ref Fn", "Fn".into());
+        check("!GetAtt Table.Arn", "arn:aws:dynamodb:eu-central-1:000000000000:table/t-prod".into());
+        check("!Sub '${Fn.Arn}/${!literal}/${Stage}'", "arn:aws:lambda:eu-central-1:000000000000:function:Fn/${literal}/prod".into());
+        check("!Sub ['${A}-${Stage}', {A: !Ref Fn}]", "Fn-prod".into());
+        check("!Join ['-', [a, !Ref Stage, 3]]", "a-prod-3".into());
+        check("!Select [1, !Split [',', 'x,y']]", "y".into());
+        check("!FindInMap [Sizes, !Ref Stage, memory]", 512.into());
+        check("!If [IsProd, 1, 2]", 1.into());
+        check("!If [NotProd, 1, 2]", 2.into());
+        check("{a: !Ref AWS::NoValue, b: 01}", serde_json::json!({"b": "01"}));
+    }
+
+    #[test]
+    fn mistakes_are_errors_and_circles_end() {
+        for bad in ["!Ref Nothing", "!Sub '${Nothing}'", "!Sub '${Stage'", "!If [Circle, 1, 2]", "!If [No, 1, 2]", "!ImportValue x", "!Select [7, [a]]", "!GetAtt Fn"] {
+            assert!(resolve(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
+
+mod functions;
+mod intrinsics;
+mod sockets;
+mod yaml;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+pub(crate) use self::{
+    functions::{Function, HttpRoute, Schedule},
+    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
+    sockets::{Integration, Route, WebSocketApi},
+};
+use self::{
+    intrinsics::Resolver,
+    yaml::Node,
+};
+
+/// Everything in a template that the local mode creates.
+#[derive(Clone, Debug)]
+pub(crate) struct Template {
+    /// Functions by name.
+    pub(crate) functions: BTreeMap<String, Function>,
+    /// Tables by name: the properties of each in the form of `CreateTable`.
+    pub(crate) tables: BTreeMap<String, Value>,
+    /// The WebSocket API.
+    pub(crate) sockets: WebSocketApi,
+    /// Routes of HTTP APIs.
+    pub(crate) http_routes: Vec<HttpRoute>,
+    /// Schedules of functions.
+    pub(crate) schedules: Vec<Schedule>,
+    /// What is in the template but not in the local mode, one sentence each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A template that cannot be used, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    pub(crate) resource: Option<String>,
+    pub(crate) line: Option<usize>,
+    message: String,
+}
+
+impl TemplateError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { resource: None, line: None, message: message.into() }
+    }
+
+    fn at(line: usize, message: impl Into<String>) -> Self {
+        Self { resource: None, line: Some(line), message: message.into() }
+    }
+
+    fn in_resource(mut self, name: &str) -> Self {
+        self.resource.get_or_insert_with(|| name.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if let Some(resource) = &self.resource {
+            write!(f, "{resource}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// A template file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the template {0}; name another with --template")]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// The file is no template that the local mode can run.
+    #[error("the template {0} cannot be run")]
+    Invalid(PathBuf, #[source] TemplateError),
+}
+
+impl Template {
+    /// Reads a file, with values for its parameters where they shall differ from the defaults.
+    pub(crate) fn load(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
+        let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
+        Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path.to_owned(), error))
+    }
+
+    /// Reads the text of a template.
+    pub(crate) fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+        let root = yaml::parse(text)?;
+        let resolver = Resolver::new(&root, parameters)?;
+        let resources = Resources::of(&root, &resolver)?;
+        let mut template = Self {
+            functions: BTreeMap::new(),
+            tables: resources.of_type("AWS::DynamoDB::Table").map(|table| (table.name.clone(), table.properties.clone())).collect(),
+            sockets: sockets::read(&resources)?,
+            http_routes: Vec::new(),
+            schedules: Vec::new(),
+            notes: Vec::new(),
+        };
+        functions::read(&root, &resolver, &resources, &mut template)?;
+        Ok(template)
+    }
+}
+
+/// One resource with its properties resolved.
+#[derive(Debug)]
+struct Resource {
+    logical_id: String,
+    /// What `Ref` gives.
+    name: String,
+    kind: String,
+    line: usize,
+    properties: Value,
+    metadata: Value,
+}
+
+impl Resource {
+    fn error(&self, message: impl Into<String>) -> TemplateError {
+        TemplateError::at(self.line, message).in_resource(&self.logical_id)
+    }
+
+    /// A property as text; numbers and booleans are written out.
+    fn text(&self, property: &str) -> Option<String> {
+        self.properties.get(property).and_then(intrinsics::as_text)
+    }
+
+    fn required_text(&self, property: &str) -> Result<String, TemplateError> {
+        self.text(property).ok_or_else(|| self.error(format!("{property} is missing")))
+    }
+}
+
+/// All resources whose condition holds, in the order of the file.
+struct Resources(Vec<Resource>);
+
+impl Resources {
+    fn of(root: &Node, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
+        let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no Resources"))?;
+        let mut resources = Vec::new();
+        for (logical_id, node) in nodes.entries() {
+            let within = |error: TemplateError| error.in_resource(logical_id);
+            if let Some(condition) = node.get("Condition").and_then(Node::text)
+                && !resolver.condition(condition, node.line).map_err(within)?
+            {
+                continue;
+            }
+            let resolved = |key: &str| match node.get(key) {
+                Some(node) => resolver.resolve(node).map(Option::unwrap_or_default).map_err(within),
+                None => Ok(Value::Null),
+            };
+            let kind = node.get("Type").and_then(Node::text);
+            resources.push(Resource {
+                logical_id: logical_id.clone(),
+                name: resolver.physical_name(logical_id, node.line).map_err(within)?,
+                kind: kind.ok_or_else(|| within(TemplateError::at(node.line, "Type is missing")))?.to_owned(),
+                line: node.line,
+                properties: resolved("Properties")?,
+                metadata: resolved("Metadata")?,
+            });
+        }
+        Ok(Self(resources))
+    }
+
+    fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Resource> {
+        self.0.iter().filter(move |resource| resource.kind == kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Template::parse(text, &BTreeMap::new()).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_project_s_own_template_is_understood() {
+        let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
+        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
+        let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
+        assert_eq!(names, ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]);
+        let publish = &template.functions["PublishFunction"];
+        assert_eq!(publish.binary.as_deref(), Some("publish"));
+        assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
+        assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
+        assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
+        assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
+        assert_eq!(template.http_routes.len(), 2);
+
+        let sockets = &template.sockets;
+        assert_eq!(sockets.stage, "prod");
+        let keys: Vec<_> = sockets.routes.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping", "subscribe_region", "unsubscribe_region"]);
+        assert!(matches!(&sockets.routes["ping"].integration, Integration::Mock(mock) if mock.body.as_deref() == Some(r#"{"type":"pong"}"#)));
+        assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_with_its_name_and_line() {
+        let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }\n";
+        let with = |rest: &str| format!("{api}{rest}");
+        assert_eq!(refusal("Resources: {}"), "the template has no WebSocket API");
+        assert_eq!(
+            refusal(&with("  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: HTTP } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n")),
+            "line 3: I: integrations of type HTTP are not run locally; AWS_PROXY and MOCK are"
+        );
+        assert_eq!(
+            refusal(&with("  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: integrations/None } }\n")),
+            "line 3: R: Target names no integration of the template: integrations/None"
+        );
+        assert_eq!(refusal(&with("  T: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Ref Nothing } }\n")), "line 3: T: there is no resource or parameter Nothing");
+        let cron = "  F: { Type: AWS::Serverless::Function, Properties: { Events: { E: { Type: Schedule, Properties: { Schedule: cron(0 1 * * ? *) } } } } }\n";
+        assert_eq!(refusal(&with(cron)), "line 3: F: the schedule cron(0 1 * * ? *) of E is not run locally; rate(…) is");
+    }
+}

@@ -1,0 +1,155 @@
+//! The WebSocket API: routes, integrations and responses.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::{Resource, Resources, TemplateError};
+use crate::gateway::selection::Selection;
+
+/// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
+const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
+
+/// A WebSocket API with its one stage.
+#[derive(Clone, Debug)]
+pub(crate) struct WebSocketApi {
+    /// Ten lower-case letters and digits.
+    pub(crate) api_id: String,
+    /// The stage, first segment of every path.
+    pub(crate) stage: String,
+    /// How the route of a message is chosen.
+    pub(crate) selection: Selection,
+    /// Routes by route key.
+    pub(crate) routes: BTreeMap<String, Route>,
+}
+
+/// A route.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// What handles it.
+    pub(crate) integration: Integration,
+    /// Whether the integration's answer goes back over the socket.
+    pub(crate) responds: bool,
+}
+
+/// What handles a message.
+#[derive(Clone, Debug)]
+pub(crate) enum Integration {
+    /// Lambda proxy.
+    Lambda {
+        /// Name of the function.
+        function: String,
+        /// Longest time to wait for it.
+        timeout: Duration,
+    },
+    /// An answer from the gateway itself.
+    Mock(Mock),
+}
+
+/// A MOCK integration whose templates are plain text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mock {
+    /// What it answers, if anything.
+    pub(crate) body: Option<String>,
+}
+
+pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError> {
+    let mut apis = resources
+        .of_type("AWS::ApiGatewayV2::Api")
+        .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "WEBSOCKET"));
+    let api = match (apis.next(), resources.of_type("AWS::Serverless::WebSocketApi").next()) {
+        (Some(api), _) => api,
+        (None, Some(sam)) => return Err(sam.error("AWS::Serverless::WebSocketApi is not run locally yet; AWS::ApiGatewayV2::Api is")),
+        (None, None) => return Err(TemplateError::new("the template has no WebSocket API")),
+    };
+    if let Some(second) = apis.next() {
+        return Err(second.error(format!("there is a second WebSocket API beside {}; one is run locally", api.logical_id)));
+    }
+    let of_api = |resource: &&Resource| resource.text("ApiId").is_some_and(|id| id == api.name);
+    let selection = api.required_text("RouteSelectionExpression")?;
+    let selection = Selection::parse(&selection).map_err(|error| api.error(format!("RouteSelectionExpression {selection}: {error}")))?;
+    let stage = match resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api) {
+        Some(stage) => stage.required_text("StageName")?,
+        None => "prod".to_owned(),
+    };
+    let mut routes = BTreeMap::new();
+    for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
+        let key = route.required_text("RouteKey")?;
+        if let Some(kind) = route.text("AuthorizationType").filter(|kind| kind != "NONE") {
+            return Err(route.error(format!("authorization of type {kind} is not run locally yet")));
+        }
+        let target = route.required_text("Target")?;
+        let integration = resources
+            .of_type("AWS::ApiGatewayV2::Integration")
+            .find(|integration| target.strip_prefix("integrations/") == Some(&integration.logical_id))
+            .ok_or_else(|| route.error(format!("Target names no integration of the template: {target}")))?;
+        // Both are needed: the expression on the route, and the response itself.
+        let responds = route.text("RouteResponseSelectionExpression").is_some()
+            && resources
+                .of_type("AWS::ApiGatewayV2::RouteResponse")
+                .any(|response| response.text("RouteId").is_some_and(|id| id == route.logical_id));
+        let read = Route { integration: read_integration(integration, resources)?, responds };
+        if routes.insert(key.clone(), read).is_some() {
+            return Err(route.error(format!("the route key {key} is in use already")));
+        }
+    }
+    Ok(WebSocketApi { api_id: api.name.clone(), stage, selection, routes })
+}
+
+fn read_integration(integration: &Resource, resources: &Resources) -> Result<Integration, TemplateError> {
+    match integration.required_text("IntegrationType")?.as_str() {
+        "AWS_PROXY" => {
+            let uri = integration.required_text("IntegrationUri")?;
+            let function = uri
+                .strip_suffix("/invocations")
+                .and_then(|uri| uri.rsplit_once("/functions/"))
+                .and_then(|(_, arn)| arn.rsplit(':').next())
+                .ok_or_else(|| integration.error(format!("IntegrationUri is not that of a Lambda function: {uri}")))?;
+            let timeout = match integration.properties.get("TimeoutInMillis").and_then(Value::as_u64) {
+                Some(ms) => Duration::from_millis(ms).min(INTEGRATION_TIMEOUT_MAX),
+                None => INTEGRATION_TIMEOUT_MAX,
+            };
+            Ok(Integration::Lambda { function: function.to_owned(), timeout })
+        }
+        "MOCK" => read_mock(integration, resources).map(Integration::Mock),
+        other => Err(integration.error(format!("integrations of type {other} are not run locally; AWS_PROXY and MOCK are"))),
+    }
+}
+
+fn read_mock(integration: &Resource, resources: &Resources) -> Result<Mock, TemplateError> {
+    let request = template_text(integration, "RequestTemplates")?;
+    let status = request
+        .and_then(|text| serde_json::from_str::<Value>(&text).ok())
+        .and_then(|request| request.get("statusCode").and_then(Value::as_u64))
+        .ok_or_else(|| integration.error("the $default template of RequestTemplates must be JSON with a statusCode"))?
+        .to_string();
+    for response in resources.of_type("AWS::ApiGatewayV2::IntegrationResponse") {
+        if response.text("IntegrationId").is_none_or(|id| id != integration.logical_id) {
+            continue;
+        }
+        let key = response.required_text("IntegrationResponseKey")?;
+        let matches = match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
+            Some(pattern) => Regex::new(&format!("^(?:{pattern})$"))
+                .map_err(|error| response.error(format!("IntegrationResponseKey {key} is no pattern: {error}")))?
+                .is_match(&status),
+            None => key == "$default",
+        };
+        if matches {
+            return Ok(Mock { body: template_text(response, "ResponseTemplates")? });
+        }
+    }
+    Ok(Mock { body: None })
+}
+
+/// The template under `$default`, refused where it is more than plain text.
+fn template_text(resource: &Resource, property: &str) -> Result<Option<String>, TemplateError> {
+    let templates = resource.properties.get(property);
+    let text = templates.and_then(|templates| templates.get("$default")).and_then(Value::as_str);
+    match text {
+        Some(text) if text.contains(['$', '#']) => {
+            Err(resource.error(format!("{property}: directives and references ($…, #…) are not run locally yet")))
+        }
+        text => Ok(text.map(str::to_owned)),
+    }
+}
