@@ -1,6 +1,6 @@
 //! `cargo run`: starts the local mode and says where everything is.
 
-use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, io::{IsTerminal, Write}, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use hyper::Uri;
@@ -49,7 +49,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
     let options = Options {
         ws_addr: arguments.ws_addr,
         http_addr: arguments.http_addr,
