@@ -20,7 +20,13 @@ pub(crate) fn base_config() -> Builder {
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .time_source(aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new()))
         .retry_config(aws_types::sdk_config::RetryConfig::standard())
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "local mode")))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            ACCESS_KEY,
+            ACCESS_KEY,
+            None,
+            None,
+            "local mode",
+        )))
 }
 
 /// The region that an environment names.

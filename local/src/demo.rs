@@ -39,7 +39,10 @@ pub(crate) async fn handle(
     }
     let path = request.uri().path();
     if path == "/local.json" {
-        return Some(no_store(http::json(StatusCode::OK, &state(request, gateway, websocket_port, subscriptions).await)));
+        return Some(no_store(http::json(
+            StatusCode::OK,
+            &state(request, gateway, websocket_port, subscriptions).await,
+        )));
     }
     let (_, content_type, text) = FILES.into_iter().find(|(file, ..)| *file == path)?;
     let mut response = no_store(http::response(StatusCode::OK, content_type, text));
@@ -48,10 +51,18 @@ pub(crate) async fn handle(
     Some(response)
 }
 
-async fn state(request: &Request<Incoming>, gateway: &Gateway, websocket_port: u16, subscriptions: Option<&Subscriptions>) -> Value {
+async fn state(
+    request: &Request<Incoming>,
+    gateway: &Gateway,
+    websocket_port: u16,
+    subscriptions: Option<&Subscriptions>,
+) -> Value {
     // The page may be open on another machine: it reaches the gateway by the name it reached this server.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
     let summaries = gateway.summaries();
     let total = summaries.len();
     let mut connections = Vec::new();

@@ -33,7 +33,8 @@ pub(crate) fn open(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) ->
     let database = match data_dir {
         None => Database::memory().map_err(engine("opening a database in memory".to_owned()))?,
         Some(directory) => {
-            std::fs::create_dir_all(directory).map_err(|error| DatabaseError::Directory(directory.to_owned(), error))?;
+            std::fs::create_dir_all(directory)
+                .map_err(|error| DatabaseError::Directory(directory.to_owned(), error))?;
             let file = directory.join(FILE);
             Database::new(&file.to_string_lossy()).map_err(engine(format!("opening {}", file.display())))?
         }
@@ -87,7 +88,8 @@ pub(crate) fn serve(database: Database, listener: TcpListener, shutdown: Cancell
         }
     });
     tasks.spawn(async move {
-        if let Err(error) = dynoxide::server::serve_with_shutdown(listener, database, shutdown.cancelled_owned()).await {
+        if let Err(error) = dynoxide::server::serve_with_shutdown(listener, database, shutdown.cancelled_owned()).await
+        {
             tracing::error!(error, "the DynamoDB engine stopped");
         }
     });

@@ -36,11 +36,18 @@ impl HttpApi {
     }
 
     /// Invokes the function behind a route and translates its answer.
-    pub(crate) async fn handle(&self, route: &HttpRoute, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    pub(crate) async fn handle(
+        &self,
+        route: &HttpRoute,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(_) => return http::json(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": "Request Entity Too Large"})),
+            Err(_) => {
+                return http::json(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": "Request Entity Too Large"}));
+            }
         };
         let event = self.event(route, &parts, &body, peer);
         match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
@@ -93,14 +100,16 @@ impl HttpApi {
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind.starts_with("text/") || matches!(kind.as_str(), "application/json" | "application/javascript" | "application/xml")
+    kind.starts_with("text/")
+        || matches!(kind.as_str(), "application/json" | "application/javascript" | "application/xml")
 }
 
 /// Lower-case names; several values of one name are joined with a comma.
 fn headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut joined = Map::new();
     for name in headers.keys() {
-        let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         joined.insert(name.to_string(), json!(values.join(",")));
     }
     joined
@@ -139,9 +148,17 @@ mod tests {
     fn answers_are_translated_as_payload_version_2_says() {
         let check = |answer: Value, status: u16, kind: &str| {
             let response = translated(&Bytes::from(answer.to_string()));
-            assert_eq!((response.status().as_u16(), response.headers()[CONTENT_TYPE].to_str().expect("text")), (status, kind), "{answer}");
+            assert_eq!(
+                (response.status().as_u16(), response.headers()[CONTENT_TYPE].to_str().expect("text")),
+                (status, kind),
+                "{answer}"
+            );
         };
-        check(json!({"statusCode": 413, "headers": {"content-type": "application/json"}, "body": "{}"}), 413, "application/json");
+        check(
+            json!({"statusCode": 413, "headers": {"content-type": "application/json"}, "body": "{}"}),
+            413,
+            "application/json",
+        );
         check(json!({"published": true}), 200, "application/json");
         check(json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}), 500, "application/json");
         check(json!({"statusCode": 7}), 500, "application/json");
@@ -149,8 +166,11 @@ mod tests {
 
     #[test]
     fn only_text_reaches_a_function_as_text() {
-        let kind = |kind: &'static str| is_text(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]));
-        assert!(kind("application/json; charset=utf-8") && kind("text/plain") && !kind("application/x-www-form-urlencoded"));
+        let kind =
+            |kind: &'static str| is_text(&HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]));
+        assert!(
+            kind("application/json; charset=utf-8") && kind("text/plain") && !kind("application/x-www-form-urlencoded")
+        );
         assert!(!is_text(&HeaderMap::new()));
     }
 }

@@ -1,6 +1,12 @@
 //! `cargo run`: starts the local mode and says where everything is.
 
-use std::{collections::BTreeMap, io::{IsTerminal, Write}, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use hyper::Uri;
@@ -49,7 +55,11 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&arguments.log)).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&arguments.log))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let options = Options {
         ws_addr: arguments.ws_addr,
         http_addr: arguments.http_addr,
@@ -120,7 +130,8 @@ mod tests {
             let own = [("TABLE", table), ("AWS_ENDPOINT_URL_X", "https://cloud")];
             own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        let functions = [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
+        let functions =
+            [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
         assert_eq!(function_variables(&functions), ["# LEVEL differs between functions: 1, 2", "export TABLE=t"]);
     }
 

@@ -13,7 +13,13 @@ use crate::{
 };
 
 /// Runs every schedule until `shutdown`; the first invocation comes after one interval, as in EventBridge.
-pub(crate) fn run(schedules: Vec<Schedule>, functions: &Arc<Functions>, clock: &Clock, shutdown: &CancellationToken, tasks: &TaskTracker) {
+pub(crate) fn run(
+    schedules: Vec<Schedule>,
+    functions: &Arc<Functions>,
+    clock: &Clock,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     for schedule in schedules {
         let (functions, clock, shutdown) = (Arc::clone(functions), clock.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -40,4 +46,47 @@ fn event(rule: &str, now: Timestamp) -> String {
         "detail": {},
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use super::*;
+    use crate::template::Function;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_runs_once_per_interval_until_the_end() {
+        let variables =
+            [("ALERTS_TABLE", "t"), ("DELIVER_FUNCTION", "f")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let publish = Function {
+            logical_id: "F".to_owned(),
+            binary: Some("publish".to_owned()),
+            timeout: Duration::from_secs(3),
+            environment: variables.into(),
+        };
+        let functions =
+            Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None).await.expect("started");
+        // Publish refuses this without asking anybody, so each invocation ends at once.
+        let schedule = Schedule {
+            name: "s".to_owned(),
+            function: "F".to_owned(),
+            every: Duration::from_secs(60),
+            input: Some("{}".to_owned()),
+        };
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        run(vec![schedule], &functions, &Clock::System, &shutdown, &tasks);
+        for count in 0..3 {
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            functions.settled().await;
+            assert_eq!(functions.invocations(), count);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+            functions.settled().await;
+            assert_eq!(functions.invocations(), count + 1);
+        }
+        shutdown.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
 }

@@ -105,15 +105,20 @@ impl Stack {
         dynamodb::serve(database, tables, backs.clone(), &back_tasks);
         let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref()).await?;
         let invocable = Arc::clone(&functions);
-        back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| lambda::api::handle(Arc::clone(&invocable), request)));
+        back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| {
+            lambda::api::handle(Arc::clone(&invocable), request)
+        }));
 
-        let function_variables = template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
+        let function_variables =
+            template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
         let gateway = Gateway::new(template.sockets, Arc::clone(&functions), clock.clone());
         let sockets = Arc::clone(&gateway);
-        front_tasks.spawn(http::serve(ws, fronts.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
+        front_tasks
+            .spawn(http::serve(ws, fronts.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
 
-        let http_api = Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let http_api =
+            Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
         let shown = Arc::clone(&gateway);
         front_tasks.spawn(http::serve(api, fronts.clone(), move |request, peer| {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
@@ -134,6 +139,16 @@ impl Stack {
             backs,
             back_tasks,
         })
+    }
+
+    /// Waits until no asynchronous invocation runs: what was published before has been delivered.
+    pub async fn settled(&self) {
+        self.functions.settled().await;
+    }
+
+    /// How many sockets are open.
+    pub fn connected(&self) -> usize {
+        self.gateway.summaries().len()
     }
 
     /// How many invocations of functions there were.

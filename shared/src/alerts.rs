@@ -141,7 +141,9 @@ impl Alerts {
     }
 
     async fn transact(&self, alert: &Alert, first: bool, key: Option<&str>, now: Timestamp) -> Result<(), Obstacle> {
-        let failed = |error: aws_sdk_dynamodb::error::BuildError| Obstacle::Failed(Failure::new("building a transaction", error));
+        let failed = |error: aws_sdk_dynamodb::error::BuildError| {
+            Obstacle::Failed(Failure::new("building a transaction", error))
+        };
         let Position { epoch, seq } = alert.position;
         let expires_at = number(now.after(ALERT_TTL).secs());
 
@@ -198,7 +200,8 @@ impl Alerts {
     async fn earlier(&self, region: &Region, key: &str) -> Result<Committed, Failure> {
         let doing = "reading the alert of an earlier publication";
         let unreadable = |error: UnreadableItem| Failure::new(doing, error);
-        let key = self.get(key, HEAD_SEQ, doing).await?.ok_or_else(|| Failure::new(doing, UnreadableItem(ALERT_SEQ)))?;
+        let key =
+            self.get(key, HEAD_SEQ, doing).await?.ok_or_else(|| Failure::new(doing, UnreadableItem(ALERT_SEQ)))?;
         let seq = read_number(&key, ALERT_SEQ).map_err(unreadable)?;
         let item = self.get(region.as_str(), seq, doing).await?.ok_or_else(|| Failure::new(doing, Dangling(seq)))?;
         let dispatched = item.get(DISPATCHED).and_then(|value| value.as_bool().ok()).copied().unwrap_or_default();

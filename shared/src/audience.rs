@@ -130,7 +130,8 @@ mod tests {
     #[test]
     fn absurd_regions_are_refused() {
         let long = "P".repeat(300);
-        for absurd in ["", " ", "P", "../x", &long, "P\u{0}L", "P\u{7}", "@everyone", "room#x", "ÄÖ", "ſſ", "1A", "P L"] {
+        for absurd in ["", " ", "P", "../x", &long, "P\u{0}L", "P\u{7}", "@everyone", "room#x", "ÄÖ", "ſſ", "1A", "P L"]
+        {
             assert_eq!(absurd.parse::<Audience>(), Err(InvalidRegion::Malformed), "{absurd:?}");
         }
         assert_eq!("all".parse::<Region>(), Err(InvalidRegion::All));

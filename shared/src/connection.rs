@@ -123,7 +123,9 @@ mod tests {
         let quarter = SlotRange { first: 0, last: u32::MAX / 4 };
         let inside = (0..10_000)
             .map(|n| Slot::of(&format!("Gto47d9-Do{n:05}=").parse().expect("well-formed")))
-            .filter(|slot| slot.as_str() >= quarter.lower_key().as_str() && slot.as_str() <= quarter.upper_key().as_str())
+            .filter(|slot| {
+                slot.as_str() >= quarter.lower_key().as_str() && slot.as_str() <= quarter.upper_key().as_str()
+            })
             .count();
         assert!((2_300..=2_700).contains(&inside), "{inside} of 10,000 in a quarter of the ring");
     }

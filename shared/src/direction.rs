@@ -17,7 +17,8 @@ pub enum Direction {
 
 /// Regions whose main script runs from right to left: the tie-breaker for a title without any letter.
 const RTL_REGIONS: [&str; 20] = [
-    "AE", "BH", "DZ", "EG", "IL", "IQ", "IR", "JO", "KW", "LB", "LY", "MA", "OM", "PK", "PS", "QA", "SA", "SY", "TN", "YE",
+    "AE", "BH", "DZ", "EG", "IL", "IQ", "IR", "JO", "KW", "LB", "LY", "MA", "OM", "PK", "PS", "QA", "SA", "SY", "TN",
+    "YE",
 ];
 
 /// Direction of `title` by its first strong character (Unicode bidirectional algorithm, rule P2), else by `region`.

@@ -11,7 +11,9 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The variables of this process. Those that are not UTF-8 are left out.
     pub fn of_process() -> Self {
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     /// The value of a variable.
@@ -91,7 +93,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_together() {
-        let environment: Environment = [("NUMBER".to_owned(), "x".to_owned()), ("EMPTY".to_owned(), String::new())].into_iter().collect();
+        let environment: Environment =
+            [("NUMBER".to_owned(), "x".to_owned()), ("EMPTY".to_owned(), String::new())].into_iter().collect();
         let mut reader = environment.reader();
         let configuration = (reader.required("TABLE"), reader.parsed("NUMBER", 1_u8), reader.parsed("EMPTY", 2_u8));
         let message = reader.finish(configuration).expect_err("two problems").to_string();

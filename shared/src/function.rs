@@ -43,7 +43,8 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
     lambda_runtime::tracing::init_default_subscriber();
     // One event at a time and nothing to compute beside it: a second thread would only add hand-overs.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let start = Start {
             environment: Environment::of_process(),
             sdk: aws_config::from_env().http_client(http).load().await,

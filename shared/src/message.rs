@@ -52,12 +52,15 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
     let fields = strict_json::object(body.as_bytes())?;
     let known = "send subscribe_region, unsubscribe_region or ping";
     match fields.get("type").and_then(Value::as_str) {
-        Some("subscribe_region") => {
-            Ok(Request::Subscribe { audiences: audiences(&fields)?, format: format(&fields)?.unwrap_or(Format::ViralAlert) })
-        }
+        Some("subscribe_region") => Ok(Request::Subscribe {
+            audiences: audiences(&fields)?,
+            format: format(&fields)?.unwrap_or(Format::ViralAlert),
+        }),
         Some("unsubscribe_region") => Ok(Request::Unsubscribe { audiences: audiences(&fields)? }),
         // The unknown type itself is not repeated: it may be long, and it is the client's own.
-        Some(_) => Err(Refusal::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}"))),
+        Some(_) => {
+            Err(Refusal::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}")))
+        }
         None if fields.contains_key("type") => {
             Err(Refusal::of_field(Code::UnknownType, "type", format!("type must be a string: {known}")))
         }

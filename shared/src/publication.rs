@@ -66,7 +66,8 @@ impl Publication {
             Some(_) => return Err(wrong_type("id", "a string")),
         };
         let flat = !fields.contains_key("video")
-            && (fields.contains_key("video_id") || fields.get("event").is_some_and(|event| event == Format::NewTrending.as_str()));
+            && (fields.contains_key("video_id")
+                || fields.get("event").is_some_and(|event| event == Format::NewTrending.as_str()));
         let (video, score, at) = if flat { flat_form(&fields)? } else { nested_form(fields)? };
         let publication = Self { region, video, score, idempotency_key, at };
         publication.fits_in_a_frame()?;
@@ -82,7 +83,8 @@ impl Publication {
             video: self.video.clone(),
             at: Timestamp::from_millis(i64::from(u32::MAX)),
         };
-        let bytes = [Format::ViralAlert, Format::NewTrending].map(|format| largest.frame(format).len()).into_iter().max();
+        let bytes =
+            [Format::ViralAlert, Format::NewTrending].map(|format| largest.frame(format).len()).into_iter().max();
         match bytes {
             Some(bytes) if bytes > FRAME_BYTES_MAX => {
                 let message = format!("the alert would have {bytes} bytes, one frame holds {FRAME_BYTES_MAX}");

@@ -13,8 +13,8 @@ use crate::error::{Code, Refusal};
 
 /// Reads one JSON object. Nesting deeper than 128 (the bound of `serde_json`) is refused.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    let text =
-        str::from_utf8(bytes).map_err(|error| Refusal::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
+    let text = str::from_utf8(bytes)
+        .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
     let Strict(value) = serde_json::from_str(text)
         .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not acceptable JSON: {error}")))?;
     match value {

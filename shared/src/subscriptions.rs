@@ -86,7 +86,12 @@ impl Subscriptions {
     }
 
     /// Subscribes a connection. Repeating it changes the format and nothing else.
-    pub async fn subscribe(&self, connection: &ConnectionId, audiences: &[Audience], format: Format) -> Result<(), Failure> {
+    pub async fn subscribe(
+        &self,
+        connection: &ConnectionId,
+        audiences: &[Audience],
+        format: Format,
+    ) -> Result<(), Failure> {
         self.put(audiences.iter().map(|audience| self.item(audience, connection, format))).await
     }
 
@@ -129,7 +134,11 @@ impl Subscriptions {
     /// The members of an audience within a range, in ascending order of slots, one page in memory at a time.
     ///
     /// Reads are consistent: whoever had an answer to a subscription before an alert was committed is among them.
-    pub fn members(&self, audience: &Audience, range: SlotRange) -> impl Stream<Item = Result<Member, Failure>> + Send + use<> {
+    pub fn members(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+    ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<> {
         let doing = "reading a page of an audience";
         let query = self
             .client

@@ -29,7 +29,11 @@ impl FromStr for DefaultRegion {
     type Err = shared::audience::InvalidRegion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.eq_ignore_ascii_case("none") { Ok(Self(None)) } else { text.parse().map(|audience| Self(Some(audience))) }
+        if text.eq_ignore_ascii_case("none") {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|audience| Self(Some(audience)))
+        }
     }
 }
 
@@ -73,19 +77,20 @@ impl Function for Connect {
 fn opening(event: &ApiGatewayWebsocketProxyRequest, default_region: &DefaultRegion) -> Result<Opening, Refusal> {
     let query = |name| event.query_string_parameters.first(name);
     let header = || event.headers.get("x-region").and_then(|value| value.to_str().ok());
-    let (audience, chosen) = match query("region").map(|region| (region, "region")).or(header().map(|region| (region, "X-Region"))) {
-        Some((region, field)) => {
-            let audience: Audience = region
-                .parse()
-                .map_err(|error: shared::audience::InvalidRegion| Refusal::of_field(Code::InvalidRegion, field, error.to_string()))?;
-            (Some(audience), true)
-        }
-        None => (default_region.0.clone(), false),
-    };
+    let (audience, chosen) =
+        match query("region").map(|region| (region, "region")).or(header().map(|region| (region, "X-Region"))) {
+            Some((region, field)) => {
+                let audience: Audience = region.parse().map_err(|error: shared::audience::InvalidRegion| {
+                    Refusal::of_field(Code::InvalidRegion, field, error.to_string())
+                })?;
+                (Some(audience), true)
+            }
+            None => (default_region.0.clone(), false),
+        };
     let format = match query("format") {
-        Some(format) => format
-            .parse()
-            .map_err(|error: shared::alert::InvalidFormat| Refusal::of_field(Code::InvalidField, "format", error.to_string()))?,
+        Some(format) => format.parse().map_err(|error: shared::alert::InvalidFormat| {
+            Refusal::of_field(Code::InvalidField, "format", error.to_string())
+        })?,
         None if chosen || audience.is_some() => Format::NewTrending,
         None => Format::ViralAlert,
     };
@@ -94,7 +99,11 @@ fn opening(event: &ApiGatewayWebsocketProxyRequest, default_region: &DefaultRegi
 
 fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, Refusal> {
     event.request_context.connection_id.as_deref().and_then(|id| id.parse().ok()).ok_or_else(|| {
-        Refusal::of_field(Code::InvalidField, "connectionId", "the event carries no connection id: is this a WebSocket API?")
+        Refusal::of_field(
+            Code::InvalidField,
+            "connectionId",
+            "the event carries no connection id: is this a WebSocket API?",
+        )
     })
 }
 

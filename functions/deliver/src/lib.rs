@@ -25,7 +25,11 @@ impl Function for Deliver {
         let fallback_to_everyone = environment.parsed("FALLBACK_TO_EVERYONE", true);
         environment.finish(Self {
             fanout: Fanout {
-                subscriptions: Subscriptions::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
+                subscriptions: Subscriptions::new(
+                    aws_sdk_dynamodb::Client::new(&start.sdk),
+                    table,
+                    start.clock.clone(),
+                ),
                 pusher: Pusher::new(&start.sdk),
                 fallback_to_everyone,
                 clock: start.clock.clone(),

@@ -29,8 +29,9 @@ impl Function for Disconnect {
 
     async fn handle(&self, event: Self::Event) -> Result<Self::Response, Failure> {
         let connection = event.request_context.connection_id.unwrap_or_default();
-        let connection =
-            connection.parse().map_err(|error: InvalidConnectionId| Failure::new("reading a disconnect event", error))?;
+        let connection = connection
+            .parse()
+            .map_err(|error: InvalidConnectionId| Failure::new("reading a disconnect event", error))?;
         self.subscriptions.close(&connection).await?;
         Ok(serde_json::json!({"statusCode": 200}))
     }

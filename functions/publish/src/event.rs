@@ -35,9 +35,9 @@ pub(crate) fn parse(event: Value) -> (Caller, Result<Publication, Refusal>) {
 fn http(event: &Value) -> Result<Publication, Refusal> {
     let text = event.get("body").and_then(Value::as_str).unwrap_or_default();
     let mut publication = if event.get("isBase64Encoded").and_then(Value::as_bool).unwrap_or_default() {
-        let bytes = BASE64_STANDARD
-            .decode(text)
-            .map_err(|error| Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}")))?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(|error| {
+            Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}"))
+        })?;
         Publication::from_bytes(&bytes)?
     } else {
         Publication::from_bytes(text.as_bytes())?
@@ -86,7 +86,8 @@ mod tests {
         assert_eq!(from(json!({"idempotency-key": "a", "webhook-id": "b"})), "a");
         assert_eq!(from(json!({"webhook-id": "b"})), "b");
         assert_eq!(from(json!({})), "from-body");
-        let event = json!({"version": "0", "id": "event-1", "detail-type": "viral", "source": "scorer", "detail": alert()});
+        let event =
+            json!({"version": "0", "id": "event-1", "detail-type": "viral", "source": "scorer", "detail": alert()});
         assert_eq!(key(event), (Caller::Invocation, Some("event-1".to_owned())));
         assert_eq!(key(alert()), (Caller::Invocation, Some("from-body".to_owned())));
     }

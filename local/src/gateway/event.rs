@@ -56,8 +56,10 @@ pub(super) fn disconnect(gateway: &Gateway, connection: &Connection, code: u16, 
     let headers = [("Host", connection.host.as_str()), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     insert_both_forms(&mut event, "headers", "multiValueHeaders", &headers);
-    let context =
-        Map::from_iter([("disconnectStatusCode".to_owned(), json!(code)), ("disconnectReason".to_owned(), json!(reason))]);
+    let context = Map::from_iter([
+        ("disconnectStatusCode".to_owned(), json!(code)),
+        ("disconnectReason".to_owned(), json!(reason)),
+    ]);
     finish(gateway, connection, "$disconnect", "DISCONNECT", event, context)
 }
 
@@ -109,7 +111,11 @@ fn finish(
 
 /// The host that the client named, as behind a custom domain; the API's own where it named none.
 fn domain_name(host: &str, api_id: &str) -> String {
-    if host.is_empty() { format!("{api_id}.execute-api.{}.{URL_SUFFIX}", crate::template::REGION) } else { host.to_owned() }
+    if host.is_empty() {
+        format!("{api_id}.execute-api.{}.{URL_SUFFIX}", crate::template::REGION)
+    } else {
+        host.to_owned()
+    }
 }
 
 /// One value per name (the last one counts) and all values per name.
@@ -131,7 +137,8 @@ fn insert_both_forms(event: &mut Map<String, Value>, single: &str, multiple: &st
 
 /// Common log format, such as `19/Feb/2024:07:11:42 +0000`.
 fn clf_time(at: Timestamp) -> String {
-    const CLF: &[FormatItem<'_>] = format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
+    const CLF: &[FormatItem<'_>] =
+        format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
     OffsetDateTime::from_unix_timestamp(at.secs()).ok().and_then(|at| at.format(CLF).ok()).unwrap_or_default()
 }
 

@@ -44,7 +44,10 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         outbound,
     ));
 
-    let handshake = Handshake { headers: event_headers(request.headers(), peer), query: query(request.uri().query().unwrap_or_default()) };
+    let handshake = Handshake {
+        headers: event_headers(request.headers(), peer),
+        query: query(request.uri().query().unwrap_or_default()),
+    };
     let event = event::connect(&gateway, &connection, &handshake);
     let verdict = match gateway.api.routes.get("$connect") {
         None => Ok(json!({"statusCode": 200})),
@@ -126,7 +129,10 @@ fn title_case(name: &str) -> String {
 fn query(query: &str) -> Vec<(String, String)> {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decoded(name), decoded(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,7 +141,8 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
-        let pairs = |text: &str| query(text).into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        let pairs =
+            |text: &str| query(text).into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
         assert_eq!(pairs("region=AE&x=a%20b+c&&flag&y=%ff"), ["region=AE", "x=a b c", "flag=", "y=\u{fffd}"]);
         assert!(query("").is_empty());
     }

@@ -39,7 +39,9 @@ impl Gateway {
     /// Runs an integration with an event and returns its answer. MOCK integrations see no event.
     pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
         match &route.integration {
-            Integration::Mock(mock) => Ok(mock.body.clone().map(|body| serde_json::json!({"body": body})).unwrap_or_default()),
+            Integration::Mock(mock) => {
+                Ok(mock.body.clone().map(|body| serde_json::json!({"body": body})).unwrap_or_default())
+            }
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
                 let answer = tokio::time::timeout(*timeout, self.functions.invoke(function, payload)).await;
@@ -79,7 +81,10 @@ impl Gateway {
     /// The error frame of the service, with its peculiar spacing. The connection stays open.
     fn send_error(&self, connection: &Connection, message: &str, request_id: &str) {
         let id = &connection.id;
-        self.send(connection, format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#).into());
+        self.send(
+            connection,
+            format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#).into(),
+        );
     }
 
     fn send(&self, connection: &Connection, text: Utf8Bytes) {

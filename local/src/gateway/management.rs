@@ -77,7 +77,8 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
 
 /// Whether a signature of version 4 is there, in a header or in the query. Whether it is right is not checked.
 fn is_signed(request: &Request<Incoming>) -> bool {
-    let header = request.headers().get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "));
+    let header =
+        request.headers().get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "));
     header || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
 }
 
@@ -105,7 +106,8 @@ fn description(connection: &Connection) -> String {
 
 /// Always three digits of milliseconds.
 fn iso_millis(at: Timestamp) -> String {
-    const ISO: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    const ISO: &[FormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.millis()) * 1_000_000).ok();
     at.and_then(|at| at.format(ISO).ok()).unwrap_or_default()
 }

@@ -17,8 +17,8 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::UPGRA
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::connections::Summary;
 use self::connections::Connections;
+pub(crate) use self::connections::Summary;
 use crate::{
     http::{Body, json},
     lambda::Functions,
@@ -96,7 +96,8 @@ impl Gateway {
         if let Some(id) = path.strip_prefix("@connections/").or_else(|| path.strip_prefix("%40connections/")) {
             return management::handle(&self, id, request).await;
         }
-        let upgrades = request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        let upgrades =
+            request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
         match (path, upgrades) {
             ("", true) => handshake::handle(self, request, peer).await,
             ("", false) if request.method() == Method::GET => {
@@ -104,7 +105,11 @@ impl Gateway {
             }
             _ => {
                 // The commonest mistake of all: an endpoint whose path is not the stage.
-                tracing::warn!(path = request.uri().path(), stage = self.stage(), "request outside of the stage refused");
+                tracing::warn!(
+                    path = request.uri().path(),
+                    stage = self.stage(),
+                    "request outside of the stage refused"
+                );
                 json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}))
             }
         }

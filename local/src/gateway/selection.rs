@@ -48,7 +48,8 @@ impl Selection {
                 Some(braced) => braced.split_once('}').ok_or(InvalidSelection::Unclosed)?,
                 None => {
                     let bare = &rest[1..];
-                    let end = bare.find(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_'))).unwrap_or(bare.len());
+                    let end =
+                        bare.find(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '_'))).unwrap_or(bare.len());
                     bare.split_at(end)
                 }
             };

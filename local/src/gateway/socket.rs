@@ -38,7 +38,12 @@ enum Ended {
 }
 
 /// Serves a socket until it ends, then runs `$disconnect`.
-pub(super) async fn run(gateway: Arc<Gateway>, connection: Arc<Connection>, upgrade: OnUpgrade, waiting: mpsc::Receiver<Outbound>) {
+pub(super) async fn run(
+    gateway: Arc<Gateway>,
+    connection: Arc<Connection>,
+    upgrade: OnUpgrade,
+    waiting: mpsc::Receiver<Outbound>,
+) {
     let (code, reason) = match upgrade.await {
         Ok(upgraded) => {
             let config = WebSocketConfig::default()
@@ -60,7 +65,12 @@ pub(super) async fn run(gateway: Arc<Gateway>, connection: Arc<Connection>, upgr
     }
 }
 
-async fn serve(gateway: &Arc<Gateway>, connection: &Arc<Connection>, mut socket: Socket, mut waiting: mpsc::Receiver<Outbound>) -> (u16, String) {
+async fn serve(
+    gateway: &Arc<Gateway>,
+    connection: &Arc<Connection>,
+    mut socket: Socket,
+    mut waiting: mpsc::Receiver<Outbound>,
+) -> (u16, String) {
     let opened = Instant::now();
     let mut active = opened;
     let ended = loop {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::{Bytes, Incoming}};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -24,11 +27,20 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>
         .and_then(|rest| rest.strip_suffix("/invocations"))
         .and_then(|name| percent_decode_str(name).decode_utf8().ok());
     let Some(name) = name.filter(|_| request.method() == Method::POST) else {
-        return error(StatusCode::NOT_FOUND, "UnknownOperationException", "this is the Lambda Invoke API: POST /2015-03-31/functions/{name}/invocations");
+        return error(
+            StatusCode::NOT_FOUND,
+            "UnknownOperationException",
+            "this is the Lambda Invoke API: POST /2015-03-31/functions/{name}/invocations",
+        );
     };
     // A function may be named by its ARN, with or without a version.
     let name = name.split(":function:").last().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
-    let kind = request.headers().get("x-amz-invocation-type").and_then(|kind| kind.to_str().ok()).unwrap_or("RequestResponse").to_owned();
+    let kind = request
+        .headers()
+        .get("x-amz-invocation-type")
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or("RequestResponse")
+        .to_owned();
     let limit = if kind == "Event" { ASYNC_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
     let payload = match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => body.to_bytes(),
@@ -50,11 +62,17 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>
             Err(InvokeError::UnknownFunction(_)) => unknown(),
             Err(failure) => {
                 let mut response = response(StatusCode::OK, "application/json", failure.payload());
-                response.headers_mut().insert("x-amz-function-error", hyper::header::HeaderValue::from_static("Unhandled"));
+                response
+                    .headers_mut()
+                    .insert("x-amz-function-error", hyper::header::HeaderValue::from_static("Unhandled"));
                 response
             }
         },
-        other => error(StatusCode::BAD_REQUEST, "InvalidParameterValueException", &format!("there is no invocation type {other}")),
+        other => error(
+            StatusCode::BAD_REQUEST,
+            "InvalidParameterValueException",
+            &format!("there is no invocation type {other}"),
+        ),
     }
 }
 

@@ -35,12 +35,15 @@ struct Typed<F>(F);
 impl<F: Function> Invoke for Typed<F> {
     fn invoke(self: Arc<Self>, payload: Bytes) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
         async move {
-            let event = serde_json::from_slice(&payload).map_err(|error| function_error("DeserializeError", error.to_string()))?;
+            let event = serde_json::from_slice(&payload)
+                .map_err(|error| function_error("DeserializeError", error.to_string()))?;
             let response = self.0.handle(event).await.map_err(|failure| {
                 let Diagnostic { error_type, error_message, .. } = failure.into();
                 function_error(&error_type, error_message)
             })?;
-            serde_json::to_vec(&response).map(Bytes::from).map_err(|error| function_error("SerializeError", error.to_string()))
+            serde_json::to_vec(&response)
+                .map(Bytes::from)
+                .map_err(|error| function_error("SerializeError", error.to_string()))
         }
         .boxed()
     }
@@ -81,7 +84,8 @@ impl InProcess {
         let invocation = AssertUnwindSafe(Arc::clone(&self.0).invoke(payload)).catch_unwind();
         invocation.await.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned());
+            let text =
+                text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned());
             Err(function_error("Panic", text))
         })
     }

@@ -6,13 +6,17 @@ mod remote;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use hyper::body::Bytes;
 use serde_json::json;
 use shared::{clock::Clock, environment::Environment};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::{in_process::InProcess, remote::Remote};
@@ -44,7 +48,9 @@ impl InvokeError {
     /// The payload of a failed invocation, as Lambda writes it.
     pub(crate) fn payload(&self) -> Bytes {
         let payload = match self {
-            Self::FunctionError { error_type, error_message } => json!({"errorType": error_type, "errorMessage": error_message}),
+            Self::FunctionError { error_type, error_message } => {
+                json!({"errorType": error_type, "errorMessage": error_message})
+            }
             Self::TimedOut(_) => json!({"errorType": "Sandbox.Timedout", "errorMessage": self.to_string()}),
             other => json!({"errorType": "Runtime.Unavailable", "errorMessage": other.to_string()}),
         };
@@ -57,6 +63,8 @@ impl InvokeError {
 pub(crate) struct Functions {
     functions: BTreeMap<String, Entry>,
     asynchronous: TaskTracker,
+    /// How many asynchronous invocations run.
+    running: watch::Sender<usize>,
     invocations: AtomicU64,
 }
 
@@ -95,8 +103,12 @@ impl Functions {
             let runner = match lambda_endpoint {
                 Some(endpoint) => Runner::Remote(Remote::new(client.clone(), endpoint, name, function)),
                 None => {
-                    let environment: Environment =
-                        function.environment.iter().chain(endpoints).map(|(name, value)| (name.clone(), value.clone())).collect();
+                    let environment: Environment = function
+                        .environment
+                        .iter()
+                        .chain(endpoints)
+                        .map(|(name, value)| (name.clone(), value.clone()))
+                        .collect();
                     let in_process = InProcess::start(function, environment, Clock::System)
                         .map_err(|source| StartError { function: name.clone(), source })?;
                     Runner::InProcess(in_process)
@@ -104,7 +116,12 @@ impl Functions {
             };
             entries.insert(name.clone(), Entry { timeout: function.timeout, runner });
         }
-        Ok(Arc::new(Self { functions: entries, asynchronous: TaskTracker::new(), invocations: AtomicU64::new(0) }))
+        Ok(Arc::new(Self {
+            functions: entries,
+            asynchronous: TaskTracker::new(),
+            running: watch::Sender::new(0),
+            invocations: AtomicU64::new(0),
+        }))
     }
 
     /// Whether there is a function of this name.
@@ -122,7 +139,8 @@ impl Functions {
                 Runner::Remote(function) => function.invoke(payload).await,
             }
         };
-        let answer = tokio::time::timeout(entry.timeout, answer).await.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+        let answer =
+            tokio::time::timeout(entry.timeout, answer).await.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
         if let Err(error) = &answer {
             tracing::error!(function = name, %error, "invocation failed");
         }
@@ -135,9 +153,19 @@ impl Functions {
             return Err(InvokeError::UnknownFunction(name.to_owned()));
         }
         let (functions, name) = (Arc::clone(self), name.to_owned());
-        // The result is logged where it fails; nobody waits for it.
-        self.asynchronous.spawn(async move { functions.invoke(&name, payload).await });
+        self.running.send_modify(|running| *running += 1);
+        self.asynchronous.spawn(async move {
+            // A failure was logged where it happened; nobody waits for the result.
+            let _ = functions.invoke(&name, payload).await;
+            functions.running.send_modify(|running| *running -= 1);
+        });
         Ok(())
+    }
+
+    /// Waits until no asynchronous invocation runs.
+    pub(crate) async fn settled(&self) {
+        // The sender lives as long as this borrow, so waiting cannot fail.
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
     /// How many invocations there were.

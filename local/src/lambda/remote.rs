@@ -53,7 +53,8 @@ impl Remote {
 
     async fn invoke_as(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         let unreachable = || InvokeError::Unreachable(self.endpoint.to_string());
-        let uri = format!("{}/2015-03-31/functions/{name}/invocations", self.endpoint.to_string().trim_end_matches('/'));
+        let uri =
+            format!("{}/2015-03-31/functions/{name}/invocations", self.endpoint.to_string().trim_end_matches('/'));
         let request = Request::builder()
             .method(Method::POST)
             .uri(uri)

@@ -46,7 +46,12 @@ pub(crate) struct Schedule {
     pub(crate) input: Option<String>,
 }
 
-pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources, template: &mut Template) -> Result<(), TemplateError> {
+pub(super) fn read(
+    root: &Node,
+    resolver: &Resolver<'_>,
+    resources: &Resources,
+    template: &mut Template,
+) -> Result<(), TemplateError> {
     let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
         Some(node) => resolver.resolve(node)?.unwrap_or_default(),
         None => Value::Null,
@@ -72,7 +77,8 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
     };
     let mut environment = BTreeMap::new();
     for (name, value) in properties.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
-        let text = intrinsics::as_text(value).ok_or_else(|| resource.error(format!("the variable {name} must be a text")))?;
+        let text =
+            intrinsics::as_text(value).ok_or_else(|| resource.error(format!("the variable {name} must be a text")))?;
         environment.insert(name.clone(), text);
     }
     let built_by_cargo = resource.metadata.get("BuildMethod").is_some_and(|method| method == "rust-cargolambda");
@@ -88,7 +94,9 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
 fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     let text = |key: &str| {
-        property(key).and_then(intrinsics::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
+        property(key)
+            .and_then(intrinsics::as_text)
+            .ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
         Some("HttpApi") => template.http_routes.push(HttpRoute {
@@ -98,7 +106,9 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
         }),
         Some("Schedule" | "ScheduleV2") => {
             let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
-            if property("Enabled").is_some_and(|enabled| *enabled == Value::Bool(false)) || property("State").is_some_and(|state| state == "DISABLED") {
+            if property("Enabled").is_some_and(|enabled| *enabled == Value::Bool(false))
+                || property("State").is_some_and(|state| state == "DISABLED")
+            {
                 return Ok(());
             }
             let expression = text(key)?;
@@ -160,7 +170,9 @@ mod tests {
     fn rates_are_read_and_everything_else_is_not() {
         assert_eq!(rate("rate(1 minute)"), Some(Duration::from_secs(60)));
         assert_eq!(rate("rate(2 hours)"), Some(Duration::from_secs(7_200)));
-        for bad in ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "cron(0 1 * * ? *)", "rate(18446744073709551615 days)"] {
+        for bad in
+            ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "cron(0 1 * * ? *)", "rate(18446744073709551615 days)"]
+        {
             assert_eq!(rate(bad), None, "{bad}");
         }
     }

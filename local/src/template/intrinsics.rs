@@ -44,9 +44,10 @@ impl<'a> Resolver<'a> {
                     TemplateError::at(declaration.line, format!("the parameter {name} has no default, give it a value"))
                 })?,
             };
-            let is_list = declaration.get("Type").and_then(Node::text).is_some_and(|kind| {
-                kind == "CommaDelimitedList" || kind.starts_with("List<")
-            });
+            let is_list = declaration
+                .get("Type")
+                .and_then(Node::text)
+                .is_some_and(|kind| kind == "CommaDelimitedList" || kind.starts_with("List<"));
             let value = if is_list {
                 Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect())
             } else {
@@ -60,7 +61,9 @@ impl<'a> Resolver<'a> {
     /// Resolves everything in a node. `None` when it is `AWS::NoValue`.
     pub(crate) fn resolve(&self, node: &Node) -> Resolved {
         match &node.kind {
-            Kind::Scalar { text, plain } => Ok(Some(if *plain { plain_scalar(text) } else { Value::from(text.as_str()) })),
+            Kind::Scalar { text, plain } => {
+                Ok(Some(if *plain { plain_scalar(text) } else { Value::from(text.as_str()) }))
+            }
             Kind::List(items) => {
                 let values = items.iter().filter_map(|item| self.resolve(item).transpose());
                 values.collect::<Result<_, _>>().map(|values| Some(Value::Array(values)))
@@ -116,14 +119,19 @@ impl<'a> Resolver<'a> {
             "Fn::Select" => match self.list(argument)?.as_slice() {
                 [index, Value::Array(items)] => {
                     let index = as_text(index).and_then(|index| index.parse::<usize>().ok());
-                    index.and_then(|index| items.get(index).cloned()).map(Some).ok_or_else(|| wrong("an index within its list"))
+                    index
+                        .and_then(|index| items.get(index).cloned())
+                        .map(Some)
+                        .ok_or_else(|| wrong("an index within its list"))
                 }
                 _ => Err(wrong("an index and a list")),
             },
             "Fn::FindInMap" => {
                 let keys = self.texts(argument)?;
                 let found = keys.iter().try_fold(self.root.get("Mappings"), |node, key| Some(node?.get(key)));
-                let found = found.flatten().ok_or_else(|| wrong(&format!("keys of Mappings, which has no {}", keys.join("."))))?;
+                let found = found
+                    .flatten()
+                    .ok_or_else(|| wrong(&format!("keys of Mappings, which has no {}", keys.join("."))))?;
                 self.resolve(found)
             }
             "Fn::If" => match &argument.kind {
@@ -153,7 +161,9 @@ impl<'a> Resolver<'a> {
             "AWS::Partition" => PARTITION,
             "AWS::URLSuffix" => URL_SUFFIX,
             "AWS::StackName" => STACK_NAME,
-            "AWS::StackId" => return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local"))))),
+            "AWS::StackId" => {
+                return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local")))));
+            }
             _ => return self.physical_name(name, line).map(|name| Some(Value::from(name))),
         };
         Ok(Some(Value::from(pseudo)))
@@ -162,17 +172,24 @@ impl<'a> Resolver<'a> {
     /// What `Ref` gives for a resource: its own name property where it has one, else its logical id.
     pub(crate) fn physical_name(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        let node = node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
+        let node =
+            node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
         let property = match node.get("Type").and_then(Node::text) {
             Some("AWS::DynamoDB::Table") => "TableName",
             Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
-            Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => return Ok(api_id(resource)),
+            Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => {
+                return Ok(api_id(resource));
+            }
             _ => return Ok(resource.to_owned()),
         };
         let Some(name) = node.get("Properties").and_then(|properties| properties.get(property)) else {
             return Ok(resource.to_owned());
         };
-        Ok(self.bounded(name.line, || self.resolve(name))?.as_ref().and_then(as_text).unwrap_or_else(|| resource.to_owned()))
+        Ok(self
+            .bounded(name.line, || self.resolve(name))?
+            .as_ref()
+            .and_then(as_text)
+            .unwrap_or_else(|| resource.to_owned()))
     }
 
     fn attribute(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
@@ -180,11 +197,16 @@ impl<'a> Resolver<'a> {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
         match (node.and_then(|node| node.get("Type")).and_then(Node::text).unwrap_or_default(), attribute) {
             ("AWS::DynamoDB::Table", "Arn") => Ok(arn("dynamodb", &format!("table/{name}"))),
-            ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => Ok(arn("lambda", &format!("function:{name}"))),
-            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiId") => Ok(name),
-            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiEndpoint") => {
-                Ok(format!("https://{name}.execute-api.{REGION}.{URL_SUFFIX}"))
+            ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => {
+                Ok(arn("lambda", &format!("function:{name}")))
             }
+            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiId") => {
+                Ok(name)
+            }
+            (
+                "AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi",
+                "ApiEndpoint",
+            ) => Ok(format!("https://{name}.execute-api.{REGION}.{URL_SUFFIX}")),
             // Queues, roles and the like are not created locally; their names still have to lead somewhere in texts.
             (_, "Arn") => Ok(format!("arn:{PARTITION}:local:{REGION}:{ACCOUNT_ID}:{name}")),
             (_, attribute) => Ok(format!("{name}.{attribute}")),
@@ -228,7 +250,9 @@ impl<'a> Resolver<'a> {
                 ("Fn::Or", Kind::List(any)) => any.iter().try_fold(false, |held, one| Ok(held | self.holds(one)?)),
                 ("Fn::Not", Kind::List(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
                 ("Condition", Kind::Scalar { text, .. }) => self.condition(text, argument.line),
-                _ => Err(TemplateError::at(node.line, format!("{name} is not a condition function with such arguments"))),
+                _ => {
+                    Err(TemplateError::at(node.line, format!("{name} is not a condition function with such arguments")))
+                }
             },
             _ => Err(TemplateError::at(node.line, "a condition is one condition function")),
         })
@@ -252,7 +276,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
-        let text = |value: &Value| as_text(value).ok_or_else(|| TemplateError::at(node.line, "a list of texts is needed here"));
+        let text = |value: &Value| {
+            as_text(value).ok_or_else(|| TemplateError::at(node.line, "a list of texts is needed here"))
+        };
         self.list(node)?.iter().map(text).collect()
     }
 }
@@ -265,7 +291,9 @@ pub(crate) fn arn(service: &str, resource: &str) -> String {
 /// An API id of the real form, ten lower-case letters and digits, always the same for a logical id.
 fn api_id(resource: &str) -> String {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut hash = resource.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = resource
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     (0..10)
         .map(|_| {
             let digit = char::from(DIGITS[(hash % 36) as usize]);
@@ -338,7 +366,10 @@ Resources:
         check("!Ref Table", "t-prod".into());
         check("!Ref Fn", "Fn".into());
         check("!GetAtt Table.Arn", "arn:aws:dynamodb:eu-central-1:000000000000:table/t-prod".into());
-        check("!Sub '${Fn.Arn}/${!literal}/${Stage}'", "arn:aws:lambda:eu-central-1:000000000000:function:Fn/${literal}/prod".into());
+        check(
+            "!Sub '${Fn.Arn}/${!literal}/${Stage}'",
+            "arn:aws:lambda:eu-central-1:000000000000:function:Fn/${literal}/prod".into(),
+        );
         check("!Sub ['${A}-${Stage}', {A: !Ref Fn}]", "Fn-prod".into());
         check("!Join ['-', [a, !Ref Stage, 3]]", "a-prod-3".into());
         check("!Select [1, !Split [',', 'x,y']]", "y".into());
@@ -350,7 +381,16 @@ Resources:
 
     #[test]
     fn mistakes_are_errors_and_circles_end() {
-        for bad in ["!Ref Nothing", "!Sub '${Nothing}'", "!Sub '${Stage'", "!If [Circle, 1, 2]", "!If [No, 1, 2]", "!ImportValue x", "!Select [7, [a]]", "!GetAtt Fn"] {
+        for bad in [
+            "!Ref Nothing",
+            "!Sub '${Nothing}'",
+            "!Sub '${Stage'",
+            "!If [Circle, 1, 2]",
+            "!If [No, 1, 2]",
+            "!ImportValue x",
+            "!Select [7, [a]]",
+            "!GetAtt Fn",
+        ] {
             assert!(resolve(bad).is_err(), "{bad}");
         }
     }

@@ -18,10 +18,7 @@ pub(crate) use self::{
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
     sockets::{Integration, Route, WebSocketApi},
 };
-use self::{
-    intrinsics::Resolver,
-    yaml::Node,
-};
+use self::{intrinsics::Resolver, yaml::Node};
 
 /// Everything in a template that the local mode creates.
 #[derive(Clone, Debug)]
@@ -102,7 +99,10 @@ impl Template {
         let resources = Resources::of(&root, &resolver)?;
         let mut template = Self {
             functions: BTreeMap::new(),
-            tables: resources.of_type("AWS::DynamoDB::Table").map(|table| (table.name.clone(), table.properties.clone())).collect(),
+            tables: resources
+                .of_type("AWS::DynamoDB::Table")
+                .map(|table| (table.name.clone(), table.properties.clone()))
+                .collect(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
             schedules: Vec::new(),
@@ -189,7 +189,10 @@ mod tests {
         let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
         let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        assert_eq!(names, ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]);
+        assert_eq!(
+            names,
+            ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]
+        );
         let publish = &template.functions["PublishFunction"];
         assert_eq!(publish.binary.as_deref(), Some("publish"));
         assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
@@ -202,7 +205,9 @@ mod tests {
         assert_eq!(sockets.stage, "prod");
         let keys: Vec<_> = sockets.routes.keys().map(String::as_str).collect();
         assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping", "subscribe_region", "unsubscribe_region"]);
-        assert!(matches!(&sockets.routes["ping"].integration, Integration::Mock(mock) if mock.body.as_deref() == Some(r#"{"type":"pong"}"#)));
+        assert!(
+            matches!(&sockets.routes["ping"].integration, Integration::Mock(mock) if mock.body.as_deref() == Some(r#"{"type":"pong"}"#))
+        );
         assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
     }
 
@@ -212,15 +217,25 @@ mod tests {
         let with = |rest: &str| format!("{api}{rest}");
         assert_eq!(refusal("Resources: {}"), "the template has no WebSocket API");
         assert_eq!(
-            refusal(&with("  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: HTTP } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n")),
+            refusal(&with(
+                "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: HTTP } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n"
+            )),
             "line 3: I: integrations of type HTTP are not run locally; AWS_PROXY and MOCK are"
         );
         assert_eq!(
-            refusal(&with("  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: integrations/None } }\n")),
+            refusal(&with(
+                "  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: integrations/None } }\n"
+            )),
             "line 3: R: Target names no integration of the template: integrations/None"
         );
-        assert_eq!(refusal(&with("  T: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Ref Nothing } }\n")), "line 3: T: there is no resource or parameter Nothing");
+        assert_eq!(
+            refusal(&with("  T: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Ref Nothing } }\n")),
+            "line 3: T: there is no resource or parameter Nothing"
+        );
         let cron = "  F: { Type: AWS::Serverless::Function, Properties: { Events: { E: { Type: Schedule, Properties: { Schedule: cron(0 1 * * ? *) } } } } }\n";
-        assert_eq!(refusal(&with(cron)), "line 3: F: the schedule cron(0 1 * * ? *) of E is not run locally; rate(…) is");
+        assert_eq!(
+            refusal(&with(cron)),
+            "line 3: F: the schedule cron(0 1 * * ? *) of E is not run locally; rate(…) is"
+        );
     }
 }

@@ -60,15 +60,20 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
         .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "WEBSOCKET"));
     let api = match (apis.next(), resources.of_type("AWS::Serverless::WebSocketApi").next()) {
         (Some(api), _) => api,
-        (None, Some(sam)) => return Err(sam.error("AWS::Serverless::WebSocketApi is not run locally yet; AWS::ApiGatewayV2::Api is")),
+        (None, Some(sam)) => {
+            return Err(sam.error("AWS::Serverless::WebSocketApi is not run locally yet; AWS::ApiGatewayV2::Api is"));
+        }
         (None, None) => return Err(TemplateError::new("the template has no WebSocket API")),
     };
     if let Some(second) = apis.next() {
-        return Err(second.error(format!("there is a second WebSocket API beside {}; one is run locally", api.logical_id)));
+        return Err(
+            second.error(format!("there is a second WebSocket API beside {}; one is run locally", api.logical_id))
+        );
     }
     let of_api = |resource: &&Resource| resource.text("ApiId").is_some_and(|id| id == api.name);
     let selection = api.required_text("RouteSelectionExpression")?;
-    let selection = Selection::parse(&selection).map_err(|error| api.error(format!("RouteSelectionExpression {selection}: {error}")))?;
+    let selection = Selection::parse(&selection)
+        .map_err(|error| api.error(format!("RouteSelectionExpression {selection}: {error}")))?;
     let stage = match resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api) {
         Some(stage) => stage.required_text("StageName")?,
         None => "prod".to_owned(),
@@ -113,7 +118,9 @@ fn read_integration(integration: &Resource, resources: &Resources) -> Result<Int
             Ok(Integration::Lambda { function: function.to_owned(), timeout })
         }
         "MOCK" => read_mock(integration, resources).map(Integration::Mock),
-        other => Err(integration.error(format!("integrations of type {other} are not run locally; AWS_PROXY and MOCK are"))),
+        other => {
+            Err(integration.error(format!("integrations of type {other} are not run locally; AWS_PROXY and MOCK are")))
+        }
     }
 }
 

@@ -56,7 +56,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, TemplateError> {
     loop {
         match reader.next()? {
             (Event::StreamStart | Event::DocumentStart(_), _) => {}
-            (Event::StreamEnd | Event::DocumentEnd, line) => return Err(TemplateError::at(line, "the template is empty")),
+            (Event::StreamEnd | Event::DocumentEnd, line) => {
+                return Err(TemplateError::at(line, "the template is empty"));
+            }
             (event, line) => return reader.node(event, line, 0),
         }
     }

@@ -1,0 +1,142 @@
+//! The program as a person runs it: flags, what it prints, how it stops.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+/// Bound of every wait.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+fn local(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    command
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// A running program that is ended with the test.
+struct Running {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Running {
+    /// Starts the program on free ports and waits for the line that says that all of it answers.
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
+            .args(arguments)
+            .spawn()
+            .expect("started");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut lines = Vec::new();
+        for line in stdout.lines() {
+            lines.push(line.expect("a line"));
+            if lines.last().is_some_and(|line| line.starts_with("ready ")) {
+                return Self { child, lines };
+            }
+        }
+        panic!("it ended without being ready: {lines:?}");
+    }
+
+    /// The address in the `ready` line that starts with `scheme`.
+    fn address(&self, scheme: &str) -> String {
+        let ready = self.lines.last().expect("a ready line");
+        ready.split(' ').find(|word| word.starts_with(scheme)).expect("an address").to_owned()
+    }
+
+    fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
+    let mut running = Running::start(&[]);
+    for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI"] {
+        let line = format!("export AWS_ENDPOINT_URL_{variable}=http://127.0.0.1:");
+        assert!(running.lines.iter().any(|printed| printed.starts_with(&line)), "{:?}", running.lines);
+    }
+    assert!(running.address("http://").starts_with("http://127.0.0.1:"));
+
+    let (mut socket, _) = connect_async(running.address("ws://")).await.expect("connected");
+    running.interrupt();
+    let closed = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+    match closed {
+        Some(Ok(Message::Close(Some(frame)))) => {
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1001, "Going away"))
+        }
+        other => panic!("no close frame: {other:?}"),
+    }
+    drop(socket);
+    assert!(running.child.wait().expect("ended").success());
+}
+
+#[test]
+fn what_cannot_work_is_said_in_one_line_that_helps() {
+    let check = |arguments: &[&str], expected: &str| {
+        let output = local(arguments).output().expect("ended");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && printed.contains(expected), "{arguments:?}: {printed}");
+    };
+    check(
+        &["--template", "nothing.yaml"],
+        "cannot read the template nothing.yaml; name another with --template: No such file",
+    );
+    check(&["--template", "Cargo.toml"], "error: the template Cargo.toml cannot be run: ");
+    check(&["--parameter", "Nothing=1"], "the template has no parameter Nothing");
+    check(
+        &["--parameter", "DefaultRegion=P", "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"],
+        "DEFAULT_REGION cannot be used: a region has 2 to 16",
+    );
+    check(&["--parameter", "x"], "a parameter is given as NAME=VALUE");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    check(&["--ws-addr", &taken], &format!("cannot listen on {taken}; name another address with --ws-addr"));
+}
+
+#[tokio::test]
+async fn a_data_directory_keeps_the_log() {
+    let directory = std::env::temp_dir().join(format!("viral-alerts-{}", std::process::id()));
+    let data_dir = directory.to_string_lossy().into_owned();
+    let publish = |running: &Running| {
+        let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
+        let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let mut socket = TcpStream::connect(&address).expect("connected");
+        let length = body.len();
+        write!(
+            socket,
+            "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .expect("sent");
+        let mut response = String::new();
+        socket.read_to_string(&mut response).expect("an answer");
+        let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+        serde_json::from_str::<serde_json::Value>(body).expect("JSON")
+    };
+    let mut first = Running::start(&["--data-dir", &data_dir]);
+    let before = publish(&first);
+    first.interrupt();
+    assert!(first.child.wait().expect("ended").success());
+    let second = Running::start(&["--data-dir", &data_dir]);
+    let after = publish(&second);
+    drop(second);
+    assert_eq!((&before["seq"], &after["seq"], &before["epoch"]), (&1.into(), &2.into(), &after["epoch"]));
+    std::fs::remove_dir_all(directory).expect("removed");
+}

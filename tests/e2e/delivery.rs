@@ -1,0 +1,192 @@
+//! Who receives an alert, and what becomes of connections that are gone.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+use shared::{alert::Format, audience::Audience, clock::Clock, connection::ConnectionId, subscriptions::Subscriptions};
+
+use crate::site::{Site, eventually, run};
+
+fn alert(region: &str) -> Value {
+    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
+}
+
+#[test]
+fn an_alert_reaches_its_region_and_all_once_each_and_nobody_else() {
+    run(async {
+        let site = Site::start().await;
+        let mut poland = site.watcher("PL").await;
+        let mut all = site.watcher("ALL").await;
+        let mut germany = site.watcher("DE").await;
+        let mut idle = site.connect("/prod").await;
+        let mut both = site.watcher("PL").await;
+        both.subscribe("ALL").await;
+        let seq = site.publish(&alert("PL")).await["seq"].clone();
+        for client in [&mut poland, &mut all, &mut both] {
+            assert_eq!(client.json().await["seq"], seq);
+        }
+        for client in [&mut poland, &mut all, &mut both, &mut germany, &mut idle] {
+            client.expect_nothing().await;
+        }
+    });
+}
+
+#[test]
+fn an_alert_that_nobody_watches_goes_to_everyone() {
+    run(async {
+        let site = Site::start().await;
+        let mut germany = site.watcher("DE").await;
+        let mut idle = site.connect("/prod").await;
+        let mut at_connect = site.connect("/prod?region=JP").await;
+        site.publish(&alert("PL")).await;
+        assert_eq!(germany.json().await["type"], "viral_alert");
+        assert_eq!(idle.json().await["type"], "viral_alert");
+        assert_eq!(at_connect.json().await["event"], "new_trending", "in the form of its own subscription");
+    });
+}
+
+#[test]
+fn with_the_fallback_off_an_alert_that_nobody_watches_goes_to_nobody() {
+    run(async {
+        let site = Site::with(&[("FallbackToEveryone", "false")]).await;
+        let mut germany = site.watcher("DE").await;
+        let answer = site.publish(&alert("PL")).await;
+        assert_eq!(answer["published"], true);
+        germany.expect_nothing().await;
+    });
+}
+
+#[test]
+fn disconnecting_leaves_no_item_behind() {
+    run(async {
+        let site = Site::start().await;
+        let mut in_order = site.watcher("PL").await;
+        in_order.subscribe("DE").await;
+        in_order.subscribe("ALL").await;
+        let vanishing = site.watcher("SE").await;
+        assert_eq!(site.subscriptions().await.len(), 6);
+        in_order.close().await;
+        vanishing.vanish();
+        eventually("no items", || async { site.subscriptions().await.is_empty() }).await;
+        assert_eq!(site.connected(), 0);
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_while_alerts_arrive_fails_none_of_them() {
+    run(async {
+        let site = Site::start().await;
+        let mut staying = site.watcher("PL").await;
+        let mut vanishing = Vec::new();
+        for _ in 0..10 {
+            vanishing.push(site.watcher("PL").await);
+        }
+        for client in vanishing {
+            client.vanish();
+            let seq = site.publish(&alert("PL")).await["seq"].clone();
+            assert_eq!(staying.json().await["seq"], seq);
+        }
+        eventually("only the client that stays has items", || async { site.subscriptions().await.len() == 2 }).await;
+        staying.expect_nothing().await;
+    });
+}
+
+/// Puts the items of a connection that is gone without a `$disconnect`, as old as `age_ms`.
+async fn leave_behind(site: &Site, connection: &str, age_ms: i64) {
+    let then = Clock::System.now().millis() - age_ms;
+    let clock = Clock::Manual(std::sync::Arc::new(then.into()));
+    let connection: ConnectionId = connection.parse().expect("an id");
+    let subscriptions = Subscriptions::new(site.dynamodb(), "SubscriptionsTable".to_owned(), clock);
+    let audiences = [Audience::Everyone, Audience::All, "PL".parse().expect("a region")];
+    subscriptions.subscribe(&connection, &audiences, Format::ViralAlert).await.expect("a write");
+}
+
+#[test]
+fn what_a_lost_disconnect_left_behind_is_removed_by_the_next_alert() {
+    run(async {
+        let site = Site::start().await;
+        let mut watching = site.watcher("PL").await;
+        for n in 0..40 {
+            leave_behind(&site, &format!("LostLostLo{n:02}CCC="), 3_600_000).await;
+        }
+        let seq = site.publish(&alert("PL")).await["seq"].clone();
+        assert_eq!(watching.json().await["seq"], seq);
+        watching.expect_nothing().await;
+        assert_eq!(site.subscriptions().await.len(), 2, "only the client that watches is left");
+    });
+}
+
+#[test]
+fn leftovers_of_the_dead_are_no_audience() {
+    run(async {
+        let site = Site::start().await;
+        leave_behind(&site, "LostLostLost0CC=", 3_600_000).await;
+        let mut idle = site.connect("/prod").await;
+        site.publish(&alert("PL")).await;
+        assert_eq!(idle.json().await["region"], "PL", "nobody alive watches PL, so everyone has it");
+        assert_eq!(site.subscriptions().await.len(), 1);
+    });
+}
+
+#[test]
+fn a_connection_that_is_only_just_opening_is_not_removed() {
+    run(async {
+        let site = Site::start().await;
+        leave_behind(&site, "OpeningOpenin0C=", 0).await;
+        site.publish(&alert("PL")).await;
+        assert_eq!(site.subscriptions().await.len(), 3, "the service answers Gone until $connect has returned");
+        leave_behind(&site, "OpeningOpenin0C=", 3_600_000).await;
+        site.publish(&alert("PL")).await;
+        assert!(site.subscriptions().await.is_empty());
+    });
+}
+
+#[test]
+fn an_item_that_cannot_be_read_fails_no_alert() {
+    run(async {
+        let site = Site::start().await;
+        let mut watching = site.watcher("PL").await;
+        let key = [("audience", "PL"), ("slot", "00000000by-hand")]
+            .map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+        let dynamodb = site.dynamodb();
+        dynamodb
+            .put_item()
+            .table_name("SubscriptionsTable")
+            .set_item(Some(key.clone().into()))
+            .send()
+            .await
+            .expect("a write");
+        let seq = site.publish(&alert("PL")).await["seq"].clone();
+        assert_eq!(watching.json().await["seq"], seq);
+        dynamodb
+            .delete_item()
+            .table_name("SubscriptionsTable")
+            .set_key(Some(key.into()))
+            .send()
+            .await
+            .expect("a removal");
+    });
+}
+
+#[test]
+fn more_than_one_page_of_watchers_of_region_and_all_get_one_copy_each() {
+    run(async {
+        let site = Site::start().await;
+        let mut clients = Vec::new();
+        for n in 0..60 {
+            let mut client = site.watcher(if n % 3 == 1 { "ALL" } else { "PL" }).await;
+            if n % 3 == 2 {
+                client.subscribe("ALL").await;
+            }
+            clients.push(client);
+        }
+        // Items of the dead on both sides push the live ones onto later pages.
+        for n in 0..1_500 {
+            leave_behind(&site, &format!("Page{n:04}PagePCC="), 3_600_000).await;
+        }
+        let seq = site.publish(&alert("PL")).await["seq"].clone();
+        for client in &mut clients {
+            assert_eq!(client.json().await["seq"], seq);
+            client.expect_nothing().await;
+        }
+    });
+}

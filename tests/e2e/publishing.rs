@@ -1,0 +1,198 @@
+//! The publish API: HTTP, EventBridge events and direct invocations.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::site::{Site, run};
+
+fn alert(region: &str, score: f64) -> Value {
+    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": score}})
+}
+
+#[test]
+fn any_of_the_three_ways_reaches_the_watchers() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        let body = alert("PL", 97.0);
+        let event = json!({"version": "0", "id": "e-1", "detail-type": "Video Went Viral", "source": "viral-alerts.scorer", "detail": body});
+        // curl -d sends no JSON content type.
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let answers = [
+            site.post("/", &form, body.to_string()).await,
+            site.post("/publish", &[("content-type", "application/json")], body.to_string()).await,
+            site.invoke("PublishFunction", &event).await,
+            site.invoke("PublishFunction", &body).await,
+        ];
+        let first = answers[0].1["seq"].as_u64().expect("a position");
+        for (index, (status, answer)) in answers.iter().enumerate() {
+            assert_eq!(*status, 200);
+            let seq = first + index as u64;
+            let expected = json!({"id": answer["id"], "region": "PL", "seq": seq, "epoch": answers[0].1["epoch"], "duplicate": false, "published": true});
+            assert_eq!(answer, &expected);
+        }
+        site.settled().await;
+        let mut received: BTreeSet<u64> = BTreeSet::new();
+        for _ in &answers {
+            received.insert(client.json().await["seq"].as_u64().expect("a position"));
+        }
+        assert_eq!(received, (first..first + 4).collect());
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn alerts_have_the_form_of_the_reference() {
+    run(async {
+        let site = Site::start().await;
+        let mut by_message = site.watcher("PL").await;
+        let mut at_connect = site.connect("/prod?region=PL").await;
+        let video = json!({"id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "score": 97.5, "channel": "Kanał", "views": 12});
+        let answer = site.publish(&json!({"region": "PL", "video": video})).await;
+        let frame = by_message.json().await;
+        assert_eq!(
+            frame,
+            json!({
+                "type": "viral_alert", "region": "PL", "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "dir": "ltr", "video": video, "timestamp": frame["timestamp"],
+            })
+        );
+        assert!(frame["timestamp"].as_str().is_some_and(|at| at.starts_with("20") && at.ends_with('Z')), "{frame}");
+        let frame = at_connect.json().await;
+        assert_eq!(
+            frame,
+            json!({
+                "event": "new_trending", "region": "PL", "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "video_id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "channel": "Kanał",
+                "rtl": false, "ts": frame["ts"],
+            })
+        );
+    });
+}
+
+#[test]
+fn the_flat_form_is_taken_and_keeps_its_time() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.connect("/prod?region=JP").await;
+        let flat = json!({"event": "new_trending", "region": "JP", "video_id": "v2", "title": "新しい", "thumbnail": "", "channel": "c", "ts": 1_795_000_000});
+        site.publish(&flat).await;
+        let frame = client.json().await;
+        for field in ["event", "region", "video_id", "title", "thumbnail", "channel", "ts"] {
+            assert_eq!(frame[field], flat[field], "{field}");
+        }
+    });
+}
+
+#[test]
+fn the_threshold_separates_84_9_from_85() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        assert_eq!(site.publish(&alert("PL", 84.9)).await, json!({"published": false, "reason": "below_threshold"}));
+        assert_eq!(site.publish(&alert("PL", 85.0)).await["published"], true);
+        assert_eq!(client.json().await["video"]["score"], 85.0);
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn a_region_that_is_not_named_is_the_default_one() {
+    run(async {
+        let site = Site::start().await;
+        let answer = site.publish(&json!({"video": {"id": "v", "title": "t", "thumbnail": null, "score": 90}})).await;
+        assert_eq!(answer["region"], "EU");
+    });
+}
+
+#[test]
+fn a_repeated_key_pushes_nothing_and_answers_with_the_first_result() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        for (name, key) in [("Idempotency-Key", "order-1"), ("webhook-id", "msg-1")] {
+            let headers = [("content-type", "application/json"), (name, key)];
+            let (_, first) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+            site.settled().await;
+            let (status, second) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+            site.settled().await;
+            assert_eq!((status, &second["duplicate"], &first["duplicate"]), (200, &json!(true), &json!(false)));
+            assert_eq!((&second["id"], &second["seq"]), (&first["id"], &first["seq"]));
+            assert_eq!(client.json().await["seq"], first["seq"]);
+            client.expect_nothing().await;
+        }
+        // The same id for another region is another alert.
+        let with_id = |region: &str| {
+            let mut body = alert(region, 97.0);
+            body["id"] = json!("video-1");
+            body
+        };
+        assert_eq!(site.publish(&with_id("PL")).await["duplicate"], false);
+        assert_eq!(site.publish(&with_id("PL")).await["duplicate"], true);
+        assert_eq!(site.publish(&with_id("DE")).await["duplicate"], false);
+    });
+}
+
+#[test]
+fn a_repeat_of_an_alert_that_was_never_dispatched_dispatches_it() {
+    run(async {
+        let site = Site::start().await;
+        let headers = [("content-type", "application/json"), ("Idempotency-Key", "crashed")];
+        let mut client = site.watcher("PL").await;
+        let (_, first) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+        site.settled().await;
+        assert_eq!(client.json().await["seq"], first["seq"]);
+        // As if publish had ended between the commit and the dispatch.
+        site.dynamodb()
+            .update_item()
+            .table_name("AlertsTable")
+            .key("region", AttributeValue::S("PL".to_owned()))
+            .key("seq", AttributeValue::N(first["seq"].to_string()))
+            .update_expression("SET dispatched = :no")
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .send()
+            .await
+            .expect("an update");
+        let (_, second) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+        site.settled().await;
+        assert_eq!((&second["duplicate"], &second["seq"]), (&json!(true), &first["seq"]));
+        assert_eq!(client.json().await["seq"], first["seq"]);
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn positions_have_no_gaps_when_many_publish_at_once() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        let before = site.publish(&alert("PL", 97.0)).await["seq"].as_u64().expect("a position");
+        client.json().await;
+        let headers = [("content-type", "application/json")];
+        let answers = join_all((0..20).map(|_| site.post("/publish", &headers, alert("PL", 97.0).to_string()))).await;
+        let published: Vec<u64> = answers
+            .iter()
+            .filter(|(status, _)| *status == 200)
+            .filter_map(|(_, answer)| answer["seq"].as_u64())
+            .collect();
+        // Whoever lost every race is told to try again, and has used up no position.
+        assert!(
+            answers
+                .iter()
+                .all(|(status, answer)| *status == 200 || (*status == 503 && answer["error"]["retryable"] == true)),
+            "{answers:?}"
+        );
+        let expected: BTreeSet<u64> = (before + 1..=before + published.len() as u64).collect();
+        assert_eq!(published.iter().copied().collect::<BTreeSet<_>>(), expected);
+        site.settled().await;
+        let mut received = BTreeSet::new();
+        for _ in &published {
+            received.insert(client.json().await["seq"].as_u64().expect("a position"));
+        }
+        assert_eq!(received, expected);
+        client.expect_nothing().await;
+    });
+}

@@ -1,0 +1,337 @@
+//! A running local mode, and the clients that tests talk to it with. Every wait is bounded and on a condition.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    ops::Deref,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
+    types::AttributeValue,
+};
+use aws_types::{SdkConfig, region::Region};
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use local::{Options, Stack};
+use serde_json::Value;
+use shared::environment::Environment;
+use tokio::{
+    net::TcpStream,
+    runtime::Runtime,
+    sync::{Mutex, OwnedMutexGuard},
+};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+/// Bound of every wait. Nothing takes nearly as long, unless it never happens.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// One runtime for all tests: a stack that several tests share has to outlive each of them.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+
+/// Stacks with real function processes, by parameters: each is used by one test at a time.
+static SHARED: LazyLock<Mutex<BTreeMap<Parameters, Arc<Mutex<Option<Stack>>>>>> = LazyLock::new(Mutex::default);
+
+type Parameters = BTreeMap<String, String>;
+
+/// Runs a test.
+pub(crate) fn run(test: impl Future<Output = ()> + Send) {
+    RUNTIME.block_on(test);
+}
+
+/// Waits for a condition that is made true elsewhere.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let checks = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, checks).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"));
+}
+
+/// A stack for one test: its own, or one that it has to itself for a while.
+pub(crate) enum Site {
+    Own(Box<Stack>),
+    Leased(OwnedMutexGuard<Option<Stack>>),
+}
+
+impl Deref for Site {
+    type Target = Stack;
+
+    fn deref(&self) -> &Stack {
+        match self {
+            Self::Own(stack) => stack,
+            Self::Leased(guard) => guard.as_ref().expect("a leased stack has been started"),
+        }
+    }
+}
+
+impl Site {
+    /// The project's template with its defaults.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The project's template with other parameters.
+    pub(crate) async fn with(parameters: &[(&str, &str)]) -> Self {
+        let parameters: Parameters =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        match std::env::var("E2E_FUNCTIONS").as_deref() {
+            Ok("cargo-lambda") => Self::leased(parameters).await,
+            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None).await)),
+            Ok(other) => panic!("E2E_FUNCTIONS is in-process or cargo-lambda, not {other}"),
+        }
+    }
+
+    async fn leased(parameters: Parameters) -> Self {
+        let shared = Arc::clone(SHARED.lock().await.entry(parameters.clone()).or_default());
+        let mut guard = shared.lock_owned().await;
+        if guard.is_none() {
+            *guard = Some(start_with_processes(parameters).await);
+        }
+        let site = Self::Leased(guard);
+        site.settled().await;
+        eventually("the previous test's connections are gone", || async { site.subscriptions().await.is_empty() })
+            .await;
+        site
+    }
+
+    /// Connects a WebSocket client that succeeds.
+    pub(crate) async fn connect(&self, path_and_query: &str) -> Client {
+        self.try_connect(path_and_query, &[]).await.unwrap_or_else(|status| panic!("refused with {status}"))
+    }
+
+    /// Connects a WebSocket client, or returns the status of the refusal.
+    pub(crate) async fn try_connect(
+        &self,
+        path_and_query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Client, u16> {
+        let mut request =
+            format!("ws://{}{path_and_query}", self.ws_addr).into_client_request().expect("a valid address");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a valid header"));
+        }
+        match bounded("connecting", connect_async(request)).await {
+            Ok((socket, _)) => Ok(Client { socket }),
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("cannot connect: {error}"),
+        }
+    }
+
+    /// A client that watches `region` and has the answer.
+    pub(crate) async fn watcher(&self, region: &str) -> Client {
+        let mut client = self.connect("/prod").await;
+        client.subscribe(region).await;
+        client
+    }
+
+    /// Posts a body and returns status and JSON.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
+        http(&format!("http://{}{path}", self.http_addr), headers, body).await
+    }
+
+    /// Publishes, which must succeed, waits until it is delivered, and returns the answer.
+    pub(crate) async fn publish(&self, alert: &Value) -> Value {
+        let (status, answer) = self.post("/publish", &[("content-type", "application/json")], alert.to_string()).await;
+        assert_eq!(status, 200, "{answer}");
+        self.settled().await;
+        answer
+    }
+
+    /// Invokes a function through the Lambda Invoke API.
+    pub(crate) async fn invoke(&self, function: &str, event: &Value) -> (u16, Value) {
+        let endpoint = &self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
+        http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], event.to_string()).await
+    }
+
+    /// What an AWS client of this stack is built from.
+    pub(crate) fn sdk(&self) -> SdkConfig {
+        let environment: Environment = self.aws_variables.clone().into_iter().collect();
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.aws_variables["AWS_REGION"].clone()))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
+                aws_smithy_async::rt::sleep::TokioSleep::new(),
+            ))
+            .time_source(aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new()))
+            .service_config(environment)
+            .build()
+    }
+
+    /// A client of the database.
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.sdk())
+    }
+
+    /// Every item of the subscriptions table as `audience` and `connection_id`.
+    pub(crate) async fn subscriptions(&self) -> Vec<(String, String)> {
+        let output =
+            self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true).send().await.expect("a scan");
+        let text = |value: &AttributeValue| value.as_s().expect("a text").clone();
+        let mut items: Vec<_> =
+            output.items().iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
+        items.sort();
+        items
+    }
+}
+
+async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack {
+    let any_port = "127.0.0.1:0".parse().expect("an address");
+    let options = Options {
+        ws_addr: any_port,
+        http_addr: any_port,
+        template: root().join("template.yaml"),
+        parameters,
+        data_dir: None,
+        lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
+    };
+    Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
+}
+
+/// A stack whose functions are the real binaries under `cargo lambda watch`.
+async fn start_with_processes(parameters: Parameters) -> Stack {
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        free.local_addr().expect("an address").port()
+    };
+    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}"))).await;
+    // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
+    let script = format!(
+        "cargo lambda watch -A 127.0.0.1 -P {port} --skip-target-check --ignore-changes </dev/null & read -r _; kill 0"
+    );
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).current_dir(root()).envs(&stack.aws_variables).stdin(Stdio::piped()).process_group(0);
+    for variables in stack.function_variables.values() {
+        shell.envs(variables.iter().filter(|(name, _)| !stack.aws_variables.contains_key(*name)));
+    }
+    let shell = shell.spawn().expect("a shell");
+    std::mem::forget(shell);
+    eventually("cargo lambda watch answers", || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
+    // The first invocation builds or loads each binary, which takes longer than a gateway waits.
+    for function in stack.function_variables.keys() {
+        let endpoint = &stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
+        http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], "null").await;
+    }
+    stack
+}
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
+}
+
+async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(WAIT_MAX, future).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"))
+}
+
+/// Any HTTP exchange: POST when there is a body, and GET when there is none.
+pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
+    static CLIENT: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
+        LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
+    let body = body.into();
+    let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" }).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body)).expect("a valid request");
+    let response = bounded("an answer", CLIENT.request(request)).await.expect("an answer");
+    let status = response.status().as_u16();
+    let body = bounded("a body", response.into_body().collect()).await.expect("a body").to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// How a socket ended, or what it sent.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Received {
+    Text(String),
+    Closed(u16, String),
+}
+
+/// A WebSocket client.
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
+    }
+
+    pub(crate) async fn send_message(&mut self, message: Message) {
+        bounded("sending", self.socket.send(message)).await.expect("an open socket");
+    }
+
+    /// The next text or the end.
+    pub(crate) async fn receive(&mut self) -> Received {
+        loop {
+            match bounded("a frame", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => return Received::Text(text.to_string()),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Received::Closed(frame.code.into(), frame.reason.to_string());
+                }
+                Some(Ok(Message::Close(None))) => return Received::Closed(1005, String::new()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Received::Closed(1006, String::new()),
+            }
+        }
+    }
+
+    /// The next text, as it is on the wire.
+    pub(crate) async fn text(&mut self) -> String {
+        match self.receive().await {
+            Received::Text(text) => text,
+            closed => panic!("the socket ended: {closed:?}"),
+        }
+    }
+
+    /// The next text as JSON.
+    pub(crate) async fn json(&mut self) -> Value {
+        let text = self.text().await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Sends a message and returns the answer.
+    pub(crate) async fn ask(&mut self, message: &Value) -> Value {
+        self.send(&message.to_string()).await;
+        self.json().await
+    }
+
+    pub(crate) async fn subscribe(&mut self, region: &str) {
+        let answer = self.ask(&serde_json::json!({"type": "subscribe_region", "region": region})).await;
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+    }
+
+    /// Shows that nothing waits for the client: frames arrive in the order in which the gateway took them, so whatever
+    /// was sent before comes before the answer to a ping.
+    pub(crate) async fn expect_nothing(&mut self) {
+        let answer = self.ask(&serde_json::json!({"type": "ping"})).await;
+        assert_eq!(answer, serde_json::json!({"type": "pong"}), "a frame that should not be there");
+    }
+
+    /// Closes the socket in order.
+    pub(crate) async fn close(mut self) {
+        bounded("closing", self.socket.close(None)).await.expect("an open socket");
+        while let Some(Ok(_)) = bounded("the answer to a close frame", self.socket.next()).await {}
+    }
+
+    /// Ends the TCP connection without a close frame.
+    pub(crate) fn vanish(self) {
+        drop(self.socket);
+    }
+}
