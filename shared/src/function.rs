@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -53,7 +54,8 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         let function = Arc::new(F::start(&start)?);
         lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {
             let function = Arc::clone(&function);
-            async move { function.handle(event.payload).await }
+            // Boxed, because the future of a whole function nests deeper than the compiler follows.
+            async move { function.handle(event.payload).boxed().await }
         }))
         .await
     })

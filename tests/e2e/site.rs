@@ -213,7 +213,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
     let stack = start(parameters, Some(format!("http://127.0.0.1:{port}"))).await;
     // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
     let script = format!(
-        "cargo lambda watch -A 127.0.0.1 -P {port} --skip-target-check --ignore-changes </dev/null & read -r _; kill 0"
+        "cargo lambda watch -A 127.0.0.1 -P {port} --ignore-changes --concurrency 4 </dev/null & read -r _; kill 0"
     );
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(script).current_dir(root()).envs(&stack.aws_variables).stdin(Stdio::piped()).process_group(0);
