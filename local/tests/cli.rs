@@ -23,7 +23,7 @@ fn local(arguments: &[&str]) -> Command {
     command
 }
 
-/// A running program that is ended with the test.
+/// A running program that is ended with the test, passed or failed.
 struct Running {
     child: Child,
     lines: Vec<String>,
@@ -32,19 +32,16 @@ struct Running {
 impl Running {
     /// Starts the program on free ports and waits for the line that says that all of it answers.
     fn start(arguments: &[&str]) -> Self {
-        let mut child = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
-            .args(arguments)
-            .spawn()
-            .expect("started");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut lines = Vec::new();
+        let mut command = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]);
+        let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
+        let stdout = BufReader::new(running.child.stdout.take().expect("piped"));
         for line in stdout.lines() {
-            lines.push(line.expect("a line"));
-            if lines.last().is_some_and(|line| line.starts_with("ready ")) {
-                return Self { child, lines };
+            running.lines.push(line.expect("a line"));
+            if running.lines.last().is_some_and(|line| line.starts_with("ready ")) {
+                return running;
             }
         }
-        panic!("it ended without being ready: {lines:?}");
+        panic!("it ended without being ready: {:?}", running.lines);
     }
 
     /// The address in the `ready` line that starts with `scheme`.

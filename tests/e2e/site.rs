@@ -43,9 +43,12 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 /// Stacks with real function processes, by parameters: each is used by one test at a time.
-static SHARED: LazyLock<Mutex<BTreeMap<Parameters, Arc<Mutex<Option<Stack>>>>>> = LazyLock::new(Mutex::default);
+static SHARED: LazyLock<Mutex<BTreeMap<Parameters, Slot>>> = LazyLock::new(Mutex::default);
 
 type Parameters = BTreeMap<String, String>;
+
+/// A stack that is started when it is first needed.
+type Slot = Arc<Mutex<Option<Stack>>>;
 
 /// Runs a test.
 pub(crate) fn run(test: impl Future<Output = ()> + Send) {

@@ -78,7 +78,7 @@ struct Entry {
 #[derive(Debug)]
 enum Runner {
     InProcess(InProcess),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A function that cannot be started.
@@ -101,7 +101,7 @@ impl Functions {
         let mut entries = BTreeMap::new();
         for (name, function) in functions {
             let runner = match lambda_endpoint {
-                Some(endpoint) => Runner::Remote(Remote::new(client.clone(), endpoint, name, function)),
+                Some(endpoint) => Runner::Remote(Box::new(Remote::new(client.clone(), endpoint, name, function))),
                 None => {
                     let environment: Environment = function
                         .environment
