@@ -156,15 +156,16 @@ impl Stack {
         self.functions.invocations()
     }
 
-    /// Stops everything: no new sockets or requests, a close frame on each socket, `$disconnect` for each, running
-    /// invocations to their end, and then what they use. Gives up waiting after 10 seconds.
+    /// Stops everything: no new sockets or requests, running invocations to their end, so that an alert that was
+    /// published still arrives, then a close frame on each socket and `$disconnect` for each, and then what functions
+    /// use. Gives up waiting after 10 seconds.
     pub async fn stop(self) {
         let orderly = async {
             self.fronts.cancel();
-            self.gateway.finish().await;
             self.front_tasks.close();
             self.front_tasks.wait().await;
             self.functions.finish().await;
+            self.gateway.finish().await;
             self.backs.cancel();
             self.back_tasks.close();
             self.back_tasks.wait().await;

@@ -21,3 +21,6 @@ pub mod strict_json;
 pub mod subscriptions;
 pub mod table;
 pub mod union;
+
+#[cfg(test)]
+mod fake_aws;

@@ -101,3 +101,43 @@ fn outcome(error: &SdkError<PostToConnectionError>) -> Delivery {
     };
     Delivery::Undelivered(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_aws::{Answer, sdk};
+
+    /// Posts once to a service that answers so, and returns the outcome and the number of attempts.
+    async fn post(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Delivery, usize) {
+        let (sdk, requests) = sdk(answer);
+        let connection = "eHrdFcnvvHcCE-w=".parse().expect("an id");
+        let delivery = Pusher::new(&sdk).post(&connection, Blob::new("{}")).await;
+        let attempts = requests.lock().expect("no test panics with the lock").len();
+        (delivery, attempts)
+    }
+
+    fn error(status: u16, kind: &'static str) -> impl Fn(usize) -> Answer {
+        move |_| Answer(status, kind, String::new())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_may_succeed_later_is_tried_again_and_within_bounds() {
+        let attempts_max = POST_ATTEMPTS_MAX as usize;
+        assert_eq!(post(error(200, "")).await, (Delivery::Sent, 1));
+        assert_eq!(post(error(410, "GoneException")).await, (Delivery::Gone, 1));
+        assert_eq!(post(error(410, "")).await, (Delivery::Gone, 1), "a bare 410 is Gone too");
+        assert_eq!(post(error(403, "ForbiddenException")).await, (Delivery::Undelivered(Cause::Forbidden), 1));
+        assert_eq!(post(error(413, "PayloadTooLargeException")).await, (Delivery::Undelivered(Cause::Rejected), 1));
+        let throttled = (Delivery::Undelivered(Cause::Throttled), attempts_max);
+        assert_eq!(post(error(429, "LimitExceededException")).await, throttled);
+        assert_eq!(post(error(503, "")).await, (Delivery::Undelivered(Cause::Rejected), attempts_max));
+        let second_time = |before| {
+            if before == 0 {
+                Answer(429, "LimitExceededException", String::new())
+            } else {
+                Answer(200, "", String::new())
+            }
+        };
+        assert_eq!(post(second_time).await, (Delivery::Sent, 2));
+    }
+}

@@ -78,3 +78,39 @@ pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteR
 pub(crate) fn jittered(max: Duration) -> Duration {
     max.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::DeleteRequest;
+
+    use super::*;
+    use crate::fake_aws::{Answer, sdk};
+
+    fn deletions(count: usize) -> Vec<WriteRequest> {
+        let delete = |n| DeleteRequest::builder().key("k", number(n)).build().expect("complete");
+        (0..count).map(|n| WriteRequest::builder().delete_request(delete(n)).build()).collect()
+    }
+
+    fn unprocessed(count: usize) -> Answer {
+        let items: Vec<String> =
+            (0..count).map(|n| format!(r#"{{"DeleteRequest":{{"Key":{{"k":{{"N":"{n}"}}}}}}}}"#)).collect();
+        Answer(200, "", format!(r#"{{"UnprocessedItems":{{"t":[{}]}}}}"#, items.join(",")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_unprocessed_is_sent_again_until_nothing_is_left() {
+        let (sdk, requests) = sdk(|before| unprocessed(if before == 0 { 3 } else { 0 }));
+        write_all(&Client::new(&sdk), "t", deletions(30)).await.expect("written in the end");
+        let sizes: Vec<usize> =
+            requests.lock().expect("unpoisoned").iter().map(|body| body.matches("DeleteRequest").count()).collect();
+        assert_eq!(sizes, [25, 3, 5], "a full batch, what was left of it, and the rest");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_never_processed_fails_within_bounds() {
+        let (sdk, requests) = sdk(|_| unprocessed(1));
+        let failure = write_all(&Client::new(&sdk), "t", deletions(1)).await.expect_err("never processed");
+        assert!(crate::error::Chain(&failure).to_string().contains("1 items were still unprocessed"));
+        assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_WRITE_ROUNDS_MAX as usize);
+    }
+}

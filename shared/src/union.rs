@@ -1,10 +1,11 @@
 //! The union of audiences, without duplicates: a streaming merge of sequences that have the same order.
 
+use std::pin::Pin;
+
 use futures_util::{
-    Stream, TryStreamExt,
+    Stream, StreamExt, TryStreamExt,
     stream::{self, Peekable},
 };
-use std::pin::Pin;
 
 use crate::{connection::Slot, error::Failure, subscriptions::Member};
 
@@ -33,7 +34,6 @@ pub fn of<'a>(
 }
 
 fn peekable<'a>(members: impl Stream<Item = Result<Member, Failure>> + Send + 'a) -> Members<'a> {
-    use futures_util::StreamExt;
     let boxed: Pin<Box<dyn Stream<Item = _> + Send + 'a>> = Box::pin(members);
     boxed.peekable()
 }
@@ -44,5 +44,58 @@ async fn head(members: &mut Members<'_>) -> Result<Option<Slot>, Failure> {
         None => Ok(None),
         Some(Ok(member)) => Ok(Some(Slot::of(&member.connection))),
         Some(Err(_)) => members.try_next().await.map(|_| None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures_util::{FutureExt, stream::iter};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{alert::Format, clock::Timestamp};
+
+    /// Members by slot, as a table keeps them.
+    fn audience(numbers: &[u8], format: Format) -> BTreeMap<Slot, Member> {
+        let member = |number: &u8| {
+            let connection = format!("connection-{number}").parse().expect("an id");
+            (Slot::of(&connection), Member { connection, format, since: Timestamp::from_millis(0) })
+        };
+        numbers.iter().map(member).collect()
+    }
+
+    fn members(audience: &BTreeMap<Slot, Member>) -> Vec<Result<Member, Failure>> {
+        audience.values().cloned().map(Ok).collect()
+    }
+
+    fn collect(
+        first: Vec<Result<Member, Failure>>,
+        second: Vec<Result<Member, Failure>>,
+    ) -> Result<Vec<Member>, Failure> {
+        of(iter(first), iter(second)).try_collect().now_or_never().expect("nothing here waits")
+    }
+
+    proptest! {
+        #[test]
+        fn everyone_appears_once_in_order_and_as_the_first_audience_has_them(first: Vec<u8>, second: Vec<u8>) {
+            let first = audience(&first, Format::ViralAlert);
+            let second = audience(&second, Format::NewTrending);
+            let mut expected = second.clone();
+            expected.extend(first.clone());
+            let expected: Vec<Member> = expected.into_values().collect();
+            prop_assert_eq!(collect(members(&first), members(&second)).expect("no failure"), expected);
+        }
+
+        #[test]
+        fn a_failure_of_either_side_is_not_swallowed(first: Vec<u8>, second: Vec<u8>, at: prop::sample::Index, of_first: bool) {
+            let mut sides = [members(&audience(&first, Format::ViralAlert)), members(&audience(&second, Format::ViralAlert))];
+            let side = &mut sides[usize::from(!of_first)];
+            let at = at.index(side.len() + 1);
+            side.insert(at, Err(Failure::new("reading", "page lost")));
+            let [first, second] = sides;
+            prop_assert!(collect(first, second).is_err());
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod delivery;
+mod failures;
 mod gateway;
 mod publishing;
 mod site;

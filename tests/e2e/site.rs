@@ -39,6 +39,9 @@ use tokio_tungstenite::{
 /// Bound of every wait. Nothing takes nearly as long, unless it never happens.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// Bound of the first invocation of a function under cargo lambda watch.
+const BUILD_WAIT_MAX: Duration = Duration::from_secs(600);
+
 /// One runtime for all tests: a stack that several tests share has to outlive each of them.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
@@ -226,10 +229,13 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
     let shell = shell.spawn().expect("a shell");
     std::mem::forget(shell);
     eventually("cargo lambda watch answers", || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
-    // The first invocation builds or loads each binary, which takes longer than a gateway waits.
+    // The first invocation builds each binary that is not built yet, which takes longer than a gateway waits.
     for function in stack.function_variables.keys() {
         let endpoint = &stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
-        http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], "null").await;
+        let url = format!("{endpoint}/2015-03-31/functions/{function}/invocations");
+        let answered = async { while exchange(&url, &[], "null".into()).await.1["errorType"] == "Sandbox.Timedout" {} };
+        let answered = tokio::time::timeout(BUILD_WAIT_MAX, answered);
+        answered.await.unwrap_or_else(|_| panic!("{function} is not built within {BUILD_WAIT_MAX:?}"));
     }
     stack
 }
@@ -245,17 +251,20 @@ async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// Any HTTP exchange: POST when there is a body, and GET when there is none.
 pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
+    bounded("an answer", exchange(url, headers, body.into())).await
+}
+
+async fn exchange(url: &str, headers: &[(&str, &str)], body: Bytes) -> (u16, Value) {
     static CLIENT: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
         LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
-    let body = body.into();
     let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" }).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body)).expect("a valid request");
-    let response = bounded("an answer", CLIENT.request(request)).await.expect("an answer");
+    let response = CLIENT.request(request).await.expect("an answer");
     let status = response.status().as_u16();
-    let body = bounded("a body", response.into_body().collect()).await.expect("a body").to_bytes();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
@@ -327,10 +336,11 @@ impl Client {
         assert_eq!(answer, serde_json::json!({"type": "pong"}), "a frame that should not be there");
     }
 
-    /// Closes the socket in order.
+    /// Closes the socket in order, which the gateway must answer.
     pub(crate) async fn close(mut self) {
         bounded("closing", self.socket.close(None)).await.expect("an open socket");
-        while let Some(Ok(_)) = bounded("the answer to a close frame", self.socket.next()).await {}
+        let answer = bounded("the answer to a close frame", self.socket.next()).await;
+        assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");
     }
 
     /// Ends the TCP connection without a close frame.

@@ -111,21 +111,25 @@ async fn serve(
     gateway.connections.remove(&connection.id);
     match ended {
         Ended::ByClient(code, reason) => {
-            // Sends the answer to the client's close frame.
-            let _ = timeout(CLOSE_WAIT, socket.close(None)).await;
+            let _ = timeout(CLOSE_WAIT, finish(&mut socket)).await;
             (code, reason)
         }
         Ended::ByGateway(closing) => {
             let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
             let _ = timeout(CLOSE_WAIT, async {
                 socket.close(Some(frame)).await?;
-                while let Some(Ok(_)) = socket.next().await {}
+                finish(&mut socket).await;
                 Ok::<_, Error>(())
             })
             .await;
             closing.into()
         }
     }
+}
+
+/// Reads to the end: this is what sends the answer to a close frame, and waits for one.
+async fn finish(socket: &mut Socket) {
+    while let Some(Ok(_)) = socket.next().await {}
 }
 
 fn closed_by_client(frame: Option<CloseFrame>) -> Ended {

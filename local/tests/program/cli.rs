@@ -63,6 +63,20 @@ impl Drop for Running {
     }
 }
 
+/// Publishes an alert for PL over HTTP and returns the answer.
+fn publish(running: &Running) -> serde_json::Value {
+    let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
+    let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let mut socket = TcpStream::connect(&address).expect("connected");
+    let length = body.len();
+    write!(socket, "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        .expect("sent");
+    let mut response = String::new();
+    socket.read_to_string(&mut response).expect("an answer");
+    let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
 #[tokio::test]
 async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
     let mut running = Running::start(&[]);
@@ -82,6 +96,23 @@ async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket(
         other => panic!("no close frame: {other:?}"),
     }
     drop(socket);
+    assert!(running.child.wait().expect("ended").success());
+}
+
+#[tokio::test]
+async fn an_alert_that_was_published_arrives_before_the_program_ends() {
+    let mut running = Running::start(&[]);
+    let (mut socket, _) = connect_async(format!("{}?region=PL", running.address("ws://"))).await.expect("connected");
+    assert_eq!(publish(&running)["published"], true);
+    running.interrupt();
+    let mut frames = Vec::new();
+    while let Some(Ok(frame)) = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time") {
+        frames.push(frame);
+    }
+    match frames.as_slice() {
+        [Message::Text(alert), Message::Close(Some(_))] => assert!(alert.contains("new_trending"), "{alert}"),
+        other => panic!("an alert and a close frame are due, not {other:?}"),
+    }
     assert!(running.child.wait().expect("ended").success());
 }
 
@@ -112,21 +143,6 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
 async fn a_data_directory_keeps_the_log() {
     let directory = std::env::temp_dir().join(format!("viral-alerts-{}", std::process::id()));
     let data_dir = directory.to_string_lossy().into_owned();
-    let publish = |running: &Running| {
-        let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
-        let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let mut socket = TcpStream::connect(&address).expect("connected");
-        let length = body.len();
-        write!(
-            socket,
-            "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-        .expect("sent");
-        let mut response = String::new();
-        socket.read_to_string(&mut response).expect("an answer");
-        let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-        serde_json::from_str::<serde_json::Value>(body).expect("JSON")
-    };
     let mut first = Running::start(&["--data-dir", &data_dir]);
     let before = publish(&first);
     first.interrupt();

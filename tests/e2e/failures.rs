@@ -1,0 +1,90 @@
+//! What clients and publishers see when something that the functions depend on is away.
+
+use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use serde_json::{Value, json};
+
+use crate::site::{Site, run};
+
+fn alert() -> Value {
+    json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
+}
+
+#[test]
+fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() {
+    run(async {
+        // Parameters of its own: no other test shares a stack whose tables are taken away.
+        let site = Site::with(&[("LogLevel", "WARN"), ("ScoreThreshold", "80")]).await;
+        let mut client = site.watcher("PL").await;
+        let before = site.publish(&alert()).await;
+        assert_eq!(client.json().await["seq"], before["seq"]);
+
+        let dynamodb = site.dynamodb();
+        let kept = dynamodb
+            .describe_table()
+            .table_name("SubscriptionsTable")
+            .send()
+            .await
+            .expect("a table")
+            .table
+            .expect("a table");
+        dynamodb.delete_table().table_name("SubscriptionsTable").send().await.expect("deleted");
+        dynamodb.delete_table().table_name("AlertsTable").send().await.expect("deleted");
+
+        assert_eq!(site.try_connect("/prod", &[]).await.err(), Some(502), "as when a function throws");
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "DE"})).await;
+        let message = "the service could not do this just now, try again";
+        let unavailable = json!({"code": "unavailable", "message": message, "retryable": true});
+        assert_eq!(answer, json!({"type": "error", "code": "unavailable", "message": message, "retryable": true}));
+        let headers = [("content-type", "application/json")];
+        assert_eq!(site.post("/publish", &headers, alert().to_string()).await, (503, json!({"error": unavailable})));
+        // Whoever invokes gets a failure, which Lambda tries again.
+        let (_, failure) = site.invoke("PublishFunction", &alert()).await;
+        assert!(
+            failure["errorMessage"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("reading the head of a region failed: ")),
+            "{failure}"
+        );
+
+        // Back again, empty: the open socket and new ones work, and the log starts a new epoch.
+        let key = |name: &str, kind: KeyType| {
+            KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("complete")
+        };
+        let attribute = |name: &str, kind: ScalarAttributeType| {
+            AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("complete")
+        };
+        dynamodb
+            .create_table()
+            .table_name("AlertsTable")
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key("region", KeyType::Hash))
+            .key_schema(key("seq", KeyType::Range))
+            .attribute_definitions(attribute("region", ScalarAttributeType::S))
+            .attribute_definitions(attribute("seq", ScalarAttributeType::N))
+            .send()
+            .await
+            .expect("created");
+        let index = &kept.global_secondary_indexes()[0];
+        let index = aws_sdk_dynamodb::types::GlobalSecondaryIndex::builder()
+            .set_index_name(index.index_name.clone())
+            .set_key_schema(index.key_schema.clone())
+            .set_projection(index.projection.clone());
+        dynamodb
+            .create_table()
+            .table_name("SubscriptionsTable")
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_key_schema(kept.key_schema.clone())
+            .set_attribute_definitions(kept.attribute_definitions.clone())
+            .global_secondary_indexes(index.build().expect("complete"))
+            .send()
+            .await
+            .expect("created");
+        client.subscribe("PL").await;
+        let after = site.publish(&alert()).await;
+        assert_eq!(after["seq"], 1);
+        assert!(after["epoch"].as_i64() > before["epoch"].as_i64(), "a client can tell that the log is another one");
+        let frame = client.json().await;
+        assert_eq!((&frame["seq"], &frame["epoch"]), (&after["seq"], &after["epoch"]));
+        client.expect_nothing().await;
+    });
+}
