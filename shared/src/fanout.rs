@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     alert::{Alert, Format},
     audience::Audience,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     connection::SlotRange,
     error::{Chain, Failure},
     limits::{GONE_GRACE, POSTS_IN_FLIGHT},
@@ -25,6 +25,8 @@ pub struct Task {
     pub alert: Alert,
     /// Which connections of the audience.
     pub range: SlotRange,
+    /// When the fan-out was started, right after the commit.
+    pub dispatched_at: Timestamp,
 }
 
 /// How a fan-out ended, in numbers of connections.
@@ -57,7 +59,7 @@ impl Fanout {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
     /// nobody and the fallback is on. Fails only when the audience cannot be read.
     pub async fn deliver(&self, task: &Task) -> Result<Report, Failure> {
-        let Task { alert, range } = task;
+        let Task { alert, range, dispatched_at } = task;
         let frames = Frames::of(alert);
         let region = self.subscriptions.members(&Audience::Region(alert.region.clone()), *range);
         let all = self.subscriptions.members(&Audience::All, *range);
@@ -76,7 +78,7 @@ impl Fanout {
             gone = report.gone,
             undelivered = report.undelivered.values().sum::<u64>(),
             fell_back = report.fell_back,
-            lag_ms = millis(self.clock.now().since(alert.at)),
+            lag_ms = millis(self.clock.now().since(*dispatched_at)),
             "alert delivered"
         );
         Ok(report)

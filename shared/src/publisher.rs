@@ -6,8 +6,9 @@ use serde::Serialize;
 use crate::{
     alert::Alert,
     alerts::{Alerts, Committed},
+    clock::Clock,
     connection::SlotRange,
-    error::Failure,
+    error::{Chain, Failure},
     fanout::Task,
     publication::Publication,
 };
@@ -71,7 +72,7 @@ impl Publisher {
             self.dispatcher.dispatch(&alert).await?;
             // The alert is on its way: if only the mark fails, a repeat sends it twice and clients drop the copy.
             if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
-                tracing::warn!(error = %crate::error::Chain(&failure), alert = alert.id, "dispatched alert not marked");
+                tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
             }
         }
         tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");
@@ -91,17 +92,18 @@ impl Publisher {
 pub struct Dispatcher {
     client: Client,
     function: String,
+    clock: Clock,
 }
 
 impl Dispatcher {
     /// Invokes `function`, given by name or ARN.
-    pub fn new(client: Client, function: String) -> Self {
-        Self { client, function }
+    pub fn new(client: Client, function: String, clock: Clock) -> Self {
+        Self { client, function, clock }
     }
 
     async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
         let doing = "starting the fan-out of an alert";
-        let task = Task { alert: alert.clone(), range: SlotRange::WHOLE };
+        let task = Task { alert: alert.clone(), range: SlotRange::WHOLE, dispatched_at: self.clock.now() };
         let payload = serde_json::to_vec(&task).map_err(|error| Failure::new(doing, error))?;
         self.client
             .invoke()

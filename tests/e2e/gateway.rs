@@ -1,6 +1,7 @@
 //! The gateway as clients and the AWS clients see it.
 
 use aws_sdk_apigatewaymanagement::{Client as Management, primitives::Blob};
+use aws_sdk_dynamodb::types::{ProjectionType, TimeToLiveStatus};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -138,6 +139,26 @@ fn frames_that_are_too_large_or_binary_end_the_connection() {
         assert!(matches!(client.receive().await, Received::Closed(1003, _)));
 
         eventually("$disconnect has run for both", || async { site.subscriptions().await.is_empty() }).await;
+    });
+}
+
+#[test]
+fn tables_have_the_index_and_the_time_to_live_of_the_template() {
+    run(async {
+        let site = Site::start().await;
+        let dynamodb = site.dynamodb();
+        for table in ["SubscriptionsTable", "AlertsTable"] {
+            let output = dynamodb.describe_time_to_live().table_name(table).send().await.expect("described");
+            let time_to_live = output.time_to_live_description.expect("a description");
+            assert_eq!(time_to_live.attribute_name(), Some("expires_at"), "{table}");
+            assert_eq!(time_to_live.time_to_live_status(), Some(&TimeToLiveStatus::Enabled), "{table}");
+        }
+        let table = dynamodb.describe_table().table_name("SubscriptionsTable").send().await.expect("described").table;
+        let table = table.expect("a table");
+        let [index] = table.global_secondary_indexes() else { panic!("one index: {table:?}") };
+        assert_eq!(index.index_name(), Some("by_connection"));
+        let projection = index.projection().and_then(|projection| projection.projection_type());
+        assert_eq!(projection, Some(&ProjectionType::KeysOnly));
     });
 }
 

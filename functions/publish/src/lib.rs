@@ -54,7 +54,7 @@ impl Function for Publish {
         environment.finish(Self {
             publisher: Publisher {
                 alerts: Alerts::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
-                dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver),
+                dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
                 score_threshold,
             },
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::body::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     lambda::InvokeError,
-    template::{Integration, Route},
+    template::{Integration, Mock, Route},
 };
 
 /// How an integration ended that gave no answer of its own.
@@ -39,9 +39,7 @@ impl Gateway {
     /// Runs an integration with an event and returns its answer. MOCK integrations see no event.
     pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
         match &route.integration {
-            Integration::Mock(mock) => {
-                Ok(mock.body.clone().map(|body| serde_json::json!({"body": body})).unwrap_or_default())
-            }
+            Integration::Mock(Mock { status, body }) => Ok(json!({"statusCode": status, "body": body})),
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
                 let answer = tokio::time::timeout(*timeout, self.functions.invoke(function, payload)).await;

@@ -50,6 +50,8 @@ pub(crate) enum Integration {
 /// A MOCK integration whose templates are plain text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mock {
+    /// Status that its request template names; on `$connect` that of the handshake.
+    pub(crate) status: u16,
     /// What it answers, if anything.
     pub(crate) body: Option<String>,
 }
@@ -128,9 +130,8 @@ fn read_mock(integration: &Resource, resources: &Resources) -> Result<Mock, Temp
     let request = template_text(integration, "RequestTemplates")?;
     let status = request
         .and_then(|text| serde_json::from_str::<Value>(&text).ok())
-        .and_then(|request| request.get("statusCode").and_then(Value::as_u64))
-        .ok_or_else(|| integration.error("the $default template of RequestTemplates must be JSON with a statusCode"))?
-        .to_string();
+        .and_then(|request| u16::try_from(request.get("statusCode")?.as_u64()?).ok())
+        .ok_or_else(|| integration.error("the $default template of RequestTemplates must be JSON with a statusCode"))?;
     for response in resources.of_type("AWS::ApiGatewayV2::IntegrationResponse") {
         if response.text("IntegrationId").is_none_or(|id| id != integration.logical_id) {
             continue;
@@ -139,14 +140,14 @@ fn read_mock(integration: &Resource, resources: &Resources) -> Result<Mock, Temp
         let matches = match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
             Some(pattern) => Regex::new(&format!("^(?:{pattern})$"))
                 .map_err(|error| response.error(format!("IntegrationResponseKey {key} is no pattern: {error}")))?
-                .is_match(&status),
+                .is_match(&status.to_string()),
             None => key == "$default",
         };
         if matches {
-            return Ok(Mock { body: template_text(response, "ResponseTemplates")? });
+            return Ok(Mock { status, body: template_text(response, "ResponseTemplates")? });
         }
     }
-    Ok(Mock { body: None })
+    Ok(Mock { status, body: None })
 }
 
 /// The template under `$default`, refused where it is more than plain text.

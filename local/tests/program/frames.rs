@@ -21,7 +21,7 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         lambda_endpoint: None,
     };
     let stack = Stack::start(&options).await.expect("started");
-    // There is no $connect route, which lets everybody in, and no stage, which is called prod then.
+    // A MOCK integration lets everybody in; there is no stage in the template, which is called prod then.
     let (mut socket, _) = connect_async(format!("ws://{}/prod", stack.ws_addr)).await.expect("connected");
     let cases = [
         ("not JSON", "Forbidden"),
