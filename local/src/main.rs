@@ -42,6 +42,10 @@ struct Arguments {
     #[arg(long, value_name = "URL")]
     lambda_endpoint: Option<Uri>,
 
+    /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
+    time_scale: f64,
+
     /// What to log, in the syntax of tracing: a level, or target=level pairs
     #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG")]
     log: String,
@@ -50,6 +54,15 @@ struct Arguments {
 fn parameter(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a parameter is given as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Fastest that limits may pass: two hours in 72 ms. Below that, a handshake may take longer than a connection lives.
+const TIME_SCALE_MAX: f64 = 100_000.0;
+
+fn time_scale(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    let acceptable = (1.0..=TIME_SCALE_MAX).contains(&factor);
+    acceptable.then_some(factor).ok_or_else(|| format!("the factor lies between 1 and {TIME_SCALE_MAX}"))
 }
 
 #[tokio::main]
@@ -67,6 +80,7 @@ async fn main() -> ExitCode {
         parameters: arguments.parameters.into_iter().collect(),
         data_dir: arguments.data_dir,
         lambda_endpoint: arguments.lambda_endpoint,
+        time_scale: arguments.time_scale,
     };
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,14 +4,18 @@ use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, 
 
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use serde_json::json;
-use shared::{clock::Clock, environment::Environment, subscriptions::Subscriptions};
+use shared::{
+    clock::Clock,
+    environment::Environment,
+    subscriptions::{Subscriptions, TABLE_VARIABLE},
+};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     aws, demo,
     dynamodb::{self, DatabaseError},
-    gateway::Gateway,
+    gateway::{Gateway, Limits},
     http::{self, Body},
     http_api::HttpApi,
     lambda::{self, Functions},
@@ -37,6 +41,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// A Lambda Invoke API that runs the functions instead of this process.
     pub lambda_endpoint: Option<Uri>,
+    /// How many times faster than the real ones the gateway's time limits of connections pass; 1 is real.
+    pub time_scale: f64,
 }
 
 /// Why the local mode cannot start.
@@ -112,7 +118,8 @@ impl Stack {
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
-        let gateway = Gateway::new(template.sockets, Arc::clone(&functions), clock.clone());
+        let gateway =
+            Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
         let sockets = Arc::clone(&gateway);
         front_tasks
             .spawn(http::serve(ws, fronts.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
@@ -185,7 +192,7 @@ async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener,
 
 /// The project's own subscriptions table, for the demo page. Another template has none.
 fn subscriptions(template: &Template, variables: &BTreeMap<String, String>, clock: &Clock) -> Option<Subscriptions> {
-    let table = template.functions.values().find_map(|function| function.environment.get("SUBSCRIPTIONS_TABLE"))?;
+    let table = template.functions.values().find_map(|function| function.environment.get(TABLE_VARIABLE))?;
     let environment: Environment = variables.clone().into_iter().collect();
     let region = aws_types::region::Region::new(aws::region(&environment));
     let sdk = aws::base_config().region(region).service_config(environment).build();

@@ -22,7 +22,9 @@ use crate::{
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
+    environment::Reader,
     error::Failure,
+    function::Start,
     limits::{AUDIENCE_PAGE_ITEMS, SUBSCRIPTION_TTL},
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
@@ -35,6 +37,9 @@ const SINCE: &str = "since";
 const ADDRESS: &str = "address";
 const EXPIRES_AT: &str = "expires_at";
 const BY_CONNECTION: &str = "by_connection";
+
+/// Environment variable that names the table.
+pub const TABLE_VARIABLE: &str = "SUBSCRIPTIONS_TABLE";
 
 /// One connection in an audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +74,11 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// The table that the function's environment names.
+    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+        Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE), start.clock.clone())
+    }
+
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
         Self { client, table, clock }

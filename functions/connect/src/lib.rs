@@ -52,12 +52,9 @@ impl Function for Connect {
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let table = environment.required("SUBSCRIPTIONS_TABLE");
+        let subscriptions = Subscriptions::of_function(start, &mut environment);
         let default_region = environment.parsed("DEFAULT_REGION", DefaultRegion(None));
-        environment.finish(Self {
-            subscriptions: Subscriptions::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
-            default_region,
-        })
+        environment.finish(Self { subscriptions, default_region })
     }
 
     async fn handle(&self, event: Self::Event) -> Result<Verdict, Failure> {

@@ -21,15 +21,11 @@ impl Function for Deliver {
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let table = environment.required("SUBSCRIPTIONS_TABLE");
+        let subscriptions = Subscriptions::of_function(start, &mut environment);
         let fallback_to_everyone = environment.parsed("FALLBACK_TO_EVERYONE", true);
         environment.finish(Self {
             fanout: Fanout {
-                subscriptions: Subscriptions::new(
-                    aws_sdk_dynamodb::Client::new(&start.sdk),
-                    table,
-                    start.clock.clone(),
-                ),
+                subscriptions,
                 pusher: Pusher::new(&start.sdk),
                 fallback_to_everyone,
                 clock: start.clock.clone(),

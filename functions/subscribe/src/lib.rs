@@ -32,10 +32,8 @@ impl Function for Subscribe {
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let table = environment.required("SUBSCRIPTIONS_TABLE");
-        environment.finish(Self {
-            subscriptions: Subscriptions::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
-        })
+        let subscriptions = Subscriptions::of_function(start, &mut environment);
+        environment.finish(Self { subscriptions })
     }
 
     async fn handle(&self, event: Self::Event) -> Result<Answer, Failure> {

@@ -144,10 +144,74 @@ fn clf_time(at: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{collections::BTreeMap, sync::Arc};
 
-    #[test]
-    fn times_are_written_as_recorded() {
-        assert_eq!(clf_time(Timestamp::from_millis(1_708_326_702_790)), "19/Feb/2024:07:11:42 +0000");
+    use shared::clock::Clock;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{gateway::Limits, lambda::Functions, template::Template};
+
+    /// Events as they were recorded from the service, with other ids and addresses.
+    const CONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","Origin":"https://app.example","Sec-WebSocket-Extensions":"permessage-deflate; client_max_window_bits","Sec-WebSocket-Key":"k","Sec-WebSocket-Version":"13","User-Agent":"agent","X-Amzn-Trace-Id":"Root=1-x","X-Forwarded-For":"127.0.0.1","X-Forwarded-Port":"443","X-Forwarded-Proto":"https"},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"Origin":["https://app.example"],"Sec-WebSocket-Extensions":["permessage-deflate; client_max_window_bits"],"Sec-WebSocket-Key":["k"],"Sec-WebSocket-Version":["13"],"User-Agent":["agent"],"X-Amzn-Trace-Id":["Root=1-x"],"X-Forwarded-For":["127.0.0.1"],"X-Forwarded-Port":["443"],"X-Forwarded-Proto":["https"]},"queryStringParameters":{"k":"v"},"multiValueQueryStringParameters":{"k":["v"]},"requestContext":{"routeKey":"$connect","eventType":"CONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
+    const MESSAGE: &str = r#"{"requestContext":{"routeKey":"$default","messageId":"MESSAGE","eventType":"MESSAGE","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"body":"{\"a\": 1}","isBase64Encoded":false}"#;
+    const DISCONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","x-api-key":"","X-Forwarded-For":"","x-restapi":""},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"x-api-key":[""],"X-Forwarded-For":[""],"x-restapi":[""]},"requestContext":{"routeKey":"$disconnect","disconnectStatusCode":1001,"disconnectReason":"Going away","eventType":"DISCONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
+
+    async fn parts() -> (Arc<Gateway>, Connection) {
+        let template =
+            Template::parse(include_str!("../../../template.yaml"), &BTreeMap::new()).expect("our own template");
+        let functions = Functions::start(&BTreeMap::new(), &BTreeMap::new(), None).await.expect("none to start");
+        let now = 1_708_326_702_789;
+        let clock = Clock::Manual(Arc::new(now.into()));
+        let gateway = Gateway::new(template.sockets, functions, clock, Limits::REAL);
+        let connection = Connection::new(
+            "Gto47d9-DoECGqg=".to_owned(),
+            Timestamp::from_millis(now),
+            "127.0.0.1:9".parse().expect("an address"),
+            Some("agent".to_owned()),
+            "abc123defg.execute-api.us-east-1.amazonaws.com".to_owned(),
+            mpsc::channel(1).0,
+        );
+        (gateway, connection)
+    }
+
+    /// Compares an event with a recorded one, apart from the ids that are new each time.
+    fn check(gateway: &Gateway, event: &Event, recorded: &str) {
+        let mut recorded: Value = serde_json::from_str(recorded).expect("JSON");
+        let context = &mut recorded["requestContext"];
+        context["requestId"] = json!(event.request_id);
+        context["extendedRequestId"] = json!(event.request_id);
+        context["apiId"] = json!(gateway.api.api_id);
+        if let Some(message_id) = event.body["requestContext"].get("messageId") {
+            assert_eq!(message_id.as_str().map(str::len), Some(16));
+            context["messageId"] = message_id.clone();
+        }
+        assert_eq!(event.body, recorded);
+        let keys =
+            |value: &Value| value["requestContext"].as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&event.body), keys(&recorded));
+    }
+
+    #[tokio::test]
+    async fn events_are_those_that_were_recorded() {
+        let (gateway, connection) = parts().await;
+        let recorded: Value = serde_json::from_str(CONNECT).expect("JSON");
+        let headers = recorded["headers"].as_object().expect("an object");
+        let headers = headers.iter().map(|(name, value)| (name.clone(), value.as_str().expect("a text").to_owned()));
+        let handshake = Handshake { headers: headers.collect(), query: vec![("k".to_owned(), "v".to_owned())] };
+        check(&gateway, &connect(&gateway, &connection, &handshake), CONNECT);
+        check(&gateway, &message(&gateway, &connection, "$default", r#"{"a": 1}"#), MESSAGE);
+        check(&gateway, &disconnect(&gateway, &connection, 1001, "Going away"), DISCONNECT);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_absent_and_repeated_parameters_are_kept() {
+        let (gateway, connection) = parts().await;
+        let event = connect(&gateway, &connection, &Handshake::default()).body;
+        assert!(event.get("queryStringParameters").is_none() && event.get("body").is_none(), "{event}");
+        let query = [("k", "1"), ("k", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let event = connect(&gateway, &connection, &Handshake { headers: Vec::new(), query: query.into() }).body;
+        assert_eq!(event["queryStringParameters"], json!({"k": "2"}));
+        assert_eq!(event["multiValueQueryStringParameters"], json!({"k": ["1", "2"]}));
     }
 }

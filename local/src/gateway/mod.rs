@@ -25,11 +25,24 @@ use crate::{
     template::WebSocketApi,
 };
 
-/// Time without any message after which a connection is closed. Source: API Gateway quotas.
-const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long connections may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Time without any frame after which a connection is closed.
+    idle_max: Duration,
+    /// Time after which a connection is closed in any case.
+    life_max: Duration,
+}
 
-/// Time after which a connection is closed in any case. Source: API Gateway quotas.
-const LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+impl Limits {
+    /// The limits of the service. Source: API Gateway quotas.
+    const REAL: Self = Self { idle_max: Duration::from_secs(10 * 60), life_max: Duration::from_secs(2 * 60 * 60) };
+
+    /// The real limits, passing `scale` times faster, so that a cut after two hours can be seen in seconds.
+    pub(crate) fn scaled(scale: f64) -> Self {
+        Self { idle_max: Self::REAL.idle_max.div_f64(scale), life_max: Self::REAL.life_max.div_f64(scale) }
+    }
+}
 
 /// Largest frame from a client. Source: API Gateway quotas.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
@@ -53,6 +66,7 @@ pub(crate) struct Gateway {
     functions: Arc<Functions>,
     connections: Connections,
     clock: Clock,
+    limits: Limits,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
     /// Cancelled when every socket shall close.
@@ -61,12 +75,13 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that invokes `functions` as `api` says.
-    pub(crate) fn new(api: WebSocketApi, functions: Arc<Functions>, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(api: WebSocketApi, functions: Arc<Functions>, clock: Clock, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             api,
             functions,
             connections: Connections::default(),
             clock,
+            limits,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, IDLE_MAX, LIFE_MAX, MESSAGE_BYTES_MAX, SEND_WAIT,
+    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, Limits, MESSAGE_BYTES_MAX, SEND_WAIT,
     connections::{Closing, Connection, Outbound},
     event,
 };
@@ -71,6 +71,7 @@ async fn serve(
     mut socket: Socket,
     mut waiting: mpsc::Receiver<Outbound>,
 ) -> (u16, String) {
+    let Limits { idle_max, life_max } = gateway.limits;
     let opened = Instant::now();
     let mut active = opened;
     let ended = loop {
@@ -103,7 +104,7 @@ async fn serve(
                 }
             },
             () = gateway.closing.cancelled() => break Ended::ByGateway(Closing::GOING_AWAY),
-            () = sleep_until((active + IDLE_MAX).min(opened + LIFE_MAX)) => break Ended::ByGateway(Closing::GOING_AWAY),
+            () = sleep_until((active + idle_max).min(opened + life_max)) => break Ended::ByGateway(Closing::GOING_AWAY),
         }
     };
     // No post finds the connection from here on, so none is accepted that cannot be sent.

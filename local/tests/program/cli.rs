@@ -4,10 +4,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 /// Bound of every wait.
@@ -116,6 +116,46 @@ async fn an_alert_that_was_published_arrives_before_the_program_ends() {
     assert!(running.child.wait().expect("ended").success());
 }
 
+/// Opens a socket and returns the status and reason with which the gateway closes it, pinging meanwhile if asked to.
+async fn closed_after(running: &Running, ping_every: Option<Duration>) -> (u16, String) {
+    let (socket, _) = connect_async(running.address("ws://")).await.expect("connected");
+    let (mut sending, mut receiving) = socket.split();
+    let pinging = async {
+        let Some(every) = ping_every else { return std::future::pending().await };
+        let mut ticks = tokio::time::interval(every);
+        while sending.send(Message::text(r#"{"type":"ping"}"#)).await.is_ok() {
+            ticks.tick().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let receiving = async {
+        loop {
+            match receiving.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => return (u16::from(frame.code), frame.reason.to_string()),
+                Some(Ok(Message::Text(_))) => {}
+                other => panic!("no close frame: {other:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        closed = tokio::time::timeout(WAIT_MAX, receiving) => closed.expect("in time"),
+        () = pinging => unreachable!("it ends with the socket"),
+    }
+}
+
+#[tokio::test]
+async fn idle_and_old_connections_are_closed_as_after_ten_minutes_and_two_hours() {
+    // Ten minutes in 0.2 s, two hours in 2.4 s.
+    let running = Running::start(&["--time-scale", "3000"]);
+    let started = Instant::now();
+    assert_eq!(closed_after(&running, None).await, (1001, "Going away".to_owned()));
+    let idle = started.elapsed();
+    assert!((Duration::from_millis(200)..Duration::from_millis(2_400)).contains(&idle), "{idle:?}");
+    let started = Instant::now();
+    assert_eq!(closed_after(&running, Some(Duration::from_millis(40))).await, (1001, "Going away".to_owned()));
+    assert!(started.elapsed() >= Duration::from_millis(2_400), "a connection in use lives for two hours");
+}
+
 #[test]
 fn what_cannot_work_is_said_in_one_line_that_helps() {
     let check = |arguments: &[&str], expected: &str| {
@@ -133,6 +173,7 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
         &["--parameter", "DefaultRegion=P", "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"],
         "DEFAULT_REGION cannot be used: a region has 2 to 16",
     );
+    check(&["--time-scale", "0"], "the factor lies between 1 and 100000");
     check(&["--parameter", "x"], "a parameter is given as NAME=VALUE");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
