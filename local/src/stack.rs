@@ -148,7 +148,7 @@ impl Stack {
         })
     }
 
-    /// Waits until no asynchronous invocation runs: what was published before has been delivered.
+    /// Waits until no invocation runs: what was published before has been delivered.
     pub async fn settled(&self) {
         self.functions.settled().await;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::site::{Site, run};
 
@@ -193,6 +194,21 @@ fn positions_have_no_gaps_when_many_publish_at_once() {
             received.insert(client.json().await["seq"].as_u64().expect("a position"));
         }
         assert_eq!(received, expected);
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn a_publisher_that_hangs_up_at_once_has_published() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        let body = alert("PL", 97.0).to_string();
+        let mut socket = TcpStream::connect(site.http_addr).await.expect("a connection");
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        socket.write_all((head + &body).as_bytes()).await.expect("sent");
+        drop(socket);
+        assert_eq!(client.json().await["region"], "PL");
         client.expect_nothing().await;
     });
 }

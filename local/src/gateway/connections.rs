@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use serde::Serialize;
+use serde_json::Value;
 use shared::clock::Timestamp;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     pub(super) user_agent: Option<String>,
     /// `Host` header of the handshake.
     pub(super) host: String,
+    /// What the authorizer said of the client, once it was asked.
+    pub(super) authorizer: OnceLock<Value>,
     outbound: mpsc::Sender<Outbound>,
     last_active_ms: AtomicI64,
     received: AtomicU64,
@@ -88,6 +91,7 @@ impl Connection {
             peer,
             user_agent,
             host,
+            authorizer: OnceLock::new(),
             outbound,
             last_active_ms: AtomicI64::new(connected_at.millis()),
             received: AtomicU64::new(0),

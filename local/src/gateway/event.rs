@@ -11,7 +11,7 @@ use super::{
     connections::{Closing, Connection},
     ids,
 };
-use crate::template::URL_SUFFIX;
+use crate::template::{REGION, URL_SUFFIX, arn};
 
 /// Headers of the handshake, in order, and the parameters of its query.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,30 @@ pub(super) fn connect(gateway: &Gateway, connection: &Connection, handshake: &Ha
         insert_both_forms(&mut event, "queryStringParameters", "multiValueQueryStringParameters", &handshake.query);
     }
     finish(gateway, connection, "$connect", "CONNECT", event, Map::new())
+}
+
+/// What a Lambda authorizer is asked before `$connect`. It sees the headers of the upgrade, which `$connect` does not.
+pub(super) fn authorize(gateway: &Gateway, connection: &Connection, handshake: &Handshake) -> Event {
+    let mut headers = handshake.headers.clone();
+    headers.extend(
+        [("Connection", "upgrade"), ("content-length", "0"), ("Upgrade", "websocket")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let mut event =
+        Map::from_iter([("type".to_owned(), json!("REQUEST")), ("methodArn".to_owned(), json!(method_arn(gateway)))]);
+    insert_both_forms(&mut event, "headers", "multiValueHeaders", &headers);
+    insert_both_forms(&mut event, "queryStringParameters", "multiValueQueryStringParameters", &handshake.query);
+    event.insert("stageVariables".to_owned(), json!({}));
+    let mut event = finish(gateway, connection, "$connect", "CONNECT", event, Map::new());
+    if let Value::Object(fields) = &mut event.body {
+        fields.remove("isBase64Encoded");
+    }
+    event
+}
+
+/// The resource that a policy for `$connect` names.
+pub(super) fn method_arn(gateway: &Gateway) -> String {
+    arn("execute-api", &format!("{}/{}/$connect", gateway.api.api_id, gateway.api.stage))
 }
 
 /// A message on `route_key`, which is `$default` where that was the fallback.
@@ -86,6 +110,9 @@ fn finish(
     identity.insert("sourceIp".to_owned(), json!(connection.peer.ip().to_string()));
     let mut context = Map::new();
     context.insert("routeKey".to_owned(), json!(route_key));
+    if let Some(authorizer) = connection.authorizer.get() {
+        context.insert("authorizer".to_owned(), authorizer.clone());
+    }
     context.extend(extra_context);
     let rest = json!({
         "eventType": event_type,
@@ -111,11 +138,7 @@ fn finish(
 
 /// The host that the client named, as behind a custom domain; the API's own where it named none.
 fn domain_name(host: &str, api_id: &str) -> String {
-    if host.is_empty() {
-        format!("{api_id}.execute-api.{}.{URL_SUFFIX}", crate::template::REGION)
-    } else {
-        host.to_owned()
-    }
+    if host.is_empty() { format!("{api_id}.execute-api.{}.{URL_SUFFIX}", REGION) } else { host.to_owned() }
 }
 
 /// One value per name (the last one counts) and all values per name.

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     Gateway, OUTBOUND_MESSAGES_MAX,
+    authorizer::{self, Refused},
     connections::Connection,
     event::{self, Handshake},
     ids,
@@ -48,14 +49,23 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         headers: event_headers(request.headers(), peer),
         query: query(request.uri().query().unwrap_or_default()),
     };
+    let refuse = |status: StatusCode, message: &str, request_id: &str| {
+        tracing::info!(connection = connection.id, status = status.as_u16(), message, "connection refused");
+        json(status, &json!({"message": message, "connectionId": connection.id, "requestId": request_id}))
+    };
+    let route = gateway.api.routes.get("$connect");
+    if let Some(route) = route {
+        match authorizer::decide(&gateway, &route.authorization, &connection, &handshake, request.headers()).await {
+            // The connection is new: nothing was said of it before.
+            Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
+            Err(Refused(status, message)) => return refuse(status, message, &ids::new(ids::Kind::Request, now)),
+        }
+    }
     let event = event::connect(&gateway, &connection, &handshake);
-    let verdict = match gateway.api.routes.get("$connect") {
+    let refuse = |status: StatusCode, message: &str| refuse(status, message, &event.request_id);
+    let verdict = match route {
         None => Ok(json!({"statusCode": 200})),
         Some(route) => gateway.run(route, &event).await,
-    };
-    let refuse = |status: StatusCode, message: &str| {
-        tracing::info!(connection = connection.id, status = status.as_u16(), "connection refused");
-        json(status, &json!({"message": message, "connectionId": connection.id, "requestId": event.request_id}))
     };
     let verdict = match verdict {
         Ok(verdict) => verdict,

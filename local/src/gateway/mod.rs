@@ -2,6 +2,7 @@
 //!
 //! How the real one behaves, and how sure that is, stands in `docs/emulator.md`.
 
+mod authorizer;
 mod connections;
 mod event;
 mod handshake;
@@ -114,7 +115,13 @@ impl Gateway {
         let upgrades =
             request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
         match (path, upgrades) {
-            ("", true) => handshake::handle(self, request, peer).await,
+            // In a task of its own: if the client hangs up meanwhile, $disconnect still follows on $connect.
+            ("", true) => {
+                let handshake = self.tasks.spawn(handshake::handle(Arc::clone(&self), request, peer));
+                handshake.await.unwrap_or_else(|_| {
+                    json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
+                })
+            }
             ("", false) if request.method() == Method::GET => {
                 json(StatusCode::UPGRADE_REQUIRED, &serde_json::json!({"message": "Upgrade Required"}))
             }

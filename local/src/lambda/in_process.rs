@@ -1,6 +1,6 @@
 //! The project's own functions, run in this process exactly as the Lambda runtime runs them: JSON in, JSON out.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{FutureExt, future::BoxFuture};
@@ -79,15 +79,9 @@ impl InProcess {
         Ok(Self(invoke))
     }
 
-    /// Invokes it. A panic ends the invocation with an error, as in the Lambda runtime, and nothing else.
+    /// Invokes it.
     pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        let invocation = AssertUnwindSafe(Arc::clone(&self.0).invoke(payload)).catch_unwind();
-        invocation.await.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text =
-                text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned());
-            Err(function_error("Panic", text))
-        })
+        Arc::clone(&self.0).invoke(payload).await
     }
 }
 

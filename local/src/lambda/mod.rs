@@ -16,7 +16,10 @@ use std::{
 use hyper::body::Bytes;
 use serde_json::json;
 use shared::{clock::Clock, environment::Environment};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::task::TaskTracker;
 
 use self::{in_process::InProcess, remote::Remote};
@@ -59,11 +62,14 @@ impl InvokeError {
 }
 
 /// The functions of a template, ready to be invoked.
+///
+/// An invocation runs to its end even if nobody waits for it any more, as in Lambda: a publisher that hangs up must not
+/// stop publish between the commit and the dispatch.
 #[derive(Debug)]
 pub(crate) struct Functions {
-    functions: BTreeMap<String, Entry>,
-    asynchronous: TaskTracker,
-    /// How many asynchronous invocations run.
+    functions: BTreeMap<String, Arc<Entry>>,
+    tasks: TaskTracker,
+    /// How many invocations run.
     running: watch::Sender<usize>,
     invocations: AtomicU64,
 }
@@ -114,11 +120,11 @@ impl Functions {
                     Runner::InProcess(in_process)
                 }
             };
-            entries.insert(name.clone(), Entry { timeout: function.timeout, runner });
+            entries.insert(name.clone(), Arc::new(Entry { timeout: function.timeout, runner }));
         }
         Ok(Arc::new(Self {
             functions: entries,
-            asynchronous: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             invocations: AtomicU64::new(0),
         }))
@@ -131,38 +137,36 @@ impl Functions {
 
     /// Invokes a function and waits for its answer.
     pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        self.spawn(name, payload)?.await.unwrap_or_else(|ended| Err(panicked(ended)))
+    }
+
+    /// Starts an invocation and does not wait for it. A failure is logged where it happens.
+    pub(crate) fn invoke_async(&self, name: &str, payload: Bytes) -> Result<(), InvokeError> {
+        self.spawn(name, payload).map(drop)
+    }
+
+    fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
+        let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
-        let answer = async {
-            match &entry.runner {
-                Runner::InProcess(function) => function.invoke(payload).await,
-                Runner::Remote(function) => function.invoke(payload).await,
+        Ok(self.tasks.spawn(async move {
+            let _running = running;
+            let answer = async {
+                match &entry.runner {
+                    Runner::InProcess(function) => function.invoke(payload).await,
+                    Runner::Remote(function) => function.invoke(payload).await,
+                }
+            };
+            let answer = tokio::time::timeout(entry.timeout, answer).await;
+            let answer = answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+            if let Err(error) = &answer {
+                tracing::error!(function = name, %error, "invocation failed");
             }
-        };
-        let answer =
-            tokio::time::timeout(entry.timeout, answer).await.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
-        if let Err(error) = &answer {
-            tracing::error!(function = name, %error, "invocation failed");
-        }
-        answer
+            answer
+        }))
     }
 
-    /// Starts an invocation and does not wait for it.
-    pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
-        if !self.contains(name) {
-            return Err(InvokeError::UnknownFunction(name.to_owned()));
-        }
-        let (functions, name) = (Arc::clone(self), name.to_owned());
-        self.running.send_modify(|running| *running += 1);
-        self.asynchronous.spawn(async move {
-            // A failure was logged where it happened; nobody waits for the result.
-            let _ = functions.invoke(&name, payload).await;
-            functions.running.send_modify(|running| *running -= 1);
-        });
-        Ok(())
-    }
-
-    /// Waits until no asynchronous invocation runs.
+    /// Waits until no invocation runs.
     pub(crate) async fn settled(&self) {
         // The sender lives as long as this borrow, so waiting cannot fail.
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
@@ -173,9 +177,56 @@ impl Functions {
         self.invocations.load(Ordering::Relaxed)
     }
 
-    /// Waits until no asynchronous invocation runs any more.
+    /// Waits until the last invocation has ended.
     pub(crate) async fn finish(&self) {
-        self.asynchronous.close();
-        self.asynchronous.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Counts an invocation as long as it runs, however it ends.
+#[derive(Debug)]
+struct Running(watch::Sender<usize>);
+
+impl Running {
+    fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|running| *running += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
+/// A panic ends an invocation with an error, as in the Lambda runtime, and nothing else.
+fn panicked(ended: JoinError) -> InvokeError {
+    let error_message = match ended.try_into_panic() {
+        Err(cancelled) => cancelled.to_string(),
+        Ok(panic) => match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => {
+                panic.downcast::<&str>().map_or_else(|_| "unknown panic".to_owned(), |text| (*text).to_owned())
+            }
+        },
+    };
+    InvokeError::FunctionError { error_type: "Panic".to_owned(), error_message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_reported_with_its_message() {
+        let message = async |task: JoinHandle<()>| match panicked(task.await.expect_err("it panics")) {
+            InvokeError::FunctionError { error_type, error_message } => (error_type, error_message),
+            other => panic!("{other}"),
+        };
+        let expected = ("Panic".to_owned(), "no 7".to_owned());
+        assert_eq!(message(tokio::spawn(async { panic!("no {}", 7) })).await, expected);
+        assert_eq!(message(tokio::spawn(async { panic!("no 7") })).await, expected);
     }
 }

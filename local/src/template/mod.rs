@@ -16,7 +16,7 @@ use serde_json::Value;
 pub(crate) use self::{
     functions::{Function, HttpRoute, Schedule},
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
-    sockets::{Integration, Mock, Route, WebSocketApi},
+    sockets::{Authorization, Authorizer, IdentitySource, Integration, Mock, Route, WebSocketApi},
 };
 use self::{intrinsics::Resolver, yaml::Node};
 

@@ -31,6 +31,37 @@ pub(crate) struct Route {
     pub(crate) integration: Integration,
     /// Whether the integration's answer goes back over the socket.
     pub(crate) responds: bool,
+    /// Who may use it. Only asked on `$connect`.
+    pub(crate) authorization: Authorization,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Authorization {
+    /// Everybody.
+    None,
+    /// Whoever signs the request.
+    Iam,
+    /// Whom a function lets in.
+    Lambda(Authorizer),
+}
+
+/// A Lambda authorizer of type REQUEST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Authorizer {
+    /// Name of the function.
+    pub(crate) function: String,
+    /// What must be there for the function to be asked at all.
+    pub(crate) identity_sources: Vec<IdentitySource>,
+}
+
+/// A part of the handshake that says who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdentitySource {
+    /// `route.request.header.NAME`
+    Header(String),
+    /// `route.request.querystring.NAME`
+    Query(String),
 }
 
 /// What handles a message.
@@ -83,9 +114,6 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
     let mut routes = BTreeMap::new();
     for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
         let key = route.required_text("RouteKey")?;
-        if let Some(kind) = route.text("AuthorizationType").filter(|kind| kind != "NONE") {
-            return Err(route.error(format!("authorization of type {kind} is not run locally yet")));
-        }
         let target = route.required_text("Target")?;
         let integration = resources
             .of_type("AWS::ApiGatewayV2::Integration")
@@ -96,7 +124,8 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
             && resources
                 .of_type("AWS::ApiGatewayV2::RouteResponse")
                 .any(|response| response.text("RouteId").is_some_and(|id| id == route.logical_id));
-        let read = Route { integration: read_integration(integration, resources)?, responds };
+        let authorization = read_authorization(route, resources)?;
+        let read = Route { integration: read_integration(integration, resources)?, responds, authorization };
         if routes.insert(key.clone(), read).is_some() {
             return Err(route.error(format!("the route key {key} is in use already")));
         }
@@ -104,14 +133,52 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
     Ok(WebSocketApi { api_id: api.name.clone(), stage, selection, routes })
 }
 
+fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authorization, TemplateError> {
+    match route.text("AuthorizationType").as_deref() {
+        None | Some("NONE") => return Ok(Authorization::None),
+        Some("AWS_IAM") => return Ok(Authorization::Iam),
+        Some("CUSTOM") => {}
+        Some(other) => return Err(route.error(format!("WebSocket APIs have no authorization of type {other}"))),
+    }
+    let id = route.required_text("AuthorizerId")?;
+    let authorizer = resources
+        .of_type("AWS::ApiGatewayV2::Authorizer")
+        .find(|authorizer| authorizer.logical_id == id)
+        .ok_or_else(|| route.error(format!("AuthorizerId names no authorizer of the template: {id}")))?;
+    let kind = authorizer.required_text("AuthorizerType")?;
+    if kind != "REQUEST" {
+        return Err(authorizer.error(format!("WebSocket APIs have no authorizers of type {kind}, only REQUEST")));
+    }
+    let uri = authorizer.required_text("AuthorizerUri")?;
+    let function = function_of(&uri)
+        .ok_or_else(|| authorizer.error(format!("AuthorizerUri is not that of a Lambda function: {uri}")))?;
+    let sources = authorizer.properties.get("IdentitySource").and_then(Value::as_array).cloned().unwrap_or_default();
+    let source = |source: &Value| {
+        let text = source.as_str().unwrap_or_default();
+        let header = text.strip_prefix("route.request.header.").map(|name| IdentitySource::Header(name.to_owned()));
+        let query =
+            || text.strip_prefix("route.request.querystring.").map(|name| IdentitySource::Query(name.to_owned()));
+        header.or_else(query).ok_or_else(|| {
+            authorizer.error(format!(
+                "IdentitySource {source} is neither route.request.header.… nor route.request.querystring.…"
+            ))
+        })
+    };
+    let identity_sources = sources.iter().map(source).collect::<Result<_, _>>()?;
+    Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
+}
+
+/// The function that an integration's or authorizer's address names.
+fn function_of(uri: &str) -> Option<&str> {
+    let (_, arn) = uri.strip_suffix("/invocations")?.rsplit_once("/functions/")?;
+    arn.rsplit(':').next()
+}
+
 fn read_integration(integration: &Resource, resources: &Resources) -> Result<Integration, TemplateError> {
     match integration.required_text("IntegrationType")?.as_str() {
         "AWS_PROXY" => {
             let uri = integration.required_text("IntegrationUri")?;
-            let function = uri
-                .strip_suffix("/invocations")
-                .and_then(|uri| uri.rsplit_once("/functions/"))
-                .and_then(|(_, arn)| arn.rsplit(':').next())
+            let function = function_of(&uri)
                 .ok_or_else(|| integration.error(format!("IntegrationUri is not that of a Lambda function: {uri}")))?;
             let timeout = match integration.properties.get("TimeoutInMillis").and_then(Value::as_u64) {
                 Some(ms) => Duration::from_millis(ms).min(INTEGRATION_TIMEOUT_MAX),

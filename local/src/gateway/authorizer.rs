@@ -1,0 +1,201 @@
+//! Who may connect: `AWS_IAM`, and Lambda authorizers of type REQUEST. Only `$connect` is authorized, and nothing is cached.
+//!
+//! Source: API Gateway developer guide, "Lambda REQUEST authorizers for WebSocket APIs".
+
+use hyper::{HeaderMap, StatusCode, body::Bytes, header::AUTHORIZATION};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Gateway,
+    connections::Connection,
+    event::{self, Handshake},
+};
+use crate::{
+    lambda::InvokeError,
+    template::{Authorization, Authorizer, IdentitySource},
+};
+
+/// Message of a function that wants a refusal with 401.
+const UNAUTHORIZED: &str = "Unauthorized";
+
+/// A refused handshake: its status and message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refused(pub(super) StatusCode, pub(super) &'static str);
+
+impl Refused {
+    const UNAUTHORIZED: Self = Self(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
+    const DENIED: Self = Self(
+        StatusCode::FORBIDDEN,
+        "User is not authorized to access this resource with an explicit deny in an identity-based policy",
+    );
+    const NOT_ALLOWED: Self = Self(
+        StatusCode::FORBIDDEN,
+        "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke action",
+    );
+    const UNSIGNED: Self = Self(StatusCode::FORBIDDEN, "Missing Authentication Token");
+    const BROKEN: Self = Self(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+}
+
+/// Decides about a handshake. What a Lambda authorizer says of the client is returned, for the events to come.
+pub(super) async fn decide(
+    gateway: &Gateway,
+    authorization: &Authorization,
+    connection: &Connection,
+    handshake: &Handshake,
+    headers: &HeaderMap,
+) -> Result<Option<Value>, Refused> {
+    match authorization {
+        Authorization::None => Ok(None),
+        Authorization::Iam if is_signed(headers, &handshake.query) => Ok(None),
+        Authorization::Iam => Err(Refused::UNSIGNED),
+        Authorization::Lambda(authorizer) => ask(gateway, authorizer, connection, handshake).await.map(Some),
+    }
+}
+
+/// Whether a signature of version 4 is there. Whether it is right is not checked.
+fn is_signed(headers: &HeaderMap, query: &[(String, String)]) -> bool {
+    headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
+        || query.iter().any(|(name, _)| name == "X-Amz-Signature")
+}
+
+async fn ask(
+    gateway: &Gateway,
+    authorizer: &Authorizer,
+    connection: &Connection,
+    handshake: &Handshake,
+) -> Result<Value, Refused> {
+    if !authorizer.identity_sources.iter().all(|source| is_given(source, handshake)) {
+        return Err(Refused::UNAUTHORIZED);
+    }
+    let event = event::authorize(gateway, connection, handshake);
+    let asked_at = gateway.clock.now();
+    let answer = match gateway.functions.invoke(&authorizer.function, Bytes::from(event.body.to_string())).await {
+        Ok(answer) => serde_json::from_slice(&answer).map_err(|_| Refused::BROKEN)?,
+        Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
+            return Err(Refused::UNAUTHORIZED);
+        }
+        Err(_) => return Err(Refused::BROKEN),
+    };
+    let latency = gateway.clock.now().since(asked_at).as_millis();
+    judge(&answer, &event::method_arn(gateway), u64::try_from(latency).unwrap_or(u64::MAX))
+}
+
+/// A source must be there and not be empty, or the function is not even asked.
+fn is_given(source: &IdentitySource, handshake: &Handshake) -> bool {
+    let (pairs, ignoring_case, name) = match source {
+        IdentitySource::Header(name) => (&handshake.headers, true, name),
+        IdentitySource::Query(name) => (&handshake.query, false, name),
+    };
+    let matches =
+        |candidate: &str| if ignoring_case { candidate.eq_ignore_ascii_case(name) } else { candidate == name };
+    pairs.iter().any(|(candidate, value)| matches(candidate) && !value.is_empty())
+}
+
+/// Evaluates an authorizer's answer: its policy, and the context that later events carry.
+fn judge(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, Refused> {
+    let principal = answer.get("principalId").and_then(Value::as_str).ok_or(Refused::BROKEN)?;
+    let statements = match answer.pointer("/policyDocument/Statement") {
+        Some(Value::Array(statements)) => statements.iter().collect(),
+        Some(statement @ Value::Object(_)) => vec![statement],
+        _ => return Err(Refused::BROKEN),
+    };
+    let applies = |statement: &&Value| {
+        any_matches(statement.get("Action"), "execute-api:Invoke") && any_matches(statement.get("Resource"), method_arn)
+    };
+    let has = |effect: &str| {
+        statements.iter().filter(|statement| applies(statement)).any(|statement| statement["Effect"] == effect)
+    };
+    if has("Deny") {
+        return Err(Refused::DENIED);
+    }
+    if !has("Allow") {
+        return Err(Refused::NOT_ALLOWED);
+    }
+    let mut context = match answer.get("context") {
+        None | Some(Value::Null) => Map::new(),
+        // Only scalars are allowed; anything else is a broken answer.
+        Some(Value::Object(context)) if !context.values().any(|value| value.is_object() || value.is_array()) => {
+            context.clone()
+        }
+        Some(_) => return Err(Refused::BROKEN),
+    };
+    context.insert("principalId".to_owned(), json!(principal));
+    context.insert("integrationLatency".to_owned(), json!(latency_ms));
+    Ok(Value::Object(context))
+}
+
+/// Whether a text, or one of several, matches with `*` and `?`.
+fn any_matches(patterns: Option<&Value>, text: &str) -> bool {
+    match patterns {
+        Some(Value::String(pattern)) => matches(pattern, text),
+        Some(Value::Array(patterns)) => patterns.iter().filter_map(Value::as_str).any(|pattern| matches(pattern, text)),
+        _ => false,
+    }
+}
+
+/// `*` stands for any characters and `?` for one. Linear but for the last star, which is where it starts again.
+fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    p = at + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARN: &str = "arn:aws:execute-api:eu-central-1:000000000000:abcdefghij/prod/$connect";
+
+    #[test]
+    fn patterns_match_as_in_policies() {
+        for pattern in ["*", ARN, "arn:aws:execute-api:*:*:*/prod/*", "arn:aws:execute-api:*/$connect", "*/?rod/*"] {
+            assert!(matches(pattern, ARN), "{pattern}");
+        }
+        for pattern in ["", "arn:aws:execute-api:*/dev/*", "*/prod", "?", "arn"] {
+            assert!(!matches(pattern, ARN), "{pattern}");
+        }
+        assert!(!matches(&"*a".repeat(50), &"b".repeat(5_000)), "and in reasonable time");
+    }
+
+    #[test]
+    fn the_policy_decides_and_a_denial_wins() {
+        let statement = |effect: &str, resource: &str| json!({"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource});
+        let judged = |statements: Value| {
+            let answer =
+                json!({"principalId": "user", "policyDocument": {"Statement": statements}, "context": {"n": 7}});
+            judge(&answer, ARN, 21)
+        };
+        let context = json!({"n": 7, "principalId": "user", "integrationLatency": 21});
+        assert_eq!(judged(json!([statement("Allow", "*")])), Ok(context.clone()));
+        assert_eq!(judged(statement("Allow", ARN)), Ok(context));
+        assert_eq!(judged(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])), Err(Refused::DENIED));
+        assert_eq!(judged(json!([statement("Allow", "*/dev/*")])), Err(Refused::NOT_ALLOWED));
+        assert_eq!(judged(json!([])), Err(Refused::NOT_ALLOWED));
+        assert_eq!(judged(json!("x")), Err(Refused::BROKEN));
+        assert_eq!(judge(&json!({"policyDocument": {"Statement": []}}), ARN, 0), Err(Refused::BROKEN));
+        let nested =
+            json!({"principalId": "u", "policyDocument": {"Statement": statement("Allow", "*")}, "context": {"a": []}});
+        assert_eq!(judge(&nested, ARN, 0), Err(Refused::BROKEN));
+    }
+}

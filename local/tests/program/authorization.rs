@@ -1,0 +1,93 @@
+//! The handshake: what `$connect` and authorizers decide.
+
+use serde_json::{Value, json};
+
+use crate::scripted::{Answer, Scripted};
+
+fn policy(effect: &str) -> Value {
+    json!({
+        "principalId": "user-1",
+        "policyDocument": {"Version": "2012-10-17", "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": "*"}]},
+        "context": {"team": "red", "level": 3},
+    })
+}
+
+#[tokio::test]
+async fn the_verdict_of_connect_is_the_status_of_the_handshake() {
+    let script = |name: String, event: Value| async move {
+        match (name.as_str(), event["queryStringParameters"]["answer"].as_str().unwrap_or_default()) {
+            ("Connect", "throw") => Err("it broke"),
+            ("Connect", "text") => Ok(json!("no proxy response")),
+            ("Connect", code) => Ok(json!({"statusCode": code.parse::<u16>().unwrap_or(200)})),
+            _ => Ok(json!({})),
+        }
+    };
+    let site = Scripted::start(&[], script).await;
+    for (answer, expected) in [("301", 301), ("401", 401), ("501", 501), ("throw", 502), ("text", 502)] {
+        assert_eq!(site.connect(&format!("?answer={answer}"), &[]).await.err(), Some(expected), "{answer}");
+    }
+    assert!(site.connect("?answer=204", &[]).await.is_ok());
+    assert!(site.events_of("Disconnect").is_empty(), "who was never connected is not disconnected");
+}
+
+#[tokio::test]
+async fn only_the_subprotocol_of_connect_reaches_the_client() {
+    let script = |_: String, _: Value| async {
+        Ok(
+            json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "chat", "Set-Cookie": "a=b", "X-Other": "c"}}),
+        )
+    };
+    let site = Scripted::start(&[], script).await;
+    let (_, headers) = site.connect("", &[("sec-websocket-protocol", "chat, other")]).await.expect("connected");
+    let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(headers.contains(&("sec-websocket-protocol".to_owned(), "chat".to_owned())), "{headers:?}");
+    assert!(!names.contains(&"set-cookie") && !names.contains(&"x-other"), "{headers:?}");
+}
+
+#[tokio::test]
+async fn an_authorizer_lets_in_refuses_or_breaks() {
+    let script = |name: String, event: Value| async move {
+        match (name.as_str(), event["queryStringParameters"]["token"].as_str().unwrap_or_default()) {
+            ("Authorize", "good") => Ok(policy("Allow")),
+            ("Authorize", "denied") => Ok(policy("Deny")),
+            ("Authorize", "unknown") => Err("Unauthorized"),
+            ("Authorize", "broken") => Ok(json!({"principalId": "user-1"})),
+            ("Authorize", _) => Err("it broke"),
+            _ => Answer::Ok(json!({"statusCode": 200})),
+        }
+    };
+    let site = Scripted::start(&[("Authorization", "CUSTOM")], script).await;
+    let client = [("x-client", "web")];
+    for (query, headers, expected) in [("", &client[..], 401), ("?token=", &client[..], 401), ("?token=good", &[], 401)]
+    {
+        assert_eq!(site.connect(query, headers).await.err(), Some(expected), "{query}");
+    }
+    assert!(site.events_of("Authorize").is_empty(), "without its identity sources it is not even asked");
+    for (token, expected) in [("denied", 403), ("unknown", 401), ("broken", 500), ("throws", 500)] {
+        assert_eq!(site.connect(&format!("?token={token}"), &client).await.err(), Some(expected), "{token}");
+    }
+    assert!(site.events_of("Connect").is_empty(), "refused before $connect");
+
+    let (socket, _) = site.connect("?token=good", &client).await.expect("let in");
+    let asked = site.events_of("Authorize").pop().expect("asked");
+    assert_eq!((&asked["type"], &asked["headers"]["Upgrade"]), (&json!("REQUEST"), &json!("websocket")));
+    assert!(asked["methodArn"].as_str().is_some_and(|arn| arn.ends_with("/dev/$connect")), "{asked}");
+    let connected = site.event_of("Connect").await;
+    drop(socket);
+    let disconnected = site.event_of("Disconnect").await;
+    for event in [connected, disconnected] {
+        let said = &event["requestContext"]["authorizer"];
+        assert_eq!((&said["principalId"], &said["team"], &said["level"]), (&json!("user-1"), &json!("red"), &json!(3)));
+        assert!(said["integrationLatency"].is_u64(), "{said}");
+    }
+    assert!(site.connect("?token=good", &client).await.is_ok());
+    assert_eq!(site.events_of("Authorize").len(), 6, "every connection is asked about anew");
+}
+
+#[tokio::test]
+async fn iam_needs_a_signature() {
+    let site = Scripted::start(&[("Authorization", "AWS_IAM")], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+    assert_eq!(site.connect("", &[]).await.err(), Some(403));
+    assert!(site.connect("", &[("authorization", "AWS4-HMAC-SHA256 Credential=x")]).await.is_ok());
+    assert!(site.connect("?X-Amz-Signature=x", &[]).await.is_ok());
+}

@@ -1,0 +1,141 @@
+//! A local mode whose functions are answered for by the test, through the Lambda Invoke API.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use local::{Options, Stack};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, client::IntoClientRequest, http::HeaderValue},
+};
+
+/// Bound of every wait.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// What a function answers, or the message of the error that it throws.
+pub(crate) type Answer = Result<Value, &'static str>;
+
+/// A WebSocket of a client.
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Events that functions received, with their names, in the order of their arrival.
+type Events = Arc<Mutex<Vec<(String, Value)>>>;
+
+/// A running local mode and its scripted functions.
+pub(crate) struct Scripted {
+    pub(crate) stack: Stack,
+    events: Events,
+}
+
+impl Scripted {
+    /// Starts `scripted.yaml` with `parameters`; `script` answers for the function of a name.
+    pub(crate) async fn start<F>(
+        parameters: &[(&str, &str)],
+        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let events = Events::default();
+        let script: Script = Arc::new(move |name, event| Box::pin(script(name, event)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let lambda = listener.local_addr().expect("an address");
+        let seen = Arc::clone(&events);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
+                let service = service_fn(move |request| answer(request, Arc::clone(&script), Arc::clone(&seen)));
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let any_port = "127.0.0.1:0".parse().expect("an address");
+        let options = Options {
+            ws_addr: any_port,
+            http_addr: any_port,
+            template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/scripted.yaml"),
+            parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            data_dir: None,
+            lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
+            time_scale: 1.0,
+        };
+        Self { stack: Stack::start(&options).await.expect("started"), events }
+    }
+
+    /// Connects, or returns the status of the refusal.
+    pub(crate) async fn connect(
+        &self,
+        query: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(Socket, Vec<(String, String)>), u16> {
+        let mut request = format!("ws://{}/dev{query}", self.stack.ws_addr).into_client_request().expect("an address");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        match tokio::time::timeout(WAIT_MAX, connect_async(request)).await.expect("in time") {
+            Ok((socket, response)) => {
+                let headers = response.headers().iter();
+                let headers =
+                    headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or_default().to_owned()));
+                Ok((socket, headers.collect()))
+            }
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Waits until a function was invoked and returns the first event that it received.
+    pub(crate) async fn event_of(&self, function: &str) -> Value {
+        let found = async {
+            loop {
+                if let Some(event) = self.events_of(function).into_iter().next() {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, found).await.unwrap_or_else(|_| panic!("{function} was not invoked"))
+    }
+
+    /// The events that a function received so far.
+    pub(crate) fn events_of(&self, function: &str) -> Vec<Value> {
+        let events = self.events.lock().expect("unpoisoned");
+        events.iter().filter(|(name, _)| name == function).map(|(_, event)| event.clone()).collect()
+    }
+}
+
+type Script = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+async fn answer(
+    request: Request<Incoming>,
+    script: Script,
+    events: Events,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let name = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
+    let body = request.into_body().collect().await.expect("a body").to_bytes();
+    let event: Value = serde_json::from_slice(&body).expect("JSON");
+    events.lock().expect("unpoisoned").push((name.clone(), event.clone()));
+    Ok(match script(name, event).await {
+        Ok(value) => Response::new(Full::from(value.to_string())),
+        Err(message) => {
+            let body = serde_json::json!({"errorType": "Error", "errorMessage": message}).to_string();
+            let response = Response::builder().header("x-amz-function-error", "Unhandled").body(Full::from(body));
+            response.expect("a valid response")
+        }
+    })
+}
