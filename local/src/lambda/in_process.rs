@@ -11,13 +11,23 @@ use shared::{
     environment::Environment,
     function::{Function, Start},
 };
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::InvokeError;
+use super::{InvokeError, panicked};
 use crate::{aws, template};
 
-/// A function of this workspace.
-#[derive(Clone)]
-pub(crate) struct InProcess(Arc<dyn Invoke>);
+/// A function of this workspace, on a thread and a runtime of its own, as it has them in Lambda. That is also much
+/// faster: the AWS clients need half the time on a runtime of one thread.
+pub(crate) struct InProcess {
+    function: Arc<dyn Invoke>,
+    runtime: Handle,
+    /// Ends the thread when it is dropped.
+    _alive: oneshot::Sender<()>,
+}
 
 impl fmt::Debug for InProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,12 +86,19 @@ impl InProcess {
             Some("subscribe") => typed::<subscribe::Subscribe>(&start)?,
             other => return Err(Foreign(other.map(str::to_owned)).into()),
         };
-        Ok(Self(invoke))
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel();
+        let name = format!("lambda-{}", function.logical_id);
+        // The sender is dropped and never used: either way the wait is over.
+        std::thread::Builder::new().name(name).spawn(move || runtime.block_on(async { drop(ended.await) }))?;
+        Ok(Self { function: invoke, runtime: handle, _alive: alive })
     }
 
-    /// Invokes it.
+    /// Invokes it. Whoever stops waiting ends the invocation, as Lambda does at a time-out.
     pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        Arc::clone(&self.0).invoke(payload).await
+        let invocation = self.runtime.spawn(Arc::clone(&self.function).invoke(payload));
+        AbortOnDropHandle::new(invocation).await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 }
 

@@ -17,7 +17,7 @@ use hyper::body::Bytes;
 use serde_json::json;
 use shared::{clock::Clock, environment::Environment};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::{JoinError, JoinHandle},
 };
 use tokio_util::task::TaskTracker;
@@ -61,6 +61,10 @@ impl InvokeError {
     }
 }
 
+/// Invocations of one function at once; more of them wait. Lambda starts 1,000 environments instead, but when all sockets
+/// close at the same moment, this machine could not open as many connections to the database.
+const CONCURRENCY_MAX: usize = 64;
+
 /// The functions of a template, ready to be invoked.
 ///
 /// An invocation runs to its end even if nobody waits for it any more, as in Lambda: a publisher that hangs up must not
@@ -77,6 +81,8 @@ pub(crate) struct Functions {
 #[derive(Debug)]
 struct Entry {
     timeout: Duration,
+    /// Invocations that may run at once.
+    concurrency: Semaphore,
     runner: Runner,
 }
 
@@ -120,7 +126,10 @@ impl Functions {
                     Runner::InProcess(in_process)
                 }
             };
-            entries.insert(name.clone(), Arc::new(Entry { timeout: function.timeout, runner }));
+            entries.insert(
+                name.clone(),
+                Arc::new(Entry { timeout: function.timeout, concurrency: Semaphore::new(CONCURRENCY_MAX), runner }),
+            );
         }
         Ok(Arc::new(Self {
             functions: entries,
@@ -151,6 +160,8 @@ impl Functions {
         self.invocations.fetch_add(1, Ordering::Relaxed);
         Ok(self.tasks.spawn(async move {
             let _running = running;
+            // The semaphore is never closed, so there is always a permit in the end.
+            let _permit = entry.concurrency.acquire().await;
             let answer = async {
                 match &entry.runner {
                     Runner::InProcess(function) => function.invoke(payload).await,
