@@ -1,6 +1,6 @@
 //! How long each function takes from the start of its process to asking for its first event, and how large it is.
 
-use std::time::Instant;
+use std::{process::Stdio, time::Instant};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -25,6 +25,7 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
             let runtime_api = TcpListener::bind("127.0.0.1:0").await?;
             let started = Instant::now();
             let _child = Command::new(&path)
+                .stderr(Stdio::null())
                 .env("AWS_LAMBDA_RUNTIME_API", runtime_api.local_addr()?.to_string())
                 .env("AWS_LAMBDA_FUNCTION_NAME", function)
                 .env("AWS_LAMBDA_FUNCTION_VERSION", "1")

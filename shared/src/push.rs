@@ -2,7 +2,7 @@
 
 use aws_sdk_apigatewaymanagement::{
     Client,
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    config::{StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
     operation::post_to_connection::PostToConnectionError,
     primitives::Blob,
@@ -61,6 +61,8 @@ impl Pusher {
                     .build(),
             )
             .retry_config(RetryConfig::standard().with_max_attempts(POST_ATTEMPTS_MAX))
+            // It watches the speed of streams; a post is one small frame and has its time-outs.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
         Self { client: Client::from_conf(config) }
     }

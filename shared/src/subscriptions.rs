@@ -13,9 +13,11 @@ use std::net::IpAddr;
 
 use aws_sdk_dynamodb::{
     Client,
+    operation::query::builders::QueryFluentBuilder,
     types::{DeleteRequest, PutRequest, WriteRequest},
 };
 use futures_util::{Stream, TryStreamExt, stream};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     alert::Format,
@@ -141,7 +143,8 @@ impl Subscriptions {
             .collect()
     }
 
-    /// The members of an audience within a range, in ascending order of slots, one page in memory at a time.
+    /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
+    /// used, so two are in memory at a time.
     ///
     /// Reads are consistent: whoever had an answer to a subscription before an alert was committed is among them.
     pub fn members(
@@ -149,7 +152,6 @@ impl Subscriptions {
         audience: &Audience,
         range: SlotRange,
     ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<> {
-        let doing = "reading a page of an audience";
         let query = self
             .client
             .query()
@@ -160,12 +162,10 @@ impl Subscriptions {
             .expression_attribute_values(":first", text(range.lower_key()))
             .expression_attribute_values(":last", text(range.upper_key()))
             .limit(AUDIENCE_PAGE_ITEMS);
-        let pages = stream::try_unfold(Some(query), move |query| async move {
-            let Some(query) = query else { return Ok(None) };
-            let page = query.clone().send().await.map_err(|error| Failure::new(doing, error))?;
-            let members: Vec<Member> = page.items.unwrap_or_default().iter().filter_map(readable_member).collect();
-            let next = page.last_evaluated_key.map(|key| query.set_exclusive_start_key(Some(key)));
-            Ok::<_, Failure>(Some((stream::iter(members.into_iter().map(Ok)), next)))
+        let pages = stream::try_unfold(Some(page(query)), |reading| async move {
+            let Some(reading) = reading else { return Ok(None) };
+            let (members, next) = reading.await.map_err(|error| Failure::new(READING_A_PAGE, error))??;
+            Ok::<_, Failure>(Some((stream::iter(members.into_iter().map(Ok)), next.map(page))))
         });
         pages.try_flatten()
     }
@@ -201,6 +201,21 @@ impl Subscriptions {
         }
         write_all(&self.client, &self.table, requests).await
     }
+}
+
+const READING_A_PAGE: &str = "reading a page of an audience";
+
+/// The members on one page, and the query for the next one if there is any.
+type Page = (Vec<Member>, Option<QueryFluentBuilder>);
+
+/// Starts reading a page, at once and whether or not somebody waits for it.
+fn page(query: QueryFluentBuilder) -> AbortOnDropHandle<Result<Page, Failure>> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let page = query.clone().send().await.map_err(|error| Failure::new(READING_A_PAGE, error))?;
+        let members = page.items().iter().filter_map(readable_member).collect();
+        let next = page.last_evaluated_key.map(|key| query.set_exclusive_start_key(Some(key)));
+        Ok((members, next))
+    }))
 }
 
 /// One item that cannot be read (written by hand, or by a later version) must not fail an alert for all others.
