@@ -9,8 +9,6 @@
 //!
 //! Every connection has its item in `@everyone`; each subscription is one more item.
 
-use std::net::IpAddr;
-
 use aws_sdk_dynamodb::{
     Client,
     operation::query::builders::QueryFluentBuilder,
@@ -28,6 +26,7 @@ use crate::{
     error::Failure,
     function::Start,
     limits::{AUDIENCE_PAGE_ITEMS, SUBSCRIPTION_TTL},
+    opening::Opening,
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
 
@@ -52,19 +51,6 @@ pub struct Member {
     pub format: Format,
     /// When it joined the audience.
     pub since: Timestamp,
-}
-
-/// A connection that opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// The new connection.
-    pub connection: ConnectionId,
-    /// The client's address, where the gateway told it.
-    pub address: Option<IpAddr>,
-    /// What it subscribes to at once, if anything.
-    pub audience: Option<Audience>,
-    /// The form in which alerts shall arrive, until a message says otherwise.
-    pub format: Format,
 }
 
 /// Access to the subscriptions table.

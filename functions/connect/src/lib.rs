@@ -1,17 +1,14 @@
 //! `$connect`: records a new connection, and its subscription when the address or a header names a region.
 
-use std::{net::IpAddr, str::FromStr};
-
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    alert::Format,
-    audience::Audience,
-    connection::ConnectionId,
     environment::InvalidEnvironment,
-    error::{Code, Failure, Refusal},
+    error::Failure,
+    event,
     function::{Function, Start},
-    subscriptions::{Opening, Subscriptions},
+    opening::{DefaultRegion, Handshake, Opening},
+    subscriptions::Subscriptions,
 };
 
 /// The function's state.
@@ -19,22 +16,6 @@ use shared::{
 pub struct Connect {
     subscriptions: Subscriptions,
     default_region: DefaultRegion,
-}
-
-/// What a client subscribes to that names no region: nothing, `ALL`, or one region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct DefaultRegion(Option<Audience>);
-
-impl FromStr for DefaultRegion {
-    type Err = shared::audience::InvalidRegion;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.eq_ignore_ascii_case("none") {
-            Ok(Self(None))
-        } else {
-            text.parse().map(|audience| Self(Some(audience)))
-        }
-    }
 }
 
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
@@ -58,7 +39,14 @@ impl Function for Connect {
     }
 
     async fn handle(&self, event: Self::Event) -> Result<Verdict, Failure> {
-        match opening(&event, &self.default_region) {
+        let connection = event::connection_id(&event)?;
+        let address = event.request_context.identity.source_ip.as_deref().and_then(|address| address.parse().ok());
+        let handshake = Handshake {
+            region: event.query_string_parameters.first("region"),
+            region_header: event.headers.get("x-region").and_then(|value| value.to_str().ok()),
+            format: event.query_string_parameters.first("format"),
+        };
+        match Opening::of(connection, address, handshake, &self.default_region) {
             Ok(opening) => {
                 self.subscriptions.open(&opening).await?;
                 Ok(Verdict { status_code: 200, body: None })
@@ -69,41 +57,4 @@ impl Function for Connect {
             }),
         }
     }
-}
-
-fn opening(event: &ApiGatewayWebsocketProxyRequest, default_region: &DefaultRegion) -> Result<Opening, Refusal> {
-    let query = |name| event.query_string_parameters.first(name);
-    let header = || event.headers.get("x-region").and_then(|value| value.to_str().ok());
-    let (audience, chosen) =
-        match query("region").map(|region| (region, "region")).or(header().map(|region| (region, "X-Region"))) {
-            Some((region, field)) => {
-                let audience: Audience = region.parse().map_err(|error: shared::audience::InvalidRegion| {
-                    Refusal::of_field(Code::InvalidRegion, field, error.to_string())
-                })?;
-                (Some(audience), true)
-            }
-            None => (default_region.0.clone(), false),
-        };
-    let format = match query("format") {
-        Some(format) => format.parse().map_err(|error: shared::alert::InvalidFormat| {
-            Refusal::of_field(Code::InvalidField, "format", error.to_string())
-        })?,
-        None if chosen || audience.is_some() => Format::NewTrending,
-        None => Format::ViralAlert,
-    };
-    Ok(Opening { connection: connection_id(event)?, address: address(event), audience, format })
-}
-
-fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, Refusal> {
-    event.request_context.connection_id.as_deref().and_then(|id| id.parse().ok()).ok_or_else(|| {
-        Refusal::of_field(
-            Code::InvalidField,
-            "connectionId",
-            "the event carries no connection id: is this a WebSocket API?",
-        )
-    })
-}
-
-fn address(event: &ApiGatewayWebsocketProxyRequest) -> Option<IpAddr> {
-    event.request_context.identity.source_ip.as_deref()?.parse().ok()
 }

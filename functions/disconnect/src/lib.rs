@@ -2,9 +2,9 @@
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use shared::{
-    connection::InvalidConnectionId,
     environment::InvalidEnvironment,
     error::Failure,
+    event,
     function::{Function, Start},
     subscriptions::Subscriptions,
 };
@@ -26,11 +26,7 @@ impl Function for Disconnect {
     }
 
     async fn handle(&self, event: Self::Event) -> Result<Self::Response, Failure> {
-        let connection = event.request_context.connection_id.unwrap_or_default();
-        let connection = connection
-            .parse()
-            .map_err(|error: InvalidConnectionId| Failure::new("reading a disconnect event", error))?;
-        self.subscriptions.close(&connection).await?;
+        self.subscriptions.close(&event::connection_id(&event)?).await?;
         Ok(serde_json::json!({"statusCode": 200}))
     }
 }

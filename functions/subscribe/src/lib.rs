@@ -3,9 +3,10 @@
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    connection::{ConnectionId, InvalidConnectionId},
+    connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
+    event,
     function::{Function, Start},
     message::{self, Reply, Request},
     subscriptions::Subscriptions,
@@ -37,9 +38,7 @@ impl Function for Subscribe {
     }
 
     async fn handle(&self, event: Self::Event) -> Result<Answer, Failure> {
-        let connection = event.request_context.connection_id.unwrap_or_default();
-        let connection =
-            connection.parse().map_err(|error: InvalidConnectionId| Failure::new("reading a message event", error))?;
+        let connection = event::connection_id(&event)?;
         let body = match message::parse(event.body.as_deref().unwrap_or_default()) {
             Ok(request) => self.answer(&connection, &request).await,
             Err(refusal) => Reply::Error(refusal.body()).frame(),
