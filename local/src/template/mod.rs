@@ -2,6 +2,7 @@
 
 mod functions;
 mod intrinsics;
+mod sam_sockets;
 mod sockets;
 mod yaml;
 

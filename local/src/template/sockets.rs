@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Resource, Resources, TemplateError};
+use super::{Resource, Resources, TemplateError, sam_sockets};
 use crate::gateway::selection::Selection;
 
 /// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
@@ -88,25 +88,21 @@ pub(crate) struct Mock {
 }
 
 pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError> {
-    let mut apis = resources
+    let raw = resources
         .of_type("AWS::ApiGatewayV2::Api")
         .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "WEBSOCKET"));
-    let api = match (apis.next(), resources.of_type("AWS::Serverless::WebSocketApi").next()) {
-        (Some(api), _) => api,
-        (None, Some(sam)) => {
-            return Err(sam.error("AWS::Serverless::WebSocketApi is not run locally yet; AWS::ApiGatewayV2::Api is"));
-        }
-        (None, None) => return Err(TemplateError::new("the template has no WebSocket API")),
-    };
+    let mut apis = raw.chain(resources.of_type("AWS::Serverless::WebSocketApi"));
+    let api = apis.next().ok_or_else(|| TemplateError::new("the template has no WebSocket API"))?;
     if let Some(second) = apis.next() {
         return Err(
             second.error(format!("there is a second WebSocket API beside {}; one is run locally", api.logical_id))
         );
     }
+    if api.kind == "AWS::Serverless::WebSocketApi" { sam_sockets::read(api) } else { read_raw(api, resources) }
+}
+
+fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, TemplateError> {
     let of_api = |resource: &&Resource| resource.text("ApiId").is_some_and(|id| id == api.name);
-    let selection = api.required_text("RouteSelectionExpression")?;
-    let selection = Selection::parse(&selection)
-        .map_err(|error| api.error(format!("RouteSelectionExpression {selection}: {error}")))?;
     let stage = match resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api) {
         Some(stage) => stage.required_text("StageName")?,
         None => "prod".to_owned(),
@@ -130,7 +126,19 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
             return Err(route.error(format!("the route key {key} is in use already")));
         }
     }
-    Ok(WebSocketApi { api_id: api.name.clone(), stage, selection, routes })
+    Ok(WebSocketApi { api_id: api.name.clone(), stage, selection: selection(api)?, routes })
+}
+
+/// The route selection expression of an API of either kind.
+pub(super) fn selection(api: &Resource) -> Result<Selection, TemplateError> {
+    let expression = api.required_text("RouteSelectionExpression")?;
+    Selection::parse(&expression).map_err(|error| api.error(format!("RouteSelectionExpression {expression}: {error}")))
+}
+
+/// The time that an integration has: what it names in milliseconds, and at most what the service allows.
+pub(super) fn integration_timeout(millis: Option<&Value>) -> Duration {
+    let named = millis.and_then(Value::as_u64).map(Duration::from_millis);
+    named.map_or(INTEGRATION_TIMEOUT_MAX, |named| named.min(INTEGRATION_TIMEOUT_MAX))
 }
 
 fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authorization, TemplateError> {
@@ -152,7 +160,15 @@ fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authori
     let uri = authorizer.required_text("AuthorizerUri")?;
     let function = function_of(&uri)
         .ok_or_else(|| authorizer.error(format!("AuthorizerUri is not that of a Lambda function: {uri}")))?;
-    let sources = authorizer.properties.get("IdentitySource").and_then(Value::as_array).cloned().unwrap_or_default();
+    let identity_sources = identity_sources(authorizer, authorizer.properties.get("IdentitySource"))?;
+    Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
+}
+
+/// What must be there for an authorizer to be asked. WebSocket APIs have a syntax of their own for it.
+pub(super) fn identity_sources(
+    authorizer: &Resource,
+    sources: Option<&Value>,
+) -> Result<Vec<IdentitySource>, TemplateError> {
     let source = |source: &Value| {
         let text = source.as_str().unwrap_or_default();
         let header = text.strip_prefix("route.request.header.").map(|name| IdentitySource::Header(name.to_owned()));
@@ -164,8 +180,7 @@ fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authori
             ))
         })
     };
-    let identity_sources = sources.iter().map(source).collect::<Result<_, _>>()?;
-    Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
+    sources.and_then(Value::as_array).into_iter().flatten().map(source).collect()
 }
 
 /// The function that an integration's or authorizer's address names.
@@ -180,10 +195,7 @@ fn read_integration(integration: &Resource, resources: &Resources) -> Result<Int
             let uri = integration.required_text("IntegrationUri")?;
             let function = function_of(&uri)
                 .ok_or_else(|| integration.error(format!("IntegrationUri is not that of a Lambda function: {uri}")))?;
-            let timeout = match integration.properties.get("TimeoutInMillis").and_then(Value::as_u64) {
-                Some(ms) => Duration::from_millis(ms).min(INTEGRATION_TIMEOUT_MAX),
-                None => INTEGRATION_TIMEOUT_MAX,
-            };
+            let timeout = integration_timeout(integration.properties.get("TimeoutInMillis"));
             Ok(Integration::Lambda { function: function.to_owned(), timeout })
         }
         "MOCK" => read_mock(integration, resources).map(Integration::Mock),

@@ -1,0 +1,121 @@
+//! `AWS::Serverless::WebSocketApi`, read as SAM transforms it (translator 1.112 and later).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    Resource, TemplateError, intrinsics,
+    sockets::{
+        Authorization, Authorizer, Integration, Route, WebSocketApi, identity_sources, integration_timeout, selection,
+    },
+};
+
+/// The stage where the resource names none. Source: SAM.
+const STAGE_DEFAULT: &str = "default";
+
+pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
+    let authorization = authorization(api)?;
+    let specifications = api.properties.get("Routes").and_then(Value::as_object).filter(|routes| !routes.is_empty());
+    let specifications = specifications.ok_or_else(|| api.error("Routes must have at least one route"))?;
+    if authorization != Authorization::None && !specifications.contains_key("$connect") {
+        return Err(api.error("Auth needs a $connect route"));
+    }
+    let mut routes = BTreeMap::new();
+    for (key, specification) in specifications {
+        let special = matches!(key.as_str(), "$connect" | "$disconnect" | "$default");
+        if !special && !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(api.error(format!("the route key {key} must be alphanumeric, as SAM demands")));
+        }
+        let arn = specification.get("FunctionArn").and_then(intrinsics::as_text);
+        let function = arn.as_deref().and_then(|arn| arn.rsplit(':').next());
+        let function = function.ok_or_else(|| api.error(format!("the route {key} has no FunctionArn")))?.to_owned();
+        let timeout = integration_timeout(specification.get("IntegrationTimeout"));
+        let route = Route {
+            integration: Integration::Lambda { function, timeout },
+            // SAM makes no route response, and without one an answer goes nowhere.
+            responds: false,
+            authorization: if key == "$connect" { authorization.clone() } else { Authorization::None },
+        };
+        routes.insert(key.clone(), route);
+    }
+    Ok(WebSocketApi {
+        api_id: api.name.clone(),
+        stage: api.text("StageName").unwrap_or_else(|| STAGE_DEFAULT.to_owned()),
+        selection: selection(api)?,
+        routes,
+    })
+}
+
+fn authorization(api: &Resource) -> Result<Authorization, TemplateError> {
+    let Some(auth) = api.properties.get("Auth").filter(|auth| !auth.is_null()) else { return Ok(Authorization::None) };
+    match auth.get("AuthType").and_then(Value::as_str) {
+        Some("NONE") => Ok(Authorization::None),
+        Some("AWS_IAM") => Ok(Authorization::Iam),
+        Some("CUSTOM") => {
+            let arn = auth.get("AuthArn").and_then(intrinsics::as_text);
+            let function = arn.as_deref().and_then(|arn| arn.rsplit(':').next());
+            let function = function.ok_or_else(|| api.error("AuthArn must be specified if AuthType is CUSTOM"))?;
+            let identity_sources = identity_sources(api, auth.get("IdentitySource"))?;
+            Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
+        }
+        _ => Err(api.error("AuthType must be AWS_IAM, CUSTOM or NONE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::template::{IdentitySource, Template};
+
+    fn parse(api: &str) -> Result<WebSocketApi, TemplateError> {
+        let functions = "Resources:\n  F: { Type: AWS::Serverless::Function, Properties: { FunctionName: named } }\n";
+        Template::parse(
+            &format!("{functions}  Api:\n    Type: AWS::Serverless::WebSocketApi\n    Properties: {api}\n"),
+            &BTreeMap::new(),
+        )
+        .map(|template| template.sockets)
+    }
+
+    #[test]
+    fn the_resource_of_sam_is_read_as_sam_transforms_it() {
+        let api = parse(
+            "{ RouteSelectionExpression: $request.body.action, Auth: { AuthType: CUSTOM, AuthArn: !GetAtt F.Arn, IdentitySource: [route.request.header.A] }, \
+             Routes: { $connect: { FunctionArn: !GetAtt F.Arn }, say: { FunctionArn: !GetAtt F.Arn, IntegrationTimeout: 500, RouteResponseSelectionExpression: $default } } }",
+        )
+        .expect("valid");
+        assert_eq!((api.stage.as_str(), api.routes.len()), ("default", 2));
+        let say = &api.routes["say"];
+        assert!(
+            matches!(&say.integration, Integration::Lambda { function, timeout } if function == "named" && *timeout == Duration::from_millis(500))
+        );
+        assert!(!say.responds && say.authorization == Authorization::None);
+        let authorizer =
+            Authorizer { function: "named".to_owned(), identity_sources: vec![IdentitySource::Header("A".to_owned())] };
+        assert_eq!(api.routes["$connect"].authorization, Authorization::Lambda(authorizer));
+    }
+
+    #[test]
+    fn what_sam_would_refuse_is_refused() {
+        let check = |api: &str, expected: &str| {
+            assert_eq!(parse(api).expect_err(api).to_string(), format!("line 4: Api: {expected}"))
+        };
+        check("{ RouteSelectionExpression: $request.body.a }", "Routes must have at least one route");
+        check(
+            "{ RouteSelectionExpression: $request.body.a, Routes: { a_b: { FunctionArn: x } } }",
+            "the route key a_b must be alphanumeric, as SAM demands",
+        );
+        check("{ RouteSelectionExpression: $request.body.a, Routes: { ab: {} } }", "the route ab has no FunctionArn");
+        check("{ Routes: { ab: { FunctionArn: x } } }", "RouteSelectionExpression is missing");
+        check(
+            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: AWS_IAM }, Routes: { ab: { FunctionArn: x } } }",
+            "Auth needs a $connect route",
+        );
+        check(
+            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: JWT }, Routes: { ab: { FunctionArn: x } } }",
+            "AuthType must be AWS_IAM, CUSTOM or NONE",
+        );
+    }
+}
