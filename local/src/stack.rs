@@ -79,10 +79,10 @@ pub struct Stack {
     pub notes: Vec<String>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
-    /// Stops accepting sockets and requests.
+    /// Stops accepting what starts something: requests and schedules.
     fronts: CancellationToken,
     front_tasks: TaskTracker,
-    /// Stops what functions use.
+    /// Stops what functions use: database, invocation, and the gateway with its management API.
     backs: CancellationToken,
     back_tasks: TaskTracker,
 }
@@ -121,8 +121,9 @@ impl Stack {
         let gateway =
             Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
         let sockets = Arc::clone(&gateway);
-        front_tasks
-            .spawn(http::serve(ws, fronts.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
+        // Functions post through this listener, so it stays until they have finished.
+        back_tasks
+            .spawn(http::serve(ws, backs.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
 
         let http_api =
             Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
@@ -163,7 +164,7 @@ impl Stack {
         self.functions.invocations()
     }
 
-    /// Stops everything: no new sockets or requests, running invocations to their end, so that an alert that was
+    /// Stops everything: no new requests, running invocations to their end, so that an alert that was
     /// published still arrives, then a close frame on each socket and `$disconnect` for each, and then what functions
     /// use. Gives up waiting after 10 seconds.
     pub async fn stop(self) {

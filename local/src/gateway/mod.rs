@@ -115,6 +115,9 @@ impl Gateway {
         let upgrades =
             request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
         match (path, upgrades) {
+            ("", true) if self.closing.is_cancelled() => {
+                json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"message": "Service Unavailable"}))
+            }
             // In a task of its own: if the client hangs up meanwhile, $disconnect still follows on $connect.
             ("", true) => {
                 let handshake = self.tasks.spawn(handshake::handle(Arc::clone(&self), request, peer));
