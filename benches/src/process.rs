@@ -60,7 +60,7 @@ impl Local {
 
     /// Ends it as Ctrl-C does.
     pub(crate) async fn stop(mut self) -> Outcome<()> {
-        Command::new("kill").args(["-INT", &self.pid()?.to_string()]).status().await?;
+        Command::new("sh").args(["-c", &format!("kill -INT {}", self.pid()?)]).status().await?;
         timeout(WAIT_MAX, self.child.wait()).await??;
         Ok(())
     }
