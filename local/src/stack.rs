@@ -109,7 +109,7 @@ impl Stack {
 
         let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
         dynamodb::serve(database, tables, backs.clone(), &back_tasks);
-        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref()).await?;
+        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref())?;
         let invocable = Arc::clone(&functions);
         back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)

@@ -104,7 +104,7 @@ pub struct StartError {
 
 impl Functions {
     /// Starts every function, with the variables of the template and the `endpoints` added to its environment.
-    pub(crate) async fn start(
+    pub(crate) fn start(
         functions: &BTreeMap<String, Function>,
         endpoints: &BTreeMap<String, String>,
         lambda_endpoint: Option<&hyper::Uri>,
