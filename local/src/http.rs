@@ -35,12 +35,15 @@ where
         // Frames and answers are small; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let handler = handler.clone();
+        // A task of its own for each request: one that arrived whole is carried out whether or not its sender waits.
+        let requests = connections.clone();
         let service = service_fn(move |request| {
-            let answer = handler(request, peer);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let answer = requests.spawn(handler(request, peer));
+            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| panicked())) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let shutdown = shutdown.clone();
@@ -67,6 +70,10 @@ where
 async fn accept_failed(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+}
+
+fn panicked() -> Response<Body> {
+    json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
 }
 
 /// A response of one piece.

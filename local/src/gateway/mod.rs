@@ -118,13 +118,7 @@ impl Gateway {
             ("", true) if self.closing.is_cancelled() => {
                 json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"message": "Service Unavailable"}))
             }
-            // In a task of its own: if the client hangs up meanwhile, $disconnect still follows on $connect.
-            ("", true) => {
-                let handshake = self.tasks.spawn(handshake::handle(Arc::clone(&self), request, peer));
-                handshake.await.unwrap_or_else(|_| {
-                    json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
-                })
-            }
+            ("", true) => handshake::handle(self, request, peer).await,
             ("", false) if request.method() == Method::GET => {
                 json(StatusCode::UPGRADE_REQUIRED, &serde_json::json!({"message": "Upgrade Required"}))
             }
