@@ -38,8 +38,8 @@ fn id_of(event: &Value) -> String {
     event["requestContext"]["connectionId"].as_str().expect("an id").to_owned()
 }
 
-#[tokio::test]
-async fn nothing_reaches_a_connection_before_connect_has_returned() {
+/// A site whose `$connect` returns once for every permit that is added.
+async fn held_at_connect() -> (Scripted, Arc<Semaphore>) {
     let returned = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&returned);
     let site = Scripted::start(&[], move |name, _| {
@@ -52,6 +52,12 @@ async fn nothing_reaches_a_connection_before_connect_has_returned() {
         }
     })
     .await;
+    (site, returned)
+}
+
+#[tokio::test]
+async fn nothing_reaches_a_connection_before_connect_has_returned() {
+    let (site, returned) = held_at_connect().await;
     let (connected, ()) = tokio::join!(site.connect("", &[]), async {
         let id = id_of(&site.event_of("Connect").await);
         assert_eq!(call(&site, "POST", &id, "too early").await, 410);
@@ -66,18 +72,7 @@ async fn nothing_reaches_a_connection_before_connect_has_returned() {
 
 #[tokio::test]
 async fn a_client_that_hangs_up_during_connect_is_disconnected_after_it() {
-    let returned = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&returned);
-    let site = Scripted::start(&[], move |name, _| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if name == "Connect" {
-                gate.acquire().await.expect("open").forget();
-            }
-            Ok(json!({"statusCode": 200}))
-        }
-    })
-    .await;
+    let (site, returned) = held_at_connect().await;
     let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
     let request = "GET /dev HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
