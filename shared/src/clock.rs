@@ -1,4 +1,4 @@
-//! The only place that reads the wall clock; everything else is handed a [`Clock`].
+//! The only place of the project that reads the wall clock; everything else is handed a [`Clock`].
 
 use std::{
     sync::{

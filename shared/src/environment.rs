@@ -1,4 +1,4 @@
-//! The environment, read once into typed structs. Nothing else in the project reads environment variables.
+//! The environment, read once into typed structs. No function reads environment variables in any other way.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 

@@ -2,7 +2,7 @@
 //!
 //! Source: API Gateway developer guide, "Lambda REQUEST authorizers for WebSocket APIs".
 
-use hyper::{HeaderMap, StatusCode, body::Bytes, header::AUTHORIZATION};
+use hyper::{Request, StatusCode, body::Bytes, header::AUTHORIZATION};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -42,20 +42,21 @@ pub(super) async fn decide(
     authorization: &Authorization,
     connection: &Connection,
     handshake: &Handshake,
-    headers: &HeaderMap,
+    signed: bool,
 ) -> Result<Option<Value>, Refused> {
     match authorization {
         Authorization::None => Ok(None),
-        Authorization::Iam if is_signed(headers, &handshake.query) => Ok(None),
+        Authorization::Iam if signed => Ok(None),
         Authorization::Iam => Err(Refused::UNSIGNED),
         Authorization::Lambda(authorizer) => ask(gateway, authorizer, connection, handshake).await.map(Some),
     }
 }
 
-/// Whether a signature of version 4 is there. Whether it is right is not checked.
-fn is_signed(headers: &HeaderMap, query: &[(String, String)]) -> bool {
-    headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
-        || query.iter().any(|(name, _)| name == "X-Amz-Signature")
+/// Whether a signature of version 4 is there, in a header or in the query. Whether it is right is not checked.
+pub(super) fn is_signed<B>(request: &Request<B>) -> bool {
+    let header = request.headers().get(AUTHORIZATION);
+    header.is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
+        || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
 }
 
 async fn ask(

@@ -54,8 +54,9 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         json(status, &json!({"message": message, "connectionId": connection.id, "requestId": request_id}))
     };
     let route = gateway.api.routes.get("$connect");
+    let signed = authorizer::is_signed(&request);
     if let Some(route) = route {
-        match authorizer::decide(&gateway, &route.authorization, &connection, &handshake, request.headers()).await {
+        match authorizer::decide(&gateway, &route.authorization, &connection, &handshake, signed).await {
             // The connection is new: nothing was said of it before.
             Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
             Err(Refused(status, message)) => return refuse(status, message, &ids::new(ids::Kind::Request, now)),

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
 use serde_json::json;
@@ -15,7 +15,7 @@ use shared::clock::Timestamp;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{
-    Gateway, MESSAGE_BYTES_MAX,
+    Gateway, MESSAGE_BYTES_MAX, authorizer,
     connections::{Closing, Connection, NotSent, Outbound},
     ids,
 };
@@ -40,7 +40,7 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incomin
 }
 
 async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
-    if !is_signed(&request) {
+    if !authorizer::is_signed(&request) {
         let body = json!({"message": "Missing Authentication Token"});
         return error(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", body.to_string());
     }
@@ -73,13 +73,6 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
         }
         _ => error(StatusCode::FORBIDDEN, "ForbiddenException", json!({"message": "Forbidden"}).to_string()),
     }
-}
-
-/// Whether a signature of version 4 is there, in a header or in the query. Whether it is right is not checked.
-fn is_signed(request: &Request<Incoming>) -> bool {
-    let header =
-        request.headers().get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "));
-    header || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
 }
 
 /// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD.
