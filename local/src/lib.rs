@@ -11,10 +11,12 @@ mod lambda;
 mod schedules;
 mod stack;
 mod template;
+mod tls;
 
 pub use crate::{
     dynamodb::DatabaseError,
     lambda::StartError as FunctionStartError,
     stack::{Options, Stack, StartError},
     template::{LoadError, TemplateError},
+    tls::TlsError,
 };

@@ -42,6 +42,10 @@ struct Arguments {
     #[arg(long, value_name = "URL")]
     lambda_endpoint: Option<Uri>,
 
+    /// Run this project's own functions as processes too, as cargo or cargo lambda built them last
+    #[arg(long, conflicts_with = "lambda_endpoint")]
+    processes: bool,
+
     /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
@@ -80,6 +84,7 @@ async fn main() -> ExitCode {
         parameters: arguments.parameters.into_iter().collect(),
         data_dir: arguments.data_dir,
         lambda_endpoint: arguments.lambda_endpoint,
+        processes: arguments.processes,
         time_scale: arguments.time_scale,
     };
     match run(&options).await {

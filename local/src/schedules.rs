@@ -53,20 +53,17 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::template::Function;
+    use crate::template::Template;
 
     #[tokio::test(start_paused = true)]
     async fn a_function_runs_once_per_interval_until_the_end() {
-        let variables =
-            [("ALERTS_TABLE", "t"), ("DELIVER_FUNCTION", "f")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let publish = Function {
-            logical_id: "F".to_owned(),
-            binary: Some("publish".to_owned()),
-            timeout: Duration::from_secs(3),
-            environment: variables.into(),
-        };
-        let functions = Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None).expect("started");
-        // How an invocation ends does not matter here: time stands still only for this thread, not for the function's.
+        let text = r#"
+Resources:
+  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }
+  F: { Type: AWS::Serverless::Function, Properties: { Runtime: provided.al2023, InlineCode: none } }
+"#;
+        let template = Template::parse(text, &BTreeMap::new()).expect("valid");
+        let functions = Functions::unreachable(&template.functions);
         let schedule = Schedule {
             name: "s".to_owned(),
             function: "F".to_owned(),

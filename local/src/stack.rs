@@ -18,9 +18,10 @@ use crate::{
     gateway::{Gateway, Limits},
     http::{self, Body},
     http_api::HttpApi,
-    lambda::{self, Functions},
+    lambda::{self, Functions, Setting, process::Machine},
     schedules,
     template::{LoadError, Template},
+    tls::{Identity, TlsError},
 };
 
 /// Time that sockets and running invocations have to finish when the local mode stops.
@@ -41,7 +42,10 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// A Lambda Invoke API that runs the functions instead of this process.
     pub lambda_endpoint: Option<Uri>,
-    /// How many times faster than the real ones the gateway's time limits of connections pass; 1 is real.
+    /// Whether this workspace's functions run as processes, as built last, instead of in this one.
+    pub processes: bool,
+    /// How many times faster than the real ones the gateway's time limits of connections, and the waits between
+    /// retries of asynchronous invocations, pass; 1 is real.
     pub time_scale: f64,
 }
 
@@ -60,6 +64,12 @@ pub enum StartError {
     /// A function cannot be started.
     #[error(transparent)]
     Function(#[from] lambda::StartError),
+    /// There is no place for loaders and certificates.
+    #[error("cannot write to the directory for temporary files; TMPDIR names another")]
+    Files(#[source] io::Error),
+    /// The gateway has no certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A running local mode.
@@ -109,9 +119,20 @@ impl Stack {
 
         let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
         dynamodb::serve(database, tables, backs.clone(), &back_tasks);
-        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref())?;
+        let identity = Identity::new(ws_addr.ip())?;
+        let files = tempfile::Builder::new().prefix("viral-alerts-").tempdir().map_err(StartError::Files)?;
+        let trust = identity.trust(files.path()).map_err(StartError::Files)?;
+        let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, trust);
+        let setting = Setting {
+            endpoints: &aws_variables,
+            lambda_endpoint: options.lambda_endpoint.as_ref(),
+            processes: options.processes,
+            machine: &machine,
+            time_scale: options.time_scale,
+        };
+        let functions = Functions::start(&template.functions, &setting)?;
         let invocable = Arc::clone(&functions);
-        back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| {
+        back_tasks.spawn(http::serve(invoke, None, backs.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)
         }));
 
@@ -122,13 +143,14 @@ impl Stack {
             Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
         let sockets = Arc::clone(&gateway);
         // Functions post through this listener, so it stays until they have finished.
-        back_tasks
-            .spawn(http::serve(ws, backs.clone(), move |request, peer| Arc::clone(&sockets).handle(request, peer)));
+        back_tasks.spawn(http::serve(ws, Some(identity.acceptor), backs.clone(), move |request, peer| {
+            Arc::clone(&sockets).handle(request, peer)
+        }));
 
         let http_api =
             Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
         let shown = Arc::clone(&gateway);
-        front_tasks.spawn(http::serve(api, fronts.clone(), move |request, peer| {
+        front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
             async move { answer(&http_api, &gateway, ws_addr.port(), subscriptions.as_deref(), request, peer).await }
         }));

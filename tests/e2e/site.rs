@@ -206,6 +206,7 @@ async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack
         parameters,
         data_dir: None,
         lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
+        processes: false,
         time_scale: 1.0,
     };
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))

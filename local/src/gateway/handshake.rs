@@ -24,7 +24,7 @@ use super::{
     integration::Failed,
     socket,
 };
-use crate::http::{Body, json};
+use crate::http::{Body, HeaderNames, json};
 
 /// Upgrades a request to a WebSocket if `$connect` agrees.
 pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
@@ -46,7 +46,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     ));
 
     let handshake = Handshake {
-        headers: event_headers(request.headers(), peer),
+        headers: event_headers(request.headers(), request.extensions().get(), peer),
         query: query(request.uri().query().unwrap_or_default()),
     };
     let refuse = |status: StatusCode, message: &str, request_id: &str| {
@@ -112,11 +112,16 @@ fn subprotocol(verdict: &Value) -> Option<HeaderValue> {
 }
 
 /// Headers as functions see them: without `Connection` and `Upgrade`, with those that the gateway adds.
-fn event_headers(headers: &HeaderMap, peer: SocketAddr) -> Vec<(String, String)> {
+fn event_headers(headers: &HeaderMap, written: Option<&HeaderNames>, peer: SocketAddr) -> Vec<(String, String)> {
+    let as_written = |name: &HeaderName| {
+        let written =
+            written.and_then(|names| names.0.iter().find(|written| written.eq_ignore_ascii_case(name.as_str())));
+        written.cloned().unwrap_or_else(|| title_case(name.as_str()))
+    };
     let own = headers
         .iter()
         .filter(|(name, _)| **name != CONNECTION && **name != UPGRADE)
-        .map(|(name, value)| (title_case(name.as_str()), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        .map(|(name, value)| (as_written(name), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let trace = format!("Root=1-{}", uuid::Uuid::new_v4());
     let added = [
         ("X-Amzn-Trace-Id", trace),
@@ -127,7 +132,7 @@ fn event_headers(headers: &HeaderMap, peer: SocketAddr) -> Vec<(String, String)>
     own.chain(added.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
-/// `sec-websocket-key` becomes `Sec-WebSocket-Key`, as browsers write it; the HTTP parser has lost the original case.
+/// `sec-websocket-key` becomes `Sec-WebSocket-Key`, as browsers write it, where the client's own case is not known.
 fn title_case(name: &str) -> String {
     let word = |word: &str| match word {
         "websocket" => "WebSocket".to_owned(),

@@ -1,6 +1,6 @@
 //! The project's own functions, run in this process exactly as the Lambda runtime runs them: JSON in, JSON out.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{FutureExt, future::BoxFuture};
@@ -18,7 +18,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{InvokeError, panicked};
-use crate::{aws, template};
+use crate::{
+    aws,
+    template::{self, Code},
+};
 
 /// A function of this workspace, on a thread and a runtime of its own, as it has them in Lambda. That is also much
 /// faster: the AWS clients need half the time on a runtime of one thread.
@@ -63,12 +66,19 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
     InvokeError::FunctionError { error_type: error_type.to_owned(), error_message }
 }
 
-/// The template names a binary that is not part of this workspace.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "it is not one of this workspace (Metadata/BuildProperties/Binary is {0:?}); run it elsewhere and name the place with --lambda-endpoint"
-)]
-struct Foreign(Option<String>);
+/// The functions that are linked into this program.
+const OURS: [&str; 5] = ["connect", "deliver", "disconnect", "publish", "subscribe"];
+
+/// Whether a function of the template in the directory `template` is one of this workspace, and not somebody else's of
+/// the same name.
+pub(super) fn is_ours(function: &template::Function, template: &Path) -> bool {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(|path| path.canonicalize().ok());
+    let code = match &function.code {
+        Code::Path(path) => template.join(path).canonicalize().ok(),
+        Code::Inline(_) | Code::Elsewhere => None,
+    };
+    function.binary.as_deref().is_some_and(|binary| OURS.contains(&binary)) && code.is_some() && code == workspace
+}
 
 impl InProcess {
     /// Starts the function that the template builds from `function.binary`.
@@ -84,7 +94,7 @@ impl InProcess {
             Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,
             Some("publish") => typed::<publish::Publish>(&start)?,
             Some("subscribe") => typed::<subscribe::Subscribe>(&start)?,
-            other => return Err(Foreign(other.map(str::to_owned)).into()),
+            other => return Err(format!("no function of this workspace is {other:?}").into()),
         };
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();

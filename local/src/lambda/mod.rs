@@ -1,7 +1,9 @@
-//! Lambda: functions by name, invoked in this process or wherever a Lambda Invoke API answers.
+//! Lambda: functions by name, invoked in this process, in processes of their own, or wherever a Lambda Invoke API answers.
 
 pub(crate) mod api;
+mod asynchronous;
 mod in_process;
+pub(crate) mod process;
 mod remote;
 
 use std::{
@@ -13,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use serde_json::json;
 use shared::{clock::Clock, environment::Environment};
@@ -20,9 +23,13 @@ use tokio::{
     sync::{Semaphore, watch},
     task::{JoinError, JoinHandle},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{in_process::InProcess, remote::Remote};
+use self::{
+    in_process::InProcess,
+    process::{Machine, Process},
+    remote::Remote,
+};
 use crate::template::Function;
 
 /// Why an invocation has no answer.
@@ -65,6 +72,24 @@ impl InvokeError {
 /// close at the same moment, this machine could not open as many connections to the database.
 const CONCURRENCY_MAX: usize = 64;
 
+/// The same for a function that runs in processes: one of Node.js takes 45 MB.
+const PROCESSES_MAX: usize = 16;
+
+/// Where functions run, and what they are given.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting<'a> {
+    /// Variables that every function gets, before all others: they lead to the services of the local mode.
+    pub(crate) endpoints: &'a BTreeMap<String, String>,
+    /// The Lambda Invoke API that runs all functions, if one does.
+    pub(crate) lambda_endpoint: Option<&'a hyper::Uri>,
+    /// Whether the functions of this workspace run as processes too.
+    pub(crate) processes: bool,
+    /// What functions need that run as processes.
+    pub(crate) machine: &'a Arc<Machine>,
+    /// How many times faster than in Lambda the waits between retries pass.
+    pub(crate) time_scale: f64,
+}
+
 /// The functions of a template, ready to be invoked.
 ///
 /// An invocation runs to its end even if nobody waits for it any more, as in Lambda: a publisher that hangs up must not
@@ -76,6 +101,10 @@ pub(crate) struct Functions {
     /// How many invocations run.
     running: watch::Sender<usize>,
     invocations: AtomicU64,
+    clock: Clock,
+    time_scale: f64,
+    /// Cancelled when nothing shall be tried again.
+    stopping: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -84,59 +113,92 @@ struct Entry {
     /// Invocations that may run at once.
     concurrency: Semaphore,
     runner: Runner,
+    async_retries: u8,
+    on_failure: Option<String>,
 }
 
 /// Where a function runs.
 #[derive(Debug)]
 enum Runner {
     InProcess(InProcess),
+    Process(Box<Process>),
     Remote(Box<Remote>),
 }
 
 /// A function that cannot be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the function {function}")]
+#[error("cannot start the function {function} in line {line} of the template")]
 pub struct StartError {
     function: String,
+    line: usize,
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl Functions {
-    /// Starts every function, with the variables of the template and the `endpoints` added to its environment.
+    /// Makes every function ready, in the setting that is given.
     pub(crate) fn start(
         functions: &BTreeMap<String, Function>,
-        endpoints: &BTreeMap<String, String>,
-        lambda_endpoint: Option<&hyper::Uri>,
+        setting: &Setting<'_>,
     ) -> Result<Arc<Self>, StartError> {
+        let clock = Clock::System;
         let client = remote::client();
+        let runner = |name: &str, function: &Function| {
+            if let Some(endpoint) = setting.lambda_endpoint {
+                return Ok(Runner::Remote(Box::new(Remote::new(client.clone(), endpoint, name, function))));
+            }
+            let environment =
+                function.environment.iter().map(|(name, value)| (name.clone(), setting.machine.localised(value)));
+            let endpoints = setting.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
+            let environment: BTreeMap<String, String> = environment.chain(endpoints).collect();
+            if !setting.processes && in_process::is_ours(function, setting.machine.template()) {
+                let environment: Environment = environment.into_iter().collect();
+                return InProcess::start(function, environment, clock.clone()).map(Runner::InProcess);
+            }
+            let process = Process::new(name, function, environment, setting.machine, clock.clone())?;
+            Ok(Runner::Process(Box::new(process)))
+        };
         let mut entries = BTreeMap::new();
         for (name, function) in functions {
-            let runner = match lambda_endpoint {
-                Some(endpoint) => Runner::Remote(Box::new(Remote::new(client.clone(), endpoint, name, function))),
-                None => {
-                    let environment: Environment = function
-                        .environment
-                        .iter()
-                        .chain(endpoints)
-                        .map(|(name, value)| (name.clone(), value.clone()))
-                        .collect();
-                    let in_process = InProcess::start(function, environment, Clock::System)
-                        .map_err(|source| StartError { function: name.clone(), source })?;
-                    Runner::InProcess(in_process)
-                }
+            let runner = runner(name, function).map_err(|source| StartError {
+                function: function.logical_id.clone(),
+                line: function.line,
+                source,
+            })?;
+            let at_once = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
+            let entry = Entry {
+                timeout: function.timeout,
+                concurrency: Semaphore::new(at_once),
+                runner,
+                async_retries: function.async_retries,
+                on_failure: function.on_failure.clone(),
             };
-            entries.insert(
-                name.clone(),
-                Arc::new(Entry { timeout: function.timeout, concurrency: Semaphore::new(CONCURRENCY_MAX), runner }),
-            );
+            entries.insert(name.clone(), Arc::new(entry));
         }
         Ok(Arc::new(Self {
             functions: entries,
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             invocations: AtomicU64::new(0),
+            clock,
+            time_scale: setting.time_scale,
+            stopping: CancellationToken::new(),
         }))
+    }
+
+    /// Functions behind an endpoint where nothing answers.
+    #[cfg(test)]
+    pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
+        let files = tempfile::tempdir().expect("a directory");
+        let any = ([127, 0, 0, 1], 1).into();
+        let setting = Setting {
+            endpoints: &BTreeMap::new(),
+            lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
+            processes: false,
+            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, BTreeMap::new()),
+            time_scale: 1.0,
+        };
+        Self::start(functions, &setting).expect("nothing to find")
     }
 
     /// Whether there is a function of this name.
@@ -149,11 +211,6 @@ impl Functions {
         self.spawn(name, payload)?.await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 
-    /// Starts an invocation and does not wait for it. A failure is logged where it happens.
-    pub(crate) fn invoke_async(&self, name: &str, payload: Bytes) -> Result<(), InvokeError> {
-        self.spawn(name, payload).map(drop)
-    }
-
     fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
@@ -162,16 +219,19 @@ impl Functions {
             let _running = running;
             // The semaphore is never closed, so there is always a permit in the end.
             let _permit = entry.concurrency.acquire().await;
-            let answer = async {
-                match &entry.runner {
-                    Runner::InProcess(function) => function.invoke(payload).await,
-                    Runner::Remote(function) => function.invoke(payload).await,
-                }
+            let request_id = uuid::Uuid::new_v4().to_string();
+            let limited = async |answer: BoxFuture<'_, Result<Bytes, InvokeError>>| {
+                let answer = tokio::time::timeout(entry.timeout, answer).await;
+                answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)))
             };
-            let answer = tokio::time::timeout(entry.timeout, answer).await;
-            let answer = answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+            let answer = match &entry.runner {
+                Runner::InProcess(function) => limited(function.invoke(payload).boxed()).await,
+                Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
+                // The time of a new process to start does not count, so it keeps the limit itself.
+                Runner::Process(function) => function.invoke(&request_id, payload).await,
+            };
             if let Err(error) = &answer {
-                tracing::error!(function = name, %error, "invocation failed");
+                tracing::error!(function = name, request_id, %error, "invocation failed");
             }
             answer
         }))
@@ -188,8 +248,9 @@ impl Functions {
         self.invocations.load(Ordering::Relaxed)
     }
 
-    /// Waits until the last invocation has ended.
+    /// Waits until the last invocation has ended. What waits to be tried again is given up.
     pub(crate) async fn finish(&self) {
+        self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -9,17 +9,48 @@ use super::{Resource, Resources, Template, TemplateError, intrinsics, intrinsics
 /// Time-out of a function that names none. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 
+/// Memory of a function that names none, in megabytes. Source: Lambda and SAM.
+const MEMORY_MB_DEFAULT: u32 = 128;
+
+/// How often Lambda tries a failed asynchronous invocation again where nothing else is said. Source: Lambda.
+const ASYNC_RETRIES_DEFAULT: u8 = 2;
+
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Function {
     /// Its key in the template.
     pub(crate) logical_id: String,
+    /// Its line in the template.
+    pub(crate) line: usize,
+    /// Where its code is.
+    pub(crate) code: Code,
+    /// The language that runs it, such as `python3.13`; none for a container image.
+    pub(crate) runtime: Option<String>,
+    /// What of the code is invoked.
+    pub(crate) handler: Option<String>,
     /// The cargo binary that it is built from, where it is built with cargo-lambda.
     pub(crate) binary: Option<String>,
     /// Longest time an invocation may take.
     pub(crate) timeout: Duration,
+    /// Memory in megabytes. It is told to the function and not enforced.
+    pub(crate) memory_mb: u32,
     /// Its environment variables.
     pub(crate) environment: BTreeMap<String, String>,
+    /// How often a failed asynchronous invocation is tried again, at most twice.
+    pub(crate) async_retries: u8,
+    /// ARN of what is told of an asynchronous invocation that failed for good.
+    pub(crate) on_failure: Option<String>,
+}
+
+/// Where a function's code is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// A directory, or a file in it, relative to the template.
+    Path(String),
+    /// The source text itself, in the template.
+    Inline(String),
+    /// Somewhere that is not on this machine, such as a bucket.
+    Elsewhere,
 }
 
 /// A route of an HTTP API.
@@ -56,8 +87,11 @@ pub(super) fn read(
         Some(node) => resolver.resolve(node)?.unwrap_or_default(),
         None => Value::Null,
     };
-    for resource in resources.of_type("AWS::Serverless::Function").chain(resources.of_type("AWS::Lambda::Function")) {
-        let properties = merged(&globals, &resource.properties);
+    let plain = resources.of_type("AWS::Lambda::Function").map(|resource| (resource, resource.properties.clone()));
+    let serverless = resources
+        .of_type("AWS::Serverless::Function")
+        .map(|resource| (resource, merged(&globals, &resource.properties)));
+    for (resource, properties) in serverless.chain(plain) {
         template.functions.insert(resource.name.clone(), function(resource, &properties)?);
         let events = properties.get("Events").and_then(Value::as_object);
         for (name, event) in events.into_iter().flatten() {
@@ -68,13 +102,15 @@ pub(super) fn read(
 }
 
 fn function(resource: &Resource, properties: &Value) -> Result<Function, TemplateError> {
-    let timeout = match properties.get("Timeout") {
-        None => TIMEOUT_DEFAULT,
-        Some(secs) => intrinsics::as_text(secs)
-            .and_then(|secs| secs.parse().ok())
-            .map(Duration::from_secs)
-            .ok_or_else(|| resource.error("Timeout must be a whole number of seconds"))?,
+    let text = |property: &str| properties.get(property).and_then(intrinsics::as_text);
+    let whole = |property: &str| match properties.get(property) {
+        None => Ok(None),
+        Some(number) => intrinsics::as_text(number)
+            .and_then(|number| number.parse::<u32>().ok())
+            .map(Some)
+            .ok_or_else(|| resource.error(format!("{property} must be a whole number"))),
     };
+    let timeout = whole("Timeout")?.map_or(TIMEOUT_DEFAULT, |secs| Duration::from_secs(secs.into()));
     let mut environment = BTreeMap::new();
     for (name, value) in properties.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
         let text =
@@ -83,12 +119,46 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
     }
     let built_by_cargo = resource.metadata.get("BuildMethod").is_some_and(|method| method == "rust-cargolambda");
     let binary = resource.metadata.pointer("/BuildProperties/Binary").and_then(Value::as_str);
+    let asynchronous = |pointer: &str| properties.pointer(&format!("/EventInvokeConfig/{pointer}"));
+    let retries = asynchronous("MaximumRetryAttempts").and_then(intrinsics::as_text);
+    let dead_letters = properties.pointer("/DeadLetterQueue/TargetArn");
+    let dead_letters = dead_letters.or_else(|| properties.pointer("/DeadLetterConfig/TargetArn"));
     Ok(Function {
         logical_id: resource.logical_id.clone(),
+        line: resource.line,
+        code: code(properties),
+        runtime: text("Runtime"),
+        handler: text("Handler"),
         binary: binary.filter(|_| built_by_cargo).map(str::to_owned),
         timeout,
+        memory_mb: whole("MemorySize")?.unwrap_or(MEMORY_MB_DEFAULT),
         environment,
+        async_retries: match retries {
+            None => ASYNC_RETRIES_DEFAULT,
+            Some(retries) => retries
+                .parse()
+                .ok()
+                .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
+                .ok_or_else(|| resource.error("MaximumRetryAttempts is 0, 1 or 2"))?,
+        },
+        on_failure: asynchronous("DestinationConfig/OnFailure/Destination")
+            .or(dead_letters)
+            .and_then(intrinsics::as_text),
     })
+}
+
+fn code(properties: &Value) -> Code {
+    let inline = properties.get("InlineCode").or_else(|| properties.pointer("/Code/ZipFile")).and_then(Value::as_str);
+    let path = properties.get("CodeUri").or_else(|| properties.get("Code")).and_then(Value::as_str);
+    match (inline, path) {
+        (Some(text), _) => Code::Inline(text.to_owned()),
+        (None, Some(path)) if !path.starts_with("s3://") => Code::Path(path.to_owned()),
+        // SAM takes the directory of the template where a function names no other.
+        (None, None) if properties.get("CodeUri").or_else(|| properties.get("Code")).is_none() => {
+            Code::Path(".".to_owned())
+        }
+        _ => Code::Elsewhere,
+    }
 }
 
 fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
@@ -112,15 +182,18 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
                 return Ok(());
             }
             let expression = text(key)?;
-            let every = rate(&expression).ok_or_else(|| {
-                resource.error(format!("the schedule {expression} of {name} is not run locally; rate(…) is"))
-            })?;
-            template.schedules.push(Schedule {
-                name: format!("{}-{name}", resource.logical_id),
-                function: resource.name.clone(),
-                every,
-                input: property("Input").and_then(intrinsics::as_text),
-            });
+            match rate(&expression) {
+                Some(every) => template.schedules.push(Schedule {
+                    name: format!("{}-{name}", resource.logical_id),
+                    function: resource.name.clone(),
+                    every,
+                    input: property("Input").and_then(intrinsics::as_text),
+                }),
+                None => template.notes.push(format!(
+                    "{} is not invoked by its schedule {name}: {expression} is not run locally, rate(…) is",
+                    resource.logical_id
+                )),
+            }
         }
         other => template.notes.push(format!(
             "{} is not invoked by its event {name}: {} is not run locally",

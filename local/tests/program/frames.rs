@@ -19,6 +19,7 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         parameters: Default::default(),
         data_dir: None,
         lambda_endpoint: None,
+        processes: false,
         time_scale: 1.0,
     };
     let stack = Stack::start(&options).await.expect("started");

@@ -72,6 +72,7 @@ impl Scripted {
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             data_dir: None,
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
+            processes: false,
             time_scale: 1.0,
         };
         Self { stack: Stack::start(&options).await.expect("started"), events }

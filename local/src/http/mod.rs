@@ -1,0 +1,138 @@
+//! One loop for every HTTP listener of the local mode.
+
+mod first_head;
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
+
+use self::first_head::FirstHead;
+pub(crate) use self::first_head::HeaderNames;
+use crate::tls::HANDSHAKE_RECORD;
+
+/// Time that a client has for a TLS handshake.
+const TLS_WAIT: Duration = Duration::from_secs(10);
+
+/// The body of every response.
+pub(crate) type Body = Full<Bytes>;
+
+/// Serves requests on `listener` until `shutdown`, then lets those finish that are under way. With `tls`, that is spoken
+/// on the same port to whoever begins with it.
+pub(crate) async fn serve<H, F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shutdown: CancellationToken,
+    handler: H,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let connections = TaskTracker::new();
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                accept_failed(&error).await;
+                continue;
+            }
+        };
+        // Frames and answers are small; waiting to fill a packet would only delay them.
+        let _ = stream.set_nodelay(true);
+        let (handler, tls, shutdown, requests) = (handler.clone(), tls.clone(), shutdown.clone(), connections.clone());
+        connections.spawn(async move {
+            let secured = shutdown.run_until_cancelled(secure(stream, tls)).await;
+            match secured {
+                None => {}
+                Some(Ok(stream)) => serve_connection(stream, peer, shutdown, requests, handler).await,
+                Some(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
+            }
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Speaks TLS with a client that begins with it.
+async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Stream> {
+    let Some(tls) = tls else { return Ok(Either::Left(stream)) };
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first == [HANDSHAKE_RECORD] {
+        let accepted = tokio::time::timeout(TLS_WAIT, tls.accept(stream)).await;
+        return accepted?.map(|stream| Either::Right(Box::new(stream)));
+    }
+    Ok(Either::Left(stream))
+}
+
+async fn serve_connection<H, F>(
+    stream: Stream,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+    requests: TaskTracker,
+    handler: H,
+) where
+    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let (stream, head) = FirstHead::of(stream);
+    // A task of its own for each request: one that arrived whole is carried out whether or not its sender waits.
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(names) = head.take() {
+            request.extensions_mut().insert(names);
+        }
+        let answer = requests.spawn(handler(request, peer));
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| panicked())) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let finished = shutdown.run_until_cancelled(connection.as_mut()).await;
+    let finished = match finished {
+        Some(finished) => finished,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = finished {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Out of file descriptors, most likely: they come back as connections close, so wait instead of spinning.
+async fn accept_failed(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+}
+
+fn panicked() -> Response<Body> {
+    json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
+}
+
+/// A response of one piece.
+pub(crate) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A JSON response of one piece.
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    response(status, "application/json", body.to_string())
+}

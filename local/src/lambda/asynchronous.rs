@@ -1,0 +1,92 @@
+//! What Lambda does with asynchronous invocations that fail: it tries again, and then tells the on-failure destination.
+//!
+//! Source: Lambda developer guide, "Error handling for asynchronous invocation".
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use super::{Functions, InvokeError, panicked};
+use crate::template::arn;
+
+/// Time before the first and the second retry.
+const RETRY_WAITS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+
+impl Functions {
+    /// Starts an invocation and does not wait for it. One that fails is tried again as often as the template says, after
+    /// one minute and after two, passing as fast as the clocks of the gateway; after that its destination is told.
+    pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
+        let first = self.spawn(name, payload.clone())?;
+        let (functions, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            let Some(entry) = functions.functions.get(&name) else { return };
+            let mut outcome = first.await.unwrap_or_else(|ended| Err(panicked(ended)));
+            let waits = &RETRY_WAITS[..RETRY_WAITS.len().min(entry.async_retries.into())];
+            for wait in waits {
+                if outcome.is_ok() {
+                    return;
+                }
+                let wait = wait.div_f64(functions.time_scale);
+                tracing::warn!(function = name, wait_s = wait.as_secs_f64(), "asynchronous invocation is tried again");
+                if functions.stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                    tracing::error!(function = name, "stopped before an asynchronous invocation was tried again");
+                    return;
+                }
+                outcome = functions.invoke(&name, payload.clone()).await;
+            }
+            if let Err(error) = outcome {
+                functions.give_up(&name, entry.on_failure.as_deref(), &payload, &error, 1 + waits.len());
+            }
+        });
+        Ok(())
+    }
+
+    fn give_up(
+        self: &Arc<Self>,
+        name: &str,
+        destination: Option<&str>,
+        payload: &Bytes,
+        error: &InvokeError,
+        attempts: usize,
+    ) {
+        let text = || String::from_utf8_lossy(payload).into_owned();
+        let Some(destination) = destination else {
+            return tracing::error!(
+                function = name,
+                attempts,
+                event = text(),
+                "asynchronous invocation failed for good"
+            );
+        };
+        let record = json!({
+            "version": "1.0",
+            "timestamp": self.clock.now().rfc3339(),
+            "requestContext": {
+                "requestId": uuid::Uuid::new_v4().to_string(),
+                "functionArn": format!("{}:$LATEST", arn("lambda", &format!("function:{name}"))),
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": attempts,
+            },
+            "requestPayload": serde_json::from_slice(payload).unwrap_or_else(|_| Value::from(text())),
+            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+            "responsePayload": serde_json::from_slice::<Value>(&error.payload()).unwrap_or_default(),
+        });
+        let function = destination.split_once(":function:").map(|(_, name)| name.split(':').next().unwrap_or_default());
+        let told = function
+            .filter(|function| self.contains(function))
+            .map(|function| self.invoke_async(function, Bytes::from(record.to_string())));
+        match told {
+            Some(Ok(())) => {
+                tracing::error!(function = name, attempts, destination, "asynchronous invocation failed for good")
+            }
+            _ => tracing::error!(
+                function = name,
+                attempts,
+                destination,
+                %record,
+                "asynchronous invocation failed for good; its destination is not run locally"
+            ),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Where a function's code lies, and whether it has changed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::template::{self, Code};
+
+/// Directories that hold what functions use or what tools leave behind: a change in them starts nothing anew.
+const UNWATCHED: [&str; 6] = ["node_modules", "__pycache__", "target", ".git", ".aws-sam", ".venv"];
+
+/// Files of one function that are looked at; what comes after them is not noticed when it changes.
+const WATCHED_FILES_MAX: usize = 2_000;
+
+/// The state of a function's files: how many, how large together, and when the last one was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    files: usize,
+    bytes: u64,
+    newest: SystemTime,
+}
+
+impl Version {
+    /// Looks at a file, or at all files below a directory.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut version = Self { files: 0, bytes: 0, newest: SystemTime::UNIX_EPOCH };
+        // A file that vanishes while it is looked at is a change that the next look sees.
+        let _ = version.add(path);
+        version
+    }
+
+    fn add(&mut self, path: &Path) -> io::Result<()> {
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_dir() {
+            self.files += 1;
+            self.bytes += metadata.len();
+            self.newest = self.newest.max(metadata.modified()?);
+            return Ok(());
+        }
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let unwatched = UNWATCHED.iter().any(|name| entry.file_name() == *name);
+            if !unwatched && self.files < WATCHED_FILES_MAX {
+                self.add(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The directory of a function's code: its own, or that of the file that it names.
+pub(super) fn directory(function: &template::Function, template: &Path, inline: &Path) -> Result<PathBuf, String> {
+    let path = match &function.code {
+        Code::Path(path) => template.join(path),
+        Code::Inline(text) => return write_inline(function, text, inline),
+        Code::Elsewhere => return Err("its code is not on this machine: build it and name the directory".to_owned()),
+    };
+    let path =
+        fs::canonicalize(&path).map_err(|error| format!("its code {} cannot be read: {error}", path.display()))?;
+    Ok(if path.is_dir() { path } else { path.parent().map(Path::to_owned).unwrap_or(path) })
+}
+
+/// Code in the template is a file `index` with the extension of the language, as in Lambda.
+fn write_inline(function: &template::Function, text: &str, directory: &Path) -> Result<PathBuf, String> {
+    let python = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("python"));
+    let directory = directory.join(&function.logical_id);
+    let file = directory.join(if python { "index.py" } else { "index.js" });
+    fs::create_dir_all(&directory)
+        .and_then(|()| fs::write(&file, text))
+        .map_err(|error| format!("its code cannot be written to {}: {error}", file.display()))?;
+    Ok(directory)
+}
+
+/// The program of a `provided` runtime: `bootstrap`, or what cargo or cargo-lambda built last for it.
+pub(super) fn program(function: &template::Function, directory: &Path) -> Option<PathBuf> {
+    let built = function.binary.iter().flat_map(|binary| {
+        directory.ancestors().flat_map(move |above| {
+            let target = above.join("target");
+            [
+                target.join("lambda").join(binary).join("bootstrap"),
+                target.join("release").join(binary),
+                target.join("debug").join(binary),
+            ]
+        })
+    });
+    let written = |path: &PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let own = directory.join("bootstrap");
+    if own.is_file() { Some(own) } else { built.filter(|path| path.is_file()).max_by_key(written) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_file_is_a_new_version_and_one_of_a_dependency_is_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+            fs::write(path, text).expect("written");
+        };
+        write("app.py", "one");
+        write("lib/part.py", "one");
+        let first = Version::of(directory.path());
+        write("node_modules/a/index.js", "");
+        write("__pycache__/app.pyc", "");
+        assert_eq!(Version::of(directory.path()), first);
+        write("lib/part.py", "three");
+        let second = Version::of(directory.path());
+        assert_ne!(second, first);
+        write("more.py", "");
+        assert_ne!(Version::of(directory.path()), second);
+        assert_eq!(Version::of(Path::new("/nowhere")).files, 0);
+    }
+}

@@ -1,0 +1,122 @@
+//! How the language that a template names becomes a process on this machine.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+};
+
+use tokio::process::Command;
+
+use super::{
+    Machine,
+    code::{self, Version},
+};
+use crate::template;
+
+/// The loaders that this program brings along.
+const NODE_RUNTIME: &str = include_str!("runtime.mjs");
+const PYTHON_RUNTIME: &str = include_str!("runtime.py");
+
+/// Variables of this process that functions get too: programs are found by the first, and many need a home.
+const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// What starts a function, and what has to be there for it.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: BTreeMap<String, String>,
+    directory: PathBuf,
+    /// What is looked at to see that the code has changed.
+    watched: PathBuf,
+}
+
+impl Launch {
+    /// Finds the interpreter and the code of a function, or says what is missing and how to get it.
+    pub(super) fn new(
+        name: &str,
+        function: &template::Function,
+        environment: BTreeMap<String, String>,
+        machine: &Arc<Machine>,
+    ) -> Result<Self, String> {
+        let runtime = function.runtime.as_deref().unwrap_or("an image");
+        let inline = machine.files.path().join("inline");
+        let directory = code::directory(function, &machine.template, &inline)?;
+        let handler = function.handler.clone().unwrap_or_default();
+        let (program, arguments, watched) = if runtime.starts_with("provided") {
+            let program = code::program(function, &directory).ok_or_else(|| missing_program(function, &directory))?;
+            (program.clone().into_os_string(), Vec::new(), program)
+        } else if runtime.starts_with("python3") {
+            let loader = machine.file("runtime.py", PYTHON_RUNTIME)?;
+            (machine.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
+        } else if runtime.starts_with("nodejs") {
+            let loader = machine.file("runtime.mjs", NODE_RUNTIME)?;
+            (machine.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
+        } else {
+            return Err(format!(
+                "functions of {runtime} are not run here, those of provided.*, python3.* and nodejs* are; \
+                 run it elsewhere and name the place with --lambda-endpoint"
+            ));
+        };
+        let mut variables: BTreeMap<String, String> = INHERITED
+            .iter()
+            .filter_map(|name| std::env::var(name).ok().map(|value| ((*name).to_owned(), value)))
+            .collect();
+        variables.extend(machine.trust.clone());
+        variables.extend(environment);
+        let own = [
+            ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}")),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string()),
+            ("AWS_LAMBDA_FUNCTION_NAME", name.to_owned()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
+            ("LAMBDA_RUNTIME_DIR", machine.files.path().display().to_string()),
+            ("LAMBDA_TASK_ROOT", directory.display().to_string()),
+            ("LOCAL_EXECUTE_API", machine.redirection()),
+            ("TZ", ":UTC".to_owned()),
+            ("_HANDLER", handler),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(region) = variables.get("AWS_REGION").cloned() {
+            variables.insert("AWS_DEFAULT_REGION".to_owned(), region);
+        }
+        Ok(Self { program, arguments, environment: variables, directory, watched })
+    }
+
+    /// The state of the code.
+    pub(super) fn version(&self) -> Version {
+        Version::of(&self.watched)
+    }
+
+    /// A process that takes its invocations from the Runtime API at `address`.
+    pub(super) fn command(&self, address: &str, log_stream: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(&self.environment)
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+fn missing_program(function: &template::Function, directory: &Path) -> String {
+    let build = match &function.binary {
+        Some(binary) => format!("build it (cargo build --bin {binary}, cargo lambda build or sam build)"),
+        None => {
+            "build it, or name the directory that it was built into (sam build writes .aws-sam/build/template.yaml)"
+                .to_owned()
+        }
+    };
+    format!("there is no bootstrap in {}: {build}", directory.display())
+}

@@ -1,0 +1,338 @@
+//! Functions as processes of their own, in any language that Lambda knows a runtime for: this is the Runtime API's
+//! other side, and what Lambda calls execution environments.
+
+mod code;
+mod launch;
+mod runtime_api;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::body::Bytes;
+use shared::clock::Clock;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    net::TcpListener,
+    process::Child,
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::{
+    code::Version,
+    launch::Launch,
+    runtime_api::{Exchange, Invocation},
+};
+use super::InvokeError;
+use crate::{
+    http,
+    template::{self, REGION, URL_SUFFIX},
+};
+
+/// Time that a process has until it asks for its first invocation. Lambda gives 10 s; a laptop with a cold disk needs more.
+const INIT_WAIT: Duration = Duration::from_secs(30);
+
+/// Time in which the answer of a process that has ended is still read: both come over different ways.
+const LAST_ANSWER_WAIT: Duration = Duration::from_millis(200);
+
+/// Longest line of a function's log, in bytes; a longer one is logged in pieces. Source: CloudWatch Logs quotas.
+const LOG_LINE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What all processes of functions share.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// Directory of the template.
+    template: PathBuf,
+    /// Loaders and inline code, as long as the local mode runs.
+    files: TempDir,
+    /// First part of the API's host name in the cloud.
+    host: String,
+    /// The gateway that stands in for it.
+    gateway: SocketAddr,
+    /// Variables that make clients trust the gateway's certificate.
+    trust: BTreeMap<String, String>,
+    /// Interpreters that were found, by runtime.
+    interpreters: Mutex<BTreeMap<String, Result<OsString, String>>>,
+}
+
+impl Machine {
+    /// Prepares for functions of the template in the directory `template`, behind `gateway`, whose certificate `trust` leads to.
+    pub(crate) fn new(
+        template: &Path,
+        files: TempDir,
+        api_id: &str,
+        gateway: SocketAddr,
+        trust: BTreeMap<String, String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            template: template.to_owned(),
+            files,
+            host: format!("{api_id}.execute-api."),
+            gateway,
+            trust,
+            interpreters: Mutex::default(),
+        })
+    }
+
+    /// The directory of the template.
+    pub(super) fn template(&self) -> &Path {
+        &self.template
+    }
+
+    /// A variable's value with the gateway's address in place of the API's in the cloud.
+    pub(super) fn localised(&self, value: &str) -> String {
+        let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);
+        [("https", "http"), ("wss", "ws")].iter().fold(value.to_owned(), |value, (secure, plain)| {
+            value.replace(&format!("{secure}://{cloud}"), &format!("{plain}://{}", self.gateway))
+        })
+    }
+
+    /// What a loader needs to lead the API's name in the cloud to the gateway.
+    fn redirection(&self) -> String {
+        format!("{} {} {}", self.host, self.gateway.ip(), self.gateway.port())
+    }
+
+    /// Writes a file that comes with this program, where it is not written yet.
+    fn file(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let path = self.files.path().join(name);
+        if !path.exists() {
+            std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        Ok(path)
+    }
+
+    fn node(&self, runtime: &str) -> Result<OsString, String> {
+        self.interpreter(runtime, || {
+            let version = output(Command::new("node").arg("--version"));
+            let version = version.ok_or_else(|| format!("{runtime} needs Node.js, and there is no program node"))?;
+            let wanted = runtime.trim_start_matches("nodejs").trim_end_matches(".x");
+            if !version.starts_with(&format!("v{wanted}.")) {
+                tracing::warn!(runtime, found = version.trim(), "another version of Node.js than in Lambda");
+            }
+            Ok("node".into())
+        })
+    }
+
+    fn python(&self, runtime: &str) -> Result<OsString, String> {
+        self.interpreter(runtime, || {
+            let imports = |program: &&str| {
+                output(Command::new(program).args(["-c", "import awslambdaric, sys; print(sys.version)"])).is_some()
+            };
+            let found = [runtime, "python3"].into_iter().find(imports).ok_or_else(|| {
+                format!(
+                    "neither {runtime} nor python3 can import awslambdaric: \
+                     pip install awslambdaric boto3, or start this from a virtual environment that has both"
+                )
+            })?;
+            if found != runtime {
+                tracing::warn!(runtime, found, "another version of Python than in Lambda, perhaps");
+            }
+            Ok(found.into())
+        })
+    }
+
+    /// Looks for an interpreter once.
+    fn interpreter(&self, runtime: &str, find: impl FnOnce() -> Result<OsString, String>) -> Result<OsString, String> {
+        let mut known = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(runtime.to_owned()).or_insert_with(find).clone()
+    }
+}
+
+/// What a program prints. `None` when it cannot be run or fails.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A function that runs in processes: one for each invocation at a time, kept for the next.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: String,
+    launch: Launch,
+    timeout: Duration,
+    clock: Clock,
+    idle: Mutex<Vec<Environment>>,
+    /// Keeps loaders and certificates where the launch says they are.
+    _machine: Arc<Machine>,
+}
+
+impl Process {
+    /// Finds what the function needs. Its first process starts with its first invocation.
+    pub(super) fn new(
+        name: &str,
+        function: &template::Function,
+        environment: BTreeMap<String, String>,
+        machine: &Arc<Machine>,
+        clock: Clock,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let launch = Launch::new(name, function, environment, machine)?;
+        Ok(Self {
+            name: name.to_owned(),
+            launch,
+            timeout: function.timeout,
+            clock,
+            idle: Mutex::default(),
+            _machine: Arc::clone(machine),
+        })
+    }
+
+    /// Invokes it in an idle process of the present code, or in a new one. One that fails to answer is ended.
+    pub(super) async fn invoke(&self, request_id: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        let version = self.launch.version();
+        let mut environment = match self.take_idle(version) {
+            Some(environment) => environment,
+            None => Environment::start(&self.name, &self.launch, version).await?,
+        };
+        let (answer, reusable) = environment.invoke(request_id, payload, self.timeout, &self.clock).await;
+        if reusable {
+            self.idle().push(environment);
+        }
+        answer
+    }
+
+    /// The environment used last that still runs. Those of older code are ended.
+    fn take_idle(&self, version: Version) -> Option<Environment> {
+        let mut idle = self.idle();
+        let before = idle.len();
+        idle.retain_mut(|environment| environment.version == version && environment.is_running());
+        if idle.len() < before {
+            tracing::info!(function = self.name, "the code has changed, or a process has ended: starting anew");
+        }
+        idle.pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Environment>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One process and its Runtime API. The process ends when this is dropped.
+#[derive(Debug)]
+struct Environment {
+    function_arn: String,
+    version: Version,
+    child: Child,
+    invocations: mpsc::Sender<Invocation>,
+    /// The request that log lines belong to.
+    request_id: watch::Sender<String>,
+    _api: DropGuard,
+}
+
+impl Environment {
+    async fn start(name: &str, launch: &Launch, version: Version) -> Result<Self, InvokeError> {
+        let failed = |error: &dyn std::fmt::Display| InvokeError::FunctionError {
+            error_type: "Runtime.InvalidEntrypoint".to_owned(),
+            error_message: format!("the process cannot be started: {error}"),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| failed(&error))?;
+        let address = listener.local_addr().map_err(|error| failed(&error))?.to_string();
+        let (invocations, waiting) = mpsc::channel(1);
+        let exchange = Exchange::new(waiting);
+        let shutdown = CancellationToken::new();
+        let shared = Arc::clone(&exchange);
+        tokio::spawn(http::serve(listener, None, shutdown.clone(), move |request, _| {
+            Arc::clone(&shared).handle(request)
+        }));
+
+        let log_stream = uuid::Uuid::new_v4().simple().to_string();
+        let mut child = launch.command(&address, &log_stream).spawn().map_err(|error| failed(&error))?;
+        let request_id = watch::Sender::new("init".to_owned());
+        for output in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
+            tokio::spawn(log(name.to_owned(), output, request_id.subscribe()));
+        }
+        tokio::select! {
+            started = exchange.started() => started?,
+            ended = child.wait() => return Err(exited(&ended)),
+            () = tokio::time::sleep(INIT_WAIT) => return Err(InvokeError::TimedOut(INIT_WAIT)),
+        }
+        Ok(Self {
+            function_arn: template::arn("lambda", &format!("function:{name}")),
+            version,
+            child,
+            invocations,
+            request_id,
+            _api: shutdown.drop_guard(),
+        })
+    }
+
+    fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Invokes the function; also says whether the process can be used again.
+    async fn invoke(
+        &mut self,
+        request_id: &str,
+        payload: Bytes,
+        limit: Duration,
+        clock: &Clock,
+    ) -> (Result<Bytes, InvokeError>, bool) {
+        let (answer, answered) = oneshot::channel();
+        self.request_id.send_replace(request_id.to_owned());
+        let invocation = Invocation {
+            request_id: request_id.to_owned(),
+            function_arn: self.function_arn.clone(),
+            payload,
+            deadline: clock.now().after(limit),
+            answer,
+        };
+        // The other end is the API's, which lives as long as this does; a process that is gone is seen below.
+        let _ = self.invocations.send(invocation).await;
+        let mut answered = std::pin::pin!(timeout(limit, answered));
+        tokio::select! {
+            biased;
+            answered = &mut answered => match answered {
+                Ok(Ok(answer)) => (answer, true),
+                Ok(Err(_)) => (Err(exited(&self.child.wait().await)), false),
+                Err(_) => (Err(InvokeError::TimedOut(limit)), false),
+            },
+            ended = self.child.wait() => match timeout(LAST_ANSWER_WAIT, answered).await {
+                Ok(Ok(Ok(answer))) => (answer, false),
+                _ => (Err(exited(&ended)), false),
+            },
+        }
+    }
+}
+
+fn exited(ended: &std::io::Result<std::process::ExitStatus>) -> InvokeError {
+    let how = match ended {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    InvokeError::FunctionError {
+        error_type: "Runtime.ExitError".to_owned(),
+        error_message: format!("Runtime exited without providing a reason: {how}"),
+    }
+}
+
+type Output = Box<dyn AsyncRead + Send + Unpin>;
+
+fn boxed(output: impl AsyncRead + Send + Unpin + 'static) -> Output {
+    Box::new(output)
+}
+
+/// Logs what a function prints, line by line, until it ends.
+async fn log(function: String, output: Output, request_id: watch::Receiver<String>) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut output).take(LOG_LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&line);
+                let request_id = request_id.borrow().clone();
+                tracing::info!(target: "function", "{function} [{request_id}] {}", text.trim_end());
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The Lambda Runtime API, as one execution environment sees it.
+//!
+//! Source: Lambda developer guide, "Using the Lambda runtime API for custom runtimes", version 2018-06-01.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::HeaderValue,
+};
+use serde_json::{Value, json};
+use shared::clock::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::InvokeError;
+use crate::http::{Body, json, response};
+
+/// Largest answer of a function, in bytes. Source: Lambda quotas.
+const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// One invocation on its way to the function.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    pub(super) request_id: String,
+    pub(super) function_arn: String,
+    pub(super) payload: Bytes,
+    pub(super) deadline: Timestamp,
+    pub(super) answer: oneshot::Sender<Result<Bytes, InvokeError>>,
+}
+
+/// How far an execution environment has come.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// The process starts.
+    Starting,
+    /// It has asked for an invocation.
+    Ready,
+    /// It has reported that it cannot start.
+    Failed(InvokeError),
+}
+
+/// What one execution environment and its Runtime API share.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    waiting: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
+    /// The invocation that the function has and has not answered.
+    current: Mutex<Option<(String, oneshot::Sender<Result<Bytes, InvokeError>>)>>,
+    phase: watch::Sender<Phase>,
+}
+
+impl Exchange {
+    pub(super) fn new(waiting: mpsc::Receiver<Invocation>) -> Arc<Self> {
+        Arc::new(Self {
+            waiting: tokio::sync::Mutex::new(waiting),
+            current: Mutex::default(),
+            phase: watch::Sender::new(Phase::Starting),
+        })
+    }
+
+    /// Waits until the environment is ready or cannot become so.
+    pub(super) async fn started(&self) -> Result<(), InvokeError> {
+        let mut phase = self.phase.subscribe();
+        // The sender lives as long as this borrow, so waiting cannot fail.
+        match phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.as_deref() {
+            Ok(Phase::Failed(error)) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers one request of the runtime.
+    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let Some(resource) = path.strip_prefix("/2018-06-01/runtime/") else { return not_found() };
+        let parts: Vec<&str> = resource.split('/').collect();
+        match (request.method(), parts.as_slice()) {
+            (&Method::GET, ["invocation", "next"]) => self.next().await,
+            (&Method::POST, ["init", "error"]) => {
+                let error = reported(request).await;
+                self.phase.send_replace(Phase::Failed(error));
+                accepted()
+            }
+            (&Method::POST, ["invocation", id, "response"]) => {
+                let answer = match Limited::new(request.into_body(), RESPONSE_BYTES_MAX).collect().await {
+                    Ok(body) => Ok(body.to_bytes()),
+                    Err(_) => Err(InvokeError::FunctionError {
+                        error_type: "Function.ResponseSizeTooLarge".to_owned(),
+                        error_message: format!("the answer has more than {RESPONSE_BYTES_MAX} bytes"),
+                    }),
+                };
+                self.answer(id, answer)
+            }
+            (&Method::POST, ["invocation", id, "error"]) => {
+                let error = reported(request).await;
+                self.answer(id, Err(error))
+            }
+            _ => not_found(),
+        }
+    }
+
+    async fn next(&self) -> Response<Body> {
+        self.phase.send_if_modified(|phase| {
+            let starting = matches!(phase, Phase::Starting);
+            if starting {
+                *phase = Phase::Ready;
+            }
+            starting
+        });
+        let Some(invocation) = self.waiting.lock().await.recv().await else {
+            return json(StatusCode::GONE, &json!({"errorType": "Shutdown", "errorMessage": "the local mode stops"}));
+        };
+        let mut response = response(StatusCode::OK, "application/json", invocation.payload);
+        let trace: String = uuid::Uuid::new_v4().simple().to_string();
+        for (name, value) in [
+            ("lambda-runtime-aws-request-id", invocation.request_id.clone()),
+            ("lambda-runtime-deadline-ms", invocation.deadline.millis().to_string()),
+            ("lambda-runtime-invoked-function-arn", invocation.function_arn),
+            ("lambda-runtime-trace-id", format!("Root=1-{}-{};Sampled=0", &trace[..8], &trace[8..])),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((invocation.request_id, invocation.answer));
+        response
+    }
+
+    /// Hands an answer to whoever waits for it. One for another invocation than the current one is refused.
+    fn answer(&self, request_id: &str, answer: Result<Bytes, InvokeError>) -> Response<Body> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match current.take_if(|(id, _)| id == request_id) {
+            Some((_, waiting)) => {
+                // Nobody waits any more after a time-out.
+                let _ = waiting.send(answer);
+                accepted()
+            }
+            None => json(
+                StatusCode::BAD_REQUEST,
+                &json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation is under way"}),
+            ),
+        }
+    }
+}
+
+fn accepted() -> Response<Body> {
+    json(StatusCode::ACCEPTED, &json!({"status": "OK"}))
+}
+
+fn not_found() -> Response<Body> {
+    json(StatusCode::NOT_FOUND, &json!({"errorType": "NotFound", "errorMessage": "this is the Lambda Runtime API"}))
+}
+
+/// The error in a request's body, or what its header says where the body says nothing.
+async fn reported(request: Request<Incoming>) -> InvokeError {
+    let header = request.headers().get("lambda-runtime-function-error-type").cloned();
+    let body = Limited::new(request.into_body(), RESPONSE_BYTES_MAX).collect().await.map(|body| body.to_bytes());
+    let body: Value = body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
+    let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
+    let named = header.as_ref().and_then(|header| header.to_str().ok()).map(str::to_owned);
+    InvokeError::FunctionError {
+        error_type: text("errorType").or(named).unwrap_or_else(|| "Runtime.UnknownReason".to_owned()),
+        error_message: text("errorMessage").unwrap_or_default(),
+    }
+}
