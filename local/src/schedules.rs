@@ -60,7 +60,7 @@ mod tests {
         let text = r#"
 Resources:
   Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }
-  F: { Type: AWS::Serverless::Function, Properties: { Runtime: provided.al2023, InlineCode: none } }
+  F: { Type: AWS::Serverless::Function, Properties: { EventInvokeConfig: { MaximumRetryAttempts: 0 } } }
 "#;
         let template = Template::parse(text, &BTreeMap::new()).expect("valid");
         let functions = Functions::unreachable(&template.functions);

@@ -97,8 +97,9 @@ impl Site {
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         match std::env::var("E2E_FUNCTIONS").as_deref() {
             Ok("cargo-lambda") => Self::leased(parameters).await,
-            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None).await)),
-            Ok(other) => panic!("E2E_FUNCTIONS is in-process or cargo-lambda, not {other}"),
+            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None, false).await)),
+            Ok("processes") => Self::Own(Box::new(start(parameters, None, true).await)),
+            Ok(other) => panic!("E2E_FUNCTIONS is in-process, processes or cargo-lambda, not {other}"),
         }
     }
 
@@ -197,7 +198,7 @@ impl Site {
     }
 }
 
-async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack {
+async fn start(parameters: Parameters, lambda_endpoint: Option<String>, processes: bool) -> Stack {
     let any_port = "127.0.0.1:0".parse().expect("an address");
     let options = Options {
         ws_addr: any_port,
@@ -206,7 +207,7 @@ async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack
         parameters,
         data_dir: None,
         lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
-        processes: false,
+        processes,
         time_scale: 1.0,
     };
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
@@ -218,7 +219,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         free.local_addr().expect("an address").port()
     };
-    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}"))).await;
+    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}")), false).await;
     // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
     let script = format!(
         "cargo lambda watch -A 127.0.0.1 -P {port} --ignore-changes --concurrency 4 </dev/null & read -r _; kill 0"

@@ -158,3 +158,18 @@ async fn a_fragmented_message_arrives_whole_and_a_ping_frame_is_answered_and_rea
     assert_eq!(next(&mut socket).await, "one two three");
     assert_eq!(site.events_of("Message").len(), 1);
 }
+
+#[tokio::test]
+async fn headers_of_the_handshake_keep_the_case_in_which_they_were_written() {
+    let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+    let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
+    let request = "GET /dev HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUPGRADE: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nsec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\nx-Region: PL\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let event = site.event_of("Connect").await;
+    let names: Vec<&String> = event["headers"].as_object().expect("headers").keys().collect();
+    let added = ["X-Amzn-Trace-Id", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto"];
+    let written = ["host", "Sec-WebSocket-Version", "sec-websocket-KEY", "x-Region"];
+    assert_eq!(names, written.iter().chain(&added).collect::<Vec<_>>());
+    assert_eq!(event["headers"]["x-Region"], "PL");
+}

@@ -124,17 +124,18 @@ impl Machine {
 
     fn python(&self, runtime: &str) -> Result<OsString, String> {
         self.interpreter(runtime, || {
-            let imports = |program: &&str| {
-                output(Command::new(program).args(["-c", "import awslambdaric, sys; print(sys.version)"])).is_some()
+            let version = |program| {
+                let print = "import awslambdaric, sys; print('python%d.%d' % sys.version_info[:2])";
+                output(Command::new(program).args(["-c", print])).map(|version| (program, version.trim().to_owned()))
             };
-            let found = [runtime, "python3"].into_iter().find(imports).ok_or_else(|| {
+            let (found, version) = [runtime, "python3"].into_iter().find_map(version).ok_or_else(|| {
                 format!(
                     "neither {runtime} nor python3 can import awslambdaric: \
                      pip install awslambdaric boto3, or start this from a virtual environment that has both"
                 )
             })?;
-            if found != runtime {
-                tracing::warn!(runtime, found, "another version of Python than in Lambda, perhaps");
+            if version != runtime {
+                tracing::warn!(runtime, found = version, "another version of Python than in Lambda");
             }
             Ok(found.into())
         })
@@ -188,15 +189,22 @@ impl Process {
     /// Invokes it in an idle process of the present code, or in a new one. One that fails to answer is ended.
     pub(super) async fn invoke(&self, request_id: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         let version = self.launch.version();
-        let mut environment = match self.take_idle(version) {
-            Some(environment) => environment,
-            None => Environment::start(&self.name, &self.launch, version).await?,
-        };
-        let (answer, reusable) = environment.invoke(request_id, payload, self.timeout, &self.clock).await;
-        if reusable {
-            self.idle().push(environment);
+        loop {
+            let (mut environment, is_new) = match self.take_idle(version) {
+                Some(environment) => (environment, false),
+                None => (Environment::start(&self.name, &self.launch, version).await?, true),
+            };
+            match environment.invoke(request_id, payload.clone(), self.timeout, &self.clock).await {
+                Invoked::Answered(answer) => {
+                    self.idle().push(environment);
+                    return answer;
+                }
+                Invoked::Ended(answer) => return answer,
+                Invoked::NotTaken(error) if is_new => return Err(error),
+                // A process may end after its last answer, as Node.js does after an error that nobody caught.
+                Invoked::NotTaken(_) => {}
+            }
         }
-        answer
     }
 
     /// The environment used last that still runs. Those of older code are ended.
@@ -222,6 +230,7 @@ struct Environment {
     version: Version,
     child: Child,
     invocations: mpsc::Sender<Invocation>,
+    exchange: Arc<Exchange>,
     /// The request that log lines belong to.
     request_id: watch::Sender<String>,
     _api: DropGuard,
@@ -259,6 +268,7 @@ impl Environment {
             version,
             child,
             invocations,
+            exchange,
             request_id,
             _api: shutdown.drop_guard(),
         })
@@ -268,14 +278,8 @@ impl Environment {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Invokes the function; also says whether the process can be used again.
-    async fn invoke(
-        &mut self,
-        request_id: &str,
-        payload: Bytes,
-        limit: Duration,
-        clock: &Clock,
-    ) -> (Result<Bytes, InvokeError>, bool) {
+    /// Invokes the function.
+    async fn invoke(&mut self, request_id: &str, payload: Bytes, limit: Duration, clock: &Clock) -> Invoked {
         let (answer, answered) = oneshot::channel();
         self.request_id.send_replace(request_id.to_owned());
         let invocation = Invocation {
@@ -291,16 +295,27 @@ impl Environment {
         tokio::select! {
             biased;
             answered = &mut answered => match answered {
-                Ok(Ok(answer)) => (answer, true),
-                Ok(Err(_)) => (Err(exited(&self.child.wait().await)), false),
-                Err(_) => (Err(InvokeError::TimedOut(limit)), false),
+                Ok(Ok(answer)) => Invoked::Answered(answer),
+                Ok(Err(_)) => Invoked::Ended(Err(exited(&self.child.wait().await))),
+                Err(_) => Invoked::Ended(Err(InvokeError::TimedOut(limit))),
             },
             ended = self.child.wait() => match timeout(LAST_ANSWER_WAIT, answered).await {
-                Ok(Ok(Ok(answer))) => (answer, false),
-                _ => (Err(exited(&ended)), false),
+                Ok(Ok(Ok(answer))) => Invoked::Ended(answer),
+                _ if !self.exchange.has_taken(request_id) => Invoked::NotTaken(exited(&ended)),
+                _ => Invoked::Ended(Err(exited(&ended))),
             },
         }
     }
+}
+
+/// How an invocation of one environment ended.
+enum Invoked {
+    /// With an answer, or a reported error. The environment can be used again.
+    Answered(Result<Bytes, InvokeError>),
+    /// With the environment.
+    Ended(Result<Bytes, InvokeError>),
+    /// The environment had ended before it asked for the invocation.
+    NotTaken(InvokeError),
 }
 
 fn exited(ended: &std::io::Result<std::process::ExitStatus>) -> InvokeError {

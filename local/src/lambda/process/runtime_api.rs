@@ -20,6 +20,9 @@ use crate::http::{Body, json, response};
 /// Largest answer of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
 
+/// Where an answer is waited for.
+type Waiting = oneshot::Sender<Result<Bytes, InvokeError>>;
+
 /// One invocation on its way to the function.
 #[derive(Debug)]
 pub(super) struct Invocation {
@@ -27,7 +30,7 @@ pub(super) struct Invocation {
     pub(super) function_arn: String,
     pub(super) payload: Bytes,
     pub(super) deadline: Timestamp,
-    pub(super) answer: oneshot::Sender<Result<Bytes, InvokeError>>,
+    pub(super) answer: Waiting,
 }
 
 /// How far an execution environment has come.
@@ -46,7 +49,7 @@ pub(super) enum Phase {
 pub(super) struct Exchange {
     waiting: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
     /// The invocation that the function has and has not answered.
-    current: Mutex<Option<(String, oneshot::Sender<Result<Bytes, InvokeError>>)>>,
+    current: Mutex<Option<(String, Waiting)>>,
     phase: watch::Sender<Phase>,
 }
 
@@ -67,6 +70,11 @@ impl Exchange {
             Ok(Phase::Failed(error)) => Err(error.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the function has been given an invocation that it has not answered.
+    pub(super) fn has_taken(&self, request_id: &str) -> bool {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(id, _)| id == request_id)
     }
 
     /// Answers one request of the runtime.

@@ -1,0 +1,181 @@
+//! Functions as processes: custom runtimes, Node.js and Python, as their templates name them.
+//!
+//! The tests that need an interpreter to be installed are ignored by `cargo test`; `tests/run` runs them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::{Request, body::Bytes};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use local::{Options, Stack};
+use serde_json::{Value, json};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+use crate::scripted::{Socket, WAIT_MAX};
+
+fn code(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/functions").join(of)
+}
+
+async fn start(code: &Path, runtime: &str, handler: &str) -> Stack {
+    start_scaled(code, runtime, handler, 1.0).await
+}
+
+async fn start_scaled(code: &Path, runtime: &str, handler: &str, time_scale: f64) -> Stack {
+    let any_port = "127.0.0.1:0".parse().expect("an address");
+    let parameters = [("Code", code.to_str().expect("UTF-8")), ("Runtime", runtime), ("Handler", handler)];
+    let options = Options {
+        ws_addr: any_port,
+        http_addr: any_port,
+        template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/processes.yaml"),
+        parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        data_dir: None,
+        lambda_endpoint: None,
+        processes: false,
+        time_scale,
+    };
+    Stack::start(&options).await.expect("started")
+}
+
+async fn connect(stack: &Stack) -> Socket {
+    connect_async(format!("ws://{}/dev", stack.ws_addr)).await.expect("connected").0
+}
+
+async fn ask(socket: &mut Socket, message: &str) -> String {
+    socket.send(Message::text(message)).await.expect("sent");
+    receive(socket).await
+}
+
+async fn receive(socket: &mut Socket) -> String {
+    let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+    frame.expect("open").expect("a frame").into_text().expect("text").to_string()
+}
+
+/// Words of an answer of the custom runtime.
+async fn words(socket: &mut Socket) -> Vec<String> {
+    ask(socket, "hello").await.split(' ').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_custom_runtime_is_told_who_it_is_and_is_kept_for_the_next_invocation() {
+    let stack = start(&code("bash"), "provided.al2023", "unused").await;
+    let mut socket = connect(&stack).await;
+    let first = words(&mut socket).await;
+    // The address of the API in the cloud has become the gateway's.
+    let endpoint = format!("http://{}/dev", stack.ws_addr);
+    assert_eq!(first[..6], ["VERSION", "Message", "256", "unused", "hello", &endpoint]);
+    assert_eq!(words(&mut socket).await, first, "the same process");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_ends_or_takes_too_long_is_replaced() {
+    let stack = start(&code("bash"), "provided.al2023", "unused").await;
+    let mut socket = connect(&stack).await;
+    let process = words(&mut socket).await[6].clone();
+    assert!(ask(&mut socket, "throw").await.starts_with(r#"{"message": "Internal server error","#));
+    assert_eq!(words(&mut socket).await[6], process, "an error is an answer");
+    assert!(ask(&mut socket, "crash").await.starts_with(r#"{"message": "Internal server error","#));
+    let second = words(&mut socket).await[6].clone();
+    assert_ne!(second, process);
+    assert!(ask(&mut socket, "sleep").await.starts_with(r#"{"message": "Internal server error","#), "after 2 s");
+    assert_ne!(words(&mut socket).await[6], second);
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn changed_code_is_run_from_the_next_invocation_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let bootstrap = directory.path().join("bootstrap");
+    fs::copy(code("bash").join("bootstrap"), &bootstrap).expect("copied");
+    let stack = start(directory.path(), "provided.al2023", "unused").await;
+    let mut socket = connect(&stack).await;
+    assert_eq!(words(&mut socket).await[0], "VERSION");
+    // A running script must not be written to: a compiler replaces its output too.
+    let changed = fs::read_to_string(&bootstrap).expect("read").replace("VERSION", "CHANGED");
+    let beside = directory.path().join("new");
+    fs::copy(&bootstrap, &beside).and_then(|_| fs::write(&beside, changed)).expect("written");
+    fs::rename(&beside, &bootstrap).expect("replaced");
+    assert_eq!(words(&mut socket).await[0], "CHANGED");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
+    // The minutes between retries become milliseconds.
+    let stack = start_scaled(&code("bash"), "provided.al2023", "unused", 10_000.0).await;
+    let invoke = format!("{}/2015-03-31/functions/Message/invocations", stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
+    let request =
+        Request::post(invoke).header("x-amz-invocation-type", "Event").body(Full::from(r#"{"body":"throw"}"#));
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client.request(request.expect("valid")).await.expect("answered");
+    assert_eq!(response.status(), 202);
+    // Once, once more, and the destination.
+    let three = async {
+        while stack.invocations() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, three).await.expect("told");
+    stack.settled().await;
+    assert_eq!(stack.invocations(), 3);
+    stack.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js"]
+async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
+    let stack = start(&code("node"), "nodejs20.x", "app.handler").await;
+    let mut socket = connect(&stack).await;
+    assert_eq!(ask(&mut socket, "plain").await, r#""plain""#);
+    assert_eq!(ask(&mut socket, "callback").await, r#""called back""#);
+    for thrown in ["throw", "reject", "stray"] {
+        let answer = ask(&mut socket, thrown).await;
+        assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{thrown}: {answer}");
+    }
+    // Nothing is answered to nothing, so the next answer is the next message's.
+    socket.send(Message::text("nothing")).await.expect("sent");
+    let context: Value = serde_json::from_str(&ask(&mut socket, "context").await).expect("JSON");
+    let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
+    assert_eq!(context, json!(["Message", "256", arn, true, 36, true]));
+    // By the address that the API has in the cloud, with TLS.
+    let (first, second) = (ask(&mut socket, "post").await, receive(&mut socket).await);
+    assert_eq!((first.as_str(), second.as_str()), ("posted", "200"));
+    stack.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js"]
+async fn an_es_module_and_a_nested_handler_are_found_and_what_is_not_there_is_said() {
+    let stack = start(&code("esm"), "nodejs20.x", "app.nested.handler").await;
+    assert_eq!(ask(&mut connect(&stack).await, "one").await, "module one");
+    stack.stop().await;
+    for handler in ["app.missing", "missing.handler", "nonsense"] {
+        let stack = start(&code("esm"), "nodejs20.x", handler).await;
+        let answer = ask(&mut connect(&stack).await, "one").await;
+        assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{handler}: {answer}");
+        stack.stop().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Python with awslambdaric"]
+async fn handlers_of_python_run_in_the_runtime_of_aws() {
+    let stack = start(&code("python"), "python3.11", "app.handler").await;
+    let mut socket = connect(&stack).await;
+    assert_eq!(ask(&mut socket, "plain").await, r#""plain""#);
+    for ended in ["throw", "exit"] {
+        let answer = ask(&mut socket, ended).await;
+        assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{ended}: {answer}");
+    }
+    let context: Value = serde_json::from_str(&ask(&mut socket, "context").await).expect("JSON");
+    assert_eq!(context, json!(["Message", "256", "arn:aws:lambda:eu-central-1:000000000000:function:Message", true]));
+    let (first, second) = (ask(&mut socket, "post").await, receive(&mut socket).await);
+    assert_eq!((first.as_str(), second.as_str()), ("posted", "200"));
+    stack.stop().await;
+}
