@@ -53,7 +53,7 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::template::Function;
+    use crate::{inspector::Recorder, template::Function};
 
     #[tokio::test(start_paused = true)]
     async fn a_function_runs_once_per_interval_until_the_end() {
@@ -65,7 +65,9 @@ mod tests {
             timeout: Duration::from_secs(3),
             environment: variables.into(),
         };
-        let functions = Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None).expect("started");
+        let recorder = Recorder::new(Clock::System);
+        let functions = Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None, recorder);
+        let functions = functions.expect("started");
         // How an invocation ends does not matter here: time stands still only for this thread, not for the function's.
         let schedule = Schedule {
             name: "s".to_owned(),

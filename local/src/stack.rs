@@ -18,6 +18,7 @@ use crate::{
     gateway::{Gateway, Limits},
     http::{self, Body},
     http_api::HttpApi,
+    inspector::{self, Inspector, Recorder},
     lambda::{self, Functions},
     schedules,
     template::{LoadError, Template},
@@ -109,7 +110,13 @@ impl Stack {
 
         let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
         dynamodb::serve(database, tables, backs.clone(), &back_tasks);
-        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref())?;
+        let recorder = Recorder::new(clock.clone());
+        let functions = Functions::start(
+            &template.functions,
+            &aws_variables,
+            options.lambda_endpoint.as_ref(),
+            Arc::clone(&recorder),
+        )?;
         let invocable = Arc::clone(&functions);
         back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)
@@ -118,8 +125,13 @@ impl Stack {
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
-        let gateway =
-            Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
+        let gateway = Gateway::new(
+            template.sockets,
+            Arc::clone(&functions),
+            clock.clone(),
+            Limits::scaled(options.time_scale),
+            Arc::clone(&recorder),
+        );
         let sockets = Arc::clone(&gateway);
         // Functions post through this listener, so it stays until they have finished.
         back_tasks
@@ -127,10 +139,14 @@ impl Stack {
 
         let http_api =
             Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
         let shown = Arc::clone(&gateway);
         front_tasks.spawn(http::serve(api, fronts.clone(), move |request, peer| {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
-            async move { answer(&http_api, &gateway, ws_addr.port(), subscriptions.as_deref(), request, peer).await }
+            let inspector = Arc::clone(&inspector);
+            async move {
+                answer(&http_api, &gateway, &inspector, ws_addr.port(), subscriptions.as_deref(), request, peer).await
+            }
         }));
         schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
         Ok(Self {
@@ -156,7 +172,7 @@ impl Stack {
 
     /// How many sockets are open.
     pub fn connected(&self) -> usize {
-        self.gateway.summaries().len()
+        self.gateway.connected()
     }
 
     /// How many invocations of functions there were.
@@ -203,6 +219,7 @@ fn subscriptions(template: &Template, variables: &BTreeMap<String, String>, cloc
 async fn answer(
     http_api: &HttpApi,
     gateway: &Gateway,
+    page: &Inspector,
     websocket_port: u16,
     subscriptions: Option<&Subscriptions>,
     request: Request<Incoming>,
@@ -213,6 +230,9 @@ async fn answer(
     }
     if request.uri().path() == "/health" {
         return http::json(StatusCode::OK, &json!({"status": "ok"}));
+    }
+    if inspector::is_for(request.uri().path()) {
+        return page.handle(request).await;
     }
     if let Some(response) = demo::handle(&request, gateway, websocket_port, subscriptions).await {
         return response;

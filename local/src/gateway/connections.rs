@@ -69,7 +69,7 @@ pub(super) struct Connection {
 
 /// Why something was not handed to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotSent {
+pub(crate) enum NotSent {
     /// It is not open (any more).
     Gone,
     /// Too much waits for the client already.
@@ -155,10 +155,22 @@ impl Connections {
         self.lock().remove(id);
     }
 
-    /// The oldest first.
-    pub(super) fn summaries(&self) -> Vec<Summary> {
-        let mut connections: Vec<_> = self.lock().values().cloned().collect();
-        connections.sort_by(|a, b| (a.connected_at, &a.id).cmp(&(b.connected_at, &b.id)));
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The newest `max` of those whose id, address or agent has `part` in it, the newest first, and how many have it.
+    pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+        let has_part = |connection: &&Arc<Connection>| {
+            part.is_empty()
+                || connection.id.contains(part)
+                || connection.user_agent.as_ref().is_some_and(|agent| agent.contains(part))
+                || connection.peer.ip().to_string().contains(part)
+        };
+        let mut connections: Vec<_> = self.lock().values().filter(has_part).cloned().collect();
+        let found = connections.len();
+        connections.sort_by(|a, b| (b.connected_at, &b.id).cmp(&(a.connected_at, &a.id)));
+        connections.truncate(max);
         let summary = |connection: &Arc<Connection>| Summary {
             connection_id: connection.id.clone(),
             connected_at: connection.connected_at.rfc3339(),
@@ -168,7 +180,7 @@ impl Connections {
             messages_received: connection.received.load(Ordering::Relaxed),
             messages_sent: connection.sent.load(Ordering::Relaxed),
         };
-        connections.iter().map(summary).collect()
+        (connections.iter().map(summary).collect(), found)
     }
 
     /// A thread that panicked while it held the lock left the map whole: every operation on it is one call.

@@ -21,9 +21,10 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use self::{in_process::InProcess, remote::Remote};
-use crate::template::Function;
+use crate::{inspector::Recorder, template::Function};
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +77,7 @@ pub(crate) struct Functions {
     /// How many invocations run.
     running: watch::Sender<usize>,
     invocations: AtomicU64,
+    recorder: Arc<Recorder>,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Functions {
         functions: &BTreeMap<String, Function>,
         endpoints: &BTreeMap<String, String>,
         lambda_endpoint: Option<&hyper::Uri>,
+        recorder: Arc<Recorder>,
     ) -> Result<Arc<Self>, StartError> {
         let client = remote::client();
         let mut entries = BTreeMap::new();
@@ -136,6 +139,7 @@ impl Functions {
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             invocations: AtomicU64::new(0),
+            recorder,
         }))
     }
 
@@ -158,6 +162,7 @@ impl Functions {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        let recorded = self.recorder.invoked(&name, &Uuid::new_v4().to_string(), &payload);
         Ok(self.tasks.spawn(async move {
             let _running = running;
             // The semaphore is never closed, so there is always a permit in the end.
@@ -173,6 +178,7 @@ impl Functions {
             if let Err(error) = &answer {
                 tracing::error!(function = name, %error, "invocation failed");
             }
+            recorded.answered(&answer);
             answer
         }))
     }
