@@ -34,13 +34,24 @@ function element(tag, { text, ...properties } = {}, ...children) {
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const count = (number) => number.toLocaleString("en");
 
+const digits = (value, length = 2) => String(value).padStart(length, "0");
+
+/** The time of day, without milliseconds. */
+function clock(date) {
+  return `${digits(date.getHours())}:${digits(date.getMinutes())}:${digits(date.getSeconds())}`;
+}
+
 function time(at) {
   const date = new Date(at);
-  const digits = (value, length) => String(value).padStart(length, "0");
-  return `${digits(date.getHours(), 2)}:${digits(date.getMinutes(), 2)}:${digits(date.getSeconds(), 2)}.${digits(date.getMilliseconds(), 3)}`;
+  return `${clock(date)}.${digits(date.getMilliseconds(), 3)}`;
+}
+
+function day(date) {
+  return `${date.getFullYear()}-${digits(date.getMonth() + 1)}-${digits(date.getDate())}`;
 }
 
 function duration(ms) {
+  if (ms < 1) return `${Math.round(ms * 1_000)} µs`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   if (ms < 60_000) return `${(ms / 1_000).toFixed(2)} s`;
@@ -391,7 +402,7 @@ function showConnections({ webSocketUrl, connected, found, connections }) {
   connections.forEach((connection, index) => {
     const { node, parts } = item(connection);
     parts.counts.textContent = `${count(connection.messagesReceived)} in · ${count(connection.messagesSent)} out`;
-    parts.since.textContent = `since ${new Date(connection.connectedAt).toLocaleTimeString()}`;
+    parts.since.textContent = `since ${clock(new Date(connection.connectedAt))}`;
     parts.ip.textContent = connection.sourceIp;
     parts.audiences.textContent = connection.audiences.join(", ");
     parts.audiences.hidden = !connection.audiences.length;
@@ -499,7 +510,7 @@ function inner(title, text) {
 
 function describe(record) {
   const answer = record.kind === "answered" ? record : record.answer;
-  const at = ["At", `${new Date(record.at).toLocaleDateString()} ${time(record.at)}`];
+  const at = ["At", `${day(new Date(record.at))} ${time(record.at)}`];
   const bytes = ["Size", `${size(record.bytes)}`];
   switch (record.kind) {
     case "handshake": {

@@ -111,6 +111,7 @@ fn announcement(stack: &Stack) -> String {
     lines.push("# for another terminal: AWS clients in any language, and functions run elsewhere".to_owned());
     lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
     lines.extend(function_variables(&stack.function_variables));
+    lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
     lines.push(format!(
         "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
         stack.ws_addr, stack.stage, stack.http_addr

@@ -167,9 +167,11 @@ impl Recorder {
     }
 
     /// The newest records after the one of a number in a run, at once or when the next one arrives. Another run has
-    /// other numbers, so all of this one's are due to whoever asks for those.
+    /// other numbers: whoever asks for those, or names none, gets what there is of this one, at once.
     pub(super) async fn next(&self, run: Option<Timestamp>, after: u64) -> Batch {
-        let after = if run == Some(self.run) { after } else { 0 };
+        if run != Some(self.run) {
+            return self.after(0);
+        }
         loop {
             // Made before the look, so that nothing arrives unnoticed in between.
             let arrived = self.arrived.notified();
@@ -419,8 +421,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_next_record_and_another_run_gets_all() {
+    async fn who_waits_gets_the_next_record_and_another_run_gets_all_at_once() {
         let recorder = recorder();
+        assert!(recorder.next(None, 0).await.records.is_empty());
         recorder.sent(ID, &"a".into());
         let waiting = recorder.next(Some(recorder.run), 1);
         tokio::pin!(waiting);

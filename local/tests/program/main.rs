@@ -4,4 +4,5 @@ mod authorization;
 mod cli;
 mod events;
 mod frames;
+mod inspector;
 mod scripted;
