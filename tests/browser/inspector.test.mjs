@@ -45,13 +45,13 @@ async function connect(t) {
     window.socket = new WebSocket(address);
     window.received = [];
     socket.onmessage = ({ data }) => received.push(data);
-    socket.onclose = ({ code }) => (window.closed = code);
+    socket.onclose = ({ code }) => (window.closeCode = code);
     return new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onerror: reject }));
   }, local.webSocketAddress);
   return {
     send: (text) => page.evaluate((text) => socket.send(text), text),
     receives: (text) => page.waitForFunction((text) => received.some((data) => data.includes(text)), text),
-    closed: () => page.waitForFunction(() => window.closed).then((code) => code.jsonValue()),
+    closed: () => page.waitForFunction(() => window.closeCode).then((code) => code.jsonValue()),
   };
 }
 
