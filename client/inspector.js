@@ -253,14 +253,14 @@ function append(records) {
   else if (records.length) $("newest").hidden = false;
 }
 
-function renderAll() {
+function renderAll({ toEnd = true } = {}) {
   rows.clear();
   $("rows").replaceChildren();
   for (const record of state.records) record.matches = matches(record);
   const matching = state.records.filter((record) => record.matches);
   state.matching = matching.length;
   append(matching);
-  scrollToEnd();
+  if (toEnd) scrollToEnd();
   if (state.selected) rows.get(state.selected.number)?.scrollIntoView({ block: "nearest" });
 }
 
@@ -268,7 +268,7 @@ function renderNotes() {
   const hidden = state.matching - rows.size;
   const notes = [
     hidden > 0 && `${count(hidden)} earlier ${hidden === 1 ? "record matches and is" : "records match and are"} not shown: narrow the filter to see them.`,
-    state.missed > 0 && `${count(state.missed)} ${state.missed === 1 ? "record" : "records"} came too fast, or too long ago, to be shown.`,
+    state.missed > 0 && `${count(state.missed)} ${state.missed === 1 ? "record is" : "records are"} missing: more happened than the page could be told.`,
   ].filter(Boolean);
   $("not-shown").textContent = notes.join(" ");
   $("not-shown").hidden = !notes.length;
@@ -287,14 +287,22 @@ function take(batch) {
     for (const record of state.records) if (record.kind === "invoked" && !record.answer) record.unanswered = true;
   }
   const added = [];
+  let found = false;
   for (const record of batch.records) {
-    const kept = keep(record);
-    if (kept.added) added.push(record);
-    else if (rows.has(kept.changed.number)) fillRow(rows.get(kept.changed.number), kept.changed);
-    if (kept.changed && kept.changed === state.selected) showDetail(state.selected);
+    const { added: own, changed } = keep(record);
+    if (own) added.push(own);
+    if (!changed) continue;
+    if (rows.has(changed.number)) fillRow(rows.get(changed.number), changed);
+    if (changed === state.selected) showDetail(changed);
+    // What is looked for may stand in the answer alone.
+    found ||= changed.matches === false && matches(changed);
   }
   if (batch.records.length) state.everConnected = true;
   forgetOldest();
+  if (found) {
+    renderAll({ toEnd: atEnd() });
+    return;
+  }
   for (const record of added) record.matches = matches(record);
   const matching = added.filter((record) => record.matches && state.byNumber.has(record.number));
   state.matching += matching.length;

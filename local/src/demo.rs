@@ -70,6 +70,7 @@ async fn state(
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
         .map_or(host, |(name, _)| name);
     let (summaries, found) = gateway.summaries(&searched(request.uri()), CONNECTIONS_SHOWN_MAX);
+    let connected = gateway.connected();
     let mut connections = Vec::new();
     for summary in summaries {
         let mut audiences = match (subscriptions, summary.connection_id.parse()) {
@@ -84,7 +85,7 @@ async fn state(
     }
     json!({
         "webSocketUrl": format!("ws://{name}:{websocket_port}/{}", gateway.stage()),
-        "connected": gateway.connected(),
+        "connected": connected,
         "found": found,
         "connections": connections,
     })

@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
     ws_addr: SocketAddr,
 
-    /// Where the HTTP API and the demo page listen; port 0 takes any
+    /// Where the HTTP API, the demo page and the inspector listen; port 0 takes any
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766")]
     http_addr: SocketAddr,
 

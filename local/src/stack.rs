@@ -32,7 +32,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Address of the WebSocket gateway and management API.
     pub ws_addr: SocketAddr,
-    /// Address of the HTTP API and the demo page.
+    /// Address of the HTTP API, the demo page and the inspector.
     pub http_addr: SocketAddr,
     /// The template.
     pub template: PathBuf,
@@ -68,7 +68,7 @@ pub enum StartError {
 pub struct Stack {
     /// Where the WebSocket gateway and the management API answer.
     pub ws_addr: SocketAddr,
-    /// Where the HTTP API and the demo page answer.
+    /// Where the HTTP API, the demo page and the inspector answer.
     pub http_addr: SocketAddr,
     /// The stage of the WebSocket API.
     pub stage: String,

@@ -159,15 +159,18 @@ impl Connections {
         self.lock().len()
     }
 
-    /// The newest `max` of those whose id, address or agent has `part` in it, the newest first, and how many have it.
+    /// The newest `max` of those whose id, address or agent has `part` in it in either case, the newest first, and how many
+    /// have it.
     pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
-        let has_part = |connection: &&Arc<Connection>| {
+        let part = part.to_ascii_lowercase();
+        let has = |text: &str| text.to_ascii_lowercase().contains(&part);
+        let is_wanted = |connection: &&Arc<Connection>| {
             part.is_empty()
-                || connection.id.contains(part)
-                || connection.user_agent.as_ref().is_some_and(|agent| agent.contains(part))
-                || connection.peer.ip().to_string().contains(part)
+                || has(&connection.id)
+                || connection.user_agent.as_deref().is_some_and(has)
+                || has(&connection.peer.ip().to_string())
         };
-        let mut connections: Vec<_> = self.lock().values().filter(has_part).cloned().collect();
+        let mut connections: Vec<_> = self.lock().values().filter(is_wanted).cloned().collect();
         let found = connections.len();
         connections.sort_by(|a, b| (b.connected_at, &b.id).cmp(&(a.connected_at, &a.id)));
         connections.truncate(max);

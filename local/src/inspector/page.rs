@@ -52,9 +52,7 @@ impl Inspector {
     /// Answers a request that is for the inspector.
     pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        if let (Some((_, content_type, text)), &Method::GET) =
-            (FILES.iter().find(|(file, ..)| *file == path), request.method())
-        {
+        if let (Some((_, content_type, text)), &Method::GET) = (file(&path), request.method()) {
             return demo::file(content_type, text, POLICY);
         }
         if let Err(refusal) = is_from_own_page(request.headers()) {
@@ -119,7 +117,12 @@ impl Inspector {
 
 /// Whether a path is the inspector's.
 pub(crate) fn is_for(path: &str) -> bool {
-    path.starts_with("/inspector/") || FILES.iter().any(|(file, ..)| *file == path)
+    path.starts_with("/inspector/") || file(path).is_some()
+}
+
+/// The file of a path, which may end in a slash.
+fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    FILES.iter().find(|(file, ..)| *file == path.trim_end_matches('/'))
 }
 
 /// Refuses what another site makes a browser send. Programs that are no browsers send neither header.

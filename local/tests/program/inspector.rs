@@ -192,6 +192,29 @@ async fn what_another_site_asks_for_is_refused() {
 }
 
 #[tokio::test]
+async fn connections_are_found_by_id_address_and_agent() {
+    let (site, _socket, id) = connected().await;
+    let _newer = site.connect("", &[("user-agent", "Another 100%")]).await.expect("connected");
+    let found = async |search: &str| {
+        let request = format!("GET /local.json?search={search}");
+        let (_, body) = ask(site.stack.http_addr, &request, "Host: x\r\n", b"").await;
+        let local: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(local["connected"], 2);
+        let agents = local["connections"].as_array().expect("connections").iter();
+        let mut agents: Vec<_> = agents.map(|one| one["userAgent"].as_str().expect("an agent").to_owned()).collect();
+        assert_eq!(local["found"], agents.len());
+        // Within a millisecond the order is that of the ids.
+        agents.sort();
+        agents
+    };
+    assert_eq!(found("").await, ["Another 100%", "agent"]);
+    assert_eq!(found("127.0").await, ["Another 100%", "agent"]);
+    assert_eq!(found(&id.replace('=', "%3D")).await, ["agent"]);
+    assert_eq!(found("another%20100%25").await, ["Another 100%"]);
+    assert!(found("nobody").await.is_empty());
+}
+
+#[tokio::test]
 async fn a_question_for_records_that_waits_does_not_delay_the_end() {
     let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
     let headers = format!("Host: {}\r\n", site.stack.http_addr);
