@@ -22,7 +22,7 @@ use crate::{
     http::{self, Body},
 };
 
-/// Time that a question for the next records waits for one. Proxies give up after 30 s at the earliest.
+/// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The page needs nothing but its own files and this server.

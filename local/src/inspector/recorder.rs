@@ -28,7 +28,7 @@ const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of payloads kept in all records together. Reached before [`RECORDS_MAX`] by payloads of more than 3 KB.
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Records handed out at once.
+/// Records handed out at once: as many as the page has rows.
 const BATCH_RECORDS_MAX: usize = 500;
 
 /// Bytes of payloads handed out at once, but for the newest record, which is always in.
