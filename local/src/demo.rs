@@ -1,10 +1,11 @@
-//! The demo page, and what it asks the local mode that no deployed API answers.
+//! The demo page, and what pages ask the local mode that no deployed API answers.
 
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Uri,
     body::Incoming,
     header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderValue},
 };
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use shared::subscriptions::Subscriptions;
 
@@ -13,7 +14,7 @@ use crate::{
     http::{self, Body},
 };
 
-/// Connections whose subscriptions are looked up for the page; beyond that it shows the number alone.
+/// Connections, the newest, whose subscriptions are looked up for a page; beyond that it shows the number alone.
 const CONNECTIONS_SHOWN_MAX: usize = 50;
 
 /// Scripts and styles come from here alone; thumbnails from anywhere; sockets to any port of a laptop.
@@ -45,10 +46,15 @@ pub(crate) async fn handle(
         )));
     }
     let (_, content_type, text) = FILES.into_iter().find(|(file, ..)| *file == path)?;
+    Some(file(content_type, text, POLICY))
+}
+
+/// A file of a page that may do what `policy` says.
+pub(crate) fn file(content_type: &'static str, text: &'static str, policy: &'static str) -> Response<Body> {
     let mut response = no_store(http::response(StatusCode::OK, content_type, text));
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    Some(response)
+    response
 }
 
 async fn state(
@@ -63,10 +69,10 @@ async fn state(
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
         .map_or(host, |(name, _)| name);
-    let summaries = gateway.summaries();
-    let total = summaries.len();
+    let (summaries, found) = gateway.summaries(&searched(request.uri()), CONNECTIONS_SHOWN_MAX);
+    let connected = gateway.connected();
     let mut connections = Vec::new();
-    for summary in summaries.into_iter().take(CONNECTIONS_SHOWN_MAX) {
+    for summary in summaries {
         let mut audiences = match (subscriptions, summary.connection_id.parse()) {
             (Some(subscriptions), Ok(id)) => subscriptions.audiences_of(&id).await.unwrap_or_default(),
             _ => Vec::new(),
@@ -79,12 +85,20 @@ async fn state(
     }
     json!({
         "webSocketUrl": format!("ws://{name}:{websocket_port}/{}", gateway.stage()),
-        "connected": total,
+        "connected": connected,
+        "found": found,
         "connections": connections,
     })
 }
 
-fn no_store(mut response: Response<Body>) -> Response<Body> {
+/// What the page looks for among the connections: the parameter `search`.
+fn searched(uri: &Uri) -> String {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let found = pairs.filter_map(|pair| pair.strip_prefix("search=")).next().unwrap_or_default();
+    percent_decode_str(found).decode_utf8_lossy().into_owned()
+}
+
+pub(crate) fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

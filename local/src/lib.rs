@@ -7,6 +7,7 @@ mod dynamodb;
 mod gateway;
 mod http;
 mod http_api;
+mod inspector;
 mod lambda;
 mod schedules;
 mod stack;

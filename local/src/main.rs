@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
     ws_addr: SocketAddr,
 
-    /// Where the HTTP API and the demo page listen; port 0 takes any
+    /// Where the HTTP API, the demo page and the inspector listen; port 0 takes any
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766")]
     http_addr: SocketAddr,
 
@@ -116,6 +116,7 @@ fn announcement(stack: &Stack) -> String {
     lines.push("# for another terminal: AWS clients in any language, and functions run elsewhere".to_owned());
     lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
     lines.extend(function_variables(&stack.function_variables));
+    lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
     lines.push(format!(
         "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
         stack.ws_addr, stack.stage, stack.http_addr

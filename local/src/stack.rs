@@ -18,6 +18,7 @@ use crate::{
     gateway::{Gateway, Limits},
     http::{self, Body},
     http_api::HttpApi,
+    inspector::{self, Inspector, Recorder},
     lambda::{self, Functions, Setting, process::Machine},
     schedules,
     template::{LoadError, Template},
@@ -32,7 +33,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Address of the WebSocket gateway and management API.
     pub ws_addr: SocketAddr,
-    /// Address of the HTTP API and the demo page.
+    /// Address of the HTTP API, the demo page and the inspector.
     pub http_addr: SocketAddr,
     /// The template.
     pub template: PathBuf,
@@ -77,7 +78,7 @@ pub enum StartError {
 pub struct Stack {
     /// Where the WebSocket gateway and the management API answer.
     pub ws_addr: SocketAddr,
-    /// Where the HTTP API and the demo page answer.
+    /// Where the HTTP API, the demo page and the inspector answer.
     pub http_addr: SocketAddr,
     /// The stage of the WebSocket API.
     pub stage: String,
@@ -123,12 +124,14 @@ impl Stack {
         let files = tempfile::Builder::new().prefix("viral-alerts-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
         let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, trust);
+        let recorder = Recorder::new(clock.clone());
         let setting = Setting {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
             processes: options.processes,
             machine: &machine,
             time_scale: options.time_scale,
+            recorder: Arc::clone(&recorder),
         };
         let functions = Functions::start(&template.functions, &setting)?;
         let invocable = Arc::clone(&functions);
@@ -139,8 +142,13 @@ impl Stack {
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
-        let gateway =
-            Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
+        let gateway = Gateway::new(
+            template.sockets,
+            Arc::clone(&functions),
+            clock.clone(),
+            Limits::scaled(options.time_scale),
+            Arc::clone(&recorder),
+        );
         let sockets = Arc::clone(&gateway);
         // Functions post through this listener, so it stays until they have finished.
         back_tasks.spawn(http::serve(ws, Some(identity.acceptor), backs.clone(), move |request, peer| {
@@ -149,10 +157,14 @@ impl Stack {
 
         let http_api =
             Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
         let shown = Arc::clone(&gateway);
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
-            async move { answer(&http_api, &gateway, ws_addr.port(), subscriptions.as_deref(), request, peer).await }
+            let inspector = Arc::clone(&inspector);
+            async move {
+                answer(&http_api, &gateway, &inspector, ws_addr.port(), subscriptions.as_deref(), request, peer).await
+            }
         }));
         schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
         Ok(Self {
@@ -178,7 +190,7 @@ impl Stack {
 
     /// How many sockets are open.
     pub fn connected(&self) -> usize {
-        self.gateway.summaries().len()
+        self.gateway.connected()
     }
 
     /// How many invocations of functions there were.
@@ -225,6 +237,7 @@ fn subscriptions(template: &Template, variables: &BTreeMap<String, String>, cloc
 async fn answer(
     http_api: &HttpApi,
     gateway: &Gateway,
+    page: &Inspector,
     websocket_port: u16,
     subscriptions: Option<&Subscriptions>,
     request: Request<Incoming>,
@@ -235,6 +248,9 @@ async fn answer(
     }
     if request.uri().path() == "/health" {
         return http::json(StatusCode::OK, &json!({"status": "ok"}));
+    }
+    if inspector::is_for(request.uri().path()) {
+        return page.handle(request).await;
     }
     if let Some(response) = demo::handle(&request, gateway, websocket_port, subscriptions).await {
         return response;

@@ -3,17 +3,9 @@
 // Screenshots are kept in target/screenshots.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
+import { SCREENSHOTS, launchBrowser, startLocal, stopLocal } from "./local.mjs";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const SCREENSHOTS = `${ROOT}/target/screenshots`;
-const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
 const PICTURE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
 
 let browser;
@@ -21,28 +13,10 @@ let local;
 let address;
 let webSocketAddress;
 
-/** Starts the local mode and returns it with the two addresses of its `ready` line. */
-async function startLocal(wsAddress, httpAddress) {
-  const child = spawn(`${ROOT}/target/debug/local`, ["--ws-addr", wsAddress, "--http-addr", httpAddress], { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
-  for await (const line of createInterface({ input: child.stdout })) {
-    const ready = /^ready (ws:\S+) (http:\S+)/.exec(line);
-    if (ready) return { child, webSocketAddress: ready[1], address: ready[2] };
-  }
-  throw new Error("the local mode ended without being ready");
-}
-
-async function stopLocal({ child }) {
-  if (child.exitCode !== null) return;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGINT");
-  await ended;
-}
-
 before(async () => {
-  mkdirSync(SCREENSHOTS, { recursive: true });
   local = await startLocal("127.0.0.1:0", "127.0.0.1:0");
   ({ address, webSocketAddress } = local);
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  browser = await launchBrowser();
 });
 
 after(async () => {

@@ -69,7 +69,7 @@ pub(super) struct Connection {
 
 /// Why something was not handed to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotSent {
+pub(crate) enum NotSent {
     /// It is not open (any more).
     Gone,
     /// Too much waits for the client already.
@@ -155,10 +155,25 @@ impl Connections {
         self.lock().remove(id);
     }
 
-    /// The oldest first.
-    pub(super) fn summaries(&self) -> Vec<Summary> {
-        let mut connections: Vec<_> = self.lock().values().cloned().collect();
-        connections.sort_by(|a, b| (a.connected_at, &a.id).cmp(&(b.connected_at, &b.id)));
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// The newest `max` of those whose id, address or agent has `part` in it in either case, the newest first, and how many
+    /// have it.
+    pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+        let part = part.to_ascii_lowercase();
+        let has = |text: &str| text.to_ascii_lowercase().contains(&part);
+        let is_wanted = |connection: &&Arc<Connection>| {
+            part.is_empty()
+                || has(&connection.id)
+                || connection.user_agent.as_deref().is_some_and(has)
+                || has(&connection.peer.ip().to_string())
+        };
+        let mut connections: Vec<_> = self.lock().values().filter(is_wanted).cloned().collect();
+        let found = connections.len();
+        connections.sort_by(|a, b| (b.connected_at, &b.id).cmp(&(a.connected_at, &a.id)));
+        connections.truncate(max);
         let summary = |connection: &Arc<Connection>| Summary {
             connection_id: connection.id.clone(),
             connected_at: connection.connected_at.rfc3339(),
@@ -168,7 +183,7 @@ impl Connections {
             messages_received: connection.received.load(Ordering::Relaxed),
             messages_sent: connection.sent.load(Ordering::Relaxed),
         };
-        connections.iter().map(summary).collect()
+        (connections.iter().map(summary).collect(), found)
     }
 
     /// A thread that panicked while it held the lock left the map whole: every operation on it is one call.

@@ -31,6 +31,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
     let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let (Some(key), true, &Method::GET) = (key, version, request.method()) else {
+        gateway.recorder.handshake(None, request.uri(), &[], peer).answered(StatusCode::BAD_REQUEST, "Bad Request");
         return json(StatusCode::BAD_REQUEST, &json!({"message": "Bad Request"}));
     };
     let now = gateway.clock.now();
@@ -49,7 +50,9 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         headers: event_headers(request.headers(), request.extensions().get(), peer),
         query: query(request.uri().query().unwrap_or_default()),
     };
+    let attempt = gateway.recorder.handshake(Some(&connection.id), request.uri(), &handshake.headers, peer);
     let refuse = |status: StatusCode, message: &str, request_id: &str| {
+        attempt.answered(status, message);
         tracing::info!(connection = connection.id, status = status.as_u16(), message, "connection refused");
         json(status, &json!({"message": message, "connectionId": connection.id, "requestId": request_id}))
     };
@@ -78,6 +81,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         return refuse(status, status.canonical_reason().unwrap_or("Forbidden"));
     }
 
+    attempt.answered(StatusCode::SWITCHING_PROTOCOLS, "");
     // From here on posts reach the connection; what is posted before the client has the answer waits in the channel.
     gateway.connections.insert(Arc::clone(&connection));
     let upgrade = hyper::upgrade::on(&mut request);

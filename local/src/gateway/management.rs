@@ -3,6 +3,8 @@
 //! Statuses, headers and bodies as recorded from the service; the AWS clients read the kind of an error from
 //! `x-amzn-errortype` and from nothing else.
 
+use std::time::Instant;
+
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -23,7 +25,10 @@ use crate::http::{Body, response};
 
 /// Answers a call on the connection whose id stands in the path, escaped or not.
 pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
-    let mut response = answer(gateway, id, request).await;
+    let (id, method, began) = (percent_decode_str(id).decode_utf8_lossy(), request.method().clone(), Instant::now());
+    let mut response = answer(gateway, &id, request).await;
+    let kind = response.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    gateway.recorder.management(&id, &method, response.status(), kind, began.elapsed());
     let request_id = uuid::Uuid::new_v4();
     let extended_id = ids::new(ids::Kind::Request, gateway.clock.now());
     let headers = response.headers_mut();
@@ -44,13 +49,12 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
         let body = json!({"message": "Missing Authentication Token"});
         return error(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", body.to_string());
     }
-    let id = percent_decode_str(id).decode_utf8_lossy();
-    if !ids::is_well_formed(&id) {
+    if !ids::is_well_formed(id) {
         let body = json!({"message": format!("Invalid connectionId: {id}")});
         return error(StatusCode::BAD_REQUEST, "BadRequestException", body.to_string());
     }
     let gone = || error(StatusCode::GONE, "GoneException", "");
-    let Some(connection) = gateway.connections.get(&id) else { return gone() };
+    let Some(connection) = gateway.connections.get(id) else { return gone() };
     match *request.method() {
         Method::POST => match Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await {
             Err(_) => {

@@ -2,6 +2,7 @@
 //!
 //! How the real one behaves, and how sure that is, stands in `docs/emulator.md`.
 
+mod actions;
 mod authorizer;
 mod connections;
 mod event;
@@ -19,9 +20,10 @@ use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::connections::Connections;
-pub(crate) use self::connections::Summary;
+pub(crate) use self::connections::{NotSent, Summary};
 use crate::{
     http::{Body, json},
+    inspector::Recorder,
     lambda::Functions,
     template::WebSocketApi,
 };
@@ -49,7 +51,7 @@ impl Limits {
 const FRAME_BYTES_MAX: usize = 32 * 1024;
 
 /// Largest message, from a client or in a post. Source: API Gateway quotas.
-const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages waiting for one client before posts to it answer 429. The real buffer's size is not documented.
 const OUTBOUND_MESSAGES_MAX: usize = 256;
@@ -68,6 +70,7 @@ pub(crate) struct Gateway {
     connections: Connections,
     clock: Clock,
     limits: Limits,
+    recorder: Arc<Recorder>,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
     /// Cancelled when every socket shall close.
@@ -76,13 +79,20 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// A gateway that invokes `functions` as `api` says.
-    pub(crate) fn new(api: WebSocketApi, functions: Arc<Functions>, clock: Clock, limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(
+        api: WebSocketApi,
+        functions: Arc<Functions>,
+        clock: Clock,
+        limits: Limits,
+        recorder: Arc<Recorder>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             api,
             functions,
             connections: Connections::default(),
             clock,
             limits,
+            recorder,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -93,9 +103,14 @@ impl Gateway {
         &self.api.stage
     }
 
-    /// What is connected now.
-    pub(crate) fn summaries(&self) -> Vec<Summary> {
-        self.connections.summaries()
+    /// How many sockets are open.
+    pub(crate) fn connected(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The newest `max` connections whose id, address or agent has `part` in it, and how many have it.
+    pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+        self.connections.summaries(part, max)
     }
 
     /// Answers one request: a handshake, or a call of the management API.
@@ -120,6 +135,9 @@ impl Gateway {
             }
             ("", true) => handshake::handle(self, request, peer).await,
             ("", false) if request.method() == Method::GET => {
+                self.recorder
+                    .handshake(None, request.uri(), &[], peer)
+                    .answered(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
                 json(StatusCode::UPGRADE_REQUIRED, &serde_json::json!({"message": "Upgrade Required"}))
             }
             _ => {
@@ -129,6 +147,9 @@ impl Gateway {
                     stage = self.stage(),
                     "request outside of the stage refused"
                 );
+                self.recorder
+                    .handshake(None, request.uri(), &[], peer)
+                    .answered(StatusCode::FORBIDDEN, "Forbidden: outside of the stage");
                 json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}))
             }
         }

@@ -58,6 +58,7 @@ pub(super) async fn run(
     };
     gateway.connections.remove(&connection.id);
     tracing::debug!(connection = connection.id, code, reason, "connection closed");
+    gateway.recorder.closed(&connection.id, code, &reason, gateway.clock.now().since(connection.connected_at));
     if let Some(route) = gateway.api.routes.get("$disconnect") {
         let event = event::disconnect(&gateway, &connection, code, &reason);
         // Nobody waits for the answer; a failure was logged where it happened.
@@ -80,6 +81,7 @@ async fn serve(
                 Some(Outbound::Text(text)) => {
                     active = Instant::now();
                     connection.note_sent(gateway.clock.now());
+                    gateway.recorder.sent(&connection.id, &text);
                     if !matches!(timeout(SEND_WAIT, socket.send(Message::Text(text))).await, Ok(Ok(()))) {
                         break Ended::ByClient(Closing::LOST.code.into(), String::new());
                     }
@@ -89,6 +91,9 @@ async fn serve(
             },
             incoming = socket.next() => {
                 active = Instant::now();
+                if let Some(Ok(message)) = &incoming {
+                    gateway.recorder.received(&connection.id, message);
+                }
                 match incoming {
                     Some(Ok(Message::Text(body))) => {
                         connection.note_received(gateway.clock.now());

@@ -30,7 +30,7 @@ use self::{
     process::{Machine, Process},
     remote::Remote,
 };
-use crate::template::Function;
+use crate::{inspector::Recorder, template::Function};
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) machine: &'a Arc<Machine>,
     /// How many times faster than in Lambda the waits between retries pass.
     pub(crate) time_scale: f64,
+    /// What is told of every invocation.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// The functions of a template, ready to be invoked.
@@ -105,6 +107,7 @@ pub(crate) struct Functions {
     time_scale: f64,
     /// Cancelled when nothing shall be tried again.
     stopping: CancellationToken,
+    recorder: Arc<Recorder>,
 }
 
 #[derive(Debug)]
@@ -183,6 +186,7 @@ impl Functions {
             clock,
             time_scale: setting.time_scale,
             stopping: CancellationToken::new(),
+            recorder: Arc::clone(&setting.recorder),
         }))
     }
 
@@ -197,6 +201,7 @@ impl Functions {
             processes: false,
             machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, BTreeMap::new()),
             time_scale: 1.0,
+            recorder: Recorder::new(Clock::System),
         };
         Self::start(functions, &setting).expect("nothing to find")
     }
@@ -215,11 +220,12 @@ impl Functions {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let recorded = self.recorder.invoked(&name, &request_id, &payload);
         Ok(self.tasks.spawn(async move {
             let _running = running;
             // The semaphore is never closed, so there is always a permit in the end.
             let _permit = entry.concurrency.acquire().await;
-            let request_id = uuid::Uuid::new_v4().to_string();
             let limited = async |answer: BoxFuture<'_, Result<Bytes, InvokeError>>| {
                 let answer = tokio::time::timeout(entry.timeout, answer).await;
                 answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)))
@@ -233,6 +239,7 @@ impl Functions {
             if let Err(error) = &answer {
                 tracing::error!(function = name, request_id, %error, "invocation failed");
             }
+            recorded.answered(&answer);
             answer
         }))
     }

@@ -86,6 +86,8 @@ async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket(
         assert!(running.lines.iter().any(|printed| printed.starts_with(&line)), "{:?}", running.lines);
     }
     assert!(running.address("http://").starts_with("http://127.0.0.1:"));
+    let inspector = format!("as it happens: {}inspector", running.address("http://"));
+    assert!(running.lines.iter().any(|printed| printed.ends_with(&inspector)), "{:?}", running.lines);
 
     let (mut socket, _) = connect_async(running.address("ws://")).await.expect("connected");
     running.interrupt();

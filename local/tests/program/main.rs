@@ -4,5 +4,6 @@ mod authorization;
 mod cli;
 mod events;
 mod frames;
+mod inspector;
 mod processes;
 mod scripted;

@@ -1,0 +1,35 @@
+//! What the inspector does to a connection.
+
+use std::sync::Arc;
+
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::{
+    Gateway,
+    connections::{Closing, Connection, NotSent, Outbound},
+};
+
+impl Gateway {
+    /// Handles a text as if the client had sent it.
+    pub(crate) fn receive(self: &Arc<Self>, id: &str, text: Utf8Bytes) -> Result<(), NotSent> {
+        let connection = self.open(id)?;
+        connection.note_received(self.clock.now());
+        self.recorder.resent(id, &text);
+        self.tasks.spawn(Arc::clone(self).message(connection, text));
+        Ok(())
+    }
+
+    /// Sends a text to the client, as a post to the management API does.
+    pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), NotSent> {
+        self.open(id)?.send(Outbound::Text(text))
+    }
+
+    /// Closes the connection, as DELETE in the management API does.
+    pub(crate) fn close(&self, id: &str) -> Result<(), NotSent> {
+        self.open(id)?.send(Outbound::Close(Closing::NORMAL))
+    }
+
+    fn open(&self, id: &str) -> Result<Arc<Connection>, NotSent> {
+        self.connections.get(id).ok_or(NotSent::Gone)
+    }
+}

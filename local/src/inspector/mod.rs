@@ -1,0 +1,9 @@
+//! The inspector: the page that a person keeps open while writing handlers, and the record that it shows.
+
+mod page;
+mod recorder;
+
+pub(crate) use self::{
+    page::{Inspector, is_for},
+    recorder::Recorder,
+};

@@ -1,0 +1,199 @@
+//! The page of the inspector, and what it asks for.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
+    body::Incoming,
+    header::{HOST, ORIGIN},
+    http::uri::Authority,
+};
+use percent_encoding::percent_decode_str;
+use serde_json::json;
+use shared::clock::Timestamp;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{Recorder, recorder::Batch};
+use crate::{
+    demo,
+    gateway::{Gateway, MESSAGE_BYTES_MAX, NotSent},
+    http::{self, Body},
+};
+
+/// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// The page needs nothing but its own files and this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Files of the page, by path.
+const FILES: [(&str, &str, &str); 3] = [
+    ("/inspector", "text/html; charset=utf-8", include_str!("../../../client/inspector.html")),
+    ("/inspector.css", "text/css; charset=utf-8", include_str!("../../../client/inspector.css")),
+    ("/inspector.js", "text/javascript; charset=utf-8", include_str!("../../../client/inspector.js")),
+];
+
+/// Serves the page, the records, and what the page does to connections.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    recorder: Arc<Recorder>,
+    gateway: Arc<Gateway>,
+    /// Ends questions that wait for a record.
+    stopping: CancellationToken,
+}
+
+impl Inspector {
+    pub(crate) fn new(recorder: Arc<Recorder>, gateway: Arc<Gateway>, stopping: CancellationToken) -> Self {
+        Self { recorder, gateway, stopping }
+    }
+
+    /// Answers a request that is for the inspector.
+    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        if let (Some((_, content_type, text)), &Method::GET) = (file(&path), request.method()) {
+            return demo::file(content_type, text, POLICY);
+        }
+        if let Err(refusal) = is_from_own_page(request.headers()) {
+            return refused(StatusCode::FORBIDDEN, refusal);
+        }
+        match (request.method(), path.strip_prefix("/inspector/").unwrap_or_default()) {
+            (&Method::GET, "records") => {
+                // Numbers and texts cannot fail to be JSON.
+                let batch = serde_json::to_vec(&self.records(request.uri()).await).unwrap_or_default();
+                demo::no_store(http::response(StatusCode::OK, "application/json", batch))
+            }
+            (&Method::POST | &Method::DELETE, rest) => match rest.strip_prefix("connections/") {
+                Some(rest) => self.act(rest, request).await,
+                None => not_found(),
+            },
+            _ => not_found(),
+        }
+    }
+
+    /// The records after the one that the query names, at once or within [`WAIT_MAX`].
+    async fn records(&self, uri: &Uri) -> Batch {
+        let number = |name: &str| {
+            let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<i64>().ok())
+        };
+        let after = number("after").and_then(|after| u64::try_from(after).ok()).unwrap_or_default();
+        tokio::select! {
+            batch = self.recorder.next(number("run").map(Timestamp::from_millis), after) => batch,
+            () = tokio::time::sleep(WAIT_MAX) => self.recorder.after(after),
+            () = self.stopping.cancelled() => self.recorder.after(after),
+        }
+    }
+
+    /// `{id}/received`, `{id}/sent` with a text to handle or send, or `{id}` with DELETE.
+    async fn act(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+        let (id, action) = path.split_once('/').unwrap_or((path, ""));
+        let id = percent_decode_str(id).decode_utf8_lossy();
+        let done = match (request.method(), action) {
+            (&Method::DELETE, "") => self.gateway.close(&id),
+            (&Method::POST, "received" | "sent") => {
+                let text = match text(request).await {
+                    Ok(text) => text,
+                    Err((status, message)) => return refused(status, message),
+                };
+                if action == "sent" { self.gateway.push(&id, text) } else { self.gateway.receive(&id, text) }
+            }
+            _ => return not_found(),
+        };
+        match done {
+            Ok(()) => {
+                let mut response = Response::new(Body::default());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Err(NotSent::Gone) => refused(StatusCode::GONE, "The connection is not open"),
+            Err(NotSent::BufferFull) => {
+                refused(StatusCode::TOO_MANY_REQUESTS, "Too much waits for this client already: it does not read")
+            }
+        }
+    }
+}
+
+/// Whether a path is the inspector's.
+pub(crate) fn is_for(path: &str) -> bool {
+    path.starts_with("/inspector/") || file(path).is_some()
+}
+
+/// The file of a path, which may end in a slash.
+fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    FILES.iter().find(|(file, ..)| *file == path.trim_end_matches('/'))
+}
+
+/// Refuses what another site makes a browser send. Programs that are no browsers send neither header.
+///
+/// A page of another site may post to this machine without being asked, and under a name of its own that it lets
+/// point here (DNS rebinding) it may read the answers too. Addresses and `localhost` cannot be made to point elsewhere.
+fn is_from_own_page(headers: &HeaderMap) -> Result<(), &'static str> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(HOST.as_str()).unwrap_or_default();
+    if !is_fixed_name(host) {
+        return Err("Open the inspector by localhost or by an IP address: other names can be made to point here");
+    }
+    let own = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin.split_once("://").is_some_and(|(_, origin)| origin == host),
+        (None, None) => true,
+    };
+    own.then_some(()).ok_or("Only the inspector's own page may ask for this")
+}
+
+/// Whether a `Host` is an IP address or `localhost`.
+fn is_fixed_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    address.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// The body as a message.
+async fn text(request: Request<Incoming>) -> Result<Utf8Bytes, (StatusCode, &'static str)> {
+    let body = Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await;
+    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "A message has 128 KB at most"))?;
+    Utf8Bytes::try_from(body.to_bytes()).map_err(|_| (StatusCode::BAD_REQUEST, "A message is UTF-8"))
+}
+
+fn refused(status: StatusCode, message: &str) -> Response<Body> {
+    http::json(status, &json!({"message": message}))
+}
+
+fn not_found() -> Response<Body> {
+    refused(StatusCode::NOT_FOUND, "Not Found")
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn only_the_own_page_and_programs_may_ask() {
+        let check = |headers: &[(&'static str, &'static str)], allowed: bool| {
+            let pairs = headers.iter();
+            let pairs = pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            assert_eq!(is_from_own_page(&pairs.collect()).is_ok(), allowed, "{headers:?}");
+        };
+        for host in ["127.0.0.1:8766", "localhost:8766", "localhost", "[::1]:8766", "192.168.1.7:8766", "a.localhost:1"]
+        {
+            check(&[("host", host)], true);
+        }
+        for host in ["evil.example:8766", "127.0.0.1.evil.example", "localhost.evil.example", "xlocalhost", "", "["] {
+            check(&[("host", host)], false);
+        }
+        check(&[], false);
+        let local = ("host", "localhost:8766");
+        check(&[local, ("sec-fetch-site", "same-origin")], true);
+        check(&[local, ("sec-fetch-site", "none")], true);
+        check(&[local, ("sec-fetch-site", "cross-site")], false);
+        check(&[local, ("sec-fetch-site", "same-site"), ("origin", "http://localhost:8766")], false);
+        check(&[local, ("origin", "http://localhost:8766")], true);
+        check(&[local, ("origin", "http://localhost:3000")], false);
+        check(&[local, ("origin", "null")], false);
+    }
+}
