@@ -91,7 +91,7 @@ async fn a_connection_is_recorded_from_the_handshake_to_its_end() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     let handshake = of(&records, "handshake")[0];
     assert_eq!((&handshake["status"], &handshake["uri"]), (&json!(101), &json!("/dev?k=v")));
-    assert!(handshake["payload"].as_str().is_some_and(|headers| headers.contains(r#"["User-Agent","agent"]"#)));
+    assert!(handshake["payload"].as_str().is_some_and(|headers| headers.contains(r#"["user-agent","agent"]"#)));
     let (received, sent) = (of(&records, "received"), of(&records, "sent"));
     assert_eq!((&received[0]["payload"], &received[0]["frame"]), (&json!("hello"), &json!("text")));
     assert_eq!(sent.iter().map(|record| &record["payload"]).collect::<Vec<_>>(), ["echo hello", "pushed"]);
