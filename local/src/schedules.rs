@@ -65,7 +65,8 @@ mod tests {
             timeout: Duration::from_secs(3),
             environment: variables.into(),
         };
-        let functions = Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None).expect("started");
+        let functions = Functions::start(&[("F".to_owned(), publish)].into(), &BTreeMap::new(), None, Arc::default())
+            .expect("started");
         // How an invocation ends does not matter here: time stands still only for this thread, not for the function's.
         let schedule = Schedule {
             name: "s".to_owned(),

@@ -15,7 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aws, demo,
     dynamodb::{self, DatabaseError},
-    gateway::{Gateway, Limits},
+    faults::{FaultKind, FaultOptions, Faults},
+    gateway::{Gateway, GatewayOptions, Settings},
     http::{self, Body},
     http_api::HttpApi,
     lambda::{self, Functions},
@@ -43,6 +44,10 @@ pub struct Options {
     pub lambda_endpoint: Option<Uri>,
     /// How many times faster than the real ones the gateway's time limits of connections pass; 1 is real.
     pub time_scale: f64,
+    /// Limits, quotas and checks of the gateway.
+    pub gateway: GatewayOptions,
+    /// Faults of the gateway and of invocations.
+    pub faults: FaultOptions,
 }
 
 /// Why the local mode cannot start.
@@ -75,10 +80,11 @@ pub struct Stack {
     pub aws_variables: BTreeMap<String, String>,
     /// The variables that the template gives to functions, by function.
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
-    /// What is in the template but not run here, one sentence each.
+    /// What a person should know: what is in the template but not run here, and how to repeat injected faults.
     pub notes: Vec<String>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
+    faults: Arc<Faults>,
     /// Stops accepting what starts something: requests and schedules.
     fronts: CancellationToken,
     front_tasks: TaskTracker,
@@ -109,7 +115,13 @@ impl Stack {
 
         let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
         dynamodb::serve(database, tables, backs.clone(), &back_tasks);
-        let functions = Functions::start(&template.functions, &aws_variables, options.lambda_endpoint.as_ref())?;
+        let faults = Arc::new(Faults::new(&options.faults));
+        let functions = Functions::start(
+            &template.functions,
+            &aws_variables,
+            options.lambda_endpoint.as_ref(),
+            Arc::clone(&faults),
+        )?;
         let invocable = Arc::clone(&functions);
         back_tasks.spawn(http::serve(invoke, backs.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)
@@ -118,8 +130,8 @@ impl Stack {
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
-        let gateway =
-            Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), Limits::scaled(options.time_scale));
+        let settings = Settings::new(&options.gateway, options.time_scale, Arc::clone(&faults), clock.now());
+        let gateway = Gateway::new(template.sockets, Arc::clone(&functions), clock.clone(), settings);
         let sockets = Arc::clone(&gateway);
         // Functions post through this listener, so it stays until they have finished.
         back_tasks
@@ -132,6 +144,8 @@ impl Stack {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
             async move { answer(&http_api, &gateway, ws_addr.port(), subscriptions.as_deref(), request, peer).await }
         }));
+        let mut notes = template.notes;
+        notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
         Ok(Self {
             ws_addr,
@@ -139,9 +153,10 @@ impl Stack {
             stage,
             aws_variables,
             function_variables,
-            notes: template.notes,
+            notes,
             gateway,
             functions,
+            faults,
             fronts,
             front_tasks,
             backs,
@@ -162,6 +177,11 @@ impl Stack {
     /// How many invocations of functions there were.
     pub fn invocations(&self) -> u64 {
         self.functions.invocations()
+    }
+
+    /// How many faults were injected, of each kind that is switched on.
+    pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
+        self.faults.counts()
     }
 
     /// Stops everything: no new requests, running invocations to their end, so that an alert that was

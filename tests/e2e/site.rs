@@ -207,6 +207,8 @@ async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack
         data_dir: None,
         lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
         time_scale: 1.0,
+        gateway: Default::default(),
+        faults: Default::default(),
     };
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
 }

@@ -23,7 +23,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::{in_process::InProcess, remote::Remote};
-use crate::template::Function;
+use crate::{
+    faults::{FaultKind, Faults},
+    template::Function,
+};
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +51,11 @@ pub(crate) enum InvokeError {
 }
 
 impl InvokeError {
+    /// What Lambda reports when the process of a function ends in the middle.
+    fn injected(error_message: &str) -> Self {
+        Self::FunctionError { error_type: "Runtime.ExitError".to_owned(), error_message: error_message.to_owned() }
+    }
+
     /// The payload of a failed invocation, as Lambda writes it.
     pub(crate) fn payload(&self) -> Bytes {
         let payload = match self {
@@ -76,6 +84,7 @@ pub(crate) struct Functions {
     /// How many invocations run.
     running: watch::Sender<usize>,
     invocations: AtomicU64,
+    faults: Arc<Faults>,
 }
 
 #[derive(Debug)]
@@ -108,6 +117,7 @@ impl Functions {
         functions: &BTreeMap<String, Function>,
         endpoints: &BTreeMap<String, String>,
         lambda_endpoint: Option<&hyper::Uri>,
+        faults: Arc<Faults>,
     ) -> Result<Arc<Self>, StartError> {
         let client = remote::client();
         let mut entries = BTreeMap::new();
@@ -136,6 +146,7 @@ impl Functions {
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             invocations: AtomicU64::new(0),
+            faults,
         }))
     }
 
@@ -158,18 +169,27 @@ impl Functions {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        // Decided here, in the order of the calls, and not where invocations run side by side.
+        let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
+        let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
         Ok(self.tasks.spawn(async move {
             let _running = running;
             // The semaphore is never closed, so there is always a permit in the end.
             let _permit = entry.concurrency.acquire().await;
             let answer = async {
+                if fails_before {
+                    return Err(InvokeError::injected("injected fault: the function did not run"));
+                }
                 match &entry.runner {
                     Runner::InProcess(function) => function.invoke(payload).await,
                     Runner::Remote(function) => function.invoke(payload).await,
                 }
             };
             let answer = tokio::time::timeout(entry.timeout, answer).await;
-            let answer = answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+            let mut answer = answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)));
+            if fails_after {
+                answer = Err(InvokeError::injected("injected fault: the function ran, and its answer is lost"));
+            }
             if let Err(error) = &answer {
                 tracing::error!(function = name, %error, "invocation failed");
             }

@@ -17,7 +17,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use local::{Options, Stack};
+use local::{FaultOptions, GatewayOptions, Options, Stack};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
@@ -52,6 +52,19 @@ impl Scripted {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
+        Self::with(parameters, GatewayOptions::default(), FaultOptions::default(), script).await
+    }
+
+    /// The same with a gateway that is not left as it is.
+    pub(crate) async fn with<F>(
+        parameters: &[(&str, &str)],
+        gateway: GatewayOptions,
+        faults: FaultOptions,
+        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
         let events = Events::default();
         let script: Script = Arc::new(move |name, event| Box::pin(script(name, event)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -73,6 +86,8 @@ impl Scripted {
             data_dir: None,
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
             time_scale: 1.0,
+            gateway,
+            faults,
         };
         Self { stack: Stack::start(&options).await.expect("started"), events }
     }
