@@ -3,5 +3,7 @@
 mod authorization;
 mod cli;
 mod events;
+mod faults;
 mod frames;
+mod limits;
 mod scripted;
