@@ -83,15 +83,15 @@ struct Clocks {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quotas")]
 struct Quotas {
-    /// Have the quotas of the service: --connect-rate 500 --request-rate 10000:5000
+    /// Have those of the service: --connect-rate 500 --request-rate 10000:5000
     #[arg(long)]
     quotas: bool,
 
-    /// Take so many handshakes per second, and BURST at once (N if not given); refuse others with 429
+    /// Let in N clients per second, and BURST of them at once (N if not given); refuse others with 429
     #[arg(long, value_name = "N[:BURST]")]
     connect_rate: Option<Rate>,
 
-    /// Take so many messages and @connections calls per second, and BURST at once (half of N if not given)
+    /// Take N messages and @connections calls per second, and BURST of them at once (half of N if not given)
     #[arg(long, value_name = "N[:BURST]")]
     request_rate: Option<Rate>,
 }
@@ -107,12 +107,19 @@ struct Signatures {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
 struct Faults {
-    /// Inject a fault with a probability between 0 and 1; may be repeated. Kinds: lost-disconnect, false-gone,
-    /// throttled-post, slow-post (with :DURATION), hung-post, dropped-connection, failed-invocation, failed-after-run
-    #[arg(long = "fault", value_name = "KIND=PROBABILITY[:DURATION]")]
+    /// Inject a fault this often, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
+    /// lost-disconnect: $disconnect does not run
+    /// false-gone: @connections answers 410 though the client is there
+    /// throttled-post: a POST answers 429 and delivers nothing
+    /// slow-post (slow-post=0.1:2s): a POST delivers, and answers after that time
+    /// hung-post: a POST delivers, and does not answer
+    /// dropped-connection: a message is lost and with it the connection, without a close frame
+    /// failed-invocation: an invocation fails before the function runs
+    /// failed-after-run: an invocation fails after the function has run
+    #[arg(long = "fault", value_name = "KIND=PROBABILITY", verbatim_doc_comment)]
     faults: Vec<Fault>,
 
-    /// Repeat the faults of a run that printed this seed
+    /// Inject the same faults as the run that printed this seed
     #[arg(long, value_name = "N", requires = "faults")]
     fault_seed: Option<u64>,
 }
