@@ -23,7 +23,7 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local::{Options, Stack};
+use local::{GatewayOptions, Options, Stack};
 use serde_json::Value;
 use shared::environment::Environment;
 use tokio::{
@@ -97,9 +97,14 @@ impl Site {
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         match std::env::var("E2E_FUNCTIONS").as_deref() {
             Ok("cargo-lambda") => Self::leased(parameters).await,
-            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None).await)),
+            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None, GatewayOptions::default()).await)),
             Ok(other) => panic!("E2E_FUNCTIONS is in-process or cargo-lambda, not {other}"),
         }
+    }
+
+    /// The project's template behind a gateway that is not left as it is, with the functions in this process.
+    pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
+        Self::Own(Box::new(start(Parameters::new(), None, gateway).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {
@@ -167,10 +172,11 @@ impl Site {
     /// What an AWS client of this stack is built from.
     pub(crate) fn sdk(&self) -> SdkConfig {
         let environment: Environment = self.aws_variables.clone().into_iter().collect();
+        let variable = |name: &str| self.aws_variables[name].clone();
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.aws_variables["AWS_REGION"].clone()))
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
+            .region(Region::new(variable("AWS_REGION")))
+            .credentials_provider(credentials(&variable("AWS_ACCESS_KEY_ID"), &variable("AWS_SECRET_ACCESS_KEY")))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
                 aws_smithy_async::rt::sleep::TokioSleep::new(),
@@ -197,7 +203,12 @@ impl Site {
     }
 }
 
-async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack {
+/// Credentials of an AWS client.
+pub(crate) fn credentials(access_key: &str, secret: &str) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new(access_key, secret, None, None, "test"))
+}
+
+async fn start(parameters: Parameters, lambda_endpoint: Option<String>, gateway: GatewayOptions) -> Stack {
     let any_port = "127.0.0.1:0".parse().expect("an address");
     let options = Options {
         ws_addr: any_port,
@@ -207,7 +218,7 @@ async fn start(parameters: Parameters, lambda_endpoint: Option<String>) -> Stack
         data_dir: None,
         lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
         time_scale: 1.0,
-        gateway: Default::default(),
+        gateway,
         faults: Default::default(),
     };
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
@@ -219,7 +230,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         free.local_addr().expect("an address").port()
     };
-    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}"))).await;
+    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}")), GatewayOptions::default()).await;
     // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
     let script = format!(
         "cargo lambda watch -A 127.0.0.1 -P {port} --ignore-changes --concurrency 4 </dev/null & read -r _; kill 0"

@@ -53,7 +53,7 @@ async fn handshakes_over_the_quota_are_refused_with_429_and_taken_again_later() 
 
 #[tokio::test]
 async fn messages_and_management_calls_share_a_quota() {
-    let request_rate = Some("1:3".parse().expect("a rate"));
+    let request_rate = Some("1:50".parse().expect("a rate"));
     let site = site(GatewayOptions { request_rate, ..GatewayOptions::default() }).await;
     let (mut socket, id) = site.client().await;
     let mut taken = 0;
@@ -65,7 +65,7 @@ async fn messages_and_management_calls_share_a_quota() {
         }
         assert!(taken < ATTEMPTS_MAX, "never refused");
     };
-    assert!(taken >= 3, "as many as the bucket holds are taken: {taken}");
+    assert!(taken >= 50, "as many as the bucket holds are taken: {taken}");
     assert!(refusal.starts_with(&format!(r#"{{"message": "Too Many Requests", "connectionId":"{id}", "requestId":""#)));
     assert_eq!(site.events_of("Message").len(), taken, "what is refused reaches no function");
 
@@ -79,7 +79,7 @@ async fn messages_and_management_calls_share_a_quota() {
             calls += 1;
         };
         // The client has emptied the bucket: what is taken still has come back since then.
-        assert!(calls < 3, "{method}: {calls} calls were taken");
+        assert!(calls < 25, "{method}: {calls} calls were taken");
         assert_eq!((refused.status, refused.error_type.as_str()), (429, "LimitExceededException"), "{method}");
         assert_eq!(refused.body, "");
     }
