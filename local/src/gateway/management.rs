@@ -49,25 +49,17 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incomin
 
 async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let request = Request::from_parts(head, ());
-    let data = Limited::new(body, MESSAGE_BYTES_MAX).collect().await.map(|data| data.to_bytes());
-    let data = data.map_err(|_| {
+    let Ok(data) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
         let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
-        error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string())
-    });
-    let settings = &gateway.settings;
-    match &data {
-        // A signature over what is too large is not looked at: it is refused in any case.
-        Err(_) if settings.check_signatures => {}
-        _ => {
-            let signed = data.as_deref().unwrap_or_default();
-            if let Err(rejected) = gateway.authenticate(&request, signed) {
-                rejected.log(request.uri().path());
-                let body = json!({"message": rejected.message});
-                return error(StatusCode::FORBIDDEN, rejected.error_type, body.to_string());
-            }
-        }
+        return error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string());
+    };
+    let request = Request::from_parts(head, data.to_bytes());
+    if let Err(rejected) = gateway.authenticate(&request, request.body()) {
+        rejected.log(request.uri().path());
+        let body = json!({"message": rejected.message});
+        return error(StatusCode::FORBIDDEN, rejected.error_type, body.to_string());
     }
+    let settings = &gateway.settings;
     let throttled = || error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", "");
     if !settings.quotas.admits_request(&gateway.clock) {
         return throttled();
@@ -83,11 +75,10 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
     match *request.method() {
         Method::POST | Method::GET if injected(FaultKind::FalseGone).is_some() => gone(),
         Method::POST if injected(FaultKind::ThrottledPost).is_some() => throttled(),
-        Method::POST => match data.map(|data| connection.send(Outbound::Text(text(&data)))) {
-            Err(too_large) => too_large,
-            Ok(Err(NotSent::Gone)) => gone(),
-            Ok(Err(NotSent::BufferFull)) => throttled(),
-            Ok(Ok(())) => {
+        Method::POST => match connection.send(Outbound::Text(text(request.body()))) {
+            Err(NotSent::Gone) => gone(),
+            Err(NotSent::BufferFull) => throttled(),
+            Ok(()) => {
                 if injected(FaultKind::HungPost).is_some() {
                     wait(gateway, HUNG).await;
                     return error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeoutException", "");

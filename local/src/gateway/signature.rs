@@ -76,13 +76,12 @@ impl Rejected {
 impl Gateway {
     /// Checks who sent a request as far as the settings ask for it: whether a signature is there, or whether it is right.
     pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), Rejected> {
-        let missing = || Rejected {
-            error_type: "MissingAuthenticationTokenException",
-            message: "Missing Authentication Token".into(),
-            advice: "sign the request, with the credentials of the export lines that were printed at start",
-        };
         if !is_signed(request) {
-            return Err(missing());
+            return Err(Rejected {
+                error_type: "MissingAuthenticationTokenException",
+                message: "Missing Authentication Token".into(),
+                advice: "sign the request, with the credentials of the export lines that were printed at start",
+            });
         }
         if self.settings.check_signatures { LOCAL.check(request, body, self.clock.now()) } else { Ok(()) }
     }
@@ -226,7 +225,7 @@ impl Signatory<'_> {
             return Err(Rejected {
                 error_type: "UnrecognizedClientException",
                 message: "The security token included in the request is invalid.".into(),
-                advice: "the local access key and its secret are both local: AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
+                advice: "sign with AWS_ACCESS_KEY_ID=local and AWS_SECRET_ACCESS_KEY=local",
             });
         }
         self.check_scope(&presented)?;
@@ -258,7 +257,7 @@ impl Signatory<'_> {
             );
         }
         if !wrong.is_empty() {
-            let advice = "sign for the region and service that the message names: AWS_REGION, and execute-api";
+            let advice = "sign for the region of the export lines (AWS_REGION), the service execute-api and the day of X-Amz-Date";
             return Err(Rejected::invalid(wrong, advice));
         }
         if !signed_headers.iter().any(|name| name == HOST.as_str()) {
@@ -294,8 +293,7 @@ impl Signatory<'_> {
              and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request \
              should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'{text}'\n"
         );
-        let advice =
-            "the secret is local; if it is right, compare what you sign with the canonical string of the answer";
+        let advice = "sign with AWS_SECRET_ACCESS_KEY=local; if you did, compare what you signed with the canonical string in the answer";
         Err(Rejected::invalid(message, advice))
     }
 }
