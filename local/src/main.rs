@@ -13,6 +13,7 @@ use clap::{Args, Parser};
 use hyper::Uri;
 use local::{Fault, FaultOptions, GatewayOptions, Options, Rate, Stack, parse_duration};
 use shared::error::Chain;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Runs Viral Alerts on this machine: API Gateway WebSocket and HTTP APIs, Lambda and DynamoDB, from one template.
@@ -186,12 +187,13 @@ fn gateway_options(clocks: &Clocks, quotas: &Quotas, signatures: &Signatures) ->
 }
 
 async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    // Asked for before `ready` is printed: whoever waits for that line may send the signal at once.
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    // Both are asked for before `ready` is printed: whoever waits for that line may send a signal at once.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let stack = Stack::start(options).await?;
     std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
     eprintln!("stopping: closing sockets, finishing invocations");

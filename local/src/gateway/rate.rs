@@ -80,7 +80,11 @@ fn admits(bucket: Option<&Mutex<TokenBucket>>, clock: &Clock) -> bool {
     let Some(bucket) = bucket else { return true };
     // A bucket is whole whatever happened to a thread that held it. The time is read under the lock, so it only grows.
     let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-    bucket.take(clock.now())
+    let taken = bucket.take(clock.now());
+    if !taken {
+        tracing::debug!(per_second = bucket.per_second, "refused over the quota");
+    }
+    taken
 }
 
 /// Tokens that come back at a steady rate, up to a bound.
