@@ -3,7 +3,9 @@
 
 mod aws;
 mod demo;
+mod duration;
 mod dynamodb;
+mod faults;
 mod gateway;
 mod http;
 mod http_api;
@@ -15,7 +17,10 @@ mod template;
 mod tls;
 
 pub use crate::{
+    duration::{DurationError, parse as parse_duration},
     dynamodb::DatabaseError,
+    faults::{Fault, FaultError, FaultKind, FaultOptions},
+    gateway::{GatewayOptions, Rate, RateError},
     lambda::StartError as FunctionStartError,
     stack::{Options, Stack, StartError},
     template::{LoadError, TemplateError},

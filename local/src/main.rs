@@ -6,12 +6,14 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
-use clap::Parser;
+use clap::{Args, Parser};
 use hyper::Uri;
-use local::{Options, Stack};
+use local::{Fault, FaultOptions, GatewayOptions, Options, Rate, Stack, parse_duration};
 use shared::error::Chain;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Runs Viral Alerts on this machine: API Gateway WebSocket and HTTP APIs, Lambda and DynamoDB, from one template.
@@ -19,40 +21,112 @@ use tracing_subscriber::EnvFilter;
 #[command(version, max_term_width = 110)]
 struct Arguments {
     /// Where the WebSocket gateway and the management API (@connections) listen; port 0 takes any
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765", help_heading = "Addresses")]
     ws_addr: SocketAddr,
 
     /// Where the HTTP API, the demo page and the inspector listen; port 0 takes any
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766", help_heading = "Addresses")]
     http_addr: SocketAddr,
 
     /// The SAM template to run
-    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    #[arg(long, value_name = "FILE", default_value = "template.yaml", help_heading = "Template")]
     template: PathBuf,
 
     /// A value for a parameter of the template; may be repeated
-    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     parameters: Vec<(String, String)>,
 
     /// Keep the tables in this directory instead of in memory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Tables")]
     data_dir: Option<PathBuf>,
 
     /// Run the functions behind this Lambda Invoke API (such as cargo lambda watch) instead of in this process
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = "Functions")]
     lambda_endpoint: Option<Uri>,
 
     /// Run this project's own functions as processes too, as cargo or cargo lambda built them last
-    #[arg(long, conflicts_with = "lambda_endpoint")]
+    #[arg(long, conflicts_with = "lambda_endpoint", help_heading = "Functions")]
     processes: bool,
 
+    #[command(flatten)]
+    clocks: Clocks,
+
+    #[command(flatten)]
+    quotas: Quotas,
+
+    #[command(flatten)]
+    signatures: Signatures,
+
+    #[command(flatten)]
+    faults: Faults,
+
+    /// What to log, in the syntax of tracing: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", help_heading = "Logs")]
+    log: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Clocks")]
+struct Clocks {
     /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
 
-    /// What to log, in the syntax of tracing: a level, or target=level pairs
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG")]
-    log: String,
+    /// Close a connection that is idle for this long, such as 2s or 500ms, instead of 10 minutes
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::IDLE_TIMEOUT_MAX))]
+    idle_timeout: Option<Duration>,
+
+    /// Close a connection after this long, instead of 2 hours
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::CONNECTION_DURATION_MAX))]
+    connection_duration: Option<Duration>,
+
+    /// Give no integration longer than this; those of the template that have less keep it
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::INTEGRATION_TIMEOUT_MAX))]
+    integration_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quotas")]
+struct Quotas {
+    /// Have those of the service: --connect-rate 500 --request-rate 10000:5000
+    #[arg(long)]
+    quotas: bool,
+
+    /// Let in N clients per second, and BURST of them at once (N if not given); refuse others with 429
+    #[arg(long, value_name = "N[:BURST]")]
+    connect_rate: Option<Rate>,
+
+    /// Take N messages and @connections calls per second, and BURST of them at once (half of N if not given)
+    #[arg(long, value_name = "N[:BURST]")]
+    request_rate: Option<Rate>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signatures")]
+struct Signatures {
+    /// Refuse @connections calls and AWS_IAM handshakes whose signature is wrong; without this it only has to be there
+    #[arg(long)]
+    check_signatures: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults")]
+struct Faults {
+    /// Inject a fault this often, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
+    /// lost-disconnect: $disconnect does not run
+    /// false-gone: @connections answers 410 though the client is there
+    /// throttled-post: a POST answers 429 and delivers nothing
+    /// slow-post (slow-post=0.1:2s): a POST delivers, and answers after that time
+    /// hung-post: a POST delivers, and does not answer
+    /// dropped-connection: a message is lost and with it the connection, without a close frame
+    /// failed-invocation: an invocation fails before the function runs
+    /// failed-after-run: an invocation fails after the function has run
+    #[arg(long = "fault", value_name = "KIND=PROBABILITY", verbatim_doc_comment)]
+    faults: Vec<Fault>,
+
+    /// Inject the same faults as the run that printed this seed
+    #[arg(long, value_name = "N", requires = "faults")]
+    fault_seed: Option<u64>,
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {
@@ -67,6 +141,13 @@ fn time_scale(text: &str) -> Result<f64, String> {
     let factor: f64 = text.parse().map_err(|error| format!("{error}"))?;
     let acceptable = (1.0..=TIME_SCALE_MAX).contains(&factor);
     acceptable.then_some(factor).ok_or_else(|| format!("the factor lies between 1 and {TIME_SCALE_MAX}"))
+}
+
+fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let duration = parse_duration(text).map_err(|error| error.to_string())?;
+        (duration <= max).then_some(duration).ok_or_else(|| format!("the service itself has {max:?}, and no more"))
+    }
 }
 
 #[tokio::main]
@@ -85,7 +166,9 @@ async fn main() -> ExitCode {
         data_dir: arguments.data_dir,
         lambda_endpoint: arguments.lambda_endpoint,
         processes: arguments.processes,
-        time_scale: arguments.time_scale,
+        time_scale: arguments.clocks.time_scale,
+        gateway: gateway_options(&arguments.clocks, &arguments.quotas, &arguments.signatures),
+        faults: FaultOptions { faults: arguments.faults.faults, seed: arguments.faults.fault_seed },
     };
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,13 +179,26 @@ async fn main() -> ExitCode {
     }
 }
 
+fn gateway_options(clocks: &Clocks, quotas: &Quotas, signatures: &Signatures) -> GatewayOptions {
+    let or_of_service = |rate: Option<Rate>, service: Rate| rate.or(quotas.quotas.then_some(service));
+    GatewayOptions {
+        idle_timeout: clocks.idle_timeout,
+        connection_duration: clocks.connection_duration,
+        integration_timeout: clocks.integration_timeout,
+        connect_rate: or_of_service(quotas.connect_rate, Rate::SERVICE_CONNECTS),
+        request_rate: or_of_service(quotas.request_rate, Rate::SERVICE_REQUESTS),
+        check_signatures: signatures.check_signatures,
+    }
+}
+
 async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    // Asked for before `ready` is printed: whoever waits for that line may send the signal at once.
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    // Both are asked for before `ready` is printed: whoever waits for that line may send a signal at once.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let stack = Stack::start(options).await?;
     std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
     eprintln!("stopping: closing sockets, finishing invocations");

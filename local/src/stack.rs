@@ -15,7 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aws, demo,
     dynamodb::{self, DatabaseError},
-    gateway::{Gateway, Limits},
+    faults::{FaultKind, FaultOptions, Faults},
+    gateway::{Gateway, GatewayOptions, Settings},
     http::{self, Body},
     http_api::HttpApi,
     inspector::{self, Inspector, Recorder},
@@ -48,6 +49,10 @@ pub struct Options {
     /// How many times faster than the real ones the gateway's time limits of connections, and the waits between
     /// retries of asynchronous invocations, pass; 1 is real.
     pub time_scale: f64,
+    /// Limits, quotas and checks of the gateway.
+    pub gateway: GatewayOptions,
+    /// Faults of the gateway and of invocations.
+    pub faults: FaultOptions,
 }
 
 /// Why the local mode cannot start.
@@ -86,10 +91,11 @@ pub struct Stack {
     pub aws_variables: BTreeMap<String, String>,
     /// The variables that the template gives to functions, by function.
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
-    /// What is in the template but not run here, one sentence each.
+    /// What a person should know: what is in the template but not run here, and how to repeat injected faults.
     pub notes: Vec<String>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
+    faults: Arc<Faults>,
     /// Stops accepting what starts something: requests and schedules.
     fronts: CancellationToken,
     front_tasks: TaskTracker,
@@ -125,6 +131,7 @@ impl Stack {
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
         let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, trust);
         let recorder = Recorder::new(clock.clone());
+        let faults = Arc::new(Faults::new(&options.faults));
         let setting = Setting {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
@@ -132,6 +139,7 @@ impl Stack {
             machine: &machine,
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),
+            faults: Arc::clone(&faults),
         };
         let functions = Functions::start(&template.functions, &setting)?;
         let invocable = Arc::clone(&functions);
@@ -146,7 +154,7 @@ impl Stack {
             template.sockets,
             Arc::clone(&functions),
             clock.clone(),
-            Limits::scaled(options.time_scale),
+            Settings::new(&options.gateway, options.time_scale, Arc::clone(&faults), clock.now()),
             Arc::clone(&recorder),
         );
         let sockets = Arc::clone(&gateway);
@@ -166,6 +174,8 @@ impl Stack {
                 answer(&http_api, &gateway, &inspector, ws_addr.port(), subscriptions.as_deref(), request, peer).await
             }
         }));
+        let mut notes = template.notes;
+        notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
         Ok(Self {
             ws_addr,
@@ -173,9 +183,10 @@ impl Stack {
             stage,
             aws_variables,
             function_variables,
-            notes: template.notes,
+            notes,
             gateway,
             functions,
+            faults,
             fronts,
             front_tasks,
             backs,
@@ -196,6 +207,11 @@ impl Stack {
     /// How many invocations of functions there were.
     pub fn invocations(&self) -> u64 {
         self.functions.invocations()
+    }
+
+    /// How many faults were injected, of each kind that is switched on.
+    pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
+        self.faults.counts()
     }
 
     /// Stops everything: no new requests, running invocations to their end, so that an alert that was

@@ -1,7 +1,8 @@
 //! The gateway as clients and the AWS clients see it.
 
-use aws_sdk_apigatewaymanagement::{Client as Management, primitives::Blob};
+use aws_sdk_apigatewaymanagement::{Client as Management, error::ProvideErrorMetadata, primitives::Blob};
 use aws_sdk_dynamodb::types::{ProjectionType, TimeToLiveStatus};
+use local::GatewayOptions;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -9,7 +10,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::site::{Received, Site, eventually, http, run};
+use crate::site::{Received, Site, credentials, eventually, http, run};
 
 /// The id that the gateway gave to the only connection there is.
 async fn only_connection(site: &Site) -> String {
@@ -44,6 +45,36 @@ fn the_sdk_posts_to_a_connection_asks_about_it_and_closes_it() {
         let error =
             management.post_to_connection().connection_id(&id).data(Blob::new("x")).send().await.expect_err("gone");
         assert!(error.into_service_error().is_gone_exception());
+    });
+}
+
+#[test]
+fn signatures_of_the_sdk_are_accepted_when_they_are_checked_and_those_with_another_secret_are_not() {
+    run(async {
+        let site = Site::behind(GatewayOptions { check_signatures: true, ..GatewayOptions::default() }).await;
+        let mut client = site.watcher("PL").await;
+        // deliver posts with a client of its own.
+        site.publish(&json!({"region": "PL", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}})).await;
+        assert_eq!(client.json().await["type"], "viral_alert");
+
+        let (_, id) = site.subscriptions().await.into_iter().next().expect("one connection");
+        let management = Management::new(&site.sdk());
+        for data in ["", "hello \u{1f600}", &"x".repeat(128 * 1024)] {
+            management.post_to_connection().connection_id(&id).data(Blob::new(data)).send().await.expect("sent");
+            assert_eq!(client.text().await, data);
+        }
+        management.get_connection().connection_id(&id).send().await.expect("described");
+
+        for (access_key, secret, expected) in
+            [("local", "wrong", "InvalidSignatureException"), ("wrong", "local", "UnrecognizedClientException")]
+        {
+            let sdk = site.sdk().into_builder().credentials_provider(credentials(access_key, secret)).build();
+            let post = Management::new(&sdk).post_to_connection().connection_id(&id).data(Blob::new("x"));
+            let error = post.send().await.expect_err("refused").into_service_error();
+            assert_eq!(error.code(), Some(expected), "{error:?}");
+        }
+        client.expect_nothing().await;
+        management.delete_connection().connection_id(&id).send().await.expect("closed");
     });
 }
 

@@ -23,7 +23,7 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local::{Options, Stack};
+use local::{GatewayOptions, Options, Stack};
 use serde_json::Value;
 use shared::environment::Environment;
 use tokio::{
@@ -97,10 +97,15 @@ impl Site {
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         match std::env::var("E2E_FUNCTIONS").as_deref() {
             Ok("cargo-lambda") => Self::leased(parameters).await,
-            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, None, false).await)),
-            Ok("processes") => Self::Own(Box::new(start(parameters, None, true).await)),
+            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, false).await)),
+            Ok("processes") => Self::Own(Box::new(start(parameters, true).await)),
             Ok(other) => panic!("E2E_FUNCTIONS is in-process, processes or cargo-lambda, not {other}"),
         }
+    }
+
+    /// The project's template behind a gateway that is not left as it is, with the functions in this process.
+    pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
+        Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {
@@ -168,10 +173,11 @@ impl Site {
     /// What an AWS client of this stack is built from.
     pub(crate) fn sdk(&self) -> SdkConfig {
         let environment: Environment = self.aws_variables.clone().into_iter().collect();
+        let variable = |name: &str| self.aws_variables[name].clone();
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.aws_variables["AWS_REGION"].clone()))
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
+            .region(Region::new(variable("AWS_REGION")))
+            .credentials_provider(credentials(&variable("AWS_ACCESS_KEY_ID"), &variable("AWS_SECRET_ACCESS_KEY")))
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(
                 aws_smithy_async::rt::sleep::TokioSleep::new(),
@@ -198,18 +204,33 @@ impl Site {
     }
 }
 
-async fn start(parameters: Parameters, lambda_endpoint: Option<String>, processes: bool) -> Stack {
+/// Credentials of an AWS client.
+pub(crate) fn credentials(access_key: &str, secret: &str) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new(access_key, secret, None, None, "test"))
+}
+
+async fn start(parameters: Parameters, processes: bool) -> Stack {
+    start_with(Options { parameters, processes, ..options() }).await
+}
+
+/// The project's template on free ports, and nothing else that differs from the defaults.
+fn options() -> Options {
     let any_port = "127.0.0.1:0".parse().expect("an address");
-    let options = Options {
+    Options {
         ws_addr: any_port,
         http_addr: any_port,
         template: root().join("template.yaml"),
-        parameters,
+        parameters: Parameters::new(),
         data_dir: None,
-        lambda_endpoint: lambda_endpoint.map(|url| url.parse().expect("a URL")),
-        processes,
+        lambda_endpoint: None,
+        processes: false,
         time_scale: 1.0,
-    };
+        gateway: GatewayOptions::default(),
+        faults: Default::default(),
+    }
+}
+
+async fn start_with(options: Options) -> Stack {
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
 }
 
@@ -219,7 +240,8 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         free.local_addr().expect("an address").port()
     };
-    let stack = start(parameters, Some(format!("http://127.0.0.1:{port}")), false).await;
+    let lambda_endpoint = Some(format!("http://127.0.0.1:{port}").parse().expect("a URL"));
+    let stack = start_with(Options { parameters, lambda_endpoint, ..options() }).await;
     // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
     let script = format!(
         "cargo lambda watch -A 127.0.0.1 -P {port} --ignore-changes --concurrency 4 </dev/null & read -r _; kill 0"

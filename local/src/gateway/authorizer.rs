@@ -2,13 +2,16 @@
 //!
 //! Source: API Gateway developer guide, "Lambda REQUEST authorizers for WebSocket APIs".
 
-use hyper::{Request, StatusCode, body::Bytes, header::AUTHORIZATION};
+use std::borrow::Cow;
+
+use hyper::{StatusCode, body::Bytes};
 use serde_json::{Map, Value, json};
 
 use super::{
     Gateway,
     connections::Connection,
     event::{self, Handshake},
+    signature::Rejected,
 };
 use crate::{
     lambda::InvokeError,
@@ -18,22 +21,42 @@ use crate::{
 /// Message of a function that wants a refusal with 401.
 const UNAUTHORIZED: &str = "Unauthorized";
 
-/// A refused handshake: its status and message.
+/// A refused handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused(pub(super) StatusCode, pub(super) &'static str);
+pub(super) struct Refused {
+    pub(super) status: StatusCode,
+    pub(super) message: Cow<'static, str>,
+    /// For the header `x-amzn-errortype`.
+    pub(super) error_type: Option<&'static str>,
+}
 
 impl Refused {
-    const UNAUTHORIZED: Self = Self(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
-    const DENIED: Self = Self(
+    /// More handshakes than the quota lets in.
+    pub(super) const TOO_MANY: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        message: Cow::Borrowed("Too Many Requests"),
+        error_type: Some("TooManyRequestsException"),
+    };
+    const UNAUTHORIZED: Self = Self::new(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
+    const DENIED: Self = Self::new(
         StatusCode::FORBIDDEN,
         "User is not authorized to access this resource with an explicit deny in an identity-based policy",
     );
-    const NOT_ALLOWED: Self = Self(
+    const NOT_ALLOWED: Self = Self::new(
         StatusCode::FORBIDDEN,
         "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke action",
     );
-    const UNSIGNED: Self = Self(StatusCode::FORBIDDEN, "Missing Authentication Token");
-    const BROKEN: Self = Self(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+    const BROKEN: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+
+    const fn new(status: StatusCode, message: &'static str) -> Self {
+        Self { status, message: Cow::Borrowed(message), error_type: None }
+    }
+}
+
+impl From<Rejected> for Refused {
+    fn from(rejected: Rejected) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message: rejected.message, error_type: Some(rejected.error_type) }
+    }
 }
 
 /// Decides about a handshake. What a Lambda authorizer says of the client is returned, for the events to come.
@@ -42,21 +65,16 @@ pub(super) async fn decide(
     authorization: &Authorization,
     connection: &Connection,
     handshake: &Handshake,
-    signed: bool,
+    authenticated: Result<(), Rejected>,
 ) -> Result<Option<Value>, Refused> {
     match authorization {
         Authorization::None => Ok(None),
-        Authorization::Iam if signed => Ok(None),
-        Authorization::Iam => Err(Refused::UNSIGNED),
+        Authorization::Iam => {
+            authenticated.inspect_err(|rejected| rejected.log(&format!("/{}", gateway.stage())))?;
+            Ok(None)
+        }
         Authorization::Lambda(authorizer) => ask(gateway, authorizer, connection, handshake).await.map(Some),
     }
-}
-
-/// Whether a signature of version 4 is there, in a header or in the query. Whether it is right is not checked.
-pub(super) fn is_signed<B>(request: &Request<B>) -> bool {
-    let header = request.headers().get(AUTHORIZATION);
-    header.is_some_and(|value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256 "))
-        || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
 }
 
 async fn ask(

@@ -173,7 +173,12 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{gateway::Limits, inspector::Recorder, lambda::Functions, template::Template};
+    use crate::{
+        gateway::{GatewayOptions, Settings},
+        inspector::Recorder,
+        lambda::Functions,
+        template::Template,
+    };
 
     /// Events as they were recorded from the service, with other ids and addresses.
     const CONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","Origin":"https://app.example","Sec-WebSocket-Extensions":"permessage-deflate; client_max_window_bits","Sec-WebSocket-Key":"k","Sec-WebSocket-Version":"13","User-Agent":"agent","X-Amzn-Trace-Id":"Root=1-x","X-Forwarded-For":"127.0.0.1","X-Forwarded-Port":"443","X-Forwarded-Proto":"https"},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"Origin":["https://app.example"],"Sec-WebSocket-Extensions":["permessage-deflate; client_max_window_bits"],"Sec-WebSocket-Key":["k"],"Sec-WebSocket-Version":["13"],"User-Agent":["agent"],"X-Amzn-Trace-Id":["Root=1-x"],"X-Forwarded-For":["127.0.0.1"],"X-Forwarded-Port":["443"],"X-Forwarded-Proto":["https"]},"queryStringParameters":{"k":"v"},"multiValueQueryStringParameters":{"k":["v"]},"requestContext":{"routeKey":"$connect","eventType":"CONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
@@ -187,7 +192,8 @@ mod tests {
         let now = 1_708_326_702_789;
         let clock = Clock::Manual(Arc::new(now.into()));
         let recorder = Recorder::new(clock.clone());
-        let gateway = Gateway::new(template.sockets, functions, clock, Limits::REAL, recorder);
+        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), clock.now());
+        let gateway = Gateway::new(template.sockets, functions, clock, settings, recorder);
         let connection = Connection::new(
             "Gto47d9-DoECGqg=".to_owned(),
             Timestamp::from_millis(now),

@@ -57,12 +57,22 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
         json(status, &json!({"message": message, "connectionId": connection.id, "requestId": request_id}))
     };
     let route = gateway.api.routes.get("$connect");
-    let signed = authorizer::is_signed(&request);
-    if let Some(route) = route {
-        match authorizer::decide(&gateway, &route.authorization, &connection, &handshake, signed).await {
-            // The connection is new: nothing was said of it before.
-            Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
-            Err(Refused(status, message)) => return refuse(status, message, &ids::new(ids::Kind::Request, now)),
+    let authenticated = gateway.authenticate(&request, &[]);
+    let admitted = if !gateway.settings.quotas.admits_connect(&gateway.clock) {
+        Err(Refused::TOO_MANY)
+    } else if let Some(route) = route {
+        authorizer::decide(&gateway, &route.authorization, &connection, &handshake, authenticated).await
+    } else {
+        Ok(None)
+    };
+    match admitted {
+        // The connection is new: nothing was said of it before.
+        Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
+        Err(Refused { status, message, error_type }) => {
+            let mut response = refuse(status, &message, &ids::new(ids::Kind::Request, now));
+            let error_type = error_type.map(HeaderValue::from_static);
+            response.headers_mut().extend(error_type.map(|kind| (HeaderName::from_static("x-amzn-errortype"), kind)));
+            return response;
         }
     }
     let event = event::connect(&gateway, &connection, &handshake);
@@ -146,7 +156,7 @@ fn title_case(name: &str) -> String {
 }
 
 /// Parameters of a query, decoded, in their order.
-fn query(query: &str) -> Vec<(String, String)> {
+pub(super) fn query(query: &str) -> Vec<(String, String)> {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs

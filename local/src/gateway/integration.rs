@@ -39,7 +39,8 @@ impl Gateway {
             Integration::Mock(Mock { status, body }) => Ok(json!({"statusCode": status, "body": body})),
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
-                let answer = tokio::time::timeout(*timeout, self.functions.invoke(function, payload)).await;
+                let timeout = (*timeout).min(self.settings.limits.integration_max);
+                let answer = tokio::time::timeout(timeout, self.functions.invoke(function, payload)).await;
                 match answer {
                     Err(_) => Err(Failed::TimedOut),
                     // A function that exceeds its own time-out has failed, as one that throws.
@@ -52,8 +53,12 @@ impl Gateway {
 
     /// Handles one message of a client: selects the route, runs it, and answers where the route responds.
     pub(super) async fn message(self: Arc<Self>, connection: Arc<Connection>, body: Utf8Bytes) {
+        let request_id = || ids::new(ids::Kind::Request, self.clock.now());
+        if !self.settings.quotas.admits_request(&self.clock) {
+            return self.send_error(&connection, "Too Many Requests", &request_id());
+        }
         let Some((key, route)) = self.route(&body) else {
-            return self.send_error(&connection, "Forbidden", &ids::new(ids::Kind::Request, self.clock.now()));
+            return self.send_error(&connection, "Forbidden", &request_id());
         };
         let event = event::message(&self, &connection, key, &body);
         match self.run(route, &event).await {

@@ -3,7 +3,7 @@
 //! Statuses, headers and bodies as recorded from the service; the AWS clients read the kind of an error from
 //! `x-amzn-errortype` and from nothing else.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
@@ -17,11 +17,17 @@ use shared::clock::Timestamp;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{
-    Gateway, MESSAGE_BYTES_MAX, authorizer,
+    Gateway, MESSAGE_BYTES_MAX,
     connections::{Closing, Connection, NotSent, Outbound},
     ids,
 };
-use crate::http::{Body, response};
+use crate::{
+    faults::FaultKind,
+    http::{Body, response},
+};
+
+/// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
+const HUNG: Duration = Duration::from_secs(15 * 60);
 
 /// Answers a call on the connection whose id stands in the path, escaped or not.
 pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
@@ -45,9 +51,21 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incomin
 }
 
 async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
-    if !authorizer::is_signed(&request) {
-        let body = json!({"message": "Missing Authentication Token"});
-        return error(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", body.to_string());
+    let (head, body) = request.into_parts();
+    let Ok(data) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
+        let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
+        return error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string());
+    };
+    let request = Request::from_parts(head, data.to_bytes());
+    if let Err(rejected) = gateway.authenticate(&request, request.body()) {
+        rejected.log(request.uri().path());
+        let body = json!({"message": rejected.message});
+        return error(StatusCode::FORBIDDEN, rejected.error_type, body.to_string());
+    }
+    let settings = &gateway.settings;
+    let throttled = || error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", "");
+    if !settings.quotas.admits_request(&gateway.clock) {
+        return throttled();
     }
     if !ids::is_well_formed(id) {
         let body = json!({"message": format!("Invalid connectionId: {id}")});
@@ -55,17 +73,23 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
     }
     let gone = || error(StatusCode::GONE, "GoneException", "");
     let Some(connection) = gateway.connections.get(id) else { return gone() };
+    let injected = |kind| settings.faults.inject(kind);
     match *request.method() {
-        Method::POST => match Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await {
-            Err(_) => {
-                let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
-                error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string())
+        Method::POST | Method::GET if injected(FaultKind::FalseGone).is_some() => gone(),
+        Method::POST if injected(FaultKind::ThrottledPost).is_some() => throttled(),
+        Method::POST => match connection.send(Outbound::Text(text(request.body()))) {
+            Err(NotSent::Gone) => gone(),
+            Err(NotSent::BufferFull) => throttled(),
+            Ok(()) => {
+                if injected(FaultKind::HungPost).is_some() {
+                    wait(gateway, HUNG).await;
+                    return error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeoutException", "");
+                }
+                if let Some(delay) = injected(FaultKind::SlowPost) {
+                    wait(gateway, delay).await;
+                }
+                response(StatusCode::OK, "application/json", Bytes::new())
             }
-            Ok(data) => match connection.send(Outbound::Text(text(&data.to_bytes()))) {
-                Ok(()) => response(StatusCode::OK, "application/json", Bytes::new()),
-                Err(NotSent::Gone) => gone(),
-                Err(NotSent::BufferFull) => error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", ""),
-            },
         },
         Method::GET => response(StatusCode::OK, "application/json", description(&connection)),
         Method::DELETE => {
@@ -77,6 +101,12 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
         }
         _ => error(StatusCode::FORBIDDEN, "ForbiddenException", json!({"message": "Forbidden"}).to_string()),
     }
+}
+
+/// Holds an answer back, but does not hold up the end of the program.
+async fn wait(gateway: &Gateway, duration: Duration) {
+    // Either way the wait is over.
+    let _ = tokio::time::timeout(duration, gateway.closing.cancelled()).await;
 }
 
 /// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD.

@@ -10,42 +10,37 @@ mod handshake;
 mod ids;
 mod integration;
 mod management;
+mod rate;
 pub(crate) mod selection;
+mod settings;
+mod signature;
 mod socket;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::UPGRADE};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{HOST, UPGRADE},
+};
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::connections::Connections;
-pub(crate) use self::connections::{NotSent, Summary};
+pub(crate) use self::{
+    connections::{NotSent, Summary},
+    settings::Settings,
+};
+pub use self::{
+    rate::{Rate, RateError},
+    settings::GatewayOptions,
+};
 use crate::{
     http::{Body, json},
     inspector::Recorder,
     lambda::Functions,
     template::WebSocketApi,
 };
-
-/// How long connections may stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Time without any frame after which a connection is closed.
-    idle_max: Duration,
-    /// Time after which a connection is closed in any case.
-    life_max: Duration,
-}
-
-impl Limits {
-    /// The limits of the service. Source: API Gateway quotas.
-    const REAL: Self = Self { idle_max: Duration::from_secs(10 * 60), life_max: Duration::from_secs(2 * 60 * 60) };
-
-    /// The real limits, passing `scale` times faster, so that a cut after two hours can be seen in seconds.
-    pub(crate) fn scaled(scale: f64) -> Self {
-        Self { idle_max: Self::REAL.idle_max.div_f64(scale), life_max: Self::REAL.life_max.div_f64(scale) }
-    }
-}
 
 /// Largest frame from a client. Source: API Gateway quotas.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
@@ -69,7 +64,7 @@ pub(crate) struct Gateway {
     functions: Arc<Functions>,
     connections: Connections,
     clock: Clock,
-    limits: Limits,
+    settings: Settings,
     recorder: Arc<Recorder>,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
@@ -83,7 +78,7 @@ impl Gateway {
         api: WebSocketApi,
         functions: Arc<Functions>,
         clock: Clock,
-        limits: Limits,
+        settings: Settings,
         recorder: Arc<Recorder>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -91,7 +86,7 @@ impl Gateway {
             functions,
             connections: Connections::default(),
             clock,
-            limits,
+            settings,
             recorder,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -142,10 +137,11 @@ impl Gateway {
             }
             _ => {
                 // The commonest mistake of all: an endpoint whose path is not the stage.
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("{host}");
                 tracing::warn!(
                     path = request.uri().path(),
-                    stage = self.stage(),
-                    "request outside of the stage refused"
+                    "request outside of the stage refused; {}",
+                    right_addresses(host, self.stage())
                 );
                 self.recorder
                     .handshake(None, request.uri(), &[], peer)
@@ -161,4 +157,9 @@ impl Gateway {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// Where a client should have gone that missed the stage.
+fn right_addresses(host: &str, stage: &str) -> String {
+    format!("clients connect to ws://{host}/{stage}, and the endpoint of the management API is http://{host}/{stage}")
 }

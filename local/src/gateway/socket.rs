@@ -19,10 +19,12 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, Limits, MESSAGE_BYTES_MAX, SEND_WAIT,
+    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, MESSAGE_BYTES_MAX, SEND_WAIT,
     connections::{Closing, Connection, Outbound},
     event,
+    settings::Limits,
 };
+use crate::faults::FaultKind;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -35,6 +37,8 @@ enum Ended {
     ByClient(u16, String),
     /// The gateway closes, and has to say so.
     ByGateway(Closing),
+    /// The TCP connection is cut, as an injected fault.
+    Cut,
 }
 
 /// Serves a socket until it ends, then runs `$disconnect`.
@@ -59,7 +63,9 @@ pub(super) async fn run(
     gateway.connections.remove(&connection.id);
     tracing::debug!(connection = connection.id, code, reason, "connection closed");
     gateway.recorder.closed(&connection.id, code, &reason, gateway.clock.now().since(connection.connected_at));
-    if let Some(route) = gateway.api.routes.get("$disconnect") {
+    if let Some(route) = gateway.api.routes.get("$disconnect")
+        && gateway.settings.faults.inject(FaultKind::LostDisconnect).is_none()
+    {
         let event = event::disconnect(&gateway, &connection, code, &reason);
         // Nobody waits for the answer; a failure was logged where it happened.
         let _ = gateway.run(route, &event).await;
@@ -72,12 +78,14 @@ async fn serve(
     mut socket: Socket,
     mut waiting: mpsc::Receiver<Outbound>,
 ) -> (u16, String) {
-    let Limits { idle_max, life_max } = gateway.limits;
+    let Limits { idle_max, life_max, .. } = gateway.settings.limits;
+    let is_cut = || gateway.settings.faults.inject(FaultKind::DroppedConnection).is_some();
     let opened = Instant::now();
     let mut active = opened;
     let ended = loop {
         tokio::select! {
             outbound = waiting.recv() => match outbound {
+                Some(Outbound::Text(_)) if is_cut() => break Ended::Cut,
                 Some(Outbound::Text(text)) => {
                     active = Instant::now();
                     connection.note_sent(gateway.clock.now());
@@ -95,6 +103,7 @@ async fn serve(
                     gateway.recorder.received(&connection.id, message);
                 }
                 match incoming {
+                    Some(Ok(Message::Text(_))) if is_cut() => break Ended::Cut,
                     Some(Ok(Message::Text(body))) => {
                         connection.note_received(gateway.clock.now());
                         // The service promises no order between the messages of a connection, and keeps none waiting.
@@ -116,6 +125,7 @@ async fn serve(
     waiting.close();
     gateway.connections.remove(&connection.id);
     match ended {
+        Ended::Cut => Closing::LOST.into(),
         Ended::ByClient(code, reason) => {
             let _ = timeout(CLOSE_WAIT, finish(&mut socket)).await;
             (code, reason)

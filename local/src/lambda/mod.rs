@@ -30,7 +30,11 @@ use self::{
     process::{Machine, Process},
     remote::Remote,
 };
-use crate::{inspector::Recorder, template::Function};
+use crate::{
+    faults::{FaultKind, Faults},
+    inspector::Recorder,
+    template::Function,
+};
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +59,11 @@ pub(crate) enum InvokeError {
 }
 
 impl InvokeError {
+    /// What Lambda reports when the process of a function ends in the middle.
+    fn injected(error_message: &str) -> Self {
+        Self::FunctionError { error_type: "Runtime.ExitError".to_owned(), error_message: error_message.to_owned() }
+    }
+
     /// The payload of a failed invocation, as Lambda writes it.
     pub(crate) fn payload(&self) -> Bytes {
         let payload = match self {
@@ -90,6 +99,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) time_scale: f64,
     /// What is told of every invocation.
     pub(crate) recorder: Arc<Recorder>,
+    /// Which invocations fail on purpose.
+    pub(crate) faults: Arc<Faults>,
 }
 
 /// The functions of a template, ready to be invoked.
@@ -108,6 +119,7 @@ pub(crate) struct Functions {
     /// Cancelled when nothing shall be tried again.
     stopping: CancellationToken,
     recorder: Arc<Recorder>,
+    faults: Arc<Faults>,
 }
 
 #[derive(Debug)]
@@ -187,6 +199,7 @@ impl Functions {
             time_scale: setting.time_scale,
             stopping: CancellationToken::new(),
             recorder: Arc::clone(&setting.recorder),
+            faults: Arc::clone(&setting.faults),
         }))
     }
 
@@ -202,6 +215,7 @@ impl Functions {
             machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
+            faults: Arc::default(),
         };
         Self::start(functions, &setting).expect("nothing to find")
     }
@@ -220,6 +234,9 @@ impl Functions {
         let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
+        // Decided here, in the order of the calls, and not where invocations run side by side.
+        let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
+        let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
         let request_id = uuid::Uuid::new_v4().to_string();
         let recorded = self.recorder.invoked(&name, &request_id, &payload);
         Ok(self.tasks.spawn(async move {
@@ -230,12 +247,16 @@ impl Functions {
                 let answer = tokio::time::timeout(entry.timeout, answer).await;
                 answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)))
             };
-            let answer = match &entry.runner {
+            let mut answer = match &entry.runner {
+                _ if fails_before => Err(InvokeError::injected("injected fault: the function did not run")),
                 Runner::InProcess(function) => limited(function.invoke(payload).boxed()).await,
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
                 // The time of a new process to start does not count, so it keeps the limit itself.
                 Runner::Process(function) => function.invoke(&request_id, payload).await,
             };
+            if fails_after {
+                answer = Err(InvokeError::injected("injected fault: the function ran, and its answer is lost"));
+            }
             if let Err(error) = &answer {
                 tracing::error!(function = name, request_id, %error, "invocation failed");
             }

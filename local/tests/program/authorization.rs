@@ -1,8 +1,24 @@
 //! The handshake: what `$connect` and authorizers decide.
 
-use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
 
-use crate::scripted::{Answer, Scripted};
+use aws_sdk_dynamodb::config::Credentials;
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
+    sign::v4::SigningParams,
+};
+use local::{FaultOptions, GatewayOptions};
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{
+        Error,
+        client::IntoClientRequest,
+        http::{Request, Response},
+    },
+};
+
+use crate::scripted::{Answer, Scripted, Socket};
 
 fn policy(effect: &str) -> Value {
     json!({
@@ -90,4 +106,59 @@ async fn iam_needs_a_signature() {
     assert_eq!(site.connect("", &[]).await.err(), Some(403));
     assert!(site.connect("", &[("authorization", "AWS4-HMAC-SHA256 Credential=x")]).await.is_ok());
     assert!(site.connect("?X-Amz-Signature=x", &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn iam_signatures_are_checked_when_asked() {
+    let gateway = GatewayOptions { check_signatures: true, ..GatewayOptions::default() };
+    let answer = |_, _| async { Ok(json!({"statusCode": 200})) };
+    let site = Scripted::with(&[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), answer).await;
+    let refused = |end: Result<Reply, Error>| match end {
+        Err(Error::Http(response)) => {
+            let body: Value = serde_json::from_slice(response.body().as_deref().expect("a body")).expect("JSON");
+            let error_type = response.headers()["x-amzn-errortype"].to_str().expect("a text").to_owned();
+            (response.status().as_u16(), error_type, body["message"].as_str().expect("a text").to_owned())
+        }
+        other => panic!("not refused: {other:?}"),
+    };
+    for in_query in [false, true] {
+        let connected = connect_async(signed(&site, "local", in_query)).await;
+        assert!(connected.is_ok(), "{in_query}: {connected:?}");
+        let (status, error_type, message) = refused(connect_async(signed(&site, "wrong", in_query)).await);
+        assert_eq!((status, error_type.as_str()), (403, "InvalidSignatureException"));
+        assert!(message.starts_with("The request signature we calculated does not match"), "{message}");
+    }
+    let unsigned = format!("ws://{}/dev", site.stack.ws_addr);
+    let missing = (403, "MissingAuthenticationTokenException".to_owned(), "Missing Authentication Token".to_owned());
+    assert_eq!(refused(connect_async(unsigned).await), missing);
+    assert_eq!(site.events_of("Connect").len(), 2, "who is refused reaches no function");
+}
+
+/// What `connect_async` returns.
+type Reply = (Socket, Response<Option<Vec<u8>>>);
+
+/// A handshake that is signed as an AWS client does it, in headers or in the query.
+fn signed(site: &Scripted, secret: &str, in_query: bool) -> Request<()> {
+    let host = site.stack.ws_addr.to_string();
+    let url = format!("ws://{host}/dev?room=a%20b");
+    let mut settings = SigningSettings::default();
+    if in_query {
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(Duration::from_secs(60));
+    }
+    let identity = Credentials::new("local", secret, None, None, "test").into();
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region("eu-central-1")
+        .name("execute-api")
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .expect("all there");
+    let host_header = [("host", host.as_str())].into_iter();
+    let signable = SignableRequest::new("GET", &url, host_header, SignableBody::Bytes(b"")).expect("signable");
+    let (instructions, _) = sign(signable, &params.into()).expect("signed").into_parts();
+    let mut request = url.into_client_request().expect("an address");
+    instructions.apply_to_request_http1x(&mut request);
+    request
 }

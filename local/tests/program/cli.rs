@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
+use local::FaultKind;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 /// Bound of every wait.
@@ -54,6 +55,15 @@ impl Running {
         // The shell's own `kill`: the program of this name is not on every machine.
         let kill = format!("kill -INT {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// Ends the program in order and returns what it has logged.
+    fn end(mut self) -> String {
+        self.interrupt();
+        let mut logged = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut logged).expect("a log");
+        assert!(self.child.wait().expect("ended").success());
+        logged
     }
 }
 
@@ -178,6 +188,11 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
     );
     check(&["--time-scale", "0"], "the factor lies between 1 and 100000");
     check(&["--parameter", "x"], "a parameter is given as NAME=VALUE");
+    check(&["--idle-timeout", "2"], "\"2\" is no duration; write a whole number above zero with ms, s, m or h");
+    check(&["--connection-duration", "3h"], "the service itself has 7200s, and no more");
+    check(&["--request-rate", "0"], "\"0\" is no rate; write N or N:BURST");
+    check(&["--fault", "gone=1"], "there is no fault \"gone\", but lost-disconnect, false-gone, ");
+    check(&["--fault-seed", "1"], "--fault <KIND=PROBABILITY>");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
     check(&["--ws-addr", &taken], &format!("cannot listen on {taken}; name another address with --ws-addr"));
@@ -196,4 +211,48 @@ async fn a_data_directory_keeps_the_log() {
     drop(second);
     assert_eq!((&before["seq"], &after["seq"], &before["epoch"]), (&1.into(), &2.into(), &after["epoch"]));
     std::fs::remove_dir_all(directory).expect("removed");
+}
+
+#[test]
+fn help_is_in_groups_and_names_every_fault() {
+    let output = local(&["--help"]).output().expect("ended");
+    let printed = String::from_utf8(output.stdout).expect("a text");
+    for group in ["Addresses", "Template", "Tables", "Functions", "Clocks", "Quotas", "Signatures", "Faults", "Logs"] {
+        assert!(printed.contains(&format!("\n{group}:\n")), "{group}: {printed}");
+    }
+    let (_, options) = printed.split_once("\nOptions:\n").expect("the group of flags without one");
+    let options: Vec<&str> = options.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(options.len(), 2, "only help and version belong to no group: {options:?}");
+    for kind in FaultKind::ALL {
+        assert!(printed.contains(kind.name()), "{kind}: {printed}");
+    }
+    assert!(printed.lines().all(|line| line.chars().count() <= 110), "{printed}");
+}
+
+#[test]
+fn a_run_with_faults_prints_the_seed_that_repeats_it() {
+    let seed = |arguments: &[&str]| {
+        let running = Running::start(arguments);
+        let note =
+            running.lines.iter().find_map(|line| line.strip_prefix("# note: faults are injected; --fault-seed "));
+        note.and_then(|note| note.strip_suffix(" repeats them")).map(str::to_owned)
+    };
+    assert_eq!(seed(&["--fault", "false-gone=0.5", "--fault-seed", "7"]).as_deref(), Some("7"));
+    let random = seed(&["--fault", "false-gone=0.5"]).expect("a seed");
+    assert!(random.parse::<u64>().is_ok(), "{random}");
+    assert_eq!(seed(&[]), None);
+}
+
+#[tokio::test]
+async fn who_misses_the_stage_is_told_the_right_address_in_the_log() {
+    let running = Running::start(&[]);
+    let wrong = running.address("ws://").replace("/prod", "/production");
+    assert!(connect_async(&wrong).await.is_err());
+    let right = running.address("ws://");
+    let endpoint = right.replace("ws://", "http://");
+    let logged = running.end();
+    let expected = format!(
+        "request outside of the stage refused; clients connect to {right}, and the endpoint of the management API is {endpoint} path=\"/production\""
+    );
+    assert!(logged.contains(&expected), "{logged}");
 }

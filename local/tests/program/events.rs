@@ -4,34 +4,17 @@ use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::Semaphore,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 use tokio_tungstenite::tungstenite::{
     Message,
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::scripted::{Scripted, Socket, WAIT_MAX};
-
-async fn next(socket: &mut Socket) -> String {
-    let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame");
-    frame.into_text().expect("a text").to_string()
-}
+use crate::scripted::{Scripted, WAIT_MAX, next};
 
 /// Calls the management API and returns the status.
 async fn call(site: &Scripted, method: &str, id: &str, body: &str) -> u16 {
-    let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
-    let request = format!(
-        "{method} /dev/@connections/{id} HTTP/1.1\r\nHost: x\r\nAuthorization: AWS4-HMAC-SHA256 x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    socket.write_all(request.as_bytes()).await.expect("sent");
-    let mut response = String::new();
-    socket.read_to_string(&mut response).await.expect("an answer");
-    response.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+    site.manage(method, id, body).await.status
 }
 
 fn id_of(event: &Value) -> String {

@@ -21,6 +21,8 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         lambda_endpoint: None,
         processes: false,
         time_scale: 1.0,
+        gateway: Default::default(),
+        faults: Default::default(),
     };
     let stack = Stack::start(&options).await.expect("started");
     // A MOCK integration lets everybody in; there is no stage in the template, which is called prod then.

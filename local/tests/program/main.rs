@@ -3,7 +3,9 @@
 mod authorization;
 mod cli;
 mod events;
+mod faults;
 mod frames;
 mod inspector;
+mod limits;
 mod processes;
 mod scripted;

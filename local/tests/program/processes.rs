@@ -38,6 +38,8 @@ async fn start_scaled(code: &Path, runtime: &str, handler: &str, time_scale: f64
         lambda_endpoint: None,
         processes: false,
         time_scale,
+        gateway: Default::default(),
+        faults: Default::default(),
     };
     Stack::start(&options).await.expect("started")
 }

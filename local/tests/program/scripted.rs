@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -17,9 +17,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use local::{Options, Stack};
+use local::{FaultOptions, GatewayOptions, Options, Stack};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Error, client::IntoClientRequest, http::HeaderValue},
@@ -52,6 +55,19 @@ impl Scripted {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
+        Self::with(parameters, GatewayOptions::default(), FaultOptions::default(), script).await
+    }
+
+    /// The same with a gateway that is not left as it is.
+    pub(crate) async fn with<F>(
+        parameters: &[(&str, &str)],
+        gateway: GatewayOptions,
+        faults: FaultOptions,
+        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
         let events = Events::default();
         let script: Script = Arc::new(move |name, event| Box::pin(script(name, event)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -74,6 +90,8 @@ impl Scripted {
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
             processes: false,
             time_scale: 1.0,
+            gateway,
+            faults,
         };
         Self { stack: Stack::start(&options).await.expect("started"), events }
     }
@@ -100,6 +118,39 @@ impl Scripted {
         }
     }
 
+    /// Connects a client and returns it with the id of its connection.
+    pub(crate) async fn client(&self) -> (Socket, String) {
+        let known = self.events_of("Connect").len();
+        let (socket, _) = self.connect("", &[]).await.expect("connected");
+        let event = self.events_of("Connect").swap_remove(known);
+        (socket, event["requestContext"]["connectionId"].as_str().expect("an id").to_owned())
+    }
+
+    /// Calls the management API with a signature that is there, but wrong.
+    pub(crate) async fn manage(&self, method: &str, id: &str, body: &str) -> Reply {
+        self.request(&format!("{method} /dev/@connections/{id}"), "Authorization: AWS4-HMAC-SHA256 x\r\n", body).await
+    }
+
+    /// Sends an HTTP request and reads to the end of the answer.
+    pub(crate) async fn request(&self, method_and_path: &str, headers: &str, body: &str) -> Reply {
+        let exchange = async {
+            let mut socket = TcpStream::connect(self.stack.ws_addr).await.expect("connected");
+            let request = format!(
+                "{method_and_path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            socket.write_all(request.as_bytes()).await.expect("sent");
+            let mut response = String::new();
+            socket.read_to_string(&mut response).await.expect("an answer");
+            response
+        };
+        let response = tokio::time::timeout(WAIT_MAX, exchange).await.expect("in time");
+        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let error_type = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: "));
+        Reply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
+    }
+
     /// Waits until a function was invoked and returns the first event that it received.
     pub(crate) async fn event_of(&self, function: &str) -> Value {
         let found = async {
@@ -118,6 +169,31 @@ impl Scripted {
         let events = self.events.lock().expect("unpoisoned");
         events.iter().filter(|(name, _)| name == function).map(|(_, event)| event.clone()).collect()
     }
+}
+
+/// An answer over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Empty where there is none.
+    pub(crate) error_type: String,
+    pub(crate) body: String,
+}
+
+/// The next text that a client receives.
+pub(crate) async fn next(socket: &mut Socket) -> String {
+    let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame");
+    frame.into_text().expect("a text").to_string()
+}
+
+/// Waits for a condition that is made true elsewhere.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let checks = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WAIT_MAX, checks).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"));
 }
 
 type Script = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Answer> + Send + Sync>;

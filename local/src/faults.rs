@@ -1,0 +1,296 @@
+//! Faults that the service has now and then, injected on purpose, so that it is seen what an application does about them.
+//!
+//! A run can be repeated: whether the n-th occasion for a kind of fault has one depends on the seed, the kind and n, and on
+//! nothing else.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::duration::{self, DurationError};
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// `$disconnect` does not run for a connection. The service delivers it with best effort only.
+    LostDisconnect,
+    /// A POST or GET for an open connection answers 410 `GoneException`.
+    FalseGone,
+    /// A POST answers 429 `LimitExceededException`; nothing is delivered.
+    ThrottledPost,
+    /// A POST is delivered at once and answers after a duration.
+    SlowPost,
+    /// A POST is delivered and not answered as long as anybody would wait.
+    HungPost,
+    /// On a message, to the client or from it, the TCP connection is cut without a close frame; the message is lost.
+    DroppedConnection,
+    /// An invocation fails before the function runs.
+    FailedInvocation,
+    /// The function runs to its end, and the invocation fails nevertheless.
+    FailedAfterRun,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::LostDisconnect,
+        Self::FalseGone,
+        Self::ThrottledPost,
+        Self::SlowPost,
+        Self::HungPost,
+        Self::DroppedConnection,
+        Self::FailedInvocation,
+        Self::FailedAfterRun,
+    ];
+
+    /// Its name on the command line and in logs. Decisions depend on it, so it must not change.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LostDisconnect => "lost-disconnect",
+            Self::FalseGone => "false-gone",
+            Self::ThrottledPost => "throttled-post",
+            Self::SlowPost => "slow-post",
+            Self::HungPost => "hung-post",
+            Self::DroppedConnection => "dropped-connection",
+            Self::FailedInvocation => "failed-invocation",
+            Self::FailedAfterRun => "failed-after-run",
+        }
+    }
+
+    /// Whether a fault of this kind takes a time that has to be given.
+    const fn takes_time(self) -> bool {
+        matches!(self, Self::SlowPost)
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One kind of fault and how often it happens. Written `KIND=PROBABILITY`, or `slow-post=PROBABILITY:DURATION`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fault {
+    kind: FaultKind,
+    /// Between 0, never, and 1, always.
+    probability: f64,
+    /// Zero for kinds that take no time.
+    duration: Duration,
+}
+
+/// A text that describes no fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// There is no probability.
+    #[error("a fault is given as KIND=PROBABILITY")]
+    Form,
+    /// There is no such kind.
+    #[error("there is no fault {0:?}, but {known}", known = FaultKind::ALL.map(FaultKind::name).join(", "))]
+    Kind(String),
+    /// The probability is none.
+    #[error("{0:?} is no probability between 0 and 1")]
+    Probability(String),
+    /// The duration cannot be read.
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    /// The kind takes a time and none is given.
+    #[error("{0} needs a duration, as in {0}=0.1:2s")]
+    DurationMissing(FaultKind),
+    /// The kind takes no time and one is given.
+    #[error("{0} takes no duration")]
+    DurationUnused(FaultKind),
+}
+
+impl FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let (name, rest) = text.split_once('=').ok_or(FaultError::Form)?;
+        let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+        let kind = kind.ok_or_else(|| FaultError::Kind(name.to_owned()))?;
+        let (probability, duration) = match rest.split_once(':') {
+            Some((probability, duration)) => (probability, Some(duration::parse(duration)?)),
+            None => (rest, None),
+        };
+        let chance = probability.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
+        let probability = chance.ok_or_else(|| FaultError::Probability(probability.to_owned()))?;
+        let duration = match (kind.takes_time(), duration) {
+            (true, None) => return Err(FaultError::DurationMissing(kind)),
+            (false, Some(_)) => return Err(FaultError::DurationUnused(kind)),
+            (_, duration) => duration.unwrap_or_default(),
+        };
+        Ok(Self { kind, probability, duration })
+    }
+}
+
+/// Which faults to inject.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FaultOptions {
+    /// Each kind once; of several the last one counts.
+    pub faults: Vec<Fault>,
+    /// What decisions depend on; a random one where there is none.
+    pub seed: Option<u64>,
+}
+
+/// Decides where a fault happens, and counts. By default there are none.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    seed: u64,
+    sources: BTreeMap<FaultKind, Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    fault: Fault,
+    /// Occasions so far.
+    asked: AtomicU64,
+    injected: AtomicU64,
+}
+
+impl Faults {
+    pub(crate) fn new(options: &FaultOptions) -> Self {
+        let source = |&fault: &Fault| Source { fault, asked: AtomicU64::new(0), injected: AtomicU64::new(0) };
+        Self {
+            seed: options.seed.unwrap_or_else(rand::random),
+            sources: options.faults.iter().map(|fault| (fault.kind, source(fault))).collect(),
+        }
+    }
+
+    /// The seed with which the faults of this run come again. `None` when there are none.
+    pub(crate) fn seed(&self) -> Option<u64> {
+        (!self.sources.is_empty()).then_some(self.seed)
+    }
+
+    /// Asks at an occasion for a fault whether there is one, and if so how long it takes.
+    pub(crate) fn inject(&self, kind: FaultKind) -> Option<Duration> {
+        let Source { fault, asked, injected } = self.sources.get(&kind)?;
+        let occasion = asked.fetch_add(1, Ordering::Relaxed);
+        if draw(self.seed, kind, occasion) >= fault.probability {
+            return None;
+        }
+        injected.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%kind, occasion, "fault injected");
+        Some(fault.duration)
+    }
+
+    /// How many faults there were of each kind that is switched on.
+    pub(crate) fn counts(&self) -> BTreeMap<FaultKind, u64> {
+        self.sources.iter().map(|(&kind, source)| (kind, source.injected.load(Ordering::Relaxed))).collect()
+    }
+}
+
+/// Step between the states of SplitMix64.
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A number from 0 to below 1 that looks random and is always the same for the same arguments.
+fn draw(seed: u64, kind: FaultKind, occasion: u64) -> f64 {
+    let stream = kind.name().bytes().fold(seed, |state, byte| mix((state ^ u64::from(byte)).wrapping_add(GAMMA)));
+    let bits = mix(stream.wrapping_add(occasion.wrapping_add(1).wrapping_mul(GAMMA)));
+    // The upper 53 bits: as many as the numbers between 0 and 1 have.
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Output function of SplitMix64 (Steele, Lea and Flood 2014), which spreads every bit over all others.
+const fn mix(state: u64) -> u64 {
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+
+    fn faults(seed: u64, texts: &[&str]) -> Faults {
+        let faults = texts.iter().map(|text| text.parse().expect("a fault")).collect();
+        Faults::new(&FaultOptions { faults, seed: Some(seed) })
+    }
+
+    #[test]
+    fn a_fault_is_read_or_refused_with_what_would_be_right() {
+        let slow: Fault = "slow-post=0.25:2s".parse().expect("a fault");
+        let expected = Fault { kind: FaultKind::SlowPost, probability: 0.25, duration: Duration::from_secs(2) };
+        assert_eq!(slow, expected);
+        for kind in FaultKind::ALL {
+            let text = format!("{kind}=1{}", if kind == FaultKind::SlowPost { ":1s" } else { "" });
+            assert_eq!(text.parse::<Fault>().map(|fault| fault.kind), Ok(kind), "{text}");
+        }
+        for (text, expected) in [
+            ("lost-disconnect", "KIND=PROBABILITY"),
+            ("lost=1", "no fault \"lost\", but lost-disconnect, false-gone, "),
+            ("false-gone=2", "\"2\" is no probability between 0 and 1"),
+            ("false-gone=NaN", "no probability"),
+            ("slow-post=0.1", "slow-post needs a duration, as in slow-post=0.1:2s"),
+            ("slow-post=0.1:2", "\"2\" is no duration"),
+            ("false-gone=0.1:2s", "false-gone takes no duration"),
+        ] {
+            let error = text.parse::<Fault>().expect_err(text).to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_switched_on_never_happens_and_counts_nothing() {
+        let none = Faults::default();
+        assert_eq!((none.inject(FaultKind::FalseGone), none.seed()), (None, None));
+        assert!(none.counts().is_empty());
+        let some = faults(7, &["false-gone=1"]);
+        assert_eq!((some.inject(FaultKind::SlowPost), some.seed()), (None, Some(7)));
+        assert_eq!(some.counts(), [(FaultKind::FalseGone, 0)].into());
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_split_mix_64() {
+        // The first outputs for the seed 1234567, as published with implementations in many languages.
+        let outputs = [1_u64, 2, 3].map(|n| mix(1_234_567_u64.wrapping_add(n.wrapping_mul(GAMMA))));
+        assert_eq!(outputs, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+
+    #[test]
+    fn the_decisions_of_a_seed_never_change() {
+        let some = faults(42, &["false-gone=0.3"]);
+        let hits: Vec<usize> = (0..30).filter(|_| some.inject(FaultKind::FalseGone).is_some()).collect();
+        // Computed with another implementation.
+        assert_eq!(hits, [3, 4, 9, 10, 14, 21, 25, 26]);
+    }
+
+    proptest! {
+        #[test]
+        fn faults_depend_on_seed_kind_and_occasion_alone(
+            seed: u64,
+            probability in 0.0..=1.0,
+            asked in prop::collection::vec(select(FaultKind::ALL.to_vec()), 0..300),
+        ) {
+            let text = |kind: FaultKind| format!("{kind}={probability}{}", if kind.takes_time() { ":1s" } else { "" });
+            let texts = FaultKind::ALL.map(text);
+            let all = faults(seed, &texts.each_ref().map(String::as_str));
+            let interleaved: Vec<_> = asked.iter().map(|&kind| (kind, all.inject(kind).is_some())).collect();
+            // The same occasions, one kind after the other, and each with the others switched off.
+            for kind in FaultKind::ALL {
+                let alone = faults(seed, &[&text(kind)]);
+                for (_, injected) in interleaved.iter().filter(|(asked, _)| *asked == kind) {
+                    prop_assert_eq!(alone.inject(kind).is_some(), *injected);
+                }
+                prop_assert_eq!(all.counts()[&kind], alone.counts()[&kind]);
+            }
+        }
+
+        #[test]
+        fn a_probability_is_kept(seed: u64, kind in select(FaultKind::ALL.to_vec()), percent in 0_u32..=100) {
+            let draws = 4_000;
+            let probability = f64::from(percent) / 100.0;
+            let hits = (0..draws).filter(|&occasion| draw(seed, kind, occasion) < probability).count();
+            let (expected, deviation) =
+                (draws as f64 * probability, (draws as f64 * probability * (1.0 - probability)).sqrt());
+            // Six standard deviations: one false alarm in half a billion.
+            prop_assert!((hits as f64 - expected).abs() <= 6.0 * deviation, "{} of {}", hits, draws);
+        }
+    }
+}

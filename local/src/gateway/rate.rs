@@ -1,0 +1,215 @@
+//! Quotas on the rate of connects and requests, as token buckets.
+//!
+//! Source: API Gateway quotas. They are those of an account in a region; here the API has them to itself.
+
+use std::{
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
+
+use shared::clock::{Clock, Timestamp};
+
+/// So many per second, with a bucket of its own size. Written `N` or `N:BURST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that a second adds.
+    pub per_second: NonZeroU32,
+    /// Tokens that a full bucket holds. Where there is none, the quota has a rule of its own.
+    pub burst: Option<NonZeroU32>,
+}
+
+impl Rate {
+    /// New connections that the service takes. How large its bucket is, is not documented.
+    pub const SERVICE_CONNECTS: Self = Self { per_second: NonZeroU32::new(500).expect("above 0"), burst: None };
+    /// Requests that the service takes: messages of clients and calls of the management API together.
+    pub const SERVICE_REQUESTS: Self =
+        Self { per_second: NonZeroU32::new(10_000).expect("above 0"), burst: NonZeroU32::new(5_000) };
+}
+
+/// A text that is no rate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no rate; write N or N:BURST, whole numbers above zero, such as 10000:5000")]
+pub struct RateError(String);
+
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let number = |number: &str| number.parse::<NonZeroU32>().map_err(|_| RateError(text.to_owned()));
+        let (per_second, burst) = match text.split_once(':') {
+            Some((per_second, burst)) => (per_second, Some(number(burst)?)),
+            None => (text, None),
+        };
+        Ok(Self { per_second: number(per_second)?, burst })
+    }
+}
+
+/// The buckets of one gateway. What is not limited has none.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    connects: Option<Mutex<TokenBucket>>,
+    requests: Option<Mutex<TokenBucket>>,
+}
+
+impl Quotas {
+    /// Without a burst of their own, connects have a second's worth, and requests half of that, as in the service.
+    pub(super) fn new(connects: Option<Rate>, requests: Option<Rate>, now: Timestamp) -> Self {
+        let bucket = |rate: Rate, burst_default: u32| {
+            let burst = rate.burst.map_or(burst_default.max(1), NonZeroU32::get);
+            Mutex::new(TokenBucket::full(rate.per_second.get(), burst, now))
+        };
+        Self {
+            connects: connects.map(|rate| bucket(rate, rate.per_second.get())),
+            requests: requests.map(|rate| bucket(rate, rate.per_second.get() / 2)),
+        }
+    }
+
+    /// Whether a client may connect now.
+    pub(super) fn admits_connect(&self, clock: &Clock) -> bool {
+        admits(self.connects.as_ref(), clock)
+    }
+
+    /// Whether a message or a call of the management API may pass now.
+    pub(super) fn admits_request(&self, clock: &Clock) -> bool {
+        admits(self.requests.as_ref(), clock)
+    }
+}
+
+fn admits(bucket: Option<&Mutex<TokenBucket>>, clock: &Clock) -> bool {
+    let Some(bucket) = bucket else { return true };
+    // A bucket is whole whatever happened to a thread that held it. The time is read under the lock, so it only grows.
+    let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = bucket.take(clock.now());
+    if !taken {
+        tracing::debug!(per_second = bucket.per_second, "refused over the quota");
+    }
+    taken
+}
+
+/// Tokens that come back at a steady rate, up to a bound.
+///
+/// Counted in thousandths, of which each millisecond adds exactly as many as a second adds tokens: nothing is rounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TokenBucket {
+    per_second: u64,
+    burst_thousandths: u64,
+    thousandths: u64,
+    filled_at: Timestamp,
+}
+
+/// Thousandths in a token.
+const TOKEN: u64 = 1_000;
+
+impl TokenBucket {
+    fn full(per_second: u32, burst: u32, now: Timestamp) -> Self {
+        let burst_thousandths = u64::from(burst) * TOKEN;
+        Self { per_second: per_second.into(), burst_thousandths, thousandths: burst_thousandths, filled_at: now }
+    }
+
+    /// Takes a token if there is one. A clock that was set back adds nothing, and counts on from where it is.
+    fn take(&mut self, now: Timestamp) -> bool {
+        let elapsed_ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
+        let added = elapsed_ms.saturating_mul(self.per_second);
+        self.thousandths = self.thousandths.saturating_add(added).min(self.burst_thousandths);
+        self.filled_at = now;
+        let taken = self.thousandths.checked_sub(TOKEN);
+        self.thousandths = taken.unwrap_or(self.thousandths);
+        taken.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    #[test]
+    fn a_bucket_is_emptied_and_fills_at_its_rate() {
+        let mut bucket = TokenBucket::full(10, 3, at(0));
+        assert_eq!([0; 4].map(|ms| bucket.take(at(ms))), [true, true, true, false]);
+        assert_eq!([99, 100, 199, 200].map(|ms| bucket.take(at(ms))), [false, true, false, true]);
+        assert_eq!([10_000; 4].map(|ms| bucket.take(at(ms))), [true, true, true, false], "no more than its size");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_neither_gives_tokens_nor_stops_them() {
+        let mut bucket = TokenBucket::full(10, 1, at(1_000_000));
+        assert_eq!([1_000_000, 0, 99, 100].map(|ms| bucket.take(at(ms))), [true, false, false, true]);
+    }
+
+    #[test]
+    fn quotas_have_the_sizes_of_the_service() {
+        let ms = Arc::new(AtomicI64::new(0));
+        let clock = Clock::Manual(Arc::clone(&ms));
+        let quotas = Quotas::new(Some(Rate::SERVICE_CONNECTS), Some(Rate::SERVICE_REQUESTS), clock.now());
+        let connects = || (0..20_000).filter(|_| quotas.admits_connect(&clock)).count();
+        let requests = || (0..20_000).filter(|_| quotas.admits_request(&clock)).count();
+        assert_eq!((connects(), requests()), (500, 5_000));
+        ms.store(100, Ordering::Relaxed);
+        assert_eq!((connects(), requests()), (50, 1_000));
+        let unlimited = Quotas::default();
+        assert!((0..20_000).all(|_| unlimited.admits_connect(&clock) && unlimited.admits_request(&clock)));
+    }
+
+    #[test]
+    fn a_rate_is_read_with_and_without_its_burst() {
+        let rate = |per_second, burst| Rate {
+            per_second: NonZeroU32::new(per_second).expect("above 0"),
+            burst: NonZeroU32::new(burst),
+        };
+        assert_eq!("10000:5000".parse(), Ok(Rate::SERVICE_REQUESTS));
+        assert_eq!("7".parse(), Ok(rate(7, 0)));
+        for text in ["", "0", "1:0", "1:", ":1", "-1", "1.5", "x"] {
+            assert_eq!(text.parse::<Rate>(), Err(RateError(text.to_owned())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_window_there_are_no_more_than_the_burst_and_what_came_back(
+            per_second in 1_u32..20_000,
+            burst in 1_u32..200,
+            steps_ms in prop::collection::vec(0_i64..60, 1..400),
+        ) {
+            let mut bucket = TokenBucket::full(per_second, burst, at(0));
+            let mut now = 0;
+            let mut taken_at = Vec::new();
+            for step in steps_ms {
+                now += step;
+                if bucket.take(at(now)) {
+                    taken_at.push(now);
+                }
+            }
+            for (first, start) in taken_at.iter().enumerate() {
+                for (last, end) in taken_at.iter().enumerate().skip(first) {
+                    let taken = i64::try_from(last - first + 1).expect("few");
+                    prop_assert!(taken * 1_000 <= i64::from(burst) * 1_000 + i64::from(per_second) * (end - start));
+                }
+            }
+        }
+
+        #[test]
+        fn what_has_come_back_can_be_taken(
+            per_second in 1_u32..20_000,
+            burst in 1_u32..200,
+            wait_ms in 0_i64..20_000,
+        ) {
+            let mut bucket = TokenBucket::full(per_second, burst, at(0));
+            while bucket.take(at(0)) {}
+            let taken = (0..=burst).filter(|_| bucket.take(at(wait_ms))).count();
+            let come_back = i64::from(per_second) * wait_ms / 1_000;
+            prop_assert_eq!(i64::try_from(taken).expect("few"), come_back.min(burst.into()));
+        }
+    }
+}

@@ -1,0 +1,645 @@
+//! Signatures of version 4: whether a request has one, and whether it is right.
+//!
+//! A refusal quotes what should have been signed, as the service does; that is the best help there is against a wrong
+//! signature. Source: IAM user guide, "Create a signed AWS API request"; the wording is recorded from the service.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use hyper::{
+    HeaderMap, Request,
+    header::{AUTHORIZATION, HOST},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest as _, Sha256};
+use shared::clock::Timestamp;
+use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, macros::format_description};
+
+use super::{Gateway, handshake};
+use crate::{aws, template::REGION};
+
+/// The only algorithm there is.
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// How far from now a signature in a header may have been made. Source: the service's own refusals.
+const SKEW_SECS_MAX: i64 = 5 * 60;
+
+/// Longest that a signature in a query may be valid. Source: IAM user guide.
+const EXPIRES_SECS_MAX: i64 = 7 * 24 * 60 * 60;
+
+/// What stays as it is in a canonical query.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// What stays as it is in a canonical path. A `%` does not: the path is encoded once more than it is on the wire.
+const PATH: &AsciiSet = &QUERY.remove(b'/');
+
+/// What the gateway accepts.
+const LOCAL: Signatory<'_> =
+    Signatory { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service: "execute-api" };
+
+/// Whose signatures count, and for what.
+#[derive(Clone, Copy, Debug)]
+struct Signatory<'a> {
+    access_key: &'a str,
+    secret: &'a str,
+    region: &'a str,
+    service: &'a str,
+}
+
+/// A refused request. The status is always 403.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rejected {
+    /// For the header `x-amzn-errortype`.
+    pub(super) error_type: &'static str,
+    /// As the service words it.
+    pub(super) message: Cow<'static, str>,
+    /// What a person can do about it, for the log.
+    advice: &'static str,
+}
+
+impl Rejected {
+    /// Says in the log what to do.
+    pub(super) fn log(&self, path: &str) {
+        tracing::warn!(path, error_type = self.error_type, "signature refused: {}", self.advice);
+    }
+
+    fn incomplete(message: String) -> Self {
+        let advice = "let an AWS client sign the request; this is no signature of version 4";
+        Self { error_type: "IncompleteSignatureException", message: message.into(), advice }
+    }
+
+    fn invalid(message: String, advice: &'static str) -> Self {
+        Self { error_type: "InvalidSignatureException", message: message.into(), advice }
+    }
+}
+
+impl Gateway {
+    /// Checks who sent a request as far as the settings ask for it: whether a signature is there, or whether it is right.
+    pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), Rejected> {
+        if !is_signed(request) {
+            return Err(Rejected {
+                error_type: "MissingAuthenticationTokenException",
+                message: "Missing Authentication Token".into(),
+                advice: "sign the request, with the credentials of the export lines that were printed at start",
+            });
+        }
+        if self.settings.check_signatures { LOCAL.check(request, body, self.clock.now()) } else { Ok(()) }
+    }
+}
+
+/// Whether a signature is there, in the header or in the query.
+fn is_signed<B>(request: &Request<B>) -> bool {
+    in_header(request.headers()).is_some()
+        || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
+}
+
+fn in_header(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    text.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' '))
+}
+
+/// A signature with what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Presented {
+    access_key: String,
+    /// Date, region, service and `aws4_request`.
+    scope: [String; 4],
+    /// Names, in small letters and in their order.
+    signed_headers: Vec<String>,
+    signature: String,
+    /// As it was written.
+    date: String,
+    signed_at: i64,
+    /// Seconds from `signed_at` for which a signature in a query is valid.
+    expires_secs: Option<i64>,
+}
+
+impl Presented {
+    fn read<B>(request: &Request<B>, query: &[(String, String)]) -> Result<Self, Rejected> {
+        match in_header(request.headers()) {
+            Some(parameters) => Self::from_header(request.headers(), parameters),
+            None => Self::from_query(query),
+        }
+    }
+
+    fn from_header(headers: &HeaderMap, parameters: &str) -> Result<Self, Rejected> {
+        let mut given = BTreeMap::new();
+        // Parameters are set apart by a comma, and by a space where a client leaves it out.
+        for part in parameters.split([',', ' ']).filter(|part| !part.is_empty()) {
+            let (name, value) = part.split_once('=').ok_or_else(|| {
+                Rejected::incomplete(format!(
+                    "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header: '{ALGORITHM}{parameters}'."
+                ))
+            })?;
+            given.insert(name, value);
+        }
+        let date = headers.get("x-amz-date").and_then(|date| date.to_str().ok());
+        let wanted = ["Credential", "Signature", "SignedHeaders"];
+        let mut missing: Vec<String> = wanted
+            .iter()
+            .filter(|name| !given.contains_key(**name))
+            .map(|name| format!("Authorization header requires '{name}' parameter."))
+            .collect();
+        if date.is_none() {
+            missing.push(
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.".to_owned(),
+            );
+        }
+        let [credential, signature, signed_headers] = wanted.map(|name| given.get(name).copied());
+        match (credential, signature, signed_headers, date) {
+            (Some(credential), Some(signature), Some(signed_headers), Some(date)) => {
+                Self::new(credential, signature, signed_headers, date, None)
+            }
+            _ => Err(Rejected::incomplete(format!("{} Authorization={ALGORITHM}{parameters}", missing.join(" ")))),
+        }
+    }
+
+    fn from_query(query: &[(String, String)]) -> Result<Self, Rejected> {
+        const WANTED: [&str; 6] = [
+            "X-Amz-Algorithm",
+            "X-Amz-Credential",
+            "X-Amz-Signature",
+            "X-Amz-SignedHeaders",
+            "X-Amz-Date",
+            "X-Amz-Expires",
+        ];
+        let given = WANTED.map(|wanted| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str()));
+        let [Some(algorithm), Some(credential), Some(signature), Some(signed_headers), Some(date), Some(expires)] =
+            given
+        else {
+            let missing = WANTED.iter().zip(given).filter(|(_, value)| value.is_none());
+            let sentences = missing.map(|(name, _)| format!("AWS query-string parameters must include '{name}'."));
+            let sentences = sentences.collect::<Vec<_>>().join(" ");
+            return Err(Rejected::incomplete(format!("{sentences} Re-examine the query-string parameters.")));
+        };
+        if algorithm != ALGORITHM {
+            return Err(Rejected::incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'.")));
+        }
+        let expires: Option<i64> = expires.parse().ok().filter(|secs| (0..=EXPIRES_SECS_MAX).contains(secs));
+        let expires = expires.ok_or_else(|| {
+            Rejected::incomplete(format!("X-Amz-Expires must be between 0 and {EXPIRES_SECS_MAX} seconds."))
+        })?;
+        Self::new(credential, signature, signed_headers, date, Some(expires))
+    }
+
+    fn new(
+        credential: &str,
+        signature: &str,
+        signed_headers: &str,
+        date: &str,
+        expires_secs: Option<i64>,
+    ) -> Result<Self, Rejected> {
+        // An access key holds no slash; the four parts of the scope follow it.
+        let mut parts = credential.split('/').map(str::to_owned);
+        let access_key = parts.next().unwrap_or_default();
+        let scope: Result<[String; 4], _> = parts.collect::<Vec<_>>().try_into();
+        let scope = scope.map_err(|_| {
+            Rejected::incomplete(format!(
+                "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
+            ))
+        })?;
+        let signed_at = read_date(date).ok_or_else(|| {
+            Rejected::incomplete(format!(
+                "Date must be in ISO-8601 'basic format'. Got '{date}'. See http://en.wikipedia.org/wiki/ISO_8601"
+            ))
+        })?;
+        let mut signed_headers: Vec<String> = signed_headers.split(';').map(str::to_ascii_lowercase).collect();
+        signed_headers.sort_unstable();
+        Ok(Self {
+            access_key,
+            scope,
+            signed_headers,
+            signature: signature.to_owned(),
+            date: date.to_owned(),
+            signed_at,
+            expires_secs,
+        })
+    }
+}
+
+impl Signatory<'_> {
+    fn check<B>(&self, request: &Request<B>, body: &[u8], now: Timestamp) -> Result<(), Rejected> {
+        let query = handshake::query(request.uri().query().unwrap_or_default());
+        let presented = Presented::read(request, &query)?;
+        if presented.access_key != self.access_key {
+            return Err(Rejected {
+                error_type: "UnrecognizedClientException",
+                message: "The security token included in the request is invalid.".into(),
+                advice: "sign with AWS_ACCESS_KEY_ID=local and AWS_SECRET_ACCESS_KEY=local",
+            });
+        }
+        self.check_scope(&presented)?;
+        check_time(&presented, now.secs())?;
+        self.check_signature(request, &query, &presented, body)
+    }
+
+    fn check_scope(&self, Presented { scope, date, signed_headers, .. }: &Presented) -> Result<(), Rejected> {
+        let [day, region, service, terminator] = scope;
+        let mut wrong = String::new();
+        // Writing to a string cannot fail.
+        if region != self.region {
+            let _ = write!(wrong, "Credential should be scoped to a valid region, not '{region}'. ");
+        }
+        if service != self.service {
+            let _ = write!(wrong, "Credential should be scoped to correct service: '{}'. ", self.service);
+        }
+        if terminator != "aws4_request" {
+            let _ = write!(
+                wrong,
+                "Credential should be scoped with a valid terminator: 'aws4_request', not '{terminator}'. "
+            );
+        }
+        let http_day = date.split('T').next().unwrap_or_default();
+        if day != http_day {
+            let _ = write!(
+                wrong,
+                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{day}' != '{http_day}', from '{date}'. "
+            );
+        }
+        if !wrong.is_empty() {
+            let advice = "sign for the region of the export lines (AWS_REGION), the service execute-api and the day of X-Amz-Date";
+            return Err(Rejected::invalid(wrong, advice));
+        }
+        if !signed_headers.iter().any(|name| name == HOST.as_str()) {
+            let message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned();
+            return Err(Rejected::invalid(message, "sign the header Host too"));
+        }
+        Ok(())
+    }
+
+    fn check_signature<B>(
+        &self,
+        request: &Request<B>,
+        query: &[(String, String)],
+        presented: &Presented,
+        body: &[u8],
+    ) -> Result<(), Rejected> {
+        let canonical = canonical_request(request, query, &presented.signed_headers, body);
+        let text = format!(
+            "{ALGORITHM}\n{}\n{}\n{}",
+            presented.date,
+            presented.scope.join("/"),
+            hex(&Sha256::digest(canonical.as_bytes()))
+        );
+        let first = format!("AWS4{}", self.secret).into_bytes();
+        let key = presented.scope.iter().fold(first, |key, part| mac(&key, part).finalize().into_bytes().to_vec());
+        // Compares in constant time.
+        let right = unhex(&presented.signature).is_some_and(|given| mac(&key, &text).verify_slice(&given).is_ok());
+        if right {
+            return Ok(());
+        }
+        let message = format!(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key \
+             and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request \
+             should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'{text}'\n"
+        );
+        let advice = "sign with AWS_SECRET_ACCESS_KEY=local; if you did, compare what you signed with the canonical string in the answer";
+        Err(Rejected::invalid(message, advice))
+    }
+}
+
+fn check_time(presented: &Presented, now: i64) -> Result<(), Rejected> {
+    let advice = "sign each request anew, and compare the clocks of both machines";
+    let (lifetime, described) = match presented.expires_secs {
+        None => (SKEW_SECS_MAX, format!("{} min.", SKEW_SECS_MAX / 60)),
+        Some(secs) => (secs, format!("{secs} sec.")),
+    };
+    let (signed_at, date) = (presented.signed_at, &presented.date);
+    if signed_at < now - lifetime {
+        let earliest = write_date(now - lifetime);
+        let message =
+            format!("Signature expired: {date} is now earlier than {earliest} ({} - {described})", write_date(now));
+        return Err(Rejected::invalid(message, advice));
+    }
+    if signed_at > now + SKEW_SECS_MAX {
+        let latest = write_date(now + SKEW_SECS_MAX);
+        let message = format!(
+            "Signature not yet current: {date} is still later than {latest} ({} + {} min.)",
+            write_date(now),
+            SKEW_SECS_MAX / 60
+        );
+        return Err(Rejected::invalid(message, advice));
+    }
+    Ok(())
+}
+
+/// What a client signs of a request.
+fn canonical_request<B>(
+    request: &Request<B>,
+    query: &[(String, String)],
+    signed_headers: &[String],
+    body: &[u8],
+) -> String {
+    let encoded = |text: &str| utf8_percent_encode(text, QUERY).to_string();
+    let mut parameters: Vec<(String, String)> = query
+        .iter()
+        .filter(|(name, _)| name != "X-Amz-Signature")
+        .map(|(name, value)| (encoded(name), encoded(value)))
+        .collect();
+    parameters.sort_unstable();
+    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let header = |name: &String| {
+        let values = request.headers().get_all(name.as_str()).iter();
+        let values = values.map(|value| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        format!("{name}:{}\n", values.collect::<Vec<_>>().join(","))
+    };
+    [
+        request.method().as_str(),
+        &utf8_percent_encode(request.uri().path(), PATH).to_string(),
+        &parameters.join("&"),
+        &signed_headers.iter().map(header).collect::<String>(),
+        &signed_headers.join(";"),
+        &hex(&Sha256::digest(body)),
+    ]
+    .join("\n")
+}
+
+fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(text.as_bytes());
+    mac
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| <[u8; 2]>::try_from(pair).ok().and_then(|[a, b]| Some(digit(a)? * 16 + digit(b)?))).collect()
+}
+
+/// The form of dates in signatures: `20150830T123600Z`.
+const DATE: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+
+fn read_date(text: &str) -> Option<i64> {
+    Some(PrimitiveDateTime::parse(text, DATE).ok()?.assume_utc().unix_timestamp())
+}
+
+fn write_date(secs: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(secs).ok().and_then(|at| at.format(DATE).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use aws_sdk_dynamodb::config::Credentials;
+    use aws_sigv4::{
+        http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
+        sign::v4::SigningParams,
+    };
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// 30 August 2015, 12:36, at which the published examples were signed.
+    const SIGNED_AT: i64 = 1_440_938_160;
+
+    /// Whose the published examples are.
+    const EXAMPLE: Signatory<'_> = Signatory {
+        access_key: "AKIDEXAMPLE",
+        secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        region: "us-east-1",
+        service: "service",
+    };
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_millis(secs * 1_000)
+    }
+
+    fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a request")
+    }
+
+    #[test]
+    fn published_examples_are_accepted_and_what_differs_in_one_place_is_not() {
+        let check = |service: &str, method: &str, uri: &str, more: &[(&str, &str)], body: &str, signature: &str| {
+            let host = if service == "iam" { "iam.amazonaws.com" } else { "example.amazonaws.com" };
+            let signatory = Signatory { service, ..EXAMPLE };
+            let mut headers = more.to_vec();
+            headers.extend([("host", host), ("x-amz-date", "20150830T123600Z")]);
+            let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            names.dedup();
+            let credential = format!("AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request");
+            let authorize = |signature: &str| {
+                let names = names.join(";");
+                format!("{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}")
+            };
+            let checked = |method: &str, uri: &str, body: &str, signature: &str| {
+                let authorization = authorize(signature);
+                let headers = [&headers[..], &[("authorization", &authorization)]].concat();
+                signatory.check(&request(method, uri, &headers), body.as_bytes(), at(SIGNED_AT))
+            };
+            assert_eq!(checked(method, uri, body, signature), Ok(()), "{method} {uri}");
+            let separator = if uri.contains('?') { '&' } else { '?' };
+            for wrong in [
+                checked("DELETE", uri, body, signature),
+                checked(method, &format!("{uri}{separator}x=1"), body, signature),
+                checked(method, uri, &format!("{body}x"), signature),
+                checked(method, uri, body, &signature.replace('5', "6")),
+                checked(method, uri, body, &signature[2..]),
+                checked(method, uri, body, "none"),
+            ] {
+                assert_eq!(wrong.expect_err("refused").error_type, "InvalidSignatureException");
+            }
+        };
+        // The example of the IAM user guide.
+        check(
+            "iam",
+            "GET",
+            "/?Action=ListUsers&Version=2010-05-08",
+            &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
+            "",
+            "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7",
+        );
+        // From the test suite for signatures of version 4.
+        check("service", "GET", "/", &[], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31");
+        check("service", "POST", "/", &[], "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b");
+        check(
+            "service",
+            "GET",
+            "/?Param2=value2&Param1=value1",
+            &[],
+            "",
+            "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+        );
+    }
+
+    /// Signs as the AWS clients do, for the local credentials.
+    fn signed(
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        expires: Option<Duration>,
+    ) -> Request<()> {
+        let mut settings = SigningSettings::default();
+        if expires.is_some() {
+            settings.signature_location = SignatureLocation::QueryParams;
+            settings.expires_in = expires;
+        }
+        let identity = Credentials::new("local", "local", None, None, "test").into();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(SIGNED_AT.unsigned_abs());
+        let params = SigningParams::builder()
+            .identity(&identity)
+            .region(REGION)
+            .name("execute-api")
+            .time(time)
+            .settings(settings)
+            .build()
+            .expect("all there");
+        let url = format!("http://127.0.0.1:8765{path}");
+        let signable = SignableRequest::new(method, &url, headers.iter().copied(), SignableBody::Bytes(body));
+        let (instructions, _) = sign(signable.expect("signable"), &params.into()).expect("signed").into_parts();
+        let mut request = request(method, &url, &[&[("host", "127.0.0.1:8765")], headers].concat());
+        instructions.apply_to_request_http1x(&mut request);
+        // On the wire there is no scheme and no host.
+        let uri = request.uri().path_and_query().expect("a path").as_str().parse().expect("a path");
+        *request.uri_mut() = uri;
+        request
+    }
+
+    #[test]
+    fn a_request_counts_for_five_minutes_and_a_query_as_long_as_it_says() {
+        let late = |expires: Option<u64>, secs: i64| {
+            let expires = expires.map(Duration::from_secs);
+            let request = signed("GET", "/prod", &[], b"", expires);
+            LOCAL.check(&request, b"", at(SIGNED_AT + secs)).map_err(|rejected| rejected.message.into_owned())
+        };
+        for (expires, accepted) in [(None, [-300, 0, 300]), (Some(60), [-300, 0, 60]), (Some(900), [0, 600, 900])] {
+            for secs in accepted {
+                assert_eq!(late(expires, secs), Ok(()), "{expires:?} {secs}");
+            }
+        }
+        assert_eq!(
+            late(None, 301),
+            Err("Signature expired: 20150830T123600Z is now earlier than 20150830T123601Z (20150830T124101Z - 5 min.)"
+                .to_owned())
+        );
+        assert!(late(Some(60), 61).is_err_and(|message| message.ends_with("(20150830T123701Z - 60 sec.)")));
+        assert_eq!(
+            late(None, -301),
+            Err("Signature not yet current: 20150830T123600Z is still later than 20150830T123559Z (20150830T123059Z + 5 min.)"
+                .to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_signature_is_said_as_the_service_says_it() {
+        let check = |replaced: &str, by: &str, error_type: &str, message: &str| {
+            let mut request = signed("POST", "/prod/@connections/eHrdFcnvvHcCE-w%3D", &[], b"x", None);
+            let authorization = request.headers()[AUTHORIZATION].to_str().expect("a text").to_owned();
+            assert!(authorization.contains(replaced), "{authorization}");
+            let changed = authorization.replacen(replaced, by, 1);
+            request.headers_mut().insert(AUTHORIZATION, changed.parse().expect("a header"));
+            let rejected = LOCAL.check(&request, b"x", at(SIGNED_AT)).expect_err("refused");
+            assert_eq!((rejected.error_type, &rejected.message[..message.len()]), (error_type, message));
+        };
+        let incomplete = "IncompleteSignatureException";
+        let invalid = "InvalidSignatureException";
+        check(
+            "Credential=local",
+            "Credential=other",
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+        );
+        check(REGION, "mars-1", invalid, "Credential should be scoped to a valid region, not 'mars-1'. ");
+        check("execute-api", "apigateway", invalid, "Credential should be scoped to correct service: 'execute-api'. ");
+        check("/20150830/", "/20150831/", invalid, "Date in Credential scope does not match YYYYMMDD from ISO-8601");
+        check("host;", "", invalid, "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.");
+        check("Signature=", "Signature=00", invalid, "The request signature we calculated does not match");
+        check(
+            "Signature=",
+            "Nothing=",
+            incomplete,
+            "Authorization header requires 'Signature' parameter. Authorization=AWS4-HMAC-SHA256 Credential=local/",
+        );
+        check(
+            "Credential=",
+            "Credential= ",
+            incomplete,
+            "'local/20150830/eu-central-1/execute-api/aws4_request' not a valid key=value pair (missing equal-sign)",
+        );
+        check("/aws4_request", "", incomplete, "Credential must have exactly 5 slash-delimited elements");
+    }
+
+    #[test]
+    fn a_refusal_quotes_what_should_have_been_signed() {
+        let request = signed("POST", "/prod/@connections/eHrdFcnvvHcCE-w%3D", &[], b"x", None);
+        let rejected = LOCAL.check(&request, b"y", at(SIGNED_AT)).expect_err("another body");
+        let hash = hex(&Sha256::digest("y"));
+        let canonical = format!(
+            "should have been\n'POST\n/prod/%40connections/eHrdFcnvvHcCE-w%253D\n\nhost:127.0.0.1:8765\n\
+             x-amz-date:20150830T123600Z\n\nhost;x-amz-date\n{hash}'\n\nThe String-to-Sign should have been\n'AWS4-HMAC-SHA256\n\
+             20150830T123600Z\n20150830/eu-central-1/execute-api/aws4_request\n"
+        );
+        assert!(rejected.message.contains(&canonical), "{}", rejected.message);
+    }
+
+    #[test]
+    fn a_query_that_lacks_something_is_told_what() {
+        let check = |query: &str, expected: &str| {
+            let request = request("GET", &format!("/prod?{query}"), &[("host", "x")]);
+            let rejected = LOCAL.check(&request, b"", at(SIGNED_AT)).expect_err("refused");
+            assert_eq!(rejected.error_type, "IncompleteSignatureException");
+            assert!(rejected.message.contains(expected), "{query}: {}", rejected.message);
+        };
+        check("X-Amz-Signature=00", "must include 'X-Amz-Credential'. ");
+        let rest = "X-Amz-Credential=local/a/b/c/d&X-Amz-SignedHeaders=host&X-Amz-Signature=00";
+        let dated = format!("{rest}&X-Amz-Date=20150830T123600Z");
+        check(&format!("{dated}&X-Amz-Expires=60&X-Amz-Algorithm=MD5"), "Unsupported AWS 'algorithm': 'MD5'.");
+        for expires in ["-1", "604801", "x"] {
+            check(&format!("{dated}&X-Amz-Algorithm={ALGORITHM}&X-Amz-Expires={expires}"), "between 0 and 604800");
+        }
+        check(
+            &format!("{rest}&X-Amz-Date=today&X-Amz-Algorithm={ALGORITHM}&X-Amz-Expires=60"),
+            "Date must be in ISO-8601",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_an_aws_client_signs_is_accepted(
+            method in prop::sample::select(vec!["GET", "POST", "DELETE"]),
+            // As an AWS client writes a path: escaped once.
+            path in "(/([a-zA-Z0-9@=_.~-]|%3D|%40|%20|%2F|%C3%A9){1,8}[a-z]){1,4}",
+            parameters in vec(("[a-zA-Z0-9._~-]{1,6}", "([a-zA-Z0-9._~-]|%2F|%20|%3D|%26){0,6}"), 0..5),
+            values in vec("[!-~]{1,5}( {1,3}[!-~]{1,5}){0,2}", 0..3),
+            body in vec(any::<u8>(), 0..40),
+            expires in prop::option::of(1_u64..604_800),
+        ) {
+            let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let uri = if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) };
+            let headers: Vec<_> = ["x-b", "content-type", "x-b"].into_iter().zip(values.iter().map(String::as_str)).collect();
+            let request = signed(method, &uri, &headers, &body, expires.map(Duration::from_secs));
+            prop_assert_eq!(LOCAL.check(&request, &body, at(SIGNED_AT)), Ok(()));
+        }
+
+        #[test]
+        fn no_header_and_no_query_breaks_the_check(
+            authorization in "AWS4-HMAC-SHA256 ([A-Za-z]{0,10}=?[ -~]{0,20}[, ]{0,2}){0,4}",
+            query in "(X-Amz-(Signature|Date|Credential|Expires|Algorithm|SignedHeaders)=[!-~&&[^#<>\"`{}|^\\\\]]{0,20}&){0,6}",
+        ) {
+            let headers = [("host", "x"), ("x-amz-date", "20150830T123600Z"), ("authorization", authorization.as_str())];
+            prop_assert!(LOCAL.check(&request("GET", "/prod", &headers), b"", at(SIGNED_AT)).is_err());
+            let uri = format!("/prod?{query}");
+            if uri.parse::<hyper::Uri>().is_ok() {
+                prop_assert!(LOCAL.check(&request("GET", &uri, &headers[..1]), b"", at(SIGNED_AT)).is_err());
+            }
+        }
+    }
+}

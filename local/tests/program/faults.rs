@@ -1,0 +1,157 @@
+//! Faults that are injected, and what an application sees of them.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use local::{FaultKind, FaultOptions, GatewayOptions};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::scripted::{Reply, Scripted, Socket, WAIT_MAX, eventually, next};
+
+/// Every test has the same seed, so that a failure can be repeated.
+const SEED: u64 = 20_261_122;
+
+/// A site with faults whose functions answer at once, a message with its own text.
+async fn site(faults: &[&str]) -> Scripted {
+    seeded(SEED, faults).await
+}
+
+async fn seeded(seed: u64, faults: &[&str]) -> Scripted {
+    let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
+    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
+    Scripted::with(&[], GatewayOptions::default(), FaultOptions { faults, seed: Some(seed) }, script).await
+}
+
+fn injected(site: &Scripted, kind: FaultKind) -> u64 {
+    site.stack.faults()[&kind]
+}
+
+fn reply(status: u16, error_type: &str) -> Reply {
+    Reply { status, error_type: error_type.to_owned(), body: String::new() }
+}
+
+/// Shows that the next thing a client receives is the answer to a message that is sent now.
+async fn answers(socket: &mut Socket) {
+    socket.send(Message::text("still there")).await.expect("sent");
+    assert_eq!(next(socket).await, "still there");
+}
+
+#[tokio::test]
+async fn a_lost_disconnect_never_runs() {
+    let site = site(&["lost-disconnect=1"]).await;
+    let (socket, _) = site.client().await;
+    drop(socket);
+    eventually("the fault is injected", || injected(&site, FaultKind::LostDisconnect) == 1).await;
+    site.stack.settled().await;
+    assert!(site.events_of("Disconnect").is_empty());
+    assert_eq!(site.stack.connected(), 0);
+}
+
+#[tokio::test]
+async fn a_false_gone_is_answered_for_a_connection_that_lives() {
+    let site = site(&["false-gone=1"]).await;
+    let (mut socket, id) = site.client().await;
+    for method in ["POST", "GET"] {
+        assert_eq!(site.manage(method, &id, "x").await, reply(410, "GoneException"), "{method}");
+    }
+    answers(&mut socket).await;
+    assert_eq!(site.manage("DELETE", &id, "").await.status, 204);
+    assert_eq!(injected(&site, FaultKind::FalseGone), 2);
+}
+
+#[tokio::test]
+async fn a_throttled_post_delivers_nothing() {
+    let site = site(&["throttled-post=1"]).await;
+    let (mut socket, id) = site.client().await;
+    assert_eq!(site.manage("POST", &id, "x").await, reply(429, "LimitExceededException"));
+    answers(&mut socket).await;
+    assert_eq!(site.manage("GET", &id, "").await.status, 200);
+    assert_eq!(injected(&site, FaultKind::ThrottledPost), 1);
+}
+
+#[tokio::test]
+async fn a_slow_post_is_delivered_at_once_and_answered_later() {
+    let site = site(&["slow-post=1:300ms"]).await;
+    let (mut socket, id) = site.client().await;
+    let started = Instant::now();
+    let (posted, received_after) = tokio::join!(site.manage("POST", &id, "x"), async {
+        assert_eq!(next(&mut socket).await, "x");
+        started.elapsed()
+    });
+    assert_eq!(posted.status, 200);
+    assert!(started.elapsed() >= Duration::from_millis(300) && received_after < started.elapsed());
+}
+
+#[tokio::test]
+async fn a_hung_post_is_delivered_and_not_answered_while_the_program_runs() {
+    let site = site(&["hung-post=1"]).await;
+    let (mut socket, id) = site.client().await;
+    {
+        let posting = site.manage("POST", &id, "x");
+        tokio::pin!(posting);
+        tokio::select! {
+            answer = &mut posting => panic!("answered: {answer:?}"),
+            text = next(&mut socket) => assert_eq!(text, "x"),
+        }
+        tokio::select! {
+            answer = &mut posting => panic!("answered: {answer:?}"),
+            () = answers(&mut socket) => {}
+        }
+    }
+    assert_eq!(injected(&site, FaultKind::HungPost), 1);
+    let started = Instant::now();
+    site.stack.stop().await;
+    // The local mode gives up after ten seconds what has not ended by then.
+    assert!(started.elapsed() < Duration::from_secs(9), "an answer that is held back holds up the end");
+}
+
+#[tokio::test]
+async fn a_dropped_connection_ends_without_a_close_frame_and_its_message_is_lost() {
+    for by_client in [true, false] {
+        let site = site(&["dropped-connection=1"]).await;
+        let (mut socket, id) = site.client().await;
+        if by_client {
+            socket.send(Message::text("x")).await.expect("sent");
+        } else {
+            assert_eq!(site.manage("POST", &id, "x").await.status, 200, "the sender does not learn of it");
+        }
+        let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+        assert!(matches!(end, None | Some(Err(_))), "{end:?}");
+        let context = site.event_of("Disconnect").await["requestContext"].clone();
+        assert_eq!((&context["disconnectStatusCode"], &context["disconnectReason"]), (&json!(1006), &json!("")));
+        assert!(site.events_of("Message").is_empty());
+        assert_eq!(injected(&site, FaultKind::DroppedConnection), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_invocation_is_a_502_whether_or_not_the_function_ran() {
+    for (fault, kind, ran) in
+        [("failed-invocation=1", FaultKind::FailedInvocation, 0), ("failed-after-run=1", FaultKind::FailedAfterRun, 1)]
+    {
+        let site = site(&[fault]).await;
+        assert_eq!(site.connect("", &[]).await.err(), Some(502), "{fault}");
+        assert_eq!((site.events_of("Connect").len(), injected(&site, kind)), (ran, 1), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_seed_and_the_same_requests_give_the_same_faults() {
+    let run = async |seed: u64| {
+        let site = seeded(seed, &["false-gone=0.3", "throttled-post=0.3"]).await;
+        let (_socket, id) = site.client().await;
+        let mut statuses = Vec::new();
+        for _ in 0..40 {
+            statuses.push(site.manage("POST", &id, "x").await.status);
+        }
+        (statuses, site.stack.faults())
+    };
+    let first = run(SEED).await;
+    assert_eq!(run(SEED).await, first);
+    assert_ne!(run(SEED + 1).await.0, first.0);
+    let counted = |status: u16| first.0.iter().filter(|other| **other == status).count();
+    let expected = [(FaultKind::FalseGone, counted(410) as u64), (FaultKind::ThrottledPost, counted(429) as u64)];
+    assert_eq!(first.1, expected.into());
+    assert!(counted(410) > 0 && counted(429) > 0 && counted(200) > 0, "{:?}", first.0);
+}

@@ -1,0 +1,123 @@
+//! Limits and quotas of the service, made small enough to be reached.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use local::{FaultOptions, GatewayOptions};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::scripted::{Scripted, WAIT_MAX, next};
+
+/// Attempts within which a quota of one per second is reached on any machine.
+const ATTEMPTS_MAX: usize = 1_000;
+
+/// A site whose functions answer at once, a message with its own text.
+async fn site(gateway: GatewayOptions) -> Scripted {
+    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
+    Scripted::with(&[], gateway, FaultOptions::default(), script).await
+}
+
+#[tokio::test]
+async fn handshakes_over_the_quota_are_refused_with_429_and_taken_again_later() {
+    let connect_rate = Some("1:2".parse().expect("a rate"));
+    let site = site(GatewayOptions { connect_rate, ..GatewayOptions::default() }).await;
+    let mut sockets = Vec::new();
+    let status = loop {
+        match site.connect("", &[]).await {
+            Ok((socket, _)) => sockets.push(socket),
+            Err(status) => break status,
+        }
+        assert!(sockets.len() < ATTEMPTS_MAX, "never refused");
+    };
+    assert_eq!(status, 429);
+    assert!(sockets.len() >= 2, "as many as the bucket holds are let in");
+    assert_eq!(site.events_of("Connect").len(), sockets.len(), "who is refused reaches no function");
+
+    let handshake =
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut refused = site.request("GET /dev", handshake, "").await;
+    for _ in 0..ATTEMPTS_MAX {
+        if refused.status == 429 {
+            break;
+        }
+        refused = site.request("GET /dev", handshake, "").await;
+    }
+    let body: Value = serde_json::from_str(&refused.body).expect("JSON");
+    assert_eq!(
+        (refused.error_type.as_str(), &body["message"]),
+        ("TooManyRequestsException", &json!("Too Many Requests"))
+    );
+    assert!(body["connectionId"].is_string() && body["requestId"].is_string(), "{body}");
+
+    let again = async { while site.connect("", &[]).await.is_err() {} };
+    tokio::time::timeout(WAIT_MAX, again).await.expect("let in again in time");
+}
+
+#[tokio::test]
+async fn messages_and_management_calls_share_a_quota() {
+    let request_rate = Some("1:50".parse().expect("a rate"));
+    let site = site(GatewayOptions { request_rate, ..GatewayOptions::default() }).await;
+    let (mut socket, id) = site.client().await;
+    let mut taken = 0;
+    let refusal = loop {
+        socket.send(Message::text("m")).await.expect("sent");
+        match next(&mut socket).await {
+            answer if answer == "m" => taken += 1,
+            refusal => break refusal,
+        }
+        assert!(taken < ATTEMPTS_MAX, "never refused");
+    };
+    assert!(taken >= 50, "as many as the bucket holds are taken: {taken}");
+    assert!(refusal.starts_with(&format!(r#"{{"message": "Too Many Requests", "connectionId":"{id}", "requestId":""#)));
+    assert_eq!(site.events_of("Message").len(), taken, "what is refused reaches no function");
+
+    for method in ["POST", "GET"] {
+        let mut calls = 0;
+        let refused = loop {
+            let reply = site.manage(method, &id, "m").await;
+            if reply.status != 200 {
+                break reply;
+            }
+            calls += 1;
+            // The client has emptied the bucket: what is taken still has come back since then.
+            assert!(calls < 25, "{method}: {calls} calls were taken");
+        };
+        assert_eq!((refused.status, refused.error_type.as_str()), (429, "LimitExceededException"), "{method}");
+        assert_eq!(refused.body, "");
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_takes_too_long_is_refused_with_504() {
+    let integration_timeout = Some(Duration::from_millis(50));
+    let gateway = GatewayOptions { integration_timeout, ..GatewayOptions::default() };
+    let script = |name: String, _: Value| async move {
+        if name == "Connect" {
+            std::future::pending::<()>().await;
+        }
+        Ok(json!({"statusCode": 200}))
+    };
+    let site = Scripted::with(&[], gateway, FaultOptions::default(), script).await;
+    assert_eq!(site.connect("", &[]).await.err(), Some(504));
+    assert_eq!((site.events_of("Connect").len(), site.stack.connected()), (1, 0));
+    assert!(site.events_of("Disconnect").is_empty(), "who was never connected is not disconnected");
+}
+
+#[tokio::test]
+async fn idle_timeout_and_connection_duration_are_set_one_by_one() {
+    let closed = async |gateway: GatewayOptions| {
+        let site = site(gateway).await;
+        let (mut socket, _) = site.client().await;
+        let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+        let context = site.event_of("Disconnect").await["requestContext"].clone();
+        assert!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
+        (context["disconnectStatusCode"].clone(), context["disconnectReason"].clone())
+    };
+    let short = Some(Duration::from_millis(100));
+    let idle = GatewayOptions { idle_timeout: short, ..GatewayOptions::default() };
+    let old = GatewayOptions { connection_duration: short, ..GatewayOptions::default() };
+    for gateway in [idle, old] {
+        assert_eq!(closed(gateway).await, (json!(1001), json!("Going away")));
+    }
+}
