@@ -32,7 +32,8 @@ impl Parser<'_> {
     fn accessors(&mut self) -> Result<Vec<Accessor>, SyntaxError> {
         let mut accessors = Vec::new();
         loop {
-            let named = self.lexer.byte() == Some(b'.') && matches!(self.lexer.byte_at(1), Some(byte) if byte.is_ascii_alphabetic());
+            let named = self.lexer.byte() == Some(b'.')
+                && matches!(self.lexer.byte_at(1), Some(byte) if byte.is_ascii_alphabetic());
             if named {
                 self.lexer.offset += 1;
                 let Some(name) = self.lexer.identifier() else { return Ok(accessors) };
@@ -247,7 +248,9 @@ impl Parser<'_> {
             ("gt", Operator::Greater),
         ];
         // Velocity reads `1 -1` as two numbers, with nothing between them.
-        if self.lexer.byte() == Some(b'-') && matches!(self.lexer.byte_at(1), Some(byte) if byte.is_ascii_digit() || byte == b'.') {
+        if self.lexer.byte() == Some(b'-')
+            && matches!(self.lexer.byte_at(1), Some(byte) if byte.is_ascii_digit() || byte == b'.')
+        {
             return None;
         }
         let sign = SIGNS.iter().find(|(sign, _)| self.lexer.eat(sign));

@@ -131,7 +131,7 @@ impl Selector {
                 found.extend(items.get(start..end).unwrap_or_default().iter().step_by(step).cloned());
             }
             (Self::All | Self::Filter(_), value) => {
-                for child in children(heap, value)? {
+                for child in heap.children(value)?.unwrap_or_default() {
                     let wanted = match self {
                         Self::Filter(filter) => filter.holds(heap, &child)?,
                         _ => true,
@@ -149,22 +149,10 @@ impl Selector {
     fn select_deep(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>, depth: usize) -> Result<(), Cause> {
         nested(depth)?;
         self.select(heap, value, found)?;
-        for child in children(heap, value)? {
+        for child in heap.children(value)?.unwrap_or_default() {
             self.select_deep(heap, &child, found, depth + 1)?;
         }
         Ok(())
-    }
-}
-
-fn children(heap: &mut Heap, value: &Value) -> Result<Vec<Value>, Cause> {
-    match value {
-        Value::List(list) => heap.snapshot(*list),
-        Value::Map(map) => {
-            let values: Vec<Value> = heap.entries(*map).values().cloned().collect();
-            heap.pay_for_items(values.len())?;
-            Ok(values)
-        }
-        _ => Ok(Vec::new()),
     }
 }
 
@@ -224,7 +212,7 @@ impl Operand {
     fn value(&self, heap: &mut Heap, value: &Value) -> Result<Option<Value>, Cause> {
         match self {
             Self::Path(path) => path.find(heap, value),
-            Self::Literal(literal) => heap.from_json(literal, 0).map(Some),
+            Self::Literal(literal) => heap.json(literal, 0).map(Some),
         }
     }
 }
@@ -279,7 +267,9 @@ impl<'p> PathParser<'p> {
             return Ok(Selector::All);
         }
         let rest = self.rest();
-        let ends = |c: char| matches!(c, '.' | '[' | ' ' | '(' | ')' | '=' | '!' | '<' | '>' | '&' | '|' | '\'' | '"' | ']' | ',');
+        let ends = |c: char| {
+            matches!(c, '.' | '[' | ' ' | '(' | ')' | '=' | '!' | '<' | '>' | '&' | '|' | '\'' | '"' | ']' | ',')
+        };
         let end = rest.find(ends).unwrap_or(rest.len());
         if end == 0 {
             return Err("a name is missing after the point".to_owned());
@@ -434,9 +424,11 @@ impl<'p> PathParser<'p> {
             return Ok(Operand::Literal(self.quoted()?.into()));
         }
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(rest.len());
         let literal = serde_json::from_str(&rest[..end]);
-        let literal = literal.map_err(|_| format!("a path of @, a text in quotes or a number is missing before \"{rest}\""))?;
+        let literal =
+            literal.map_err(|_| format!("a path of @, a text in quotes or a number is missing before \"{rest}\""))?;
         self.offset += end;
         Ok(Operand::Literal(literal))
     }

@@ -96,9 +96,7 @@ impl<'s> Lexer<'s> {
             None => (false, rest),
         };
         let starts = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || (c == '@' && !braced));
-        let end = word
-            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '@')))
-            .unwrap_or(word.len());
+        let end = word.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '@'))).unwrap_or(word.len());
         let closed = !braced || word[end..].starts_with('}');
         (starts && closed).then(|| (&word[..end], self.offset + ahead + end + if braced { 2 } else { 0 }))
     }
@@ -106,7 +104,8 @@ impl<'s> Lexer<'s> {
     /// A number, with its sign. Two points after it begin a range.
     pub(crate) fn number(&mut self) -> Result<Option<Literal>, SyntaxError> {
         let bytes = self.rest().as_bytes();
-        let digits = |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits =
+            |from: usize| bytes[from.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let at = |index: usize| bytes.get(index).copied();
         let sign = usize::from(at(0) == Some(b'-'));
         let whole = digits(sign);
@@ -131,11 +130,8 @@ impl<'s> Lexer<'s> {
             }
         }
         let text = &self.rest()[..end];
-        let literal = if float {
-            text.parse().ok().map(Literal::Float)
-        } else {
-            text.parse().ok().map(Literal::Integer)
-        };
+        let literal =
+            if float { text.parse().ok().map(Literal::Float) } else { text.parse().ok().map(Literal::Integer) };
         let literal = literal.ok_or_else(|| self.error(format!("the number {text} has more than 64 bits")))?;
         self.offset += end;
         Ok(Some(literal))

@@ -59,7 +59,7 @@ pub const STEPS_MAX: usize = 1_000_000;
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Memory that one rendering may use for all its values together, in bytes. Our own choice.
-pub const MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A place in a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,6 @@ pub struct RenderError {
     /// Where.
     pub at: Position,
     /// Why.
-    #[source]
     pub cause: Cause,
 }
 

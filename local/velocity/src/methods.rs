@@ -191,7 +191,8 @@ impl Renderer<'_, '_> {
         self.heap.budget.steps(PATTERN_STEPS)?;
         self.heap.budget.memory(PATTERN_BYTES_MAX)?;
         let compiled = RegexBuilder::new(&with_ascii_classes(pattern)).size_limit(PATTERN_BYTES_MAX).build();
-        let compiled = compiled.map_err(|error| failed(method, format!("the pattern {pattern} is not understood: {error}")))?;
+        let compiled =
+            compiled.map_err(|error| failed(method, format!("the pattern {pattern} is not understood: {error}")))?;
         self.patterns.insert(pattern.to_owned(), compiled.clone());
         Ok(compiled)
     }
@@ -216,8 +217,9 @@ impl Renderer<'_, '_> {
                 self.heap.items_mut(list).insert(position, item.clone());
                 Ok(Value::Null)
             }
-            ("addAll", [Value::List(other)]) => {
-                let items = self.heap.snapshot(*other)?;
+            ("addAll", [other @ Value::List(_)]) => {
+                let items = self.heap.children(other)?.unwrap_or_default();
+                self.heap.pay_for_items(items.len())?;
                 let changed = !items.is_empty();
                 self.heap.items_mut(list).extend(items);
                 Ok(Value::Boolean(changed))
@@ -244,8 +246,8 @@ impl Renderer<'_, '_> {
                 Ok(Value::Null)
             }
             ("contains", [item]) => Ok(Value::Boolean(self.find_item(list, item)?.is_some())),
-            ("containsAll", [Value::List(other)]) => {
-                for item in self.heap.snapshot(*other)? {
+            ("containsAll", [other @ Value::List(_)]) => {
+                for item in self.heap.children(other)?.unwrap_or_default() {
                     if self.find_item(list, &item)?.is_none() {
                         return Ok(Value::Boolean(false));
                     }
@@ -293,7 +295,9 @@ impl Renderer<'_, '_> {
             ("size", []) => Ok(integer(self.heap.entries(map).len())),
             ("isEmpty", []) => Ok(Value::Boolean(self.heap.entries(map).is_empty())),
             ("get", [key]) => self.entry(map, key).map(|value| value.unwrap_or(Value::Null)),
-            ("getOrDefault", [key, default]) => self.entry(map, key).map(|value| value.unwrap_or_else(|| default.clone())),
+            ("getOrDefault", [key, default]) => {
+                self.entry(map, key).map(|value| value.unwrap_or_else(|| default.clone()))
+            }
             ("containsKey", [key]) => self.entry(map, key).map(|value| Value::Boolean(value.is_some())),
             ("containsValue", [value]) => {
                 for index in 0..self.heap.entries(map).len() {

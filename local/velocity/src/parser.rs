@@ -8,8 +8,8 @@ use crate::{
 
 /// Directives of Velocity: a backslash escapes them and nothing else.
 const DIRECTIVES: [&str; 14] = [
-    "break", "define", "else", "elseif", "end", "evaluate", "foreach", "if", "include", "literal", "macro", "parse", "set",
-    "stop",
+    "break", "define", "else", "elseif", "end", "evaluate", "foreach", "if", "include", "literal", "macro", "parse",
+    "set", "stop",
 ];
 
 /// A parser of one source.
@@ -85,7 +85,10 @@ impl<'s> Parser<'s> {
     }
 
     /// Goes one level deeper for as long as `parse` runs.
-    pub(crate) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, SyntaxError>) -> Result<T, SyntaxError> {
+    pub(crate) fn nested<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
+    ) -> Result<T, SyntaxError> {
         if self.depth == NESTING_MAX {
             return Err(self.lexer.error(format!("this is nested more than {NESTING_MAX} deep")));
         }
@@ -155,8 +158,8 @@ impl<'s> Parser<'s> {
                 return Err(self.lexer.error("a template cannot end with $"));
             }
             block.token(&self.lexer.source[start..=dollar]);
-            // Velocity loses a lone exclamation mark, but not one before a brace.
-            if quiet && self.lexer.byte() == Some(b'{') {
+            // Velocity loses an exclamation mark before plain text.
+            if quiet && matches!(self.lexer.byte(), Some(b'{' | b'$' | b'#' | b'\\')) {
                 block.token("!");
             }
             return Ok(());
@@ -220,7 +223,9 @@ impl<'s> Parser<'s> {
                 } else {
                     self.lexer.whitespace();
                     if self.lexer.byte() == Some(b'(') {
-                        return Err(self.lexer.error("#set and its bracket must be on one line, with only spaces between"));
+                        return Err(self
+                            .lexer
+                            .error("#set and its bracket must be on one line, with only spaces between"));
                     }
                     block.token(&self.lexer.source[start..end]);
                     self.lexer.offset = end;

@@ -150,15 +150,8 @@ impl<'t, 'i> Renderer<'t, 'i> {
         at: Position,
         out: &mut String,
     ) -> Result<Flow, RenderError> {
-        let items = match self.value(list, at)? {
-            Value::List(list) => self.heap.snapshot(list).map_err(place(at))?,
-            Value::Map(map) => {
-                let values = self.heap.entries(map).values().cloned().collect::<Vec<_>>();
-                self.heap.pay_for_items(values.len()).map_err(|exceeded| place(at)(exceeded.into()))?;
-                values
-            }
-            _ => return Ok(Flow::On),
-        };
+        let list = self.value(list, at)?;
+        let Some(items) = self.heap.children(&list).map_err(place(at))? else { return Ok(Flow::On) };
         let before = self.variables.remove(variable);
         let len = items.len();
         self.loops.push(Loop { index: 0, len });
@@ -216,7 +209,11 @@ impl<'t, 'i> Renderer<'t, 'i> {
     /// The place of an item. From the end where it is negative.
     pub(crate) fn item_at(&self, list: usize, index: i64) -> Result<usize, Cause> {
         let len = self.heap.items(list).len();
-        let position = if index < 0 { usize::try_from(-i128::from(index)).ok().and_then(|back| len.checked_sub(back)) } else { usize::try_from(index).ok() };
+        let position = if index < 0 {
+            usize::try_from(-i128::from(index)).ok().and_then(|back| len.checked_sub(back))
+        } else {
+            usize::try_from(index).ok()
+        };
         position.filter(|position| *position < len).ok_or(Cause::NoSuchItem { index, len })
     }
 
@@ -274,7 +271,9 @@ impl<'t, 'i> Renderer<'t, 'i> {
 
     fn value(&mut self, expression: &'t Expression, at: Position) -> Result<Value, RenderError> {
         self.depth += 1;
-        nested(self.depth / 2).and_then(|()| self.heap.budget.steps(1)).map_err(|exceeded| place(at)(exceeded.into()))?;
+        nested(self.depth / 2)
+            .and_then(|()| self.heap.budget.steps(1))
+            .map_err(|exceeded| place(at)(exceeded.into()))?;
         let value = self.value_within(expression, at);
         self.depth -= 1;
         value
@@ -321,7 +320,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
     /// Whole numbers from one to another, upwards or downwards.
     fn range(&mut self, first: i64, last: i64) -> Result<Value, Cause> {
         let count = usize::try_from(first.abs_diff(last)).unwrap_or(usize::MAX).saturating_add(1);
-        self.heap.pay_for_items(count)?;
+        self.heap.budget.steps(count)?;
         let items = if first <= last {
             (first..=last).map(Value::Integer).collect()
         } else {
@@ -366,9 +365,8 @@ impl<'t, 'i> Renderer<'t, 'i> {
     }
 
     fn operate(&mut self, left: &Value, operator: Operator, right: &Value, at: Position) -> Result<Value, RenderError> {
-        let compared = |holds: fn(std::cmp::Ordering) -> bool| {
-            Ok(Value::Boolean(number::compare(left, right).is_some_and(holds)))
-        };
+        let compared =
+            |holds: fn(std::cmp::Ordering) -> bool| Ok(Value::Boolean(number::compare(left, right).is_some_and(holds)));
         match operator {
             Operator::Equal => self.loosely_equal(left, right, at).map(Value::Boolean),
             Operator::NotEqual => self.loosely_equal(left, right, at).map(|equal| Value::Boolean(!equal)),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What an item of a list or map counts for, beside its text. Our own choice, near the true size.
-const ITEM_BYTES: usize = 48;
+const ITEM_BYTES: usize = 32;
 
 /// Anything that a reference or an expression can be.
 #[derive(Clone, Debug)]
@@ -133,11 +133,15 @@ impl Heap {
         self.budget.memory(count.saturating_mul(2 * ITEM_BYTES))
     }
 
-    /// A copy of the items of a list, which may change while they are visited.
-    pub(crate) fn snapshot(&mut self, list: usize) -> Result<Vec<Value>, Cause> {
-        let count = self.items(list).len();
-        self.pay_for_items(count)?;
-        Ok(self.items(list).to_vec())
+    /// The items of a list or the values of a map, copied for as long as they are visited: they may change meanwhile.
+    pub(crate) fn children(&mut self, value: &Value) -> Result<Option<Vec<Value>>, Cause> {
+        let children: Vec<Value> = match value {
+            Value::List(list) => self.items(*list).to_vec(),
+            Value::Map(map) => self.entries(*map).values().cloned().collect(),
+            _ => return Ok(None),
+        };
+        self.budget.steps(children.len())?;
+        Ok(Some(children))
     }
 
     pub(crate) fn property(&self, map: usize, name: &str) -> Value {
@@ -154,7 +158,7 @@ impl Heap {
         })
     }
 
-    pub(crate) fn from_json(&mut self, json: &Json, depth: usize) -> Result<Value, Cause> {
+    pub(crate) fn json(&mut self, json: &Json, depth: usize) -> Result<Value, Cause> {
         nested(depth)?;
         match json {
             Json::Null => Ok(Value::Null),
@@ -165,13 +169,13 @@ impl Heap {
             }),
             Json::String(text) => self.text(text),
             Json::Array(items) => {
-                let items = items.iter().map(|item| self.from_json(item, depth + 1)).collect::<Result<_, _>>()?;
+                let items = items.iter().map(|item| self.json(item, depth + 1)).collect::<Result<_, _>>()?;
                 self.json_list(items)
             }
             Json::Object(fields) => {
                 let mut entries = Entries::with_capacity(fields.len());
                 for (name, value) in fields {
-                    entries.insert(Key::Text(name.as_str().into()), self.from_json(value, depth + 1)?);
+                    entries.insert(Key::Text(name.as_str().into()), self.json(value, depth + 1)?);
                 }
                 self.map(entries)
             }

@@ -19,8 +19,10 @@ use crate::{
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_').remove(b' ');
 
 /// Takes base64 with or without padding, as the service's library does.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 impl Renderer<'_, '_> {
     /// A variable of the service. Each is made once, so that what a template puts into it is seen later.
@@ -51,13 +53,13 @@ impl Renderer<'_, '_> {
                 Json::Object(said) if name == "authorizer" => {
                     let mut as_text = Entries::new();
                     for (name, value) in said {
-                        let value = self.heap.from_json(value, 0)?;
+                        let value = self.heap.json(value, 0)?;
                         let text = self.heap.written(&value)?;
                         as_text.insert(Key::Text(name.as_str().into()), self.heap.text(&text)?);
                     }
                     self.heap.map(as_text)?
                 }
-                value => self.heap.from_json(value, 0)?,
+                value => self.heap.json(value, 0)?,
             };
             entries.insert(Key::Text(name.as_str().into()), value);
         }
@@ -73,7 +75,7 @@ impl Renderer<'_, '_> {
     }
 
     fn parameters(&mut self) -> Result<Value, Cause> {
-        self.heap.from_json(&Json::Object(self.inputs.parameters.clone()), 0)
+        self.heap.json(&Json::Object(self.inputs.parameters.clone()), 0)
     }
 
     /// The body as a value. One that is no JSON is a text, and an empty one nothing.
@@ -81,7 +83,7 @@ impl Renderer<'_, '_> {
         let body = self.inputs.body;
         self.heap.budget.steps(body.len() / 16)?;
         match serde_json::from_str::<Json>(body) {
-            Ok(json) => self.heap.from_json(&json, 0),
+            Ok(json) => self.heap.json(&json, 0),
             Err(_) if body.trim().is_empty() => Ok(Value::Null),
             Err(_) => self.heap.text(body),
         }
@@ -142,7 +144,7 @@ impl Renderer<'_, '_> {
             "parseJson" => {
                 let json: Json =
                     serde_json::from_str(&text).map_err(|error| failed(format!("this is no JSON: {error}")))?;
-                return self.heap.from_json(&json, 0);
+                return self.heap.json(&json, 0);
             }
             _ => return Ok(Value::Null),
         };
