@@ -10,11 +10,11 @@ use super::{
     Gateway,
     connections::{Connection, Outbound},
     event::{self, Event},
-    ids,
+    ids, mapping,
 };
 use crate::{
     lambda::InvokeError,
-    template::{Integration, Mock, Route},
+    template::{Integration, Route},
 };
 
 /// How an integration ended that gave no answer of its own.
@@ -36,10 +36,15 @@ impl Failed {
 }
 
 impl Gateway {
-    /// Runs an integration with an event and returns its answer. MOCK integrations see no event.
+    /// Runs an integration with an event and returns its answer, in the form of a proxy response.
     pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
         match &route.integration {
-            Integration::Mock(Mock { status, body }) => Ok(json!({"statusCode": status, "body": body})),
+            Integration::Mapped(mapped) => self.run_mapped(mapped, event).await,
+            Integration::HttpProxy { backend, timeout } => {
+                let body = mapping::message(event).to_owned();
+                let answer = self.http.ask(&self.api, backend, event, body, *timeout).await?;
+                Ok(json!({"statusCode": answer.status, "body": answer.body}))
+            }
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
                 let answer = tokio::time::timeout(*timeout, self.functions.invoke(function, payload)).await;

@@ -3,12 +3,14 @@
 //! How the real one behaves, and how sure that is, stands in `docs/emulator.md`.
 
 mod authorizer;
+mod backend;
 mod connections;
 mod event;
 mod handshake;
 mod ids;
 mod integration;
 mod management;
+mod mapping;
 pub(crate) mod selection;
 mod socket;
 
@@ -18,8 +20,8 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::UPGRA
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::connections::Connections;
 pub(crate) use self::connections::Summary;
+use self::{backend::HttpClient, connections::Connections};
 use crate::{
     http::{Body, json},
     lambda::Functions,
@@ -66,6 +68,8 @@ pub(crate) struct Gateway {
     api: WebSocketApi,
     functions: Arc<Functions>,
     connections: Connections,
+    /// For HTTP integrations.
+    http: HttpClient,
     clock: Clock,
     limits: Limits,
     /// Sockets and the `$disconnect` invocations that follow them.
@@ -81,6 +85,7 @@ impl Gateway {
             api,
             functions,
             connections: Connections::default(),
+            http: HttpClient::new(),
             clock,
             limits,
             tasks: TaskTracker::new(),

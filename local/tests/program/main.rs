@@ -5,3 +5,4 @@ mod cli;
 mod events;
 mod frames;
 mod scripted;
+mod templates;

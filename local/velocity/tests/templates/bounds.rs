@@ -101,9 +101,10 @@ fn work_is_bounded() {
         String::new(),
         "text of more than",
     );
-    fails("#set($l = [1])#foreach($i in [1..99])#set($ok = $l.addAll($l))#end".to_owned(), String::new(), "memory");
+    fails("#set($l = [1])#foreach($i in [1..99])#set($ok = $l.addAll($l))#end".to_owned(), String::new(), "steps");
     fails("#set($l = ['x'])#foreach($i in [1..40])#set($l = [$l, $l])#end$l".to_owned(), String::new(), "");
     fails("#foreach($i in [1..1000])#set($ok = 'a'.matches(\"a{$i}\"))#set($s='x')#set($ok = $s.matches(\"(a{$i}){9}\"))#end".to_owned(), String::new(), "");
     fails("#set($s='a')$s.matches('((a{99}){99}){99}')".to_owned(), String::new(), "is not understood");
-    fails(format!("$input.path('${}')", "..*".repeat(30)), r#"{"a":{"a":{"a":{"a":[1,2,3]}}}}"#.to_owned(), "");
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    fails(format!("$input.path('${}')", "..*".repeat(10)), deep, "steps");
 }
