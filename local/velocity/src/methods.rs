@@ -15,8 +15,8 @@ const PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Steps that the compilation of a pattern counts for. Our own choice: a hundred of the largest take a second.
 const PATTERN_STEPS: usize = 10_000;
 
-/// Bytes that a pattern passes over in the time of a step. Our own choice.
-const PATTERN_BYTES_PER_STEP: usize = 16;
+/// Bytes of a text that are passed over in the time of a step. Our own choice.
+const BYTES_PER_STEP: usize = 256;
 
 /// An index or a length, as templates see it.
 fn integer(number: usize) -> Value {
@@ -94,7 +94,7 @@ impl Renderer<'_, '_> {
     }
 
     fn text_method(&mut self, text: &str, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
-        self.heap.budget.steps(text.len() / PATTERN_BYTES_PER_STEP)?;
+        self.heap.budget.steps(text.len() / BYTES_PER_STEP)?;
         match (method, arguments) {
             ("length", []) => Ok(integer(text.encode_utf16().count())),
             ("isEmpty", []) => Ok(Value::Boolean(text.is_empty())),
@@ -126,7 +126,11 @@ impl Renderer<'_, '_> {
                 let pattern = self.pattern(method, pattern)?;
                 let new = replacement(new);
                 let count = if method == "replaceAll" { 0 } else { 1 };
-                let found = pattern.find_iter(text).count();
+                let mut found = 0;
+                for next in pattern.find_iter(text) {
+                    self.pay_for_search(text, next.start())?;
+                    found += 1;
+                }
                 // Groups can repeat what was found, each as long as the text.
                 let groups = new.matches("${").count();
                 self.pay_for_replacement(text, found, new.len() + groups * text.len() / found.max(1))?;
@@ -140,6 +144,11 @@ impl Renderer<'_, '_> {
             ("split", [Value::Text(pattern), Value::Integer(limit)]) => self.split(text, pattern, *limit),
             _ => Ok(Value::Null),
         }
+    }
+
+    /// Each match may have looked at all that is left of the text, and is found a second time when it is replaced.
+    fn pay_for_search(&mut self, text: &str, start: usize) -> Result<(), Cause> {
+        Ok(self.heap.budget.steps(1 + (text.len() - start) / BYTES_PER_STEP)?)
     }
 
     /// A replacement is paid for before it is made.
@@ -164,6 +173,7 @@ impl Renderer<'_, '_> {
         let mut parts = Vec::new();
         let mut start = 0;
         for found in pattern.find_iter(text) {
+            self.pay_for_search(text, found.start())?;
             if parts.len() + 1 >= most {
                 break;
             }
