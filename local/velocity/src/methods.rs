@@ -15,8 +15,19 @@ const PATTERN_BYTES_MAX: usize = 256 * 1024;
 /// Steps that the compilation of a pattern counts for. Our own choice: a hundred of the largest take a second.
 const PATTERN_STEPS: usize = 10_000;
 
-/// Bytes of a text that are passed over in the time of a step. Our own choice.
+/// Bytes that a pattern passes over in the time of a step. Our own choice: without optimisation it passes over few.
+const PATTERN_BYTES_PER_STEP: usize = 4;
+
+/// Bytes that any other method passes over in the time of a step. Our own choice.
 const BYTES_PER_STEP: usize = 256;
+
+/// A compiled pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    regex: Regex,
+    /// Longest text that it can match, if there is one: how far a search looks beyond what it finds.
+    match_bytes_max: Option<usize>,
+}
 
 /// An index or a length, as templates see it.
 fn integer(number: usize) -> Value {
@@ -123,22 +134,22 @@ impl Renderer<'_, '_> {
                 self.heap.text(&text.replace(&**old, new))
             }
             ("replaceAll" | "replaceFirst", [Value::Text(pattern), Value::Text(new)]) => {
-                let pattern = self.pattern(method, pattern)?;
+                let pattern = self.pattern(method, pattern, text)?;
                 let new = replacement(new);
                 let count = if method == "replaceAll" { 0 } else { 1 };
                 let mut found = 0;
-                for next in pattern.find_iter(text) {
-                    self.pay_for_search(text, next.start())?;
+                for next in pattern.regex.find_iter(text) {
+                    self.pay_for_match(&pattern, text.len() - next.start())?;
                     found += 1;
                 }
                 // Groups can repeat what was found, each as long as the text.
                 let groups = new.matches("${").count();
                 self.pay_for_replacement(text, found, new.len() + groups * text.len() / found.max(1))?;
-                self.heap.text(&pattern.replacen(text, count, new.as_str()))
+                self.heap.text(&pattern.regex.replacen(text, count, new.as_str()))
             }
             ("matches", [Value::Text(pattern)]) => {
-                let whole = self.pattern(method, &format!("^(?:{pattern})$"))?;
-                Ok(Value::Boolean(whole.is_match(text)))
+                let whole = self.pattern(method, &format!("^(?:{pattern})$"), text)?;
+                Ok(Value::Boolean(whole.regex.is_match(text)))
             }
             ("split", [Value::Text(pattern)]) => self.split(text, pattern, 0),
             ("split", [Value::Text(pattern), Value::Integer(limit)]) => self.split(text, pattern, *limit),
@@ -146,9 +157,10 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// Each match may have looked at all that is left of the text, and is found a second time when it is replaced.
-    fn pay_for_search(&mut self, text: &str, start: usize) -> Result<(), Cause> {
-        Ok(self.heap.budget.steps(1 + (text.len() - start) / BYTES_PER_STEP)?)
+    /// A search may look at all that is `left` of the text before it settles on a shorter match.
+    fn pay_for_match(&mut self, pattern: &Pattern, left: usize) -> Result<(), Cause> {
+        let seen = pattern.match_bytes_max.map_or(left, |most| most.min(left));
+        Ok(self.heap.budget.steps(1 + seen / PATTERN_BYTES_PER_STEP)?)
     }
 
     /// A replacement is paid for before it is made.
@@ -168,12 +180,12 @@ impl Renderer<'_, '_> {
 
     /// Parts between matches of a pattern, as Java counts them: at most `limit`, and no empty ones at the end for a limit of 0.
     fn split(&mut self, text: &str, pattern: &str, limit: i64) -> Result<Value, Cause> {
-        let pattern = self.pattern("split", pattern)?;
+        let pattern = self.pattern("split", pattern, text)?;
         let most = usize::try_from(limit).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let mut parts = Vec::new();
         let mut start = 0;
-        for found in pattern.find_iter(text) {
-            self.pay_for_search(text, found.start())?;
+        for found in pattern.regex.find_iter(text) {
+            self.pay_for_match(&pattern, text.len() - found.start())?;
             if parts.len() + 1 >= most {
                 break;
             }
@@ -193,16 +205,21 @@ impl Renderer<'_, '_> {
         self.heap.list(parts)
     }
 
-    /// Compiles a Java pattern, once for each rendering.
-    fn pattern(&mut self, method: &str, pattern: &str) -> Result<Regex, Cause> {
+    /// Compiles a Java pattern, once for each rendering, and pays for passing over a text with it.
+    fn pattern(&mut self, method: &str, pattern: &str, text: &str) -> Result<Pattern, Cause> {
+        self.heap.budget.steps(text.len() / PATTERN_BYTES_PER_STEP)?;
         if let Some(compiled) = self.patterns.get(pattern) {
             return Ok(compiled.clone());
         }
         self.heap.budget.steps(PATTERN_STEPS)?;
         self.heap.budget.memory(PATTERN_BYTES_MAX)?;
-        let compiled = RegexBuilder::new(&with_ascii_classes(pattern)).size_limit(PATTERN_BYTES_MAX).build();
-        let compiled =
-            compiled.map_err(|error| failed(method, format!("the pattern {pattern} is not understood: {error}")))?;
+        let translated = with_ascii_classes(pattern);
+        let failed =
+            |error: &dyn std::fmt::Display| failed(method, format!("the pattern {pattern} is not understood: {error}"));
+        let regex =
+            RegexBuilder::new(&translated).size_limit(PATTERN_BYTES_MAX).build().map_err(|error| failed(&error))?;
+        let syntax = regex_syntax::parse(&translated).map_err(|error| failed(&error))?;
+        let compiled = Pattern { regex, match_bytes_max: syntax.properties().maximum_len() };
         self.patterns.insert(pattern.to_owned(), compiled.clone());
         Ok(compiled)
     }

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
-
 use crate::{
     Cause, Inputs, Position, RenderError,
     budget::nested,
+    methods::Pattern,
     number,
     syntax::{Accessor, Escaped, Expression, Node, Operator, Reference},
     value::{Entries, Heap, Value},
@@ -40,7 +39,7 @@ pub(crate) struct Renderer<'t, 'i> {
     /// Variables of the service, once they are asked for.
     pub(crate) globals: HashMap<&'static str, Value>,
     /// Patterns that were compiled already.
-    pub(crate) patterns: HashMap<String, Regex>,
+    pub(crate) patterns: HashMap<String, Pattern>,
     depth: usize,
 }
 
