@@ -109,6 +109,13 @@ async fn the_status_that_a_template_renders_selects_the_response() {
 }
 
 #[tokio::test]
+async fn a_message_passes_as_it_is_where_there_are_no_templates() {
+    let (scripted, mut socket) = start().await;
+    assert_eq!(ask(&mut socket, json!({"action": "passed", "statusCode": 299})).await, "passed with 299");
+    scripted.stack.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_mapped_is_an_error_frame_and_the_socket_stays_open() {
     let (scripted, mut socket) = start().await;
     let broken = [
@@ -117,6 +124,8 @@ async fn what_cannot_be_mapped_is_an_error_frame_and_the_socket_stays_open() {
         json!({"action": "mock", "kind": "status"}),
         json!({"action": "mock", "kind": "none"}),
         json!({"action": "nowhere"}),
+        json!({"action": "nowhere-secure"}),
+        json!({"action": "kept", "statusCode": 200}),
     ];
     for message in broken {
         let frame = ask(&mut socket, message.clone()).await;
