@@ -59,8 +59,8 @@ impl Renderer<'_, '_> {
             (Value::Text(text), ..) => self.text_method(text, method, arguments),
             (Value::List(list), ..) => self.list_method(*list, method, arguments),
             (Value::Map(map), ..) => self.map_method(*map, method, arguments),
-            (Value::Entry(entry), "getKey", []) => Ok(entry.0.clone().into()),
-            (Value::Entry(entry), "getValue", []) => Ok(entry.1.clone()),
+            (Value::Entry(entry), "getKey", []) => Ok(self.heap.entry(*entry).0.clone().into()),
+            (Value::Entry(entry), "getValue", []) => Ok(self.heap.entry(*entry).1.clone()),
             _ => Ok(Value::Null),
         }
     }
@@ -80,9 +80,10 @@ impl Renderer<'_, '_> {
             }
             ("parseInt" | "parseLong" | "parseDouble" | "parseFloat" | "valueOf", [argument]) => {
                 let text = self.heap.written(argument)?;
-                let float = method.ends_with('t') && method.contains("Float")
-                    || method == "parseDouble"
-                    || (method == "valueOf" && matches!(value, Value::Float(_)));
+                let float = match method {
+                    "valueOf" => matches!(value, Value::Float(_)),
+                    method => matches!(method, "parseDouble" | "parseFloat"),
+                };
                 let parsed = if float {
                     text.trim().parse().ok().map(Value::Float)
                 } else {
@@ -364,11 +365,7 @@ impl Renderer<'_, '_> {
                 let values = self.heap.entries(map).values().cloned().collect();
                 self.heap.list(values)
             }
-            ("entrySet", []) => {
-                let entries = self.heap.entries(map).iter();
-                let entries = entries.map(|(key, value)| Value::Entry((key.clone(), value.clone()).into())).collect();
-                self.heap.list(entries)
-            }
+            ("entrySet", []) => self.heap.entry_set(map),
             _ => Ok(Value::Null),
         }
     }

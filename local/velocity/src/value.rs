@@ -26,7 +26,7 @@ pub(crate) enum Value {
     List(usize),
     Map(usize),
     /// An entry of a map.
-    Entry(Rc<(Key, Value)>),
+    Entry(usize),
     /// `$foreach` of a loop, by its depth.
     Loop(usize),
     /// What `#define` made.
@@ -73,11 +73,13 @@ pub(crate) struct Heap {
     pub(crate) budget: Budget,
     lists: Vec<List>,
     maps: Vec<Entries>,
+    /// What `entrySet` made.
+    pairs: Vec<(Key, Value)>,
 }
 
 impl Heap {
     pub(crate) const fn new() -> Self {
-        Self { budget: Budget::new(), lists: Vec::new(), maps: Vec::new() }
+        Self { budget: Budget::new(), lists: Vec::new(), maps: Vec::new(), pairs: Vec::new() }
     }
 
     pub(crate) fn text(&mut self, text: &str) -> Result<Value, Cause> {
@@ -107,6 +109,19 @@ impl Heap {
         self.budget.memory((1 + entries.len()) * 2 * ITEM_BYTES)?;
         self.maps.push(entries);
         Ok(Value::Map(self.maps.len() - 1))
+    }
+
+    /// The entries of a map, as they are now.
+    pub(crate) fn entry_set(&mut self, map: usize) -> Result<Value, Cause> {
+        let first = self.pairs.len();
+        self.pay_for_items(self.maps[map].len())?;
+        self.pairs.extend(self.maps[map].iter().map(|(key, value)| (key.clone(), value.clone())));
+        let entries = (first..self.pairs.len()).map(Value::Entry).collect();
+        self.list(entries)
+    }
+
+    pub(crate) fn entry(&self, entry: usize) -> &(Key, Value) {
+        &self.pairs[entry]
     }
 
     pub(crate) fn items(&self, list: usize) -> &[Value] {
@@ -200,8 +215,8 @@ impl Heap {
             Value::Float(number) => self.budget.push(out, &number::java_double(*number))?,
             Value::Text(text) => self.budget.push(out, text)?,
             Value::Entry(entry) => {
-                let (key, value) = entry.as_ref();
-                self.write_entry(key, value, out, depth)?;
+                let (key, value) = self.pairs[*entry].clone();
+                self.write_entry(&key, &value, out, depth)?;
             }
             Value::Loop(_) => self.budget.push(out, "{}")?,
             Value::List(list) if self.lists[*list].json => return self.write_json(value, out, depth),
@@ -305,7 +320,8 @@ impl Heap {
                 left == right
             }
             (Value::Entry(left), Value::Entry(right)) => {
-                left.0 == right.0 && self.equal(&left.1.clone(), &right.1.clone(), depth + 1)?
+                let (left, right) = (self.pairs[*left].clone(), self.pairs[*right].clone());
+                left.0 == right.0 && self.equal(&left.1, &right.1, depth + 1)?
             }
             (Value::List(left), Value::List(right)) => {
                 if self.items(*left).len() != self.items(*right).len() {

@@ -189,7 +189,7 @@ impl Renderer<'_, '_> {
     }
 }
 
-/// Escapes as the Java library behind `$util` does: quotes of both kinds, slashes of both kinds, and all but printable ASCII.
+/// Escapes as Java's commons-lang does: quotes of both kinds, slashes of both kinds, control characters, and all beyond ASCII.
 fn escape_java_script(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for unit in text.encode_utf16() {
@@ -203,7 +203,7 @@ fn escape_java_script(text: &str) -> String {
             Ok(b'\n') => out.push_str("\\n"),
             Ok(12) => out.push_str("\\f"),
             Ok(b'\r') => out.push_str("\\r"),
-            Ok(character @ 32..127) => out.push(char::from(character)),
+            Ok(character @ 32..=127) => out.push(char::from(character)),
             _ => out.push_str(&format!("\\u{unit:04X}")),
         }
     }

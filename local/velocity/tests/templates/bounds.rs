@@ -77,6 +77,8 @@ fn nesting_is_bounded_in_values() {
     fails("#set($x = {})#set($x.x = $x)$x".to_owned(), String::new(), NESTED);
     fails("#set($x = [])#set($ok = $x.add($x))#if($x == [$x])#end".to_owned(), String::new(), NESTED);
     fails("#set($x = 1)#foreach($i in [1..10000])#set($x = [$x])#end$x".to_owned(), String::new(), NESTED);
+    let entries = "#set($x = 1)#foreach($i in [1..9000])#set($m = {'a': $x})#set($x = $m.entrySet().get(0))#end$x";
+    fails(entries.to_owned(), String::new(), NESTED);
     fails("$input.json('$')".to_owned(), format!("{}{}", "[".repeat(100), "]".repeat(100)), NESTED);
 }
 
