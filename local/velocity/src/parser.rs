@@ -3,7 +3,7 @@
 use crate::{
     NESTING_MAX, Position, SyntaxError, TEMPLATE_BYTES_MAX,
     lexer::Lexer,
-    syntax::{Escaped, Expression, Node, Reference},
+    syntax::{Accessor, Escaped, Expression, Node, Reference},
 };
 
 /// Directives of Velocity: a backslash escapes them and nothing else.
@@ -60,6 +60,13 @@ impl Block {
             self.nodes.push(Node::Text(std::mem::take(&mut self.text).into()));
         }
         self.run = 0;
+    }
+
+    /// Whether a property that is not in braces is the last thing read. Velocity takes no comment right after one.
+    fn ends_with_property(&self) -> bool {
+        let last = self.nodes.last().filter(|_| self.text.is_empty());
+        matches!(last, Some(Node::Reference(Escaped { literal, reference, .. }))
+            if !literal.ends_with('}') && matches!(reference.accessors.last(), Some(Accessor::Property(_))))
     }
 
     /// Forgets spaces before `#set`.
@@ -185,7 +192,10 @@ impl<'s> Parser<'s> {
             block.token(&"\\".repeat(if halved { backslashes / 2 } else { backslashes }));
             self.lexer.offset += backslashes;
         }
-        if self.lexer.rest().starts_with("##") {
+        if self.lexer.rest().starts_with("##") && block.ends_with_property() {
+            block.token("##");
+            self.lexer.offset += 2;
+        } else if self.lexer.rest().starts_with("##") {
             block.flush();
             let rest = self.lexer.rest();
             self.lexer.offset += rest.find(['\n', '\r']).unwrap_or(rest.len());
@@ -308,7 +318,7 @@ impl<'s> Parser<'s> {
             return Err(self.lexer.error("write what is set as $name, without braces and exclamation mark"));
         }
         let target = self.required_reference("#set")?;
-        if let Some(crate::syntax::Accessor::Method(name, _)) = target.accessors.last() {
+        if let Some(Accessor::Method(name, _)) = target.accessors.last() {
             return Err(self.lexer.error(format!("the result of {name}() cannot be set")));
         }
         self.lexer.whitespace();

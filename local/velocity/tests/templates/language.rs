@@ -425,6 +425,13 @@ const ESCAPES: &[(&str, &str)] = &[
 
 /// Comments, unparsed text, `#define`, `#stop`, and what only looks like a directive.
 const TEXT: &[(&str, &str)] = &[
+    ("$map.k##x\ny", "v##x\ny"),
+    ("$map.k ##x\ny", "v y"),
+    ("${map.k}##x\ny", "vy"),
+    ("$name##x\ny", "Anny"),
+    ("$map.k.length()##x\ny", "1y"),
+    ("$map['k']##x\ny", "vy"),
+    ("$map.k#*c*#y", "vy"),
     ("## c\nb", "b"),
     ("a ## c\nb", "a b"),
     ("a\n  ## c\nb", "a\n  b"),
