@@ -48,7 +48,7 @@ pub(super) fn authorize(gateway: &Gateway, connection: &Connection, handshake: &
         Map::from_iter([("type".to_owned(), json!("REQUEST")), ("methodArn".to_owned(), json!(method_arn(gateway)))]);
     insert_both_forms(&mut event, "headers", "multiValueHeaders", &headers);
     insert_both_forms(&mut event, "queryStringParameters", "multiValueQueryStringParameters", &handshake.query);
-    event.insert("stageVariables".to_owned(), json!({}));
+    event.insert("stageVariables".to_owned(), json!(gateway.api.stage_variables));
     let mut event = finish(gateway, connection, "$connect", "CONNECT", event, Map::new());
     if let Value::Object(fields) = &mut event.body {
         fields.remove("isBase64Encoded");

@@ -1,6 +1,6 @@
 //! Invoking what stands behind a route, and answering over the socket.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -10,9 +10,9 @@ use super::{
     Gateway,
     connections::{Connection, Outbound},
     event::{self, Event},
-    ids,
+    ids, mapping,
 };
-use crate::template::{Integration, Mock, Route};
+use crate::template::{Integration, Route};
 
 /// How an integration ended that gave no answer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,19 @@ impl Failed {
 }
 
 impl Gateway {
-    /// Runs an integration with an event and returns its answer. MOCK integrations see no event.
+    /// Runs an integration with an event and returns its answer, in the form of a proxy response.
     pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
         match &route.integration {
-            Integration::Mock(Mock { status, body }) => Ok(json!({"statusCode": status, "body": body})),
+            Integration::Mapped(mapped) => self.run_mapped(mapped, event).await,
+            Integration::HttpProxy { backend, timeout } => {
+                let body = mapping::message(event).to_owned();
+                let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
+                Ok(json!({"statusCode": answer.status, "body": answer.body}))
+            }
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
-                let timeout = (*timeout).min(self.settings.limits.integration_max);
-                let answer = tokio::time::timeout(timeout, self.functions.invoke(function, payload)).await;
+                let answer =
+                    tokio::time::timeout(self.within_limit(*timeout), self.functions.invoke(function, payload)).await;
                 match answer {
                     Err(_) => Err(Failed::TimedOut),
                     // A function that exceeds its own time-out has failed, as one that throws.
@@ -49,6 +54,11 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// The time that an integration has: its own, and no more than the gateway gives any.
+    pub(super) fn within_limit(&self, timeout: Duration) -> Duration {
+        timeout.min(self.settings.limits.integration_max)
     }
 
     /// Handles one message of a client: selects the route, runs it, and answers where the route responds.

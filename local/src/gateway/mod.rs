@@ -4,12 +4,14 @@
 
 mod actions;
 mod authorizer;
+mod backend;
 mod connections;
 mod event;
 mod handshake;
 mod ids;
 mod integration;
 mod management;
+mod mapping;
 mod rate;
 pub(crate) mod selection;
 mod settings;
@@ -26,7 +28,7 @@ use hyper::{
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::connections::Connections;
+use self::{backend::HttpClient, connections::Connections};
 pub(crate) use self::{
     connections::{NotSent, Summary},
     settings::Settings,
@@ -63,6 +65,8 @@ pub(crate) struct Gateway {
     api: WebSocketApi,
     functions: Arc<Functions>,
     connections: Connections,
+    /// For HTTP integrations.
+    http: HttpClient,
     clock: Clock,
     settings: Settings,
     recorder: Arc<Recorder>,
@@ -85,6 +89,7 @@ impl Gateway {
             api,
             functions,
             connections: Connections::default(),
+            http: HttpClient::new(),
             clock,
             settings,
             recorder,

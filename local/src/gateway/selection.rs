@@ -1,4 +1,5 @@
-//! Route selection expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`.
+//! Selection expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`, and for templates of
+//! responses `${integration.response.statuscode}` and `${integration.response.header.NAME}`.
 //!
 //! Source: API Gateway developer guide, "WebSocket selection expressions".
 
@@ -6,28 +7,53 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// A parsed route selection expression.
+/// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection(Vec<Part>);
+
+/// What a response of an integration is selected by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Responded<'a> {
+    pub(crate) status: u16,
+    /// Headers with names in lower case.
+    pub(crate) headers: &'a [(String, String)],
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Literal(String),
     /// Keys from the root of the body.
     Body(Vec<String>),
+    /// Status of the integration's response.
+    Status,
+    /// A header of the integration's response, in lower case.
+    Header(String),
 }
 
-/// Why a text is no route selection expression.
+/// Why a text is no selection expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidSelection {
     #[error("a ${{ is not closed")]
     Unclosed,
-    #[error("the route of a message can only depend on $request.body, not on ${0}")]
+    #[error("only $request.body can be selected by, not ${0}")]
     NotTheBody(String),
 }
 
 impl Selection {
+    /// An expression that depends on the message alone.
     pub(crate) fn parse(expression: &str) -> Result<Self, InvalidSelection> {
+        Self::parse_with(expression, |_| None)
+    }
+
+    /// An expression that depends on the response of an integration too.
+    pub(crate) fn parse_for_response(expression: &str) -> Result<Self, InvalidSelection> {
+        Self::parse_with(expression, |variable| match variable.strip_prefix("integration.response.")? {
+            "statuscode" => Some(Part::Status),
+            other => other.strip_prefix("header.").map(|name| Part::Header(name.to_ascii_lowercase())),
+        })
+    }
+
+    fn parse_with(expression: &str, of_response: fn(&str) -> Option<Part>) -> Result<Self, InvalidSelection> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = expression;
@@ -53,15 +79,18 @@ impl Selection {
                     bare.split_at(end)
                 }
             };
-            let keys = match variable.strip_prefix("request.body") {
-                Some("") => Vec::new(),
-                Some(path) if path.starts_with('.') => path[1..].split('.').map(str::to_owned).collect(),
-                _ => return Err(InvalidSelection::NotTheBody(variable.to_owned())),
+            let part = match variable.strip_prefix("request.body") {
+                Some("") => Some(Part::Body(Vec::new())),
+                Some(path) => {
+                    path.strip_prefix('.').map(|path| Part::Body(path.split('.').map(str::to_owned).collect()))
+                }
+                None => of_response(variable),
             };
+            let part = part.ok_or_else(|| InvalidSelection::NotTheBody(variable.to_owned()))?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Body(keys));
+            parts.push(part);
             rest = after;
         }
         literal.push_str(rest);
@@ -74,17 +103,31 @@ impl Selection {
     /// The route key for a message. `None` when the message is not JSON, which goes to `$default`.
     pub(crate) fn evaluate(&self, message: &str) -> Option<String> {
         let body: Value = serde_json::from_str(message).ok()?;
+        Some(self.key(&body, None))
+    }
+
+    /// The key of a template. A message that is not JSON has no fields.
+    pub(crate) fn template_key(&self, message: &str, responded: Option<Responded<'_>>) -> String {
+        self.key(&serde_json::from_str(message).unwrap_or_default(), responded)
+    }
+
+    fn key(&self, body: &Value, responded: Option<Responded<'_>>) -> String {
         let mut key = String::new();
         for part in &self.0 {
             match part {
                 Part::Literal(text) => key.push_str(text),
                 Part::Body(keys) => {
-                    let found = keys.iter().try_fold(&body, |value, key| value.get(key));
+                    let found = keys.iter().try_fold(body, |value, key| value.get(key));
                     key.push_str(&found.map(|value| AsKey(value).to_string()).unwrap_or_default());
+                }
+                Part::Status => key.extend(responded.map(|responded| responded.status.to_string())),
+                Part::Header(name) => {
+                    let headers = responded.map(|responded| responded.headers).unwrap_or_default();
+                    key.extend(headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str()));
                 }
             }
         }
-        Some(key)
+        key
     }
 }
 
@@ -135,5 +178,21 @@ mod tests {
         assert_eq!(Selection::parse("${request.body.a"), Err(InvalidSelection::Unclosed));
         let header = Selection::parse("$request.header.x");
         assert_eq!(header, Err(InvalidSelection::NotTheBody("request.header.x".to_owned())));
+        let status = Selection::parse("${integration.response.statuscode}");
+        assert_eq!(status, Err(InvalidSelection::NotTheBody("integration.response.statuscode".to_owned())));
+    }
+
+    #[test]
+    fn templates_of_responses_are_selected_by_the_response_too() {
+        let headers = [("x-kind".to_owned(), "b".to_owned())];
+        let responded = Some(Responded { status: 404, headers: &headers });
+        let key = |expression: &str| {
+            Selection::parse_for_response(expression).expect(expression).template_key(r#"{"a":1}"#, responded)
+        };
+        assert_eq!(key("${integration.response.statuscode}"), "404");
+        assert_eq!(key("${integration.response.header.X-Kind}-${request.body.a}"), "b-1");
+        assert_eq!(key("\\$default"), "$default");
+        assert_eq!(key("${integration.response.header.none}"), "");
+        assert_eq!(Selection::parse("x${request.body.a}").expect("valid").template_key("no JSON", None), "x");
     }
 }

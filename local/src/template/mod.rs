@@ -1,6 +1,7 @@
 //! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
 
 mod functions;
+mod integrations;
 mod intrinsics;
 mod sam_sockets;
 mod sockets;
@@ -16,8 +17,9 @@ use serde_json::Value;
 
 pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
+    integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
-    sockets::{Authorization, Authorizer, IdentitySource, Integration, Mock, Route, WebSocketApi},
+    sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
 };
 use self::{intrinsics::Resolver, yaml::Node};
 
@@ -211,7 +213,7 @@ mod tests {
         let keys: Vec<_> = sockets.routes.keys().map(String::as_str).collect();
         assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping", "subscribe_region", "unsubscribe_region"]);
         assert!(
-            matches!(&sockets.routes["ping"].integration, Integration::Mock(mock) if mock.body.as_deref() == Some(r#"{"type":"pong"}"#))
+            matches!(&sockets.routes["ping"].integration, Integration::Mapped(mapped) if matches!(mapped.backend, Backend::Mock) && mapped.responses.len() == 1)
         );
         assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
     }
@@ -223,9 +225,9 @@ mod tests {
         assert_eq!(refusal("Resources: {}"), "the template has no WebSocket API");
         assert_eq!(
             refusal(&with(
-                "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: HTTP } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n"
+                "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: VPC } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n"
             )),
-            "line 3: I: integrations of type HTTP are not run locally; AWS_PROXY and MOCK are"
+            "line 3: I: integrations of type VPC are not run locally; AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK are"
         );
         assert_eq!(
             refusal(&with(

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Resource, TemplateError, intrinsics,
+    Resource, TemplateError,
+    integrations::Integration,
+    intrinsics,
     sockets::{
-        Authorization, Authorizer, Integration, Route, WebSocketApi, identity_sources, integration_timeout, selection,
+        Authorization, Authorizer, Route, WebSocketApi, identity_sources, integration_timeout, selection,
+        stage_variables,
     },
 };
 
@@ -42,6 +45,7 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
     Ok(WebSocketApi {
         api_id: api.name.clone(),
         stage: api.text("StageName").unwrap_or_else(|| STAGE_DEFAULT.to_owned()),
+        stage_variables: stage_variables(&api.properties),
         selection: selection(api)?,
         routes,
     })

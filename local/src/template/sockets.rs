@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use regex::Regex;
 use serde_json::Value;
 
-use super::{Resource, Resources, TemplateError, sam_sockets};
+use super::{Resource, Resources, TemplateError, integrations, integrations::Integration, intrinsics, sam_sockets};
 use crate::gateway::selection::Selection;
 
 /// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
@@ -18,6 +17,8 @@ pub(crate) struct WebSocketApi {
     pub(crate) api_id: String,
     /// The stage, first segment of every path.
     pub(crate) stage: String,
+    /// Variables of the stage, for mapping templates and addresses.
+    pub(crate) stage_variables: BTreeMap<String, String>,
     /// How the route of a message is chosen.
     pub(crate) selection: Selection,
     /// Routes by route key.
@@ -64,29 +65,6 @@ pub(crate) enum IdentitySource {
     Query(String),
 }
 
-/// What handles a message.
-#[derive(Clone, Debug)]
-pub(crate) enum Integration {
-    /// Lambda proxy.
-    Lambda {
-        /// Name of the function.
-        function: String,
-        /// Longest time to wait for it.
-        timeout: Duration,
-    },
-    /// An answer from the gateway itself.
-    Mock(Mock),
-}
-
-/// A MOCK integration whose templates are plain text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mock {
-    /// Status that its request template names; on `$connect` that of the handshake.
-    pub(crate) status: u16,
-    /// What it answers, if anything.
-    pub(crate) body: Option<String>,
-}
-
 pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError> {
     let raw = resources
         .of_type("AWS::ApiGatewayV2::Api")
@@ -103,10 +81,9 @@ pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError>
 
 fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, TemplateError> {
     let of_api = |resource: &&Resource| resource.text("ApiId").is_some_and(|id| id == api.name);
-    let stage = match resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api) {
-        Some(stage) => stage.required_text("StageName")?,
-        None => "prod".to_owned(),
-    };
+    let stage_resource = resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api);
+    let stage = stage_resource.map_or_else(|| Ok("prod".to_owned()), |stage| stage.required_text("StageName"))?;
+    let stage_variables = stage_resource.map(|stage| stage_variables(&stage.properties)).unwrap_or_default();
     let mut routes = BTreeMap::new();
     for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
         let key = route.required_text("RouteKey")?;
@@ -121,12 +98,22 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
                 .of_type("AWS::ApiGatewayV2::RouteResponse")
                 .any(|response| response.text("RouteId").is_some_and(|id| id == route.logical_id));
         let authorization = read_authorization(route, resources)?;
-        let read = Route { integration: read_integration(integration, resources)?, responds, authorization };
+        let read = Route {
+            integration: integrations::read(integration, resources, &stage_variables)?,
+            responds,
+            authorization,
+        };
         if routes.insert(key.clone(), read).is_some() {
             return Err(route.error(format!("the route key {key} is in use already")));
         }
     }
-    Ok(WebSocketApi { api_id: api.name.clone(), stage, selection: selection(api)?, routes })
+    Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes })
+}
+
+/// The variables of a stage, from its properties.
+pub(super) fn stage_variables(properties: &Value) -> BTreeMap<String, String> {
+    let variables = properties.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
+    variables.filter_map(|(name, value)| Some((name.clone(), intrinsics::as_text(value)?))).collect()
 }
 
 /// The route selection expression of an API of either kind.
@@ -184,59 +171,7 @@ pub(super) fn identity_sources(
 }
 
 /// The function that an integration's or authorizer's address names.
-fn function_of(uri: &str) -> Option<&str> {
+pub(super) fn function_of(uri: &str) -> Option<&str> {
     let (_, arn) = uri.strip_suffix("/invocations")?.rsplit_once("/functions/")?;
     arn.rsplit(':').next()
-}
-
-fn read_integration(integration: &Resource, resources: &Resources) -> Result<Integration, TemplateError> {
-    match integration.required_text("IntegrationType")?.as_str() {
-        "AWS_PROXY" => {
-            let uri = integration.required_text("IntegrationUri")?;
-            let function = function_of(&uri)
-                .ok_or_else(|| integration.error(format!("IntegrationUri is not that of a Lambda function: {uri}")))?;
-            let timeout = integration_timeout(integration.properties.get("TimeoutInMillis"));
-            Ok(Integration::Lambda { function: function.to_owned(), timeout })
-        }
-        "MOCK" => read_mock(integration, resources).map(Integration::Mock),
-        other => {
-            Err(integration.error(format!("integrations of type {other} are not run locally; AWS_PROXY and MOCK are")))
-        }
-    }
-}
-
-fn read_mock(integration: &Resource, resources: &Resources) -> Result<Mock, TemplateError> {
-    let request = template_text(integration, "RequestTemplates")?;
-    let status = request
-        .and_then(|text| serde_json::from_str::<Value>(&text).ok())
-        .and_then(|request| u16::try_from(request.get("statusCode")?.as_u64()?).ok())
-        .ok_or_else(|| integration.error("the $default template of RequestTemplates must be JSON with a statusCode"))?;
-    for response in resources.of_type("AWS::ApiGatewayV2::IntegrationResponse") {
-        if response.text("IntegrationId").is_none_or(|id| id != integration.logical_id) {
-            continue;
-        }
-        let key = response.required_text("IntegrationResponseKey")?;
-        let matches = match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
-            Some(pattern) => Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|error| response.error(format!("IntegrationResponseKey {key} is no pattern: {error}")))?
-                .is_match(&status.to_string()),
-            None => key == "$default",
-        };
-        if matches {
-            return Ok(Mock { status, body: template_text(response, "ResponseTemplates")? });
-        }
-    }
-    Ok(Mock { status, body: None })
-}
-
-/// The template under `$default`, refused where it is more than plain text.
-fn template_text(resource: &Resource, property: &str) -> Result<Option<String>, TemplateError> {
-    let templates = resource.properties.get(property);
-    let text = templates.and_then(|templates| templates.get("$default")).and_then(Value::as_str);
-    match text {
-        Some(text) if text.contains(['$', '#']) => {
-            Err(resource.error(format!("{property}: directives and references ($…, #…) are not run locally yet")))
-        }
-        text => Ok(text.map(str::to_owned)),
-    }
 }

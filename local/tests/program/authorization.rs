@@ -86,6 +86,7 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
 
     let (socket, _) = site.connect("?token=good", &client).await.expect("let in");
     let asked = site.events_of("Authorize").pop().expect("asked");
+    assert_eq!(asked["stageVariables"], json!({"greeting": "hello"}));
     assert_eq!((&asked["type"], &asked["headers"]["Upgrade"]), (&json!("REQUEST"), &json!("websocket")));
     assert!(asked["methodArn"].as_str().is_some_and(|arn| arn.ends_with("/dev/$connect")), "{asked}");
     let connected = site.event_of("Connect").await;

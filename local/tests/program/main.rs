@@ -9,3 +9,4 @@ mod inspector;
 mod limits;
 mod processes;
 mod scripted;
+mod templates;

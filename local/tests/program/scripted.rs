@@ -68,6 +68,31 @@ impl Scripted {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
+        Self::start_all("scripted.yaml", parameters, gateway, faults, script).await
+    }
+
+    /// The same with another template of this directory.
+    pub(crate) async fn start_template<F>(
+        template: &str,
+        parameters: &[(&str, &str)],
+        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self::start_all(template, parameters, GatewayOptions::default(), FaultOptions::default(), script).await
+    }
+
+    async fn start_all<F>(
+        template: &str,
+        parameters: &[(&str, &str)],
+        gateway: GatewayOptions,
+        faults: FaultOptions,
+        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
         let events = Events::default();
         let script: Script = Arc::new(move |name, event| Box::pin(script(name, event)));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -84,7 +109,7 @@ impl Scripted {
         let options = Options {
             ws_addr: any_port,
             http_addr: any_port,
-            template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/scripted.yaml"),
+            template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program").join(template),
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             data_dir: None,
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),

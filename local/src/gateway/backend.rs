@@ -1,0 +1,136 @@
+//! HTTP servers behind routes.
+
+use std::{sync::OnceLock, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request,
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderValue, USER_AGENT},
+    http::uri::{InvalidUri, Scheme},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{event::Event, integration::Failed, mapping};
+use crate::template::{HttpBackend, Target, WebSocketApi};
+
+/// Largest answer that is read from a server. Our own choice: far more than a client can be sent.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What is escaped in paths and queries: all but the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What a server answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Headers with names in lower case.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: String,
+}
+
+/// The HTTP client of a gateway.
+#[derive(Debug)]
+pub(super) struct HttpClient {
+    plain: Client<HttpConnector, Full<Bytes>>,
+    /// Reads the certificates of the system when it is first needed. `None` where there are none.
+    secure: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
+}
+
+impl HttpClient {
+    pub(super) fn new() -> Self {
+        Self { plain: Client::builder(TokioExecutor::new()).build_http(), secure: OnceLock::new() }
+    }
+
+    fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, Failed> {
+        if request.uri().scheme() != Some(&Scheme::HTTPS) {
+            return Ok(self.plain.request(request));
+        }
+        let secure = self.secure.get_or_init(|| {
+            let connector = HttpsConnectorBuilder::new().with_native_roots().ok()?.https_only().enable_http1().build();
+            Some(Client::builder(TokioExecutor::new()).build(connector))
+        });
+        let secure = secure.as_ref().ok_or_else(|| {
+            tracing::error!(uri = %request.uri(), "no certificates on this system; install ca-certificates");
+            Failed::Internal
+        })?;
+        Ok(secure.request(request))
+    }
+
+    /// Sends a body to a server, and reads its answer.
+    pub(super) async fn ask(
+        &self,
+        api: &WebSocketApi,
+        backend: &HttpBackend,
+        event: &Event,
+        body: String,
+        timeout: Duration,
+    ) -> Result<Answer, Failed> {
+        let request = request(api, backend, event, body)?;
+        let uri = request.uri().clone();
+        let asked = async {
+            let response = self.send(request)?.await.map_err(|error| {
+                tracing::error!(%uri, error = &error as &dyn std::error::Error, "no answer from an HTTP integration: is it running?");
+                Failed::Internal
+            })?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
+                tracing::error!(%uri, %error, "the answer of an HTTP integration cannot be read; it may have {ANSWER_BYTES_MAX} bytes");
+                Failed::Internal
+            })?;
+            let headers = head.headers.iter();
+            let headers =
+                headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: headers.collect(),
+                body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+            })
+        };
+        tokio::time::timeout(timeout, asked).await.unwrap_or(Err(Failed::TimedOut))
+    }
+}
+
+/// The request with its parameters. One without a value is left out.
+fn request(
+    api: &WebSocketApi,
+    backend: &HttpBackend,
+    event: &Event,
+    body: String,
+) -> Result<Request<Full<Bytes>>, Failed> {
+    let encoded = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
+    let mut uri = backend.uri.clone();
+    let mut headers = Vec::new();
+    for (target, template) in &backend.parameters {
+        let value = mapping::render(api, event, mapping::message(event), None, template, &backend.uri)?;
+        match target {
+            Target::Path(name) => uri = uri.replace(&format!("{{{name}}}"), &encoded(&value)),
+            _ if value.is_empty() => {}
+            Target::Query(name) => {
+                uri.push(if uri.contains('?') { '&' } else { '?' });
+                uri.push_str(&format!("{}={}", encoded(name), encoded(&value)));
+            }
+            Target::Header(name) => headers.push((name, value)),
+        }
+    }
+    let unusable = |error: &dyn std::fmt::Display| {
+        tracing::error!(uri, %error, "no request can be made for an HTTP integration; look at its RequestParameters");
+        Failed::Internal
+    };
+    let mut request = Request::new(Full::from(body));
+    *request.method_mut() = backend.method.clone();
+    *request.uri_mut() = uri.parse().map_err(|error: InvalidUri| unusable(&error))?;
+    let all = request.headers_mut();
+    all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let agent = HeaderValue::from_str(&format!("AmazonAPIGateway_{}", api.api_id));
+    all.extend(agent.ok().map(|agent| (USER_AGENT, agent)));
+    for (name, value) in headers {
+        all.insert(name, HeaderValue::from_str(&value).map_err(|error| unusable(&error))?);
+    }
+    Ok(request)
+}

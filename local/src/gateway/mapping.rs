@@ -1,0 +1,182 @@
+//! Integrations with mapping templates: MOCK, AWS and HTTP.
+//!
+//! Source: API Gateway developer guide, "Set up data transformations for WebSocket APIs".
+
+use hyper::body::Bytes;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
+use velocity::{Inputs, Template};
+
+use super::{Gateway, backend::Answer, event::Event, integration::Failed, selection::Responded};
+use crate::{
+    lambda::InvokeError,
+    template::{Backend, Mapped, Passthrough, WebSocketApi},
+};
+
+impl Gateway {
+    /// Maps the message, asks, and maps the answer. The result has the form of a proxy response.
+    pub(super) async fn run_mapped(&self, mapped: &Mapped, event: &Event) -> Result<Value, Failed> {
+        let message = message(event);
+        let requests = &mapped.requests;
+        let body = match requests.select(|selection| selection.template_key(message, None)) {
+            Some(template) => render(&self.api, event, message, None, template, &requests.origin)?,
+            None => match mapped.passthrough {
+                Passthrough::WhenNoMatch => message.to_owned(),
+                Passthrough::WhenNoTemplates if requests.is_empty() => message.to_owned(),
+                _ => {
+                    tracing::error!(
+                        templates = requests.origin,
+                        "no template for a message, and PassthroughBehavior keeps it back"
+                    );
+                    return Err(Failed::Internal);
+                }
+            },
+        };
+        let (answer, selected_by) = match &mapped.backend {
+            Backend::Mock => {
+                let answer =
+                    Answer { status: mock_status(&body, &requests.origin)?, headers: Vec::new(), body: String::new() };
+                let status = answer.status.to_string();
+                (answer, Some(status))
+            }
+            Backend::Lambda { function, asynchronous } => {
+                self.ask_lambda(mapped, function, *asynchronous, body).await?
+            }
+            Backend::Http(backend) => {
+                let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
+                let status = answer.status.to_string();
+                (answer, Some(status))
+            }
+        };
+        self.map_answer(mapped, event, answer, selected_by.as_deref())
+    }
+
+    /// Invokes a function with what the template made. What selects the response is its error message, if it has one.
+    async fn ask_lambda(
+        &self,
+        mapped: &Mapped,
+        function: &str,
+        asynchronous: bool,
+        body: String,
+    ) -> Result<(Answer, Option<String>), Failed> {
+        // As the service was recorded to do with an empty body.
+        let body = if body.is_empty() { "{}".to_owned() } else { body };
+        if serde_json::from_str::<IgnoredAny>(&body).is_err() {
+            tracing::error!(
+                templates = mapped.requests.origin,
+                body,
+                "Lambda takes JSON only; correct the template, or give the message one"
+            );
+            return Err(Failed::Internal);
+        }
+        let payload = Bytes::from(body);
+        let answered = |status, body: &[u8]| Answer {
+            status,
+            headers: Vec::new(),
+            body: String::from_utf8_lossy(body).into_owned(),
+        };
+        if asynchronous {
+            return match self.functions.invoke_async(function, payload) {
+                Ok(()) => Ok((answered(202, b""), None)),
+                Err(_) => Err(Failed::Internal),
+            };
+        }
+        let answer =
+            match tokio::time::timeout(self.within_limit(mapped.timeout), self.functions.invoke(function, payload))
+                .await
+            {
+                Err(_) => return Err(Failed::TimedOut),
+                Ok(Ok(answer)) => answered(200, &answer),
+                // On $connect, a function that fails lets nobody in.
+                Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
+                    answered(502, &error.payload())
+                }
+                Ok(Err(_)) => return Err(Failed::Internal),
+            };
+        let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let error = said.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
+        Ok((answer, error))
+    }
+
+    /// Selects the integration response and renders it.
+    fn map_answer(
+        &self,
+        mapped: &Mapped,
+        event: &Event,
+        answer: Answer,
+        selected_by: Option<&str>,
+    ) -> Result<Value, Failed> {
+        let matching = selected_by.and_then(|text| {
+            let matches = |pattern: &regex::Regex| pattern.is_match(text);
+            mapped.responses.iter().find(|response| response.pattern.as_ref().is_some_and(matches))
+        });
+        let response = matching.or_else(|| mapped.responses.iter().find(|response| response.pattern.is_none()));
+        let status = answer.status;
+        let Some(response) = response else {
+            if mapped.responses.is_empty() {
+                return Ok(json!({"statusCode": status, "body": null}));
+            }
+            tracing::error!(
+                templates = mapped.requests.origin,
+                selected_by,
+                "no integration response matches; add one with the key $default"
+            );
+            return Err(Failed::Internal);
+        };
+        let responded = Responded { status, headers: &answer.headers };
+        let template = response.templates.select(|selection| selection.template_key(message(event), Some(responded)));
+        let body = match template {
+            Some(template) => {
+                let origin = &response.templates.origin;
+                Some(render(&self.api, event, &answer.body, Some(status), template, origin)?)
+            }
+            // MOCK has no answer of its own.
+            None => Some(answer.body).filter(|_| !matches!(mapped.backend, Backend::Mock)),
+        };
+        Ok(json!({"statusCode": status, "body": body}))
+    }
+}
+
+/// The client's message; empty on `$connect` and `$disconnect`.
+pub(super) fn message(event: &Event) -> &str {
+    event.body.get("body").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Renders a template with a body and the context of an event.
+pub(super) fn render(
+    api: &WebSocketApi,
+    event: &Event,
+    body: &str,
+    status: Option<u16>,
+    template: &Template,
+    origin: &str,
+) -> Result<String, Failed> {
+    let object = |name: &str| event.body.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+    let mut context = object("requestContext");
+    context.extend(status.map(|status| ("status".to_owned(), json!(status.to_string()))));
+    let parameters = Map::from_iter([
+        ("path".to_owned(), json!({})),
+        ("querystring".to_owned(), Value::Object(object("queryStringParameters"))),
+        ("header".to_owned(), Value::Object(object("headers"))),
+    ]);
+    let inputs = Inputs { body, context: &context, stage_variables: &api.stage_variables, parameters: &parameters };
+    template.render(&inputs).map_err(|error| {
+        tracing::error!(templates = origin, %error, "a mapping template failed; correct it in the template file");
+        Failed::Internal
+    })
+}
+
+/// The status that the request of a MOCK integration names.
+fn mock_status(request: &str, origin: &str) -> Result<u16, Failed> {
+    let named = serde_json::from_str::<Value>(request).ok();
+    let named = named.as_ref().and_then(|request| request.get("statusCode"));
+    let status = named.and_then(|status| status.as_u64().or_else(|| status.as_str()?.parse().ok()));
+    status.and_then(|status| u16::try_from(status).ok()).ok_or_else(|| {
+        tracing::error!(
+            templates = origin,
+            request,
+            "a MOCK integration takes JSON with a statusCode; correct the template"
+        );
+        Failed::Internal
+    })
+}

@@ -1,0 +1,435 @@
+//! JSONPath as `$input.path(…)` and `$input.json(…)` take it: a subset of what Jayway's library understands.
+//!
+//! Understood are `.name`, `['name']`, `[0]`, `[-1]`, lists of names and indexes, slices `[1:3]`, the wildcards `.*` and
+//! `[*]`, the deep scan `..`, and filters `[?(…)]` with paths of `@`, comparisons, `&&`, `||`, `!` and brackets. Functions
+//! such as `.length()`, the filter operators `in`, `=~` and their like, and paths of `$` within filters are not.
+
+use crate::{
+    Cause, NESTING_MAX,
+    budget::nested,
+    number,
+    value::{Heap, Key, Value},
+};
+
+/// A parsed path.
+#[derive(Debug)]
+pub(crate) struct JsonPath(Vec<Step>);
+
+#[derive(Debug)]
+enum Step {
+    Select(Selector),
+    /// The same for the value and all that is below it.
+    Deep(Selector),
+}
+
+#[derive(Debug)]
+enum Selector {
+    All,
+    Names(Vec<String>),
+    Indexes(Vec<i64>),
+    Slice(Option<i64>, Option<i64>, i64),
+    Filter(Filter),
+}
+
+#[derive(Debug)]
+enum Filter {
+    Or(Vec<Filter>),
+    And(Vec<Filter>),
+    Not(Box<Filter>),
+    Exists(JsonPath),
+    Compare(Operand, Comparison, Operand),
+}
+
+#[derive(Debug)]
+enum Operand {
+    Path(JsonPath),
+    Literal(serde_json::Value),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl JsonPath {
+    pub(crate) fn parse(path: &str) -> Result<Self, Cause> {
+        let text = path.trim();
+        let failed = |message: String| Cause::JsonPath { path: path.to_owned(), message };
+        // A path without a root is one from the root.
+        let rooted = match text.strip_prefix('$') {
+            Some(rest) => rest.to_owned(),
+            None if text.starts_with('[') => text.to_owned(),
+            None => format!(".{text}"),
+        };
+        let mut parser = PathParser { text: &rooted, offset: 0, depth: 0 };
+        let steps = parser.steps().map_err(failed)?;
+        match parser.rest() {
+            "" => Ok(Self(steps)),
+            rest => Err(failed(format!("nothing is known that begins with {rest}"))),
+        }
+    }
+
+    /// Whether the path can lead to one value only.
+    fn is_definite(&self) -> bool {
+        self.0.iter().all(|step| match step {
+            Step::Select(Selector::Names(names)) => names.len() == 1,
+            Step::Select(Selector::Indexes(indexes)) => indexes.len() == 1,
+            _ => false,
+        })
+    }
+
+    /// What the path leads to: one value, `None` where there is none, or a list where there can be several.
+    pub(crate) fn find(&self, heap: &mut Heap, root: &Value) -> Result<Option<Value>, Cause> {
+        let mut found = self.walk(heap, root)?;
+        if self.is_definite() { Ok(found.pop()) } else { heap.json_list(found).map(Some) }
+    }
+
+    fn walk(&self, heap: &mut Heap, root: &Value) -> Result<Vec<Value>, Cause> {
+        let mut values = vec![root.clone()];
+        for step in &self.0 {
+            let mut found = Vec::new();
+            for value in &values {
+                match step {
+                    Step::Select(selector) => selector.select(heap, value, &mut found)?,
+                    Step::Deep(selector) => selector.select_deep(heap, value, &mut found, 0)?,
+                }
+            }
+            values = found;
+        }
+        Ok(values)
+    }
+}
+
+impl Selector {
+    fn select(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>) -> Result<(), Cause> {
+        let before = found.len();
+        match (self, value) {
+            (Self::Names(names), Value::Map(map)) => {
+                heap.budget.steps(names.len())?;
+                let fields = names.iter().filter_map(|name| heap.entries(*map).get(&Key::Text(name.as_str().into())));
+                found.extend(fields.cloned());
+            }
+            (Self::Indexes(indexes), Value::List(list)) => {
+                heap.budget.steps(indexes.len())?;
+                let items = heap.items(*list);
+                found.extend(indexes.iter().filter_map(|index| items.get(from_start(*index, items.len())?)).cloned());
+            }
+            (Self::Slice(start, end, step), Value::List(list)) => {
+                let items = heap.items(*list);
+                let bound = |index: Option<i64>, default: usize| match index {
+                    None => default,
+                    Some(index) if index < 0 => from_start(index, items.len()).unwrap_or(0),
+                    Some(index) => usize::try_from(index).unwrap_or(usize::MAX).min(items.len()),
+                };
+                let (start, end) = (bound(*start, 0), bound(*end, items.len()));
+                let step = usize::try_from(*step).unwrap_or(1).max(1);
+                found.extend(items.get(start..end).unwrap_or_default().iter().step_by(step).cloned());
+            }
+            (Self::All | Self::Filter(_), value) => {
+                for child in heap.children(value)?.unwrap_or_default() {
+                    let wanted = match self {
+                        Self::Filter(filter) => filter.holds(heap, &child)?,
+                        _ => true,
+                    };
+                    if wanted {
+                        found.push(child);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(heap.pay_for_items(1 + found.len() - before)?)
+    }
+
+    fn select_deep(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>, depth: usize) -> Result<(), Cause> {
+        nested(depth)?;
+        self.select(heap, value, found)?;
+        for child in heap.children(value)?.unwrap_or_default() {
+            self.select_deep(heap, &child, found, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// An index from the start; a negative one counts from the end.
+fn from_start(index: i64, len: usize) -> Option<usize> {
+    match usize::try_from(index) {
+        Ok(index) => Some(index),
+        Err(_) => len.checked_sub(usize::try_from(index.unsigned_abs()).ok()?),
+    }
+}
+
+impl Filter {
+    fn holds(&self, heap: &mut Heap, value: &Value) -> Result<bool, Cause> {
+        heap.budget.steps(1)?;
+        match self {
+            Self::Or(filters) => {
+                for filter in filters {
+                    if filter.holds(heap, value)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Self::And(filters) => {
+                for filter in filters {
+                    if !filter.holds(heap, value)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Self::Not(filter) => filter.holds(heap, value).map(|holds| !holds),
+            Self::Exists(path) => path.walk(heap, value).map(|found| !found.is_empty()),
+            Self::Compare(left, comparison, right) => {
+                let (left, right) = (left.value(heap, value)?, right.value(heap, value)?);
+                let (Some(left), Some(right)) = (left, right) else {
+                    return Ok(matches!(comparison, Comparison::NotEqual));
+                };
+                let order = match (&left, &right) {
+                    (Value::Text(left), Value::Text(right)) => Some(left.cmp(right)),
+                    _ => number::compare(&left, &right),
+                };
+                Ok(match comparison {
+                    Comparison::Equal => heap.equal(&left, &right, 0)?,
+                    Comparison::NotEqual => !heap.equal(&left, &right, 0)?,
+                    Comparison::Less => order.is_some_and(std::cmp::Ordering::is_lt),
+                    Comparison::LessOrEqual => order.is_some_and(std::cmp::Ordering::is_le),
+                    Comparison::Greater => order.is_some_and(std::cmp::Ordering::is_gt),
+                    Comparison::GreaterOrEqual => order.is_some_and(std::cmp::Ordering::is_ge),
+                })
+            }
+        }
+    }
+}
+
+impl Operand {
+    fn value(&self, heap: &mut Heap, value: &Value) -> Result<Option<Value>, Cause> {
+        match self {
+            Self::Path(path) => path.find(heap, value),
+            Self::Literal(literal) => heap.json(literal, 0).map(Some),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PathParser<'p> {
+    text: &'p str,
+    offset: usize,
+    depth: usize,
+}
+
+impl<'p> PathParser<'p> {
+    fn rest(&self) -> &'p str {
+        &self.text[self.offset..]
+    }
+
+    fn eat(&mut self, text: &str) -> bool {
+        let found = self.rest().starts_with(text);
+        if found {
+            self.offset += text.len();
+        }
+        found
+    }
+
+    fn space(&mut self) {
+        self.offset += self.rest().len() - self.rest().trim_start().len();
+    }
+
+    fn expect(&mut self, text: &str) -> Result<(), String> {
+        self.space();
+        if self.eat(text) { Ok(()) } else { Err(format!("{text} is missing before \"{}\"", self.rest())) }
+    }
+
+    fn steps(&mut self) -> Result<Vec<Step>, String> {
+        let mut steps = Vec::new();
+        loop {
+            let deep = self.eat("..");
+            let selector = if self.eat("[") {
+                self.brackets()?
+            } else if deep || self.eat(".") {
+                self.name()?
+            } else {
+                return Ok(steps);
+            };
+            steps.push(if deep { Step::Deep(selector) } else { Step::Select(selector) });
+        }
+    }
+
+    /// A name after a point, or `*`.
+    fn name(&mut self) -> Result<Selector, String> {
+        if self.eat("*") {
+            return Ok(Selector::All);
+        }
+        let rest = self.rest();
+        let ends = |c: char| {
+            matches!(c, '.' | '[' | ' ' | '(' | ')' | '=' | '!' | '<' | '>' | '&' | '|' | '\'' | '"' | ']' | ',')
+        };
+        let end = rest.find(ends).unwrap_or(rest.len());
+        if end == 0 {
+            return Err("a name is missing after the point".to_owned());
+        }
+        if rest[end..].starts_with('(') {
+            return Err(format!("functions such as {}() are not run locally", &rest[..end]));
+        }
+        self.offset += end;
+        Ok(Selector::Names(vec![rest[..end].to_owned()]))
+    }
+
+    fn brackets(&mut self) -> Result<Selector, String> {
+        self.space();
+        let selector = if self.eat("*") {
+            Selector::All
+        } else if self.eat("?") {
+            self.expect("(")?;
+            let filter = self.filter()?;
+            self.expect(")")?;
+            Selector::Filter(filter)
+        } else if self.rest().starts_with(['\'', '"']) {
+            let mut names = vec![self.quoted()?];
+            while self.comma() {
+                names.push(self.quoted()?);
+            }
+            Selector::Names(names)
+        } else {
+            let first = self.integer();
+            self.space();
+            if self.eat(":") {
+                let end = self.integer();
+                self.space();
+                let step = if self.eat(":") { self.integer() } else { None };
+                Selector::Slice(first, end, step.unwrap_or(1))
+            } else {
+                let mut indexes = vec![first.ok_or("a name in quotes, an index, * or ?(…) is missing after [")?];
+                while self.comma() {
+                    indexes.push(self.integer().ok_or("an index is missing after the comma")?);
+                }
+                Selector::Indexes(indexes)
+            }
+        };
+        self.expect("]")?;
+        Ok(selector)
+    }
+
+    fn comma(&mut self) -> bool {
+        self.space();
+        let found = self.eat(",");
+        self.space();
+        found
+    }
+
+    fn integer(&mut self) -> Option<i64> {
+        self.space();
+        let rest = self.rest();
+        let sign = usize::from(rest.starts_with('-'));
+        let digits = rest[sign..].bytes().take_while(u8::is_ascii_digit).count();
+        let number = rest[..sign + digits].parse().ok()?;
+        self.offset += sign + digits;
+        Some(number)
+    }
+
+    fn quoted(&mut self) -> Result<String, String> {
+        let mut characters = self.rest().char_indices();
+        let quote = characters.next().map(|(_, quote)| quote).filter(|quote| matches!(quote, '\'' | '"'));
+        let quote = quote.ok_or("a name in quotes is missing")?;
+        let mut text = String::new();
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
+                _ if character == quote => {
+                    self.offset += at + 1;
+                    return Ok(text);
+                }
+                _ => text.push(character),
+            }
+        }
+        Err(format!("the text has no {quote} at its end"))
+    }
+
+    fn filter(&mut self) -> Result<Filter, String> {
+        if self.depth == NESTING_MAX {
+            return Err(format!("filters are nested more than {NESTING_MAX} deep"));
+        }
+        self.depth += 1;
+        let mut alternatives = Vec::new();
+        loop {
+            let mut all = vec![self.condition()?];
+            self.space();
+            while self.eat("&&") {
+                all.push(self.condition()?);
+                self.space();
+            }
+            alternatives.push(Filter::And(all));
+            if !self.eat("||") {
+                break;
+            }
+        }
+        self.depth -= 1;
+        Ok(Filter::Or(alternatives))
+    }
+
+    fn condition(&mut self) -> Result<Filter, String> {
+        let mut negated = false;
+        self.space();
+        while self.rest().starts_with('!') && !self.rest().starts_with("!=") {
+            self.offset += 1;
+            negated = !negated;
+            self.space();
+        }
+        let filter = if self.eat("(") {
+            let filter = self.filter()?;
+            self.expect(")")?;
+            filter
+        } else {
+            self.comparison()?
+        };
+        Ok(if negated { Filter::Not(Box::new(filter)) } else { filter })
+    }
+
+    fn comparison(&mut self) -> Result<Filter, String> {
+        const SIGNS: [(&str, Comparison); 6] = [
+            ("==", Comparison::Equal),
+            ("!=", Comparison::NotEqual),
+            ("<=", Comparison::LessOrEqual),
+            (">=", Comparison::GreaterOrEqual),
+            ("<", Comparison::Less),
+            (">", Comparison::Greater),
+        ];
+        let left = self.operand()?;
+        self.space();
+        let Some((_, comparison)) = SIGNS.iter().find(|(sign, _)| self.eat(sign)) else {
+            return match left {
+                Operand::Path(path) => Ok(Filter::Exists(path)),
+                Operand::Literal(_) => Err("a value alone is no condition".to_owned()),
+            };
+        };
+        Ok(Filter::Compare(left, *comparison, self.operand()?))
+    }
+
+    fn operand(&mut self) -> Result<Operand, String> {
+        self.space();
+        if self.eat("@") {
+            // Filters within the path of a filter go deeper.
+            if self.depth == NESTING_MAX {
+                return Err(format!("filters are nested more than {NESTING_MAX} deep"));
+            }
+            return Ok(Operand::Path(JsonPath(self.steps()?)));
+        }
+        if self.rest().starts_with(['\'', '"']) {
+            return Ok(Operand::Literal(self.quoted()?.into()));
+        }
+        let rest = self.rest();
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(rest.len());
+        let literal = serde_json::from_str(&rest[..end]);
+        let literal =
+            literal.map_err(|_| format!("a path of @, a text in quotes or a number is missing before \"{rest}\""))?;
+        self.offset += end;
+        Ok(Operand::Literal(literal))
+    }
+}
