@@ -81,9 +81,6 @@ impl Launch {
             ("_HANDLER", handler),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        if let Some(region) = variables.get("AWS_REGION").cloned() {
-            variables.insert("AWS_DEFAULT_REGION".to_owned(), region);
-        }
         Ok(Self { program, arguments, environment: variables, directory, watched })
     }
 
