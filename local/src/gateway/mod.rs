@@ -14,7 +14,11 @@ mod socket;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::UPGRADE};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderValue, UPGRADE},
+};
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -129,7 +133,10 @@ impl Gateway {
                     stage = self.stage(),
                     "request outside of the stage refused"
                 );
-                json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}))
+                let mut response = json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}));
+                // AWS clients read the kind of an error from this header.
+                response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("ForbiddenException"));
+                response
             }
         }
     }
