@@ -40,7 +40,7 @@ pub(crate) fn variables(dynamodb: &str, lambda: &str, management: &str) -> BTree
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY),
         ("AWS_REGION", REGION),
-        // The SDK for Python reads this one alone.
+        // The name by which the AWS client for Python knows it.
         ("AWS_DEFAULT_REGION", REGION),
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
         ("AWS_ENDPOINT_URL_LAMBDA", lambda),

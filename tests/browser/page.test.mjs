@@ -3,11 +3,14 @@
 // Screenshots are kept in target/screenshots.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
+import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
-import { ROOT, startLocal, stopLocal } from "../local.mjs";
 
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SCREENSHOTS = `${ROOT}/target/screenshots`;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
@@ -18,9 +21,26 @@ let local;
 let address;
 let webSocketAddress;
 
+/** Starts the local mode and returns it with the two addresses of its `ready` line. */
+async function startLocal(wsAddress, httpAddress) {
+  const child = spawn(`${ROOT}/target/debug/local`, ["--ws-addr", wsAddress, "--http-addr", httpAddress], { cwd: ROOT, stdio: ["ignore", "pipe", "ignore"] });
+  for await (const line of createInterface({ input: child.stdout })) {
+    const ready = /^ready (ws:\S+) (http:\S+)/.exec(line);
+    if (ready) return { child, webSocketAddress: ready[1], address: ready[2] };
+  }
+  throw new Error("the local mode ended without being ready");
+}
+
+async function stopLocal({ child }) {
+  if (child.exitCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGINT");
+  await ended;
+}
+
 before(async () => {
   mkdirSync(SCREENSHOTS, { recursive: true });
-  local = await startLocal();
+  local = await startLocal("127.0.0.1:0", "127.0.0.1:0");
   ({ address, webSocketAddress } = local);
   browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
 });
@@ -135,10 +155,10 @@ test("on a phone, in the dark, nothing is wider than the screen", async (t) => {
 
 test("after the gateway was gone, the page comes back and watches again", async (t) => {
   const page = await open(t);
-  const [ws, http] = [webSocketAddress, address].map((url) => new URL(url).host);
+  const addresses = [webSocketAddress, address].map((url) => new URL(url).host);
   await stopLocal(local);
   await page.waitForSelector("#state:not([data-state=open])");
-  local = await startLocal(["--ws-addr", ws, "--http-addr", http]);
+  local = await startLocal(...addresses);
   await page.waitForSelector("#state[data-state=open]");
   await page.waitForFunction(() => document.querySelector("#connections td:nth-child(2)")?.textContent === "PL");
   await publish("PL", "Po przerwie");
