@@ -64,15 +64,32 @@ fn create(database: &Database, name: &str, properties: &Value) -> Result<(), Dat
     let mut request = serde_json::json!({"TableName": name});
     for property in CREATE_TABLE_PROPERTIES {
         if let Some(value) = properties.get(property) {
-            request[property] = value.clone();
+            request[property] = typed(value);
         }
     }
     database.create_table(serde_json::from_value(request).map_err(invalid)?).map_err(engine)?;
     if let Some(specification) = properties.get("TimeToLiveSpecification") {
-        let request = serde_json::json!({"TableName": name, "TimeToLiveSpecification": specification});
+        let request = serde_json::json!({"TableName": name, "TimeToLiveSpecification": typed(specification)});
         database.update_time_to_live(serde_json::from_value(request).map_err(invalid)?).map_err(engine)?;
     }
     Ok(())
+}
+
+/// The value with numbers and booleans where it has them as text: parameters are text, which CloudFormation converts.
+fn typed(value: &Value) -> Value {
+    let entry = |(name, value): (&String, &Value)| {
+        let converted = match (name.as_str(), value) {
+            ("ReadCapacityUnits" | "WriteCapacityUnits", Value::String(text)) => text.parse().ok().map(Value::Number),
+            ("Enabled", Value::String(text)) => text.parse().ok().map(Value::Bool),
+            _ => None,
+        };
+        (name.clone(), converted.unwrap_or_else(|| typed(value)))
+    };
+    match value {
+        Value::Object(entries) => Value::Object(entries.iter().map(entry).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(typed).collect()),
+        _ => value.clone(),
+    }
 }
 
 /// Serves the database on `listener`, and removes expired items from time to time, until `shutdown`.
@@ -93,4 +110,32 @@ pub(crate) fn serve(database: Database, listener: TcpListener, shutdown: Cancell
             tracing::error!(error, "the DynamoDB engine stopped");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_booleans_of_a_table_may_come_from_parameters() {
+        let units = json!({"ReadCapacityUnits": "5", "WriteCapacityUnits": 5});
+        let table = json!({
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "ProvisionedThroughput": units,
+            "GlobalSecondaryIndexes": [{
+                "IndexName": "by_id",
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "ALL"},
+                "ProvisionedThroughput": units,
+            }],
+            "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": "true"},
+        });
+        open(None, &[("table".to_owned(), table.clone())].into()).expect("created");
+        let mut refused = table;
+        refused["ProvisionedThroughput"]["ReadCapacityUnits"] = json!("many");
+        assert!(open(None, &[("table".to_owned(), refused)].into()).is_err(), "not a number");
+    }
 }

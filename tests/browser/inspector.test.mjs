@@ -4,7 +4,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { SCREENSHOTS, launchBrowser, startLocal, stopLocal } from "./local.mjs";
+import { startLocal, stopLocal } from "../local.mjs";
+import { SCREENSHOTS, launchBrowser } from "./browser.mjs";
 
 let browser;
 let local;
@@ -19,7 +20,7 @@ after(async () => {
 
 /** Starts a local mode where nothing has happened yet, and opens the inspector on it. Fails on any error of a script. */
 async function open(t, options = {}) {
-  local = await startLocal("127.0.0.1:0", "127.0.0.1:0");
+  local = await startLocal();
   const context = await browser.newContext({ viewport: { width: 1440, height: 850 }, ...options });
   const page = await context.newPage();
   const errors = [];
@@ -180,7 +181,7 @@ test("when the local mode starts anew, the page starts anew with it", async (t) 
   const addresses = [local.webSocketAddress, local.address].map((url) => new URL(url).host);
   await stopLocal(local);
   await page.waitForSelector("#state[data-state=waiting]");
-  local = await startLocal(...addresses);
+  local = await startLocal(["--ws-addr", addresses[0], "--http-addr", addresses[1]]);
   await page.waitForSelector("#state[data-state=live]");
   await (await connect(t)).send("after");
   await row(page, "received", "after").waitFor();

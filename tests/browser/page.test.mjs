@@ -4,7 +4,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { SCREENSHOTS, launchBrowser, startLocal, stopLocal } from "./local.mjs";
+import { startLocal, stopLocal } from "../local.mjs";
+import { SCREENSHOTS, launchBrowser } from "./browser.mjs";
 
 const PICTURE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
 
@@ -14,7 +15,7 @@ let address;
 let webSocketAddress;
 
 before(async () => {
-  local = await startLocal("127.0.0.1:0", "127.0.0.1:0");
+  local = await startLocal();
   ({ address, webSocketAddress } = local);
   browser = await launchBrowser();
 });
@@ -132,7 +133,7 @@ test("after the gateway was gone, the page comes back and watches again", async 
   const addresses = [webSocketAddress, address].map((url) => new URL(url).host);
   await stopLocal(local);
   await page.waitForSelector("#state:not([data-state=open])");
-  local = await startLocal(...addresses);
+  local = await startLocal(["--ws-addr", addresses[0], "--http-addr", addresses[1]]);
   await page.waitForSelector("#state[data-state=open]");
   await page.waitForFunction(() => document.querySelector("#connections td:nth-child(2)")?.textContent === "PL");
   await publish("PL", "Po przerwie");

@@ -23,7 +23,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{HOST, UPGRADE},
+    header::{HOST, HeaderValue, UPGRADE},
 };
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -121,7 +121,8 @@ impl Gateway {
         let path = path.strip_prefix('/').unwrap_or(&path);
         let path = match path.strip_prefix(self.stage()) {
             Some("") => "",
-            Some(rest) if rest.starts_with('/') => &rest[1..],
+            // Endpoints that end in a slash make two of them, and public templates have such.
+            Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
             _ => path,
         };
         if let Some(id) = path.strip_prefix("@connections/").or_else(|| path.strip_prefix("%40connections/")) {
@@ -151,7 +152,10 @@ impl Gateway {
                 self.recorder
                     .handshake(None, request.uri(), &[], peer)
                     .answered(StatusCode::FORBIDDEN, "Forbidden: outside of the stage");
-                json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}))
+                let mut response = json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}));
+                // AWS clients read the kind of an error from this header.
+                response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("ForbiddenException"));
+                response
             }
         }
     }

@@ -338,7 +338,7 @@ mod tests {
             "IntegrationUri is not that of a Lambda function: arn:aws:apigateway:eu-central-1:sqs:path/1/q",
         );
         check(
-            "IntegrationType: AWS, IntegrationUri: 'x/functions/f/invocations', RequestParameters: { integration.request.header.A: \"'b'\" }",
+            "IntegrationType: AWS, IntegrationUri: 'arn:aws:lambda:eu-central-1:000000000000:function:f', RequestParameters: { integration.request.header.A: \"'b'\" }",
             "RequestParameters, integration.request.header.A: only integration.request.header.X-Amz-Invocation-Type as 'Event' or 'RequestResponse' is understood locally",
         );
         check("IntegrationType: HTTP_PROXY, IntegrationMethod: POST", "IntegrationUri is missing");

@@ -175,8 +175,9 @@ impl<'a> Resolver<'a> {
         let node =
             node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
         let property = match node.get("Type").and_then(Node::text) {
-            Some("AWS::DynamoDB::Table") => "TableName",
+            Some("AWS::DynamoDB::Table" | "AWS::Serverless::SimpleTable") => "TableName",
             Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
+            Some("AWS::ApiGatewayV2::Stage") => "StageName",
             Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => {
                 return Ok(api_id(resource));
             }
@@ -347,6 +348,7 @@ Mappings:
 Resources:
   Table: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Sub "t-${Stage}" } }
   Fn: { Type: AWS::Serverless::Function }
+  ApiStage: { Type: AWS::ApiGatewayV2::Stage, Properties: { StageName: !Ref Stage } }
 "#;
 
     fn resolve(expression: &str) -> Resolved {
@@ -365,6 +367,7 @@ Resources:
         check("!Ref Zones", serde_json::json!(["a", "b"]));
         check("!Ref Table", "t-prod".into());
         check("!Ref Fn", "Fn".into());
+        check("!Ref ApiStage", "prod".into());
         check("!GetAtt Table.Arn", "arn:aws:dynamodb:eu-central-1:000000000000:table/t-prod".into());
         check(
             "!Sub '${Fn.Arn}/${!literal}/${Stage}'",

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
@@ -109,6 +109,11 @@ impl Template {
             tables: resources
                 .of_type("AWS::DynamoDB::Table")
                 .map(|table| (table.name.clone(), table.properties.clone()))
+                .chain(
+                    resources
+                        .of_type("AWS::Serverless::SimpleTable")
+                        .map(|table| (table.name.clone(), simple_table(&table.properties))),
+                )
                 .collect(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
@@ -118,6 +123,22 @@ impl Template {
         functions::read(&root, &resolver, &resources, &mut template)?;
         Ok(template)
     }
+}
+
+/// The table that SAM makes of a `SimpleTable`: one with a partition key alone.
+fn simple_table(properties: &Value) -> Value {
+    let key = |property: &str| properties.pointer(&format!("/PrimaryKey/{property}")).and_then(Value::as_str);
+    let name = key("Name").unwrap_or("id");
+    let kind = match key("Type") {
+        Some("Number") => "N",
+        Some("Binary") => "B",
+        _ => "S",
+    };
+    json!({
+        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": kind}],
+        "KeySchema": [{"AttributeName": name, "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    })
 }
 
 /// One resource with its properties resolved.
@@ -216,6 +237,17 @@ mod tests {
             matches!(&sockets.routes["ping"].integration, Integration::Mapped(mapped) if matches!(mapped.backend, Backend::Mock) && mapped.responses.len() == 1)
         );
         assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
+    }
+
+    #[test]
+    fn a_simple_table_has_the_key_that_it_names_or_id() {
+        let text = "Resources:\n  Api: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n  \
+            Plain: { Type: AWS::Serverless::SimpleTable }\n  \
+            Own: { Type: AWS::Serverless::SimpleTable, Properties: { TableName: named, PrimaryKey: { Name: n, Type: Number } } }\n";
+        let tables = Template::parse(text, &BTreeMap::new()).expect("valid").tables;
+        let key = |table: &str| tables[table]["AttributeDefinitions"][0].clone();
+        assert_eq!(key("Plain"), json!({"AttributeName": "id", "AttributeType": "S"}));
+        assert_eq!(key("named"), json!({"AttributeName": "n", "AttributeType": "N"}));
     }
 
     #[test]

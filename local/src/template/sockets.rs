@@ -170,8 +170,35 @@ pub(super) fn identity_sources(
     sources.and_then(Value::as_array).into_iter().flatten().map(source).collect()
 }
 
-/// The function that an integration's or authorizer's address names.
+/// The function that an integration's or authorizer's address names: the path of its invocations, or its ARN alone, with or
+/// without a version.
 pub(super) fn function_of(uri: &str) -> Option<&str> {
-    let (_, arn) = uri.strip_suffix("/invocations")?.rsplit_once("/functions/")?;
-    arn.rsplit(':').next()
+    let arn = match uri.strip_suffix("/invocations") {
+        Some(path) => path.rsplit_once("/functions/")?.1,
+        None => uri,
+    };
+    let (_, name) = arn.split_once(":function:")?;
+    name.split(':').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_named_by_its_invocations_or_its_arn_with_or_without_a_version() {
+        let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
+        let path = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions";
+        for uri in [
+            arn.to_owned(),
+            format!("{arn}:live"),
+            format!("{path}/{arn}/invocations"),
+            format!("{path}/{arn}:2/invocations"),
+        ] {
+            assert_eq!(function_of(&uri), Some("Message"), "{uri}");
+        }
+        for uri in ["", "https://example.com/invocations", "arn:aws:sqs:eu-central-1:000000000000:queue"] {
+            assert_eq!(function_of(uri), None, "{uri}");
+        }
+    }
 }

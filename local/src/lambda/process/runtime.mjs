@@ -4,6 +4,7 @@
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
+import { createRequire } from 'node:module';
 import net from 'node:net';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -25,6 +26,18 @@ function redirect() {
     }
     return connect.apply(this, args);
   };
+}
+
+/** Version 2 of the AWS SDK, where a function has it, knows no variables that lead its clients here. */
+function redirectSdk2(file) {
+  const { AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_LAMBDA } = process.env;
+  try {
+    const { config } = createRequire(file)('aws-sdk/global');
+    config.dynamodb = { endpoint: AWS_ENDPOINT_URL_DYNAMODB };
+    config.lambda = { endpoint: AWS_ENDPOINT_URL_LAMBDA };
+  } catch (error) {
+    if (error.code !== 'MODULE_NOT_FOUND') throw error;
+  }
 }
 
 function call(method, resource, headers, body) {
@@ -62,6 +75,7 @@ async function load(handler) {
   const files = ['.js', '.mjs', '.cjs'].map((extension) => path.resolve(TASK_ROOT, module + extension));
   const file = files.find(existsSync);
   if (!file) throw runtimeError('Runtime.ImportModuleError', `there is no ${files.join(' or ')}`);
+  redirectSdk2(file);
   let loaded;
   try {
     loaded = await import(pathToFileURL(file));

@@ -1,0 +1,33 @@
+// Starts the local mode as a person does and reads what it prints.
+
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const PROGRAM = `${ROOT}/target/debug/local`;
+
+/**
+ * Starts the local mode, on free ports unless `args` name others, and returns it with the two addresses of its `ready` line
+ * and the variables of its `export` lines. What it logs goes to `log`, as in the option `stdio` of Node.js.
+ */
+export async function startLocal(args = [], { directory = ROOT, log = "ignore" } = {}) {
+  const addresses = args.includes("--ws-addr") ? [] : ["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+  const child = spawn(PROGRAM, [...addresses, ...args], { cwd: directory, stdio: ["ignore", "pipe", log] });
+  const variables = {};
+  for await (const line of createInterface({ input: child.stdout })) {
+    const exported = /^export (\w+)=(.*)$/.exec(line);
+    if (exported) variables[exported[1]] = exported[2];
+    const ready = /^ready (ws:\S+) (http:\S+)/.exec(line);
+    if (ready) return { child, webSocketAddress: ready[1], address: ready[2], variables };
+  }
+  throw new Error("the local mode ended without being ready");
+}
+
+/** Stops it as Ctrl-C does, and waits for its end. */
+export async function stopLocal({ child }) {
+  if (child.exitCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGINT");
+  await ended;
+}
