@@ -6,6 +6,8 @@ mod demo;
 mod duration;
 mod dynamodb;
 mod faults;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod http;
 mod http_api;

@@ -160,6 +160,29 @@ impl Gateway {
         }
     }
 
+    /// Serves bytes as they might come over a connection, until they end, and all that they cause.
+    #[cfg(fuzzing)]
+    pub(crate) async fn receive(self: Arc<Self>, bytes: &[u8]) {
+        use tokio::io::AsyncWriteExt;
+        let (mut client, server) = tokio::io::duplex(bytes.len().max(1));
+        let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
+        let now = self.clock.now();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let id = ids::new(ids::Kind::Connection, now);
+        let connection = connections::Connection::new(id, now, peer, None, "localhost".to_owned(), outbound);
+        let connection = Arc::new(connection);
+        self.connections.insert(Arc::clone(&connection));
+        client.write_all(bytes).await.expect("room for all");
+        client.shutdown().await.expect("open");
+        let (_, client_writes) = tokio::io::split(client);
+        let served = socket::serve(&self, &connection, server, waiting);
+        tokio::time::timeout(Duration::from_secs(20), served).await.expect("it ends when the bytes do");
+        drop(client_writes);
+        while !self.tasks.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Closes every socket with a close frame and waits until `$disconnect` has run for each.
     pub(crate) async fn finish(&self) {
         self.closing.cancel();

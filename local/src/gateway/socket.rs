@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
@@ -25,8 +26,6 @@ use super::{
     settings::Limits,
 };
 use crate::faults::FaultKind;
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Bytes of the read buffer: the default of 128 KB would be most of what an idle connection costs.
 const READ_BUFFER_BYTES: usize = 4096;
@@ -49,15 +48,7 @@ pub(super) async fn run(
     waiting: mpsc::Receiver<Outbound>,
 ) {
     let (code, reason) = match upgrade.await {
-        Ok(upgraded) => {
-            let config = WebSocketConfig::default()
-                .read_buffer_size(READ_BUFFER_BYTES)
-                .write_buffer_size(0)
-                .max_frame_size(Some(FRAME_BYTES_MAX))
-                .max_message_size(Some(MESSAGE_BYTES_MAX));
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            serve(&gateway, &connection, socket, waiting).await
-        }
+        Ok(upgraded) => serve(&gateway, &connection, TokioIo::new(upgraded), waiting).await,
         Err(_) => Closing::LOST.into(),
     };
     gateway.connections.remove(&connection.id);
@@ -72,12 +63,19 @@ pub(super) async fn run(
     }
 }
 
-async fn serve(
+/// Speaks WebSocket over a stream until that ends, and returns the status and reason with which it did.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     connection: &Arc<Connection>,
-    mut socket: Socket,
+    stream: S,
     mut waiting: mpsc::Receiver<Outbound>,
 ) -> (u16, String) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+        .max_message_size(Some(MESSAGE_BYTES_MAX));
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let Limits { idle_max, life_max, .. } = gateway.settings.limits;
     let is_cut = || gateway.settings.faults.inject(FaultKind::DroppedConnection).is_some();
     let opened = Instant::now();
@@ -144,7 +142,7 @@ async fn serve(
 }
 
 /// Reads to the end: this is what sends the answer to a close frame, and waits for one.
-async fn finish(socket: &mut Socket) {
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 

@@ -204,7 +204,7 @@ impl Functions {
     }
 
     /// Functions behind an endpoint where nothing answers.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
         let files = tempfile::tempdir().expect("a directory");
         let any = ([127, 0, 0, 1], 1).into();

@@ -1,0 +1,6 @@
+//! A SAM or CloudFormation template.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| local::fuzzing::template(text));

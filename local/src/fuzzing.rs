@@ -1,0 +1,44 @@
+//! What the fuzz targets call. It is there only when cargo-fuzz builds this crate.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use shared::clock::Clock;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    gateway::{Gateway, GatewayOptions, Settings, selection::Selection},
+    inspector::Recorder,
+    lambda::Functions,
+    template::Template,
+};
+
+/// Reads a template.
+pub fn template(text: &str) {
+    if let Err(error) = Template::parse(text, &BTreeMap::new()) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+/// Parses a selection expression and evaluates it for a message.
+pub fn selection(expression: &str, message: &str) {
+    if let Ok(selection) = Selection::parse(expression) {
+        let _ = selection.evaluate(message);
+    }
+}
+
+/// Serves the bytes of a client on a connection whose routes answer by mapping templates.
+pub fn frames(bytes: &[u8]) {
+    static PARTS: OnceLock<(Runtime, Arc<Gateway>)> = OnceLock::new();
+    let (runtime, gateway) = PARTS.get_or_init(|| {
+        let template = Template::parse(include_str!("../tests/program/fuzzed.yaml"), &BTreeMap::new()).expect("valid");
+        let functions = Functions::unreachable(&BTreeMap::new());
+        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Clock::System.now());
+        let recorder = Recorder::new(Clock::System);
+        let gateway = Gateway::new(template.sockets, functions, Clock::System, settings, recorder);
+        (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)
+    });
+    runtime.block_on(Arc::clone(gateway).receive(bytes));
+}
