@@ -18,6 +18,8 @@ pub(crate) enum Pattern {
     Any,
     /// `!integer`: any whole number.
     Integer,
+    /// `!learn name`: whatever is there the first time, and the same from then on.
+    Learn(String),
     /// `!between [low, high]`: a whole number within these bounds, both included.
     Between(i64, i64),
     /// `!regex`: a text that matches as a whole.
@@ -53,6 +55,7 @@ impl TryFrom<Value> for Pattern {
                 Some(("absent", _)) => Ok(Self::Absent),
                 Some(("any", _)) => Ok(Self::Any),
                 Some(("integer", _)) => Ok(Self::Integer),
+                Some(("learn", Value::String(name))) => Ok(Self::Learn(name.clone())),
                 Some(("regex", Value::String(text))) => {
                     Regex::new(&format!("^(?:{text})$")).map(Self::Regex).map_err(|error| error.to_string())
                 }
@@ -98,6 +101,7 @@ impl Pattern {
             (_, None) => false,
             (Self::Integer, Some(value)) => value.is_i64() || value.is_u64(),
             (Self::Between(low, high), Some(value)) => value.as_i64().is_some_and(|it| (low..=high).contains(&&it)),
+            (Self::Learn(name), Some(value)) => variables.learn(&format!("{{{name}}}"), &value.to_string()),
             (Self::Regex(regex), Some(value)) => value.as_str().is_some_and(|text| regex.is_match(text)),
             (Self::Text(pattern), Some(value)) => value.as_str().is_some_and(|text| variables.learn(pattern, text)),
             (Self::Exact(exact), Some(value)) => exact == value,
@@ -130,6 +134,7 @@ impl Pattern {
             Self::Absent => "nothing".to_owned(),
             Self::Any => "anything".to_owned(),
             Self::Integer => "a whole number".to_owned(),
+            Self::Learn(name) => format!("the same as before, {}", variables.fill_known(&format!("{{{name}}}"))),
             Self::Between(low, high) => format!("a whole number from {low} to {high}"),
             Self::Regex(regex) => format!("a text like {regex}"),
             Self::Text(text) => Value::from(variables.fill_known(text)).to_string(),
@@ -282,6 +287,9 @@ mod tests {
         assert!(!variables.learn(frame, &(text("a+b=", "R") + " ")), "byte for byte");
         assert!(variables.learn(frame, &text("a+b=", "R")) && variables.knows("requestId"));
         assert!(!variables.learn(frame, &text("a+b=", "S")));
+        let learn = pattern("[!learn n, !learn n]");
+        assert!(learn.check(Some(&json!([1, 1])), &mut variables).is_ok());
+        assert!(learn.check(Some(&json!([2, 2])), &mut variables).is_err(), "it was 1");
         assert!(variables.learn("{twice}-{twice}", "x-x") && !Variables::default().learn("{twice}-{twice}", "x-y"));
     }
 }
