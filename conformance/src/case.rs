@@ -27,6 +27,9 @@ pub(crate) struct Case {
     /// Parameters of the template that differ from the defaults.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, String>,
+    /// In what our own gateway differs: there, a failure is expected.
+    #[serde(rename = "known-difference")]
+    pub(crate) known_difference: Option<String>,
     /// Whether it takes minutes or hours in real time.
     #[serde(default)]
     pub(crate) slow: bool,
@@ -98,6 +101,13 @@ fn client() -> String {
     "client".to_owned()
 }
 
+/// What functions of routes are called where events are told.
+pub(crate) const HANDLER: &str = "handler";
+
+fn handler() -> String {
+    HANDLER.to_owned()
+}
+
 fn yes() -> bool {
     true
 }
@@ -120,6 +130,9 @@ pub(crate) struct Connect {
     /// Whether functions tell the observer of this connection.
     #[serde(default = "yes")]
     pub(crate) observed: bool,
+    /// Whether the client hangs up once `$connect` runs.
+    #[serde(default)]
+    pub(crate) abandon: bool,
     /// Whether the request is signed; by default where the template says `AWS_IAM`.
     pub(crate) signed: Option<bool>,
     /// Expected status.
@@ -263,10 +276,6 @@ pub(crate) struct EventKind {
     /// `CONNECT`, `MESSAGE` or `DISCONNECT`.
     #[serde(rename = "type")]
     pub(crate) event_type: String,
-}
-
-fn handler() -> String {
-    "handler".to_owned()
 }
 
 /// An HTTP request.

@@ -165,7 +165,7 @@ async fn look(
     let started = Instant::now();
     let outcome = match skipped {
         Some(why) => Outcome::Skipped(why),
-        None => Outcome::of(session.run(case).await, case.source, is_ours),
+        None => Outcome::of(session.run(case).await, case, is_ours),
     };
     let lines = report.add(case, &outcome, started.elapsed());
     if format == Format::Text {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    case::EventKind,
+    case::{EventKind, HANDLER},
     gateway::{Gateway, Socket, Unanswered},
     runner,
 };
@@ -100,6 +100,15 @@ impl Observer {
             }
             self.receive(deadline).await?;
         }
+    }
+
+    /// Waits until a handler has run for a client.
+    pub(crate) async fn handled(&mut self, label: &str, wait: Duration) -> Option<()> {
+        let deadline = Instant::now() + wait;
+        while !self.told.iter().any(|told| told.client == label && told.by == HANDLER) {
+            self.receive(deadline).await?;
+        }
+        Some(())
     }
 
     /// Everything that functions told of a client and no step took, for whoever looks for a mistake.

@@ -18,17 +18,27 @@ pub(crate) enum Outcome {
     Failed(Failure),
     /// It does something else than ours where nobody knows what API Gateway does.
     Unconfirmed(Failure),
+    /// Ours does not, and the case says so.
+    Known(Failure),
     /// It was not run, and why.
     Skipped(String),
 }
 
 impl Outcome {
     /// What a result means: ours has to do what we say, others only what is known.
-    pub(crate) fn of(result: Result<(), Failure>, source: Source, is_ours: bool) -> Self {
-        match result {
-            Ok(()) => Self::Passed,
-            Err(failure) if source == Source::Unknown && !is_ours => Self::Unconfirmed(failure),
-            Err(failure) => Self::Failed(failure),
+    pub(crate) fn of(result: Result<(), Failure>, case: &Case, is_ours: bool) -> Self {
+        let known = case.known_difference.as_ref().filter(|_| is_ours);
+        match (result, known) {
+            (Ok(()), None) => Self::Passed,
+            (Ok(()), Some(known)) => Self::Failed(Failure {
+                step: case.steps.len(),
+                verb: "known-difference",
+                expected: known.clone(),
+                got: "what the case says: it differs no more, so take the line out".to_owned(),
+            }),
+            (Err(failure), Some(_)) => Self::Known(failure),
+            (Err(failure), None) if case.source == Source::Unknown && !is_ours => Self::Unconfirmed(failure),
+            (Err(failure), None) => Self::Failed(failure),
         }
     }
 
@@ -37,13 +47,14 @@ impl Outcome {
             Self::Passed => "passed",
             Self::Failed(_) => "failed",
             Self::Unconfirmed(_) => "unconfirmed",
+            Self::Known(_) => "known",
             Self::Skipped(_) => "skipped",
         }
     }
 
     const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Failed(failure) | Self::Unconfirmed(failure) => Some(failure),
+            Self::Failed(failure) | Self::Unconfirmed(failure) | Self::Known(failure) => Some(failure),
             Self::Passed | Self::Skipped(_) => None,
         }
     }
@@ -90,10 +101,11 @@ impl Report {
     pub(crate) fn summary(&self) -> String {
         let count = |name: &str| self.counts.get(name).copied().unwrap_or_default();
         format!(
-            "{} cases: {} passed, {} failed, {} unconfirmed, {} skipped",
+            "{} cases: {} passed, {} failed, {} known differences, {} unconfirmed, {} skipped",
             self.cases.len(),
             count("passed"),
             count("failed"),
+            count("known"),
             count("unconfirmed"),
             count("skipped")
         )
@@ -107,15 +119,48 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::case;
+
+    fn case(source: &str, more: &str) -> Case {
+        let text = format!("- {{name: n, source: '{source}', cite: c, steps: [drop: {{}}]{more}}}");
+        case::parse(&text, Path::new("f.yaml")).expect("a case").remove(0)
+    }
 
     #[test]
     fn what_nobody_knows_fails_ours_and_no_other() {
         let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
-        let of = |source, is_ours| Outcome::of(Err(failure.clone()), source, is_ours);
-        assert_eq!(of(Source::Unknown, false), Outcome::Unconfirmed(failure.clone()));
-        assert_eq!(of(Source::Unknown, true), Outcome::Failed(failure.clone()));
-        assert_eq!(of(Source::Emulator, false), Outcome::Failed(failure.clone()));
-        assert_eq!(Outcome::of(Ok(()), Source::Unknown, false), Outcome::Passed);
+        let of = |source, is_ours| Outcome::of(Err(failure.clone()), &case(source, ""), is_ours);
+        assert_eq!(of("?", false), Outcome::Unconfirmed(failure.clone()));
+        assert_eq!(of("?", true), Outcome::Failed(failure.clone()));
+        assert_eq!(of("S", false), Outcome::Failed(failure.clone()));
+        assert_eq!(Outcome::of(Ok(()), &case("?", ""), false), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_known_difference_is_ours_alone_and_has_to_be_there() {
+        let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
+        let case = case("R", ", known-difference: it does b");
+        assert_eq!(Outcome::of(Err(failure.clone()), &case, true), Outcome::Known(failure.clone()));
+        assert_eq!(Outcome::of(Err(failure.clone()), &case, false), Outcome::Failed(failure));
+        assert!(matches!(Outcome::of(Ok(()), &case, true), Outcome::Failed(_)));
+        assert_eq!(Outcome::of(Ok(()), &case, false), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_run_without_a_passed_case_or_with_a_failed_one_is_no_success() {
+        let mut report = Report::default();
+        assert!(!report.is_success(), "nothing was looked at");
+        report.add(&case("D", ""), &Outcome::Passed, Duration::ZERO);
+        assert!(report.is_success());
+        let failure = Failure { step: 2, verb: "expect", expected: "a".to_owned(), got: "b".to_owned() };
+        let lines = report.add(&case("D", ""), &Outcome::Failed(failure), Duration::ZERO);
+        assert!(
+            lines.contains("f.yaml, step 2 (expect)") && lines.contains("expected a") && lines.contains("got      b")
+        );
+        assert!(!report.is_success());
+        assert_eq!(report.json("x")["counts"], json!({"failed": 1, "passed": 1}));
     }
 }
