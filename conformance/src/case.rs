@@ -301,8 +301,8 @@ pub(crate) struct Call {
     /// A body of so many letters `x`.
     #[serde(default)]
     pub(crate) fill: usize,
-    /// Expected status.
-    pub(crate) status: u16,
+    /// Expected status, where it matters.
+    pub(crate) status: Option<u16>,
     /// Expected headers, names in lower case.
     pub(crate) response_headers: Option<Pattern>,
     /// Expected body: a text as it is, anything else as JSON.

@@ -1,6 +1,9 @@
 //! Runs a case, step by step, until a step finds something else than it expects.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,6 +32,9 @@ const TOKEN_HEADER: &str = "X-Conformance";
 
 /// Most of a text that is shown to a person, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 600;
+
+/// Time that a gateway has to end the TCP connection after both close frames.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a step found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +132,7 @@ fn unanswered(expected: &str) -> impl Fn(Unanswered) -> Difference {
 struct Run<'a> {
     session: &'a mut Session,
     number: usize,
-    clients: BTreeMap<String, Socket>,
+    clients: BTreeMap<String, Client>,
     variables: Variables,
 }
 
@@ -138,11 +144,14 @@ impl Run<'_> {
             Step::Close(close) => {
                 let frame =
                     close.code.map(|code| CloseFrame { code: code.into(), reason: close.reason.clone().into() });
-                let sent = self.socket(&close.client)?.close(frame).await;
-                sent.map_err(|error| differs("an open connection", error.to_string()))
+                let client = self.client(&close.client)?;
+                let sent = client.socket()?.close(frame).await;
+                sent.map_err(|error| differs("an open connection", error.to_string()))?;
+                client.finish().await;
+                Ok(())
             }
             Step::Drop(drop) => {
-                self.socket(&drop.client)?;
+                self.client(&drop.client)?;
                 self.clients.remove(&drop.client);
                 Ok(())
             }
@@ -162,7 +171,7 @@ impl Run<'_> {
         format!("{}.{client}", self.number)
     }
 
-    fn socket(&mut self, client: &str) -> Result<&mut Socket, Difference> {
+    fn client(&mut self, client: &str) -> Result<&mut Client, Difference> {
         self.clients.get_mut(client).ok_or_else(|| differs(format!("that {client} is connected"), "no connection"))
     }
 
@@ -174,15 +183,21 @@ impl Run<'_> {
             }
             let wait = self.session.gateway.wait;
             let expected = || format!("an event of a function, which has the value of {{{name}}}");
-            let Some(client) = name.strip_suffix(".id") else {
+            let Some((client, "id" | "escaped")) = name.split_once('.') else {
                 return Err(differs(format!("that {{{name}}} is known from a step before"), "nothing"));
             };
             let label = self.label(client);
             let observer = self.session.observer().await.map_err(|blind| differs(expected(), chain(&blind)))?;
             let id = observer.id_of(&label, wait).await.ok_or_else(|| differs(expected(), "no event"))?;
-            self.variables.set(name, id);
+            self.name(client, &id);
         }
         Ok(self.variables.fill_known(text))
+    }
+
+    /// Notes the id of a client, and the id as it may stand in a path.
+    fn name(&mut self, client: &str, id: &str) {
+        self.variables.set(format!("{client}.id"), id);
+        self.variables.set(format!("{client}.escaped"), utf8_percent_encode(id, NON_ALPHANUMERIC).to_string());
     }
 
     async fn connect(&mut self, connect: &Connect) -> Result<(), Difference> {
@@ -214,8 +229,9 @@ impl Run<'_> {
         let (answer, socket) = self.session.gateway.connect(asked).await.map_err(unanswered(&expected))?;
         // A client of this name from before is gone: its id is not this one's.
         self.clients.remove(&connect.client);
-        self.clients.extend(socket.map(|socket| (connect.client.clone(), socket)));
-        self.check(&answer, connect.status, connect.response_headers.as_ref(), connect.body.as_ref()).await
+        let client = socket.map(|socket| Client { socket: Some(socket), received: VecDeque::new() });
+        self.clients.extend(client.map(|client| (connect.client.clone(), client)));
+        self.check(&answer, Some(connect.status), connect.response_headers.as_ref(), connect.body.as_ref()).await
     }
 
     /// Hangs up as soon as the function of `$connect` runs.
@@ -245,7 +261,7 @@ impl Run<'_> {
                 fragments(&(0..*bytes).step_by((*frame).max(1)).map(part).collect::<Vec<_>>())
             }
         };
-        let socket = self.socket(&send.client)?;
+        let socket = self.client(&send.client)?.socket()?;
         for message in messages {
             // A gateway may close while the rest is still being sent; what it says about it is the next step's.
             if socket.send(message).await.is_err() {
@@ -270,7 +286,11 @@ impl Run<'_> {
             }
         }
         let wait = expect.within.map_or(self.session.gateway.wait, Duration::from_secs);
-        let received = receive(self.socket(&expect.client)?, wait).await;
+        let client = self.client(&expect.client)?;
+        let received = client.receive(wait).await;
+        if matches!(received, Ok(Message::Close(_))) {
+            client.finish().await;
+        }
         let received = received.map_err(|instead| differs(&expected, instead))?;
         let variables = &mut self.variables;
         match (&expect.frame, received) {
@@ -318,7 +338,7 @@ impl Run<'_> {
             return Err(differs(expected, format!("none within {wait:?}; there is: {others}")));
         };
         let id = told.event["requestContext"]["connectionId"].as_str().unwrap_or_default();
-        self.variables.set(format!("{}.id", kind.client), id);
+        self.name(&kind.client, id);
         let checks = [(event, Some(&told.event)), (posted, told.posted.as_ref())];
         for (pattern, value) in checks {
             let Some(pattern) = pattern else { continue };
@@ -350,7 +370,8 @@ impl Run<'_> {
             signed: call.signed,
         };
         let answer = self.session.gateway.call(asked).await;
-        let answer = answer.map_err(unanswered(&format!("status {}", call.status)))?;
+        let expected = call.status.map_or_else(|| "an answer".to_owned(), |status| format!("status {status}"));
+        let answer = answer.map_err(unanswered(&expected))?;
         self.check(&answer, call.status, call.response_headers.as_ref(), call.body.as_ref()).await
     }
 
@@ -363,11 +384,13 @@ impl Run<'_> {
     async fn check(
         &mut self,
         answer: &Answer,
-        status: u16,
+        status: Option<u16>,
         headers: Option<&Pattern>,
         body: Option<&Pattern>,
     ) -> Result<(), Difference> {
-        if answer.status != status {
+        if let Some(status) = status
+            && answer.status != status
+        {
             return Err(differs(format!("status {status}"), format!("status {} {}", answer.status, answer.body)));
         }
         let variables = &mut self.variables;
@@ -389,16 +412,42 @@ impl Run<'_> {
     }
 }
 
-/// The next frame that is not a ping, or what there is instead.
-async fn receive(socket: &mut Socket, wait: Duration) -> Result<Message, String> {
-    let deadline = Instant::now() + wait;
-    loop {
-        match timeout_at(deadline, socket.next()).await {
-            Err(_) => return Err(format!("nothing within {wait:?}")),
-            Ok(None) => return Err("the end of the connection without a close frame".to_owned()),
-            Ok(Some(Err(error))) => return Err(format!("the end of the connection: {error}")),
-            Ok(Some(Ok(Message::Ping(_)))) => {}
-            Ok(Some(Ok(message))) => return Ok(message),
+/// A client, and what it received before anybody asked.
+struct Client {
+    /// Absent once it is closed.
+    socket: Option<Socket>,
+    received: VecDeque<Message>,
+}
+
+impl Client {
+    fn socket(&mut self) -> Result<&mut Socket, Difference> {
+        self.socket.as_mut().ok_or_else(|| differs("an open connection", "one that was closed before"))
+    }
+
+    /// The next frame that is not a ping, or what there is instead.
+    async fn receive(&mut self, wait: Duration) -> Result<Message, String> {
+        if let Some(message) = self.received.pop_front() {
+            return Ok(message);
+        }
+        let Some(socket) = &mut self.socket else { return Err("nothing more before the end".to_owned()) };
+        let deadline = Instant::now() + wait;
+        loop {
+            match timeout_at(deadline, socket.next()).await {
+                Err(_) => return Err(format!("nothing within {wait:?}")),
+                Ok(None) => return Err("the end of the connection without a close frame".to_owned()),
+                Ok(Some(Err(error))) => return Err(format!("the end of the connection: {error}")),
+                Ok(Some(Ok(Message::Ping(_)))) => {}
+                Ok(Some(Ok(message))) => return Ok(message),
+            }
+        }
+    }
+
+    /// Reads to the end, as a client does that closes in order, and ends the TCP connection.
+    async fn finish(&mut self) {
+        let deadline = Instant::now() + CLOSE_WAIT;
+        let Some(mut socket) = self.socket.take() else { return };
+        while let Ok(Some(Ok(message))) = timeout_at(deadline, socket.next()).await {
+            self.received.push_back(message);
         }
     }
 }
@@ -484,6 +533,7 @@ mod tests {
     /// handshake.
     async fn serve(stream: TcpStream, observer: Observer) {
         let mut header = None;
+        #[expect(clippy::result_large_err, reason = "the type is the library's")]
         let callback = |request: &Request, response: Response| {
             header = request.headers().get("x-observer").and_then(|value| value.to_str().ok()).map(str::to_owned);
             if request.uri().path() != "/refused" {
@@ -513,14 +563,18 @@ mod tests {
                         Message::Close(Some(CloseFrame { code: CloseCode::Size, reason: "big".into() }))
                     }
                     Message::Text(text) => Message::Text(text),
+                    Message::Close(_) => break,
                     _ => continue,
                 },
                 else => return,
             };
-            if socket.send(answer).await.is_err() {
-                return;
+            let closes = answer.is_close();
+            if socket.send(answer).await.is_err() || closes {
+                break;
             }
         }
+        // To the end of the closing handshake.
+        while let Some(Ok(_)) = socket.next().await {}
     }
 
     async fn session() -> Session {
@@ -587,6 +641,7 @@ mod tests {
             ("{connect: {}}, {send: {text: close}}, {expect: {text: close}}", 3, "the text close", "a close frame"),
             ("{connect: {}}, {expect: {within: 0, text: hi}}", 2, "hi", "nothing"),
             ("{connect: {}}, {drop: {}}, {send: {text: hi}}", 3, "connected", "no connection"),
+            ("{connect: {}}, {close: {}}, {send: {text: hi}}", 3, "an open connection", "closed before"),
             (
                 "{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: {routeKey: x}}}}",
                 2,
