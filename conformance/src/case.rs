@@ -30,7 +30,7 @@ pub(crate) struct Case {
     /// In what our own gateway differs: there, a failure is expected.
     #[serde(rename = "known-difference")]
     pub(crate) known_difference: Option<String>,
-    /// Whether it takes minutes or hours in real time.
+    /// Whether it takes minutes in real time.
     #[serde(default)]
     pub(crate) slow: bool,
     /// What is done and expected, in order.
