@@ -1,6 +1,7 @@
 //! Runs the cases of `cases/` against a WebSocket API: the local mode, another emulator, or an API in an account.
 
 mod case;
+mod client;
 mod gateway;
 mod observer;
 mod pattern;

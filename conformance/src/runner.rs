@@ -1,14 +1,9 @@
 //! Runs a case, step by step, until a step finds something else than it expects.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::{SinkExt, StreamExt};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::{
     Message,
     protocol::{
@@ -22,7 +17,8 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     case::{Call, Case, Connect, EventKind, Expect, ExpectEvent, Frame, Sdk, Send, Sent, Step, To, Token},
-    gateway::{Answer, Asked, Gateway, Socket, Unanswered},
+    client::Client,
+    gateway::{Answer, Asked, Gateway, Unanswered},
     observer::{Blind, Observer, Told},
     pattern::{Difference, Pattern, Variables, placeholders},
 };
@@ -32,9 +28,6 @@ const TOKEN_HEADER: &str = "X-Conformance";
 
 /// Most of a text that is shown to a person, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 600;
-
-/// Time that a gateway has to end the TCP connection after both close frames.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a step found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,11 +137,8 @@ impl Run<'_> {
             Step::Close(close) => {
                 let frame =
                     close.code.map(|code| CloseFrame { code: code.into(), reason: close.reason.clone().into() });
-                let client = self.client(&close.client)?;
-                let sent = client.socket()?.close(frame).await;
-                sent.map_err(|error| differs("an open connection", error.to_string()))?;
-                client.finish().await;
-                Ok(())
+                let sent = self.client(&close.client)?.send(Message::Close(frame));
+                sent.then_some(()).ok_or_else(|| differs("an open connection", "one that has ended"))
             }
             Step::Drop(drop) => {
                 self.client(&drop.client)?;
@@ -229,8 +219,7 @@ impl Run<'_> {
         let (answer, socket) = self.session.gateway.connect(asked).await.map_err(unanswered(&expected))?;
         // A client of this name from before is gone: its id is not this one's.
         self.clients.remove(&connect.client);
-        let client = socket.map(|socket| Client { socket: Some(socket), received: VecDeque::new() });
-        self.clients.extend(client.map(|client| (connect.client.clone(), client)));
+        self.clients.extend(socket.map(|socket| (connect.client.clone(), Client::new(socket))));
         self.check(&answer, Some(connect.status), connect.response_headers.as_ref(), connect.body.as_ref()).await
     }
 
@@ -261,14 +250,10 @@ impl Run<'_> {
                 fragments(&(0..*bytes).step_by((*frame).max(1)).map(part).collect::<Vec<_>>())
             }
         };
-        let socket = self.client(&send.client)?.socket()?;
-        for message in messages {
-            // A gateway may close while the rest is still being sent; what it says about it is the next step's.
-            if socket.send(message).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
+        let client = self.client(&send.client)?;
+        // A gateway may close while the rest is still to be sent; what it says about that is the next step's.
+        let sent: Vec<bool> = messages.into_iter().map(|message| client.send(message)).collect();
+        if sent.first() == Some(&true) { Ok(()) } else { Err(differs("an open connection", "one that has ended")) }
     }
 
     async fn expect(&mut self, expect: &Expect) -> Result<(), Difference> {
@@ -286,11 +271,7 @@ impl Run<'_> {
             }
         }
         let wait = expect.within.map_or(self.session.gateway.wait, Duration::from_secs);
-        let client = self.client(&expect.client)?;
-        let received = client.receive(wait).await;
-        if matches!(received, Ok(Message::Close(_))) {
-            client.finish().await;
-        }
+        let received = self.client(&expect.client)?.receive(wait).await;
         let received = received.map_err(|instead| differs(&expected, instead))?;
         let variables = &mut self.variables;
         match (&expect.frame, received) {
@@ -408,46 +389,6 @@ impl Run<'_> {
                 let value = serde_json::from_str(&answer.body).map_err(|_| differs("a body of JSON", &answer.body))?;
                 pattern.check(Some(&value), variables).map_err(in_body)
             }
-        }
-    }
-}
-
-/// A client, and what it received before anybody asked.
-struct Client {
-    /// Absent once it is closed.
-    socket: Option<Socket>,
-    received: VecDeque<Message>,
-}
-
-impl Client {
-    fn socket(&mut self) -> Result<&mut Socket, Difference> {
-        self.socket.as_mut().ok_or_else(|| differs("an open connection", "one that was closed before"))
-    }
-
-    /// The next frame that is not a ping, or what there is instead.
-    async fn receive(&mut self, wait: Duration) -> Result<Message, String> {
-        if let Some(message) = self.received.pop_front() {
-            return Ok(message);
-        }
-        let Some(socket) = &mut self.socket else { return Err("nothing more before the end".to_owned()) };
-        let deadline = Instant::now() + wait;
-        loop {
-            match timeout_at(deadline, socket.next()).await {
-                Err(_) => return Err(format!("nothing within {wait:?}")),
-                Ok(None) => return Err("the end of the connection without a close frame".to_owned()),
-                Ok(Some(Err(error))) => return Err(format!("the end of the connection: {error}")),
-                Ok(Some(Ok(Message::Ping(_)))) => {}
-                Ok(Some(Ok(message))) => return Ok(message),
-            }
-        }
-    }
-
-    /// Reads to the end, as a client does that closes in order, and ends the TCP connection.
-    async fn finish(&mut self) {
-        let deadline = Instant::now() + CLOSE_WAIT;
-        let Some(mut socket) = self.socket.take() else { return };
-        while let Ok(Some(Ok(message))) = timeout_at(deadline, socket.next()).await {
-            self.received.push_back(message);
         }
     }
 }
@@ -641,7 +582,6 @@ mod tests {
             ("{connect: {}}, {send: {text: close}}, {expect: {text: close}}", 3, "the text close", "a close frame"),
             ("{connect: {}}, {expect: {within: 0, text: hi}}", 2, "hi", "nothing"),
             ("{connect: {}}, {drop: {}}, {send: {text: hi}}", 3, "connected", "no connection"),
-            ("{connect: {}}, {close: {}}, {send: {text: hi}}", 3, "an open connection", "closed before"),
             (
                 "{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: {routeKey: x}}}}",
                 2,
