@@ -259,6 +259,7 @@ mod tests {
         check("[1, !any]", &[json!([1, 2])], &[json!([1]), json!([2, 1]), json!([1, 2, 3]), json!({})]);
         check("{a: 1}", &[json!({"a": 1}), json!({"a": 1, "b": 2})], &[json!({"a": 2}), json!({}), json!([])]);
         check("!only {a: 1}", &[json!({"a": 1})], &[json!({"a": 1, "b": 2}), json!({"b": 2}), json!({})]);
+        check("{a: !any }", &[json!({"a": null})], &[json!({}), json!({"b": 1})]);
         check("{a: !absent }", &[json!({}), json!({"b": 1})], &[json!({"a": null}), json!({"a": 1})]);
         check("{a: {b: !only {c: x}}}", &[json!({"a": {"b": {"c": "x"}}})], &[json!({"a": {"b": {"c": "x", "d": 1}}})]);
         for bad in ["!regex '('", "!between [1]", "!between 7", "!nothing x", "!only x"] {

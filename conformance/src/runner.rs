@@ -575,6 +575,7 @@ mod tests {
             ("{connect: {}}, {send: {text: hi}}, {expect: {json: 1}}", 3, "JSON", "hi"),
             ("{connect: {}}, {send: {json: {a: 1}}}, {expect: {json: {a: 2}}}", 3, "a: 2", "1"),
             ("{connect: {}}, {send: {text: hi}}, {expect: {fill: 2}}", 3, "2 bytes", "hi"),
+            ("{connect: {}}, {send: {text: xxx}}, {expect: {fill: 2}}", 3, "2 bytes", "xxx"),
             ("{connect: {}}, {send: {text: hi}}, {expect: {pong: hi}}", 3, "a pong frame", "the text hi"),
             ("{connect: {}}, {send: {ping: p}}, {expect: {pong: q}}", 3, "q", "p"),
             ("{connect: {}}, {send: {text: close}}, {expect: {close: {code: 1003}}}", 3, "1003", "1009"),
