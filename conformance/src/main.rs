@@ -127,6 +127,8 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             };
             let deployed = address.parameters.clone();
             let gateway = Gateway::new(address, None, Duration::from_secs(arguments.wait)).await?;
+            // Where nobody answers there is nothing to look at.
+            gateway.call(runner::handshake(&gateway)).await?;
             let mut session = Session::new(gateway);
             for case in &cases {
                 let skipped = why_skipped(case, &deployed, arguments.slow);
