@@ -109,9 +109,31 @@ async fn wait(gateway: &Gateway, duration: Duration) {
     let _ = tokio::time::timeout(duration, gateway.closing.cancelled()).await;
 }
 
-/// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD.
+/// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD, an encoded surrogate a single one.
 fn text(data: &Bytes) -> tokio_tungstenite::tungstenite::Utf8Bytes {
-    String::from_utf8_lossy(data).into_owned().into()
+    if let Ok(text) = std::str::from_utf8(data) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(data.len());
+    let mut rest: &[u8] = data;
+    while !rest.is_empty() {
+        let valid = rest.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        text.push_str(valid);
+        rest = &rest[valid.len()..];
+        rest = match rest {
+            [] => rest,
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, behind @ ..] => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                behind
+            }
+            _ => {
+                let invalid = rest.utf8_chunks().next().map_or(rest, |chunk| chunk.invalid());
+                text.push(char::REPLACEMENT_CHARACTER);
+                &rest[invalid.len()..]
+            }
+        };
+    }
+    text.into()
 }
 
 fn error(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
@@ -150,6 +172,16 @@ mod tests {
 
     #[test]
     fn broken_utf8_becomes_a_replacement_character() {
-        assert_eq!(text(&Bytes::from_static(b"a\xff")).as_str(), "a\u{fffd}");
+        let table: [(&[u8], &str); 6] = [
+            (b"plain \xc5\xbc", "plain \u{17c}"),
+            (b"a\xff", "a\u{fffd}"),
+            (b"\xff\xfeb", "\u{fffd}\u{fffd}b"),
+            (b"a\xed\xa0\x80b", "a\u{fffd}b"),
+            (b"\xed\xa0\x80\xed\xbf\xbf", "\u{fffd}\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+        ];
+        for (data, expected) in table {
+            assert_eq!(text(&Bytes::from_static(data)).as_str(), expected, "{data:x?}");
+        }
     }
 }

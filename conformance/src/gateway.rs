@@ -1,0 +1,272 @@
+//! The gateway that is looked at: handshakes, HTTP requests and calls of the AWS client.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::{Credentials, provider::ProvideCredentials};
+use aws_sdk_apigatewaymanagement::{
+    Client as Management,
+    config::{SharedCredentialsProvider, retry::RetryConfig},
+    error::ProvideErrorMetadata,
+    primitives::Blob,
+};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, Uri,
+    body::{Bytes, Incoming},
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use serde_json::{Map, Value};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use crate::case::Operation;
+
+/// A WebSocket of a client.
+pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// The name of the service in signatures.
+const SERVICE: &str = "execute-api";
+
+/// Largest frame that is taken, so that what a gateway sends is seen whole: more than a post may hold.
+const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where a gateway is, and what it needs to be let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    /// `ws://` or `wss://`, with the stage.
+    pub(crate) socket: Uri,
+    /// `http://` or `https://`, what `@connections` follows.
+    pub(crate) management: Uri,
+    /// Region in signatures.
+    pub(crate) region: String,
+    /// Value of the template's parameter `Token`.
+    pub(crate) token: String,
+    /// The template's other parameters, where they are not the defaults.
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+/// A gateway, with clients for it.
+pub(crate) struct Gateway {
+    pub(crate) address: Address,
+    /// Longest wait for anything that a gateway should do.
+    pub(crate) wait: Duration,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    credentials: Credentials,
+    sdk: Management,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    /// The case asks for something that is no request.
+    #[error("not a valid request: {0}")]
+    Invalid(String),
+    /// There was no answer.
+    #[error("no answer from {0}")]
+    Unreachable(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The handshake was answered with something that is no WebSocket.
+    #[error("the handshake was accepted with a wrong Sec-WebSocket-Accept: {0:?}")]
+    NoWebSocket(Option<HeaderValue>),
+}
+
+/// An answer, with header names in lower case.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Value,
+    pub(crate) body: String,
+}
+
+/// A request before it is signed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) signed: bool,
+}
+
+impl Gateway {
+    /// A gateway at an address. Credentials are those that are given, or come from the environment as for any AWS client.
+    pub(crate) async fn new(
+        address: Address,
+        credentials: Option<Credentials>,
+        wait: Duration,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let aws_http = aws_smithy_http_client::Builder::new().build_http();
+        let https = aws_smithy_http_client::Builder::new()
+            .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
+                aws_smithy_http_client::tls::rustls_provider::CryptoMode::Ring,
+            ))
+            .build_https();
+        let credentials = match credentials {
+            Some(credentials) => credentials,
+            None => {
+                let sdk = aws_config::from_env().http_client(https.clone()).load().await;
+                let provider = sdk.credentials_provider().ok_or("there are no AWS credentials")?;
+                provider.provide_credentials().await?
+            }
+        };
+        let secure = address.management.scheme_str() == Some("https");
+        let config = aws_sdk_apigatewaymanagement::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(address.region.clone()))
+            .endpoint_url(address.management.to_string())
+            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+            .http_client(if secure { https } else { aws_http })
+            // What a gateway says shall be seen, not how the client takes it.
+            .retry_config(RetryConfig::disabled())
+            .build();
+        let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
+        let http = Client::builder(TokioExecutor::new())
+            // So that a handshake is the first request of its TCP connection, as of most clients.
+            .pool_max_idle_per_host(0)
+            .http1_title_case_headers(true)
+            .build(connector);
+        Ok(Self { address, wait, http, credentials, sdk: Management::from_conf(config) })
+    }
+
+    /// A handshake. Whoever was let in has a socket.
+    pub(crate) async fn connect(&self, mut asked: Asked) -> Result<(Answer, Option<Socket>), Unanswered> {
+        let key = generate_key();
+        let own = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", &key),
+        ];
+        asked.headers.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let mut response = self.send(asked).await?;
+        if response.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok((self.read(response).await?, None));
+        }
+        let accept = response.headers().get("sec-websocket-accept");
+        if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Err(Unanswered::NoWebSocket(accept.cloned()));
+        }
+        let upgrade = hyper::upgrade::on(&mut response);
+        let upgraded = tokio::time::timeout(self.wait, upgrade).await.map_err(|_| Unanswered::TimedOut(self.wait))?;
+        let upgraded = upgraded.map_err(|error| Unanswered::Unreachable("the upgrade".to_owned(), error.into()))?;
+        let config =
+            WebSocketConfig::default().max_frame_size(Some(FRAME_BYTES_MAX)).max_message_size(Some(FRAME_BYTES_MAX));
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        let answer = Answer { status: 101, headers: headers(response.headers()), body: String::new() };
+        Ok((answer, Some(socket)))
+    }
+
+    /// An HTTP request.
+    pub(crate) async fn call(&self, asked: Asked) -> Result<Answer, Unanswered> {
+        let response = self.send(asked).await?;
+        self.read(response).await
+    }
+
+    /// A call of the AWS client: `ok`, or the kind of the error.
+    pub(crate) async fn sdk(&self, operation: Operation, id: &str, data: &str) -> Result<String, Unanswered> {
+        fn kind<T, E: ProvideErrorMetadata, R>(
+            result: Result<T, aws_sdk_apigatewaymanagement::error::SdkError<E, R>>,
+        ) -> String {
+            match result {
+                Ok(_) => "ok".to_owned(),
+                Err(error) => error.code().unwrap_or("an error without a kind").to_owned(),
+            }
+        }
+        let result = async {
+            match operation {
+                Operation::Post => {
+                    kind(self.sdk.post_to_connection().connection_id(id).data(Blob::new(data)).send().await)
+                }
+                Operation::Get => kind(self.sdk.get_connection().connection_id(id).send().await),
+                Operation::Delete => kind(self.sdk.delete_connection().connection_id(id).send().await),
+            }
+        };
+        tokio::time::timeout(self.wait, result).await.map_err(|_| Unanswered::TimedOut(self.wait))
+    }
+
+    async fn send(&self, asked: Asked) -> Result<Response<Incoming>, Unanswered> {
+        let request = self.request(&asked)?;
+        let response = tokio::time::timeout(self.wait, self.http.request(request)).await;
+        let response = response.map_err(|_| Unanswered::TimedOut(self.wait))?;
+        response.map_err(|error| Unanswered::Unreachable(asked.uri, error.into()))
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, Unanswered> {
+        let (head, body) = response.into_parts();
+        let body = tokio::time::timeout(self.wait, body.collect()).await;
+        let body = body.map_err(|_| Unanswered::TimedOut(self.wait))?;
+        let body = body.map_err(|error| Unanswered::Unreachable("the body".to_owned(), error.into()))?.to_bytes();
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: headers(&head.headers),
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
+    }
+
+    fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, Unanswered> {
+        let invalid = |error: &dyn std::fmt::Display| Unanswered::Invalid(error.to_string());
+        let body = Full::from(asked.body.clone());
+        let mut request = Request::builder()
+            .method(asked.method.as_str())
+            .uri(&asked.uri)
+            .body(body)
+            .map_err(|error| invalid(&error))?;
+        for (name, value) in &asked.headers {
+            let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
+            request.headers_mut().append(name, HeaderValue::try_from(value).map_err(|error| invalid(&error))?);
+        }
+        if asked.signed {
+            let identity = self.credentials.clone().into();
+            let params = v4::SigningParams::builder()
+                .identity(&identity)
+                .region(&self.address.region)
+                .name(SERVICE)
+                .time(SystemTime::now())
+                .settings(SigningSettings::default())
+                .build()
+                .map_err(|error| invalid(&error))?;
+            let uri = request.uri().to_string();
+            // Nothing but the host and the date: what proxies change must not be signed.
+            let signable =
+                SignableRequest::new(&asked.method, &uri, std::iter::empty(), SignableBody::Bytes(&asked.body));
+            let signable = signable.map_err(|error| invalid(&error))?;
+            let (instructions, _) = sign(signable, &params.into()).map_err(|error| invalid(&error))?.into_parts();
+            for (name, value) in instructions.headers() {
+                let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
+                request.headers_mut().append(name, HeaderValue::try_from(value).map_err(|error| invalid(&error))?);
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// Headers as a JSON object; several of a name are joined.
+fn headers(headers: &HeaderMap) -> Value {
+    let mut map = Map::new();
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        map.insert(name.as_str().to_owned(), Value::from(values.join(", ")));
+    }
+    Value::Object(map)
+}

@@ -1,0 +1,166 @@
+//! What became of the cases, for people and for machines.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    case::{Case, Source},
+    runner::Failure,
+};
+
+/// What became of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The gateway does what the case says.
+    Passed,
+    /// It does not.
+    Failed(Failure),
+    /// It does something else than ours where nobody knows what API Gateway does.
+    Unconfirmed(Failure),
+    /// Ours does not, and the case says so.
+    Known(Failure),
+    /// It was not run, and why.
+    Skipped(String),
+}
+
+impl Outcome {
+    /// What a result means: ours has to do what we say, others only what is known.
+    pub(crate) fn of(result: Result<(), Failure>, case: &Case, is_ours: bool) -> Self {
+        let known = case.known_difference.as_ref().filter(|_| is_ours);
+        match (result, known) {
+            (Ok(()), None) => Self::Passed,
+            (Ok(()), Some(known)) => Self::Failed(Failure {
+                step: case.steps.len(),
+                verb: "known-difference",
+                expected: known.clone(),
+                got: "what the case says: it differs no more, so take the line out".to_owned(),
+            }),
+            (Err(failure), Some(_)) => Self::Known(failure),
+            (Err(failure), None) if case.source == Source::Unknown && !is_ours => Self::Unconfirmed(failure),
+            (Err(failure), None) => Self::Failed(failure),
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed(_) => "failed",
+            Self::Unconfirmed(_) => "unconfirmed",
+            Self::Known(_) => "known",
+            Self::Skipped(_) => "skipped",
+        }
+    }
+
+    const fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) | Self::Unconfirmed(failure) | Self::Known(failure) => Some(failure),
+            Self::Passed | Self::Skipped(_) => None,
+        }
+    }
+}
+
+/// The outcomes so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    counts: BTreeMap<&'static str, usize>,
+    cases: Vec<Value>,
+}
+
+impl Report {
+    /// Notes an outcome and returns the lines about it.
+    pub(crate) fn add(&mut self, case: &Case, outcome: &Outcome, took: Duration) -> String {
+        *self.counts.entry(outcome.name()).or_default() += 1;
+        let mut entry = json!({
+            "name": case.name, "file": case.file, "source": case.source.to_string(), "outcome": outcome.name(),
+            "millis": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
+        let mut lines = format!("{:<12}[{}] {}", outcome.name(), case.source, case.name);
+        if let Some(Failure { step, verb, expected, got }) = outcome.failure() {
+            entry["step"] = json!({"number": step, "verb": verb, "expected": expected, "got": got});
+            let file = &case.file;
+            lines += &format!(
+                "\n            {file}.yaml, step {step} ({verb})\n            expected {expected}\n            got      {got}\n            see      {}",
+                case.cite
+            );
+        }
+        if let Outcome::Skipped(why) = outcome {
+            entry["why"] = json!(why);
+            lines += &format!(" ({why})");
+        }
+        self.cases.push(entry);
+        lines
+    }
+
+    /// Whether the gateway does everything that it is known it should.
+    pub(crate) fn is_success(&self) -> bool {
+        !self.counts.contains_key("failed") && self.counts.contains_key("passed")
+    }
+
+    /// How many cases ended how.
+    pub(crate) fn summary(&self) -> String {
+        let count = |name: &str| self.counts.get(name).copied().unwrap_or_default();
+        format!(
+            "{} cases: {} passed, {} failed, {} known differences, {} unconfirmed, {} skipped",
+            self.cases.len(),
+            count("passed"),
+            count("failed"),
+            count("known"),
+            count("unconfirmed"),
+            count("skipped")
+        )
+    }
+
+    /// Everything, for a machine.
+    pub(crate) fn json(&self, gateway: &str) -> Value {
+        json!({"gateway": gateway, "counts": self.counts, "cases": self.cases})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::case;
+
+    fn case(source: &str, more: &str) -> Case {
+        let text = format!("- {{name: n, source: '{source}', cite: c, steps: [drop: {{}}]{more}}}");
+        case::parse(&text, Path::new("f.yaml")).expect("a case").remove(0)
+    }
+
+    #[test]
+    fn what_nobody_knows_fails_ours_and_no_other() {
+        let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
+        let of = |source, is_ours| Outcome::of(Err(failure.clone()), &case(source, ""), is_ours);
+        assert_eq!(of("?", false), Outcome::Unconfirmed(failure.clone()));
+        assert_eq!(of("?", true), Outcome::Failed(failure.clone()));
+        assert_eq!(of("S", false), Outcome::Failed(failure.clone()));
+        assert_eq!(Outcome::of(Ok(()), &case("?", ""), false), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_known_difference_is_ours_alone_and_has_to_be_there() {
+        let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
+        let case = case("R", ", known-difference: it does b");
+        assert_eq!(Outcome::of(Err(failure.clone()), &case, true), Outcome::Known(failure.clone()));
+        assert_eq!(Outcome::of(Err(failure.clone()), &case, false), Outcome::Failed(failure));
+        assert!(matches!(Outcome::of(Ok(()), &case, true), Outcome::Failed(_)));
+        assert_eq!(Outcome::of(Ok(()), &case, false), Outcome::Passed);
+    }
+
+    #[test]
+    fn a_run_without_a_passed_case_or_with_a_failed_one_is_no_success() {
+        let mut report = Report::default();
+        assert!(!report.is_success(), "nothing was looked at");
+        report.add(&case("D", ""), &Outcome::Passed, Duration::ZERO);
+        assert!(report.is_success());
+        let failure = Failure { step: 2, verb: "expect", expected: "a".to_owned(), got: "b".to_owned() };
+        let lines = report.add(&case("D", ""), &Outcome::Failed(failure), Duration::ZERO);
+        assert!(
+            lines.contains("f.yaml, step 2 (expect)") && lines.contains("expected a") && lines.contains("got      b")
+        );
+        assert!(!report.is_success());
+        assert_eq!(report.json("x")["counts"], json!({"failed": 1, "passed": 1}));
+    }
+}

@@ -1,0 +1,441 @@
+//! Runs a case, step by step, until a step finds something else than it expects.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{
+        CloseFrame,
+        frame::{
+            Frame as RawFrame,
+            coding::{Data, OpCode},
+        },
+    },
+};
+
+use crate::{
+    case::{Call, Case, Connect, EventKind, Expect, ExpectEvent, Frame, Sdk, Send, Sent, Step, To, Token},
+    client::Client,
+    gateway::{Answer, Asked, Gateway, Unanswered},
+    observer::{Blind, Observer, Told},
+    pattern::{Difference, Pattern, Variables, placeholders},
+};
+
+/// Name and value of the header that the authorizer looks at.
+const TOKEN_HEADER: &str = "X-Conformance";
+
+/// Most of a text that is shown to a person, in characters.
+const SHOWN_CHARACTERS_MAX: usize = 600;
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Number of the step, from 1.
+    pub(crate) step: usize,
+    /// What the step does.
+    pub(crate) verb: &'static str,
+    pub(crate) expected: String,
+    pub(crate) got: String,
+}
+
+/// Cases on one gateway. They share the observer.
+pub(crate) struct Session {
+    pub(crate) gateway: Gateway,
+    observer: Option<Observer>,
+    cases: usize,
+}
+
+impl Session {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway, observer: None, cases: 0 }
+    }
+
+    /// Runs a case.
+    pub(crate) async fn run(&mut self, case: &Case) -> Result<(), Failure> {
+        self.cases += 1;
+        let number = self.cases;
+        let mut run = Run { session: self, number, clients: BTreeMap::new(), variables: Variables::default() };
+        for (index, step) in case.steps.iter().enumerate() {
+            let failure = |Difference { expected, got }: Difference| Failure {
+                step: index + 1,
+                verb: verb(step),
+                expected,
+                got: shortened(&got),
+            };
+            run.step(step).await.map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    async fn observer(&mut self) -> Result<&mut Observer, Blind> {
+        if self.observer.is_none() {
+            self.observer = Some(Observer::start(&self.gateway).await?);
+        }
+        self.observer.as_mut().ok_or_else(|| Blind::Nameless("nothing".to_owned()))
+    }
+}
+
+/// A handshake with everything that lets in.
+pub(crate) fn handshake(gateway: &Gateway) -> Asked {
+    Asked {
+        method: "GET".to_owned(),
+        uri: gateway.address.socket.to_string(),
+        headers: vec![(TOKEN_HEADER.to_owned(), gateway.address.token.clone())],
+        body: Vec::new(),
+        signed: gateway.address.parameters.get("Authorization").is_some_and(|kind| kind == "AWS_IAM"),
+    }
+}
+
+const fn verb(step: &Step) -> &'static str {
+    match step {
+        Step::Connect(_) => "connect",
+        Step::Send(_) => "send",
+        Step::Close(_) => "close",
+        Step::Drop(_) => "drop",
+        Step::Expect(_) => "expect",
+        Step::ExpectEvent(_) => "expect-event",
+        Step::ExpectNoEvent(_) => "expect-no-event",
+        Step::Call(_) => "call",
+        Step::Sdk(_) => "sdk",
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+fn differs(expected: impl Into<String>, got: impl Into<String>) -> Difference {
+    Difference { expected: expected.into(), got: got.into() }
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    shared::error::Chain(error).to_string()
+}
+
+fn unanswered(expected: &str) -> impl Fn(Unanswered) -> Difference {
+    move |error| differs(expected, chain(&error))
+}
+
+struct Run<'a> {
+    session: &'a mut Session,
+    number: usize,
+    clients: BTreeMap<String, Client>,
+    variables: Variables,
+}
+
+impl Run<'_> {
+    async fn step(&mut self, step: &Step) -> Result<(), Difference> {
+        match step {
+            Step::Connect(connect) => self.connect(connect).await,
+            Step::Send(send) => self.send(send).await,
+            Step::Close(close) => {
+                let frame =
+                    close.code.map(|code| CloseFrame { code: code.into(), reason: close.reason.clone().into() });
+                let sent = self.client(&close.client)?.send(Message::Close(frame));
+                sent.then_some(()).ok_or_else(|| differs("an open connection", "one that has ended"))
+            }
+            Step::Drop(drop) => {
+                self.client(&drop.client)?;
+                self.clients.remove(&drop.client);
+                Ok(())
+            }
+            Step::Expect(expect) => self.expect(expect).await,
+            Step::ExpectEvent(expect) => self.expect_event(expect).await,
+            Step::ExpectNoEvent(expect) => match self.event(&expect.kind, Duration::ZERO).await? {
+                None => Ok(()),
+                Some(told) => Err(differs(format!("no event {}", expect.kind.event_type), told.event.to_string())),
+            },
+            Step::Call(call) => self.call(call).await,
+            Step::Sdk(sdk) => self.sdk(sdk).await,
+        }
+    }
+
+    /// The name by which the observer knows a client of this case.
+    fn label(&self, client: &str) -> String {
+        format!("{}.{client}", self.number)
+    }
+
+    fn client(&mut self, client: &str) -> Result<&mut Client, Difference> {
+        self.clients.get_mut(client).ok_or_else(|| differs(format!("that {client} is connected"), "no connection"))
+    }
+
+    /// Fills in a text, and asks the observer for the ids of clients in it.
+    async fn fill(&mut self, text: &str) -> Result<String, Difference> {
+        for name in placeholders(text) {
+            if self.variables.knows(name) {
+                continue;
+            }
+            let wait = self.session.gateway.wait;
+            let expected = || format!("an event of a function, which has the value of {{{name}}}");
+            let Some((client, "id" | "escaped")) = name.split_once('.') else {
+                return Err(differs(format!("that {{{name}}} is known from a step before"), "nothing"));
+            };
+            let label = self.label(client);
+            let observer = self.session.observer().await.map_err(|blind| differs(expected(), chain(&blind)))?;
+            let id = observer.id_of(&label, wait).await.ok_or_else(|| differs(expected(), "no event"))?;
+            self.name(client, &id);
+        }
+        Ok(self.variables.fill_known(text))
+    }
+
+    /// Notes the id of a client, and the id as it may stand in a path.
+    fn name(&mut self, client: &str, id: &str) {
+        self.variables.set(format!("{client}.id"), id);
+        self.variables.set(format!("{client}.escaped"), utf8_percent_encode(id, NON_ALPHANUMERIC).to_string());
+    }
+
+    async fn connect(&mut self, connect: &Connect) -> Result<(), Difference> {
+        let expected = format!("status {}", connect.status);
+        let mut asked = handshake(&self.session.gateway);
+        if let Some(path) = &connect.path {
+            asked.uri = with_path(&asked.uri, path);
+        }
+        let query = query(&connect.query);
+        if !query.is_empty() {
+            asked.uri += &format!("?{query}");
+        }
+        asked.signed = connect.signed.unwrap_or(asked.signed);
+        match connect.token {
+            None => {}
+            Some(Token::Absent) => asked.headers.clear(),
+            Some(Token::Empty) => asked.headers[0].1.clear(),
+            Some(Token::Wrong) => asked.headers[0].1.push('x'),
+        }
+        asked.headers.extend(connect.headers.clone());
+        if connect.observed {
+            let label = self.label(&connect.client);
+            let observer = self.session.observer().await.map_err(|blind| differs(&expected, chain(&blind)))?;
+            asked.headers.push(("X-Observer".to_owned(), observer.header(&label)));
+        }
+        if connect.abandon {
+            return self.abandon(connect, asked).await;
+        }
+        let (answer, socket) = self.session.gateway.connect(asked).await.map_err(unanswered(&expected))?;
+        // A client of this name from before is gone: its id is not this one's.
+        self.clients.remove(&connect.client);
+        self.clients.extend(socket.map(|socket| (connect.client.clone(), Client::new(socket))));
+        self.check(&answer, Some(connect.status), connect.response_headers.as_ref(), connect.body.as_ref()).await
+    }
+
+    /// Hangs up as soon as the function of `$connect` runs.
+    async fn abandon(&mut self, connect: &Connect, asked: Asked) -> Result<(), Difference> {
+        let label = self.label(&connect.client);
+        let Session { gateway, observer, .. } = &mut *self.session;
+        let expected = "the event CONNECT before the answer to the handshake";
+        let observer = observer.as_mut().ok_or_else(|| differs(expected, "a client that is not observed"))?;
+        tokio::select! {
+            answer = gateway.connect(asked) => Err(match answer {
+                Ok((answer, _)) => differs(expected, format!("status {}", answer.status)),
+                Err(error) => unanswered(expected)(error),
+            }),
+            id = observer.handled(&label, gateway.wait) => id.ok_or_else(|| differs(expected, "no event")),
+        }
+    }
+
+    async fn send(&mut self, send: &Send) -> Result<(), Difference> {
+        let messages = match &send.message {
+            Sent::Text(text) => vec![Message::text(self.fill(text).await?)],
+            Sent::Json(value) => vec![Message::text(self.fill(&value.to_string()).await?)],
+            Sent::Binary(data) => vec![Message::binary(data.clone().into_bytes())],
+            Sent::Ping(data) => vec![Message::Ping(data.clone().into())],
+            Sent::Fragments(parts) => fragments(parts),
+            Sent::Fill { bytes, frame } => {
+                let part = |at: usize| "x".repeat((*frame).min(bytes - at));
+                fragments(&(0..*bytes).step_by((*frame).max(1)).map(part).collect::<Vec<_>>())
+            }
+        };
+        let client = self.client(&send.client)?;
+        // A gateway may close while the rest is still to be sent; what it says about that is the next step's.
+        let sent: Vec<bool> = messages.into_iter().map(|message| client.send(message)).collect();
+        if sent.first() == Some(&true) { Ok(()) } else { Err(differs("an open connection", "one that has ended")) }
+    }
+
+    async fn expect(&mut self, expect: &Expect) -> Result<(), Difference> {
+        let expected = match &expect.frame {
+            Frame::Text(Pattern::Text(text)) => format!("the text {}", self.variables.fill_known(text)),
+            Frame::Text(_) => "a text".to_owned(),
+            Frame::Json(_) => "a text with JSON".to_owned(),
+            Frame::Fill(bytes) => format!("a text of {bytes} bytes"),
+            Frame::Pong(data) => format!("a pong frame {data:?}"),
+            Frame::Close { code, .. } => format!("a close frame with {code}"),
+        };
+        if let Frame::Text(Pattern::Text(text)) = &expect.frame {
+            for name in placeholders(text).into_iter().filter(|name| name.ends_with(".id")) {
+                self.fill(&format!("{{{name}}}")).await?;
+            }
+        }
+        let wait = expect.within.map_or(self.session.gateway.wait, Duration::from_secs);
+        let received = self.client(&expect.client)?.receive(wait).await;
+        let received = received.map_err(|instead| differs(&expected, instead))?;
+        let variables = &mut self.variables;
+        match (&expect.frame, received) {
+            (Frame::Text(pattern), Message::Text(text)) => pattern.check(Some(&Value::from(text.as_str())), variables),
+            (Frame::Json(pattern), Message::Text(text)) => {
+                let value = serde_json::from_str(&text).map_err(|_| differs(&expected, text.to_string()))?;
+                let whole =
+                    |difference: Difference| differs(difference.expected, format!("{} in {text}", difference.got));
+                pattern.check(Some(&value), variables).map_err(whole)
+            }
+            (Frame::Fill(bytes), Message::Text(text))
+                if text.len() == *bytes && text.bytes().all(|byte| byte == b'x') =>
+            {
+                Ok(())
+            }
+            (Frame::Pong(data), Message::Pong(got)) if got == data.as_bytes() => Ok(()),
+            (Frame::Close { code, reason }, Message::Close(frame)) => {
+                let (got_code, got_reason) =
+                    frame.map_or((1005, String::new()), |frame| (u16::from(frame.code), frame.reason.to_string()));
+                if got_code != *code {
+                    return Err(differs(expected, format!("a close frame with {got_code} {got_reason:?}")));
+                }
+                let reason = reason.as_ref().map(|reason| reason.check(Some(&Value::from(got_reason)), variables));
+                reason
+                    .unwrap_or(Ok(()))
+                    .map_err(|difference| differs(format!("the reason {}", difference.expected), difference.got))
+            }
+            (_, other) => Err(differs(expected, shown(&other))),
+        }
+    }
+
+    async fn event(&mut self, kind: &EventKind, wait: Duration) -> Result<Option<Told>, Difference> {
+        let label = self.label(&kind.client);
+        let blind = |blind: Blind| differs("that functions tell their events", chain(&blind));
+        Ok(self.session.observer().await.map_err(blind)?.take(&label, kind, wait).await)
+    }
+
+    async fn expect_event(&mut self, expect: &ExpectEvent) -> Result<(), Difference> {
+        let ExpectEvent { kind, event, posted } = expect;
+        let wait = self.session.gateway.wait;
+        let Some(told) = self.event(kind, wait).await? else {
+            let label = self.label(&kind.client);
+            let others = self.session.observer.as_ref().map(|observer| observer.untaken(&label)).unwrap_or_default();
+            let expected = format!("the event {} of {} by the {}", kind.event_type, kind.client, kind.by);
+            return Err(differs(expected, format!("none within {wait:?}; there is: {others}")));
+        };
+        let id = told.event["requestContext"]["connectionId"].as_str().unwrap_or_default();
+        self.name(&kind.client, id);
+        let checks = [(event, Some(&told.event)), (posted, told.posted.as_ref())];
+        for (pattern, value) in checks {
+            let Some(pattern) = pattern else { continue };
+            let whole = |difference: Difference| {
+                differs(difference.expected, format!("{} in {}", difference.got, value.unwrap_or(&Value::Null)))
+            };
+            pattern.check(value, &mut self.variables).map_err(whole)?;
+        }
+        Ok(())
+    }
+
+    async fn call(&mut self, call: &Call) -> Result<(), Difference> {
+        let address = &self.session.gateway.address;
+        let base = match call.to {
+            To::Management => address.management.to_string(),
+            To::Socket => address.socket.to_string(),
+        };
+        let base = call.root.as_ref().map_or(base.clone(), |root| with_path(&base, root));
+        let body = match (call.fill, call.bytes.is_empty()) {
+            (0, true) => self.fill(&call.data).await?.into_bytes(),
+            (0, false) => call.bytes.clone(),
+            (letters, _) => vec![b'x'; letters],
+        };
+        let asked = Asked {
+            method: call.method.clone(),
+            uri: base.trim_end_matches('/').to_owned() + &self.fill(&call.path).await?,
+            headers: Vec::new(),
+            body,
+            signed: call.signed,
+        };
+        let answer = self.session.gateway.call(asked).await;
+        let expected = call.status.map_or_else(|| "an answer".to_owned(), |status| format!("status {status}"));
+        let answer = answer.map_err(unanswered(&expected))?;
+        self.check(&answer, call.status, call.response_headers.as_ref(), call.body.as_ref()).await
+    }
+
+    async fn sdk(&mut self, sdk: &Sdk) -> Result<(), Difference> {
+        let (id, data) = (self.fill(&sdk.id).await?, self.fill(&sdk.data).await?);
+        let result = self.session.gateway.sdk(sdk.operation, &id, &data).await.map_err(unanswered(&sdk.result))?;
+        if result == sdk.result { Ok(()) } else { Err(differs(&sdk.result, result)) }
+    }
+
+    async fn check(
+        &mut self,
+        answer: &Answer,
+        status: Option<u16>,
+        headers: Option<&Pattern>,
+        body: Option<&Pattern>,
+    ) -> Result<(), Difference> {
+        if let Some(status) = status
+            && answer.status != status
+        {
+            return Err(differs(format!("status {status}"), format!("status {} {}", answer.status, answer.body)));
+        }
+        let variables = &mut self.variables;
+        if let Some(pattern) = headers {
+            let found = pattern.check(Some(&answer.headers), variables);
+            found.map_err(|difference| differs(format!("header {}", difference.expected), difference.got))?;
+        }
+        let in_body = |difference: Difference| differs(format!("body {}", difference.expected), difference.got);
+        match body {
+            None => Ok(()),
+            Some(pattern @ (Pattern::Text(_) | Pattern::Regex(_))) => {
+                pattern.check(Some(&Value::from(answer.body.as_str())), variables).map_err(in_body)
+            }
+            Some(pattern) => {
+                let value = serde_json::from_str(&answer.body).map_err(|_| differs("a body of JSON", &answer.body))?;
+                pattern.check(Some(&value), variables).map_err(in_body)
+            }
+        }
+    }
+}
+
+fn shown(message: &Message) -> String {
+    match message {
+        Message::Text(text) => format!("the text {text}"),
+        Message::Binary(data) => format!("a binary frame {:?}", String::from_utf8_lossy(data)),
+        Message::Pong(data) => format!("a pong frame {:?}", String::from_utf8_lossy(data)),
+        Message::Close(Some(frame)) => {
+            format!("a close frame with {} {:?}", u16::from(frame.code), frame.reason.as_str())
+        }
+        Message::Close(None) => "a close frame without a status".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn fragments(parts: &[String]) -> Vec<Message> {
+    let last = parts.len().saturating_sub(1);
+    let frame = |(index, part): (usize, &String)| {
+        let kind = if index == 0 { Data::Text } else { Data::Continue };
+        Message::Frame(RawFrame::message(part.clone(), OpCode::Data(kind), index == last))
+    };
+    parts.iter().enumerate().map(frame).collect()
+}
+
+/// An address with another path.
+fn with_path(address: &str, path: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    format!("{scheme}://{}{path}", rest.split('/').next().unwrap_or_default())
+}
+
+/// A query as it is, or of names and values.
+fn query(query: &Value) -> String {
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    match query {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => {
+            let pair = |(name, value): (&String, &Value)| {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                format!("{}={}", encoded(name), encoded(&value))
+            };
+            map.iter().map(pair).collect::<Vec<_>>().join("&")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The interpreter against a gateway of its own.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aws_credential_types::Credentials;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+use tokio_tungstenite::{
+    accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+use super::Session;
+use crate::{
+    case,
+    gateway::{Address, Gateway},
+};
+
+type Observer = Arc<Mutex<Option<mpsc::UnboundedSender<Message>>>>;
+
+/// A gateway that echoes texts, closes when it is told `close`, refuses the path `/refused`, and tells of every
+/// handshake.
+async fn serve(stream: TcpStream, observer: Observer) {
+    let mut header = None;
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
+    let callback = |request: &Request, response: Response| {
+        header = request.headers().get("x-observer").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if request.uri().path() != "/refused" {
+            return Ok(response);
+        }
+        let refusal = hyper::Response::builder().status(403).header("x-kind", "no");
+        let refusal: ErrorResponse = refusal.body(Some(r#"{"message":"no"}"#.to_owned())).expect("valid");
+        Err(refusal)
+    };
+    let Ok(mut socket) = accept_hdr_async(stream, callback).await else { return };
+    let (told, mut tell) = mpsc::unbounded_channel();
+    if let Some((_, client)) = header.as_deref().and_then(|header| header.split_once(' ')) {
+        let context = json!({"eventType": "CONNECT", "connectionId": "C1=", "routeKey": "$connect"});
+        let text = json!({"client": client, "by": "handler", "event": {"requestContext": context}}).to_string();
+        let observer = observer.lock().expect("unpoisoned").clone().expect("an observer");
+        observer.send(Message::text(text)).expect("it is there");
+    }
+    loop {
+        let answer = tokio::select! {
+            Some(message) = tell.recv() => message,
+            Some(Ok(message)) = socket.next() => match message {
+                Message::Text(text) if text.contains("identify") => {
+                    *observer.lock().expect("unpoisoned") = Some(told.clone());
+                    Message::text("O1=")
+                }
+                Message::Text(text) if text == "close" => {
+                    Message::Close(Some(CloseFrame { code: CloseCode::Size, reason: "big".into() }))
+                }
+                Message::Text(text) => Message::Text(text),
+                Message::Close(_) => break,
+                _ => continue,
+            },
+            else => return,
+        };
+        let closes = answer.is_close();
+        if socket.send(answer).await.is_err() || closes {
+            break;
+        }
+    }
+    // To the end of the closing handshake.
+    while let Some(Ok(_)) = socket.next().await {}
+}
+
+async fn session() -> Session {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/dev", listener.local_addr().expect("an address"));
+    let observer = Observer::default();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, Arc::clone(&observer)));
+        }
+    });
+    let address = Address {
+        socket: url.parse().expect("an address"),
+        management: url.parse().expect("an address"),
+        region: "us-east-1".to_owned(),
+        token: "t".to_owned(),
+        parameters: BTreeMap::new(),
+    };
+    let credentials = Credentials::new("a", "b", None, None, "test");
+    Session::new(Gateway::new(address, Some(credentials), Duration::from_secs(20)).await.expect("a gateway"))
+}
+
+/// The number of the step that fails, what it expects and what it got.
+async fn run(session: &mut Session, steps: &str) -> Option<(usize, String, String)> {
+    let text = format!("- name: n\n  source: D\n  cite: c\n  steps: [{steps}]\n");
+    let case = case::parse(&text, Path::new("t.yaml")).expect(steps).remove(0);
+    session.run(&case).await.err().map(|failure| (failure.step, failure.expected, failure.got))
+}
+
+#[tokio::test]
+async fn a_case_passes_when_every_step_finds_what_it_expects() {
+    let mut session = session().await;
+    for steps in [
+        "{connect: {}}, {send: {text: hi}}, {expect: {text: hi}}, {send: {json: {a: 1}}}, {expect: {json: {a: 1}}}",
+        "{connect: {path: /refused, status: 403, response-headers: {x-kind: 'no'}, body: {message: 'no'}}}",
+        r#"{connect: {path: /refused, status: 403, body: '{"message":"no"}'}}"#,
+        "{connect: {}}, {send: {fragments: [a, b]}}, {expect: {text: ab}}, {send: {ping: p}}, {expect: {pong: p}}",
+        "{connect: {}}, {send: {fill: {bytes: 10, frame: 4}}}, {expect: {fill: 10}}",
+        "{connect: {}}, {send: {text: close}}, {expect: {close: {code: 1009, reason: big}}}",
+        "{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: {connectionId: '{client.id}'}}}}",
+        "{connect: {}}, {send: {text: 'I am {client.id}'}}, {expect: {text: I am C1=}}",
+        "{connect: {}}, {expect-event: {type: CONNECT}}, {expect-no-event: {type: CONNECT}}",
+    ] {
+        assert_eq!(run(&mut session, steps).await, None, "{steps}");
+    }
+}
+
+#[tokio::test]
+async fn a_case_fails_at_the_step_that_finds_something_else() {
+    let mut session = session().await;
+    for (steps, step, expected, got) in [
+        ("{connect: {path: /refused}}", 1, "status 101", "status 403"),
+        ("{connect: {status: 403}}", 1, "status 403", "status 101"),
+        ("{connect: {path: /refused, status: 403, response-headers: {x-kind: y}}}", 1, "header x-kind", "no"),
+        ("{connect: {path: /refused, status: 403, body: {message: y}}}", 1, "body message", "no"),
+        ("{connect: {}}, {send: {text: hi}}, {expect: {text: ho}}", 3, "ho", "hi"),
+        ("{connect: {}}, {send: {text: hi}}, {expect: {json: 1}}", 3, "JSON", "hi"),
+        ("{connect: {}}, {send: {json: {a: 1}}}, {expect: {json: {a: 2}}}", 3, "a: 2", "1"),
+        ("{connect: {}}, {send: {text: hi}}, {expect: {fill: 2}}", 3, "2 bytes", "hi"),
+        ("{connect: {}}, {send: {text: xxx}}, {expect: {fill: 2}}", 3, "2 bytes", "xxx"),
+        ("{connect: {}}, {send: {text: hi}}, {expect: {pong: hi}}", 3, "a pong frame", "the text hi"),
+        ("{connect: {}}, {send: {ping: p}}, {expect: {pong: q}}", 3, "q", "p"),
+        ("{connect: {}}, {send: {text: close}}, {expect: {close: {code: 1003}}}", 3, "1003", "1009"),
+        ("{connect: {}}, {send: {text: close}}, {expect: {close: {code: 1009, reason: x}}}", 3, "reason", "big"),
+        ("{connect: {}}, {send: {text: close}}, {expect: {text: close}}", 3, "the text close", "a close frame"),
+        ("{connect: {}}, {expect: {within: 0, text: hi}}", 2, "hi", "nothing"),
+        ("{connect: {}}, {drop: {}}, {send: {text: hi}}", 3, "connected", "no connection"),
+        (
+            "{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: {routeKey: x}}}}",
+            2,
+            "routeKey",
+            "$connect",
+        ),
+        ("{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: !absent }}}", 2, "nothing", "$connect"),
+        ("{connect: {}}, {expect-event: {type: CONNECT, posted: {status: 410}}}", 2, "status", "nothing"),
+        ("{connect: {}}, {send: {text: '{client.id}'}}, {expect-no-event: {type: CONNECT}}", 3, "no event", "CONNECT"),
+        ("{connect: {}}, {send: {text: '{unknown}'}}", 2, "{unknown}", "nothing"),
+    ] {
+        let failure = run(&mut session, steps).await.unwrap_or_else(|| panic!("{steps} must fail"));
+        assert_eq!(failure.0, step, "{steps}: {failure:?}");
+        assert!(failure.1.contains(expected) && failure.2.contains(got), "{steps}: {failure:?}");
+    }
+}
