@@ -28,6 +28,8 @@ impl Local {
     pub(crate) async fn start() -> Outcome<Self> {
         let mut child = Command::new(sibling("local")?)
             .args(["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log", "error"])
+            // The gateway here has no quota unless it is asked for one, so what is measured is how fast posts can be made.
+            .args(["--parameter", "PushRate=1000000"])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;

@@ -68,9 +68,20 @@ impl Slot {
         Self(format!("{hash:08x}{id}"))
     }
 
+    /// The slot that a stored sort key is. `None` when it does not begin with a hash.
+    pub fn of_key(key: &str) -> Option<Self> {
+        let hash = key.get(..8)?;
+        u32::from_str_radix(hash, 16).is_ok().then(|| Self(key.to_owned()))
+    }
+
     /// The sort key.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The hash that it begins with: its place in the ring.
+    pub fn hash(&self) -> u32 {
+        u32::from_str_radix(&self.0[..8], 16).unwrap_or_default()
     }
 }
 
@@ -86,6 +97,16 @@ pub struct SlotRange {
 impl SlotRange {
     /// All slots there are.
     pub const WHOLE: Self = Self { first: 0, last: u32::MAX };
+
+    /// How many hashes lie in the range.
+    pub fn size(self) -> u64 {
+        u64::from(self.last) - u64::from(self.first) + 1
+    }
+
+    /// Whether a hash lies in the range.
+    pub fn contains(self, hash: u32) -> bool {
+        (self.first..=self.last).contains(&hash)
+    }
 
     /// The lowest sort key that can lie in the range.
     pub fn lower_key(self) -> String {

@@ -76,6 +76,23 @@ impl Reader<'_> {
         }
     }
 
+    /// The parsed value of a variable that must be set. On failure there is none, and [`Reader::finish_whole`] reports it.
+    pub fn required_parsed<T>(&mut self, name: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.required(name);
+        let parsed = (!text.is_empty()).then(|| text.parse());
+        parsed?.inspect_err(|error| self.problems.push(format!("{name} cannot be used: {error}"))).ok()
+    }
+
+    /// The finished configuration, which is missing only where something was wrong, or everything that was.
+    pub fn finish_whole<T>(self, configuration: Option<T>) -> Result<T, InvalidEnvironment> {
+        self.finish(())?;
+        configuration.ok_or_else(|| InvalidEnvironment(vec!["a variable is missing".to_owned()]))
+    }
+
     /// The finished configuration, or everything that was wrong.
     pub fn finish<T>(self, configuration: T) -> Result<T, InvalidEnvironment> {
         if self.problems.is_empty() { Ok(configuration) } else { Err(InvalidEnvironment(self.problems)) }

@@ -1,123 +1,490 @@
-//! Delivering one alert to everyone who shall have it.
+//! Delivering one alert to everyone who shall have it, however many they are.
+//!
+//! The first invocation reads the first page of the audience, judges its size by it, and hands parts of the ring of slots to
+//! further invocations of the same function. Each keeps to its share of the push rate, and hands over what it has not
+//! reached when its own time runs out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::{Future, ready},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use aws_sdk_apigatewaymanagement::primitives::Blob;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::{
+    Stream, StreamExt, TryStreamExt,
+    future::{try_join, try_join_all},
+    stream::{self, BoxStream},
+};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     alert::{Alert, Format},
     audience::Audience,
     clock::{Clock, Timestamp},
-    connection::SlotRange,
+    connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
-    limits::{GONE_GRACE, POSTS_IN_FLIGHT},
-    push::{Cause, Delivery, Pusher},
-    subscriptions::{Member, Subscriptions},
+    latencies::Latencies,
+    limits::{
+        CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, POST_ATTEMPTS_MAX, POST_BACKOFF, POST_BACKOFF_MAX,
+        POST_SLOW_AFTER, POST_TIMEOUT, POSTS_IN_FLIGHT, POSTS_OPEN_MAX,
+    },
+    pace::Pace,
+    plan,
+    push::{Answer, Cause, Existence, Frame},
+    subscriptions::{Member, Page},
     union,
 };
 
-/// What one invocation of deliver does: an alert, and the share of the ring of slots that it goes to.
+/// What one invocation of deliver does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The alert, already in the log.
     pub alert: Alert,
-    /// Which connections of the audience.
-    pub range: SlotRange,
     /// When the fan-out was started, right after the commit.
     pub dispatched_at: Timestamp,
+    /// Its part of the fan-out. None for the invocation that divides it.
+    #[serde(default)]
+    pub part: Option<Part>,
+    /// Invocations of this function before it in the chain that led to it.
+    #[serde(default)]
+    pub chain: u32,
 }
 
-/// How a fan-out ended, in numbers of connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// A part of a fan-out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which slots, in the order in which they are reached.
+    pub ranges: Vec<SlotRange>,
+    /// Calls of the management API per second that it may make.
+    pub rate: f64,
+    /// Whether it goes to everyone, instead of to those who watch the region or all regions.
+    pub everyone: bool,
+}
+
+/// How a part of a fan-out ended, in numbers of connections where nothing else is said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// The gateway took the alert.
     pub sent: u64,
-    /// The connection did not exist any more; its items were removed unless it was only just opening.
+    /// The connection did not exist any more.
     pub gone: u64,
     /// The alert did not arrive, by cause. These clients find the gap by its position.
     pub undelivered: BTreeMap<Cause, u64>,
+    /// Answers that the rate, or a client's buffer, was exhausted.
+    pub throttled: u64,
+    /// Posts that were repeated, for any reason.
+    pub retried: u64,
+    /// Further invocations that were started to share the work.
+    pub workers: usize,
+    /// Whether the rest was handed over to another invocation because the time ran out.
+    pub handed_over: bool,
     /// Whether the alert went to everyone, because nobody watched its region.
     pub fell_back: bool,
+    /// Half of the posts took at most so long, in milliseconds.
+    pub post_p50_ms: f64,
+    /// All but one in a hundred took at most so long, in milliseconds.
+    pub post_p99_ms: f64,
+    /// Time from the dispatch to the end of this part, in milliseconds.
+    pub lag_ms: u64,
+}
+
+/// What a fan-out needs of the world. A simulation stands in for it.
+pub trait Services: Send + Sync + 'static {
+    /// One page of an audience within a range, after a slot or from the beginning.
+    fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> impl Future<Output = Result<Page, Failure>> + Send;
+
+    /// One attempt of a post.
+    fn post(&self, connection: &ConnectionId, frame: &Frame) -> impl Future<Output = Answer> + Send;
+
+    /// A second question about a connection that was said to be gone.
+    fn look(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+
+    /// Removes every trace of connections.
+    fn remove(&self, connections: Vec<ConnectionId>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Starts another invocation of deliver.
+    fn start(&self, task: &Task) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// A random number from 0 to 1, by which pauses are spread.
+    fn random(&self) -> f64;
 }
 
 /// Delivers alerts.
-#[derive(Clone, Debug)]
-pub struct Fanout {
-    /// Who listens.
-    pub subscriptions: Subscriptions,
-    /// How they are reached.
-    pub pusher: Pusher,
+#[derive(Debug)]
+pub struct Fanout<S> {
+    /// How the world is reached.
+    pub services: Arc<S>,
+    /// Calls of the management API per second that all fan-outs together may make.
+    pub push_rate: f64,
+    /// Posts per second that one worker is expected to make.
+    pub worker_rate: f64,
     /// Whether an alert that nobody watches goes to everyone.
     pub fallback_to_everyone: bool,
     /// Tells the age of subscriptions.
     pub clock: Clock,
 }
 
-impl Fanout {
+/// The gateway refuses this deployment's calls.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the management API refuses posts: the endpoint lacks its stage or names another API, \
+     or the function may not execute-api:ManageConnections"
+)]
+struct Refused;
+
+/// Lambda would take the next invocation for a loop.
+#[derive(Debug, thiserror::Error)]
+#[error("{CHAIN_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience")]
+struct ChainTooLong;
+
+/// What is read of the audience before the fan-out is divided.
+struct Survey {
+    estimate: u64,
+    /// The whole audience, where it is so small.
+    whole: Option<[Page; 2]>,
+}
+
+impl<S: Services> Fanout<S> {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
-    /// nobody and the fallback is on. Fails only when the audience cannot be read.
-    pub async fn deliver(&self, task: &Task) -> Result<Report, Failure> {
-        let Task { alert, range, dispatched_at } = task;
-        let frames = Frames::of(alert);
-        let region = self.subscriptions.members(&Audience::Region(alert.region.clone()), *range);
-        let all = self.subscriptions.members(&Audience::All, *range);
-        let mut report = self.push(&frames, union::of(region, all)).await?;
-        // Items that are left of connections long gone are no audience.
-        let reached_nobody = report.sent == 0 && report.undelivered.is_empty();
-        if reached_nobody && self.fallback_to_everyone {
-            let everyone = self.push(&frames, self.subscriptions.members(&Audience::Everyone, *range)).await?;
-            report = Report { gone: report.gone + everyone.gone, fell_back: true, ..everyone };
-        }
+    /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
+    /// the gateway refuses all posts.
+    pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
+        let mut report = match &task.part {
+            Some(part) => self.work(task, part, None, until).await?,
+            None => self.divide(task, until).await?,
+        };
+        report.lag_ms = millis(self.clock.now().since(task.dispatched_at));
         tracing::info!(
-            alert = alert.id,
-            region = %alert.region,
-            seq = alert.position.seq,
+            alert = task.alert.id,
+            region = %task.alert.region,
+            seq = task.alert.position.seq,
             sent = report.sent,
             gone = report.gone,
             undelivered = report.undelivered.values().sum::<u64>(),
+            throttled = report.throttled,
+            workers = report.workers,
+            handed_over = report.handed_over,
             fell_back = report.fell_back,
-            lag_ms = millis(self.clock.now().since(*dispatched_at)),
+            lag_ms = report.lag_ms,
             "alert delivered"
         );
         Ok(report)
     }
 
-    async fn push(
-        &self,
-        frames: &Frames,
-        members: impl Stream<Item = Result<Member, Failure>> + Send,
-    ) -> Result<Report, Failure> {
-        members
-            .map_ok(|member| async move {
-                let delivery = self.pusher.post(&member.connection, frames.of_format(member.format)).await;
-                if delivery == Delivery::Gone {
-                    self.forget(&member).await;
-                }
-                Ok(delivery)
-            })
-            .try_buffer_unordered(POSTS_IN_FLIGHT)
-            .try_fold(Report::default(), |mut report, delivery| async move {
-                match delivery {
-                    Delivery::Sent => report.sent += 1,
-                    Delivery::Gone => report.gone += 1,
-                    Delivery::Undelivered(cause) => *report.undelivered.entry(cause).or_default() += 1,
-                }
-                Ok(report)
-            })
-            .await
+    /// Divides the fan-out and keeps one part.
+    async fn divide(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
+        let mut gone = 0;
+        for everyone in [false, true] {
+            let survey = self.survey(&task.alert, everyone).await?;
+            let last_chance = everyone || !self.fallback_to_everyone;
+            if survey.estimate == 0 && !last_chance {
+                continue;
+            }
+            let workers = plan::workers(survey.estimate, self.push_rate, self.worker_rate);
+            let rate = plan::share(self.push_rate, workers);
+            let ranges = match &survey.whole {
+                Some(_) => vec![vec![SlotRange::WHOLE]],
+                None => plan::split(start_of(&task.alert), workers),
+            };
+            let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
+            let Some(own) = parts.next() else { continue };
+            let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
+            try_join_all(others.iter().map(|other| self.services.start(other))).await?;
+            let mut report = self.work(task, &own, survey.whole, until).await?;
+            // Items that are left of connections long gone are no audience.
+            let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
+            report.gone += gone;
+            if reached_nobody && !report.handed_over && !last_chance {
+                gone = report.gone;
+                continue;
+            }
+            return Ok(Report { workers: others.len(), fell_back: everyone, ..report });
+        }
+        Ok(Report { gone, ..Report::default() })
     }
 
-    /// Removes what is left of a connection that is gone, unless it may only be opening.
-    async fn forget(&self, member: &Member) {
-        if self.clock.now().since(member.since) < GONE_GRACE {
-            return;
+    /// Reads the beginning of the audience and judges its size.
+    async fn survey(&self, alert: &Alert, everyone: bool) -> Result<Survey, Failure> {
+        let (first, second) = audiences(alert, everyone);
+        let page = async |audience: Option<Audience>| match audience {
+            Some(audience) => self.services.page(&audience, SlotRange::WHOLE, None).await,
+            None => Ok(Page::default()),
+        };
+        let (first, second) = try_join(page(Some(first)), page(second)).await?;
+        let size = |page: &Page| match &page.next {
+            None => page.members.len() as u64,
+            Some(last) => plan::estimate(page.members.len(), 0, last.hash()),
+        };
+        Ok(Survey {
+            estimate: size(&first) + size(&second),
+            whole: (first.next.is_none() && second.next.is_none()).then_some([first, second]),
+        })
+    }
+
+    /// Delivers to one part.
+    async fn work(&self, task: &Task, part: &Part, read: Option<[Page; 2]>, until: Instant) -> Result<Report, Failure> {
+        let frames = Frames::of(&task.alert);
+        let pace = Pace::new(part.rate);
+        let lanes = Arc::new(Semaphore::new(POSTS_IN_FLIGHT));
+        let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
+        let unreached = OnceLock::new();
+        let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames };
+
+        let mut tally = Tally::default();
+        {
+            let mut posts = self
+                .members(&task.alert, part, read)
+                .and_then(|member| work.admit(member))
+                .try_take_while(|(member, _)| {
+                    let in_time = Instant::now() < stop_at;
+                    if !in_time {
+                        unreached.get_or_init(|| Slot::of(&member.connection).hash());
+                    }
+                    ready(Ok(in_time))
+                })
+                .map_ok(|(member, lane)| work.deliver(member, lane))
+                .try_buffer_unordered(POSTS_OPEN_MAX)
+                .boxed();
+            while let Some(post) = posts.try_next().await? {
+                tally.add(post);
+            }
         }
-        // What stays behind is found by the next alert, and expires in any case.
-        if let Err(failure) = self.subscriptions.close(&member.connection).await {
-            tracing::warn!(connection = %member.connection, error = %Chain(&failure), "gone connection not removed");
+        if let Some(from) = unreached.get() {
+            let part = Part { ranges: plan::rest(&part.ranges, *from), ..part.clone() };
+            self.services.start(&task.followed_by(part)?).await?;
         }
+        if !tally.to_remove.is_empty()
+            // What stays behind is found by the next alert, and expires in any case.
+            && let Err(failure) = self.services.remove(std::mem::take(&mut tally.to_remove)).await
+        {
+            tracing::warn!(error = %Chain(&failure), "gone connections not removed");
+        }
+        Ok(tally.report(unreached.get().is_some()))
+    }
+
+    /// The members of a part, each once: the union of its audiences, range by range.
+    fn members(&self, alert: &Alert, part: &Part, read: Option<[Page; 2]>) -> BoxStream<'_, Result<Member, Failure>> {
+        let (first, second) = audiences(alert, part.everyone);
+        let mut read = read.map(|[first, second]| (first, second));
+        let unions = part.ranges.clone().into_iter().map(move |range| {
+            let (of_first, of_second) = read.take().unzip();
+            let second = match &second {
+                Some(second) => self.audience(second, range, of_second).left_stream(),
+                None => stream::empty().right_stream(),
+            };
+            union::of(self.audience(&first, range, of_first), second)
+        });
+        stream::iter(unions).flatten().boxed()
+    }
+
+    /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
+    /// used, so two are in memory at a time.
+    fn audience(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        read: Option<Page>,
+    ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<S> {
+        let (services, audience) = (Arc::clone(&self.services), audience.clone());
+        let read_after = move |after: Option<Slot>| {
+            let (services, audience) = (Arc::clone(&services), audience.clone());
+            Reading::Under(AbortOnDropHandle::new(tokio::spawn(async move {
+                services.page(&audience, range, after.as_ref()).await
+            })))
+        };
+        let first = match read {
+            Some(page) => Reading::Done(page),
+            None => read_after(None),
+        };
+        let pages = stream::try_unfold((Some(first), read_after), |(reading, read_after)| async move {
+            let page = match reading {
+                None => return Ok(None),
+                Some(Reading::Done(page)) => page,
+                Some(Reading::Under(reading)) => {
+                    reading.await.map_err(|error| Failure::new("reading a page of an audience", error))??
+                }
+            };
+            let next = page.next.map(|last| read_after(Some(last)));
+            let members = stream::iter(page.members.into_iter().map(Ok));
+            Ok::<_, Failure>(Some((members, (next, read_after))))
+        });
+        pages.try_flatten()
+    }
+}
+
+/// A page that is there, or on its way.
+enum Reading {
+    Done(Page),
+    Under(AbortOnDropHandle<Result<Page, Failure>>),
+}
+
+impl Task {
+    /// The task that shares this one's work, or goes on with it.
+    fn followed_by(&self, part: Part) -> Result<Self, Failure> {
+        let chain = self.chain + 1;
+        if chain >= CHAIN_MAX {
+            return Err(Failure::new("handing over the rest of a fan-out", ChainTooLong));
+        }
+        Ok(Self { part: Some(part), chain, ..self.clone() })
+    }
+}
+
+/// Who gets an alert: those who watch its region and those who watch all regions, or everyone.
+fn audiences(alert: &Alert, everyone: bool) -> (Audience, Option<Audience>) {
+    if everyone { (Audience::Everyone, None) } else { (Audience::Region(alert.region.clone()), Some(Audience::All)) }
+}
+
+/// Where in the ring an alert begins, so that the same people are not always last.
+fn start_of(alert: &Alert) -> u32 {
+    let digest = Sha256::digest(&alert.id);
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// What the posts of one part have in common.
+struct Work<'a, S> {
+    fanout: &'a Fanout<S>,
+    pace: &'a Pace,
+    /// Posts in flight that are not slow.
+    lanes: &'a Arc<Semaphore>,
+    frames: &'a Frames,
+}
+
+/// What became of one member.
+struct Post {
+    end: End,
+    /// How long the last attempt took.
+    latency: Duration,
+    throttled: u64,
+    retried: u64,
+}
+
+enum End {
+    Sent,
+    /// The connection is gone; what is left of it shall be removed, unless it may only be opening.
+    Gone(Option<ConnectionId>),
+    Undelivered(Cause),
+}
+
+impl<S: Services> Work<'_, S> {
+    /// Waits until one more post may start.
+    async fn admit(&self, member: Member) -> Result<(Member, Option<OwnedSemaphorePermit>), Failure> {
+        // The semaphore is never closed, so there is always a permit in the end.
+        let lane = Arc::clone(self.lanes).acquire_owned().await.ok();
+        self.pace.wait().await;
+        Ok((member, lane))
+    }
+
+    /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
+    async fn deliver(&self, member: Member, lane: Option<OwnedSemaphorePermit>) -> Result<Post, Failure> {
+        let mut post = std::pin::pin!(self.post(member));
+        match timeout(POST_SLOW_AFTER, &mut post).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                drop(lane);
+                post.await
+            }
+        }
+    }
+
+    async fn post(&self, member: Member) -> Result<Post, Failure> {
+        let services = &self.fanout.services;
+        let frame = self.frames.of_format(member.format);
+        let give_up = Instant::now() + POST_TIMEOUT;
+        // Only what fails for its own reasons counts against the attempts: the rate is everybody's.
+        let (mut retried, mut throttled, mut failures, mut looked, mut pause_max) = (0, 0, 1, false, POST_BACKOFF);
+        loop {
+            let asked = Instant::now();
+            let answer = services.post(&member.connection, frame).await;
+            let latency = asked.elapsed();
+            throttled += u64::from(answer == Answer::Throttled);
+            let ended = |end| Ok(Post { end, latency, throttled, retried });
+            let cause = match answer {
+                Answer::Sent => return ended(End::Sent),
+                Answer::Refused => return ended(End::Undelivered(Cause::Rejected)),
+                Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
+                Answer::Throttled => {
+                    self.pace.refused();
+                    Cause::Throttled
+                }
+                // Gone is what is answered as well while `$connect` has not returned.
+                Answer::Gone if self.is_young(&member) && failures < POST_ATTEMPTS_MAX => {
+                    failures += 1;
+                    Cause::Unconfirmed
+                }
+                Answer::Gone if self.is_young(&member) => return ended(End::Gone(None)),
+                // It has been seen that the service says so of connections that are open: a second look.
+                Answer::Gone if looked => return ended(End::Undelivered(Cause::Unconfirmed)),
+                Answer::Gone => {
+                    self.pace.wait().await;
+                    match services.look(&member.connection).await {
+                        Existence::Gone => return ended(End::Gone(Some(member.connection))),
+                        Existence::Unknown => return ended(End::Undelivered(Cause::Unconfirmed)),
+                        Existence::Open => looked = true,
+                    }
+                    Cause::Unconfirmed
+                }
+                Answer::Transient(cause) if failures < POST_ATTEMPTS_MAX => {
+                    failures += 1;
+                    cause
+                }
+                Answer::Transient(cause) => return ended(End::Undelivered(cause)),
+            };
+            let pause = pause_max.mul_f64(services.random());
+            if Instant::now() + pause >= give_up {
+                return ended(End::Undelivered(cause));
+            }
+            retried += 1;
+            sleep(pause).await;
+            pause_max = POST_BACKOFF_MAX.min(pause_max * 2);
+            self.pace.wait().await;
+        }
+    }
+
+    fn is_young(&self, member: &Member) -> bool {
+        self.fanout.clock.now().since(member.since) < GONE_GRACE
+    }
+}
+
+/// The ends of posts, counted.
+#[derive(Default)]
+struct Tally {
+    report: Report,
+    latencies: Latencies,
+    to_remove: Vec<ConnectionId>,
+}
+
+impl Tally {
+    fn add(&mut self, post: Post) {
+        self.latencies.record(post.latency);
+        self.report.throttled += post.throttled;
+        self.report.retried += post.retried;
+        match post.end {
+            End::Sent => self.report.sent += 1,
+            End::Gone(to_remove) => {
+                self.report.gone += 1;
+                if self.to_remove.len() < GONE_REMOVED_MAX {
+                    self.to_remove.extend(to_remove);
+                }
+            }
+            End::Undelivered(cause) => *self.report.undelivered.entry(cause).or_default() += 1,
+        }
+    }
+
+    fn report(self, handed_over: bool) -> Report {
+        let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
+        Report { handed_over, post_p50_ms: quantile_ms(0.5), post_p99_ms: quantile_ms(0.99), ..self.report }
     }
 }
 
@@ -127,22 +494,25 @@ fn millis(duration: Duration) -> u64 {
 
 /// Both forms of an alert, encoded once.
 struct Frames {
-    viral_alert: Blob,
-    new_trending: Blob,
+    viral_alert: Frame,
+    new_trending: Frame,
 }
 
 impl Frames {
     fn of(alert: &Alert) -> Self {
         Self {
-            viral_alert: Blob::new(alert.frame(Format::ViralAlert)),
-            new_trending: Blob::new(alert.frame(Format::NewTrending)),
+            viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
+            new_trending: Frame::new(alert.frame(Format::NewTrending)),
         }
     }
 
-    fn of_format(&self, format: Format) -> Blob {
+    fn of_format(&self, format: Format) -> &Frame {
         match format {
-            Format::ViralAlert => self.viral_alert.clone(),
-            Format::NewTrending => self.new_trending.clone(),
+            Format::ViralAlert => &self.viral_alert,
+            Format::NewTrending => &self.new_trending,
         }
     }
 }
+
+#[cfg(test)]
+mod simulation;

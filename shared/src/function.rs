@@ -1,12 +1,17 @@
 //! What every Lambda function shares: reading its environment once, building its clients once, and running.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_config::SdkConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
@@ -24,8 +29,13 @@ pub trait Function: Sized + Send + Sync + 'static {
     /// Reads its environment and builds its clients, once for each execution environment.
     fn start(start: &Start) -> Result<Self, InvalidEnvironment>;
 
-    /// Handles one event. A failure is reported to Lambda, which retries an asynchronous invocation.
-    fn handle(&self, event: Self::Event) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
+    /// Handles one event, and has to end before `until`. A failure is reported to Lambda, which retries an asynchronous
+    /// invocation.
+    fn handle(
+        &self,
+        event: Self::Event,
+        until: Instant,
+    ) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
 }
 
 /// What a function finds when it starts.
@@ -54,9 +64,16 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         let function = Arc::new(F::start(&start)?);
         lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {
             let function = Arc::clone(&function);
+            let until = Instant::now() + left_until(event.context.deadline);
             // Boxed, because the future of a whole function nests deeper than the compiler follows.
-            async move { function.handle(event.payload).boxed().await }
+            async move { function.handle(event.payload, until).boxed().await }
         }))
         .await
     })
+}
+
+/// Time until a deadline in milliseconds since the Unix epoch, as the Runtime API states it.
+fn left_until(deadline_ms: u64) -> Duration {
+    let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms);
+    deadline.duration_since(SystemTime::now()).unwrap_or_default()
 }

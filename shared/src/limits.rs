@@ -57,8 +57,14 @@ pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
 /// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
-/// Posts in flight at once. Measured: 64 cost less CPU per post than 256 or 512.
+/// Posts in flight at once, those aside that have become slow. Measured: 64 cost less CPU per post than 256 or 512.
 pub const POSTS_IN_FLIGHT: usize = 64;
+
+/// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes milliseconds.
+pub const POST_SLOW_AFTER: Duration = Duration::from_millis(250);
+
+/// Posts that are open at once, slow ones included. Each costs about 2 KB.
+pub const POSTS_OPEN_MAX: usize = 2_048;
 
 /// Time to open a connection to the management API.
 pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -67,10 +73,51 @@ pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time for a post with all its attempts.
-pub const POST_TIMEOUT: Duration = Duration::from_secs(8);
+pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Attempts of one post, the first included. Only throttling and transient failures are tried again.
+/// Attempts of one post that fail for another reason than the rate, the first included. Those that are throttled are
+/// repeated as long as [`POST_TIMEOUT`] lets them.
 pub const POST_ATTEMPTS_MAX: u32 = 3;
+
+/// Pause before a post is repeated; it is random below a bound that starts here and doubles.
+pub const POST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Longest bound of that pause.
+pub const POST_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Time for the second question whether a connection is gone, retries included.
+pub const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that one invocation removes after it has found them gone. What it leaves is found by the next alert.
+pub const GONE_REMOVED_MAX: usize = 10_000;
+
+/// Removals of connections that run at once. Each is a query and a batch of deletes.
+pub const REMOVALS_IN_FLIGHT: usize = 8;
+
+/// Calls of the management API per second that all fan-outs of a deployment together may make, unless the template says
+/// otherwise. Source: API Gateway quotas; 2,500 in newer regions.
+pub const PUSH_RATE_DEFAULT: f64 = 10_000.0;
+
+/// Share of the push rate that is used: clocks of workers differ, and clients need the rate too.
+pub const PUSH_RATE_USED: f64 = 0.95;
+
+/// Posts per second that one worker is expected to make: 64 in flight at about 10 ms each, with some reserve.
+pub const WORKER_RATE: f64 = 5_000.0;
+
+/// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in any
+/// second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
+pub const SHARE_MIN: f64 = 25.0;
+
+/// Workers of one fan-out. With 64 ranges of slots and 15 minutes each, 10,000 posts per second need no more than 2.
+pub const WORKERS_MAX: usize = 64;
+
+/// Time before the end of an invocation at which a worker stops taking new connections and hands over the rest: what is in
+/// flight has [`POST_TIMEOUT`] to finish, and the invocation of a successor a little more.
+pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs() + 5);
+
+/// Invocations in a row that one alert may cause. Lambda stops a chain of about 16 as a loop. Source: Lambda developer
+/// guide, "Recursive loop detection".
+pub const CHAIN_MAX: u32 = 12;
 
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
@@ -78,6 +125,7 @@ pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 
+const _: () = assert!(POSTS_IN_FLIGHT < POSTS_OPEN_MAX);
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);

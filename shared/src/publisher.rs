@@ -7,7 +7,6 @@ use crate::{
     alert::Alert,
     alerts::{Alerts, Committed},
     clock::Clock,
-    connection::SlotRange,
     error::{Chain, Failure},
     fanout::Task,
     publication::Publication,
@@ -87,7 +86,7 @@ impl Publisher {
     }
 }
 
-/// Starts the fan-out of an alert by invoking the deliver function asynchronously.
+/// Invokes the deliver function asynchronously.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     client: Client,
@@ -101,10 +100,15 @@ impl Dispatcher {
         Self { client, function, clock }
     }
 
+    /// Starts the fan-out of an alert.
     async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
+        self.start(&Task { alert: alert.clone(), dispatched_at: self.clock.now(), part: None, chain: 0 }).await
+    }
+
+    /// Starts an invocation, and does not wait for it.
+    pub async fn start(&self, task: &Task) -> Result<(), Failure> {
         let doing = "starting the fan-out of an alert";
-        let task = Task { alert: alert.clone(), range: SlotRange::WHOLE, dispatched_at: self.clock.now() };
-        let payload = serde_json::to_vec(&task).map_err(|error| Failure::new(doing, error))?;
+        let payload = serde_json::to_vec(task).map_err(|error| Failure::new(doing, error))?;
         self.client
             .invoke()
             .function_name(&self.function)

@@ -11,11 +11,9 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::query::builders::QueryFluentBuilder,
     types::{DeleteRequest, PutRequest, WriteRequest},
 };
-use futures_util::{Stream, TryStreamExt, stream};
-use tokio_util::task::AbortOnDropHandle;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     alert::Format,
@@ -25,7 +23,7 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
-    limits::{AUDIENCE_PAGE_ITEMS, SUBSCRIPTION_TTL},
+    limits::{AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, REMOVALS_IN_FLIGHT, SUBSCRIPTION_TTL},
     opening::Opening,
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
@@ -51,6 +49,15 @@ pub struct Member {
     pub format: Format,
     /// When it joined the audience.
     pub since: Timestamp,
+}
+
+/// A part of an audience, in ascending order of slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The members on it.
+    pub members: Vec<Member>,
+    /// Where the next page begins: after this slot. None on the last page.
+    pub next: Option<Slot>,
 }
 
 /// Access to the subscriptions table.
@@ -100,13 +107,32 @@ impl Subscriptions {
 
     /// Removes every trace of a connection.
     pub async fn close(&self, connection: &ConnectionId) -> Result<(), Failure> {
+        self.delete(self.traces(connection).await?.into_iter()).await
+    }
+
+    /// Removes every trace of many connections, in full batches.
+    pub async fn close_all(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        let traces = stream::iter(connections)
+            .map(|connection| async move { self.traces(&connection).await })
+            .buffer_unordered(REMOVALS_IN_FLIGHT)
+            .map_ok(|traces| stream::iter(traces.into_iter().map(Ok::<_, Failure>)))
+            .try_flatten()
+            .try_chunks(BATCH_WRITE_ITEMS_MAX);
+        traces
+            .map_err(|error| error.1)
+            .try_for_each_concurrent(REMOVALS_IN_FLIGHT, |batch| self.delete(batch.into_iter()))
+            .await
+    }
+
+    /// The keys of all items of a connection.
+    async fn traces(&self, connection: &ConnectionId) -> Result<Vec<(String, Slot)>, Failure> {
         let mut audiences = self.audiences_of(connection).await?;
         // The index follows the table with a delay; the item that every connection has is known without it.
         let everyone = Audience::Everyone.key().to_owned();
         if !audiences.contains(&everyone) {
             audiences.push(everyone);
         }
-        self.delete(audiences.into_iter().map(|audience| (audience, Slot::of(connection)))).await
+        Ok(audiences.into_iter().map(|audience| (audience, Slot::of(connection))).collect())
     }
 
     /// The keys of all audiences that a connection is in, as far as the index knows yet.
@@ -129,16 +155,14 @@ impl Subscriptions {
             .collect()
     }
 
-    /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
-    /// used, so two are in memory at a time.
+    /// One page of an audience within a range, in ascending order of slots: the first, or that after a slot.
     ///
     /// Reads are consistent: whoever had an answer to a subscription before an alert was committed is among them.
-    pub fn members(
-        &self,
-        audience: &Audience,
-        range: SlotRange,
-    ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<> {
-        let query = self
+    pub async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+        let start = after.map(|slot| {
+            Item::from([(AUDIENCE.to_owned(), text(audience.key())), (SLOT.to_owned(), text(slot.as_str()))])
+        });
+        let page = self
             .client
             .query()
             .table_name(&self.table)
@@ -147,13 +171,14 @@ impl Subscriptions {
             .expression_attribute_values(":audience", text(audience.key()))
             .expression_attribute_values(":first", text(range.lower_key()))
             .expression_attribute_values(":last", text(range.upper_key()))
-            .limit(AUDIENCE_PAGE_ITEMS);
-        let pages = stream::try_unfold(Some(page(query)), |reading| async move {
-            let Some(reading) = reading else { return Ok(None) };
-            let (members, next) = reading.await.map_err(|error| Failure::new(READING_A_PAGE, error))??;
-            Ok::<_, Failure>(Some((stream::iter(members.into_iter().map(Ok)), next.map(page))))
-        });
-        pages.try_flatten()
+            .limit(AUDIENCE_PAGE_ITEMS)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(|error| Failure::new("reading a page of an audience", error))?;
+        let members = page.items().iter().filter_map(readable_member).collect();
+        let next = page.last_evaluated_key.as_ref().and_then(|key| read_text(key, SLOT).ok()).and_then(Slot::of_key);
+        Ok(Page { members, next })
     }
 
     fn item(&self, audience: &Audience, connection: &ConnectionId, format: Format) -> Item {
@@ -187,21 +212,6 @@ impl Subscriptions {
         }
         write_all(&self.client, &self.table, requests).await
     }
-}
-
-const READING_A_PAGE: &str = "reading a page of an audience";
-
-/// The members on one page, and the query for the next one if there is any.
-type Page = (Vec<Member>, Option<QueryFluentBuilder>);
-
-/// Starts reading a page, at once and whether or not somebody waits for it.
-fn page(query: QueryFluentBuilder) -> AbortOnDropHandle<Result<Page, Failure>> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let page = query.clone().send().await.map_err(|error| Failure::new(READING_A_PAGE, error))?;
-        let members = page.items().iter().filter_map(readable_member).collect();
-        let next = page.last_evaluated_key.map(|key| query.set_exclusive_start_key(Some(key)));
-        Ok((members, next))
-    }))
 }
 
 /// One item that cannot be read (written by hand, or by a later version) must not fail an alert for all others.

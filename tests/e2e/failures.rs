@@ -88,3 +88,39 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
         client.expect_nothing().await;
     });
 }
+
+#[test]
+fn an_alert_reaches_everyone_though_posts_and_invocations_fail_on_purpose() {
+    const WATCHERS: usize = 400;
+    run(async {
+        let site = Site::faulty(&[
+            "throttled-post=0.1",
+            "false-gone=0.01",
+            "slow-post=0.02:400ms",
+            "failed-invocation=0.05",
+            "failed-after-run=0.05",
+        ])
+        .await;
+        let mut watchers = Vec::new();
+        while watchers.len() < WATCHERS {
+            // A handshake whose function failed is a 502, after which a client tries again.
+            watchers.extend(site.try_connect("/prod?region=PL&format=viral_alert", &[]).await.ok());
+        }
+        // A publisher repeats what it had no answer to, with the same key.
+        let headers = [("content-type", "application/json"), ("idempotency-key", "once")];
+        let seq = loop {
+            let (status, answer) = site.post("/publish", &headers, alert().to_string()).await;
+            if status == 200 {
+                break answer["seq"].clone();
+            }
+        };
+        assert_eq!(seq, 1);
+        for watcher in &mut watchers {
+            // Some get it twice: from an invocation whose answer was lost, and from its repetition.
+            assert_eq!(watcher.json().await["seq"], seq);
+        }
+        site.settled().await;
+        let live = site.subscriptions().await.into_iter().filter(|(audience, _)| audience == "PL").count();
+        assert!(live >= WATCHERS, "{live} of {WATCHERS} live connections are still subscribed");
+    });
+}

@@ -23,7 +23,7 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local::{GatewayOptions, Options, Stack};
+use local::{FaultOptions, GatewayOptions, Options, Stack};
 use serde_json::Value;
 use shared::environment::Environment;
 use tokio::{
@@ -106,6 +106,20 @@ impl Site {
     /// The project's template behind a gateway that is not left as it is, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
+    }
+
+    /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
+    pub(crate) async fn faulty(faults: &[&str]) -> Self {
+        let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
+        let seed = rand::random();
+        println!("fault seed {seed}");
+        let gateway = GatewayOptions {
+            idle_timeout: Some(GatewayOptions::IDLE_TIMEOUT_MAX),
+            connection_duration: Some(GatewayOptions::CONNECTION_DURATION_MAX),
+            ..GatewayOptions::default()
+        };
+        let faults = FaultOptions { faults, seed: Some(seed) };
+        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options() }).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {

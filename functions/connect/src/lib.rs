@@ -10,6 +10,7 @@ use shared::{
     opening::{DefaultRegion, Handshake, Opening},
     subscriptions::Subscriptions,
 };
+use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl Function for Connect {
         environment.finish(Self { subscriptions, default_region })
     }
 
-    async fn handle(&self, event: Self::Event) -> Result<Verdict, Failure> {
+    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Verdict, Failure> {
         let connection = event::connection_id(&event)?;
         let address = event.request_context.identity.source_ip.as_deref().and_then(|address| address.parse().ok());
         let handshake = Handshake {

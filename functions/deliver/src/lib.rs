@@ -1,18 +1,31 @@
-//! Delivers one alert to its audience; invoked asynchronously by publish.
+//! Delivers one alert to its audience; invoked asynchronously by publish, and by itself for large audiences.
 
+use std::sync::Arc;
+
+use rand::RngExt;
 use shared::{
+    audience::Audience,
+    connection::{ConnectionId, Slot, SlotRange},
     environment::InvalidEnvironment,
     error::Failure,
-    fanout::{Fanout, Report, Task},
+    fanout::{Fanout, Report, Services, Task},
     function::{Function, Start},
-    push::Pusher,
-    subscriptions::Subscriptions,
+    limits::{PUSH_RATE_DEFAULT, WORKER_RATE},
+    publisher::Dispatcher,
+    push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
+    subscriptions::{Page, Subscriptions},
 };
+use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Deliver {
-    fanout: Fanout,
+    subscriptions: Subscriptions,
+    pusher: Pusher,
+    dispatcher: Dispatcher,
+    push_rate: f64,
+    fallback_to_everyone: bool,
+    start: Start,
 }
 
 impl Function for Deliver {
@@ -22,18 +35,70 @@ impl Function for Deliver {
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
+        let endpoint = environment.required_parsed(ENDPOINT_VARIABLE);
+        // Set by Lambda: the function invokes itself.
+        let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
+        let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
         let fallback_to_everyone = environment.parsed("FALLBACK_TO_EVERYONE", true);
-        environment.finish(Self {
-            fanout: Fanout {
-                subscriptions,
-                pusher: Pusher::new(&start.sdk),
-                fallback_to_everyone,
-                clock: start.clock.clone(),
-            },
+        let endpoint = environment.finish_whole(endpoint)?;
+        let lambda = aws_sdk_lambda::Client::new(&start.sdk);
+        Ok(Self {
+            subscriptions,
+            pusher: Pusher::new(&start.sdk, endpoint),
+            dispatcher: Dispatcher::new(lambda, own_name, start.clock.clone()),
+            push_rate,
+            fallback_to_everyone,
+            start: start.clone(),
         })
     }
 
-    async fn handle(&self, task: Task) -> Result<Report, Failure> {
-        self.fanout.deliver(&task).await
+    async fn handle(&self, task: Task, until: Instant) -> Result<Report, Failure> {
+        let services = Aws {
+            subscriptions: self.subscriptions.clone(),
+            session: self.pusher.session().await?,
+            dispatcher: self.dispatcher.clone(),
+        };
+        let fanout = Fanout {
+            services: Arc::new(services),
+            push_rate: self.push_rate,
+            worker_rate: WORKER_RATE,
+            fallback_to_everyone: self.fallback_to_everyone,
+            clock: self.start.clock.clone(),
+        };
+        fanout.deliver(&task, until).await
+    }
+}
+
+/// The services of AWS that a fan-out uses.
+#[derive(Debug)]
+struct Aws {
+    subscriptions: Subscriptions,
+    session: Session,
+    dispatcher: Dispatcher,
+}
+
+impl Services for Aws {
+    async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+        self.subscriptions.page(audience, range, after).await
+    }
+
+    async fn post(&self, connection: &ConnectionId, frame: &Frame) -> Answer {
+        self.session.post(connection, frame).await
+    }
+
+    async fn look(&self, connection: &ConnectionId) -> Existence {
+        self.session.look(connection).await
+    }
+
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        self.subscriptions.close_all(connections).await
+    }
+
+    async fn start(&self, task: &Task) -> Result<(), Failure> {
+        self.dispatcher.start(task).await
+    }
+
+    fn random(&self) -> f64 {
+        rand::rng().random_range(0.0..=1.0)
     }
 }

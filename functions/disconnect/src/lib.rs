@@ -8,6 +8,7 @@ use shared::{
     function::{Function, Start},
     subscriptions::Subscriptions,
 };
+use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl Function for Disconnect {
         environment.finish(Self { subscriptions })
     }
 
-    async fn handle(&self, event: Self::Event) -> Result<Self::Response, Failure> {
+    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Self::Response, Failure> {
         self.subscriptions.close(&event::connection_id(&event)?).await?;
         Ok(serde_json::json!({"statusCode": 200}))
     }

@@ -12,6 +12,7 @@ use shared::{
     limits::SCORE_THRESHOLD_DEFAULT,
     publisher::{Dispatcher, Outcome, Publisher},
 };
+use tokio::time::Instant;
 
 use crate::event::Caller;
 
@@ -60,7 +61,7 @@ impl Function for Publish {
         })
     }
 
-    async fn handle(&self, event: Value) -> Result<Answer, Failure> {
+    async fn handle(&self, event: Value, _until: Instant) -> Result<Answer, Failure> {
         let (caller, publication) = event::parse(event);
         let result = match publication {
             Ok(publication) => self.publisher.publish(publication).await,

@@ -11,6 +11,7 @@ use shared::{
     message::{self, Reply, Request},
     subscriptions::Subscriptions,
 };
+use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Function for Subscribe {
         environment.finish(Self { subscriptions })
     }
 
-    async fn handle(&self, event: Self::Event) -> Result<Answer, Failure> {
+    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Answer, Failure> {
         let connection = event::connection_id(&event)?;
         let body = match message::parse(event.body.as_deref().unwrap_or_default()) {
             Ok(request) => self.answer(&connection, &request).await,

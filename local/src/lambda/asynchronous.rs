@@ -20,7 +20,7 @@ impl Functions {
         let first = self.spawn(name, payload.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
-            let Some(entry) = functions.functions.get(&name) else { return };
+            let Some(entry) = functions.entry(&name) else { return };
             let mut outcome = first.await.unwrap_or_else(|ended| Err(panicked(ended)));
             let waits = &RETRY_WAITS[..RETRY_WAITS.len().min(entry.async_retries.into())];
             for wait in waits {

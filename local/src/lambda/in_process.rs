@@ -14,6 +14,7 @@ use shared::{
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
+    time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,17 +41,17 @@ impl fmt::Debug for InProcess {
 
 /// [`Function`] without its types.
 trait Invoke: Send + Sync {
-    fn invoke(self: Arc<Self>, payload: Bytes) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
+    fn invoke(self: Arc<Self>, payload: Bytes, until: Instant) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
 }
 
 struct Typed<F>(F);
 
 impl<F: Function> Invoke for Typed<F> {
-    fn invoke(self: Arc<Self>, payload: Bytes) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
+    fn invoke(self: Arc<Self>, payload: Bytes, until: Instant) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
         async move {
             let event = serde_json::from_slice(&payload)
                 .map_err(|error| function_error("DeserializeError", error.to_string()))?;
-            let response = self.0.handle(event).await.map_err(|failure| {
+            let response = self.0.handle(event, until).await.map_err(|failure| {
                 let Diagnostic { error_type, error_message, .. } = failure.into();
                 function_error(&error_type, error_message)
             })?;
@@ -106,8 +107,8 @@ impl InProcess {
     }
 
     /// Invokes it. Whoever stops waiting ends the invocation, as Lambda does at a time-out.
-    pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
-        let invocation = self.runtime.spawn(Arc::clone(&self.function).invoke(payload));
+    pub(super) async fn invoke(&self, payload: Bytes, until: Instant) -> Result<Bytes, InvokeError> {
+        let invocation = self.runtime.spawn(Arc::clone(&self.function).invoke(payload, until));
         AbortOnDropHandle::new(invocation).await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 }

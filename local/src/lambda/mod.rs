@@ -124,6 +124,7 @@ pub(crate) struct Functions {
 
 #[derive(Debug)]
 struct Entry {
+    binary: Option<String>,
     timeout: Duration,
     /// Invocations that may run at once.
     concurrency: Semaphore,
@@ -167,7 +168,8 @@ impl Functions {
             let endpoints = setting.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
             let environment: BTreeMap<String, String> = environment.chain(endpoints).collect();
             if !setting.processes && in_process::is_ours(function, setting.machine.template()) {
-                let environment: Environment = environment.into_iter().collect();
+                let name = ("AWS_LAMBDA_FUNCTION_NAME".to_owned(), name.to_owned());
+                let environment: Environment = environment.into_iter().chain([name]).collect();
                 return InProcess::start(function, environment, clock.clone()).map(Runner::InProcess);
             }
             let process = Process::new(name, function, environment, setting.machine, clock.clone())?;
@@ -182,6 +184,7 @@ impl Functions {
             })?;
             let at_once = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
             let entry = Entry {
+                binary: function.binary.clone(),
                 timeout: function.timeout,
                 concurrency: Semaphore::new(at_once),
                 runner,
@@ -222,7 +225,13 @@ impl Functions {
 
     /// Whether there is a function of this name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.functions.contains_key(name)
+        self.entry(name).is_some()
+    }
+
+    /// The function of this name. A program under `cargo lambda watch` knows itself by its binary.
+    fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+        let by_binary = || self.functions.values().find(|entry| entry.binary.as_deref() == Some(name));
+        self.functions.get(name).or_else(by_binary)
     }
 
     /// Invokes a function and waits for its answer.
@@ -231,7 +240,7 @@ impl Functions {
     }
 
     fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
-        let entry = self.functions.get(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
+        let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         self.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
@@ -249,7 +258,10 @@ impl Functions {
             };
             let mut answer = match &entry.runner {
                 _ if fails_before => Err(InvokeError::injected("injected fault: the function did not run")),
-                Runner::InProcess(function) => limited(function.invoke(payload).boxed()).await,
+                Runner::InProcess(function) => {
+                    let until = tokio::time::Instant::now() + entry.timeout;
+                    limited(function.invoke(payload, until).boxed()).await
+                }
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
                 // The time of a new process to start does not count, so it keeps the limit itself.
                 Runner::Process(function) => function.invoke(&request_id, payload).await,

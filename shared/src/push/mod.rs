@@ -1,0 +1,445 @@
+//! Posting to connections through the API Gateway management API.
+//!
+//! Posts go out by a small client of our own: the one of the AWS SDK takes three to six times the CPU for each, and an alert is
+//! little else than posts. What is asked seldom is asked by the SDK.
+
+mod signature;
+
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_apigatewaymanagement::{
+    Client as SdkClient,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+};
+use aws_types::SdkConfig;
+use http::{
+    HeaderName, HeaderValue, Request, StatusCode, Uri,
+    header::{AUTHORIZATION, HOST},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use self::signature::{Signer, sha256_hex};
+use crate::{
+    connection::ConnectionId,
+    error::{Chain, Failure},
+    limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT, POSTS_IN_FLIGHT},
+};
+
+/// Environment variable that names the endpoint, with its stage. The AWS clients read it too.
+pub const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI";
+
+const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// What one attempt of a post came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The gateway took it.
+    Sent,
+    /// The gateway says that the connection does not exist (any more).
+    Gone,
+    /// The gateway refuses this caller, or knows no such path. It will refuse every other post too.
+    Forbidden,
+    /// The account's rate, or the client's buffer, is exhausted for now.
+    Throttled,
+    /// It may succeed at another time.
+    Transient(Cause),
+    /// It will never succeed.
+    Refused,
+}
+
+/// Why a post did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The account's rate, or the client's buffer, was exhausted at every attempt.
+    Throttled,
+    /// No answer in time.
+    TimedOut,
+    /// The endpoint could not be reached.
+    Unreachable,
+    /// The gateway failed.
+    Unavailable,
+    /// Any other answer.
+    Rejected,
+    /// The connection was said to be gone, and could not be shown to be.
+    Unconfirmed,
+}
+
+/// Whether a connection is there, as a second question tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    /// It is open.
+    Open,
+    /// It is gone.
+    Gone,
+    /// There was no clear answer.
+    Unknown,
+}
+
+/// What is posted: the same bytes to many.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    bytes: Bytes,
+    sha256: Arc<str>,
+}
+
+impl Frame {
+    /// Hashes the bytes, once for all posts.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { sha256: sha256_hex(&bytes).into(), bytes }
+    }
+}
+
+/// Posts frames to connections, one attempt at a time.
+#[derive(Clone, Debug)]
+pub struct Pusher {
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    endpoint: Endpoint,
+    region: String,
+    credentials: Option<SharedCredentialsProvider>,
+    sdk: SdkClient,
+}
+
+/// Where the management API is: scheme and host, and what comes before `/@connections`.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    scheme: Scheme,
+    authority: Authority,
+    base: String,
+}
+
+/// The address cannot be that of a management API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address such as https://{{api}}.execute-api.{{region}}.amazonaws.com/{{stage}}")]
+pub struct InvalidEndpoint(String);
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        let invalid = || InvalidEndpoint(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        Ok(Self {
+            scheme: uri.scheme().cloned().ok_or_else(invalid)?,
+            authority: uri.authority().cloned().ok_or_else(invalid)?,
+            base: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl Pusher {
+    /// A client for `endpoint`, with the region and credentials of `sdk`.
+    pub fn new(sdk: &SdkConfig, endpoint: Endpoint) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(POST_CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(&endpoint.scheme))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let http = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(POSTS_IN_FLIGHT)
+            .build(connector);
+        let config = aws_sdk_apigatewaymanagement::config::Builder::from(sdk)
+            .timeout_config(TimeoutConfig::builder().operation_timeout(LOOK_TIMEOUT).build())
+            .retry_config(RetryConfig::standard())
+            .build();
+        Self {
+            http,
+            endpoint,
+            region: sdk.region().map(ToString::to_string).unwrap_or_default(),
+            credentials: sdk.credentials_provider(),
+            sdk: SdkClient::from_conf(config),
+        }
+    }
+
+    /// Prepares for many posts with the same credentials.
+    pub async fn session(&self) -> Result<Session, Failure> {
+        let doing = "getting credentials for the management API";
+        let provider = self.credentials.as_ref().ok_or_else(|| Failure::new(doing, "there are none"))?;
+        let credentials = provider.provide_credentials().await.map_err(|error| Failure::new(doing, error))?;
+        let host = self.endpoint.authority.as_str().to_owned();
+        let signer = Signer::new(credentials, self.region.clone(), host, SystemTime::now());
+        Ok(Session { pusher: self.clone(), signer: Arc::new(signer) })
+    }
+}
+
+/// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
+fn tls(scheme: &Scheme) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    if *scheme == Scheme::HTTPS {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has what the protocol's versions need")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// Posts with one set of credentials, for one alert.
+#[derive(Clone)]
+pub struct Session {
+    pusher: Pusher,
+    signer: Arc<Signer>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("endpoint", &self.pusher.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Posts once. Every end is a value: a post never fails an alert.
+    pub async fn post(&self, connection: &ConnectionId, frame: &Frame) -> Answer {
+        let request = match self.request(connection, frame) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::error!(%connection, %error, "post cannot be written");
+                return Answer::Refused;
+            }
+        };
+        let exchange = async {
+            let response = self.pusher.http.request(request).await?;
+            let status = response.status();
+            // The connection is used again only when the answer has been read.
+            let body = response.into_body().collect().await.map(|body| body.to_bytes());
+            Ok::<_, hyper_util::client::legacy::Error>((status, body.unwrap_or_default()))
+        };
+        match timeout(POST_ATTEMPT_TIMEOUT, exchange).await {
+            Err(_) => Answer::Transient(Cause::TimedOut),
+            Ok(Err(error)) => {
+                tracing::debug!(%connection, error = %Chain(&error), "management API unreachable");
+                Answer::Transient(Cause::Unreachable)
+            }
+            Ok(Ok((status, body))) => {
+                let answer = answer(status);
+                if !matches!(answer, Answer::Sent | Answer::Gone | Answer::Throttled) {
+                    let body = String::from_utf8_lossy(&body);
+                    tracing::warn!(%connection, status = status.as_u16(), %body, "post refused");
+                }
+                answer
+            }
+        }
+    }
+
+    /// Asks whether a connection is there.
+    pub async fn look(&self, connection: &ConnectionId) -> Existence {
+        let asked = self.pusher.sdk.get_connection().connection_id(connection.as_str()).send().await;
+        match asked {
+            Ok(_) => Existence::Open,
+            Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
+                Some(410) => Existence::Gone,
+                _ => {
+                    tracing::warn!(%connection, error = %Chain(&error), "connection could not be looked up");
+                    Existence::Unknown
+                }
+            },
+        }
+    }
+
+    fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
+        let Endpoint { scheme, authority, base } = &self.pusher.endpoint;
+        let path = format!("{base}/@connections/{}", Escaped(connection.as_str()));
+        let (authorization, date) = self.signer.sign(&path, &frame.sha256, SystemTime::now());
+        let path: PathAndQuery = path.try_into()?;
+        let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build()?;
+        let mut request = Request::post(uri).body(Full::new(frame.bytes.clone()))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_str(authority.as_str())?);
+        headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization)?);
+        headers.insert(X_AMZ_DATE, HeaderValue::try_from(date)?);
+        if let Some(token) = self.signer.session_token() {
+            headers.insert(X_AMZ_SECURITY_TOKEN, HeaderValue::from_str(token)?);
+        }
+        Ok(request)
+    }
+}
+
+/// A connection id as one segment of a path.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.bytes().try_for_each(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte)),
+            _ => write!(f, "%{byte:02X}"),
+        })
+    }
+}
+
+fn answer(status: StatusCode) -> Answer {
+    match status {
+        StatusCode::GONE => Answer::Gone,
+        // On a custom domain a path that leads nowhere is 404.
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => Answer::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => Answer::Throttled,
+        status if status.is_success() => Answer::Sent,
+        status if status.is_server_error() => Answer::Transient(Cause::Unavailable),
+        _ => Answer::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, net::SocketAddr, sync::Mutex};
+
+    use aws_config::BehaviorVersion;
+    use aws_sdk_apigatewaymanagement::{config::Credentials, primitives::Blob};
+    use http::Response;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Requests that arrived: method, path, headers that are of interest, body.
+    type Arrived = Arc<Mutex<Vec<(String, String, Vec<String>, Bytes)>>>;
+
+    /// A management API that answers everything with one status, and hangs where that is 0.
+    async fn gateway(status: u16) -> (SocketAddr, Arrived) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let arrived = Arrived::default();
+        let seen = Arc::clone(&arrived);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = Arc::clone(&seen);
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let seen = Arc::clone(&seen);
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.expect("a body").to_bytes();
+                        let headers = ["authorization", "x-amz-date", "x-amz-security-token"]
+                            .iter()
+                            .filter_map(|name| head.headers.get(*name)?.to_str().ok().map(str::to_owned));
+                        let arrival = (head.method.to_string(), head.uri.to_string(), headers.collect(), body);
+                        seen.lock().expect("unpoisoned").push(arrival);
+                        if status == 0 {
+                            std::future::pending::<()>().await;
+                        }
+                        let response = Response::builder().status(status).body(Full::new(Bytes::new()));
+                        Ok::<_, Infallible>(response.expect("valid"))
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        (address, arrived)
+    }
+
+    fn config(address: SocketAddr, token: Option<&str>) -> SdkConfig {
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(aws_config::Region::new("eu-central-1"))
+            .endpoint_url(format!("http://{address}/prod"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "key",
+                "secret",
+                token.map(str::to_owned),
+                None,
+                "test",
+            )))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build()
+    }
+
+    async fn session(address: SocketAddr, token: Option<&str>) -> Session {
+        let endpoint = format!("http://{address}/prod/").parse().expect("an address");
+        Pusher::new(&config(address, token), endpoint).session().await.expect("credentials")
+    }
+
+    fn connection() -> ConnectionId {
+        "eHrdFcnvvHcCE-w=".parse().expect("an id")
+    }
+
+    #[tokio::test]
+    async fn every_status_has_its_answer_and_the_aws_client_agrees_on_what_succeeded() {
+        let table = [
+            (200, Answer::Sent),
+            (204, Answer::Sent),
+            (400, Answer::Refused),
+            (401, Answer::Forbidden),
+            (403, Answer::Forbidden),
+            (404, Answer::Forbidden),
+            (410, Answer::Gone),
+            (413, Answer::Refused),
+            (429, Answer::Throttled),
+            (500, Answer::Transient(Cause::Unavailable)),
+            (502, Answer::Transient(Cause::Unavailable)),
+            (503, Answer::Transient(Cause::Unavailable)),
+            (504, Answer::Transient(Cause::Unavailable)),
+        ];
+        for (status, expected) in table {
+            let (address, _) = gateway(status).await;
+            let answer = session(address, None).await.post(&connection(), &Frame::new("{}")).await;
+            assert_eq!(answer, expected, "{status}");
+            let sdk = aws_sdk_apigatewaymanagement::config::Builder::from(&config(address, None))
+                .retry_config(RetryConfig::disabled())
+                .build();
+            let sdk = SdkClient::from_conf(sdk).post_to_connection();
+            let sent = sdk.connection_id(connection().as_str()).data(Blob::new("{}")).send().await;
+            let status_of_error =
+                sent.as_ref().err().and_then(|error| error.raw_response().map(|raw| raw.status().as_u16()));
+            assert_eq!(
+                (sent.is_ok(), status_of_error),
+                (answer == Answer::Sent, (answer != Answer::Sent).then_some(status))
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_post_is_what_the_aws_client_would_send() {
+        let (address, arrived) = gateway(200).await;
+        session(address, Some("token")).await.post(&connection(), &Frame::new("frame")).await;
+        let sdk = SdkClient::new(&config(address, Some("token"))).post_to_connection();
+        sdk.connection_id(connection().as_str()).data(Blob::new("frame")).send().await.expect("sent");
+        let arrived = arrived.lock().expect("unpoisoned");
+        let [own, theirs] = arrived.as_slice() else { panic!("{arrived:?}") };
+        assert_eq!((&own.0, &own.1, &own.3), (&theirs.0, &theirs.1, &theirs.3));
+        assert_eq!(own.1, "/prod/@connections/eHrdFcnvvHcCE-w%3D");
+        assert_eq!((own.2.len(), own.2.last()), (3, theirs.2.last()), "with the token");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_or_is_not_there_is_told_apart() {
+        let (hanging, _) = gateway(0).await;
+        let answer = session(hanging, None).await.post(&connection(), &Frame::new("{}")).await;
+        assert_eq!(answer, Answer::Transient(Cause::TimedOut));
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let answer = session(nowhere, None).await.post(&connection(), &Frame::new("{}")).await;
+        assert_eq!(answer, Answer::Transient(Cause::Unreachable));
+    }
+
+    #[tokio::test]
+    async fn the_second_look_tells_open_from_gone_and_from_not_known() {
+        for (status, expected) in [(200, Existence::Open), (410, Existence::Gone), (403, Existence::Unknown)] {
+            let (address, _) = gateway(status).await;
+            assert_eq!(session(address, None).await.look(&connection()).await, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "prod", "/prod", "execute-api"] {
+            assert_eq!(text.parse::<Endpoint>().expect_err(text), InvalidEndpoint(text.to_owned()));
+        }
+    }
+}
