@@ -48,14 +48,26 @@ impl Subscriber {
 
     /// Waits for the next frame and returns when it was there.
     pub(crate) async fn frame(&mut self) -> Outcome<Instant> {
+        timeout(WAIT_MAX, self.any_frame()).await.map_err(|_| "no frame in time")?
+    }
+
+    /// The same, however long it takes.
+    pub(crate) async fn any_frame(&mut self) -> Outcome<Instant> {
         loop {
             if let Some(bytes) = frame_bytes(&self.buffer) {
                 let at = Instant::now();
                 self.buffer.drain(..bytes);
                 return Ok(at);
             }
-            timeout(WAIT_MAX, self.read()).await.map_err(|_| "no frame in time")??;
+            self.read().await?;
         }
+    }
+
+    /// Closes with a close frame, and waits for the answer to it.
+    pub(crate) async fn close(mut self) -> Outcome<()> {
+        // Status 1000, masked with zeros.
+        self.socket.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await?;
+        self.frame().await.map(drop)
     }
 
     async fn read(&mut self) -> Outcome<()> {

@@ -9,6 +9,7 @@
 mod client;
 mod figures;
 mod process;
+mod soak;
 mod startup;
 
 use std::time::{Duration, Instant};
@@ -31,6 +32,14 @@ struct Arguments {
     /// Sizes of the audience that one alert goes to
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     audiences: Vec<usize>,
+
+    /// Instead of measuring, keep connections open for this many minutes while some come and go
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<u64>,
+
+    /// Connections that are kept open
+    #[arg(long, default_value_t = 10_000, requires = "soak")]
+    soak_connections: usize,
 }
 
 /// Alerts after which code, caches and connections are warm.
@@ -47,6 +56,9 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
+    if let Some(minutes) = arguments.soak {
+        return soak::run(minutes, arguments.soak_connections).await;
+    }
     println!("| what | median | lowest | highest | n |\n|---|---|---|---|---|");
     start_to_ready(arguments.runs).await?;
     post_to_frame().await?;

@@ -21,6 +21,8 @@ pub(crate) struct Local {
     pub(crate) ws: String,
     /// Address of the HTTP API.
     pub(crate) http: String,
+    /// Address of DynamoDB.
+    pub(crate) dynamodb: String,
 }
 
 impl Local {
@@ -34,11 +36,15 @@ impl Local {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let mut dynamodb = String::new();
         while let Some(line) = timeout(WAIT_MAX, lines.next_line()).await?? {
+            if let Some(address) = line.strip_prefix("export AWS_ENDPOINT_URL_DYNAMODB=") {
+                dynamodb = address.to_owned();
+            }
             if let Some(ready) = line.strip_prefix("ready ") {
                 let mut words = ready.split(' ').map(str::to_owned);
                 let (ws, http) = (words.next(), words.next());
-                return Ok(Self { child, ws: ws.ok_or("no address")?, http: http.ok_or("no address")? });
+                return Ok(Self { child, ws: ws.ok_or("no address")?, http: http.ok_or("no address")?, dynamodb });
             }
         }
         Err("the local mode ended without being ready; does it run from this directory?".into())
