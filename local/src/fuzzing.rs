@@ -40,5 +40,5 @@ pub fn frames(bytes: &[u8]) {
         let gateway = Gateway::new(template.sockets, functions, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)
     });
-    runtime.block_on(Arc::clone(gateway).receive(bytes));
+    runtime.block_on(Arc::clone(gateway).serve_bytes(bytes));
 }

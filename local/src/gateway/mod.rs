@@ -162,7 +162,7 @@ impl Gateway {
 
     /// Serves bytes as they might come over a connection, until they end, and all that they cause.
     #[cfg(fuzzing)]
-    pub(crate) async fn receive(self: Arc<Self>, bytes: &[u8]) {
+    pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
         use tokio::io::AsyncWriteExt;
         let (mut client, server) = tokio::io::duplex(bytes.len().max(1));
         let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
