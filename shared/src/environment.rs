@@ -104,6 +104,13 @@ impl Reader<'_> {
 #[error("the function's environment is incomplete, see Environment in template.yaml: {}", .0.join("; "))]
 pub struct InvalidEnvironment(Vec<String>);
 
+impl InvalidEnvironment {
+    /// Something that the environment leads to cannot be used.
+    pub fn because(reason: impl fmt::Display) -> Self {
+        Self(vec![reason.to_string()])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     future::{Future, ready},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,8 +35,8 @@ use crate::{
     error::{Chain, Failure},
     latencies::Latencies,
     limits::{
-        CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, POST_ATTEMPTS_MAX, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIMEOUT, POSTS_IN_FLIGHT, POSTS_OPEN_MAX,
+        CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_IN_FLIGHT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
     },
     pace::Pace,
     plan,
@@ -91,7 +94,7 @@ pub struct Report {
     pub post_p50_ms: f64,
     /// All but one in a hundred took at most so long, in milliseconds.
     pub post_p99_ms: f64,
-    /// Time from the dispatch to the end of this part, in milliseconds.
+    /// Time from the dispatch to the last push of this part, in milliseconds.
     pub lag_ms: u64,
 }
 
@@ -144,6 +147,11 @@ pub struct Fanout<S> {
 )]
 struct Refused;
 
+/// No post succeeded, and it was not for the connections.
+#[derive(Debug, thiserror::Error)]
+#[error("the management API took none of the posts: {0:?}")]
+struct Unavailable(BTreeMap<Cause, u64>);
+
 /// Lambda would take the next invocation for a loop.
 #[derive(Debug, thiserror::Error)]
 #[error("{CHAIN_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience")]
@@ -161,26 +169,32 @@ impl<S: Services> Fanout<S> {
     /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
     /// the gateway refuses all posts.
     pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
-        let mut report = match &task.part {
+        let report = match &task.part {
             Some(part) => self.work(task, part, None, until).await?,
             None => self.divide(task, until).await?,
         };
-        report.lag_ms = millis(self.clock.now().since(task.dispatched_at));
+        self.log(task, &report);
+        Ok(report)
+    }
+
+    fn log(&self, task: &Task, report: &Report) {
         tracing::info!(
             alert = task.alert.id,
             region = %task.alert.region,
             seq = task.alert.position.seq,
             sent = report.sent,
             gone = report.gone,
-            undelivered = report.undelivered.values().sum::<u64>(),
+            undelivered = ?report.undelivered,
             throttled = report.throttled,
+            retried = report.retried,
             workers = report.workers,
             handed_over = report.handed_over,
             fell_back = report.fell_back,
+            post_p50_ms = report.post_p50_ms,
+            post_p99_ms = report.post_p99_ms,
             lag_ms = report.lag_ms,
             "alert delivered"
         );
-        Ok(report)
     }
 
     /// Divides the fan-out and keeps one part.
@@ -225,7 +239,7 @@ impl<S: Services> Fanout<S> {
         let (first, second) = try_join(page(Some(first)), page(second)).await?;
         let size = |page: &Page| match &page.next {
             None => page.members.len() as u64,
-            Some(last) => plan::estimate(page.members.len(), 0, last.hash()),
+            Some(last) => plan::estimate(page.members.len(), last.hash()),
         };
         Ok(Survey {
             estimate: size(&first) + size(&second),
@@ -240,38 +254,53 @@ impl<S: Services> Fanout<S> {
         let lanes = Arc::new(Semaphore::new(POSTS_IN_FLIGHT));
         let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
         let unreached = OnceLock::new();
-        let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames };
+        let has_sent = AtomicBool::new(false);
+        let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
 
         let mut tally = Tally::default();
         {
             let mut posts = self
                 .members(&task.alert, part, read)
                 .and_then(|member| work.admit(member))
-                .try_take_while(|(member, _)| {
-                    let in_time = Instant::now() < stop_at;
+                .enumerate()
+                .map(|(number, member)| member.map(|member| (number, member)))
+                .try_take_while(|(number, (member, _))| {
+                    // One at least, so that a chain of invocations comes to an end whatever their time limit.
+                    let in_time = *number == 0 || Instant::now() < stop_at;
                     if !in_time {
                         unreached.get_or_init(|| Slot::of(&member.connection).hash());
                     }
                     ready(Ok(in_time))
                 })
-                .map_ok(|(member, lane)| work.deliver(member, lane))
+                .map_ok(|(_, (member, lane))| work.deliver(member, lane))
                 .try_buffer_unordered(POSTS_OPEN_MAX)
                 .boxed();
             while let Some(post) = posts.try_next().await? {
                 tally.add(post);
             }
         }
+        let handed_over = unreached.get().is_some();
         if let Some(from) = unreached.get() {
             let part = Part { ranges: plan::rest(&part.ranges, *from), ..part.clone() };
             self.services.start(&task.followed_by(part)?).await?;
         }
-        if !tally.to_remove.is_empty()
+        let to_remove = std::mem::take(&mut tally.to_remove);
+        let report = tally.report(handed_over, self.clock.now().since(task.dispatched_at));
+        if !to_remove.is_empty() {
             // What stays behind is found by the next alert, and expires in any case.
-            && let Err(failure) = self.services.remove(std::mem::take(&mut tally.to_remove)).await
-        {
-            tracing::warn!(error = %Chain(&failure), "gone connections not removed");
+            let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
+            match timeout_at(end, self.services.remove(to_remove)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
+                Err(_) => tracing::warn!("gone connections not removed: the time is up"),
+            }
         }
-        Ok(tally.report(unreached.get().is_some()))
+        // A gateway that fails for all of them will be asked again by the next attempt of Lambda.
+        if report.sent == 0 && report.undelivered.keys().any(|cause| cause.is_of_the_gateway()) {
+            self.log(task, &report);
+            return Err(Failure::new("posting an alert", Unavailable(report.undelivered)));
+        }
+        Ok(report)
     }
 
     /// The members of a part, each once: the union of its audiences, range by range.
@@ -300,7 +329,7 @@ impl<S: Services> Fanout<S> {
         let (services, audience) = (Arc::clone(&self.services), audience.clone());
         let read_after = move |after: Option<Slot>| {
             let (services, audience) = (Arc::clone(&services), audience.clone());
-            Reading::Under(AbortOnDropHandle::new(tokio::spawn(async move {
+            Reading::InFlight(AbortOnDropHandle::new(tokio::spawn(async move {
                 services.page(&audience, range, after.as_ref()).await
             })))
         };
@@ -312,7 +341,7 @@ impl<S: Services> Fanout<S> {
             let page = match reading {
                 None => return Ok(None),
                 Some(Reading::Done(page)) => page,
-                Some(Reading::Under(reading)) => {
+                Some(Reading::InFlight(reading)) => {
                     reading.await.map_err(|error| Failure::new("reading a page of an audience", error))??
                 }
             };
@@ -327,7 +356,7 @@ impl<S: Services> Fanout<S> {
 /// A page that is there, or on its way.
 enum Reading {
     Done(Page),
-    Under(AbortOnDropHandle<Result<Page, Failure>>),
+    InFlight(AbortOnDropHandle<Result<Page, Failure>>),
 }
 
 impl Task {
@@ -359,6 +388,8 @@ struct Work<'a, S> {
     /// Posts in flight that are not slow.
     lanes: &'a Arc<Semaphore>,
     frames: &'a Frames,
+    /// Whether the gateway has taken any post of this part.
+    has_sent: AtomicBool,
 }
 
 /// What became of one member.
@@ -372,9 +403,24 @@ struct Post {
 
 enum End {
     Sent,
-    /// The connection is gone; what is left of it shall be removed, unless it may only be opening.
-    Gone(Option<ConnectionId>),
+    /// The connection is gone, and what is left of it shall be removed.
+    Gone(ConnectionId),
     Undelivered(Cause),
+}
+
+/// How far the posts to one member have come, whatever ends them.
+struct Progress {
+    latency: Duration,
+    throttled: u64,
+    retried: u64,
+    /// Why the last attempt did not succeed.
+    cause: Cause,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { latency: POST_TIMEOUT, throttled: 0, retried: 0, cause: Cause::TimedOut }
+    }
 }
 
 impl<S: Services> Work<'_, S> {
@@ -399,53 +445,76 @@ impl<S: Services> Work<'_, S> {
     }
 
     async fn post(&self, member: Member) -> Result<Post, Failure> {
+        let mut progress = Progress::default();
+        let give_up = Instant::now() + POST_TIMEOUT;
+        let end = timeout_at(give_up, self.post_until_it_ends(&member, give_up, &mut progress)).await;
+        let end = end.unwrap_or(Ok(End::Undelivered(progress.cause)))?;
+        let Progress { latency, throttled, retried, .. } = progress;
+        Ok(Post { end, latency, throttled, retried })
+    }
+
+    async fn post_until_it_ends(
+        &self,
+        member: &Member,
+        give_up: Instant,
+        progress: &mut Progress,
+    ) -> Result<End, Failure> {
         let services = &self.fanout.services;
         let frame = self.frames.of_format(member.format);
-        let give_up = Instant::now() + POST_TIMEOUT;
-        // Only what fails for its own reasons counts against the attempts: the rate is everybody's.
-        let (mut retried, mut throttled, mut failures, mut looked, mut pause_max) = (0, 0, 1, false, POST_BACKOFF);
+        let opened_by = Instant::now() + OPENING_WAIT;
+        let (mut time_outs, mut looked, mut pause_max) = (0, false, POST_BACKOFF);
         loop {
             let asked = Instant::now();
             let answer = services.post(&member.connection, frame).await;
-            let latency = asked.elapsed();
-            throttled += u64::from(answer == Answer::Throttled);
-            let ended = |end| Ok(Post { end, latency, throttled, retried });
-            let cause = match answer {
-                Answer::Sent => return ended(End::Sent),
-                Answer::Refused => return ended(End::Undelivered(Cause::Rejected)),
+            progress.latency = asked.elapsed();
+            progress.cause = match answer {
+                Answer::Sent => {
+                    self.has_sent.store(true, Ordering::Relaxed);
+                    return Ok(End::Sent);
+                }
+                Answer::Refused => return Ok(End::Undelivered(Cause::Rejected)),
+                // Once others were taken, it is not this deployment that is refused.
+                Answer::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
+                    return Ok(End::Undelivered(Cause::Rejected));
+                }
                 Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
                 Answer::Throttled => {
-                    self.pace.refused();
+                    progress.throttled += 1;
+                    // A client whose own buffer is full is refused again and again: that says nothing of the rate.
+                    if progress.throttled == 1 {
+                        self.pace.refused();
+                    }
                     Cause::Throttled
                 }
                 // Gone is what is answered as well while `$connect` has not returned.
-                Answer::Gone if self.is_young(&member) && failures < POST_ATTEMPTS_MAX => {
-                    failures += 1;
-                    Cause::Unconfirmed
-                }
-                Answer::Gone if self.is_young(&member) => return ended(End::Gone(None)),
+                Answer::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
                 // It has been seen that the service says so of connections that are open: a second look.
-                Answer::Gone if looked => return ended(End::Undelivered(Cause::Unconfirmed)),
+                Answer::Gone if looked => return Ok(End::Undelivered(Cause::Unconfirmed)),
                 Answer::Gone => {
                     self.pace.wait().await;
                     match services.look(&member.connection).await {
-                        Existence::Gone => return ended(End::Gone(Some(member.connection))),
-                        Existence::Unknown => return ended(End::Undelivered(Cause::Unconfirmed)),
+                        Existence::Gone if !self.is_young(member) => {
+                            return Ok(End::Gone(member.connection.clone()));
+                        }
+                        Existence::Gone | Existence::Unknown => return Ok(End::Undelivered(Cause::Unconfirmed)),
                         Existence::Open => looked = true,
                     }
                     Cause::Unconfirmed
                 }
-                Answer::Transient(cause) if failures < POST_ATTEMPTS_MAX => {
-                    failures += 1;
-                    cause
+                Answer::Transient(Cause::TimedOut) => {
+                    time_outs += 1;
+                    if time_outs == POST_TIME_OUTS_MAX {
+                        return Ok(End::Undelivered(Cause::TimedOut));
+                    }
+                    Cause::TimedOut
                 }
-                Answer::Transient(cause) => return ended(End::Undelivered(cause)),
+                Answer::Transient(cause) => cause,
             };
             let pause = pause_max.mul_f64(services.random());
             if Instant::now() + pause >= give_up {
-                return ended(End::Undelivered(cause));
+                return Ok(End::Undelivered(progress.cause));
             }
-            retried += 1;
+            progress.retried += 1;
             sleep(pause).await;
             pause_max = POST_BACKOFF_MAX.min(pause_max * 2);
             self.pace.wait().await;
@@ -475,16 +544,17 @@ impl Tally {
             End::Gone(to_remove) => {
                 self.report.gone += 1;
                 if self.to_remove.len() < GONE_REMOVED_MAX {
-                    self.to_remove.extend(to_remove);
+                    self.to_remove.push(to_remove);
                 }
             }
             End::Undelivered(cause) => *self.report.undelivered.entry(cause).or_default() += 1,
         }
     }
 
-    fn report(self, handed_over: bool) -> Report {
+    fn report(self, handed_over: bool, lag: Duration) -> Report {
         let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
-        Report { handed_over, post_p50_ms: quantile_ms(0.5), post_p99_ms: quantile_ms(0.99), ..self.report }
+        let (post_p50_ms, post_p99_ms) = (quantile_ms(0.5), quantile_ms(0.99));
+        Report { handed_over, post_p50_ms, post_p99_ms, lag_ms: millis(lag), ..self.report }
     }
 }
 

@@ -57,7 +57,7 @@ pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
 /// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
-/// Posts in flight at once, those aside that have become slow. Measured: 64 cost less CPU per post than 256 or 512.
+/// Posts in flight at once, those aside that have become slow. More cost more CPU for each and are not faster.
 pub const POSTS_IN_FLIGHT: usize = 64;
 
 /// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes milliseconds.
@@ -75,9 +75,11 @@ pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for a post with all its attempts.
 pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Attempts of one post that fail for another reason than the rate, the first included. Those that are throttled are
-/// repeated as long as [`POST_TIMEOUT`] lets them.
-pub const POST_ATTEMPTS_MAX: u32 = 3;
+/// Attempts of one post that may time out. What fails at once is repeated as long as [`POST_TIMEOUT`] lets it.
+pub const POST_TIME_OUTS_MAX: u32 = 3;
+
+/// How long a connection is waited for that is said to be gone and may only be opening. `$connect` takes milliseconds.
+pub const OPENING_WAIT: Duration = Duration::from_secs(3);
 
 /// Pause before a post is repeated; it is random below a bound that starts here and doubles.
 pub const POST_BACKOFF: Duration = Duration::from_millis(50);
@@ -94,8 +96,11 @@ pub const GONE_REMOVED_MAX: usize = 10_000;
 /// Removals of connections that run at once. Each is a query and a batch of deletes.
 pub const REMOVALS_IN_FLIGHT: usize = 8;
 
-/// Calls of the management API per second that all fan-outs of a deployment together may make, unless the template says
-/// otherwise. Source: API Gateway quotas; 2,500 in newer regions.
+/// Time before the end of an invocation at which removals are left to the next alert.
+pub const REMOVALS_END_BEFORE: Duration = Duration::from_secs(1);
+
+/// Calls of the management API per second that a fan-out may make, unless the template says otherwise. Several at once find
+/// their shares by the gateway's refusals. Source: API Gateway quotas; 2,500 in newer regions.
 pub const PUSH_RATE_DEFAULT: f64 = 10_000.0;
 
 /// Share of the push rate that is used: clocks of workers differ, and clients need the rate too.

@@ -37,13 +37,15 @@ struct State {
     next: Instant,
     /// When the rate was changed last.
     changed: Instant,
+    /// When the gateway refused a call last.
+    refused: Option<Instant>,
 }
 
 impl Pace {
     /// At most `ceiling` calls per second, and that many until a refusal. At least one.
     pub fn new(ceiling: f64) -> Self {
         let (ceiling, now) = (ceiling.max(1.0), Instant::now());
-        Self { ceiling, state: Mutex::new(State { rate: ceiling, next: now, changed: now }) }
+        Self { ceiling, state: Mutex::new(State { rate: ceiling, next: now, changed: now, refused: None }) }
     }
 
     /// Waits until the next call is due.
@@ -56,7 +58,8 @@ impl Pace {
 
     fn reserve(&self, now: Instant) -> Instant {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let steps = now.saturating_duration_since(state.changed).as_secs_f64() / STEP_EVERY.as_secs_f64();
+        let calm_since = state.refused.map_or(state.changed, |refused| refused.max(state.changed));
+        let steps = now.saturating_duration_since(calm_since).as_secs_f64() / STEP_EVERY.as_secs_f64();
         if steps >= 1.0 && state.rate < self.ceiling {
             state.rate = (state.rate + self.ceiling * INCREASE * steps).min(self.ceiling);
             state.changed = now;
@@ -70,6 +73,7 @@ impl Pace {
     pub fn refused(&self) {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refused = Some(now);
         if state.rate >= self.ceiling || now.saturating_duration_since(state.changed) >= STEP_EVERY {
             state.rate = (state.rate * DECREASE).max(self.ceiling * FLOOR);
             state.changed = now;
@@ -106,6 +110,18 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(3)).await;
         pace.wait().await;
         assert!((pace.rate() - 1_000.0).abs() < 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_between_calls_keep_the_rate_down() {
+        let pace = Pace::new(1_000.0);
+        for call in 0..3_000 {
+            pace.wait().await;
+            if call % 2 == 0 {
+                pace.refused();
+            }
+        }
+        assert!(pace.rate() < 50.0, "{} although every second call is refused", pace.rate());
     }
 
     proptest! {

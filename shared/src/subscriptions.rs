@@ -177,7 +177,12 @@ impl Subscriptions {
             .await
             .map_err(|error| Failure::new("reading a page of an audience", error))?;
         let members = page.items().iter().filter_map(readable_member).collect();
-        let next = page.last_evaluated_key.as_ref().and_then(|key| read_text(key, SLOT).ok()).and_then(Slot::of_key);
+        // A key that cannot be read must not end the audience.
+        let next = page
+            .last_evaluated_key
+            .as_ref()
+            .map(|key| read_text(key, SLOT).and_then(|slot| Slot::of_key(slot).ok_or(UnreadableItem(SLOT))));
+        let next = next.transpose().map_err(|error| Failure::new("reading a page of an audience", error))?;
         Ok(Page { members, next })
     }
 

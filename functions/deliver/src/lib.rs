@@ -44,7 +44,7 @@ impl Function for Deliver {
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
         Ok(Self {
             subscriptions,
-            pusher: Pusher::new(&start.sdk, endpoint),
+            pusher: Pusher::new(&start.sdk, endpoint).map_err(InvalidEnvironment::because)?,
             dispatcher: Dispatcher::new(lambda, own_name, start.clock.clone()),
             push_rate,
             fallback_to_everyone,

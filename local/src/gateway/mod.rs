@@ -163,8 +163,9 @@ impl Gateway {
     /// Serves bytes as they might come over a connection, until they end, and all that they cause.
     #[cfg(fuzzing)]
     pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
-        use tokio::io::AsyncWriteExt;
-        let (mut client, server) = tokio::io::duplex(bytes.len().max(1));
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (client, server) = tokio::io::duplex(bytes.len().max(1));
+        let (mut replies, mut requests) = tokio::io::split(client);
         let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
         let now = self.clock.now();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -172,12 +173,11 @@ impl Gateway {
         let connection = connections::Connection::new(id, now, peer, None, "localhost".to_owned(), outbound);
         let connection = Arc::new(connection);
         self.connections.insert(Arc::clone(&connection));
-        client.write_all(bytes).await.expect("room for all");
-        client.shutdown().await.expect("open");
-        let (_, client_writes) = tokio::io::split(client);
-        let served = socket::serve(&self, &connection, server, waiting);
-        tokio::time::timeout(Duration::from_secs(20), served).await.expect("it ends when the bytes do");
-        drop(client_writes);
+        requests.write_all(bytes).await.expect("room for all");
+        requests.shutdown().await.expect("open");
+        let (mut read, served) = (Vec::new(), socket::serve(&self, &connection, server, waiting));
+        let (_, ended) = tokio::join!(replies.read_to_end(&mut read), tokio::time::timeout(CLOSE_WAIT * 2, served));
+        ended.expect("it ends when the bytes do");
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;
         }

@@ -290,7 +290,10 @@ impl<'s> Parser<'s> {
             if self.lexer.eat(")") {
                 return Ok(());
             }
-            if self.lexer.directive_word(0).is_some_and(|(word, _)| !matches!(word, "true" | "false")) {
+            // A word in braces or behind @ is no identifier, which would not get past it.
+            let is_word = self.lexer.byte().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+            let word = self.lexer.directive_word(0).filter(|_| is_word);
+            if word.is_some_and(|(word, _)| !matches!(word, "true" | "false")) {
                 self.lexer.identifier();
             } else {
                 self.argument()?;

@@ -129,3 +129,11 @@ fn work_is_bounded() {
     let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
     fails(format!("$input.path('${}')", "..*".repeat(10)), deep, "steps");
 }
+
+#[test]
+fn what_cannot_be_an_argument_is_refused_and_not_read_forever() {
+    // Found by the fuzz target.
+    for argument in ["{x}", "@x", "$l{x}", "{", "@"] {
+        fails(format!("#foreZCh($x in {argument})"), String::new(), "line 1");
+    }
+}
