@@ -11,7 +11,7 @@ use shared::subscriptions::Subscriptions;
 
 use crate::{
     gateway::Gateway,
-    http::{self, Body},
+    http::{self, Body, origin::is_from_own_page},
 };
 
 /// Connections, the newest, whose subscriptions are looked up for a page; beyond that it shows the number alone.
@@ -40,6 +40,9 @@ pub(crate) async fn handle(
     }
     let path = request.uri().path();
     if path == "/local.json" {
+        if let Err(refusal) = is_from_own_page(request.headers()) {
+            return Some(http::json(StatusCode::FORBIDDEN, &json!({"message": refusal})));
+        }
         return Some(no_store(http::json(
             StatusCode::OK,
             &state(request, gateway, websocket_port, subscriptions).await,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     faults::FaultKind,
-    http::{Body, response},
+    http::{Body, origin::is_cross_site, response},
 };
 
 /// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
@@ -51,6 +51,10 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incomin
 }
 
 async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
+    if is_cross_site(request.headers()) {
+        tracing::warn!("a page of another site called the management API through a browser; refused");
+        return error(StatusCode::FORBIDDEN, "ForbiddenException", json!({"message": "Forbidden"}).to_string());
+    }
     let (head, body) = request.into_parts();
     let Ok(data) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
         let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});

@@ -1,6 +1,7 @@
 //! One loop for every HTTP listener of the local mode.
 
 mod first_head;
+pub(crate) mod origin;
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
 
@@ -21,8 +22,11 @@ use self::first_head::FirstHead;
 pub(crate) use self::first_head::HeaderNames;
 use crate::tls::HANDSHAKE_RECORD;
 
-/// Time that a client has for a TLS handshake.
-const TLS_WAIT: Duration = Duration::from_secs(10);
+/// Time that a client has for its first byte, and for the TLS handshake if that begins one.
+const FIRST_BYTE_WAIT: Duration = Duration::from_secs(30);
+
+/// Pause before a connection is accepted again after that has failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The body of every response.
 pub(crate) type Body = Full<Bytes>;
@@ -68,12 +72,14 @@ type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// Speaks TLS with a client that begins with it.
 async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Stream> {
     let Some(tls) = tls else { return Ok(Either::Left(stream)) };
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 1 && first == [HANDSHAKE_RECORD] {
-        let accepted = tokio::time::timeout(TLS_WAIT, tls.accept(stream)).await;
-        return accepted?.map(|stream| Either::Right(Box::new(stream)));
-    }
-    Ok(Either::Left(stream))
+    let secured = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first == [HANDSHAKE_RECORD] {
+            return tls.accept(stream).await.map(|stream| Either::Right(Box::new(stream)));
+        }
+        Ok(Either::Left(stream))
+    };
+    tokio::time::timeout(FIRST_BYTE_WAIT, secured).await?
 }
 
 async fn serve_connection<H, F>(
@@ -117,7 +123,7 @@ async fn serve_connection<H, F>(
 /// Out of file descriptors, most likely: they come back as connections close, so wait instead of spinning.
 async fn accept_failed(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 fn panicked() -> Response<Body> {

@@ -1,14 +1,9 @@
 //! The page of the inspector, and what it asks for.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri,
-    body::Incoming,
-    header::{HOST, ORIGIN},
-    http::uri::Authority,
-};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use shared::clock::Timestamp;
@@ -19,7 +14,7 @@ use super::{Recorder, recorder::Batch};
 use crate::{
     demo,
     gateway::{Gateway, MESSAGE_BYTES_MAX, NotSent},
-    http::{self, Body},
+    http::{self, Body, origin::is_from_own_page},
 };
 
 /// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
@@ -125,32 +120,6 @@ fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str
     FILES.iter().find(|(file, ..)| *file == path.trim_end_matches('/'))
 }
 
-/// Refuses what another site makes a browser send. Programs that are no browsers send neither header.
-///
-/// A page of another site may post to this machine without being asked, and under a name of its own that it lets
-/// point here (DNS rebinding) it may read the answers too. Addresses and `localhost` cannot be made to point elsewhere.
-fn is_from_own_page(headers: &HeaderMap) -> Result<(), &'static str> {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(HOST.as_str()).unwrap_or_default();
-    if !is_fixed_name(host) {
-        return Err("Open the inspector by localhost or by an IP address: other names can be made to point here");
-    }
-    let own = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin.split_once("://").is_some_and(|(_, origin)| origin == host),
-        (None, None) => true,
-    };
-    own.then_some(()).ok_or("Only the inspector's own page may ask for this")
-}
-
-/// Whether a `Host` is an IP address or `localhost`.
-fn is_fixed_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    address.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
-}
-
 /// The body as a message.
 async fn text(request: Request<Incoming>) -> Result<Utf8Bytes, (StatusCode, &'static str)> {
     let body = Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await;
@@ -164,36 +133,4 @@ fn refused(status: StatusCode, message: &str) -> Response<Body> {
 
 fn not_found() -> Response<Body> {
     refused(StatusCode::NOT_FOUND, "Not Found")
-}
-
-#[cfg(test)]
-mod tests {
-    use hyper::header::{HeaderName, HeaderValue};
-
-    use super::*;
-
-    #[test]
-    fn only_the_own_page_and_programs_may_ask() {
-        let check = |headers: &[(&'static str, &'static str)], allowed: bool| {
-            let pairs = headers.iter();
-            let pairs = pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            assert_eq!(is_from_own_page(&pairs.collect()).is_ok(), allowed, "{headers:?}");
-        };
-        for host in ["127.0.0.1:8766", "localhost:8766", "localhost", "[::1]:8766", "192.168.1.7:8766", "a.localhost:1"]
-        {
-            check(&[("host", host)], true);
-        }
-        for host in ["evil.example:8766", "127.0.0.1.evil.example", "localhost.evil.example", "xlocalhost", "", "["] {
-            check(&[("host", host)], false);
-        }
-        check(&[], false);
-        let local = ("host", "localhost:8766");
-        check(&[local, ("sec-fetch-site", "same-origin")], true);
-        check(&[local, ("sec-fetch-site", "none")], true);
-        check(&[local, ("sec-fetch-site", "cross-site")], false);
-        check(&[local, ("sec-fetch-site", "same-site"), ("origin", "http://localhost:8766")], false);
-        check(&[local, ("origin", "http://localhost:8766")], true);
-        check(&[local, ("origin", "http://localhost:3000")], false);
-        check(&[local, ("origin", "null")], false);
-    }
 }

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::{Functions, InvokeError};
-use crate::http::{Body, response};
+use crate::http::{Body, origin::is_cross_site, response};
 
 /// Largest payload of a synchronous invocation, in bytes. Source: Lambda quotas.
 const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -21,6 +21,13 @@ const ASYNC_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Answers one request.
 pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>) -> Response<Body> {
+    if is_cross_site(request.headers()) {
+        return error(
+            StatusCode::FORBIDDEN,
+            "AccessDeniedException",
+            "a page of another site may not invoke functions",
+        );
+    }
     let path = request.uri().path().to_owned();
     let name = path
         .strip_prefix("/2015-03-31/functions/")

@@ -197,7 +197,7 @@ async fn connections_are_found_by_id_address_and_agent() {
     let _newer = site.connect("", &[("user-agent", "Another 100%")]).await.expect("connected");
     let found = async |search: &str| {
         let request = format!("GET /local.json?search={search}");
-        let (_, body) = ask(site.stack.http_addr, &request, "Host: x\r\n", b"").await;
+        let (_, body) = ask(site.stack.http_addr, &request, "Host: localhost\r\n", b"").await;
         let local: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(local["connected"], 2);
         let agents = local["connections"].as_array().expect("connections").iter();
@@ -226,4 +226,27 @@ async fn a_question_for_records_that_waits_does_not_delay_the_end() {
     let stopped = tokio::time::timeout(Duration::from_secs(8), stack.stop());
     stopped.await.expect("before the question has waited for its 20 s");
     waiting.abort();
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_reaches_nothing_that_listens_here() {
+    let (site, mut socket, id) = connected().await;
+    let lambda = site.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://").parse();
+    let (gateway, lambda) = (site.stack.ws_addr, lambda.expect("an address"));
+    // Signed in its address, such a post would be one that a browser sends without asking.
+    let post = format!("POST /dev/@connections/{id}?X-Amz-Signature=x");
+    let invoke = "POST /2015-03-31/functions/Message/invocations";
+    for origin in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        for (address, request) in
+            [(gateway, post.as_str()), (lambda, invoke), (site.stack.http_addr, "GET /local.json")]
+        {
+            let (status, body) = ask(address, request, &format!("Host: {address}\r\n{origin}"), b"{}").await;
+            assert_eq!(status, 403, "{request}: {body}");
+        }
+    }
+    let (status, _) = ask(site.stack.http_addr, "GET /local.json", "Host: evil.example\r\n", b"").await;
+    assert_eq!(status, 403, "a name that can be made to point here");
+    assert!(site.events_of("Message").is_empty());
+    let (status, _) = ask(gateway, &post, &format!("Host: {gateway}\r\n"), b"first").await;
+    assert_eq!((status, next(&mut socket).await), (200, Message::text("first")), "nothing came before it");
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use local::{Options, Stack};
@@ -125,7 +125,19 @@ async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
     };
     tokio::time::timeout(WAIT_MAX, three).await.expect("told");
     stack.settled().await;
-    assert_eq!(stack.invocations(), 3);
+    let request = Request::get(format!("http://{}/inspector/records?after=0", stack.http_addr)).body(Full::default());
+    let response = client.request(request.expect("valid")).await.expect("answered");
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let records = body["records"].as_array().expect("records");
+    let invoked: Vec<&Value> = records.iter().filter(|record| record["kind"] == "invoked").collect();
+    let functions: Vec<&Value> = invoked.iter().map(|record| &record["function"]).collect();
+    assert_eq!(functions, ["Message", "Message", "Told"]);
+    let told: Value = serde_json::from_str(invoked[2]["payload"].as_str().expect("text")).expect("JSON");
+    assert_eq!(told["requestContext"]["condition"], "RetriesExhausted");
+    assert_eq!(told["requestContext"]["approximateInvokeCount"], 2, "as often as the template says");
+    assert_eq!(told["requestPayload"], json!({"body": "throw"}));
+    assert_eq!(told["responsePayload"]["errorType"], "Refused");
     stack.stop().await;
 }
 

@@ -102,6 +102,8 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A group of its own: Ctrl-C in the terminal is for the local mode, which lets invocations end.
+            .process_group(0)
             .kill_on_drop(true);
         command
     }

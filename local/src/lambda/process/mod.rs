@@ -16,6 +16,7 @@ use std::{
 };
 
 use hyper::body::Bytes;
+use rustix::process::{Pid, Signal, kill_process_group};
 use shared::clock::Clock;
 use tempfile::TempDir;
 use tokio::{
@@ -236,6 +237,15 @@ struct Environment {
     _api: DropGuard,
 }
 
+impl Drop for Environment {
+    /// Ends what the process has started, too.
+    fn drop(&mut self) {
+        let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        // A group that has ended by itself is what is wanted.
+        group.map(|group| kill_process_group(group, Signal::KILL));
+    }
+}
+
 impl Environment {
     async fn start(name: &str, launch: &Launch, version: Version) -> Result<Self, InvokeError> {
         let failed = |error: &dyn std::fmt::Display| InvokeError::FunctionError {
@@ -247,10 +257,10 @@ impl Environment {
         let (invocations, waiting) = mpsc::channel(1);
         let exchange = Exchange::new(waiting);
         let shutdown = CancellationToken::new();
+        // However this function is left, the Runtime API of a process that is not there ends.
+        let api = shutdown.clone().drop_guard();
         let shared = Arc::clone(&exchange);
-        tokio::spawn(http::serve(listener, None, shutdown.clone(), move |request, _| {
-            Arc::clone(&shared).handle(request)
-        }));
+        tokio::spawn(http::serve(listener, None, shutdown, move |request, _| Arc::clone(&shared).handle(request)));
 
         let log_stream = uuid::Uuid::new_v4().simple().to_string();
         let mut child = launch.command(&address, &log_stream).spawn().map_err(|error| failed(&error))?;
@@ -270,7 +280,7 @@ impl Environment {
             invocations,
             exchange,
             request_id,
-            _api: shutdown.drop_guard(),
+            _api: api,
         })
     }
 

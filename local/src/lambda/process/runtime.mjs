@@ -40,9 +40,9 @@ function redirectSdk2(file) {
   }
 }
 
-function call(method, resource, headers, body) {
+function call(method, resource, headers, body, through = agent) {
   return new Promise((resolve, reject) => {
-    const options = { agent, method, headers, path: `/2018-06-01/runtime/${resource}` };
+    const options = { agent: through, method, headers, path: `/2018-06-01/runtime/${resource}` };
     const request = http.request(`http://${API}`, options, (response) => {
       const chunks = [];
       response.on('data', (chunk) => chunks.push(chunk));
@@ -61,7 +61,8 @@ function reportError(resource, thrown) {
   const trace = isError ? String(thrown.stack).split('\n') : [];
   console.error(isError ? thrown : errorMessage);
   const headers = { 'content-type': 'application/json', 'lambda-runtime-function-error-type': errorType };
-  return call('POST', resource, headers, JSON.stringify({ errorType, errorMessage, trace }));
+  // Not through the agent, whose one connection may be waiting for the next invocation.
+  return call('POST', resource, headers, JSON.stringify({ errorType, errorMessage, trace }), false);
 }
 
 function runtimeError(name, message) {
@@ -132,6 +133,10 @@ process.on('beforeExit', () => abandon?.(null));
 for (const event of ['uncaughtException', 'unhandledRejection']) {
   process.on(event, (thrown) => {
     const exit = () => process.exit(1);
+    if (current !== 'init' && abandon === null) {
+      console.error(thrown);
+      exit();
+    }
     reportError(current === 'init' ? 'init/error' : `invocation/${current}/error`, thrown).then(exit, exit);
   });
 }

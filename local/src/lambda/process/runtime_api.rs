@@ -15,7 +15,7 @@ use shared::clock::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::InvokeError;
-use crate::http::{Body, json, response};
+use crate::http::{Body, json, origin::is_cross_site, response};
 
 /// Largest answer of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -79,6 +79,9 @@ impl Exchange {
 
     /// Answers one request of the runtime.
     pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if is_cross_site(request.headers()) {
+            return json(StatusCode::FORBIDDEN, &json!({"errorType": "Forbidden", "errorMessage": "not for pages"}));
+        }
         let path = request.uri().path().to_owned();
         let Some(resource) = path.strip_prefix("/2018-06-01/runtime/") else { return not_found() };
         let parts: Vec<&str> = resource.split('/').collect();
