@@ -35,7 +35,10 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("ALERTS_TABLE", "t")
                 .env("DELIVER_FUNCTION", "f")
                 // As in Lambda with TLS, whose certificates are read at the start.
-                .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "https://abcdefghij.execute-api.eu-central-1.amazonaws.com/prod")
+                .env(
+                    "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI",
+                    "https://abcdefghij.execute-api.eu-central-1.amazonaws.com/prod",
+                )
                 .kill_on_drop(true)
                 .spawn()?;
             let (socket, _) = timeout(WAIT_MAX, runtime_api.accept()).await??;

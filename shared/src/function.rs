@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     environment::{Environment, InvalidEnvironment},
     error::Failure,
+    metrics::Metrics,
 };
 
 /// A Lambda function: what it needs at start, and what it does with an event.
@@ -47,6 +48,8 @@ pub struct Start {
     pub sdk: SdkConfig,
     /// The time.
     pub clock: Clock,
+    /// Where its metrics go.
+    pub metrics: Metrics,
 }
 
 /// The `main` of every function: runs `F` on the Lambda runtime until the execution environment ends.
@@ -60,6 +63,7 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
             environment: Environment::of_process(),
             sdk: aws_config::from_env().http_client(http).load().await,
             clock: Clock::System,
+            metrics: Metrics::Log,
         };
         let function = Arc::new(F::start(&start)?);
         lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {

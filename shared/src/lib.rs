@@ -16,6 +16,7 @@ pub mod function;
 pub mod latencies;
 pub mod limits;
 pub mod message;
+pub mod metrics;
 pub mod opening;
 pub mod pace;
 pub mod plan;

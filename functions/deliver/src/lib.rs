@@ -11,6 +11,7 @@ use shared::{
     fanout::{Fanout, Report, Services, Task},
     function::{Function, Start},
     limits::{PUSH_RATE_DEFAULT, WORKER_RATE},
+    metrics,
     publisher::Dispatcher,
     push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
     subscriptions::{Page, Subscriptions},
@@ -23,6 +24,7 @@ pub struct Deliver {
     subscriptions: Subscriptions,
     pusher: Pusher,
     dispatcher: Dispatcher,
+    own_name: String,
     push_rate: f64,
     fallback_to_everyone: bool,
     start: Start,
@@ -45,7 +47,8 @@ impl Function for Deliver {
         Ok(Self {
             subscriptions,
             pusher: Pusher::new(&start.sdk, endpoint).map_err(InvalidEnvironment::because)?,
-            dispatcher: Dispatcher::new(lambda, own_name, start.clock.clone()),
+            dispatcher: Dispatcher::new(lambda, own_name.clone(), start.clock.clone()),
+            own_name,
             push_rate,
             fallback_to_everyone,
             start: start.clone(),
@@ -65,7 +68,10 @@ impl Function for Deliver {
             fallback_to_everyone: self.fallback_to_everyone,
             clock: self.start.clock.clone(),
         };
-        fanout.deliver(&task, until).await
+        let report = fanout.deliver(&task, until).await?;
+        let now = self.start.clock.now();
+        self.start.metrics.emit(&metrics::of_fanout(&report, &task.alert, &self.own_name, now));
+        Ok(report)
     }
 }
 

@@ -10,6 +10,7 @@ use shared::{
     clock::Clock,
     environment::Environment,
     function::{Function, Start},
+    metrics::Metrics,
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -88,7 +89,7 @@ impl InProcess {
         environment: Environment,
         clock: Clock,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let start = Start { sdk: sdk_config(&environment), environment, clock };
+        let start = Start { sdk: sdk_config(&environment), environment, clock, metrics: Metrics::Off };
         let invoke = match function.binary.as_deref() {
             Some("connect") => typed::<connect::Connect>(&start)?,
             Some("deliver") => typed::<deliver::Deliver>(&start)?,

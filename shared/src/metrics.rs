@@ -1,0 +1,88 @@
+//! Metrics as CloudWatch takes them from a log: one JSON document on a line (embedded metric format).
+//!
+//! Source: CloudWatch user guide, "Embedding metrics within logs".
+
+use serde_json::{Map, Value, json};
+
+use crate::{alert::Alert, clock::Timestamp, fanout::Report};
+
+/// Namespace of the metrics. With the one dimension each of them costs what one custom metric does.
+const NAMESPACE: &str = "ViralAlerts";
+
+/// Where metrics go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// To standard output, which is the log of a function.
+    Log,
+    /// Nowhere: standard output is somebody else's.
+    Off,
+}
+
+impl Metrics {
+    /// Writes one document.
+    pub fn emit(self, document: &Value) {
+        if self == Self::Log {
+            println!("{document}");
+        }
+    }
+}
+
+/// The metrics of one part of a fan-out, with the alert as properties that can be searched for and cost nothing.
+pub fn of_fanout(report: &Report, alert: &Alert, function: &str, at: Timestamp) -> Value {
+    let undelivered = report.undelivered.values().sum::<u64>();
+    let metrics = [
+        ("Sent", "Count", json!(report.sent)),
+        ("Gone", "Count", json!(report.gone)),
+        ("Undelivered", "Count", json!(undelivered)),
+        ("Retried", "Count", json!(report.retried)),
+        ("Throttled", "Count", json!(report.throttled)),
+        ("PostP50", "Milliseconds", json!(report.post_p50_ms)),
+        ("PostP99", "Milliseconds", json!(report.post_p99_ms)),
+        ("Lag", "Milliseconds", json!(report.lag_ms)),
+    ];
+    let definitions: Vec<Value> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let directive = json!({"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": definitions});
+    let mut document = Map::from_iter([
+        ("_aws".to_owned(), json!({"Timestamp": at.millis(), "CloudWatchMetrics": [directive]})),
+        ("FunctionName".to_owned(), json!(function)),
+        ("Alert".to_owned(), json!(alert.id)),
+        ("Region".to_owned(), json!(alert.region.as_str())),
+        ("Seq".to_owned(), json!(alert.position.seq)),
+    ]);
+    document.extend(metrics.map(|(name, _, value)| (name.to_owned(), value)));
+    Value::Object(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{alert::Position, push::Cause};
+
+    #[test]
+    fn every_metric_that_is_declared_has_a_value_and_the_document_is_one_line() {
+        let alert = Alert {
+            id: "id".to_owned(),
+            region: "PL".parse().expect("a region"),
+            position: Position { epoch: 1, seq: 7 },
+            video: serde_json::from_str(r#"{"id":"v","title":"a\nb","thumbnail":"","score":99}"#).expect("a video"),
+            at: Timestamp::from_millis(0),
+        };
+        let report = Report {
+            sent: 3,
+            undelivered: [(Cause::TimedOut, 1), (Cause::Throttled, 2)].into(),
+            lag_ms: 41,
+            ..Report::default()
+        };
+        let document = of_fanout(&report, &alert, "Deliver", Timestamp::from_millis(1_795_000_000_000));
+        let directive = &document["_aws"]["CloudWatchMetrics"][0];
+        for metric in directive["Metrics"].as_array().expect("metrics") {
+            let name = metric["Name"].as_str().expect("a name");
+            assert!(document[name].is_number(), "{name}");
+        }
+        for dimension in directive["Dimensions"][0].as_array().expect("dimensions") {
+            assert!(document[dimension.as_str().expect("a name")].is_string());
+        }
+        assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
+        assert!(!document.to_string().contains('\n'));
+    }
+}
