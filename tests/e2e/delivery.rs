@@ -1,8 +1,15 @@
 //! Who receives an alert, and what becomes of connections that are gone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
-use shared::{alert::Format, audience::Audience, clock::Clock, connection::ConnectionId, subscriptions::Subscriptions};
+use shared::{
+    alert::Format,
+    audience::Audience,
+    clock::Clock,
+    connection::{ConnectionId, Slot},
+    subscriptions::Subscriptions,
+};
 
 use crate::site::{Site, eventually, run};
 
@@ -112,6 +119,45 @@ fn what_a_lost_disconnect_left_behind_is_removed_by_the_next_alert() {
         assert_eq!(watching.json().await["seq"], seq);
         watching.expect_nothing().await;
         assert_eq!(site.subscriptions().await.len(), 2, "only the client that watches is left");
+    });
+}
+
+#[test]
+fn a_large_audience_is_divided_among_invocations_and_each_connection_is_reached_once() {
+    /// A little more than a page, all in a sixth of the ring: as a sample they stand for more than one worker takes.
+    const ITEMS: usize = 1_100;
+    run(async {
+        let site = Site::start().await;
+        let mut watching = Vec::new();
+        for _ in 0..20 {
+            watching.push(site.watcher("PL").await);
+        }
+        let then = Clock::System.now().millis() - 3_600_000;
+        let clock = Clock::Manual(std::sync::Arc::new(then.into()));
+        let subscriptions = Subscriptions::new(site.dynamodb(), "SubscriptionsTable".to_owned(), clock);
+        let region = ["PL".parse::<Audience>().expect("a region")];
+        let ids = (0..).map(|n| format!("GoneGone{n:05}CC=").parse::<ConnectionId>().expect("an id"));
+        let writes = ids.filter(|id| Slot::of(id).hash() < u32::MAX / 6).take(ITEMS).map(|gone| {
+            let (subscriptions, region) = (&subscriptions, &region);
+            async move {
+                subscriptions.subscribe(&gone, region, Format::ViralAlert).await.expect("a write");
+            }
+        });
+        futures_util::stream::iter(writes).buffer_unordered(32).collect::<Vec<()>>().await;
+
+        let invocations = site.invocations();
+        let seq = site.publish(&alert("PL")).await["seq"].clone();
+        for client in &mut watching {
+            assert_eq!(client.json().await["seq"], seq);
+        }
+        site.settled().await;
+        assert_eq!(site.invocations() - invocations, 3, "publish, and deliver twice");
+        for client in &mut watching {
+            client.expect_nothing().await;
+        }
+        // Of a few it may not have been certain in time; the next alert asks again.
+        let left = site.subscriptions().await.len() - 2 * watching.len();
+        assert!(left <= ITEMS / 20, "{left} of {ITEMS} that are gone have not been removed");
     });
 }
 
