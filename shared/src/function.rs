@@ -76,8 +76,26 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
     })
 }
 
-/// Time until a deadline in milliseconds since the Unix epoch, as the Runtime API states it.
+/// Longest that Lambda lets an invocation take. Source: Lambda quotas.
+const INVOCATION_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Time until a deadline in milliseconds since the Unix epoch, as the Runtime API states it. One that has passed already is
+/// none: `cargo lambda watch` states a constant.
 fn left_until(deadline_ms: u64) -> Duration {
     let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms);
-    deadline.duration_since(SystemTime::now()).unwrap_or_default()
+    deadline.duration_since(SystemTime::now()).unwrap_or(INVOCATION_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_has_passed_is_none() {
+        assert_eq!(left_until(600_000), INVOCATION_MAX);
+        let in_a_minute = SystemTime::now() + Duration::from_secs(60);
+        let since_epoch = in_a_minute.duration_since(SystemTime::UNIX_EPOCH).expect("after the epoch");
+        let left = left_until(u64::try_from(since_epoch.as_millis()).expect("not that late"));
+        assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(50), "{left:?}");
+    }
 }
