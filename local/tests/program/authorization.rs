@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::scripted::{Answer, Scripted, Socket};
+use crate::scripted::{Answer, SCRIPTED, Scripted, Socket};
 
 fn policy(effect: &str) -> Value {
     json!({
@@ -113,7 +113,8 @@ async fn iam_needs_a_signature() {
 async fn iam_signatures_are_checked_when_asked() {
     let gateway = GatewayOptions { check_signatures: true, ..GatewayOptions::default() };
     let answer = |_, _| async { Ok(json!({"statusCode": 200})) };
-    let site = Scripted::with(&[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), answer).await;
+    let site =
+        Scripted::with(SCRIPTED, &[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), answer).await;
     let refused = |end: Result<Reply, Error>| match end {
         Err(Error::Http(response)) => {
             let body: Value = serde_json::from_slice(response.body().as_deref().expect("a body")).expect("JSON");

@@ -7,7 +7,7 @@ use local::{FaultKind, FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Reply, Scripted, Socket, WAIT_MAX, eventually, next};
+use crate::scripted::{Reply, SCRIPTED, Scripted, Socket, WAIT_MAX, eventually, next};
 
 /// Every test has the same seed, so that a failure can be repeated.
 const SEED: u64 = 20_261_122;
@@ -20,7 +20,7 @@ async fn site(faults: &[&str]) -> Scripted {
 async fn seeded(seed: u64, faults: &[&str]) -> Scripted {
     let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
     let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
-    Scripted::with(&[], GatewayOptions::default(), FaultOptions { faults, seed: Some(seed) }, script).await
+    Scripted::with(SCRIPTED, &[], GatewayOptions::default(), FaultOptions { faults, seed: Some(seed) }, script).await
 }
 
 fn injected(site: &Scripted, kind: FaultKind) -> u64 {

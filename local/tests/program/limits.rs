@@ -7,7 +7,7 @@ use local::{FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Scripted, WAIT_MAX, next};
+use crate::scripted::{SCRIPTED, Scripted, WAIT_MAX, next};
 
 /// Attempts within which a quota of one per second is reached on any machine.
 const ATTEMPTS_MAX: usize = 1_000;
@@ -15,7 +15,7 @@ const ATTEMPTS_MAX: usize = 1_000;
 /// A site whose functions answer at once, a message with its own text.
 async fn site(gateway: GatewayOptions) -> Scripted {
     let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
-    Scripted::with(&[], gateway, FaultOptions::default(), script).await
+    Scripted::with(SCRIPTED, &[], gateway, FaultOptions::default(), script).await
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_connect_that_takes_too_long_is_refused_with_504() {
         }
         Ok(json!({"statusCode": 200}))
     };
-    let site = Scripted::with(&[], gateway, FaultOptions::default(), script).await;
+    let site = Scripted::with(SCRIPTED, &[], gateway, FaultOptions::default(), script).await;
     assert_eq!(site.connect("", &[]).await.err(), Some(504));
     assert_eq!((site.events_of("Connect").len(), site.stack.connected()), (1, 0));
     assert!(site.events_of("Disconnect").is_empty(), "who was never connected is not disconnected");

@@ -142,7 +142,7 @@ async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
 }
 
 #[tokio::test]
-#[ignore = "needs Node.js"]
+#[ignore = "needs Node.js; tests/run installs it and runs this"]
 async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
     let stack = start(&code("node"), "nodejs20.x", "app.handler").await;
     let mut socket = connect(&stack).await;
@@ -164,7 +164,7 @@ async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs Node.js"]
+#[ignore = "needs Node.js; tests/run installs it and runs this"]
 async fn an_es_module_and_a_nested_handler_are_found_and_what_is_not_there_is_said() {
     let stack = start(&code("esm"), "nodejs20.x", "app.nested.handler").await;
     assert_eq!(ask(&mut connect(&stack).await, "one").await, "module one");
@@ -178,7 +178,7 @@ async fn an_es_module_and_a_nested_handler_are_found_and_what_is_not_there_is_sa
 }
 
 #[tokio::test]
-#[ignore = "needs Python with awslambdaric"]
+#[ignore = "needs Python with awslambdaric; tests/run installs it and runs this"]
 async fn handlers_of_python_run_in_the_runtime_of_aws() {
     let stack = start(&code("python"), "python3.11", "app.handler").await;
     let mut socket = connect(&stack).await;

@@ -34,6 +34,9 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// What a function answers, or the message of the error that it throws.
 pub(crate) type Answer = Result<Value, &'static str>;
 
+/// The template of most tests.
+pub(crate) const SCRIPTED: &str = "scripted.yaml";
+
 /// A WebSocket of a client.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -55,35 +58,11 @@ impl Scripted {
     where
         F: Future<Output = Answer> + Send + 'static,
     {
-        Self::with(parameters, GatewayOptions::default(), FaultOptions::default(), script).await
+        Self::with(SCRIPTED, parameters, GatewayOptions::default(), FaultOptions::default(), script).await
     }
 
-    /// The same with a gateway that is not left as it is.
+    /// The same with another template of this directory, or a gateway that is not left as it is.
     pub(crate) async fn with<F>(
-        parameters: &[(&str, &str)],
-        gateway: GatewayOptions,
-        faults: FaultOptions,
-        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: Future<Output = Answer> + Send + 'static,
-    {
-        Self::start_all("scripted.yaml", parameters, gateway, faults, script).await
-    }
-
-    /// The same with another template of this directory.
-    pub(crate) async fn start_template<F>(
-        template: &str,
-        parameters: &[(&str, &str)],
-        script: impl Fn(String, Value) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: Future<Output = Answer> + Send + 'static,
-    {
-        Self::start_all(template, parameters, GatewayOptions::default(), FaultOptions::default(), script).await
-    }
-
-    async fn start_all<F>(
         template: &str,
         parameters: &[(&str, &str)],
         gateway: GatewayOptions,

@@ -67,7 +67,9 @@ async fn serve_echo() -> SocketAddr {
 
 async fn start() -> (Scripted, Socket) {
     let server = serve_echo().await.to_string();
-    let scripted = Scripted::start_template("templates.yaml", &[("Server", &server)], function).await;
+    let scripted =
+        Scripted::with("templates.yaml", &[("Server", &server)], Default::default(), Default::default(), function)
+            .await;
     let (socket, _) = scripted.connect("?token=right", &[]).await.expect("let in");
     (scripted, socket)
 }
