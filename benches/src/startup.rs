@@ -20,7 +20,7 @@ const FUNCTIONS: [&str; 5] = ["connect", "disconnect", "subscribe", "publish", "
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
     for function in FUNCTIONS {
         let path = sibling(function)?;
-        let mut figures = Figures::default();
+        let mut figures = Figures::new();
         for _ in 0..runs * STARTS_PER_RUN {
             let runtime_api = TcpListener::bind("127.0.0.1:0").await?;
             let started = Instant::now();

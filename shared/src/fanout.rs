@@ -15,7 +15,7 @@ use std::{
 };
 
 use futures_util::{
-    Stream, StreamExt, TryStreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     future::{try_join, try_join_all},
     stream::{self, BoxStream},
 };
@@ -492,7 +492,8 @@ impl<S: Services> Work<'_, S> {
                 Answer::Gone if looked => return Ok(End::Undelivered(Cause::Unconfirmed)),
                 Answer::Gone => {
                     self.pace.wait().await;
-                    match services.look(&member.connection).await {
+                    // Boxed: it is seldom needed, and would make the future of every post several times as large.
+                    match services.look(&member.connection).boxed().await {
                         Existence::Gone if !self.is_young(member) => {
                             return Ok(End::Gone(member.connection.clone()));
                         }
