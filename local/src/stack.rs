@@ -107,6 +107,12 @@ pub struct Stack {
 impl Stack {
     /// Starts everything. When it returns, all of it answers.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
+        Self::start_on(options, None).await
+    }
+
+    /// The same with functions that use the database at `dynamodb`, which has the template's tables, instead of this
+    /// stack's own.
+    pub async fn start_on(options: &Options, dynamodb: Option<&Uri>) -> Result<Self, StartError> {
         let clock = Clock::System;
         let template = Template::load(&options.template, &options.parameters)?;
         let (ws, ws_addr) = listen(options.ws_addr, "--ws-addr").await?;
@@ -117,7 +123,7 @@ impl Stack {
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
-            &format!("http://{tables_addr}"),
+            &dynamodb.map_or_else(|| format!("http://{tables_addr}"), Uri::to_string),
             &format!("http://{invoke_addr}"),
             &format!("http://{ws_addr}/{stage}"),
         );

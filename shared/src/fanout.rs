@@ -21,10 +21,7 @@ use futures_util::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -33,10 +30,11 @@ use crate::{
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
+    lanes::{Lane, Lanes},
     latencies::Latencies,
     limits::{
         CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_IN_FLIGHT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
     },
     pace::Pace,
     plan,
@@ -251,7 +249,7 @@ impl<S: Services> Fanout<S> {
     async fn work(&self, task: &Task, part: &Part, read: Option<[Page; 2]>, until: Instant) -> Result<Report, Failure> {
         let frames = Frames::of(&task.alert);
         let pace = Pace::new(part.rate);
-        let lanes = Arc::new(Semaphore::new(POSTS_IN_FLIGHT));
+        let lanes = Lanes::default();
         let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
         let unreached = OnceLock::new();
         let has_sent = AtomicBool::new(false);
@@ -386,7 +384,7 @@ struct Work<'a, S> {
     fanout: &'a Fanout<S>,
     pace: &'a Pace,
     /// Posts in flight that are not slow.
-    lanes: &'a Arc<Semaphore>,
+    lanes: &'a Lanes,
     frames: &'a Frames,
     /// Whether the gateway has taken any post of this part.
     has_sent: AtomicBool,
@@ -425,15 +423,14 @@ impl Default for Progress {
 
 impl<S: Services> Work<'_, S> {
     /// Waits until one more post may start.
-    async fn admit(&self, member: Member) -> Result<(Member, Option<OwnedSemaphorePermit>), Failure> {
-        // The semaphore is never closed, so there is always a permit in the end.
-        let lane = Arc::clone(self.lanes).acquire_owned().await.ok();
+    async fn admit(&self, member: Member) -> Result<(Member, Option<Lane>), Failure> {
+        let lane = self.lanes.take().await;
         self.pace.wait().await;
         Ok((member, lane))
     }
 
     /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
-    async fn deliver(&self, member: Member, lane: Option<OwnedSemaphorePermit>) -> Result<Post, Failure> {
+    async fn deliver(&self, member: Member, lane: Option<Lane>) -> Result<Post, Failure> {
         let mut post = std::pin::pin!(self.post(member));
         match timeout(POST_SLOW_AFTER, &mut post).await {
             Ok(ended) => ended,

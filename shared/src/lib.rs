@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod fanout;
 pub mod function;
+pub mod lanes;
 pub mod latencies;
 pub mod limits;
 pub mod message;

@@ -9,3 +9,4 @@ mod publishing;
 mod site;
 mod subscribing;
 mod titles;
+mod units;

@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::{
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes};
+use hyper::{Request, Uri, body::Bytes};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -103,9 +103,20 @@ impl Site {
         }
     }
 
+    /// The project's template with its defaults, with the functions in this process.
+    pub(crate) async fn start_in_process() -> Self {
+        Self::Own(Box::new(start_with(options()).await))
+    }
+
     /// The project's template behind a gateway that is not left as it is, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
+    }
+
+    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables.
+    pub(crate) async fn on(dynamodb: &Uri) -> Self {
+        let stack = Stack::start_on(&options(), Some(dynamodb)).await;
+        Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
     }
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
