@@ -3,10 +3,12 @@
 //! | item | `region` (partition) | `seq` (sort) | other attributes |
 //! |---|---|---|---|
 //! | head | the region | 0 | `epoch`, `last_seq`; never expires |
+//! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `dispatched`, `expires_at` |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
 //!
-//! No region's name contains `@` or `#`, so the three kinds cannot meet.
+//! No region's name contains `@` or `#`, so the kinds cannot meet. The audience is an item of its own, so that writing it never
+//! gets in the way of the transactions on the head, and lies beside the head, so that one query reads both.
 
 use aws_sdk_dynamodb::{
     Client,
@@ -19,7 +21,9 @@ use crate::{
     alert::{Alert, Position},
     audience::Region,
     clock::{Clock, Timestamp},
+    environment::Reader,
     error::Failure,
+    function::Start,
     limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX},
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
@@ -34,10 +38,15 @@ const VIDEO: &str = "video";
 const AT: &str = "at";
 const DISPATCHED: &str = "dispatched";
 const ALERT_SEQ: &str = "alert_seq";
+const AUDIENCE: &str = "audience";
+const MEASURED_AT: &str = "measured_at";
 const EXPIRES_AT: &str = "expires_at";
 
 /// Sort key of the head of a region, and of idempotency keys. Alerts start at 1.
 const HEAD_SEQ: u64 = 0;
+
+/// Sort key of the size of a region's audience.
+const AUDIENCE_SEQ: i64 = -1;
 
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +57,22 @@ pub struct Committed {
     pub duplicate: bool,
     /// Whether its fan-out has been started.
     pub dispatched: bool,
+    /// How many the fan-out before it found in the audience, as an estimate. None for the first alert of a region, and for one
+    /// that an earlier publication made.
+    pub audience: Option<u64>,
 }
+
+/// What lies before the alerts in the log of a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Front {
+    /// The last position. None when nothing was ever published for the region.
+    head: Option<Position>,
+    /// How many the last fan-out found in the audience. None until one has said.
+    audience: Option<u64>,
+}
+
+/// Environment variable that names the table.
+pub const TABLE_VARIABLE: &str = "ALERTS_TABLE";
 
 /// Access to the alerts table.
 #[derive(Clone, Debug)]
@@ -79,6 +103,11 @@ enum Obstacle {
 }
 
 impl Alerts {
+    /// The table that the function's environment names.
+    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+        Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE), start.clock.clone())
+    }
+
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
         Self { client, table, clock }
@@ -91,7 +120,7 @@ impl Alerts {
         let key = publication.idempotency_key.as_ref().map(|key| key_partition(&publication.region, key));
         let mut pause_max = COMMIT_BACKOFF_MAX / 16;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
-            let head = self.head(&publication.region).await?;
+            let Front { head, audience } = self.front(&publication.region).await?;
             let now = self.clock.now();
             let alert = Alert {
                 id: id.clone(),
@@ -104,7 +133,7 @@ impl Alerts {
                 at: publication.at.unwrap_or(now),
             };
             match (self.transact(&alert, head.is_none(), key.as_deref(), now).await, &key) {
-                (Ok(()), _) => return Ok(Committed { alert, duplicate: false, dispatched: false }),
+                (Ok(()), _) => return Ok(Committed { alert, duplicate: false, dispatched: false, audience }),
                 (Err(Obstacle::Repeated), Some(key)) => return self.earlier(&publication.region, key).await,
                 (Err(Obstacle::Failed(failure)), _) => return Err(failure),
                 (Err(Obstacle::Repeated | Obstacle::HeadMoved), _) => {
@@ -132,12 +161,39 @@ impl Alerts {
         Ok(())
     }
 
-    /// The last position in the log of a region. `None` when nothing was ever published for it.
-    pub async fn head(&self, region: &Region) -> Result<Option<Position>, Failure> {
+    /// Notes how many a fan-out found in the audience of a region, for the publisher of the next alert.
+    pub async fn note_audience(&self, region: &Region, audience: u64) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item(REGION, text(region.as_str()))
+            .item(SEQ, number(AUDIENCE_SEQ))
+            .item(AUDIENCE, number(audience))
+            .item(MEASURED_AT, number(self.clock.now().millis()))
+            .send()
+            .await
+            .map_err(|error| Failure::new("noting the size of an audience", error))?;
+        Ok(())
+    }
+
+    /// Reads the head of a region and the size of its audience: one query, which costs what reading the head alone does.
+    async fn front(&self, region: &Region) -> Result<Front, Failure> {
         let doing = "reading the head of a region";
-        let Some(item) = self.get(region.as_str(), HEAD_SEQ, doing).await? else { return Ok(None) };
-        let position = || Ok(Position { epoch: read_number(&item, EPOCH)?, seq: read_number(&item, LAST_SEQ)? });
-        position().map(Some).map_err(|error: UnreadableItem| Failure::new(doing, error))
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#region = :region AND seq BETWEEN :audience AND :head")
+            // A reserved word of DynamoDB.
+            .expression_attribute_names("#region", REGION)
+            .expression_attribute_values(":region", text(region.as_str()))
+            .expression_attribute_values(":audience", number(AUDIENCE_SEQ))
+            .expression_attribute_values(":head", number(HEAD_SEQ))
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        front(output.items()).map_err(|error| Failure::new(doing, error))
     }
 
     async fn transact(&self, alert: &Alert, first: bool, key: Option<&str>, now: Timestamp) -> Result<(), Obstacle> {
@@ -205,7 +261,7 @@ impl Alerts {
         let seq = read_number(&key, ALERT_SEQ).map_err(unreadable)?;
         let item = self.get(region.as_str(), seq, doing).await?.ok_or_else(|| Failure::new(doing, Dangling(seq)))?;
         let dispatched = item.get(DISPATCHED).and_then(|value| value.as_bool().ok()).copied().unwrap_or_default();
-        Ok(Committed { alert: alert(&item).map_err(unreadable)?, duplicate: true, dispatched })
+        Ok(Committed { alert: alert(&item).map_err(unreadable)?, duplicate: true, dispatched, audience: None })
     }
 
     async fn get(&self, partition: &str, seq: u64, doing: &'static str) -> Result<Option<Item>, Failure> {
@@ -225,6 +281,18 @@ impl Alerts {
 
 fn key_partition(region: &Region, key: &IdempotencyKey) -> String {
     format!("@key#{region}#{}", key.as_str())
+}
+
+fn front(items: &[Item]) -> Result<Front, UnreadableItem> {
+    let mut front = Front::default();
+    for item in items {
+        if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
+            front.audience = Some(read_number(item, AUDIENCE)?);
+        } else {
+            front.head = Some(Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? });
+        }
+    }
+    Ok(front)
 }
 
 fn alert(item: &Item) -> Result<Alert, UnreadableItem> {

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod fanout;
+pub mod forecast;
 pub mod function;
 pub mod latencies;
 pub mod limits;

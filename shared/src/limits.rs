@@ -54,6 +54,9 @@ pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Attempts to commit an alert while other publishers move the same region's head.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
 
+/// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not do.
+pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
@@ -108,6 +111,9 @@ pub const PUSH_RATE_USED: f64 = 0.95;
 
 /// Posts per second that one worker is expected to make: 64 in flight at about 10 ms each, with some reserve.
 pub const WORKER_RATE: f64 = 5_000.0;
+
+/// Time in which one page of an audience is delivered, and the least that a publisher is told: smaller audiences take no less.
+pub const PAGE_DELIVERY: Duration = Duration::from_millis((AUDIENCE_PAGE_ITEMS as f64 / WORKER_RATE * 1e3) as u64);
 
 /// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in any
 /// second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.

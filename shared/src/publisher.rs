@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     error::{Chain, Failure},
     fanout::Task,
+    forecast::Forecast,
     publication::Publication,
 };
 
@@ -30,6 +31,9 @@ pub enum Outcome {
         duplicate: bool,
         /// Always true.
         published: bool,
+        /// To how many it goes and how long that takes, where an earlier fan-out has said.
+        #[serde(flatten)]
+        forecast: Option<Forecast>,
     },
     /// The alert is not published, and that is as it should be.
     Withheld {
@@ -57,6 +61,8 @@ pub struct Publisher {
     pub dispatcher: Dispatcher,
     /// Score from which an alert is published, 0 to 100.
     pub score_threshold: f64,
+    /// Calls of the management API per second that a fan-out may make.
+    pub push_rate: f64,
 }
 
 impl Publisher {
@@ -66,7 +72,7 @@ impl Publisher {
         if publication.score.is_some_and(|score| score < self.score_threshold) {
             return Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold });
         }
-        let Committed { alert, duplicate, dispatched } = self.alerts.commit(publication).await?;
+        let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
         if !dispatched {
             self.dispatcher.dispatch(&alert).await?;
             // The alert is on its way: if only the mark fails, a repeat sends it twice and clients drop the copy.
@@ -82,6 +88,7 @@ impl Publisher {
             epoch: alert.position.epoch,
             duplicate,
             published: true,
+            forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
         })
     }
 }
