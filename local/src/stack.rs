@@ -209,6 +209,11 @@ impl Stack {
         self.functions.invocations()
     }
 
+    /// How many invocations of the function of this name there were.
+    pub fn invocations_of(&self, function: &str) -> u64 {
+        self.functions.invocations_of(function)
+    }
+
     /// How many faults were injected, of each kind that is switched on.
     pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
         self.faults.counts()

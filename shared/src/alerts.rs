@@ -4,11 +4,16 @@
 //! |---|---|---|---|
 //! | head | the region | 0 | `epoch`, `last_seq`; never expires |
 //! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
-//! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `dispatched`, `expires_at` |
+//! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
+//!
+//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out has
+//! not been started, and as a rule nothing.
 //!
 //! No region's name contains `@` or `#`, so the kinds cannot meet. The audience is an item of its own, so that writing it never
 //! gets in the way of the transactions on the head, and lies beside the head, so that one query reads both.
+
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
@@ -24,7 +29,7 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
-    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX},
+    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS},
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
@@ -36,10 +41,16 @@ const LAST_SEQ: &str = "last_seq";
 const ID: &str = "id";
 const VIDEO: &str = "video";
 const AT: &str = "at";
-const DISPATCHED: &str = "dispatched";
+const COMMITTED_AT: &str = "committed_at";
 const ALERT_SEQ: &str = "alert_seq";
 const AUDIENCE: &str = "audience";
 const MEASURED_AT: &str = "measured_at";
+
+/// Attribute of alerts whose fan-out has not been started, and the index of them.
+const UNDISPATCHED: &str = "undispatched";
+
+/// The one value of that attribute: all of them lie in one partition of the index.
+const IS_UNDISPATCHED: &str = "yes";
 const EXPIRES_AT: &str = "expires_at";
 
 /// Sort key of the head of a region, and of idempotency keys. Alerts start at 1.
@@ -69,6 +80,24 @@ struct Front {
     head: Option<Position>,
     /// How many the last fan-out found in the audience. None until one has said.
     audience: Option<u64>,
+}
+
+/// Where an alert lies in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertKey {
+    /// The partition: the name of the region.
+    pub region: String,
+    /// The number of the alert.
+    pub seq: u64,
+}
+
+/// Some alerts whose fan-out has not been started, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Undispatched {
+    /// Where they lie.
+    pub keys: Vec<AlertKey>,
+    /// Where the next page begins. None on the last page.
+    pub next: Option<HashMap<String, AttributeValue>>,
 }
 
 /// Environment variable that names the table.
@@ -145,20 +174,54 @@ impl Alerts {
         Err(Failure::new("committing an alert", Contended(publication.region)))
     }
 
-    /// Notes that the fan-out of an alert was started, so that a repeat does not start it again.
+    /// Notes that the fan-out of an alert was started, so that neither a repeat nor recovery starts it again.
     pub async fn mark_dispatched(&self, alert: &Alert) -> Result<(), Failure> {
         self.client
             .update_item()
             .table_name(&self.table)
             .key(REGION, text(alert.region.as_str()))
             .key(SEQ, number(alert.position.seq))
-            .update_expression("SET dispatched = :true")
+            .update_expression("REMOVE undispatched")
             .condition_expression("attribute_exists(id)")
-            .expression_attribute_values(":true", AttributeValue::Bool(true))
             .send()
             .await
             .map_err(|error| Failure::new("marking an alert as dispatched", error))?;
         Ok(())
+    }
+
+    /// Reads from the index which alerts were committed before a moment and have not been dispatched: a page, after another one
+    /// or from the oldest on. The index follows the table with a delay, so each has to be looked at once more.
+    pub async fn undispatched(
+        &self,
+        committed_before: Timestamp,
+        after: Option<HashMap<String, AttributeValue>>,
+    ) -> Result<Undispatched, Failure> {
+        let doing = "looking for alerts that were never dispatched";
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(UNDISPATCHED)
+            .key_condition_expression("undispatched = :undispatched AND committed_at < :before")
+            .expression_attribute_values(":undispatched", text(IS_UNDISPATCHED))
+            .expression_attribute_values(":before", number(committed_before.millis()))
+            .limit(RECOVERY_PAGE_ITEMS)
+            .set_exclusive_start_key(after)
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        let key =
+            |item: &Item| Ok(AlertKey { region: read_text(item, REGION)?.to_owned(), seq: read_number(item, SEQ)? });
+        let keys = output.items().iter().map(key).collect::<Result<_, _>>();
+        let keys = keys.map_err(|error: UnreadableItem| Failure::new(doing, error))?;
+        Ok(Undispatched { keys, next: output.last_evaluated_key })
+    }
+
+    /// The alert at a key, if it is there and has not been dispatched.
+    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Alert>, Failure> {
+        let doing = "reading an alert that was never dispatched";
+        let item = self.get(&key.region, key.seq, doing).await?.filter(|item| item.contains_key(UNDISPATCHED));
+        item.as_ref().map(alert).transpose().map_err(|error| Failure::new(doing, error))
     }
 
     /// Notes how many a fan-out found in the audience of a region, for the publisher of the next alert.
@@ -226,7 +289,8 @@ impl Alerts {
             .item(ID, text(&alert.id))
             .item(VIDEO, text(video))
             .item(AT, number(alert.at.millis()))
-            .item(DISPATCHED, AttributeValue::Bool(false))
+            .item(COMMITTED_AT, number(now.millis()))
+            .item(UNDISPATCHED, text(IS_UNDISPATCHED))
             .item(EXPIRES_AT, expires_at.clone());
 
         // The order matters: the reasons of a cancelled transaction stand in the order of its items.
@@ -260,7 +324,7 @@ impl Alerts {
             self.get(key, HEAD_SEQ, doing).await?.ok_or_else(|| Failure::new(doing, UnreadableItem(ALERT_SEQ)))?;
         let seq = read_number(&key, ALERT_SEQ).map_err(unreadable)?;
         let item = self.get(region.as_str(), seq, doing).await?.ok_or_else(|| Failure::new(doing, Dangling(seq)))?;
-        let dispatched = item.get(DISPATCHED).and_then(|value| value.as_bool().ok()).copied().unwrap_or_default();
+        let dispatched = !item.contains_key(UNDISPATCHED);
         Ok(Committed { alert: alert(&item).map_err(unreadable)?, duplicate: true, dispatched, audience: None })
     }
 

@@ -27,6 +27,7 @@ pub mod push;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;
+pub mod undispatched;
 pub mod union;
 
 #[cfg(test)]

@@ -130,6 +130,19 @@ pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs()
 /// guide, "Recursive loop detection".
 pub const CHAIN_MAX: u32 = 12;
 
+/// Age from which an alert that has not been dispatched counts as forgotten: longer than publish runs, which is 29 s.
+/// Source: template.yaml.
+pub const DISPATCH_GRACE: Duration = Duration::from_secs(30);
+
+/// Alerts in one page of those that were never dispatched.
+pub const RECOVERY_PAGE_ITEMS: i32 = 100;
+
+/// Such pages that one invocation of recover reads. What it leaves is for the next one, a minute later.
+pub const RECOVERY_PAGES_MAX: usize = 10;
+
+/// Time before the end of an invocation at which recover begins nothing more: starting a fan-out takes milliseconds.
+pub const RECOVERY_END_BEFORE: Duration = Duration::from_secs(5);
+
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 

@@ -75,7 +75,7 @@ impl Publisher {
         let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
         if !dispatched {
             self.dispatcher.dispatch(&alert).await?;
-            // The alert is on its way: if only the mark fails, a repeat sends it twice and clients drop the copy.
+            // The alert is on its way: if only the mark fails, recover sends it twice and clients drop the copy.
             if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
                 tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
             }
@@ -93,7 +93,7 @@ impl Publisher {
     }
 }
 
-/// Invokes the deliver function asynchronously.
+/// Invokes a function asynchronously: deliver, as a rule.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     client: Client,
@@ -108,14 +108,18 @@ impl Dispatcher {
     }
 
     /// Starts the fan-out of an alert.
-    async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
+    pub(crate) async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
         self.start(&Task { alert: alert.clone(), dispatched_at: self.clock.now(), part: None, chain: 0 }).await
     }
 
-    /// Starts an invocation, and does not wait for it.
+    /// Starts a part of a fan-out, and does not wait for it.
     pub async fn start(&self, task: &Task) -> Result<(), Failure> {
-        let doing = "starting the fan-out of an alert";
-        let payload = serde_json::to_vec(task).map_err(|error| Failure::new(doing, error))?;
+        self.invoke(task, "starting the fan-out of an alert").await
+    }
+
+    /// Starts an invocation with any event.
+    pub(crate) async fn invoke(&self, event: &impl Serialize, doing: &'static str) -> Result<(), Failure> {
+        let payload = serde_json::to_vec(event).map_err(|error| Failure::new(doing, error))?;
         self.client
             .invoke()
             .function_name(&self.function)

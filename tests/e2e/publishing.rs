@@ -210,8 +210,8 @@ fn a_repeat_of_an_alert_that_was_never_dispatched_dispatches_it() {
             .table_name("AlertsTable")
             .key("region", AttributeValue::S("PL".to_owned()))
             .key("seq", AttributeValue::N(first["seq"].to_string()))
-            .update_expression("SET dispatched = :no")
-            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .update_expression("SET undispatched = :yes")
+            .expression_attribute_values(":yes", AttributeValue::S("yes".to_owned()))
             .send()
             .await
             .expect("an update");

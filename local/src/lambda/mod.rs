@@ -113,7 +113,6 @@ pub(crate) struct Functions {
     tasks: TaskTracker,
     /// How many invocations run.
     running: watch::Sender<usize>,
-    invocations: AtomicU64,
     clock: Clock,
     time_scale: f64,
     /// Cancelled when nothing shall be tried again.
@@ -131,6 +130,7 @@ struct Entry {
     runner: Runner,
     async_retries: u8,
     on_failure: Option<String>,
+    invocations: AtomicU64,
 }
 
 /// Where a function runs.
@@ -190,6 +190,7 @@ impl Functions {
                 runner,
                 async_retries: function.async_retries,
                 on_failure: function.on_failure.clone(),
+                invocations: AtomicU64::new(0),
             };
             entries.insert(name.clone(), Arc::new(entry));
         }
@@ -197,7 +198,6 @@ impl Functions {
             functions: entries,
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
-            invocations: AtomicU64::new(0),
             clock,
             time_scale: setting.time_scale,
             stopping: CancellationToken::new(),
@@ -242,7 +242,7 @@ impl Functions {
     fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
-        self.invocations.fetch_add(1, Ordering::Relaxed);
+        entry.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
         let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
         let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
@@ -283,9 +283,14 @@ impl Functions {
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// How many invocations there were.
+    /// How many invocations there were, of all functions.
     pub(crate) fn invocations(&self) -> u64 {
-        self.invocations.load(Ordering::Relaxed)
+        self.functions.values().map(|entry| entry.invocations.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many invocations of one function there were.
+    pub(crate) fn invocations_of(&self, name: &str) -> u64 {
+        self.entry(name).map_or(0, |entry| entry.invocations.load(Ordering::Relaxed))
     }
 
     /// Waits until the last invocation has ended. What waits to be tried again is given up.

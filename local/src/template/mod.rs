@@ -217,11 +217,12 @@ mod tests {
         let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
         let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]
-        );
+        let functions = ["Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
+        assert_eq!(names, functions.map(|function| format!("{function}Function")));
         let publish = &template.functions["PublishFunction"];
+        assert!(publish.timeout < shared::limits::DISPATCH_GRACE, "or recover dispatches what publish is about to");
+        let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
+        assert_eq!((schedule.function.as_str(), schedule.every.as_secs()), ("RecoverFunction", 60));
         assert_eq!(publish.binary.as_deref(), Some("publish"));
         assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
