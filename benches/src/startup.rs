@@ -34,6 +34,9 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("SUBSCRIPTIONS_TABLE", "t")
                 .env("ALERTS_TABLE", "t")
                 .env("DELIVER_FUNCTION", "f")
+                .env("PUBLISH_FUNCTION", "f")
+                .env("UNDELIVERED_QUEUE", "q")
+                .env("UNPUBLISHED_QUEUE", "q")
                 // As in Lambda with TLS, whose certificates are read at the start.
                 .env(
                     "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI",

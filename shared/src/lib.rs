@@ -24,6 +24,7 @@ pub mod plan;
 pub mod publication;
 pub mod publisher;
 pub mod push;
+pub mod redrive;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;

@@ -143,6 +143,16 @@ pub const RECOVERY_PAGES_MAX: usize = 10;
 /// Time before the end of an invocation at which recover begins nothing more: starting a fan-out takes milliseconds.
 pub const RECOVERY_END_BEFORE: Duration = Duration::from_secs(5);
 
+/// Messages in one answer of a queue. Source: SQS.
+pub const RECEIVED_MESSAGES_MAX: i32 = 10;
+
+/// How long a queue is waited for that seems to be empty, in seconds: without waiting, SQS may overlook messages.
+pub const RECEIVE_WAIT_SECS: i32 = 1;
+
+/// How long a message is not given out again after it was read, in seconds: longer than recover runs, which is 55 s, so that one
+/// that stays is met once in an invocation. Source: template.yaml.
+pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
+
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 

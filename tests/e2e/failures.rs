@@ -12,12 +12,13 @@ fn alert() -> Value {
     json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
 }
 
-async fn description(dynamodb: &Client, table: &str) -> TableDescription {
+/// What a table was created with.
+pub(crate) async fn description(dynamodb: &Client, table: &str) -> TableDescription {
     dynamodb.describe_table().table_name(table).send().await.expect("a table").table.expect("a table")
 }
 
 /// Creates a table, empty, as another one was.
-async fn create(dynamodb: &Client, as_it_was: TableDescription) {
+pub(crate) async fn create(dynamodb: &Client, as_it_was: TableDescription) {
     let indexes = as_it_was.global_secondary_indexes().iter().map(|index| {
         GlobalSecondaryIndex::builder()
             .set_index_name(index.index_name.clone())

@@ -6,7 +6,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use shared::{alert::Alert, alerts::Alerts, clock::Clock, limits::DISPATCH_GRACE, publication::Publication};
 
-use crate::site::{Site, run};
+use crate::{
+    failures::{create, description},
+    site::{Site, eventually, run},
+};
 
 fn alert(region: &str) -> Value {
     json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
@@ -91,5 +94,81 @@ fn an_alert_that_cannot_be_sent_does_not_stop_the_others_and_fails_the_invocatio
         site.settled().await;
         assert_eq!(client.json().await["id"], forgotten.id.as_str());
         client.expect_nothing().await;
+    });
+}
+
+/// Asks for what failed for good to be tried again.
+async fn redrive(site: &Site) -> Value {
+    let (_, answer) = site.invoke("RecoverFunction", &json!({"redrive": true})).await;
+    site.settled().await;
+    answer
+}
+
+#[test]
+fn an_alert_whose_fan_out_failed_for_good_lies_in_the_queue_and_a_redrive_delivers_it() {
+    run(async {
+        // Retries come at once.
+        let site = Site::faulty(&[]).await;
+        let mut client = site.watcher("PL").await;
+        let dynamodb = site.dynamodb();
+        let subscriptions = description(&dynamodb, "SubscriptionsTable").await;
+        dynamodb.delete_table().table_name("SubscriptionsTable").send().await.expect("deleted");
+        let answer = site.publish(&alert("PL")).await;
+        eventually("a record", || async { site.messages_in("UndeliveredQueue").await == 1 }).await;
+        client.expect_nothing().await;
+
+        create(&dynamodb, subscriptions).await;
+        client.subscribe("PL").await;
+        assert_eq!(redrive(&site).await, json!({"redriven": 1, "unreadable": 0}));
+        assert_eq!(client.json().await["seq"], answer["seq"]);
+        assert_eq!(site.messages_in("UndeliveredQueue").await, 0);
+        assert_eq!(redrive(&site).await, json!({"redriven": 0, "unreadable": 0}));
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn an_event_that_was_not_published_for_good_lies_in_the_queue_and_a_redrive_publishes_it_once() {
+    run(async {
+        let site = Site::faulty(&[]).await;
+        let mut client = site.watcher("PL").await;
+        let dynamodb = site.dynamodb();
+        let alerts = description(&dynamodb, "AlertsTable").await;
+        dynamodb.delete_table().table_name("AlertsTable").send().await.expect("deleted");
+        let event = json!({"id": "event-1", "detail-type": "Video Went Viral", "source": "viral-alerts.scorer", "detail": alert("PL")});
+        for _ in 0..2 {
+            site.invoke_async("PublishFunction", &event).await;
+        }
+        eventually("both records", || async { site.messages_in("UnpublishedQueue").await == 2 }).await;
+
+        create(&dynamodb, alerts).await;
+        assert_eq!(redrive(&site).await, json!({"redriven": 2, "unreadable": 0}));
+        site.settled().await;
+        assert_eq!(client.json().await["seq"], 1);
+        client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
+    run(async {
+        let site = Site::with(&[("PushRate", "9400")]).await;
+        let mut client = site.watcher("PL").await;
+        let task = json!({
+            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 0},
+            "dispatched_at": 0,
+            // As long as a chain of invocations may become: with one more, deliver would refuse to hand over.
+            "chain": 11,
+        });
+        let record = json!({"version": "1.0", "requestPayload": task});
+        let queue = site.queue_url("UndeliveredQueue").await;
+        for body in ["no record", &record.to_string(), r#"{"requestPayload": {}}"#] {
+            site.sqs().send_message().queue_url(&queue).message_body(body).send().await.expect("sent");
+        }
+        assert_eq!(redrive(&site).await, json!({"redriven": 1, "unreadable": 2}));
+        assert_eq!(client.json().await["seq"], 7);
+        assert_eq!(site.messages_in("UndeliveredQueue").await, 2);
+        client.expect_nothing().await;
+        site.sqs().purge_queue().queue_url(&queue).send().await.expect("purged");
     });
 }

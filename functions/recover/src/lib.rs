@@ -1,6 +1,7 @@
-//! Sends alerts that were committed and never dispatched. A schedule invokes it once a minute.
+//! Sends what was left behind: once a minute alerts that were committed and never dispatched, and when it is asked to, invocations
+//! that failed for good.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::{
     alerts::Alerts,
     environment::InvalidEnvironment,
@@ -8,6 +9,7 @@ use shared::{
     function::{Function, Start},
     metrics,
     publisher::Dispatcher,
+    redrive::{Counts, Redrive},
     undispatched::Recovery,
 };
 use tokio::time::Instant;
@@ -16,38 +18,65 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Recover {
     recovery: Recovery,
+    redrive: Redrive,
     own_name: String,
     start: Start,
 }
 
+/// What it is invoked with: the event of a schedule, or `{"redrive": true}`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Request {
+    #[serde(default)]
+    redrive: bool,
+}
+
 /// What was done.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Answer {
-    /// Alerts that were dispatched.
-    recovered: u64,
+#[serde(untagged)]
+pub enum Answer {
+    /// Alerts were looked for that were never dispatched.
+    Recovered {
+        /// How many were dispatched.
+        recovered: u64,
+    },
+    /// Failed invocations were made again.
+    Redriven(Counts),
 }
 
 impl Function for Recover {
-    type Event = serde_json::Value;
+    type Event = Request;
     type Response = Answer;
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let alerts = Alerts::of_function(start, &mut environment);
-        let deliver = environment.required("DELIVER_FUNCTION");
+        let lambda = aws_sdk_lambda::Client::new(&start.sdk);
+        let mut dispatcher =
+            |variable| Dispatcher::new(lambda.clone(), environment.required(variable), start.clock.clone());
+        let (deliver, publish) = (dispatcher("DELIVER_FUNCTION"), dispatcher("PUBLISH_FUNCTION"));
+        let redrive = Redrive {
+            client: aws_sdk_sqs::Client::new(&start.sdk),
+            undelivered_queue: environment.required("UNDELIVERED_QUEUE"),
+            deliver: deliver.clone(),
+            unpublished_queue: environment.required("UNPUBLISHED_QUEUE"),
+            publish,
+        };
+        let recovery = Recovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
         // Set by Lambda: the dimension of its metric.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
-        let dispatcher = Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone());
-        let recovery = Recovery { alerts, dispatcher, clock: start.clock.clone() };
-        environment.finish(Self { recovery, own_name, start: start.clone() })
+        environment.finish(Self { recovery, redrive, own_name, start: start.clone() })
     }
 
-    async fn handle(&self, _event: Self::Event, until: Instant) -> Result<Answer, Failure> {
+    async fn handle(&self, request: Request, until: Instant) -> Result<Answer, Failure> {
+        if request.redrive {
+            let report = self.redrive.run(until).await;
+            return report.failure.map_or(Ok(Answer::Redriven(report.counts)), Err);
+        }
         let report = self.recovery.run(until).await;
         if report.recovered > 0 {
             let now = self.start.clock.now();
             self.start.metrics.emit(&metrics::of_recovery(report.recovered, &self.own_name, now));
         }
-        report.failure.map_or(Ok(Answer { recovered: report.recovered }), Err)
+        report.failure.map_or(Ok(Answer::Recovered { recovered: report.recovered }), Err)
     }
 }

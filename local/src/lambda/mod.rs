@@ -33,6 +33,7 @@ use self::{
 use crate::{
     faults::{FaultKind, Faults},
     inspector::Recorder,
+    sqs::Queues,
     template::Function,
 };
 
@@ -101,6 +102,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) recorder: Arc<Recorder>,
     /// Which invocations fail on purpose.
     pub(crate) faults: Arc<Faults>,
+    /// Where records of failed invocations go.
+    pub(crate) queues: Arc<Queues>,
 }
 
 /// The functions of a template, ready to be invoked.
@@ -119,6 +122,7 @@ pub(crate) struct Functions {
     stopping: CancellationToken,
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
+    queues: Arc<Queues>,
 }
 
 #[derive(Debug)]
@@ -130,6 +134,7 @@ struct Entry {
     runner: Runner,
     async_retries: u8,
     on_failure: Option<String>,
+    dead_letters: Option<String>,
     invocations: AtomicU64,
 }
 
@@ -190,6 +195,7 @@ impl Functions {
                 runner,
                 async_retries: function.async_retries,
                 on_failure: function.on_failure.clone(),
+                dead_letters: function.dead_letters.clone(),
                 invocations: AtomicU64::new(0),
             };
             entries.insert(name.clone(), Arc::new(entry));
@@ -203,6 +209,7 @@ impl Functions {
             stopping: CancellationToken::new(),
             recorder: Arc::clone(&setting.recorder),
             faults: Arc::clone(&setting.faults),
+            queues: Arc::clone(&setting.queues),
         }))
     }
 
@@ -215,10 +222,11 @@ impl Functions {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
             processes: false,
-            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, BTreeMap::new()),
+            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
             faults: Arc::default(),
+            queues: Arc::new(Queues::new(Vec::new(), String::new(), Clock::System)),
         };
         Self::start(functions, &setting).expect("nothing to find")
     }
