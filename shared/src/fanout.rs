@@ -88,6 +88,8 @@ pub struct Report {
     pub handed_over: bool,
     /// Whether the alert went to everyone, because nobody watched its region.
     pub fell_back: bool,
+    /// How many are in the audience, as estimated by the invocation that divides it; None of a part.
+    pub audience: Option<u64>,
     /// Half of the posts took at most so long, in milliseconds.
     pub post_p50_ms: f64,
     /// All but one in a hundred took at most so long, in milliseconds.
@@ -222,7 +224,8 @@ impl<S: Services> Fanout<S> {
                 gone = report.gone;
                 continue;
             }
-            return Ok(Report { workers: others.len(), fell_back: everyone, ..report });
+            let audience = Some(survey.estimate);
+            return Ok(Report { workers: others.len(), fell_back: everyone, audience, ..report });
         }
         Ok(Report { gone, ..Report::default() })
     }

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod fanout;
+pub mod forecast;
 pub mod function;
 pub mod lanes;
 pub mod latencies;
@@ -24,9 +25,11 @@ pub mod plan;
 pub mod publication;
 pub mod publisher;
 pub mod push;
+pub mod redrive;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;
+pub mod undispatched;
 pub mod union;
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Attempts to commit an alert while other publishers move the same region's head.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
 
+/// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not do.
+pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
@@ -113,6 +116,9 @@ pub const PUSH_RATE_USED: f64 = 0.95;
 /// Posts per second that one worker is expected to make: 250 ms of CPU at 50 µs each, and 512 in flight at up to 100 ms.
 pub const WORKER_RATE: f64 = 5_000.0;
 
+/// Time in which one page of an audience is delivered, and the least that a publisher is told: smaller audiences take no less.
+pub const PAGE_DELIVERY: Duration = Duration::from_millis((AUDIENCE_PAGE_ITEMS as f64 / WORKER_RATE * 1e3) as u64);
+
 /// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in any
 /// second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
 pub const SHARE_MIN: f64 = 25.0;
@@ -127,6 +133,29 @@ pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs()
 /// Invocations in a row that one alert may cause. Lambda stops a chain of about 16 as a loop. Source: Lambda developer
 /// guide, "Recursive loop detection".
 pub const CHAIN_MAX: u32 = 12;
+
+/// Age from which an alert that has not been dispatched counts as forgotten: longer than publish runs, which is 29 s.
+/// Source: template.yaml.
+pub const DISPATCH_GRACE: Duration = Duration::from_secs(30);
+
+/// Alerts in one page of those that were never dispatched.
+pub const RECOVERY_PAGE_ITEMS: i32 = 100;
+
+/// Such pages that one invocation of recover reads. What it leaves is for the next one, a minute later.
+pub const RECOVERY_PAGES_MAX: usize = 10;
+
+/// Time before the end of an invocation at which recover begins nothing more: starting a fan-out takes milliseconds.
+pub const RECOVERY_END_BEFORE: Duration = Duration::from_secs(5);
+
+/// Messages in one answer of a queue. Source: SQS.
+pub const RECEIVED_MESSAGES_MAX: i32 = 10;
+
+/// How long a queue is waited for that seems to be empty, in seconds: without waiting, SQS may overlook messages.
+pub const RECEIVE_WAIT_SECS: i32 = 1;
+
+/// How long a message is not given out again after it was read, in seconds: longer than recover runs, which is 55 s, so that one
+/// that stays is met once in an invocation. Source: template.yaml.
+pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
 
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
