@@ -1,10 +1,12 @@
 //! One suite for the whole system. By default the functions run in this process; with `E2E_FUNCTIONS=cargo-lambda` the
-//! same tests run against the real binaries under `cargo lambda watch`.
+//! same tests run against the real binaries under `cargo lambda watch`, and with `E2E_FUNCTIONS=processes` against those that cargo
+//! built last. One test always needs these and is ignored by default: workers that run in this process cannot be killed.
 
 mod bad_input;
 mod delivery;
 mod failures;
 mod gateway;
+mod killed;
 mod publishing;
 mod recovering;
 mod site;

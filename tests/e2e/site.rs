@@ -122,6 +122,16 @@ impl Site {
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
     pub(crate) async fn faulty(faults: &[&str]) -> Self {
+        Self::with_faults(faults, options()).await
+    }
+
+    /// The same with another template and other parameters, and with the functions as processes.
+    pub(crate) async fn faulty_processes(template: PathBuf, parameters: &[(&str, &str)], faults: &[&str]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::with_faults(faults, Options { template, parameters, processes: true, ..options() }).await
+    }
+
+    async fn with_faults(faults: &[&str], options: Options) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
         let seed = rand::random();
         println!("fault seed {seed}");
@@ -131,7 +141,7 @@ impl Site {
             ..GatewayOptions::default()
         };
         let faults = FaultOptions { faults, seed: Some(seed) };
-        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options() }).await))
+        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options }).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {
@@ -248,11 +258,11 @@ impl Site {
 
     /// Every item of the subscriptions table as `audience` and `connection_id`.
     pub(crate) async fn subscriptions(&self) -> Vec<(String, String)> {
-        let output =
-            self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true).send().await.expect("a scan");
+        let scan = self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true);
+        let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.expect("a scan");
         let text = |value: &AttributeValue| value.as_s().expect("a text").clone();
         let mut items: Vec<_> =
-            output.items().iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
+            items.iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
         items.sort();
         items
     }
