@@ -20,6 +20,7 @@ pub mod message;
 pub mod metrics;
 pub mod opening;
 pub mod pace;
+pub mod paging;
 pub mod plan;
 pub mod position;
 pub mod publication;

@@ -62,6 +62,13 @@ pub const ALERTS_PER_PAGE_MAX: usize = 100;
 /// more. Source: Lambda quotas.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an alert
+/// is late by that at most.
+pub const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Time after which a browser's EventSource asks again, when it has everything.
+pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
+
 /// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;

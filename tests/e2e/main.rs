@@ -5,6 +5,7 @@ mod bad_input;
 mod delivery;
 mod failures;
 mod gateway;
+mod history;
 mod publishing;
 mod resuming;
 mod site;

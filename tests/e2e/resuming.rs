@@ -10,22 +10,10 @@ use futures_util::future::{join, join_all};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::site::{Client, Site, run};
-
-fn alert(region: &str) -> Value {
-    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
-}
-
-/// A region that no other test publishes to: several tests may share a log.
-fn new_region() -> String {
-    format!("R{:010X}", rand::random_range(0..1_u64 << 40))
-}
-
-/// Publishes and returns the alert's position.
-async fn publish(site: &Site, region: &str) -> Value {
-    let answer = site.publish(&alert(region)).await;
-    json!({"epoch": answer["epoch"], "seq": answer["seq"]})
-}
+use crate::{
+    history::{alert, delete_alert, new_region, publish},
+    site::{Client, Site, run},
+};
 
 async fn subscribe(client: &mut Client, region: &str, since: &Value) -> Value {
     client.ask(&json!({"type": "subscribe_region", "region": region, "since": since})).await
@@ -35,17 +23,6 @@ async fn subscribe(client: &mut Client, region: &str, since: &Value) -> Value {
 fn alerts(answer: &Value) -> Vec<(String, u64)> {
     let alert = |alert: &Value| Some((alert["region"].as_str()?.to_owned(), alert["seq"].as_u64()?));
     answer["alerts"].as_array().expect("alerts").iter().filter_map(alert).collect()
-}
-
-async fn delete_alert(site: &Site, region: &str, seq: u64) {
-    site.dynamodb()
-        .delete_item()
-        .table_name("AlertsTable")
-        .key("region", AttributeValue::S(region.to_owned()))
-        .key("seq", AttributeValue::N(seq.to_string()))
-        .send()
-        .await
-        .expect("deleted");
 }
 
 #[test]

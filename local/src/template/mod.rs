@@ -1,6 +1,7 @@
 //! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
 
 mod functions;
+mod http_apis;
 mod integrations;
 mod intrinsics;
 mod sam_sockets;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
+    http_apis::Cors,
     integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
@@ -36,6 +38,8 @@ pub(crate) struct Template {
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
     pub(crate) http_routes: Vec<HttpRoute>,
+    /// What HTTP APIs answer to pages of other origins, where that is configured.
+    pub(crate) cors: Option<Cors>,
     /// Schedules of functions.
     pub(crate) schedules: Vec<Schedule>,
     /// What is in the template but not in the local mode, one sentence each.
@@ -117,10 +121,12 @@ impl Template {
                 .collect(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
+            cors: None,
             schedules: Vec::new(),
             notes: Vec::new(),
         };
         functions::read(&root, &resolver, &resources, &mut template)?;
+        http_apis::read(&root, &resolver, &resources, &mut template)?;
         Ok(template)
     }
 }
@@ -219,7 +225,14 @@ mod tests {
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]
+            [
+                "AlertsFunction",
+                "ConnectFunction",
+                "DeliverFunction",
+                "DisconnectFunction",
+                "PublishFunction",
+                "SubscribeFunction"
+            ]
         );
         let publish = &template.functions["PublishFunction"];
         assert_eq!(publish.binary.as_deref(), Some("publish"));
@@ -227,7 +240,7 @@ mod tests {
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 2);
+        assert_eq!(template.http_routes.len(), 3);
 
         let sockets = &template.sockets;
         assert_eq!(sockets.stage, "prod");
