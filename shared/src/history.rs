@@ -12,7 +12,7 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
-    recovery::Span,
+    resumption::Span,
     table::{Item, UnreadableItem, number, read_all, read_number, read_text, text},
 };
 

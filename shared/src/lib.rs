@@ -12,8 +12,10 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod fanout;
+pub mod forecast;
 pub mod function;
 pub mod history;
+pub mod lanes;
 pub mod latencies;
 pub mod limits;
 pub mod message;
@@ -26,10 +28,12 @@ pub mod position;
 pub mod publication;
 pub mod publisher;
 pub mod push;
-pub mod recovery;
+pub mod redrive;
+pub mod resumption;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;
+pub mod undispatched;
 pub mod union;
 
 #[cfg(test)]

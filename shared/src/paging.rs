@@ -11,7 +11,7 @@ use crate::{
     history::{self, End, History},
     limits::{LOG_READS_IN_FLIGHT, PAGE_BYTES_MAX},
     position::Positions,
-    recovery::{Gap, Span, regions},
+    resumption::{Gap, Span, regions},
 };
 
 /// Where a page begins.

@@ -15,10 +15,11 @@ use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
     types::AttributeValue,
 };
+use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Request, body::Bytes};
+use hyper::{HeaderMap, Request, Uri, body::Bytes};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -103,9 +104,20 @@ impl Site {
         }
     }
 
+    /// The project's template with its defaults, with the functions in this process.
+    pub(crate) async fn start_in_process() -> Self {
+        Self::Own(Box::new(start_with(options()).await))
+    }
+
     /// The project's template behind a gateway that is not left as it is, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
+    }
+
+    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables.
+    pub(crate) async fn on(dynamodb: &Uri) -> Self {
+        let stack = Stack::start_on(&options(), Some(dynamodb)).await;
+        Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
     }
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
@@ -197,6 +209,13 @@ impl Site {
         answer
     }
 
+    /// Invokes a function, and waits neither for it nor for its retries.
+    pub(crate) async fn invoke_async(&self, function: &str, event: &Value) {
+        let url =
+            format!("{}/2015-03-31/functions/{function}/invocations", self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
+        assert_eq!(http(&url, &[("x-amz-invocation-type", "Event")], event.to_string()).await.0, 202);
+    }
+
     /// Invokes a function through the Lambda Invoke API.
     pub(crate) async fn invoke(&self, function: &str, event: &Value) -> (u16, Value) {
         let endpoint = &self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
@@ -223,6 +242,27 @@ impl Site {
     /// A client of the database.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.sdk())
+    }
+
+    /// A client of the queues.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.sdk())
+    }
+
+    /// How many messages lie in a queue, received ones included.
+    pub(crate) async fn messages_in(&self, queue: &str) -> usize {
+        let attributes = self.sqs().get_queue_attributes().queue_url(self.queue_url(queue).await);
+        let attributes = attributes.attribute_names(QueueAttributeName::All).send().await.expect("attributes");
+        let attributes = attributes.attributes.expect("attributes");
+        let count = |name| attributes[&name].parse::<usize>().expect("a number");
+        count(QueueAttributeName::ApproximateNumberOfMessages)
+            + count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+    }
+
+    /// The URL of a queue.
+    pub(crate) async fn queue_url(&self, queue: &str) -> String {
+        let output = self.sqs().get_queue_url().queue_name(queue).send().await.expect("a queue");
+        output.queue_url.expect("a URL")
     }
 
     /// Every item of the subscriptions table as `audience` and `connection_id`.

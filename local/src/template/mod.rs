@@ -4,6 +4,7 @@ mod functions;
 mod http_apis;
 mod integrations;
 mod intrinsics;
+mod queues;
 mod sam_sockets;
 mod sockets;
 mod yaml;
@@ -20,7 +21,8 @@ pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
     http_apis::Cors,
     integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
-    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
+    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
+    queues::Queue,
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
 };
 use self::{intrinsics::Resolver, yaml::Node};
@@ -34,6 +36,8 @@ pub(crate) struct Template {
     pub(crate) functions: BTreeMap<String, Function>,
     /// Tables by name: the properties of each in the form of `CreateTable`.
     pub(crate) tables: BTreeMap<String, Value>,
+    /// Queues.
+    pub(crate) queues: Vec<Queue>,
     /// The WebSocket API.
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
@@ -119,6 +123,7 @@ impl Template {
                         .map(|table| (table.name.clone(), simple_table(&table.properties))),
                 )
                 .collect(),
+            queues: Vec::new(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
             cors: None,
@@ -127,6 +132,7 @@ impl Template {
         };
         functions::read(&root, &resolver, &resources, &mut template)?;
         http_apis::read(&root, &resolver, &resources, &mut template)?;
+        queues::read(&resources, &mut template)?;
         Ok(template)
     }
 }
@@ -151,7 +157,7 @@ fn simple_table(properties: &Value) -> Value {
 #[derive(Debug)]
 struct Resource {
     logical_id: String,
-    /// What `Ref` gives.
+    /// Its name, which `Ref` gives of most.
     name: String,
     kind: String,
     line: usize,
@@ -212,6 +218,8 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use shared::limits::{DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
+
     use super::*;
 
     fn refusal(text: &str) -> String {
@@ -223,18 +231,16 @@ mod tests {
         let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
         let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            [
-                "AlertsFunction",
-                "ConnectFunction",
-                "DeliverFunction",
-                "DisconnectFunction",
-                "PublishFunction",
-                "SubscribeFunction"
-            ]
-        );
+        let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
+        assert_eq!(names, functions.map(|function| format!("{function}Function")));
         let publish = &template.functions["PublishFunction"];
+        assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
+        let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(queues, ["UnpublishedQueue", "UndeliveredQueue"]);
+        let recover = &template.functions["RecoverFunction"];
+        assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
+        let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
+        assert_eq!((schedule.function.as_str(), schedule.every.as_secs()), ("RecoverFunction", 60));
         assert_eq!(publish.binary.as_deref(), Some("publish"));
         assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
