@@ -1,7 +1,7 @@
 //! Clients that were away: what they missed comes in the acknowledgement, or they are told that it does not.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -181,6 +181,30 @@ fn regions_that_the_map_does_not_name_get_no_recovery_but_under_all() {
         let answer = subscribe(&mut client, "ALL", &everything).await;
         assert_eq!((&answer["recovered"], &answer["not_recovered"]), (&json!(false), &json!([gone])));
         assert_eq!(answer["positions"][&gone], json!({"epoch": 0, "seq": 0}));
+    });
+}
+
+#[test]
+fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
+    run(async {
+        let site = Site::start().await;
+        let regions: Vec<String> = (0..8).map(|_| new_region()).collect();
+        // Two publishers for each, of which one makes the log.
+        let twice = || regions.iter().chain(&regions);
+        let answers = join_all(twice().map(|region| site.post("/publish", &[], alert(region).to_string()))).await;
+        let mut published: BTreeMap<&str, u64> = BTreeMap::new();
+        for (region, (status, answer)) in twice().zip(&answers) {
+            // Whoever lost every race is told to try again.
+            assert!(*status == 200 || (*status == 503 && answer["error"]["retryable"] == true), "{answer}");
+            *published.entry(region).or_default() += u64::from(*status == 200);
+        }
+        site.settled().await;
+        let mut client = site.connect("/prod").await;
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
+        for (region, count) in published {
+            assert!(count > 0, "nobody published for {region}");
+            assert_eq!(answer["positions"][region]["seq"], count, "{region}");
+        }
     });
 }
 
