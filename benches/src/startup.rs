@@ -14,7 +14,7 @@ use crate::{Outcome, WAIT_MAX, figures::Figures, process::sibling};
 /// Starts of each function per run.
 const STARTS_PER_RUN: usize = 10;
 
-const FUNCTIONS: [&str; 6] = ["connect", "disconnect", "subscribe", "publish", "deliver", "recover"];
+const FUNCTIONS: [&str; 7] = ["alerts", "connect", "disconnect", "subscribe", "publish", "deliver", "recover"];
 
 /// Reports start-up and size of every function.
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {

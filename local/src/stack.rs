@@ -179,8 +179,12 @@ impl Stack {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
-        let http_api =
-            Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let http_api = Arc::new(HttpApi {
+            routes: template.http_routes,
+            cors: template.cors,
+            functions: Arc::clone(&functions),
+            clock: clock.clone(),
+        });
         let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
         let shown = Arc::clone(&gateway);
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
@@ -285,6 +289,9 @@ async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Response<Body> {
+    if let Some(response) = http_api.preflight(&request) {
+        return response;
+    }
     if let Some(route) = http_api.route(request.method().as_str(), request.uri().path()) {
         return http_api.handle(route, request, peer).await;
     }

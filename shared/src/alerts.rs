@@ -3,6 +3,7 @@
 //! | item | `region` (partition) | `seq` (sort) | other attributes |
 //! |---|---|---|---|
 //! | head | the region | 0 | `epoch`, `last_seq`; never expires |
+//! | registry | `@regions` | 0 | `names`: the set of all regions that have a head; never expires |
 //! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
@@ -11,7 +12,8 @@
 //! not been started, and as a rule nothing.
 //!
 //! No region's name contains `@` or `#`, so the kinds cannot meet. The audience is an item of its own, so that writing it never
-//! gets in the way of the transactions on the head, and lies beside the head, so that one query reads both.
+//! gets in the way of the transactions on the head, and lies beside the head, so that one query reads both. Reading the log for
+//! clients is in [`crate::history`].
 
 use std::collections::HashMap;
 
@@ -29,21 +31,22 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
+    history::registration,
     limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS},
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
 
-const REGION: &str = "region";
-const SEQ: &str = "seq";
-const EPOCH: &str = "epoch";
-const LAST_SEQ: &str = "last_seq";
+pub(crate) const REGION: &str = "region";
+pub(crate) const SEQ: &str = "seq";
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const LAST_SEQ: &str = "last_seq";
 const ID: &str = "id";
 const VIDEO: &str = "video";
 const AT: &str = "at";
 const COMMITTED_AT: &str = "committed_at";
 const ALERT_SEQ: &str = "alert_seq";
-const AUDIENCE: &str = "audience";
+pub(crate) const AUDIENCE: &str = "audience";
 const MEASURED_AT: &str = "measured_at";
 
 /// Attribute of alerts whose fan-out has not been started, and the index of them.
@@ -54,10 +57,16 @@ const IS_UNDISPATCHED: &str = "yes";
 const EXPIRES_AT: &str = "expires_at";
 
 /// Sort key of the head of a region, and of idempotency keys. Alerts start at 1.
-const HEAD_SEQ: u64 = 0;
+pub(crate) const HEAD_SEQ: u64 = 0;
+
+/// Partition of the registry of regions that have a log.
+pub(crate) const REGISTRY: &str = "@regions";
+
+/// Attribute with their names.
+pub(crate) const NAMES: &str = "names";
 
 /// Sort key of the size of a region's audience.
-const AUDIENCE_SEQ: i64 = -1;
+pub(crate) const AUDIENCE_SEQ: i64 = -1;
 
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -310,6 +319,10 @@ impl Alerts {
                 .expression_attribute_values(":now", number(now.secs()));
             items.push(TransactWriteItem::builder().put(key.build().map_err(failed)?).build());
         }
+        if first {
+            let registration = registration(&self.table, &alert.region);
+            items.push(TransactWriteItem::builder().update(registration.build().map_err(failed)?).build());
+        }
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(()),
             Err(error) => Err(obstacle(error)),
@@ -359,7 +372,8 @@ fn front(items: &[Item]) -> Result<Front, UnreadableItem> {
     Ok(front)
 }
 
-fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
+/// Reads the item of an alert.
+pub(crate) fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
     Ok(Alert {
         id: read_text(item, ID)?.to_owned(),
         region: read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?,
@@ -369,7 +383,8 @@ fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
     })
 }
 
-/// Position of the idempotency key among the items of the transaction.
+/// Position of the idempotency key among the items of the transaction. Without a key the registration may stand there, which
+/// has no condition that could fail.
 const KEY_ITEM: usize = 2;
 
 fn obstacle(error: SdkError<TransactWriteItemsError>) -> Obstacle {

@@ -19,7 +19,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Uri, body::Bytes};
+use hyper::{HeaderMap, Request, Uri, body::Bytes};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -192,6 +192,25 @@ impl Site {
         http(&format!("http://{}{path}", self.http_addr), headers, body).await
     }
 
+    /// Sends a request without a body to the HTTP API.
+    pub(crate) async fn request(&self, method: &str, path_and_query: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path_and_query}", self.http_addr));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).expect("a valid request");
+        let (parts, body) = bounded("an answer", HTTP.request(request)).await.expect("an answer").into_parts();
+        let body = bounded("a body", body.collect()).await.expect("a body").to_bytes();
+        let body = String::from_utf8(body.into()).expect("UTF-8");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Gets JSON from the HTTP API, with its status.
+    pub(crate) async fn get(&self, path_and_query: &str) -> (u16, Value) {
+        let answer = self.request("GET", path_and_query, &[]).await;
+        (answer.status, answer.json())
+    }
+
     /// Publishes, which must succeed, waits until it is delivered, and returns the answer.
     pub(crate) async fn publish(&self, alert: &Value) -> Value {
         let (status, answer) = self.post("/publish", &[("content-type", "application/json")], alert.to_string()).await;
@@ -343,15 +362,37 @@ pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<By
     bounded("an answer", exchange(url, headers, body.into())).await
 }
 
+/// One HTTP client for all tests.
+static HTTP: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
+    LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
+
+/// The whole of an HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A header, empty when it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 async fn exchange(url: &str, headers: &[(&str, &str)], body: Bytes) -> (u16, Value) {
-    static CLIENT: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
-        LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
     let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" }).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body)).expect("a valid request");
-    let response = CLIENT.request(request).await.expect("an answer");
+    let response = HTTP.request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default())

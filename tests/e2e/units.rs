@@ -213,6 +213,32 @@ impl Rows {
         self.alert_to(PAGE).await;
     }
 
+    async fn of_reading(&mut self) {
+        for _ in 0..3 {
+            self.publish("YY", None).await;
+        }
+        // Nobody watches it, so it goes to whoever is there before that.
+        self.site.settled().await;
+        let mut client = self.site.connect("/prod").await;
+        self.meter.take();
+        let start = json!({"epoch": 0, "seq": 0});
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "YY", "since": start})).await;
+        assert_eq!(answer["alerts"].as_array().map(Vec::len), Some(3), "{answer}");
+        self.note("subscribe with a position, 3 alerts missed").await;
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
+        assert_eq!(answer["positions"].as_object().map(serde_json::Map::len), Some(3), "{answer}");
+        self.note("subscribe to ALL, 3 regions").await;
+        for (query, what) in [
+            ("region=YY&after=0", "GET /alerts, 3 alerts missed"),
+            ("region=YY&after=3", "GET /alerts, none missed"),
+            ("region=ALL", "GET /alerts, the newest of 3 regions"),
+        ] {
+            let (status, answer) = self.site.get(&format!("/alerts?{query}")).await;
+            assert_eq!(status, 200, "{answer}");
+            self.note(what).await;
+        }
+    }
+
     async fn alert_to(&mut self, count: usize) {
         self.watch("PL", count).await;
         // The first alert of a region is another row.
@@ -254,6 +280,7 @@ fn every_request_to_dynamodb_is_in_the_table_of_what_it_costs() {
         let mut rows = Rows { site, meter, rows: Vec::new(), watchers: Vec::new() };
         rows.of_connections().await;
         rows.of_alerts().await;
+        rows.of_reading().await;
         compare(&rows.rows);
     });
 }

@@ -1,6 +1,7 @@
 //! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
 
 mod functions;
+mod http_apis;
 mod integrations;
 mod intrinsics;
 mod queues;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
+    http_apis::Cors,
     integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
     queues::Queue,
@@ -40,6 +42,8 @@ pub(crate) struct Template {
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
     pub(crate) http_routes: Vec<HttpRoute>,
+    /// What HTTP APIs answer to pages of other origins, where that is configured.
+    pub(crate) cors: Option<Cors>,
     /// Schedules of functions.
     pub(crate) schedules: Vec<Schedule>,
     /// What is in the template but not in the local mode, one sentence each.
@@ -122,10 +126,12 @@ impl Template {
             queues: Vec::new(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
+            cors: None,
             schedules: Vec::new(),
             notes: Vec::new(),
         };
         functions::read(&root, &resolver, &resources, &mut template)?;
+        http_apis::read(&root, &resolver, &resources, &mut template)?;
         queues::read(&resources, &mut template)?;
         Ok(template)
     }
@@ -225,7 +231,7 @@ mod tests {
         let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
         let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        let functions = ["Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
+        let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
         assert_eq!(names, functions.map(|function| format!("{function}Function")));
         let publish = &template.functions["PublishFunction"];
         assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
@@ -240,7 +246,7 @@ mod tests {
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 2);
+        assert_eq!(template.http_routes.len(), 3);
 
         let sockets = &template.sockets;
         assert_eq!(sockets.stage, "prod");
