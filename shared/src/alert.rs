@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -11,13 +11,18 @@ use crate::{
     direction::{self, Direction},
 };
 
-/// Where an alert stands in the log of its region.
+/// Where an alert stands in the log of its region, or how far a client knows that log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Identifies the log: another epoch means that sequence numbers started anew. Milliseconds since the Unix epoch.
     pub epoch: i64,
     /// Number of the alert within the epoch, from 1, without gaps.
     pub seq: u64,
+}
+
+impl Position {
+    /// Before any log: the position of a region that never had an alert. No log has this epoch.
+    pub const START: Self = Self { epoch: 0, seq: 0 };
 }
 
 /// A video as its publisher described it: the named fields and any others, in the publisher's order.
@@ -108,33 +113,48 @@ impl fmt::Display for Format {
 impl Alert {
     /// The frame that a subscriber with `format` receives, as UTF-8 without `\u` escapes.
     pub fn frame(&self, format: Format) -> String {
-        let direction = direction::of_title(self.video.title(), &self.region);
-        let frame = match format {
-            Format::ViralAlert => serde_json::to_string(&ViralAlert {
-                r#type: Format::ViralAlert,
-                region: &self.region,
-                seq: self.position.seq,
-                epoch: self.position.epoch,
-                id: &self.id,
-                dir: direction,
-                video: &self.video,
-                timestamp: self.at.rfc3339(),
-            }),
-            Format::NewTrending => serde_json::to_string(&NewTrending {
-                event: Format::NewTrending,
-                region: &self.region,
-                seq: self.position.seq,
-                epoch: self.position.epoch,
-                id: &self.id,
-                video_id: self.video.id(),
-                title: self.video.title(),
-                thumbnail: self.video.get("thumbnail"),
-                channel: self.video.get("channel"),
-                rtl: direction == Direction::Rtl,
-                ts: self.at.secs(),
-            }),
-        };
-        frame.expect("strings, numbers and JSON values with text keys always serialise")
+        serde_json::to_string(&self.wire(format))
+            .expect("strings, numbers and JSON values with text keys always serialise")
+    }
+
+    /// The same, as a part of something larger.
+    pub fn wire(&self, format: Format) -> Wire<'_> {
+        Wire { alert: self, format }
+    }
+}
+
+/// An alert in the form in which a subscriber receives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire<'a> {
+    alert: &'a Alert,
+    format: Format,
+}
+
+impl Serialize for Wire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Alert { id, region, position: Position { epoch, seq }, video, at } = self.alert;
+        let (seq, epoch) = (*seq, *epoch);
+        let dir = direction::of_title(video.title(), region);
+        match self.format {
+            Format::ViralAlert => {
+                let timestamp = at.rfc3339();
+                ViralAlert { r#type: self.format, region, seq, epoch, id, dir, video, timestamp }.serialize(serializer)
+            }
+            Format::NewTrending => NewTrending {
+                event: self.format,
+                region,
+                seq,
+                epoch,
+                id,
+                video_id: video.id(),
+                title: video.title(),
+                thumbnail: video.get("thumbnail"),
+                channel: video.get("channel"),
+                rtl: dir == Direction::Rtl,
+                ts: at.secs(),
+            }
+            .serialize(serializer),
+        }
     }
 }
 

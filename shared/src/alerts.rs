@@ -4,9 +4,11 @@
 //! |---|---|---|---|
 //! | head | the region | 0 | `epoch`, `last_seq`; never expires |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `dispatched`, `expires_at` |
+//! | audience | the region | -1 | `audience`: connections that the last alert went to, as estimated |
+//! | registry | `@regions` | 0 | `names`: the set of all regions that have a head; never expires |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
 //!
-//! No region's name contains `@` or `#`, so the three kinds cannot meet.
+//! No region's name contains `@` or `#`, so the kinds cannot meet. Reading the log is in [`crate::history`].
 
 use aws_sdk_dynamodb::{
     Client,
@@ -20,15 +22,16 @@ use crate::{
     audience::Region,
     clock::{Clock, Timestamp},
     error::Failure,
+    history::registration,
     limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX},
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
 
-const REGION: &str = "region";
-const SEQ: &str = "seq";
-const EPOCH: &str = "epoch";
-const LAST_SEQ: &str = "last_seq";
+pub(crate) const REGION: &str = "region";
+pub(crate) const SEQ: &str = "seq";
+pub(crate) const EPOCH: &str = "epoch";
+pub(crate) const LAST_SEQ: &str = "last_seq";
 const ID: &str = "id";
 const VIDEO: &str = "video";
 const AT: &str = "at";
@@ -37,7 +40,19 @@ const ALERT_SEQ: &str = "alert_seq";
 const EXPIRES_AT: &str = "expires_at";
 
 /// Sort key of the head of a region, and of idempotency keys. Alerts start at 1.
-const HEAD_SEQ: u64 = 0;
+pub(crate) const HEAD_SEQ: u64 = 0;
+
+/// Sort key of the size of a region's audience.
+pub(crate) const AUDIENCE_SEQ: i64 = -1;
+
+/// Attribute with that size.
+pub(crate) const AUDIENCE: &str = "audience";
+
+/// Partition of the registry of regions that have a log.
+pub(crate) const REGISTRY: &str = "@regions";
+
+/// Attribute with their names.
+pub(crate) const NAMES: &str = "names";
 
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,6 +205,10 @@ impl Alerts {
                 .expression_attribute_values(":now", number(now.secs()));
             items.push(TransactWriteItem::builder().put(key.build().map_err(failed)?).build());
         }
+        if first {
+            let registration = registration(&self.table, &alert.region);
+            items.push(TransactWriteItem::builder().update(registration.build().map_err(failed)?).build());
+        }
         match self.client.transact_write_items().set_transact_items(Some(items)).send().await {
             Ok(_) => Ok(()),
             Err(error) => Err(obstacle(error)),
@@ -227,7 +246,8 @@ fn key_partition(region: &Region, key: &IdempotencyKey) -> String {
     format!("@key#{region}#{}", key.as_str())
 }
 
-fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
+/// Reads the item of an alert.
+pub(crate) fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
     Ok(Alert {
         id: read_text(item, ID)?.to_owned(),
         region: read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?,
@@ -237,7 +257,8 @@ fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
     })
 }
 
-/// Position of the idempotency key among the items of the transaction.
+/// Position of the idempotency key among the items of the transaction. Without a key the registration may stand there, which
+/// has no condition that could fail.
 const KEY_ITEM: usize = 2;
 
 fn obstacle(error: SdkError<TransactWriteItemsError>) -> Obstacle {

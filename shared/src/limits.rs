@@ -27,11 +27,14 @@ pub const REGIONS_PER_MESSAGE_MAX: usize = BATCH_WRITE_ITEMS_MAX;
 /// Items in one `BatchWriteItem`. Source: DynamoDB.
 pub const BATCH_WRITE_ITEMS_MAX: usize = 25;
 
-/// Rounds in which unprocessed items of a batch are sent again before the write counts as failed.
-pub const BATCH_WRITE_ROUNDS_MAX: u32 = 8;
+/// Keys in one `BatchGetItem`. Source: DynamoDB.
+pub const BATCH_GET_KEYS_MAX: usize = 100;
+
+/// Rounds in which unprocessed items of a batch are sent again before the read or write counts as failed.
+pub const BATCH_ROUNDS_MAX: u32 = 8;
 
 /// Pause before the second round of a batch; doubles each round, so eight rounds take about 3 s.
-pub const BATCH_WRITE_BACKOFF: Duration = Duration::from_millis(25);
+pub const BATCH_BACKOFF: Duration = Duration::from_millis(25);
 
 /// Items in one page of an audience. Few enough that the first push leaves early and a page, at about 115 bytes an item,
 /// stays far below the 1 MB that a query returns; enough that reading costs little beside pushing.
@@ -50,6 +53,47 @@ pub const GONE_GRACE: Duration = Duration::from_secs(30);
 
 /// How long an alert and its idempotency key are kept.
 pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Missed alerts that an acknowledgement or one page of `GET /alerts` holds, of all its regions together. An alert has some
+/// 300 bytes, so that many of them just fill a frame.
+pub const ALERTS_PER_PAGE_MAX: usize = 100;
+
+/// Bytes of alerts in one page of `GET /alerts`. A Lambda answer holds 6 MB, in which the page is written as a string once
+/// more. Source: Lambda quotas.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
+/// recovered, fit in a frame.
+pub const REGIONS_OF_ALL_MAX: usize = 300;
+
+/// Longest entry of a region in an answer: quotes, name and the two largest numbers.
+const POSITION_BYTES_MAX: usize =
+    REGION_BYTES_MAX + r#""":{"epoch":-9223372036854775808,"seq":18446744073709551615},"#.len();
+
+/// Bytes of an answer around positions, names and alerts.
+const ANSWER_BYTES: usize = 1024;
+
+/// Regions whose logs are read at once.
+pub const LOG_READS_IN_FLIGHT: usize = 16;
+
+/// New connections per second of an account. Source: API Gateway quotas.
+pub const CONNECTS_PER_SEC: u64 = 500;
+
+/// Share of them, as a divisor, that is left to connections that come back after a cut: half. The rest is for those who come
+/// anew.
+pub const RECONNECT_SHARE: u64 = 2;
+
+/// Shortest time over which clients spread their reconnections: an audience that is small now may have grown.
+pub const RECONNECT_WINDOW_MIN: Duration = Duration::from_secs(1);
+
+/// Longest such time. Whoever waits longer is taken for broken, and asks `GET /alerts` at least.
+pub const RECONNECT_WINDOW_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Such a time where the size of the audience is not known: enough for 2,500 connections.
+pub const RECONNECT_WINDOW_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Age at which a client replaces its connection, before the service cuts it: ten minutes are left to do it at leisure.
+pub const ROTATE_AFTER: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.as_secs() - 10 * 60);
 
 /// Attempts to commit an alert while other publishers move the same region's head.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
@@ -134,3 +178,8 @@ const _: () = assert!(POSTS_IN_FLIGHT < POSTS_OPEN_MAX);
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
+const _: () = assert!(REGIONS_PER_MESSAGE_MAX <= REGIONS_OF_ALL_MAX);
+const _: () = assert!(
+    REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,
+    "positions and names of all regions fit in a frame"
+);

@@ -1,13 +1,17 @@
 //! Messages between a client and the service, apart from the alerts themselves.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    alert::Format,
-    audience::{Audience, InvalidRegion},
+    alert::{Alert, Format, Wire},
+    audience::{Audience, InvalidRegion, Region},
     error::{Code, Refusal, RefusalBody},
-    limits::REGIONS_PER_MESSAGE_MAX,
+    limits::{FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER},
+    position::Positions,
+    recovery::{Recovery, Resumption},
     strict_json,
 };
 
@@ -20,6 +24,8 @@ pub enum Request {
         audiences: Audiences,
         /// The form in which alerts shall arrive.
         format: Format,
+        /// Where the client was, if it wants what it has missed.
+        since: Option<Positions>,
     },
     /// `{"type":"unsubscribe_region",…}`
     Unsubscribe {
@@ -52,10 +58,13 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
     let fields = strict_json::object(body.as_bytes())?;
     let known = "send subscribe_region, unsubscribe_region or ping";
     match fields.get("type").and_then(Value::as_str) {
-        Some("subscribe_region") => Ok(Request::Subscribe {
-            audiences: audiences(&fields)?,
-            format: format(&fields)?.unwrap_or(Format::ViralAlert),
-        }),
+        Some("subscribe_region") => {
+            let audiences = audiences(&fields)?;
+            let format = format(&fields)?.unwrap_or(Format::ViralAlert);
+            let since =
+                fields.get("since").map(|since| Positions::of_message(since, audiences.as_slice())).transpose()?;
+            Ok(Request::Subscribe { audiences, format, since })
+        }
         Some("unsubscribe_region") => Ok(Request::Unsubscribe { audiences: audiences(&fields)? }),
         // The unknown type itself is not repeated: it may be long, and it is the client's own.
         Some(_) => {
@@ -115,7 +124,7 @@ fn format(fields: &Map<String, Value>) -> Result<Option<Format>, Refusal> {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply<'a> {
     /// The subscription stands.
-    Subscribed(Named<'a>),
+    Subscribed(Subscribed<'a>),
     /// The subscription is gone, or never was.
     Unsubscribed(Named<'a>),
     /// The message was refused; the socket stays open.
@@ -129,6 +138,74 @@ pub struct Named<'a> {
     region: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     regions: Option<Vec<&'a str>>,
+}
+
+/// What a client is told when its subscription stands.
+#[derive(Debug, Serialize)]
+pub struct Subscribed<'a> {
+    #[serde(flatten)]
+    named: Named<'a>,
+    positions: &'a Positions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<Vec<Wire<'a>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_recovered: Vec<&'a Region>,
+    reconnect_within_ms: u64,
+    rotate_after_ms: u64,
+}
+
+impl<'a> Subscribed<'a> {
+    /// The answer to a subscription that begins with `resumption`. What was missed in a region is in it as a whole or not at
+    /// all, so that the answer fits in a frame.
+    pub fn new(audiences: &'a Audiences, resumption: &'a Resumption, format: Format) -> Self {
+        let mut answer = Self {
+            named: audiences.into(),
+            positions: &resumption.positions,
+            recovered: None,
+            alerts: None,
+            not_recovered: Vec::new(),
+            reconnect_within_ms: millis(resumption.reconnect_within),
+            rotate_after_ms: millis(ROTATE_AFTER),
+        };
+        if let Some(recovery) = &resumption.recovery {
+            answer.fill(recovery, format);
+        }
+        answer
+    }
+
+    fn fill(&mut self, recovery: &'a Recovery, format: Format) {
+        // As if nothing were recovered: every region that is takes less than this.
+        self.recovered = Some(false);
+        self.alerts = Some(Vec::new());
+        self.not_recovered = recovery.regions.keys().collect();
+        let mut bytes = serde_json::to_string(&self).expect("strings and numbers always serialise").len();
+
+        let mut found: Vec<(&Region, &[Alert], usize)> = Vec::new();
+        for (region, alerts) in &recovery.regions {
+            if let Some(alerts) = alerts {
+                // One more for the comma after each.
+                found.push((region, alerts, alerts.iter().map(|alert| alert.frame(format).len() + 1).sum()));
+            }
+        }
+        // The small ones first: so most regions fit.
+        found.sort_by_key(|(.., bytes)| *bytes);
+        let mut fitting: BTreeMap<&Region, &[Alert]> = BTreeMap::new();
+        for (region, alerts, more) in found {
+            if bytes + more <= FRAME_BYTES_MAX {
+                bytes += more;
+                fitting.insert(region, alerts);
+            }
+        }
+        self.not_recovered.retain(|region| !fitting.contains_key(region));
+        self.alerts = Some(fitting.into_values().flatten().map(|alert| alert.wire(format)).collect());
+        self.recovered = Some(self.not_recovered.is_empty() && recovery.covers_all);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl<'a> From<&'a Audiences> for Named<'a> {
@@ -151,7 +228,11 @@ impl Reply<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
+    use crate::{alert::Position, clock::Timestamp};
 
     fn one(name: &str) -> Audiences {
         Audiences::One(name.parse().expect("an audience"))
@@ -159,7 +240,7 @@ mod tests {
 
     #[test]
     fn messages_of_the_reference_clients_are_understood() {
-        let subscribe = Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert };
+        let subscribe = Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: None };
         assert_eq!(parse(r#"{"type":"subscribe_region","region":"pl"}"#), Ok(subscribe.clone()));
         assert_eq!(parse(r#"{"region":" PL ","type":"subscribe_region","other":1}"#), Ok(subscribe));
         assert_eq!(
@@ -169,7 +250,12 @@ mod tests {
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
         assert_eq!(
             parse(r#"{"type":"subscribe_region","regions":["pl","ALL","PL"],"format":"new_trending"}"#),
-            Ok(Request::Subscribe { audiences: many, format: Format::NewTrending })
+            Ok(Request::Subscribe { audiences: many, format: Format::NewTrending, since: None })
+        );
+        let since = Positions::from_iter([("PL".parse().expect("PL"), Position { epoch: 9, seq: 41 })]);
+        assert_eq!(
+            parse(r#"{"type":"subscribe_region","region":"pl","since":{"epoch":9,"seq":41}}"#),
+            Ok(Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: Some(since) })
         );
     }
 
@@ -197,16 +283,89 @@ mod tests {
         check(r#"{"type":"subscribe_region","region":"PL","format":"xml"}"#, Code::InvalidField, Some("format"));
         check(r#"{"type":"subscribe_region","region":"PL","region":"DE"}"#, Code::BadJson, None);
         check(&too_many, Code::InvalidField, Some("regions"));
+        check(r#"{"type":"subscribe_region","region":"PL","since":null}"#, Code::InvalidField, Some("since"));
+    }
+
+    /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts of which each has a title of `title_bytes`.
+    fn resumption(regions: &[(&str, u64, Option<u64>)], title_bytes: usize) -> Resumption {
+        let region = |name: &str| name.parse::<Region>().expect(name);
+        let alert = |name: &str, seq| Alert {
+            id: "a".to_owned(),
+            region: region(name),
+            position: Position { epoch: 9, seq },
+            video: serde_json::from_value(json!({"id": "v", "title": "t".repeat(title_bytes)})).expect("a video"),
+            at: Timestamp::from_millis(0),
+        };
+        let missed = regions.iter().map(|(name, last, missed)| {
+            (region(name), missed.map(|missed| (last - missed + 1..=*last).map(|seq| alert(name, seq)).collect()))
+        });
+        Resumption {
+            positions: regions.iter().map(|(name, seq, _)| (region(name), Position { epoch: 9, seq: *seq })).collect(),
+            recovery: Some(Recovery { regions: missed.collect(), covers_all: true }),
+            reconnect_within: Duration::from_secs(5),
+        }
+    }
+
+    fn frame(audiences: &Audiences, resumption: &Resumption) -> String {
+        Reply::Subscribed(Subscribed::new(audiences, resumption, Format::ViralAlert)).frame()
     }
 
     #[test]
     fn replies_have_the_form_that_reference_clients_expect() {
-        assert_eq!(Reply::Subscribed((&one("pl")).into()).frame(), r#"{"type":"subscribed","region":"PL"}"#);
+        let without_since = Resumption { recovery: None, ..resumption(&[("PL", 43, None)], 1) };
+        assert_eq!(
+            frame(&one("pl"), &without_since),
+            r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+        );
+        let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00Z"}"#;
+        assert_eq!(
+            frame(&one("pl"), &resumption(&[("PL", 43, Some(1))], 1)),
+            format!(
+                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+            )
+        );
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
+        assert_eq!(
+            frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))], 1)),
+            r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+        );
         assert_eq!(Reply::Unsubscribed((&many).into()).frame(), r#"{"type":"unsubscribed","regions":["PL","ALL"]}"#);
         assert_eq!(
             Reply::Error(Refusal::new(Code::BadJson, "no").body()).frame(),
             r#"{"type":"error","code":"bad_json","message":"no","retryable":false}"#
         );
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_fits_in_a_frame_and_holds_each_region_as_a_whole_or_not(
+            counts in proptest::collection::vec(proptest::option::of(0_u64..40), 1..20),
+            title_bytes in 1_usize..3_000,
+        ) {
+            let names: Vec<String> = (0..counts.len()).map(|n| format!("REGION-{n}")).collect();
+            let regions: Vec<_> = names.iter().zip(&counts).map(|(name, count)| (name.as_str(), 50, *count)).collect();
+            let resumption = resumption(&regions, title_bytes);
+            let frame = frame(&Audiences::One(Audience::All), &resumption);
+            prop_assert!(frame.len() <= FRAME_BYTES_MAX, "{} bytes", frame.len());
+            let answer: Value = serde_json::from_str(&frame).expect("JSON");
+            let not_recovered = answer["not_recovered"].as_array().cloned().unwrap_or_default();
+            prop_assert_eq!(&answer["recovered"], not_recovered.is_empty());
+            for (name, _, missed) in regions {
+                let seqs: Vec<u64> = answer["alerts"].as_array().expect("alerts").iter()
+                    .filter(|alert| alert["region"] == name).filter_map(|alert| alert["seq"].as_u64()).collect();
+                if not_recovered.contains(&json!(name)) {
+                    prop_assert!(seqs.is_empty());
+                } else {
+                    let missed = missed.expect("what is unknown is not recovered");
+                    prop_assert_eq!(seqs, (51 - missed..=50).collect::<Vec<_>>());
+                }
+            }
+            // Room that one more region would have needed was not left.
+            let all: usize = resumption.recovery.iter().flat_map(|recovery| recovery.regions.values().flatten()).flatten()
+                .map(|alert| alert.frame(Format::ViralAlert).len() + 1).sum();
+            if all < FRAME_BYTES_MAX - 2_048 {
+                prop_assert_eq!(not_recovered.len(), counts.iter().filter(|count| count.is_none()).count());
+            }
+        }
     }
 }

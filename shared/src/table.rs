@@ -1,16 +1,16 @@
-//! What both tables need from DynamoDB: reading attributes, and writing batches until nothing is left over.
+//! What both tables need from DynamoDB: reading attributes, and reading and writing batches until nothing is left over.
 
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{AttributeValue, WriteRequest},
+    types::{AttributeValue, KeysAndAttributes, WriteRequest},
 };
 use rand::RngExt;
 
 use crate::{
     error::Failure,
-    limits::{BATCH_WRITE_BACKOFF, BATCH_WRITE_ITEMS_MAX, BATCH_WRITE_ROUNDS_MAX},
+    limits::{BATCH_BACKOFF, BATCH_GET_KEYS_MAX, BATCH_ROUNDS_MAX, BATCH_WRITE_ITEMS_MAX},
 };
 
 /// The attributes of one item.
@@ -43,15 +43,15 @@ pub(crate) struct UnreadableItem(pub(crate) &'static str);
 
 /// Some items of a batch were still unprocessed after the last round.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} items were still unprocessed after {BATCH_WRITE_ROUNDS_MAX} rounds")]
+#[error("{0} items were still unprocessed after {BATCH_ROUNDS_MAX} rounds")]
 struct Unprocessed(usize);
 
 /// Writes or deletes items in batches, sending again what DynamoDB leaves unprocessed, within bounds.
 pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteRequest>) -> Result<(), Failure> {
     for batch in requests.chunks(BATCH_WRITE_ITEMS_MAX) {
         let mut left = batch.to_vec();
-        let mut pause_max = BATCH_WRITE_BACKOFF;
-        for round in 0..BATCH_WRITE_ROUNDS_MAX {
+        let mut pause_max = BATCH_BACKOFF;
+        for round in 0..BATCH_ROUNDS_MAX {
             if round > 0 {
                 tokio::time::sleep(jittered(pause_max)).await;
                 pause_max *= 2;
@@ -72,6 +72,43 @@ pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteR
         }
     }
     Ok(())
+}
+
+/// Reads items by their keys, consistently and in batches, asking again for what DynamoDB leaves unprocessed, within
+/// bounds. Those that are not there are left out; the order is any.
+pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, Failure> {
+    let doing = "reading a batch of items";
+    let mut items = Vec::new();
+    for batch in keys.chunks(BATCH_GET_KEYS_MAX) {
+        let mut left = batch.to_vec();
+        let mut pause_max = BATCH_BACKOFF;
+        for round in 0..BATCH_ROUNDS_MAX {
+            if round > 0 {
+                tokio::time::sleep(jittered(pause_max)).await;
+                pause_max *= 2;
+            }
+            let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
+            let wanted = wanted.map_err(|error| Failure::new(doing, error))?;
+            let output = client
+                .batch_get_item()
+                .request_items(table, wanted)
+                .send()
+                .await
+                .map_err(|error| Failure::new(doing, error))?;
+            items.extend(output.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
+            left = output
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(table))
+                .map_or(Vec::new(), |left| left.keys);
+            if left.is_empty() {
+                break;
+            }
+        }
+        if !left.is_empty() {
+            return Err(Failure::new(doing, Unprocessed(left.len())));
+        }
+    }
+    Ok(items)
 }
 
 /// A random pause of up to `max`: many that wait for the same thing do not come back together.
@@ -106,11 +143,43 @@ mod tests {
         assert_eq!(sizes, [25, 3, 5], "a full batch, what was left of it, and the rest");
     }
 
+    fn keys(count: usize) -> Vec<Item> {
+        (0..count).map(|n| Item::from([("k".to_owned(), number(n))])).collect()
+    }
+
+    /// One item, and `left` keys unprocessed.
+    fn partly_read(left: usize) -> Answer {
+        let keys: Vec<String> = (0..left).map(|n| format!(r#"{{"k":{{"N":"{n}"}}}}"#)).collect();
+        let left = match left {
+            0 => String::new(),
+            _ => format!(r#""t":{{"Keys":[{}],"ConsistentRead":true}}"#, keys.join(",")),
+        };
+        Answer(200, "", format!(r#"{{"Responses":{{"t":[{{"k":{{"N":"7"}}}}]}},"UnprocessedKeys":{{{left}}}}}"#))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_left_unprocessed_are_asked_for_again_until_none_is_left() {
+        let (sdk, requests) = sdk(|before| partly_read(if before == 0 { 3 } else { 0 }));
+        let items = read_all(&Client::new(&sdk), "t", keys(105)).await.expect("read in the end");
+        let requests = requests.lock().expect("unpoisoned");
+        let sizes: Vec<usize> = requests.iter().map(|body| body.matches(r#"{"k":"#).count()).collect();
+        assert_eq!((sizes, items.len()), (vec![100, 3, 5], 3), "a full batch, what was left of it, and the rest");
+        assert!(requests.iter().all(|body| body.contains(r#""ConsistentRead":true"#)), "{requests:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_are_never_processed_fail_within_bounds() {
+        let (sdk, requests) = sdk(|_| partly_read(1));
+        let failure = read_all(&Client::new(&sdk), "t", keys(1)).await.expect_err("never processed");
+        assert!(crate::error::Chain(&failure).to_string().contains("1 items were still unprocessed"));
+        assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_ROUNDS_MAX as usize);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_is_never_processed_fails_within_bounds() {
         let (sdk, requests) = sdk(|_| unprocessed(1));
         let failure = write_all(&Client::new(&sdk), "t", deletions(1)).await.expect_err("never processed");
         assert!(crate::error::Chain(&failure).to_string().contains("1 items were still unprocessed"));
-        assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_WRITE_ROUNDS_MAX as usize);
+        assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_ROUNDS_MAX as usize);
     }
 }

@@ -6,6 +6,7 @@ mod delivery;
 mod failures;
 mod gateway;
 mod publishing;
+mod resuming;
 mod site;
 mod subscribing;
 mod titles;

@@ -15,7 +15,7 @@ fn spellings_of_one_region_are_one_region() {
         let mut client = site.connect("/prod").await;
         for spelling in ["pl", " PL ", "PL"] {
             let answer = client.ask(&json!({"type": "subscribe_region", "region": spelling})).await;
-            assert_eq!(answer, json!({"type": "subscribed", "region": "PL"}));
+            assert_eq!((&answer["type"], &answer["region"]), (&json!("subscribed"), &json!("PL")));
         }
         let items: Vec<String> = site.subscriptions().await.into_iter().map(|(audience, _)| audience).collect();
         assert_eq!(items, ["@everyone", "PL"]);
@@ -31,7 +31,7 @@ fn several_regions_at_once_and_leaving_one() {
         let site = Site::start().await;
         let mut client = site.connect("/prod").await;
         let answer = client.ask(&json!({"type": "subscribe_region", "regions": ["pl", "de", "PL"]})).await;
-        assert_eq!(answer, json!({"type": "subscribed", "regions": ["PL", "DE"]}));
+        assert_eq!((&answer["type"], &answer["regions"]), (&json!("subscribed"), &json!(["PL", "DE"])));
         let answer = client.ask(&json!({"type": "unsubscribe_region", "region": "pl"})).await;
         assert_eq!(answer, json!({"type": "unsubscribed", "region": "PL"}));
         let answer = client.ask(&json!({"type": "unsubscribe_region", "region": "SE"})).await;

@@ -3,12 +3,16 @@
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
+    alert::Format,
     connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     event,
     function::{Function, Start},
-    message::{self, Reply, Request},
+    history::History,
+    message::{self, Audiences, Reply, Request, Subscribed},
+    position::Positions,
+    recovery,
     subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
@@ -17,6 +21,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Subscribe {
     subscriptions: Subscriptions,
+    history: History,
 }
 
 /// What the gateway sends back over the socket, as the routes have route responses. The status is always 200: what
@@ -35,7 +40,8 @@ impl Function for Subscribe {
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
-        environment.finish(Self { subscriptions })
+        let history = History::of_function(start, &mut environment);
+        environment.finish(Self { subscriptions, history })
     }
 
     async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Answer, Failure> {
@@ -50,22 +56,31 @@ impl Function for Subscribe {
 
 impl Subscribe {
     async fn answer(&self, connection: &ConnectionId, request: &Request) -> String {
-        let (done, reply) = match request {
-            Request::Subscribe { audiences, format } => (
-                self.subscriptions.subscribe(connection, audiences.as_slice(), *format).await,
-                Reply::Subscribed(audiences.into()),
-            ),
-            Request::Unsubscribe { audiences } => (
-                self.subscriptions.unsubscribe(connection, audiences.as_slice()).await,
-                Reply::Unsubscribed(audiences.into()),
-            ),
-        };
-        match done {
-            Ok(()) => reply.frame(),
-            Err(failure) => {
-                tracing::error!(%connection, error = %Chain(&failure), "message not carried out");
-                Reply::Error(Refusal::unavailable().body()).frame()
+        let frame = match request {
+            Request::Subscribe { audiences, format, since } => {
+                self.subscribe(connection, audiences, *format, since.as_ref()).await
             }
-        }
+            Request::Unsubscribe { audiences } => {
+                let done = self.subscriptions.unsubscribe(connection, audiences.as_slice()).await;
+                done.map(|()| Reply::Unsubscribed(audiences.into()).frame())
+            }
+        };
+        frame.unwrap_or_else(|failure| {
+            tracing::error!(%connection, error = %Chain(&failure), "message not carried out");
+            Reply::Error(Refusal::unavailable().body()).frame()
+        })
+    }
+
+    /// Writes the subscription first and then reads the log: an alert is in the answer, or is pushed, or both.
+    async fn subscribe(
+        &self,
+        connection: &ConnectionId,
+        audiences: &Audiences,
+        format: Format,
+        since: Option<&Positions>,
+    ) -> Result<String, Failure> {
+        self.subscriptions.subscribe(connection, audiences.as_slice(), format).await?;
+        let resumption = recovery::resume(&self.history, audiences.as_slice(), since).await?;
+        Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
     }
 }
