@@ -38,16 +38,6 @@ export const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsyn
 export const alertsOf = (region: string, from: number, to: number): string[] =>
   Array.from({ length: to - from + 1 }, (_, index) => `${region} ${from + index}`);
 
-/** Repeatable numbers between 0 and 1 (mulberry32). */
-export function randomOf(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Publishes numbers until `to` of a region. */
 export function publishUntil(service: Service, region: string, to: number): void {
   while (service.head(region).seq < to) service.publish(region);

@@ -48,9 +48,11 @@ test("a consumer that is too far behind is told after what was kept for it", asy
   const iterator = client[Symbol.asyncIterator]();
   const first = iterator.next();
   await pass(100);
-  publishUntil(service, "PL", QUEUE_MAX + 2);
+  publishUntil(service, "PL", 1);
   await pass(100);
   expect((await first).value).toMatchObject({ seq: 1 });
+  publishUntil(service, "PL", QUEUE_MAX + 2);
+  await pass(100);
   for (let seq = 2; seq <= QUEUE_MAX + 1; seq++) expect((await iterator.next()).value).toMatchObject({ seq });
   await expect(iterator.next()).rejects.toMatchObject({ code: "slow_consumer", terminal: false });
 });

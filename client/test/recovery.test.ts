@@ -1,7 +1,8 @@
 // What is missing, and what a client that cannot have it is told.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { alertsOf, pass, publishUntil, randomOf, start } from "./application.js";
+import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { randomOf } from "./seeded.js";
 import { Service } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example/" };
@@ -141,6 +142,7 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
   const seeds = Array.from({ length: 60 }, (_, index) => index);
   for (const seed of seeds) {
     const random = randomOf(seed);
+    vi.mocked(Math.random).mockImplementation(randomOf(seed + 1_000));
     service = new Service();
     vi.stubGlobal("fetch", service.fetch);
     const httpOrNot = random() < 0.5 ? HTTP : {};
