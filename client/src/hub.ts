@@ -60,8 +60,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   /** Tells the tabs what is followed now. */
   const announce = (): void => {
-    const ready = (current ?? fallback)?.ready;
-    const regions = wanted().filter((region) => ready?.has(region) || ready?.has(ALL));
+    const sources = [current, next, fallback];
+    const regions = wanted().filter((region) => sources.some((one) => one?.ready.has(region) || one?.ready.has(ALL)));
     emit({ ready: { regions, positions: log.positions([ALL]) } });
   };
 
@@ -84,7 +84,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     }, HEAL_MS * 2 ** tries);
   };
 
-  const log = createLog(emit, heal);
+  const log = createLog(emit, heal, announce);
 
   const drop = (): void => {
     attempts++;
@@ -222,7 +222,6 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       stale.delete(region);
     }
     const open = log.apply(answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL);
-    announce();
     if (!httpUrl) for (const region of open) stale.add(region);
     else {
       try {

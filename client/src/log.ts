@@ -25,8 +25,11 @@ interface Entry {
 
 export type Log = ReturnType<typeof createLog>;
 
-/** `behind` is called with a region of which something is missing, and how often it was recovered in vain. */
-export function createLog(emit: (news: News) => void, behind: (region: string, tries: number) => void) {
+/**
+ * `behind` is called with a region of which something is missing, and how often it was recovered in vain; `started` when an
+ * answer has said where regions begin, before their first alert.
+ */
+export function createLog(emit: (news: News) => void, behind: (region: string, tries: number) => void, started: () => void) {
   const entries = new Map<string, Entry>();
 
   const entryOf = (region: string): Entry => {
@@ -52,11 +55,6 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     held.forEach(accept);
   };
 
-  /** The first acknowledgement of a region: what it had until then is not for this client. */
-  const start = (entry: Entry, head: Position): void => {
-    if (!entry.at) move(entry, head);
-  };
-
   /** Goes on from `to`, although not everything before has come. */
   const skip = (entry: Entry, epoch: number, seq: number): void => {
     const { region, at } = entry;
@@ -79,7 +77,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     const { region, epoch, seq } = alert;
     if (!seq || !epoch) return emit({ alert });
     const entry = entryOf(region);
-    if (has(ALL)) start(entry, BEGINNING);
+    if (has(ALL)) entry.at ??= { ...BEGINNING };
     if (entry.at && entry.at.epoch < epoch) skip(entry, epoch, 0);
     const { at } = entry;
     if (at && (at.epoch > epoch || at.seq >= seq)) return;
@@ -135,11 +133,14 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
       const heads = Object.entries(positions);
       // Under ALL, a region that is not known yet came into being since.
       const all = has(ALL);
-      for (const [region, head] of heads) start(entryOf(region), all ? BEGINNING : head);
+      // The first acknowledgement of a region: what it had until then is not for this client.
+      for (const [region, head] of heads) entryOf(region).at ??= { ...(all ? BEGINNING : head) };
       if (asked.includes(ALL)) {
         entryOf(ALL);
-        for (const entry of entries.values()) start(entry, BEGINNING);
+        for (const entry of entries.values()) entry.at ??= { ...BEGINNING };
       }
+      started();
+      for (const entry of entries.values()) if (entry.at) move(entry, entry.at);
       alerts.forEach(accept);
       const open: string[] = [];
       for (const [region, { epoch, seq }] of heads) {

@@ -35,6 +35,28 @@ test("alerts arrive from the acknowledgement on, once and in order", async () =>
   expect(subscriptions()).toEqual([{ type: "subscribe_region", regions: ["PL"] }]);
 });
 
+test("an alert that is pushed before the acknowledgement is not lost", async () => {
+  const answer = service.answer.bind(service);
+  service.answer = (...question) => {
+    const before = answer(...question);
+    publishUntil(service, "PL", 1);
+    return before;
+  };
+  const { told } = start(service, { regions: ["ALL"] });
+  const other = start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+  expect(other.subscribed[0]!.positions["PL"]!.seq + other.told.length).toBe(1);
+});
+
+test("an alert that is pushed while other regions are still asked for is not lost", async () => {
+  const { told } = start(service, { regions: Array.from({ length: 60 }, (_, index) => `R-${index}`) });
+  await pass(40);
+  publishUntil(service, "R-0", 1);
+  await pass(100);
+  expect(told).toEqual(["R-0 1"]);
+});
+
 test("the address alone is enough", async () => {
   vi.stubGlobal("WebSocket", service.WebSocket);
   const client = new ViralAlerts("wss://service.example/prod");
