@@ -88,16 +88,16 @@ fn frame_bytes(buffer: &[u8]) -> Option<usize> {
     (buffer.len() >= bytes).then_some(bytes)
 }
 
-/// Connects many subscribers of PL.
-pub(crate) async fn connect_all(url: &str, count: usize) -> Outcome<Vec<Subscriber>> {
+/// Connects many subscribers with a query.
+pub(crate) async fn connect_all(url: &str, query: &str, count: usize) -> Outcome<Vec<Subscriber>> {
     let mut connecting = JoinSet::new();
     let mut connected = Vec::with_capacity(count);
     for _ in 0..count {
         if connecting.len() >= CONNECTING_MAX {
             connected.push(connecting.join_next().await.ok_or("nothing connects")???);
         }
-        let url = url.to_owned();
-        connecting.spawn(async move { Subscriber::connect(&url, "?region=PL").await });
+        let (url, query) = (url.to_owned(), query.to_owned());
+        connecting.spawn(async move { Subscriber::connect(&url, &query).await });
     }
     while let Some(subscriber) = connecting.join_next().await {
         connected.push(subscriber??);

@@ -7,17 +7,33 @@ use std::time::Duration;
 pub(crate) struct Figures(Vec<Duration>);
 
 impl Figures {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     pub(crate) fn add(&mut self, duration: Duration) {
         self.0.push(duration);
     }
 
+    /// The one in the middle; zero of none.
+    pub(crate) fn median(&self) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
     /// Prints a row: median, lowest, highest, count.
-    pub(crate) fn print(mut self, what: &str) {
-        self.0.sort_unstable();
-        if let [lowest, .., highest] = self.0.as_slice() {
-            let median = self.0[self.0.len() / 2];
-            println!("| {what} | {} | {} | {} | {} |", shown(median), shown(*lowest), shown(*highest), self.0.len());
+    pub(crate) fn print(self, what: &str) {
+        if let (Some(lowest), Some(highest)) = (self.0.iter().min(), self.0.iter().max()) {
+            let (median, count) = (shown(self.median()), self.0.len());
+            println!("| {what} | {median} | {} | {} | {count} |", shown(*lowest), shown(*highest));
         }
+    }
+
+    /// The same, with how many things in a second that is in the middle.
+    pub(crate) fn print_with_rate(self, what: &str, things: usize) {
+        let per_second = things as f64 / self.median().as_secs_f64();
+        self.print(&format!("{what}, {per_second:.0} per second"));
     }
 }
 

@@ -1,6 +1,10 @@
-//! The local mode as a process of its own, and what the system says of it.
+//! The local mode and its peers as processes of their own, and what the system says of them.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -13,28 +17,40 @@ use crate::{Outcome, WAIT_MAX};
 /// Clock ticks per second in `/proc`, the same on every Linux that Rust runs on.
 const TICKS_PER_SEC: u64 = 100;
 
-/// A running local mode.
+/// A running server that has printed `ready`, the address of its WebSockets and that of its publisher.
 #[derive(Debug)]
-pub(crate) struct Local {
+pub(crate) struct Server {
     child: Child,
-    /// Address of the gateway with its stage.
+    /// Where clients connect; of the local mode with its stage.
     pub(crate) ws: String,
-    /// Address of the HTTP API.
+    /// Where alerts are posted.
     pub(crate) http: String,
-    /// Address of DynamoDB.
+    /// Address of DynamoDB, of the local mode alone.
     pub(crate) dynamodb: String,
 }
 
-impl Local {
-    /// Starts the program beside this one and waits for its `ready` line.
-    pub(crate) async fn start() -> Outcome<Self> {
-        let mut child = Command::new(sibling("local")?)
-            .args(["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log", "error"])
-            // The gateway here has no quota unless it is asked for one, so what is measured is how fast posts can be made.
-            .args(["--parameter", "PushRate=1000000"])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+impl Server {
+    /// The local mode beside this program, with no quota in the way of how fast posts can be made.
+    pub(crate) async fn local() -> Outcome<Self> {
+        Self::local_with(&["--parameter", "PushRate=1000000"]).await
+    }
+
+    /// The local mode beside this program.
+    pub(crate) async fn local_with(arguments: &[&str]) -> Outcome<Self> {
+        let mut command = Command::new(sibling("local")?);
+        command.args(["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log", "error"]).args(arguments);
+        Self::start(command).await
+    }
+
+    /// A peer: a program that does the same in another way.
+    pub(crate) async fn peer(program: &Path, arguments: &[&str]) -> Outcome<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::start(command).await
+    }
+
+    async fn start(mut command: Command) -> Outcome<Self> {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
         let mut dynamodb = String::new();
         while let Some(line) = timeout(WAIT_MAX, lines.next_line()).await?? {
@@ -47,7 +63,7 @@ impl Local {
                 return Ok(Self { child, ws: ws.ok_or("no address")?, http: http.ok_or("no address")?, dynamodb });
             }
         }
-        Err("the local mode ended without being ready; does it run from this directory?".into())
+        Err(format!("{:?} ended without being ready; does it run from the root of the repository?", command).into())
     }
 
     /// Resident memory, in KB of 1,024 bytes.
@@ -59,11 +75,19 @@ impl Local {
 
     /// CPU time used so far.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let (user, system): (u64, u64) = (fields[11].parse()?, fields[12].parse()?);
-        Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SEC))
+        cpu_of(&format!("/proc/{}/stat", self.pid()?))
+    }
+
+    /// CPU time used so far by the threads whose name begins so.
+    pub(crate) fn cpu_of_threads(&self, name: &str) -> Outcome<Duration> {
+        let mut cpu = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()?))? {
+            let path = thread?.path();
+            if std::fs::read_to_string(path.join("comm"))?.starts_with(name) {
+                cpu += cpu_of(&path.join("stat").to_string_lossy())?;
+            }
+        }
+        Ok(cpu)
     }
 
     /// Ends it as Ctrl-C does.
@@ -74,8 +98,17 @@ impl Local {
     }
 
     fn pid(&self) -> Outcome<u32> {
-        self.child.id().ok_or_else(|| "the local mode has ended".into())
+        self.child.id().ok_or_else(|| "the server has ended".into())
     }
+}
+
+/// What a `stat` file of `/proc` says of user and system time.
+fn cpu_of(stat: &str) -> Outcome<Duration> {
+    let stat = std::fs::read_to_string(stat)?;
+    let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let (user, system): (u64, u64) = (fields[11].parse()?, fields[12].parse()?);
+    Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SEC))
 }
 
 /// A program in the directory of this one.

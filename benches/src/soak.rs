@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     ALERT, Outcome, WAIT_MAX,
     client::{Subscriber, connect_all, post},
-    process::Local,
+    process::Server,
 };
 
 /// Time from one alert to the next. Connections come and go in between.
@@ -70,11 +70,11 @@ impl Counting {
 
 /// Runs for `minutes` with `connections`, and prints one line for each minute.
 pub(crate) async fn run(minutes: u64, connections: usize) -> Outcome<()> {
-    let local = Local::start().await?;
+    let local = Server::local().await?;
     let idle_kb = local.resident_kb()?;
     let began = Instant::now();
     let mut open: VecDeque<Counting> =
-        connect_all(&local.ws, connections).await?.into_iter().map(Counting::of).collect();
+        connect_all(&local.ws, "?region=PL", connections).await?.into_iter().map(Counting::of).collect();
     println!("| minute | connections | closed so far | alerts | frames | resident | per connection | CPU |");
     println!("|---|---|---|---|---|---|---|---|");
     let (mut closed, mut alerts, mut printed) = (0_u64, 0_u64, 0);
@@ -92,7 +92,9 @@ pub(crate) async fn run(minutes: u64, connections: usize) -> Outcome<()> {
             ended??;
             closed += 1;
         }
-        open.extend(connect_all(&local.ws, connections - open.len()).await?.into_iter().map(Counting::of));
+        open.extend(
+            connect_all(&local.ws, "?region=PL", connections - open.len()).await?.into_iter().map(Counting::of),
+        );
         until("every close has been seen", async || Ok(connected(&local).await? == connections)).await?;
 
         alerts += 1;
@@ -142,14 +144,14 @@ async fn until(what: &str, is_so: impl AsyncFn() -> Outcome<bool>) -> Outcome<()
 }
 
 /// How many sockets the gateway holds.
-async fn connected(local: &Local) -> Outcome<usize> {
+async fn connected(local: &Server) -> Outcome<usize> {
     let body = exchange(&local.http, "GET /local.json", "", "").await?;
     let body: Value = serde_json::from_str(&body)?;
     Ok(body["connected"].as_u64().ok_or("no count of connections")?.try_into()?)
 }
 
 /// How many items a table has.
-async fn items(local: &Local, table: &str) -> Outcome<u64> {
+async fn items(local: &Server, table: &str) -> Outcome<u64> {
     let headers = "X-Amz-Target: DynamoDB_20120810.Scan\r\nContent-Type: application/x-amz-json-1.0\r\n\
         Authorization: AWS4-HMAC-SHA256 Credential=local/20260101/eu-central-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0\r\n\
         X-Amz-Date: 20260101T000000Z\r\n";

@@ -14,13 +14,13 @@ use crate::{Outcome, WAIT_MAX, figures::Figures, process::sibling};
 /// Starts of each function per run.
 const STARTS_PER_RUN: usize = 10;
 
-const FUNCTIONS: [&str; 5] = ["connect", "disconnect", "subscribe", "publish", "deliver"];
+const FUNCTIONS: [&str; 7] = ["alerts", "connect", "disconnect", "subscribe", "publish", "deliver", "recover"];
 
 /// Reports start-up and size of every function.
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
     for function in FUNCTIONS {
         let path = sibling(function)?;
-        let mut figures = Figures::default();
+        let mut figures = Figures::new();
         for _ in 0..runs * STARTS_PER_RUN {
             let runtime_api = TcpListener::bind("127.0.0.1:0").await?;
             let started = Instant::now();
@@ -34,6 +34,9 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("SUBSCRIPTIONS_TABLE", "t")
                 .env("ALERTS_TABLE", "t")
                 .env("DELIVER_FUNCTION", "f")
+                .env("PUBLISH_FUNCTION", "f")
+                .env("UNDELIVERED_QUEUE", "q")
+                .env("UNPUBLISHED_QUEUE", "q")
                 // As in Lambda with TLS, whose certificates are read at the start.
                 .env(
                     "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI",

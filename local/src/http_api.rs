@@ -1,5 +1,7 @@
 //! An API Gateway HTTP API: routes of the template, events of payload version 2.0.
 
+mod cors;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -7,15 +9,16 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, SET_COOKIE},
 };
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use shared::clock::Clock;
 
 use crate::{
     http::{self, Body},
     lambda::Functions,
-    template::{ACCOUNT_ID, HttpRoute},
+    template::{ACCOUNT_ID, Cors, HttpRoute},
 };
 
 /// Largest request. Source: API Gateway quotas for HTTP APIs.
@@ -25,6 +28,7 @@ const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct HttpApi {
     pub(crate) routes: Vec<HttpRoute>,
+    pub(crate) cors: Option<Cors>,
     pub(crate) functions: Arc<Functions>,
     pub(crate) clock: Clock,
 }
@@ -33,6 +37,11 @@ impl HttpApi {
     /// The route for a method and path, if the template has one.
     pub(crate) fn route(&self, method: &str, path: &str) -> Option<&HttpRoute> {
         self.routes.iter().find(|route| route.path == path && (route.method == method || route.method == "ANY"))
+    }
+
+    /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
+    pub(crate) fn preflight(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        self.cors.as_ref()?.preflight(request)
     }
 
     /// Invokes the function behind a route and translates its answer.
@@ -50,10 +59,14 @@ impl HttpApi {
             }
         };
         let event = self.event(route, &parts, &body, peer);
-        match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
+        let mut response = match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
             Ok(answer) => translated(&answer),
             Err(_) => internal_error(),
+        };
+        if let Some(cors) = &self.cors {
+            cors.apply(&parts.headers, response.headers_mut());
         }
+        response
     }
 
     fn event(&self, route: &HttpRoute, parts: &hyper::http::request::Parts, body: &Bytes, peer: SocketAddr) -> Value {
@@ -89,9 +102,16 @@ impl HttpApi {
             },
             "isBase64Encoded": encoded,
         });
-        if let (false, Value::Object(fields)) = (body.is_empty(), &mut event) {
-            fields.insert("body".to_owned(), json!(text));
-        }
+        let Value::Object(fields) = &mut event else { return event };
+        let mut insert = |name: &str, there: bool, value: Value| {
+            if there {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        let (parameters, cookies) = (parameters(parts.uri.query().unwrap_or_default()), cookies(&parts.headers));
+        insert("cookies", !cookies.is_empty(), json!(cookies));
+        insert("queryStringParameters", !parameters.is_empty(), Value::Object(parameters));
+        insert("body", !body.is_empty(), json!(text));
         event
     }
 }
@@ -104,10 +124,33 @@ fn is_text(headers: &HeaderMap) -> bool {
         || matches!(kind.as_str(), "application/json" | "application/javascript" | "application/xml")
 }
 
-/// Lower-case names; several values of one name are joined with a comma.
+/// Decoded names and values; several values of one name are joined with a comma.
+fn parameters(query: &str) -> Map<String, Value> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let mut joined: Map<String, Value> = Map::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match joined.get_mut(&decoded(name)) {
+            Some(Value::String(values)) => *values = format!("{values},{}", decoded(value)),
+            _ => {
+                joined.insert(decoded(name), json!(decoded(value)));
+            }
+        }
+    }
+    joined
+}
+
+/// The cookies of all headers, one by one.
+fn cookies(headers: &HeaderMap) -> Vec<String> {
+    let lists = headers.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let cookies = |list: String| list.split(';').map(|cookie| cookie.trim().to_owned()).collect::<Vec<_>>();
+    lists.flat_map(cookies).filter(|cookie| !cookie.is_empty()).collect()
+}
+
+/// Lower-case names, without the cookies; several values of one name are joined with a comma.
 fn headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut joined = Map::new();
-    for name in headers.keys() {
+    for name in headers.keys().filter(|name| *name != COOKIE) {
         let values: Vec<_> =
             headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         joined.insert(name.to_string(), json!(values.join(",")));
@@ -131,6 +174,11 @@ fn translated(answer: &Bytes) -> Response<Body> {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
             response.headers_mut().insert(name, value);
+        }
+    }
+    for cookie in value.get("cookies").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(cookie) = cookie.as_str().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+            response.headers_mut().append(SET_COOKIE, cookie);
         }
     }
     response
@@ -162,6 +210,30 @@ mod tests {
         check(json!({"published": true}), 200, "application/json");
         check(json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}), 500, "application/json");
         check(json!({"statusCode": 7}), 500, "application/json");
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_repeats_joined_by_commas() {
+        let check = |query: &str, expected: Value| assert_eq!(Value::Object(parameters(query)), expected, "{query}");
+        check("", json!({}));
+        check("region=PL&limit=10", json!({"region": "PL", "limit": "10"}));
+        check("a=1&b=2&a=3&a", json!({"a": "1,3,", "b": "2"}));
+        check("a%5B%5D=x%2Cy+z&&=w", json!({"a[]": "x,y z", "": "w"}));
+        check("a=%FF%", json!({"a": "\u{fffd}%"}));
+    }
+
+    #[test]
+    fn cookies_are_a_list_in_either_direction() {
+        let pairs = [(COOKIE, HeaderValue::from_static("a=1; b=2;")), (COOKIE, HeaderValue::from_static("c=3"))];
+        let mut sent = HeaderMap::new();
+        for (name, value) in pairs {
+            sent.append(name, value);
+        }
+        assert_eq!(cookies(&sent), ["a=1", "b=2", "c=3"]);
+        assert!(headers(&sent).is_empty());
+        let answer = json!({"statusCode": 200, "cookies": ["a=1; Secure", "b=2"], "body": ""});
+        let response = translated(&Bytes::from(answer.to_string()));
+        assert_eq!(response.headers().get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1; Secure", "b=2"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod http_api;
 mod inspector;
 mod lambda;
 mod schedules;
+mod sqs;
 mod stack;
 mod template;
 mod tls;

@@ -16,6 +16,9 @@ use shared::error::Chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs Viral Alerts on this machine: API Gateway WebSocket and HTTP APIs, Lambda and DynamoDB, from one template.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]

@@ -22,6 +22,7 @@ use crate::{
     inspector::{self, Inspector, Recorder},
     lambda::{self, Functions, Setting, process::Machine},
     schedules,
+    sqs::{self, Queues},
     template::{LoadError, Template},
     tls::{Identity, TlsError},
 };
@@ -107,6 +108,12 @@ pub struct Stack {
 impl Stack {
     /// Starts everything. When it returns, all of it answers.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
+        Self::start_on(options, None).await
+    }
+
+    /// The same with functions that use the database at `dynamodb`, which has the template's tables, instead of this
+    /// stack's own.
+    pub async fn start_on(options: &Options, dynamodb: Option<&Uri>) -> Result<Self, StartError> {
         let clock = Clock::System;
         let template = Template::load(&options.template, &options.parameters)?;
         let (ws, ws_addr) = listen(options.ws_addr, "--ws-addr").await?;
@@ -114,12 +121,14 @@ impl Stack {
         let internal = |of: SocketAddr| SocketAddr::new(of.ip(), 0);
         let (tables, tables_addr) = listen(internal(options.http_addr), "--http-addr").await?;
         let (invoke, invoke_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let (sqs, sqs_addr) = listen(internal(options.http_addr), "--http-addr").await?;
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
-            &format!("http://{tables_addr}"),
+            &dynamodb.map_or_else(|| format!("http://{tables_addr}"), Uri::to_string),
             &format!("http://{invoke_addr}"),
             &format!("http://{ws_addr}/{stage}"),
+            &format!("http://{sqs_addr}"),
         );
         let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
         let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -129,9 +138,10 @@ impl Stack {
         let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("viral-alerts-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
-        let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, trust);
+        let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, sqs_addr, trust);
         let recorder = Recorder::new(clock.clone());
         let faults = Arc::new(Faults::new(&options.faults));
+        let queues = Arc::new(Queues::new(template.queues.clone(), format!("http://{sqs_addr}"), clock.clone()));
         let setting = Setting {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
@@ -140,11 +150,17 @@ impl Stack {
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),
             faults: Arc::clone(&faults),
+            queues: Arc::clone(&queues),
         };
         let functions = Functions::start(&template.functions, &setting)?;
         let invocable = Arc::clone(&functions);
         back_tasks.spawn(http::serve(invoke, None, backs.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)
+        }));
+
+        let ending = backs.clone();
+        back_tasks.spawn(http::serve(sqs, None, backs.clone(), move |request, _| {
+            sqs::handle(Arc::clone(&queues), request, ending.clone())
         }));
 
         let function_variables =
@@ -163,8 +179,12 @@ impl Stack {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
-        let http_api =
-            Arc::new(HttpApi { routes: template.http_routes, functions: Arc::clone(&functions), clock: clock.clone() });
+        let http_api = Arc::new(HttpApi {
+            routes: template.http_routes,
+            cors: template.cors,
+            functions: Arc::clone(&functions),
+            clock: clock.clone(),
+        });
         let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
         let shown = Arc::clone(&gateway);
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
@@ -207,6 +227,11 @@ impl Stack {
     /// How many invocations of functions there were.
     pub fn invocations(&self) -> u64 {
         self.functions.invocations()
+    }
+
+    /// How many invocations of the function of this name there were.
+    pub fn invocations_of(&self, function: &str) -> u64 {
+        self.functions.invocations_of(function)
     }
 
     /// How many faults were injected, of each kind that is switched on.
@@ -259,6 +284,9 @@ async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Response<Body> {
+    if let Some(response) = http_api.preflight(&request) {
+        return response;
+    }
     if let Some(route) = http_api.route(request.method().as_str(), request.uri().path()) {
         return http_api.handle(route, request, peer).await;
     }

@@ -3,12 +3,19 @@
 //! | item | `region` (partition) | `seq` (sort) | other attributes |
 //! |---|---|---|---|
 //! | head | the region | 0 | `epoch`, `last_seq`; never expires |
-//! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `dispatched`, `expires_at` |
-//! | audience | the region | -1 | `audience`: connections that the last alert went to, as estimated |
 //! | registry | `@regions` | 0 | `names`: the set of all regions that have a head; never expires |
+//! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
+//! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
 //!
-//! No region's name contains `@` or `#`, so the kinds cannot meet. Reading the log is in [`crate::history`].
+//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out has
+//! not been started, and as a rule nothing.
+//!
+//! No region's name contains `@` or `#`, so the kinds cannot meet. The audience is an item of its own, so that writing it never
+//! gets in the way of the transactions on the head, and lies beside the head, so that one query reads both. Reading the log for
+//! clients is in [`crate::history`].
+
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
@@ -21,9 +28,11 @@ use crate::{
     alert::{Alert, Position},
     audience::Region,
     clock::{Clock, Timestamp},
+    environment::Reader,
     error::Failure,
+    function::Start,
     history::registration,
-    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX},
+    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS},
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
@@ -35,24 +44,29 @@ pub(crate) const LAST_SEQ: &str = "last_seq";
 const ID: &str = "id";
 const VIDEO: &str = "video";
 const AT: &str = "at";
-const DISPATCHED: &str = "dispatched";
+const COMMITTED_AT: &str = "committed_at";
 const ALERT_SEQ: &str = "alert_seq";
+pub(crate) const AUDIENCE: &str = "audience";
+const MEASURED_AT: &str = "measured_at";
+
+/// Attribute of alerts whose fan-out has not been started, and the index of them.
+const UNDISPATCHED: &str = "undispatched";
+
+/// The one value of that attribute: all of them lie in one partition of the index.
+const IS_UNDISPATCHED: &str = "yes";
 const EXPIRES_AT: &str = "expires_at";
 
 /// Sort key of the head of a region, and of idempotency keys. Alerts start at 1.
 pub(crate) const HEAD_SEQ: u64 = 0;
-
-/// Sort key of the size of a region's audience.
-pub(crate) const AUDIENCE_SEQ: i64 = -1;
-
-/// Attribute with that size.
-pub(crate) const AUDIENCE: &str = "audience";
 
 /// Partition of the registry of regions that have a log.
 pub(crate) const REGISTRY: &str = "@regions";
 
 /// Attribute with their names.
 pub(crate) const NAMES: &str = "names";
+
+/// Sort key of the size of a region's audience.
+pub(crate) const AUDIENCE_SEQ: i64 = -1;
 
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +77,40 @@ pub struct Committed {
     pub duplicate: bool,
     /// Whether its fan-out has been started.
     pub dispatched: bool,
+    /// How many the fan-out before it found in the audience, as an estimate. None for the first alert of a region, and for one
+    /// that an earlier publication made.
+    pub audience: Option<u64>,
 }
+
+/// What lies before the alerts in the log of a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Front {
+    /// The last position. None when nothing was ever published for the region.
+    head: Option<Position>,
+    /// How many the last fan-out found in the audience. None until one has said.
+    audience: Option<u64>,
+}
+
+/// Where an alert lies in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertKey {
+    /// The partition: the name of the region.
+    pub region: String,
+    /// The number of the alert.
+    pub seq: u64,
+}
+
+/// Some alerts whose fan-out has not been started, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Undispatched {
+    /// Where they lie.
+    pub keys: Vec<AlertKey>,
+    /// Where the next page begins. None on the last page.
+    pub next: Option<HashMap<String, AttributeValue>>,
+}
+
+/// Environment variable that names the table.
+pub const TABLE_VARIABLE: &str = "ALERTS_TABLE";
 
 /// Access to the alerts table.
 #[derive(Clone, Debug)]
@@ -94,6 +141,11 @@ enum Obstacle {
 }
 
 impl Alerts {
+    /// The table that the function's environment names.
+    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+        Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE), start.clock.clone())
+    }
+
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
         Self { client, table, clock }
@@ -106,7 +158,7 @@ impl Alerts {
         let key = publication.idempotency_key.as_ref().map(|key| key_partition(&publication.region, key));
         let mut pause_max = COMMIT_BACKOFF_MAX / 16;
         for _ in 0..COMMIT_ATTEMPTS_MAX {
-            let head = self.head(&publication.region).await?;
+            let Front { head, audience } = self.front(&publication.region).await?;
             let now = self.clock.now();
             let alert = Alert {
                 id: id.clone(),
@@ -119,7 +171,7 @@ impl Alerts {
                 at: publication.at.unwrap_or(now),
             };
             match (self.transact(&alert, head.is_none(), key.as_deref(), now).await, &key) {
-                (Ok(()), _) => return Ok(Committed { alert, duplicate: false, dispatched: false }),
+                (Ok(()), _) => return Ok(Committed { alert, duplicate: false, dispatched: false, audience }),
                 (Err(Obstacle::Repeated), Some(key)) => return self.earlier(&publication.region, key).await,
                 (Err(Obstacle::Failed(failure)), _) => return Err(failure),
                 (Err(Obstacle::Repeated | Obstacle::HeadMoved), _) => {
@@ -131,28 +183,89 @@ impl Alerts {
         Err(Failure::new("committing an alert", Contended(publication.region)))
     }
 
-    /// Notes that the fan-out of an alert was started, so that a repeat does not start it again.
+    /// Notes that the fan-out of an alert was started, so that neither a repeat nor recovery starts it again.
     pub async fn mark_dispatched(&self, alert: &Alert) -> Result<(), Failure> {
         self.client
             .update_item()
             .table_name(&self.table)
             .key(REGION, text(alert.region.as_str()))
             .key(SEQ, number(alert.position.seq))
-            .update_expression("SET dispatched = :true")
+            .update_expression("REMOVE undispatched")
             .condition_expression("attribute_exists(id)")
-            .expression_attribute_values(":true", AttributeValue::Bool(true))
             .send()
             .await
             .map_err(|error| Failure::new("marking an alert as dispatched", error))?;
         Ok(())
     }
 
-    /// The last position in the log of a region. `None` when nothing was ever published for it.
-    pub async fn head(&self, region: &Region) -> Result<Option<Position>, Failure> {
+    /// Reads from the index which alerts were committed before a moment and have not been dispatched: a page, after another one
+    /// or from the oldest on. The index follows the table with a delay, so each has to be looked at once more.
+    pub async fn undispatched(
+        &self,
+        committed_before: Timestamp,
+        after: Option<HashMap<String, AttributeValue>>,
+    ) -> Result<Undispatched, Failure> {
+        let doing = "looking for alerts that were never dispatched";
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(UNDISPATCHED)
+            .key_condition_expression("undispatched = :undispatched AND committed_at < :before")
+            .expression_attribute_values(":undispatched", text(IS_UNDISPATCHED))
+            .expression_attribute_values(":before", number(committed_before.millis()))
+            .limit(RECOVERY_PAGE_ITEMS)
+            .set_exclusive_start_key(after)
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        let key =
+            |item: &Item| Ok(AlertKey { region: read_text(item, REGION)?.to_owned(), seq: read_number(item, SEQ)? });
+        let keys = output.items().iter().map(key).collect::<Result<_, _>>();
+        let keys = keys.map_err(|error: UnreadableItem| Failure::new(doing, error))?;
+        Ok(Undispatched { keys, next: output.last_evaluated_key })
+    }
+
+    /// The alert at a key, if it is there and has not been dispatched.
+    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Alert>, Failure> {
+        let doing = "reading an alert that was never dispatched";
+        let item = self.get(&key.region, key.seq, doing).await?.filter(|item| item.contains_key(UNDISPATCHED));
+        item.as_ref().map(alert).transpose().map_err(|error| Failure::new(doing, error))
+    }
+
+    /// Notes how many a fan-out found in the audience of a region, for the publisher of the next alert.
+    pub async fn note_audience(&self, region: &Region, audience: u64) -> Result<(), Failure> {
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item(REGION, text(region.as_str()))
+            .item(SEQ, number(AUDIENCE_SEQ))
+            .item(AUDIENCE, number(audience))
+            .item(MEASURED_AT, number(self.clock.now().millis()))
+            .send()
+            .await
+            .map_err(|error| Failure::new("noting the size of an audience", error))?;
+        Ok(())
+    }
+
+    /// Reads the head of a region and the size of its audience: one query, which costs what reading the head alone does.
+    async fn front(&self, region: &Region) -> Result<Front, Failure> {
         let doing = "reading the head of a region";
-        let Some(item) = self.get(region.as_str(), HEAD_SEQ, doing).await? else { return Ok(None) };
-        let position = || Ok(Position { epoch: read_number(&item, EPOCH)?, seq: read_number(&item, LAST_SEQ)? });
-        position().map(Some).map_err(|error: UnreadableItem| Failure::new(doing, error))
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#region = :region AND seq BETWEEN :audience AND :head")
+            // A reserved word of DynamoDB.
+            .expression_attribute_names("#region", REGION)
+            .expression_attribute_values(":region", text(region.as_str()))
+            .expression_attribute_values(":audience", number(AUDIENCE_SEQ))
+            .expression_attribute_values(":head", number(HEAD_SEQ))
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        front(output.items()).map_err(|error| Failure::new(doing, error))
     }
 
     async fn transact(&self, alert: &Alert, first: bool, key: Option<&str>, now: Timestamp) -> Result<(), Obstacle> {
@@ -185,7 +298,8 @@ impl Alerts {
             .item(ID, text(&alert.id))
             .item(VIDEO, text(video))
             .item(AT, number(alert.at.millis()))
-            .item(DISPATCHED, AttributeValue::Bool(false))
+            .item(COMMITTED_AT, number(now.millis()))
+            .item(UNDISPATCHED, text(IS_UNDISPATCHED))
             .item(EXPIRES_AT, expires_at.clone());
 
         // The order matters: the reasons of a cancelled transaction stand in the order of its items.
@@ -223,8 +337,8 @@ impl Alerts {
             self.get(key, HEAD_SEQ, doing).await?.ok_or_else(|| Failure::new(doing, UnreadableItem(ALERT_SEQ)))?;
         let seq = read_number(&key, ALERT_SEQ).map_err(unreadable)?;
         let item = self.get(region.as_str(), seq, doing).await?.ok_or_else(|| Failure::new(doing, Dangling(seq)))?;
-        let dispatched = item.get(DISPATCHED).and_then(|value| value.as_bool().ok()).copied().unwrap_or_default();
-        Ok(Committed { alert: alert(&item).map_err(unreadable)?, duplicate: true, dispatched })
+        let dispatched = !item.contains_key(UNDISPATCHED);
+        Ok(Committed { alert: alert(&item).map_err(unreadable)?, duplicate: true, dispatched, audience: None })
     }
 
     async fn get(&self, partition: &str, seq: u64, doing: &'static str) -> Result<Option<Item>, Failure> {
@@ -244,6 +358,18 @@ impl Alerts {
 
 fn key_partition(region: &Region, key: &IdempotencyKey) -> String {
     format!("@key#{region}#{}", key.as_str())
+}
+
+fn front(items: &[Item]) -> Result<Front, UnreadableItem> {
+    let mut front = Front::default();
+    for item in items {
+        if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
+            front.audience = Some(read_number(item, AUDIENCE)?);
+        } else {
+            front.head = Some(Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? });
+        }
+    }
+    Ok(front)
 }
 
 /// Reads the item of an alert.

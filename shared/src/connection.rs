@@ -79,6 +79,11 @@ impl Slot {
         &self.0
     }
 
+    /// The connection whose slot it is. `None` when what follows the hash is no connection id.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.0[8..].parse().ok()
+    }
+
     /// The hash that it begins with: its place in the ring.
     pub fn hash(&self) -> u32 {
         u32::from_str_radix(&self.0[..8], 16).unwrap_or_default()

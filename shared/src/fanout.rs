@@ -15,16 +15,13 @@ use std::{
 };
 
 use futures_util::{
-    Stream, StreamExt, TryStreamExt,
+    FutureExt, Stream, StreamExt, TryStreamExt,
     future::{try_join, try_join_all},
     stream::{self, BoxStream},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -33,10 +30,11 @@ use crate::{
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
+    lanes::{Lane, Lanes},
     latencies::Latencies,
     limits::{
         CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_IN_FLIGHT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
     },
     pace::Pace,
     plan,
@@ -90,6 +88,8 @@ pub struct Report {
     pub handed_over: bool,
     /// Whether the alert went to everyone, because nobody watched its region.
     pub fell_back: bool,
+    /// How many are in the audience, as estimated by the invocation that divides it; None of a part.
+    pub audience: Option<u64>,
     /// Half of the posts took at most so long, in milliseconds.
     pub post_p50_ms: f64,
     /// All but one in a hundred took at most so long, in milliseconds.
@@ -224,7 +224,8 @@ impl<S: Services> Fanout<S> {
                 gone = report.gone;
                 continue;
             }
-            return Ok(Report { workers: others.len(), fell_back: everyone, ..report });
+            let audience = Some(survey.estimate);
+            return Ok(Report { workers: others.len(), fell_back: everyone, audience, ..report });
         }
         Ok(Report { gone, ..Report::default() })
     }
@@ -251,7 +252,7 @@ impl<S: Services> Fanout<S> {
     async fn work(&self, task: &Task, part: &Part, read: Option<[Page; 2]>, until: Instant) -> Result<Report, Failure> {
         let frames = Frames::of(&task.alert);
         let pace = Pace::new(part.rate);
-        let lanes = Arc::new(Semaphore::new(POSTS_IN_FLIGHT));
+        let lanes = Lanes::default();
         let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
         let unreached = OnceLock::new();
         let has_sent = AtomicBool::new(false);
@@ -386,7 +387,7 @@ struct Work<'a, S> {
     fanout: &'a Fanout<S>,
     pace: &'a Pace,
     /// Posts in flight that are not slow.
-    lanes: &'a Arc<Semaphore>,
+    lanes: &'a Lanes,
     frames: &'a Frames,
     /// Whether the gateway has taken any post of this part.
     has_sent: AtomicBool,
@@ -425,15 +426,14 @@ impl Default for Progress {
 
 impl<S: Services> Work<'_, S> {
     /// Waits until one more post may start.
-    async fn admit(&self, member: Member) -> Result<(Member, Option<OwnedSemaphorePermit>), Failure> {
-        // The semaphore is never closed, so there is always a permit in the end.
-        let lane = Arc::clone(self.lanes).acquire_owned().await.ok();
+    async fn admit(&self, member: Member) -> Result<(Member, Option<Lane>), Failure> {
+        let lane = self.lanes.take().await;
         self.pace.wait().await;
         Ok((member, lane))
     }
 
     /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
-    async fn deliver(&self, member: Member, lane: Option<OwnedSemaphorePermit>) -> Result<Post, Failure> {
+    async fn deliver(&self, member: Member, lane: Option<Lane>) -> Result<Post, Failure> {
         let mut post = std::pin::pin!(self.post(member));
         match timeout(POST_SLOW_AFTER, &mut post).await {
             Ok(ended) => ended,
@@ -492,7 +492,8 @@ impl<S: Services> Work<'_, S> {
                 Answer::Gone if looked => return Ok(End::Undelivered(Cause::Unconfirmed)),
                 Answer::Gone => {
                     self.pace.wait().await;
-                    match services.look(&member.connection).await {
+                    // Boxed: it is seldom needed, and would make the future of every post several times as large.
+                    match services.look(&member.connection).boxed().await {
                         Existence::Gone if !self.is_young(member) => {
                             return Ok(End::Gone(member.connection.clone()));
                         }

@@ -12,7 +12,7 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
-    recovery::Span,
+    resumption::Span,
     table::{Item, UnreadableItem, number, read_all, read_number, read_text, text},
 };
 
@@ -74,29 +74,23 @@ impl History {
 
     /// The heads of those regions that have a log. Costs two reads for each region that is asked for.
     pub async fn heads(&self, regions: impl IntoIterator<Item = &Region>) -> Result<BTreeMap<Region, Head>, Failure> {
-        let doing = "reading the heads of regions";
         let keys = |region: &Region| [key(region.as_str(), HEAD_SEQ), key(region.as_str(), AUDIENCE_SEQ)];
-        let keys = regions.into_iter().flat_map(keys).collect();
+        self.read_heads(regions.into_iter().flat_map(keys).collect()).await
+    }
+
+    /// The last positions of those regions that have a log. Costs one read for each region that is asked for.
+    pub async fn positions(
+        &self,
+        regions: impl IntoIterator<Item = &Region>,
+    ) -> Result<BTreeMap<Region, Position>, Failure> {
+        let keys = regions.into_iter().map(|region| key(region.as_str(), HEAD_SEQ)).collect();
+        let heads = self.read_heads(keys).await?;
+        Ok(heads.into_iter().map(|(region, head)| (region, head.position)).collect())
+    }
+
+    async fn read_heads(&self, keys: Vec<Item>) -> Result<BTreeMap<Region, Head>, Failure> {
         let items = read_all(&self.client, &self.table, keys).await?;
-        let mut audiences: BTreeMap<Region, u64> = BTreeMap::new();
-        let mut positions: BTreeMap<Region, Position> = BTreeMap::new();
-        let mut sort = |item: &Item| -> Result<(), UnreadableItem> {
-            let region = read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?;
-            if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
-                // Only an estimate: without it there is a default.
-                audiences.extend(read_number(item, AUDIENCE).ok().map(|audience| (region, audience)));
-            } else {
-                positions
-                    .insert(region, Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? });
-            }
-            Ok(())
-        };
-        items.iter().try_for_each(&mut sort).map_err(|error| Failure::new(doing, error))?;
-        let head = |(region, position)| {
-            let audience = audiences.remove(&region);
-            (region, Head { position, audience })
-        };
-        Ok(positions.into_iter().map(head).collect())
+        heads(&items).map_err(|error| Failure::new("reading the heads of regions", error))
     }
 
     /// Up to `limit` alerts of a span, from one end of it.
@@ -134,6 +128,25 @@ pub(crate) fn registration(table: &str, region: &Region) -> aws_sdk_dynamodb::ty
         .update_expression("ADD #names :name")
         .expression_attribute_names("#names", NAMES)
         .expression_attribute_values(":name", aws_sdk_dynamodb::types::AttributeValue::Ss(vec![region.to_string()]))
+}
+
+fn heads(items: &[Item]) -> Result<BTreeMap<Region, Head>, UnreadableItem> {
+    let mut audiences: BTreeMap<Region, u64> = BTreeMap::new();
+    let mut heads: BTreeMap<Region, Head> = BTreeMap::new();
+    for item in items {
+        let region = read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?;
+        if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
+            // Only an estimate: without it there is a default.
+            audiences.extend(read_number(item, AUDIENCE).ok().map(|audience| (region, audience)));
+        } else {
+            let position = Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? };
+            heads.insert(region, Head { position, audience: None });
+        }
+    }
+    for (region, head) in &mut heads {
+        head.audience = audiences.get(region).copied();
+    }
+    Ok(heads)
 }
 
 fn key(partition: &str, seq: impl ToString) -> Item {

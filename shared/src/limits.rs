@@ -62,6 +62,13 @@ pub const ALERTS_PER_PAGE_MAX: usize = 100;
 /// more. Source: Lambda quotas.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an alert
+/// is late by that at most.
+pub const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Time after which a browser's EventSource asks again, when it has everything.
+pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
+
 /// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
@@ -98,17 +105,24 @@ pub const ROTATE_AFTER: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.as_se
 /// Attempts to commit an alert while other publishers move the same region's head.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
 
+/// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not do.
+pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
-/// Posts in flight at once, those aside that have become slow. More cost more CPU for each and are not faster.
+/// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
 pub const POSTS_IN_FLIGHT: usize = 64;
+
+/// The same where more are faster, because the gateway takes its time: 5,000 per second at 100 ms each.
+pub const POSTS_IN_FLIGHT_MAX: usize = 512;
 
 /// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes milliseconds.
 pub const POST_SLOW_AFTER: Duration = Duration::from_millis(250);
 
-/// Posts that are open at once, slow ones included. Each costs about 2 KB.
-pub const POSTS_OPEN_MAX: usize = 2_048;
+/// Posts that are open at once, slow ones included. Each may have a socket of its own, and what is left of the file
+/// descriptors is for the table, Lambda and second looks. Source of 1,024: Lambda quotas.
+pub const POSTS_OPEN_MAX: usize = 1_024 - 128;
 
 /// Time to open a connection to the management API.
 pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -150,8 +164,11 @@ pub const PUSH_RATE_DEFAULT: f64 = 10_000.0;
 /// Share of the push rate that is used: clocks of workers differ, and clients need the rate too.
 pub const PUSH_RATE_USED: f64 = 0.95;
 
-/// Posts per second that one worker is expected to make: 64 in flight at about 10 ms each, with some reserve.
+/// Posts per second that one worker is expected to make: 250 ms of CPU at 50 µs each, and 512 in flight at up to 100 ms.
 pub const WORKER_RATE: f64 = 5_000.0;
+
+/// Time in which one page of an audience is delivered, and the least that a publisher is told: smaller audiences take no less.
+pub const PAGE_DELIVERY: Duration = Duration::from_millis((AUDIENCE_PAGE_ITEMS as f64 / WORKER_RATE * 1e3) as u64);
 
 /// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in any
 /// second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
@@ -168,13 +185,36 @@ pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs()
 /// guide, "Recursive loop detection".
 pub const CHAIN_MAX: u32 = 12;
 
+/// Age from which an alert that has not been dispatched counts as forgotten: longer than publish runs, which is 29 s.
+/// Source: template.yaml.
+pub const DISPATCH_GRACE: Duration = Duration::from_secs(30);
+
+/// Alerts in one page of those that were never dispatched.
+pub const RECOVERY_PAGE_ITEMS: i32 = 100;
+
+/// Such pages that one invocation of recover reads. What it leaves is for the next one, a minute later.
+pub const RECOVERY_PAGES_MAX: usize = 10;
+
+/// Time before the end of an invocation at which recover begins nothing more: starting a fan-out takes milliseconds.
+pub const RECOVERY_END_BEFORE: Duration = Duration::from_secs(5);
+
+/// Messages in one answer of a queue. Source: SQS.
+pub const RECEIVED_MESSAGES_MAX: i32 = 10;
+
+/// How long a queue is waited for that seems to be empty, in seconds: without waiting, SQS may overlook messages.
+pub const RECEIVE_WAIT_SECS: i32 = 1;
+
+/// How long a message is not given out again after it was read, in seconds: longer than recover runs, which is 55 s, so that one
+/// that stays is met once in an invocation. Source: template.yaml.
+pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
+
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 
-const _: () = assert!(POSTS_IN_FLIGHT < POSTS_OPEN_MAX);
+const _: () = assert!(POSTS_IN_FLIGHT < POSTS_IN_FLIGHT_MAX && POSTS_IN_FLIGHT_MAX < POSTS_OPEN_MAX);
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);

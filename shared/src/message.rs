@@ -11,7 +11,7 @@ use crate::{
     error::{Code, Refusal, RefusalBody},
     limits::{FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER},
     position::Positions,
-    recovery::{Recovery, Resumption},
+    resumption::{Recovery, Resumption},
     strict_json,
 };
 

@@ -27,6 +27,11 @@ impl Metrics {
     }
 }
 
+/// The metric of an invocation of recover: how many forgotten alerts it has dispatched.
+pub fn of_recovery(recovered: u64, function: &str, at: Timestamp) -> Value {
+    document(&[("Recovered", "Count", json!(recovered))], function, at)
+}
+
 /// The metrics of one part of a fan-out, with the alert as properties that can be searched for and cost nothing.
 pub fn of_fanout(report: &Report, alert: &Alert, function: &str, at: Timestamp) -> Value {
     let undelivered = report.undelivered.values().sum::<u64>();
@@ -40,16 +45,22 @@ pub fn of_fanout(report: &Report, alert: &Alert, function: &str, at: Timestamp) 
         ("PostP99", "Milliseconds", json!(report.post_p99_ms)),
         ("Lag", "Milliseconds", json!(report.lag_ms)),
     ];
+    let mut document = document(&metrics, function, at);
+    document["Alert"] = json!(alert.id);
+    document["Region"] = json!(alert.region.as_str());
+    document["Seq"] = json!(alert.position.seq);
+    document
+}
+
+/// A document with metrics: the name, the unit and the value of each.
+fn document(metrics: &[(&str, &str, Value)], function: &str, at: Timestamp) -> Value {
     let definitions: Vec<Value> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
     let directive = json!({"Namespace": NAMESPACE, "Dimensions": [["FunctionName"]], "Metrics": definitions});
     let mut document = Map::from_iter([
         ("_aws".to_owned(), json!({"Timestamp": at.millis(), "CloudWatchMetrics": [directive]})),
         ("FunctionName".to_owned(), json!(function)),
-        ("Alert".to_owned(), json!(alert.id)),
-        ("Region".to_owned(), json!(alert.region.as_str())),
-        ("Seq".to_owned(), json!(alert.position.seq)),
     ]);
-    document.extend(metrics.map(|(name, _, value)| (name.to_owned(), value)));
+    document.extend(metrics.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone())));
     Value::Object(document)
 }
 
@@ -73,7 +84,15 @@ mod tests {
             lag_ms: 41,
             ..Report::default()
         };
-        let document = of_fanout(&report, &alert, "Deliver", Timestamp::from_millis(1_795_000_000_000));
+        let at = Timestamp::from_millis(1_795_000_000_000);
+        let document = of_fanout(&report, &alert, "Deliver", at);
+        complete(&document);
+        assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
+        complete(&of_recovery(2, "Recover", at));
+        assert_eq!(of_recovery(2, "Recover", at)["Recovered"], 2);
+    }
+
+    fn complete(document: &Value) {
         let directive = &document["_aws"]["CloudWatchMetrics"][0];
         for metric in directive["Metrics"].as_array().expect("metrics") {
             let name = metric["Name"].as_str().expect("a name");
@@ -82,7 +101,6 @@ mod tests {
         for dimension in directive["Dimensions"][0].as_array().expect("dimensions") {
             assert!(document[dimension.as_str().expect("a name")].is_string());
         }
-        assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
         assert!(!document.to_string().contains('\n'));
     }
 }

@@ -23,6 +23,11 @@ impl Positions {
         self.0.get(region).copied()
     }
 
+    /// Sets the position of a region.
+    pub fn set(&mut self, region: Region, position: Position) {
+        self.0.insert(region, position);
+    }
+
     /// The regions that are named, ascending.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.0.keys()
@@ -87,14 +92,21 @@ fn invalid(field: &str, message: impl Into<String>) -> Refusal {
     Refusal::of_field(Code::InvalidField, field, message)
 }
 
+/// The cursor that names no region.
+const NO_REGION: &str = "~";
+
 /// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor is REGION.EPOCH.SEQ, several joined by ~, each region once, at most {REGIONS_OF_ALL_MAX}")]
 pub struct InvalidCursor;
 
-/// The cursor: `DE.1795000000000.7~PL.1795000000001.43`, regions ascending. No region's name contains a dot or a tilde.
+/// The cursor: `DE.1795000000000.7~PL.1795000000001.43`, regions ascending, or `~` alone for no region. No region's name
+/// contains a dot or a tilde. It is never empty: an empty id would make a browser forget that it has one.
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(NO_REGION);
+        }
         for (index, (region, Position { epoch, seq })) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "~" };
             write!(f, "{separator}{region}.{epoch}.{seq}")?;
@@ -108,7 +120,7 @@ impl FromStr for Positions {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let mut positions = BTreeMap::new();
-        for entry in text.split('~').filter(|_| !text.is_empty()) {
+        for entry in text.split('~').filter(|_| text != NO_REGION) {
             let mut parts = entry.split('.');
             let (Some(region), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
             else {
@@ -202,7 +214,7 @@ mod tests {
             "PL.1.",
             "ALL.1.2",
             "PL.1.2~",
-            "~",
+            "~~",
             "PL.1.2~pl.1.3",
             &many.join("~"),
         ] {

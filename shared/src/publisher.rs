@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     error::{Chain, Failure},
     fanout::Task,
+    forecast::Forecast,
     publication::Publication,
 };
 
@@ -30,6 +31,9 @@ pub enum Outcome {
         duplicate: bool,
         /// Always true.
         published: bool,
+        /// To how many it goes and how long that takes, where an earlier fan-out has said.
+        #[serde(flatten)]
+        forecast: Option<Forecast>,
     },
     /// The alert is not published, and that is as it should be.
     Withheld {
@@ -57,6 +61,8 @@ pub struct Publisher {
     pub dispatcher: Dispatcher,
     /// Score from which an alert is published, 0 to 100.
     pub score_threshold: f64,
+    /// Calls of the management API per second that a fan-out may make.
+    pub push_rate: f64,
 }
 
 impl Publisher {
@@ -66,10 +72,10 @@ impl Publisher {
         if publication.score.is_some_and(|score| score < self.score_threshold) {
             return Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold });
         }
-        let Committed { alert, duplicate, dispatched } = self.alerts.commit(publication).await?;
+        let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
         if !dispatched {
             self.dispatcher.dispatch(&alert).await?;
-            // The alert is on its way: if only the mark fails, a repeat sends it twice and clients drop the copy.
+            // The alert is on its way: if only the mark fails, recover sends it twice and clients drop the copy.
             if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
                 tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
             }
@@ -82,11 +88,12 @@ impl Publisher {
             epoch: alert.position.epoch,
             duplicate,
             published: true,
+            forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
         })
     }
 }
 
-/// Invokes the deliver function asynchronously.
+/// Invokes a function asynchronously: deliver, as a rule.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     client: Client,
@@ -101,14 +108,18 @@ impl Dispatcher {
     }
 
     /// Starts the fan-out of an alert.
-    async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
+    pub(crate) async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
         self.start(&Task { alert: alert.clone(), dispatched_at: self.clock.now(), part: None, chain: 0 }).await
     }
 
-    /// Starts an invocation, and does not wait for it.
+    /// Starts a part of a fan-out, and does not wait for it.
     pub async fn start(&self, task: &Task) -> Result<(), Failure> {
-        let doing = "starting the fan-out of an alert";
-        let payload = serde_json::to_vec(task).map_err(|error| Failure::new(doing, error))?;
+        self.invoke(task, "starting the fan-out of an alert").await
+    }
+
+    /// Starts an invocation with any event.
+    pub(crate) async fn invoke(&self, event: &impl Serialize, doing: &'static str) -> Result<(), Failure> {
+        let payload = serde_json::to_vec(event).map_err(|error| Failure::new(doing, error))?;
         self.client
             .invoke()
             .function_name(&self.function)

@@ -1,12 +1,42 @@
 //! What clients and publishers see when something that the functions depend on is away.
 
-use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{BillingMode, GlobalSecondaryIndex, TableDescription},
+};
 use serde_json::{Value, json};
 
 use crate::site::{Site, run};
 
 fn alert() -> Value {
     json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
+}
+
+/// What a table was created with.
+pub(crate) async fn description(dynamodb: &Client, table: &str) -> TableDescription {
+    dynamodb.describe_table().table_name(table).send().await.expect("a table").table.expect("a table")
+}
+
+/// Creates a table, empty, as another one was.
+pub(crate) async fn create(dynamodb: &Client, as_it_was: TableDescription) {
+    let indexes = as_it_was.global_secondary_indexes().iter().map(|index| {
+        GlobalSecondaryIndex::builder()
+            .set_index_name(index.index_name.clone())
+            .set_key_schema(index.key_schema.clone())
+            .set_projection(index.projection.clone())
+            .build()
+            .expect("complete")
+    });
+    dynamodb
+        .create_table()
+        .set_global_secondary_indexes(Some(indexes.collect()))
+        .set_table_name(as_it_was.table_name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_key_schema(as_it_was.key_schema)
+        .set_attribute_definitions(as_it_was.attribute_definitions)
+        .send()
+        .await
+        .expect("created");
 }
 
 #[test]
@@ -19,14 +49,8 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
         assert_eq!(client.json().await["seq"], before["seq"]);
 
         let dynamodb = site.dynamodb();
-        let kept = dynamodb
-            .describe_table()
-            .table_name("SubscriptionsTable")
-            .send()
-            .await
-            .expect("a table")
-            .table
-            .expect("a table");
+        let (subscriptions, alerts) =
+            (description(&dynamodb, "SubscriptionsTable").await, description(&dynamodb, "AlertsTable").await);
         dynamodb.delete_table().table_name("SubscriptionsTable").send().await.expect("deleted");
         dynamodb.delete_table().table_name("AlertsTable").send().await.expect("deleted");
 
@@ -47,38 +71,8 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
         );
 
         // Back again, empty: the open socket and new ones work, and the log starts a new epoch.
-        let key = |name: &str, kind: KeyType| {
-            KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("complete")
-        };
-        let attribute = |name: &str, kind: ScalarAttributeType| {
-            AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("complete")
-        };
-        dynamodb
-            .create_table()
-            .table_name("AlertsTable")
-            .billing_mode(BillingMode::PayPerRequest)
-            .key_schema(key("region", KeyType::Hash))
-            .key_schema(key("seq", KeyType::Range))
-            .attribute_definitions(attribute("region", ScalarAttributeType::S))
-            .attribute_definitions(attribute("seq", ScalarAttributeType::N))
-            .send()
-            .await
-            .expect("created");
-        let index = &kept.global_secondary_indexes()[0];
-        let index = aws_sdk_dynamodb::types::GlobalSecondaryIndex::builder()
-            .set_index_name(index.index_name.clone())
-            .set_key_schema(index.key_schema.clone())
-            .set_projection(index.projection.clone());
-        dynamodb
-            .create_table()
-            .table_name("SubscriptionsTable")
-            .billing_mode(BillingMode::PayPerRequest)
-            .set_key_schema(kept.key_schema.clone())
-            .set_attribute_definitions(kept.attribute_definitions.clone())
-            .global_secondary_indexes(index.build().expect("complete"))
-            .send()
-            .await
-            .expect("created");
+        create(&dynamodb, alerts).await;
+        create(&dynamodb, subscriptions).await;
         client.subscribe("PL").await;
         let after = site.publish(&alert()).await;
         assert_eq!(after["seq"], 1);

@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::site::{Site, run};
+use crate::{
+    delivery::leave_behind_in_a_sixth_of_the_ring,
+    site::{Site, run},
+};
 
 fn alert(region: &str, score: f64) -> Value {
     json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": score}})
@@ -32,8 +35,13 @@ fn any_of_the_three_ways_reaches_the_watchers() {
         for (index, (status, answer)) in answers.iter().enumerate() {
             assert_eq!(*status, 200);
             let seq = first + index as u64;
+            let mut answer = answer.clone();
+            // Known once a fan-out has ended, which may be by now.
+            for forecast in ["audience", "eta_ms"] {
+                answer.as_object_mut().expect("an object").remove(forecast);
+            }
             let expected = json!({"id": answer["id"], "region": "PL", "seq": seq, "epoch": answers[0].1["epoch"], "duplicate": false, "published": true});
-            assert_eq!(answer, &expected);
+            assert_eq!(answer, expected);
         }
         site.settled().await;
         let mut received: BTreeSet<u64> = BTreeSet::new();
@@ -42,6 +50,56 @@ fn any_of_the_three_ways_reaches_the_watchers() {
         }
         assert_eq!(received, (first..first + 4).collect());
         client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn a_publisher_is_told_how_many_the_last_alert_of_the_region_went_to() {
+    run(async {
+        // Of its own, because another test may have published for the region already.
+        let site = Site::with(&[("PushRate", "9000")]).await;
+        let mut watching = Vec::new();
+        for _ in 0..3 {
+            watching.push(site.watcher("PL").await);
+        }
+        let with_key = |key: &str| {
+            let mut alert = alert("PL", 97.0);
+            alert["id"] = json!(key);
+            alert
+        };
+        let first = site.publish(&with_key("first")).await;
+        assert_eq!((first["published"].clone(), first.get("audience"), first.get("eta_ms")), (json!(true), None, None));
+        let second = site.publish(&with_key("second")).await;
+        assert_eq!((&second["audience"], &second["eta_ms"]), (&json!("~3"), &json!(200)));
+        let repeat = site.publish(&with_key("second")).await;
+        assert_eq!((repeat["duplicate"].clone(), repeat.get("audience")), (json!(true), None));
+        // Of the region, not of all.
+        assert_eq!(site.publish(&alert("DE", 97.0)).await.get("audience"), None);
+
+        // 1,100 items in a sixth of the ring stand for more than six times as many.
+        leave_behind_in_a_sixth_of_the_ring(&site, 1_100).await;
+        site.publish(&alert("PL", 97.0)).await;
+        let told = site.publish(&alert("PL", 97.0)).await;
+        let audience: u64 = told["audience"].as_str().expect("a text")[1..].replace(',', "").parse().expect("a number");
+        assert!((5_500..7_000).contains(&audience), "{told}");
+        let eta_ms = audience as f64 / (9_000.0 * 0.95) * 1e3;
+        assert!((told["eta_ms"].as_f64().expect("a number") - eta_ms).abs() <= 55.0, "{told}");
+    });
+}
+
+#[test]
+fn an_audience_that_cannot_be_noted_fails_no_alert() {
+    run(async {
+        let site = Site::with(&[("PushRate", "9100")]).await;
+        let mut client = site.watcher("PL").await;
+        site.dynamodb().delete_table().table_name("AlertsTable").send().await.expect("deleted");
+        let task = json!({
+            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 0},
+            "dispatched_at": 0,
+        });
+        let (_, report) = site.invoke("DeliverFunction", &task).await;
+        assert_eq!((&report["sent"], &report["audience"]), (&json!(1), &json!(1)), "{report}");
+        assert_eq!(client.json().await["seq"], 7);
     });
 }
 
@@ -152,8 +210,8 @@ fn a_repeat_of_an_alert_that_was_never_dispatched_dispatches_it() {
             .table_name("AlertsTable")
             .key("region", AttributeValue::S("PL".to_owned()))
             .key("seq", AttributeValue::N(first["seq"].to_string()))
-            .update_expression("SET dispatched = :no")
-            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .update_expression("SET undispatched = :yes")
+            .expression_attribute_values(":yes", AttributeValue::S("yes".to_owned()))
             .send()
             .await
             .expect("an update");

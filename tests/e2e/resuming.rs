@@ -1,7 +1,7 @@
 //! Clients that were away: what they missed comes in the acknowledgement, or they are told that it does not.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -10,22 +10,10 @@ use futures_util::future::{join, join_all};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
-use crate::site::{Client, Site, run};
-
-fn alert(region: &str) -> Value {
-    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
-}
-
-/// A region that no other test publishes to: several tests may share a log.
-fn new_region() -> String {
-    format!("R{:010X}", rand::random_range(0..1_u64 << 40))
-}
-
-/// Publishes and returns the alert's position.
-async fn publish(site: &Site, region: &str) -> Value {
-    let answer = site.publish(&alert(region)).await;
-    json!({"epoch": answer["epoch"], "seq": answer["seq"]})
-}
+use crate::{
+    history::{alert, delete_alert, new_region, publish},
+    site::{Client, Site, run},
+};
 
 async fn subscribe(client: &mut Client, region: &str, since: &Value) -> Value {
     client.ask(&json!({"type": "subscribe_region", "region": region, "since": since})).await
@@ -35,17 +23,6 @@ async fn subscribe(client: &mut Client, region: &str, since: &Value) -> Value {
 fn alerts(answer: &Value) -> Vec<(String, u64)> {
     let alert = |alert: &Value| Some((alert["region"].as_str()?.to_owned(), alert["seq"].as_u64()?));
     answer["alerts"].as_array().expect("alerts").iter().filter_map(alert).collect()
-}
-
-async fn delete_alert(site: &Site, region: &str, seq: u64) {
-    site.dynamodb()
-        .delete_item()
-        .table_name("AlertsTable")
-        .key("region", AttributeValue::S(region.to_owned()))
-        .key("seq", AttributeValue::N(seq.to_string()))
-        .send()
-        .await
-        .expect("deleted");
 }
 
 #[test]
@@ -204,6 +181,30 @@ fn regions_that_the_map_does_not_name_get_no_recovery_but_under_all() {
         let answer = subscribe(&mut client, "ALL", &everything).await;
         assert_eq!((&answer["recovered"], &answer["not_recovered"]), (&json!(false), &json!([gone])));
         assert_eq!(answer["positions"][&gone], json!({"epoch": 0, "seq": 0}));
+    });
+}
+
+#[test]
+fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
+    run(async {
+        let site = Site::start().await;
+        let regions: Vec<String> = (0..8).map(|_| new_region()).collect();
+        // Two publishers for each, of which one makes the log.
+        let twice = || regions.iter().chain(&regions);
+        let answers = join_all(twice().map(|region| site.post("/publish", &[], alert(region).to_string()))).await;
+        let mut published: BTreeMap<&str, u64> = BTreeMap::new();
+        for (region, (status, answer)) in twice().zip(&answers) {
+            // Whoever lost every race is told to try again.
+            assert!(*status == 200 || (*status == 503 && answer["error"]["retryable"] == true), "{answer}");
+            *published.entry(region).or_default() += u64::from(*status == 200);
+        }
+        site.settled().await;
+        let mut client = site.connect("/prod").await;
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
+        for (region, count) in published {
+            assert!(count > 0, "nobody published for {region}");
+            assert_eq!(answer["positions"][region]["seq"], count, "{region}");
+        }
     });
 }
 

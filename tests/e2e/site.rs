@@ -15,10 +15,11 @@ use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
     types::AttributeValue,
 };
+use aws_sdk_sqs::types::QueueAttributeName;
 use aws_types::{SdkConfig, region::Region};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes};
+use hyper::{HeaderMap, Request, Uri, body::Bytes};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -103,9 +104,20 @@ impl Site {
         }
     }
 
+    /// The project's template with its defaults, with the functions in this process.
+    pub(crate) async fn start_in_process() -> Self {
+        Self::Own(Box::new(start_with(options()).await))
+    }
+
     /// The project's template behind a gateway that is not left as it is, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
+    }
+
+    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables.
+    pub(crate) async fn on(dynamodb: &Uri) -> Self {
+        let stack = Stack::start_on(&options(), Some(dynamodb)).await;
+        Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
     }
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
@@ -170,12 +182,38 @@ impl Site {
         http(&format!("http://{}{path}", self.http_addr), headers, body).await
     }
 
+    /// Sends a request without a body to the HTTP API.
+    pub(crate) async fn request(&self, method: &str, path_and_query: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path_and_query}", self.http_addr));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).expect("a valid request");
+        let (parts, body) = bounded("an answer", HTTP.request(request)).await.expect("an answer").into_parts();
+        let body = bounded("a body", body.collect()).await.expect("a body").to_bytes();
+        let body = String::from_utf8(body.into()).expect("UTF-8");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Gets JSON from the HTTP API, with its status.
+    pub(crate) async fn get(&self, path_and_query: &str) -> (u16, Value) {
+        let answer = self.request("GET", path_and_query, &[]).await;
+        (answer.status, answer.json())
+    }
+
     /// Publishes, which must succeed, waits until it is delivered, and returns the answer.
     pub(crate) async fn publish(&self, alert: &Value) -> Value {
         let (status, answer) = self.post("/publish", &[("content-type", "application/json")], alert.to_string()).await;
         assert_eq!(status, 200, "{answer}");
         self.settled().await;
         answer
+    }
+
+    /// Invokes a function, and waits neither for it nor for its retries.
+    pub(crate) async fn invoke_async(&self, function: &str, event: &Value) {
+        let url =
+            format!("{}/2015-03-31/functions/{function}/invocations", self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
+        assert_eq!(http(&url, &[("x-amz-invocation-type", "Event")], event.to_string()).await.0, 202);
     }
 
     /// Invokes a function through the Lambda Invoke API.
@@ -204,6 +242,27 @@ impl Site {
     /// A client of the database.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.sdk())
+    }
+
+    /// A client of the queues.
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.sdk())
+    }
+
+    /// How many messages lie in a queue, received ones included.
+    pub(crate) async fn messages_in(&self, queue: &str) -> usize {
+        let attributes = self.sqs().get_queue_attributes().queue_url(self.queue_url(queue).await);
+        let attributes = attributes.attribute_names(QueueAttributeName::All).send().await.expect("attributes");
+        let attributes = attributes.attributes.expect("attributes");
+        let count = |name| attributes[&name].parse::<usize>().expect("a number");
+        count(QueueAttributeName::ApproximateNumberOfMessages)
+            + count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+    }
+
+    /// The URL of a queue.
+    pub(crate) async fn queue_url(&self, queue: &str) -> String {
+        let output = self.sqs().get_queue_url().queue_name(queue).send().await.expect("a queue");
+        output.queue_url.expect("a URL")
     }
 
     /// Every item of the subscriptions table as `audience` and `connection_id`.
@@ -293,15 +352,37 @@ pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<By
     bounded("an answer", exchange(url, headers, body.into())).await
 }
 
+/// One HTTP client for all tests.
+static HTTP: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
+    LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
+
+/// The whole of an HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A header, empty when it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 async fn exchange(url: &str, headers: &[(&str, &str)], body: Bytes) -> (u16, Value) {
-    static CLIENT: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
-        LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
     let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" }).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body)).expect("a valid request");
-    let response = CLIENT.request(request).await.expect("an answer");
+    let response = HTTP.request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default())

@@ -4,24 +4,27 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use shared::{
+    alert::Alert,
+    alerts::Alerts,
     audience::Audience,
     connection::{ConnectionId, Slot, SlotRange},
     environment::InvalidEnvironment,
-    error::Failure,
+    error::{Chain, Failure},
     fanout::{Fanout, Report, Services, Task},
     function::{Function, Start},
-    limits::{PUSH_RATE_DEFAULT, WORKER_RATE},
+    limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, WORKER_RATE},
     metrics,
     publisher::Dispatcher,
     push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
     subscriptions::{Page, Subscriptions},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Deliver {
     subscriptions: Subscriptions,
+    alerts: Alerts,
     pusher: Pusher,
     dispatcher: Dispatcher,
     own_name: String,
@@ -37,6 +40,7 @@ impl Function for Deliver {
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
+        let alerts = Alerts::of_function(start, &mut environment);
         let endpoint = environment.required_parsed(ENDPOINT_VARIABLE);
         // Set by Lambda: the function invokes itself.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
@@ -46,6 +50,7 @@ impl Function for Deliver {
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
         Ok(Self {
             subscriptions,
+            alerts,
             pusher: Pusher::new(&start.sdk, endpoint).map_err(InvalidEnvironment::because)?,
             dispatcher: Dispatcher::new(lambda, own_name.clone(), start.clock.clone()),
             own_name,
@@ -71,7 +76,23 @@ impl Function for Deliver {
         let report = fanout.deliver(&task, until).await?;
         let now = self.start.clock.now();
         self.start.metrics.emit(&metrics::of_fanout(&report, &task.alert, &self.own_name, now));
+        if let Some(audience) = report.audience {
+            self.note_audience(&task.alert, audience).await;
+        }
         Ok(report)
+    }
+}
+
+impl Deliver {
+    /// The alert has been delivered: that the next publisher is told an older figure, or none, is no failure of that.
+    async fn note_audience(&self, alert: &Alert, audience: u64) {
+        let noted = timeout(AUDIENCE_NOTE_TIMEOUT, self.alerts.note_audience(&alert.region, audience)).await;
+        let error = match noted {
+            Ok(Ok(())) => return,
+            Ok(Err(failure)) => Chain(&failure).to_string(),
+            Err(_) => format!("not within {AUDIENCE_NOTE_TIMEOUT:?}"),
+        };
+        tracing::warn!(error, region = %alert.region, audience, "size of the audience not noted");
     }
 }
 

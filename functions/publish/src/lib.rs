@@ -9,7 +9,7 @@ use shared::{
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     function::{Function, Start},
-    limits::SCORE_THRESHOLD_DEFAULT,
+    limits::{PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
     publisher::{Dispatcher, Outcome, Publisher},
 };
 use tokio::time::Instant;
@@ -49,14 +49,16 @@ impl Function for Publish {
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let table = environment.required("ALERTS_TABLE");
+        let alerts = Alerts::of_function(start, &mut environment);
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
+        let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
         environment.finish(Self {
             publisher: Publisher {
-                alerts: Alerts::new(aws_sdk_dynamodb::Client::new(&start.sdk), table, start.clock.clone()),
+                alerts,
                 dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
                 score_threshold,
+                push_rate,
             },
         })
     }

@@ -12,7 +12,7 @@ use shared::{
     history::History,
     message::{self, Audiences, Reply, Request, Subscribed},
     position::Positions,
-    recovery,
+    resumption,
     subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
@@ -80,7 +80,7 @@ impl Subscribe {
         since: Option<&Positions>,
     ) -> Result<String, Failure> {
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await?;
-        let resumption = recovery::resume(&self.history, audiences.as_slice(), since).await?;
+        let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
     }
 }

@@ -134,7 +134,8 @@ impl Gateway {
             ("", true) if self.closing.is_cancelled() => {
                 json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"message": "Service Unavailable"}))
             }
-            ("", true) => handshake::handle(self, request, peer).await,
+            // Boxed, so that the future of a post, of which there are many more, is small.
+            ("", true) => Box::pin(handshake::handle(self, request, peer)).await,
             ("", false) if request.method() == Method::GET => {
                 self.recorder
                     .handshake(None, request.uri(), &[], peer)

@@ -1,6 +1,6 @@
 //! One open socket, from the answer to the handshake until `$disconnect` has run.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::OnUpgrade;
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::faults::FaultKind;
 
-/// Bytes of the read buffer: the default of 128 KB would be most of what an idle connection costs.
-const READ_BUFFER_BYTES: usize = 4096;
+/// Bytes of the read buffer. It is zeroed before each read, and the default of 128 KB would be most of what an idle connection costs.
+const READ_BUFFER_BYTES: usize = 1024;
 
 /// How a socket ended.
 enum Ended {
@@ -80,6 +80,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let is_cut = || gateway.settings.faults.inject(FaultKind::DroppedConnection).is_some();
     let opened = Instant::now();
     let mut active = opened;
+    let mut closing = pin!(gateway.closing.cancelled());
+    // Moved on when it is reached, and not with every message.
+    let mut limit = pin!(sleep_until((opened + idle_max).min(opened + life_max)));
     let ended = loop {
         tokio::select! {
             outbound = waiting.recv() => match outbound {
@@ -115,8 +118,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     None => break Ended::ByClient(Closing::LOST.code.into(), String::new()),
                 }
             },
-            () = gateway.closing.cancelled() => break Ended::ByGateway(Closing::GOING_AWAY),
-            () = sleep_until((active + idle_max).min(opened + life_max)) => break Ended::ByGateway(Closing::GOING_AWAY),
+            () = &mut closing => break Ended::ByGateway(Closing::GOING_AWAY),
+            () = &mut limit => {
+                let due = (active + idle_max).min(opened + life_max);
+                if due <= Instant::now() {
+                    break Ended::ByGateway(Closing::GOING_AWAY);
+                }
+                limit.as_mut().reset(due);
+            }
         }
     };
     // No post finds the connection from here on, so none is accepted that cannot be sent.

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Functions, InvokeError, panicked};
+use super::{Entry, Functions, InvokeError, panicked};
 use crate::template::arn;
 
 /// Time before the first and the second retry.
@@ -36,30 +36,35 @@ impl Functions {
                 outcome = functions.invoke(&name, payload.clone()).await;
             }
             if let Err(error) = outcome {
-                functions.give_up(&name, entry.on_failure.as_deref(), &payload, &error, 1 + waits.len());
+                functions.give_up(&name, entry, &payload, &error, 1 + waits.len());
             }
         });
         Ok(())
     }
 
-    fn give_up(
-        self: &Arc<Self>,
-        name: &str,
-        destination: Option<&str>,
-        payload: &Bytes,
-        error: &InvokeError,
-        attempts: usize,
-    ) {
+    /// Tells the on-failure destination, and hands the event to what takes dead letters. What reaches nobody is logged.
+    fn give_up(self: &Arc<Self>, name: &str, entry: &Entry, payload: &Bytes, error: &InvokeError, attempts: usize) {
+        tracing::error!(function = name, attempts, "asynchronous invocation failed for good");
+        let event = || String::from_utf8_lossy(payload).into_owned();
+        let mut messages = Vec::new();
+        if let Some(destination) = &entry.on_failure {
+            messages.push((destination, self.record(name, payload, error, attempts).to_string()));
+        }
+        messages.extend(entry.dead_letters.as_ref().map(|destination| (destination, event())));
+        if messages.is_empty() {
+            tracing::error!(function = name, event = event(), "nobody is told of it");
+        }
+        for (destination, message) in messages {
+            if !self.tell(destination, &message) {
+                tracing::error!(function = name, destination, message, "its destination is not run locally");
+            }
+        }
+    }
+
+    /// What a destination is told.
+    fn record(&self, name: &str, payload: &Bytes, error: &InvokeError, attempts: usize) -> Value {
         let text = || String::from_utf8_lossy(payload).into_owned();
-        let Some(destination) = destination else {
-            return tracing::error!(
-                function = name,
-                attempts,
-                event = text(),
-                "asynchronous invocation failed for good"
-            );
-        };
-        let record = json!({
+        json!({
             "version": "1.0",
             "timestamp": self.clock.now().rfc3339(),
             "requestContext": {
@@ -71,22 +76,17 @@ impl Functions {
             "requestPayload": serde_json::from_slice(payload).unwrap_or_else(|_| Value::from(text())),
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
             "responsePayload": serde_json::from_slice::<Value>(&error.payload()).unwrap_or_default(),
-        });
-        let function = destination.split_once(":function:").map(|(_, name)| name.split(':').next().unwrap_or_default());
-        let told = function
-            .filter(|function| self.contains(function))
-            .map(|function| self.invoke_async(function, Bytes::from(record.to_string())));
-        match told {
-            Some(Ok(())) => {
-                tracing::error!(function = name, attempts, destination, "asynchronous invocation failed for good")
+        })
+    }
+
+    /// Hands a message to the function or queue of an ARN. False when there is none of that name here.
+    fn tell(self: &Arc<Self>, destination: &str, message: &str) -> bool {
+        match destination.split(':').collect::<Vec<_>>().as_slice() {
+            ["arn", _, "lambda", _, _, "function", function, ..] => {
+                self.invoke_async(function, Bytes::from(message.to_owned())).is_ok()
             }
-            _ => tracing::error!(
-                function = name,
-                attempts,
-                destination,
-                %record,
-                "asynchronous invocation failed for good; its destination is not run locally"
-            ),
+            ["arn", _, "sqs", _, _, queue] => self.queues.send(queue, message.to_owned()).is_some(),
+            _ => false,
         }
     }
 }

@@ -69,7 +69,7 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
 }
 
 /// The functions that are linked into this program.
-const OURS: [&str; 5] = ["connect", "deliver", "disconnect", "publish", "subscribe"];
+const OURS: [&str; 7] = ["alerts", "connect", "deliver", "disconnect", "publish", "recover", "subscribe"];
 
 /// Whether a function of the template in the directory `template` is one of this workspace, and not somebody else's of
 /// the same name.
@@ -91,10 +91,12 @@ impl InProcess {
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let start = Start { sdk: sdk_config(&environment), environment, clock, metrics: Metrics::Off };
         let invoke = match function.binary.as_deref() {
+            Some("alerts") => typed::<alerts::Alerts>(&start)?,
             Some("connect") => typed::<connect::Connect>(&start)?,
             Some("deliver") => typed::<deliver::Deliver>(&start)?,
             Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,
             Some("publish") => typed::<publish::Publish>(&start)?,
+            Some("recover") => typed::<recover::Recover>(&start)?,
             Some("subscribe") => typed::<subscribe::Subscribe>(&start)?,
             other => return Err(format!("no function of this workspace is {other:?}").into()),
         };

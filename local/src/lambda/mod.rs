@@ -33,6 +33,7 @@ use self::{
 use crate::{
     faults::{FaultKind, Faults},
     inspector::Recorder,
+    sqs::Queues,
     template::Function,
 };
 
@@ -101,6 +102,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) recorder: Arc<Recorder>,
     /// Which invocations fail on purpose.
     pub(crate) faults: Arc<Faults>,
+    /// Where records of failed invocations go.
+    pub(crate) queues: Arc<Queues>,
 }
 
 /// The functions of a template, ready to be invoked.
@@ -113,13 +116,13 @@ pub(crate) struct Functions {
     tasks: TaskTracker,
     /// How many invocations run.
     running: watch::Sender<usize>,
-    invocations: AtomicU64,
     clock: Clock,
     time_scale: f64,
     /// Cancelled when nothing shall be tried again.
     stopping: CancellationToken,
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
+    queues: Arc<Queues>,
 }
 
 #[derive(Debug)]
@@ -131,6 +134,8 @@ struct Entry {
     runner: Runner,
     async_retries: u8,
     on_failure: Option<String>,
+    dead_letters: Option<String>,
+    invocations: AtomicU64,
 }
 
 /// Where a function runs.
@@ -190,6 +195,8 @@ impl Functions {
                 runner,
                 async_retries: function.async_retries,
                 on_failure: function.on_failure.clone(),
+                dead_letters: function.dead_letters.clone(),
+                invocations: AtomicU64::new(0),
             };
             entries.insert(name.clone(), Arc::new(entry));
         }
@@ -197,12 +204,12 @@ impl Functions {
             functions: entries,
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
-            invocations: AtomicU64::new(0),
             clock,
             time_scale: setting.time_scale,
             stopping: CancellationToken::new(),
             recorder: Arc::clone(&setting.recorder),
             faults: Arc::clone(&setting.faults),
+            queues: Arc::clone(&setting.queues),
         }))
     }
 
@@ -215,10 +222,11 @@ impl Functions {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
             processes: false,
-            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, BTreeMap::new()),
+            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
             faults: Arc::default(),
+            queues: Arc::new(Queues::new(Vec::new(), String::new(), Clock::System)),
         };
         Self::start(functions, &setting).expect("nothing to find")
     }
@@ -242,7 +250,7 @@ impl Functions {
     fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
-        self.invocations.fetch_add(1, Ordering::Relaxed);
+        entry.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
         let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
         let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
@@ -283,9 +291,14 @@ impl Functions {
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// How many invocations there were.
+    /// How many invocations there were, of all functions.
     pub(crate) fn invocations(&self) -> u64 {
-        self.invocations.load(Ordering::Relaxed)
+        self.functions.values().map(|entry| entry.invocations.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How many invocations of one function there were.
+    pub(crate) fn invocations_of(&self, name: &str) -> u64 {
+        self.entry(name).map_or(0, |entry| entry.invocations.load(Ordering::Relaxed))
     }
 
     /// Waits until the last invocation has ended. What waits to be tried again is given up.

@@ -40,6 +40,8 @@ pub(crate) struct Function {
     pub(crate) async_retries: u8,
     /// ARN of what is told of an asynchronous invocation that failed for good.
     pub(crate) on_failure: Option<String>,
+    /// ARN of what gets the event of such an invocation.
+    pub(crate) dead_letters: Option<String>,
 }
 
 /// Where a function's code is.
@@ -141,9 +143,8 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
                 .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
                 .ok_or_else(|| resource.error("MaximumRetryAttempts is 0, 1 or 2"))?,
         },
-        on_failure: asynchronous("DestinationConfig/OnFailure/Destination")
-            .or(dead_letters)
-            .and_then(intrinsics::as_text),
+        on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(intrinsics::as_text),
+        dead_letters: dead_letters.and_then(intrinsics::as_text),
     })
 }
 

@@ -164,12 +164,22 @@ impl<'a> Resolver<'a> {
             "AWS::StackId" => {
                 return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local")))));
             }
-            _ => return self.physical_name(name, line).map(|name| Some(Value::from(name))),
+            _ => {
+                let physical = self.physical_name(name, line)?;
+                let is_queue = self.kind(name) == "AWS::SQS::Queue";
+                return Ok(Some(Value::from(if is_queue { queue_url(&physical) } else { physical })));
+            }
         };
         Ok(Some(Value::from(pseudo)))
     }
 
-    /// What `Ref` gives for a resource: its own name property where it has one, else its logical id.
+    /// The type of a resource.
+    fn kind(&self, resource: &str) -> &str {
+        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
+        node.and_then(|node| node.get("Type")).and_then(Node::text).unwrap_or_default()
+    }
+
+    /// The name of a resource, which `Ref` gives, but for queues: its own name property where it has one, else its logical id.
     pub(crate) fn physical_name(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
         let node =
@@ -178,6 +188,7 @@ impl<'a> Resolver<'a> {
             Some("AWS::DynamoDB::Table" | "AWS::Serverless::SimpleTable") => "TableName",
             Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
             Some("AWS::ApiGatewayV2::Stage") => "StageName",
+            Some("AWS::SQS::Queue") => "QueueName",
             Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => {
                 return Ok(api_id(resource));
             }
@@ -195,8 +206,7 @@ impl<'a> Resolver<'a> {
 
     fn attribute(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
         let name = self.physical_name(resource, line)?;
-        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        match (node.and_then(|node| node.get("Type")).and_then(Node::text).unwrap_or_default(), attribute) {
+        match (self.kind(resource), attribute) {
             ("AWS::DynamoDB::Table", "Arn") => Ok(arn("dynamodb", &format!("table/{name}"))),
             ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => {
                 Ok(arn("lambda", &format!("function:{name}")))
@@ -208,7 +218,10 @@ impl<'a> Resolver<'a> {
                 "AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi",
                 "ApiEndpoint",
             ) => Ok(format!("https://{name}.execute-api.{REGION}.{URL_SUFFIX}")),
-            // Queues, roles and the like are not created locally; their names still have to lead somewhere in texts.
+            ("AWS::SQS::Queue", "Arn") => Ok(arn("sqs", &name)),
+            ("AWS::SQS::Queue", "QueueName") => Ok(name),
+            ("AWS::SQS::Queue", "QueueUrl") => Ok(queue_url(&name)),
+            // Topics, roles and the like are not created locally; their names still have to lead somewhere in texts.
             (_, "Arn") => Ok(format!("arn:{PARTITION}:local:{REGION}:{ACCOUNT_ID}:{name}")),
             (_, attribute) => Ok(format!("{name}.{attribute}")),
         }
@@ -289,6 +302,16 @@ pub(crate) fn arn(service: &str, resource: &str) -> String {
     format!("arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}")
 }
 
+/// Where SQS is in the cloud.
+pub(crate) fn sqs_endpoint() -> String {
+    format!("https://sqs.{REGION}.{URL_SUFFIX}")
+}
+
+/// The URL of a queue in the cloud.
+fn queue_url(name: &str) -> String {
+    format!("{}/{ACCOUNT_ID}/{name}", sqs_endpoint())
+}
+
 /// An API id of the real form, ten lower-case letters and digits, always the same for a logical id.
 fn api_id(resource: &str) -> String {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -349,6 +372,8 @@ Resources:
   Table: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Sub "t-${Stage}" } }
   Fn: { Type: AWS::Serverless::Function }
   ApiStage: { Type: AWS::ApiGatewayV2::Stage, Properties: { StageName: !Ref Stage } }
+  Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "q-${Stage}" } }
+  Unnamed: { Type: AWS::SQS::Queue }
 "#;
 
     fn resolve(expression: &str) -> Resolved {
@@ -368,6 +393,12 @@ Resources:
         check("!Ref Table", "t-prod".into());
         check("!Ref Fn", "Fn".into());
         check("!Ref ApiStage", "prod".into());
+        check("!Ref Queue", "https://sqs.eu-central-1.amazonaws.com/000000000000/q-prod".into());
+        check("!GetAtt Queue.Arn", "arn:aws:sqs:eu-central-1:000000000000:q-prod".into());
+        check(
+            "!Sub '${Unnamed.QueueName} ${Unnamed}'",
+            "Unnamed https://sqs.eu-central-1.amazonaws.com/000000000000/Unnamed".into(),
+        );
         check("!GetAtt Table.Arn", "arn:aws:dynamodb:eu-central-1:000000000000:table/t-prod".into());
         check(
             "!Sub '${Fn.Arn}/${!literal}/${Stage}'",

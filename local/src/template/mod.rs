@@ -1,8 +1,10 @@
 //! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
 
 mod functions;
+mod http_apis;
 mod integrations;
 mod intrinsics;
+mod queues;
 mod sam_sockets;
 mod sockets;
 mod yaml;
@@ -17,8 +19,10 @@ use serde_json::{Value, json};
 
 pub(crate) use self::{
     functions::{Code, Function, HttpRoute, Schedule},
+    http_apis::Cors,
     integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
-    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn},
+    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
+    queues::Queue,
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
 };
 use self::{intrinsics::Resolver, yaml::Node};
@@ -32,10 +36,14 @@ pub(crate) struct Template {
     pub(crate) functions: BTreeMap<String, Function>,
     /// Tables by name: the properties of each in the form of `CreateTable`.
     pub(crate) tables: BTreeMap<String, Value>,
+    /// Queues.
+    pub(crate) queues: Vec<Queue>,
     /// The WebSocket API.
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
     pub(crate) http_routes: Vec<HttpRoute>,
+    /// What HTTP APIs answer to pages of other origins, where that is configured.
+    pub(crate) cors: Option<Cors>,
     /// Schedules of functions.
     pub(crate) schedules: Vec<Schedule>,
     /// What is in the template but not in the local mode, one sentence each.
@@ -115,12 +123,16 @@ impl Template {
                         .map(|table| (table.name.clone(), simple_table(&table.properties))),
                 )
                 .collect(),
+            queues: Vec::new(),
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
+            cors: None,
             schedules: Vec::new(),
             notes: Vec::new(),
         };
         functions::read(&root, &resolver, &resources, &mut template)?;
+        http_apis::read(&root, &resolver, &resources, &mut template)?;
+        queues::read(&resources, &mut template)?;
         Ok(template)
     }
 }
@@ -145,7 +157,7 @@ fn simple_table(properties: &Value) -> Value {
 #[derive(Debug)]
 struct Resource {
     logical_id: String,
-    /// What `Ref` gives.
+    /// Its name, which `Ref` gives of most.
     name: String,
     kind: String,
     line: usize,
@@ -206,6 +218,8 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use shared::limits::{DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
+
     use super::*;
 
     fn refusal(text: &str) -> String {
@@ -217,17 +231,22 @@ mod tests {
         let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
         let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
         let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["ConnectFunction", "DeliverFunction", "DisconnectFunction", "PublishFunction", "SubscribeFunction"]
-        );
+        let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
+        assert_eq!(names, functions.map(|function| format!("{function}Function")));
         let publish = &template.functions["PublishFunction"];
+        assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
+        let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(queues, ["UnpublishedQueue", "UndeliveredQueue"]);
+        let recover = &template.functions["RecoverFunction"];
+        assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
+        let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
+        assert_eq!((schedule.function.as_str(), schedule.every.as_secs()), ("RecoverFunction", 60));
         assert_eq!(publish.binary.as_deref(), Some("publish"));
         assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 2);
+        assert_eq!(template.http_routes.len(), 3);
 
         let sockets = &template.sockets;
         assert_eq!(sockets.stage, "prod");

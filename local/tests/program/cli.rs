@@ -91,7 +91,7 @@ fn publish(running: &Running) -> serde_json::Value {
 #[tokio::test]
 async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
     let mut running = Running::start(&[]);
-    for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI"] {
+    for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI", "SQS"] {
         let line = format!("export AWS_ENDPOINT_URL_{variable}=http://127.0.0.1:");
         assert!(running.lines.iter().any(|printed| printed.starts_with(&line)), "{:?}", running.lines);
     }

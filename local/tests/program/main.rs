@@ -8,5 +8,6 @@ mod frames;
 mod inspector;
 mod limits;
 mod processes;
+mod queues;
 mod scripted;
 mod templates;

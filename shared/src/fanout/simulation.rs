@@ -19,7 +19,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{alert::Position, audience::Region, limits::PUSH_RATE_USED};
+use crate::{
+    alert::Position,
+    audience::Region,
+    limits::{POSTS_IN_FLIGHT, PUSH_RATE_USED},
+};
 
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.
 const SEEDS: u64 = 200;
@@ -556,14 +560,17 @@ fn setups_vary() {
     assert!(setups.iter().filter(long).count() > 3, "too few that hand over");
 }
 
-/// A world whose gateway refuses this deployment.
-struct Forbidding {
+/// A world whose gateway always answers the same.
+struct Monotonous {
+    watchers: usize,
+    answer: Answer,
+    after: Duration,
     posts: Mutex<usize>,
 }
 
-impl Services for Forbidding {
+impl Services for Monotonous {
     async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
-        let number = if *audience == Audience::All { 0 } else { 500 };
+        let number = if *audience == Audience::All { 0 } else { self.watchers };
         let member = |number| Member {
             connection: connection(number),
             format: Format::ViralAlert,
@@ -576,8 +583,8 @@ impl Services for Forbidding {
 
     async fn post(&self, _: &ConnectionId, _: &Frame) -> Answer {
         *self.posts.lock().expect("unpoisoned") += 1;
-        sleep(Duration::from_millis(10)).await;
-        Answer::Forbidden
+        sleep(self.after).await;
+        self.answer
     }
 
     async fn look(&self, connection: &ConnectionId) -> Existence {
@@ -604,7 +611,12 @@ fn task(chain: u32) -> Task {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is_removed() {
     let fanout = Fanout {
-        services: Arc::new(Forbidding { posts: Mutex::default() }),
+        services: Arc::new(Monotonous {
+            watchers: 500,
+            answer: Answer::Forbidden,
+            after: Duration::from_millis(10),
+            posts: Mutex::default(),
+        }),
         push_rate: 1e6,
         worker_rate: 1e6,
         fallback_to_everyone: true,
@@ -615,6 +627,30 @@ async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is
     assert!(text.contains("the endpoint lacks its stage"), "{text}");
     let posts = *fanout.services.posts.lock().expect("unpoisoned");
     assert!(posts <= POSTS_IN_FLIGHT, "{posts} posts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_takes_its_time_is_given_the_whole_rate() {
+    const RATE: f64 = 4_000.0;
+    let watchers = 40_000;
+    let fanout = Fanout {
+        services: Arc::new(Monotonous {
+            watchers,
+            answer: Answer::Sent,
+            after: Duration::from_millis(80),
+            posts: Mutex::default(),
+        }),
+        push_rate: RATE,
+        worker_rate: f64::from(u32::MAX),
+        fallback_to_everyone: true,
+        clock: Clock::Manual(Arc::new(NOW_MS.into())),
+    };
+    let began = Instant::now();
+    let report = fanout.deliver(&task(0), began + Duration::from_secs(900)).await.expect("delivered");
+    assert_eq!(report.sent, watchers as u64);
+    // A second to find out how many it takes in flight.
+    let at_most = watchers as f64 / (RATE * PUSH_RATE_USED) + 1.0;
+    assert!(began.elapsed().as_secs_f64() < at_most, "{:?} for {watchers}", began.elapsed());
 }
 
 #[test]

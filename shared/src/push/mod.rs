@@ -33,7 +33,7 @@ use self::signature::{Signer, sha256_hex};
 use crate::{
     connection::ConnectionId,
     error::{Chain, Failure},
-    limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT, POSTS_IN_FLIGHT},
+    limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT, POSTS_OPEN_MAX},
 };
 
 /// Environment variable that names the endpoint, with its stage. The AWS clients read it too.
@@ -162,7 +162,8 @@ impl Pusher {
             .wrap_connector(tcp);
         let http = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(POSTS_IN_FLIGHT)
+            // As many as may be open: what is closed for want of room is opened again for the next post.
+            .pool_max_idle_per_host(POSTS_OPEN_MAX)
             .build(connector);
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(sdk)
             .timeout_config(TimeoutConfig::builder().operation_timeout(LOOK_TIMEOUT).build())

@@ -59,6 +59,8 @@ pub(crate) struct Machine {
     host: String,
     /// The gateway that stands in for it.
     gateway: SocketAddr,
+    /// Where SQS answers.
+    queues: SocketAddr,
     /// Variables that make clients trust the gateway's certificate.
     trust: BTreeMap<String, String>,
     /// Interpreters that were found, by runtime.
@@ -66,12 +68,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Prepares for functions of the template in the directory `template`, behind `gateway`, whose certificate `trust` leads to.
+    /// Prepares for functions of the template in the directory `template`, behind `gateway`, whose certificate `trust` leads to,
+    /// with SQS at `queues`.
     pub(crate) fn new(
         template: &Path,
         files: TempDir,
         api_id: &str,
         gateway: SocketAddr,
+        queues: SocketAddr,
         trust: BTreeMap<String, String>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -79,6 +83,7 @@ impl Machine {
             files,
             host: format!("{api_id}.execute-api."),
             gateway,
+            queues,
             trust,
             interpreters: Mutex::default(),
         })
@@ -89,10 +94,11 @@ impl Machine {
         &self.template
     }
 
-    /// A variable's value with the gateway's address in place of the API's in the cloud.
+    /// A variable's value with local addresses in place of those that the API and the queues have in the cloud.
     pub(super) fn localised(&self, value: &str) -> String {
         let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);
-        [("https", "http"), ("wss", "ws")].iter().fold(value.to_owned(), |value, (secure, plain)| {
+        let value = value.replace(&template::sqs_endpoint(), &format!("http://{}", self.queues));
+        [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {
             value.replace(&format!("{secure}://{cloud}"), &format!("{plain}://{}", self.gateway))
         })
     }

@@ -134,7 +134,7 @@ pub async fn resume(
 
 /// The regions that `audiences` stand for, and whether there are no more of them. For `ALL` these are also the regions that the
 /// client knows, although their log may be gone.
-async fn regions(
+pub(crate) async fn regions(
     history: &History,
     audiences: &[Audience],
     since: Option<&Positions>,

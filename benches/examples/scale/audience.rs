@@ -1,0 +1,55 @@
+//! An audience of millions in little memory: sixteen bytes of each connection, in the order of their slots.
+
+use shared::{
+    alert::Format,
+    clock::Timestamp,
+    connection::{ConnectionId, Slot, SlotRange},
+    limits::AUDIENCE_PAGE_ITEMS,
+    subscriptions::{Member, Page},
+};
+
+/// Everybody who watches the region.
+pub(crate) struct Ring {
+    /// Hash and number of each connection, ascending.
+    members: Vec<(u32, u32)>,
+}
+
+impl Ring {
+    pub(crate) fn of(size: u32) -> Self {
+        let mut members: Vec<_> = (0..size).map(|number| (Slot::of(&connection(number)).hash(), number)).collect();
+        members.sort_unstable();
+        Self { members }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// What a query answers that is limited to one page.
+    pub(crate) fn page(&self, range: SlotRange, after: Option<&Slot>) -> Page {
+        let from = match after {
+            Some(slot) => {
+                self.members.partition_point(|member| *member <= (slot.hash(), number_of(&slot.as_str()[8..])))
+            }
+            None => self.members.partition_point(|(hash, _)| *hash < range.first),
+        };
+        let to = self.members.partition_point(|(hash, _)| *hash <= range.last);
+        let end = to.min(from + usize::try_from(AUDIENCE_PAGE_ITEMS).unwrap_or(usize::MAX));
+        let page = self.members.get(from..end).unwrap_or_default();
+        let next = page.last().filter(|_| end < to).map(|(_, number)| Slot::of(&connection(*number)));
+        Page { members: page.iter().map(|(_, number)| member(*number)).collect(), next }
+    }
+}
+
+fn member(number: u32) -> Member {
+    Member { connection: connection(number), format: Format::ViralAlert, since: Timestamp::from_millis(0) }
+}
+
+/// As long as those of API Gateway.
+fn connection(number: u32) -> ConnectionId {
+    format!("{number:016}").parse().unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+pub(crate) fn number_of(connection: &str) -> u32 {
+    connection.parse().unwrap_or_else(|error| unreachable!("{connection}: {error}"))
+}

@@ -1,0 +1,74 @@
+//! Subscribers that wait for alerts, and one alert to all of them.
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{ALERT, Outcome, WAIT_MAX, client, process::Server};
+
+/// Time that sockets have to come to rest after they were opened.
+const REST: Duration = Duration::from_millis(500);
+
+/// Subscribers of one region, each with a task that reads its frames.
+#[derive(Debug)]
+pub(crate) struct Audience {
+    size: usize,
+    arrivals: mpsc::UnboundedReceiver<Instant>,
+    arrived: mpsc::UnboundedSender<Instant>,
+    readers: JoinSet<Outcome<()>>,
+}
+
+/// When an alert arrived, from the moment in which it was posted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrivals {
+    /// At the first subscriber.
+    pub(crate) first: Duration,
+    /// At the last.
+    pub(crate) last: Duration,
+}
+
+impl Audience {
+    pub(crate) fn new() -> Self {
+        let (arrived, arrivals) = mpsc::unbounded_channel();
+        Self { size: 0, arrivals, arrived, readers: JoinSet::new() }
+    }
+
+    /// Connects more subscribers.
+    pub(crate) async fn grow(&mut self, ws: &str, query: &str, count: usize) -> Outcome<()> {
+        for mut subscriber in client::connect_all(ws, query, count).await? {
+            let arrived = self.arrived.clone();
+            self.readers.spawn(async move {
+                loop {
+                    // The receiver outlives the readers.
+                    let _ = arrived.send(subscriber.any_frame().await?);
+                }
+            });
+        }
+        self.size += count;
+        sleep(REST).await;
+        Ok(())
+    }
+
+    /// Publishes one alert and waits until all have it, each once.
+    pub(crate) async fn alert(&mut self, server: &Server) -> Outcome<Arrivals> {
+        let started = Instant::now();
+        client::post(&server.http, ALERT).await?;
+        let (mut first, mut last) = (Duration::MAX, Duration::ZERO);
+        for _ in 0..self.size {
+            let at = tokio::select! {
+                at = timeout(WAIT_MAX, self.arrivals.recv()) => at?.ok_or("no readers")?,
+                Some(ended) = self.readers.join_next() => return Err(format!("a subscriber ended: {ended:?}").into()),
+            };
+            let after = at.saturating_duration_since(started);
+            (first, last) = (first.min(after), last.max(after));
+        }
+        match self.arrivals.try_recv() {
+            Ok(_) => Err("an alert arrived twice".into()),
+            Err(_) => Ok(Arrivals { first, last }),
+        }
+    }
+}

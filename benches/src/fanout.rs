@@ -1,0 +1,101 @@
+//! One alert to many subscribers of the local mode.
+
+use std::time::Instant;
+
+use crate::{Outcome, audience::Audience, figures::Figures, process::Server};
+
+/// Alerts before the measured ones, after which connections to the gateway are open and buffers have their size.
+const WARM_UP_ALERTS: usize = 2;
+
+/// Name of deliver's thread in the local mode, as far as the system keeps it.
+const WORKER_THREAD: &str = "lambda-DeliverF";
+
+/// Requests per second that the service allows, and how many of them at once: in most regions, and in the newer ones.
+const QUOTAS: [(u32, u32); 2] = [(10_000, 5_000), (2_500, 1_250)];
+
+/// The few that an alert goes to, among others that it does not go to.
+const FEW: usize = 100;
+const OTHERS: usize = 15_000;
+
+/// Alerts to the few, in each run: they are short.
+const ALERTS_TO_FEW: usize = 20;
+
+/// One alert to `size` subscribers, as fast as posts can be made and taken.
+pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<()> {
+    let local = Server::local().await?;
+    let mut audience = Audience::new();
+    let started = Instant::now();
+    audience.grow(&local.ws, "?region=PL", size / 2).await?;
+    let half_kb = local.resident_kb()?;
+    audience.grow(&local.ws, "?region=PL", size - size / 2).await?;
+    let per_second = size as f64 / started.elapsed().as_secs_f64();
+    println!("| connect and subscribe {size}, per second | {per_second:.0} | | | 1 |");
+    // Of the second half alone: what is there once, such as the inspector's records, is there by then.
+    println!(
+        "| resident memory per idle connection, of {size}, table items included | {:.1} KB | | | 1 |",
+        local.resident_kb()?.saturating_sub(half_kb) as f64 / (size - size / 2) as f64
+    );
+
+    let [mut first, mut last, mut worker, mut rest] = [const { Figures::new() }; 4];
+    for run in 0..WARM_UP_ALERTS + runs {
+        let (all_before, worker_before) = (local.cpu()?, local.cpu_of_threads(WORKER_THREAD)?);
+        let arrivals = audience.alert(&local).await?;
+        let of_worker = local.cpu_of_threads(WORKER_THREAD)? - worker_before;
+        let of_rest = (local.cpu()? - all_before).saturating_sub(of_worker);
+        if run >= WARM_UP_ALERTS {
+            first.add(arrivals.first);
+            last.add(arrivals.last);
+            worker.add(of_worker / u32::try_from(size)?);
+            rest.add(of_rest / u32::try_from(size)?);
+        }
+    }
+    first.print(&format!("one alert to {size}: publish to first frame"));
+    last.print_with_rate(&format!("one alert to {size}: publish to last frame"), size);
+    worker.print(&format!("one alert to {size}: CPU per push in the worker"));
+    rest.print(&format!("one alert to {size}: CPU per push in gateway and database"));
+    drop(audience);
+    local.stop().await
+}
+
+/// One alert to `size` subscribers while the gateway enforces the quotas of the service and deliver knows them.
+pub(crate) async fn at_quotas(size: usize, runs: usize) -> Outcome<()> {
+    for (rate, burst) in QUOTAS {
+        let (push_rate, request_rate) = (format!("PushRate={rate}"), format!("{rate}:{burst}"));
+        let local = Server::local_with(&["--parameter", &push_rate, "--request-rate", &request_rate]).await?;
+        let mut audience = Audience::new();
+        audience.grow(&local.ws, "?region=PL", size).await?;
+        let mut last = Figures::new();
+        for _ in 0..runs {
+            last.add(audience.alert(&local).await?.last);
+        }
+        let used = size as f64 / last.median().as_secs_f64() / f64::from(rate) * 100.0;
+        last.print(&format!(
+            "one alert to {size} at a quota of {rate} per second: publish to last frame, {used:.0} % of the quota used, none missing"
+        ));
+        drop(audience);
+        local.stop().await?;
+    }
+    Ok(())
+}
+
+/// One alert to few subscribers, alone and while many others are connected.
+pub(crate) async fn among_others(runs: usize) -> Outcome<()> {
+    for others in [0, OTHERS] {
+        let local = Server::local().await?;
+        let mut unconcerned = Audience::new();
+        unconcerned.grow(&local.ws, "?region=DE", others).await?;
+        let mut audience = Audience::new();
+        audience.grow(&local.ws, "?region=PL", FEW).await?;
+        let mut last = Figures::new();
+        for count in 0..ALERTS_TO_FEW * (1 + runs) {
+            let arrivals = audience.alert(&local).await?;
+            if count >= ALERTS_TO_FEW {
+                last.add(arrivals.last);
+            }
+        }
+        last.print(&format!("one alert to {FEW} with {others} others connected: publish to last frame"));
+        drop((audience, unconcerned));
+        local.stop().await?;
+    }
+    Ok(())
+}

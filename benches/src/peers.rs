@@ -1,0 +1,62 @@
+//! The same alert through other systems: the servers that small projects run.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Outcome, audience::Audience, figures::Figures, process::Server};
+
+/// Alerts before the measured ones: a JIT compiler needs some.
+const WARM_UP_ALERTS: usize = 10;
+
+/// A program that prints `ready`, an address of WebSockets and one to post to, and hands on what is posted.
+struct Peer {
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// What has to be there.
+    needs: &'static str,
+}
+
+const PEERS: [Peer; 3] = [
+    Peer {
+        name: "Python websockets, broadcast()",
+        program: "target/tools/bin/python",
+        arguments: &["benches/peers/websockets_server.py", "broadcast"],
+        needs: "target/tools/bin/python",
+    },
+    Peer {
+        name: "Python websockets, gather()",
+        program: "target/tools/bin/python",
+        arguments: &["benches/peers/websockets_server.py", "gather"],
+        needs: "target/tools/bin/python",
+    },
+    Peer {
+        name: "Node.js ws",
+        program: "node",
+        arguments: &["benches/peers/ws_server.mjs"],
+        needs: "tests/clients/node_modules/ws",
+    },
+];
+
+/// One alert to `audience` sockets of each peer.
+pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<()> {
+    for peer in PEERS {
+        if !Path::new(peer.needs).exists() {
+            println!("| {}: not installed, tests/run does it | | | | |", peer.name);
+            continue;
+        }
+        let server = Server::peer(&PathBuf::from(peer.program), peer.arguments).await?;
+        let mut subscribers = Audience::new();
+        subscribers.grow(&server.ws, "", audience).await?;
+        let mut last = Figures::new();
+        for run in 0..WARM_UP_ALERTS + runs {
+            let arrivals = subscribers.alert(&server).await?;
+            if run >= WARM_UP_ALERTS {
+                last.add(arrivals.last);
+            }
+        }
+        last.print(&format!("{}: one alert to {audience}, publish to last frame", peer.name));
+        drop(subscribers);
+        server.stop().await?;
+    }
+    Ok(())
+}

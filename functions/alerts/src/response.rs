@@ -1,0 +1,138 @@
+//! The answer as JSON, or as a stream of events that ends at once.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use shared::{
+    alert::{Format, Wire},
+    audience::Region,
+    error::Refusal,
+    limits::{EVENT_STREAM_RETRY, PAGE_AGE_MAX},
+    paging::Batch,
+    position::Positions,
+};
+
+use crate::request::{Form, Request};
+
+/// A response in the form that an HTTP API expects (payload version 2.0).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    status_code: u16,
+    headers: BTreeMap<&'static str, String>,
+    body: String,
+}
+
+/// The JSON form.
+#[derive(Serialize)]
+struct Page<'a> {
+    alerts: Vec<Wire<'a>>,
+    positions: &'a Positions,
+    after: String,
+    more: bool,
+    recovered: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_recovered: Vec<&'a Region>,
+}
+
+/// The answer to a request that was carried out.
+pub(crate) fn of(request: &Request, batch: &Batch) -> Response {
+    match request.form {
+        Form::Json => page(request, batch),
+        Form::EventStream => Response {
+            status_code: 200,
+            headers: cached([("content-type", "text/event-stream; charset=utf-8".to_owned())]),
+            body: events(batch),
+        },
+    }
+}
+
+/// The answer to one that was not.
+pub(crate) fn refused(refusal: &Refusal) -> Response {
+    Response {
+        status_code: refusal.code.http_status(),
+        headers: BTreeMap::from([
+            ("content-type", "application/json; charset=utf-8".to_owned()),
+            ("cache-control", "no-store".to_owned()),
+        ]),
+        body: json!({"error": refusal.body()}).to_string(),
+    }
+}
+
+fn page(request: &Request, batch: &Batch) -> Response {
+    let page = Page {
+        alerts: batch.alerts.iter().map(|alert| alert.wire(Format::ViralAlert)).collect(),
+        positions: &batch.positions,
+        after: batch.positions.to_string(),
+        more: batch.more,
+        recovered: batch.recovered(),
+        not_recovered: batch.not_recovered.iter().collect(),
+    };
+    let body = serde_json::to_string(&page).expect("strings, numbers and JSON values with text keys always serialise");
+    let etag = etag(&body);
+    if request.if_none_match.as_deref().is_some_and(|tags| matches(tags, &etag)) {
+        return Response { status_code: 304, headers: cached([("etag", etag)]), body: String::new() };
+    }
+    let content_type = ("content-type", "application/json; charset=utf-8".to_owned());
+    Response { status_code: 200, headers: cached([content_type, ("etag", etag)]), body }
+}
+
+/// Headers with those that let a cache answer whoever polls the same at the same time. The gateway adds CORS headers that
+/// differ by origin.
+fn cached<const N: usize>(headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
+    let mut headers = BTreeMap::from(headers);
+    headers.insert("cache-control", format!("public, max-age={}", PAGE_AGE_MAX.as_secs()));
+    headers.insert("vary", "Accept, Last-Event-ID, Origin".to_owned());
+    headers
+}
+
+/// A strong validator: the first half of a hash of the body.
+fn etag(body: &str) -> String {
+    let digest = Sha256::digest(body);
+    let mut tag = String::from('"');
+    for byte in &digest[..16] {
+        let _ = write!(tag, "{byte:02x}");
+    }
+    tag + "\""
+}
+
+/// Whether a list of validators names this one. A weak one of the same text means the same body.
+fn matches(tags: &str, etag: &str) -> bool {
+    tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// The events: each carries the cursor that is right once it has arrived, and the last moves the browser to the end.
+fn events(batch: &Batch) -> String {
+    let retry = if batch.more { 0 } else { EVENT_STREAM_RETRY.as_millis() };
+    let mut text = format!("retry: {retry}\n\n");
+    let mut reached = batch.from.clone();
+    let mut block = |fields: String| text.push_str(&(fields + "\n"));
+    for alert in &batch.alerts {
+        reached.set(alert.region.clone(), alert.position);
+        block(format!("id: {reached}\ndata: {}\n", alert.frame(Format::ViralAlert)));
+    }
+    if !batch.not_recovered.is_empty() {
+        block(format!("event: not_recovered\ndata: {}\n", json!({"not_recovered": batch.not_recovered})));
+    }
+    block(format!("id: {}\n", batch.positions));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validator_is_found_in_any_list() {
+        let tag = etag("body");
+        assert_eq!((tag.len(), tag.as_str() == etag("other")), (34, false));
+        for list in [tag.clone(), format!("\"x\", {tag}"), format!("W/{tag}"), "*".to_owned()] {
+            assert!(matches(&list, &tag), "{list}");
+        }
+        for list in ["", "\"x\"", tag.trim_matches('"')] {
+            assert!(!matches(list, &tag), "{list}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Sends what was left behind: once a minute alerts that were committed and never dispatched, and when it is asked to, invocations
+//! that failed for good.
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    alerts::Alerts,
+    environment::InvalidEnvironment,
+    error::Failure,
+    function::{Function, Start},
+    metrics,
+    publisher::Dispatcher,
+    redrive::{Counts, Redrive},
+    undispatched::Recovery,
+};
+use tokio::time::Instant;
+
+/// The function's state.
+#[derive(Debug)]
+pub struct Recover {
+    recovery: Recovery,
+    redrive: Redrive,
+    own_name: String,
+    start: Start,
+}
+
+/// What it is invoked with: the event of a schedule, or `{"redrive": true}`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Request {
+    #[serde(default)]
+    redrive: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Alerts were looked for that were never dispatched.
+    Recovered {
+        /// How many were dispatched.
+        recovered: u64,
+    },
+    /// Failed invocations were made again.
+    Redriven(Counts),
+}
+
+impl Function for Recover {
+    type Event = Request;
+    type Response = Answer;
+
+    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+        let mut environment = start.environment.reader();
+        let alerts = Alerts::of_function(start, &mut environment);
+        let lambda = aws_sdk_lambda::Client::new(&start.sdk);
+        let mut dispatcher =
+            |variable| Dispatcher::new(lambda.clone(), environment.required(variable), start.clock.clone());
+        let (deliver, publish) = (dispatcher("DELIVER_FUNCTION"), dispatcher("PUBLISH_FUNCTION"));
+        let redrive = Redrive {
+            client: aws_sdk_sqs::Client::new(&start.sdk),
+            undelivered_queue: environment.required("UNDELIVERED_QUEUE"),
+            deliver: deliver.clone(),
+            unpublished_queue: environment.required("UNPUBLISHED_QUEUE"),
+            publish,
+        };
+        let recovery = Recovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
+        // Set by Lambda: the dimension of its metric.
+        let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
+        environment.finish(Self { recovery, redrive, own_name, start: start.clone() })
+    }
+
+    async fn handle(&self, request: Request, until: Instant) -> Result<Answer, Failure> {
+        if request.redrive {
+            let report = self.redrive.run(until).await;
+            return report.failure.map_or(Ok(Answer::Redriven(report.counts)), Err);
+        }
+        let report = self.recovery.run(until).await;
+        if report.recovered > 0 {
+            let now = self.start.clock.now();
+            self.start.metrics.emit(&metrics::of_recovery(report.recovered, &self.own_name, now));
+        }
+        report.failure.map_or(Ok(Answer::Recovered { recovered: report.recovered }), Err)
+    }
+}

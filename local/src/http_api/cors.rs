@@ -1,0 +1,147 @@
+//! CORS as HTTP APIs do it: the gateway answers preflight requests itself, and writes the headers of all others.
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{
+        ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+        ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, ORIGIN,
+    },
+};
+
+use crate::{http::Body, template::Cors};
+
+impl Cors {
+    /// The answer to a preflight request. `None` when it is another request.
+    pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let headers = request.headers();
+        let is_preflight = request.method() == Method::OPTIONS
+            && headers.contains_key(ORIGIN)
+            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !is_preflight {
+            return None;
+        }
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if self.allow(headers, response.headers_mut()) {
+            set_list(response.headers_mut(), ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
+            set_list(response.headers_mut(), ACCESS_CONTROL_ALLOW_HEADERS, &self.headers);
+            if let Some(secs) = self.max_age_secs {
+                response.headers_mut().insert(ACCESS_CONTROL_MAX_AGE, secs.into());
+            }
+        }
+        Some(response)
+    }
+
+    /// Replaces what a function said about CORS by what is configured.
+    pub(crate) fn apply(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        let said: Vec<HeaderName> =
+            response.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
+        for name in said {
+            response.remove(name);
+        }
+        self.allow(request, response);
+    }
+
+    /// Writes what every answer to an allowed origin has. Whether the origin is allowed.
+    fn allow(&self, request: &HeaderMap, response: &mut HeaderMap) -> bool {
+        let Some(origin) = request.get(ORIGIN) else { return false };
+        let Some(allowed) = self.allowed(origin) else { return false };
+        response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        if self.credentials {
+            response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        set_list(response, ACCESS_CONTROL_EXPOSE_HEADERS, &self.exposed);
+        true
+    }
+
+    fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+        if self.origins.iter().any(|allowed| allowed == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        let text = origin.to_str().ok()?;
+        let allows = |allowed: &String| match allowed.as_str() {
+            "https://*" | "http://*" => text.starts_with(allowed.trim_end_matches('*')),
+            exact => exact == text,
+        };
+        self.origins.iter().any(allows).then(|| origin.clone())
+    }
+}
+
+fn set_list(headers: &mut HeaderMap, name: HeaderName, values: &[String]) {
+    if let (false, Ok(value)) = (values.is_empty(), HeaderValue::from_str(&values.join(","))) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cors(origins: &[&str]) -> Cors {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Cors {
+            origins: owned(origins),
+            methods: owned(&["GET", "PUT"]),
+            headers: owned(&["x-a"]),
+            exposed: owned(&["etag"]),
+            max_age_secs: Some(60),
+            credentials: false,
+        }
+    }
+
+    fn preflight(cors: &Cors, headers: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
+        let mut request = Request::builder().method("OPTIONS");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = cors.preflight(&request.body(()).expect("valid"))?;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        let text = |value: &HeaderValue| value.to_str().expect("text").to_owned();
+        Some(response.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect())
+    }
+
+    #[test]
+    fn a_preflight_is_answered_without_a_function() {
+        let asked = ("access-control-request-method", "GET");
+        let origin = ("origin", "https://a.example");
+        let answer = preflight(&cors(&["https://b.example", "https://a.example"]), &[origin, asked]).expect("answered");
+        let expected = [
+            ("access-control-allow-origin", "https://a.example"),
+            ("access-control-expose-headers", "etag"),
+            ("access-control-allow-methods", "GET,PUT"),
+            ("access-control-allow-headers", "x-a"),
+            ("access-control-max-age", "60"),
+        ];
+        assert_eq!(answer, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(preflight(&cors(&["https://b.example"]), &[origin, asked]), Some(Vec::new()), "nothing is allowed");
+        assert_eq!(preflight(&cors(&["*"]), &[origin]), None, "no preflight");
+        assert_eq!(preflight(&cors(&["*"]), &[asked]), None, "no preflight");
+    }
+
+    #[test]
+    fn origins_are_exact_or_any_or_any_of_a_scheme() {
+        let check = |allowed: &str, origin: &'static str, answer: Option<&str>| {
+            let allowed = cors(&[allowed]).allowed(&HeaderValue::from_static(origin));
+            assert_eq!(allowed.as_ref().map(|value| value.to_str().expect("text")), answer, "{origin}");
+        };
+        check("*", "https://a.example", Some("*"));
+        check("https://*", "https://a.example", Some("https://a.example"));
+        check("https://*", "http://a.example", None);
+        check("http://*", "http://a.example", Some("http://a.example"));
+        check("https://a.example", "https://a.example.evil", None);
+        check("https://a.example", "https://xa.example", None);
+    }
+
+    #[test]
+    fn what_a_function_says_about_cors_is_replaced() {
+        let request = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://a.example"))]);
+        let own = || HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))]);
+        let mut response = own();
+        cors(&["https://a.example"]).apply(&request, &mut response);
+        assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
+        let mut response = own();
+        cors(&["https://b.example"]).apply(&request, &mut response);
+        assert!(response.is_empty());
+    }
+}

@@ -1,0 +1,110 @@
+//! HTTP APIs: their CORS configuration. Their routes are events of functions.
+
+use serde_json::Value;
+
+use super::{Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
+
+/// What an HTTP API answers to pages of other origins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cors {
+    /// Origins, `*`, `https://*` or `http://*`.
+    pub(crate) origins: Vec<String>,
+    /// Methods, or `*`.
+    pub(crate) methods: Vec<String>,
+    /// Headers that a request may have, or `*`.
+    pub(crate) headers: Vec<String>,
+    /// Headers of an answer that a page may read, or `*`.
+    pub(crate) exposed: Vec<String>,
+    /// Seconds for which a browser may keep the answer to a preflight.
+    pub(crate) max_age_secs: Option<u64>,
+    /// Whether cookies and the like may be sent.
+    pub(crate) credentials: bool,
+}
+
+/// Reads the CORS configuration of the HTTP API. All HTTP APIs of a template share a port here, so they share the first one.
+pub(super) fn read(
+    root: &Node,
+    resolver: &Resolver<'_>,
+    resources: &Resources,
+    template: &mut Template,
+) -> Result<(), TemplateError> {
+    let globals = root.get("Globals").and_then(|globals| globals.get("HttpApi"));
+    let globals = match globals.and_then(|api| api.get("CorsConfiguration")) {
+        Some(node) => resolver.resolve(node)?,
+        None => None,
+    };
+    let raw = resources
+        .of_type("AWS::ApiGatewayV2::Api")
+        .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "HTTP"));
+    let mut configured = Vec::new();
+    for api in resources.of_type("AWS::Serverless::HttpApi").chain(raw) {
+        let own = api.properties.get("CorsConfiguration");
+        let own =
+            own.map(|own| cors(own).ok_or_else(|| api.error("CorsConfiguration is an object or true"))).transpose()?;
+        configured.extend(own.map(|cors| (api.logical_id.clone(), cors)));
+    }
+    for (api, _) in configured.iter().skip(1) {
+        template
+            .notes
+            .push(format!("the CORS configuration of {api} is not used: all HTTP APIs share that of the first"));
+    }
+    let own = configured.into_iter().next().map(|(_, cors)| cors);
+    template.cors = own.or_else(|| globals.as_ref().and_then(cors));
+    Ok(())
+}
+
+/// `None` when it is neither an object nor a boolean.
+fn cors(value: &Value) -> Option<Cors> {
+    let list = |name: &str| match value.get(name) {
+        Some(Value::Array(items)) => items.iter().filter_map(intrinsics::as_text).collect(),
+        Some(one) => intrinsics::as_text(one).into_iter().collect(),
+        None => Vec::new(),
+    };
+    match value {
+        // As SAM understands it.
+        Value::Bool(true) => Some(Cors { origins: vec!["*".to_owned()], ..Cors::default() }),
+        Value::Bool(false) => Some(Cors::default()),
+        Value::Object(_) => Some(Cors {
+            origins: list("AllowOrigins"),
+            methods: list("AllowMethods"),
+            headers: list("AllowHeaders"),
+            exposed: list("ExposeHeaders"),
+            max_age_secs: value.get("MaxAge").and_then(intrinsics::as_text).and_then(|age| age.parse().ok()),
+            credentials: value.get("AllowCredentials").and_then(intrinsics::as_text).is_some_and(|text| text == "true"),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_project_s_own_api_is_closed_to_other_origins_until_a_parameter_names_them() {
+        let text = include_str!("../../../template.yaml");
+        let read = |parameters: BTreeMap<String, String>| Template::parse(text, &parameters).expect("our own").cors;
+        assert_eq!(read(BTreeMap::new()), None);
+        let origins = "https://a.example,http://localhost:3000";
+        let cors = read([("AllowedOrigins".to_owned(), origins.to_owned())].into()).expect("configured");
+        assert_eq!(cors.origins, ["https://a.example", "http://localhost:3000"]);
+        assert_eq!((cors.methods, cors.max_age_secs, cors.credentials), (vec!["GET".to_owned()], Some(3_600), false));
+    }
+
+    #[test]
+    fn cors_is_read_from_globals_and_from_either_kind_of_api() {
+        let sockets = "Resources:\n  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n";
+        let read = |rest: &str| Template::parse(&format!("{sockets}{rest}"), &BTreeMap::new()).expect("valid");
+        let any = Cors { origins: vec!["*".to_owned()], ..Cors::default() };
+        let all = read("Globals: { HttpApi: { CorsConfiguration: true } }\n");
+        assert_eq!(all.cors, Some(any.clone()));
+        let raw = "  H: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP, CorsConfiguration: { AllowOrigins: ['*'] } } }\n";
+        assert_eq!(read(raw).cors, Some(any));
+        let two = "  A: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: { AllowOrigins: [x] } } }\n  B: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: true } }\n";
+        let template = read(two);
+        assert_eq!(template.cors.expect("the first").origins, ["x"]);
+        assert_eq!(template.notes, ["the CORS configuration of B is not used: all HTTP APIs share that of the first"]);
+    }
+}

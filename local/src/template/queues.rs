@@ -1,0 +1,49 @@
+//! SQS queues.
+
+use std::time::Duration;
+
+use super::{Resource, Resources, Template, TemplateError};
+
+/// How long a message is hidden after it was received where nothing else is said. Source: SQS.
+const VISIBILITY_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Properties that change nothing locally. That messages never expire locally is nothing that anybody waits for.
+const WITHOUT_EFFECT: [&str; 3] = ["DelaySeconds", "MaximumMessageSize", "RedrivePolicy"];
+
+/// A queue of the template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Queue {
+    /// Its name.
+    pub(crate) name: String,
+    /// How long a message is hidden after it was received.
+    pub(crate) visibility: Duration,
+    /// How long a receiver waits who does not say.
+    pub(crate) wait: Duration,
+}
+
+pub(super) fn read(resources: &Resources, template: &mut Template) -> Result<(), TemplateError> {
+    for resource in resources.of_type("AWS::SQS::Queue") {
+        template.queues.push(Queue {
+            name: resource.name.clone(),
+            visibility: secs(resource, "VisibilityTimeout")?.unwrap_or(VISIBILITY_DEFAULT),
+            wait: secs(resource, "ReceiveMessageWaitTimeSeconds")?.unwrap_or_default(),
+        });
+        if resource.text("FifoQueue").is_some_and(|fifo| fifo == "true") {
+            template.notes.push(format!(
+                "{} is a queue like any other locally: neither in order nor without repeats",
+                resource.logical_id
+            ));
+        }
+        for property in WITHOUT_EFFECT.iter().filter(|property| resource.properties.get(**property).is_some()) {
+            template.notes.push(format!("{property} of {} has no effect locally", resource.logical_id));
+        }
+    }
+    Ok(())
+}
+
+fn secs(resource: &Resource, property: &str) -> Result<Option<Duration>, TemplateError> {
+    let number = resource
+        .text(property)
+        .map(|text| text.parse().map_err(|_| resource.error(format!("{property} must be a whole number of seconds"))));
+    number.transpose().map(|secs| secs.map(Duration::from_secs))
+}

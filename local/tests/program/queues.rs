@@ -1,0 +1,136 @@
+//! SQS, with the AWS client: queues of the template, and what failed invocations put into them.
+
+use std::path::Path;
+
+use aws_sdk_sqs::{
+    Client,
+    config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
+    types::{Message, MessageSystemAttributeName, QueueAttributeName},
+};
+use aws_types::{SdkConfig, region::Region};
+use local::{Options, Stack};
+use serde_json::{Value, json};
+
+async fn start() -> (Stack, Client) {
+    let any_port = "127.0.0.1:0".parse().expect("an address");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program");
+    let code = directory.join("functions/bash").to_str().expect("UTF-8").to_owned();
+    let options = Options {
+        ws_addr: any_port,
+        http_addr: any_port,
+        template: directory.join("queues.yaml"),
+        parameters: [("Code".to_owned(), code)].into(),
+        data_dir: None,
+        lambda_endpoint: None,
+        processes: false,
+        time_scale: 1.0,
+        gateway: Default::default(),
+        faults: Default::default(),
+    };
+    let stack = Stack::start(&options).await.expect("started");
+    let sleep = aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new());
+    let time = aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new());
+    let sdk = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(stack.aws_variables["AWS_REGION"].clone()))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "test")))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .sleep_impl(sleep)
+        .time_source(time)
+        .endpoint_url(stack.aws_variables["AWS_ENDPOINT_URL_SQS"].clone())
+        .build();
+    (stack, Client::new(&sdk))
+}
+
+async fn url(client: &Client, queue: &str) -> String {
+    client.get_queue_url().queue_name(queue).send().await.expect("a queue").queue_url.expect("a URL")
+}
+
+/// Messages in a queue: those that are visible, and those that are not.
+async fn counts(client: &Client, url: &str) -> (String, String) {
+    let attributes = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+    let mut attributes = attributes.send().await.expect("a queue").attributes.expect("attributes");
+    let mut take = |name| attributes.remove(&name).expect("a count");
+    (
+        take(QueueAttributeName::ApproximateNumberOfMessages),
+        take(QueueAttributeName::ApproximateNumberOfMessagesNotVisible),
+    )
+}
+
+/// The messages that arrive within some seconds.
+async fn receive(client: &Client, url: &str, max: i32) -> Vec<Message> {
+    let receive = client.receive_message().queue_url(url).max_number_of_messages(max).wait_time_seconds(15);
+    let receive = receive.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
+    receive.send().await.expect("a queue").messages.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn messages_are_sent_received_hidden_deleted_and_purged() {
+    let (stack, client) = start().await;
+    let url = url(&client, "records").await;
+    for n in 0..3 {
+        client.send_message().queue_url(&url).message_body(format!("body {n}")).send().await.expect("sent");
+    }
+    assert_eq!(counts(&client, &url).await, ("3".to_owned(), "0".to_owned()));
+    let first = receive(&client, &url, 1).await.swap_remove(0);
+    assert_eq!(first.body(), Some("body 0"));
+    // Of RFC 1321's algorithm, by another implementation.
+    assert_eq!(first.md5_of_body(), Some("2c2f1edb5aac06c6c201d1fe8916de7d"));
+    let others = receive(&client, &url, 10).await;
+    assert_eq!(others.iter().filter_map(Message::body).collect::<Vec<_>>(), ["body 1", "body 2"]);
+    assert_eq!(counts(&client, &url).await, ("0".to_owned(), "3".to_owned()));
+    // The template hides them for a second.
+    let again = receive(&client, &url, 1).await.swap_remove(0);
+    assert_eq!(again.message_id(), first.message_id());
+    let received = &again.attributes.as_ref().expect("asked for")[&MessageSystemAttributeName::ApproximateReceiveCount];
+    assert_eq!(received, "2");
+    let delete = |receipt: Option<&str>| {
+        client.delete_message().queue_url(&url).set_receipt_handle(receipt.map(str::to_owned)).send()
+    };
+    delete(again.receipt_handle()).await.expect("deleted");
+    let refused = delete(Some("nonsense")).await.expect_err("no receipt").into_service_error();
+    assert!(refused.is_receipt_handle_is_invalid(), "{refused:?}");
+    client.purge_queue().queue_url(&url).send().await.expect("purged");
+    assert_eq!(counts(&client, &url).await, ("0".to_owned(), "0".to_owned()));
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_as_the_client_knows_it() {
+    let (stack, client) = start().await;
+    let refused = client.get_queue_url().queue_name("none").send().await.expect_err("no queue").into_service_error();
+    assert!(refused.is_queue_does_not_exist(), "{refused:?}");
+    let other = client.send_message().queue_url("http://127.0.0.1:1/000000000000/none").message_body("x").send();
+    assert!(other.await.expect_err("no queue").into_service_error().is_queue_does_not_exist());
+    let url = url(&client, "records").await;
+    let delayed = client.send_message().queue_url(&url).message_body("x").delay_seconds(5).send();
+    assert!(delayed.await.expect_err("not kept").into_service_error().is_unsupported_operation());
+    let many = client.receive_message().queue_url(&url).max_number_of_messages(11).send().await.expect_err("too many");
+    let text = shared::error::Chain(&many).to_string();
+    assert!(text.contains("Must be between 1 and 10"), "{text}");
+    let empty = client.send_message().queue_url(&url).message_body("").send().await;
+    assert!(empty.is_err());
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_invocation_that_failed_for_good_is_recorded_in_one_queue_and_its_event_lies_in_another() {
+    use http_body_util::Full;
+    use hyper::{Request, body::Bytes};
+
+    let (stack, client) = start().await;
+    let invoke = format!("{}/2015-03-31/functions/Message/invocations", stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
+    let event = json!({"body": "throw"});
+    let request =
+        Request::post(invoke).header("x-amz-invocation-type", "Event").body(Full::<Bytes>::from(event.to_string()));
+    let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+    assert_eq!(http.request(request.expect("valid")).await.expect("answered").status(), 202);
+
+    let record = receive(&client, &url(&client, "records").await, 1).await.swap_remove(0);
+    let record: Value = serde_json::from_str(record.body().expect("a body")).expect("JSON");
+    assert_eq!((&record["requestPayload"], &record["responsePayload"]["errorType"]), (&event, &json!("Refused")));
+    assert_eq!(record["requestContext"]["condition"], "RetriesExhausted");
+    let letter = receive(&client, &url(&client, "Letters").await, 1).await.swap_remove(0);
+    assert_eq!(serde_json::from_str::<Value>(letter.body().expect("a body")).expect("JSON"), event);
+    stack.stop().await;
+}

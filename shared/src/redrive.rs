@@ -1,0 +1,259 @@
+//! What failed for good is tried again: records of failed invocations are read back from their queues.
+//!
+//! Source of their form: Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
+
+use aws_sdk_sqs::{Client, types::Message};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Chain, Failure},
+    fanout::Task,
+    limits::{RECEIVE_WAIT_SECS, RECEIVED_MESSAGES_MAX, RECOVERY_END_BEFORE, REDRIVE_VISIBILITY_SECS},
+    publisher::Dispatcher,
+};
+
+/// Invokes functions again with what they failed on.
+#[derive(Clone, Debug)]
+pub struct Redrive {
+    /// Reads the queues.
+    pub client: Client,
+    /// URL of the queue with parts of fan-outs.
+    pub undelivered_queue: String,
+    /// Invokes deliver.
+    pub deliver: Dispatcher,
+    /// URL of the queue with publications by event.
+    pub unpublished_queue: String,
+    /// Invokes publish.
+    pub publish: Dispatcher,
+}
+
+/// What became of the messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Messages whose function was invoked again.
+    pub redriven: u64,
+    /// Messages that are no record of a failed invocation of it. They stay in the queue.
+    pub unreadable: u64,
+}
+
+/// How a redrive ended.
+#[derive(Debug, Default)]
+pub struct Redriven {
+    /// What became of the messages.
+    pub counts: Counts,
+    /// The first thing that failed, if anything did; the log has all.
+    pub failure: Option<Failure>,
+}
+
+/// A message that is no record.
+#[derive(Debug, thiserror::Error)]
+#[error("the message has no {0}")]
+struct Incomplete(&'static str);
+
+/// What a function is invoked with again: the task of deliver, or the event of publish.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Event {
+    Deliver(Box<Task>),
+    Publish(Value),
+}
+
+impl Event {
+    /// A part of a fan-out, at the beginning of a new chain of invocations.
+    fn of_deliver(payload: Value) -> Option<Self> {
+        let task: Task = serde_json::from_value(payload).ok()?;
+        Some(Self::Deliver(Box::new(Task { chain: 0, ..task })))
+    }
+
+    /// A publication, whose idempotency key lets nothing be published twice.
+    fn of_publish(payload: Value) -> Option<Self> {
+        payload.is_object().then_some(Self::Publish(payload))
+    }
+}
+
+impl Redrive {
+    /// Empties both queues, as far as the time reaches: a message is deleted when its function has been invoked. `until` is when
+    /// the invocation ends.
+    pub async fn run(&self, until: Instant) -> Redriven {
+        let stop_at = until.checked_sub(RECOVERY_END_BEFORE).unwrap_or(until);
+        let mut report = Redriven::default();
+        let queues: [(&str, &Dispatcher, fn(Value) -> Option<Event>); 2] = [
+            (&self.undelivered_queue, &self.deliver, Event::of_deliver),
+            (&self.unpublished_queue, &self.publish, Event::of_publish),
+        ];
+        for (queue, dispatcher, event_of) in queues {
+            while Instant::now() < stop_at {
+                let messages = match self.receive(queue).await {
+                    Ok(messages) if messages.is_empty() => break,
+                    Ok(messages) => messages,
+                    Err(failure) => {
+                        report.fail(failure, queue);
+                        break;
+                    }
+                };
+                for message in messages.into_iter().take_while(|_| Instant::now() < stop_at) {
+                    let Some(event) = payload(&message).and_then(event_of) else {
+                        tracing::error!(queue, message = message.message_id, "no record of a failed invocation");
+                        report.counts.unreadable += 1;
+                        continue;
+                    };
+                    match self.again(queue, dispatcher, &event, &message).await {
+                        Ok(()) => report.counts.redriven += 1,
+                        Err(failure) => report.fail(failure, queue),
+                    }
+                }
+            }
+        }
+        let Counts { redriven, unreadable } = report.counts;
+        tracing::info!(redriven, unreadable, "failed invocations redriven");
+        report
+    }
+
+    async fn receive(&self, queue: &str) -> Result<Vec<Message>, Failure> {
+        let output = self
+            .client
+            .receive_message()
+            .queue_url(queue)
+            .max_number_of_messages(RECEIVED_MESSAGES_MAX)
+            .visibility_timeout(REDRIVE_VISIBILITY_SECS)
+            .wait_time_seconds(RECEIVE_WAIT_SECS)
+            .send()
+            .await
+            .map_err(|error| Failure::new("reading a queue", error))?;
+        Ok(output.messages.unwrap_or_default())
+    }
+
+    /// Invokes the function, and only then deletes the message.
+    async fn again(
+        &self,
+        queue: &str,
+        dispatcher: &Dispatcher,
+        event: &Event,
+        message: &Message,
+    ) -> Result<(), Failure> {
+        let doing = "deleting a message whose function has been invoked again";
+        dispatcher.invoke(event, "invoking a function again").await?;
+        let receipt = message.receipt_handle().ok_or_else(|| Failure::new(doing, Incomplete("receipt handle")))?;
+        let delete = self.client.delete_message().queue_url(queue).receipt_handle(receipt);
+        delete.send().await.map_err(|error| Failure::new(doing, error))?;
+        Ok(())
+    }
+}
+
+impl Redriven {
+    fn fail(&mut self, failure: Failure, queue: &str) {
+        tracing::error!(error = %Chain(&failure), queue, "failed invocation not redriven");
+        self.failure.get_or_insert(failure);
+    }
+}
+
+/// What the failed invocation was made with.
+fn payload(message: &Message) -> Option<Value> {
+    let mut record: Value = serde_json::from_str(message.body()?).ok()?;
+    Some(record.get_mut("requestPayload")?.take())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        fake_aws::{Answer, Requests, sdk},
+    };
+
+    fn redrive(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Redrive, Requests) {
+        let (sdk, requests) = sdk(answer);
+        let dispatcher =
+            |name: &str| Dispatcher::new(aws_sdk_lambda::Client::new(&sdk), name.to_owned(), Clock::System);
+        let redrive = Redrive {
+            client: Client::new(&sdk),
+            undelivered_queue: "http://queue/undelivered".to_owned(),
+            deliver: dispatcher("deliver"),
+            unpublished_queue: "http://queue/unpublished".to_owned(),
+            publish: dispatcher("publish"),
+        };
+        (redrive, requests)
+    }
+
+    fn messages(bodies: &[&str]) -> Answer {
+        let message = |body: &&str| json!({"MessageId": "m", "ReceiptHandle": "r", "Body": body});
+        Answer(200, "", json!({"Messages": bodies.iter().map(message).collect::<Vec<_>>()}).to_string())
+    }
+
+    fn record(payload: &Value) -> String {
+        json!({"version": "1.0", "requestPayload": payload}).to_string()
+    }
+
+    fn task() -> Value {
+        json!({
+            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 5},
+            "dispatched_at": 6,
+            "part": {"ranges": [{"first": 3, "last": 9}], "rate": 50.0, "everyone": false},
+            "chain": 11,
+        })
+    }
+
+    fn in_a_minute() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_fan_out_begins_a_new_chain_and_its_message_goes_after_the_invocation() {
+        let body = record(&task());
+        let (redrive, requests) = redrive(move |before| match before {
+            0 => messages(&[&body]),
+            1 => Answer(202, "", String::new()),
+            _ => Answer(200, "", "{}".to_owned()),
+        });
+        let report = redrive.run(in_a_minute()).await;
+        assert_eq!((report.counts, report.failure.is_none()), (Counts { redriven: 1, unreadable: 0 }, true));
+        let requests = requests.lock().expect("unpoisoned");
+        let mut expected = task();
+        expected["chain"] = json!(0);
+        assert_eq!(serde_json::from_str::<Value>(&requests[1]).expect("JSON"), expected, "nothing else is changed");
+        assert!(requests[2].contains(r#""ReceiptHandle":"r""#), "then it is deleted: {}", requests[2]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_stays_and_is_counted() {
+        let bodies = ["no JSON", "{}", &record(&json!(7)), &record(&json!({"alert": {}}))].map(str::to_owned);
+        let (redrive, requests) = redrive(move |before| match before {
+            0 => messages(&bodies.each_ref().map(String::as_str)),
+            _ => Answer(200, "", "{}".to_owned()),
+        });
+        let report = redrive.run(in_a_minute()).await;
+        assert_eq!(report.counts, Counts { redriven: 0, unreadable: 4 });
+        assert_eq!(requests.lock().expect("unpoisoned").len(), 3, "until each queue is empty, and nothing else");
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_function_is_not_invoked_is_not_deleted_and_the_others_are_tried() {
+        let body = record(&json!({"region": "PL"}));
+        let (redrive, requests) = redrive(move |before| match before {
+            1 => messages(&[&body, &body]),
+            2 => Answer(403, "AccessDeniedException", "{}".to_owned()),
+            3 => Answer(202, "", String::new()),
+            _ => Answer(200, "", "{}".to_owned()),
+        });
+        let report = redrive.run(in_a_minute()).await;
+        assert_eq!(report.counts, Counts { redriven: 1, unreadable: 0 });
+        let failure = report.failure.expect("the first");
+        assert!(Chain(&failure).to_string().starts_with("invoking a function again failed"), "{}", Chain(&failure));
+        let deleted = requests.lock().expect("unpoisoned").iter().filter(|body| body.contains("ReceiptHandle")).count();
+        assert_eq!(deleted, 1);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_never_ends_is_left_when_the_time_is_up() {
+        let (redrive, requests) = redrive(|_| messages(&["?"]));
+        let report = redrive.run(Instant::now() + RECOVERY_END_BEFORE + Duration::from_millis(50)).await;
+        assert!(report.counts.unreadable > 0, "some were read in the time that there was");
+        assert!(!requests.lock().expect("unpoisoned").is_empty());
+    }
+}

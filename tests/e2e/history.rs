@@ -1,0 +1,371 @@
+//! `GET /alerts`: history, paging, polling and EventSource, and what the gateway does for pages of other origins.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+
+use crate::site::{Site, run};
+
+pub(crate) fn alert(region: &str) -> Value {
+    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97}})
+}
+
+/// A region that no other test publishes to: several tests may share a log.
+pub(crate) fn new_region() -> String {
+    format!("R{:010X}", rand::random_range(0..1_u64 << 40))
+}
+
+/// Publishes and returns the alert's position.
+pub(crate) async fn publish(site: &Site, region: &str) -> Value {
+    let answer = site.publish(&alert(region)).await;
+    json!({"epoch": answer["epoch"], "seq": answer["seq"]})
+}
+
+/// Takes an alert from the log, as the time to live does.
+pub(crate) async fn delete_alert(site: &Site, region: &str, seq: u64) {
+    site.dynamodb()
+        .delete_item()
+        .table_name("AlertsTable")
+        .key("region", AttributeValue::S(region.to_owned()))
+        .key("seq", AttributeValue::N(seq.to_string()))
+        .send()
+        .await
+        .expect("deleted");
+}
+
+/// Publishes several alerts and returns the epoch.
+async fn publish_many(site: &Site, region: &str, count: usize) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..count {
+        last = publish(site, region).await;
+    }
+    last["epoch"].clone()
+}
+
+/// The numbers of a region's alerts in an answer.
+fn seqs(answer: &Value, region: &str) -> Vec<u64> {
+    let alerts = answer["alerts"].as_array().unwrap_or_else(|| panic!("no alerts: {answer}")).iter();
+    alerts.filter(|alert| alert["region"] == region).filter_map(|alert| alert["seq"].as_u64()).collect()
+}
+
+/// What every answer has: a cursor that says the same as the positions.
+async fn page(site: &Site, query: &str) -> Value {
+    let (status, answer) = site.get(&format!("/alerts?{query}")).await;
+    assert_eq!(status, 200, "{answer}");
+    let positions = answer["positions"].as_object().expect("positions").iter();
+    let mut entries: Vec<String> =
+        positions.map(|(region, position)| format!("{region}.{}.{}", position["epoch"], position["seq"])).collect();
+    entries.sort();
+    assert_eq!(answer["after"], entries.join("~"), "{answer}");
+    assert_eq!(answer["recovered"], answer.get("not_recovered").is_none(), "{answer}");
+    answer
+}
+
+#[test]
+fn the_newest_alerts_are_the_history_and_the_cursor_leads_on() {
+    run(async {
+        let site = Site::start().await;
+        let region = new_region();
+        let empty = page(&site, &format!("region={region}")).await;
+        assert_eq!(
+            empty,
+            json!({"alerts": [], "positions": {&region: {"epoch": 0, "seq": 0}}, "after": format!("{region}.0.0"), "more": false, "recovered": true})
+        );
+        let epoch = publish_many(&site, &region, 5).await;
+        let history = page(&site, &format!("region={}&limit=3", region.to_lowercase())).await;
+        assert_eq!((seqs(&history, &region), &history["more"]), (vec![3, 4, 5], &json!(false)));
+        assert_eq!(history["alerts"][0]["type"], "viral_alert");
+        assert_eq!(history["positions"][&region], json!({"epoch": epoch, "seq": 5}));
+        publish(&site, &region).await;
+        let next =
+            page(&site, &format!("region={region}&after={}", history["after"].as_str().expect("a cursor"))).await;
+        assert_eq!(seqs(&next, &region), [6]);
+        // A client that knew the region before its first alert gets everything.
+        let all = page(&site, &format!("region={region}&after={}", empty["after"].as_str().expect("a cursor"))).await;
+        assert_eq!(seqs(&all, &region), [1, 2, 3, 4, 5, 6]);
+    });
+}
+
+#[test]
+fn what_was_missed_is_read_page_by_page_over_several_regions() {
+    run(async {
+        let site = Site::start().await;
+        let mut regions = [new_region(), new_region(), new_region()];
+        regions.sort();
+        let [first, second, silent] = &regions;
+        let epoch = publish_many(&site, first, 5).await;
+        publish_many(&site, second, 4).await;
+        let by_number = page(&site, &format!("region={first}&after=3")).await;
+        assert_eq!(seqs(&by_number, first), [4, 5]);
+
+        let mut after = format!("{first}.{epoch}.1~{second}.0.0~{silent}.0.0");
+        let mut read = Vec::new();
+        let mut pages = 0;
+        loop {
+            let page = page(&site, &format!("region={second},{first}&region={silent}&limit=3&after={after}")).await;
+            read.extend([first, second].map(|region| seqs(&page, region)));
+            assert_eq!(page["positions"][silent], json!({"epoch": 0, "seq": 0}));
+            after = page["after"].as_str().expect("a cursor").to_owned();
+            pages += 1;
+            if page["more"] == false {
+                break;
+            }
+        }
+        assert_eq!(pages, 3);
+        assert_eq!(read, [vec![2, 3, 4], vec![], vec![5], vec![1, 2], vec![], vec![3, 4]]);
+        // A region that the cursor does not name is taken from its end.
+        let page = page(&site, &format!("region={first},{second}&after={first}.{epoch}.4")).await;
+        assert_eq!((seqs(&page, first), seqs(&page, second)), (vec![5], vec![]));
+    });
+}
+
+#[test]
+fn all_regions_are_read_from_their_beginning_where_the_cursor_does_not_name_them() {
+    run(async {
+        let site = Site::start().await;
+        let (known, born) = (new_region(), new_region());
+        publish(&site, &known).await;
+        let before = page(&site, "region=ALL").await;
+        assert_eq!(before["positions"][&known]["seq"], 1);
+        publish(&site, &known).await;
+        publish(&site, &born).await;
+        let page = page(&site, &format!("region=all&after={}", before["after"].as_str().expect("a cursor"))).await;
+        assert_eq!((seqs(&page, &known), seqs(&page, &born)), (vec![2], vec![1]));
+        assert_eq!(page["alerts"].as_array().map(Vec::len), Some(2));
+    });
+}
+
+#[test]
+fn what_the_log_cannot_tell_is_named_and_the_position_goes_on_at_its_end() {
+    run(async {
+        let site = Site::start().await;
+        let (region, other) = (new_region(), new_region());
+        let epoch = publish_many(&site, &region, 5).await;
+        publish(&site, &other).await;
+        let lost = async |after: String| {
+            let page = page(&site, &format!("region={region},{other}&after={after}~{other}.0.0")).await;
+            assert_eq!((&page["not_recovered"], &page["more"]), (&json!([region]), &json!(false)), "{after}");
+            assert_eq!(page["positions"][&region], json!({"epoch": epoch, "seq": 5}));
+            assert_eq!((seqs(&page, &region), seqs(&page, &other)), (vec![], vec![1]), "the others are recovered");
+        };
+        lost(format!("{region}.7.3")).await;
+        lost(format!("{region}.{epoch}.6")).await;
+        delete_alert(&site, &region, 1).await;
+        delete_alert(&site, &region, 3).await;
+        lost(format!("{region}.{epoch}.0")).await;
+        lost(format!("{region}.{epoch}.1")).await;
+        let whole = page(&site, &format!("region={region}&after=3")).await;
+        assert_eq!(seqs(&whole, &region), [4, 5]);
+        delete_alert(&site, &region, 5).await;
+        lost(format!("{region}.{epoch}.3")).await;
+    });
+}
+
+#[test]
+fn large_alerts_make_a_page_shorter_and_none_is_left_out() {
+    run(async {
+        let site = Site::start().await;
+        let region = new_region();
+        let video = json!({"id": "v", "title": "t".repeat(31_000), "thumbnail": "", "score": 97});
+        for _ in 0..36 {
+            let (status, answer) =
+                site.post("/publish", &[], json!({"region": region, "video": video}).to_string()).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+        let first = page(&site, &format!("region={region}&after=0")).await;
+        let held = seqs(&first, &region).len();
+        assert!((30..36).contains(&held), "{held} alerts of 31 KB in 1 MB");
+        assert_eq!(first["more"], true);
+        let rest = page(&site, &format!("region={region}&after={}", first["after"].as_str().expect("a cursor"))).await;
+        assert_eq!(rest["more"], false);
+        let all: BTreeSet<u64> = seqs(&first, &region).into_iter().chain(seqs(&rest, &region)).collect();
+        assert_eq!(all, (1..=36).collect());
+        let newest = page(&site, &format!("region={region}")).await;
+        assert_eq!(seqs(&newest, &region).last(), Some(&36));
+    });
+}
+
+#[test]
+fn whoever_has_the_answer_already_is_told_so() {
+    run(async {
+        let site = Site::start().await;
+        let region = new_region();
+        publish(&site, &region).await;
+        let path = format!("/alerts?region={region}&after=0");
+        let answer = site.request("GET", &path, &[]).await;
+        let etag = answer.header("etag").to_owned();
+        assert!(etag.starts_with('"') && etag.ends_with('"'), "strong: {etag}");
+        assert_eq!(answer.header("cache-control"), "public, max-age=1");
+        assert_eq!(answer.header("vary"), "Accept, Last-Event-ID, Origin");
+        assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+        let again = site.request("GET", &path, &[("if-none-match", &format!("\"x\", {etag}"))]).await;
+        assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", etag.as_str()));
+        assert_eq!(again.header("cache-control"), "public, max-age=1");
+        publish(&site, &region).await;
+        let changed = site.request("GET", &path, &[("if-none-match", &etag)]).await;
+        assert_eq!((changed.status, seqs(&changed.json(), &region)), (200, vec![1, 2]));
+        assert_ne!(changed.header("etag"), etag);
+    });
+}
+
+/// What an EventSource makes of a body: alerts with the id that they leave behind, the last id, and the pause.
+struct Events {
+    alerts: Vec<(String, Value)>,
+    others: Vec<(String, Value)>,
+    last_id: String,
+    retry: u64,
+}
+
+async fn events(site: &Site, query: &str, last_event_id: Option<&str>) -> Events {
+    let mut headers = vec![("accept", "text/event-stream")];
+    headers.extend(last_event_id.map(|id| ("last-event-id", id)));
+    let answer = site.request("GET", &format!("/alerts?{query}"), &headers).await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream; charset=utf-8"), "{answer:?}");
+    let mut events = Events { alerts: Vec::new(), others: Vec::new(), last_id: String::new(), retry: 0 };
+    assert!(answer.body.ends_with("\n\n"), "the last block is complete: {:?}", answer.body);
+    for block in answer.body.split_terminator("\n\n") {
+        let (mut kind, mut data) = ("message", None);
+        for line in block.lines() {
+            match line.split_once(": ").expect("a field") {
+                ("id", id) => events.last_id = id.to_owned(),
+                ("retry", ms) => events.retry = ms.parse().expect("milliseconds"),
+                ("event", name) => kind = name,
+                ("data", text) => data = Some(serde_json::from_str(text).expect("JSON")),
+                other => panic!("{other:?}"),
+            }
+        }
+        match (kind, data) {
+            ("message", Some(alert)) => events.alerts.push((events.last_id.clone(), alert)),
+            (kind, Some(data)) => events.others.push((kind.to_owned(), data)),
+            (_, None) => {}
+        }
+    }
+    events
+}
+
+#[test]
+fn an_event_source_goes_on_where_it_was_cut_off() {
+    run(async {
+        let site = Site::start().await;
+        let region = new_region();
+        let epoch = publish_many(&site, &region, 2).await;
+        let query = format!("region={region}&limit=2");
+        // At first it begins at the end.
+        let start = events(&site, &query, None).await;
+        assert_eq!(
+            (start.alerts.len(), start.retry, start.last_id.as_str()),
+            (0, 3_000, format!("{region}.{epoch}.2").as_str())
+        );
+        publish_many(&site, &region, 3).await;
+        let next = events(&site, &query, Some(&start.last_id)).await;
+        let ids: Vec<&str> = next.alerts.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, [format!("{region}.{epoch}.3"), format!("{region}.{epoch}.4")]);
+        assert_eq!((&next.alerts[0].1["type"], &next.alerts[0].1["seq"]), (&json!("viral_alert"), &json!(3)));
+        assert_eq!((next.retry, next.last_id.as_str()), (0, ids[1]), "there are more: it comes back at once");
+        let last = events(&site, &query, Some(ids[1])).await;
+        assert_eq!((last.alerts.len(), last.retry, last.others.len()), (1, 3_000, 0));
+        // Cut off after the first: that alert's own id leads on. It wins over the address.
+        let again = events(&site, &format!("{query}&after=0"), Some(ids[0])).await;
+        assert_eq!(again.alerts[0].1["seq"], 4);
+        let by_address = events(&site, &format!("{query}&after=0"), None).await;
+        assert_eq!(by_address.alerts[0].1["seq"], 1);
+    });
+}
+
+#[test]
+fn an_event_source_over_several_regions_is_never_ahead_of_what_it_was_sent() {
+    run(async {
+        let site = Site::start().await;
+        let mut regions = [new_region(), new_region()];
+        regions.sort();
+        let [first, second] = &regions;
+        let epochs = [publish_many(&site, first, 2).await, publish_many(&site, second, 2).await];
+        let query = format!("region={first},{second}");
+        let stream = events(&site, &query, Some(&format!("{first}.{}.0~{second}.0.0", epochs[0]))).await;
+        let ids: Vec<&str> = stream.alerts.iter().map(|(id, _)| id.as_str()).collect();
+        let id = |one: u64, two: &str| format!("{first}.{}.{one}~{second}.{two}", epochs[0]);
+        let epoch = &epochs[1];
+        assert_eq!(ids, [id(1, "0.0"), id(2, "0.0"), id(2, &format!("{epoch}.1")), id(2, &format!("{epoch}.2"))]);
+        assert_eq!(stream.last_id, ids[3]);
+        // What the log cannot tell is said, and the browser goes on from the end.
+        let lost = events(&site, &query, Some(&format!("{first}.7.1~{second}.{epoch}.2"))).await;
+        assert_eq!(lost.others, [("not_recovered".to_owned(), json!({"not_recovered": [first]}))]);
+        assert_eq!((lost.alerts.len(), lost.last_id.as_str()), (0, ids[3]));
+    });
+}
+
+#[test]
+fn each_mistake_in_the_address_is_refused_with_its_field() {
+    run(async {
+        let site = Site::start().await;
+        let check = async |query: &str, code: &str, field: &str| {
+            let answer = site.request("GET", &format!("/alerts{query}"), &[]).await;
+            let error = &answer.json()["error"];
+            assert_eq!((answer.status, &error["code"], &error["field"]), (400, &json!(code), &json!(field)), "{query}");
+            assert_eq!((&error["retryable"], answer.header("cache-control")), (&json!(false), "no-store"));
+            assert!(error["message"].is_string());
+        };
+        check("", "missing_field", "region").await;
+        check("?region=", "invalid_region", "region").await;
+        check("?region=PL%00", "invalid_region", "region").await;
+        check("?region=@regions", "invalid_region", "region").await;
+        check("?region=PL&limit=0", "invalid_field", "limit").await;
+        check("?region=PL&limit=10&limit=20", "invalid_field", "limit").await;
+        check("?region=PL&after=-1", "invalid_field", "after").await;
+        check("?region=PL&after=", "invalid_field", "after").await;
+        check("?region=PL&after=PL.1", "invalid_field", "after").await;
+        check("?region=PL,DE&after=1", "invalid_field", "after").await;
+        check("?region=PL&since=1", "invalid_field", "since").await;
+    });
+}
+
+#[test]
+fn pages_of_allowed_origins_may_read_and_others_may_not() {
+    run(async {
+        let page = "https://app.example";
+        let site = Site::with(&[("AllowedOrigins", "http://localhost:3000,https://app.example")]).await;
+        let asked = ("access-control-request-method", "GET");
+        let before = site.invocations();
+        let preflight = site.request("OPTIONS", "/alerts?region=PL", &[("origin", page), asked]).await;
+        assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
+        assert_eq!(preflight.header("access-control-allow-origin"), page);
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET");
+        assert_eq!(preflight.header("access-control-allow-headers"), "if-none-match,last-event-id");
+        assert_eq!(preflight.header("access-control-max-age"), "3600");
+        let other = site.request("OPTIONS", "/alerts", &[("origin", "https://evil.example"), asked]).await;
+        assert_eq!((other.status, other.header("access-control-allow-origin")), (204, ""));
+        assert_eq!(site.invocations(), before, "the gateway answers by itself");
+
+        let answer = site.request("GET", "/alerts?region=PL", &[("origin", page)]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, page));
+        assert_eq!(answer.header("access-control-expose-headers"), "etag");
+        let other = site.request("GET", "/alerts?region=PL", &[("origin", "https://evil.example")]).await;
+        assert_eq!((other.status, other.header("access-control-allow-origin")), (200, ""));
+        let refused = site.request("GET", "/alerts", &[("origin", page)]).await;
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (400, page));
+
+        // Other methods have no route, and without the parameter nothing is allowed.
+        assert_eq!(site.request("HEAD", "/alerts?region=PL", &[]).await.status, 404);
+        assert_eq!(site.request("DELETE", "/alerts?region=PL", &[]).await.status, 404);
+        let closed = Site::start().await;
+        let preflight = closed.request("OPTIONS", "/alerts?region=PL", &[("origin", page), asked]).await;
+        assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (404, ""));
+        let answer = closed.request("GET", "/alerts?region=PL", &[("origin", page)]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""));
+    });
+}
+
+#[test]
+fn without_its_table_the_log_is_said_to_be_unavailable() {
+    run(async {
+        // Parameters of its own: no other test shares a stack whose table is taken away.
+        let site = Site::with(&[("LogLevel", "ERROR"), ("ScoreThreshold", "81")]).await;
+        site.dynamodb().delete_table().table_name("AlertsTable").send().await.expect("deleted");
+        let (status, answer) = site.get("/alerts?region=PL").await;
+        assert_eq!(
+            (status, &answer["error"]["code"], &answer["error"]["retryable"]),
+            (503, &json!("unavailable"), &json!(true))
+        );
+    });
+}

@@ -1,0 +1,317 @@
+//! What the project asks of DynamoDB, request by request, as `docs/cost.md` says it.
+//!
+//! A proxy between the functions and the engine asks with each request for the consumed capacity. The engine counts as the
+//! service does: what is written in units of 1 KB and read in units of 4 KB, half of that where it need not be consistent,
+//! twice in a transaction, and once more for each index that an item is in.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, Uri,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::site::{Client, Site, root, run};
+
+/// What requests consumed.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Consumed {
+    requests: BTreeMap<String, u32>,
+    read_units: f64,
+    write_units: f64,
+}
+
+impl fmt::Display for Consumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let requests = self.requests.iter().map(|(operation, times)| match times {
+            1 => operation.clone(),
+            times => format!("{operation} × {times}"),
+        });
+        let requests: Vec<_> = requests.collect();
+        let requests = if requests.is_empty() { "none".to_owned() } else { requests.join(", ") };
+        write!(f, "{requests} | {} | {} |", self.read_units, self.write_units)
+    }
+}
+
+/// Operations that write. All others of the project read.
+const WRITES: [&str; 6] =
+    ["BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem", "ExecuteTransaction"];
+
+/// Units of an item of at most 1 KB in a transaction. The service takes them of one that is cancelled too.
+const TRANSACTED_ITEM_UNITS: f64 = 2.0;
+
+impl Consumed {
+    fn add(&mut self, operation: &str, request: &Value, response: &Value) {
+        *self.requests.entry(operation.to_owned()).or_default() += 1;
+        let capacity = &response["ConsumedCapacity"];
+        let of_tables = capacity.as_array().cloned().unwrap_or_else(|| vec![capacity.clone()]);
+        let told: f64 = of_tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
+        let is_cancelled =
+            response["__type"].as_str().is_some_and(|name| name.ends_with("TransactionCanceledException"));
+        let units = if is_cancelled {
+            let items = request["TransactItems"].as_array().expect("items of a transaction");
+            assert!(items.iter().all(|item| item.to_string().len() < 1_024), "too large for one unit: {request}");
+            items.len() as f64 * TRANSACTED_ITEM_UNITS
+        } else {
+            assert!(told > 0.0, "{operation} says nothing of what it consumed: {response}");
+            told
+        };
+        if WRITES.contains(&operation) {
+            self.write_units += units;
+        } else {
+            self.read_units += units;
+        }
+    }
+}
+
+/// A proxy before a database that adds up what its answers say they consumed.
+struct Meter {
+    address: Uri,
+    consumed: Arc<Mutex<Consumed>>,
+}
+
+impl Meter {
+    async fn before(database: Uri) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("an address")).parse().expect("an address");
+        let consumed = Arc::new(Mutex::new(Consumed::default()));
+        let counted = Arc::clone(&consumed);
+        let client = HttpClient::builder(TokioExecutor::new()).build_http();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (client, database, consumed) = (client.clone(), database.clone(), Arc::clone(&counted));
+                let service = service_fn(move |request| {
+                    let (client, database, consumed) = (client.clone(), database.clone(), Arc::clone(&consumed));
+                    async move { Ok::<_, Infallible>(forward(request, client, database, &consumed).await) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, consumed }
+    }
+
+    /// What was consumed since this was asked last.
+    fn take(&self) -> Consumed {
+        std::mem::take(&mut *self.consumed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn forward(
+    request: Request<Incoming>,
+    client: HttpClient<HttpConnector, Full<Bytes>>,
+    database: Uri,
+    consumed: &Mutex<Consumed>,
+) -> Response<Full<Bytes>> {
+    let (mut head, body) = request.into_parts();
+    let mut asked: Value = serde_json::from_slice(&body.collect().await.expect("a body").to_bytes()).expect("JSON");
+    asked["ReturnConsumedCapacity"] = json!("TOTAL");
+    let target = head.headers["x-amz-target"].to_str().expect("text").to_owned();
+    head.uri = database;
+    // Both are of the body that was sent to this proxy.
+    head.headers.remove("content-length");
+    head.headers.remove("x-amz-content-sha256");
+    let answer = client.request(Request::from_parts(head, asked.to_string().into())).await.expect("an answer");
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    let operation = target.rsplit('.').next().expect("an operation");
+    let told = serde_json::from_slice(&body).expect("JSON");
+    consumed.lock().unwrap_or_else(PoisonError::into_inner).add(operation, &asked, &told);
+    Response::from_parts(head, body.into())
+}
+
+/// The rows of the table, measured.
+struct Rows {
+    site: Site,
+    meter: Meter,
+    rows: Vec<(String, Consumed)>,
+    watchers: Vec<Client>,
+}
+
+impl Rows {
+    /// Notes what was consumed since the last row.
+    async fn note(&mut self, what: &str) {
+        self.site.settled().await;
+        self.rows.push((what.to_owned(), self.meter.take()));
+    }
+
+    async fn publish(&self, region: &str, key: Option<&str>) {
+        let alert = json!({
+            "region": region,
+            "video": {"id": "v1", "title": "Zażółć gęślą jaźń", "thumbnail": "https://t.example/1.jpg", "score": 97},
+        });
+        let key = key.map(|key| ("idempotency-key", key));
+        let headers: Vec<_> = std::iter::once(("content-type", "application/json")).chain(key).collect();
+        let (status, answer) = self.site.post("/publish", &headers, alert.to_string()).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    async fn watch(&mut self, region: &str, count: usize) {
+        while self.watchers.len() < count {
+            let watcher = self.site.connect(&format!("/prod?region={region}")).await;
+            self.watchers.push(watcher);
+        }
+    }
+
+    async fn of_connections(&mut self) {
+        let mut client = self.site.connect("/prod").await;
+        self.note("connect").await;
+        client.subscribe("DE").await;
+        self.note("subscribe to a region").await;
+        client.subscribe("DE").await;
+        self.note("the same once more").await;
+        let regions: Vec<_> = (0..25).map(|number| format!("R{number}")).collect();
+        client.ask(&json!({"type": "subscribe_region", "regions": regions})).await;
+        self.note("subscribe to 25 regions").await;
+        client.ask(&json!({"type": "unsubscribe_region", "regions": regions})).await;
+        self.note("unsubscribe from 25 regions").await;
+        client.ask(&json!({"type": "ping"})).await;
+        self.note("ping").await;
+        client.close().await;
+        self.gone(0).await;
+        self.note("disconnect, with one region").await;
+        let client = self.site.connect("/prod?region=DE").await;
+        self.note("connect with a region").await;
+        client.close().await;
+        self.gone(0).await;
+        self.meter.take();
+    }
+
+    /// Waits until so many connections are left.
+    async fn gone(&self, left: usize) {
+        let site = &self.site;
+        crate::site::eventually("closed", || async { site.connected() == left }).await;
+        site.settled().await;
+    }
+
+    async fn of_alerts(&mut self) {
+        self.publish("XX", None).await;
+        self.note("an alert that nobody gets, the first of its region").await;
+        self.publish("XX", None).await;
+        self.note("an alert that nobody gets").await;
+        self.alert_to(1).await;
+        self.alert_to(100).await;
+        self.alert_to(PAGE - 1).await;
+        self.publish("PL", Some("key")).await;
+        self.note("the same with an idempotency key").await;
+        self.publish("PL", Some("key")).await;
+        self.note("its repetition").await;
+        self.alert_to(PAGE).await;
+    }
+
+    async fn of_reading(&mut self) {
+        for _ in 0..3 {
+            self.publish("YY", None).await;
+        }
+        // Nobody watches it, so it goes to whoever is there before that.
+        self.site.settled().await;
+        let mut client = self.site.connect("/prod").await;
+        self.meter.take();
+        let start = json!({"epoch": 0, "seq": 0});
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "YY", "since": start})).await;
+        assert_eq!(answer["alerts"].as_array().map(Vec::len), Some(3), "{answer}");
+        self.note("subscribe with a position, 3 alerts missed").await;
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
+        assert_eq!(answer["positions"].as_object().map(serde_json::Map::len), Some(3), "{answer}");
+        self.note("subscribe to ALL, 3 regions").await;
+        for (query, what) in [
+            ("region=YY&after=0", "GET /alerts, 3 alerts missed"),
+            ("region=YY&after=3", "GET /alerts, none missed"),
+            ("region=ALL", "GET /alerts, the newest of 3 regions"),
+        ] {
+            let (status, answer) = self.site.get(&format!("/alerts?{query}")).await;
+            assert_eq!(status, 200, "{answer}");
+            self.note(what).await;
+        }
+    }
+
+    async fn alert_to(&mut self, count: usize) {
+        self.watch("PL", count).await;
+        // The first alert of a region is another row.
+        self.publish("PL", None).await;
+        let mut alerts = Vec::new();
+        for _ in 0..2 {
+            self.site.settled().await;
+            self.meter.take();
+            self.publish("PL", None).await;
+            self.site.settled().await;
+            alerts.push(self.meter.take());
+        }
+        // One alert in 500 to a full page begins before or behind all members, and reads one page more.
+        alerts.sort_by_key(|alert| alert.requests.values().sum::<u32>());
+        self.rows.push((format!("an alert to {count}"), alerts.swap_remove(0)));
+    }
+}
+
+/// Items in one page of an audience.
+const PAGE: usize = shared::limits::AUDIENCE_PAGE_ITEMS as usize;
+
+/// Units by which two alerts to the same audience differ: where a large one begins in the ring is random, and a page on
+/// each side of that is rounded up for itself.
+const ROUNDED: f64 = 1.0;
+
+/// A table of Markdown after this heading.
+const HEADING: &str = "## Requests and units";
+
+#[test]
+fn every_request_to_dynamodb_is_in_the_table_of_what_it_costs() {
+    // A thousand sockets have two ends here.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a higher limit of open files");
+    run(async {
+        let tables = Site::start_in_process().await;
+        let database = tables.aws_variables["AWS_ENDPOINT_URL_DYNAMODB"].parse().expect("an address");
+        let meter = Meter::before(database).await;
+        let site = Site::on(&meter.address).await;
+        let mut rows = Rows { site, meter, rows: Vec::new(), watchers: Vec::new() };
+        rows.of_connections().await;
+        rows.of_alerts().await;
+        rows.of_reading().await;
+        compare(&rows.rows);
+    });
+}
+
+fn compare(measured: &[(String, Consumed)]) {
+    let file = root().join("docs/cost.md");
+    let text = std::fs::read_to_string(&file).expect("the document");
+    let section = text.split_once(HEADING).map_or("", |(_, section)| section);
+    let section = section.split_once("\n#").map_or(section, |(section, _)| section);
+    let documented: Vec<_> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let lines: Vec<_> = measured.iter().map(|(what, consumed)| format!("| {what} | {consumed}")).collect();
+    let is_same = documented.len() == lines.len()
+        && documented.iter().zip(&lines).all(|(documented, measured)| is_same(documented, measured));
+    let table = lines.join("\n");
+    assert!(
+        is_same,
+        "{} says something else than was measured; write\n\n| what | requests | read units | write units |\n|---|---|---|---|\n{table}\n",
+        file.display()
+    );
+}
+
+/// Whether a row of the document says what was measured, but for [`ROUNDED`] where an audience is read in parts.
+fn is_same(documented: &str, measured: &str) -> bool {
+    let [documented, measured] =
+        [documented, measured].map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+    let reads = |row: &[String]| row.get(2).and_then(|cell| cell.parse::<f64>().ok());
+    let (Some(told), Some(counted)) = (reads(&documented), reads(&measured)) else { return false };
+    let others = |row: &[String]| [row[..2].concat(), row[3..].concat()];
+    let tolerated = if counted > PAGE_UNITS { ROUNDED } else { 0.0 };
+    (told - counted).abs() <= tolerated && others(&documented) == others(&measured)
+}
+
+/// Read units above which an alert has read more than one page.
+const PAGE_UNITS: f64 = 40.0;
