@@ -2,7 +2,7 @@
 
 import { backoff } from "./backoff.js";
 import { Unauthorized, address, catchUp, cursor, get } from "./history.js";
-import { POLL_MS } from "./limits.js";
+import { POLL_MS, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Settings } from "./settings.js";
 import type { State, ViralAlert } from "./viral-alerts.js";
@@ -29,7 +29,7 @@ export function startFallback(
 
   /** Resolves when it is time to look, or when the browser has given up. */
   const stream = async (Source: NonNullable<typeof EventSource>, asked: string[]): Promise<void> => {
-    const source = new Source(address(settings, asked, cursor(log.positions(asked)), await settings.token?.()));
+    const source = new Source(address(settings, asked, cursor(log, asked), await settings.token?.()));
     await new Promise<void>((resolve) => {
       refresh = resolve;
       source.onmessage = ({ data }) => log.accept(JSON.parse(String(data)) as ViralAlert);
@@ -53,7 +53,7 @@ export function startFallback(
         failures = 0;
         fallback.ready = new Set(asked);
         tell({ state: "open", transport: EventSource ? "eventsource" : "polling" });
-        if (EventSource && asked[0]) {
+        if (EventSource && asked[0] && !asked[REGIONS_MAX]) {
           await stream(EventSource, asked);
           continue;
         }

@@ -1,19 +1,17 @@
 // The log of the service over HTTP: `GET /alerts`.
 
-import { ANSWER_MS } from "./limits.js";
-import type { Log } from "./log.js";
-import type { Answer, Positions } from "./news.js";
+import { ANSWER_MS, REGIONS_MAX } from "./limits.js";
+import { ALL, type Log } from "./log.js";
+import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
 
 /** Who asks may not. Asking again will not change that. */
 export class Unauthorized extends Error {}
 
-/** Positions as the service reads them. */
-export function cursor(positions: Positions): string {
-  return Object.entries(positions)
-    .map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`)
-    .sort()
-    .join("~");
+/** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
+export function cursor(log: Log, regions: string[]): string {
+  const positions = Object.entries(log.positions(regions)).map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`);
+  return positions.sort().join("~") || (log.has(ALL) ? "~" : "");
 }
 
 export function address({ httpUrl }: Settings, regions: string[], after: string, token?: string): string {
@@ -35,15 +33,13 @@ export async function get(settings: Settings, regions: string[], after: string):
 
 /** Brings the log up to date with the service. Throws as `get` does. */
 export async function catchUp(settings: Settings, log: Log, regions: string[]): Promise<void> {
-  // A cursor names all regions or none: those that are followed for the first time have no place in it.
-  for (const known of [true, false]) {
-    const asked = regions.filter((region) => log.has(region) === known);
-    let after = known ? cursor(log.positions(asked)) : "";
-    for (let more = !!asked[0]; more; ) {
+  for (let from = 0; from < regions.length; from += REGIONS_MAX) {
+    const asked = regions.slice(from, from + REGIONS_MAX);
+    for (let after = cursor(log, asked), more: unknown = true; more; ) {
       const answer = await get(settings, asked, after);
       log.apply(answer, asked, false);
-      more = !!after && !!answer.more;
-      after = answer.after ?? "";
+      // An answer that leads nowhere is not asked for again.
+      more = after && answer.more && after !== (after = cursor(log, asked));
     }
   }
 }

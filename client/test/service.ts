@@ -134,7 +134,8 @@ export class Service {
     const answer = { alerts: [] as ViralAlert[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
     for (const name of names) {
       const from = after[name];
-      const missed = url.searchParams.get("after") ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
+      const all = url.searchParams.get("region") === "ALL" && url.searchParams.has("after");
+      const missed = from || all ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
       if (!missed) answer.not_recovered.push(name);
       else {
         const page = missed.slice(0, 100 - answer.alerts.length);

@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -237,4 +238,41 @@ test("a page that is loaded again goes on where it was", async (t) => {
   await tab.until("window.told?.length >= 2", "told");
   await site.publish();
   await hasTold(tab, 3, 5);
+});
+
+test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
+  const site = await Site.start(t);
+  const gateway = new URL(site.local.webSocketAddress);
+  // In front of the gateway stands something that refuses WebSockets, as some networks do.
+  let refuses = true;
+  const proxy = createServer((socket) => {
+    if (refuses) return socket.destroy();
+    const onward = connect(gateway.port, gateway.hostname);
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) end.on("error", () => socket.destroy() && onward.destroy());
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.close());
+  const url = `ws://127.0.0.1:${proxy.address().port}${gateway.pathname}`;
+  const tab = await site.open({ url, reconnectWithinMs: 50 });
+  assert.equal(await tab.evaluate(`states.at(-1)`), "eventsource");
+  await site.publish(3);
+  await hasTold(tab, 1, 3);
+  await tab.screenshot("client-event-source");
+  // The browser gives an EventSource up whose answer is no event stream; polling is left.
+  const { address } = site.local;
+  await tab.send("Fetch.enable", { patterns: [{ urlPattern: `${address}alerts*` }] });
+  devtools.listen(({ method, params: { requestId, request } = {} }) => {
+    if (method !== "Fetch.requestPaused") return;
+    const isStream = request.headers.Accept === "text/event-stream";
+    void tab.send(isStream ? "Fetch.fulfillRequest" : "Fetch.continueRequest", { requestId, ...(isStream && { responseCode: 404 }) });
+  });
+  await tab.until(`states.at(-1) === "polling"`, "states");
+  await site.publish(2);
+  await hasTold(tab, 1, 5);
+  await tab.screenshot("client-polling");
+  refuses = false;
+  await isOpen(tab);
+  await site.publish();
+  await hasTold(tab, 1, 6);
 });

@@ -18,8 +18,9 @@ const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const CLIENTS = Number(process.env.CLIENTS ?? 200);
 const DROPS = Number(process.env.DROPS ?? 10_000);
 const REGIONS = ["PL", "DE", "FR", "AE"];
-/** How many connections are cut per second, at most. */
-const DROPS_PER_SECOND = 200;
+/** Share of the clients that stand before another one is cut, and how often one is cut that has not subscribed yet. */
+const STANDING_MIN = 0.6;
+const CUT_EARLY = 0.1;
 /** Pause between two alerts in milliseconds, on average. */
 const PUBLISH_EVERY = 150;
 /** The gateway is killed after these shares of the cuts. */
@@ -50,8 +51,9 @@ const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const pick = (items) => items[Math.floor(random() * items.length)];
 
-/** Sockets that are open, and how many were cut: by this test, by the gateway, or with it. */
+/** Sockets that are open, those of them that have subscribed, and how many were cut: by this test, by the gateway, or with it. */
 const open = new Set();
+const standing = new Set();
 let drops = 0;
 
 class CountedSocket extends WebSocket {
@@ -60,7 +62,11 @@ class CountedSocket extends WebSocket {
   constructor(url) {
     super(url);
     this.once("open", () => open.add(this));
-    this.once("close", () => open.delete(this) && !this.#closes && drops++);
+    this.on("message", (data) => String(data).includes('"subscribed"') && standing.add(this));
+    this.once("close", () => {
+      standing.delete(this);
+      if (open.delete(this) && !this.#closes) drops++;
+    });
   }
 
   close(...args) {
@@ -172,7 +178,7 @@ test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told tw
   const kills = KILLED_AT.map((share) => share * DROPS);
   let cut = 0;
   while (drops < DROPS) {
-    await pause(1_000 / DROPS_PER_SECOND);
+    if (standing.size < CLIENTS * STANDING_MIN) await pause(5);
     if (drops >= kills[0]) {
       kills.shift();
       await gateway.kill();
@@ -180,8 +186,12 @@ test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told tw
       await gateway.start(true);
       continue;
     }
-    if (open.size === 0) continue;
-    pick([...open]).terminate();
+    const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
+    if (!among.length) continue;
+    const socket = pick(among);
+    socket.terminate();
+    // A socket that is terminated says so later.
+    standing.delete(socket);
     cut++;
   }
   publishing = false;
