@@ -1,10 +1,9 @@
 // The demo page: what a site would build around `ViralAlerts`, and a look at what is connected.
 
 import { ViralAlerts } from "./viral-alerts.js";
+import { defineViralToast } from "./viral-toast.js";
 
 const REGIONS = ["PL", "NL", "SE", "NO", "AT", "GB", "DE", "CZ", "DK", "FI", "FR", "AE", "IL", "SA", "JP", "KR", "TW", "IN", "US", "ALL"];
-const TOAST_MS = 6_000;
-const TOASTS_MAX = 4;
 const ALERTS_MAX = 100;
 const CONNECTIONS_EVERY_MS = 2_000;
 
@@ -42,41 +41,9 @@ function picture(address) {
   return image;
 }
 
-/** What both wire forms have in common. */
-function content(alert) {
-  const { id, title, thumbnail, score } = alert.video ?? { id: alert.video_id, ...alert };
-  const dir = alert.dir ?? (alert.rtl ? "rtl" : "ltr");
-  const at = new Date(alert.timestamp ?? alert.ts * 1_000);
-  return { id, title, thumbnail, score, dir, at, region: alert.region };
-}
-
-function toast(alert) {
-  const { region, title, thumbnail, dir } = content(alert);
-  const close = element("button", { type: "button", text: "×", ariaLabel: "Dismiss" });
-  const box = element(
-    "article",
-    { className: "toast" },
-    picture(thumbnail),
-    element("p", { className: "what", text: `Viral in ${region}!` }),
-    close,
-    element("p", { className: "title", text: title, dir }),
-  );
-  let timer;
-  const leave = () => (timer = setTimeout(() => box.remove(), TOAST_MS));
-  const stay = () => clearTimeout(timer);
-  close.addEventListener("click", () => box.remove());
-  box.addEventListener("pointerenter", stay);
-  box.addEventListener("pointerleave", leave);
-  box.addEventListener("focusin", stay);
-  box.addEventListener("focusout", leave);
-  leave();
-  $("toasts").append(box);
-  while ($("toasts").children.length > TOASTS_MAX) $("toasts").firstElementChild.remove();
-}
-
-function list(alert) {
-  const { region, title, thumbnail, score, dir, at } = content(alert);
-  const what = [nameOf(region), score === undefined ? null : `score ${score}`, at.toLocaleTimeString()].filter(Boolean).join(" · ");
+function list({ region, dir, timestamp, video: { title, thumbnail, score } }) {
+  const at = new Date(timestamp).toLocaleTimeString();
+  const what = [nameOf(region), score === undefined ? null : `score ${score}`, at].filter(Boolean).join(" · ");
   const item = element(
     "li",
     { className: "alert" },
@@ -84,17 +51,28 @@ function list(alert) {
     element("p", { className: "what", text: what }),
     element("p", { className: "title", text: title, dir }),
   );
+  addItem(item);
+}
+
+function addItem(item) {
   $("alerts").prepend(item);
   while ($("alerts").children.length > ALERTS_MAX) $("alerts").lastElementChild.remove();
   $("no-alerts").hidden = true;
   $("curl").hidden = true;
 }
 
-function showState({ state, retryInMs }) {
+function showGap({ region, from, to }) {
+  const lost = to === null ? `from number ${from} on` : from === to ? `number ${from}` : `numbers ${from} to ${to}`;
+  addItem(element("li", { className: "alert gap" }, element("p", { className: "what", text: `${nameOf(region)}: ${lost} cannot be had any more` })));
+}
+
+function showState({ state, retryInMs, transport }) {
   const text = {
     connecting: "Connecting",
-    open: "Connected",
+    open: transport === "websocket" ? "Connected" : `Connected by ${transport === "polling" ? "polling" : "event stream"}`,
     waiting: `Connection lost, trying again in ${Math.ceil((retryInMs ?? 0) / 1_000)} s`,
+    offline: "No network",
+    paused: "Paused while nobody looks",
     closed: "Closed",
   }[state];
   $("state").textContent = text;
@@ -113,10 +91,19 @@ function chip(alerts, region) {
   const box = element("input", { type: "checkbox", value: region });
   box.addEventListener("change", () => {
     showProblem();
-    box.checked ? alerts.watch(region) : alerts.unwatch(region);
+    box.checked ? watch(alerts, region) : alerts.unwatch(region);
   });
   $("regions").append(element("label", { title: nameOf(region) }, box, element("span", { text: region })));
   return box;
+}
+
+/** Watches a region that somebody typed. */
+function watch(alerts, region) {
+  try {
+    alerts.watch(region);
+  } catch (error) {
+    showProblem(error.message);
+  }
 }
 
 function watchRegions(alerts) {
@@ -124,13 +111,13 @@ function watchRegions(alerts) {
   const wanted = new URLSearchParams(location.search).getAll("watch");
   for (const region of wanted.length ? wanted : ["PL"]) {
     chip(alerts, region.toUpperCase()).checked = true;
-    alerts.watch(region);
+    watch(alerts, region);
   }
   $("add-region").addEventListener("submit", (event) => {
     event.preventDefault();
     const region = $("other-region").value.trim().toUpperCase();
     chip(alerts, region).checked = true;
-    alerts.watch(region);
+    watch(alerts, region);
     event.target.reset();
   });
 }
@@ -186,12 +173,14 @@ async function pollConnections() {
 async function start() {
   $("curl").textContent = `curl -d '{"region":"PL","video":{"id":"v1","title":"Hello","thumbnail":"","score":97}}' ${location.origin}`;
   const local = await (await fetch("/local.json")).json();
-  const alerts = new ViralAlerts(local.webSocketUrl);
+  defineViralToast();
+  const alerts = new ViralAlerts({ url: local.webSocketUrl, httpUrl: location.origin });
   alerts.addEventListener("state", ({ detail }) => showState(detail));
   alerts.addEventListener("alert", ({ detail }) => {
-    toast(detail);
+    $("toasts").show(detail);
     list(detail);
   });
+  alerts.addEventListener("gap", ({ detail }) => showGap(detail));
   alerts.addEventListener("error", ({ detail }) => showProblem(detail.message));
   watchRegions(alerts);
   $("publish").addEventListener("submit", publish);

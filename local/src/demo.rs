@@ -21,11 +21,12 @@ const CONNECTIONS_SHOWN_MAX: usize = 50;
 const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Files of the page, by path.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 5] = [
     ("/", "text/html; charset=utf-8", include_str!("../../client/index.html")),
     ("/demo.css", "text/css; charset=utf-8", include_str!("../../client/demo.css")),
     ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../client/demo.js")),
     ("/viral-alerts.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-alerts.js")),
+    ("/viral-toast.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-toast.js")),
 ];
 
 /// Answers a request for the page. `None` when it is for something else.

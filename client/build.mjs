@@ -1,0 +1,77 @@
+// Builds the modules of the package from src/, each with its types, into this folder.
+//
+//   node build.mjs            writes them
+//   node build.mjs --check    fails if what is committed differs, or if the client is too large
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { minify } from "terser";
+
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const MODULES = ["viral-alerts", "viral-toast"];
+/** Bytes of the client after gzip -9 stay below this. */
+const CLIENT_SIZE_MAX = 5_000;
+
+/** Names of properties that neither applications nor other tabs see. They are shortened. */
+const INTERNAL = /^(openedAt|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve)$/;
+
+const BANNER = "// Minified from src/ by build.mjs.";
+
+async function script(module) {
+  const { outputFiles } = await build({
+    entryPoints: [join(HERE, `src/${module}.ts`)],
+    bundle: true,
+    minify: true,
+    mangleProps: INTERNAL,
+    format: "esm",
+    target: "es2022",
+    charset: "utf8",
+    write: false,
+  });
+  const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 4, unsafe_arrows: true } });
+  return `${BANNER}\n${code}\n`;
+}
+
+/** The declarations of the modules. What a module exports may not depend on types of other files. */
+function declarations() {
+  const directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
+  try {
+    const options = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--rootDir", "src", "--outDir", directory];
+    execFileSync(process.execPath, [join(HERE, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json", ...options], { cwd: HERE, stdio: "inherit" });
+    return MODULES.map((module) => {
+      const text = readFileSync(join(directory, `${module}.d.ts`), "utf8");
+      const own = text.replace(/^import type \{[^}]*\} from "\.\/viral-alerts\.js";$/m, (line) => (module === "viral-alerts" ? "" : line));
+      if (/^import (?!type \{[^}]*\} from "\.\/viral-alerts\.js")/m.test(own)) throw new Error(`${module}.d.ts imports other files`);
+      return own;
+    });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+const types = declarations();
+const check = process.argv.includes("--check");
+let failed = false;
+for (const [index, module] of MODULES.entries()) {
+  const files = { [`${module}.js`]: await script(module), [`${module}.d.ts`]: types[index] };
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(HERE, name);
+    if (!check) writeFileSync(path, text);
+    else if (readFileSync(path, "utf8") !== text) {
+      console.error(`${name} is not what src/ gives: run npm run build`);
+      failed = true;
+    }
+  }
+  const size = gzipSync(files[`${module}.js`], { level: 9 }).length;
+  console.log(`${module}.js: ${size} bytes after gzip`);
+  if (module === "viral-alerts" && size >= CLIENT_SIZE_MAX) {
+    console.error(`the client may have at most ${CLIENT_SIZE_MAX - 1} bytes after gzip`);
+    failed = true;
+  }
+}
+process.exitCode = failed ? 1 : 0;

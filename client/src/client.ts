@@ -1,0 +1,123 @@
+// Puts the parts together for one tab: its regions and positions, the tabs it shares with, and the page it lives in.
+
+import { createGate, type Emit } from "./gate.js";
+import { startHub } from "./hub.js";
+import { HIDDEN_MS, KEEPALIVE_MS } from "./limits.js";
+import { ALL } from "./log.js";
+import type { News, Positions } from "./news.js";
+import { watchPage } from "./page.js";
+import type { Settings } from "./settings.js";
+import { joinTabs, type Tabs } from "./tabs.js";
+import { ViralAlertsError, type Options, type State } from "./viral-alerts.js";
+
+export interface Client {
+  readonly watched: Set<string>;
+  state: State;
+  /** Why the client has closed, if it was not told to. */
+  error: ViralAlertsError | undefined;
+  watch(region: string): void;
+  unwatch(region: string): void;
+  close(): void;
+}
+
+function nameOf(region: string): string {
+  const name = region.trim().toUpperCase();
+  if (!/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) throw new RangeError(`no region: ${name}`);
+  return name;
+}
+
+export function startClient(given: Options, emit: Emit): Client {
+  const { httpUrl, token, share = true } = given;
+  // Throws now where a connection would throw later.
+  const url = new URL(given.url, globalThis.location?.href).href;
+  const isPage = !!globalThis.document;
+  const settings: Settings = {
+    WebSocket: globalThis.WebSocket,
+    EventSource: globalThis.EventSource,
+    keepaliveMs: KEEPALIVE_MS,
+    hiddenMs: HIDDEN_MS,
+    ...given,
+    url,
+    httpUrl: httpUrl && String(httpUrl).replace(/\/$/, ""),
+    token: typeof token === "string" ? () => token : token,
+  };
+  const key = `viral-alerts ${url} ${share}`;
+  const shared = share && isPage && navigator.locks ? key : undefined;
+  let { storage } = given;
+  let saved: Positions = {};
+  try {
+    // A page without permission to store throws at the very mention.
+    if (storage === undefined && isPage) storage = sessionStorage;
+    saved = JSON.parse(storage?.getItem(key) || "{}") as Positions;
+  } catch {}
+  let tabs: Tabs | undefined;
+
+  /** Asks the leader for what this tab watches, and for `regions` from their position on. */
+  const ask = (regions: string[]): void => tabs?.ask({ regions: [...gate.watched], positions: gate.positions(regions) });
+
+  const gate = createGate(saved, emit, ask);
+
+  const save = (): void => {
+    try {
+      storage?.setItem(key, JSON.stringify(gate.positions([ALL])));
+    } catch {}
+  };
+
+  const tell = (state: State): void => {
+    if (JSON.stringify(state) === JSON.stringify(client.state)) return;
+    client.state = state;
+    emit("state", state);
+  };
+
+  const hear = (news: News): void => {
+    gate.receive(news);
+    save();
+    if (news.state) tell(news.state);
+    if (!news.error) return;
+    const error = new ViralAlertsError(news.error);
+    if (error.terminal) client.error = error;
+    emit("error", error);
+    if (error.terminal) client.close();
+  };
+
+  const resume = (): void => {
+    if (tabs) tabs.wake();
+    else if (client.state.state !== "closed") {
+      tabs = joinTabs(
+        shared,
+        (broadcast) => startHub(settings, broadcast),
+        hear,
+        () => ask([ALL]),
+      );
+    }
+  };
+
+  const leave = (state: State): void => {
+    tabs?.leave();
+    tabs = undefined;
+    if (client.state.state !== "closed") tell(state);
+  };
+
+  const client: Client = {
+    watched: gate.watched,
+    state: { state: "connecting" },
+    error: undefined,
+    watch: (region) => gate.watch(nameOf(region)),
+    unwatch(region) {
+      gate.unwatch(nameOf(region));
+      save();
+    },
+    close() {
+      unwatchPage();
+      leave({ state: "closed" });
+    },
+  };
+  for (const region of given.regions ?? []) client.watch(region);
+  const unwatchPage = watchPage(
+    settings.hiddenMs,
+    () => leave({ state: "paused" }),
+    resume,
+    () => tabs?.offline(),
+  );
+  return client;
+}

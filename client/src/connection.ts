@@ -1,0 +1,107 @@
+// One WebSocket: requests one at a time, keepalive, and the discovery that the other side is gone.
+
+import { ANSWER_MS } from "./limits.js";
+import type { Answer, ErrorNews } from "./news.js";
+import type { ViralAlert, WebSocketLike } from "./viral-alerts.js";
+
+/** A frame of the service, or of the gateway itself, which has no type. */
+export type Frame = Partial<Answer & ErrorNews> & { type?: string; retryable?: boolean };
+
+export interface Connection {
+  /** Regions that the service has acknowledged here. */
+  readonly ready: Set<string>;
+  /** When it opened, in milliseconds since 1970; 0 before. */
+  openedAt: number;
+  /** When a frame arrived last. */
+  heardAt: number;
+  /** Sends a message and resolves with its answer; never, once the connection has ended. One at a time. */
+  request(message: object): Promise<Frame>;
+  /** Asks for a sign of life. */
+  ping(): void;
+  close(): void;
+}
+
+/** `onEnd` is called when the connection ends and `close` was not called; `onIdle` when something has to be sent. */
+export function createConnection(
+  socket: WebSocketLike,
+  keepaliveMs: number,
+  onOpen: () => void,
+  onAlert: (alert: ViralAlert) => void,
+  onEnd: () => void,
+  onIdle: () => void,
+): Connection {
+  let answer: ((frame: Frame) => void) | undefined;
+  let deadline: ReturnType<typeof setTimeout> | undefined;
+  let keepalive: ReturnType<typeof setTimeout> | undefined;
+  let closed = false;
+
+  /** Something has to arrive in time: a peer that is gone does not say so. */
+  const expect = (): void => {
+    clearTimeout(deadline);
+    deadline = setTimeout(end, ANSWER_MS);
+  };
+
+  const heard = (): void => {
+    connection.heardAt = Date.now();
+    // Alerts do not stand for an answer.
+    if (!answer) clearTimeout(deadline);
+    clearTimeout(keepalive);
+    keepalive = setTimeout(onIdle, keepaliveMs);
+  };
+
+  const send = (message: object): void => {
+    if (socket.readyState === 1) socket.send(JSON.stringify(message));
+    expect();
+  };
+
+  const end = (): void => {
+    if (closed) return;
+    connection.close();
+    onEnd();
+  };
+
+  const connection: Connection = {
+    ready: new Set(),
+    openedAt: 0,
+    heardAt: 0,
+    request: (message) =>
+      new Promise((resolve) => {
+        answer = resolve;
+        send(message);
+      }),
+    ping: () => send({ type: "ping" }),
+    close() {
+      closed = true;
+      clearTimeout(deadline);
+      clearTimeout(keepalive);
+      socket.close(1000);
+    },
+  };
+
+  expect();
+  socket.onopen = () => {
+    if (closed) return;
+    connection.openedAt = Date.now();
+    heard();
+    onOpen();
+  };
+  socket.onmessage = ({ data }) => {
+    if (closed) return;
+    const frame = JSON.parse(String(data)) as Frame;
+    const { type } = frame;
+    if (type === "viral_alert") {
+      heard();
+      onAlert(frame as unknown as ViralAlert);
+    } else if (type === "pong") heard();
+    else {
+      const resolve = answer;
+      answer = undefined;
+      heard();
+      resolve?.(frame);
+    }
+  };
+  // Of an error nothing is known but that `close` follows.
+  socket.onerror = () => {};
+  socket.onclose = end;
+  return connection;
+}

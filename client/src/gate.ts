@@ -1,0 +1,78 @@
+// What one tab has had: lets each alert of its regions through once and in order, and keeps the positions. Does no I/O.
+
+import { ALL, BEGINNING } from "./log.js";
+import type { News, Positions } from "./news.js";
+import type { EventMap, Position } from "./viral-alerts.js";
+
+/** Hands an event to the application. */
+export type Emit = <Type extends keyof EventMap>(type: Type, detail: EventMap[Type]["detail"]) => unknown;
+
+/**
+ * `positions` are those of an earlier visit, and are kept up to date. `ask` is called with regions that the leader should
+ * deliver from their position on.
+ */
+export function createGate(positions: Positions, emit: Emit, ask: (regions: string[]) => void) {
+  const watched = new Set<string>();
+  /** Regions of which the application has not been told that they are subscribed. */
+  const pending = new Set<string>();
+
+  const isWatched = (region: string): boolean => watched.has(region) || watched.has(ALL);
+  const positionOf = (region: string): Position | undefined => positions[region] ?? positions[ALL];
+
+  const positionsOf = (regions: string[]): Positions => {
+    const found = Object.entries(positions).filter(([region]) => regions.includes(region) || regions.includes(ALL));
+    return Object.fromEntries(found);
+  };
+
+  return {
+    /** Regions of this tab. */
+    watched,
+    /** Positions of `regions`; for `ALL` all of them, and the mark that it is followed. */
+    positions: positionsOf,
+
+    watch(region: string): void {
+      if (watched.has(region)) return;
+      watched.add(region);
+      pending.add(region);
+      ask([region]);
+    },
+
+    unwatch(region: string): void {
+      watched.delete(region);
+      pending.delete(region);
+      for (const key in positions) if (!isWatched(key)) delete positions[key];
+      ask([]);
+    },
+
+    /** Takes what the leader tells. */
+    receive({ alert, lost, ready }: News): void {
+      for (const region of ready?.regions ?? []) {
+        if (!watched.has(region)) continue;
+        const heads: Positions = { ...ready?.positions, ALL: BEGINNING };
+        for (const key in heads) if (key === region || region === ALL) positions[key] ??= heads[key] ?? BEGINNING;
+        if (pending.delete(region)) emit("subscribed", { region, positions: positionsOf([region]) });
+      }
+      if (lost && isWatched(lost.region)) {
+        const { region, from, to } = lost;
+        const at = positionOf(region);
+        const same = to.epoch === from.epoch;
+        // What another tab has lost does not concern one that had it, or that never followed the region.
+        if (at && (!at.epoch || at.epoch === from.epoch) && (!same || at.seq < to.seq)) {
+          positions[region] = to;
+          emit("gap", { region, from: at.seq + 1, to: same ? to.seq : null });
+        }
+      }
+      if (!alert || !isWatched(alert.region)) return;
+      const { region, epoch, seq } = alert;
+      if (seq && epoch) {
+        const at = positionOf(region);
+        // Before its acknowledgement a region has no beginning.
+        if (!at || epoch < at.epoch || (epoch === at.epoch && seq <= at.seq)) return;
+        // The first alert of another epoch is the first one of a new log.
+        if (seq !== (epoch === at.epoch ? at.seq : 0) + 1) return ask([region]);
+        positions[region] = { epoch, seq };
+      }
+      emit("alert", alert);
+    },
+  };
+}

@@ -1,0 +1,45 @@
+// The log of the service over HTTP: `GET /alerts`.
+
+import { ANSWER_MS, REGIONS_MAX } from "./limits.js";
+import { ALL, type Log } from "./log.js";
+import type { Answer } from "./news.js";
+import type { Settings } from "./settings.js";
+
+/** Who asks may not. Asking again will not change that. */
+export class Unauthorized extends Error {}
+
+/** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
+export function cursor(log: Log, regions: string[]): string {
+  const positions = Object.entries(log.positions(regions)).map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`);
+  return positions.sort().join("~") || (log.has(ALL) ? "~" : "");
+}
+
+export function address({ httpUrl }: Settings, regions: string[], after: string, token?: string): string {
+  const query = { region: regions.join(), ...(after && { after }), ...(token && { token }) };
+  return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
+}
+
+/** One request. Throws `Unauthorized`, or what else went wrong. */
+export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
+  const token = await settings.token?.();
+  const response = await fetch(address(settings, regions, after), {
+    headers: token ? { authorization: `Bearer ${token}` } : {},
+    signal: AbortSignal.timeout(ANSWER_MS),
+  });
+  const { ok, status } = response;
+  if (!ok) throw new (status === 401 || status === 403 ? Unauthorized : Error)(`the service answered ${status}`);
+  return (await response.json()) as Answer;
+}
+
+/** Brings the log up to date with the service. Throws as `get` does. */
+export async function catchUp(settings: Settings, log: Log, regions: string[]): Promise<void> {
+  for (let from = 0; from < regions.length; from += REGIONS_MAX) {
+    const asked = regions.slice(from, from + REGIONS_MAX);
+    for (let after = cursor(log, asked), more: unknown = true; more; ) {
+      const answer = await get(settings, asked, after);
+      log.apply(answer, asked, false);
+      // An answer that leads nowhere is not asked for again.
+      more = after && answer.more && after !== (after = cursor(log, asked));
+    }
+  }
+}

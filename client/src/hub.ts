@@ -1,0 +1,264 @@
+// Follows regions for all tabs: keeps one connection, or the fallback, and heals the log.
+
+import { backoff } from "./backoff.js";
+import { createConnection, type Connection } from "./connection.js";
+import { startFallback, type Fallback } from "./fallback.js";
+import { Unauthorized, catchUp } from "./history.js";
+import { HEAL_MS, PROBE_AFTER_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, UNOPENED_MAX } from "./limits.js";
+import { ALL, createLog } from "./log.js";
+import type { Answer, News, Positions } from "./news.js";
+import type { Settings } from "./settings.js";
+import type { State } from "./viral-alerts.js";
+
+export interface Hub {
+  /** `tab` watches `regions`, and has to have everything after `positions`. Returns whether the tab is a new one. */
+  serve(tab: string, regions: string[], positions: Positions): boolean;
+  /** `tab` is gone. */
+  forget(tab: string): void;
+  /** There is reason to believe that the network is there, or that somebody looks. */
+  wake(): void;
+  /** The network is gone. Browsers are wrong about that now and then, so attempts go on, at the longest pauses. */
+  offline(): void;
+  stop(): void;
+}
+
+export function startHub(settings: Settings, emit: (news: News) => void): Hub {
+  const { WebSocket, httpUrl, token, url } = settings;
+  /** Regions by the tab that watches them. */
+  const wants = new Map<string, string[]>();
+  /** Regions that the service does not give to this client. */
+  const refused = new Set<string>();
+  /** Regions to ask for again although they are subscribed. */
+  const stale = new Set<string>();
+  /** Regions that have a moment for what is missing to arrive by itself. */
+  const waiting = new Set<string>();
+  /** Connections whose questions are being asked. */
+  const busy = new Set<Connection>();
+  let state: State = { state: "connecting" };
+  /** The connection that counts, and the one that is to take its place. */
+  let current: Connection | undefined;
+  let next: Connection | undefined;
+  let fallback: Fallback | undefined;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
+  let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
+  let failures = 0;
+  let unopened = 0;
+  /** Requests in a row that failed. */
+  let broken = 0;
+  /** Counts attempts, so that one that was given up can tell. */
+  let attempts = 0;
+  let stopped = false;
+
+  const tell = (now: State): void => emit({ state: (state = now) });
+
+  /** Regions that anybody watches. */
+  const wanted = (): string[] => [...new Set([...wants.values()].flat())].filter((region) => !refused.has(region));
+
+  /** Regions to follow: `ALL` alone where somebody watches it, for it contains the others. */
+  const followed = (): string[] => (wanted().includes(ALL) ? [ALL] : wanted());
+
+  /** Tells the tabs what is followed now. */
+  const announce = (): void => {
+    const sources = [current, next, fallback];
+    const regions = wanted().filter((region) => sources.some((one) => one?.ready.has(region) || one?.ready.has(ALL)));
+    emit({ ready: { regions, positions: log.positions([ALL]) } });
+  };
+
+  /** Goes after what is wanted and not there yet. */
+  const work = (): void => {
+    log.keep(followed());
+    for (const connection of [current, next]) if (connection?.openedAt) void ask(connection);
+    fallback?.refresh();
+  };
+
+  /** Something of a region is missing. It may be on its way; if it is not, the region is asked for again. */
+  const heal = (region: string, tries: number): void => {
+    if (waiting.has(region)) return;
+    waiting.add(region);
+    setTimeout(() => {
+      waiting.delete(region);
+      if (stopped || !log.isBehind(region)) return;
+      stale.add(region);
+      work();
+    }, HEAL_MS * 2 ** tries);
+  };
+
+  const log = createLog(emit, heal, announce);
+
+  const drop = (): void => {
+    attempts++;
+    clearTimeout(timer);
+    current?.close();
+    next?.close();
+    fallback?.stop();
+    current = next = fallback = undefined;
+  };
+
+  const stop = (): void => {
+    stopped = true;
+    drop();
+  };
+
+  const end = ({ message }: Error): void => {
+    if (stopped) return;
+    stop();
+    emit({ error: { code: "unauthorized", message, terminal: true } });
+  };
+
+  const schedule = (count: number): void => {
+    const retryInMs = backoff(count, within);
+    if (!current && !fallback) tell(count < Infinity ? { state: "waiting", retryInMs } : { state: "offline" });
+    clearTimeout(timer);
+    timer = setTimeout(connect, retryInMs);
+  };
+
+  /** Opens the connection that is to take the place of the current one, if there is one. */
+  const connect = async (): Promise<void> => {
+    if (stopped) return;
+    const attempt = ++attempts;
+    clearTimeout(timer);
+    if (!current && !fallback) tell({ state: "connecting" });
+    let address = url;
+    try {
+      const value = await token?.();
+      if (value) address += `${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(value)}`;
+    } catch (error) {
+      emit({ error: { code: "token", message: String(error) } });
+      if (attempt === attempts) schedule(failures++);
+      return;
+    }
+    if (attempt !== attempts) return;
+    const connection: Connection = (next = createConnection(
+      new WebSocket(address),
+      settings.keepaliveMs,
+      () => ask(connection),
+      (alert) => {
+        if (followed().some((region) => region === ALL || region === alert.region)) log.accept(alert);
+      },
+      () => ended(connection),
+      () => {
+        // The subscriptions are asked for again: what was lost in silence comes to light, which a ping would not do.
+        connection.ready.clear();
+        if (followed()[0]) void ask(connection);
+        else connection.ping();
+      },
+    ));
+  };
+
+  const ended = (connection: Connection): void => {
+    if (connection === current) {
+      current = undefined;
+      if (!next) schedule(failures++);
+      return;
+    }
+    next = undefined;
+    schedule(failures++);
+    if (!httpUrl || connection.openedAt || current) return;
+    // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
+    if (++unopened >= UNOPENED_MAX || token) fallback ??= startFallback(settings, log, followed, follow, end);
+  };
+
+  /** The state of the fallback. */
+  const follow = (now: State): void => {
+    stale.clear();
+    tell(now);
+    announce();
+  };
+
+  /** Everything stands on the new connection: what was before may go. */
+  const promote = (connection: Connection): void => {
+    current?.close();
+    fallback?.stop();
+    next = fallback = undefined;
+    current = connection;
+    failures = unopened = 0;
+    clearTimeout(timer);
+    timer = setTimeout(connect, connection.openedAt + rotateAfter - Date.now());
+    tell({ state: "open", transport: "websocket" });
+    announce();
+  };
+
+  /** The next regions to ask for, or else to leave. */
+  const due = ({ ready }: Connection): { asked: string[]; subscribes: boolean } => {
+    const regions = followed();
+    const missing = regions.filter((region) => !ready.has(region)).slice(0, REGIONS_MAX);
+    // One at a time: what did not fit in an answer with others may fit alone.
+    const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
+    if (asked[0]) return { asked, subscribes: true };
+    const surplus = [...ready].filter((region) => !regions.includes(region) && regions[0] !== ALL);
+    return { asked: surplus.slice(0, REGIONS_MAX), subscribes: false };
+  };
+
+  /** Asks one question after the other until there is none. */
+  const ask = async (connection: Connection): Promise<void> => {
+    if (busy.has(connection)) return;
+    busy.add(connection);
+    let tries = 0;
+    for (;;) {
+      const { asked, subscribes } = due(connection);
+      if (!asked[0]) break;
+      const frame = await connection.request({
+        type: subscribes ? "subscribe_region" : "unsubscribe_region",
+        regions: asked,
+        ...(subscribes && asked.some(log.has) && { since: log.positions(asked) }),
+      });
+      if (frame.positions) await subscribed(connection, asked, frame as Answer);
+      else if (frame.type === "unsubscribed") for (const region of asked) connection.ready.delete(region);
+      else if (frame.retryable === false) {
+        for (const region of asked) refused.add(region);
+        emit({ error: frame });
+      } else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, within)));
+    }
+    busy.delete(connection);
+    if (connection === next) promote(connection);
+  };
+
+  const subscribed = async ({ ready }: Connection, asked: string[], answer: Answer): Promise<void> => {
+    within = settings.reconnectWithinMs ?? answer.reconnect_within_ms ?? within;
+    rotateAfter = settings.rotateAfterMs ?? answer.rotate_after_ms ?? rotateAfter;
+    for (const region of asked) {
+      ready.add(region);
+      stale.delete(region);
+    }
+    const open = log.apply(answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL);
+    if (!httpUrl) for (const region of open) stale.add(region);
+    else {
+      try {
+        await catchUp(settings, log, open);
+        broken = 0;
+      } catch (error) {
+        if (error instanceof Unauthorized) end(error);
+        else for (const region of open) heal(region, ++broken);
+      }
+    }
+  };
+
+  // Not before the application can listen.
+  queueMicrotask(connect);
+  return {
+    serve(tab, regions, positions) {
+      const isNew = !wants.has(tab);
+      wants.set(tab, regions);
+      for (const region in positions) if (log.rewind(region, positions[region]!)) stale.add(region);
+      emit({ state });
+      announce();
+      work();
+      return isNew;
+    },
+    forget(tab) {
+      wants.delete(tab);
+      work();
+    },
+    wake() {
+      if (!current) {
+        if (!next) void connect();
+      } else if (Date.now() - current.heardAt > PROBE_AFTER_MS) current.ping();
+    },
+    offline() {
+      drop();
+      schedule(Infinity);
+    },
+    stop,
+  };
+}

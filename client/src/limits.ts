@@ -1,0 +1,32 @@
+// Every bound of the client, with its unit and origin. Times are in milliseconds.
+
+/** Window for the first attempt after a cut, before the service has advised one. */
+export const RECONNECT_WITHIN_MS = 5_000;
+/** API Gateway cuts after two hours; the service advises when to be gone before. */
+export const ROTATE_AFTER_MS = 110 * 60_000;
+/** API Gateway closes a connection that was silent for ten minutes; every ping is paid for. */
+export const KEEPALIVE_MS = 9.5 * 60_000;
+/** Time to open, to answer, and to show a sign of life. A function that starts cold answers within seconds. */
+export const ANSWER_MS = 15_000;
+/** Most pages that are hidden for longer are not looked at again for hours. */
+export const HIDDEN_MS = 5 * 60_000;
+/** Time that a missing alert has to arrive by itself: posts overtake each other by less. */
+export const HEAL_MS = 500;
+/** Pause between two polls, on average: an EventSource takes 3 s and its request. */
+export const POLL_MS = 4_000;
+/** Longest pause between two attempts. */
+export const BACKOFF_MS_MAX = 30_000;
+/** Silence after which a look at the page is reason enough for a ping. */
+export const PROBE_AFTER_MS = 30_000;
+/** Delays that `setTimeout` takes. Source: HTML, a signed 32-bit integer. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
+/** Regions in one message or request. Source: the protocol. */
+export const REGIONS_MAX = 25;
+/** Alerts of a region that wait for one that is missing; those beyond come with the recovery. */
+export const EARLY_MAX = 500;
+/** Recoveries of a region without any progress, after which what is missing counts as lost. */
+export const HEAL_TRIES_MAX = 5;
+/** Attempts that did not open, after which the fallback begins. */
+export const UNOPENED_MAX = 3;
+/** Alerts that wait for a slow `for await`. */
+export const QUEUE_MAX = 10_000;

@@ -1,0 +1,33 @@
+// What passes between the parts of the client, and the frames of the service as far as they are read.
+
+import type { Position, State, ViralAlert, ViralAlertsError } from "./viral-alerts.js";
+
+/** Positions by region. */
+export type Positions = Record<string, Position>;
+
+/** The answer to a subscription, or to `GET /alerts`. */
+export interface Answer {
+  positions: Positions;
+  alerts?: ViralAlert[];
+  not_recovered?: string[];
+  /** Cursor of the next page, and whether there is one. */
+  after?: string;
+  more?: boolean;
+  reconnect_within_ms?: number;
+  rotate_after_ms?: number;
+}
+
+/** What the leading tab tells all tabs, itself among them. One of the fields is there; they arrive in order. */
+export interface News {
+  /** The next alert of its region. */
+  alert?: ViralAlert;
+  /** What follows `from`, up to and with `to`, is lost. */
+  lost?: { region: string; from: Position; to: Position };
+  /** Regions that are followed, with the positions of all that are known. */
+  ready?: { regions: string[]; positions: Positions };
+  state?: State;
+  error?: ErrorNews;
+}
+
+/** A `ViralAlertsError` as it travels between tabs. */
+export type ErrorNews = ConstructorParameters<typeof ViralAlertsError>[0];

@@ -1,0 +1,10 @@
+import type { Options } from "./viral-alerts.js";
+
+/** The options of the application, with what they leave out. */
+export type Settings = Options &
+  Required<Pick<Options, "WebSocket" | "keepaliveMs" | "hiddenMs">> & {
+    url: string;
+    /** Without a trailing slash. */
+    httpUrl: string | undefined;
+    token: (() => string | Promise<string>) | undefined;
+  };

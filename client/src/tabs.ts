@@ -1,0 +1,95 @@
+// One hub for all tabs of a browser: the tab that holds a lock leads, the others hear what it tells.
+
+import type { Hub } from "./hub.js";
+import type { News, Positions } from "./news.js";
+
+/** What a tab asks of the leader. */
+export interface Want {
+  regions: string[];
+  positions: Positions;
+}
+
+/** What goes through the channel: news of the leader, the want of a tab, or nothing, when there is a new leader. */
+interface Message {
+  news?: News;
+  from?: string;
+  want?: Want;
+}
+
+export interface Tabs {
+  /** Tells the leader what this tab wants. */
+  ask(want: Want): void;
+  /** The network may be back, or somebody looks. */
+  wake(): void;
+  offline(): void;
+  /** Lets another tab lead. */
+  leave(): void;
+}
+
+/**
+ * Tabs with the same `name` share; without a name there is no sharing. `greet` is called when there is a leader that knows
+ * nothing of this tab, and never before this function has returned.
+ */
+export function joinTabs(
+  name: string | undefined,
+  lead: (emit: (news: News) => void) => Hub,
+  hear: (news: News) => void,
+  greet: () => void,
+): Tabs {
+  const tab = Math.random().toString(36);
+  const left = new AbortController();
+  const { signal } = left;
+  const channel = name ? new BroadcastChannel(name) : undefined;
+  const post = (message: Message): void => channel?.postMessage(message);
+  let hub: Hub | undefined;
+
+  const begin = (): void => {
+    hub = lead((news) => {
+      if (signal.aborted) return;
+      post({ news });
+      hear(news);
+    });
+    post({});
+    queueMicrotask(greet);
+  };
+
+  /** Holds a lock, once it is had, until this tab leaves. */
+  const hold = (lock: string, then: () => void): void => {
+    const held = (): Promise<void> => {
+      then();
+      return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
+    };
+    // A request that is given up rejects.
+    navigator.locks.request(lock, { signal }, held).catch(() => {});
+  };
+
+  if (channel) {
+    channel.onmessage = ({ data: { news, want, from } }: MessageEvent<Message>) => {
+      if (!hub) {
+        if (news) hear(news);
+        else if (!from) greet();
+      } else if (from && want) {
+        const { forget } = hub;
+        // A tab holds a lock of its own as long as it is there.
+        if (!hub.serve(from, want.regions, want.positions)) return;
+        navigator.locks.request(name + from, { signal }, () => forget(from)).catch(() => {});
+      }
+    };
+    hold(name + tab, greet);
+    hold(name + "", begin);
+  } else begin();
+
+  return {
+    ask(want) {
+      if (hub) hub.serve(tab, want.regions, want.positions);
+      else post({ from: tab, want });
+    },
+    wake: () => hub?.wake(),
+    offline: () => hub?.offline(),
+    leave() {
+      left.abort();
+      hub?.stop();
+      channel?.close();
+    },
+  };
+}

@@ -1,0 +1,87 @@
+// What a browser gives to its tabs, as far as the client uses it, for tests in Node.js.
+
+import { vi } from "vitest";
+
+/** Stands for the globals of a page. All tabs of a test are in it. */
+export class Browser {
+  readonly page = new EventTarget();
+  readonly document = Object.assign(new EventTarget(), { hidden: false });
+  readonly #channels = new Set<FakeChannel>();
+  readonly #locks = new Map<string, (() => Promise<void>)[]>();
+
+  constructor() {
+    const { page } = this;
+    const channels = this.#channels;
+    vi.stubGlobal("document", this.document);
+    vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+    vi.stubGlobal("navigator", { locks: { request: this.#request } });
+    vi.stubGlobal(
+      "BroadcastChannel",
+      class extends FakeChannel {
+        constructor(name: string) {
+          super(name, channels);
+        }
+      },
+    );
+  }
+
+  /** Something happens to the page. */
+  happens(type: string): void {
+    this.page.dispatchEvent(new Event(type));
+  }
+
+  show(): void {
+    this.document.hidden = false;
+    this.document.dispatchEvent(new Event("visibilitychange"));
+  }
+
+  hide(): void {
+    this.document.hidden = true;
+    this.document.dispatchEvent(new Event("visibilitychange"));
+  }
+
+  /** Web Locks: exclusive, in the order of the requests. */
+  readonly #request = (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason as Error);
+      const queue = this.#locks.get(name) ?? [];
+      this.#locks.set(name, queue);
+      const run = async (): Promise<void> => {
+        await then();
+        queue.shift();
+        void queue[0]?.();
+        resolve();
+      };
+      queue.push(run);
+      if (queue.length === 1) return void queueMicrotask(() => void run());
+      signal?.addEventListener("abort", () => {
+        const index = queue.indexOf(run);
+        if (index > 0) queue.splice(index, 1);
+      });
+    });
+}
+
+class FakeChannel {
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  readonly #name: string;
+  readonly #channels: Set<FakeChannel>;
+
+  constructor(name: string, channels: Set<FakeChannel>) {
+    this.#name = name;
+    this.#channels = channels;
+    channels.add(this);
+  }
+
+  postMessage(data: unknown): void {
+    if (!this.#channels.has(this)) throw new DOMException("closed", "InvalidStateError");
+    const copy = structuredClone(data);
+    for (const channel of this.#channels) {
+      if (channel === this || channel.#name !== this.#name) continue;
+      setTimeout(() => this.#channels.has(channel) && channel.onmessage?.({ data: copy }), 1);
+    }
+  }
+
+  close(): void {
+    this.#channels.delete(this);
+  }
+}

@@ -1,0 +1,380 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ViralAlerts, ViralAlertsError, type ViralAlert } from "../src/viral-alerts.js";
+import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { Service } from "./service.js";
+
+const MINUTE = 60_000;
+
+let service: Service;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new Service();
+  vi.stubGlobal("fetch", service.fetch);
+  return () => vi.useRealTimers();
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+/** Draws the same number every time. */
+const draw = (value: number): void => void vi.spyOn(Math, "random").mockReturnValue(value);
+const subscriptions = () => service.messages.filter(({ type }) => type === "subscribe_region");
+
+test("alerts arrive from the acknowledgement on, once and in order", async () => {
+  publishUntil(service, "PL", 3);
+  const { told, states, subscribed, client } = start(service, { regions: [" pl "] });
+  await pass(100);
+  publishUntil(service, "PL", 5);
+  service.publish("DE");
+  await pass(100);
+  expect(told).toEqual(["PL 4", "PL 5"]);
+  expect(states).toEqual(["open"]);
+  expect(subscribed).toEqual([{ region: "PL", positions: { PL: { epoch: service.epoch, seq: 3 } } }]);
+  expect(client.watched).toEqual(["PL"]);
+  expect(subscriptions()).toEqual([{ type: "subscribe_region", regions: ["PL"] }]);
+});
+
+test("an alert that is pushed before the acknowledgement is not lost", async () => {
+  const answer = service.answer.bind(service);
+  service.answer = (...question) => {
+    const before = answer(...question);
+    publishUntil(service, "PL", 1);
+    return before;
+  };
+  const { told } = start(service, { regions: ["ALL"] });
+  const other = start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+  expect(other.subscribed[0]!.positions["PL"]!.seq + other.told.length).toBe(1);
+});
+
+test("an alert that is pushed while other regions are still asked for is not lost", async () => {
+  const { told } = start(service, { regions: Array.from({ length: 60 }, (_, index) => `R-${index}`) });
+  await pass(40);
+  publishUntil(service, "R-0", 1);
+  await pass(100);
+  expect(told).toEqual(["R-0 1"]);
+});
+
+test("the address alone is enough", async () => {
+  vi.stubGlobal("WebSocket", service.WebSocket);
+  const client = new ViralAlerts("wss://service.example/prod");
+  client.watch("PL");
+  await pass(100);
+  expect(client.state).toEqual({ state: "open", transport: "websocket" });
+  client.close();
+  expect(client.state).toEqual({ state: "closed" });
+  expect(service.sockets.size).toBe(0);
+});
+
+test("what cannot be a region is refused at once", () => {
+  const { client } = start(service);
+  for (const region of ["", "P", "1A", "ÅL", "A".repeat(17), "P L"]) expect(() => client.watch(region)).toThrow(RangeError);
+});
+
+test("many regions are asked for in messages of 25", async () => {
+  const regions = Array.from({ length: 60 }, (_, index) => `R-${index}`);
+  start(service, { regions });
+  await pass(100);
+  expect(subscriptions().map((message) => message.regions.length)).toEqual([25, 25, 10]);
+});
+
+test("a region that is left is unsubscribed, and begins anew when it is watched again", async () => {
+  const { client, told } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  client.unwatch("pl");
+  await pass(100);
+  expect(service.messages.at(-1)).toEqual({ type: "unsubscribe_region", regions: ["PL"] });
+  service.publish("PL");
+  client.watch("PL");
+  await pass(100);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 2"]);
+});
+
+test("repeats are dropped, and an early alert waits for the one before", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const delays = [[300, 310], [10, 20], [200]];
+  service.deliver = ({ seq }) => delays[seq! - 1]!;
+  publishUntil(service, "PL", 3);
+  await pass(250);
+  expect(told).toEqual([]);
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL 2", "PL 3"]);
+  expect(subscriptions().length).toBe(1);
+});
+
+test("an alert that does not come is asked for once, with the position", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.deliver = ({ seq }) => (seq === 2 ? [] : [10]);
+  publishUntil(service, "PL", 4);
+  await pass(400);
+  expect(told).toEqual(["PL 1"]);
+  await pass(500);
+  expect(told).toEqual(["PL 1", "PL 2", "PL 3", "PL 4"]);
+  expect(subscriptions().slice(1)).toEqual([
+    { type: "subscribe_region", regions: ["PL"], since: { PL: { epoch: service.epoch, seq: 1 } } },
+  ]);
+});
+
+test("after a cut the client comes back within the advised window and has missed nothing", async () => {
+  const { told, states } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  draw(0.5);
+  service.cut();
+  publishUntil(service, "PL", 4);
+  publishUntil(service, "DE", 1);
+  expect(states.at(-1)).toBe("waiting");
+  await pass(2_499);
+  expect(service.handshakes.length).toBe(1);
+  await pass(101);
+  expect(service.handshakes.length).toBe(2);
+  publishUntil(service, "PL", 5);
+  await pass(100);
+  expect(told.filter((alert) => alert.startsWith("PL"))).toEqual(alertsOf("PL", 1, 5));
+  expect(told).toContain("DE 1");
+  expect(subscriptions().length).toBe(2);
+});
+
+test("the pause is anything up to the window, which doubles with each failure up to a bound", async () => {
+  const { states, client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const windows: number[] = [];
+  client.addEventListener("state", ({ detail }) => detail.state === "waiting" && windows.push(Math.round(detail.retryInMs)));
+  draw(1);
+  service.refuses = true;
+  service.cut();
+  await pass(4 * MINUTE);
+  expect(windows.slice(0, 6)).toEqual([5_000, 10_000, 20_000, 30_000, 30_000, 30_000]);
+  service.refuses = false;
+  await pass(MINUTE);
+  expect(states.at(-1)).toBe("open");
+  windows.length = 0;
+  draw(0);
+  service.cut();
+  expect(windows).toEqual([0]);
+});
+
+test("the advice of the service sets the window, and an option counts more", async () => {
+  service.advice = { reconnect_within_ms: 60_000, rotate_after_ms: 6_600_000 };
+  const advised = start(service, { regions: ["PL"] });
+  const given = start(service, { regions: ["PL"], reconnectWithinMs: 100 });
+  await pass(100);
+  draw(0.99);
+  service.cut();
+  expect(advised.client.state).toEqual({ state: "waiting", retryInMs: 59_400 });
+  expect(given.client.state).toEqual({ state: "waiting", retryInMs: 99 });
+});
+
+test("a message is sent after 9.5 minutes of silence and not before", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  const pings = () => service.messages.length - 1;
+  await pass(9 * MINUTE);
+  service.publish("PL");
+  await pass(9 * MINUTE);
+  expect(pings()).toBe(0);
+  await pass(MINUTE);
+  expect(pings()).toBe(1);
+  await pass(19 * MINUTE);
+  expect(pings()).toBe(3);
+  expect(service.handshakes.length).toBe(1);
+});
+
+test("what was lost in silence comes to light with the keepalive", async () => {
+  const { told } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  service.deliver = () => [];
+  publishUntil(service, "PL", 1);
+  for (const socket of service.sockets) socket.regions.clear();
+  service.deliver = () => [10];
+  publishUntil(service, "DE", 1);
+  await pass(9.6 * MINUTE);
+  expect(told).toEqual(["PL 1", "DE 1"]);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(told.at(-1)).toBe("PL 2");
+});
+
+test("a client without regions keeps its connection by a ping", async () => {
+  start(service);
+  await pass(10 * MINUTE);
+  expect(service.messages).toEqual([{ type: "ping" }]);
+});
+
+test("a peer that does not answer is left", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.silent = true;
+  service.publish("PL");
+  await pass(9.5 * MINUTE + 14_000);
+  expect(service.handshakes.length).toBe(1);
+  service.silent = false;
+  await pass(10_000);
+  expect(service.handshakes.length).toBe(2);
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("a subscription without an answer is not waited for, whatever else arrives", async () => {
+  service.nextAnswer = { type: "pong" };
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const socket of service.sockets) socket.regions.add("PL");
+  for (let second = 0; second < 14; second++) {
+    service.publish("PL");
+    await pass(1_000);
+  }
+  expect(service.handshakes.length).toBe(1);
+  await pass(10_000);
+  expect(service.handshakes.length).toBe(2);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 15"]);
+});
+
+test("a handshake that hangs is given up", async () => {
+  service.silent = true;
+  start(service, { regions: ["PL"] });
+  await pass(15_000);
+  service.silent = false;
+  await pass(6_000);
+  expect(service.handshakes.length).toBe(2);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("before the two hours a new connection is opened first, and then the old one closed", async () => {
+  const { told, states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const [old] = service.sockets;
+  let both = 0;
+  for (let second = 0; second < 120 * 60; second++) {
+    service.publish("PL");
+    await pass(1_000);
+    both = Math.max(both, service.sockets.size);
+  }
+  expect(service.handshakes.length).toBe(2);
+  expect(old!.readyState).toBe(3);
+  expect(told).toEqual(alertsOf("PL", 1, 120 * 60));
+  expect(states).toEqual(["open"]);
+});
+
+test("the old connection stays until the new one has subscribed", async () => {
+  start(service, { regions: ["PL"], rotateAfterMs: 60_000 });
+  await pass(59_000);
+  service.nextAnswer = { type: "error", code: "unavailable", message: "not now", retryable: true };
+  await pass(1_060);
+  expect(service.sockets.size).toBe(2);
+  await pass(10_000);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("a rotation that fails is tried again while the old connection works", async () => {
+  const { told, states } = start(service, { regions: ["PL"], rotateAfterMs: 60_000 });
+  await pass(59_000);
+  service.refuses = true;
+  await pass(6_000);
+  service.publish("PL");
+  service.refuses = false;
+  await pass(30_000);
+  expect(told).toEqual(["PL 1"]);
+  expect(states).toEqual(["open"]);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("an answer that may be repeated is, and one that may not is an event", async () => {
+  service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
+  const { told, errors, client } = start(service, { regions: ["PL"] });
+  await pass(6_000);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+  service.nextAnswer = { type: "error", code: "invalid_region", message: "no", field: "regions[0]", retryable: false };
+  client.watch("XX");
+  await pass(60_000);
+  expect(errors).toMatchObject([{ code: "invalid_region", message: "no", field: "regions[0]", terminal: false }]);
+  expect(errors[0]).toBeInstanceOf(ViralAlertsError);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL 2"]);
+});
+
+test("ALL contains every region, also those that come into being", async () => {
+  publishUntil(service, "PL", 2);
+  const { told, subscribed } = start(service, { regions: ["ALL"] });
+  await pass(100);
+  expect(subscribed).toMatchObject([{ region: "ALL", positions: { PL: { seq: 2 } } }]);
+  publishUntil(service, "PL", 3);
+  publishUntil(service, "NEW", 1);
+  await pass(100);
+  service.cut();
+  publishUntil(service, "NEW", 2);
+  publishUntil(service, "NEWER", 2);
+  await pass(6_000);
+  expect(told).toEqual(["PL 3", "NEW 1", "NEW 2", "NEWER 1", "NEWER 2"]);
+  expect(subscriptions().map((message) => message.regions)).toEqual([["ALL"], ["ALL"]]);
+});
+
+test("a region that is watched before ALL loses nothing to it, nor when ALL is left", async () => {
+  const { told, client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.deliver = () => [];
+  publishUntil(service, "PL", 1);
+  client.watch("ALL");
+  await pass(2_000);
+  service.deliver = () => [10];
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  client.unwatch("ALL");
+  publishUntil(service, "PL", 2);
+  publishUntil(service, "DE", 2);
+  await pass(2_000);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  expect(told).toEqual(["PL 1", "DE 1", "PL 2", "PL 3"]);
+});
+
+test("alerts without a number are passed on as they are", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const alerts: ViralAlert[] = [];
+  client.addEventListener("alert", ({ detail }) => alerts.push(detail));
+  await pass(100);
+  const bare = { type: "viral_alert", region: "PL", video: { id: "v", title: "t", thumbnail: null, score: 1 }, timestamp: "" };
+  for (const socket of service.sockets) for (let times = 0; times < 2; times++) socket.receives(bare, 10);
+  await pass(100);
+  expect(alerts).toEqual([bare, bare]);
+});
+
+test("positions are kept for the next page", async () => {
+  const kept = new Map<string, string>();
+  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const first = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  first.client.close();
+  publishUntil(service, "PL", 4);
+  const second = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  expect(second.told).toEqual(["PL 3", "PL 4"]);
+  expect(subscriptions().length).toBe(2);
+});
+
+test("storage that throws is done without", async () => {
+  const storage = {
+    getItem: () => "no JSON",
+    setItem: () => {
+      throw new DOMException("full", "QuotaExceededError");
+    },
+  };
+  const { told } = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+});

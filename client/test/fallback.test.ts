@@ -1,0 +1,187 @@
+// Networks without WebSockets, and clients that may not connect.
+
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { Service } from "./service.js";
+
+const HTTP = { httpUrl: "https://service.example" };
+
+let service: Service;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new Service();
+  vi.stubGlobal("fetch", vi.fn(service.fetch));
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+test("where no WebSocket opens, alerts come by polling, and by WebSocket as soon as one opens", async () => {
+  service.refuses = true;
+  const { told, states, subscribed } = start(service, { regions: ["PL", "DE"], ...HTTP });
+  await pass(20_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(subscribed.map(({ region }) => region)).toEqual(["PL", "DE"]);
+  publishUntil(service, "PL", 3);
+  await pass(5_000);
+  expect(told).toEqual(alertsOf("PL", 1, 3));
+  publishUntil(service, "PL", 250);
+  await pass(5_000);
+  expect(told).toEqual(alertsOf("PL", 1, 250));
+  service.refuses = false;
+  await pass(30_000);
+  expect(states.at(-1)).toBe("open");
+  const asked = service.requests.length;
+  publishUntil(service, "PL", 251);
+  await pass(60_000);
+  expect(told).toEqual(alertsOf("PL", 1, 251));
+  expect(service.requests.length).toBe(asked);
+  expect(states).toEqual(["waiting", "connecting", "waiting", "connecting", "waiting", "polling", "open"]);
+});
+
+test("an EventSource is preferred to polling", async () => {
+  service.refuses = true;
+  const { told, states, client } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  expect(states.at(-1)).toBe("eventsource");
+  const asked = service.requests.length;
+  publishUntil(service, "PL", 3);
+  await pass(60_000);
+  expect(told).toEqual(alertsOf("PL", 1, 3));
+  expect(service.requests.length).toBe(asked);
+  client.watch("DE");
+  await pass(100);
+  expect(service.sources.size).toBe(1);
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  expect(told.at(-1)).toBe("DE 1");
+  service.refuses = false;
+  await pass(30_000);
+  expect(service.sources.size).toBe(0);
+});
+
+test("what an EventSource leaves out is fetched", async () => {
+  service.refuses = true;
+  const { told } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  const [source] = service.sources;
+  service.sources.clear();
+  publishUntil(service, "PL", 1);
+  service.sources.add(source!);
+  publishUntil(service, "PL", 2);
+  await pass(1_000);
+  expect(told).toEqual(["PL 1", "PL 2"]);
+});
+
+test("an EventSource that the browser has given up is replaced by polling", async () => {
+  service.refuses = true;
+  const { told, states } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  for (const source of service.sources) source.fails();
+  publishUntil(service, "PL", 1);
+  await pass(6_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("a region that is watched meanwhile begins at once, and history is not shown", async () => {
+  publishUntil(service, "DE", 2);
+  service.refuses = true;
+  const { told, client } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(20_000);
+  client.watch("DE");
+  await pass(100);
+  publishUntil(service, "DE", 3);
+  await pass(5_000);
+  expect(told).toEqual(["DE 3"]);
+});
+
+test("ALL comes by polling too", async () => {
+  publishUntil(service, "DE", 2);
+  service.refuses = true;
+  const { told } = start(service, { regions: ["ALL"], ...HTTP });
+  await pass(20_000);
+  publishUntil(service, "DE", 3);
+  publishUntil(service, "NEW", 2);
+  await pass(5_000);
+  expect(told).toEqual(["DE 3", "NEW 1", "NEW 2"]);
+});
+
+test("ALL comes by polling when there was no alert at all", async () => {
+  service.refuses = true;
+  const { told } = start(service, { regions: ["ALL"], ...HTTP });
+  await pass(20_000);
+  publishUntil(service, "NEW", 2);
+  await pass(5_000);
+  publishUntil(service, "NEW", 3);
+  await pass(5_000);
+  expect(told).toEqual(["NEW 1", "NEW 2", "NEW 3"]);
+});
+
+test("polling that fails waits longer each time", async () => {
+  service.refuses = true;
+  service.status = 0;
+  const { states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(10 * 60_000);
+  expect(states).not.toContain("polling");
+  expect(service.requests.length).toBeLessThan(50);
+  service.status = 200;
+  await pass(30_000);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("without an HTTP address there is no fallback", async () => {
+  service.refuses = true;
+  start(service, { regions: ["PL"] });
+  await pass(120_000);
+  expect(service.requests.length).toBe(0);
+});
+
+test("a token is asked for anew for every connection, and goes in the query", async () => {
+  let tokens = 0;
+  const { told } = start(service, { regions: ["PL"], token: () => Promise.resolve(`t/${++tokens}`), ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 1);
+  await pass(6_000);
+  expect(told).toEqual(["PL 1"]);
+  expect(service.handshakes).toEqual(["wss://service.example/prod?token=t%2F1", "wss://service.example/prod?token=t%2F2"]);
+});
+
+test.each([401, 403])("a token that is refused with %i ends the client with a typed error", async (status) => {
+  service.refuses = true;
+  service.status = status;
+  const { client, states, errors } = start(service, { regions: ["PL"], token: "old", ...HTTP });
+  const iteration = client[Symbol.asyncIterator]().next();
+  const ended = expect(iteration).rejects.toMatchObject({ name: "ViralAlertsError", code: "unauthorized", terminal: true });
+  await pass(1_000);
+  expect(errors).toMatchObject([{ code: "unauthorized", message: `the service answered ${status}`, terminal: true }]);
+  expect(states.at(-1)).toBe("closed");
+  await ended;
+  expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer old" });
+  await pass(60_000);
+  expect(service.handshakes.length).toBe(1);
+});
+
+test("a token that is refused ends a client that watches nothing", async () => {
+  service.refuses = true;
+  service.status = 401;
+  const { errors } = start(service, { token: "old", ...HTTP });
+  await pass(1_000);
+  expect(errors).toMatchObject([{ code: "unauthorized" }]);
+});
+
+test("a token callback that throws is an event, and is called again", async () => {
+  let calls = 0;
+  const token = (): string => {
+    if (++calls === 1) throw new Error("not signed in yet");
+    return "t";
+  };
+  const { errors, states } = start(service, { regions: ["PL"], token });
+  await pass(10_000);
+  expect(errors).toMatchObject([{ code: "token", message: "Error: not signed in yet", terminal: false }]);
+  expect(states.at(-1)).toBe("open");
+});

@@ -1,0 +1,58 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { pass, publishUntil, start } from "./application.js";
+import { Service } from "./service.js";
+
+const QUEUE_MAX = 20;
+vi.mock("../src/limits.js", async (original) => ({ ...(await original<object>()), QUEUE_MAX: 20 }));
+
+let service: Service;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new Service();
+});
+afterEach(() => vi.useRealTimers());
+
+test("alerts can be iterated over until the client is closed", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const numbers: (number | undefined)[] = [];
+  const iteration = (async () => {
+    for await (const { seq } of client) numbers.push(seq);
+  })();
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(numbers).toEqual([1, 2]);
+  client.close();
+  await iteration;
+});
+
+test("two iterations each have every alert, and one may end before the other", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const first: (number | undefined)[] = [];
+  const second: (number | undefined)[] = [];
+  const ended = (async () => {
+    for await (const { seq } of client) if (first.push(seq) === 2) break;
+  })();
+  void (async () => {
+    for await (const { seq } of client) second.push(seq);
+  })();
+  await pass(100);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  await ended;
+  expect([first, second]).toEqual([[1, 2], [1, 2, 3]]);
+});
+
+test("a consumer that is too far behind is told after what was kept for it", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const iterator = client[Symbol.asyncIterator]();
+  const first = iterator.next();
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  expect((await first).value).toMatchObject({ seq: 1 });
+  publishUntil(service, "PL", QUEUE_MAX + 2);
+  await pass(100);
+  for (let seq = 2; seq <= QUEUE_MAX + 1; seq++) expect((await iterator.next()).value).toMatchObject({ seq });
+  await expect(iterator.next()).rejects.toMatchObject({ code: "slow_consumer", terminal: false });
+});

@@ -1,0 +1,226 @@
+// What happens to a page and to the tabs of a browser.
+
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Browser } from "./browser.js";
+import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { Service } from "./service.js";
+
+const MINUTE = 60_000;
+
+let service: Service;
+let browser: Browser;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new Service();
+  browser = new Browser();
+  vi.stubGlobal("fetch", service.fetch);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+test("offline ends the connection, and online opens one at once", async () => {
+  const { told, states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.happens("offline");
+  publishUntil(service, "PL", 2);
+  await pass(20);
+  expect(service.sockets.size).toBe(0);
+  expect(states).toEqual(["open", "offline"]);
+  browser.happens("online");
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL 2"]);
+  expect(states.at(-1)).toBe("open");
+});
+
+test("a page that is hidden for a while gives its connection up, and resumes when it is shown", async () => {
+  const { told, states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.hide();
+  await pass(4 * MINUTE);
+  browser.show();
+  await pass(2 * MINUTE);
+  expect(states).toEqual(["open"]);
+  browser.hide();
+  await pass(5 * MINUTE);
+  expect(states.at(-1)).toBe("paused");
+  expect(service.sockets.size).toBe(0);
+  publishUntil(service, "PL", 3);
+  await pass(60 * MINUTE);
+  expect(service.handshakes.length).toBe(1);
+  browser.show();
+  await pass(100);
+  expect(told).toEqual(alertsOf("PL", 1, 3));
+});
+
+test("with hiddenMs Infinity a hidden page stays connected", async () => {
+  start(service, { regions: ["PL"], hiddenMs: Infinity });
+  await pass(100);
+  browser.hide();
+  await pass(60 * MINUTE);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("a page that is looked at again makes sure that its connection lives", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.hide();
+  await pass(MINUTE);
+  service.silent = true;
+  service.publish("PL");
+  browser.show();
+  await pass(1_000);
+  service.silent = false;
+  await pass(20_000);
+  expect(told).toEqual(["PL 1"]);
+  expect(service.handshakes.length).toBe(2);
+});
+
+test.each([
+  ["freeze", "resume"],
+  ["pagehide", "pageshow"],
+])("%s gives the connection up at once, and %s resumes", async (ends, begins) => {
+  const target = ends === "freeze" ? browser.document : browser.page;
+  const { told, states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  target.dispatchEvent(new Event(ends));
+  expect(service.sockets.size).toBe(0);
+  publishUntil(service, "PL", 2);
+  await pass(MINUTE);
+  target.dispatchEvent(new Event(begins));
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL 2"]);
+  expect(states).toEqual(["open", "paused", "connecting", "open"]);
+});
+
+test("a closed client does not come back with the page", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  client.close();
+  browser.happens("pageshow");
+  await pass(MINUTE);
+  expect(service.sockets.size).toBe(0);
+});
+
+test("tabs share one connection, and each has every alert of its regions once", async () => {
+  const first = start(service, { regions: ["PL"] });
+  const second = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  const third = start(service, { regions: ["DE"] });
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  expect(first.told).toEqual(["PL 1", "PL 2"]);
+  expect([...second.told].sort()).toEqual(["DE 1", "PL 1", "PL 2"]);
+  expect(third.told).toEqual(["DE 1"]);
+  expect(service.handshakes.length).toBe(1);
+  expect(second.subscribed.map(({ region }) => region)).toEqual(["PL", "DE"]);
+  expect(third.states).toEqual(["open"]);
+});
+
+test("when the leading tab closes another one takes over, and nothing is lost or repeated", async () => {
+  const tabs = Array.from({ length: 3 }, () => start(service, { regions: ["PL"] }));
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  tabs[0]!.client.close();
+  publishUntil(service, "PL", 4);
+  await pass(200);
+  publishUntil(service, "PL", 5);
+  await pass(100);
+  expect(tabs.map(({ told }) => told)).toEqual([alertsOf("PL", 1, 2), alertsOf("PL", 1, 5), alertsOf("PL", 1, 5)]);
+  expect(service.handshakes.length).toBe(2);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("regions that only a closed tab watched are left", async () => {
+  start(service, { regions: ["PL"] });
+  const other = start(service, { regions: ["DE"] });
+  await pass(100);
+  other.client.close();
+  await pass(100);
+  expect(service.messages.at(-1)).toEqual({ type: "unsubscribe_region", regions: ["DE"] });
+});
+
+test("a tab that comes with an older position gets what it has missed, and the others nothing twice", async () => {
+  const kept = new Map<string, string>();
+  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const first = start(service, { regions: ["PL"] });
+  const second = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  second.client.close();
+  publishUntil(service, "PL", 4);
+  await pass(100);
+  const again = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 5);
+  await pass(100);
+  expect(again.told).toEqual(alertsOf("PL", 2, 5));
+  expect(first.told).toEqual(alertsOf("PL", 1, 5));
+  expect(service.handshakes.length).toBe(1);
+});
+
+test("what a tab cannot have any more is a gap for that tab alone", async () => {
+  const kept = new Map<string, string>();
+  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const first = start(service, { regions: ["PL"] });
+  const second = start(service, { regions: ["PL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  second.client.close();
+  publishUntil(service, "PL", 400);
+  await pass(100);
+  const again = start(service, { regions: ["PL"], storage });
+  await pass(15);
+  publishUntil(service, "PL", 401);
+  await pass(100);
+  expect(again.told).toEqual(["PL gap 2-400", "PL 401"]);
+  expect(first.told).toEqual(alertsOf("PL", 1, 401));
+});
+
+test("a refused token closes every tab", async () => {
+  service.refuses = true;
+  service.status = 401;
+  const tabs = Array.from({ length: 2 }, () => start(service, { regions: ["PL"], token: "old", httpUrl: "https://service.example" }));
+  await pass(1_000);
+  expect(tabs.map(({ client }) => client.state.state)).toEqual(["closed", "closed"]);
+  expect(tabs.map(({ errors }) => errors.length)).toEqual([1, 1]);
+});
+
+test("tabs of different users do not share, and sharing can be refused", async () => {
+  start(service, { regions: ["PL"], share: "anna" });
+  start(service, { regions: ["PL"], share: "bert" });
+  start(service, { regions: ["PL"], share: false });
+  await pass(100);
+  expect(service.sockets.size).toBe(3);
+});
+
+test("without Web Locks each tab has a connection", async () => {
+  vi.stubGlobal("navigator", {});
+  start(service, { regions: ["PL"] });
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(service.sockets.size).toBe(2);
+});
+
+test("a leading tab that is frozen hands over, and catches up when it runs again", async () => {
+  const first = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.document.dispatchEvent(new Event("freeze"));
+  const second = start(service, { regions: ["PL"] });
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  browser.document.dispatchEvent(new Event("resume"));
+  await pass(100);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  expect(first.told).toEqual(alertsOf("PL", 1, 3));
+  expect(second.told).toEqual(alertsOf("PL", 1, 3));
+  expect(service.handshakes.length).toBe(2);
+});

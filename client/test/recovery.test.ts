@@ -1,0 +1,169 @@
+// What is missing, and what a client that cannot have it is told.
+
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { randomOf } from "./seeded.js";
+import { Service } from "./service.js";
+
+const HTTP = { httpUrl: "https://service.example/" };
+
+let service: Service;
+beforeEach(() => {
+  vi.useFakeTimers();
+  service = new Service();
+  vi.stubGlobal("fetch", service.fetch);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+/** Misses alerts of `regions` up to number `to` while the connection is cut. */
+async function miss(regions: string[], to: number): Promise<void> {
+  await pass(100);
+  service.cut();
+  for (const region of regions) publishUntil(service, region, to);
+  await pass(10_000);
+}
+
+test("what does not fit in the answer is fetched in pages", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  await miss(["PL"], 450);
+  expect(told).toEqual(alertsOf("PL", 1, 450));
+  expect(service.requests.length).toBe(5);
+  expect(service.requests[0]!.href).toBe("https://service.example/alerts?region=PL&after=PL.1795000000000.0");
+});
+
+test("alerts that are pushed meanwhile come after the pages", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 450);
+  for (let to = 451; to < 1_000; to += 1) {
+    await pass(10);
+    publishUntil(service, "PL", to);
+  }
+  await pass(2_000);
+  expect(told).toEqual(alertsOf("PL", 1, 999));
+});
+
+test("without HTTP, what does not fit with other regions is asked for alone", async () => {
+  const { told } = start(service, { regions: ["PL", "DE", "FR"] });
+  await miss(["PL", "DE", "FR"], 100);
+  for (const region of ["PL", "DE", "FR"]) {
+    expect(told.filter((alert) => alert.startsWith(region))).toEqual(alertsOf(region, 1, 100));
+  }
+});
+
+test("without HTTP, what does not fit alone is a gap, and the client goes on", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.publish("PL");
+  await miss(["PL"], 450);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL gap 2-450", "PL 451"]);
+});
+
+test("what the log has forgotten is a gap", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(100);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 9);
+  service.forget("PL", 3);
+  await pass(6_000);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1", "PL 2", "PL gap 3-9", "PL 10"]);
+});
+
+test("another log is followed from its beginning", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  service.reset();
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  service.deliver = ({ seq }) => (seq === 2 ? [] : [10]);
+  publishUntil(service, "PL", 3);
+  await pass(1_000);
+  expect(told).toEqual([...alertsOf("PL", 1, 3), "PL gap 4-null", ...alertsOf("PL", 1, 3)]);
+});
+
+test("another log that began during a cut is followed from its beginning", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  service.reset();
+  await miss(["PL"], 2);
+  expect(told).toEqual([...alertsOf("PL", 1, 3), "PL gap 4-null", "PL 1", "PL 2"]);
+});
+
+test("HTTP that fails is tried again", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  service.status = 503;
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 450);
+  await pass(6_000);
+  expect(service.requests.length).toBeGreaterThan(0);
+  service.status = 200;
+  await pass(20_000);
+  expect(told).toEqual(alertsOf("PL", 1, 450));
+});
+
+test("HTTP that goes on failing makes a gap, and is not asked for ever", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  service.status = 503;
+  await miss(["PL"], 450);
+  await pass(120_000);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL gap 1-450", "PL 451"]);
+  expect(service.requests.length).toBeLessThan(10);
+});
+
+test("a service that withholds an alert holds up those after it for a bounded time", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.deliver = ({ seq }) => (seq === 2 ? [] : [10]);
+  const answer = service.answer.bind(service);
+  service.answer = (...question) => ({ ...answer(...question), alerts: [] });
+  publishUntil(service, "PL", 4);
+  await pass(60_000);
+  expect(told).toEqual(["PL 1", "PL gap 2-2", "PL 3", "PL 4"]);
+});
+
+test("whatever is lost, repeated, delayed and cut: each alert once and in order", { timeout: 60_000 }, async () => {
+  const seeds = Array.from({ length: 60 }, (_, index) => index);
+  for (const seed of seeds) {
+    const random = randomOf(seed);
+    vi.mocked(Math.random).mockImplementation(randomOf(seed + 1_000));
+    service = new Service();
+    vi.stubGlobal("fetch", service.fetch);
+    const httpOrNot = random() < 0.5 ? HTTP : {};
+    const { client, told } = start(service, { regions: random() < 0.3 ? ["ALL"] : ["PL", "DE"], ...httpOrNot });
+    service.deliver = () => [10, 20, 900].filter(() => random() < 0.5).map((delay) => delay * (0.5 + random()));
+    await pass(100);
+    for (let step = 0; step < 150; step++) {
+      const chance = random();
+      if (chance < 0.6) service.publish(random() < 0.5 ? "PL" : "DE");
+      else if (chance < 0.65) service.cut();
+      else if (chance < 0.68) service.nextAnswer = { message: "Internal server error" };
+      await pass(random() * 500);
+    }
+    service.deliver = () => [10];
+    service.refuses = false;
+    // The last alert of all may be lost in silence: the keepalive finds it.
+    await pass(11 * 60_000);
+    for (const region of ["PL", "DE"]) {
+      const seen = told.filter((alert) => alert.startsWith(region));
+      expect(seen, `seed ${seed}`).toEqual(alertsOf(region, 1, service.head(region).seq));
+    }
+    client.close();
+  }
+});

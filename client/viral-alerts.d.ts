@@ -1,0 +1,142 @@
+/** Where an alert stands in the log of its region. `seq` counts from 1, without gaps within an `epoch`. */
+export interface Position {
+    epoch: number;
+    seq: number;
+}
+/** An alert as the service sends it. Every text in it was written by others: show it as text, never as markup. */
+export interface ViralAlert {
+    type: "viral_alert";
+    region: string;
+    epoch?: number;
+    seq?: number;
+    id?: string;
+    /** Direction of the title. */
+    dir?: "ltr" | "rtl";
+    video: {
+        id: string;
+        title: string;
+        thumbnail: string | null;
+        score: number;
+        [field: string]: unknown;
+    };
+    /** RFC 3339. */
+    timestamp: string;
+}
+/** How alerts come in. */
+export type Transport = "websocket" | "eventsource" | "polling";
+/** What the client is doing. `closed` is final. */
+export type State = {
+    state: "open";
+    transport: Transport;
+} | {
+    state: "waiting";
+    retryInMs: number;
+} | {
+    state: "connecting" | "offline" | "paused" | "closed";
+};
+/**
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `token` (the callback threw; it is called
+ * again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ */
+export declare class ViralAlertsError extends Error {
+    readonly name = "ViralAlertsError";
+    readonly code: string;
+    /** The field of the message that the service refused. */
+    readonly field: string | undefined;
+    /** Whether the client has closed for good. */
+    readonly terminal: boolean;
+    constructor(error: {
+        code?: string;
+        message?: string;
+        field?: string;
+        terminal?: boolean;
+    });
+}
+/** The events of `ViralAlerts`. */
+export interface EventMap {
+    /** Each alert once, in the order of its region. */
+    alert: CustomEvent<ViralAlert>;
+    state: CustomEvent<State>;
+    /** A region that was watched is followed from these positions on; `ALL` from those of every region. */
+    subscribed: CustomEvent<{
+        region: string;
+        positions: Record<string, Position>;
+    }>;
+    /** The alerts from number `from` up to and with `to` are lost; all that followed if `to` is null: the log is another. */
+    gap: CustomEvent<{
+        region: string;
+        from: number;
+        to: number | null;
+    }>;
+    error: CustomEvent<ViralAlertsError>;
+}
+/** What the client needs of a WebSocket. */
+export interface WebSocketLike {
+    readonly readyState: number;
+    onopen: ((event: never) => void) | null;
+    onmessage: ((event: {
+        data: unknown;
+    } & never) => void) | null;
+    onerror: ((event: never) => void) | null;
+    onclose: ((event: never) => void) | null;
+    send(data: string): void;
+    close(code?: number): void;
+}
+/** What the client needs of an EventSource. */
+export interface EventSourceLike {
+    readonly readyState: number;
+    onmessage: ((event: {
+        data: unknown;
+    } & never) => void) | null;
+    onerror: ((event: never) => void) | null;
+    close(): void;
+}
+export interface Options {
+    /** Address of the WebSocket API with its stage. */
+    url: string | URL;
+    /** Address of the HTTP API. Without it there is no fallback, and what does not fit in one answer is lost. */
+    httpUrl?: string | URL | undefined;
+    /** Regions to watch from the beginning. */
+    regions?: Iterable<string>;
+    /** A token, or what returns one; it is called for every connection and request. */
+    token?: string | (() => string | Promise<string>) | undefined;
+    /** Keeps the positions; by default the `sessionStorage` of a page. */
+    storage?: Pick<Storage, "getItem" | "setItem"> | null;
+    /** Whether the tabs of a browser share a connection; a text keeps users apart. By default `true` in a page. */
+    share?: boolean | string;
+    /** Where there is no global one, as in Node.js 20: that of the package `ws`. */
+    WebSocket?: new (url: string) => WebSocketLike;
+    EventSource?: (new (url: string) => EventSourceLike) | undefined;
+    /** A cut connection is opened again within this window, in milliseconds; by default the service says. */
+    reconnectWithinMs?: number;
+    /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
+    rotateAfterMs?: number;
+    /** Silence in milliseconds after which a ping is sent, by default 9.5 minutes. */
+    keepaliveMs?: number;
+    /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
+    hiddenMs?: number;
+}
+/** Follows regions. Regions are named in any case; `ALL` stands for every region. */
+export declare class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
+    #private;
+    /** Throws a `SyntaxError` or `TypeError` for what cannot be an address. */
+    constructor(options: string | URL | Options);
+    /** Regions that are watched, sorted. */
+    get watched(): string[];
+    get state(): State;
+    /** Watches a region from now on, or from where this tab left off. Throws a `RangeError` for what cannot be a region. */
+    watch(region: string): void;
+    unwatch(region: string): void;
+    /** Ends the client for good. */
+    close(): void;
+    /** Yields alerts from now on. Ends when the client is closed, and throws when it is so by an error. */
+    [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void>;
+}
+export interface ViralAlerts {
+    addEventListener<Type extends keyof EventMap>(type: Type, listener: ((event: EventMap[Type]) => void) | {
+        handleEvent(event: EventMap[Type]): void;
+    } | null, options?: boolean | AddEventListenerOptions): void;
+    removeEventListener<Type extends keyof EventMap>(type: Type, listener: ((event: EventMap[Type]) => void) | {
+        handleEvent(event: EventMap[Type]): void;
+    } | null, options?: boolean | EventListenerOptions): void;
+}

@@ -1,0 +1,278 @@
+// The client in a real Chromium that is led by DevTools: what networks, browsers and gateways do to a connection.
+//
+// Screenshots are kept in target/screenshots.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { startLocal, stopLocal } from "../local.mjs";
+import { Devtools } from "./devtools.mjs";
+
+let devtools;
+
+before(() => {
+  devtools = new Devtools();
+});
+after(() => devtools?.close());
+
+/** A page of its own around the client: keeps what it was told in `told` and `states`, and shows it. */
+function application(options) {
+  return `
+    window.told = [];
+    window.states = [];
+    if (location.protocol !== "about:") addEventListener("DOMContentLoaded", async () => {
+      const { ViralAlerts } = await import("/viral-alerts.js");
+      document.body.innerHTML = "<h1></h1><p></p><ol></ol>";
+      const tell = (text) => {
+        told.push(text);
+        const item = document.createElement("li");
+        item.textContent = text;
+        document.querySelector("ol").append(item);
+      };
+      const alerts = new ViralAlerts(${JSON.stringify(options)});
+      alerts.addEventListener("alert", ({ detail: { region, seq } }) => tell(region + " " + seq));
+      alerts.addEventListener("gap", ({ detail: { region, from, to } }) => tell(region + " gap " + from + "-" + to));
+      alerts.addEventListener("state", ({ detail: { state, transport } }) => {
+        states.push(transport && transport !== "websocket" ? transport : state);
+        document.querySelector("h1").textContent = states.at(-1);
+        document.querySelector("p").textContent = states.join(", ");
+      });
+    });`;
+}
+
+/** A local mode whose tables survive a restart, and the tabs that are opened on it. */
+class Site {
+  #directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
+  #args;
+  #tabs = [];
+  local;
+
+  constructor(args) {
+    this.#args = args;
+  }
+
+  /** Starts a site for one test. */
+  static async start(t, ...args) {
+    const site = new Site(args);
+    t.after(() => site.#end());
+    await site.run();
+    return site;
+  }
+
+  /** Starts the local mode, the second time where it was. */
+  async run() {
+    const { webSocketAddress, address } = this.local ?? {};
+    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
+    this.local = await startLocal([...this.#args, ...again, "--data-dir", this.#directory]);
+  }
+
+  /** Ends the local mode without any farewell. */
+  async kill() {
+    const ended = new Promise((resolve) => this.local.child.once("exit", resolve));
+    this.local.child.kill("SIGKILL");
+    await ended;
+  }
+
+  /** Opens a tab whose application watches `PL`, and waits until it is connected. */
+  async open(options = {}) {
+    const { address, webSocketAddress } = this.local;
+    const tab = await devtools.open("about:blank");
+    this.#tabs.push(tab);
+    const source = application({ url: webSocketAddress, httpUrl: address, regions: ["PL"], reconnectWithinMs: 200, ...options });
+    await tab.send("Page.addScriptToEvaluateOnNewDocument", { source });
+    await tab.goto(`${address}health`);
+    await tab.until(`states.some((state) => ["open", "polling", "eventsource"].includes(state))`, "states");
+    return tab;
+  }
+
+  async publish(times = 1) {
+    for (let time = 0; time < times; time++) {
+      const body = JSON.stringify({ region: "PL", video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
+      const response = await fetch(this.local.address, { method: "POST", body });
+      assert.equal((await response.json()).published, true);
+    }
+  }
+
+  async #end() {
+    for (const tab of this.#tabs) await tab.close().catch(() => {});
+    await stopLocal(this.local);
+    rmSync(this.#directory, { recursive: true });
+    for (const tab of this.#tabs) assert.deepEqual(tab.exceptions, [], "a script of a tab failed");
+  }
+}
+
+/** Waits for the alerts `from` to `to` of the region, and for nothing else. */
+async function hasTold(tab, from, to) {
+  const expected = Array.from({ length: to - from + 1 }, (_, index) => `PL ${from + index}`);
+  await tab.until(`told.length >= ${expected.length}`, "told");
+  assert.deepEqual(await tab.evaluate("told"), expected);
+}
+
+const isOpen = (tab) => tab.until(`states.at(-1) === "open"`, "states");
+
+test("offline and online: what was published in between is shown once", async (t) => {
+  const site = await Site.start(t);
+  const tab = await site.open();
+  await site.publish();
+  await hasTold(tab, 1, 1);
+  await tab.offline(true);
+  await tab.until(`states.includes("offline")`, "states");
+  await tab.screenshot("client-offline");
+  await site.publish(2);
+  await tab.offline(false);
+  await isOpen(tab);
+  await site.publish();
+  await hasTold(tab, 1, 4);
+  await tab.screenshot("client-online-again");
+});
+
+test("hidden and shown: the connection is given up after a while, and resumes from its position", async (t) => {
+  const site = await Site.start(t);
+  const tab = await site.open({ hiddenMs: 300 });
+  await site.publish();
+  await hasTold(tab, 1, 1);
+  const other = await devtools.open("about:blank");
+  t.after(() => other.close());
+  await tab.until(`document.hidden && states.at(-1) === "paused"`, "states");
+  await site.publish(3);
+  assert.equal(tab.sockets.length, 1);
+  await tab.show();
+  await isOpen(tab);
+  await hasTold(tab, 1, 4);
+  assert.equal(tab.sockets.length, 2);
+  await tab.screenshot("client-shown-again");
+});
+
+test("frozen and running again: nothing is lost or repeated", async (t) => {
+  const site = await Site.start(t);
+  const tab = await site.open();
+  await site.publish();
+  await hasTold(tab, 1, 1);
+  const other = await devtools.open("about:blank");
+  t.after(() => other.close());
+  await tab.freeze();
+  await site.publish(3);
+  await tab.unfreeze();
+  await tab.show();
+  await isOpen(tab);
+  await hasTold(tab, 1, 4);
+  assert.equal(await tab.evaluate(`states.includes("paused")`), true);
+  await tab.screenshot("client-unfrozen");
+});
+
+test("two tabs share a connection; when the leading one closes the other takes over", async (t) => {
+  const site = await Site.start(t);
+  const first = await site.open();
+  const second = await site.open();
+  await site.publish(2);
+  await hasTold(first, 1, 2);
+  await hasTold(second, 1, 2);
+  assert.deepEqual([first.sockets.length, second.sockets.length], [1, 0]);
+  await first.close();
+  await site.publish(3);
+  await second.until(`told.length === 5 && states.at(-1) === "open"`, "[told, states]");
+  await site.publish();
+  await hasTold(second, 1, 6);
+  assert.equal(second.sockets.length, 1);
+  await second.screenshot("client-second-tab-leads");
+});
+
+test("two tabs, and the leading one is frozen: the other takes over, and both have everything", async (t) => {
+  const site = await Site.start(t);
+  const first = await site.open();
+  const second = await site.open();
+  await site.publish();
+  await hasTold(first, 1, 1);
+  await first.freeze();
+  await site.publish(2);
+  await hasTold(second, 1, 3);
+  await first.unfreeze();
+  await site.publish();
+  await hasTold(first, 1, 4);
+  await hasTold(second, 1, 4);
+});
+
+test("the gateway is killed and started again: the client comes back by itself", async (t) => {
+  const site = await Site.start(t);
+  const tab = await site.open();
+  await site.publish(2);
+  await hasTold(tab, 1, 2);
+  await site.kill();
+  await tab.until(`states.includes("waiting")`, "states");
+  await tab.screenshot("client-gateway-killed");
+  await site.run();
+  await site.publish(2);
+  await isOpen(tab);
+  await site.publish();
+  await hasTold(tab, 1, 5);
+  await tab.screenshot("client-gateway-back");
+});
+
+test("two hours, shrunk to seconds: connections are replaced before they are cut, and the client is open all the time", async (t) => {
+  const site = await Site.start(t, "--connection-duration", "3s");
+  const tab = await site.open({ rotateAfterMs: 1_500 });
+  let published = 0;
+  // More than two lives of a connection.
+  while (tab.sockets.length < 5) {
+    await site.publish();
+    published++;
+    await tab.until(`told.length === ${published}`, "told");
+  }
+  await hasTold(tab, 1, published);
+  assert.deepEqual(await tab.evaluate("states"), ["open"]);
+  await tab.screenshot("client-after-two-hours");
+});
+
+test("a page that is loaded again goes on where it was", async (t) => {
+  const site = await Site.start(t);
+  const tab = await site.open();
+  await site.publish(2);
+  await hasTold(tab, 1, 2);
+  await tab.goto("about:blank");
+  await tab.until(`location.href === "about:blank"`);
+  await site.publish(2);
+  await tab.goto(`${site.local.address}health`);
+  await tab.until("window.told?.length >= 2", "told");
+  await site.publish();
+  await hasTold(tab, 3, 5);
+});
+
+test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
+  const site = await Site.start(t);
+  const gateway = new URL(site.local.webSocketAddress);
+  // In front of the gateway stands something that refuses WebSockets, as some networks do.
+  let refuses = true;
+  const proxy = createServer((socket) => {
+    if (refuses) return socket.destroy();
+    const onward = connect(gateway.port, gateway.hostname);
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) end.on("error", () => socket.destroy() && onward.destroy());
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.close());
+  const url = `ws://127.0.0.1:${proxy.address().port}${gateway.pathname}`;
+  const tab = await site.open({ url, reconnectWithinMs: 50 });
+  assert.equal(await tab.evaluate(`states.at(-1)`), "eventsource");
+  await site.publish(3);
+  await hasTold(tab, 1, 3);
+  await tab.screenshot("client-event-source");
+  // The browser gives an EventSource up whose answer is no event stream; polling is left.
+  const { address } = site.local;
+  await tab.send("Fetch.enable", { patterns: [{ urlPattern: `${address}alerts*` }] });
+  devtools.listen(({ method, params: { requestId, request } = {} }) => {
+    if (method !== "Fetch.requestPaused") return;
+    const isStream = request.headers.Accept === "text/event-stream";
+    void tab.send(isStream ? "Fetch.fulfillRequest" : "Fetch.continueRequest", { requestId, ...(isStream && { responseCode: 404 }) });
+  });
+  await tab.until(`states.at(-1) === "polling"`, "states");
+  await site.publish(2);
+  await hasTold(tab, 1, 5);
+  await tab.screenshot("client-polling");
+  refuses = false;
+  await isOpen(tab);
+  await site.publish();
+  await hasTold(tab, 1, 6);
+});

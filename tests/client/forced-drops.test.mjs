@@ -1,0 +1,216 @@
+// The built client in Node.js against the local mode with faults: connections are cut 10,000 times while alerts are
+// published, and the gateway is killed now and then. Every client has to be told every alert of its regions once, in order.
+//
+//   npm test                                       a run with a seed of its own, which it prints
+//   SEED=1234 CLIENTS=200 DROPS=10000 npm test     that run again, as far as two processes and a network let it
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import WebSocket from "ws";
+import { ViralAlerts } from "../../client/viral-alerts.js";
+import { startLocal, stopLocal } from "../local.mjs";
+
+const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
+const CLIENTS = Number(process.env.CLIENTS ?? 200);
+const DROPS = Number(process.env.DROPS ?? 10_000);
+const REGIONS = ["PL", "DE", "FR", "AE"];
+/** Share of the clients that stand before another one is cut, and how often one is cut that has not subscribed yet. */
+const STANDING_MIN = 0.6;
+const CUT_EARLY = 0.1;
+/** Pause between two alerts in milliseconds, on average. */
+const PUBLISH_EVERY = 150;
+/** The gateway is killed after these shares of the cuts. */
+const KILLED_AT = [0.25, 0.5, 0.75];
+/** Bound of the wait for the last alerts, in milliseconds. */
+const SETTLE_MAX = 60_000;
+const FAULTS = [
+  "lost-disconnect=0.3",
+  "false-gone=0.01",
+  // Posts that go astray with their connection, and duplicates: an invocation that is repeated after it has run.
+  "dropped-connection=0.005",
+  "failed-after-run=0.05",
+  "failed-invocation=0.01",
+  "throttled-post=0.01",
+];
+
+/** Repeatable numbers between 0 and 1 (mulberry32). */
+function randomOf(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const random = randomOf(SEED);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const pick = (items) => items[Math.floor(random() * items.length)];
+
+/** Sockets that are open, those of them that have subscribed, and how many were cut: by this test, by the gateway, or with it. */
+const open = new Set();
+const standing = new Set();
+let drops = 0;
+
+class CountedSocket extends WebSocket {
+  #closes = false;
+
+  constructor(url) {
+    super(url);
+    this.once("open", () => open.add(this));
+    this.on("message", (data) => String(data).includes('"subscribed"') && standing.add(this));
+    this.once("close", () => {
+      standing.delete(this);
+      if (open.delete(this) && !this.#closes) drops++;
+    });
+  }
+
+  close(...args) {
+    this.#closes = true;
+    super.close(...args);
+  }
+}
+
+/** The gateway, which can be killed and comes back at the same address with the same tables. */
+class Gateway {
+  #directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "viral-alerts-"));
+  local;
+
+  async start(faults) {
+    const { webSocketAddress, address } = this.local ?? {};
+    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
+    const flags = faults ? [...FAULTS.flatMap((fault) => ["--fault", fault]), "--fault-seed", String(SEED)] : [];
+    this.local = await startLocal([...again, ...flags, "--log", "error", "--data-dir", this.#directory]);
+  }
+
+  async kill() {
+    const ended = once(this.local.child, "exit");
+    this.local.child.kill("SIGKILL");
+    await ended;
+  }
+
+  async end() {
+    await stopLocal(this.local);
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+/** Publishes until it is known where the alert stands in its log. */
+async function publish(gateway, heads, region, number) {
+  const headers = { "idempotency-key": `${SEED}-${number}` };
+  const body = JSON.stringify({ region, video: { id: `v${number}`, title: `alert ${number}`, thumbnail: null, score: 97 } });
+  for (;;) {
+    try {
+      const response = await fetch(gateway.local.address, { method: "POST", headers, body });
+      const { seq } = await response.json();
+      if (seq) return heads.set(region, Math.max(seq, heads.get(region) ?? 0));
+    } catch {
+      // The gateway is away.
+    }
+    await pause(50);
+  }
+}
+
+/** A client, and what it was told: by region where it began, and the numbers since. */
+class Application {
+  began = new Map();
+  told = new Map();
+  errors = [];
+  cuts = 0;
+
+  constructor({ webSocketAddress, address }, regions) {
+    this.regions = regions;
+    this.client = new ViralAlerts({ url: webSocketAddress, httpUrl: address, regions, WebSocket: CountedSocket, reconnectWithinMs: 400 });
+    this.client.addEventListener("subscribed", ({ detail: { positions } }) => {
+      for (const [region, { seq }] of Object.entries(positions)) if (!this.began.has(region)) this.began.set(region, seq);
+    });
+    this.client.addEventListener("alert", ({ detail: { region, seq } }) => {
+      if (!this.told.has(region)) this.told.set(region, []);
+      this.told.get(region).push(seq);
+    });
+    this.client.addEventListener("gap", ({ detail }) => this.errors.push(detail));
+    this.client.addEventListener("error", ({ detail }) => this.errors.push(detail));
+  }
+
+  /** What is expected of it: a region that came into being later is told from its beginning. */
+  *expected(heads) {
+    const watched = this.regions.includes("ALL") ? [...heads.keys()] : this.regions;
+    for (const region of watched) {
+      const began = this.began.get(region) ?? 0;
+      yield { region, numbers: Array.from({ length: (heads.get(region) ?? 0) - began }, (_, index) => began + index + 1) };
+    }
+  }
+
+  hasAll(heads) {
+    for (const { region, numbers } of this.expected(heads)) {
+      if (numbers.length && (this.told.get(region)?.at(-1) ?? 0) < numbers.at(-1)) return false;
+    }
+    return true;
+  }
+}
+
+test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`, { timeout: 600_000 }, async (t) => {
+  console.log(`SEED=${SEED}`);
+  const gateway = new Gateway();
+  await gateway.start(true);
+  t.after(() => gateway.end());
+  const heads = new Map();
+  const applications = Array.from({ length: CLIENTS }, () => {
+    const chance = random();
+    const regions = chance < 0.1 ? ["ALL"] : chance < 0.6 ? [pick(REGIONS)] : [...new Set([pick(REGIONS), pick(REGIONS)])];
+    return new Application(gateway.local, regions);
+  });
+  t.after(() => applications.forEach(({ client }) => client.close()));
+
+  let published = 0;
+  let publishing = true;
+  const publisher = (async () => {
+    while (publishing) {
+      await publish(gateway, heads, pick(REGIONS), ++published);
+      await pause(PUBLISH_EVERY * 2 * random());
+    }
+  })();
+
+  const kills = KILLED_AT.map((share) => share * DROPS);
+  let cut = 0;
+  while (drops < DROPS) {
+    if (standing.size < CLIENTS * STANDING_MIN) await pause(5);
+    if (drops >= kills[0]) {
+      kills.shift();
+      await gateway.kill();
+      await pause(500 * random());
+      await gateway.start(true);
+      continue;
+    }
+    const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
+    if (!among.length) continue;
+    const socket = pick(among);
+    socket.terminate();
+    // A socket that is terminated says so later.
+    standing.delete(socket);
+    cut++;
+  }
+  publishing = false;
+  await publisher;
+  console.log(`${drops} cuts, ${cut} of them by this test; ${published} alerts published`);
+
+  // The last minutes of a real day have an end too: without faults, everybody gets what is still missing.
+  await gateway.kill();
+  await gateway.start(false);
+  for (const region of REGIONS) await publish(gateway, heads, region, ++published);
+  const end = Date.now() + SETTLE_MAX;
+  while (Date.now() < end && !applications.every((application) => application.hasAll(heads))) await pause(50);
+
+  for (const application of applications) {
+    assert.deepEqual(application.errors, []);
+    for (const { region, numbers } of application.expected(heads)) {
+      assert.deepEqual(application.told.get(region) ?? [], numbers, `${region} of a client that watches ${application.regions}`);
+    }
+  }
+  const told = applications.flatMap((application) => [...application.told.values()].map(({ length }) => length));
+  console.log(`${told.reduce((sum, length) => sum + length, 0)} alerts told`);
+});

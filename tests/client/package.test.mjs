@@ -1,0 +1,99 @@
+// The package as `npm pack` makes it, in what applications are built with.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const CLIENT = fileURLToPath(new URL("../../client", import.meta.url));
+const WS = fileURLToPath(new URL("node_modules/ws", import.meta.url));
+
+/** Bound of every program that is run, in milliseconds. */
+const WAIT_MAX = 60_000;
+
+let application;
+
+before(() => {
+  application = mkdtempSync(join(tmpdir(), "viral-alerts-"));
+  const [{ filename, files }] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", application], { cwd: CLIENT, stdio: ["ignore", "pipe", "ignore"] }));
+  assert.deepEqual(
+    files.map(({ path }) => path).sort(),
+    ["README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast.d.ts", "viral-toast.js"],
+  );
+  const installed = join(application, "node_modules/viral-alerts");
+  mkdirSync(installed, { recursive: true });
+  execFileSync("tar", ["xzf", join(application, filename), "-C", installed, "--strip-components=1"]);
+  symlinkSync(WS, join(application, "node_modules/ws"));
+  writeFileSync(join(application, "package.json"), '{"type":"module"}');
+});
+after(() => application && rmSync(application, { recursive: true }));
+
+/** Runs a program of the client's own dependencies in the application. */
+function run(program, ...args) {
+  return execFileSync(process.execPath, [join(CLIENT, "node_modules", program), ...args], { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
+}
+
+test("Node.js imports it, with the WebSocket of the package ws", () => {
+  const script = `
+    import { WebSocketServer, WebSocket } from "ws";
+    import { ViralAlerts } from "viral-alerts";
+    import { defineViralToast } from "viral-alerts/toast";
+    if (typeof defineViralToast !== "function") throw new Error("no toast");
+    const server = new WebSocketServer({ port: 0 });
+    server.on("connection", (socket) => socket.on("message", (text) => {
+      const { regions } = JSON.parse(text);
+      socket.send(JSON.stringify({ type: "subscribed", regions, positions: { PL: { epoch: 1, seq: 1 } } }));
+      socket.send(JSON.stringify({ type: "viral_alert", region: "PL", epoch: 1, seq: 2, video: { title: "Tytuł" } }));
+    }));
+    await new Promise((resolve) => server.once("listening", resolve));
+    const alerts = new ViralAlerts({ url: "ws://127.0.0.1:" + server.address().port, regions: ["PL"], WebSocket });
+    for await (const { video } of alerts) {
+      console.log(video.title);
+      alerts.close();
+    }
+    server.close();`;
+  const output = execFileSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
+  assert.equal(output, "Tytuł\n");
+});
+
+test("Vite builds an application with it, and leaves out what is not used", () => {
+  writeFileSync(join(application, "index.html"), '<script type="module" src="main.js"></script>');
+  const script = `import { ViralAlerts } from "viral-alerts";
+    import { defineViralToast } from "viral-alerts/toast";
+    for await (const alert of new ViralAlerts("wss://example.com/prod")) console.log(alert);`;
+  writeFileSync(join(application, "main.js"), script);
+  run("vite/bin/vite.js", "build", "--logLevel", "error", "--target", "es2022");
+  const assets = join(application, "dist/assets");
+  const built = readdirSync(assets).map((name) => readFileSync(join(assets, name), "utf8")).join("");
+  assert.match(built, /subscribe_region/);
+  assert.doesNotMatch(built, /attachShadow/);
+});
+
+test("its types are strict, for bundlers and for Node.js", () => {
+  const script = `import { ViralAlerts, ViralAlertsError, type ViralAlert } from "viral-alerts";
+    import { defineViralToast, type ViralToastElement } from "viral-alerts/toast";
+    const alerts = new ViralAlerts({ url: "wss://example.com/prod", regions: ["PL"], token: async () => "t", hiddenMs: Infinity });
+    alerts.addEventListener("alert", ({ detail }) => detail satisfies ViralAlert);
+    alerts.addEventListener("gap", ({ detail: { from, to } }) => [from satisfies number, to satisfies number | null]);
+    alerts.addEventListener("error", ({ detail }) => detail instanceof ViralAlertsError && detail.terminal);
+    alerts.addEventListener("state", ({ detail }) => detail.state === "waiting" && detail.retryInMs);
+    // @ts-expect-error: no such event
+    alerts.addEventListener("alerts", () => {});
+    // @ts-expect-error: no such option
+    new ViralAlerts({ url: "wss://example.com/prod", region: "PL" });
+    export async function titles(): Promise<string[]> {
+      const found = [];
+      for await (const { video } of alerts) found.push(video.title);
+      return found;
+    }
+    defineViralToast();
+    document.querySelector<ViralToastElement>("viral-toast")!.headline = ({ region }) => region;`;
+  writeFileSync(join(application, "types.ts"), script);
+  for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
+    const options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--types", "", "--target", "es2022", "--lib", "es2022,dom"];
+    run("typescript/bin/tsc", ...options, "--module", module, "--moduleResolution", resolution, "types.ts");
+  }
+});
