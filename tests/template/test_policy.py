@@ -1,6 +1,7 @@
 """The project's template keeps the rules, and each rule catches a fault that is planted."""
 
 import copy
+import tomllib
 import unittest
 
 import policy
@@ -103,6 +104,14 @@ class Template(unittest.TestCase):
             lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/operations.md#not-there"),
             "LagAlarm: docs/operations.md has no section not-there",
         )
+
+
+class Release(unittest.TestCase):
+    def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
+        """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""
+        profile = tomllib.loads((policy.ROOT / "Cargo.toml").read_text())["profile"]["release"]
+        self.assertEqual(profile["panic"], "unwind")
+        self.assertLessEqual({"codegen-units", "lto", "panic", "strip"}, profile.keys())
 
 
 if __name__ == "__main__":
