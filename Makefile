@@ -31,4 +31,4 @@ delete: tools
 
 # Once per account and region, before SocketAccessLogs=true, and only where API Gateway has no role for logs yet.
 account: tools
-	sam deploy --template-file infra/account.yaml --stack-name api-gateway-logs
+	sam deploy --template-file infra/account.yaml --config-file $(CURDIR)/samconfig.toml --stack-name api-gateway-logs
