@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn the_scorer_is_there_when_a_feed_is() {
+        let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
+        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
+        let scorer = &template.functions["ScorerFunction"];
+        assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
+        assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
+        assert!(template.tables.contains_key("ScoresTable"));
+        let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
+        assert_eq!(of_scorer.expect("a schedule").every.as_secs(), 300);
+    }
+
+    #[test]
     fn rules_are_read_and_what_is_no_pattern_is_refused() {
         let with = |properties: &str| {
             format!(
