@@ -5,6 +5,7 @@ mod aws;
 mod demo;
 mod duration;
 mod dynamodb;
+mod events;
 mod faults;
 #[cfg(fuzzing)]
 pub mod fuzzing;

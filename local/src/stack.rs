@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aws, demo,
     dynamodb::{self, DatabaseError},
+    events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, Settings},
     http::{self, Body},
@@ -122,6 +123,7 @@ impl Stack {
         let (tables, tables_addr) = listen(internal(options.http_addr), "--http-addr").await?;
         let (invoke, invoke_addr) = listen(internal(options.http_addr), "--http-addr").await?;
         let (sqs, sqs_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let (bus, bus_addr) = listen(internal(options.http_addr), "--http-addr").await?;
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
@@ -129,6 +131,7 @@ impl Stack {
             &format!("http://{invoke_addr}"),
             &format!("http://{ws_addr}/{stage}"),
             &format!("http://{sqs_addr}"),
+            &format!("http://{bus_addr}"),
         );
         let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
         let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -166,6 +169,10 @@ impl Stack {
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
+        let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
+        back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
+            events::handle(Arc::clone(&buses), request)
+        }));
         let gateway = Gateway::new(
             template.sockets,
             Arc::clone(&functions),

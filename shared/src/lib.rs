@@ -30,6 +30,8 @@ pub mod publisher;
 pub mod push;
 pub mod redrive;
 pub mod resumption;
+pub mod rises;
+pub mod score;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;

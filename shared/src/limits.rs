@@ -226,12 +226,85 @@ pub const NESTING_MAX: usize = 64;
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 
+/// Growths of a region without which nothing in it is scored. Fewer make a median that a few videos decide.
+pub const GROWTHS_MIN: usize = 20;
+
+/// Growths of a region that are remembered: of 40 videos about a day, as each is noted every 30 to 60 minutes.
+pub const GROWTHS_MAX: usize = 1_024;
+
+/// Least spread of growth, in nats: where all videos grow alike, a tenth more is one deviation and not many.
+pub const GROWTH_SPREAD_MIN: f64 = 0.1;
+
+/// Shortest time over which growth is measured. Public counters move in steps of some minutes.
+pub const GROWTH_TIME_MIN: Duration = Duration::from_secs(30 * 60);
+
+/// A rise ends below this share of the score at which it begins: a score that swings about the threshold is one rise.
+pub const RISE_END_SHARE: f64 = 0.7;
+
+/// How long a count may lie below its peak before the lower one is believed. Counts fall when stale copies are read, for minutes to
+/// hours, and when views are struck off, for good.
+pub const DIP_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// How long a video is remembered that the feed does not name any more.
+pub const VIDEO_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Videos of one region that are watched; those not named for longest make room. The largest public charts have 200.
+pub const WATCHED_VIDEOS_MAX: usize = 300;
+
+/// Announcements of one region that wait to be sent. What rises beyond that is announced later. One `PutEvents` takes as many.
+/// Source: EventBridge quotas.
+pub const OUTBOX_MAX: usize = 10;
+
+/// Longest id of a video in the feed, in bytes. YouTube's have 11.
+pub const FEED_ID_BYTES_MAX: usize = 64;
+
+/// Longest title, thumbnail or channel in the feed, in bytes. Titles on YouTube have up to 100 characters of up to 4 bytes.
+pub const FEED_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Largest feed, in bytes: 10,000 entries, which a function with 256 MB holds several times.
+pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time for the whole answer of the feed.
+pub const FEED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far the feed's clock may go ahead. A snapshot of the future would make those before it look old.
+pub const FEED_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Regions of one feed. As many as one subscription to `ALL` tells of.
+pub const FEED_REGIONS_MAX: usize = REGIONS_OF_ALL_MAX;
+
+/// Regions that are scored at once: each takes a read and a write or two.
+pub const REGIONS_IN_FLIGHT: usize = 8;
+
+/// How long the state of a region is kept that the feed does not name any more.
+pub const SCORES_TTL: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Attempts to hand announcements of one region to the event bus in one invocation; the next one tries again.
+pub const ANNOUNCE_ATTEMPTS_MAX: u32 = 4;
+
+/// Bound of the random pause before the second attempt; it doubles.
+pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Largest item of DynamoDB, in bytes. Source: DynamoDB.
+pub const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// Longest that JSON makes of one byte of text.
+const ESCAPED_BYTES_MAX: usize = 6;
+
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 
 const _: () = assert!(POSTS_IN_FLIGHT < POSTS_IN_FLIGHT_MAX && POSTS_IN_FLIGHT_MAX < POSTS_OPEN_MAX);
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
+const _: () = assert!(
+    OUTBOX_MAX * (3 * FEED_TEXT_BYTES_MAX + 3 * FEED_ID_BYTES_MAX) * ESCAPED_BYTES_MAX
+        + WATCHED_VIDEOS_MAX * (FEED_ID_BYTES_MAX * ESCAPED_BYTES_MAX + 160)
+        + GROWTHS_MAX * 12
+        < ITEM_BYTES_MAX,
+    "the state of a region fits in an item"
+);
+const _: () = assert!(SCORES_TTL.as_secs() > VIDEO_FORGOTTEN_AFTER.as_secs());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
 const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as_millis());
 const _: () = assert!(AWS_ATTEMPT_TIMEOUT.as_millis() < AWS_CALL_TIMEOUT.as_millis());

@@ -14,6 +14,7 @@ mod killed;
 mod publishing;
 mod recovering;
 mod resuming;
+mod scoring;
 mod site;
 mod subscribing;
 mod target;

@@ -90,7 +90,8 @@ def functions_without_operation(resources, alarms):
         for metric, functions in watched.items():
             if name not in functions:
                 yield f"{name}: a function without an alarm on its {metric}"
-        if f"${{{name}}}" not in dashboard:
+        # A dashboard cannot name what is only there under a condition.
+        if "Condition" not in resources[name] and f"${{{name}}}" not in dashboard:
             yield f"{name}: a function that the dashboard does not show"
 
 

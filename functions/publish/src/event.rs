@@ -54,7 +54,10 @@ fn eventbridge(event: &mut Map<String, Value>) -> Result<Publication, Refusal> {
         return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
     };
     let mut publication = Publication::from_fields(detail)?;
-    if let Some(id) = event.get("id").and_then(Value::as_str) {
+    // The id of the event itself names a call of PutEvents: a source that repeats a call says so in the detail.
+    if publication.idempotency_key.is_none()
+        && let Some(id) = event.get("id").and_then(Value::as_str)
+    {
         publication.idempotency_key = Some(IdempotencyKey::parse(id, "id")?);
     }
     Ok(publication)
@@ -87,8 +90,11 @@ mod tests {
         assert_eq!(from(json!({"webhook-id": "b"})), "b");
         assert_eq!(from(json!({})), "from-body");
         let event =
-            json!({"version": "0", "id": "event-1", "detail-type": "viral", "source": "scorer", "detail": alert()});
-        assert_eq!(key(event), (Caller::Invocation, Some("event-1".to_owned())));
+            |detail| json!({"version": "0", "id": "event-1", "detail-type": "v", "source": "s", "detail": detail});
+        assert_eq!(key(event(alert())), (Caller::Invocation, Some("from-body".to_owned())));
+        let mut unnamed = alert();
+        unnamed.as_object_mut().expect("an object").remove("id");
+        assert_eq!(key(event(unnamed)), (Caller::Invocation, Some("event-1".to_owned())));
         assert_eq!(key(alert()), (Caller::Invocation, Some("from-body".to_owned())));
     }
 

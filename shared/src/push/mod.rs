@@ -197,7 +197,7 @@ impl Pusher {
 }
 
 /// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
-fn tls(scheme: &Scheme) -> Result<ClientConfig, NoCertificates> {
+pub fn tls(scheme: &Scheme) -> Result<ClientConfig, NoCertificates> {
     let mut roots = RootCertStore::empty();
     if *scheme == Scheme::HTTPS {
         let system = rustls_native_certs::load_native_certs();
