@@ -7,7 +7,7 @@ mod duration;
 mod dynamodb;
 mod events;
 mod faults;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
 mod http;
