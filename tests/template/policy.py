@@ -82,11 +82,14 @@ def functions_without_operation(resources, alarms):
     groups = of_type(resources, "AWS::Logs::LogGroup")
     (dashboard,) = ("".join(texts(body["DashboardBody"])) for body in of_type(resources, "AWS::CloudWatch::Dashboard").values())
     watched = {metric: set(functions_watched(alarms, metric)) for metric in ("Errors", "Throttles")}
+    filtered = [properties["LogGroupName"] for properties in of_type(resources, "AWS::Logs::MetricFilter").values()]
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         group = function.get("LoggingConfig", {}).get("LogGroup", {})
         group = group.get("Ref") if isinstance(group, dict) else None
         if not groups.get(group, {}).get("RetentionInDays"):
             yield f"{name}: a function without a log group that ends its logs"
+        if {"Ref": group} not in filtered:
+            yield f"{name}: a function whose lines of errors are not counted"
         for metric, functions in watched.items():
             if name not in functions:
                 yield f"{name}: a function without an alarm on its {metric}"
