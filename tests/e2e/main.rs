@@ -2,6 +2,7 @@
 //! same tests run against the real binaries under `cargo lambda watch`, and with `E2E_FUNCTIONS=processes` against those that cargo
 //! built last. One test always needs these and is ignored by default: workers that run in this process cannot be killed.
 
+mod authorization;
 mod bad_input;
 mod delivery;
 mod failures;
