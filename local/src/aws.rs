@@ -42,6 +42,7 @@ pub(crate) fn variables(
     management: &str,
     sqs: &str,
     events: &str,
+    ssm: &str,
 ) -> BTreeMap<String, String> {
     [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -54,6 +55,7 @@ pub(crate) fn variables(
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", management),
         ("AWS_ENDPOINT_URL_SQS", sqs),
         ("AWS_ENDPOINT_URL_EVENTBRIDGE", events),
+        ("AWS_ENDPOINT_URL_SSM", ssm),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -16,6 +16,7 @@ mod inspector;
 mod lambda;
 mod schedules;
 mod sqs;
+mod ssm;
 mod stack;
 mod template;
 mod tls;

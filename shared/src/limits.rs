@@ -51,6 +51,54 @@ pub const SUBSCRIPTION_TTL: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.a
 /// whose `$connect` has not returned yet, which takes at most an integration time-out of 29 s.
 pub const GONE_GRACE: Duration = Duration::from_secs(30);
 
+/// Longest token that is looked at, in bytes: what API Gateway lets through in headers and the address.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// Shortest secret that tokens are checked with, in bytes: as long as its hash. Source: RFC 7518, section 3.2.
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+
+/// How far the clocks of an issuer and of Lambda may be apart.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Patterns in the claim `regions` of a token: more than there are countries.
+pub const REGION_PATTERNS_MAX: usize = 300;
+
+/// Age at which an issuer's keys are fetched again: a key that was withdrawn counts for that long.
+pub const JWKS_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Age up to which they serve where the issuer does not answer.
+pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Shortest time between two fetches, whatever keys tokens name: anybody can name any.
+pub const JWKS_PAUSE: Duration = Duration::from_secs(60);
+
+/// Time for fetching them, within that of a handshake.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of an issuer's keys: some two hundred of RSA.
+pub const JWKS_BYTES_MAX: usize = 128 * 1024;
+
+/// Age at which a secret is read again: one that was replaced counts for that long.
+pub const SECRET_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Age up to which it serves where the service does not answer.
+pub const SECRET_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Time for reading a secret, within that of a handshake.
+pub const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source: Parameter Store.
+pub const SECRET_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the time of a webhook may be from ours, before and after. Source: Standard Webhooks.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Bytes of a webhook's secret. The specification asks for 24 to 64, and its own example has 18.
+pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Secrets of webhooks at once: one, and the one that replaces it.
+pub const WEBHOOK_SECRETS_MAX: usize = 2;
+
 /// How long an alert and its idempotency key are kept.
 pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -37,13 +37,22 @@ struct Page<'a> {
     not_recovered: Vec<&'a Region>,
 }
 
+/// Who may keep an answer for a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CachedBy {
+    /// Caches between here and the client too: everybody gets the same.
+    Anybody,
+    /// The client alone: what it gets depends on its token.
+    Client,
+}
+
 /// The answer to a request that was carried out.
-pub(crate) fn of(request: &Request, batch: &Batch) -> Response {
+pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     match request.form {
-        Form::Json => page(request, batch),
+        Form::Json => page(request, batch, by),
         Form::EventStream => Response {
             status_code: 200,
-            headers: cached([("content-type", "text/event-stream; charset=utf-8".to_owned())]),
+            headers: cached(by, [("content-type", "text/event-stream; charset=utf-8".to_owned())]),
             body: events(batch),
         },
     }
@@ -61,7 +70,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-fn page(request: &Request, batch: &Batch) -> Response {
+fn page(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     let page = Page {
         alerts: batch.alerts.iter().map(|alert| alert.wire(Format::ViralAlert)).collect(),
         positions: &batch.positions,
@@ -73,18 +82,22 @@ fn page(request: &Request, batch: &Batch) -> Response {
     let body = serde_json::to_string(&page).expect("strings, numbers and JSON values with text keys always serialise");
     let etag = etag(&body);
     if request.if_none_match.as_deref().is_some_and(|tags| matches(tags, &etag)) {
-        return Response { status_code: 304, headers: cached([("etag", etag)]), body: String::new() };
+        return Response { status_code: 304, headers: cached(by, [("etag", etag)]), body: String::new() };
     }
     let content_type = ("content-type", "application/json; charset=utf-8".to_owned());
-    Response { status_code: 200, headers: cached([content_type, ("etag", etag)]), body }
+    Response { status_code: 200, headers: cached(by, [content_type, ("etag", etag)]), body }
 }
 
 /// Headers with those that let a cache answer whoever polls the same at the same time. The gateway adds CORS headers that
 /// differ by origin.
-fn cached<const N: usize>(headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
+fn cached<const N: usize>(by: CachedBy, headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::from(headers);
-    headers.insert("cache-control", format!("public, max-age={}", PAGE_AGE_MAX.as_secs()));
-    headers.insert("vary", "Accept, Last-Event-ID, Origin".to_owned());
+    let (scope, vary) = match by {
+        CachedBy::Anybody => ("public", "Accept, Last-Event-ID, Origin"),
+        CachedBy::Client => ("private", "Accept, Authorization, Last-Event-ID, Origin"),
+    };
+    headers.insert("cache-control", format!("{scope}, max-age={}", PAGE_AGE_MAX.as_secs()));
+    headers.insert("vary", vary.to_owned());
     headers
 }
 

@@ -20,7 +20,7 @@ use shared::{
     clock::{Clock, Timestamp},
     error::Failure,
     limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
-    push::{NoCertificates, tls},
+    https::{NoCertificates, tls},
     rises::{FeedVideo, Observation},
     score::Snapshot,
 };
@@ -88,9 +88,8 @@ enum EntryError {
 impl FeedReader {
     /// Reads the feed at `address`. The clock tells what lies in the future.
     pub(crate) fn new(address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
-        let scheme = address.scheme().cloned().unwrap_or(hyper::http::uri::Scheme::HTTPS);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls(&scheme)?).https_or_http().enable_http1().build();
+        let tls = tls(address.scheme())?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Self { http: Client::builder(TokioExecutor::new()).build(connector), address, clock })
     }
 

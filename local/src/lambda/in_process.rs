@@ -69,7 +69,8 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
 }
 
 /// The functions that are linked into this program.
-const OURS: [&str; 8] = ["alerts", "connect", "deliver", "disconnect", "publish", "recover", "scorer", "subscribe"];
+const OURS: [&str; 9] =
+    ["alerts", "authorize", "connect", "deliver", "disconnect", "publish", "recover", "scorer", "subscribe"];
 
 /// Whether a function of the template in the directory `template` is one of this workspace, and not somebody else's of
 /// the same name.
@@ -92,6 +93,7 @@ impl InProcess {
         let start = Start { sdk: sdk_config(&environment), environment, clock, metrics: Metrics::Off };
         let invoke = match function.binary.as_deref() {
             Some("alerts") => typed::<alerts::Alerts>(&start)?,
+            Some("authorize") => typed::<authorize::Authorize>(&start)?,
             Some("connect") => typed::<connect::Connect>(&start)?,
             Some("deliver") => typed::<deliver::Deliver>(&start)?,
             Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,
