@@ -19,8 +19,8 @@ use shared::{
     audience::Region,
     clock::{Clock, Timestamp},
     error::Failure,
-    limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
     https::{NoCertificates, tls},
+    limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
     rises::{FeedVideo, Observation},
     score::Snapshot,
 };
