@@ -93,7 +93,7 @@ struct Claims {
 /// Where the keys come from.
 #[derive(Debug)]
 enum Keys {
-    Secret { secrets: Secrets, parameter: String },
+    Secret { secrets: Box<Secrets>, parameter: String },
     Published(Box<Jwks>),
 }
 
@@ -169,7 +169,7 @@ impl Verifier {
         let url: String = environment.parsed("JWKS_URL", String::new());
         let parameter: String = environment.parsed("TOKEN_SECRET_PARAMETER", String::new());
         let keys = match (url.is_empty(), parameter.is_empty()) {
-            (true, false) => Keys::Secret { secrets: Secrets::of_function(start, environment)?, parameter },
+            (true, false) => Keys::Secret { secrets: Box::new(Secrets::of_function(start, environment)?), parameter },
             (false, true) => {
                 // An identity provider signs for many, and many have one.
                 if issuer.is_empty() || audience.is_empty() {

@@ -37,11 +37,11 @@ impl Question {
     fn token(&self) -> Option<&str> {
         let in_query = || Some(self.query_string_parameters.as_ref()?.get("token")?.as_str());
         let mut headers = self.headers.iter().flatten();
-        let mut in_subprotocols = || {
+        let in_subprotocols = || {
             let offered = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
             token::of_subprotocols(offered?.1)
         };
-        in_query().or_else(|| in_subprotocols())
+        in_query().or_else(in_subprotocols)
     }
 }
 
