@@ -58,6 +58,13 @@ pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
+/// Reads of alerts whose last one is not there although the head names it, before it counts as missing.
+pub const UNSEEN_ALERT_READS_MAX: u32 = 3;
+
+/// Pause between two of them. Writes of one transaction become visible within milliseconds of each other; DynamoDB states no
+/// bound ("Amazon DynamoDB Transactions: How it works": atomic for reads by transaction alone).
+pub const UNSEEN_ALERT_PAUSE: Duration = Duration::from_millis(25);
+
 /// Bytes of alerts in one page of `GET /alerts`. A Lambda answer holds 6 MB, in which the page is written as a string once
 /// more. Source: Lambda quotas.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
