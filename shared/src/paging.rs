@@ -166,9 +166,10 @@ async fn after(history: &History, starts: Vec<Start>, limit: usize) -> Result<Ba
     Ok(assemble(read, PAGE_BYTES_MAX))
 }
 
-/// The page, if it is the beginning of the span without a hole. It may be short only where DynamoDB says that more follows.
+/// The page, if it is the beginning of the span without a hole. It may be short only where DynamoDB says that more follows, and
+/// empty never: the client would ask for the same again, at once and for ever.
 fn beginning(span: Span, share: usize, page: history::Page) -> Option<Vec<Alert>> {
-    let complete = page.alerts.len() == share || !page.whole;
+    let complete = page.alerts.len() == share || (!page.whole && !page.alerts.is_empty());
     Some(page.alerts).filter(|alerts| complete && span.begins_with(alerts))
 }
 
@@ -252,6 +253,8 @@ mod tests {
         check(alerts("PL", 4..=9), true, 7, false);
         check([alerts("PL", 3..=4), alerts("PL", 6..=9)].concat(), true, 7, false);
         check(Vec::new(), true, 7, false);
+        // A megabyte of items, none of which can be read.
+        check(Vec::new(), false, 7, false);
     }
 
     #[test]
