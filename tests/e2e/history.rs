@@ -367,5 +367,9 @@ fn without_its_table_the_log_is_said_to_be_unavailable() {
             (status, &answer["error"]["code"], &answer["error"]["retryable"]),
             (503, &json!("unavailable"), &json!(true))
         );
+        // A browser would give the stream up for ever.
+        let stream = site.request("GET", "/alerts?region=PL", &[("accept", "text/event-stream")]).await;
+        assert_eq!((stream.status, stream.body.as_str()), (200, "retry: 3000\n\n"));
+        assert_eq!(stream.header("cache-control"), "no-store");
     });
 }
