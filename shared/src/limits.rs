@@ -80,6 +80,19 @@ pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
 
+/// Request line and headers of a request to an HTTP API. Source: API Gateway quotas, not adjustable.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
+
+/// What of them is for others than cursors: the rest of the address with a token, and what browsers and proxies add.
+const OTHER_HEAD_BYTES: usize = 2 * 1024;
+
+/// Longest cursor that is written, in bytes. An EventSource sends two, that of its address and the last id. The 249 countries of
+/// ISO 3166 fit while they have fewer than 46,656 alerts each.
+pub const CURSOR_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest entry of a region in a cursor, with its separator: the name and the two largest numbers in base 36.
+pub(crate) const CURSOR_ENTRY_BYTES_MAX: usize = REGION_BYTES_MAX + ".1y2p0ij32e8e7.3w5e11264sgsf_".len();
+
 /// Longest entry of a region in an answer: quotes, name and the two largest numbers.
 const POSITION_BYTES_MAX: usize =
     REGION_BYTES_MAX + r#""":{"epoch":-9223372036854775808,"seq":18446744073709551615},"#.len();
@@ -226,6 +239,14 @@ const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis(
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
 const _: () = assert!(REGIONS_PER_MESSAGE_MAX <= REGIONS_OF_ALL_MAX);
+const _: () = assert!(
+    2 * CURSOR_BYTES_MAX + OTHER_HEAD_BYTES <= REQUEST_HEAD_BYTES_MAX,
+    "an EventSource can send the cursor of its address and the last one"
+);
+const _: () = assert!(
+    REGIONS_PER_MESSAGE_MAX * CURSOR_ENTRY_BYTES_MAX <= CURSOR_BYTES_MAX,
+    "the regions that one request may name fit in a cursor, whatever their positions"
+);
 const _: () = assert!(
     REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,
     "positions and names of all regions fit in a frame"
