@@ -379,7 +379,7 @@ fn pages_of_allowed_origins_may_read_and_others_may_not() {
         assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
         assert_eq!(preflight.header("access-control-allow-origin"), page);
         assert_eq!(preflight.header("access-control-allow-methods"), "GET");
-        assert_eq!(preflight.header("access-control-allow-headers"), "if-none-match,last-event-id");
+        assert_eq!(preflight.header("access-control-allow-headers"), "authorization,if-none-match,last-event-id");
         assert_eq!(preflight.header("access-control-max-age"), "3600");
         let other = site.request("OPTIONS", "/alerts", &[("origin", "https://evil.example"), asked]).await;
         assert_eq!((other.status, other.header("access-control-allow-origin")), (204, ""));
