@@ -10,8 +10,8 @@ export class Unauthorized extends Error {}
 
 /** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
 export function cursor(log: Log, regions: string[]): string {
-  const positions = Object.entries(log.positions(regions)).map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`);
-  return positions.sort().join("~") || (log.has(ALL) ? "~" : "");
+  const positions = Object.entries(log.positions(regions)).map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`);
+  return positions.sort().join("_") || (log.has(ALL) ? "_" : "");
 }
 
 export function address({ httpUrl }: Settings, regions: string[], after: string, token?: string): string {

@@ -106,6 +106,13 @@ pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
+/// Reads of alerts whose last one is not there although the head names it, before it counts as missing.
+pub const UNSEEN_ALERT_READS_MAX: u32 = 3;
+
+/// Pause between two of them. Writes of one transaction become visible within milliseconds of each other; DynamoDB states no
+/// bound ("Amazon DynamoDB Transactions: How it works": atomic for reads by transaction alone).
+pub const UNSEEN_ALERT_PAUSE: Duration = Duration::from_millis(25);
+
 /// Bytes of alerts in one page of `GET /alerts`. A Lambda answer holds 6 MB, in which the page is written as a string once
 /// more. Source: Lambda quotas.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -120,6 +127,19 @@ pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 /// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
+
+/// Request line and headers of a request to an HTTP API. Source: API Gateway quotas, not adjustable.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
+
+/// What of them is for others than cursors: the rest of the address with a token, and what browsers and proxies add.
+const OTHER_HEAD_BYTES: usize = 2 * 1024;
+
+/// Longest cursor that is written, in bytes. An EventSource sends two, that of its address and the last id. The 249 countries of
+/// ISO 3166 fit while they have fewer than 46,656 alerts each.
+pub const CURSOR_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest entry of a region in a cursor, with its separator: the name and the two largest numbers in base 36.
+pub(crate) const CURSOR_ENTRY_BYTES_MAX: usize = REGION_BYTES_MAX + ".1y2p0ij32e8e7.3w5e11264sgsf_".len();
 
 /// Longest entry of a region in an answer: quotes, name and the two largest numbers.
 const POSITION_BYTES_MAX: usize =
@@ -358,6 +378,14 @@ const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as
 const _: () = assert!(AWS_ATTEMPT_TIMEOUT.as_millis() < AWS_CALL_TIMEOUT.as_millis());
 const _: () = assert!(AWS_CALL_TIMEOUT.as_millis() < HANDOVER_BEFORE.as_millis());
 const _: () = assert!(REGIONS_PER_MESSAGE_MAX <= REGIONS_OF_ALL_MAX);
+const _: () = assert!(
+    2 * CURSOR_BYTES_MAX + OTHER_HEAD_BYTES <= REQUEST_HEAD_BYTES_MAX,
+    "an EventSource can send the cursor of its address and the last one"
+);
+const _: () = assert!(
+    REGIONS_PER_MESSAGE_MAX * CURSOR_ENTRY_BYTES_MAX <= CURSOR_BYTES_MAX,
+    "the regions that one request may name fit in a cursor, whatever their positions"
+);
 const _: () = assert!(
     REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,
     "positions and names of all regions fit in a frame"

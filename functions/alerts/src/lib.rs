@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use shared::{
     environment::InvalidEnvironment,
-    error::{Chain, Failure, Refusal},
+    error::{Chain, Failure},
     function::{Function, Start},
     history::History,
     paging,
@@ -70,7 +70,7 @@ impl Function for Alerts {
             }
             Err(failure) => {
                 tracing::error!(error = %Chain(&failure), "alerts not read");
-                Ok(response::refused(&Refusal::unavailable()))
+                Ok(response::unavailable(request.form))
             }
         }
     }

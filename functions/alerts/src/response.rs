@@ -1,6 +1,6 @@
 //! The answer as JSON, or as a stream of events that ends at once.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use serde::Serialize;
 use serde_json::json;
@@ -15,6 +15,9 @@ use shared::{
 };
 
 use crate::request::{Form, Request};
+
+/// The type of an event stream.
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// A response in the form that an HTTP API expects (payload version 2.0).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,8 +55,24 @@ pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
         Form::Json => page(request, batch, by),
         Form::EventStream => Response {
             status_code: 200,
-            headers: cached(by, [("content-type", "text/event-stream; charset=utf-8".to_owned())]),
+            headers: cached(by, [("content-type", EVENT_STREAM.to_owned())]),
             body: events(batch),
+        },
+    }
+}
+
+/// The answer when the log could not be read. A browser gives an event stream up for ever on any status but 200, so it is told
+/// to come back, with the id that it has.
+pub(crate) fn unavailable(form: Form) -> Response {
+    match form {
+        Form::Json => refused(&Refusal::unavailable()),
+        Form::EventStream => Response {
+            status_code: 200,
+            headers: BTreeMap::from([
+                ("content-type", EVENT_STREAM.to_owned()),
+                ("cache-control", "no-store".to_owned()),
+            ]),
+            body: retry(EVENT_STREAM_RETRY),
         },
     }
 }
@@ -118,8 +137,7 @@ fn matches(tags: &str, etag: &str) -> bool {
 
 /// The events: each carries the cursor that is right once it has arrived, and the last moves the browser to the end.
 fn events(batch: &Batch) -> String {
-    let retry = if batch.more { 0 } else { EVENT_STREAM_RETRY.as_millis() };
-    let mut text = format!("retry: {retry}\n\n");
+    let mut text = retry(if batch.more { Duration::ZERO } else { EVENT_STREAM_RETRY });
     let mut reached = batch.from.clone();
     let mut block = |fields: String| text.push_str(&(fields + "\n"));
     for alert in &batch.alerts {
@@ -133,9 +151,24 @@ fn events(batch: &Batch) -> String {
     text
 }
 
+/// The field that says when the browser comes back.
+fn retry(after: Duration) -> String {
+    format!("retry: {}\n\n", after.as_millis())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_stream_outlives_an_answer_that_could_not_be_given() {
+        let stream = unavailable(Form::EventStream);
+        assert_eq!((stream.status_code, stream.body.as_str()), (200, "retry: 3000\n\n"));
+        assert_eq!(stream.headers["content-type"], "text/event-stream; charset=utf-8");
+        assert_eq!(stream.headers["cache-control"], "no-store");
+        let json = unavailable(Form::Json);
+        assert_eq!((json.status_code, json.headers["cache-control"].as_str()), (503, "no-store"));
+    }
 
     #[test]
     fn a_validator_is_found_in_any_list() {
