@@ -56,7 +56,7 @@ impl Function for Alerts {
             }
             Err(failure) => {
                 tracing::error!(error = %Chain(&failure), "token not checked");
-                return Ok(response::refused(&Refusal::unavailable()));
+                return Ok(response::unavailable(request::form(&event)));
             }
         };
         let request = match request::parse(&event, &principal.regions) {

@@ -51,13 +51,7 @@ pub(crate) fn parse(event: &Event, regions: &Regions) -> Result<Request, Refusal
     let audiences =
         audiences(region.ok_or_else(|| Refusal::of_field(Code::MissingField, "region", "region is missing"))?)?;
     regions.check(&audiences, "region")?;
-    let accept = event.headers.get("accept").map(String::as_str).unwrap_or_default();
-    let form = if accept.split(',').any(|range| media_type(range) == "text/event-stream") {
-        Form::EventStream
-    } else {
-        Form::Json
-    };
-    // A browser that comes back names the last id that it was sent.
+    let form = form(event);
     let last_event_id = event.headers.get("last-event-id").filter(|id| form == Form::EventStream && !id.is_empty());
     let begin = match (last_event_id, parameters.get("after"), form) {
         (Some(id), ..) => after(id, "last-event-id", &audiences)?,
@@ -114,6 +108,13 @@ fn digits(text: &str) -> Option<u64> {
 
 fn media_type(range: &str) -> String {
     range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// In which form the client takes an answer.
+pub(crate) fn form(event: &Event) -> Form {
+    let accept = event.headers.get("accept").map(String::as_str).unwrap_or_default();
+    let takes_events = accept.split(',').any(|range| media_type(range) == "text/event-stream");
+    if takes_events { Form::EventStream } else { Form::Json }
 }
 
 #[cfg(test)]
