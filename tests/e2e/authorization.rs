@@ -34,6 +34,10 @@ fn token(regions: &[&str], secs: i64) -> String {
 }
 
 async fn site(authorization: &str) -> Site {
+    site_with(authorization, &[(PARAMETER, SECRET)]).await
+}
+
+async fn site_with(authorization: &str, secrets: &[(&str, &str)]) -> Site {
     let parameters = [
         ("Authorization", authorization),
         ("TokenSecretParameter", PARAMETER),
@@ -41,7 +45,7 @@ async fn site(authorization: &str) -> Site {
         ("TokenAudience", "alerts"),
         ("DefaultRegion", "ALL"),
     ];
-    Site::with_secrets(&parameters, &[(PARAMETER, SECRET)]).await
+    Site::with_secrets(&parameters, secrets).await
 }
 
 async fn status(site: &Site, query: &str) -> Option<u16> {
@@ -146,6 +150,17 @@ fn alerts_are_read_over_http_with_the_same_token() {
         assert_eq!(answer.header("cache-control"), "private, max-age=1", "not for others");
         let (status, _) = site.get(&format!("/alerts?region=PL&token={}", token(&["PL"], 60))).await;
         assert_eq!(status, 200);
+    });
+}
+
+#[test]
+fn an_event_source_outlives_a_moment_in_which_tokens_cannot_be_checked() {
+    run(async {
+        let site = site_with("required", &[]).await;
+        let path = format!("/alerts?region=PL&token={}", token(&["PL"], 60));
+        let stream = site.request("GET", &path, &[("accept", "text/event-stream")]).await;
+        assert_eq!((stream.status, stream.body.as_str()), (200, "retry: 3000\n\n"));
+        assert_eq!(site.get(&path).await.0, 503);
     });
 }
 
