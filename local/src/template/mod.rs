@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 3);
+        assert_eq!(template.http_routes.len(), 4);
         let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
         assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
         assert!(rule.pattern.matches(&json!({"source": "viral-alerts.scorer", "detail-type": "Video Went Viral"})));
