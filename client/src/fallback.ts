@@ -52,9 +52,10 @@ export function startFallback(
         if (stopped) return;
         failures = 0;
         fallback.ready = new Set(asked);
-        tell({ state: "open", transport: EventSource ? "eventsource" : "polling" });
-        if (EventSource && asked[0] && !asked[REGIONS_MAX]) {
-          await stream(EventSource, asked);
+        const Source = asked[0] && !asked[REGIONS_MAX] ? EventSource : undefined;
+        tell({ state: "open", transport: Source ? "eventsource" : "polling" });
+        if (Source) {
+          await stream(Source, asked);
           continue;
         }
       } catch (error) {

@@ -4,7 +4,7 @@ import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
 import { Unauthorized, catchUp } from "./history.js";
-import { HEAL_MS, PROBE_AFTER_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, UNOPENED_MAX } from "./limits.js";
+import { HEAL_MS, PROBE_AFTER_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, FUTILE_MAX } from "./limits.js";
 import { ALL, createLog } from "./log.js";
 import type { Answer, News, Positions } from "./news.js";
 import type { Settings } from "./settings.js";
@@ -33,7 +33,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   /** Regions that have a moment for what is missing to arrive by itself. */
   const waiting = new Set<string>();
   /** Connections whose questions are being asked. */
-  const busy = new Set<Connection>();
+  const busy = new WeakSet<Connection>();
   let state: State = { state: "connecting" };
   /** The connection that counts, and the one that is to take its place. */
   let current: Connection | undefined;
@@ -43,7 +43,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
   let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
   let failures = 0;
-  let unopened = 0;
+  /** Attempts in a row after which alerts did not come in. */
+  let futile = 0;
   /** Requests in a row that failed. */
   let broken = 0;
   /** Counts attempts, so that one that was given up can tell. */
@@ -120,17 +121,19 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     clearTimeout(timer);
     if (!current && !fallback) tell({ state: "connecting" });
     let address = url;
+    let socket;
     try {
       const value = await token?.();
       if (value) address += `${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(value)}`;
+      if (attempt !== attempts) return;
+      socket = new WebSocket(address);
     } catch (error) {
-      emit({ error: { code: "token", message: String(error) } });
-      if (attempt === attempts) schedule(failures++);
+      emit({ error: { code: "connect", message: String(error) } });
+      if (attempt === attempts) failed();
       return;
     }
-    if (attempt !== attempts) return;
     const connection: Connection = (next = createConnection(
-      new WebSocket(address),
+      socket,
       settings.keepaliveMs,
       () => ask(connection),
       (alert) => {
@@ -147,16 +150,19 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   };
 
   const ended = (connection: Connection): void => {
-    if (connection === current) {
-      current = undefined;
-      if (!next) schedule(failures++);
-      return;
-    }
+    if (connection !== current) return failed();
+    current = undefined;
+    if (!next) schedule(failures++);
+  };
+
+  /** An attempt came to nothing. */
+  const failed = (): void => {
     next = undefined;
     schedule(failures++);
-    if (!httpUrl || connection.openedAt || current) return;
     // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
-    if (++unopened >= UNOPENED_MAX || token) fallback ??= startFallback(settings, log, followed, follow, end);
+    if (httpUrl && !current && (++futile >= FUTILE_MAX || token)) {
+      fallback ??= startFallback(settings, log, followed, follow, end);
+    }
   };
 
   /** The state of the fallback. */
@@ -172,7 +178,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     fallback?.stop();
     next = fallback = undefined;
     current = connection;
-    failures = unopened = 0;
+    failures = futile = 0;
     clearTimeout(timer);
     timer = setTimeout(connect, connection.openedAt + rotateAfter - Date.now());
     tell({ state: "open", transport: "websocket" });
@@ -208,7 +214,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       else if (frame.retryable === false) {
         for (const region of asked) refused.add(region);
         emit({ error: frame });
-      } else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, within)));
+      } else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, RECONNECT_WITHIN_MS)));
     }
     busy.delete(connection);
     if (connection === next) promote(connection);

@@ -26,7 +26,7 @@ export const REGIONS_MAX = 25;
 export const EARLY_MAX = 500;
 /** Recoveries of a region without any progress, after which what is missing counts as lost. */
 export const HEAL_TRIES_MAX = 5;
-/** Attempts that did not open, after which the fallback begins. */
-export const UNOPENED_MAX = 3;
+/** Attempts that came to nothing, after which the fallback begins. */
+export const FUTILE_MAX = 3;
 /** Alerts that wait for a slow `for await`. */
 export const QUEUE_MAX = 10_000;

@@ -31,8 +31,8 @@ export type State =
   | { state: "connecting" | "offline" | "paused" | "closed" };
 
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `token` (the callback threw; it is called
- * again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
+ * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";

@@ -12,6 +12,7 @@ export class Browser {
   constructor() {
     const { page } = this;
     const channels = this.#channels;
+    const browser = this;
     vi.stubGlobal("document", this.document);
     vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
     vi.stubGlobal("navigator", { locks: { request: this.#request } });
@@ -19,11 +20,14 @@ export class Browser {
       "BroadcastChannel",
       class extends FakeChannel {
         constructor(name: string) {
-          super(name, channels);
+          super(name, channels, browser);
         }
       },
     );
   }
+
+  /** Messages between tabs are lost. */
+  deaf = false;
 
   /** Something happens to the page. */
   happens(type: string): void {
@@ -65,8 +69,10 @@ class FakeChannel {
   onmessage: ((event: { data: unknown }) => void) | null = null;
   readonly #name: string;
   readonly #channels: Set<FakeChannel>;
+  readonly #browser: Browser;
 
-  constructor(name: string, channels: Set<FakeChannel>) {
+  constructor(name: string, channels: Set<FakeChannel>, browser: Browser) {
+    this.#browser = browser;
     this.#name = name;
     this.#channels = channels;
     channels.add(this);
@@ -74,6 +80,7 @@ class FakeChannel {
 
   postMessage(data: unknown): void {
     if (!this.#channels.has(this)) throw new DOMException("closed", "InvalidStateError");
+    if (this.#browser.deaf) return;
     const copy = structuredClone(data);
     for (const channel of this.#channels) {
       if (channel === this || channel.#name !== this.#name) continue;

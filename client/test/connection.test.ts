@@ -287,6 +287,24 @@ test("a rotation that fails is tried again while the old connection works", asyn
   expect(service.sockets.size).toBe(1);
 });
 
+test("a cut of the old connection during a rotation costs nothing", async () => {
+  const { states } = start(service, { regions: ["PL"], rotateAfterMs: 60_000 });
+  await pass(59_000);
+  service.nextAnswer = { type: "error", code: "unavailable", message: "not now", retryable: true };
+  await pass(1_060);
+  const [old] = service.sockets;
+  old!.ends();
+  await pass(20_000);
+  expect(service.handshakes.length).toBe(2);
+  expect(states).toEqual(["open", "open"].slice(0, states.length));
+});
+
+test("a client that is closed at once never connects", async () => {
+  start(service, { regions: ["PL"] }).client.close();
+  await pass(10_000);
+  expect(service.handshakes.length).toBe(0);
+});
+
 test("an answer that may be repeated is, and one that may not is an event", async () => {
   service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
   const { told, errors, client } = start(service, { regions: ["PL"] });
@@ -330,6 +348,7 @@ test("a region that is watched before ALL loses nothing to it, nor when ALL is l
   service.deliver = () => [10];
   publishUntil(service, "DE", 1);
   await pass(100);
+  expect(service.messages.map(({ type }) => type)).not.toContain("unsubscribe_region");
   client.unwatch("ALL");
   publishUntil(service, "PL", 2);
   publishUntil(service, "DE", 2);

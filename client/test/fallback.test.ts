@@ -87,6 +87,32 @@ test("an EventSource that the browser has given up is replaced by polling", asyn
   expect(told).toEqual(["PL 1"]);
 });
 
+test("more regions than fit in a request are polled in several", async () => {
+  service.refuses = true;
+  const regions = Array.from({ length: 30 }, (_, index) => `R-${index}`);
+  const { told, states } = start(service, { regions, EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  expect(service.sources.size).toBe(0);
+  publishUntil(service, "R-0", 1);
+  publishUntil(service, "R-29", 1);
+  await pass(7_000);
+  expect(told).toEqual(["R-0 1", "R-29 1"]);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("a client that is closed while it fetches is told nothing more", async () => {
+  const { told, states, client } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 450);
+  while (!told.length) await pass(5);
+  const before = told.length;
+  client.close();
+  await pass(60_000);
+  expect(told.length).toBe(before);
+  expect(states.at(-1)).toBe("closed");
+});
+
 test("a region that is watched meanwhile begins at once, and history is not shown", async () => {
   publishUntil(service, "DE", 2);
   service.refuses = true;
@@ -174,6 +200,31 @@ test("a token that is refused ends a client that watches nothing", async () => {
   expect(errors).toMatchObject([{ code: "unauthorized" }]);
 });
 
+test("a network that lets WebSockets open and nothing pass is fallen back from too", async () => {
+  service.answer = (_, socket) => {
+    socket.ends();
+    return {};
+  };
+  const { told, states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(20_000);
+  publishUntil(service, "PL", 1);
+  await pass(6_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("where there is no WebSocket at all alerts come by polling", async () => {
+  const WebSocket = class {
+    constructor() {
+      throw new DOMException("insecure", "SecurityError");
+    }
+  };
+  const { states, errors } = start(service, { regions: ["PL"], WebSocket: WebSocket as never, ...HTTP });
+  await pass(30_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(errors[0]).toMatchObject({ code: "connect", terminal: false });
+});
+
 test("a token callback that throws is an event, and is called again", async () => {
   let calls = 0;
   const token = (): string => {
@@ -182,6 +233,6 @@ test("a token callback that throws is an event, and is called again", async () =
   };
   const { errors, states } = start(service, { regions: ["PL"], token });
   await pass(10_000);
-  expect(errors).toMatchObject([{ code: "token", message: "Error: not signed in yet", terminal: false }]);
+  expect(errors).toMatchObject([{ code: "connect", message: "Error: not signed in yet", terminal: false }]);
   expect(states.at(-1)).toBe("open");
 });

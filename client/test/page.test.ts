@@ -94,6 +94,23 @@ test.each([
   expect(states).toEqual(["open", "paused", "connecting", "open"]);
 });
 
+test("a page that is hidden sends nothing because of that", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(MINUTE);
+  browser.hide();
+  await pass(100);
+  expect(service.messages.length).toBe(1);
+});
+
+test("online while a token is waited for opens one connection", async () => {
+  const token = (): Promise<string> => new Promise((resolve) => setTimeout(() => resolve("t"), 1_000));
+  start(service, { regions: ["PL"], token });
+  await pass(500);
+  browser.happens("online");
+  await pass(2_000);
+  expect(service.handshakes.length).toBe(1);
+});
+
 test("a closed client does not come back with the page", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
@@ -133,6 +150,31 @@ test("when the leading tab closes another one takes over, and nothing is lost or
   expect(tabs.map(({ told }) => told)).toEqual([alertsOf("PL", 1, 2), alertsOf("PL", 1, 5), alertsOf("PL", 1, 5)]);
   expect(service.handshakes.length).toBe(2);
   expect(service.sockets.size).toBe(1);
+});
+
+test("the tabs that stay tell a new leader what they watch", async () => {
+  const first = start(service, { regions: ["PL"] });
+  start(service, { regions: ["DE"] });
+  const third = start(service, { regions: ["FR"] });
+  await pass(100);
+  first.client.close();
+  await pass(200);
+  publishUntil(service, "FR", 1);
+  await pass(100);
+  expect(third.told).toEqual(["FR 1"]);
+});
+
+test("a tab that misses what the leader tells asks for it", async () => {
+  start(service, { regions: ["PL"] });
+  const second = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.deaf = true;
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  browser.deaf = false;
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  expect(second.told).toEqual(["PL 1", "PL 2", "PL 3"]);
 });
 
 test("regions that only a closed tab watched are left", async () => {

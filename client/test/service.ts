@@ -5,6 +5,7 @@ import type { Position, ViralAlert } from "../src/viral-alerts.js";
 /** Milliseconds that anything takes on its way. */
 export const LATENCY = 10;
 const ANSWER_BYTES_MAX = 32 * 1024;
+const REGIONS_MAX = 25;
 
 interface Log {
   epoch: number;
@@ -129,7 +130,9 @@ export class Service {
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
     if (this.status === 0) throw new TypeError("Failed to fetch");
     if (this.status !== 200) return new Response("{}", { status: this.status });
-    const names = this.#regions(url.searchParams.get("region")!.split(","));
+    const asked = url.searchParams.get("region")!.split(",");
+    if (asked.length > REGIONS_MAX) return new Response("{}", { status: 400 });
+    const names = this.#regions(asked);
     const after = parseCursor(url.searchParams.get("after") ?? "");
     const answer = { alerts: [] as ViralAlert[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
     for (const name of names) {
