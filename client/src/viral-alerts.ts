@@ -32,7 +32,8 @@ export type State =
 
 /**
  * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
- * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far
+ * behind), and those of the service.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";

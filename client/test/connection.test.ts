@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ViralAlerts, ViralAlertsError, type ViralAlert } from "../src/viral-alerts.js";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
 import { Service } from "./service.js";
 
 const MINUTE = 60_000;
@@ -370,8 +370,7 @@ test("alerts without a number are passed on as they are", async () => {
 });
 
 test("positions are kept for the next page", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"], storage });
   await pass(100);
   publishUntil(service, "PL", 2);

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Browser } from "./browser.js";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
 import { Service } from "./service.js";
 
 const MINUTE = 60_000;
@@ -187,8 +187,7 @@ test("regions that only a closed tab watched are left", async () => {
 });
 
 test("a tab that comes with an older position gets what it has missed, and the others nothing twice", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"] });
   const second = start(service, { regions: ["PL"], storage });
   await pass(100);
@@ -207,8 +206,7 @@ test("a tab that comes with an older position gets what it has missed, and the o
 });
 
 test("what a tab cannot have any more is a gap for that tab alone", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"] });
   const second = start(service, { regions: ["PL"], storage });
   await pass(100);
@@ -228,7 +226,8 @@ test("what a tab cannot have any more is a gap for that tab alone", async () => 
 test("a refused token closes every tab", async () => {
   service.refuses = true;
   service.status = 401;
-  const tabs = Array.from({ length: 2 }, () => start(service, { regions: ["PL"], token: "old", httpUrl: "https://service.example" }));
+  const options = { regions: ["PL"], token: "old", httpUrl: "https://service.example" };
+  const tabs = [start(service, options), start(service, options)];
   await pass(1_000);
   expect(tabs.map(({ client }) => client.state.state)).toEqual(["closed", "closed"]);
   expect(tabs.map(({ errors }) => errors.length)).toEqual([1, 1]);

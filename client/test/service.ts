@@ -211,7 +211,8 @@ export class FakeSocket {
     this.#service.messages.push(message);
     setTimeout(() => {
       if (this.#service.silent || this.readyState !== 1) return;
-      const answer = this.#service.nextAnswer ?? (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
+      const usual = (): object => (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
+      const answer = this.#service.nextAnswer ?? usual();
       this.#service.nextAnswer = undefined;
       this.receives(answer, LATENCY);
     }, LATENCY);
