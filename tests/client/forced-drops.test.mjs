@@ -153,7 +153,7 @@ class Application {
   }
 }
 
-test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`, { timeout: 600_000 }, async (t) => {
+test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`, { timeout: 1_200_000 }, async (t) => {
   console.log(`SEED=${SEED}`);
   const gateway = new Gateway();
   await gateway.start(true);
