@@ -1,6 +1,6 @@
 //! One alert to many subscribers of the local mode.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{Outcome, audience::Audience, figures::Figures, process::Server};
 
@@ -20,8 +20,8 @@ const OTHERS: usize = 15_000;
 /// Alerts to the few, in each run: they are short.
 const ALERTS_TO_FEW: usize = 20;
 
-/// One alert to `size` subscribers, as fast as posts can be made and taken.
-pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<()> {
+/// One alert to `size` subscribers, as fast as posts can be made and taken. Returns the median time to the last frame.
+pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<Duration> {
     let local = Server::local().await?;
     let mut audience = Audience::new();
     let started = Instant::now();
@@ -50,11 +50,13 @@ pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<()> {
         }
     }
     first.print(&format!("one alert to {size}: publish to first frame"));
+    let median = last.median();
     last.print_with_rate(&format!("one alert to {size}: publish to last frame"), size);
     worker.print(&format!("one alert to {size}: CPU per push in the worker"));
     rest.print(&format!("one alert to {size}: CPU per push in gateway and database"));
     drop(audience);
-    local.stop().await
+    local.stop().await?;
+    Ok(median)
 }
 
 /// One alert to `size` subscribers while the gateway enforces the quotas of the service and deliver knows them.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Outcome, audience::Audience, figures::Figures, process::Server};
+use crate::{Outcome, audience::Audience, figure::Bar, figures::Figures, process::Server};
 
 /// Alerts before the measured ones: a JIT compiler needs some.
 const WARM_UP_ALERTS: usize = 10;
@@ -37,8 +37,9 @@ const PEERS: [Peer; 3] = [
     },
 ];
 
-/// One alert to `audience` sockets of each peer.
-pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<()> {
+/// One alert to `audience` sockets of each peer. Returns the median times to the last frame.
+pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<Vec<Bar>> {
+    let mut bars = Vec::new();
     for peer in PEERS {
         if !Path::new(peer.needs).exists() {
             println!("| {}: not installed, tests/run does it | | | | |", peer.name);
@@ -54,9 +55,10 @@ pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<()> {
                 last.add(arrivals.last);
             }
         }
+        bars.push(Bar { name: peer.name.to_owned(), time: last.median() });
         last.print(&format!("{}: one alert to {audience}, publish to last frame", peer.name));
         drop(subscribers);
         server.stop().await?;
     }
-    Ok(())
+    Ok(bars)
 }

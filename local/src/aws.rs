@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, SharedCredentialsProvider};
 use aws_types::sdk_config::Builder;
-use shared::environment::Environment;
+use shared::{environment::Environment, function::time_limits};
 
 use crate::template::REGION;
 
@@ -20,6 +20,7 @@ pub(crate) fn base_config() -> Builder {
         .sleep_impl(aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new()))
         .time_source(aws_smithy_async::time::SharedTimeSource::new(aws_smithy_async::time::SystemTimeSource::new()))
         .retry_config(aws_types::sdk_config::RetryConfig::standard())
+        .timeout_config(time_limits())
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
             ACCESS_KEY,
             ACCESS_KEY,

@@ -224,6 +224,11 @@ impl Stack {
         self.gateway.connected()
     }
 
+    /// The ids of open connections.
+    pub fn connections(&self) -> Vec<String> {
+        self.gateway.summaries("", usize::MAX).0.into_iter().map(|summary| summary.connection_id).collect()
+    }
+
     /// How many invocations of functions there were.
     pub fn invocations(&self) -> u64 {
         self.functions.invocations()

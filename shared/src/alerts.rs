@@ -134,7 +134,7 @@ struct Dangling(u64);
 enum Obstacle {
     /// The idempotency key is in use.
     Repeated,
-    /// Another publisher moved the head, or is about to.
+    /// Another publisher moved the head or is about to, or the table has too much to do: the next attempt may succeed.
     HeadMoved,
     /// Something else.
     Failed(Failure),
@@ -364,7 +364,8 @@ fn front(items: &[Item]) -> Result<Front, UnreadableItem> {
     let mut front = Front::default();
     for item in items {
         if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
-            front.audience = Some(read_number(item, AUDIENCE)?);
+            // Only an estimate: without it there is none to tell.
+            front.audience = read_number(item, AUDIENCE).ok();
         } else {
             front.head = Some(Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? });
         }
@@ -393,9 +394,12 @@ fn obstacle(error: SdkError<TransactWriteItemsError>) -> Obstacle {
         _ => &[],
     };
     let is = |reason: &CancellationReason, code: &str| reason.code() == Some(code);
+    // The client tries these again by itself for any other call, but not for a transaction.
+    let may_pass =
+        ["ConditionalCheckFailed", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
     if reasons.get(KEY_ITEM).is_some_and(|reason| is(reason, "ConditionalCheckFailed")) {
         Obstacle::Repeated
-    } else if reasons.iter().any(|reason| is(reason, "ConditionalCheckFailed") || is(reason, "TransactionConflict")) {
+    } else if reasons.iter().any(|reason| may_pass.iter().any(|code| is(reason, code))) {
         Obstacle::HeadMoved
     } else {
         Obstacle::Failed(Failure::new("committing an alert", error))

@@ -34,7 +34,7 @@ use crate::{
     latencies::Latencies,
     limits::{
         CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, SUSPECT_FROM,
     },
     pace::Pace,
     plan,
@@ -147,9 +147,9 @@ pub struct Fanout<S> {
 )]
 struct Refused;
 
-/// No post succeeded, and it was not for the connections.
+/// Most posts did not succeed, and it was not for the connections.
 #[derive(Debug, thiserror::Error)]
-#[error("the management API took none of the posts: {0:?}")]
+#[error("the management API did not take most of the posts: {0:?}")]
 struct Unavailable(BTreeMap<Cause, u64>);
 
 /// Lambda would take the next invocation for a loop.
@@ -216,7 +216,15 @@ impl<S: Services> Fanout<S> {
             let Some(own) = parts.next() else { continue };
             let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
             try_join_all(others.iter().map(|other| self.services.start(other))).await?;
-            let mut report = self.work(task, &own, survey.whole, until).await?;
+            let mut report = match self.work(task, &own, survey.whole, until).await {
+                // The next attempt of this invocation would start the others once more.
+                Err(failure) if !others.is_empty() => {
+                    tracing::error!(error = %Chain(&failure), "own part of a fan-out failed, another invocation repeats it");
+                    self.services.start(&task.followed_by(own)?).await?;
+                    Report { handed_over: true, ..Report::default() }
+                }
+                ended => ended?,
+            };
             // Items that are left of connections long gone are no audience.
             let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
             report.gone += gone;
@@ -280,6 +288,13 @@ impl<S: Services> Fanout<S> {
                 tally.add(post);
             }
         }
+        // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
+        let undelivered = &tally.report.undelivered;
+        if is_of_the_gateway(undelivered, tally.report.sent) {
+            let failure = Unavailable(undelivered.clone());
+            self.log(task, &tally.report(false, self.clock.now().since(task.dispatched_at)));
+            return Err(Failure::new("posting an alert", failure));
+        }
         let handed_over = unreached.get().is_some();
         if let Some(from) = unreached.get() {
             let part = Part { ranges: plan::rest(&part.ranges, *from), ..part.clone() };
@@ -295,11 +310,6 @@ impl<S: Services> Fanout<S> {
                 Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
                 Err(_) => tracing::warn!("gone connections not removed: the time is up"),
             }
-        }
-        // A gateway that fails for all of them will be asked again by the next attempt of Lambda.
-        if report.sent == 0 && report.undelivered.keys().any(|cause| cause.is_of_the_gateway()) {
-            self.log(task, &report);
-            return Err(Failure::new("posting an alert", Unavailable(report.undelivered)));
         }
         Ok(report)
     }
@@ -369,6 +379,15 @@ impl Task {
         }
         Ok(Self { part: Some(part), chain, ..self.clone() })
     }
+}
+
+/// Whether so many posts were not taken that it is the gateway that fails, for the next attempt of Lambda to ask it again: more
+/// than it took, and more than a few where a client might be the cause.
+fn is_of_the_gateway(undelivered: &BTreeMap<Cause, u64>, sent: u64) -> bool {
+    let of_the_gateway = || undelivered.iter().filter(|(cause, _)| cause.is_of_the_gateway());
+    let count: u64 = of_the_gateway().map(|(_, count)| count).sum();
+    let is_certain = of_the_gateway().any(|(cause, _)| !cause.may_be_of_the_client());
+    count > sent && (is_certain || count >= SUSPECT_FROM)
 }
 
 /// Who gets an alert: those who watch its region and those who watch all regions, or everyone.
@@ -473,9 +492,9 @@ impl<S: Services> Work<'_, S> {
                     return Ok(End::Sent);
                 }
                 Answer::Refused => return Ok(End::Undelivered(Cause::Rejected)),
-                // Once others were taken, it is not this deployment that is refused.
+                // Once others were taken, it may be this one alone: how many there are is seen in the end.
                 Answer::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
-                    return Ok(End::Undelivered(Cause::Rejected));
+                    return Ok(End::Undelivered(Cause::Forbidden));
                 }
                 Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
                 Answer::Throttled => {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::SdkConfig;
+use aws_config::{SdkConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     environment::{Environment, InvalidEnvironment},
     error::Failure,
+    limits::{AWS_ATTEMPT_TIMEOUT, AWS_CALL_TIMEOUT},
     metrics::Metrics,
 };
 
@@ -61,7 +62,7 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let start = Start {
             environment: Environment::of_process(),
-            sdk: aws_config::from_env().http_client(http).load().await,
+            sdk: aws_config::from_env().http_client(http).timeout_config(time_limits()).load().await,
             clock: Clock::System,
             metrics: Metrics::Log,
         };
@@ -74,6 +75,11 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         }))
         .await
     })
+}
+
+/// The time limits of AWS clients, which have none of their own once they are connected.
+pub fn time_limits() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(AWS_ATTEMPT_TIMEOUT).operation_timeout(AWS_CALL_TIMEOUT).build()
 }
 
 /// Longest that Lambda lets an invocation take. Source: Lambda quotas.

@@ -154,8 +154,8 @@ pub const GONE_REMOVED_MAX: usize = 10_000;
 /// Removals of connections that run at once. Each is a query and a batch of deletes.
 pub const REMOVALS_IN_FLIGHT: usize = 8;
 
-/// Time before the end of an invocation at which removals are left to the next alert.
-pub const REMOVALS_END_BEFORE: Duration = Duration::from_secs(1);
+/// Time before the end of an invocation at which removals are left to the next alert. [`AUDIENCE_NOTE_TIMEOUT`] comes after it.
+pub const REMOVALS_END_BEFORE: Duration = Duration::from_secs(5);
 
 /// Calls of the management API per second that a fan-out may make, unless the template says otherwise. Several at once find
 /// their shares by the gateway's refusals. Source: API Gateway quotas; 2,500 in newer regions.
@@ -180,6 +180,17 @@ pub const WORKERS_MAX: usize = 64;
 /// Time before the end of an invocation at which a worker stops taking new connections and hands over the rest: what is in
 /// flight has [`POST_TIMEOUT`] to finish, and the invocation of a successor a little more.
 pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs() + 5);
+
+/// Posts of one part that have to end as those to a client that does not read its socket, before it is the gateway that is
+/// taken to have failed. One such client alone must not fail an alert.
+pub const SUSPECT_FROM: u64 = 10;
+
+/// Time for one attempt of a call to an AWS service other than posts. A healthy one takes milliseconds; the clients have none of
+/// their own, so a connection that has died in silence would hang until the function's time is up.
+pub const AWS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Time for such a call with all its attempts.
+pub const AWS_CALL_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// Invocations in a row that one alert may cause. Lambda stops a chain of about 16 as a loop. Source: Lambda developer
 /// guide, "Recursive loop detection".
@@ -208,6 +219,10 @@ pub const RECEIVE_WAIT_SECS: i32 = 1;
 /// that stays is met once in an invocation. Source: template.yaml.
 pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
 
+/// Objects and arrays within each other in a publication. Each step on the way of an alert wraps it in one more, and JSON is
+/// read to a depth of 127.
+pub const NESTING_MAX: usize = 64;
+
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 
@@ -218,6 +233,9 @@ const _: () = assert!(POSTS_IN_FLIGHT < POSTS_IN_FLIGHT_MAX && POSTS_IN_FLIGHT_M
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
+const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as_millis());
+const _: () = assert!(AWS_ATTEMPT_TIMEOUT.as_millis() < AWS_CALL_TIMEOUT.as_millis());
+const _: () = assert!(AWS_CALL_TIMEOUT.as_millis() < HANDOVER_BEFORE.as_millis());
 const _: () = assert!(REGIONS_PER_MESSAGE_MAX <= REGIONS_OF_ALL_MAX);
 const _: () = assert!(
     REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,

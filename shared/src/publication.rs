@@ -7,7 +7,7 @@ use crate::{
     audience::{InvalidRegion, Region},
     clock::Timestamp,
     error::{Code, Refusal},
-    limits::{FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT},
+    limits::{FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT},
     strict_json,
 };
 
@@ -59,6 +59,10 @@ impl Publication {
 
     /// Reads an alert in either form: `{"region","video":{…}}`, or flat as `new_trending`.
     pub fn from_fields(fields: Map<String, Value>) -> Result<Self, Refusal> {
+        if let Some(deep) = fields.iter().find_map(|(name, value)| (depth(value) >= NESTING_MAX).then_some(name)) {
+            let message = format!("{deep} nests deeper than {NESTING_MAX}");
+            return Err(Refusal::of_field(Code::InvalidField, deep, message));
+        }
         let region = region(&fields)?;
         let idempotency_key = match fields.get("id") {
             None | Some(Value::Null) => None,
@@ -92,6 +96,15 @@ impl Publication {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// How many objects and arrays lie within each other. What was read as JSON is at most 127 deep, so recursion ends in time.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
     }
 }
 
@@ -251,6 +264,30 @@ mod tests {
         check("97", "100.1", Code::InvalidField, "video.score");
         check(r#"{"region""#, r#"{"id":7,"region""#, Code::InvalidField, "id");
         check(r#"{"region""#, r#"{"id":"","region""#, Code::InvalidField, "id");
+    }
+
+    #[test]
+    fn the_deepest_publication_reaches_deliver_and_comes_back_from_a_queue() {
+        let nested =
+            |depth: usize| NESTED.replacen("97", &format!("97,\"deep\":{}{}", "[".repeat(depth), "]".repeat(depth)), 1);
+        let deepest = Publication::from_bytes(nested(NESTING_MAX - 2).as_bytes()).expect("deep enough");
+        let alert = Alert {
+            id: "a".to_owned(),
+            region: deepest.region,
+            position: Position { epoch: 1, seq: 1 },
+            video: deepest.video,
+            at: Timestamp::from_millis(0),
+        };
+        let task = crate::fanout::Task { alert, dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
+        let event = serde_json::to_string(&task).expect("JSON");
+        // As Lambda wraps it for the queue of what failed for good.
+        let record = format!(r#"{{"requestPayload":{event}}}"#);
+        assert!(serde_json::from_str::<crate::fanout::Task>(&event).is_ok());
+        assert!(serde_json::from_str::<Value>(&record).is_ok());
+        for depth in [NESTING_MAX - 1, NESTING_MAX, 120] {
+            let refusal = Publication::from_bytes(nested(depth).as_bytes()).expect_err("too deep");
+            assert_eq!((refusal.code, refusal.field.as_deref()), (Code::InvalidField, Some("video")), "{depth}");
+        }
     }
 
     #[test]

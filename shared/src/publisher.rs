@@ -66,18 +66,23 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes, unless the score says otherwise or the same was published before. A repeat whose first publication
-    /// was committed but never dispatched starts the fan-out: at least once.
+    /// Publishes, unless the score says otherwise or the same was published before. What is in the log is published: a fan-out
+    /// that cannot be started just now is started by recover, or by a repeat. Told of a failure, the publisher would publish
+    /// the same again, and without a key that would be another alert.
     pub async fn publish(&self, publication: Publication) -> Result<Outcome, Failure> {
         if publication.score.is_some_and(|score| score < self.score_threshold) {
             return Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold });
         }
         let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
         if !dispatched {
-            self.dispatcher.dispatch(&alert).await?;
-            // The alert is on its way: if only the mark fails, recover sends it twice and clients drop the copy.
-            if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
-                tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
+            match self.dispatcher.dispatch(&alert).await {
+                Err(failure) => tracing::error!(error = %Chain(&failure), alert = alert.id, "alert not dispatched yet"),
+                // If only the mark fails, recover sends it twice and clients drop the copy.
+                Ok(()) => {
+                    if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
+                        tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
+                    }
+                }
             }
         }
         tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");

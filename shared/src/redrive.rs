@@ -60,6 +60,9 @@ enum Event {
     Publish(Value),
 }
 
+/// Makes an event of what a failed invocation was made with. None when it is no such thing.
+type EventOf = fn(Value) -> Option<Event>;
+
 impl Event {
     /// A part of a fan-out, at the beginning of a new chain of invocations.
     fn of_deliver(payload: Value) -> Option<Self> {
@@ -79,7 +82,7 @@ impl Redrive {
     pub async fn run(&self, until: Instant) -> Redriven {
         let stop_at = until.checked_sub(RECOVERY_END_BEFORE).unwrap_or(until);
         let mut report = Redriven::default();
-        let queues: [(&str, &Dispatcher, fn(Value) -> Option<Event>); 2] = [
+        let queues: [(&str, &Dispatcher, EventOf); 2] = [
             (&self.undelivered_queue, &self.deliver, Event::of_deliver),
             (&self.unpublished_queue, &self.publish, Event::of_publish),
         ];

@@ -191,6 +191,7 @@ fn whoever_has_the_answer_already_is_told_so() {
     run(async {
         let site = Site::start().await;
         let region = new_region();
+        let _watcher = site.watcher(&region).await;
         publish(&site, &region).await;
         let path = format!("/alerts?region={region}&after=0");
         let answer = site.request("GET", &path, &[]).await;

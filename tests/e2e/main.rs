@@ -1,15 +1,21 @@
 //! One suite for the whole system. By default the functions run in this process; with `E2E_FUNCTIONS=cargo-lambda` the
-//! same tests run against the real binaries under `cargo lambda watch`.
+//! same tests run against the real binaries under `cargo lambda watch`, and with `E2E_FUNCTIONS=processes` against those that cargo
+//! built last. One test always needs these and is ignored by default: workers that run in this process cannot be killed.
+//!
+//! With `E2E_TARGET` the tests that tests/smoke.txt names run against a deployed stack (`tests/run --target`). They see it only
+//! from outside, and publish only to new regions that they watch themselves: an alert that nobody watches goes to everyone.
 
 mod bad_input;
 mod delivery;
 mod failures;
 mod gateway;
 mod history;
+mod killed;
 mod publishing;
 mod recovering;
 mod resuming;
 mod site;
 mod subscribing;
+mod target;
 mod titles;
 mod units;

@@ -9,6 +9,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     delivery::leave_behind_in_a_sixth_of_the_ring,
+    history::new_region,
     site::{Site, run},
 };
 
@@ -107,15 +108,16 @@ fn an_audience_that_cannot_be_noted_fails_no_alert() {
 fn alerts_have_the_form_of_the_reference() {
     run(async {
         let site = Site::start().await;
-        let mut by_message = site.watcher("PL").await;
-        let mut at_connect = site.connect("/prod?region=PL").await;
+        let region = new_region();
+        let mut by_message = site.watcher(&region).await;
+        let mut at_connect = site.connect(&format!("/prod?region={region}")).await;
         let video = json!({"id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "score": 97.5, "channel": "Kanał", "views": 12});
-        let answer = site.publish(&json!({"region": "PL", "video": video})).await;
+        let answer = site.publish(&json!({"region": region, "video": video})).await;
         let frame = by_message.json().await;
         assert_eq!(
             frame,
             json!({
-                "type": "viral_alert", "region": "PL", "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "type": "viral_alert", "region": region, "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
                 "dir": "ltr", "video": video, "timestamp": frame["timestamp"],
             })
         );
@@ -124,7 +126,7 @@ fn alerts_have_the_form_of_the_reference() {
         assert_eq!(
             frame,
             json!({
-                "event": "new_trending", "region": "PL", "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "event": "new_trending", "region": region, "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
                 "video_id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "channel": "Kanał",
                 "rtl": false, "ts": frame["ts"],
             })
@@ -171,12 +173,14 @@ fn a_region_that_is_not_named_is_the_default_one() {
 fn a_repeated_key_pushes_nothing_and_answers_with_the_first_result() {
     run(async {
         let site = Site::start().await;
-        let mut client = site.watcher("PL").await;
+        let (region, another) = (new_region(), new_region());
+        let mut client = site.watcher(&region).await;
+        client.subscribe(&another).await;
         for (name, key) in [("Idempotency-Key", "order-1"), ("webhook-id", "msg-1")] {
             let headers = [("content-type", "application/json"), (name, key)];
-            let (_, first) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+            let (_, first) = site.post("/publish", &headers, alert(&region, 97.0).to_string()).await;
             site.settled().await;
-            let (status, second) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
+            let (status, second) = site.post("/publish", &headers, alert(&region, 97.0).to_string()).await;
             site.settled().await;
             assert_eq!((status, &second["duplicate"], &first["duplicate"]), (200, &json!(true), &json!(false)));
             assert_eq!((&second["id"], &second["seq"]), (&first["id"], &first["seq"]));
@@ -189,9 +193,9 @@ fn a_repeated_key_pushes_nothing_and_answers_with_the_first_result() {
             body["id"] = json!("video-1");
             body
         };
-        assert_eq!(site.publish(&with_id("PL")).await["duplicate"], false);
-        assert_eq!(site.publish(&with_id("PL")).await["duplicate"], true);
-        assert_eq!(site.publish(&with_id("DE")).await["duplicate"], false);
+        assert_eq!(site.publish(&with_id(&region)).await["duplicate"], false);
+        assert_eq!(site.publish(&with_id(&region)).await["duplicate"], true);
+        assert_eq!(site.publish(&with_id(&another)).await["duplicate"], false);
     });
 }
 
@@ -227,11 +231,13 @@ fn a_repeat_of_an_alert_that_was_never_dispatched_dispatches_it() {
 fn positions_have_no_gaps_when_many_publish_at_once() {
     run(async {
         let site = Site::start().await;
-        let mut client = site.watcher("PL").await;
-        let before = site.publish(&alert("PL", 97.0)).await["seq"].as_u64().expect("a position");
+        let region = new_region();
+        let mut client = site.watcher(&region).await;
+        let before = site.publish(&alert(&region, 97.0)).await["seq"].as_u64().expect("a position");
         client.json().await;
         let headers = [("content-type", "application/json")];
-        let answers = join_all((0..20).map(|_| site.post("/publish", &headers, alert("PL", 97.0).to_string()))).await;
+        let answers =
+            join_all((0..20).map(|_| site.post("/publish", &headers, alert(&region, 97.0).to_string()))).await;
         let published: Vec<u64> = answers
             .iter()
             .filter(|(status, _)| *status == 200)

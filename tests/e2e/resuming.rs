@@ -30,6 +30,7 @@ fn what_was_missed_comes_in_the_answer_oldest_first_and_then_alerts_are_pushed()
     run(async {
         let site = Site::start().await;
         let region = new_region();
+        let _watcher = site.watcher(&region).await;
         let since = publish(&site, &region).await;
         publish(&site, &region).await;
         let last = publish(&site, &region).await;

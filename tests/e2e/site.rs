@@ -20,6 +20,7 @@ use aws_types::{SdkConfig, region::Region};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Request, Uri, body::Bytes};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -33,9 +34,11 @@ use tokio::{
     sync::{Mutex, OwnedMutexGuard},
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
 };
+
+use crate::target::{TLS, Target, Wire, open};
 
 /// Bound of every wait. Nothing takes nearly as long, unless it never happens.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -69,10 +72,11 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: 
     tokio::time::timeout(WAIT_MAX, checks).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"));
 }
 
-/// A stack for one test: its own, or one that it has to itself for a while.
+/// A stack for one test: its own, one that it has to itself for a while, or a deployed one that others use too.
 pub(crate) enum Site {
     Own(Box<Stack>),
     Leased(OwnedMutexGuard<Option<Stack>>),
+    Deployed(Target),
 }
 
 impl Deref for Site {
@@ -82,6 +86,9 @@ impl Deref for Site {
         match self {
             Self::Own(stack) => stack,
             Self::Leased(guard) => guard.as_ref().expect("a leased stack has been started"),
+            Self::Deployed(_) => {
+                panic!("this test looks inside, which a deployed stack does not allow: see tests/smoke.txt")
+            }
         }
     }
 }
@@ -89,7 +96,30 @@ impl Deref for Site {
 impl Site {
     /// The project's template with its defaults.
     pub(crate) async fn start() -> Self {
-        Self::with(&[]).await
+        match Target::of_environment() {
+            Some(target) => Self::Deployed(target),
+            None => Self::with(&[]).await,
+        }
+    }
+
+    /// Whether this is a stack that tests can look into, and that nobody else uses.
+    pub(crate) fn is_local(&self) -> bool {
+        !matches!(self, Self::Deployed(_))
+    }
+
+    /// Waits until no function runs any more. Of a deployed stack nobody can know it: frames are waited for, as always.
+    pub(crate) async fn settled(&self) {
+        if self.is_local() {
+            Stack::settled(self).await;
+        }
+    }
+
+    /// The address of the HTTP API.
+    fn http_address(&self, path_and_query: &str) -> String {
+        match self {
+            Self::Deployed(target) => target.http(path_and_query),
+            local => format!("http://{}{path_and_query}", local.http_addr),
+        }
     }
 
     /// The project's template with other parameters.
@@ -122,6 +152,16 @@ impl Site {
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
     pub(crate) async fn faulty(faults: &[&str]) -> Self {
+        Self::with_faults(faults, options()).await
+    }
+
+    /// The same with another template and other parameters, and with the functions as processes.
+    pub(crate) async fn faulty_processes(template: PathBuf, parameters: &[(&str, &str)], faults: &[&str]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::with_faults(faults, Options { template, parameters, processes: true, ..options() }).await
+    }
+
+    async fn with_faults(faults: &[&str], options: Options) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
         let seed = rand::random();
         println!("fault seed {seed}");
@@ -131,7 +171,7 @@ impl Site {
             ..GatewayOptions::default()
         };
         let faults = FaultOptions { faults, seed: Some(seed) };
-        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options() }).await))
+        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options }).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {
@@ -158,12 +198,16 @@ impl Site {
         path_and_query: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, u16> {
-        let mut request =
-            format!("ws://{}{path_and_query}", self.ws_addr).into_client_request().expect("a valid address");
+        let address = match self {
+            Self::Deployed(target) => target.sockets(path_and_query),
+            local => format!("ws://{}{path_and_query}", local.ws_addr),
+        };
+        let mut request = address.into_client_request().expect("a valid address");
         for (name, value) in headers {
             request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a valid header"));
         }
-        match bounded("connecting", connect_async(request)).await {
+        let wire = bounded("connecting", open(request.uri())).await.expect("a connection");
+        match bounded("the handshake", client_async(request, wire)).await {
             Ok((socket, _)) => Ok(Client { socket }),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("cannot connect: {error}"),
@@ -179,12 +223,15 @@ impl Site {
 
     /// Posts a body and returns status and JSON.
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
-        http(&format!("http://{}{path}", self.http_addr), headers, body).await
+        let (url, body) = (self.http_address(path), body.into());
+        let signature = if self.is_local() { Vec::new() } else { Target::signature(&url, &body) };
+        let signature = signature.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        http(&url, &headers.iter().copied().chain(signature).collect::<Vec<_>>(), body).await
     }
 
     /// Sends a request without a body to the HTTP API.
     pub(crate) async fn request(&self, method: &str, path_and_query: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path_and_query}", self.http_addr));
+        let mut request = Request::builder().method(method).uri(self.http_address(path_and_query));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -267,11 +314,11 @@ impl Site {
 
     /// Every item of the subscriptions table as `audience` and `connection_id`.
     pub(crate) async fn subscriptions(&self) -> Vec<(String, String)> {
-        let output =
-            self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true).send().await.expect("a scan");
+        let scan = self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true);
+        let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.expect("a scan");
         let text = |value: &AttributeValue| value.as_s().expect("a text").clone();
         let mut items: Vec<_> =
-            output.items().iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
+            items.iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
         items.sort();
         items
     }
@@ -353,8 +400,10 @@ pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<By
 }
 
 /// One HTTP client for all tests.
-static HTTP: LazyLock<HttpClient<HttpConnector, Full<Bytes>>> =
-    LazyLock::new(|| HttpClient::builder(TokioExecutor::new()).build_http());
+static HTTP: LazyLock<HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>> = LazyLock::new(|| {
+    let connector = HttpsConnectorBuilder::new().with_tls_config(TLS.clone()).https_or_http().enable_http1().build();
+    HttpClient::builder(TokioExecutor::new()).build(connector)
+});
 
 /// The whole of an HTTP answer.
 #[derive(Debug)]
@@ -397,7 +446,7 @@ pub(crate) enum Received {
 
 /// A WebSocket client.
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Wire>>,
 }
 
 impl Client {

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::site::{Site, run};
+use crate::{
+    history::new_region,
+    site::{Site, run},
+};
 
 fn alert(region: &str) -> serde_json::Value {
     json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97}})
@@ -29,19 +32,22 @@ fn spellings_of_one_region_are_one_region() {
 fn several_regions_at_once_and_leaving_one() {
     run(async {
         let site = Site::start().await;
+        let (left, kept, never) = (new_region(), new_region(), new_region());
         let mut client = site.connect("/prod").await;
-        let answer = client.ask(&json!({"type": "subscribe_region", "regions": ["pl", "de", "PL"]})).await;
-        assert_eq!((&answer["type"], &answer["regions"]), (&json!("subscribed"), &json!(["PL", "DE"])));
-        let answer = client.ask(&json!({"type": "unsubscribe_region", "region": "pl"})).await;
-        assert_eq!(answer, json!({"type": "unsubscribed", "region": "PL"}));
-        let answer = client.ask(&json!({"type": "unsubscribe_region", "region": "SE"})).await;
-        assert_eq!(answer, json!({"type": "unsubscribed", "region": "SE"}), "what never was is no error");
-        // Somebody else watches PL, so that its alert does not go to everyone.
-        let mut other = site.watcher("PL").await;
-        site.publish(&alert("PL")).await;
-        site.publish(&alert("DE")).await;
-        assert_eq!(client.json().await["region"], "DE");
-        assert_eq!(other.json().await["region"], "PL");
+        let answer = client
+            .ask(&json!({"type": "subscribe_region", "regions": [left.to_lowercase(), kept.to_lowercase(), left]}))
+            .await;
+        assert_eq!((&answer["type"], &answer["regions"]), (&json!("subscribed"), &json!([left, kept])));
+        let answer = client.ask(&json!({"type": "unsubscribe_region", "region": left.to_lowercase()})).await;
+        assert_eq!(answer, json!({"type": "unsubscribed", "region": left}));
+        let answer = client.ask(&json!({"type": "unsubscribe_region", "region": never})).await;
+        assert_eq!(answer, json!({"type": "unsubscribed", "region": never}), "what never was is no error");
+        // Somebody else watches what it left, so that its alert does not go to everyone.
+        let mut other = site.watcher(&left).await;
+        site.publish(&alert(&left)).await;
+        site.publish(&alert(&kept)).await;
+        assert_eq!(client.json().await["region"], kept);
+        assert_eq!(other.json().await["region"], left);
         client.expect_nothing().await;
     });
 }
@@ -72,13 +78,14 @@ fn a_region_in_the_address_or_a_header_subscribes_without_an_answer() {
 fn the_form_belongs_to_the_way_of_subscribing_unless_named() {
     run(async {
         let site = Site::start().await;
-        let mut named_at_connect = site.connect("/prod?region=PL&format=viral_alert").await;
+        let region = new_region();
+        let mut named_at_connect = site.connect(&format!("/prod?region={region}&format=viral_alert")).await;
         let mut named_in_message = site.connect("/prod").await;
-        let message = json!({"type": "subscribe_region", "region": "PL", "format": "new_trending"});
+        let message = json!({"type": "subscribe_region", "region": region, "format": "new_trending"});
         assert_eq!(named_in_message.ask(&message).await["type"], "subscribed");
-        let mut changed = site.connect("/prod?region=PL").await;
-        changed.subscribe("PL").await;
-        site.publish(&alert("PL")).await;
+        let mut changed = site.connect(&format!("/prod?region={region}")).await;
+        changed.subscribe(&region).await;
+        site.publish(&alert(&region)).await;
         assert_eq!(named_at_connect.json().await["type"], "viral_alert");
         assert_eq!(named_in_message.json().await["event"], "new_trending");
         assert_eq!(changed.json().await["type"], "viral_alert");

@@ -185,7 +185,8 @@ impl State {
     fn check(&self, scenario: &Scenario) {
         let missed = self.received.iter().flat_map(|alert| alert.iter().enumerate());
         let missed = missed.filter(|(number, times)| **times == 0 && !is_gone(*number as u32)).count() as u64;
-        assert_eq!(missed, self.outcome.undelivered, "connections that got nothing, and what the reports say");
+        // What is undelivered may also be gone, where the second look had no answer.
+        assert!(missed <= self.outcome.undelivered, "{missed} got nothing, {} are reported", self.outcome.undelivered);
         let all = (scenario.ring.len() * scenario.alerts) as u64;
         assert_eq!(self.outcome.sent + self.outcome.gone + self.outcome.undelivered, all, "each post has one end");
     }

@@ -76,7 +76,7 @@ impl Function for Publish {
                 Ok(refused(caller, &Refusal::unavailable()))
             }
             (Caller::Invocation, Ok(outcome)) => Ok(Answer::Outcome(outcome)),
-            // Lambda tries a failed asynchronous invocation again, with the same idempotency key.
+            // Lambda tries a failed asynchronous invocation again, with the same document.
             (Caller::Invocation, Err(failure)) => Err(failure),
         }
     }

@@ -71,6 +71,8 @@ pub enum Cause {
     Unreachable,
     /// The gateway failed.
     Unavailable,
+    /// The gateway refused this caller, after it had taken other posts.
+    Forbidden,
     /// Any other answer.
     Rejected,
     /// The connection was said to be gone, and could not be shown to be.
@@ -78,9 +80,14 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether it is the gateway that did not take the post, and not the connection that could not have it.
+    /// Whether it is the gateway that did not take the post. [`Self::may_be_of_the_client`] says of which that is not sure.
     pub fn is_of_the_gateway(self) -> bool {
-        matches!(self, Self::Throttled | Self::TimedOut | Self::Unreachable | Self::Unavailable)
+        matches!(self, Self::Throttled | Self::TimedOut | Self::Unreachable | Self::Unavailable | Self::Forbidden)
+    }
+
+    /// Whether a client that does not read its socket causes the same.
+    pub fn may_be_of_the_client(self) -> bool {
+        matches!(self, Self::Throttled | Self::TimedOut)
     }
 }
 

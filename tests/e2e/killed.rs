@@ -1,0 +1,223 @@
+//! A fan-out whose workers are killed, as processes of the operating system, while the gateway has the faults that it is known for.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    connect_async_with_config,
+    tungstenite::{Error, Message, protocol::WebSocketConfig},
+};
+
+use crate::{
+    delivery::leave_behind_in_a_sixth_of_the_ring,
+    site::{Client, Received, Site, root, run},
+};
+
+/// Clients that watch PL.
+const WATCHERS: usize = 5_000;
+
+/// Clients that watch something else.
+const OUTSIDERS: usize = 20;
+
+/// Subscriptions of connections that are long gone.
+const LEFTOVERS: usize = 200;
+
+/// How often workers are killed.
+const KILLS: usize = 3;
+
+/// Pushes per second: fewer than a busy machine makes with programs that are built for debugging. A gateway that cannot answer in
+/// ten seconds is another test.
+const PUSH_RATE: &str = "300";
+
+/// The time-out of deliver, in seconds: it stops taking connections 15 s before that, so each worker has five seconds.
+const DELIVER_TIMEOUT: &str = "Timeout: 20";
+
+/// Bound of each wait for a share of the connections.
+const FANOUT_WAIT: Duration = Duration::from_secs(60);
+
+/// What one client has seen.
+#[derive(Default)]
+struct Watcher {
+    /// How often the alert has arrived.
+    frames: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Watcher {
+    fn has_it(&self) -> bool {
+        self.frames.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_open(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// The project's template, but for the time-out of deliver: its workers hand over every few seconds. It lies where the functions'
+/// programs are found.
+fn template() -> PathBuf {
+    let text = fs::read_to_string(root().join("template.yaml")).expect("the template");
+    assert_eq!(text.matches("Timeout: 900").count(), 1, "the time-out of deliver");
+    let path = root().join("target/e2e/template.yaml");
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    fs::write(&path, text.replace("Timeout: 900", DELIVER_TIMEOUT)).expect("written");
+    path
+}
+
+/// Connects a client that watches PL, and reads all that it receives. A handshake whose function failed is tried again.
+async fn watch(site: &Site) -> Arc<Watcher> {
+    let address = format!("ws://{}/prod?region=PL", site.ws_addr);
+    // The default buffers are too much for thousands of clients.
+    let config = WebSocketConfig::default().read_buffer_size(4_096);
+    let mut socket = loop {
+        match connect_async_with_config(&address, Some(config), true).await {
+            Ok((socket, _)) => break socket,
+            Err(Error::Http(refusal)) => assert_eq!(refusal.status(), 502, "as when a function fails"),
+            Err(error) => panic!("cannot connect: {error}"),
+        }
+    };
+    let watcher = Arc::new(Watcher::default());
+    let seen_by = Arc::clone(&watcher);
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Text(text) = message {
+                let frame: Value = serde_json::from_str(&text).expect("JSON");
+                assert_eq!((&frame["region"], &frame["seq"]), (&json!("PL"), &json!(1)), "{frame}");
+                seen_by.frames.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        seen_by.ended.store(true, Ordering::Relaxed);
+    });
+    watcher
+}
+
+/// Publishes as a publisher does: again with the same key, until there is an answer.
+async fn publish(site: &Site) {
+    let body =
+        json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}}).to_string();
+    loop {
+        let headers = [("content-type", "application/json"), ("idempotency-key", "once")];
+        let (status, answer) = site.post("/publish", &headers, body.clone()).await;
+        if status == 200 {
+            return assert_eq!(answer["seq"], 1);
+        }
+    }
+}
+
+/// Processes of the deliver function that this process has started, in the order of their ids.
+fn workers() -> BTreeSet<i32> {
+    let is_worker = |id: i32| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        field("Name:") == Some("deliver") && field("PPid:") == Some(std::process::id().to_string().as_str())
+    };
+    let ids = fs::read_dir("/proc").expect("Linux").flatten();
+    ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|&id| is_worker(id)).collect()
+}
+
+/// Waits for a condition, and says what is missing when it does not come true in time.
+async fn until(condition: impl Fn() -> bool, missing: impl Fn() -> String) {
+    let checks = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(FANOUT_WAIT, checks).await.is_ok();
+    assert!(in_time, "not within {FANOUT_WAIT:?}: {}", missing());
+}
+
+#[test]
+#[ignore = "needs the functions as programs; tests/run builds them and runs this"]
+fn an_alert_reaches_everyone_though_its_workers_are_killed() {
+    // Each connection has both its ends in this process.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit })
+        .expect("up to the maximum");
+    run(async {
+        let begun = Instant::now();
+        let site = Site::faulty_processes(
+            template(),
+            &[("PushRate", PUSH_RATE)],
+            &[
+                "throttled-post=0.02",
+                // Twice in a row is what a connection that is gone looks like, so it must not happen by chance.
+                "false-gone=0.0005",
+                "slow-post=0.01:300ms",
+                "dropped-connection=0.0005",
+                "failed-invocation=0.01",
+            ],
+        )
+        .await;
+        let watchers: Vec<_> = stream::iter(0..WATCHERS).map(|_| watch(&site)).buffer_unordered(64).collect().await;
+        let mut outsiders = Vec::new();
+        while outsiders.len() < OUTSIDERS {
+            outsiders.extend(site.try_connect("/prod?region=DE", &[]).await.ok());
+        }
+        leave_behind_in_a_sixth_of_the_ring(&site, LEFTOVERS).await;
+        println!("{WATCHERS} connected after {:?}", begun.elapsed());
+
+        publish(&site).await;
+        kill_workers(&watchers).await;
+        let without = || watchers.iter().filter(|watcher| watcher.is_open() && !watcher.has_it()).count();
+        until(|| without() == 0, || format!("{} open connections have not got the alert", without())).await;
+        site.settled().await;
+        let frames: u64 = watchers.iter().map(|watcher| watcher.frames.load(Ordering::Relaxed)).sum();
+        let (workers, faults) = (site.invocations_of("DeliverFunction"), site.faults());
+        println!("{frames} frames by {workers} invocations, {faults:?}, {:?} in all", begun.elapsed());
+        assert!(frames > WATCHERS as u64, "what a killed worker had done was done again, so kills hit: {frames}");
+
+        // Whoever is there is still subscribed.
+        let items: BTreeSet<(String, String)> = site.subscriptions().await.into_iter().collect();
+        let is_subscribed =
+            |id: &String| ["PL", "DE"].iter().any(|&region| items.contains(&(region.to_owned(), id.clone())));
+        let open = site.connections();
+        assert!(open.len() > WATCHERS * 9 / 10, "few enough are dropped on purpose: {} are open", open.len());
+        let lost: Vec<_> = open.iter().filter(|id| !is_subscribed(id)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+        only_pongs(outsiders).await;
+    });
+}
+
+/// Kills the workers of a fan-out now and then while it reaches more and more of the watchers.
+async fn kill_workers(watchers: &[Arc<Watcher>]) {
+    let have = || watchers.iter().filter(|watcher| watcher.has_it()).count();
+    for round in 0..KILLS {
+        // So far apart that others are killed each time: an invocation has three attempts, and the gateway's faults take some too.
+        let share = WATCHERS * (3 + 5 * round) / 20;
+        until(|| have() >= share && !workers().is_empty(), || format!("{} have it, workers {:?}", have(), workers()))
+            .await;
+        let victims = workers();
+        for &worker in &victims {
+            kill_process(Pid::from_raw(worker).expect("an id"), Signal::KILL).expect("a process of ours");
+        }
+        println!("killed {victims:?} when {} had the alert", have());
+    }
+}
+
+/// Shows that clients have received nothing: only the answers to their pings come.
+async fn only_pongs(clients: Vec<Client>) {
+    let (count, mut answered) = (clients.len(), 0);
+    for mut client in clients {
+        client.send(r#"{"type":"ping"}"#).await;
+        match client.receive().await {
+            Received::Text(text) => {
+                assert_eq!(text, r#"{"type":"pong"}"#, "a frame for somebody else");
+                answered += 1;
+            }
+            // Dropped on purpose.
+            Received::Closed(..) => {}
+        }
+    }
+    assert!(answered > count / 2, "{answered} of {count} are there to say that nothing came");
+}

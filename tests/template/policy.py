@@ -1,0 +1,144 @@
+"""Rules that the project's template has to keep, checked on what SAM makes of it."""
+
+import json
+import re
+from pathlib import Path
+
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).parents[2]
+RUNBOOK = "docs/operations.md"
+
+
+class ManagedPolicies:
+    """The managed policies that SAM looks up by name: in an account it asks IAM."""
+
+    def load(self):
+        return {}
+
+
+def transformed():
+    """The template as CloudFormation gets it, with everything switched on that brings permissions."""
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    # SAM takes no directory: `sam build` and `sam deploy` put an address here.
+    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    return transform(template, {"Tracing": "Active"}, ManagedPolicies())
+
+
+def allowed_wildcards():
+    """Wildcards and managed policies that are meant, each with its reason: role and text."""
+    entries = json.loads((Path(__file__).parent / "wildcards.json").read_text())
+    assert all(entry["reason"] for entry in entries), "each needs a reason"
+    return {(entry["role"], entry["text"]) for entry in entries}
+
+
+def runbook_sections():
+    """The anchors of the runbook's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", (ROOT / RUNBOOK).read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def findings(template, allowed, sections):
+    """What is wrong with a transformed template, one sentence each."""
+    resources = template["Resources"]
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
+    return [
+        *wildcards(resources, allowed),
+        *functions_without_operation(resources, alarms),
+        *(f"{name}: a permission without SourceArn" for name, permission in of_type(resources, "AWS::Lambda::Permission").items() if not permission.get("SourceArn")),
+        *tables_without_protection(resources),
+        *alarms_without_runbook(alarms, sections),
+    ]
+
+
+def of_type(resources, kind):
+    return {name: resource.get("Properties", {}) for name, resource in resources.items() if resource["Type"] == kind}
+
+
+def wildcards(resources, allowed):
+    seen = set()
+    for role, properties in of_type(resources, "AWS::IAM::Role").items():
+        found = [arn.split(":policy/")[-1] for arn in texts(properties.get("ManagedPolicyArns", []))]
+        for policy in properties.get("Policies", []):
+            for statement in listed(policy["PolicyDocument"]["Statement"]):
+                if "NotAction" in statement or "NotResource" in statement:
+                    yield f"{role}: a statement allows everything but what it names"
+                found += [text for part in ("Action", "Resource") for text in texts(statement.get(part, [])) if "*" in text]
+        for text in found:
+            # An entry for every role is written with the role "*".
+            entry = next((entry for entry in [(role, text), ("*", text)] if entry in allowed), None)
+            seen.add(entry)
+            if entry is None:
+                yield f"{role}: {text} is a wildcard without a reason in wildcards.json"
+    for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+        for name in of_type(resources, kind):
+            yield f"{name}: policies belong into the role of their function"
+    for role, text in sorted(allowed - seen):
+        yield f"{role}: wildcards.json allows {text}, which the template does not have"
+
+
+def functions_without_operation(resources, alarms):
+    groups = of_type(resources, "AWS::Logs::LogGroup")
+    (dashboard,) = ("".join(texts(body["DashboardBody"])) for body in of_type(resources, "AWS::CloudWatch::Dashboard").values())
+    watched = {metric: set(functions_watched(alarms, metric)) for metric in ("Errors", "Throttles")}
+    for name, function in of_type(resources, "AWS::Lambda::Function").items():
+        group = function.get("LoggingConfig", {}).get("LogGroup", {})
+        group = group.get("Ref") if isinstance(group, dict) else None
+        if not groups.get(group, {}).get("RetentionInDays"):
+            yield f"{name}: a function without a log group that ends its logs"
+        for metric, functions in watched.items():
+            if name not in functions:
+                yield f"{name}: a function without an alarm on its {metric}"
+        if f"${{{name}}}" not in dashboard:
+            yield f"{name}: a function that the dashboard does not show"
+
+
+def functions_watched(alarms, name):
+    """The functions on whose metric of this name there is an alarm."""
+    for alarm in alarms.values():
+        queries = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+        for metric in [*queries, alarm]:
+            if (metric.get("Namespace"), metric.get("MetricName")) == ("AWS/Lambda", name):
+                yield from (dimension["Value"].get("Ref") for dimension in metric["Dimensions"])
+
+
+def tables_without_protection(resources):
+    for name, table in of_type(resources, "AWS::DynamoDB::Table").items():
+        if table.get("SSESpecification", {}).get("SSEEnabled") is not True:
+            yield f"{name}: a table without encryption"
+        if table.get("TimeToLiveSpecification", {}).get("Enabled") is not True:
+            yield f"{name}: a table without a time to live"
+
+
+def alarms_without_runbook(alarms, sections):
+    for name, alarm in alarms.items():
+        section = re.search(rf"{RUNBOOK}#([\w-]+)$", alarm.get("AlarmDescription", ""))
+        if not section:
+            yield f"{name}: an alarm without a section of {RUNBOOK}"
+        elif section[1] not in sections:
+            yield f"{name}: {RUNBOOK} has no section {section[1]}"
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def texts(value):
+    """Every text that a value can come to, with references as ${Name}; of a condition both sides."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from texts(item)
+        case {"Ref": name}:
+            yield f"${{{name}}}"
+        case {"Fn::GetAtt": path}:
+            yield f"${{{path if isinstance(path, str) else '.'.join(path)}}}"
+        case {"Fn::Sub": [str(text), _]} | {"Fn::Sub": str(text)}:
+            yield text
+        case {"Fn::If": [_, *sides]}:
+            yield from texts(sides)
+        case _:
+            yield json.dumps(value)

@@ -1,0 +1,118 @@
+"""The project's template keeps the rules, and each rule catches a fault that is planted."""
+
+import copy
+import tomllib
+import unittest
+
+import policy
+
+
+class Template(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.template = policy.transformed()
+
+    def findings(self, template):
+        return policy.findings(template, policy.allowed_wildcards(), policy.runbook_sections())
+
+    def assertCaught(self, plant, *expected):
+        template = copy.deepcopy(self.template)
+        plant({name: resource["Properties"] for name, resource in template["Resources"].items()}, template["Resources"])
+        self.assertEqual(self.findings(template), list(expected))
+
+    def test_the_template_keeps_all_rules(self):
+        self.assertEqual(self.findings(self.template), [])
+
+    def test_a_wildcard_without_a_reason_is_caught(self):
+        def statement(properties):
+            return properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][0]
+
+        reasonless = "is a wildcard without a reason in wildcards.json"
+        for part, value, text in [
+            ("Action", "dynamodb:*", "dynamodb:*"),
+            ("Action", ["dynamodb:PutItem", "dynamodb:Batch*"], "dynamodb:Batch*"),
+            ("Resource", "*", "*"),
+            ("Resource", {"Fn::Sub": "${SubscriptionsTable.Arn}/index/*"}, "${SubscriptionsTable.Arn}/index/*"),
+            ("Resource", {"Fn::If": ["Some", {"Fn::GetAtt": ["AlertsTable", "Arn"]}, "arn:*"]}, "arn:*"),
+            ("Resource", {"Fn::Join": ["", ["arn:", "*"]]}, '{"Fn::Join": ["", ["arn:", "*"]]}'),
+        ]:
+            with self.subTest(text):
+                self.assertCaught(lambda p, _: statement(p).update({part: value}), f"ConnectFunctionRole: {text} {reasonless}")
+        self.assertCaught(
+            lambda p, _: p["ConnectFunctionRole"]["ManagedPolicyArns"].append("arn:aws:iam::aws:policy/AdministratorAccess"),
+            f"ConnectFunctionRole: AdministratorAccess {reasonless}",
+        )
+
+    def test_a_statement_that_names_only_what_it_does_not_allow_is_caught(self):
+        def plant(properties, _):
+            statement = properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][0]
+            statement["NotAction"] = statement.pop("Action")
+
+        self.assertCaught(plant, "ConnectFunctionRole: a statement allows everything but what it names")
+
+    def test_a_policy_outside_of_a_role_is_caught(self):
+        def plant(_, resources):
+            resources["Extra"] = {"Type": "AWS::IAM::Policy", "Properties": {}}
+
+        self.assertCaught(plant, "Extra: policies belong into the role of their function")
+
+    def test_a_reason_for_what_is_not_there_any_more_is_caught(self):
+        allowed = policy.allowed_wildcards() | {("ConnectFunctionRole", "s3:*")}
+        found = policy.findings(self.template, allowed, policy.runbook_sections())
+        self.assertEqual(found, ["ConnectFunctionRole: wildcards.json allows s3:*, which the template does not have"])
+
+    def test_a_function_without_a_log_group_is_caught(self):
+        expected = "ConnectFunction: a function without a log group that ends its logs"
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].pop("LogGroup"), expected)
+        self.assertCaught(lambda p, _: p["ConnectLogs"].pop("RetentionInDays"), expected)
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].update(LogGroup="elsewhere"), expected)
+
+    def test_a_function_without_an_alarm_is_caught(self):
+        self.assertCaught(
+            lambda _, resources: resources.pop("ConnectErrorsAlarm"),
+            "ConnectFunction: a function without an alarm on its Errors",
+        )
+        self.assertCaught(
+            lambda p, _: p["ThrottledAlarm"].update(Metrics=[metric for metric in p["ThrottledAlarm"]["Metrics"] if metric["Id"] != "connect"]),
+            "ConnectFunction: a function without an alarm on its Throttles",
+        )
+
+    def test_a_function_that_the_dashboard_does_not_show_is_caught(self):
+        def plant(properties, _):
+            body = properties["Dashboard"]["DashboardBody"]
+            body["Fn::Sub"] = body["Fn::Sub"].replace("${ConnectFunction}", "")
+
+        self.assertCaught(plant, "ConnectFunction: a function that the dashboard does not show")
+
+    def test_a_permission_without_its_source_is_caught(self):
+        for name in ("ConnectPermission", "PublishFunctionScoredPermission"):
+            self.assertCaught(lambda p, _: p[name].pop("SourceArn"), f"{name}: a permission without SourceArn")
+
+    def test_a_table_without_encryption_or_time_to_live_is_caught(self):
+        self.assertCaught(lambda p, _: p["AlertsTable"].pop("SSESpecification"), "AlertsTable: a table without encryption")
+        self.assertCaught(
+            lambda p, _: p["AlertsTable"]["TimeToLiveSpecification"].update(Enabled=False),
+            "AlertsTable: a table without a time to live",
+        )
+
+    def test_an_alarm_without_a_runbook_is_caught(self):
+        self.assertCaught(
+            lambda p, _: p["LagAlarm"].update(AlarmDescription="Late"),
+            "LagAlarm: an alarm without a section of docs/operations.md",
+        )
+        self.assertCaught(
+            lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/operations.md#not-there"),
+            "LagAlarm: docs/operations.md has no section not-there",
+        )
+
+
+class Release(unittest.TestCase):
+    def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
+        """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""
+        profile = tomllib.loads((policy.ROOT / "Cargo.toml").read_text())["profile"]["release"]
+        self.assertEqual(profile["panic"], "unwind")
+        self.assertLessEqual({"codegen-units", "lto", "panic", "strip"}, profile.keys())
+
+
+if __name__ == "__main__":
+    unittest.main()
