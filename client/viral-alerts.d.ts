@@ -86,6 +86,7 @@ export interface WebSocketLike {
 /** What the client needs of an EventSource. */
 export interface EventSourceLike {
     readonly readyState: number;
+    onopen: ((event: never) => void) | null;
     onmessage: ((event: {
         data: unknown;
     } & never) => void) | null;

@@ -75,6 +75,7 @@ export interface WebSocketLike {
 /** What the client needs of an EventSource. */
 export interface EventSourceLike {
   readonly readyState: number;
+  onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onerror: ((event: never) => void) | null;
   close(): void;
@@ -147,7 +148,7 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
     let error: ViralAlertsError | undefined;
     let wake = (): void => {};
     const onAlert = ({ detail }: CustomEvent<ViralAlert>): void => {
-      if (queue.length < QUEUE_MAX) queue.push(detail);
+      if (!error && queue.length < QUEUE_MAX) queue.push(detail);
       else error = new ViralAlertsError({ code: "slow_consumer", message: "too far behind" });
       wake();
     };

@@ -26,6 +26,8 @@ export class Browser {
     );
   }
 
+  /** Locks are refused, as in a page that may not store anything. */
+  refusesLocks = false;
   /** Messages between tabs are lost. */
   deaf = false;
 
@@ -47,6 +49,7 @@ export class Browser {
   /** Web Locks: exclusive, in the order of the requests. */
   readonly #request = (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> =>
     new Promise((resolve, reject) => {
+      if (this.refusesLocks) return reject(new DOMException("denied", "SecurityError"));
       if (signal?.aborted) return reject(signal.reason as Error);
       const queue = this.#locks.get(name) ?? [];
       this.#locks.set(name, queue);
@@ -60,7 +63,9 @@ export class Browser {
       if (queue.length === 1) return void queueMicrotask(() => void run());
       signal?.addEventListener("abort", () => {
         const index = queue.indexOf(run);
-        if (index > 0) queue.splice(index, 1);
+        if (index <= 0) return;
+        queue.splice(index, 1);
+        reject(signal.reason as Error);
       });
     });
 }

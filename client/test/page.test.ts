@@ -137,6 +137,34 @@ test("tabs share one connection, and each has every alert of its regions once", 
   expect(third.states).toEqual(["open"]);
 });
 
+test("a region without a log begins with its first alert, also where another tab follows ALL", async () => {
+  start(service, { regions: ["ALL"] });
+  const second = start(service, { regions: ["XX"] });
+  await pass(100);
+  publishUntil(service, "XX", 2);
+  await pass(100);
+  expect(second.told).toEqual(["XX 1", "XX 2"]);
+});
+
+test("a tab that comes back to ALL has the regions that came into being meanwhile", async () => {
+  const storage = newStorage();
+  const first = start(service, { regions: ["ALL"] });
+  const second = start(service, { regions: ["ALL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  second.client.close();
+  publishUntil(service, "NEW", 3);
+  await pass(100);
+  const again = start(service, { regions: ["ALL"], storage });
+  await pass(100);
+  expect(again.told).toEqual(alertsOf("NEW", 1, 3));
+  publishUntil(service, "NEW", 4);
+  await pass(100);
+  expect(again.told).toEqual(alertsOf("NEW", 1, 4));
+  expect(first.told).toEqual(["PL 1", ...alertsOf("NEW", 1, 4)]);
+});
+
 test("when the leading tab closes another one takes over, and nothing is lost or repeated", async () => {
   const tabs = Array.from({ length: 3 }, () => start(service, { regions: ["PL"] }));
   await pass(100);
@@ -239,6 +267,32 @@ test("tabs of different users do not share, and sharing can be refused", async (
   start(service, { regions: ["PL"], share: false });
   await pass(100);
   expect(service.sockets.size).toBe(3);
+});
+
+test("where locks are refused each tab has a connection", async () => {
+  browser.refusesLocks = true;
+  const tabs = [start(service, { regions: ["PL"] }), start(service, { regions: ["DE"] })];
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  expect(tabs.map(({ told }) => told)).toEqual([["PL 1"], ["DE 1"]]);
+  expect(service.sockets.size).toBe(2);
+  tabs[0]!.client.close();
+  await pass(100);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("where there may be no channel each tab has a connection", async () => {
+  vi.stubGlobal("BroadcastChannel", class {
+    constructor() {
+      throw new DOMException("denied", "SecurityError");
+    }
+  });
+  start(service, { regions: ["PL"] });
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(service.sockets.size).toBe(2);
 });
 
 test("without Web Locks each tab has a connection", async () => {

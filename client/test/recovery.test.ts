@@ -116,6 +116,20 @@ test("HTTP that fails is tried again", async () => {
   expect(told).toEqual(alertsOf("PL", 1, 450));
 });
 
+test("one request that fails holds up none of many regions for long", async () => {
+  const regions = Array.from({ length: 25 }, (_, index) => `R-${index}`);
+  const { told } = start(service, { regions, ...HTTP });
+  await pass(100);
+  service.status = 503;
+  service.cut();
+  for (const region of regions) publishUntil(service, region, 20);
+  while (!service.requests.length) await pass(5);
+  await pass(20);
+  service.status = 200;
+  await pass(6_000);
+  for (const region of regions) expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
+});
+
 test("HTTP that goes on failing makes a gap, and is not asked for ever", async () => {
   const { told } = start(service, { regions: ["PL"], ...HTTP });
   service.status = 503;
