@@ -18,10 +18,10 @@ const MODULES = ["viral-alerts", "viral-toast"];
 const CLIENT_SIZE_MAX = 5_000;
 
 /** Names of properties that neither applications nor other tabs see. They are shortened. */
-const INTERNAL = /^(openedAt|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve|exchange|at)$/;
+const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve|exchange|at|acknowledged|busy)$/;
 
 /** What comes out smallest after gzip: fewer transformations leave more that repeats. */
-const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_vars: true };
+const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_vars: true, sequences: false };
 
 const BANNER = "// Built from src/.";
 

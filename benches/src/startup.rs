@@ -14,7 +14,8 @@ use crate::{Outcome, WAIT_MAX, figures::Figures, process::sibling};
 /// Starts of each function per run.
 const STARTS_PER_RUN: usize = 10;
 
-const FUNCTIONS: [&str; 7] = ["alerts", "connect", "disconnect", "subscribe", "publish", "deliver", "recover"];
+const FUNCTIONS: [&str; 8] =
+    ["alerts", "connect", "disconnect", "subscribe", "publish", "deliver", "recover", "scorer"];
 
 /// Reports start-up and size of every function.
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
@@ -37,6 +38,8 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("PUBLISH_FUNCTION", "f")
                 .env("UNDELIVERED_QUEUE", "q")
                 .env("UNPUBLISHED_QUEUE", "q")
+                .env("FEED_URL", "https://example.com/feed.json")
+                .env("SCORES_TABLE", "t")
                 // As in Lambda with TLS, whose certificates are read at the start.
                 .env(
                     "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI",

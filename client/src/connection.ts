@@ -9,10 +9,11 @@ export type Frame = Partial<Answer & ErrorNews> & { type?: string; retryable?: b
 
 export interface Connection {
   /** Regions that the service has acknowledged here. */
-  readonly ready: Set<string>;
-  /** When it opened, in milliseconds since 1970; 0 before. */
-  openedAt: number;
-  /** When a frame arrived last. */
+  readonly acknowledged: Set<string>;
+  /** Whether questions are being asked. */
+  busy: boolean;
+  opened: boolean;
+  /** When a frame arrived last, in milliseconds since 1970. */
   heardAt: number;
   /** Sends a message and resolves with its answer; never, once the connection has ended. One at a time. */
   exchange(message: object): Promise<Frame>;
@@ -63,8 +64,9 @@ export function createConnection(
   };
 
   const connection: Connection = {
-    ready: new Set(),
-    openedAt: 0,
+    acknowledged: new Set(),
+    busy: false,
+    opened: false,
     heardAt: 0,
     exchange: (message) =>
       new Promise((resolve) => {
@@ -83,7 +85,7 @@ export function createConnection(
   expect();
   socket.onopen = () => {
     if (closed) return;
-    connection.openedAt = Date.now();
+    connection.opened = true;
     heard();
     onOpen();
   };

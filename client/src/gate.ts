@@ -34,6 +34,8 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
 
     watch(region: string): void {
       if (watched.has(region)) return;
+      // It goes on from where ALL stands, though ALL may be left before anything is known of it.
+      if (birth()) positions[region] ??= BEGINNING;
       watched.add(region);
       pending.add(region);
       ask([region]);

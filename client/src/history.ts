@@ -1,6 +1,6 @@
 // The log of the service over HTTP: `GET /alerts`.
 
-import { ANSWER_MS, POSITIONS_MAX, REGIONS_MAX } from "./limits.js";
+import { ANSWER_MS, CURSOR_MAX, POSITIONS_MAX, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
@@ -16,8 +16,11 @@ export function known(log: Log, regions: string[]): [string, Position][] {
 
 /** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
 export function cursor(log: Log, regions: string[]): string {
-  const positions = known(log, regions).map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`);
-  return positions.join("~") || (log.has(ALL) ? "~" : "");
+  const text = known(log, regions)
+    .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
+    .join("_");
+  // Cut where an entry ends, if it is too long.
+  return text.slice(0, `${text}_`.lastIndexOf("_", CURSOR_MAX)) || (log.has(ALL) ? "_" : "");
 }
 
 export function address({ httpUrl }: Settings, regions: string[], after: string): string {

@@ -41,8 +41,6 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const stale = new Set<string>();
   /** Regions that have a moment for what is missing to arrive by itself. */
   const waiting = new Set<string>();
-  /** Connections whose questions are being asked. */
-  const busy = new WeakSet<Connection>();
   let state: State = { state: "connecting" };
   /** The connection that counts, and the one that is to take its place. */
   let current: Connection | undefined;
@@ -77,8 +75,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     log.keep(followed());
     for (const connection of [current, next]) {
       // A region that was left and is wanted again begins anew, though the service may not have been told that it was left.
-      for (const region of followed()) if (!log.has(region)) connection?.ready.delete(region);
-      if (connection?.openedAt) void ask(connection);
+      for (const region of followed()) if (!log.has(region)) connection?.acknowledged.delete(region);
+      if (connection?.opened) void ask(connection);
     }
     fallback?.refresh();
   };
@@ -152,7 +150,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       () => ended(connection),
       () => {
         // The subscriptions are asked for again: what was lost in silence comes to light, which a ping would not do.
-        connection.ready.clear();
+        connection.acknowledged.clear();
         if (followed()[0]) void ask(connection);
         else connection.ping();
       },
@@ -183,25 +181,25 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     current = connection;
     failures = futile = 0;
     clearTimeout(timer);
-    timer = setTimeout(connect, Math.min(connection.openedAt + rotateAfter - Date.now(), TIMER_MS_MAX));
+    timer = setTimeout(connect, Math.min(rotateAfter, TIMER_MS_MAX));
     tell({ state: "open", transport: "websocket" });
   };
 
   /** The next regions to ask for, or else to leave. */
-  const due = ({ ready }: Connection): { asked: string[]; subscribes: boolean } => {
+  const due = ({ acknowledged }: Connection): { asked: string[]; subscribes: boolean } => {
     const regions = followed();
-    const missing = regions.filter((region) => !ready.has(region)).slice(0, REGIONS_MAX);
+    const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, REGIONS_MAX);
     // One at a time: what did not fit in an answer with others may fit alone.
     const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
     if (asked[0]) return { asked, subscribes: true };
-    const surplus = [...ready].filter((region) => !regions.includes(region) && regions[0] !== ALL);
+    const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
     return { asked: surplus.slice(0, REGIONS_MAX), subscribes: false };
   };
 
   /** Asks one question after the other until there is none. */
   const ask = async (connection: Connection): Promise<void> => {
-    if (busy.has(connection)) return;
-    busy.add(connection);
+    if (connection.busy) return;
+    connection.busy = true;
     let tries = 0;
     for (;;) {
       const { asked, subscribes } = due(connection);
@@ -212,7 +210,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         ...(subscribes && asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
       });
       if (frame.positions) await subscribed(connection, asked, frame as Answer);
-      else if (frame.type === "unsubscribed") for (const region of asked) connection.ready.delete(region);
+      else if (frame.type === "unsubscribed") for (const region of asked) connection.acknowledged.delete(region);
       else {
         const final = frame.retryable === false;
         if (final) emit({ error: frame });
@@ -221,15 +219,15 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, RECONNECT_WITHIN_MS)));
       }
     }
-    busy.delete(connection);
+    connection.busy = false;
     if (connection === next) promote(connection);
   };
 
-  const subscribed = async ({ ready }: Connection, asked: string[], answer: Answer): Promise<void> => {
+  const subscribed = async ({ acknowledged }: Connection, asked: string[], answer: Answer): Promise<void> => {
     within = settings.reconnectWithinMs ?? answer.reconnect_within_ms ?? within;
     rotateAfter = settings.rotateAfterMs ?? answer.rotate_after_ms ?? rotateAfter;
     for (const region of asked) {
-      ready.add(region);
+      acknowledged.add(region);
       stale.delete(region);
     }
     const open = log.apply(answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL);

@@ -26,6 +26,8 @@ export const TIMER_MS_MAX = 2 ** 31 - 1;
 export const REGIONS_MAX = 25;
 /** Positions in one message or request. Source: the protocol. */
 export const POSITIONS_MAX = 300;
+/** Longest cursor, in characters: an EventSource sends two, within the 10,240 bytes that API Gateway takes. Source: the protocol. */
+export const CURSOR_MAX = 4_096;
 /** Alerts of a region that wait for one that is missing; those beyond come with the recovery. */
 export const EARLY_MAX = 500;
 /** Recoveries of a region without any progress, after which what is missing counts as lost. */

@@ -149,7 +149,7 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
     let wake = (): void => {};
     const onAlert = ({ detail }: CustomEvent<ViralAlert>): void => {
       if (!error && queue.length < QUEUE_MAX) queue.push(detail);
-      else error = new ViralAlertsError({ code: "slow_consumer", message: "too far behind" });
+      else error = new ViralAlertsError({ code: "slow_consumer", message: "too slow" });
       wake();
     };
     const onState = (): void => wake();

@@ -2,19 +2,42 @@
 
 import { vi } from "vitest";
 
-/** Stands for the globals of a page. All tabs of a test are in it. */
-export class Browser {
+/** A page: what is global to it. */
+class Page {
   readonly page = new EventTarget();
   readonly document = Object.assign(new EventTarget(), { hidden: false });
+
+  constructor() {
+    const { page } = this;
+    vi.stubGlobal("document", this.document);
+    vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+  }
+
+  /** Something happens to the page. */
+  happens(type: string): void {
+    this.page.dispatchEvent(new Event(type));
+  }
+
+  show(): void {
+    this.document.hidden = false;
+    this.document.dispatchEvent(new Event("visibilitychange"));
+  }
+
+  hide(): void {
+    this.document.hidden = true;
+    this.document.dispatchEvent(new Event("visibilitychange"));
+  }
+}
+
+/** A browser with its first page. Clients that are started afterwards are in that page, until another one is opened. */
+export class Browser extends Page {
   readonly #channels = new Set<FakeChannel>();
   readonly #locks = new Map<string, (() => Promise<void>)[]>();
 
   constructor() {
-    const { page } = this;
+    super();
     const channels = this.#channels;
     const browser = this;
-    vi.stubGlobal("document", this.document);
-    vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
     vi.stubGlobal("navigator", { locks: { request: this.#request } });
     vi.stubGlobal(
       "BroadcastChannel",
@@ -31,19 +54,9 @@ export class Browser {
   /** Messages between tabs are lost. */
   deaf = false;
 
-  /** Something happens to the page. */
-  happens(type: string): void {
-    this.page.dispatchEvent(new Event(type));
-  }
-
-  show(): void {
-    this.document.hidden = false;
-    this.document.dispatchEvent(new Event("visibilitychange"));
-  }
-
-  hide(): void {
-    this.document.hidden = true;
-    this.document.dispatchEvent(new Event("visibilitychange"));
+  /** Opens another page; clients that are started now are in it. */
+  open(): Page {
+    return new Page();
   }
 
   /** Web Locks: exclusive, in the order of the requests. */
@@ -54,7 +67,8 @@ export class Browser {
       const queue = this.#locks.get(name) ?? [];
       this.#locks.set(name, queue);
       const run = async (): Promise<void> => {
-        await then();
+        // A lock that is granted to a request that was given up is free again.
+        if (!signal?.aborted) await then();
         queue.shift();
         void queue[0]?.();
         resolve();

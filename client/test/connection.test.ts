@@ -370,7 +370,7 @@ test("a cut during a rotation that waits for its token leaves one connection", a
   await pass(1_010 + 60_500);
   const [old] = service.sockets;
   // The next attempt falls into the moment between the handshake and the acknowledgement.
-  draw(0.104);
+  draw(0.108);
   old!.ends();
   await pass(30_000);
   expect(service.sockets.size).toBe(1);

@@ -209,6 +209,11 @@ test("ALL comes by polling with more regions than fit in a cursor", async () => 
   await pass(7_000);
   expect(told.at(-1)).toBe("R-100 2");
   expect(states.at(-1)).toBe("polling");
+  for (const { searchParams } of service.requests) {
+    const after = searchParams.get("after") ?? "";
+    expect(after.length).toBeLessThanOrEqual(4_096);
+    expect(after).toMatch(/^(R-\d+\.mwm0nk74\.\d_?)*$/);
+  }
 });
 
 test("polling that fails waits longer each time", async () => {

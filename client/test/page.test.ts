@@ -146,6 +146,19 @@ test("a region without a log begins with its first alert, also where another tab
   expect(second.told).toEqual(["XX 1", "XX 2"]);
 });
 
+test("a region that is watched beside ALL and stays when ALL is left loses nothing", async () => {
+  const { told, client } = start(service, { regions: ["ALL"] });
+  await pass(100);
+  browser.hide();
+  browser.document.dispatchEvent(new Event("freeze"));
+  publishUntil(service, "NEW", 2);
+  client.watch("NEW");
+  client.unwatch("ALL");
+  browser.document.dispatchEvent(new Event("resume"));
+  await pass(100);
+  expect(told).toEqual(["NEW 1", "NEW 2"]);
+});
+
 test("a tab that comes back to ALL has the regions that came into being meanwhile", async () => {
   const storage = newStorage();
   const first = start(service, { regions: ["ALL"] });

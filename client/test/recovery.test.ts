@@ -31,7 +31,7 @@ test("what does not fit in the answer is fetched in pages", async () => {
   await miss(["PL"], 450);
   expect(told).toEqual(alertsOf("PL", 1, 450));
   expect(service.requests.length).toBe(5);
-  expect(service.requests[0]!.href).toBe("https://service.example/alerts?region=PL&after=PL.1795000000000.0");
+  expect(service.requests[0]!.href).toBe("https://service.example/alerts?region=PL&after=PL.mwm0nk74.0");
 });
 
 test("alerts that are pushed meanwhile come after the pages", async () => {

@@ -199,13 +199,13 @@ const refusal = (field: string): object => ({ type: "error", code: "invalid_fiel
 
 function cursorOf(positions: Record<string, Position>): string {
   return Object.entries(positions)
-    .map(([region, { epoch, seq }]) => `${region}.${epoch}.${seq}`)
-    .join("~");
+    .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
+    .join("_");
 }
 
 function parseCursor(text: string): Record<string, Position> {
-  const parts = text.split("~").filter(Boolean).map((part) => part.split("."));
-  return Object.fromEntries(parts.map(([region, epoch, seq]) => [region, { epoch: Number(epoch), seq: Number(seq) }]));
+  const parts = text.split("_").filter(Boolean).map((part) => part.split("."));
+  return Object.fromEntries(parts.map(([region, epoch, seq]) => [region, { epoch: parseInt(epoch!, 36), seq: parseInt(seq!, 36) }]));
 }
 
 type Listener<Event> = ((event: Event) => void) | null;

@@ -201,6 +201,7 @@ async fn run_locally(
             http_addr: any_port,
             template: Path::new(env!("CARGO_MANIFEST_DIR")).join("template.yaml"),
             parameters: all,
+            secrets: Default::default(),
             data_dir: None,
             lambda_endpoint: None,
             processes: false,

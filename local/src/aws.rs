@@ -36,7 +36,14 @@ pub(crate) fn region(environment: &Environment) -> String {
 }
 
 /// The variables that lead any AWS client, in any language, to the local mode.
-pub(crate) fn variables(dynamodb: &str, lambda: &str, management: &str, sqs: &str) -> BTreeMap<String, String> {
+pub(crate) fn variables(
+    dynamodb: &str,
+    lambda: &str,
+    management: &str,
+    sqs: &str,
+    events: &str,
+    ssm: &str,
+) -> BTreeMap<String, String> {
     [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY),
@@ -47,6 +54,8 @@ pub(crate) fn variables(dynamodb: &str, lambda: &str, management: &str, sqs: &st
         ("AWS_ENDPOINT_URL_LAMBDA", lambda),
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", management),
         ("AWS_ENDPOINT_URL_SQS", sqs),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", events),
+        ("AWS_ENDPOINT_URL_SSM", ssm),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -13,7 +13,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
-use shared::clock::Clock;
+use shared::{clock::Clock, limits::REQUEST_HEAD_BYTES_MAX};
 
 use crate::{
     http::{self, Body},
@@ -52,6 +52,12 @@ impl HttpApi {
         peer: SocketAddr,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        if head_bytes(&parts) > REQUEST_HEAD_BYTES_MAX {
+            return http::json(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                &json!({"message": "Request Header Fields Too Large"}),
+            );
+        }
         let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
@@ -114,6 +120,13 @@ impl HttpApi {
         insert("body", !body.is_empty(), json!(text));
         event
     }
+}
+
+/// Bytes of the request line and the values of the headers.
+fn head_bytes(parts: &hyper::http::request::Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
+    line + parts.headers.values().map(HeaderValue::len).sum::<usize>()
 }
 
 /// Whether API Gateway hands the body on as text; it encodes anything else, a form for instance.

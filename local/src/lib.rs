@@ -5,8 +5,9 @@ mod aws;
 mod demo;
 mod duration;
 mod dynamodb;
+mod events;
 mod faults;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
 mod http;
@@ -15,6 +16,7 @@ mod inspector;
 mod lambda;
 mod schedules;
 mod sqs;
+mod ssm;
 mod stack;
 mod template;
 mod tls;

@@ -39,6 +39,10 @@ struct Arguments {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     parameters: Vec<(String, String)>,
 
+    /// A secret parameter of Systems Manager, such as /viral-alerts/token=…; may be repeated
+    #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
+    secrets: Vec<(String, String)>,
+
     /// Keep the tables in this directory instead of in memory
     #[arg(long, value_name = "DIR", help_heading = "Tables")]
     data_dir: Option<PathBuf>,
@@ -166,6 +170,7 @@ async fn main() -> ExitCode {
         http_addr: arguments.http_addr,
         template: arguments.template,
         parameters: arguments.parameters.into_iter().collect(),
+        secrets: arguments.secrets.into_iter().collect(),
         data_dir: arguments.data_dir,
         lambda_endpoint: arguments.lambda_endpoint,
         processes: arguments.processes,

@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aws, demo,
     dynamodb::{self, DatabaseError},
+    events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, Settings},
     http::{self, Body},
@@ -23,7 +24,8 @@ use crate::{
     lambda::{self, Functions, Setting, process::Machine},
     schedules,
     sqs::{self, Queues},
-    template::{LoadError, Template},
+    ssm,
+    template::{Authorization, LoadError, Template},
     tls::{Identity, TlsError},
 };
 
@@ -43,6 +45,8 @@ pub struct Options {
     pub parameters: BTreeMap<String, String>,
     /// Where the tables are kept; in memory where there is none.
     pub data_dir: Option<PathBuf>,
+    /// Secret parameters of Systems Manager, by name.
+    pub secrets: BTreeMap<String, String>,
     /// A Lambda Invoke API that runs the functions instead of this process.
     pub lambda_endpoint: Option<Uri>,
     /// Whether this workspace's functions run as processes, as built last, instead of in this one.
@@ -122,6 +126,8 @@ impl Stack {
         let (tables, tables_addr) = listen(internal(options.http_addr), "--http-addr").await?;
         let (invoke, invoke_addr) = listen(internal(options.http_addr), "--http-addr").await?;
         let (sqs, sqs_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let (bus, bus_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let (ssm, ssm_addr) = listen(internal(options.http_addr), "--http-addr").await?;
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
@@ -129,6 +135,8 @@ impl Stack {
             &format!("http://{invoke_addr}"),
             &format!("http://{ws_addr}/{stage}"),
             &format!("http://{sqs_addr}"),
+            &format!("http://{bus_addr}"),
+            &format!("http://{ssm_addr}"),
         );
         let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
         let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -163,9 +171,20 @@ impl Stack {
             sqs::handle(Arc::clone(&queues), request, ending.clone())
         }));
 
+        let parameters = Arc::new(options.secrets.clone());
+        back_tasks.spawn(http::serve(ssm, None, backs.clone(), move |request, _| {
+            ssm::handle(Arc::clone(&parameters), request)
+        }));
+
         let function_variables =
             template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
+        let connect = template.sockets.routes.get("$connect");
+        let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
+        let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
+        back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
+            events::handle(Arc::clone(&buses), request)
+        }));
         let gateway = Gateway::new(
             template.sockets,
             Arc::clone(&functions),
@@ -195,6 +214,7 @@ impl Stack {
             }
         }));
         let mut notes = template.notes;
+        notes.extend(is_open.then(|| "anybody may connect: the route $connect asks for no authorization".to_owned()));
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
         Ok(Self {

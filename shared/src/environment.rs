@@ -87,6 +87,16 @@ impl Reader<'_> {
         parsed?.inspect_err(|error| self.problems.push(format!("{name} cannot be used: {error}"))).ok()
     }
 
+    /// What was made of a variable, or none with the reason noted.
+    pub fn understood<T, E: fmt::Display>(&mut self, name: &str, made: Result<T, E>) -> Option<T> {
+        made.inspect_err(|error| self.problems.push(format!("{name} cannot be used: {error}"))).ok()
+    }
+
+    /// Notes what is wrong with several variables together.
+    pub fn problem(&mut self, text: impl Into<String>) {
+        self.problems.push(text.into());
+    }
+
     /// The finished configuration, which is missing only where something was wrong, or everything that was.
     pub fn finish_whole<T>(self, configuration: Option<T>) -> Result<T, InvalidEnvironment> {
         self.finish(())?;

@@ -23,6 +23,10 @@ pub enum Code {
     InvalidRegion,
     /// The body, or the alert made of it, is larger than the limit.
     TooLarge,
+    /// A token is needed, and there is none that is valid.
+    Unauthorized,
+    /// The token, or the page that asks, may not have this.
+    Forbidden,
     /// The service could not do it just now.
     Unavailable,
 }
@@ -42,6 +46,8 @@ impl Code {
             | Self::MissingField
             | Self::InvalidField
             | Self::InvalidRegion => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::TooLarge => 413,
             Self::Unavailable => 503,
         }
@@ -113,9 +119,17 @@ impl Failure {
     }
 }
 
+/// What an authorizer fails with to refuse a handshake with 401. API Gateway looks for this very message.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("Unauthorized")]
+pub struct Unauthorized;
+
 /// What Lambda reports for a failed invocation: a stable type, and the whole chain of causes.
 impl From<Failure> for Diagnostic {
     fn from(failure: Failure) -> Self {
+        if failure.source.is::<Unauthorized>() {
+            return Self { error_type: "Unauthorized".to_owned(), error_message: Unauthorized.to_string() };
+        }
         Self { error_type: "Failure".to_owned(), error_message: Chain(&failure).to_string() }
     }
 }

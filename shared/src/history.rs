@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_dynamodb::{Client, types::Update};
+use aws_sdk_dynamodb::{Client, operation::query::QueryOutput, types::Update};
 
 use crate::{
     alert::{Alert, Position},
@@ -12,6 +12,7 @@ use crate::{
     environment::Reader,
     error::Failure,
     function::Start,
+    limits::{UNSEEN_ALERT_PAUSE, UNSEEN_ALERT_READS_MAX},
     resumption::Span,
     table::{Item, UnreadableItem, number, read_all, read_number, read_text, text},
 };
@@ -89,14 +90,34 @@ impl History {
     }
 
     async fn read_heads(&self, keys: Vec<Item>) -> Result<BTreeMap<Region, Head>, Failure> {
-        let items = read_all(&self.client, &self.table, keys).await?;
-        heads(&items).map_err(|error| Failure::new("reading the heads of regions", error))
+        Ok(heads(&read_all(&self.client, &self.table, keys).await?))
     }
 
-    /// Up to `limit` alerts of a span, from one end of it.
+    /// Up to `limit` alerts of a span, from one end of it. The span ends at a head that was read before: a transaction writes
+    /// head and alert as one, but only for who reads them as one, so the last alert may be seen a moment later than the head.
+    /// Where it should be on the page and is not, the page is read again.
     pub async fn alerts(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<Page, Failure> {
-        let output = self
-            .client
+        let mut output = self.query(region, span, limit, end).await?;
+        for _ in 1..UNSEEN_ALERT_READS_MAX {
+            let reaches_end =
+                end == End::Newest || (output.items().len() < limit && output.last_evaluated_key.is_none());
+            if !reaches_end
+                || output.items().iter().any(|item| read_number(item, SEQ).is_ok_and(|seq: u64| seq == span.last))
+            {
+                break;
+            }
+            tokio::time::sleep(UNSEEN_ALERT_PAUSE).await;
+            output = self.query(region, span, limit, end).await?;
+        }
+        let mut alerts: Vec<Alert> = output.items().iter().filter_map(readable).collect();
+        if end == End::Newest {
+            alerts.reverse();
+        }
+        Ok(Page { alerts, whole: output.items().len() >= limit || output.last_evaluated_key.is_none() })
+    }
+
+    async fn query(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<QueryOutput, Failure> {
+        self.client
             .query()
             .table_name(&self.table)
             .consistent_read(true)
@@ -109,13 +130,7 @@ impl History {
             .scan_index_forward(end == End::Oldest)
             .send()
             .await
-            .map_err(|error| Failure::new("reading alerts of a region", error))?;
-        let read = output.count().unsigned_abs() as usize;
-        let mut alerts: Vec<Alert> = output.items().iter().filter_map(readable).collect();
-        if end == End::Newest {
-            alerts.reverse();
-        }
-        Ok(Page { alerts, whole: read >= limit || output.last_evaluated_key.is_none() })
+            .map_err(|error| Failure::new("reading alerts of a region", error))
     }
 }
 
@@ -130,23 +145,42 @@ pub(crate) fn registration(table: &str, region: &Region) -> aws_sdk_dynamodb::ty
         .expression_attribute_values(":name", aws_sdk_dynamodb::types::AttributeValue::Ss(vec![region.to_string()]))
 }
 
-fn heads(items: &[Item]) -> Result<BTreeMap<Region, Head>, UnreadableItem> {
+/// What a head or an audience says of its region.
+enum Front {
+    Head(Position),
+    Audience(u64),
+}
+
+/// The heads among the items. One that cannot be read must not take the log from all others: its region counts as one without
+/// a log, and is recovered for nobody.
+fn heads(items: &[Item]) -> BTreeMap<Region, Head> {
     let mut audiences: BTreeMap<Region, u64> = BTreeMap::new();
     let mut heads: BTreeMap<Region, Head> = BTreeMap::new();
     for item in items {
-        let region = read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?;
-        if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
-            // Only an estimate: without it there is a default.
-            audiences.extend(read_number(item, AUDIENCE).ok().map(|audience| (region, audience)));
-        } else {
-            let position = Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? };
-            heads.insert(region, Head { position, audience: None });
+        match front(item) {
+            Ok((region, Front::Head(position))) => {
+                heads.insert(region, Head { position, audience: None });
+            }
+            Ok((region, Front::Audience(audience))) => {
+                audiences.insert(region, audience);
+            }
+            Err(error) => tracing::error!(%error, ?item, "head skipped"),
         }
     }
     for (region, head) in &mut heads {
         head.audience = audiences.get(region).copied();
     }
-    Ok(heads)
+    heads
+}
+
+fn front(item: &Item) -> Result<(Region, Front), UnreadableItem> {
+    let region = read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?;
+    let front = if read_number::<i64>(item, SEQ)? == AUDIENCE_SEQ {
+        Front::Audience(read_number(item, AUDIENCE)?)
+    } else {
+        Front::Head(Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, LAST_SEQ)? })
+    };
+    Ok((region, front))
 }
 
 fn key(partition: &str, seq: impl ToString) -> Item {
@@ -156,4 +190,92 @@ fn key(partition: &str, seq: impl ToString) -> Item {
 /// An alert that cannot be read counts as missing: its region is not recovered, others are.
 fn readable(item: &Item) -> Option<Alert> {
     alert(item).inspect_err(|error| tracing::error!(%error, ?item, "alert skipped")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake_aws::{Answer, Requests, sdk},
+        paging::{self, Begin},
+    };
+
+    /// A table that gives these answers one after the other, and the last one from then on.
+    fn history(answers: Vec<String>) -> (History, Requests) {
+        let (sdk, requests) = sdk(move |before| Answer(200, "", answers[before.min(answers.len() - 1)].clone()));
+        (History { client: Client::new(&sdk), table: "t".to_owned() }, requests)
+    }
+
+    fn items(seqs: &[u64], more: &str) -> String {
+        let item = |seq: &u64| {
+            format!(
+                r#"{{"region":{{"S":"PL"}},"seq":{{"N":"{seq}"}},"epoch":{{"N":"9"}},"id":{{"S":"a"}},"at":{{"N":"0"}},"video":{{"S":"{{\"id\":\"v\",\"title\":\"t\"}}"}}}}"#
+            )
+        };
+        format!(r#"{{"Items":[{}],"Count":{}{more}}}"#, seqs.iter().map(item).collect::<Vec<_>>().join(","), seqs.len())
+    }
+
+    /// The numbers that are read of the alerts 3 to 5, and the number of queries.
+    async fn read(answers: Vec<String>, limit: usize, end: End) -> (Vec<u64>, usize) {
+        let (history, requests) = history(answers);
+        let span = Span { epoch: 9, first: 3, last: 5 };
+        let page = history.alerts(&"PL".parse().expect("a region"), span, limit, end).await.expect("read");
+        let queries = requests.lock().expect("unpoisoned").len();
+        (page.alerts.iter().map(|alert| alert.position.seq).collect(), queries)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alert_that_is_seen_later_than_its_head_is_waited_for() {
+        let late = |seqs: &[u64], all: &[u64]| vec![items(seqs, ""), items(all, "")];
+        assert_eq!(read(late(&[3, 4], &[3, 4, 5]), 100, End::Oldest).await, (vec![3, 4, 5], 2));
+        assert_eq!(read(late(&[4, 3], &[5, 4]), 2, End::Newest).await, (vec![4, 5], 2));
+        assert_eq!(read(late(&[], &[5]), 100, End::Newest).await, (vec![5], 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alert_that_is_not_there_is_waited_for_within_bounds() {
+        let bound = UNSEEN_ALERT_READS_MAX as usize;
+        assert_eq!(read(vec![items(&[3, 4], "")], 100, End::Oldest).await, (vec![3, 4], bound));
+        assert_eq!(read(vec![items(&[], "")], 100, End::Newest).await, (vec![], bound));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_ends_before_the_span_is_read_once() {
+        let cut = r#","LastEvaluatedKey":{"region":{"S":"PL"},"seq":{"N":"4"}}"#;
+        assert_eq!(read(vec![items(&[3, 4], "")], 2, End::Oldest).await, (vec![3, 4], 1));
+        assert_eq!(read(vec![items(&[3, 4], cut)], 100, End::Oldest).await, (vec![3, 4], 1));
+        assert_eq!(read(vec![items(&[3, 4, 5], "")], 100, End::Oldest).await, (vec![3, 4, 5], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_alerts_reach_the_cursor_that_they_come_with() {
+        let head =
+            r#"{"Responses":{"t":[{"region":{"S":"PL"},"seq":{"N":"0"},"epoch":{"N":"9"},"last_seq":{"N":"5"}}]}}"#;
+        let (history, _) = history(vec![head.to_owned(), items(&[4, 3], ""), items(&[5, 4, 3], "")]);
+        let audience = "PL".parse().expect("a region");
+        let batch = paging::read(&history, &[audience], &Begin::Newest, 100).await.expect("read");
+        assert_eq!(batch.alerts.last().map(|alert| alert.position), batch.positions.get(&batch.alerts[0].region));
+    }
+
+    #[test]
+    fn a_head_or_audience_that_cannot_be_read_is_left_out_alone() {
+        let item = |region: &str, seq: i64, more: &[(&str, i64)]| {
+            let mut item = key(region, seq);
+            item.extend(more.iter().map(|(name, value)| ((*name).to_owned(), number(value))));
+            item
+        };
+        let found = heads(&[
+            item("AA", 0, &[(EPOCH, 9), (LAST_SEQ, 4)]),
+            item("AA", AUDIENCE_SEQ, &[(AUDIENCE, 70)]),
+            item("BB", 0, &[(EPOCH, 9)]),
+            item("CC", 0, &[(EPOCH, 9), (LAST_SEQ, -1)]),
+            item("?", 0, &[(EPOCH, 9), (LAST_SEQ, 4)]),
+            Item::new(),
+            item("DD", AUDIENCE_SEQ, &[]),
+            item("DD", 0, &[(EPOCH, 9), (LAST_SEQ, 1)]),
+        ]);
+        let head = |seq, audience| Head { position: Position { epoch: 9, seq }, audience };
+        let region = |name: &str| name.parse::<Region>().expect(name);
+        assert_eq!(found, [(region("AA"), head(4, Some(70))), (region("DD"), head(1, None))].into());
+    }
 }

@@ -2,6 +2,7 @@
 //! the push client, and the wiring that every function shares. The crates under `functions/` only decode, call one
 //! function from here, and encode.
 
+pub mod access;
 pub mod alert;
 pub mod alerts;
 pub mod audience;
@@ -15,12 +16,14 @@ pub mod fanout;
 pub mod forecast;
 pub mod function;
 pub mod history;
+pub mod https;
 pub mod lanes;
 pub mod latencies;
 pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod opening;
+pub mod origin;
 pub mod pace;
 pub mod paging;
 pub mod plan;
@@ -30,11 +33,16 @@ pub mod publisher;
 pub mod push;
 pub mod redrive;
 pub mod resumption;
+pub mod rises;
+pub mod score;
+pub mod secrets;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;
+pub mod token;
 pub mod undispatched;
 pub mod union;
+pub mod webhook;
 
 #[cfg(test)]
 mod fake_aws;

@@ -51,12 +51,67 @@ pub const SUBSCRIPTION_TTL: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.a
 /// whose `$connect` has not returned yet, which takes at most an integration time-out of 29 s.
 pub const GONE_GRACE: Duration = Duration::from_secs(30);
 
+/// Longest token that is looked at, in bytes: what API Gateway lets through in headers and the address.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// Shortest secret that tokens are checked with, in bytes: as long as its hash. Source: RFC 7518, section 3.2.
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+
+/// How far the clocks of an issuer and of Lambda may be apart.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Patterns in the claim `regions` of a token: more than there are countries.
+pub const REGION_PATTERNS_MAX: usize = 300;
+
+/// Age at which an issuer's keys are fetched again: a key that was withdrawn counts for that long.
+pub const JWKS_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Age up to which they serve where the issuer does not answer.
+pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Shortest time between two fetches, whatever keys tokens name: anybody can name any.
+pub const JWKS_PAUSE: Duration = Duration::from_secs(60);
+
+/// Time for fetching them, within that of a handshake.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of an issuer's keys: some two hundred of RSA.
+pub const JWKS_BYTES_MAX: usize = 128 * 1024;
+
+/// Age at which a secret is read again: one that was replaced counts for that long.
+pub const SECRET_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Age up to which it serves where the service does not answer.
+pub const SECRET_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Time for reading a secret, within that of a handshake.
+pub const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source: Parameter Store.
+pub const SECRET_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How far the time of a webhook may be from ours, before and after. Source: Standard Webhooks.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Bytes of a webhook's secret. The specification asks for 24 to 64, and its own example has 18.
+pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Secrets of webhooks at once: one, and the one that replaces it.
+pub const WEBHOOK_SECRETS_MAX: usize = 2;
+
 /// How long an alert and its idempotency key are kept.
 pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Missed alerts that an acknowledgement or one page of `GET /alerts` holds, of all its regions together. An alert has some
 /// 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
+
+/// Reads of alerts whose last one is not there although the head names it, before it counts as missing.
+pub const UNSEEN_ALERT_READS_MAX: u32 = 3;
+
+/// Pause between two of them. Writes of one transaction become visible within milliseconds of each other; DynamoDB states no
+/// bound ("Amazon DynamoDB Transactions: How it works": atomic for reads by transaction alone).
+pub const UNSEEN_ALERT_PAUSE: Duration = Duration::from_millis(25);
 
 /// Bytes of alerts in one page of `GET /alerts`. A Lambda answer holds 6 MB, in which the page is written as a string once
 /// more. Source: Lambda quotas.
@@ -72,6 +127,19 @@ pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 /// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
+
+/// Request line and headers of a request to an HTTP API. Source: API Gateway quotas, not adjustable.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
+
+/// What of them is for others than cursors: the rest of the address with a token, and what browsers and proxies add.
+const OTHER_HEAD_BYTES: usize = 2 * 1024;
+
+/// Longest cursor that is written, in bytes. An EventSource sends two, that of its address and the last id. The 249 countries of
+/// ISO 3166 fit while they have fewer than 46,656 alerts each.
+pub const CURSOR_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest entry of a region in a cursor, with its separator: the name and the two largest numbers in base 36.
+pub(crate) const CURSOR_ENTRY_BYTES_MAX: usize = REGION_BYTES_MAX + ".1y2p0ij32e8e7.3w5e11264sgsf_".len();
 
 /// Longest entry of a region in an answer: quotes, name and the two largest numbers.
 const POSITION_BYTES_MAX: usize =
@@ -226,17 +294,98 @@ pub const NESTING_MAX: usize = 64;
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 
+/// Growths of a region without which nothing in it is scored. Fewer make a median that a few videos decide.
+pub const GROWTHS_MIN: usize = 20;
+
+/// Growths of a region that are remembered: of 40 videos about a day, as each is noted every 30 to 60 minutes.
+pub const GROWTHS_MAX: usize = 1_024;
+
+/// Least spread of growth, in nats: where all videos grow alike, a tenth more is one deviation and not many.
+pub const GROWTH_SPREAD_MIN: f64 = 0.1;
+
+/// Shortest time over which growth is measured. Public counters move in steps of some minutes.
+pub const GROWTH_TIME_MIN: Duration = Duration::from_secs(30 * 60);
+
+/// A rise ends below this share of the score at which it begins: a score that swings about the threshold is one rise.
+pub const RISE_END_SHARE: f64 = 0.7;
+
+/// How long a count may lie below its peak before the lower one is believed. Counts fall when stale copies are read, for minutes to
+/// hours, and when views are struck off, for good.
+pub const DIP_MAX: Duration = Duration::from_secs(48 * 60 * 60);
+
+/// How long a video is remembered that the feed does not name any more.
+pub const VIDEO_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Videos of one region that are watched; those not named for longest make room. The largest public charts have 200.
+pub const WATCHED_VIDEOS_MAX: usize = 300;
+
+/// Announcements of one region that wait to be sent. What rises beyond that is announced later. One `PutEvents` takes as many.
+/// Source: EventBridge quotas.
+pub const OUTBOX_MAX: usize = 10;
+
+/// Longest id of a video in the feed, in bytes. YouTube's have 11.
+pub const FEED_ID_BYTES_MAX: usize = 64;
+
+/// Longest title, thumbnail or channel in the feed, in bytes. Titles on YouTube have up to 100 characters of up to 4 bytes.
+pub const FEED_TEXT_BYTES_MAX: usize = 1_024;
+
+/// Largest feed, in bytes: 10,000 entries, which a function with 256 MB holds several times.
+pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time for the whole answer of the feed.
+pub const FEED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far the feed's clock may go ahead. A snapshot of the future would make those before it look old.
+pub const FEED_AHEAD_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Regions of one feed. As many as one subscription to `ALL` tells of.
+pub const FEED_REGIONS_MAX: usize = REGIONS_OF_ALL_MAX;
+
+/// Regions that are scored at once: each takes a read and a write or two.
+pub const REGIONS_IN_FLIGHT: usize = 8;
+
+/// How long the state of a region is kept that the feed does not name any more.
+pub const SCORES_TTL: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Attempts to hand announcements of one region to the event bus in one invocation; the next one tries again.
+pub const ANNOUNCE_ATTEMPTS_MAX: u32 = 4;
+
+/// Bound of the random pause before the second attempt; it doubles.
+pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Largest item of DynamoDB, in bytes. Source: DynamoDB.
+pub const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// Longest that JSON makes of one byte of text.
+const ESCAPED_BYTES_MAX: usize = 6;
+
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 
 const _: () = assert!(POSTS_IN_FLIGHT < POSTS_IN_FLIGHT_MAX && POSTS_IN_FLIGHT_MAX < POSTS_OPEN_MAX);
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
+const _: () = assert!(
+    OUTBOX_MAX * (3 * FEED_TEXT_BYTES_MAX + 3 * FEED_ID_BYTES_MAX) * ESCAPED_BYTES_MAX
+        + WATCHED_VIDEOS_MAX * (FEED_ID_BYTES_MAX * ESCAPED_BYTES_MAX + 160)
+        + GROWTHS_MAX * 12
+        < ITEM_BYTES_MAX,
+    "the state of a region fits in an item"
+);
+const _: () = assert!(SCORES_TTL.as_secs() > VIDEO_FORGOTTEN_AFTER.as_secs());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
 const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as_millis());
 const _: () = assert!(AWS_ATTEMPT_TIMEOUT.as_millis() < AWS_CALL_TIMEOUT.as_millis());
 const _: () = assert!(AWS_CALL_TIMEOUT.as_millis() < HANDOVER_BEFORE.as_millis());
 const _: () = assert!(REGIONS_PER_MESSAGE_MAX <= REGIONS_OF_ALL_MAX);
+const _: () = assert!(
+    2 * CURSOR_BYTES_MAX + OTHER_HEAD_BYTES <= REQUEST_HEAD_BYTES_MAX,
+    "an EventSource can send the cursor of its address and the last one"
+);
+const _: () = assert!(
+    REGIONS_PER_MESSAGE_MAX * CURSOR_ENTRY_BYTES_MAX <= CURSOR_BYTES_MAX,
+    "the regions that one request may name fit in a cursor, whatever their positions"
+);
 const _: () = assert!(
     REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,
     "positions and names of all regions fit in a frame"

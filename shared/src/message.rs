@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    access::Regions,
     alert::{Alert, Format, Wire},
     audience::{Audience, InvalidRegion, Region},
     error::{Code, Refusal, RefusalBody},
@@ -50,6 +51,17 @@ impl Audiences {
             Self::One(audience) => std::slice::from_ref(audience),
             Self::Many(audiences) => audiences,
         }
+    }
+}
+
+impl Request {
+    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed.
+    pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
+        if let Self::Subscribe { audiences, .. } = &self {
+            let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
+            regions.check(audiences.as_slice(), field)?;
+        }
+        Ok(self)
     }
 }
 
@@ -284,6 +296,19 @@ mod tests {
         check(r#"{"type":"subscribe_region","region":"PL","region":"DE"}"#, Code::BadJson, None);
         check(&too_many, Code::InvalidField, Some("regions"));
         check(r#"{"type":"subscribe_region","region":"PL","since":null}"#, Code::InvalidField, Some("since"));
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_subscribed_to_and_anything_can_be_left() {
+        let regions: Regions = "PL".parse().expect("patterns");
+        let asked =
+            |body: &str| parse(body).expect(body).allowed_to(&regions).map_err(|refusal| (refusal.code, refusal.field));
+        let forbidden = |field: &str| Err((Code::Forbidden, Some(field.to_owned())));
+        assert!(asked(r#"{"type":"subscribe_region","region":"pl"}"#).is_ok());
+        assert_eq!(asked(r#"{"type":"subscribe_region","region":"DE"}"#), forbidden("region"));
+        assert_eq!(asked(r#"{"type":"subscribe_region","region":"ALL"}"#), forbidden("region"));
+        assert_eq!(asked(r#"{"type":"subscribe_region","regions":["PL","DE"]}"#), forbidden("regions"));
+        assert!(asked(r#"{"type":"unsubscribe_region","region":"DE"}"#).is_ok());
     }
 
     /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts of which each has a title of `title_bytes`.

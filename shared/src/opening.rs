@@ -3,10 +3,12 @@
 use std::{net::IpAddr, str::FromStr};
 
 use crate::{
+    access::Regions,
     alert::{Format, InvalidFormat},
     audience::{Audience, InvalidRegion},
     connection::ConnectionId,
     error::{Code, Refusal},
+    origin::AllowedOrigins,
 };
 
 /// What the handshake says, as text.
@@ -18,6 +20,19 @@ pub struct Handshake<'a> {
     pub region_header: Option<&'a str>,
     /// `format` of the query.
     pub format: Option<&'a str>,
+    /// The header `Origin`, which browsers send.
+    pub origin: Option<&'a str>,
+}
+
+/// What a handshake is measured by.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// What those subscribe to who name no region.
+    pub default_region: &'a DefaultRegion,
+    /// Pages that may connect.
+    pub origins: &'a AllowedOrigins,
+    /// What this client may have.
+    pub regions: &'a Regions,
 }
 
 /// A connection that opens.
@@ -50,17 +65,25 @@ impl FromStr for DefaultRegion {
 }
 
 impl Opening {
-    /// Reads a handshake. Whoever is subscribed by it receives `new_trending`, unless it names a format.
+    /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
+    /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
+    /// nobody asked for, then does not apply.
     pub fn of(
         connection: ConnectionId,
         address: Option<IpAddr>,
         handshake: Handshake<'_>,
-        default_region: &DefaultRegion,
+        terms: Terms<'_>,
     ) -> Result<Self, Refusal> {
+        terms.origins.check(handshake.origin)?;
+        let named = |text, field| {
+            let audience = audience(text, field)?;
+            terms.regions.check(std::slice::from_ref(&audience), field)?;
+            Ok::<_, Refusal>(Some(audience))
+        };
         let audience = match (handshake.region, handshake.region_header) {
-            (Some(region), _) => Some(audience(region, "region")?),
-            (None, Some(region)) => Some(audience(region, "X-Region")?),
-            (None, None) => default_region.0.clone(),
+            (Some(region), _) => named(region, "region")?,
+            (None, Some(region)) => named(region, "X-Region")?,
+            (None, None) => terms.default_region.0.clone().filter(|audience| terms.regions.allow(audience)),
         };
         let format = match (handshake.format, &audience) {
             (Some(format), _) => format
@@ -81,9 +104,18 @@ fn audience(text: &str, field: &str) -> Result<Audience, Refusal> {
 mod tests {
     use super::*;
 
-    fn opening(handshake: Handshake<'_>, default: &str) -> Result<(Option<String>, Format), (Code, Option<String>)> {
+    /// What is subscribed to, and in which form.
+    type Read = Result<(Option<String>, Format), (Code, Option<String>)>;
+
+    fn opening(handshake: Handshake<'_>, default: &str) -> Read {
+        opening_with(handshake, default, &Regions::all())
+    }
+
+    fn opening_with(handshake: Handshake<'_>, default: &str, regions: &Regions) -> Read {
         let connection = "eHrdFcnvvHcCE-w=".parse().expect("an id");
-        Opening::of(connection, None, handshake, &default.parse().expect("a default"))
+        let default_region = default.parse().expect("a default");
+        let origins = "https://a.example".parse().expect("origins");
+        Opening::of(connection, None, handshake, Terms { default_region: &default_region, origins: &origins, regions })
             .map(|opening| (opening.audience.map(|audience| audience.key().to_owned()), opening.format))
             .map_err(|refusal| (refusal.code, refusal.field))
     }
@@ -100,6 +132,28 @@ mod tests {
         assert_eq!(opening(both, "ALL"), named("PL", Format::NewTrending));
         let format = Handshake { format: Some("viral_alert"), ..both };
         assert_eq!(opening(format, "NONE"), named("PL", Format::ViralAlert));
+    }
+
+    #[test]
+    fn a_region_that_is_not_allowed_is_refused_where_it_is_named_and_left_out_where_it_is_the_default() {
+        let regions = "PL,E*".parse().expect("patterns");
+        let named = |region| Handshake { region: Some(region), ..Handshake::default() };
+        let header = Handshake { region_header: Some("DE"), ..Handshake::default() };
+        let subscribed = |name: &str| Ok((Some(name.to_owned()), Format::NewTrending));
+        let forbidden = |field: &str| Err((Code::Forbidden, Some(field.to_owned())));
+        assert_eq!(opening_with(named("eu"), "NONE", &regions), subscribed("EU"));
+        assert_eq!(opening_with(named("DE"), "NONE", &regions), forbidden("region"));
+        assert_eq!(opening_with(named("ALL"), "NONE", &regions), forbidden("region"));
+        assert_eq!(opening_with(header, "NONE", &regions), forbidden("X-Region"));
+        assert_eq!(opening_with(Handshake::default(), "PL", &regions), subscribed("PL"));
+        assert_eq!(opening_with(Handshake::default(), "ALL", &regions), Ok((None, Format::ViralAlert)));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        let page = |origin| Handshake { origin: Some(origin), ..Handshake::default() };
+        assert!(opening(page("https://a.example"), "NONE").is_ok());
+        assert_eq!(opening(page("https://b.example"), "NONE"), Err((Code::Forbidden, Some("Origin".to_owned()))));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     audience::{Audience, Region},
     error::Failure,
     history::{self, End, History},
-    limits::{LOG_READS_IN_FLIGHT, PAGE_BYTES_MAX},
-    position::Positions,
+    limits::{CURSOR_BYTES_MAX, LOG_READS_IN_FLIGHT, PAGE_BYTES_MAX},
+    position::{Positions, entry_bytes},
     resumption::{Gap, Span, regions},
 };
 
@@ -41,7 +41,7 @@ pub struct Batch {
     /// Regions whose log cannot tell what came after the position: it is another, or does not reach back. They are at their
     /// end.
     pub not_recovered: Vec<Region>,
-    /// Whether `ALL` stands for more regions than these.
+    /// Whether `ALL` stands for more regions than these, which are the first by name that a cursor has place for.
     pub truncated: bool,
 }
 
@@ -60,13 +60,14 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
     };
     let (regions, covers_all) = regions(history, audiences, since).await?;
     let known = history.positions(&regions).await?;
-    let heads: BTreeMap<Region, Position> = regions
+    let mut heads: BTreeMap<Region, Position> = regions
         .into_iter()
         .map(|region| {
             let head = known.get(&region).copied().unwrap_or(Position::START);
             (region, head)
         })
         .collect();
+    let fits = cut(&mut heads, since);
     let at_head: Positions = heads.iter().map(|(region, head)| (region.clone(), *head)).collect();
     let all = audiences.contains(&Audience::All);
     let since = |region: &Region, head: Position| match begin {
@@ -86,7 +87,26 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
             after(history, starts.collect(), limit).await?
         }
     };
-    Ok(Batch { truncated: !covers_all, ..batch })
+    Ok(Batch { truncated: !covers_all || !fits, ..batch })
+}
+
+/// Drops the last regions by name for which a cursor has no place, wherever between the client's position and the head it comes to
+/// stand. Returns whether all have one.
+fn cut(heads: &mut BTreeMap<Region, Position>, since: Option<&Positions>) -> bool {
+    let mut left = CURSOR_BYTES_MAX;
+    let count = heads.len();
+    let mut full = false;
+    heads.retain(|region, head| {
+        let since = since.and_then(|since| since.get(region)).unwrap_or(Position::START);
+        let bytes = entry_bytes(region, *head).max(entry_bytes(region, since));
+        full |= bytes > left;
+        left = left.saturating_sub(bytes);
+        !full
+    });
+    if full {
+        tracing::warn!(regions = count, "more regions than a cursor can name");
+    }
+    !full
 }
 
 /// The newest alerts of each region, an equal share of `limit` for each, rounded up, and of these the newest of all.
@@ -166,9 +186,10 @@ async fn after(history: &History, starts: Vec<Start>, limit: usize) -> Result<Ba
     Ok(assemble(read, PAGE_BYTES_MAX))
 }
 
-/// The page, if it is the beginning of the span without a hole. It may be short only where DynamoDB says that more follows.
+/// The page, if it is the beginning of the span without a hole. It may be short only where DynamoDB says that more follows, and
+/// empty never: the client would ask for the same again, at once and for ever.
 fn beginning(span: Span, share: usize, page: history::Page) -> Option<Vec<Alert>> {
-    let complete = page.alerts.len() == share || !page.whole;
+    let complete = page.alerts.len() == share || (!page.whole && !page.alerts.is_empty());
     Some(page.alerts).filter(|alerts| complete && span.begins_with(alerts))
 }
 
@@ -252,6 +273,8 @@ mod tests {
         check(alerts("PL", 4..=9), true, 7, false);
         check([alerts("PL", 3..=4), alerts("PL", 6..=9)].concat(), true, 7, false);
         check(Vec::new(), true, 7, false);
+        // A megabyte of items, none of which can be read.
+        check(Vec::new(), false, 7, false);
     }
 
     #[test]
@@ -267,11 +290,34 @@ mod tests {
             ],
             PAGE_BYTES_MAX,
         );
-        assert_eq!(batch.positions.to_string(), "AA.9.4~BB.9.6~CC.9.3~DD.9.0~EE.0.0");
-        assert_eq!(batch.from.to_string(), "AA.9.2~BB.7.2~CC.9.1~DD.0.0~EE.0.0");
+        assert_eq!(batch.positions.to_string(), "AA.9.4_BB.9.6_CC.9.3_DD.9.0_EE.0.0");
+        assert_eq!(batch.from.to_string(), "AA.9.2_BB.7.2_CC.9.1_DD.0.0_EE.0.0");
         assert_eq!((batch.more, batch.recovered(), &batch.not_recovered), (true, false, &vec![region("BB")]));
         let lost = assemble(vec![(start("BB", at(7, 2), at(9, 6)), None)], PAGE_BYTES_MAX);
         assert!(!lost.more, "there is nothing to come back for");
+    }
+
+    #[test]
+    fn regions_for_which_the_cursor_has_no_place_are_cut_and_the_countries_of_the_world_fit() {
+        let heads = |count: usize, seq: u64| -> BTreeMap<Region, Position> {
+            let name =
+                |n: usize| [n / 26, n % 26].map(|letter| char::from(b'A' + letter as u8)).iter().collect::<String>();
+            (0..count).map(|n| (region(&name(n)), at(1_795_000_000_000, seq))).collect()
+        };
+        let mut countries = heads(249, 46_655);
+        assert!(cut(&mut countries, None));
+        assert_eq!(countries.len(), 249);
+        let mut many = heads(300, 46_655);
+        assert!(!cut(&mut many, None));
+        let cursor = many.clone().into_iter().collect::<Positions>().to_string();
+        assert!((CURSOR_BYTES_MAX - 20..CURSOR_BYTES_MAX).contains(&cursor.len()), "{}", cursor.len());
+        assert!(many.contains_key(&region("AA")), "the first by name stay");
+        // The answer may also have to repeat where the client was.
+        let since = heads(300, u64::MAX).into_iter().collect();
+        let mut short = heads(300, 1);
+        assert!(!cut(&mut short, Some(&since)));
+        let cursor = short.keys().map(|name| (name.clone(), at(1_795_000_000_000, u64::MAX))).collect::<Positions>();
+        assert!(cursor.to_string().len() < CURSOR_BYTES_MAX);
     }
 
     #[test]

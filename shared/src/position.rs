@@ -92,24 +92,31 @@ fn invalid(field: &str, message: impl Into<String>) -> Refusal {
     Refusal::of_field(Code::InvalidField, field, message)
 }
 
-/// The cursor that names no region.
-const NO_REGION: &str = "~";
+/// What stands between the regions of a cursor, and is the cursor that names none. Like the dot within an entry it is part of no
+/// region's name, and nothing that writes addresses escapes it.
+const SEPARATOR: &str = "_";
+
+/// Base of the numbers in a cursor: with digits and letters they are short.
+const RADIX: u32 = 36;
 
 /// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor is REGION.EPOCH.SEQ, several joined by ~, each region once, at most {REGIONS_OF_ALL_MAX}")]
+#[error(
+    "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, each region once, at most \
+     {REGIONS_OF_ALL_MAX}"
+)]
 pub struct InvalidCursor;
 
-/// The cursor: `DE.1795000000000.7~PL.1795000000001.43`, regions ascending, or `~` alone for no region. No region's name
-/// contains a dot or a tilde. It is never empty: an empty id would make a browser forget that it has one.
+/// The cursor: `DE.mwm0nk74.7_PL.mwm0nk75.17`, regions ascending, or `_` alone for no region. It is never empty: an empty id would
+/// make a browser forget that it has one.
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return f.write_str(NO_REGION);
+            return f.write_str(SEPARATOR);
         }
-        for (index, (region, Position { epoch, seq })) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "~" };
-            write!(f, "{separator}{region}.{epoch}.{seq}")?;
+        for (index, (region, position)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { SEPARATOR };
+            write!(f, "{separator}{}", entry(region, *position))?;
         }
         Ok(())
     }
@@ -120,17 +127,15 @@ impl FromStr for Positions {
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         let mut positions = BTreeMap::new();
-        for entry in text.split('~').filter(|_| text != NO_REGION) {
+        for entry in text.split(SEPARATOR).filter(|_| text != SEPARATOR) {
             let mut parts = entry.split('.');
             let (Some(region), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
             else {
                 return Err(InvalidCursor);
             };
             let region = region.parse().map_err(|_| InvalidCursor)?;
-            let position = Position {
-                epoch: digits(epoch).and_then(|epoch| epoch.parse().ok()).ok_or(InvalidCursor)?,
-                seq: digits(seq).and_then(|seq| seq.parse().ok()).ok_or(InvalidCursor)?,
-            };
+            let epoch = number(epoch).and_then(|epoch| i64::try_from(epoch).ok()).ok_or(InvalidCursor)?;
+            let position = Position { epoch, seq: number(seq).ok_or(InvalidCursor)? };
             if positions.insert(region, position).is_some() || positions.len() > REGIONS_OF_ALL_MAX {
                 return Err(InvalidCursor);
             }
@@ -139,9 +144,32 @@ impl FromStr for Positions {
     }
 }
 
-/// The text, if it consists of digits alone: the parsers of numbers also take signs.
-fn digits(text: &str) -> Option<&str> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text)
+/// A region in a cursor.
+fn entry(region: &Region, Position { epoch, seq }: Position) -> String {
+    // No log has a negative epoch: it is a time, and what comes from outside is checked.
+    format!("{region}.{}.{}", base_36(epoch.unsigned_abs()), base_36(seq))
+}
+
+/// Bytes that a region takes in a cursor.
+pub(crate) fn entry_bytes(region: &Region, position: Position) -> usize {
+    entry(region, position).len() + SEPARATOR.len()
+}
+
+fn base_36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit((number % u64::from(RADIX)) as u32, RADIX));
+        number /= u64::from(RADIX);
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
+
+/// A number of digits and lower-case letters alone; the parser also takes signs and capitals.
+fn number(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
+    plain.then(|| u64::from_str_radix(text, RADIX).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -150,6 +178,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::limits::{CURSOR_ENTRY_BYTES_MAX, REGION_BYTES_MAX};
 
     fn audiences(names: &[&str]) -> Vec<Audience> {
         names.iter().map(|name| name.parse().expect(name)).collect()
@@ -202,8 +231,20 @@ mod tests {
 
     #[test]
     fn a_cursor_is_short_and_ascending() {
-        let cursor = positions(&[("PL", 1_795_000_000_001, 43), ("DE", 1_795_000_000_000, 7)]).to_string();
-        assert_eq!(cursor, "DE.1795000000000.7~PL.1795000000001.43");
+        let cursor = |entries: &[(&str, i64, u64)]| positions(entries).to_string();
+        assert_eq!(
+            cursor(&[("PL", 1_795_000_000_001, 43), ("DE", 1_795_000_000_000, 7)]),
+            "DE.mwm0nk74.7_PL.mwm0nk75.17"
+        );
+        assert_eq!(cursor(&[]), "_");
+        assert_eq!(cursor(&[("PL", 0, 0)]), "PL.0.0");
+        assert_eq!("_".parse(), Ok(Positions::default()));
+        let longest = "A".repeat(REGION_BYTES_MAX);
+        assert_eq!(cursor(&[(&longest, i64::MAX, u64::MAX)]).len() + SEPARATOR.len(), CURSOR_ENTRY_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
         let many: Vec<String> = (0..=REGIONS_OF_ALL_MAX).map(|n| format!("R{n}.1.1")).collect();
         for bad in [
             "PL",
@@ -213,10 +254,14 @@ mod tests {
             "PL.+1.2",
             "PL.1.",
             "ALL.1.2",
-            "PL.1.2~",
-            "~~",
-            "PL.1.2~pl.1.3",
-            &many.join("~"),
+            "PL.1.A",
+            "PL.1.2_",
+            "__",
+            "~",
+            "PL.1.2_pl.1.3",
+            "PL.1y2p0ij32e8e8.1",
+            "PL.1.3w5e11264sgsg",
+            &many.join("_"),
         ] {
             assert_eq!(bad.parse::<Positions>(), Err(InvalidCursor), "{bad}");
         }
@@ -230,7 +275,7 @@ mod tests {
                 .filter_map(|(region, (epoch, seq))| Some((region.parse().ok()?, Position { epoch, seq })))
                 .collect();
             let cursor = positions.to_string();
-            prop_assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.~".contains(&byte)));
+            prop_assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
             prop_assert_eq!(cursor.parse(), Ok(positions));
         }
 

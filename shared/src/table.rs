@@ -1,4 +1,4 @@
-//! What both tables need from DynamoDB: reading attributes, and reading and writing batches until nothing is left over.
+//! What all tables need from DynamoDB: reading attributes, and reading and writing batches until nothing is left over.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,32 +14,32 @@ use crate::{
 };
 
 /// The attributes of one item.
-pub(crate) type Item = HashMap<String, AttributeValue>;
+pub type Item = HashMap<String, AttributeValue>;
 
 /// A string attribute.
-pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+pub fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
 /// A number attribute.
-pub(crate) fn number(value: impl ToString) -> AttributeValue {
+pub fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
 /// Reads a string attribute.
-pub(crate) fn read_text<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, UnreadableItem> {
+pub fn read_text<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, UnreadableItem> {
     item.get(name).and_then(|value| value.as_s().ok()).map(String::as_str).ok_or(UnreadableItem(name))
 }
 
 /// Reads a number attribute.
-pub(crate) fn read_number<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, UnreadableItem> {
+pub fn read_number<T: std::str::FromStr>(item: &Item, name: &'static str) -> Result<T, UnreadableItem> {
     item.get(name).and_then(|value| value.as_n().ok()).and_then(|value| value.parse().ok()).ok_or(UnreadableItem(name))
 }
 
 /// A stored item lacks an attribute, or has one of another type than this version writes.
 #[derive(Debug, thiserror::Error)]
 #[error("an item has no readable attribute {0}")]
-pub(crate) struct UnreadableItem(pub(crate) &'static str);
+pub struct UnreadableItem(pub(crate) &'static str);
 
 /// Some items of a batch were still unprocessed after the last round.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> R
 }
 
 /// A random pause of up to `max`: many that wait for the same thing do not come back together.
-pub(crate) fn jittered(max: Duration) -> Duration {
+pub fn jittered(max: Duration) -> Duration {
     max.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 

@@ -218,3 +218,24 @@ class OtherServices(unittest.TestCase):
         answer = boto3.client("lambda").invoke(FunctionName="PublishFunction", Payload=payload)
         self.assertEqual((answer["StatusCode"], answer.get("FunctionError")), (200, None))
         self.assertTrue(json.load(answer["Payload"])["published"])
+
+    def test_an_event_reaches_a_client_and_an_entry_that_is_none_does_not(self):
+        region = next(regions)
+        video = {"id": "v1", "title": "t", "thumbnail": "", "score": 97}
+        entry = {
+            "Source": "viral-alerts.scorer",
+            "DetailType": "Video Went Viral",
+            "Detail": json.dumps({"region": region, "id": "rise-1", "video": video}),
+        }
+
+        async def run():
+            async with connect(WEBSOCKET_ADDRESS) as socket:
+                await subscribe(socket, region)
+                entries = [entry, {**entry, "Detail": "no JSON"}]
+                answer = await asyncio.to_thread(boto3.client("events").put_events, Entries=entries)
+                self.assertEqual(answer["FailedEntryCount"], 1)
+                self.assertTrue(answer["Entries"][0]["EventId"])
+                self.assertEqual(answer["Entries"][1]["ErrorCode"], "MalformedDetail")
+                self.assertEqual(json.loads(await receive(socket))["video"], video)
+
+        asyncio.run(run())

@@ -49,15 +49,28 @@ fn seqs(answer: &Value, region: &str) -> Vec<u64> {
     alerts.filter(|alert| alert["region"] == region).filter_map(|alert| alert["seq"].as_u64()).collect()
 }
 
+/// A number as a cursor has it.
+fn base_36(number: &Value) -> String {
+    let mut left = number.as_u64().unwrap_or_else(|| panic!("no number: {number}"));
+    let mut text = String::new();
+    while left > 0 || text.is_empty() {
+        text.insert(0, char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[(left % 36) as usize]));
+        left /= 36;
+    }
+    text
+}
+
 /// What every answer has: a cursor that says the same as the positions.
 async fn page(site: &Site, query: &str) -> Value {
     let (status, answer) = site.get(&format!("/alerts?{query}")).await;
     assert_eq!(status, 200, "{answer}");
     let positions = answer["positions"].as_object().expect("positions").iter();
-    let mut entries: Vec<String> =
-        positions.map(|(region, position)| format!("{region}.{}.{}", position["epoch"], position["seq"])).collect();
+    let entry = |(region, position): (&String, &Value)| {
+        format!("{region}.{}.{}", base_36(&position["epoch"]), base_36(&position["seq"]))
+    };
+    let mut entries: Vec<String> = positions.map(entry).collect();
     entries.sort();
-    assert_eq!(answer["after"], entries.join("~"), "{answer}");
+    assert_eq!(answer["after"], entries.join("_"), "{answer}");
     assert_eq!(answer["recovered"], answer.get("not_recovered").is_none(), "{answer}");
     answer
 }
@@ -99,7 +112,8 @@ fn what_was_missed_is_read_page_by_page_over_several_regions() {
         let by_number = page(&site, &format!("region={first}&after=3")).await;
         assert_eq!(seqs(&by_number, first), [4, 5]);
 
-        let mut after = format!("{first}.{epoch}.1~{second}.0.0~{silent}.0.0");
+        let epoch = base_36(&epoch);
+        let mut after = format!("{first}.{epoch}.1_{second}.0.0_{silent}.0.0");
         let mut read = Vec::new();
         let mut pages = 0;
         loop {
@@ -144,11 +158,12 @@ fn what_the_log_cannot_tell_is_named_and_the_position_goes_on_at_its_end() {
         let epoch = publish_many(&site, &region, 5).await;
         publish(&site, &other).await;
         let lost = async |after: String| {
-            let page = page(&site, &format!("region={region},{other}&after={after}~{other}.0.0")).await;
+            let page = page(&site, &format!("region={region},{other}&after={after}_{other}.0.0")).await;
             assert_eq!((&page["not_recovered"], &page["more"]), (&json!([region]), &json!(false)), "{after}");
             assert_eq!(page["positions"][&region], json!({"epoch": epoch, "seq": 5}));
             assert_eq!((seqs(&page, &region), seqs(&page, &other)), (vec![], vec![1]), "the others are recovered");
         };
+        let epoch = base_36(&epoch);
         lost(format!("{region}.7.3")).await;
         lost(format!("{region}.{epoch}.6")).await;
         delete_alert(&site, &region, 1).await;
@@ -250,7 +265,7 @@ fn an_event_source_goes_on_where_it_was_cut_off() {
     run(async {
         let site = Site::start().await;
         let region = new_region();
-        let epoch = publish_many(&site, &region, 2).await;
+        let epoch = base_36(&publish_many(&site, &region, 2).await);
         let query = format!("region={region}&limit=2");
         // At first it begins at the end.
         let start = events(&site, &query, None).await;
@@ -281,16 +296,17 @@ fn an_event_source_over_several_regions_is_never_ahead_of_what_it_was_sent() {
         let mut regions = [new_region(), new_region()];
         regions.sort();
         let [first, second] = &regions;
-        let epochs = [publish_many(&site, first, 2).await, publish_many(&site, second, 2).await];
+        let epochs =
+            [publish_many(&site, first, 2).await, publish_many(&site, second, 2).await].map(|epoch| base_36(&epoch));
         let query = format!("region={first},{second}");
-        let stream = events(&site, &query, Some(&format!("{first}.{}.0~{second}.0.0", epochs[0]))).await;
+        let stream = events(&site, &query, Some(&format!("{first}.{}.0_{second}.0.0", epochs[0]))).await;
         let ids: Vec<&str> = stream.alerts.iter().map(|(id, _)| id.as_str()).collect();
-        let id = |one: u64, two: &str| format!("{first}.{}.{one}~{second}.{two}", epochs[0]);
+        let id = |one: u64, two: &str| format!("{first}.{}.{one}_{second}.{two}", epochs[0]);
         let epoch = &epochs[1];
         assert_eq!(ids, [id(1, "0.0"), id(2, "0.0"), id(2, &format!("{epoch}.1")), id(2, &format!("{epoch}.2"))]);
         assert_eq!(stream.last_id, ids[3]);
         // What the log cannot tell is said, and the browser goes on from the end.
-        let lost = events(&site, &query, Some(&format!("{first}.7.1~{second}.{epoch}.2"))).await;
+        let lost = events(&site, &query, Some(&format!("{first}.7.1_{second}.{epoch}.2"))).await;
         assert_eq!(lost.others, [("not_recovered".to_owned(), json!({"not_recovered": [first]}))]);
         assert_eq!((lost.alerts.len(), lost.last_id.as_str()), (0, ids[3]));
     });
@@ -322,6 +338,38 @@ fn each_mistake_in_the_address_is_refused_with_its_field() {
 }
 
 #[test]
+fn two_cursors_of_the_longest_kind_pass_the_gateway_and_more_do_not() {
+    run(async {
+        let site = Site::start().await;
+        // 4,096 bytes are the longest cursor that the service writes, an EventSource sends two, and 2,048 are for the rest.
+        let cursor = |bytes: usize| {
+            let names = (b'A'..=b'Z').flat_map(|first| (b'A'..=b'Z').map(move |second| [first, second]));
+            let names: Vec<String> = names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
+            let mut cursor = String::new();
+            for name in names {
+                let entry = format!("{name}.mwm0nk74.zzz_");
+                if cursor.len() + entry.len() > bytes {
+                    break;
+                }
+                cursor += &entry;
+            }
+            cursor.trim_end_matches('_').to_owned()
+        };
+        let longest = cursor(4_096);
+        assert!(longest.len() > 4_000);
+        let path = format!("/alerts?region=ALL&limit=1&after={longest}");
+        let mut headers = vec![("accept", "text/event-stream"), ("last-event-id", longest.as_str())];
+        let rest = "t".repeat(1_800);
+        headers.push(("authorization", &rest));
+        assert_eq!(site.request("GET", &path, &headers).await.status, 200);
+        let rest = "t".repeat(2_300);
+        headers.push(("x-more", &rest));
+        let refused = site.request("GET", &path, &headers).await;
+        assert_eq!((refused.status, &refused.json()["message"]), (431, &json!("Request Header Fields Too Large")));
+    });
+}
+
+#[test]
 fn pages_of_allowed_origins_may_read_and_others_may_not() {
     run(async {
         let page = "https://app.example";
@@ -332,7 +380,7 @@ fn pages_of_allowed_origins_may_read_and_others_may_not() {
         assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
         assert_eq!(preflight.header("access-control-allow-origin"), page);
         assert_eq!(preflight.header("access-control-allow-methods"), "GET");
-        assert_eq!(preflight.header("access-control-allow-headers"), "if-none-match,last-event-id");
+        assert_eq!(preflight.header("access-control-allow-headers"), "authorization,if-none-match,last-event-id");
         assert_eq!(preflight.header("access-control-max-age"), "3600");
         let other = site.request("OPTIONS", "/alerts", &[("origin", "https://evil.example"), asked]).await;
         assert_eq!((other.status, other.header("access-control-allow-origin")), (204, ""));
@@ -368,5 +416,9 @@ fn without_its_table_the_log_is_said_to_be_unavailable() {
             (status, &answer["error"]["code"], &answer["error"]["retryable"]),
             (503, &json!("unavailable"), &json!(true))
         );
+        // A browser would give the stream up for ever.
+        let stream = site.request("GET", "/alerts?region=PL", &[("accept", "text/event-stream")]).await;
+        assert_eq!((stream.status, stream.body.as_str()), (200, "retry: 3000\n\n"));
+        assert_eq!(stream.header("cache-control"), "no-store");
     });
 }

@@ -5,6 +5,7 @@
 //! With `E2E_TARGET` the tests that tests/smoke.txt names run against a deployed stack (`tests/run --target`). They see it only
 //! from outside, and publish only to new regions that they watch themselves: an alert that nobody watches goes to everyone.
 
+mod authorization;
 mod bad_input;
 mod delivery;
 mod failures;
@@ -14,6 +15,7 @@ mod killed;
 mod publishing;
 mod recovering;
 mod resuming;
+mod scoring;
 mod site;
 mod subscribing;
 mod target;

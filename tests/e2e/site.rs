@@ -134,6 +134,15 @@ impl Site {
         }
     }
 
+    /// The project's template with other parameters and with secrets by name, with the functions in this process.
+    pub(crate) async fn with_secrets(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Parameters>()
+        };
+        let options = Options { parameters: owned(parameters), secrets: owned(secrets), ..options() };
+        Self::Own(Box::new(start_with(options).await))
+    }
+
     /// The project's template with its defaults, with the functions in this process.
     pub(crate) async fn start_in_process() -> Self {
         Self::Own(Box::new(start_with(options()).await))
@@ -341,6 +350,7 @@ fn options() -> Options {
         http_addr: any_port,
         template: root().join("template.yaml"),
         parameters: Parameters::new(),
+        secrets: Default::default(),
         data_dir: None,
         lambda_endpoint: None,
         processes: false,

@@ -28,8 +28,8 @@ pub(crate) static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
 });
 
 /// What a WebSocket runs over: TCP with or without TLS.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 
 /// Opens a connection for a `ws:` or `wss:` address.
 pub(crate) async fn open(address: &Uri) -> std::io::Result<Box<dyn Wire>> {

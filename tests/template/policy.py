@@ -61,6 +61,8 @@ def wildcards(resources, allowed):
     for role, properties in of_type(resources, "AWS::IAM::Role").items():
         found = [arn.split(":policy/")[-1] for arn in texts(properties.get("ManagedPolicyArns", []))]
         for policy in properties.get("Policies", []):
+            # What is only there under a condition counts as if it were there.
+            policy = policy.get("Fn::If", ["", policy])[1]
             for statement in listed(policy["PolicyDocument"]["Statement"]):
                 if "NotAction" in statement or "NotResource" in statement:
                     yield f"{role}: a statement allows everything but what it names"
@@ -82,15 +84,19 @@ def functions_without_operation(resources, alarms):
     groups = of_type(resources, "AWS::Logs::LogGroup")
     (dashboard,) = ("".join(texts(body["DashboardBody"])) for body in of_type(resources, "AWS::CloudWatch::Dashboard").values())
     watched = {metric: set(functions_watched(alarms, metric)) for metric in ("Errors", "Throttles")}
+    filtered = [properties["LogGroupName"] for properties in of_type(resources, "AWS::Logs::MetricFilter").values()]
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         group = function.get("LoggingConfig", {}).get("LogGroup", {})
         group = group.get("Ref") if isinstance(group, dict) else None
         if not groups.get(group, {}).get("RetentionInDays"):
             yield f"{name}: a function without a log group that ends its logs"
+        if {"Ref": group} not in filtered:
+            yield f"{name}: a function whose lines of errors are not counted"
         for metric, functions in watched.items():
             if name not in functions:
                 yield f"{name}: a function without an alarm on its {metric}"
-        if f"${{{name}}}" not in dashboard:
+        # A dashboard cannot name what is only there under a condition.
+        if "Condition" not in resources[name] and f"${{{name}}}" not in dashboard:
             yield f"{name}: a function that the dashboard does not show"
 
 

@@ -63,9 +63,11 @@ class Template(unittest.TestCase):
 
     def test_a_function_without_a_log_group_is_caught(self):
         expected = "ConnectFunction: a function without a log group that ends its logs"
-        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].pop("LogGroup"), expected)
+        uncounted = "ConnectFunction: a function whose lines of errors are not counted"
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].pop("LogGroup"), expected, uncounted)
         self.assertCaught(lambda p, _: p["ConnectLogs"].pop("RetentionInDays"), expected)
-        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].update(LogGroup="elsewhere"), expected)
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].update(LogGroup="elsewhere"), expected, uncounted)
+        self.assertCaught(lambda _, resources: resources.pop("ConnectErrorLines"), uncounted)
 
     def test_a_function_without_an_alarm_is_caught(self):
         self.assertCaught(

@@ -8,23 +8,26 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use shared::{
     environment::InvalidEnvironment,
-    error::{Chain, Failure, Refusal},
+    error::{Chain, Failure},
     function::{Function, Start},
     history::History,
     paging,
+    token::Gate,
 };
 use tokio::time::Instant;
 
+use self::response::CachedBy;
 pub use self::response::Response;
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Alerts {
     history: History,
+    gate: Gate,
 }
 
-/// What the function reads of an event of an HTTP API (payload version 2.0).
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What the function reads of an event of an HTTP API (payload version 2.0). It may hold a token, so nothing can print it.
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
     /// By lower-case name.
@@ -40,19 +43,34 @@ impl Function for Alerts {
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let history = History::of_function(start, &mut environment);
-        environment.finish(Self { history })
+        let gate = Gate::of_function(start, &mut environment);
+        environment.finish(Self { history, gate })
     }
 
     async fn handle(&self, event: Event, _until: Instant) -> Result<Response, Failure> {
-        let request = match request::parse(&event) {
+        let principal = match self.gate.admit(request::token(&event)).await {
+            Ok(Ok(principal)) => principal,
+            Ok(Err(rejected)) => {
+                tracing::info!(reason = %rejected, "reading refused");
+                return Ok(response::refused(&rejected.into()));
+            }
+            Err(failure) => {
+                tracing::error!(error = %Chain(&failure), "token not checked");
+                return Ok(response::unavailable(request::form(&event)));
+            }
+        };
+        let request = match request::parse(&event, &principal.regions) {
             Ok(request) => request,
             Err(refusal) => return Ok(response::refused(&refusal)),
         };
         match paging::read(&self.history, &request.audiences, &request.begin, request.limit).await {
-            Ok(batch) => Ok(response::of(&request, &batch)),
+            Ok(batch) => {
+                let cached_by = if self.gate.is_on() { CachedBy::Client } else { CachedBy::Anybody };
+                Ok(response::of(&request, &batch, cached_by))
+            }
             Err(failure) => {
                 tracing::error!(error = %Chain(&failure), "alerts not read");
-                Ok(response::refused(&Refusal::unavailable()))
+                Ok(response::unavailable(request.form))
             }
         }
     }

@@ -1,17 +1,19 @@
 //! Query and headers of a request.
 
 use shared::{
+    access::Regions,
     audience::{Audience, InvalidRegion},
     error::{Code, Refusal},
     limits::{ALERTS_PER_PAGE_MAX, REGIONS_PER_MESSAGE_MAX},
     paging::Begin,
     position::InvalidCursor,
+    token,
 };
 
 use crate::Event;
 
 /// The parameters that exist.
-const PARAMETERS: [&str; 3] = ["region", "after", "limit"];
+const PARAMETERS: [&str; 4] = ["region", "after", "limit", "token"];
 
 /// A request, valid in itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +34,14 @@ pub(crate) enum Form {
     EventStream,
 }
 
-pub(crate) fn parse(event: &Event) -> Result<Request, Refusal> {
+/// The token of a request, if there is one; the header wins.
+pub(crate) fn token(event: &Event) -> Option<&str> {
+    let header = event.headers.get("authorization").and_then(|header| token::of_authorization(header));
+    header.or_else(|| event.query_string_parameters.get("token").map(String::as_str))
+}
+
+/// Reads a request of somebody who may have `regions`.
+pub(crate) fn parse(event: &Event, regions: &Regions) -> Result<Request, Refusal> {
     let parameters = &event.query_string_parameters;
     if let Some(unknown) = parameters.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
         let message = format!("this parameter does not exist, there are {}", PARAMETERS.join(", "));
@@ -41,13 +50,8 @@ pub(crate) fn parse(event: &Event) -> Result<Request, Refusal> {
     let region = parameters.get("region");
     let audiences =
         audiences(region.ok_or_else(|| Refusal::of_field(Code::MissingField, "region", "region is missing"))?)?;
-    let accept = event.headers.get("accept").map(String::as_str).unwrap_or_default();
-    let form = if accept.split(',').any(|range| media_type(range) == "text/event-stream") {
-        Form::EventStream
-    } else {
-        Form::Json
-    };
-    // A browser that comes back names the last id that it was sent.
+    regions.check(&audiences, "region")?;
+    let form = form(event);
     let last_event_id = event.headers.get("last-event-id").filter(|id| form == Form::EventStream && !id.is_empty());
     let begin = match (last_event_id, parameters.get("after"), form) {
         (Some(id), ..) => after(id, "last-event-id", &audiences)?,
@@ -106,6 +110,13 @@ fn media_type(range: &str) -> String {
     range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// In which form the client takes an answer.
+pub(crate) fn form(event: &Event) -> Form {
+    let accept = event.headers.get("accept").map(String::as_str).unwrap_or_default();
+    let takes_events = accept.split(',').any(|range| media_type(range) == "text/event-stream");
+    if takes_events { Form::EventStream } else { Form::Json }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +125,23 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
-        parse(&Event { headers: owned(headers), query_string_parameters: owned(parameters) })
+        parse(&Event { headers: owned(headers), query_string_parameters: owned(parameters) }, &Regions::all())
+    }
+
+    #[test]
+    fn a_token_is_taken_from_the_header_before_the_address() {
+        let token_of = |headers: &[(&str, &str)], parameters: &[(&str, &str)]| {
+            let owned = |pairs: &[(&str, &str)]| {
+                pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+            };
+            let event = Event { headers: owned(headers), query_string_parameters: owned(parameters) };
+            token(&event).map(str::to_owned)
+        };
+        let (bearer, basic, query) = (("authorization", "bearer a"), ("authorization", "Basic b"), ("token", "c"));
+        assert_eq!(token_of(&[bearer], &[query]).as_deref(), Some("a"));
+        assert_eq!(token_of(&[basic], &[query]).as_deref(), Some("c"));
+        assert_eq!(token_of(&[], &[query]).as_deref(), Some("c"));
+        assert_eq!(token_of(&[basic], &[]), None);
     }
 
     #[test]

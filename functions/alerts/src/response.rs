@@ -1,6 +1,6 @@
 //! The answer as JSON, or as a stream of events that ends at once.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use serde::Serialize;
 use serde_json::json;
@@ -15,6 +15,9 @@ use shared::{
 };
 
 use crate::request::{Form, Request};
+
+/// The type of an event stream.
+const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// A response in the form that an HTTP API expects (payload version 2.0).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,14 +40,39 @@ struct Page<'a> {
     not_recovered: Vec<&'a Region>,
 }
 
+/// Who may keep an answer for a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CachedBy {
+    /// Caches between here and the client too: everybody gets the same.
+    Anybody,
+    /// The client alone: what it gets depends on its token.
+    Client,
+}
+
 /// The answer to a request that was carried out.
-pub(crate) fn of(request: &Request, batch: &Batch) -> Response {
+pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     match request.form {
-        Form::Json => page(request, batch),
+        Form::Json => page(request, batch, by),
         Form::EventStream => Response {
             status_code: 200,
-            headers: cached([("content-type", "text/event-stream; charset=utf-8".to_owned())]),
+            headers: cached(by, [("content-type", EVENT_STREAM.to_owned())]),
             body: events(batch),
+        },
+    }
+}
+
+/// The answer when the log could not be read. A browser gives an event stream up for ever on any status but 200, so it is told
+/// to come back, with the id that it has.
+pub(crate) fn unavailable(form: Form) -> Response {
+    match form {
+        Form::Json => refused(&Refusal::unavailable()),
+        Form::EventStream => Response {
+            status_code: 200,
+            headers: BTreeMap::from([
+                ("content-type", EVENT_STREAM.to_owned()),
+                ("cache-control", "no-store".to_owned()),
+            ]),
+            body: retry(EVENT_STREAM_RETRY),
         },
     }
 }
@@ -61,7 +89,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-fn page(request: &Request, batch: &Batch) -> Response {
+fn page(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     let page = Page {
         alerts: batch.alerts.iter().map(|alert| alert.wire(Format::ViralAlert)).collect(),
         positions: &batch.positions,
@@ -73,18 +101,22 @@ fn page(request: &Request, batch: &Batch) -> Response {
     let body = serde_json::to_string(&page).expect("strings, numbers and JSON values with text keys always serialise");
     let etag = etag(&body);
     if request.if_none_match.as_deref().is_some_and(|tags| matches(tags, &etag)) {
-        return Response { status_code: 304, headers: cached([("etag", etag)]), body: String::new() };
+        return Response { status_code: 304, headers: cached(by, [("etag", etag)]), body: String::new() };
     }
     let content_type = ("content-type", "application/json; charset=utf-8".to_owned());
-    Response { status_code: 200, headers: cached([content_type, ("etag", etag)]), body }
+    Response { status_code: 200, headers: cached(by, [content_type, ("etag", etag)]), body }
 }
 
 /// Headers with those that let a cache answer whoever polls the same at the same time. The gateway adds CORS headers that
 /// differ by origin.
-fn cached<const N: usize>(headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
+fn cached<const N: usize>(by: CachedBy, headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::from(headers);
-    headers.insert("cache-control", format!("public, max-age={}", PAGE_AGE_MAX.as_secs()));
-    headers.insert("vary", "Accept, Last-Event-ID, Origin".to_owned());
+    let (scope, vary) = match by {
+        CachedBy::Anybody => ("public", "Accept, Last-Event-ID, Origin"),
+        CachedBy::Client => ("private", "Accept, Authorization, Last-Event-ID, Origin"),
+    };
+    headers.insert("cache-control", format!("{scope}, max-age={}", PAGE_AGE_MAX.as_secs()));
+    headers.insert("vary", vary.to_owned());
     headers
 }
 
@@ -105,8 +137,7 @@ fn matches(tags: &str, etag: &str) -> bool {
 
 /// The events: each carries the cursor that is right once it has arrived, and the last moves the browser to the end.
 fn events(batch: &Batch) -> String {
-    let retry = if batch.more { 0 } else { EVENT_STREAM_RETRY.as_millis() };
-    let mut text = format!("retry: {retry}\n\n");
+    let mut text = retry(if batch.more { Duration::ZERO } else { EVENT_STREAM_RETRY });
     let mut reached = batch.from.clone();
     let mut block = |fields: String| text.push_str(&(fields + "\n"));
     for alert in &batch.alerts {
@@ -120,9 +151,24 @@ fn events(batch: &Batch) -> String {
     text
 }
 
+/// The field that says when the browser comes back.
+fn retry(after: Duration) -> String {
+    format!("retry: {}\n\n", after.as_millis())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_stream_outlives_an_answer_that_could_not_be_given() {
+        let stream = unavailable(Form::EventStream);
+        assert_eq!((stream.status_code, stream.body.as_str()), (200, "retry: 3000\n\n"));
+        assert_eq!(stream.headers["content-type"], "text/event-stream; charset=utf-8");
+        assert_eq!(stream.headers["cache-control"], "no-store");
+        let json = unavailable(Form::Json);
+        assert_eq!((json.status_code, json.headers["cache-control"].as_str()), (503, "no-store"));
+    }
 
     #[test]
     fn a_validator_is_found_in_any_list() {

@@ -1,14 +1,19 @@
 //! `$connect`: records a new connection, and its subscription when the address or a header names a region.
 
+use std::collections::BTreeMap;
+
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
+    access::{Authorization, Regions},
     environment::InvalidEnvironment,
     error::Failure,
     event,
     function::{Function, Start},
-    opening::{DefaultRegion, Handshake, Opening},
+    opening::{DefaultRegion, Handshake, Opening, Terms},
+    origin::AllowedOrigins,
     subscriptions::Subscriptions,
+    token::{self, SUBPROTOCOL},
 };
 use tokio::time::Instant;
 
@@ -17,6 +22,8 @@ use tokio::time::Instant;
 pub struct Connect {
     subscriptions: Subscriptions,
     default_region: DefaultRegion,
+    authorization: Authorization,
+    origins: AllowedOrigins,
 }
 
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
@@ -24,6 +31,9 @@ pub struct Connect {
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     status_code: u16,
+    /// The subprotocol that was chosen: a browser ends a connection whose answer has none of those that it offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<BTreeMap<&'static str, &'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
@@ -36,7 +46,9 @@ impl Function for Connect {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
         let default_region = environment.parsed("DEFAULT_REGION", DefaultRegion(None));
-        environment.finish(Self { subscriptions, default_region })
+        let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
+        let origins = environment.parsed(AllowedOrigins::VARIABLE, AllowedOrigins::default());
+        environment.finish(Self { subscriptions, default_region, authorization, origins })
     }
 
     async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Verdict, Failure> {
@@ -46,14 +58,22 @@ impl Function for Connect {
             region: event.query_string_parameters.first("region"),
             region_header: event.headers.get("x-region").and_then(|value| value.to_str().ok()),
             format: event.query_string_parameters.first("format"),
+            origin: event.headers.get("origin").and_then(|value| value.to_str().ok()),
         };
-        match Opening::of(connection, address, handshake, &self.default_region) {
+        let regions = Regions::of_event(&event, self.authorization);
+        let terms = Terms { default_region: &self.default_region, origins: &self.origins, regions: &regions };
+        match Opening::of(connection, address, handshake, terms) {
             Ok(opening) => {
                 self.subscriptions.open(&opening).await?;
-                Ok(Verdict { status_code: 200, body: None })
+                let offered = event.headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
+                let headers = offered
+                    .is_some_and(token::offers_subprotocol)
+                    .then(|| BTreeMap::from([("Sec-WebSocket-Protocol", SUBPROTOCOL)]));
+                Ok(Verdict { status_code: 200, headers, body: None })
             }
             Err(refusal) => Ok(Verdict {
                 status_code: refusal.code.http_status(),
+                headers: None,
                 body: Some(serde_json::json!({"error": refusal.body()}).to_string()),
             }),
         }

@@ -1,5 +1,7 @@
 //! The three ways in which a publication arrives.
 
+use std::borrow::Cow;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 use shared::{
@@ -9,6 +11,12 @@ use shared::{
 
 /// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.
 const KEY_HEADERS: [&str; 2] = ["idempotency-key", "webhook-id"];
+
+/// The header that carries it where requests are signed: the others are not part of what is signed.
+const SIGNED_KEY_HEADERS: [&str; 1] = ["webhook-id"];
+
+/// The route whose requests are signed as webhooks, as the service names it.
+const WEBHOOK_ROUTE: &str = "POST /webhook";
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +40,27 @@ pub(crate) fn parse(event: Value) -> (Caller, Result<Publication, Refusal>) {
     (Caller::Invocation, publication)
 }
 
-fn http(event: &Value) -> Result<Publication, Refusal> {
+/// Whether an event is a request that has to be signed.
+pub(crate) fn is_webhook(event: &Value) -> bool {
+    event.pointer("/requestContext/routeKey").is_some_and(|route| route == WEBHOOK_ROUTE)
+}
+
+/// The body of a request, as it was sent.
+pub(crate) fn body(event: &Value) -> Result<Cow<'_, [u8]>, Refusal> {
     let text = event.get("body").and_then(Value::as_str).unwrap_or_default();
-    let mut publication = if event.get("isBase64Encoded").and_then(Value::as_bool).unwrap_or_default() {
-        let bytes = BASE64_STANDARD.decode(text).map_err(|error| {
-            Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}"))
-        })?;
-        Publication::from_bytes(&bytes)?
-    } else {
-        Publication::from_bytes(text.as_bytes())?
-    };
-    let header = |name: &'static str| Some((name, event.get("headers")?.get(name)?.as_str()?));
-    if let Some((name, key)) = KEY_HEADERS.into_iter().find_map(header) {
+    if !event.get("isBase64Encoded").and_then(Value::as_bool).unwrap_or_default() {
+        return Ok(Cow::Borrowed(text.as_bytes()));
+    }
+    BASE64_STANDARD.decode(text).map(Cow::Owned).map_err(|error| {
+        Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}"))
+    })
+}
+
+fn http(event: &Value) -> Result<Publication, Refusal> {
+    let mut publication = Publication::from_bytes(&body(event)?)?;
+    let header = |name: &&'static str| Some((*name, event.get("headers")?.get(*name)?.as_str()?));
+    let names = if is_webhook(event) { &SIGNED_KEY_HEADERS[..] } else { &KEY_HEADERS[..] };
+    if let Some((name, key)) = names.iter().find_map(header) {
         publication.idempotency_key = Some(IdempotencyKey::parse(key, name)?);
     }
     Ok(publication)
@@ -54,7 +71,10 @@ fn eventbridge(event: &mut Map<String, Value>) -> Result<Publication, Refusal> {
         return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
     };
     let mut publication = Publication::from_fields(detail)?;
-    if let Some(id) = event.get("id").and_then(Value::as_str) {
+    // The id of the event itself names a call of PutEvents: a source that repeats a call says so in the detail.
+    if publication.idempotency_key.is_none()
+        && let Some(id) = event.get("id").and_then(Value::as_str)
+    {
         publication.idempotency_key = Some(IdempotencyKey::parse(id, "id")?);
     }
     Ok(publication)
@@ -87,9 +107,20 @@ mod tests {
         assert_eq!(from(json!({"webhook-id": "b"})), "b");
         assert_eq!(from(json!({})), "from-body");
         let event =
-            json!({"version": "0", "id": "event-1", "detail-type": "viral", "source": "scorer", "detail": alert()});
-        assert_eq!(key(event), (Caller::Invocation, Some("event-1".to_owned())));
+            |detail| json!({"version": "0", "id": "event-1", "detail-type": "v", "source": "s", "detail": detail});
+        assert_eq!(key(event(alert())), (Caller::Invocation, Some("from-body".to_owned())));
+        let mut unnamed = alert();
+        unnamed.as_object_mut().expect("an object").remove("id");
+        assert_eq!(key(event(unnamed)), (Caller::Invocation, Some("event-1".to_owned())));
         assert_eq!(key(alert()), (Caller::Invocation, Some("from-body".to_owned())));
+    }
+
+    #[test]
+    fn of_a_signed_request_only_a_signed_header_is_the_key() {
+        let mut event = http_event(json!({"idempotency-key": "a", "webhook-id": "b"}), &alert().to_string(), false);
+        event["requestContext"]["routeKey"] = json!("POST /webhook");
+        assert!(is_webhook(&event));
+        assert_eq!(key(event).1.as_deref(), Some("b"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Publishes an alert, asked for by an HTTP request, an EventBridge event, or a direct invocation.
 
 mod event;
+mod webhook;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     alerts::Alerts,
+    clock::Clock,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     function::{Function, Start},
@@ -14,12 +16,14 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use crate::event::Caller;
+use crate::{event::Caller, webhook::Webhook};
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Publish {
     publisher: Publisher,
+    webhook: Webhook,
+    clock: Clock,
 }
 
 /// What the caller gets, in the caller's own form.
@@ -53,7 +57,10 @@ impl Function for Publish {
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
+        let webhook = Webhook::of_function(start, &mut environment);
         environment.finish(Self {
+            webhook,
+            clock: start.clock.clone(),
             publisher: Publisher {
                 alerts,
                 dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
@@ -64,6 +71,16 @@ impl Function for Publish {
     }
 
     async fn handle(&self, event: Value, _until: Instant) -> Result<Answer, Failure> {
+        if event::is_webhook(&event) {
+            match self.webhook.check(&event, self.clock.now()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => return Ok(refused(Caller::Http, &refusal)),
+                Err(failure) => {
+                    tracing::error!(error = %Chain(&failure), "webhook not checked");
+                    return Ok(refused(Caller::Http, &Refusal::unavailable()));
+                }
+            }
+        }
         let (caller, publication) = event::parse(event);
         let result = match publication {
             Ok(publication) => self.publisher.publish(publication).await,

@@ -3,6 +3,7 @@
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
+    access::{Authorization, Regions},
     alert::Format,
     connection::ConnectionId,
     environment::InvalidEnvironment,
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 pub struct Subscribe {
     subscriptions: Subscriptions,
     history: History,
+    authorization: Authorization,
 }
 
 /// What the gateway sends back over the socket, as the routes have route responses. The status is always 200: what
@@ -41,12 +43,15 @@ impl Function for Subscribe {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
         let history = History::of_function(start, &mut environment);
-        environment.finish(Self { subscriptions, history })
+        let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
+        environment.finish(Self { subscriptions, history, authorization })
     }
 
     async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Answer, Failure> {
         let connection = event::connection_id(&event)?;
-        let body = match message::parse(event.body.as_deref().unwrap_or_default()) {
+        let regions = Regions::of_event(&event, self.authorization);
+        let request = message::parse(event.body.as_deref().unwrap_or_default());
+        let body = match request.and_then(|request| request.allowed_to(&regions)) {
             Ok(request) => self.answer(&connection, &request).await,
             Err(refusal) => Reply::Error(refusal.body()).frame(),
         };

@@ -162,7 +162,7 @@ impl Gateway {
     }
 
     /// Serves bytes as they might come over a connection, until they end, and all that they cause.
-    #[cfg(fuzzing)]
+    #[cfg(feature = "fuzzing")]
     pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (client, server) = tokio::io::duplex(bytes.len().max(1));

@@ -69,7 +69,8 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
 }
 
 /// The functions that are linked into this program.
-const OURS: [&str; 7] = ["alerts", "connect", "deliver", "disconnect", "publish", "recover", "subscribe"];
+const OURS: [&str; 9] =
+    ["alerts", "authorize", "connect", "deliver", "disconnect", "publish", "recover", "scorer", "subscribe"];
 
 /// Whether a function of the template in the directory `template` is one of this workspace, and not somebody else's of
 /// the same name.
@@ -92,11 +93,13 @@ impl InProcess {
         let start = Start { sdk: sdk_config(&environment), environment, clock, metrics: Metrics::Off };
         let invoke = match function.binary.as_deref() {
             Some("alerts") => typed::<alerts::Alerts>(&start)?,
+            Some("authorize") => typed::<authorize::Authorize>(&start)?,
             Some("connect") => typed::<connect::Connect>(&start)?,
             Some("deliver") => typed::<deliver::Deliver>(&start)?,
             Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,
             Some("publish") => typed::<publish::Publish>(&start)?,
             Some("recover") => typed::<recover::Recover>(&start)?,
+            Some("scorer") => typed::<scorer::Scorer>(&start)?,
             Some("subscribe") => typed::<subscribe::Subscribe>(&start)?,
             other => return Err(format!("no function of this workspace is {other:?}").into()),
         };

@@ -214,7 +214,7 @@ impl Functions {
     }
 
     /// Functions behind an endpoint where nothing answers.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
         let files = tempfile::tempdir().expect("a directory");
         let any = ([127, 0, 0, 1], 1).into();

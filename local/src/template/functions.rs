@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Map, Value};
 
 use super::{Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
+use crate::events::{DEFAULT_BUS, Pattern, Rule};
 
 /// Time-out of a function that names none. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
@@ -177,9 +178,7 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
         }),
         Some("Schedule" | "ScheduleV2") => {
             let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
-            if property("Enabled").is_some_and(|enabled| *enabled == Value::Bool(false))
-                || property("State").is_some_and(|state| state == "DISABLED")
-            {
+            if is_disabled(event) {
                 return Ok(());
             }
             let expression = text(key)?;
@@ -196,12 +195,45 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
                 )),
             }
         }
+        Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, template)?,
         other => template.notes.push(format!(
             "{} is not invoked by its event {name}: {} is not run locally",
             resource.logical_id,
             other.unwrap_or("an event without a type")
         )),
     }
+    Ok(())
+}
+
+fn is_disabled(event: &Value) -> bool {
+    let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
+    property("Enabled").and_then(intrinsics::as_text).is_some_and(|enabled| enabled == "false")
+        || property("State").is_some_and(|state| state == "DISABLED")
+}
+
+/// Properties of rules that change what a function is invoked with, in ways that are not there locally.
+const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
+
+fn read_rule(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
+    if is_disabled(event) {
+        return Ok(());
+    }
+    let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
+    if let Some(unknown) = RULE_INPUTS_NOT_RUN.iter().find(|key| property(key).is_some()) {
+        let function = &resource.logical_id;
+        template.notes.push(format!("{function} is not invoked by its event {name}: {unknown} is not run locally"));
+        return Ok(());
+    }
+    let pattern = Pattern::parse(property("Pattern").unwrap_or(&Value::Null))
+        .map_err(|error| resource.error(format!("the pattern of the event {name} cannot be used: {error}")))?;
+    let bus = property("EventBusName").and_then(intrinsics::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
+    template.rules.push(Rule {
+        name: format!("{}-{name}", resource.logical_id),
+        bus: bus.rsplit('/').next().unwrap_or_default().to_owned(),
+        pattern,
+        function: resource.name.clone(),
+        input: property("Input").and_then(intrinsics::as_text),
+    });
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules.
+//! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules, rules.
 
 mod functions;
 mod http_apis;
@@ -26,6 +26,7 @@ pub(crate) use self::{
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
 };
 use self::{intrinsics::Resolver, yaml::Node};
+use crate::events::Rule;
 
 /// Everything in a template that the local mode creates.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Template {
     pub(crate) cors: Option<Cors>,
     /// Schedules of functions.
     pub(crate) schedules: Vec<Schedule>,
+    /// Rules of event buses.
+    pub(crate) rules: Vec<Rule>,
     /// What is in the template but not in the local mode, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -128,6 +131,7 @@ impl Template {
             http_routes: Vec::new(),
             cors: None,
             schedules: Vec::new(),
+            rules: Vec::new(),
             notes: Vec::new(),
         };
         functions::read(&root, &resolver, &resources, &mut template)?;
@@ -247,6 +251,10 @@ mod tests {
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
         assert_eq!(template.http_routes.len(), 3);
+        let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
+        assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
+        assert!(rule.pattern.matches(&json!({"source": "viral-alerts.scorer", "detail-type": "Video Went Viral"})));
+        assert_eq!(template.notes, Vec::<String>::new());
 
         let sockets = &template.sockets;
         assert_eq!(sockets.stage, "prod");
@@ -256,6 +264,42 @@ mod tests {
             matches!(&sockets.routes["ping"].integration, Integration::Mapped(mapped) if matches!(mapped.backend, Backend::Mock) && mapped.responses.len() == 1)
         );
         assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
+    }
+
+    #[test]
+    fn the_scorer_is_there_when_a_feed_is() {
+        let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
+        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
+        let scorer = &template.functions["ScorerFunction"];
+        assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
+        assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
+        assert!(template.tables.contains_key("ScoresTable"));
+        let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
+        assert_eq!(of_scorer.expect("a schedule").every.as_secs(), 300);
+    }
+
+    #[test]
+    fn rules_are_read_and_what_is_no_pattern_is_refused() {
+        let with = |properties: &str| {
+            format!(
+                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
+                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: EventBridgeRule, Properties: {properties} }} }} }} }}\n"
+            )
+        };
+        let parse = |properties| Template::parse(&with(properties), &BTreeMap::new()).expect("valid");
+        let rule = parse("{ EventBusName: other, Input: '{}', Pattern: { detail: { n: [ { numeric: ['>', 5] } ] } } }");
+        let [rule] = rule.rules.as_slice() else { panic!("{rule:?}") };
+        assert_eq!((rule.bus.as_str(), rule.input.as_deref()), ("other", Some("{}")));
+        assert!(
+            rule.pattern.matches(&json!({"detail": {"n": 6}})) && !rule.pattern.matches(&json!({"detail": {"n": 5}}))
+        );
+        assert!(parse("{ State: DISABLED, Pattern: { source: [a] } }").rules.is_empty());
+        let template = parse("{ InputPath: $.detail, Pattern: { source: [a] } }");
+        assert_eq!(template.notes, ["F is not invoked by its event E: InputPath is not run locally"]);
+        assert_eq!(
+            refusal(&with("{ Pattern: { source: a } }")),
+            "line 3: F: the pattern of the event E cannot be used: source: a list, or an object with fields, is expected"
+        );
     }
 
     #[test]

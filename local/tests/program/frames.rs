@@ -17,6 +17,7 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         http_addr: any_port,
         template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/frames.yaml"),
         parameters: Default::default(),
+        secrets: Default::default(),
         data_dir: None,
         lambda_endpoint: None,
         processes: false,

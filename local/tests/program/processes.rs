@@ -34,6 +34,7 @@ async fn start_scaled(code: &Path, runtime: &str, handler: &str, time_scale: f64
         http_addr: any_port,
         template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/processes.yaml"),
         parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        secrets: Default::default(),
         data_dir: None,
         lambda_endpoint: None,
         processes: false,

@@ -20,6 +20,7 @@ async fn start() -> (Stack, Client) {
         http_addr: any_port,
         template: directory.join("queues.yaml"),
         parameters: [("Code".to_owned(), code)].into(),
+        secrets: Default::default(),
         data_dir: None,
         lambda_endpoint: None,
         processes: false,

@@ -90,6 +90,7 @@ impl Scripted {
             http_addr: any_port,
             template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program").join(template),
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            secrets: Default::default(),
             data_dir: None,
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
             processes: false,

@@ -25,7 +25,6 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -33,6 +32,7 @@ use self::signature::{Signer, sha256_hex};
 use crate::{
     connection::ConnectionId,
     error::{Chain, Failure},
+    https::{NoCertificates, tls},
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT, POSTS_OPEN_MAX},
 };
 
@@ -163,7 +163,7 @@ impl Pusher {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(POST_CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(&endpoint.scheme)?)
+            .with_tls_config(tls(Some(&endpoint.scheme))?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -195,29 +195,6 @@ impl Pusher {
         Ok(Session { pusher: self.clone(), signer: Arc::new(signer) })
     }
 }
-
-/// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
-fn tls(scheme: &Scheme) -> Result<ClientConfig, NoCertificates> {
-    let mut roots = RootCertStore::empty();
-    if *scheme == Scheme::HTTPS {
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
-        if roots.is_empty() {
-            return Err(NoCertificates(system.errors));
-        }
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has what the protocol's versions need")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
-}
-
-/// The system has no certificates that TLS could be trusted by.
-#[derive(Debug, thiserror::Error)]
-#[error("no certificate authority is trusted on this system, so {ENDPOINT_VARIABLE} cannot be called: {0:?}")]
-pub struct NoCertificates(Vec<rustls_native_certs::Error>);
 
 /// Posts with one set of credentials, for one alert.
 #[derive(Clone)]

@@ -1,0 +1,88 @@
+//! Authorizer of `$connect`: checks the token, and says which regions it allows.
+//!
+//! Source: API Gateway developer guide, "Create a REQUEST authorizer for a WebSocket API".
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::{
+    access::REGIONS_FIELD,
+    environment::InvalidEnvironment,
+    error::{Failure, Unauthorized},
+    function::{Function, Start},
+    token::{self, Gate, Principal},
+};
+use tokio::time::Instant;
+
+/// The function's state.
+#[derive(Debug)]
+pub struct Authorize {
+    gate: Gate,
+}
+
+/// What the function reads of the question. It holds a token, so nothing can print it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Question {
+    method_arn: String,
+    /// Names as the client wrote them.
+    headers: Option<BTreeMap<String, String>>,
+    /// Decoded.
+    query_string_parameters: Option<BTreeMap<String, String>>,
+}
+
+impl Question {
+    /// The token of the address, or of the subprotocols.
+    fn token(&self) -> Option<&str> {
+        let in_query = || Some(self.query_string_parameters.as_ref()?.get("token")?.as_str());
+        let mut headers = self.headers.iter().flatten();
+        let in_subprotocols = || {
+            let offered = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+            token::of_subprotocols(offered?.1)
+        };
+        in_query().or_else(in_subprotocols)
+    }
+}
+
+/// Who connects, what that allows, and what later events say of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    principal_id: String,
+    policy_document: Value,
+    context: Value,
+}
+
+impl Function for Authorize {
+    type Event = Question;
+    type Response = Verdict;
+
+    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+        let mut environment = start.environment.reader();
+        let gate = Gate::of_function(start, &mut environment);
+        environment.finish(Self { gate })
+    }
+
+    async fn handle(&self, question: Question, _until: Instant) -> Result<Verdict, Failure> {
+        match self.gate.admit(question.token()).await? {
+            Ok(principal) => Ok(allowed(&question.method_arn, &principal)),
+            Err(rejected) => {
+                tracing::info!(reason = %rejected, "connection refused");
+                Err(Failure::new("authorizing a connection", Unauthorized))
+            }
+        }
+    }
+}
+
+fn allowed(method_arn: &str, principal: &Principal) -> Verdict {
+    Verdict {
+        principal_id: principal.id.clone(),
+        policy_document: json!({
+            "Version": "2012-10-17",
+            "Statement": [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": method_arn}],
+        }),
+        // A context has texts, numbers and booleans, and no lists.
+        context: json!({REGIONS_FIELD: principal.regions.to_string()}),
+    }
+}

@@ -1,0 +1,187 @@
+//! Hands announcements to the event bus.
+
+use aws_sdk_eventbridge::{
+    Client,
+    types::{PutEventsRequestEntry, PutEventsResultEntry},
+};
+use shared::{
+    error::Failure,
+    limits::{ANNOUNCE_ATTEMPTS_MAX, ANNOUNCE_BACKOFF},
+    rises::Announcement,
+    table::jittered,
+};
+
+/// What publish's rule in the template goes by.
+const SOURCE: &str = "viral-alerts.scorer";
+const DETAIL_TYPE: &str = "Video Went Viral";
+
+/// Hands announcements to the default bus.
+#[derive(Clone, Debug)]
+pub(crate) struct Announcer {
+    client: Client,
+}
+
+/// What became of announcements.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Ids of those that the bus has taken.
+    pub(crate) announced: Vec<String>,
+    /// Why others were not, if there are any.
+    pub(crate) failure: Option<Failure>,
+}
+
+/// The bus took a call and not every entry of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} entries were not taken, the first with {code}: {message}")]
+struct Refused {
+    count: usize,
+    code: String,
+    message: String,
+}
+
+impl Announcer {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Announces at most as many as fit in one call, and those again that were not taken, within bounds.
+    pub(crate) async fn announce(&self, announcements: &[Announcement]) -> Report {
+        let mut report = Report::default();
+        let mut left: Vec<&Announcement> = announcements.iter().collect();
+        let mut pause_max = ANNOUNCE_BACKOFF;
+        for attempt in 0..ANNOUNCE_ATTEMPTS_MAX {
+            if attempt > 0 {
+                tokio::time::sleep(jittered(pause_max)).await;
+                pause_max *= 2;
+            }
+            let results = match self.put(&left).await {
+                Ok(results) => results,
+                // The client has tried again by itself.
+                Err(failure) => return Report { failure: Some(failure), ..report },
+            };
+            let refused = first_refused(&results);
+            let (taken, others): (Vec<_>, Vec<_>) =
+                left.into_iter().enumerate().partition(|(entry, _)| is_taken(results.get(*entry)));
+            report.announced.extend(taken.into_iter().map(|(_, announcement)| announcement.id.clone()));
+            left = others.into_iter().map(|(_, announcement)| announcement).collect();
+            if left.is_empty() {
+                return Report { failure: None, ..report };
+            }
+            let (code, message) = refused.unwrap_or_default();
+            tracing::warn!(entries = left.len(), code, message, "announcements not taken");
+            report.failure =
+                Some(Failure::new("announcing what went viral", Refused { count: left.len(), code, message }));
+        }
+        report
+    }
+
+    async fn put(&self, announcements: &[&Announcement]) -> Result<Vec<PutEventsResultEntry>, Failure> {
+        let doing = "putting events";
+        let entries = announcements.iter().map(|announcement| {
+            let detail = serde_json::to_string(announcement).map_err(|error| Failure::new(doing, error))?;
+            Ok(PutEventsRequestEntry::builder().source(SOURCE).detail_type(DETAIL_TYPE).detail(detail).build())
+        });
+        let entries = entries.collect::<Result<_, Failure>>()?;
+        let output = self.client.put_events().set_entries(Some(entries)).send().await;
+        Ok(output.map_err(|error| Failure::new(doing, error))?.entries.unwrap_or_default())
+    }
+}
+
+/// An entry has been taken when it has an id; one that the answer does not speak of has not.
+fn is_taken(result: Option<&PutEventsResultEntry>) -> bool {
+    result.is_some_and(|result| result.event_id().is_some() && result.error_code().is_none())
+}
+
+fn first_refused(results: &[PutEventsResultEntry]) -> Option<(String, String)> {
+    let refused = results.iter().find(|result| !is_taken(Some(result)))?;
+    Some((refused.error_code().unwrap_or_default().to_owned(), refused.error_message().unwrap_or_default().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_sdk_eventbridge::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+    use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+    use aws_smithy_http_client::test_util::infallible_client_fn;
+    use aws_smithy_types::body::SdkBody;
+    use serde_json::{Value, json};
+    use shared::error::Chain;
+
+    use super::*;
+
+    /// Ids of the entries of each call.
+    type Calls = Arc<Mutex<Vec<Vec<String>>>>;
+
+    /// An announcer whose every call is answered by `answer`, which is given the number of calls before it.
+    fn announcer(answer: impl Fn(usize) -> (u16, Value) + Send + Sync + 'static) -> (Announcer, Calls) {
+        let calls = Calls::default();
+        let seen = Arc::clone(&calls);
+        let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
+            let body: Value = serde_json::from_slice(request.body().bytes().expect("in memory")).expect("JSON");
+            let id = |entry: &Value| {
+                let detail: Value = serde_json::from_str(entry["Detail"].as_str().expect("a text")).expect("JSON");
+                detail["id"].as_str().expect("an id").to_owned()
+            };
+            let mut seen = seen.lock().expect("unpoisoned");
+            let (status, text) = answer(seen.len());
+            seen.push(body["Entries"].as_array().expect("entries").iter().map(id).collect());
+            http::Response::builder().status(status).body(SdkBody::from(text.to_string())).expect("valid")
+        });
+        let config = aws_sdk_eventbridge::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("t", "t", None, None, "test")))
+            .endpoint_url("http://127.0.0.1:1")
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .http_client(http)
+            .build();
+        (Announcer::new(Client::from_conf(config)), calls)
+    }
+
+    fn announcements() -> Vec<Announcement> {
+        let of = |id: &str| json!({"id": id, "region": "PL", "video": {"id": "v", "title": "t", "thumbnail": null, "score": 90.0}});
+        ["a", "b", "c"].map(|id| serde_json::from_value(of(id)).expect("an announcement")).into()
+    }
+
+    fn taken() -> Value {
+        json!({"EventId": "e"})
+    }
+
+    fn refused() -> Value {
+        json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_that_were_not_taken_are_put_again_and_no_others() {
+        let (announcer, calls) = announcer(|before| match before {
+            0 => (200, json!({"FailedEntryCount": 1, "Entries": [taken(), refused(), taken()]})),
+            // An answer that does not speak of an entry is none for it.
+            1 => (200, json!({"FailedEntryCount": 0, "Entries": []})),
+            _ => (200, json!({"FailedEntryCount": 0, "Entries": [taken()]})),
+        });
+        let report = announcer.announce(&announcements()).await;
+        assert_eq!(*calls.lock().expect("unpoisoned"), [vec!["a", "b", "c"], vec!["b"], vec!["b"]]);
+        assert_eq!((report.announced, report.failure.is_none()), (["a", "c", "b"].map(str::to_owned).to_vec(), true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_that_are_never_taken_fail_within_bounds_and_the_others_are_announced() {
+        let (announcer, calls) = announcer(|before| match before {
+            0 => (200, json!({"FailedEntryCount": 2, "Entries": [refused(), taken(), refused()]})),
+            _ => (200, json!({"FailedEntryCount": 2, "Entries": [refused(), refused()]})),
+        });
+        let report = announcer.announce(&announcements()).await;
+        assert_eq!(calls.lock().expect("unpoisoned").len(), ANNOUNCE_ATTEMPTS_MAX as usize);
+        assert_eq!(report.announced, ["b"]);
+        let text = Chain(&report.failure.expect("two are left")).to_string();
+        assert!(text.contains("2 entries were not taken, the first with ThrottlingException: slow down"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_announced_by_a_call_that_fails() {
+        let (announcer, _) = announcer(|_| (400, json!({"__type": "AccessDeniedException"})));
+        let report = announcer.announce(&announcements()).await;
+        assert_eq!((report.announced.len(), report.failure.is_some()), (0, true));
+    }
+}

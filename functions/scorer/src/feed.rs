@@ -1,0 +1,212 @@
+//! The feed: a JSON list of counts, read over HTTP. Its form is in `docs/scoring.md`.
+
+use std::{collections::BTreeMap, fmt, future::Future};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{
+    Request, StatusCode, Uri,
+    body::Bytes,
+    header::{ACCEPT, USER_AGENT},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::{
+    audience::Region,
+    clock::{Clock, Timestamp},
+    error::Failure,
+    https::{NoCertificates, tls},
+    limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
+    rises::{FeedVideo, Observation},
+    score::Snapshot,
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::timeout;
+
+/// Reads the feed at one address.
+pub(crate) struct FeedReader {
+    http: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    address: Uri,
+    clock: Clock,
+}
+
+impl fmt::Debug for FeedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedReader").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What a feed says.
+#[derive(Debug, Default)]
+pub struct Feed {
+    /// Counts by region.
+    pub regions: BTreeMap<Region, Vec<Observation>>,
+    /// Entries that cannot be used.
+    pub skipped: u64,
+}
+
+/// One entry of the feed.
+#[derive(Debug, Deserialize)]
+pub struct FeedEntry {
+    region: String,
+    video: FeedVideo,
+    views: u64,
+    /// RFC 3339.
+    at: String,
+}
+
+/// What is wrong with the feed as a whole.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    #[error("there is no whole answer within {} s", FEED_TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+/// What is wrong with one entry.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    #[error("it has not the form of an entry")]
+    Form(#[source] serde_json::Error),
+    #[error("its region cannot be used")]
+    Region(#[source] shared::audience::InvalidRegion),
+    #[error("its time is not one of RFC 3339")]
+    Time(#[source] time::error::Parse),
+    #[error("its time lies in the future")]
+    Future,
+    #[error("{0} is empty or too long")]
+    Text(&'static str),
+    #[error("the feed has too many regions")]
+    Regions,
+}
+
+impl FeedReader {
+    /// Reads the feed at `address`. The clock tells what lies in the future.
+    pub(crate) fn new(address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
+        let tls = tls(address.scheme())?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        Ok(Self { http: Client::builder(TokioExecutor::new()).build(connector), address, clock })
+    }
+
+    /// Reads it once.
+    pub(crate) async fn read(&self) -> Result<Feed, Failure> {
+        let doing = "reading the feed";
+        let request = Request::get(self.address.clone())
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, "viral-alerts")
+            .body(Empty::new())
+            .map_err(|error| Failure::new(doing, error))?;
+        let response = in_time(self.http.request(request)).await.map_err(|error| Failure::new(doing, error))?;
+        let response = response.map_err(|error| Failure::new(doing, error))?;
+        if response.status() != StatusCode::OK {
+            return Err(Failure::new(doing, FeedError::Status(response.status())));
+        }
+        let body = in_time(Limited::new(response.into_body(), FEED_BYTES_MAX).collect()).await;
+        let body = body.map_err(|error| Failure::new(doing, error))?.map_err(|error| Failure::new(doing, error))?;
+        let entries = serde_json::from_slice(&body.to_bytes()).map_err(|error| Failure::new(doing, error))?;
+        Ok(Feed::of_entries(entries, self.clock.now()))
+    }
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> Result<T, FeedError> {
+    timeout(FEED_TIMEOUT, future).await.map_err(|_| FeedError::TimedOut)
+}
+
+impl Feed {
+    /// Reads entries one by one: those that cannot be used are counted and logged, and cost the others nothing.
+    pub fn of_entries(entries: Vec<Value>, now: Timestamp) -> Self {
+        let mut feed = Self::default();
+        for (number, entry) in entries.into_iter().enumerate() {
+            if let Err(error) = feed.add(entry, now) {
+                feed.skipped += 1;
+                tracing::warn!(number, error = %shared::error::Chain(&error), "entry of the feed skipped");
+            }
+        }
+        feed
+    }
+
+    fn add(&mut self, entry: Value, now: Timestamp) -> Result<(), EntryError> {
+        let FeedEntry { region, video, views, at } = serde_json::from_value(entry).map_err(EntryError::Form)?;
+        let region: Region = region.parse().map_err(EntryError::Region)?;
+        let at = OffsetDateTime::parse(&at, &Rfc3339).map_err(EntryError::Time)?;
+        let at = Timestamp::from_millis(at.unix_timestamp().saturating_mul(1_000));
+        if at > now.after(FEED_AHEAD_MAX) {
+            return Err(EntryError::Future);
+        }
+        let within = |text: &str, max: usize, name| {
+            if (1..=max).contains(&text.len()) { Ok(()) } else { Err(EntryError::Text(name)) }
+        };
+        within(&video.id, FEED_ID_BYTES_MAX, "its video.id")?;
+        within(&video.title, FEED_TEXT_BYTES_MAX, "its video.title")?;
+        for (text, name) in [(&video.thumbnail, "its video.thumbnail"), (&video.channel, "its video.channel")] {
+            if text.as_ref().is_some_and(|text| text.len() > FEED_TEXT_BYTES_MAX) {
+                return Err(EntryError::Text(name));
+            }
+        }
+        if self.regions.len() >= FEED_REGIONS_MAX && !self.regions.contains_key(&region) {
+            return Err(EntryError::Regions);
+        }
+        self.regions.entry(region).or_default().push(Observation { video, snapshot: Snapshot { at, views } });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_000)
+    }
+
+    fn entry() -> Value {
+        json!({
+            "region": "pl", "views": 12, "at": "2026-11-18T12:00:00+01:00",
+            "video": {"id": "v", "title": "t", "thumbnail": null},
+        })
+    }
+
+    #[test]
+    fn an_entry_is_read_with_its_region_in_normal_form_and_its_time_in_utc() {
+        let feed = Feed::of_entries(vec![entry()], now());
+        let (region, observations) = feed.regions.first_key_value().expect("one region");
+        assert_eq!((region.as_str(), feed.skipped), ("PL", 0));
+        assert_eq!(observations[0].snapshot, Snapshot { at: Timestamp::from_millis(1_794_999_600_000), views: 12 });
+    }
+
+    #[test]
+    fn entries_that_cannot_be_used_are_skipped_and_the_others_are_not() {
+        let with = |pointer: &str, value: Value| {
+            let mut entry = entry();
+            *entry.pointer_mut(pointer).expect("a field") = value;
+            entry
+        };
+        let bad = [
+            json!(7),
+            with("/region", json!("P")),
+            with("/region", json!("ALL")),
+            with("/views", json!(-1)),
+            with("/views", json!(1.5)),
+            with("/at", json!(1_795_000_000)),
+            with("/at", json!("yesterday")),
+            with("/at", json!("2026-11-18T12:00:00Z")),
+            with("/video/id", json!("")),
+            with("/video/id", json!("x".repeat(FEED_ID_BYTES_MAX + 1))),
+            with("/video/title", json!("")),
+            with("/video/title", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
+            with("/video/thumbnail", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
+        ];
+        for entry in &bad {
+            assert_eq!(Feed::of_entries(vec![entry.clone()], now()).skipped, 1, "{entry}");
+        }
+        let feed = Feed::of_entries(bad.iter().cloned().chain([entry()]).collect(), now());
+        assert_eq!((feed.skipped as usize, feed.regions.len()), (bad.len(), 1));
+    }
+}

@@ -1,0 +1,211 @@
+//! EventBridge: `PutEvents` as AWS clients speak it (AWS JSON 1.1), and the rules of the template, which invoke functions.
+//!
+//! Source: EventBridge API reference and user guide, and the model of the service in the AWS SDKs.
+
+mod pattern;
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::clock::{Clock, Timestamp};
+
+pub(crate) use self::pattern::Pattern;
+use crate::{
+    http::{Body, origin::is_cross_site, response},
+    lambda::Functions,
+    template::{ACCOUNT_ID, REGION},
+};
+
+/// Entries of one call. Source: EventBridge API reference.
+const ENTRIES_MAX: usize = 10;
+
+/// Largest entry, in bytes. Source: EventBridge API reference, `PutEvents`.
+const ENTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes for which the time of an entry counts. Source: EventBridge user guide, "Calculating PutEvents event entry size".
+const TIME_BYTES: usize = 14;
+
+/// Largest request, in bytes: entries each of whose characters is escaped, and what is around them.
+const REQUEST_BYTES_MAX: usize = 6 * ENTRIES_MAX * ENTRY_BYTES_MAX + 64 * 1024;
+
+/// The bus that every account has.
+pub(crate) const DEFAULT_BUS: &str = "default";
+
+/// Invokes a function with the events that match.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    /// Its name.
+    pub(crate) name: String,
+    /// The bus whose events it gets.
+    pub(crate) bus: String,
+    /// Which events.
+    pub(crate) pattern: Pattern,
+    /// Name of the function.
+    pub(crate) function: String,
+    /// What the function is invoked with; the event where there is none.
+    pub(crate) input: Option<String>,
+}
+
+/// The event buses of the template: all there are, told apart by the names in rules and entries.
+#[derive(Debug)]
+pub(crate) struct Buses {
+    /// The rules of all buses.
+    pub(crate) rules: Vec<Rule>,
+    /// What rules invoke.
+    pub(crate) functions: Arc<Functions>,
+    /// The time of entries that name none.
+    pub(crate) clock: Clock,
+}
+
+/// What is refused as a whole, in the words of the service.
+struct Refusal {
+    kind: &'static str,
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PutEvents {
+    entries: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    detail_type: String,
+    detail: Option<String>,
+    #[serde(default)]
+    resources: Vec<String>,
+    event_bus_name: Option<String>,
+    /// Seconds since 1970.
+    time: Option<f64>,
+}
+
+/// Why one entry is not taken.
+struct EntryError {
+    code: &'static str,
+    message: String,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(buses: Arc<Buses>, request: Request<Incoming>) -> Response<Body> {
+    let (status, body) = match put_events(&buses, request).await {
+        Ok(body) => (StatusCode::OK, body),
+        Err(Refusal { kind, message }) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),
+    };
+    response(status, "application/x-amz-json-1.1", body.to_string())
+}
+
+async fn put_events(buses: &Buses, request: Request<Incoming>) -> Result<Value, Refusal> {
+    let refusal = |kind, message: String| Err(Refusal { kind, message });
+    if is_cross_site(request.headers()) {
+        return refusal("AccessDeniedException", "a page of another site may not put events".to_owned());
+    }
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    if target != "AWSEvents.PutEvents" {
+        return refusal("UnknownOperationException", format!("of EventBridge only PutEvents is here, not {target:?}"));
+    }
+    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
+    let Ok(body) = body else { return refusal("ValidationException", too_large()) };
+    let PutEvents { entries } = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(input) => input,
+        Err(error) => return refusal("SerializationException", error.to_string()),
+    };
+    if !(1..=ENTRIES_MAX).contains(&entries.len()) {
+        let constraint = if entries.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
+        return refusal(
+            "ValidationException",
+            format!(
+                "1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length {constraint}"
+            ),
+        );
+    }
+    if entries.iter().any(|entry| entry.bytes() > ENTRY_BYTES_MAX) {
+        return refusal("ValidationException", too_large());
+    }
+    let results: Vec<_> = entries.into_iter().map(|entry| buses.put(entry)).collect();
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    let results = results.into_iter().map(|result| match result {
+        Ok(id) => json!({"EventId": id}),
+        Err(EntryError { code, message }) => json!({"ErrorCode": code, "ErrorMessage": message}),
+    });
+    Ok(json!({"FailedEntryCount": failed, "Entries": results.collect::<Vec<_>>()}))
+}
+
+fn too_large() -> String {
+    "Total size of the entries in the request is over the limit.".to_owned()
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let time = if self.time.is_some() { TIME_BYTES } else { 0 };
+        let texts = [&self.source, &self.detail_type].into_iter().chain(&self.detail).chain(&self.resources);
+        time + texts.map(String::len).sum::<usize>()
+    }
+
+    /// The detail, if everything is there that has to be.
+    fn detail(&self) -> Result<Value, EntryError> {
+        let required = |name: &str| EntryError {
+            code: "InvalidArgument",
+            message: format!("Parameter {name} is not valid. Reason: {name} is a required argument."),
+        };
+        if self.source.is_empty() {
+            return Err(required("Source"));
+        }
+        if self.detail_type.is_empty() {
+            return Err(required("DetailType"));
+        }
+        if self.source.starts_with("aws.") {
+            let message = "Not authorized for the source.".to_owned();
+            return Err(EntryError { code: "NotAuthorizedForSourceException", message });
+        }
+        let detail = self.detail.as_ref().ok_or_else(|| required("Detail"))?;
+        let detail = serde_json::from_str(detail).ok().filter(Value::is_object);
+        detail.ok_or_else(|| EntryError { code: "MalformedDetail", message: "Detail is malformed.".to_owned() })
+    }
+}
+
+impl Buses {
+    /// Takes an entry, invokes what its rules say, and returns the id of the event.
+    fn put(&self, entry: Entry) -> Result<String, EntryError> {
+        let detail = entry.detail()?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let time = entry.time.map_or(self.clock.now().secs(), |secs| secs.floor() as i64);
+        let event = json!({
+            "version": "0",
+            "id": id,
+            "detail-type": entry.detail_type,
+            "source": entry.source,
+            "account": ACCOUNT_ID,
+            "time": Timestamp::from_millis(time.saturating_mul(1_000)).rfc3339(),
+            "region": REGION,
+            "resources": entry.resources,
+            "detail": detail,
+        });
+        let bus = entry.event_bus_name.as_deref().unwrap_or(DEFAULT_BUS);
+        self.dispatch(bus.rsplit('/').next().unwrap_or_default(), &event);
+        Ok(id)
+    }
+
+    fn dispatch(&self, bus: &str, event: &Value) {
+        let mut rules = self.rules.iter().filter(|rule| rule.bus == bus && rule.pattern.matches(event)).peekable();
+        if rules.peek().is_none() {
+            tracing::info!(bus, id = %event["id"], source = %event["source"], "no rule is for this event");
+        }
+        for rule in rules {
+            let payload = rule.input.clone().unwrap_or_else(|| event.to_string());
+            if let Err(error) = self.functions.invoke_async(&rule.function, Bytes::from(payload)) {
+                tracing::error!(rule = rule.name, %error, "invocation by a rule failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Event patterns of EventBridge: which events a rule is for. Pure; the table of cases below is what the documentation says.
+//!
+//! Source: EventBridge user guide, "Amazon EventBridge event patterns" and "Comparison operators".
+
+use serde_json::{Map, Value};
+
+/// Numbers that `numeric` compares lie between minus this and this. Source: EventBridge user guide.
+const NUMERIC_MAX: f64 = 5e9;
+
+/// A pattern that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub(crate) struct PatternError {
+    /// Where in the pattern, such as `detail.state`.
+    path: String,
+    problem: String,
+}
+
+/// What an event has to have.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pattern {
+    /// All of these.
+    fields: Vec<(String, Field)>,
+    /// Of each list, one at least.
+    alternatives: Vec<Vec<Pattern>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Field {
+    Object(Pattern),
+    /// One of these at least.
+    Leaf(Vec<Matcher>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Matcher {
+    Exactly(Value),
+    Text(TextMatcher),
+    AnythingBut(Vec<Matcher>),
+    Numeric(Vec<(Comparison, f64)>),
+    Exists(bool),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum TextMatcher {
+    Prefix { text: String, ignore_case: bool },
+    Suffix { text: String, ignore_case: bool },
+    EqualsIgnoreCase(String),
+    Wildcard(Vec<String>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Comparison {
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub(crate) fn parse(pattern: &Value) -> Result<Self, PatternError> {
+        match pattern {
+            Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, ""),
+            _ => Err(error("the pattern", "an object with fields is expected")),
+        }
+    }
+
+    fn of_fields(fields: &Map<String, Value>, path: &str) -> Result<Self, PatternError> {
+        let mut pattern = Self { fields: Vec::new(), alternatives: Vec::new() };
+        for (name, value) in fields {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match value {
+                Value::Array(alternatives) if name == "$or" => {
+                    pattern.alternatives.push(Self::alternatives(alternatives, &path)?);
+                }
+                Value::Array(matchers) => {
+                    pattern.fields.push((name.clone(), Field::Leaf(Matcher::all(matchers, &path)?)));
+                }
+                Value::Object(fields) if !fields.is_empty() => {
+                    pattern.fields.push((name.clone(), Field::Object(Self::of_fields(fields, &path)?)));
+                }
+                _ => return Err(error(&path, "a list, or an object with fields, is expected")),
+            }
+        }
+        Ok(pattern)
+    }
+
+    fn alternatives(alternatives: &[Value], path: &str) -> Result<Vec<Self>, PatternError> {
+        let patterns = alternatives.iter().map(|alternative| match alternative {
+            Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, path),
+            _ => Err(error(path, "a list of objects with fields is expected")),
+        });
+        let patterns: Vec<_> = patterns.collect::<Result<_, _>>()?;
+        if patterns.is_empty() { Err(error(path, "a list that is not empty is expected")) } else { Ok(patterns) }
+    }
+
+    /// Whether an event has all that the pattern asks for.
+    pub(crate) fn matches(&self, event: &Value) -> bool {
+        self.matches_value(Some(event))
+    }
+
+    fn matches_value(&self, value: Option<&Value>) -> bool {
+        match value {
+            // All fields have to match in the same element.
+            Some(Value::Array(elements)) if !elements.is_empty() => {
+                elements.iter().any(|element| self.matches_value(Some(element)))
+            }
+            Some(Value::Object(fields)) => self.matches_fields(Some(fields)),
+            _ => self.matches_fields(None),
+        }
+    }
+
+    fn matches_fields(&self, fields: Option<&Map<String, Value>>) -> bool {
+        let of = |name: &str| fields.and_then(|fields| fields.get(name));
+        let all = self.fields.iter().all(|(name, field)| match field {
+            Field::Object(pattern) => pattern.matches_value(of(name)),
+            Field::Leaf(matchers) => {
+                let mut leaves = Vec::new();
+                collect_leaves(of(name), &mut leaves);
+                matchers.iter().any(|matcher| matcher.matches(&leaves))
+            }
+        });
+        all && self.alternatives.iter().all(|any| any.iter().any(|pattern| pattern.matches_fields(fields)))
+    }
+}
+
+/// The values at a field: of a list each one, of an object none, as it is no leaf.
+fn collect_leaves<'a>(value: Option<&'a Value>, leaves: &mut Vec<&'a Value>) {
+    match value {
+        Some(Value::Array(elements)) => elements.iter().for_each(|element| collect_leaves(Some(element), leaves)),
+        Some(Value::Object(_)) | None => {}
+        Some(leaf) => leaves.push(leaf),
+    }
+}
+
+impl Matcher {
+    fn all(matchers: &[Value], path: &str) -> Result<Vec<Self>, PatternError> {
+        if matchers.is_empty() {
+            return Err(error(path, "a list that is not empty is expected"));
+        }
+        matchers.iter().map(|matcher| Self::parse(matcher, path)).collect()
+    }
+
+    fn parse(matcher: &Value, path: &str) -> Result<Self, PatternError> {
+        match matcher {
+            Value::Object(operator) => {
+                let (name, argument) = single(operator, path)?;
+                Self::of_operator(name, argument, path)
+            }
+            Value::Array(_) => Err(error(path, "a list within a list is no matcher")),
+            value => Ok(Self::Exactly(value.clone())),
+        }
+    }
+
+    fn of_operator(name: &str, argument: &Value, path: &str) -> Result<Self, PatternError> {
+        match (name, argument) {
+            ("exists", Value::Bool(exists)) => Ok(Self::Exists(*exists)),
+            ("numeric", Value::Array(parts)) => numeric(parts, path).map(Self::Numeric),
+            ("anything-but", Value::Object(operator)) => {
+                let (name, argument) = single(operator, path)?;
+                let arguments = match argument {
+                    Value::Array(several) if !several.is_empty() => several.iter().collect(),
+                    one => vec![one],
+                };
+                let matchers = arguments.into_iter().map(|one| TextMatcher::parse(name, one, path).map(Self::Text));
+                matchers.collect::<Result<_, _>>().map(Self::AnythingBut)
+            }
+            ("anything-but", Value::Array(several)) if several.iter().any(|one| one.is_object() || one.is_null()) => {
+                Err(error(path, "anything-but takes texts and numbers"))
+            }
+            ("anything-but", Value::Array(several)) => Self::all(several, path).map(Self::AnythingBut),
+            ("anything-but", Value::String(_) | Value::Number(_)) => {
+                Ok(Self::AnythingBut(vec![Self::Exactly(argument.clone())]))
+            }
+            _ => TextMatcher::parse(name, argument, path).map(Self::Text),
+        }
+    }
+
+    /// Whether one of the values at a field matches; none are there when the field is absent.
+    fn matches(&self, leaves: &[&Value]) -> bool {
+        match self {
+            Self::Exists(exists) => leaves.is_empty() != *exists,
+            _ => leaves.iter().any(|leaf| self.matches_leaf(leaf)),
+        }
+    }
+
+    fn matches_leaf(&self, leaf: &Value) -> bool {
+        match self {
+            Self::Exactly(value) => value == leaf,
+            Self::Text(matcher) => leaf.as_str().is_some_and(|text| matcher.matches(text)),
+            Self::AnythingBut(matchers) => !matchers.iter().any(|matcher| matcher.matches_leaf(leaf)),
+            Self::Numeric(comparisons) => {
+                let number = leaf.as_f64().filter(|number| number.abs() <= NUMERIC_MAX);
+                number
+                    .is_some_and(|number| comparisons.iter().all(|(comparison, with)| comparison.holds(number, *with)))
+            }
+            Self::Exists(exists) => *exists,
+        }
+    }
+}
+
+impl TextMatcher {
+    fn parse(name: &str, argument: &Value, path: &str) -> Result<Self, PatternError> {
+        let (text, ignore_case) = match argument {
+            Value::String(text) => (text.clone(), false),
+            Value::Object(operator) if matches!(name, "prefix" | "suffix") => match single(operator, path)? {
+                ("equals-ignore-case", Value::String(text)) => (text.to_lowercase(), true),
+                _ => return Err(error(path, &format!("{name} takes a text, or a text with equals-ignore-case"))),
+            },
+            _ => return Err(error(path, &format!("{name} with this argument is no matcher that is known locally"))),
+        };
+        match name {
+            "prefix" => Ok(Self::Prefix { text, ignore_case }),
+            "suffix" => Ok(Self::Suffix { text, ignore_case }),
+            "equals-ignore-case" => Ok(Self::EqualsIgnoreCase(text.to_lowercase())),
+            "wildcard" => wildcard(&text, path).map(Self::Wildcard),
+            _ => Err(error(path, &format!("{name} is no matcher that is known locally"))),
+        }
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Prefix { text: prefix, ignore_case: false } => text.starts_with(prefix),
+            Self::Prefix { text: prefix, ignore_case: true } => text.to_lowercase().starts_with(prefix),
+            Self::Suffix { text: suffix, ignore_case: false } => text.ends_with(suffix),
+            Self::Suffix { text: suffix, ignore_case: true } => text.to_lowercase().ends_with(suffix),
+            Self::EqualsIgnoreCase(other) => text.to_lowercase() == *other,
+            Self::Wildcard(parts) => matches_parts(text, parts),
+        }
+    }
+}
+
+/// The texts between the asterisks: `a*b` is `a` and `b`. A backslash makes an asterisk or a backslash a character as any other.
+fn wildcard(text: &str, path: &str) -> Result<Vec<String>, PatternError> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars();
+    let mut after_asterisk = false;
+    while let Some(character) = characters.next() {
+        let asterisk = character == '*';
+        match character {
+            '*' if after_asterisk => return Err(error(path, "two asterisks of a wildcard may not stand together")),
+            '*' => parts.push(String::new()),
+            '\\' => match characters.next() {
+                Some(escaped @ ('*' | '\\')) => parts.last_mut().expect("never empty").push(escaped),
+                _ => return Err(error(path, "a backslash of a wildcard stands before an asterisk or a backslash")),
+            },
+            other => parts.last_mut().expect("never empty").push(other),
+        }
+        after_asterisk = asterisk;
+    }
+    Ok(parts)
+}
+
+/// Takes each part where it is found first, which leaves most for the others.
+fn matches_parts(text: &str, parts: &[String]) -> bool {
+    let [first, others @ ..] = parts else { return false };
+    let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
+    let Some((last, between)) = others.split_last() else { return rest.is_empty() };
+    for part in between {
+        let Some(at) = rest.find(part.as_str()) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last.as_str())
+}
+
+impl Comparison {
+    fn holds(self, number: f64, with: f64) -> bool {
+        match self {
+            Self::Less => number < with,
+            Self::LessOrEqual => number <= with,
+            Self::Equal => number == with,
+            Self::GreaterOrEqual => number >= with,
+            Self::Greater => number > with,
+        }
+    }
+}
+
+/// `["=", 5]`, `[">", 0]`, or a range such as `[">", 0, "<=", 5]`.
+fn numeric(parts: &[Value], path: &str) -> Result<Vec<(Comparison, f64)>, PatternError> {
+    let wrong = || error(path, "numeric takes an operator and a number, or those of a range");
+    let comparisons: Vec<_> = parts
+        .chunks(2)
+        .map(|pair| {
+            let [operator, number] = pair else { return Err(wrong()) };
+            let comparison = match operator.as_str() {
+                Some("<") => Comparison::Less,
+                Some("<=") => Comparison::LessOrEqual,
+                Some("=") => Comparison::Equal,
+                Some(">=") => Comparison::GreaterOrEqual,
+                Some(">") => Comparison::Greater,
+                _ => return Err(wrong()),
+            };
+            let number = number.as_f64().filter(|number| number.abs() <= NUMERIC_MAX).ok_or_else(wrong)?;
+            Ok((comparison, number))
+        })
+        .collect::<Result<_, _>>()?;
+    if (1..=2).contains(&comparisons.len()) { Ok(comparisons) } else { Err(wrong()) }
+}
+
+fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, &'a Value), PatternError> {
+    let mut entries = operator.iter();
+    match (entries.next(), entries.next()) {
+        (Some((name, argument)), None) => Ok((name, argument)),
+        _ => Err(error(path, "a matcher is an object with one operator")),
+    }
+}
+
+fn error(path: &str, problem: &str) -> PatternError {
+    PatternError { path: path.to_owned(), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+#[path = "pattern_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! HTTP to services that are not called by an AWS client: TLS on ring, a bound on time and on size.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{Request, StatusCode, Uri, uri::Scheme};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::time::timeout;
+
+/// The system has no certificates that TLS could be trusted by.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate authority is trusted on this system, so nothing can be called over HTTPS: {0:?}")]
+pub struct NoCertificates(Vec<rustls_native_certs::Error>);
+
+/// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
+pub fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
+    let mut roots = RootCertStore::empty();
+    if scheme == Some(&Scheme::HTTPS) {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        if roots.is_empty() {
+            return Err(NoCertificates(system.errors));
+        }
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has what the protocol's versions need")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// A service that did not answer as it should. What it was sent is not part of it: that may be secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error("the service cannot be reached")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("the answer cannot be read, or has more than {0} bytes")]
+    Unreadable(usize, #[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer has the status {0}: {1}")]
+    Status(StatusCode, String),
+}
+
+/// A client of one service.
+#[derive(Clone)]
+pub(crate) struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Https")
+    }
+}
+
+/// Bytes of a service's own words that are repeated in an error.
+const QUOTED_BYTES_MAX: usize = 200;
+
+impl Https {
+    /// A client for addresses of the scheme of `uri`.
+    pub(crate) fn new(uri: &Uri) -> Result<Self, NoCertificates> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        let tls = tls(uri.scheme())?;
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+    }
+
+    /// The body of an answer with status 200, which is there within `time` and has at most `bytes_max` bytes.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        time: Duration,
+        bytes_max: usize,
+    ) -> Result<Bytes, NoAnswer> {
+        let exchange = async {
+            let response = self.0.request(request).await.map_err(NoAnswer::Unreachable)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), bytes_max).collect().await;
+            let body = body.map_err(|error| NoAnswer::Unreadable(bytes_max, error))?.to_bytes();
+            if status == StatusCode::OK {
+                return Ok(body);
+            }
+            let quoted = String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES_MAX)]).into_owned();
+            Err(NoAnswer::Status(status, quoted))
+        };
+        timeout(time, exchange).await.map_err(|_| NoAnswer::TimedOut(time))?
+    }
+}
