@@ -88,7 +88,7 @@ export interface Options {
   httpUrl?: string | URL | undefined;
   /** Regions to watch from the beginning. */
   regions?: Iterable<string>;
-  /** A token, or what returns one; it is called for every connection and request. */
+  /** A token, or what returns one; it is called for every connection and request. With a token there is no EventSource. */
   token?: string | (() => string | Promise<string>) | undefined;
   /** Keeps the positions; by default the `sessionStorage` of a page. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
@@ -101,7 +101,7 @@ export interface Options {
   reconnectWithinMs?: number;
   /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
   rotateAfterMs?: number;
-  /** Silence in milliseconds after which a ping is sent, by default 9.5 minutes. */
+  /** Milliseconds without an answer after which a message is sent, by default 9.5 minutes. */
   keepaliveMs?: number;
   /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
   hiddenMs?: number;

@@ -113,7 +113,7 @@ export function defineViralToast(name = "viral-toast"): void {
 
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
-      const ariaLabel = this.getAttribute("dismiss-label") ?? "Dismiss";
+      const ariaLabel = `${this.getAttribute("dismiss-label") ?? "Dismiss"}: ${video.title}`;
       const close = element("button", { type: "button", textContent: "×", ariaLabel });
       const toast = element("article", { className: "toast" });
       toast.append(
@@ -123,17 +123,33 @@ export function defineViralToast(name = "viral-toast"): void {
         element("p", { className: "title", textContent: video.title, dir }),
       );
       let timer: ReturnType<typeof setTimeout>;
-      const leave = (): void => {
+      const leave = (event?: Event): void => {
+        clearTimeout(timer);
+        // The pointer may leave while the focus stays, and the other way round.
+        if (toast.matches(event?.type === "pointerleave" ? ":focus-within" : ":hover")) return;
         timer = setTimeout(() => toast.remove(), Number(this.getAttribute("duration") ?? DURATION_MS));
       };
       const stay = (): void => clearTimeout(timer);
-      close.addEventListener("click", () => toast.remove());
-      toast.addEventListener("keydown", ({ key }) => key === "Escape" && toast.remove());
+      const dismiss = (): void => {
+        // Whoever works by keyboard does not lose his place.
+        const focused = toast.matches(":focus-within");
+        const next = toast.nextElementSibling ?? toast.previousElementSibling;
+        toast.remove();
+        if (focused) next?.querySelector("button")?.focus();
+      };
+      close.addEventListener("click", dismiss);
+      toast.addEventListener("keydown", ({ key }) => key === "Escape" && dismiss());
       for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, stay);
       for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, leave);
       leave();
       this.#root.append(toast);
-      while (this.#root.children.length > Number(this.getAttribute("max") ?? TOASTS_MAX)) this.#root.firstElementChild?.remove();
+      const { children } = this.#root;
+      const max = Number(this.getAttribute("max") ?? TOASTS_MAX);
+      for (const old of [...children]) {
+        // The oldest make room, but not what somebody is about to use, and not the new one as long as one may be there.
+        const stays = old === toast ? max >= 1 : old.matches(":hover, :focus-within");
+        if (children.length > max && !stays) old.remove();
+      }
     }
   }
   customElements.define(name, ViralToast);

@@ -129,7 +129,7 @@ test("whatever tabs watch, leave, hide and reload: each alert once and in order"
       else if (chance < 0.73) tab.unwatch(pick([region, ...tab.watched]));
       else if (chance < 0.76) {
         // As effects of a component that is rendered anew do.
-        for (const again of tab.watched) if (random() < 0.5) (tab.unwatch(again), tab.watch(again));
+        for (const again of [...tab.watched]) if (random() < 0.5) (tab.unwatch(again), tab.watch(again));
       } else if (chance < 0.8) tab.page.hide();
       else if (chance < 0.88) tab.page.show();
       else if (chance < 0.92) tab.reload();
