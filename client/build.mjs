@@ -18,9 +18,12 @@ const MODULES = ["viral-alerts", "viral-toast"];
 const CLIENT_SIZE_MAX = 5_000;
 
 /** Names of properties that neither applications nor other tabs see. They are shortened. */
-const INTERNAL = /^(openedAt|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve)$/;
+const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve|exchange|at|acknowledged|busy)$/;
 
-const BANNER = "// Minified from src/ by build.mjs.";
+/** What comes out smallest after gzip: fewer transformations leave more that repeats. */
+const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_vars: true, sequences: false };
+
+const BANNER = "// Built from src/.";
 
 async function script(module) {
   const { outputFiles } = await build({
@@ -33,7 +36,7 @@ async function script(module) {
     charset: "utf8",
     write: false,
   });
-  const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 4, unsafe_arrows: true } });
+  const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: COMPRESS });
   return `${BANNER}\n${code}\n`;
 }
 

@@ -35,8 +35,9 @@ export type State = {
     state: "connecting" | "offline" | "paused" | "closed";
 };
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `token` (the callback threw; it is called
- * again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
+ * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far
+ * behind), and those of the service.
  */
 export declare class ViralAlertsError extends Error {
     readonly name = "ViralAlertsError";
@@ -85,6 +86,7 @@ export interface WebSocketLike {
 /** What the client needs of an EventSource. */
 export interface EventSourceLike {
     readonly readyState: number;
+    onopen: ((event: never) => void) | null;
     onmessage: ((event: {
         data: unknown;
     } & never) => void) | null;
@@ -98,7 +100,7 @@ export interface Options {
     httpUrl?: string | URL | undefined;
     /** Regions to watch from the beginning. */
     regions?: Iterable<string>;
-    /** A token, or what returns one; it is called for every connection and request. */
+    /** A token, or what returns one; it is called for every connection and request. With a token there is no EventSource. */
     token?: string | (() => string | Promise<string>) | undefined;
     /** Keeps the positions; by default the `sessionStorage` of a page. */
     storage?: Pick<Storage, "getItem" | "setItem"> | null;
@@ -111,7 +113,7 @@ export interface Options {
     reconnectWithinMs?: number;
     /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
     rotateAfterMs?: number;
-    /** Silence in milliseconds after which a ping is sent, by default 9.5 minutes. */
+    /** Milliseconds without an answer after which a message is sent, by default 9.5 minutes. */
     keepaliveMs?: number;
     /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
     hiddenMs?: number;

@@ -82,7 +82,7 @@ export function startClient(given: Options, emit: Emit): Client {
 
   const resume = (): void => {
     if (tabs) tabs.wake();
-    else if (client.state.state !== "closed") {
+    else {
       tabs = joinTabs(
         shared,
         (broadcast) => startHub(settings, broadcast),
@@ -95,7 +95,7 @@ export function startClient(given: Options, emit: Emit): Client {
   const leave = (state: State): void => {
     tabs?.leave();
     tabs = undefined;
-    if (client.state.state !== "closed") tell(state);
+    tell(state);
   };
 
   const client: Client = {

@@ -1,6 +1,6 @@
 // One WebSocket: requests one at a time, keepalive, and the discovery that the other side is gone.
 
-import { ANSWER_MS } from "./limits.js";
+import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
 import type { Answer, ErrorNews } from "./news.js";
 import type { ViralAlert, WebSocketLike } from "./viral-alerts.js";
 
@@ -9,13 +9,14 @@ export type Frame = Partial<Answer & ErrorNews> & { type?: string; retryable?: b
 
 export interface Connection {
   /** Regions that the service has acknowledged here. */
-  readonly ready: Set<string>;
-  /** When it opened, in milliseconds since 1970; 0 before. */
-  openedAt: number;
-  /** When a frame arrived last. */
+  readonly acknowledged: Set<string>;
+  /** Whether questions are being asked. */
+  busy: boolean;
+  opened: boolean;
+  /** When a frame arrived last, in milliseconds since 1970. */
   heardAt: number;
   /** Sends a message and resolves with its answer; never, once the connection has ended. One at a time. */
-  request(message: object): Promise<Frame>;
+  exchange(message: object): Promise<Frame>;
   /** Asks for a sign of life. */
   ping(): void;
   close(): void;
@@ -41,12 +42,14 @@ export function createConnection(
     deadline = setTimeout(end, ANSWER_MS);
   };
 
-  const heard = (): void => {
+  /** Something arrived; `isPush` tells that nobody had asked for it. */
+  const heard = (isPush?: boolean): void => {
     connection.heardAt = Date.now();
-    // Alerts do not stand for an answer.
     if (!answer) clearTimeout(deadline);
+    // Alerts of one region say nothing about the subscriptions of others.
+    if (isPush) return;
     clearTimeout(keepalive);
-    keepalive = setTimeout(onIdle, keepaliveMs);
+    keepalive = setTimeout(onIdle, Math.min(keepaliveMs, TIMER_MS_MAX));
   };
 
   const send = (message: object): void => {
@@ -61,10 +64,11 @@ export function createConnection(
   };
 
   const connection: Connection = {
-    ready: new Set(),
-    openedAt: 0,
+    acknowledged: new Set(),
+    busy: false,
+    opened: false,
     heardAt: 0,
-    request: (message) =>
+    exchange: (message) =>
       new Promise((resolve) => {
         answer = resolve;
         send(message);
@@ -81,24 +85,24 @@ export function createConnection(
   expect();
   socket.onopen = () => {
     if (closed) return;
-    connection.openedAt = Date.now();
+    connection.opened = true;
     heard();
     onOpen();
   };
   socket.onmessage = ({ data }) => {
     if (closed) return;
     const frame = JSON.parse(String(data)) as Frame;
-    const { type } = frame;
-    if (type === "viral_alert") {
-      heard();
-      onAlert(frame as unknown as ViralAlert);
-    } else if (type === "pong") heard();
-    else {
-      const resolve = answer;
+    const isAlert = frame.type === "viral_alert";
+    // Who subscribes by the address gets alerts of another form, which has no type.
+    const isPush = isAlert || "event" in frame;
+    let resolve: typeof answer;
+    if (!isPush && frame.type !== "pong") {
+      resolve = answer;
       answer = undefined;
-      heard();
-      resolve?.(frame);
     }
+    heard(isPush);
+    if (isAlert) onAlert(frame as unknown as ViralAlert);
+    resolve?.(frame);
   };
   // Of an error nothing is known but that `close` follows.
   socket.onerror = () => {};

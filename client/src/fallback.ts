@@ -5,11 +5,9 @@ import { Unauthorized, address, catchUp, cursor, get } from "./history.js";
 import { POLL_MS, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Settings } from "./settings.js";
-import type { State, ViralAlert } from "./viral-alerts.js";
+import type { EventSourceLike, State, ViralAlert } from "./viral-alerts.js";
 
 export interface Fallback {
-  /** Regions that are followed. */
-  ready: Set<string>;
   /** Looks at once: other regions are wanted, or something is missing. */
   refresh(): void;
   stop(): void;
@@ -23,40 +21,28 @@ export function startFallback(
   tell: (state: State) => void,
   end: (error: Error) => void,
 ): Fallback {
-  let { EventSource } = settings;
+  // An EventSource sends no headers, and an address is no place for a token: it ends up in logs.
+  let EventSource = settings.token ? undefined : settings.EventSource;
   let stopped = false;
-  let refresh = (): void => {};
-
-  /** Resolves when it is time to look, or when the browser has given up. */
-  const stream = async (Source: NonNullable<typeof EventSource>, asked: string[]): Promise<void> => {
-    const source = new Source(address(settings, asked, cursor(log, asked), await settings.token?.()));
-    await new Promise<void>((resolve) => {
-      refresh = resolve;
-      source.onmessage = ({ data }) => log.accept(JSON.parse(String(data)) as ViralAlert);
-      source.onerror = () => {
-        if (source.readyState < 2) return;
-        EventSource = undefined;
-        resolve();
-      };
-    });
-    source.close();
-  };
+  /** There is reason to look again. It may come up while the last look is still under way. */
+  let again = false;
+  let wake = (): void => {};
 
   const run = async (): Promise<void> => {
     for (let failures = 0; !stopped; ) {
       let pause = POLL_MS * (0.5 + Math.random());
+      let source: EventSourceLike | undefined;
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      again = false;
       try {
         const asked = regions();
         // Without a region there is still the question whether the service lets us in.
         await (asked[0] ? catchUp(settings, log, asked) : get(settings, [ALL], ""));
         if (stopped) return;
         failures = 0;
-        fallback.ready = new Set(asked);
-        tell({ state: "open", transport: EventSource ? "eventsource" : "polling" });
-        if (EventSource && asked[0] && !asked[REGIONS_MAX]) {
-          await stream(EventSource, asked);
-          continue;
-        }
+        const Source = asked[0] && !asked[REGIONS_MAX] ? EventSource : undefined;
+        tell({ state: "open", transport: Source ? "eventsource" : "polling" });
+        if (Source && !again) source = new Source(address(settings, asked, cursor(log, asked)));
       } catch (error) {
         if (stopped) return;
         if (error instanceof Unauthorized) return end(error);
@@ -64,20 +50,41 @@ export function startFallback(
         tell({ state: "waiting", retryInMs: pause });
       }
       await new Promise<void>((resolve) => {
-        refresh = resolve;
-        setTimeout(resolve, pause);
+        wake = resolve;
+        if (again) resolve();
+        else if (source) listen(source, resolve);
+        else timer = setTimeout(resolve, pause);
       });
+      clearTimeout(timer);
+      source?.close();
     }
   };
 
-  const fallback: Fallback = {
-    ready: new Set(),
-    refresh: () => refresh(),
+  /** Calls `done` when the browser has given up, or has come back in vain. */
+  const listen = (source: EventSourceLike, done: () => void): void => {
+    let failed = false;
+    source.onopen = () => (failed = false);
+    source.onmessage = ({ data }) => log.accept(JSON.parse(String(data)) as ViralAlert);
+    // Each response ends, which counts as an error; the browser then opens the next one.
+    source.onerror = () => {
+      const ended = source.readyState > 1;
+      if (ended) EventSource = undefined;
+      if (ended || failed) done();
+      failed = true;
+    };
+  };
+
+  const refresh = (): void => {
+    again = true;
+    wake();
+  };
+
+  void run();
+  return {
+    refresh,
     stop() {
       stopped = true;
       refresh();
     },
   };
-  void run();
-  return fallback;
 }

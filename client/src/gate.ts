@@ -17,7 +17,9 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
   const pending = new Set<string>();
 
   const isWatched = (region: string): boolean => watched.has(region) || watched.has(ALL);
-  const positionOf = (region: string): Position | undefined => positions[region] ?? positions[ALL];
+  /** Where a region begins that came into being since this tab has followed ALL. */
+  const birth = (): Position | undefined => (watched.has(ALL) ? positions[ALL] : undefined);
+  const positionOf = (region: string): Position | undefined => positions[region] ?? birth();
 
   const positionsOf = (regions: string[]): Positions => {
     const found = Object.entries(positions).filter(([region]) => regions.includes(region) || regions.includes(ALL));
@@ -32,6 +34,8 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
 
     watch(region: string): void {
       if (watched.has(region)) return;
+      // It goes on from where ALL stands, though ALL may be left before anything is known of it.
+      if (birth()) positions[region] ??= BEGINNING;
       watched.add(region);
       pending.add(region);
       ask([region]);
@@ -48,8 +52,9 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
     receive({ alert, lost, ready }: News): void {
       for (const region of ready?.regions ?? []) {
         if (!watched.has(region)) continue;
-        const heads: Positions = { ...ready?.positions, ALL: BEGINNING };
-        for (const key in heads) if (key === region || region === ALL) positions[key] ??= heads[key] ?? BEGINNING;
+        const heads: Positions = { [region]: BEGINNING, ...ready!.positions };
+        const known = birth();
+        for (const key in heads) if (key === region || region === ALL) positions[key] ??= known ?? heads[key]!;
         if (pending.delete(region)) emit("subscribed", { region, positions: positionsOf([region]) });
       }
       if (lost && isWatched(lost.region)) {

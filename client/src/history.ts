@@ -1,21 +1,30 @@
 // The log of the service over HTTP: `GET /alerts`.
 
-import { ANSWER_MS, REGIONS_MAX } from "./limits.js";
+import { ANSWER_MS, CURSOR_MAX, POSITIONS_MAX, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
+import type { Position } from "./viral-alerts.js";
 
 /** Who asks may not. Asking again will not change that. */
 export class Unauthorized extends Error {}
 
-/** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
-export function cursor(log: Log, regions: string[]): string {
-  const positions = Object.entries(log.positions(regions)).map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`);
-  return positions.sort().join("_") || (log.has(ALL) ? "_" : "");
+/** Positions of `regions` by name, as many as the service takes: in recovery the others are left out. */
+export function known(log: Log, regions: string[]): [string, Position][] {
+  return Object.entries(log.positions(regions)).sort().slice(0, POSITIONS_MAX);
 }
 
-export function address({ httpUrl }: Settings, regions: string[], after: string, token?: string): string {
-  const query = { region: regions.join(), ...(after && { after }), ...(token && { token }) };
+/** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
+export function cursor(log: Log, regions: string[]): string {
+  const text = known(log, regions)
+    .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
+    .join("_");
+  // Cut where an entry ends, if it is too long.
+  return text.slice(0, `${text}_`.lastIndexOf("_", CURSOR_MAX)) || (log.has(ALL) ? "_" : "");
+}
+
+export function address({ httpUrl }: Settings, regions: string[], after: string): string {
+  const query = { region: regions.join(), ...(after && { after }) };
   return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
 }
 
@@ -27,7 +36,8 @@ export async function get(settings: Settings, regions: string[], after: string):
     signal: AbortSignal.timeout(ANSWER_MS),
   });
   const { ok, status } = response;
-  if (!ok) throw new (status === 401 || status === 403 ? Unauthorized : Error)(`the service answered ${status}`);
+  // Who gave no token may have met a firewall, which may let him pass later.
+  if (!ok) throw new (token && /40[13]/.test(`${status}`) ? Unauthorized : Error)(`the service answered ${status}`);
   return (await response.json()) as Answer;
 }
 

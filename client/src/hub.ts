@@ -3,16 +3,25 @@
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
-import { Unauthorized, catchUp } from "./history.js";
-import { HEAL_MS, PROBE_AFTER_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, UNOPENED_MAX } from "./limits.js";
+import { Unauthorized, catchUp, known } from "./history.js";
+import {
+  FUTILE_MAX,
+  HEAL_MS,
+  HTTP_TRIES,
+  PROBE_AFTER_MS,
+  RECONNECT_WITHIN_MS,
+  REGIONS_MAX,
+  ROTATE_AFTER_MS,
+  TIMER_MS_MAX,
+} from "./limits.js";
 import { ALL, createLog } from "./log.js";
-import type { Answer, News, Positions } from "./news.js";
+import type { Answer, News, Want } from "./news.js";
 import type { Settings } from "./settings.js";
 import type { State } from "./viral-alerts.js";
 
 export interface Hub {
-  /** `tab` watches `regions`, and has to have everything after `positions`. Returns whether the tab is a new one. */
-  serve(tab: string, regions: string[], positions: Positions): boolean;
+  /** `tab` wants something else than before. Returns whether the tab is a new one. */
+  serve(tab: string, want: Want): boolean;
   /** `tab` is gone. */
   forget(tab: string): void;
   /** There is reason to believe that the network is there, or that somebody looks. */
@@ -32,8 +41,6 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const stale = new Set<string>();
   /** Regions that have a moment for what is missing to arrive by itself. */
   const waiting = new Set<string>();
-  /** Connections whose questions are being asked. */
-  const busy = new Set<Connection>();
   let state: State = { state: "connecting" };
   /** The connection that counts, and the one that is to take its place. */
   let current: Connection | undefined;
@@ -43,9 +50,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
   let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
   let failures = 0;
-  let unopened = 0;
-  /** Requests in a row that failed. */
-  let broken = 0;
+  /** Attempts in a row after which alerts did not come in. */
+  let futile = 0;
   /** Counts attempts, so that one that was given up can tell. */
   let attempts = 0;
   let stopped = false;
@@ -58,17 +64,20 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   /** Regions to follow: `ALL` alone where somebody watches it, for it contains the others. */
   const followed = (): string[] => (wanted().includes(ALL) ? [ALL] : wanted());
 
-  /** Tells the tabs what is followed now. */
+  /** Tells the tabs which regions have a beginning: what follows it is not left out, whatever happens to the connection. */
   const announce = (): void => {
-    const sources = [current, next, fallback];
-    const regions = wanted().filter((region) => sources.some((one) => one?.ready.has(region) || one?.ready.has(ALL)));
+    const regions = wanted().filter((region) => log.has(region) || log.has(ALL));
     emit({ ready: { regions, positions: log.positions([ALL]) } });
   };
 
   /** Goes after what is wanted and not there yet. */
   const work = (): void => {
     log.keep(followed());
-    for (const connection of [current, next]) if (connection?.openedAt) void ask(connection);
+    for (const connection of [current, next]) {
+      // A region that was left and is wanted again begins anew, though the service may not have been told that it was left.
+      for (const region of followed()) if (!log.has(region)) connection?.acknowledged.delete(region);
+      if (connection?.opened) void ask(connection);
+    }
     fallback?.refresh();
   };
 
@@ -118,28 +127,30 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     if (stopped) return;
     const attempt = ++attempts;
     clearTimeout(timer);
+    next?.close();
+    next = undefined;
     if (!current && !fallback) tell({ state: "connecting" });
-    let address = url;
+    const address = new URL(url);
+    let socket;
     try {
       const value = await token?.();
-      if (value) address += `${url.includes("?") ? "&" : "?"}token=${encodeURIComponent(value)}`;
+      if (value) address.searchParams.append("token", value);
+      if (attempt !== attempts) return;
+      socket = new WebSocket(address.href);
     } catch (error) {
-      emit({ error: { code: "token", message: String(error) } });
-      if (attempt === attempts) schedule(failures++);
+      emit({ error: { code: "connect", message: String(error) } });
+      if (attempt === attempts) failed();
       return;
     }
-    if (attempt !== attempts) return;
     const connection: Connection = (next = createConnection(
-      new WebSocket(address),
+      socket,
       settings.keepaliveMs,
       () => ask(connection),
-      (alert) => {
-        if (followed().some((region) => region === ALL || region === alert.region)) log.accept(alert);
-      },
+      log.accept,
       () => ended(connection),
       () => {
         // The subscriptions are asked for again: what was lost in silence comes to light, which a ping would not do.
-        connection.ready.clear();
+        connection.acknowledged.clear();
         if (followed()[0]) void ask(connection);
         else connection.ping();
       },
@@ -147,23 +158,19 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   };
 
   const ended = (connection: Connection): void => {
-    if (connection === current) {
-      current = undefined;
-      if (!next) schedule(failures++);
-      return;
-    }
-    next = undefined;
-    schedule(failures++);
-    if (!httpUrl || connection.openedAt || current) return;
-    // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
-    if (++unopened >= UNOPENED_MAX || token) fallback ??= startFallback(settings, log, followed, follow, end);
+    if (connection !== current) return failed();
+    current = undefined;
+    if (!next) schedule(failures++);
   };
 
-  /** The state of the fallback. */
-  const follow = (now: State): void => {
-    stale.clear();
-    tell(now);
-    announce();
+  /** An attempt came to nothing. */
+  const failed = (): void => {
+    next = undefined;
+    schedule(failures++);
+    // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
+    if (httpUrl && !current && (++futile >= FUTILE_MAX || token)) {
+      fallback ??= startFallback(settings, log, followed, tell, end);
+    }
   };
 
   /** Everything stands on the new connection: what was before may go. */
@@ -172,53 +179,55 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     fallback?.stop();
     next = fallback = undefined;
     current = connection;
-    failures = unopened = 0;
+    failures = futile = 0;
     clearTimeout(timer);
-    timer = setTimeout(connect, connection.openedAt + rotateAfter - Date.now());
+    timer = setTimeout(connect, Math.min(rotateAfter, TIMER_MS_MAX));
     tell({ state: "open", transport: "websocket" });
-    announce();
   };
 
   /** The next regions to ask for, or else to leave. */
-  const due = ({ ready }: Connection): { asked: string[]; subscribes: boolean } => {
+  const due = ({ acknowledged }: Connection): { asked: string[]; subscribes: boolean } => {
     const regions = followed();
-    const missing = regions.filter((region) => !ready.has(region)).slice(0, REGIONS_MAX);
+    const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, REGIONS_MAX);
     // One at a time: what did not fit in an answer with others may fit alone.
     const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
     if (asked[0]) return { asked, subscribes: true };
-    const surplus = [...ready].filter((region) => !regions.includes(region) && regions[0] !== ALL);
+    const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
     return { asked: surplus.slice(0, REGIONS_MAX), subscribes: false };
   };
 
   /** Asks one question after the other until there is none. */
   const ask = async (connection: Connection): Promise<void> => {
-    if (busy.has(connection)) return;
-    busy.add(connection);
+    if (connection.busy) return;
+    connection.busy = true;
     let tries = 0;
     for (;;) {
       const { asked, subscribes } = due(connection);
       if (!asked[0]) break;
-      const frame = await connection.request({
+      const frame = await connection.exchange({
         type: subscribes ? "subscribe_region" : "unsubscribe_region",
         regions: asked,
-        ...(subscribes && asked.some(log.has) && { since: log.positions(asked) }),
+        ...(subscribes && asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
       });
       if (frame.positions) await subscribed(connection, asked, frame as Answer);
-      else if (frame.type === "unsubscribed") for (const region of asked) connection.ready.delete(region);
-      else if (frame.retryable === false) {
-        for (const region of asked) refused.add(region);
-        emit({ error: frame });
-      } else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, within)));
+      else if (frame.type === "unsubscribed") for (const region of asked) connection.acknowledged.delete(region);
+      else {
+        const final = frame.retryable === false;
+        if (final) emit({ error: frame });
+        // What is wrong with a position says nothing about its region.
+        if (final && !/^since/.test(frame.field!)) for (const region of asked) refused.add(region);
+        else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, RECONNECT_WITHIN_MS)));
+      }
     }
-    busy.delete(connection);
+    connection.busy = false;
     if (connection === next) promote(connection);
   };
 
-  const subscribed = async ({ ready }: Connection, asked: string[], answer: Answer): Promise<void> => {
+  const subscribed = async ({ acknowledged }: Connection, asked: string[], answer: Answer): Promise<void> => {
     within = settings.reconnectWithinMs ?? answer.reconnect_within_ms ?? within;
     rotateAfter = settings.rotateAfterMs ?? answer.rotate_after_ms ?? rotateAfter;
     for (const region of asked) {
-      ready.add(region);
+      acknowledged.add(region);
       stale.delete(region);
     }
     const open = log.apply(answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL);
@@ -226,10 +235,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     else {
       try {
         await catchUp(settings, log, open);
-        broken = 0;
       } catch (error) {
         if (error instanceof Unauthorized) end(error);
-        else for (const region of open) heal(region, ++broken);
+        else for (const region of open) heal(region, HTTP_TRIES);
       }
     }
   };
@@ -237,10 +245,14 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   // Not before the application can listen.
   queueMicrotask(connect);
   return {
-    serve(tab, regions, positions) {
+    serve(tab, { regions, positions }) {
       const isNew = !wants.has(tab);
       wants.set(tab, regions);
-      for (const region in positions) if (log.rewind(region, positions[region]!)) stale.add(region);
+      // To a tab that follows ALL, a region without a position is one that came into being since.
+      const all = regions.includes(ALL) ? positions[ALL] : undefined;
+      for (const region in { ...(all && log.positions([ALL])), ...positions }) {
+        if (log.rewind(region, positions[region] ?? all!)) stale.add(region);
+      }
       emit({ state });
       announce();
       work();

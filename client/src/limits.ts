@@ -14,6 +14,8 @@ export const HIDDEN_MS = 5 * 60_000;
 export const HEAL_MS = 500;
 /** Pause between two polls, on average: an EventSource takes 3 s and its request. */
 export const POLL_MS = 4_000;
+/** Window that doubles where the one that was asked for is none. */
+export const BACKOFF_MS_MIN = 1_000;
 /** Longest pause between two attempts. */
 export const BACKOFF_MS_MAX = 30_000;
 /** Silence after which a look at the page is reason enough for a ping. */
@@ -22,11 +24,17 @@ export const PROBE_AFTER_MS = 30_000;
 export const TIMER_MS_MAX = 2 ** 31 - 1;
 /** Regions in one message or request. Source: the protocol. */
 export const REGIONS_MAX = 25;
+/** Positions in one message or request. Source: the protocol. */
+export const POSITIONS_MAX = 300;
+/** Longest cursor, in characters: an EventSource sends two, within the 10,240 bytes that API Gateway takes. Source: the protocol. */
+export const CURSOR_MAX = 4_096;
 /** Alerts of a region that wait for one that is missing; those beyond come with the recovery. */
 export const EARLY_MAX = 500;
 /** Recoveries of a region without any progress, after which what is missing counts as lost. */
 export const HEAL_TRIES_MAX = 5;
-/** Attempts that did not open, after which the fallback begins. */
-export const UNOPENED_MAX = 3;
+/** A failure of HTTP counts as this many in the pause before the next recovery: 4 s. */
+export const HTTP_TRIES = 3;
+/** Attempts that came to nothing, after which the fallback begins. */
+export const FUTILE_MAX = 3;
 /** Alerts that wait for a slow `for await`. */
 export const QUEUE_MAX = 10_000;

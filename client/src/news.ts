@@ -29,5 +29,11 @@ export interface News {
   error?: ErrorNews;
 }
 
+/** What a tab asks of the leader: that it follows `regions`, and delivers everything after `positions`. */
+export interface Want {
+  regions: string[];
+  positions: Positions;
+}
+
 /** A `ViralAlertsError` as it travels between tabs. */
 export type ErrorNews = ConstructorParameters<typeof ViralAlertsError>[0];

@@ -1,13 +1,7 @@
 // One hub for all tabs of a browser: the tab that holds a lock leads, the others hear what it tells.
 
 import type { Hub } from "./hub.js";
-import type { News, Positions } from "./news.js";
-
-/** What a tab asks of the leader. */
-export interface Want {
-  regions: string[];
-  positions: Positions;
-}
+import type { News, Want } from "./news.js";
 
 /** What goes through the channel: news of the leader, the want of a tab, or nothing, when there is a new leader. */
 interface Message {
@@ -36,10 +30,15 @@ export function joinTabs(
   hear: (news: News) => void,
   greet: () => void,
 ): Tabs {
-  const tab = Math.random().toString(36);
+  const tab = `${Math.random()}`;
   const left = new AbortController();
   const { signal } = left;
-  const channel = name ? new BroadcastChannel(name) : undefined;
+  let channel: BroadcastChannel | undefined;
+  try {
+    if (name) channel = new BroadcastChannel(name);
+  } catch {
+    // A page without permission to store does without the other tabs.
+  }
   const post = (message: Message): void => channel?.postMessage(message);
   let hub: Hub | undefined;
 
@@ -53,14 +52,14 @@ export function joinTabs(
     queueMicrotask(greet);
   };
 
-  /** Holds a lock, once it is had, until this tab leaves. */
+  /** Holds a lock, once it is had, until this tab leaves. Where there are no locks to be had each tab leads. */
   const hold = (lock: string, then: () => void): void => {
     const held = (): Promise<void> => {
       then();
       return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
     };
-    // A request that is given up rejects.
-    navigator.locks.request(lock, { signal }, held).catch(() => {});
+    // A request that is given up rejects too.
+    navigator.locks.request(lock, { signal }, held).catch(() => signal.aborted || hub || then());
   };
 
   if (channel) {
@@ -69,19 +68,17 @@ export function joinTabs(
         if (news) hear(news);
         else if (!from) greet();
       } else if (from && want) {
-        const { forget } = hub;
         // A tab holds a lock of its own as long as it is there.
-        if (!hub.serve(from, want.regions, want.positions)) return;
-        navigator.locks.request(name + from, { signal }, () => forget(from)).catch(() => {});
+        if (hub.serve(from, want)) hold(name + from, () => hub?.forget(from));
       }
     };
     hold(name + tab, greet);
-    hold(name + "", begin);
+    hold(name!, begin);
   } else begin();
 
   return {
     ask(want) {
-      if (hub) hub.serve(tab, want.regions, want.positions);
+      if (hub) hub.serve(tab, want);
       else post({ from: tab, want });
     },
     wake: () => hub?.wake(),

@@ -31,8 +31,9 @@ export type State =
   | { state: "connecting" | "offline" | "paused" | "closed" };
 
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `token` (the callback threw; it is called
- * again), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
+ * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far
+ * behind), and those of the service.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";
@@ -74,6 +75,7 @@ export interface WebSocketLike {
 /** What the client needs of an EventSource. */
 export interface EventSourceLike {
   readonly readyState: number;
+  onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onerror: ((event: never) => void) | null;
   close(): void;
@@ -86,7 +88,7 @@ export interface Options {
   httpUrl?: string | URL | undefined;
   /** Regions to watch from the beginning. */
   regions?: Iterable<string>;
-  /** A token, or what returns one; it is called for every connection and request. */
+  /** A token, or what returns one; it is called for every connection and request. With a token there is no EventSource. */
   token?: string | (() => string | Promise<string>) | undefined;
   /** Keeps the positions; by default the `sessionStorage` of a page. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
@@ -99,7 +101,7 @@ export interface Options {
   reconnectWithinMs?: number;
   /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
   rotateAfterMs?: number;
-  /** Silence in milliseconds after which a ping is sent, by default 9.5 minutes. */
+  /** Milliseconds without an answer after which a message is sent, by default 9.5 minutes. */
   keepaliveMs?: number;
   /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
   hiddenMs?: number;
@@ -146,8 +148,8 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
     let error: ViralAlertsError | undefined;
     let wake = (): void => {};
     const onAlert = ({ detail }: CustomEvent<ViralAlert>): void => {
-      if (queue.length < QUEUE_MAX) queue.push(detail);
-      else error = new ViralAlertsError({ code: "slow_consumer", message: "too far behind" });
+      if (!error && queue.length < QUEUE_MAX) queue.push(detail);
+      else error = new ViralAlertsError({ code: "slow_consumer", message: "too slow" });
       wake();
     };
     const onState = (): void => wake();

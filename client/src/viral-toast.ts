@@ -17,13 +17,60 @@ const DURATION_MS = 6_000;
 const TOASTS_MAX = 4;
 
 const STYLE = `
-:host { position: fixed; inset-block-end: 1rem; inset-inline-end: 1rem; width: min(24rem, calc(100vw - 2rem)); display: grid; gap: .6rem; z-index: 2147483647; font: 16px/1.5 system-ui, sans-serif; color-scheme: light dark; --ground: var(--toast-ground, light-dark(#fff, #1e1e22)); --ink: var(--toast-ink, light-dark(#1d1c1a, #f0eeea)); --accent: var(--toast-accent, light-dark(#c81e3a, #ff6f83)); --line: var(--toast-line, light-dark(#dedad2, #37363b)); }
-.toast { display: grid; grid-template-columns: 5.5rem minmax(0, 1fr) auto; gap: .15rem .85rem; padding: .75rem; background: var(--ground); color: var(--ink); border: 1px solid var(--line); border-inline-start: 5px solid var(--accent); border-radius: 12px; box-shadow: 0 8px 30px rgb(0 0 0 / .25); animation: arrive .25s ease-out; }
+:host {
+  position: fixed;
+  inset-block-end: 1rem;
+  inset-inline-end: 1rem;
+  width: min(24rem, calc(100vw - 2rem));
+  display: grid;
+  gap: .6rem;
+  z-index: 2147483647;
+  font: 16px/1.5 system-ui, sans-serif;
+  color-scheme: light dark;
+  --ground: var(--toast-ground, light-dark(#fff, #1e1e22));
+  --ink: var(--toast-ink, light-dark(#1d1c1a, #f0eeea));
+  --accent: var(--toast-accent, light-dark(#c81e3a, #ff6f83));
+  --line: var(--toast-line, light-dark(#dedad2, #37363b));
+}
+.toast {
+  display: grid;
+  grid-template-columns: 5.5rem minmax(0, 1fr) auto;
+  gap: .15rem .85rem;
+  padding: .75rem;
+  background: var(--ground);
+  color: var(--ink);
+  border: 1px solid var(--line);
+  border-inline-start: 5px solid var(--accent);
+  border-radius: 12px;
+  box-shadow: 0 8px 30px rgb(0 0 0 / .25);
+  animation: arrive .25s ease-out;
+}
 p { margin: 0; }
-.picture { grid-row: span 2; align-self: center; width: 100%; aspect-ratio: 16 / 9; object-fit: cover; border-radius: 8px; background: var(--line); display: grid; place-items: center; }
+.picture {
+  grid-row: span 2;
+  align-self: center;
+  width: 100%;
+  aspect-ratio: 16 / 9;
+  object-fit: cover;
+  border-radius: 8px;
+  background: var(--line);
+  display: grid;
+  place-items: center;
+}
 .what { font-size: .85rem; font-weight: 700; color: var(--accent); }
 .title { grid-column: 2 / 4; font-weight: 600; overflow-wrap: anywhere; text-align: start; }
-button { border: 0; background: none; padding: 0 .4rem; min-width: 1.5rem; min-height: 1.5rem; font: inherit; line-height: 1; color: inherit; cursor: pointer; border-radius: 6px; }
+button {
+  border: 0;
+  background: none;
+  padding: 0 .4rem;
+  min-width: 1.5rem;
+  min-height: 1.5rem;
+  font: inherit;
+  line-height: 1;
+  color: inherit;
+  cursor: pointer;
+  border-radius: 6px;
+}
 button:focus-visible { outline: 3px solid var(--accent); }
 @keyframes arrive { from { opacity: 0; transform: translateY(1rem); } }
 @media (prefers-reduced-motion: reduce) { .toast { animation: none; } }
@@ -66,7 +113,8 @@ export function defineViralToast(name = "viral-toast"): void {
 
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
-      const close = element("button", { type: "button", textContent: "×", ariaLabel: this.getAttribute("dismiss-label") ?? "Dismiss" });
+      const ariaLabel = `${this.getAttribute("dismiss-label") ?? "Dismiss"}: ${video.title}`;
+      const close = element("button", { type: "button", textContent: "×", ariaLabel });
       const toast = element("article", { className: "toast" });
       toast.append(
         picture(video.thumbnail),
@@ -75,17 +123,33 @@ export function defineViralToast(name = "viral-toast"): void {
         element("p", { className: "title", textContent: video.title, dir }),
       );
       let timer: ReturnType<typeof setTimeout>;
-      const leave = (): void => {
+      const leave = (event?: Event): void => {
+        clearTimeout(timer);
+        // The pointer may leave while the focus stays, and the other way round.
+        if (toast.matches(event?.type === "pointerleave" ? ":focus-within" : ":hover")) return;
         timer = setTimeout(() => toast.remove(), Number(this.getAttribute("duration") ?? DURATION_MS));
       };
       const stay = (): void => clearTimeout(timer);
-      close.addEventListener("click", () => toast.remove());
-      toast.addEventListener("keydown", ({ key }) => key === "Escape" && toast.remove());
+      const dismiss = (): void => {
+        // Whoever works by keyboard does not lose his place.
+        const focused = toast.matches(":focus-within");
+        const next = toast.nextElementSibling ?? toast.previousElementSibling;
+        toast.remove();
+        if (focused) next?.querySelector("button")?.focus();
+      };
+      close.addEventListener("click", dismiss);
+      toast.addEventListener("keydown", ({ key }) => key === "Escape" && dismiss());
       for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, stay);
       for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, leave);
       leave();
       this.#root.append(toast);
-      while (this.#root.children.length > Number(this.getAttribute("max") ?? TOASTS_MAX)) this.#root.firstElementChild?.remove();
+      const { children } = this.#root;
+      const max = Number(this.getAttribute("max") ?? TOASTS_MAX);
+      for (const old of [...children]) {
+        // The oldest make room, but not what somebody is about to use, and not the new one as long as one may be there.
+        const stays = old === toast ? max >= 1 : old.matches(":hover, :focus-within");
+        if (children.length > max && !stays) old.remove();
+      }
     }
   }
   customElements.define(name, ViralToast);

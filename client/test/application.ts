@@ -43,3 +43,9 @@ export function publishUntil(service: Service, region: string, to: number): void
   while (service.head(region).seq < to) service.publish(region);
   expect(service.head(region).seq).toBe(to);
 }
+
+/** Storage of one tab. */
+export function newStorage(): Pick<Storage, "getItem" | "setItem"> {
+  const kept = new Map<string, string>();
+  return { getItem: (key) => kept.get(key) ?? null, setItem: (key, text) => void kept.set(key, text) };
+}

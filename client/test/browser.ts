@@ -2,27 +2,15 @@
 
 import { vi } from "vitest";
 
-/** Stands for the globals of a page. All tabs of a test are in it. */
-export class Browser {
+/** A page: what is global to it. */
+class Page {
   readonly page = new EventTarget();
   readonly document = Object.assign(new EventTarget(), { hidden: false });
-  readonly #channels = new Set<FakeChannel>();
-  readonly #locks = new Map<string, (() => Promise<void>)[]>();
 
   constructor() {
     const { page } = this;
-    const channels = this.#channels;
     vi.stubGlobal("document", this.document);
     vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
-    vi.stubGlobal("navigator", { locks: { request: this.#request } });
-    vi.stubGlobal(
-      "BroadcastChannel",
-      class extends FakeChannel {
-        constructor(name: string) {
-          super(name, channels);
-        }
-      },
-    );
   }
 
   /** Something happens to the page. */
@@ -39,15 +27,48 @@ export class Browser {
     this.document.hidden = true;
     this.document.dispatchEvent(new Event("visibilitychange"));
   }
+}
+
+/** A browser with its first page. Clients that are started afterwards are in that page, until another one is opened. */
+export class Browser extends Page {
+  readonly #channels = new Set<FakeChannel>();
+  readonly #locks = new Map<string, (() => Promise<void>)[]>();
+
+  constructor() {
+    super();
+    const channels = this.#channels;
+    const browser = this;
+    vi.stubGlobal("navigator", { locks: { request: this.#request } });
+    vi.stubGlobal(
+      "BroadcastChannel",
+      class extends FakeChannel {
+        constructor(name: string) {
+          super(name, channels, browser);
+        }
+      },
+    );
+  }
+
+  /** Locks are refused, as in a page that may not store anything. */
+  refusesLocks = false;
+  /** Messages between tabs are lost. */
+  deaf = false;
+
+  /** Opens another page; clients that are started now are in it. */
+  open(): Page {
+    return new Page();
+  }
 
   /** Web Locks: exclusive, in the order of the requests. */
   readonly #request = (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> =>
     new Promise((resolve, reject) => {
+      if (this.refusesLocks) return reject(new DOMException("denied", "SecurityError"));
       if (signal?.aborted) return reject(signal.reason as Error);
       const queue = this.#locks.get(name) ?? [];
       this.#locks.set(name, queue);
       const run = async (): Promise<void> => {
-        await then();
+        // A lock that is granted to a request that was given up is free again.
+        if (!signal?.aborted) await then();
         queue.shift();
         void queue[0]?.();
         resolve();
@@ -56,7 +77,9 @@ export class Browser {
       if (queue.length === 1) return void queueMicrotask(() => void run());
       signal?.addEventListener("abort", () => {
         const index = queue.indexOf(run);
-        if (index > 0) queue.splice(index, 1);
+        if (index <= 0) return;
+        queue.splice(index, 1);
+        reject(signal.reason as Error);
       });
     });
 }
@@ -65,8 +88,10 @@ class FakeChannel {
   onmessage: ((event: { data: unknown }) => void) | null = null;
   readonly #name: string;
   readonly #channels: Set<FakeChannel>;
+  readonly #browser: Browser;
 
-  constructor(name: string, channels: Set<FakeChannel>) {
+  constructor(name: string, channels: Set<FakeChannel>, browser: Browser) {
+    this.#browser = browser;
     this.#name = name;
     this.#channels = channels;
     channels.add(this);
@@ -74,6 +99,7 @@ class FakeChannel {
 
   postMessage(data: unknown): void {
     if (!this.#channels.has(this)) throw new DOMException("closed", "InvalidStateError");
+    if (this.#browser.deaf) return;
     const copy = structuredClone(data);
     for (const channel of this.#channels) {
       if (channel === this || channel.#name !== this.#name) continue;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ViralAlerts, ViralAlertsError, type ViralAlert } from "../src/viral-alerts.js";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { URL_OF_SERVICE, alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
 import { Service } from "./service.js";
 
 const MINUTE = 60_000;
@@ -94,6 +94,35 @@ test("a region that is left is unsubscribed, and begins anew when it is watched 
   expect(told).toEqual(["PL 2"]);
 });
 
+test("a region that is left and watched again at once is subscribed when the service says so", async () => {
+  const { client, told, subscribed } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  client.unwatch("PL");
+  client.watch("PL");
+  expect(subscribed.length).toBe(2);
+  await pass(15);
+  service.publish("PL");
+  await pass(100);
+  expect(subscribed.slice(2)).toEqual([{ region: "PL", positions: { PL: { epoch: service.epoch, seq: 1 } } }]);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 2"]);
+});
+
+test("a region that is left and watched again while something else is asked for is asked for again", async () => {
+  const { client, told, subscribed } = start(service, { regions: ["PL"] });
+  await pass(100);
+  client.watch("DE");
+  await pass(5);
+  client.unwatch("PL");
+  client.watch("PL");
+  await pass(100);
+  expect(subscribed.map(({ region }) => region)).toEqual(["PL", "DE", "PL"]);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+});
+
 test("repeats are dropped, and an early alert waits for the one before", async () => {
   const { told } = start(service, { regions: ["PL"] });
   await pass(100);
@@ -172,12 +201,26 @@ test("the advice of the service sets the window, and an option counts more", asy
   expect(given.client.state).toEqual({ state: "waiting", retryInMs: 99 });
 });
 
+test("options without an end do not hammer the service", async () => {
+  start(service, { regions: ["PL"], rotateAfterMs: Infinity, keepaliveMs: Infinity });
+  await pass(60_000);
+  expect(service.handshakes.length).toBe(1);
+  expect(service.messages.length).toBe(1);
+});
+
+test.each([0, Infinity])("a window of %d for coming back does not hammer the service", async (reconnectWithinMs) => {
+  start(service, { regions: ["PL"], reconnectWithinMs });
+  await pass(100);
+  service.refuses = true;
+  service.cut();
+  await pass(60_000);
+  expect(service.handshakes.length).toBeLessThan(20);
+});
+
 test("a message is sent after 9.5 minutes of silence and not before", async () => {
   start(service, { regions: ["PL"] });
   await pass(100);
   const pings = () => service.messages.length - 1;
-  await pass(9 * MINUTE);
-  service.publish("PL");
   await pass(9 * MINUTE);
   expect(pings()).toBe(0);
   await pass(MINUTE);
@@ -200,6 +243,27 @@ test("what was lost in silence comes to light with the keepalive", async () => {
   publishUntil(service, "PL", 2);
   await pass(100);
   expect(told.at(-1)).toBe("PL 2");
+});
+
+test("what was lost in one region comes to light however busy another one is", async () => {
+  const { told } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  for (const socket of service.sockets) socket.regions.delete("DE");
+  publishUntil(service, "DE", 1);
+  for (let minute = 0; minute < 10; minute++) {
+    service.publish("PL");
+    await pass(MINUTE);
+  }
+  expect(told).toContain("DE 1");
+});
+
+test("a push of the other form is not taken for an answer", async () => {
+  const { subscribed } = start(service, { url: `${URL_OF_SERVICE}?region=AE`, regions: ["PL"] });
+  await pass(11);
+  service.publish("AE");
+  await pass(10_000);
+  expect(subscribed.length).toBe(1);
+  expect(subscriptions().length).toBe(1);
 });
 
 test("a client without regions keeps its connection by a ping", async () => {
@@ -287,6 +351,37 @@ test("a rotation that fails is tried again while the old connection works", asyn
   expect(service.sockets.size).toBe(1);
 });
 
+test("a cut of the old connection during a rotation costs nothing", async () => {
+  const { states } = start(service, { regions: ["PL"], rotateAfterMs: 60_000 });
+  await pass(59_000);
+  service.nextAnswer = { type: "error", code: "unavailable", message: "not now", retryable: true };
+  await pass(1_060);
+  const [old] = service.sockets;
+  old!.ends();
+  await pass(20_000);
+  expect(service.handshakes.length).toBe(2);
+  expect(states).toEqual(["open", "open"].slice(0, states.length));
+});
+
+test("a cut during a rotation that waits for its token leaves one connection", async () => {
+  let calls = 0;
+  const token = (): Promise<string> => new Promise((resolve) => setTimeout(() => resolve("t"), ++calls < 3 ? 1_000 : 0));
+  start(service, { regions: ["PL"], rotateAfterMs: 60_000, token });
+  await pass(1_010 + 60_500);
+  const [old] = service.sockets;
+  // The next attempt falls into the moment between the handshake and the acknowledgement.
+  draw(0.108);
+  old!.ends();
+  await pass(30_000);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("a client that is closed at once never connects", async () => {
+  start(service, { regions: ["PL"] }).client.close();
+  await pass(10_000);
+  expect(service.handshakes.length).toBe(0);
+});
+
 test("an answer that may be repeated is, and one that may not is an event", async () => {
   service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
   const { told, errors, client } = start(service, { regions: ["PL"] });
@@ -320,6 +415,33 @@ test("ALL contains every region, also those that come into being", async () => {
   expect(subscriptions().map((message) => message.regions)).toEqual([["ALL"], ["ALL"]]);
 });
 
+test("ALL goes on with more regions than positions fit in a message", async () => {
+  const regions = Array.from({ length: 310 }, (_, index) => `R-${index}`);
+  for (const region of regions) service.publish(region);
+  const { told, errors } = start(service, { regions: ["ALL"] });
+  await pass(100);
+  for (const region of regions) service.publish(region);
+  await pass(100);
+  service.cut();
+  publishUntil(service, "R-100", 3);
+  await pass(6_000);
+  publishUntil(service, "R-100", 4);
+  await pass(100);
+  expect(told.filter((alert) => alert.startsWith("R-100"))).toEqual(alertsOf("R-100", 2, 4));
+  expect(errors).toEqual([]);
+});
+
+test("a position that the service refuses is no end of the region", async () => {
+  const { told, errors } = start(service, { regions: ["PL"] });
+  await pass(100);
+  service.nextAnswer = { type: "error", code: "invalid_field", message: "no", field: "since.PL", retryable: false };
+  service.cut();
+  publishUntil(service, "PL", 1);
+  await pass(60_000);
+  expect(errors).toMatchObject([{ code: "invalid_field", field: "since.PL" }]);
+  expect(told).toEqual(["PL 1"]);
+});
+
 test("a region that is watched before ALL loses nothing to it, nor when ALL is left", async () => {
   const { told, client } = start(service, { regions: ["PL"] });
   await pass(100);
@@ -330,6 +452,7 @@ test("a region that is watched before ALL loses nothing to it, nor when ALL is l
   service.deliver = () => [10];
   publishUntil(service, "DE", 1);
   await pass(100);
+  expect(service.messages.map(({ type }) => type)).not.toContain("unsubscribe_region");
   client.unwatch("ALL");
   publishUntil(service, "PL", 2);
   publishUntil(service, "DE", 2);
@@ -351,8 +474,7 @@ test("alerts without a number are passed on as they are", async () => {
 });
 
 test("positions are kept for the next page", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"], storage });
   await pass(100);
   publishUntil(service, "PL", 2);

@@ -56,7 +56,7 @@ test("an EventSource is preferred to polling", async () => {
   await pass(100);
   expect(service.sources.size).toBe(1);
   publishUntil(service, "DE", 1);
-  await pass(100);
+  await pass(3_100);
   expect(told.at(-1)).toBe("DE 1");
   service.refuses = false;
   await pass(30_000);
@@ -67,12 +67,9 @@ test("what an EventSource leaves out is fetched", async () => {
   service.refuses = true;
   const { told } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
   await pass(20_000);
-  const [source] = service.sources;
-  service.sources.clear();
-  publishUntil(service, "PL", 1);
-  service.sources.add(source!);
+  service.deliver = ({ seq }) => (seq === 1 ? [] : [10]);
   publishUntil(service, "PL", 2);
-  await pass(1_000);
+  await pass(4_000);
   expect(told).toEqual(["PL 1", "PL 2"]);
 });
 
@@ -85,6 +82,84 @@ test("an EventSource that the browser has given up is replaced by polling", asyn
   await pass(6_000);
   expect(states.at(-1)).toBe("polling");
   expect(told).toEqual(["PL 1"]);
+});
+
+test("a region that is watched while the log is fetched is not waited for", async () => {
+  service.refuses = true;
+  const { subscribed, client } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  while (!service.requests.length) await pass(5);
+  client.watch("DE");
+  await pass(100);
+  expect(subscribed.map(({ region }) => region)).toEqual(["PL", "DE"]);
+  expect(service.sources.size).toBe(1);
+  client.close();
+  await pass(0);
+  expect(service.sources.size).toBe(0);
+});
+
+test("an EventSource that does not come through is a wait, and is tried again", async () => {
+  service.refuses = true;
+  const { told, states } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  await pass(60_000);
+  expect(states.at(-1)).toBe("eventsource");
+  service.status = 0;
+  await pass(10_000);
+  expect(states.at(-1)).toBe("waiting");
+  service.status = 200;
+  publishUntil(service, "PL", 1);
+  await pass(30_000);
+  expect(states.at(-1)).toBe("eventsource");
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("with a token alerts come by polling, and the token stands in no address of HTTP", async () => {
+  service.refuses = true;
+  const { told, states } = start(service, { regions: ["PL"], token: "secret", EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  publishUntil(service, "PL", 1);
+  await pass(7_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(told).toEqual(["PL 1"]);
+  expect(service.streams).toEqual([]);
+  expect(service.requests.join()).not.toContain("secret");
+  expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer secret" });
+});
+
+test.each([401, 403])("%i without a token is a failure like others", async (status) => {
+  service.refuses = true;
+  service.status = status;
+  const { states, errors } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(60_000);
+  expect(errors).toEqual([]);
+  service.status = 200;
+  await pass(60_000);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("more regions than fit in a request are polled in several", async () => {
+  service.refuses = true;
+  const regions = Array.from({ length: 30 }, (_, index) => `R-${index}`);
+  const { told, states } = start(service, { regions, EventSource: service.EventSource, ...HTTP });
+  await pass(20_000);
+  expect(service.sources.size).toBe(0);
+  publishUntil(service, "R-0", 1);
+  publishUntil(service, "R-29", 1);
+  await pass(7_000);
+  expect(told).toEqual(["R-0 1", "R-29 1"]);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("a client that is closed while it fetches is told nothing more", async () => {
+  const { told, states, client } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 450);
+  while (!told.length) await pass(5);
+  const before = told.length;
+  client.close();
+  await pass(60_000);
+  expect(told.length).toBe(before);
+  expect(states.at(-1)).toBe("closed");
 });
 
 test("a region that is watched meanwhile begins at once, and history is not shown", async () => {
@@ -119,6 +194,26 @@ test("ALL comes by polling when there was no alert at all", async () => {
   publishUntil(service, "NEW", 3);
   await pass(5_000);
   expect(told).toEqual(["NEW 1", "NEW 2", "NEW 3"]);
+});
+
+test("ALL comes by polling with more regions than fit in a cursor", async () => {
+  const { told, states } = start(service, { regions: ["ALL"], ...HTTP });
+  await pass(100);
+  const regions = Array.from({ length: 310 }, (_, index) => `R-${index}`);
+  for (const region of regions) service.publish(region);
+  await pass(100);
+  service.refuses = true;
+  service.cut();
+  await pass(20_000);
+  publishUntil(service, "R-100", 2);
+  await pass(7_000);
+  expect(told.at(-1)).toBe("R-100 2");
+  expect(states.at(-1)).toBe("polling");
+  for (const { searchParams } of service.requests) {
+    const after = searchParams.get("after") ?? "";
+    expect(after.length).toBeLessThanOrEqual(4_096);
+    expect(after).toMatch(/^(R-\d+\.mwm0nk74\.\d_?)*$/);
+  }
 });
 
 test("polling that fails waits longer each time", async () => {
@@ -174,6 +269,31 @@ test("a token that is refused ends a client that watches nothing", async () => {
   expect(errors).toMatchObject([{ code: "unauthorized" }]);
 });
 
+test("a network that lets WebSockets open and nothing pass is fallen back from too", async () => {
+  service.answer = (_, socket) => {
+    socket.ends();
+    return {};
+  };
+  const { told, states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(20_000);
+  publishUntil(service, "PL", 1);
+  await pass(6_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("where there is no WebSocket at all alerts come by polling", async () => {
+  const WebSocket = class {
+    constructor() {
+      throw new DOMException("insecure", "SecurityError");
+    }
+  };
+  const { states, errors } = start(service, { regions: ["PL"], WebSocket: WebSocket as never, ...HTTP });
+  await pass(30_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(errors[0]).toMatchObject({ code: "connect", terminal: false });
+});
+
 test("a token callback that throws is an event, and is called again", async () => {
   let calls = 0;
   const token = (): string => {
@@ -182,6 +302,6 @@ test("a token callback that throws is an event, and is called again", async () =
   };
   const { errors, states } = start(service, { regions: ["PL"], token });
   await pass(10_000);
-  expect(errors).toMatchObject([{ code: "token", message: "Error: not signed in yet", terminal: false }]);
+  expect(errors).toMatchObject([{ code: "connect", message: "Error: not signed in yet", terminal: false }]);
   expect(states.at(-1)).toBe("open");
 });

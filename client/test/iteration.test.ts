@@ -56,3 +56,20 @@ test("a consumer that is too far behind is told after what was kept for it", asy
   for (let seq = 2; seq <= QUEUE_MAX + 1; seq++) expect((await iterator.next()).value).toMatchObject({ seq });
   await expect(iterator.next()).rejects.toMatchObject({ code: "slow_consumer", terminal: false });
 });
+
+test("a consumer that was too far behind never has an alert after one that was left out", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const iterator = client[Symbol.asyncIterator]();
+  const first = iterator.next();
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  await first;
+  publishUntil(service, "PL", QUEUE_MAX + 2);
+  await pass(100);
+  await iterator.next();
+  publishUntil(service, "PL", QUEUE_MAX + 3);
+  await pass(100);
+  for (let seq = 3; seq <= QUEUE_MAX + 1; seq++) expect((await iterator.next()).value).toMatchObject({ seq });
+  await expect(iterator.next()).rejects.toMatchObject({ code: "slow_consumer" });
+});

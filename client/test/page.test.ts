@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Browser } from "./browser.js";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
 import { Service } from "./service.js";
 
 const MINUTE = 60_000;
@@ -94,6 +94,23 @@ test.each([
   expect(states).toEqual(["open", "paused", "connecting", "open"]);
 });
 
+test("a page that is hidden sends nothing because of that", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(MINUTE);
+  browser.hide();
+  await pass(100);
+  expect(service.messages.length).toBe(1);
+});
+
+test("online while a token is waited for opens one connection", async () => {
+  const token = (): Promise<string> => new Promise((resolve) => setTimeout(() => resolve("t"), 1_000));
+  start(service, { regions: ["PL"], token });
+  await pass(500);
+  browser.happens("online");
+  await pass(2_000);
+  expect(service.handshakes.length).toBe(1);
+});
+
 test("a closed client does not come back with the page", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
@@ -120,6 +137,47 @@ test("tabs share one connection, and each has every alert of its regions once", 
   expect(third.states).toEqual(["open"]);
 });
 
+test("a region without a log begins with its first alert, also where another tab follows ALL", async () => {
+  start(service, { regions: ["ALL"] });
+  const second = start(service, { regions: ["XX"] });
+  await pass(100);
+  publishUntil(service, "XX", 2);
+  await pass(100);
+  expect(second.told).toEqual(["XX 1", "XX 2"]);
+});
+
+test("a region that is watched beside ALL and stays when ALL is left loses nothing", async () => {
+  const { told, client } = start(service, { regions: ["ALL"] });
+  await pass(100);
+  browser.hide();
+  browser.document.dispatchEvent(new Event("freeze"));
+  publishUntil(service, "NEW", 2);
+  client.watch("NEW");
+  client.unwatch("ALL");
+  browser.document.dispatchEvent(new Event("resume"));
+  await pass(100);
+  expect(told).toEqual(["NEW 1", "NEW 2"]);
+});
+
+test("a tab that comes back to ALL has the regions that came into being meanwhile", async () => {
+  const storage = newStorage();
+  const first = start(service, { regions: ["ALL"] });
+  const second = start(service, { regions: ["ALL"], storage });
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  second.client.close();
+  publishUntil(service, "NEW", 3);
+  await pass(100);
+  const again = start(service, { regions: ["ALL"], storage });
+  await pass(100);
+  expect(again.told).toEqual(alertsOf("NEW", 1, 3));
+  publishUntil(service, "NEW", 4);
+  await pass(100);
+  expect(again.told).toEqual(alertsOf("NEW", 1, 4));
+  expect(first.told).toEqual(["PL 1", ...alertsOf("NEW", 1, 4)]);
+});
+
 test("when the leading tab closes another one takes over, and nothing is lost or repeated", async () => {
   const tabs = Array.from({ length: 3 }, () => start(service, { regions: ["PL"] }));
   await pass(100);
@@ -135,6 +193,31 @@ test("when the leading tab closes another one takes over, and nothing is lost or
   expect(service.sockets.size).toBe(1);
 });
 
+test("the tabs that stay tell a new leader what they watch", async () => {
+  const first = start(service, { regions: ["PL"] });
+  start(service, { regions: ["DE"] });
+  const third = start(service, { regions: ["FR"] });
+  await pass(100);
+  first.client.close();
+  await pass(200);
+  publishUntil(service, "FR", 1);
+  await pass(100);
+  expect(third.told).toEqual(["FR 1"]);
+});
+
+test("a tab that misses what the leader tells asks for it", async () => {
+  start(service, { regions: ["PL"] });
+  const second = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.deaf = true;
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  browser.deaf = false;
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  expect(second.told).toEqual(["PL 1", "PL 2", "PL 3"]);
+});
+
 test("regions that only a closed tab watched are left", async () => {
   start(service, { regions: ["PL"] });
   const other = start(service, { regions: ["DE"] });
@@ -145,8 +228,7 @@ test("regions that only a closed tab watched are left", async () => {
 });
 
 test("a tab that comes with an older position gets what it has missed, and the others nothing twice", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"] });
   const second = start(service, { regions: ["PL"], storage });
   await pass(100);
@@ -165,8 +247,7 @@ test("a tab that comes with an older position gets what it has missed, and the o
 });
 
 test("what a tab cannot have any more is a gap for that tab alone", async () => {
-  const kept = new Map<string, string>();
-  const storage = { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, text: string) => void kept.set(key, text) };
+  const storage = newStorage();
   const first = start(service, { regions: ["PL"] });
   const second = start(service, { regions: ["PL"], storage });
   await pass(100);
@@ -186,7 +267,8 @@ test("what a tab cannot have any more is a gap for that tab alone", async () => 
 test("a refused token closes every tab", async () => {
   service.refuses = true;
   service.status = 401;
-  const tabs = Array.from({ length: 2 }, () => start(service, { regions: ["PL"], token: "old", httpUrl: "https://service.example" }));
+  const options = { regions: ["PL"], token: "old", httpUrl: "https://service.example" };
+  const tabs = [start(service, options), start(service, options)];
   await pass(1_000);
   expect(tabs.map(({ client }) => client.state.state)).toEqual(["closed", "closed"]);
   expect(tabs.map(({ errors }) => errors.length)).toEqual([1, 1]);
@@ -198,6 +280,32 @@ test("tabs of different users do not share, and sharing can be refused", async (
   start(service, { regions: ["PL"], share: false });
   await pass(100);
   expect(service.sockets.size).toBe(3);
+});
+
+test("where locks are refused each tab has a connection", async () => {
+  browser.refusesLocks = true;
+  const tabs = [start(service, { regions: ["PL"] }), start(service, { regions: ["DE"] })];
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  expect(tabs.map(({ told }) => told)).toEqual([["PL 1"], ["DE 1"]]);
+  expect(service.sockets.size).toBe(2);
+  tabs[0]!.client.close();
+  await pass(100);
+  expect(service.sockets.size).toBe(1);
+});
+
+test("where there may be no channel each tab has a connection", async () => {
+  vi.stubGlobal("BroadcastChannel", class {
+    constructor() {
+      throw new DOMException("denied", "SecurityError");
+    }
+  });
+  start(service, { regions: ["PL"] });
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(service.sockets.size).toBe(2);
 });
 
 test("without Web Locks each tab has a connection", async () => {

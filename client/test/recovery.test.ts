@@ -31,7 +31,7 @@ test("what does not fit in the answer is fetched in pages", async () => {
   await miss(["PL"], 450);
   expect(told).toEqual(alertsOf("PL", 1, 450));
   expect(service.requests.length).toBe(5);
-  expect(service.requests[0]!.href).toBe("https://service.example/alerts?region=PL&after=PL.1795000000000.0");
+  expect(service.requests[0]!.href).toBe("https://service.example/alerts?region=PL&after=PL.mwm0nk74.0");
 });
 
 test("alerts that are pushed meanwhile come after the pages", async () => {
@@ -114,6 +114,20 @@ test("HTTP that fails is tried again", async () => {
   service.status = 200;
   await pass(20_000);
   expect(told).toEqual(alertsOf("PL", 1, 450));
+});
+
+test("one request that fails holds up none of many regions for long", async () => {
+  const regions = Array.from({ length: 25 }, (_, index) => `R-${index}`);
+  const { told } = start(service, { regions, ...HTTP });
+  await pass(100);
+  service.status = 503;
+  service.cut();
+  for (const region of regions) publishUntil(service, region, 20);
+  while (!service.requests.length) await pass(5);
+  await pass(20);
+  service.status = 200;
+  await pass(6_000);
+  for (const region of regions) expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
 });
 
 test("HTTP that goes on failing makes a gap, and is not asked for ever", async () => {

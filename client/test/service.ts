@@ -4,13 +4,26 @@ import type { Position, ViralAlert } from "../src/viral-alerts.js";
 
 /** Milliseconds that anything takes on its way. */
 export const LATENCY = 10;
+/** Milliseconds after which a browser goes on with an event stream that ended. */
+const RETRY = 3_000;
 const ANSWER_BYTES_MAX = 32 * 1024;
+const REGIONS_MAX = 25;
+/** Positions in `since`, in a cursor, and in an answer. */
+const POSITIONS_MAX = 300;
+const PARAMETERS = ["region", "after", "limit"];
 
 interface Log {
   epoch: number;
   alerts: ViralAlert[];
   /** Alerts up to this number are forgotten. */
   forgotten: number;
+}
+
+interface History {
+  alerts: ViralAlert[];
+  after: string;
+  more: boolean;
+  recovered: boolean;
 }
 
 /** What a client sent. */
@@ -27,6 +40,8 @@ export class Service {
   /** Everything that clients sent by WebSocket, oldest first. */
   readonly messages: Message[] = [];
   readonly requests: URL[] = [];
+  /** Addresses of all event streams. */
+  readonly streams: string[] = [];
   /** Addresses of all handshakes. */
   readonly handshakes: string[] = [];
   /** Handshakes are refused. */
@@ -55,11 +70,12 @@ export class Service {
       timestamp: "2026-11-18T11:06:40Z",
     };
     log.alerts.push(alert);
+    const trending = { event: "new_trending", region, seq: alert.seq, epoch: alert.epoch, video_id: "v", title, ts: 1_795_000_000 };
     for (const socket of this.sockets) {
+      if (socket.region === region) socket.receives(trending, LATENCY);
       if (!socket.regions.has(region) && !socket.regions.has("ALL")) continue;
       for (const delay of this.deliver(alert)) socket.receives(alert, delay);
     }
-    for (const source of this.sources) source.receives(alert);
     return alert;
   }
 
@@ -85,8 +101,10 @@ export class Service {
     return log ? { epoch: log.epoch, seq: log.alerts.length } : { epoch: 0, seq: 0 };
   }
 
+  /** The regions that are meant; under `ALL` those that have a log, as far as they have a place. */
   #regions(names: string[]): string[] {
-    return names.includes("ALL") ? [...new Set([...names, ...this.#logs.keys()])].filter((name) => name !== "ALL") : names;
+    if (!names.includes("ALL")) return names;
+    return [...new Set([...names, ...this.#logs.keys()])].filter((name) => name !== "ALL").sort().slice(0, POSITIONS_MAX);
   }
 
   /** What follows a position, or nothing where that cannot be said. */
@@ -102,6 +120,7 @@ export class Service {
       for (const region of regions) socket.regions.delete(region);
       return { type: "unsubscribed", regions };
     }
+    if (Object.keys(since ?? {}).length > POSITIONS_MAX) return refusal("since");
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
@@ -129,13 +148,21 @@ export class Service {
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
     if (this.status === 0) throw new TypeError("Failed to fetch");
     if (this.status !== 200) return new Response("{}", { status: this.status });
-    const names = this.#regions(url.searchParams.get("region")!.split(","));
-    const after = parseCursor(url.searchParams.get("after") ?? "");
+    const answer = this.history(url, url.searchParams.get("after"));
+    return answer ? Response.json(answer) : new Response("{}", { status: 400 });
+  };
+
+  /** The answer to `GET /alerts`, where it is not refused. */
+  history({ searchParams }: URL, cursor: string | null): History | undefined {
+    const asked = searchParams.get("region")!.split(",");
+    const after = parseCursor(cursor ?? "");
+    const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
+    if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
+    const names = this.#regions(asked);
     const answer = { alerts: [] as ViralAlert[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
     for (const name of names) {
       const from = after[name];
-      const all = url.searchParams.get("region") === "ALL" && url.searchParams.has("after");
-      const missed = from || all ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
+      const missed = from || (asked.includes("ALL") && cursor) ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
       if (!missed) answer.not_recovered.push(name);
       else {
         const page = missed.slice(0, 100 - answer.alerts.length);
@@ -145,8 +172,8 @@ export class Service {
         answer.positions[name] = { epoch: this.head(name).epoch, seq: (from?.seq ?? 0) + page.length };
       }
     }
-    return Response.json({ ...answer, recovered: !answer.not_recovered.length, after: cursor(answer.positions) });
-  };
+    return { ...answer, recovered: !answer.not_recovered.length, after: cursorOf(answer.positions) };
+  }
 
   /** Constructors that reach this service. */
   get WebSocket(): new (url: string) => FakeSocket {
@@ -168,7 +195,9 @@ export class Service {
   }
 }
 
-function cursor(positions: Record<string, Position>): string {
+const refusal = (field: string): object => ({ type: "error", code: "invalid_field", message: "no", field, retryable: false });
+
+function cursorOf(positions: Record<string, Position>): string {
   return Object.entries(positions)
     .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
     .join("_");
@@ -189,10 +218,13 @@ export class FakeSocket {
   onerror: Listener<never> = null;
   onclose: Listener<never> = null;
   readonly regions = new Set<string>();
+  /** The region that the address subscribes; its alerts come in the other form. */
+  readonly region: string | null;
   readonly #service: Service;
 
   constructor(service: Service, url: string) {
     this.#service = service;
+    this.region = new URL(url).searchParams.get("region");
     service.handshakes.push(url);
     setTimeout(() => {
       if (service.silent || this.readyState > 0) return;
@@ -208,7 +240,8 @@ export class FakeSocket {
     this.#service.messages.push(message);
     setTimeout(() => {
       if (this.#service.silent || this.readyState !== 1) return;
-      const answer = this.#service.nextAnswer ?? (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
+      const usual = (): object => (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
+      const answer = this.#service.nextAnswer ?? usual();
       this.#service.nextAnswer = undefined;
       this.receives(answer, LATENCY);
     }, LATENCY);
@@ -231,23 +264,48 @@ export class FakeSocket {
   }
 }
 
-/** An EventSource that stays open, as far as a client sees. */
+/** An EventSource: each response ends after the alerts that are there, and the browser comes back. */
 export class FakeEventSource {
-  readyState = 1;
+  readyState = 0;
+  onopen: Listener<never> = null;
   onmessage: Listener<{ data: unknown } & never> = null;
   onerror: Listener<never> = null;
   readonly #service: Service;
-  readonly #regions: string[];
+  readonly #url: URL;
+  #lastId: string | null;
 
   constructor(service: Service, url: string) {
     this.#service = service;
-    this.#regions = new URL(url).searchParams.get("region")!.split(",");
+    this.#url = new URL(url);
+    this.#lastId = this.#url.searchParams.get("after");
+    service.streams.push(url);
     service.sources.add(this);
+    this.#connect();
   }
 
-  receives(alert: ViralAlert): void {
-    if (!this.#regions.includes(alert.region) && !this.#regions.includes("ALL")) return;
-    setTimeout(() => this.readyState < 2 && this.onmessage?.({ data: JSON.stringify(alert) } as never), LATENCY);
+  #connect(): void {
+    setTimeout(() => {
+      const { status, deliver } = this.#service;
+      if (this.readyState > 1) return;
+      if (!status) return this.#comesBack();
+      const answer = status === 200 ? this.#service.history(this.#url, this.#lastId) : undefined;
+      if (!answer) return this.fails();
+      this.readyState = 1;
+      this.onopen?.({} as never);
+      for (const alert of answer.alerts) {
+        for (const _ of deliver(alert)) if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(alert) } as never);
+      }
+      this.#lastId = answer.after;
+      this.#comesBack(answer.more ? 0 : RETRY);
+    }, LATENCY);
+  }
+
+  /** The response ends, or none came. */
+  #comesBack(delay = RETRY): void {
+    if (this.readyState > 1) return;
+    this.readyState = 0;
+    setTimeout(() => this.#connect(), delay);
+    this.onerror?.({} as never);
   }
 
   /** The browser gives up, as it does after an answer that is no event stream. */

@@ -272,6 +272,8 @@ test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket aga
   await hasTold(tab, 1, 5);
   await tab.screenshot("client-polling");
   refuses = false;
+  // Attempts go on by themselves, with pauses of up to half a minute: the test does not wait for them.
+  await tab.evaluate(`dispatchEvent(new Event("online"))`);
   await isOpen(tab);
   await site.publish();
   await hasTold(tab, 1, 6);
