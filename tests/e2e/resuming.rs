@@ -257,9 +257,14 @@ impl Known {
         while answered.is_none_or(|head| self.last() < head + further) {
             let frame = client.json().await;
             if frame["type"] == "subscribed" {
-                assert_eq!(frame["recovered"], true, "{frame}");
                 self.seen.extend(alerts(&frame).into_iter().map(|(_, seq)| seq));
                 let head = frame["positions"][region]["seq"].as_u64().expect("a position");
+                // More than fit in a frame, where publishing is fast and coming back is slow: as clients do, by HTTP.
+                while frame["recovered"] == false && self.last() < head {
+                    let (_, page) = site.get(&format!("/alerts?region={region}&after={}", self.last())).await;
+                    assert_eq!(page["recovered"], true, "{page}");
+                    self.seen.extend(alerts(&page).into_iter().map(|(_, seq)| seq));
+                }
                 assert!(self.last() >= head, "the answer has a gap before {head}: {frame}");
                 answered = Some(head);
             } else {
