@@ -1,6 +1,6 @@
 //! `cargo run -p cost`: prints what a month costs.
 
-use std::process::ExitCode;
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use cost::{Prices, Usage, bills};
@@ -44,11 +44,15 @@ fn main() -> ExitCode {
         alerts_a_day: arguments.alerts.into(),
         published_a_day: arguments.published.into(),
     };
+    let mut text = String::new();
     for bill in bills(&usage, &prices) {
-        println!("{:<40} {:>14} {:>10.2} $ a month", bill.service, "", bill.total());
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{:<40} {:>14} {:>10.2} $ a month", bill.service, "", bill.total());
         for line in &bill.lines {
-            println!("  {:<38} {:>14.0} {:>10.2}", line.what, line.quantity, line.usd);
+            let _ = writeln!(text, "  {:<38} {:>14.0} {:>10.2}", line.what, line.quantity, line.usd);
         }
     }
+    // Whoever reads no further, such as `head`, has what it wants.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
