@@ -147,9 +147,9 @@ test("ws: a binary message is refused", async (t) => {
 });
 
 test("ws: a client that wants less than it is sent closes, and the gateway forgets it", async (t) => {
-  const { socket, region, connectionId } = await connected(t, { maxPayload: 128 });
+  const { socket, region, connectionId } = await connected(t, { maxPayload: 512 });
   const failed = soon(socket, "error");
-  await publish(region, "x".repeat(200));
+  await publish(region, "x".repeat(600));
   assert.equal((await failed)[0].code, "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH");
   await assert.rejects(untilGone(connectionId), GoneException);
 });
