@@ -606,3 +606,6 @@ impl Frames {
 
 #[cfg(test)]
 mod simulation;
+
+#[cfg(test)]
+mod tests;

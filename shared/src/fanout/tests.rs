@@ -1,0 +1,196 @@
+//! The fan-out in small worlds, each made for one question. The simulation beside it asks all of them at once.
+
+use std::{collections::BTreeMap, sync::Mutex};
+
+use super::{
+    simulation::{NOW_MS, alert, connection},
+    *,
+};
+use crate::limits::{POSTS_IN_FLIGHT, PUSH_RATE_USED};
+
+/// A world whose gateway answers the same from some post on.
+struct Monotonous {
+    watchers: usize,
+    /// Posts that it takes before.
+    taken: usize,
+    answer: Answer,
+    after: Duration,
+    posts: Mutex<usize>,
+}
+
+impl Monotonous {
+    fn fanout(watchers: usize, taken: usize, answer: Answer, push_rate: f64) -> Fanout<Self> {
+        let posts = Mutex::default();
+        fanout(Self { watchers, taken, answer, after: Duration::from_millis(10), posts }, push_rate)
+    }
+}
+
+fn fanout<S>(services: S, push_rate: f64) -> Fanout<S> {
+    Fanout {
+        services: Arc::new(services),
+        push_rate,
+        worker_rate: 1e6,
+        fallback_to_everyone: true,
+        clock: Clock::Manual(Arc::new(NOW_MS.into())),
+    }
+}
+
+/// The time at which an invocation that begins now has to end.
+fn until() -> Instant {
+    Instant::now() + Duration::from_secs(900)
+}
+
+fn member(number: usize) -> Member {
+    Member { connection: connection(number), format: Format::ViralAlert, since: Timestamp::from_millis(0) }
+}
+
+impl Services for Monotonous {
+    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+        let number = if *audience == Audience::All { 0 } else { self.watchers };
+        let members: BTreeMap<Slot, Member> =
+            (0..number).map(member).map(|member| (Slot::of(&member.connection), member)).collect();
+        Ok(Page { members: members.into_values().collect(), next: None })
+    }
+
+    async fn post(&self, _: &ConnectionId, _: &Frame) -> Answer {
+        let number = {
+            let mut posts = self.posts.lock().expect("unpoisoned");
+            *posts += 1;
+            *posts
+        };
+        sleep(self.after).await;
+        if number <= self.taken { Answer::Sent } else { self.answer }
+    }
+
+    async fn look(&self, connection: &ConnectionId) -> Existence {
+        panic!("{connection} is looked up")
+    }
+
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        panic!("{connections:?} are removed")
+    }
+
+    async fn start(&self, task: &Task) -> Result<(), Failure> {
+        panic!("{task:?} is started")
+    }
+
+    fn random(&self) -> f64 {
+        0.5
+    }
+}
+
+fn task(chain: u32) -> Task {
+    Task { alert: alert(), dispatched_at: Timestamp::from_millis(0), part: None, chain }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is_removed() {
+    let fanout = Monotonous::fanout(500, 0, Answer::Forbidden, 1e6);
+    let failure = fanout.deliver(&task(0), until()).await.expect_err("refused");
+    let text = Chain(&failure).to_string();
+    assert!(text.contains("the endpoint lacks its stage"), "{text}");
+    let posts = *fanout.services.posts.lock().expect("unpoisoned");
+    assert!(posts <= POSTS_IN_FLIGHT, "{posts} posts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_fails_after_it_took_some_posts_fails_the_part() {
+    for answer in [Answer::Transient(Cause::Unavailable), Answer::Forbidden, Answer::Throttled] {
+        let failure = Monotonous::fanout(300, 5, answer, 1e6).deliver(&task(0), until()).await.expect_err("it fails");
+        assert!(Chain(&failure).to_string().contains("did not take most of the posts"), "{answer:?}: {failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_fails_no_alert() {
+    for (taken, answer) in [(0, Answer::Throttled), (0, Answer::Transient(Cause::TimedOut)), (2, Answer::Throttled)] {
+        let fanout = Monotonous::fanout(taken + 1, taken, answer, 1e6);
+        let report = fanout.deliver(&task(0), until()).await.expect("no failure");
+        assert_eq!((report.sent, report.undelivered.values().sum::<u64>()), (taken as u64, 1), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_fails_hands_nothing_over() {
+    // One post per second or so: the time is up long before the end, and `start` would panic.
+    let fanout = Monotonous::fanout(500, 0, Answer::Transient(Cause::Unavailable), 1.0);
+    let until = Instant::now() + HANDOVER_BEFORE + Duration::from_secs(60);
+    fanout.deliver(&task(0), until).await.expect_err("it fails");
+}
+
+/// A world in which an audience of many pages can be surveyed and not read.
+#[derive(Default)]
+struct Unreadable {
+    started: Mutex<Vec<Task>>,
+}
+
+impl Services for Unreadable {
+    async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+        match (audience, range) {
+            (Audience::All, _) => Ok(Page::default()),
+            (_, SlotRange::WHOLE) => {
+                // A thousandth of the ring: some ten thousand members.
+                let next = Slot::of_key("00400000last").expect("a slot");
+                Ok(Page { members: (0..10).map(member).collect(), next: Some(next) })
+            }
+            _ => Err(Failure::new("reading a page of an audience", "the table fails")),
+        }
+    }
+
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+        panic!("{connection} is posted to")
+    }
+
+    async fn look(&self, connection: &ConnectionId) -> Existence {
+        panic!("{connection} is looked up")
+    }
+
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        panic!("{connections:?} are removed")
+    }
+
+    async fn start(&self, task: &Task) -> Result<(), Failure> {
+        self.started.lock().expect("unpoisoned").push(task.clone());
+        Ok(())
+    }
+
+    fn random(&self) -> f64 {
+        0.5
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_divider_whose_own_part_fails_leaves_the_other_parts_alone() {
+    let fanout = Fanout { worker_rate: 2_500.0, ..fanout(Unreadable::default(), 10_000.0) };
+    let report = fanout.deliver(&task(0), until()).await.expect("the part is another invocation's");
+    let started = fanout.services.started.lock().expect("unpoisoned");
+    let ranges = started.iter().flat_map(|task| task.part.clone().expect("a part").ranges);
+    let covered: u64 = ranges.map(SlotRange::size).sum();
+    assert_eq!((started.len(), report.workers), (4, 3), "each of the others once, and its own");
+    assert_eq!(covered, SlotRange::WHOLE.size());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_takes_its_time_is_given_the_whole_rate() {
+    const RATE: f64 = 4_000.0;
+    let watchers = 40_000;
+    let after = Duration::from_millis(80);
+    let services = Monotonous { watchers, taken: 0, answer: Answer::Sent, after, posts: Mutex::default() };
+    let fanout = Fanout { worker_rate: f64::from(u32::MAX), ..fanout(services, RATE) };
+    let began = Instant::now();
+    let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+    assert_eq!(report.sent, watchers as u64);
+    // A second to find out how many it takes in flight.
+    let at_most = watchers as f64 / (RATE * PUSH_RATE_USED) + 1.0;
+    assert!(began.elapsed().as_secs_f64() < at_most, "{:?} for {watchers}", began.elapsed());
+}
+
+#[test]
+fn a_chain_of_invocations_ends_before_lambda_takes_it_for_a_loop() {
+    let part = Part { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false };
+    let mut task = task(0);
+    while let Ok(next) = task.followed_by(part.clone()) {
+        task = next;
+    }
+    assert_eq!(task.chain, CHAIN_MAX - 1);
+}
