@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub struct NoCertificates(Vec<rustls_native_certs::Error>);
 
 /// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
-pub fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
+pub(crate) fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
     let mut roots = RootCertStore::empty();
     if scheme == Some(&Scheme::HTTPS) {
         let system = rustls_native_certs::load_native_certs();
@@ -38,20 +38,24 @@ pub fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
 
 /// A service that did not answer as it should. What it was sent is not part of it: that may be secret.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
+    /// The answer was not there, or not whole, in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// There is no connection, or it broke.
     #[error("the service cannot be reached")]
     Unreachable(#[source] hyper_util::client::legacy::Error),
+    /// The body broke off, or is too large.
     #[error("the answer cannot be read, or has more than {0} bytes")]
     Unreadable(usize, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Any status but 200, with the beginning of the service's own words.
     #[error("the answer has the status {0}: {1}")]
     Status(StatusCode, String),
 }
 
 /// A client of one service.
 #[derive(Clone)]
-pub(crate) struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl fmt::Debug for Https {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +68,7 @@ const QUOTED_BYTES_MAX: usize = 200;
 
 impl Https {
     /// A client for addresses of the scheme of `uri`.
-    pub(crate) fn new(uri: &Uri) -> Result<Self, NoCertificates> {
+    pub fn new(uri: &Uri) -> Result<Self, NoCertificates> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let tls = tls(uri.scheme())?;
@@ -74,7 +78,7 @@ impl Https {
     }
 
     /// The body of an answer with status 200, which is there within `time` and has at most `bytes_max` bytes.
-    pub(crate) async fn exchange(
+    pub async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         time: Duration,

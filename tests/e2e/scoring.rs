@@ -119,7 +119,7 @@ fn a_feed_that_cannot_be_read_is_a_failure_and_entries_that_cannot_be_are_skippe
         let feed = Feed::start().await;
         let site = Site::with(&[("FeedUrl", &feed.address)]).await;
         for (status, text, said) in [
-            (StatusCode::SERVICE_UNAVAILABLE, "[]", "the answer is 503"),
+            (StatusCode::SERVICE_UNAVAILABLE, "[]", "the answer has the status 503"),
             (StatusCode::OK, "{}", "reading the feed failed"),
         ] {
             feed.says(status, text.to_owned());

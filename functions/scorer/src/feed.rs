@@ -1,17 +1,11 @@
 //! The feed: a JSON list of counts, read over HTTP. Its form is in `docs/scoring.md`.
 
-use std::{collections::BTreeMap, fmt, future::Future};
+use std::collections::BTreeMap;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::Full;
 use hyper::{
-    Request, StatusCode, Uri,
-    body::Bytes,
+    Request, Uri,
     header::{ACCEPT, USER_AGENT},
-};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,25 +13,19 @@ use shared::{
     audience::Region,
     clock::{Clock, Timestamp},
     error::Failure,
-    https::{NoCertificates, tls},
+    https::{Https, NoCertificates},
     limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
     rises::{FeedVideo, Observation},
     score::Snapshot,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::timeout;
 
 /// Reads the feed at one address.
+#[derive(Debug)]
 pub(crate) struct FeedReader {
-    http: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: Https,
     address: Uri,
     clock: Clock,
-}
-
-impl fmt::Debug for FeedReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FeedReader").field("address", &self.address).finish_non_exhaustive()
-    }
 }
 
 /// What a feed says.
@@ -57,15 +45,6 @@ pub struct FeedEntry {
     views: u64,
     /// RFC 3339.
     at: String,
-}
-
-/// What is wrong with the feed as a whole.
-#[derive(Debug, thiserror::Error)]
-enum FeedError {
-    #[error("the answer is {0}")]
-    Status(StatusCode),
-    #[error("there is no whole answer within {} s", FEED_TIMEOUT.as_secs())]
-    TimedOut,
 }
 
 /// What is wrong with one entry.
@@ -88,9 +67,7 @@ enum EntryError {
 impl FeedReader {
     /// Reads the feed at `address`. The clock tells what lies in the future.
     pub(crate) fn new(address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
-        let tls = tls(address.scheme())?;
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self { http: Client::builder(TokioExecutor::new()).build(connector), address, clock })
+        Ok(Self { http: Https::new(&address)?, address, clock })
     }
 
     /// Reads it once.
@@ -99,22 +76,13 @@ impl FeedReader {
         let request = Request::get(self.address.clone())
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "viral-alerts")
-            .body(Empty::new())
+            .body(Full::default())
             .map_err(|error| Failure::new(doing, error))?;
-        let response = in_time(self.http.request(request)).await.map_err(|error| Failure::new(doing, error))?;
-        let response = response.map_err(|error| Failure::new(doing, error))?;
-        if response.status() != StatusCode::OK {
-            return Err(Failure::new(doing, FeedError::Status(response.status())));
-        }
-        let body = in_time(Limited::new(response.into_body(), FEED_BYTES_MAX).collect()).await;
-        let body = body.map_err(|error| Failure::new(doing, error))?.map_err(|error| Failure::new(doing, error))?;
-        let entries = serde_json::from_slice(&body.to_bytes()).map_err(|error| Failure::new(doing, error))?;
+        let body = self.http.exchange(request, FEED_TIMEOUT, FEED_BYTES_MAX).await;
+        let body = body.map_err(|error| Failure::new(doing, error))?;
+        let entries = serde_json::from_slice(&body).map_err(|error| Failure::new(doing, error))?;
         Ok(Feed::of_entries(entries, self.clock.now()))
     }
-}
-
-async fn in_time<T>(future: impl Future<Output = T>) -> Result<T, FeedError> {
-    timeout(FEED_TIMEOUT, future).await.map_err(|_| FeedError::TimedOut)
 }
 
 impl Feed {
