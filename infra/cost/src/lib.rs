@@ -163,7 +163,12 @@ impl Bill {
 
 /// The bills for a use: this project's first, then its alternatives.
 pub fn bills(usage: &Usage, prices: &Prices) -> Vec<Bill> {
-    vec![own(usage, prices), appsync(usage, prices), iot(usage, prices), ably(usage, prices)]
+    vec![
+        own(usage, prices),
+        broker("AppSync Events", ["appsync_minute", "appsync_operation"], usage, prices),
+        broker("AWS IoT Core", ["iot_minute", "iot_message"], usage, prices),
+        ably(usage, prices),
+    ]
 }
 
 fn own(usage: &Usage, prices: &Prices) -> Bill {
@@ -190,26 +195,17 @@ fn own(usage: &Usage, prices: &Prices) -> Bill {
     Bill { service: "Viral Alerts", lines }
 }
 
-fn appsync(usage: &Usage, prices: &Prices) -> Bill {
+/// A service whose connections live for a day, whose pings are free, and that counts what is published, delivered, and asked for
+/// when a client connects.
+fn broker(service: &'static str, [minute, operation]: [&str; 2], usage: &Usage, prices: &Prices) -> Bill {
     let connections = usage.connections(LONG_LIFE_MINUTES);
     let operations = usage.pushes() + usage.published_a_day * DAYS + connections * MESSAGES_PER_CONNECTION;
     let lines = vec![
-        prices.line("minutes of connections", "appsync_minute", usage.minutes()),
-        prices.line("operations", "appsync_operation", operations),
+        prices.line("minutes of connections", minute, usage.minutes()),
+        prices.line("messages", operation, operations),
         prices.line("GB to the internet", "transfer_gb", usage.pushes() * BYTES_PER_PUSH / 1e9),
     ];
-    Bill { service: "AppSync Events", lines }
-}
-
-fn iot(usage: &Usage, prices: &Prices) -> Bill {
-    let connections = usage.connections(LONG_LIFE_MINUTES);
-    let messages = usage.pushes() + usage.published_a_day * DAYS + connections * MESSAGES_PER_CONNECTION;
-    let lines = vec![
-        prices.line("minutes of connections", "iot_minute", usage.minutes()),
-        prices.line("messages", "iot_message", messages),
-        prices.line("GB to the internet", "transfer_gb", usage.pushes() * BYTES_PER_PUSH / 1e9),
-    ];
-    Bill { service: "AWS IoT Core", lines }
+    Bill { service, lines }
 }
 
 fn ably(usage: &Usage, prices: &Prices) -> Bill {
