@@ -190,6 +190,22 @@ impl Rows {
         self.note("unsubscribe from 25 regions").await;
         client.ask(&json!({"type": "ping"})).await;
         self.note("ping").await;
+        client.ask(&json!({"type": "echo"})).await;
+        self.note("echo, and anything that is refused").await;
+        client.ask(&json!({"type": "join", "room": "general"})).await;
+        self.note("join a room").await;
+        for what in ["chat or typing, to a room of one", "count a region of one"] {
+            let message = match what {
+                "count a region of one" => json!({"type": "count", "region": "DE"}),
+                _ => json!({"type": "chat", "user": "Ola", "message": "hej"}),
+            };
+            client.ask(&message).await;
+            self.note(what).await;
+        }
+        client.ask(&json!({"type": "count", "region": "DE"})).await;
+        self.note("the same within a second").await;
+        client.ask(&json!({"type": "leave", "room": "general"})).await;
+        self.note("leave a room").await;
         client.close().await;
         self.gone().await;
         self.note("disconnect, with one region").await;
