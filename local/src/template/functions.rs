@@ -1,6 +1,9 @@
 //! Lambda functions, and the events that invoke them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -42,6 +45,8 @@ pub(crate) struct Function {
     pub(crate) environment: BTreeMap<String, String>,
     /// How often a failed asynchronous invocation is tried again, at most twice.
     pub(crate) async_retries: u8,
+    /// Names of its aliases. All lead to the code that there is.
+    pub(crate) aliases: BTreeSet<String>,
     /// ARN of what is told of an asynchronous invocation that failed for good.
     pub(crate) on_failure: Option<String>,
     /// ARN of what gets the event of such an invocation.
@@ -104,6 +109,13 @@ pub(super) fn read(
             read_event(resource, name, event, template)?;
         }
     }
+    for alias in resources.of_type("AWS::Lambda::Alias") {
+        let (function, name) = (alias.required_text("FunctionName")?, alias.required_text("Name")?);
+        let function = function.rsplit(":function:").next().unwrap_or_default();
+        if let Some(function) = template.functions.get_mut(function) {
+            function.aliases.insert(name);
+        }
+    }
     Ok(())
 }
 
@@ -147,6 +159,7 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
                 .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
                 .ok_or_else(|| resource.error("MaximumRetryAttempts is 0, 1 or 2"))?,
         },
+        aliases: text("AutoPublishAlias").into_iter().collect(),
         on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(intrinsics::as_text),
         dead_letters: dead_letters.and_then(intrinsics::as_text),
     })
