@@ -50,8 +50,10 @@ pub(crate) struct Lanes {
     target: Target,
     report: Arc<Report>,
     clock: Clock,
-    /// Places for messages, shared by all that read.
-    pub(crate) places: Arc<Semaphore>,
+    /// Places for messages of channels.
+    pub(crate) message_places: Arc<Semaphore>,
+    /// Places for entries of streams, some of which are held by whoever waits for entries.
+    pub(crate) entry_places: Arc<Semaphore>,
     in_flight: Semaphore,
     lanes: Mutex<HashMap<Region, VecDeque<Arc<Item>>>>,
     tasks: TaskTracker,
@@ -63,7 +65,8 @@ impl Lanes {
             target,
             report,
             clock,
-            places: Arc::new(Semaphore::new(places as usize)),
+            message_places: Arc::new(Semaphore::new(places as usize)),
+            entry_places: Arc::new(Semaphore::new(places as usize)),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -11,17 +11,15 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Publications on their way at once, over all regions. Publish commits one of a region at a time in any case.
 pub(crate) const IN_FLIGHT_MAX: usize = 16;
 
-/// Messages in memory by default. Each has at most `PUBLISH_BODY_BYTES_MAX` (64 KB), so together 64 MB.
+/// Messages of channels in memory by default, and as many entries of streams. Each has at most `PUBLISH_BODY_BYTES_MAX` (64 KB), so
+/// together 128 MB.
 pub(crate) const QUEUE_DEFAULT: u32 = 1_000;
 
-/// Fewest messages that the queue has to hold: two batches of a stream.
-pub(crate) const QUEUE_MIN: u32 = 2 * BATCH_ENTRIES;
-
-/// Most messages that the queue may hold: 6 GB, if all of them are as large as can be.
+/// Most of each that may be held: 12 GB, if all of them are as large as can be.
 pub(crate) const QUEUE_MAX: u32 = 100_000;
 
 /// Entries of a stream that are read at once.
-pub(crate) const BATCH_ENTRIES: u32 = 32;
+pub(crate) const BATCH_ENTRIES: usize = 32;
 
 /// Longest that Redis holds a read of a stream that has nothing new.
 pub(crate) const STREAM_BLOCK: Duration = Duration::from_secs(1);

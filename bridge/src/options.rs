@@ -6,7 +6,7 @@ use clap::{Args, Parser, ValueEnum};
 use http::Uri;
 use shared::webhook::SigningSecrets;
 
-use crate::limits::{QUEUE_DEFAULT, QUEUE_MAX, QUEUE_MIN};
+use crate::limits::{QUEUE_DEFAULT, QUEUE_MAX};
 
 /// What the systems that this service takes the place of publish to.
 const CHANNEL_DEFAULT: &str = "topvideohub:trending";
@@ -35,8 +35,8 @@ pub struct Options {
     #[command(flatten)]
     pub(crate) publishing: Publishing,
 
-    /// Messages that wait in memory at most; beyond that streams are not read, and messages of channels are dropped
-    #[arg(long, value_name = "N", default_value_t = QUEUE_DEFAULT, env = "BRIDGE_QUEUE", value_parser = clap::value_parser!(u32).range(i64::from(QUEUE_MIN)..=i64::from(QUEUE_MAX)))]
+    /// Messages of channels that wait in memory at most, of which more are dropped, and entries of streams, of which more are not read
+    #[arg(long, value_name = "N", default_value_t = QUEUE_DEFAULT, env = "BRIDGE_QUEUE", value_parser = clap::value_parser!(u32).range(1..=i64::from(QUEUE_MAX)))]
     pub(crate) queue: u32,
 
     /// Time to finish, after SIGTERM or SIGINT, what has been read
@@ -194,7 +194,7 @@ mod tests {
             &["--publish-url", "http://h/", "--webhook-secret", "none"],
             &["--publish-url", "http://h/", "--iam", "--webhook-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
             &["--function", "f", "--stream", "s"],
-            &["--function", "f", "--queue", "1"],
+            &["--function", "f", "--queue", "0"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

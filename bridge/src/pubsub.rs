@@ -120,7 +120,7 @@ impl Subscriber {
         if parsed.contradicts_channel {
             tracing::warn!(from, region = %parsed.region, "message names another region than its channel");
         }
-        let Ok(place) = Arc::clone(&self.lanes.places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.lanes.message_places).try_acquire_owned() else {
             self.report.dropped.increment();
             tracing::error!(from, region = %parsed.region, body = %String::from_utf8_lossy(&parsed.body), "queue full, message dropped");
             return;

@@ -12,7 +12,10 @@ use redis::{
     cmd, from_redis_value, pipe,
 };
 use shared::{clock::Timestamp, error::Chain};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -110,11 +113,15 @@ impl Group {
     /// Writes how far the group is behind. Redis tells that from version 7 on, and not after an entry was deleted.
     pub(crate) async fn report(&self) {
         let mut commands = self.commands.clone();
-        match cmd("XINFO").arg("GROUPS").arg(&self.stream).query_async::<Value>(&mut commands).await {
-            Ok(reply) => {
-                let (pending, lag) = standing(&reply, &self.name).unwrap_or_default();
+        let mut look = cmd("XINFO");
+        // The connection may try again by itself for longer than a report should wait.
+        match timeout(REDIS_TIMEOUT, look.arg("GROUPS").arg(&self.stream).query_async::<Value>(&mut commands)).await {
+            Ok(Ok(reply)) => {
+                let (pending, lag) = standing(&reply, &self.name).unzip();
+                let lag = lag.flatten();
                 tracing::info!(stream = self.stream, group = self.name, pending, lag, "stream report");
             }
+            Ok(Err(error)) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
             Err(error) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
         }
     }
@@ -136,9 +143,9 @@ impl Group {
     }
 
     /// The command that reads entries after `after`: of those that this consumer was given, or with `>` new ones.
-    fn read(&self, after: &str) -> Cmd {
+    fn read(&self, after: &str, count: usize) -> Cmd {
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(&self.name).arg(&self.consumer).arg("COUNT").arg(BATCH_ENTRIES);
+        read.arg("GROUP").arg(&self.name).arg(&self.consumer).arg("COUNT").arg(count);
         if after == NEW {
             read.arg("BLOCK").arg(STREAM_BLOCK.as_millis() as u64);
         }
@@ -211,7 +218,7 @@ impl Reader {
     /// Reads some entries once there are places for them, and says how many these were and which is the last.
     async fn batch(&self, connection: &mut MultiplexedConnection, after: &str) -> RedisResult<Option<Batch>> {
         let places = self.places().await?;
-        let reply: Value = self.group.read(after).query_async(connection).await?;
+        let reply: Value = self.group.read(after, places.num_permits()).query_async(connection).await?;
         let Value::Array(mut streams) = reply else { return Ok(None) };
         let read = match streams.pop() {
             Some(Value::Array(mut stream)) => entries(stream.pop().unwrap_or(Value::Nil))?,
@@ -230,7 +237,7 @@ impl Reader {
             let places = self.places().await?;
             let mut claim = cmd("XAUTOCLAIM");
             claim.arg(stream).arg(name).arg(consumer).arg(self.claim_idle.as_millis() as u64);
-            let reply: Value = claim.arg(&from).arg("COUNT").arg(BATCH_ENTRIES).query_async(connection).await?;
+            let reply: Value = claim.arg(&from).arg("COUNT").arg(places.num_permits()).query_async(connection).await?;
             let Value::Array(parts) = reply else { return Ok(()) };
             let mut parts = parts.into_iter();
             from = from_redis_value(parts.next().unwrap_or(Value::Nil))?;
@@ -246,10 +253,17 @@ impl Reader {
         }
     }
 
-    /// Places for a batch. While the queue is full nothing is read.
+    /// As many places as there are, up to a batch. While the queue is full nothing is read.
     async fn places(&self) -> RedisResult<OwnedSemaphorePermit> {
-        let places = Arc::clone(&self.lanes.places).acquire_many_owned(BATCH_ENTRIES).await;
-        places.map_err(|error| RedisError::from(std::io::Error::other(error)))
+        let queue = &self.lanes.entry_places;
+        let closed = |error| RedisError::from(std::io::Error::other(error));
+        let mut places = Arc::clone(queue).acquire_owned().await.map_err(closed)?;
+        while places.num_permits() < BATCH_ENTRIES
+            && let Ok(another) = Arc::clone(queue).try_acquire_owned()
+        {
+            places.merge(another);
+        }
+        Ok(places)
     }
 
     async fn take(&self, read: Vec<Read>, mut places: OwnedSemaphorePermit) {

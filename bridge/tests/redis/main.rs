@@ -114,13 +114,14 @@ async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation()
     let aws: Vec<(&str, &str)> =
         stack.aws_variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
 
+    // By variables alone, as a container is configured.
     let by = [
-        vec!["--publish-url", &webhook, "--webhook-secret", SECRET],
-        vec!["--publish-url", gate.url(), "--iam"],
-        vec!["--function", "PublishFunction"],
+        vec![("BRIDGE_PUBLISH_URL", webhook.as_str()), ("BRIDGE_WEBHOOK_SECRET", SECRET)],
+        vec![("BRIDGE_PUBLISH_URL", gate.url()), ("BRIDGE_IAM", "true")],
+        vec![("BRIDGE_FUNCTION", "PublishFunction"), ("BRIDGE_CHANNELS", "another,topvideohub:trending")],
     ];
-    for (arguments, id) in by.into_iter().zip(ids("v", 3)) {
-        let bridge = Bridge::with(&redis, arguments, &aws);
+    for (variables, id) in by.into_iter().zip(ids("v", 3)) {
+        let bridge = Bridge::with(&redis, [], &[aws.clone(), variables].concat());
         bridge.says("subscribed").await;
         redis.publish(Python, &to_channel("JP", std::slice::from_ref(&id))).await;
         bridge.reports("published", 1).await;
@@ -144,7 +145,8 @@ async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation()
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; tests/run runs it"]
 async fn while_publish_fails_hangs_or_loses_its_answers_nothing_is_lost_doubled_or_out_of_order() {
-    let (redis, stack) = (Redis::start().await, stack(&[], &[]).await);
+    // Nobody watches KR, and what nobody watches would go to everybody.
+    let (redis, stack) = (Redis::start().await, stack(&[("FallbackToEveryone", "false")], &[]).await);
     let gate = Gate::before(&stack, Mode::Fail).await;
     let bridge = Bridge::subscribed(&redis, ["--publish-url", gate.url(), "--attempt-secs", "1"]).await;
     let mut watcher = Watcher::of(&stack, "JP").await;
@@ -278,9 +280,9 @@ async fn two_bridges_on_the_same_channel_publish_once() {
 #[ignore = "needs redis-server; tests/run runs it"]
 async fn messages_that_can_never_be_published_hold_nothing_up_and_a_stream_keeps_a_copy() {
     let (redis, stack) = (Redis::start().await, stack(&[], &[]).await);
-    let url = format!("http://{}/publish", stack.http_addr);
+    let gate = Gate::before(&stack, Mode::Pass).await;
     let sources = ["--channel", TRENDING, "--pattern", "tvs:*", "--stream", "trending", "--consumer", "a"];
-    let bridge = Bridge::subscribed(&redis, ["--publish-url", &url].into_iter().chain(sources)).await;
+    let bridge = Bridge::subscribed(&redis, ["--publish-url", gate.url()].into_iter().chain(sources)).await;
     let nameless = json!({"event": "new_trending", "region": "JP", "title": "t", "thumbnail": ""});
     let mut regionless = message("JP", "regionless");
     regionless.as_object_mut().expect("an object").remove("region");
@@ -307,6 +309,10 @@ async fn messages_that_can_never_be_published_hold_nothing_up_and_a_stream_keeps
     until_published(&stack, "KR", 1).await;
     assert_eq!(published(&stack, "JP").await, ["of-another-channel", "good-0"]);
     bridge.reports("refused", 5).await;
+    // What only the service finds wrong.
+    gate.set(Mode::Refuse);
+    redis.publish(Python, &to_stream("KR", &ids("unwanted", 1))).await;
+    bridge.reports("refused", 6).await;
     let report = bridge.lines("report").pop().expect("a report");
     assert_eq!((&report["withheld"], &report["retried"], &report["queued"]), (&json!(1), &json!(0), &json!(0)));
     let refused: BTreeSet<_> = bridge.lines("message refused").iter().map(|line| line["from"].to_string()).collect();
@@ -317,10 +323,12 @@ async fn messages_that_can_never_be_published_hold_nothing_up_and_a_stream_keeps
     let dead: Vec<(String, Vec<String>)> = redis.ask(&["XRANGE", "trending:dead", "-", "+"]).await;
     let fields: Vec<_> =
         dead.iter().map(|(_, fields)| (fields[0].as_str(), fields[2].as_str(), &fields[4..])).collect();
-    assert_eq!(fields.len(), 2);
+    assert_eq!(fields.len(), 3);
     assert_eq!(fields[0], ("bridge:entry", "bridge:reason", &["data".to_owned(), "{no JSON".to_owned()][..]));
     assert_eq!(fields[1].2[0], "other");
     assert!(dead[1].1[3].contains("no field data"), "{dead:?}");
+    assert_eq!(dead[2].1[3], "invalid_field: title is not wanted");
+    assert!(dead[2].1[5].contains("unwanted-0"), "{dead:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,21 +373,25 @@ async fn asked_to_stop_it_finishes_what_it_has_read_and_says_what_it_could_not()
 async fn a_full_queue_leaves_entries_in_their_stream_and_drops_messages_into_the_log() {
     let (redis, stack) = (Redis::start().await, stack(&[], &[]).await);
     let gate = Gate::before(&stack, Mode::Fail).await;
-    let sources = ["--channel", TRENDING, "--stream", "trending", "--consumer", "a", "--queue", "64"];
+    let sources = ["--channel", TRENDING, "--stream", "trending", "--consumer", "a", "--queue", "40"];
     let bridge = Bridge::subscribed(&redis, ["--publish-url", gate.url()].into_iter().chain(sources)).await;
-    redis.publish(Python, &to_stream("KR", &ids("entry", 100))).await;
-    bridge.reports("queued", 64).await;
-    redis.publish(Php, &to_channel("JP", &ids("message", 3))).await;
+    redis.publish(Python, &to_stream("KR", &ids("v", 100))).await;
+    redis.publish(Php, &to_channel("JP", &ids("v", 43))).await;
+    bridge.reports("queued", 80).await;
     bridge.reports("dropped", 3).await;
     let dropped = bridge.lines("queue full, message dropped");
-    for (line, id) in dropped.iter().zip(ids("message", 3)) {
-        let body: Value = serde_json::from_str(line["body"].as_str().expect("a body")).expect("JSON");
-        assert_eq!((&body["video_id"], &body["region"]), (&json!(id), &json!("JP")));
-    }
+    let dropped: Vec<Value> = dropped
+        .iter()
+        .map(|line| serde_json::from_str(line["body"].as_str().expect("a body")).expect("JSON"))
+        .collect();
+    assert_eq!(dropped.iter().map(|body| &body["video_id"]).collect::<Vec<_>>(), ["v-40", "v-41", "v-42"]);
+    assert!(dropped.iter().all(|body| body["region"] == "JP"), "{dropped:?}");
+    assert_eq!(redis.pending("trending").await, 40);
+
     gate.set(Mode::Pass);
     until_published(&stack, "KR", 100).await;
-    assert_eq!(published(&stack, "KR").await, ids("entry", 100));
-    assert_eq!(published(&stack, "JP").await, Vec::<String>::new());
+    until_published(&stack, "JP", 40).await;
+    assert_eq!((published(&stack, "KR").await, published(&stack, "JP").await), (ids("v", 100), ids("v", 40)));
 }
 
 #[test]

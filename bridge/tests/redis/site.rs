@@ -26,6 +26,7 @@ use local::{GatewayOptions, Options, Stack};
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use shared::error::{Code, Refusal};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -321,6 +322,8 @@ pub(crate) enum Mode {
     LoseAnswer,
     /// Not answered at all.
     Hang,
+    /// Answered as a service answers whose rules are stricter than the bridge knows.
+    Refuse,
 }
 
 /// Stands between the bridge and the publish API.
@@ -391,6 +394,12 @@ impl Gate {
                 failure
             }
             Mode::Hang => std::future::pending().await,
+            Mode::Refuse => {
+                let refusal = Refusal::of_field(Code::InvalidField, "title", "title is not wanted");
+                let body = serde_json::json!({"error": refusal.body()}).to_string();
+                let response = Response::builder().status(refusal.code.http_status());
+                response.body(Full::from(body)).expect("a response")
+            }
         }
     }
 
