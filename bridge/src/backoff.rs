@@ -18,6 +18,12 @@ impl Backoff {
         Self { max: BACKOFF_MIN }
     }
 
+    /// Waits as long as the service says, and a little longer at random. After it, pauses begin anew: the service answers.
+    pub(crate) async fn pause_of(&mut self, time: Duration) {
+        *self = Self::new();
+        tokio::time::sleep(time.min(BACKOFF_MAX) + jittered(BACKOFF_MIN)).await;
+    }
+
     /// Waits, each time longer as a rule.
     pub(crate) async fn pause(&mut self) {
         let pause = jittered(self.max);
@@ -44,5 +50,16 @@ mod tests {
             bound = BACKOFF_MAX.min(bound * 2);
         }
         assert_eq!(backoff.max, BACKOFF_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_service_says_is_waited_for_within_bounds() {
+        for (said, waited) in [(Duration::from_millis(100), Duration::from_millis(100)), (Duration::MAX, BACKOFF_MAX)] {
+            let mut backoff = Backoff { max: BACKOFF_MAX };
+            let began = Instant::now();
+            backoff.pause_of(said).await;
+            assert!((waited..=waited + BACKOFF_MIN + Duration::from_millis(2)).contains(&began.elapsed()), "{said:?}");
+            assert_eq!(backoff.max, BACKOFF_MIN);
+        }
     }
 }

@@ -160,10 +160,13 @@ impl Lanes {
                     tracing::error!(from, region = %message.region, reason, "message refused");
                     break Some(reason);
                 }
-                Verdict::Unavailable(reason) => {
+                Verdict::Unavailable { reason, after } => {
                     self.report.retried.increment();
                     tracing::warn!(from, region = %message.region, reason, "message not published yet");
-                    backoff.pause().await;
+                    match after {
+                        Some(after) => backoff.pause_of(after).await,
+                        None => backoff.pause().await,
+                    }
                 }
             }
         };

@@ -104,7 +104,7 @@ impl Target {
             Way::Http(http) => http.post(message).await,
             Way::Function { name, client } => invoke(message, name, client).await,
         };
-        attempt.unwrap_or_else(|failure| Verdict::Unavailable(Chain(&failure).to_string()))
+        attempt.unwrap_or_else(|failure| Verdict::unavailable(Chain(&failure).to_string()))
     }
 }
 

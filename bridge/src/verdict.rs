@@ -1,5 +1,7 @@
 //! What an answer of publish means for the message. Pure.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,8 +21,13 @@ pub(crate) enum Verdict {
     Withheld(String),
     /// It can never be published, with the reason.
     Refused(String),
-    /// The same may succeed later, with what came instead of an answer.
-    Unavailable(String),
+    /// The same may succeed later.
+    Unavailable {
+        /// What came instead of an answer that is final.
+        reason: String,
+        /// When to try again, where the service says so.
+        after: Option<Duration>,
+    },
 }
 
 /// Codes of refusals that are about whoever publishes and not about what is published: credentials are renewed, and messages
@@ -41,19 +48,25 @@ struct Error {
     code: String,
     message: String,
     retryable: bool,
+    retry_after_ms: Option<u64>,
 }
 
 impl Verdict {
+    /// There is no answer of publish.
+    pub(crate) fn unavailable(reason: String) -> Self {
+        Self::Unavailable { reason, after: None }
+    }
+
     /// What an answer over HTTP means. What is not an answer of publish is of something between, or of another address.
     pub(crate) fn of_http(status: StatusCode, body: &[u8]) -> Self {
         match read(body) {
             Some(verdict @ (Self::Published { .. } | Self::Withheld(_))) if status == StatusCode::OK => verdict,
-            Some(verdict @ (Self::Refused(_) | Self::Unavailable(_)))
+            Some(verdict @ (Self::Refused(_) | Self::Unavailable { .. }))
                 if status.is_client_error() || status.is_server_error() =>
             {
                 verdict
             }
-            _ => Self::Unavailable(format!("{status}, which is no answer of publish: {}", quoted(body))),
+            _ => Self::unavailable(format!("{status}, which is no answer of publish: {}", quoted(body))),
         }
     }
 
@@ -65,7 +78,7 @@ impl Verdict {
             let message = serde_json::from_slice(payload)
                 .ok()
                 .and_then(|report: Value| Some(report.get("errorMessage")?.as_str()?.to_owned()));
-            Self::Unavailable(message.unwrap_or_else(|| format!("no answer of publish: {}", quoted(payload))))
+            Self::unavailable(message.unwrap_or_else(|| format!("no answer of publish: {}", quoted(payload))))
         })
     }
 }
@@ -75,10 +88,10 @@ fn read(body: &[u8]) -> Option<Verdict> {
         Answer::Published { seq, duplicate } => Verdict::Published { seq, duplicate },
         Answer::Withheld { published: false, reason } => Verdict::Withheld(reason),
         Answer::Withheld { published: true, .. } => return None,
-        Answer::Refused { error: Error { code, message, retryable } } => {
+        Answer::Refused { error: Error { code, message, retryable, retry_after_ms } } => {
             let reason = format!("{code}: {message}");
             if retryable || CODES_OF_THE_PUBLISHER.contains(&code.as_str()) {
-                Verdict::Unavailable(reason)
+                Verdict::Unavailable { reason, after: retry_after_ms.map(Duration::from_millis) }
             } else {
                 Verdict::Refused(reason)
             }
@@ -97,7 +110,7 @@ mod tests {
     }
 
     fn is_unavailable(verdict: Verdict) -> bool {
-        matches!(verdict, Verdict::Unavailable(_))
+        matches!(verdict, Verdict::Unavailable { .. })
     }
 
     const PUBLISHED: &str =
@@ -133,9 +146,20 @@ mod tests {
         ] {
             assert!(matches!(refused(code), Verdict::Refused(reason) if reason.ends_with(": why")), "{code:?}");
         }
-        for code in [Code::Unauthorized, Code::Forbidden, Code::Unavailable] {
+        for code in [Code::Unauthorized, Code::Forbidden, Code::RateLimited, Code::Unavailable] {
             assert!(is_unavailable(refused(code)), "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_service_that_says_when_to_come_back_is_heard() {
+        let body = r#"{"error":{"code":"rate_limited","message":"too many","retryable":true,"retry_after_ms":100}}"#;
+        let expected = Verdict::Unavailable {
+            reason: "rate_limited: too many".to_owned(),
+            after: Some(Duration::from_millis(100)),
+        };
+        assert_eq!(http(429, body), expected);
+        assert_eq!(Verdict::of_invocation(false, body.as_bytes()), expected);
     }
 
     #[test]
@@ -154,7 +178,7 @@ mod tests {
             assert!(is_unavailable(http(status, body)), "{status} {body}");
         }
         let failure = br#"{"errorType":"Failure","errorMessage":"reading the head of a region failed: gone"}"#;
-        let expected = Verdict::Unavailable("reading the head of a region failed: gone".to_owned());
+        let expected = Verdict::unavailable("reading the head of a region failed: gone".to_owned());
         assert_eq!(Verdict::of_invocation(true, failure), expected);
         assert!(is_unavailable(Verdict::of_invocation(true, PUBLISHED.as_bytes())));
         assert!(is_unavailable(Verdict::of_invocation(false, b"null")));

@@ -11,8 +11,17 @@ use crate::{
     limits::{REGION_BYTES_MAX, REGION_PATTERNS_MAX},
 };
 
-/// Field of the authorizer's context that carries [`Regions`].
+/// Field of the authorizer's context that carries the [`Regions`] that may be watched.
 pub const REGIONS_FIELD: &str = "regions";
+
+/// The same for those that may be published for.
+pub const PUBLISH_FIELD: &str = "publish";
+
+/// Field of the authorizer's context that says who it is.
+pub const USER_FIELD: &str = "user";
+
+/// Field of the authorizer's context with the name under which others see it.
+pub const NAME_FIELD: &str = "name";
 
 /// Whether tokens are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +56,11 @@ impl FromStr for Authorization {
             other => Err(InvalidAuthorization(other.to_owned())),
         }
     }
+}
+
+/// What the authorizer said about a client in a field of its context.
+pub fn said<'a>(event: &'a ApiGatewayWebsocketProxyRequest, field: &str) -> Option<&'a str> {
+    event.request_context.authorizer.fields.get(field)?.as_str().filter(|text| !text.is_empty())
 }
 
 /// Which regions are allowed: names, beginnings of names such as `E*`, or `*` for all. Upper case.
@@ -92,11 +106,21 @@ impl Regions {
         }
     }
 
+    /// The regions that a client may publish for: what the authorizer said, and nothing when it is off.
+    pub fn published_by(event: &ApiGatewayWebsocketProxyRequest, authorization: Authorization) -> Self {
+        match (authorization, said(event, PUBLISH_FIELD)) {
+            (Authorization::Off, _) | (_, None) => Self::none(),
+            (_, Some(text)) => text.parse().unwrap_or_else(|InvalidRegions| Self::none()),
+        }
+    }
+
     /// Whether somebody may have what is sent to an audience. `ALL` takes the pattern `*`.
     pub fn allow(&self, audience: &Audience) -> bool {
         let name = match audience {
             Audience::Region(region) => region.as_str(),
-            Audience::All | Audience::Everyone => return self.0.iter().any(|pattern| pattern == "*"),
+            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => {
+                return self.0.iter().any(|pattern| pattern == "*");
+            }
         };
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(beginning) => name.starts_with(beginning),

@@ -7,6 +7,7 @@
 //! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
+//! | allowance | `@publisher#` and a hash of who it is | 0 | `admitted_until` (ms), see [`crate::allowance`], `expires_at` |
 //!
 //! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out has
 //! not been started, and as a rule nothing.
@@ -20,20 +21,24 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
-    operation::transact_write_items::TransactWriteItemsError,
-    types::{AttributeValue, CancellationReason, Put, TransactWriteItem, Update},
+    operation::{transact_write_items::TransactWriteItemsError, update_item::UpdateItemError},
+    types::{AttributeValue, CancellationReason, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
 };
 
 use crate::{
     alert::{Alert, Position},
+    allowance::Allowance,
     audience::Region,
     clock::{Clock, Timestamp},
     environment::Reader,
-    error::Failure,
+    error::{Failure, Refusal},
     function::Start,
     history::registration,
-    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS},
+    limits::{
+        ALERT_TTL, ALLOWANCE_ATTEMPTS_MAX, ALLOWANCE_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS,
+    },
     publication::{IdempotencyKey, Publication},
+    publisher::PublisherId,
     table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
 
@@ -47,6 +52,7 @@ const AT: &str = "at";
 const COMMITTED_AT: &str = "committed_at";
 const ALERT_SEQ: &str = "alert_seq";
 pub(crate) const AUDIENCE: &str = "audience";
+const ADMITTED_UNTIL: &str = "admitted_until";
 const MEASURED_AT: &str = "measured_at";
 
 /// Attribute of alerts whose fan-out has not been started, and the index of them.
@@ -124,6 +130,11 @@ pub struct Alerts {
 #[derive(Debug, thiserror::Error)]
 #[error("other publishers moved the head of {0} at each of {COMMIT_ATTEMPTS_MAX} attempts")]
 struct Contended(Region);
+
+/// The same publisher published something else at every attempt.
+#[derive(Debug, thiserror::Error)]
+#[error("the publisher published something else at each of {ALLOWANCE_ATTEMPTS_MAX} attempts")]
+struct Crowded;
 
 /// An idempotency key points to an alert that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +242,52 @@ impl Alerts {
         let doing = "reading an alert that was never dispatched";
         let item = self.get(&key.region, key.seq, doing).await?.filter(|item| item.contains_key(UNDISPATCHED));
         item.as_ref().map(alert).transpose().map_err(|error| Failure::new(doing, error))
+    }
+
+    /// Whether a publisher may have one more alert, which is noted, or why not.
+    pub async fn allow(&self, publisher: &PublisherId, allowance: Allowance) -> Result<Result<(), Refusal>, Failure> {
+        let doing = "noting an alert of a publisher";
+        let mut seen: Option<Timestamp> = None;
+        for _ in 0..ALLOWANCE_ATTEMPTS_MAX {
+            let now = self.clock.now();
+            let next = match allowance.admit(seen, now) {
+                Ok(next) => next,
+                Err(wait) => {
+                    let allowed = format!("{} alerts per minute of one publisher", allowance.count());
+                    return Ok(Err(Refusal::rate_limited(&allowed, wait)));
+                }
+            };
+            let update = self
+                .client
+                .update_item()
+                .table_name(&self.table)
+                .key(REGION, text(publisher.partition()))
+                .key(SEQ, number(HEAD_SEQ))
+                .update_expression("SET admitted_until = :next, expires_at = :expires")
+                .expression_attribute_values(":next", number(next.millis()))
+                .expression_attribute_values(":expires", number(now.after(ALLOWANCE_TTL).secs()))
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            // Who has published nothing lately, which is the rule, is admitted without a look before.
+            let update = match seen {
+                None => update
+                    .condition_expression("attribute_not_exists(admitted_until) OR admitted_until <= :now")
+                    .expression_attribute_values(":now", number(now.millis())),
+                Some(until) => update
+                    .condition_expression("admitted_until = :until")
+                    .expression_attribute_values(":until", number(until.millis())),
+            };
+            match update.send().await.map_err(SdkError::into_service_error) {
+                Ok(_) => return Ok(Ok(())),
+                Err(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    let item = failed.item.unwrap_or_default();
+                    let until = read_number(&item, ADMITTED_UNTIL).map_err(|error| Failure::new(doing, error))?;
+                    seen = Some(Timestamp::from_millis(until));
+                }
+                Err(error) => return Err(Failure::new(doing, error)),
+            }
+            tokio::time::sleep(jittered(COMMIT_BACKOFF_MAX / 16)).await;
+        }
+        Err(Failure::new(doing, Crowded))
     }
 
     /// Notes how many a fan-out found in the audience of a region, for the publisher of the next alert.

@@ -1,10 +1,11 @@
-//! Regions, and the audiences that alerts go to.
+//! Regions, rooms, and the audiences that are made of those who watch or join them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN};
+use crate::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, ROOM_BYTES_MAX};
 
 /// The name under which a client subscribes to the alerts of every region.
 pub const ALL: &str = "ALL";
@@ -72,6 +73,101 @@ impl fmt::Display for Region {
     }
 }
 
+/// A room in which clients speak to each other: 1 to 64 bytes without control characters, case and all. White space around the
+/// name does not count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Room {
+    /// The partition key: a prefix and the name.
+    key: String,
+}
+
+/// What the partition keys of rooms begin with. No region's name contains `#`.
+const ROOM_PREFIX: &str = "room#";
+
+/// A text that is not the name of a room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a room has a name of 1 to {ROOM_BYTES_MAX} bytes without control characters, such as general")]
+pub struct InvalidRoom;
+
+impl Room {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.key[ROOM_PREFIX.len()..]
+    }
+
+    /// The room that a partition key is of, if it is of one.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        key.strip_prefix(ROOM_PREFIX)?.parse().ok()
+    }
+}
+
+/// The room of those who name none.
+impl Default for Room {
+    fn default() -> Self {
+        Self { key: format!("{ROOM_PREFIX}global") }
+    }
+}
+
+impl FromStr for Room {
+    type Err = InvalidRoom;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRoom> {
+        let name = text.trim();
+        let well_formed = (1..=ROOM_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        if well_formed { Ok(Self { key: format!("{ROOM_PREFIX}{name}") }) } else { Err(InvalidRoom) }
+    }
+}
+
+impl TryFrom<String> for Room {
+    type Error = InvalidRoom;
+
+    fn try_from(text: String) -> Result<Self, InvalidRoom> {
+        text.parse()
+    }
+}
+
+impl From<Room> for String {
+    fn from(room: Room) -> Self {
+        room.name().to_owned()
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Connections that come from one place and are counted together. It holds the partition key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source(String);
+
+impl Source {
+    /// Those of an address. Of IPv6 the first 64 bits count: any host has all that begin with them.
+    pub fn of_address(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(format!("@address#{address}")),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self(format!("@address#{a:x}:{b:x}:{c:x}:{d:x}::/64"))
+            }
+        }
+    }
+
+    /// Those of a user, by the subject of the token. It may be long, and is nobody's business: a hash stands for it.
+    pub fn of_user(subject: &str) -> Self {
+        Self(format!("@user#{}", short_digest(subject)))
+    }
+}
+
+/// Half of the SHA-256 of a text, as hexadecimal digits: a key of one length for texts of any.
+pub(crate) fn short_digest(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    let half = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    format!("{half:032x}")
+}
+
 /// A set of connections that is kept as one item collection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Audience {
@@ -81,6 +177,10 @@ pub enum Audience {
     All,
     /// Every connection, whatever it watches.
     Everyone,
+    /// Those who are in a room.
+    Room(Room),
+    /// Those who come from one place. Nothing is sent to them; they are counted.
+    Source(Source),
 }
 
 impl Audience {
@@ -90,6 +190,8 @@ impl Audience {
             Self::Region(region) => region.as_str(),
             Self::All => ALL,
             Self::Everyone => "@everyone",
+            Self::Room(room) => &room.key,
+            Self::Source(Source(key)) => key,
         }
     }
 }
@@ -135,6 +237,32 @@ mod tests {
             assert_eq!(absurd.parse::<Audience>(), Err(InvalidRegion::Malformed), "{absurd:?}");
         }
         assert_eq!("all".parse::<Region>(), Err(InvalidRegion::All));
+    }
+
+    #[test]
+    fn a_room_is_what_its_name_says_and_no_region() {
+        for (text, name) in [(" general ", "general"), ("Sala główna", "Sala główna"), ("a#b", "a#b"), ("@x", "@x")]
+        {
+            let room: Room = text.parse().expect(text);
+            assert_eq!((room.name(), Room::of_key(Audience::Room(room.clone()).key())), (name, Some(room.clone())));
+            assert_eq!(serde_json::to_string(&room).expect("a text"), format!("{name:?}"));
+        }
+        for absurd in ["", "  ", "a\u{0}b", "a\nb", &"x".repeat(ROOM_BYTES_MAX + 1)] {
+            assert_eq!(absurd.parse::<Room>(), Err(InvalidRoom), "{absurd:?}");
+        }
+        assert_eq!(Room::of_key("PL"), None);
+        assert_eq!(Room::default().name(), "global");
+    }
+
+    #[test]
+    fn hosts_of_one_network_come_from_one_place() {
+        let key =
+            |address: &str| Audience::Source(Source::of_address(address.parse().expect(address))).key().to_owned();
+        assert_eq!(key("203.0.113.7"), "@address#203.0.113.7");
+        assert_eq!(key("::ffff:203.0.113.7"), key("203.0.113.7"));
+        assert_eq!(key("2001:db8:0:1::5"), key("2001:db8:0:1:ffff::"));
+        assert_ne!(key("2001:db8:0:1::5"), key("2001:db8:0:2::5"));
+        assert_ne!(Source::of_user("a"), Source::of_user("b"));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The closed table of codes that clients and publishers see, and the errors behind them.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
@@ -27,6 +27,10 @@ pub enum Code {
     Unauthorized,
     /// The token, or the page that asks, may not have this.
     Forbidden,
+    /// So much comes from here in so short a time that the rest has to wait.
+    RateLimited,
+    /// There is as much of it as there may be: something has to end first.
+    LimitReached,
     /// The service could not do it just now.
     Unavailable,
 }
@@ -34,7 +38,7 @@ pub enum Code {
 impl Code {
     /// Whether the same request may succeed later.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::RateLimited | Self::LimitReached | Self::Unavailable)
     }
 
     /// The HTTP status that carries the code.
@@ -49,6 +53,7 @@ impl Code {
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
             Self::TooLarge => 413,
+            Self::RateLimited | Self::LimitReached => 429,
             Self::Unavailable => 503,
         }
     }
@@ -64,17 +69,19 @@ pub struct Refusal {
     pub field: Option<String>,
     /// One sentence that says what to do.
     pub message: String,
+    /// After what time the same request would have passed, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal of the request as a whole.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, field: None, message: message.into() }
+        Self { code, field: None, message: message.into(), retry_after: None }
     }
 
     /// A refusal because of one field.
     pub fn of_field(code: Code, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, field: Some(field.into()), message: message.into() }
+        Self { code, field: Some(field.into()), message: message.into(), retry_after: None }
     }
 
     /// What to answer when the service itself failed; the cause is for the log, not for the client.
@@ -82,13 +89,21 @@ impl Refusal {
         Self::new(Code::Unavailable, "the service could not do this just now, try again")
     }
 
-    /// The refusal as JSON: the fields `code`, `message`, `retryable`, and `field` where one is at fault.
+    /// What to answer when more comes than `allowed`, such as `10 messages per second`, until some time has passed.
+    pub fn rate_limited(allowed: &str, retry_after: Duration) -> Self {
+        let message = format!("at most {allowed}, try again in {} ms", retry_after.as_millis());
+        Self { retry_after: Some(retry_after), ..Self::new(Code::RateLimited, message) }
+    }
+
+    /// The refusal as JSON: the fields `code`, `message`, `retryable`, `field` where one is at fault, and `retry_after_ms` where
+    /// it is known.
     pub fn body(&self) -> RefusalBody<'_> {
         RefusalBody {
             code: self.code,
             message: &self.message,
             field: self.field.as_deref(),
             retryable: self.code.retryable(),
+            retry_after_ms: self.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 }
@@ -101,6 +116,8 @@ pub struct RefusalBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 /// A failure of something that the service depends on: what was being done, and the cause as the error's source.
@@ -161,6 +178,11 @@ mod tests {
             r#"{"code":"missing_field","message":"video.title is missing","field":"video.title","retryable":false}"#
         );
         assert!(Refusal::unavailable().body().retryable);
+        let limited = Refusal::rate_limited("10 messages per second", Duration::from_millis(80));
+        assert_eq!(
+            serde_json::to_string(&limited.body()).expect("serialisable"),
+            r#"{"code":"rate_limited","message":"at most 10 messages per second, try again in 80 ms","retryable":true,"retry_after_ms":80}"#
+        );
     }
 
     #[test]

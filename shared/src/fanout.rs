@@ -1,4 +1,4 @@
-//! Delivering one alert to everyone who shall have it, however many they are.
+//! Delivering one alert, or what is said in a room, to everyone who shall have it, however many they are.
 //!
 //! The first invocation reads the first page of the audience, judges its size by it, and hands parts of the ring of slots to
 //! further invocations of the same function. Each keeps to its share of the push rate, and hands over what it has not
@@ -39,16 +39,74 @@ use crate::{
     pace::Pace,
     plan,
     push::{Answer, Cause, Existence, Frame},
+    room::Remark,
     subscriptions::{Member, Page},
     union,
 };
 
+/// What is delivered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// An alert, already in the log.
+    Alert(Alert),
+    /// What somebody says in a room.
+    Remark(Remark),
+}
+
+impl Content {
+    /// Its unique id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.id,
+            Self::Remark(remark) => &remark.id,
+        }
+    }
+
+    /// The region or the room that it is for.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Alert(alert) => alert.region.as_str(),
+            Self::Remark(remark) => remark.room.name(),
+        }
+    }
+
+    /// The number of the alert in the log of its region.
+    pub fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Alert(alert) => Some(alert.position.seq),
+            Self::Remark(_) => None,
+        }
+    }
+
+    /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its room.
+    fn audiences(&self, everyone: bool) -> (Audience, Option<Audience>) {
+        match self {
+            Self::Alert(_) if everyone => (Audience::Everyone, None),
+            Self::Alert(alert) => (Audience::Region(alert.region.clone()), Some(Audience::All)),
+            Self::Remark(remark) => (Audience::Room(remark.room.clone()), None),
+        }
+    }
+
+    /// Where in the ring it begins, so that the same people are not always last.
+    fn start(&self) -> u32 {
+        let digest = Sha256::digest(self.id());
+        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+    }
+
+    /// Whether nobody wants it any more.
+    fn is_stale(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Remark(Remark { until: Some(until), .. }) if *until < now)
+    }
+}
+
 /// What one invocation of deliver does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The alert, already in the log.
-    pub alert: Alert,
-    /// When the fan-out was started, right after the commit.
+    /// What is delivered.
+    #[serde(flatten)]
+    pub content: Content,
+    /// When the fan-out was started: of an alert, right after the commit.
     pub dispatched_at: Timestamp,
     /// Its part of the fan-out. None for the invocation that divides it.
     #[serde(default)]
@@ -169,6 +227,9 @@ impl<S: Services> Fanout<S> {
     /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
     /// the gateway refuses all posts.
     pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
+        if task.content.is_stale(self.clock.now()) {
+            return Ok(Report::default());
+        }
         let report = match &task.part {
             Some(part) => self.work(task, part, None, until).await?,
             None => self.divide(task, until).await?,
@@ -179,9 +240,9 @@ impl<S: Services> Fanout<S> {
 
     fn log(&self, task: &Task, report: &Report) {
         tracing::info!(
-            alert = task.alert.id,
-            region = %task.alert.region,
-            seq = task.alert.position.seq,
+            alert = task.content.id(),
+            region = task.content.place(),
+            seq = task.content.seq(),
             sent = report.sent,
             gone = report.gone,
             undelivered = ?report.undelivered,
@@ -201,8 +262,8 @@ impl<S: Services> Fanout<S> {
     async fn divide(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
         let mut gone = 0;
         for everyone in [false, true] {
-            let survey = self.survey(&task.alert, everyone).await?;
-            let last_chance = everyone || !self.fallback_to_everyone;
+            let survey = self.survey(&task.content, everyone).await?;
+            let last_chance = everyone || !self.fallback_to_everyone || matches!(task.content, Content::Remark(_));
             if survey.estimate == 0 && !last_chance {
                 continue;
             }
@@ -210,7 +271,7 @@ impl<S: Services> Fanout<S> {
             let rate = plan::share(self.push_rate, workers);
             let ranges = match &survey.whole {
                 Some(_) => vec![vec![SlotRange::WHOLE]],
-                None => plan::split(start_of(&task.alert), workers),
+                None => plan::split(task.content.start(), workers),
             };
             let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
             let Some(own) = parts.next() else { continue };
@@ -239,8 +300,8 @@ impl<S: Services> Fanout<S> {
     }
 
     /// Reads the beginning of the audience and judges its size.
-    async fn survey(&self, alert: &Alert, everyone: bool) -> Result<Survey, Failure> {
-        let (first, second) = audiences(alert, everyone);
+    async fn survey(&self, content: &Content, everyone: bool) -> Result<Survey, Failure> {
+        let (first, second) = content.audiences(everyone);
         let page = async |audience: Option<Audience>| match audience {
             Some(audience) => self.services.page(&audience, SlotRange::WHOLE, None).await,
             None => Ok(Page::default()),
@@ -258,7 +319,7 @@ impl<S: Services> Fanout<S> {
 
     /// Delivers to one part.
     async fn work(&self, task: &Task, part: &Part, read: Option<[Page; 2]>, until: Instant) -> Result<Report, Failure> {
-        let frames = Frames::of(&task.alert);
+        let frames = Frames::of(&task.content);
         let pace = Pace::new(part.rate);
         let lanes = Lanes::default();
         let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
@@ -269,7 +330,7 @@ impl<S: Services> Fanout<S> {
         let mut tally = Tally::default();
         {
             let mut posts = self
-                .members(&task.alert, part, read)
+                .members(&task.content, part, read)
                 .and_then(|member| work.admit(member))
                 .enumerate()
                 .map(|(number, member)| member.map(|member| (number, member)))
@@ -315,8 +376,13 @@ impl<S: Services> Fanout<S> {
     }
 
     /// The members of a part, each once: the union of its audiences, range by range.
-    fn members(&self, alert: &Alert, part: &Part, read: Option<[Page; 2]>) -> BoxStream<'_, Result<Member, Failure>> {
-        let (first, second) = audiences(alert, part.everyone);
+    fn members(
+        &self,
+        content: &Content,
+        part: &Part,
+        read: Option<[Page; 2]>,
+    ) -> BoxStream<'_, Result<Member, Failure>> {
+        let (first, second) = content.audiences(part.everyone);
         let mut read = read.map(|[first, second]| (first, second));
         let unions = part.ranges.clone().into_iter().map(move |range| {
             let (of_first, of_second) = read.take().unzip();
@@ -388,17 +454,6 @@ fn is_of_the_gateway(undelivered: &BTreeMap<Cause, u64>, sent: u64) -> bool {
     let count: u64 = of_the_gateway().map(|(_, count)| count).sum();
     let is_certain = of_the_gateway().any(|(cause, _)| !cause.may_be_of_the_client());
     count > sent && (is_certain || count >= SUSPECT_FROM)
-}
-
-/// Who gets an alert: those who watch its region and those who watch all regions, or everyone.
-fn audiences(alert: &Alert, everyone: bool) -> (Audience, Option<Audience>) {
-    if everyone { (Audience::Everyone, None) } else { (Audience::Region(alert.region.clone()), Some(Audience::All)) }
-}
-
-/// Where in the ring an alert begins, so that the same people are not always last.
-fn start_of(alert: &Alert) -> u32 {
-    let digest = Sha256::digest(&alert.id);
-    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 /// What the posts of one part have in common.
@@ -582,17 +637,23 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Both forms of an alert, encoded once.
+/// What is posted to whom, encoded once.
 struct Frames {
     viral_alert: Frame,
     new_trending: Frame,
 }
 
 impl Frames {
-    fn of(alert: &Alert) -> Self {
-        Self {
-            viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
-            new_trending: Frame::new(alert.frame(Format::NewTrending)),
+    fn of(content: &Content) -> Self {
+        match content {
+            Content::Alert(alert) => Self {
+                viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
+                new_trending: Frame::new(alert.frame(Format::NewTrending)),
+            },
+            Content::Remark(remark) => {
+                let frame = Frame::new(remark.frame.clone());
+                Self { viral_alert: frame.clone(), new_trending: frame }
+            }
         }
     }
 

@@ -3,8 +3,10 @@
 //! function from here, and encode.
 
 pub mod access;
+pub mod admission;
 pub mod alert;
 pub mod alerts;
+pub mod allowance;
 pub mod audience;
 pub mod clock;
 pub mod connection;
@@ -34,6 +36,7 @@ pub mod push;
 pub mod redrive;
 pub mod resumption;
 pub mod rises;
+pub mod room;
 pub mod score;
 pub mod secrets;
 pub mod strict_json;

@@ -353,6 +353,47 @@ pub const ANNOUNCE_ATTEMPTS_MAX: u32 = 4;
 /// Bound of the random pause before the second attempt; it doubles.
 pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 
+/// Messages per second of one connection that run a function, unless the template says otherwise; so many may come at once.
+/// As the servers allow that this one replaces.
+pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
+
+/// Attempts to note a message while others of the same connection are noted: more than come at once.
+pub const ADMISSION_ATTEMPTS_MAX: u32 = 16;
+
+/// Regions and rooms of one connection. `ALL` is one, and stands for all regions.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 100;
+
+/// Connections of one user at once, unless the template says otherwise: tabs and devices of a person. The browser client takes
+/// one for all tabs of a browser.
+pub const CONNECTIONS_PER_USER_DEFAULT: u32 = 50;
+
+/// Alerts per minute of one publisher, unless the template says otherwise; so many may come at once.
+pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
+
+/// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a minute.
+pub const ALLOWANCE_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Attempts to note an alert of a publisher while others of the same one are noted.
+pub const ALLOWANCE_ATTEMPTS_MAX: u32 = 32;
+
+/// Longest name of a room, in bytes.
+pub const ROOM_BYTES_MAX: usize = 64;
+
+/// Longest name under which somebody speaks, in bytes.
+pub const USER_BYTES_MAX: usize = 64;
+
+/// Longest text that is said in a room, in bytes.
+pub const CHAT_BYTES_MAX: usize = 4 * 1024;
+
+/// Age from which it is no news any more that somebody is typing.
+pub const TYPING_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Age of a count that is told again instead of counting anew.
+pub const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a count that nobody asks for any more is kept.
+pub const COUNT_TTL: Duration = Duration::from_secs(60 * 60);
+
 /// Largest item of DynamoDB, in bytes. Source: DynamoDB.
 pub const ITEM_BYTES_MAX: usize = 400 * 1024;
 

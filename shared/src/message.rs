@@ -1,6 +1,6 @@
 //! Messages between a client and the service, apart from the alerts themselves.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -8,11 +8,13 @@ use serde_json::{Map, Value};
 use crate::{
     access::Regions,
     alert::{Alert, Format, Wire},
-    audience::{Audience, InvalidRegion, Region},
+    audience::{Audience, InvalidRegion, InvalidRoom, Region, Room},
     error::{Code, Refusal, RefusalBody},
-    limits::{FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER},
+    limits::{CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, USER_BYTES_MAX},
     position::Positions,
+    publisher::Outcome,
     resumption::{Recovery, Resumption},
+    room::Utterance,
     strict_json,
 };
 
@@ -33,6 +35,16 @@ pub enum Request {
         /// What to leave.
         audiences: Audiences,
     },
+    /// `{"type":"join",…}`: enters a room.
+    Join(Room),
+    /// `{"type":"leave",…}`: leaves a room. None for the one that was joined first.
+    Leave(Option<Room>),
+    /// `{"type":"chat",…}` or `{"type":"typing",…}`
+    Say(Utterance),
+    /// `{"type":"count",…}`: how many are in an audience.
+    Count(Audience),
+    /// `{"type":"echo",…}`: the whole message comes back.
+    Echo(Map<String, Value>),
 }
 
 /// One or more audiences, and whether the client named them in `region` or in `regions`.
@@ -57,18 +69,73 @@ impl Audiences {
 impl Request {
     /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed.
     pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
-        if let Self::Subscribe { audiences, .. } = &self {
-            let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
-            regions.check(audiences.as_slice(), field)?;
+        match &self {
+            Self::Subscribe { audiences, .. } => {
+                let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
+                regions.check(audiences.as_slice(), field)?;
+            }
+            Self::Count(audience @ (Audience::Region(_) | Audience::All)) => {
+                regions.check(std::slice::from_ref(audience), "region")?;
+            }
+            Self::Count(_)
+            | Self::Unsubscribe { .. }
+            | Self::Join(_)
+            | Self::Leave(_)
+            | Self::Say(_)
+            | Self::Echo(_) => {}
         }
         Ok(self)
+    }
+
+    /// The request where there are rooms; where there are none, those that need one are refused.
+    pub fn where_rooms_are(self, rooms: Rooms) -> Result<Self, Refusal> {
+        let needs_one = matches!(self, Self::Join(_) | Self::Leave(_) | Self::Say(_) | Self::Count(Audience::Room(_)));
+        if needs_one && rooms == Rooms::Off {
+            return Err(Refusal::of_field(Code::Forbidden, "type", "there are no rooms in this deployment"));
+        }
+        Ok(self)
+    }
+
+    /// The same request with what is said under the name that the token gives, where it gives one.
+    pub fn under_name(self, name: Option<&str>) -> Self {
+        match (self, name) {
+            (Self::Say(utterance), Some(name)) => Self::Say(Utterance { user: name.to_owned(), ..utterance }),
+            (request, _) => request,
+        }
+    }
+}
+
+/// Whether clients may join rooms and speak to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rooms {
+    /// They may not.
+    #[default]
+    Off,
+    /// They may.
+    On,
+}
+
+/// A text that is neither.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is on or off, not {0:?}")]
+pub struct InvalidRooms(String);
+
+impl FromStr for Rooms {
+    type Err = InvalidRooms;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRooms> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            other => Err(InvalidRooms(other.to_owned())),
+        }
     }
 }
 
 /// Reads the body of a message.
 pub fn parse(body: &str) -> Result<Request, Refusal> {
     let fields = strict_json::object(body.as_bytes())?;
-    let known = "send subscribe_region, unsubscribe_region or ping";
+    let known = "send subscribe_region, unsubscribe_region, ping, count, echo, join, leave, chat, typing or publish";
     match fields.get("type").and_then(Value::as_str) {
         Some("subscribe_region") => {
             let audiences = audiences(&fields)?;
@@ -78,6 +145,24 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
             Ok(Request::Subscribe { audiences, format, since })
         }
         Some("unsubscribe_region") => Ok(Request::Unsubscribe { audiences: audiences(&fields)? }),
+        Some("join") => Ok(Request::Join(room(&fields)?.unwrap_or_default())),
+        Some("leave") => room(&fields).map(Request::Leave),
+        Some("chat") => {
+            let message = bounded(&fields, "message", CHAT_BYTES_MAX)?;
+            let user = bounded(&fields, "user", USER_BYTES_MAX)?;
+            Ok(Request::Say(Utterance { room: room(&fields)?, user, message: Some(message) }))
+        }
+        Some("typing") => {
+            let user = bounded(&fields, "user", USER_BYTES_MAX)?;
+            Ok(Request::Say(Utterance { room: room(&fields)?, user, message: None }))
+        }
+        Some("count") => counted(&fields).map(Request::Count),
+        Some("echo") => Ok(Request::Echo(fields)),
+        // Where tokens are asked for, this type has a route and a function of its own.
+        Some("publish") => {
+            let message = "publishing over a socket takes a token that allows it, and none is asked for here";
+            Err(Refusal::of_field(Code::Forbidden, "type", message))
+        }
         // The unknown type itself is not repeated: it may be long, and it is the client's own.
         Some(_) => {
             Err(Refusal::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}")))
@@ -86,6 +171,36 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
             Err(Refusal::of_field(Code::UnknownType, "type", format!("type must be a string: {known}")))
         }
         None => Err(Refusal::of_field(Code::UnknownType, "type", format!("type is missing: {known}"))),
+    }
+}
+
+fn room(fields: &Map<String, Value>) -> Result<Option<Room>, Refusal> {
+    let Some(value) = fields.get("room") else { return Ok(None) };
+    let text = value.as_str().ok_or_else(|| Refusal::of_field(Code::InvalidField, "room", "room must be a string"))?;
+    let room =
+        text.parse().map_err(|error: InvalidRoom| Refusal::of_field(Code::InvalidField, "room", error.to_string()));
+    room.map(Some)
+}
+
+/// A text that must be there, of 1 to `max` bytes.
+fn bounded(fields: &Map<String, Value>, field: &'static str, max: usize) -> Result<String, Refusal> {
+    let value =
+        fields.get(field).ok_or_else(|| Refusal::of_field(Code::MissingField, field, format!("{field} is missing")))?;
+    match value.as_str() {
+        Some(text) if (1..=max).contains(&text.len()) => Ok(text.to_owned()),
+        _ => Err(Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string of 1 to {max} bytes"))),
+    }
+}
+
+/// Whose number is asked for: those of a room, of a region, or all.
+fn counted(fields: &Map<String, Value>) -> Result<Audience, Refusal> {
+    match (room(fields)?, fields.get("region")) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::of_field(Code::InvalidField, "room", "name either region or room, not both"))
+        }
+        (Some(room), None) => Ok(Audience::Room(room)),
+        (None, Some(region)) => audience(region, "region"),
+        (None, None) => Ok(Audience::Everyone),
     }
 }
 
@@ -139,8 +254,50 @@ pub enum Reply<'a> {
     Subscribed(Subscribed<'a>),
     /// The subscription is gone, or never was.
     Unsubscribed(Named<'a>),
+    /// The connection is in the room.
+    Joined(InRoom<'a>),
+    /// It is not in the room any more, or never was.
+    Left(InRoom<'a>),
+    /// How many there are.
+    Count(Count<'a>),
+    /// What was sent, unchanged.
+    Response {
+        /// The whole message.
+        data: &'a Map<String, Value>,
+    },
+    /// The alert that the client asked to publish, or why it is withheld.
+    Published(&'a Outcome),
     /// The message was refused; the socket stays open.
     Error(RefusalBody<'a>),
+}
+
+/// The room of a reply.
+#[derive(Debug, Serialize)]
+pub struct InRoom<'a> {
+    /// Its name.
+    pub room: &'a str,
+}
+
+/// How many connections there are, named as the client named them.
+#[derive(Debug, Serialize)]
+pub struct Count<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+    count: u64,
+}
+
+impl<'a> Count<'a> {
+    /// `count` connections are in `audience`.
+    pub fn of(audience: &'a Audience, count: u64) -> Self {
+        let (region, room) = match audience {
+            Audience::Room(room) => (None, Some(room.name())),
+            Audience::Region(_) | Audience::All => (Some(audience.key()), None),
+            Audience::Everyone | Audience::Source(_) => (None, None),
+        };
+        Self { region, room, count }
+    }
 }
 
 /// The audiences of a reply, named as the client named them.
@@ -231,6 +388,16 @@ impl<'a> From<&'a Audiences> for Named<'a> {
     }
 }
 
+/// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around it.
+pub fn echo(data: &Map<String, Value>) -> Result<String, Refusal> {
+    let frame = Reply::Response { data }.frame();
+    if frame.len() <= FRAME_BYTES_MAX {
+        return Ok(frame);
+    }
+    let message = format!("the answer would have {} bytes, a frame has {FRAME_BYTES_MAX}", frame.len());
+    Err(Refusal::new(Code::TooLarge, message))
+}
+
 impl Reply<'_> {
     /// The text of the frame.
     pub fn frame(&self) -> String {
@@ -272,6 +439,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_in_rooms_is_understood() {
+        let general: Room = "general".parse().expect("a room");
+        let say = |room, message: Option<&str>| {
+            Request::Say(Utterance { room, user: "Ola".to_owned(), message: message.map(str::to_owned) })
+        };
+        for (body, request) in [
+            (r#"{"type":"join","room":" general "}"#, Request::Join(general.clone())),
+            (r#"{"type":"join"}"#, Request::Join(Room::default())),
+            (r#"{"type":"leave","room":"general"}"#, Request::Leave(Some(general.clone()))),
+            (r#"{"type":"leave"}"#, Request::Leave(None)),
+            (r#"{"type":"chat","user":"Ola","message":"hej","timestamp":1}"#, say(None, Some("hej"))),
+            (
+                r#"{"type":"chat","room":"general","user":"Ola","message":"hej"}"#,
+                say(Some(general.clone()), Some("hej")),
+            ),
+            (r#"{"type":"typing","user":"Ola"}"#, say(None, None)),
+            (r#"{"type":"count","room":"general"}"#, Request::Count(Audience::Room(general.clone()))),
+            (r#"{"type":"count","region":"pl"}"#, Request::Count("PL".parse().expect("PL"))),
+            (r#"{"type":"count"}"#, Request::Count(Audience::Everyone)),
+        ] {
+            assert_eq!(parse(body), Ok(request), "{body}");
+        }
+        let chat = parse(r#"{"type":"chat","user":"Ola","message":"hej"}"#).expect("a chat");
+        assert_eq!(chat.clone().under_name(None), chat);
+        let Request::Say(named) = chat.clone().under_name(Some("Aleksandra")) else { panic!("no chat") };
+        assert_eq!(named.user, "Aleksandra");
+        assert_eq!(chat.where_rooms_are(Rooms::Off).expect_err("no rooms").code, Code::Forbidden);
+        let count = parse(r#"{"type":"count","region":"DE"}"#).expect("a count");
+        assert!(count.clone().where_rooms_are(Rooms::Off).is_ok());
+        assert_eq!(count.allowed_to(&"PL".parse().expect("patterns")).expect_err("not allowed").code, Code::Forbidden);
+    }
+
+    #[test]
+    fn an_echo_is_the_whole_message_where_that_fits() {
+        let echoed = |body: &str| match parse(body) {
+            Ok(Request::Echo(data)) => echo(&data),
+            other => panic!("no echo: {other:?}"),
+        };
+        assert_eq!(
+            echoed(r#"{"type":"echo","b":[1,{"a":null}],"a":"ż"}"#).expect("short"),
+            r#"{"type":"response","data":{"type":"echo","b":[1,{"a":null}],"a":"ż"}}"#
+        );
+        let long = format!(r#"{{"type":"echo","data":"{}"}}"#, "x".repeat(FRAME_BYTES_MAX - 40));
+        assert_eq!(echoed(&long).expect_err("too long").code, Code::TooLarge);
+    }
+
+    #[test]
     fn each_mistake_has_its_code_and_field() {
         let check = |body: &str, code: Code, field: Option<&str>| {
             let refusal = parse(body).expect_err(body);
@@ -293,6 +507,16 @@ mod tests {
         check(r#"{"type":"subscribe_region","regions":["PL","P"]}"#, Code::InvalidRegion, Some("regions[1]"));
         check(r#"{"type":"subscribe_region","region":"PL","regions":["PL"]}"#, Code::InvalidField, Some("regions"));
         check(r#"{"type":"subscribe_region","region":"PL","format":"xml"}"#, Code::InvalidField, Some("format"));
+        check(r#"{"type":"publish","region":"PL"}"#, Code::Forbidden, Some("type"));
+        check(r#"{"type":"join","room":""}"#, Code::InvalidField, Some("room"));
+        check(r#"{"type":"leave","room":7}"#, Code::InvalidField, Some("room"));
+        check(r#"{"type":"chat","user":"Ola"}"#, Code::MissingField, Some("message"));
+        check(r#"{"type":"chat","message":"hej"}"#, Code::MissingField, Some("user"));
+        check(r#"{"type":"chat","user":"","message":"hej"}"#, Code::InvalidField, Some("user"));
+        check(r#"{"type":"typing","user":["Ola"]}"#, Code::InvalidField, Some("user"));
+        check(r#"{"type":"count","region":"PL","room":"general"}"#, Code::InvalidField, Some("room"));
+        let long = "x".repeat(CHAT_BYTES_MAX + 1);
+        check(&format!(r#"{{"type":"chat","user":"Ola","message":"{long}"}}"#), Code::InvalidField, Some("message"));
         check(r#"{"type":"subscribe_region","region":"PL","region":"DE"}"#, Code::BadJson, None);
         check(&too_many, Code::InvalidField, Some("regions"));
         check(r#"{"type":"subscribe_region","region":"PL","since":null}"#, Code::InvalidField, Some("since"));
@@ -354,6 +578,15 @@ mod tests {
             frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))], 1)),
             r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
         );
+        let (everyone, room) = (Audience::Everyone, Audience::Room(Room::default()));
+        for (reply, frame) in [
+            (Reply::Joined(InRoom { room: "general" }), r#"{"type":"joined","room":"general"}"#),
+            (Reply::Count(Count::of(&everyone, 3)), r#"{"type":"count","count":3}"#),
+            (Reply::Count(Count::of(&Audience::All, 3)), r#"{"type":"count","region":"ALL","count":3}"#),
+            (Reply::Count(Count::of(&room, 3)), r#"{"type":"count","room":"global","count":3}"#),
+        ] {
+            assert_eq!(reply.frame(), frame);
+        }
         assert_eq!(Reply::Unsubscribed((&many).into()).frame(), r#"{"type":"unsubscribed","regions":["PL","ALL"]}"#);
         assert_eq!(
             Reply::Error(Refusal::new(Code::BadJson, "no").body()).frame(),

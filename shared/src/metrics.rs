@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{alert::Alert, clock::Timestamp, fanout::Report};
+use crate::{
+    clock::Timestamp,
+    fanout::{Content, Report},
+};
 
 /// Namespace of the metrics. With the one dimension each of them costs what one custom metric does.
 const NAMESPACE: &str = "ViralAlerts";
@@ -32,8 +35,8 @@ pub fn of_recovery(recovered: u64, function: &str, at: Timestamp) -> Value {
     document(&[("Recovered", "Count", json!(recovered))], function, at)
 }
 
-/// The metrics of one part of a fan-out, with the alert as properties that can be searched for and cost nothing.
-pub fn of_fanout(report: &Report, alert: &Alert, function: &str, at: Timestamp) -> Value {
+/// The metrics of one part of a fan-out, with what was delivered as properties that can be searched for and cost nothing.
+pub fn of_fanout(report: &Report, content: &Content, function: &str, at: Timestamp) -> Value {
     let undelivered = report.undelivered.values().sum::<u64>();
     let metrics = [
         ("Sent", "Count", json!(report.sent)),
@@ -46,9 +49,9 @@ pub fn of_fanout(report: &Report, alert: &Alert, function: &str, at: Timestamp) 
         ("Lag", "Milliseconds", json!(report.lag_ms)),
     ];
     let mut document = document(&metrics, function, at);
-    document["Alert"] = json!(alert.id);
-    document["Region"] = json!(alert.region.as_str());
-    document["Seq"] = json!(alert.position.seq);
+    document["Alert"] = json!(content.id());
+    document["Region"] = json!(content.place());
+    document["Seq"] = json!(content.seq());
     document
 }
 
@@ -67,7 +70,10 @@ fn document(metrics: &[(&str, &str, Value)], function: &str, at: Timestamp) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{alert::Position, push::Cause};
+    use crate::{
+        alert::{Alert, Position},
+        push::Cause,
+    };
 
     #[test]
     fn every_metric_that_is_declared_has_a_value_and_the_document_is_one_line() {
@@ -85,7 +91,7 @@ mod tests {
             ..Report::default()
         };
         let at = Timestamp::from_millis(1_795_000_000_000);
-        let document = of_fanout(&report, &alert, "Deliver", at);
+        let document = of_fanout(&report, &Content::Alert(alert), "Deliver", at);
         complete(&document);
         assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
         complete(&of_recovery(2, "Recover", at));

@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr};
 use crate::{
     access::Regions,
     alert::{Format, InvalidFormat},
-    audience::{Audience, InvalidRegion},
+    audience::{Audience, InvalidRegion, Source},
     connection::ConnectionId,
     error::{Code, Refusal},
     origin::AllowedOrigins,
@@ -22,6 +22,10 @@ pub struct Handshake<'a> {
     pub format: Option<&'a str>,
     /// The header `Origin`, which browsers send.
     pub origin: Option<&'a str>,
+    /// The client's address, where the gateway told it.
+    pub address: Option<IpAddr>,
+    /// The subject of its token, if it brought one.
+    pub user: Option<&'a str>,
 }
 
 /// What a handshake is measured by.
@@ -33,6 +37,40 @@ pub struct Terms<'a> {
     pub origins: &'a AllowedOrigins,
     /// What this client may have.
     pub regions: &'a Regions,
+    /// How many connections there may be from one place.
+    pub crowds: Crowds,
+}
+
+/// How many connections there may be at once, 0 for any number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crowds {
+    /// From one address, or one network of IPv6.
+    pub per_address: u32,
+    /// Of one user, where tokens say who that is.
+    pub per_user: u32,
+}
+
+/// A bound on the connections from one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    source: Source,
+    /// How many there may be.
+    pub max: u32,
+    /// Of what, for a person to read.
+    of: &'static str,
+}
+
+impl Bound {
+    /// Those that come from there.
+    pub fn audience(&self) -> Audience {
+        Audience::Source(self.source.clone())
+    }
+
+    /// What to answer to one more.
+    pub fn refusal(&self) -> Refusal {
+        let message = format!("there are {} connections of this {}, close one first", self.max, self.of);
+        Refusal::new(Code::LimitReached, message)
+    }
 }
 
 /// A connection that opens.
@@ -46,6 +84,8 @@ pub struct Opening {
     pub audience: Option<Audience>,
     /// The form in which alerts shall arrive, until a message says otherwise.
     pub format: Format,
+    /// How many others there may be from where it comes.
+    pub bounds: Vec<Bound>,
 }
 
 /// What a client subscribes to that names no region: nothing, `ALL`, or one region.
@@ -68,12 +108,7 @@ impl Opening {
     /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
     /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
     /// nobody asked for, then does not apply.
-    pub fn of(
-        connection: ConnectionId,
-        address: Option<IpAddr>,
-        handshake: Handshake<'_>,
-        terms: Terms<'_>,
-    ) -> Result<Self, Refusal> {
+    pub fn of(connection: ConnectionId, handshake: Handshake<'_>, terms: Terms<'_>) -> Result<Self, Refusal> {
         terms.origins.check(handshake.origin)?;
         let named = |text, field| {
             let audience = audience(text, field)?;
@@ -92,7 +127,14 @@ impl Opening {
             (None, Some(_)) => Format::NewTrending,
             (None, None) => Format::ViralAlert,
         };
-        Ok(Self { connection, address, audience, format })
+        let Crowds { per_address, per_user } = terms.crowds;
+        let bounds = [
+            (handshake.address.map(Source::of_address), per_address, "address"),
+            (handshake.user.map(Source::of_user), per_user, "user"),
+        ];
+        let bounds = bounds.into_iter().filter(|(_, max, _)| *max > 0);
+        let bounds = bounds.filter_map(|(source, max, of)| Some(Bound { source: source?, max, of })).collect();
+        Ok(Self { connection, address: handshake.address, audience, format, bounds })
     }
 }
 
@@ -115,7 +157,9 @@ mod tests {
         let connection = "eHrdFcnvvHcCE-w=".parse().expect("an id");
         let default_region = default.parse().expect("a default");
         let origins = "https://a.example".parse().expect("origins");
-        Opening::of(connection, None, handshake, Terms { default_region: &default_region, origins: &origins, regions })
+        let crowds = Crowds { per_address: 0, per_user: 0 };
+        let terms = Terms { default_region: &default_region, origins: &origins, regions, crowds };
+        Opening::of(connection, handshake, terms)
             .map(|opening| (opening.audience.map(|audience| audience.key().to_owned()), opening.format))
             .map_err(|refusal| (refusal.code, refusal.field))
     }

@@ -313,7 +313,12 @@ mod tests {
             video: deepest.video,
             at: Timestamp::from_millis(0),
         };
-        let task = crate::fanout::Task { alert, dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
+        let task = crate::fanout::Task {
+            content: crate::fanout::Content::Alert(alert),
+            dispatched_at: Timestamp::from_millis(0),
+            part: None,
+            chain: 0,
+        };
         let event = serde_json::to_string(&task).expect("JSON");
         // As Lambda wraps it for the queue of what failed for good.
         let record = format!(r#"{{"requestPayload":{event}}}"#);

@@ -1,14 +1,18 @@
 //! Publishing: commit to the log, start the fan-out, answer. Its time does not depend on how many listen.
 
+use std::time::Duration;
+
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
 use serde::Serialize;
 
 use crate::{
     alert::Alert,
     alerts::{Alerts, Committed},
+    allowance::Allowance,
+    audience::short_digest,
     clock::Clock,
-    error::{Chain, Failure},
-    fanout::Task,
+    error::{Chain, Failure, Refusal},
+    fanout::{Content, Task},
     forecast::Forecast,
     publication::Publication,
 };
@@ -63,15 +67,47 @@ pub struct Publisher {
     pub score_threshold: f64,
     /// Calls of the management API per second that a fan-out may make.
     pub push_rate: f64,
+    /// How many alerts one publisher may have published. None for any number.
+    pub allowance: Option<Allowance>,
+}
+
+/// Who publishes, as far as it is known: those who are the same share an allowance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherId(String);
+
+impl PublisherId {
+    /// The one that `name` stands for among those who publish in the same way: by HTTP, by event, over a socket.
+    pub fn new(way: &str, name: &str) -> Self {
+        Self(format!("{way}:{name}"))
+    }
+
+    /// The partition of the alerts table with its allowance.
+    pub(crate) fn partition(&self) -> String {
+        format!("@publisher#{}", short_digest(&self.0))
+    }
+}
+
+/// So many alerts in a minute, and as many at once. None for any number, for which 0 stands.
+pub fn alerts_per_minute(count: u32) -> Option<Allowance> {
+    Allowance::new(count, Duration::from_secs(60))
 }
 
 impl Publisher {
     /// Publishes, unless the score says otherwise or the same was published before. What is in the log is published: a fan-out
     /// that cannot be started just now is started by recover, or by a repeat. Told of a failure, the publisher would publish
-    /// the same again, and without a key that would be another alert.
-    pub async fn publish(&self, publication: Publication) -> Result<Outcome, Failure> {
+    /// the same again, and without a key that would be another alert. A publisher that has used up what it is allowed is refused.
+    pub async fn publish(
+        &self,
+        publication: Publication,
+        publisher: &PublisherId,
+    ) -> Result<Result<Outcome, Refusal>, Failure> {
         if publication.score.is_some_and(|score| score < self.score_threshold) {
-            return Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold });
+            return Ok(Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold }));
+        }
+        if let Some(allowance) = self.allowance
+            && let Err(refusal) = self.alerts.allow(publisher, allowance).await?
+        {
+            return Ok(Err(refusal));
         }
         let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
         if !dispatched {
@@ -86,7 +122,7 @@ impl Publisher {
             }
         }
         tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");
-        Ok(Outcome::Published {
+        Ok(Ok(Outcome::Published {
             id: alert.id,
             region: alert.region.into(),
             seq: alert.position.seq,
@@ -94,7 +130,7 @@ impl Publisher {
             duplicate,
             published: true,
             forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
-        })
+        }))
     }
 }
 
@@ -114,12 +150,17 @@ impl Dispatcher {
 
     /// Starts the fan-out of an alert.
     pub(crate) async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
-        self.start(&Task { alert: alert.clone(), dispatched_at: self.clock.now(), part: None, chain: 0 }).await
+        self.deliver(Content::Alert(alert.clone())).await
+    }
+
+    /// Starts the fan-out of something that is in no log.
+    pub async fn deliver(&self, content: Content) -> Result<(), Failure> {
+        self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0 }).await
     }
 
     /// Starts a part of a fan-out, and does not wait for it.
     pub async fn start(&self, task: &Task) -> Result<(), Failure> {
-        self.invoke(task, "starting the fan-out of an alert").await
+        self.invoke(task, "starting a fan-out").await
     }
 
     /// Starts an invocation with any event.

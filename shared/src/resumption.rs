@@ -149,7 +149,7 @@ pub(crate) async fn regions(
                 named.extend(history.regions().await?);
                 named.extend(since.into_iter().flat_map(Positions::regions).cloned());
             }
-            Audience::Everyone => {}
+            Audience::Everyone | Audience::Room(_) | Audience::Source(_) => {}
         }
     }
     let covers_all = named.len() <= REGIONS_OF_ALL_MAX;

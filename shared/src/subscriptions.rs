@@ -7,24 +7,31 @@
 //! | index `by_connection`, partition | `connection_id` | the id alone |
 //! | time to live | `expires_at` | seconds since the Unix epoch |
 //!
-//! Every connection has its item in `@everyone`; each subscription is one more item.
+//! Every connection has its item in `@everyone`; each region and each room that it is in is one more item, and so is each
+//! [`Source`](crate::audience::Source) by which connections are counted, where they are. What the item in `@everyone` has beside is in
+//! [`crate::admission`]. The size of an audience, where somebody asks for it, is an item in the partition `@count#` and its key, with
+//! the sort key `count`: `count`, `counted_at` (ms) and `expires_at`. It is in no index.
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{DeleteRequest, PutRequest, WriteRequest},
+    operation::update_item::builders::UpdateItemFluentBuilder,
+    types::{AttributeValue, DeleteRequest, PutRequest, Select, WriteRequest},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::{
+    admission::AUDIENCES,
     alert::Format,
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     environment::Reader,
-    error::Failure,
+    error::{Failure, Refusal},
     function::Start,
-    limits::{AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, REMOVALS_IN_FLIGHT, SUBSCRIPTION_TTL},
-    opening::Opening,
+    limits::{
+        AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, COUNT_AGE_MAX, COUNT_TTL, REMOVALS_IN_FLIGHT, SUBSCRIPTION_TTL,
+    },
+    opening::{Bound, Opening},
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
 
@@ -36,6 +43,11 @@ const SINCE: &str = "since";
 const ADDRESS: &str = "address";
 const EXPIRES_AT: &str = "expires_at";
 const BY_CONNECTION: &str = "by_connection";
+const COUNT: &str = "count";
+const COUNTED_AT: &str = "counted_at";
+
+/// What the partition keys of counts begin with.
+const COUNT_PREFIX: &str = "@count#";
 
 /// Environment variable that names the table.
 pub const TABLE_VARIABLE: &str = "SUBSCRIPTIONS_TABLE";
@@ -79,15 +91,99 @@ impl Subscriptions {
         Self { client, table, clock }
     }
 
-    /// Records a new connection and its first subscription.
-    pub async fn open(&self, opening: &Opening) -> Result<(), Failure> {
-        let Opening { connection, address, audience, format } = opening;
+    /// Records a new connection and its first subscription, or says why not: from where it comes there are as many as there may be.
+    ///
+    /// They are counted before anything is written, so that a flood costs next to nothing, and once more after it, so that those who
+    /// come at the same moment are not more than there may be.
+    pub async fn open(&self, opening: &Opening) -> Result<Result<(), Refusal>, Failure> {
+        let Opening { connection, address, audience, format, bounds } = opening;
+        for bound in bounds {
+            if self.members(&bound.audience(), Some(bound.max)).await? >= u64::from(bound.max) {
+                return Ok(Err(bound.refusal()));
+            }
+        }
         let mut everyone = self.item(&Audience::Everyone, connection, *format);
         if let Some(address) = address {
             everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
         }
-        let subscription = audience.as_ref().map(|audience| self.item(audience, connection, *format));
-        self.put(std::iter::once(everyone).chain(subscription)).await
+        if let Some(audience) = audience {
+            everyone.insert(AUDIENCES.to_owned(), AttributeValue::Ss(vec![audience.key().to_owned()]));
+        }
+        let others = audience.iter().cloned().chain(bounds.iter().map(Bound::audience));
+        let others: Vec<Audience> = others.collect();
+        let others = others.iter().map(|audience| self.item(audience, connection, *format));
+        self.put(std::iter::once(everyone).chain(others)).await?;
+        for bound in bounds {
+            if self.members(&bound.audience(), Some(bound.max.saturating_add(1))).await? > u64::from(bound.max) {
+                self.close(connection).await?;
+                return Ok(Err(bound.refusal()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// How many connections are in an audience. It is counted at most once a second, however many ask, but for those who ask at the
+    /// very moment at which it is counted.
+    pub async fn count(&self, audience: &Audience) -> Result<u64, Failure> {
+        let doing = "reading how many are in an audience";
+        let partition = format!("{COUNT_PREFIX}{}", audience.key());
+        let told = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(AUDIENCE, text(&partition))
+            .key(SLOT, text(COUNT))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        let now = self.clock.now();
+        if let Some(item) = told.item {
+            let read = |name| read_number(&item, name).map_err(|error| Failure::new(doing, error));
+            if now.since(Timestamp::from_millis(read(COUNTED_AT)?)) < COUNT_AGE_MAX {
+                return read_number(&item, COUNT).map_err(|error| Failure::new(doing, error));
+            }
+        }
+        let count = self.members(audience, None).await?;
+        self.client
+            .put_item()
+            .table_name(&self.table)
+            .item(AUDIENCE, text(partition))
+            .item(SLOT, text(COUNT))
+            .item(COUNT, number(count))
+            .item(COUNTED_AT, number(now.millis()))
+            .item(EXPIRES_AT, number(now.after(COUNT_TTL).secs()))
+            .send()
+            .await
+            .map_err(|error| Failure::new("noting how many are in an audience", error))?;
+        Ok(count)
+    }
+
+    /// Counts the members of an audience, at least up to `enough` where there are so many. What has expired and is not removed yet
+    /// does not count.
+    async fn members(&self, audience: &Audience, enough: Option<u32>) -> Result<u64, Failure> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .select(Select::Count)
+            .key_condition_expression("audience = :audience")
+            .filter_expression("expires_at > :now")
+            .expression_attribute_values(":audience", text(audience.key()))
+            .expression_attribute_values(":now", number(self.clock.now().secs()))
+            .set_limit(enough.and_then(|enough| i32::try_from(enough).ok()))
+            .into_paginator()
+            .send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| Failure::new("counting an audience", error))?;
+            count += u64::try_from(page.count()).unwrap_or_default();
+            if enough.is_some_and(|enough| count >= u64::from(enough)) {
+                break;
+            }
+        }
+        Ok(count)
     }
 
     /// Subscribes a connection. Repeating it changes the format and nothing else.
@@ -201,6 +297,26 @@ impl Subscriptions {
             (SINCE.to_owned(), number(now.millis())),
             (EXPIRES_AT.to_owned(), number(now.after(SUBSCRIPTION_TTL).secs())),
         ])
+    }
+
+    /// The attributes of the item that every connection has, but for its key.
+    pub(crate) fn everyone_of(&self, connection: &ConnectionId) -> Item {
+        let mut item = self.item(&Audience::Everyone, connection, Format::ViralAlert);
+        item.retain(|name, _| name != AUDIENCE && name != SLOT);
+        item
+    }
+
+    /// An update of the item that every connection has.
+    pub(crate) fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key(AUDIENCE, text(Audience::Everyone.key()))
+            .key(SLOT, text(Slot::of(connection).as_str()))
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     async fn put(&self, items: impl Iterator<Item = Item>) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::{
     environment::Reader,
     error::{Code, Failure, Refusal},
     function::Start,
-    limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, TOKEN_SECRET_BYTES_MIN},
+    limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, TOKEN_SECRET_BYTES_MIN, USER_BYTES_MAX},
     secrets::Secrets,
 };
 
@@ -28,8 +28,21 @@ use crate::{
 pub struct Principal {
     /// The subject of the token, or `anonymous`.
     pub id: String,
-    /// What the token allows.
+    /// What the token allows to watch and to read.
     pub regions: Regions,
+    /// What it allows to publish for.
+    pub publishes: Regions,
+    /// Who it is, where the token says so.
+    pub user: Option<String>,
+    /// The name under which others see it, where the token gives one. Cut at [`USER_BYTES_MAX`].
+    pub name: Option<String>,
+}
+
+impl Principal {
+    /// Somebody without a token, where none is needed: everything may be read.
+    fn anonymous() -> Self {
+        Self { id: "anonymous".to_owned(), regions: Regions::all(), publishes: Regions::none(), user: None, name: None }
+    }
 }
 
 /// Why a token is refused. Clients see none of it but that it is.
@@ -65,7 +78,7 @@ pub enum Rejected {
     /// It was issued for somebody else.
     #[error("the token is for another audience")]
     Audience,
-    /// The claim `regions` is no list of patterns.
+    /// The claim `regions` or `publish` is no list of patterns.
     #[error("the token's regions cannot be understood")]
     Regions,
 }
@@ -87,7 +100,9 @@ struct Claims {
     /// Seconds since the Unix epoch, with fractions where the issuer likes them.
     exp: f64,
     nbf: Option<f64>,
+    name: Option<String>,
     regions: Option<Vec<String>>,
+    publish: Option<Vec<String>>,
 }
 
 /// Where the keys come from.
@@ -151,10 +166,9 @@ impl Gate {
 
     /// Lets somebody in, or says why not. It is a failure that no key could be read.
     pub async fn admit(&self, token: Option<&str>) -> Result<Result<Principal, Rejected>, Failure> {
-        let anonymous = Principal { id: "anonymous".to_owned(), regions: Regions::all() };
         match (&self.verifier, token.filter(|token| !token.is_empty())) {
-            (None, _) => Ok(Ok(anonymous)),
-            (Some(_), None) if self.authorization == Authorization::Optional => Ok(Ok(anonymous)),
+            (None, _) => Ok(Ok(Principal::anonymous())),
+            (Some(_), None) if self.authorization == Authorization::Optional => Ok(Ok(Principal::anonymous())),
             (Some(_), None) => Ok(Err(Rejected::Missing)),
             (Some(verifier), Some(token)) => verifier.verify(token).await,
         }
@@ -228,13 +242,20 @@ impl Verifier {
         }
         let claims: Claims = decode(token, key, &validation).map_err(|error| rejected(error.kind()))?.claims;
         within(&claims, self.clock.now())?;
-        let regions = match &claims.regions {
-            None => Regions::all(),
-            Some(patterns) => {
-                Regions::of_patterns(patterns.iter().map(String::as_str)).map_err(|_| Rejected::Regions)?
-            }
+        let of_patterns = |patterns: &Option<Vec<String>>, otherwise: Regions| match patterns {
+            None => Ok(otherwise),
+            Some(patterns) => Regions::of_patterns(patterns.iter().map(String::as_str)).map_err(|_| Rejected::Regions),
         };
-        Ok(Principal { id: claims.sub.unwrap_or_else(|| "unnamed".to_owned()), regions })
+        Ok(Principal {
+            id: claims.sub.clone().unwrap_or_else(|| "unnamed".to_owned()),
+            regions: of_patterns(&claims.regions, Regions::all())?,
+            publishes: of_patterns(&claims.publish, Regions::none())?,
+            user: claims.sub,
+            name: claims.name.map(|mut name| {
+                name.truncate(name.floor_char_boundary(USER_BYTES_MAX));
+                name
+            }),
+        })
     }
 }
 

@@ -25,9 +25,16 @@ fn now() -> i64 {
 
 /// A token for some regions that is valid for so many more seconds.
 fn token(regions: &[&str], secs: i64) -> String {
-    let expires = now() + secs;
+    token_of(json!({"exp": now() + secs, "regions": regions}))
+}
+
+/// A token with more claims than those that the service asks for, of `user-1` unless they say otherwise.
+pub(crate) fn token_of(more: Value) -> String {
     let encoded = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({"sub": "user-1", "iss": "tests", "aud": "alerts", "exp": expires, "regions": regions});
+    let mut claims = json!({"sub": "user-1", "iss": "tests", "aud": "alerts", "exp": now() + 60});
+    for (name, value) in more.as_object().expect("claims") {
+        claims[name] = value.clone();
+    }
     let message = format!("{}.{}", encoded(json!({"alg": "HS256"})), encoded(claims));
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), message.as_bytes());
     format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
@@ -38,14 +45,23 @@ async fn site(authorization: &str) -> Site {
 }
 
 async fn site_with(authorization: &str, secrets: &[(&str, &str)]) -> Site {
-    let parameters = [
-        ("Authorization", authorization),
+    site_of(&[("Authorization", authorization)], secrets).await
+}
+
+/// The project's template with tokens asked for and other parameters.
+pub(crate) async fn tokens_and(parameters: &[(&str, &str)]) -> Site {
+    let required = [("Authorization", "required")];
+    site_of(&[&required[..], parameters].concat(), &[(PARAMETER, SECRET)]).await
+}
+
+async fn site_of(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Site {
+    let of_tokens = [
         ("TokenSecretParameter", PARAMETER),
         ("TokenIssuer", "tests"),
         ("TokenAudience", "alerts"),
         ("DefaultRegion", "ALL"),
     ];
-    Site::with_secrets(&parameters, secrets).await
+    Site::with_secrets(&[&of_tokens[..], parameters].concat(), secrets).await
 }
 
 async fn status(site: &Site, query: &str) -> Option<u16> {

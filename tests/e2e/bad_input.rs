@@ -19,7 +19,8 @@ fn bad_messages_are_answered_and_the_socket_stays_open() {
             answer["retryable"] = json!(false);
             answer
         };
-        let types = "send subscribe_region, unsubscribe_region or ping";
+        let types =
+            "send subscribe_region, unsubscribe_region, ping, count, echo, join, leave, chat, typing or publish";
         let long = "P".repeat(300);
         let absurd = |region: &str| json!({"type": "subscribe_region", "region": region}).to_string();
         let region_form = error("invalid_region", Some("region"), REGION_FORM);
@@ -84,8 +85,7 @@ fn bad_messages_are_answered_and_the_socket_stays_open() {
             ),
         ];
         for (message, expected) in cases {
-            client.send(&message).await;
-            assert_eq!(client.json().await, expected, "{message}");
+            assert_eq!(client.ask_text(&message).await, expected, "{message}");
         }
         if site.is_local() {
             let items = site.subscriptions().await.len();

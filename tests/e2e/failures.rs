@@ -66,7 +66,7 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
         assert!(
             failure["errorMessage"]
                 .as_str()
-                .is_some_and(|text| text.starts_with("reading the head of a region failed: ")),
+                .is_some_and(|text| text.starts_with("noting an alert of a publisher failed: ")),
             "{failure}"
         );
 

@@ -153,9 +153,12 @@ impl Site {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
     }
 
-    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables.
+    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables. One
+    /// message and one alert may come right after another.
     pub(crate) async fn on(dynamodb: &Uri) -> Self {
-        let stack = Stack::start_on(&options(), Some(dynamodb)).await;
+        let fast = [("MessagesPerSecond", "1000"), ("AlertsPerMinute", "60000"), ("Rooms", "on")];
+        let parameters = fast.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let stack = Stack::start_on(&Options { parameters, ..options() }, Some(dynamodb)).await;
         Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
     }
 
@@ -244,11 +247,14 @@ impl Site {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::default()).expect("a valid request");
-        let (parts, body) = bounded("an answer", HTTP.request(request)).await.expect("an answer").into_parts();
-        let body = bounded("a body", body.collect()).await.expect("a body").to_bytes();
-        let body = String::from_utf8(body.into()).expect("UTF-8");
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        whole(request.body(Full::default()).expect("a valid request")).await
+    }
+
+    /// Posts JSON to the HTTP API, and returns the whole answer.
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        let request =
+            Request::builder().method("POST").uri(self.http_address(path)).header("content-type", "application/json");
+        whole(request.body(Full::from(body.to_string())).expect("a valid request")).await
     }
 
     /// Gets JSON from the HTTP API, with its status.
@@ -321,13 +327,15 @@ impl Site {
         output.queue_url.expect("a URL")
     }
 
-    /// Every item of the subscriptions table as `audience` and `connection_id`.
+    /// Every item of the subscriptions table that is of a connection, as `audience` and `connection_id`.
     pub(crate) async fn subscriptions(&self) -> Vec<(String, String)> {
         let scan = self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true);
         let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.expect("a scan");
         let text = |value: &AttributeValue| value.as_s().expect("a text").clone();
+        // A count of an audience is of none.
+        let of_connections = items.iter().filter(|item| item.contains_key("connection_id"));
         let mut items: Vec<_> =
-            items.iter().map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
+            of_connections.map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
         items.sort();
         items
     }
@@ -435,6 +443,13 @@ impl Answer {
     }
 }
 
+async fn whole(request: Request<Full<Bytes>>) -> Answer {
+    let (parts, body) = bounded("an answer", HTTP.request(request)).await.expect("an answer").into_parts();
+    let body = bounded("a body", body.collect()).await.expect("a body").to_bytes();
+    let body = String::from_utf8(body.into()).expect("UTF-8");
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
 async fn exchange(url: &str, headers: &[(&str, &str)], body: Bytes) -> (u16, Value) {
     let mut request = Request::builder().method(if body.is_empty() { "GET" } else { "POST" }).uri(url);
     for (name, value) in headers {
@@ -497,10 +512,21 @@ impl Client {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Sends a message and returns the answer.
+    /// Sends a message and returns the answer. Told that it sends too many, it waits as long as it is told to.
     pub(crate) async fn ask(&mut self, message: &Value) -> Value {
-        self.send(&message.to_string()).await;
-        self.json().await
+        self.ask_text(&message.to_string()).await
+    }
+
+    /// The same with any text.
+    pub(crate) async fn ask_text(&mut self, text: &str) -> Value {
+        loop {
+            self.send(text).await;
+            let answer = self.json().await;
+            if answer["code"] != "rate_limited" {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(answer["retry_after_ms"].as_u64().expect("a time"))).await;
+        }
     }
 
     pub(crate) async fn subscribe(&mut self, region: &str) {

@@ -12,7 +12,7 @@ use shared::{
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
-    fanout::{Fanout, Report, Services, Task},
+    fanout::{Content, Fanout, Report, Services, Task},
     limits::WORKER_RATE,
     push::{Answer, Cause, Existence, Frame},
     subscriptions::Page,
@@ -109,7 +109,8 @@ async fn run(scenario: &Scenario, seed: u64) -> Outcome {
     let mut under_way = JoinSet::new();
     for number in 0..scenario.alerts {
         let alert = alert(number);
-        let task = Task { alert, dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
+        let task =
+            Task { content: Content::Alert(alert), dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
         under_way.spawn(invocation(Arc::clone(&world), task));
     }
     loop {
@@ -150,7 +151,7 @@ async fn invocation(world: Arc<World>, task: Task) {
             outcome.invocations += 1;
             outcome.chain = outcome.chain.max(task.chain + 1);
         }
-        let alert = usize::try_from(task.alert.position.seq - 1).unwrap_or_default();
+        let alert = usize::try_from(task.content.seq().unwrap_or_default() - 1).unwrap_or_default();
         let services = Invocation { world: Arc::clone(&world), alert, idle_from: Mutex::new(began) };
         let fanout = Fanout {
             services: Arc::new(services),
@@ -287,7 +288,7 @@ impl Services for Invocation {
     async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
         let page = match audience {
             Audience::Region(_) => self.world.scenario.ring.page(range, after),
-            Audience::All | Audience::Everyone => Page::default(),
+            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => Page::default(),
         };
         self.world.read(page.members.len());
         self.world.takes(PAGE_MS).await;

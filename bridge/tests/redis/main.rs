@@ -176,6 +176,19 @@ async fn while_publish_fails_hangs_or_loses_its_answers_nothing_is_lost_doubled_
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; tests/run runs it"]
+async fn more_than_one_publisher_may_have_per_minute_is_published_later() {
+    const AT_ONCE: usize = 12;
+    let (redis, stack) = (Redis::start().await, stack(&[("AlertsPerMinute", &AT_ONCE.to_string())], &[]).await);
+    let bridge = Bridge::subscribed(&redis, ["--publish-url", &format!("http://{}/publish", stack.http_addr)]).await;
+    redis.publish(Python, &to_channel("JP", &ids("v", AT_ONCE + 2))).await;
+    let line = bridge.says("message not published yet").await;
+    assert!(line["reason"].as_str().is_some_and(|reason| reason.starts_with("rate_limited: ")), "{line}");
+    until_published(&stack, "JP", AT_ONCE + 2).await;
+    assert_eq!(published(&stack, "JP").await, ids("v", AT_ONCE + 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server; tests/run runs it"]
 async fn after_redis_was_killed_and_came_back_it_subscribes_again_and_what_it_had_read_is_published() {
     let (mut redis, stack) = (Redis::start().await, stack(&[], &[]).await);
     let gate = Gate::before(&stack, Mode::Hang).await;

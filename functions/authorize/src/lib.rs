@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
-    access::REGIONS_FIELD,
+    access::{NAME_FIELD, PUBLISH_FIELD, REGIONS_FIELD, USER_FIELD},
     environment::InvalidEnvironment,
     error::{Failure, Unauthorized},
     function::{Function, Start},
@@ -83,6 +83,11 @@ fn allowed(method_arn: &str, principal: &Principal) -> Verdict {
             "Statement": [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": method_arn}],
         }),
         // A context has texts, numbers and booleans, and no lists.
-        context: json!({REGIONS_FIELD: principal.regions.to_string()}),
+        context: json!({
+            REGIONS_FIELD: principal.regions.to_string(),
+            PUBLISH_FIELD: principal.publishes.to_string(),
+            USER_FIELD: principal.user.as_deref().unwrap_or_default(),
+            NAME_FIELD: principal.name.as_deref().unwrap_or_default(),
+        }),
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, Regions},
+    access::{Authorization, Regions, USER_FIELD, said},
     environment::InvalidEnvironment,
     error::Failure,
     event,
     function::{Function, Start},
-    opening::{DefaultRegion, Handshake, Opening, Terms},
+    limits::CONNECTIONS_PER_USER_DEFAULT,
+    opening::{Crowds, DefaultRegion, Handshake, Opening, Terms},
     origin::AllowedOrigins,
     subscriptions::Subscriptions,
     token::{self, SUBPROTOCOL},
@@ -24,6 +25,7 @@ pub struct Connect {
     default_region: DefaultRegion,
     authorization: Authorization,
     origins: AllowedOrigins,
+    crowds: Crowds,
 }
 
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
@@ -48,34 +50,45 @@ impl Function for Connect {
         let default_region = environment.parsed("DEFAULT_REGION", DefaultRegion(None));
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let origins = environment.parsed(AllowedOrigins::VARIABLE, AllowedOrigins::default());
-        environment.finish(Self { subscriptions, default_region, authorization, origins })
+        let crowds = Crowds {
+            per_address: environment.parsed("CONNECTIONS_PER_ADDRESS", 0),
+            per_user: environment.parsed("CONNECTIONS_PER_USER", CONNECTIONS_PER_USER_DEFAULT),
+        };
+        environment.finish(Self { subscriptions, default_region, authorization, origins, crowds })
     }
 
     async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Verdict, Failure> {
         let connection = event::connection_id(&event)?;
-        let address = event.request_context.identity.source_ip.as_deref().and_then(|address| address.parse().ok());
         let handshake = Handshake {
             region: event.query_string_parameters.first("region"),
             region_header: event.headers.get("x-region").and_then(|value| value.to_str().ok()),
             format: event.query_string_parameters.first("format"),
             origin: event.headers.get("origin").and_then(|value| value.to_str().ok()),
+            address: event.request_context.identity.source_ip.as_deref().and_then(|address| address.parse().ok()),
+            user: said(&event, USER_FIELD),
         };
         let regions = Regions::of_event(&event, self.authorization);
-        let terms = Terms { default_region: &self.default_region, origins: &self.origins, regions: &regions };
-        match Opening::of(connection, address, handshake, terms) {
-            Ok(opening) => {
-                self.subscriptions.open(&opening).await?;
-                let offered = event.headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
-                let headers = offered
-                    .is_some_and(token::offers_subprotocol)
-                    .then(|| BTreeMap::from([("Sec-WebSocket-Protocol", SUBPROTOCOL)]));
-                Ok(Verdict { status_code: 200, headers, body: None })
-            }
-            Err(refusal) => Ok(Verdict {
+        let terms = Terms {
+            default_region: &self.default_region,
+            origins: &self.origins,
+            regions: &regions,
+            crowds: self.crowds,
+        };
+        let opened = match Opening::of(connection, handshake, terms) {
+            Ok(opening) => self.subscriptions.open(&opening).await?,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = opened {
+            return Ok(Verdict {
                 status_code: refusal.code.http_status(),
                 headers: None,
                 body: Some(serde_json::json!({"error": refusal.body()}).to_string()),
-            }),
+            });
         }
+        let offered = event.headers.get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
+        let headers = offered
+            .is_some_and(token::offers_subprotocol)
+            .then(|| BTreeMap::from([("Sec-WebSocket-Protocol", SUBPROTOCOL)]));
+        Ok(Verdict { status_code: 200, headers, body: None })
     }
 }

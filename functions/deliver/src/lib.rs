@@ -1,4 +1,4 @@
-//! Delivers one alert to its audience; invoked asynchronously by publish, and by itself for large audiences.
+//! Delivers one alert to its audience, or what is said in a room to those in it; invoked asynchronously by publish, and by itself for large audiences.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use shared::{
     connection::{ConnectionId, Slot, SlotRange},
     environment::InvalidEnvironment,
     error::{Chain, Failure},
-    fanout::{Fanout, Report, Services, Task},
+    fanout::{Content, Fanout, Report, Services, Task},
     function::{Function, Start},
     limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, WORKER_RATE},
     metrics,
@@ -75,9 +75,9 @@ impl Function for Deliver {
         };
         let report = fanout.deliver(&task, until).await?;
         let now = self.start.clock.now();
-        self.start.metrics.emit(&metrics::of_fanout(&report, &task.alert, &self.own_name, now));
-        if let Some(audience) = report.audience {
-            self.note_audience(&task.alert, audience).await;
+        self.start.metrics.emit(&metrics::of_fanout(&report, &task.content, &self.own_name, now));
+        if let (Some(audience), Content::Alert(alert)) = (report.audience, &task.content) {
+            self.note_audience(alert, audience).await;
         }
         Ok(report)
     }

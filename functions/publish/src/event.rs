@@ -1,12 +1,16 @@
-//! The three ways in which a publication arrives.
+//! The four ways in which a publication arrives.
 
 use std::borrow::Cow;
 
+use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 use shared::{
+    access::Regions,
+    audience::Audience,
     error::{Code, Refusal},
     publication::{IdempotencyKey, Publication},
+    publisher::PublisherId,
 };
 
 /// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.
@@ -27,17 +31,58 @@ pub(crate) enum Caller {
     Invocation,
 }
 
-/// Reads an event of any of the three kinds.
-pub(crate) fn parse(event: Value) -> (Caller, Result<Publication, Refusal>) {
+/// A publication, and who asks for it.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Who waits for the answer.
+    pub(crate) caller: Caller,
+    /// Who publishes.
+    pub(crate) publisher: PublisherId,
+    /// What is published, or why it cannot be.
+    pub(crate) publication: Result<Publication, Refusal>,
+}
+
+/// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with.
+pub(crate) fn parse(event: Value) -> Request {
     if event.pointer("/requestContext/http").is_some() {
-        return (Caller::Http, http(&event));
+        return Request { caller: Caller::Http, publisher: http_publisher(&event), publication: http(&event) };
     }
-    let publication = match event {
-        Value::Object(mut fields) if fields.contains_key("detail-type") => eventbridge(&mut fields),
-        Value::Object(fields) => Publication::from_fields(fields),
-        _ => Err(Refusal::new(Code::NotAnObject, "the event must be an object")),
+    let (publisher, publication) = match event {
+        Value::Object(mut fields) if fields.contains_key("detail-type") => {
+            let source = fields.get("source").and_then(Value::as_str).unwrap_or_default();
+            (PublisherId::new("event", source), eventbridge(&mut fields))
+        }
+        Value::Object(fields) => (PublisherId::new("invocation", ""), Publication::from_fields(fields)),
+        _ => {
+            let refusal = Refusal::new(Code::NotAnObject, "the event must be an object");
+            (PublisherId::new("invocation", ""), Err(refusal))
+        }
     };
-    (Caller::Invocation, publication)
+    Request { caller: Caller::Invocation, publisher, publication }
+}
+
+/// Who signed a request, or that somebody did who shares the secret of webhooks. Without a signature, as on a laptop, all are one.
+fn http_publisher(event: &Value) -> PublisherId {
+    let signer = event.pointer("/requestContext/authorizer/iam/userId").and_then(Value::as_str);
+    match signer {
+        _ if is_webhook(event) => PublisherId::new("webhook", ""),
+        // The id of a role is followed by the name of a session, which anybody may choose who takes the role.
+        Some(id) => PublisherId::new("iam", id.split(':').next().unwrap_or_default()),
+        None => PublisherId::new("http", ""),
+    }
+}
+
+/// The message that an event of the WebSocket API is about. None for any other event.
+pub(crate) fn message(event: &Value) -> Option<ApiGatewayWebsocketProxyRequest> {
+    event.pointer("/requestContext/connectionId")?;
+    serde_json::from_value(event.clone()).ok()
+}
+
+/// Reads a message of a client that may publish for some regions.
+pub(crate) fn socket(body: &str, allowed: &Regions) -> Result<Publication, Refusal> {
+    let publication = Publication::from_bytes(body.as_bytes())?;
+    allowed.check(&[Audience::Region(publication.region.clone())], "region")?;
+    Ok(publication)
 }
 
 /// Whether an event is a request that has to be signed.
@@ -91,7 +136,7 @@ mod tests {
     }
 
     fn key(event: Value) -> (Caller, Option<String>) {
-        let (caller, publication) = parse(event);
+        let Request { caller, publication, .. } = parse(event);
         (caller, publication.expect("valid").idempotency_key.map(|key| key.as_str().to_owned()))
     }
 
@@ -124,6 +169,34 @@ mod tests {
     }
 
     #[test]
+    fn publishers_are_told_apart_by_who_signs_and_by_the_source_of_events() {
+        let publisher = |event| parse(event).publisher;
+        let signed = |id: &str| {
+            let mut event = http_event(json!({}), "{}", false);
+            event["requestContext"]["authorizer"] = json!({"iam": {"userId": id}});
+            event
+        };
+        assert_eq!(publisher(signed("AROA1:monday")), publisher(signed("AROA1:tuesday")));
+        assert_ne!(publisher(signed("AROA1:monday")), publisher(signed("AROA2:monday")));
+        let mut webhook = signed("AROA1");
+        webhook["requestContext"]["routeKey"] = json!("POST /webhook");
+        assert_eq!(publisher(webhook), PublisherId::new("webhook", ""));
+        let event = |source| json!({"detail-type": "v", "source": source, "detail": {}});
+        assert_ne!(publisher(event("a")), publisher(event("b")));
+        assert_eq!(publisher(http_event(json!({}), "{}", false)), PublisherId::new("http", ""));
+    }
+
+    #[test]
+    fn a_client_publishes_only_for_the_regions_that_it_may_publish_for() {
+        let body = r#"{"type":"publish","region":"pl","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
+        let read = |patterns: &str| socket(body, &patterns.parse().expect("patterns"));
+        assert_eq!(read("P*").expect("allowed").region.as_str(), "PL");
+        assert_eq!(read("DE").expect_err("not allowed").code, Code::Forbidden);
+        assert_eq!(socket(body, &Regions::none()).expect_err("not allowed").field.as_deref(), Some("region"));
+        assert!(message(&json!({"requestContext": {"http": {}}})).is_none());
+    }
+
+    #[test]
     fn a_body_in_base64_is_decoded() {
         let encoded = BASE64_STANDARD.encode(alert().to_string());
         assert_eq!(key(http_event(json!({}), &encoded, true)).0, Caller::Http);
@@ -131,7 +204,7 @@ mod tests {
 
     #[test]
     fn bad_events_are_refused() {
-        let code = |event| parse(event).1.expect_err("bad").code;
+        let code = |event| parse(event).publication.expect_err("bad").code;
         assert_eq!(code(json!([])), Code::NotAnObject);
         assert_eq!(code(json!({"detail-type": "x"})), Code::InvalidField);
         assert_eq!(code(http_event(json!({}), "%", true)), Code::BadJson);

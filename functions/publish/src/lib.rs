@@ -1,27 +1,39 @@
-//! Publishes an alert, asked for by an HTTP request, an EventBridge event, or a direct invocation.
+//! Publishes an alert, asked for by an HTTP request, a client of the WebSocket API, an EventBridge event, or a direct invocation.
 
 mod event;
 mod webhook;
 
+use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
+    access::{Authorization, Regions, USER_FIELD, said},
+    admission::{Change, MessageRate},
     alerts::Alerts,
     clock::Clock,
+    connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     function::{Function, Start},
-    limits::{PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
-    publisher::{Dispatcher, Outcome, Publisher},
+    limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
+    message::Reply,
+    publisher::{Dispatcher, Outcome, Publisher, PublisherId, alerts_per_minute},
+    subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
 
-use crate::{event::Caller, webhook::Webhook};
+use crate::{
+    event::{Caller, Request},
+    webhook::Webhook,
+};
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Publish {
     publisher: Publisher,
+    subscriptions: Subscriptions,
+    message_rate: MessageRate,
+    authorization: Authorization,
     webhook: Webhook,
     clock: Clock,
 }
@@ -32,6 +44,8 @@ pub struct Publish {
 pub enum Answer {
     /// A response of the HTTP API.
     Http(HttpResponse),
+    /// What the gateway sends back over the socket, as the route has a route response.
+    Frame(FrameResponse),
     /// The result of an invocation.
     Outcome(Outcome),
     /// The refusal of an invocation, as `{"error": …}`.
@@ -47,6 +61,14 @@ pub struct HttpResponse {
     body: String,
 }
 
+/// A response to a message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrameResponse {
+    status_code: u16,
+    body: String,
+}
+
 impl Function for Publish {
     type Event = Value;
     type Response = Answer;
@@ -57,8 +79,15 @@ impl Function for Publish {
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
+        let allowance = alerts_per_minute(environment.parsed("ALERTS_PER_MINUTE", ALERTS_PER_MINUTE_DEFAULT));
         let webhook = Webhook::of_function(start, &mut environment);
+        let subscriptions = Subscriptions::of_function(start, &mut environment);
+        let message_rate = MessageRate::of_function(&mut environment);
+        let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         environment.finish(Self {
+            subscriptions,
+            message_rate,
+            authorization,
             webhook,
             clock: start.clock.clone(),
             publisher: Publisher {
@@ -66,11 +95,15 @@ impl Function for Publish {
                 dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
                 score_threshold,
                 push_rate,
+                allowance,
             },
         })
     }
 
     async fn handle(&self, event: Value, _until: Instant) -> Result<Answer, Failure> {
+        if let Some(message) = event::message(&event) {
+            return self.answer(&message).await;
+        }
         if event::is_webhook(&event) {
             match self.webhook.check(&event, self.clock.now()).await {
                 Ok(Ok(())) => {}
@@ -81,28 +114,70 @@ impl Function for Publish {
                 }
             }
         }
-        let (caller, publication) = event::parse(event);
+        let Request { caller, publisher, publication } = event::parse(event);
         let result = match publication {
-            Ok(publication) => self.publisher.publish(publication).await,
+            Ok(publication) => self.publisher.publish(publication, &publisher).await,
             Err(refusal) => return Ok(refused(caller, &refusal)),
         };
         match (caller, result) {
-            (Caller::Http, Ok(outcome)) => Ok(http(200, &outcome)),
+            (Caller::Invocation, Ok(Ok(outcome))) => Ok(Answer::Outcome(outcome)),
+            // Lambda tries a failed asynchronous invocation again, with the same document: later, it is not too much any more.
+            (Caller::Invocation, Ok(Err(refusal))) => Err(Failure::new("publishing an alert", refusal)),
+            (Caller::Invocation, Err(failure)) => Err(failure),
+            (Caller::Http, Ok(Ok(outcome))) => Ok(http(200, &outcome)),
+            (Caller::Http, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
             (Caller::Http, Err(failure)) => {
                 tracing::error!(error = %Chain(&failure), "alert not published");
                 Ok(refused(caller, &Refusal::unavailable()))
             }
-            (Caller::Invocation, Ok(outcome)) => Ok(Answer::Outcome(outcome)),
-            // Lambda tries a failed asynchronous invocation again, with the same document.
-            (Caller::Invocation, Err(failure)) => Err(failure),
         }
+    }
+}
+
+impl Publish {
+    /// Answers a client that wants to publish.
+    async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest) -> Result<Answer, Failure> {
+        let connection = shared::event::connection_id(event)?;
+        let body = match self.publish_of(&connection, event).await {
+            Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
+            Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),
+            Err(failure) => {
+                tracing::error!(%connection, error = %Chain(&failure), "alert of a client not published");
+                Reply::Error(Refusal::unavailable().body()).frame()
+            }
+        };
+        Ok(Answer::Frame(FrameResponse { status_code: 200, body }))
+    }
+
+    async fn publish_of(
+        &self,
+        connection: &ConnectionId,
+        event: &ApiGatewayWebsocketProxyRequest,
+    ) -> Result<Result<Outcome, Refusal>, Failure> {
+        if let Err(refusal) = self.subscriptions.admit(connection, Change::None, self.message_rate).await? {
+            return Ok(Err(refusal));
+        }
+        let allowed = Regions::published_by(event, self.authorization);
+        let publication = match event::socket(event.body.as_deref().unwrap_or_default(), &allowed) {
+            Ok(publication) => publication,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let user = said(event, USER_FIELD).unwrap_or_default();
+        self.publisher.publish(publication, &PublisherId::new("user", user)).await
     }
 }
 
 fn refused(caller: Caller, refusal: &Refusal) -> Answer {
     let body = json!({"error": refusal.body()});
     match caller {
-        Caller::Http => http(refusal.code.http_status(), &body),
+        Caller::Http => {
+            let mut answer = http(refusal.code.http_status(), &body);
+            if let (Answer::Http(response), Some(after)) = (&mut answer, refusal.retry_after) {
+                // Whole seconds, rounded up.
+                response.headers["retry-after"] = json!(after.as_millis().div_ceil(1_000).to_string());
+            }
+            answer
+        }
         Caller::Invocation => {
             tracing::warn!(%refusal, field = refusal.field, "publication refused");
             Answer::Refusal(body)

@@ -1,19 +1,25 @@
-//! Messages of clients: `subscribe_region`, `unsubscribe_region`, and whatever else arrives at `$default`.
+//! Messages of clients: regions and rooms that they enter and leave, what they say there, and whatever else arrives at `$default`.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, Regions},
+    access::{Authorization, NAME_FIELD, Regions, said},
+    admission::{Change, Memberships, MessageRate},
     alert::Format,
+    audience::{Audience, Room},
+    clock::Clock,
     connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     event,
+    fanout::Content,
     function::{Function, Start},
     history::History,
-    message::{self, Audiences, Reply, Request, Subscribed},
+    message::{self, Audiences, Count, InRoom, Reply, Request, Rooms, Subscribed},
     position::Positions,
+    publisher::Dispatcher,
     resumption,
+    room::Utterance,
     subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
@@ -24,15 +30,41 @@ pub struct Subscribe {
     subscriptions: Subscriptions,
     history: History,
     authorization: Authorization,
+    message_rate: MessageRate,
+    rooms: Rooms,
+    /// Starts the fan-out of what is said.
+    dispatcher: Dispatcher,
+    clock: Clock,
 }
 
-/// What the gateway sends back over the socket, as the routes have route responses. The status is always 200: what
-/// API Gateway does with the body of any other is not documented.
+/// What the gateway sends back over the socket, as the routes have route responses; nothing when there is no body. The status is
+/// always 200: what API Gateway does with the body of any other is not documented.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
     status_code: u16,
-    body: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+/// Why a message has no answer of its own.
+enum Unanswered {
+    /// The client is told why.
+    Refused(Refusal),
+    /// The log is told why.
+    Failed(Failure),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl Function for Subscribe {
@@ -44,36 +76,86 @@ impl Function for Subscribe {
         let subscriptions = Subscriptions::of_function(start, &mut environment);
         let history = History::of_function(start, &mut environment);
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
-        environment.finish(Self { subscriptions, history, authorization })
+        let message_rate = MessageRate::of_function(&mut environment);
+        let rooms = environment.parsed("ROOMS", Rooms::Off);
+        let deliver = environment.required("DELIVER_FUNCTION");
+        let lambda = aws_sdk_lambda::Client::new(&start.sdk);
+        environment.finish(Self {
+            subscriptions,
+            history,
+            authorization,
+            message_rate,
+            rooms,
+            dispatcher: Dispatcher::new(lambda, deliver, start.clock.clone()),
+            clock: start.clock.clone(),
+        })
     }
 
     async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Answer, Failure> {
         let connection = event::connection_id(&event)?;
         let regions = Regions::of_event(&event, self.authorization);
-        let request = message::parse(event.body.as_deref().unwrap_or_default());
-        let body = match request.and_then(|request| request.allowed_to(&regions)) {
-            Ok(request) => self.answer(&connection, &request).await,
-            Err(refusal) => Reply::Error(refusal.body()).frame(),
+        let name = match self.authorization {
+            Authorization::Off => None,
+            Authorization::Optional | Authorization::Required => said(&event, NAME_FIELD),
         };
+        let request = message::parse(event.body.as_deref().unwrap_or_default())
+            .and_then(|request| request.allowed_to(&regions))
+            .and_then(|request| request.where_rooms_are(self.rooms))
+            .map(|request| request.under_name(name));
+        let answered = match request {
+            Ok(request) => self.answer(&connection, &request).await,
+            // What is refused counts as well: a client in a loop is told so.
+            Err(refusal) => match self.admit(&connection, Change::None).await {
+                Ok(_) => Err(refusal.into()),
+                Err(unanswered) => Err(unanswered),
+            },
+        };
+        let body = answered.unwrap_or_else(|unanswered| {
+            let refusal = match unanswered {
+                Unanswered::Refused(refusal) => refusal,
+                Unanswered::Failed(failure) => {
+                    tracing::error!(%connection, error = %Chain(&failure), "message not carried out");
+                    Refusal::unavailable()
+                }
+            };
+            Some(Reply::Error(refusal.body()).frame())
+        });
         Ok(Answer { status_code: 200, body })
     }
 }
 
 impl Subscribe {
-    async fn answer(&self, connection: &ConnectionId, request: &Request) -> String {
-        let frame = match request {
+    /// Carries a message out. None when what it causes is answer enough.
+    async fn answer(&self, connection: &ConnectionId, request: &Request) -> Result<Option<String>, Unanswered> {
+        match request {
             Request::Subscribe { audiences, format, since } => {
-                self.subscribe(connection, audiences, *format, since.as_ref()).await
+                self.subscribe(connection, audiences, *format, since.as_ref()).await.map(Some)
             }
             Request::Unsubscribe { audiences } => {
-                let done = self.subscriptions.unsubscribe(connection, audiences.as_slice()).await;
-                done.map(|()| Reply::Unsubscribed(audiences.into()).frame())
+                self.admit(connection, Change::Leave(audiences.as_slice())).await?;
+                self.subscriptions.unsubscribe(connection, audiences.as_slice()).await?;
+                Ok(Some(Reply::Unsubscribed(audiences.into()).frame()))
             }
-        };
-        frame.unwrap_or_else(|failure| {
-            tracing::error!(%connection, error = %Chain(&failure), "message not carried out");
-            Reply::Error(Refusal::unavailable().body()).frame()
-        })
+            Request::Join(room) => {
+                self.enter(connection, &Audience::Room(room.clone())).await?;
+                Ok(Some(Reply::Joined(InRoom { room: room.name() }).frame()))
+            }
+            Request::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
+            Request::Say(utterance) => self.say(connection, utterance).await.map(|()| None),
+            Request::Count(audience) => {
+                self.admit(connection, Change::None).await?;
+                let count = self.subscriptions.count(audience).await?;
+                Ok(Some(Reply::Count(Count::of(audience, count)).frame()))
+            }
+            Request::Echo(data) => {
+                self.admit(connection, Change::None).await?;
+                Ok(Some(message::echo(data)?))
+            }
+        }
+    }
+
+    async fn admit(&self, connection: &ConnectionId, change: Change<'_>) -> Result<Memberships, Unanswered> {
+        Ok(self.subscriptions.admit(connection, change, self.message_rate).await??)
     }
 
     /// Writes the subscription first and then reads the log: an alert is in the answer, or is pushed, or both.
@@ -83,9 +165,41 @@ impl Subscribe {
         audiences: &Audiences,
         format: Format,
         since: Option<&Positions>,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, Unanswered> {
+        self.admit(connection, Change::Join(audiences.as_slice())).await?;
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await?;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
+    }
+
+    async fn enter(&self, connection: &ConnectionId, room: &Audience) -> Result<(), Unanswered> {
+        let rooms = std::slice::from_ref(room);
+        self.admit(connection, Change::Join(rooms)).await?;
+        // What is said has one form for all.
+        Ok(self.subscriptions.subscribe(connection, rooms, Format::ViralAlert).await?)
+    }
+
+    /// Leaves a room: the one that was joined first, where none is named.
+    async fn leave(&self, connection: &ConnectionId, room: Option<&Room>) -> Result<String, Unanswered> {
+        let room = match room {
+            Some(room) => room.clone(),
+            None => self.admit(connection, Change::None).await?.first_room.unwrap_or_default(),
+        };
+        let audiences = [Audience::Room(room.clone())];
+        self.admit(connection, Change::Leave(&audiences)).await?;
+        self.subscriptions.unsubscribe(connection, &audiences).await?;
+        Ok(Reply::Left(InRoom { room: room.name() }).frame())
+    }
+
+    /// Has something delivered to all in a room, the one who speaks included: whoever speaks in a room is in it.
+    async fn say(&self, connection: &ConnectionId, utterance: &Utterance) -> Result<(), Unanswered> {
+        let memberships = self.admit(connection, Change::None).await?;
+        let room = utterance.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
+        let audience = Audience::Room(room.clone());
+        if !memberships.contains(&audience) {
+            self.enter(connection, &audience).await?;
+        }
+        let remark = utterance.remark(&room, self.clock.now());
+        Ok(self.dispatcher.deliver(Content::Remark(remark)).await?)
     }
 }

@@ -80,7 +80,7 @@ impl Services for Monotonous {
 }
 
 fn task(chain: u32) -> Task {
-    Task { alert: alert(), dispatched_at: Timestamp::from_millis(0), part: None, chain }
+    Task { content: Content::Alert(alert()), dispatched_at: Timestamp::from_millis(0), part: None, chain }
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,7 +195,13 @@ async fn admitted(gate: &Gate, token: &str) -> Result<Principal, Rejected> {
 }
 
 fn user() -> Principal {
-    Principal { id: "user-1".to_owned(), regions: "PL,E*".parse().expect("patterns") }
+    Principal {
+        id: "user-1".to_owned(),
+        regions: "PL,E*".parse().expect("patterns"),
+        publishes: Regions::none(),
+        user: Some("user-1".to_owned()),
+        name: None,
+    }
 }
 
 #[tokio::test]
@@ -204,6 +210,10 @@ async fn a_token_says_who_somebody_is_and_which_regions_are_allowed() {
     assert_eq!(admitted(&gate, &with_secret(&claims())).await, Ok(user()));
     let without = admitted(&gate, &with_secret(&with("regions", Value::Null))).await.expect("let in");
     assert_eq!(without.regions, Regions::all());
+    let publisher = admitted(&gate, &with_secret(&with("publish", json!(["PL"])))).await.expect("let in");
+    assert_eq!(publisher.publishes, "PL".parse().expect("patterns"));
+    let named = admitted(&gate, &with_secret(&with("name", json!("ż".repeat(USER_BYTES_MAX))))).await.expect("let in");
+    assert_eq!(named.name.as_deref(), Some("ż".repeat(USER_BYTES_MAX / 2).as_str()));
     let several = with("aud", json!(["other", "alerts"]));
     assert!(admitted(&gate, &with_secret(&several)).await.is_ok());
     assert_eq!(service.asked(), 1, "a secret is kept for a while");
@@ -228,6 +238,8 @@ async fn a_token_with_a_claim_that_is_wrong_or_missing_is_refused() {
         ("aud", Value::Null, Rejected::Audience),
         ("regions", json!(["PL,DE"]), Rejected::Regions),
         ("regions", json!("PL"), Rejected::Malformed),
+        ("publish", json!(["P L"]), Rejected::Regions),
+        ("publish", json!(true), Rejected::Malformed),
     ] {
         assert_eq!(admitted(&gate, &with_secret(&with(name, value.clone()))).await, Err(expected), "{name} {value}");
     }
@@ -333,7 +345,8 @@ async fn the_mode_says_what_becomes_of_those_without_a_token() {
     let (required, ..) = gate_with_secret(&[]).await;
     let (optional, ..) = gate_with_secret(&[("AUTHORIZATION", "optional")]).await;
     let off = gate(&[("AUTHORIZATION", "off")], manual().0).expect("complete");
-    let anonymous = Principal { id: "anonymous".to_owned(), regions: Regions::all() };
+    let anonymous = Principal::anonymous();
+    assert_eq!((&anonymous.user, &anonymous.publishes), (&None, &Regions::none()));
     for nothing in [None, Some("")] {
         assert_eq!(required.admit(nothing).await.expect("keys"), Err(Rejected::Missing));
         assert_eq!(optional.admit(nothing).await.expect("keys"), Ok(anonymous.clone()));

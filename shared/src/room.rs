@@ -1,0 +1,78 @@
+//! What is said in a room: to all who are in it, and to nobody later. It is in no log.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{audience::Room, clock::Timestamp, limits::TYPING_AGE_MAX};
+
+/// A frame on its way to all who are in a room, the one who speaks included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Unique id.
+    pub id: String,
+    /// To whom.
+    pub room: Room,
+    /// The text of the frame.
+    pub frame: String,
+    /// When it is no news any more. None for what is worth reading later, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// What somebody says, as the client sent it and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Utterance {
+    /// Where. None for the room that the connection joined first.
+    pub room: Option<Room>,
+    /// Under which name.
+    pub user: String,
+    /// The text, or none while it is still being typed.
+    pub message: Option<String>,
+}
+
+impl Utterance {
+    /// The frame for all in `room`. It names the room only where the one who speaks did: clients that know of one room get no
+    /// field that they do not know.
+    pub fn remark(&self, room: &Room, now: Timestamp) -> Remark {
+        let kind = if self.message.is_some() { "chat" } else { "typing" };
+        let mut frame = json!({"type": kind});
+        if self.room.is_some() {
+            frame["room"] = json!(room.name());
+        }
+        frame["user"] = json!(self.user);
+        if let Some(message) = &self.message {
+            frame["message"] = json!(message);
+            frame["timestamp"] = Value::String(now.rfc3339());
+        }
+        Remark {
+            id: uuid::Uuid::now_v7().to_string(),
+            room: room.clone(),
+            frame: frame.to_string(),
+            until: self.message.is_none().then(|| now.after(TYPING_AGE_MAX)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_exactly_the_fields_of_the_reference_and_the_room_where_it_was_named() {
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let room: Room = "general".parse().expect("a room");
+        let chat = Utterance { room: None, user: "Ola".to_owned(), message: Some("Cześć \"x\"".to_owned()) };
+        let remark = chat.remark(&room, now);
+        assert_eq!(
+            remark.frame,
+            r#"{"type":"chat","user":"Ola","message":"Cześć \"x\"","timestamp":"2026-11-18T11:06:40Z"}"#
+        );
+        assert_eq!((remark.room.name(), remark.until), ("general", None));
+        let typing = Utterance { room: Some(room.clone()), message: None, ..chat };
+        let remark = typing.remark(&room, now);
+        assert_eq!(remark.frame, r#"{"type":"typing","room":"general","user":"Ola"}"#);
+        assert_eq!(remark.until, Some(now.after(TYPING_AGE_MAX)));
+        let text = serde_json::to_string(&remark).expect("a text");
+        assert_eq!(serde_json::from_str::<Remark>(&text).expect("its own form"), remark);
+    }
+}
