@@ -50,6 +50,15 @@ impl Video {
         self.0.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Which way the title runs: as the publisher says (`rtl`), else by its characters and the region.
+    fn direction(&self, region: &Region) -> Direction {
+        match self.get("rtl").and_then(Value::as_bool) {
+            Some(true) => Direction::Rtl,
+            Some(false) => Direction::Ltr,
+            None => direction::of_title(self.title(), region),
+        }
+    }
+
     fn get(&self, field: &str) -> Option<&Value> {
         self.0.get(field)
     }
@@ -134,7 +143,7 @@ impl Serialize for Wire<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Alert { id, region, position: Position { epoch, seq }, video, at } = self.alert;
         let (seq, epoch) = (*seq, *epoch);
-        let dir = direction::of_title(video.title(), region);
+        let dir = video.direction(region);
         match self.format {
             Format::ViralAlert => {
                 let timestamp = at.rfc3339();

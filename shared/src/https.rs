@@ -84,17 +84,31 @@ impl Https {
         time: Duration,
         bytes_max: usize,
     ) -> Result<Bytes, NoAnswer> {
-        let exchange = async {
+        let (status, body) = self.answer(request, time, bytes_max).await?;
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        Err(NoAnswer::Status(status, quoted(&body)))
+    }
+
+    /// Status and body of any answer, which is there within `time` and has at most `bytes_max` bytes.
+    pub async fn answer(
+        &self,
+        request: Request<Full<Bytes>>,
+        time: Duration,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), NoAnswer> {
+        let answer = async {
             let response = self.0.request(request).await.map_err(NoAnswer::Unreachable)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), bytes_max).collect().await;
-            let body = body.map_err(|error| NoAnswer::Unreadable(bytes_max, error))?.to_bytes();
-            if status == StatusCode::OK {
-                return Ok(body);
-            }
-            let quoted = String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES_MAX)]).into_owned();
-            Err(NoAnswer::Status(status, quoted))
+            Ok((status, body.map_err(|error| NoAnswer::Unreadable(bytes_max, error))?.to_bytes()))
         };
-        timeout(time, exchange).await.map_err(|_| NoAnswer::TimedOut(time))?
+        timeout(time, answer).await.map_err(|_| NoAnswer::TimedOut(time))?
     }
+}
+
+/// The beginning of a service's own words.
+pub fn quoted(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES_MAX)]).into_owned()
 }

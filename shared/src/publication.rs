@@ -130,6 +130,7 @@ fn nested_form(mut fields: Map<String, Value>) -> Result<Content, Refusal> {
     thumbnail(&video, "video.thumbnail")?;
     let score = score(&video, "video.score")?.ok_or_else(|| missing("video.score"))?;
     optional_string(&video, "channel", "video.channel")?;
+    optional_bool(&video, "rtl", "video.rtl")?;
     Ok((Video::from_checked_fields(video), Some(score), None))
 }
 
@@ -144,6 +145,9 @@ fn flat_form(fields: &Map<String, Value>) -> Result<Content, Refusal> {
     }
     if let Some(channel) = optional_string(fields, "channel", "channel")? {
         video.insert("channel".to_owned(), channel.into());
+    }
+    if let Some(rtl) = optional_bool(fields, "rtl", "rtl")? {
+        video.insert("rtl".to_owned(), rtl.into());
     }
     let at = match fields.get("ts") {
         None | Some(Value::Null) => None,
@@ -168,6 +172,14 @@ fn optional_string<'a>(fields: &'a Map<String, Value>, name: &str, path: &str) -
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(wrong_type(path, "a string")),
+    }
+}
+
+fn optional_bool(fields: &Map<String, Value>, name: &str, path: &str) -> Result<Option<bool>, Refusal> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(_) => Err(wrong_type(path, "true or false")),
     }
 }
 
@@ -230,6 +242,29 @@ mod tests {
         let flat = Publication::from_bytes(flat.as_bytes()).expect("the flat form");
         assert_eq!((flat.region.as_str(), flat.score, flat.video.id()), ("JP", None, "v2"));
         assert_eq!(flat.at, Some(Timestamp::from_millis(1_795_000_000_000)));
+    }
+
+    #[test]
+    fn what_a_flat_publication_says_beside_the_video_reaches_the_frame_as_it_was_sent() {
+        let sent = |rtl: &str| {
+            format!(
+                r#"{{"event":"new_trending","region":"AE","video_id":"v","title":"New song 100%","thumbnail":"","channel":"قناة"{rtl},"ts":1795000000}}"#
+            )
+        };
+        let frame = |body: &str| {
+            let Publication { region, video, at, .. } = Publication::from_bytes(body.as_bytes()).expect(body);
+            let alert = Alert { id: String::new(), region, position: Position::START, video, at: at.expect("a time") };
+            serde_json::from_str::<Value>(&alert.frame(Format::NewTrending)).expect("JSON")
+        };
+        for (rtl, expected) in
+            [(r#","rtl":true"#, true), (r#","rtl":false"#, false), (r#","rtl":null"#, false), ("", false)]
+        {
+            let frame = frame(&sent(rtl));
+            assert_eq!(frame["rtl"], expected, "{rtl}");
+            assert_eq!((&frame["channel"], &frame["ts"]), (&"قناة".into(), &1_795_000_000.into()));
+        }
+        let refusal = Publication::from_bytes(sent(r#","rtl":"yes""#).as_bytes()).expect_err("no boolean");
+        assert_eq!((refusal.code, refusal.field.as_deref()), (Code::InvalidField, Some("rtl")));
     }
 
     #[test]

@@ -65,6 +65,14 @@ impl FromStr for SigningSecrets {
 }
 
 impl SigningSecrets {
+    /// The header `webhook-signature` of a request with this id, time and body: one signature of each secret, so that it is
+    /// accepted before and after one secret replaces the other.
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let message = signed(id, &timestamp.to_string(), body);
+        let signature = |key| format!("{VERSION},{}", BASE64_STANDARD.encode(hmac::sign(key, &message)));
+        self.0.iter().map(signature).collect::<Vec<_>>().join(" ")
+    }
+
     /// Refuses a request that nobody with a secret has signed within the last five minutes. The comparison takes the same
     /// time whatever is compared.
     pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<(), Refusal> {
@@ -83,8 +91,7 @@ impl SigningSecrets {
             return Err(Refusal::of_field(Code::Unauthorized, "webhook-timestamp", message));
         }
 
-        let mut message = format!("{id}.{timestamp}.").into_bytes();
-        message.extend_from_slice(body);
+        let message = signed(id, timestamp, body);
         let mut given = signatures.split(' ').filter_map(|signature| match signature.split_once(',') {
             Some((VERSION, text)) => BASE64_STANDARD.decode(text).ok(),
             _ => None,
@@ -94,6 +101,13 @@ impl SigningSecrets {
             Refusal::of_field(Code::Unauthorized, "webhook-signature", "no signature of a known secret is there")
         })
     }
+}
+
+/// What is signed.
+fn signed(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
+    let mut message = format!("{id}.{timestamp}.").into_bytes();
+    message.extend_from_slice(body);
+    message
 }
 
 #[cfg(test)]
@@ -166,6 +180,16 @@ mod tests {
         is_refused(ID, "1731705121", &SIGNATURE.replace("v1,", ""), BODY);
         is_refused(ID, "1731705121", "v1,", BODY);
         is_refused(ID, "1731705121", "", BODY);
+    }
+
+    #[test]
+    fn what_is_signed_here_is_what_the_specification_signs_and_passes_with_any_of_the_secrets() {
+        let sign = |secrets: &str| secrets.parse::<SigningSecrets>().expect("secrets").sign(ID, AT, BODY.as_bytes());
+        assert_eq!(sign(SECRET), SIGNATURE);
+        let both = sign(&format!("{SECRET_2} {SECRET}"));
+        for secret in [SECRET, SECRET_2] {
+            assert_eq!(check(secret, ID, &AT.to_string(), &both, BODY, AT), Ok(()), "{secret}");
+        }
     }
 
     #[test]

@@ -1,0 +1,187 @@
+//! What was read and is not published yet: one lane for each region, in which one publication is on its way at a time, so that a
+//! region's order is kept and a region that cannot be published to does not hold up others.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry as Slot},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    audience::Region,
+    clock::{Clock, Timestamp},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    backoff::Backoff, limits::IN_FLIGHT_MAX, message::Message, report::Report, streams::Entry, target::Target,
+    verdict::Verdict,
+};
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) message: Message,
+    /// The channel or the stream, for the log.
+    pub(crate) from: String,
+    pub(crate) read_at: Instant,
+    /// What has to be acknowledged.
+    pub(crate) entry: Option<Entry>,
+    /// Its place in the queue, free again once it is published.
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// What was not published when the time was up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Messages of channels, which are lost.
+    pub messages: usize,
+    /// Entries of streams, which are read again.
+    pub entries: usize,
+}
+
+/// All lanes.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    target: Target,
+    report: Arc<Report>,
+    clock: Clock,
+    /// Places for messages of channels.
+    pub(crate) message_places: Arc<Semaphore>,
+    /// Places for entries of streams, some of which are held by whoever waits for entries.
+    pub(crate) entry_places: Arc<Semaphore>,
+    in_flight: Semaphore,
+    lanes: Mutex<HashMap<Region, VecDeque<Arc<Item>>>>,
+    tasks: TaskTracker,
+}
+
+impl Lanes {
+    pub(crate) fn new(target: Target, report: Arc<Report>, clock: Clock, places: u32) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            report,
+            clock,
+            message_places: Arc::new(Semaphore::new(places as usize)),
+            entry_places: Arc::new(Semaphore::new(places as usize)),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+            lanes: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Puts a message at the end of its lane.
+    pub(crate) fn push(self: &Arc<Self>, item: Item) {
+        let item = Arc::new(item);
+        match self.lock().entry(item.message.region.clone()) {
+            Slot::Occupied(mut lane) => lane.get_mut().push_back(item),
+            Slot::Vacant(lane) => {
+                let region = lane.key().clone();
+                lane.insert(VecDeque::from([item]));
+                self.tasks.spawn(Arc::clone(self).work(region));
+            }
+        }
+    }
+
+    /// Writes a report.
+    pub(crate) fn report(&self) {
+        let (queued, oldest) = {
+            let lanes = self.lock();
+            let oldest = lanes.values().filter_map(VecDeque::front).map(|item| item.read_at).min();
+            (lanes.values().map(VecDeque::len).sum(), oldest)
+        };
+        self.report.write(queued, oldest.map(|read_at| read_at.elapsed()));
+    }
+
+    /// Waits until everything is published, and says what is not when the time is up. Nothing may be pushed any more.
+    pub(crate) async fn drain(&self, time: Duration) -> Left {
+        self.tasks.close();
+        // What is left is counted either way.
+        let _ = timeout(time, self.tasks.wait()).await;
+        let lanes = self.lock();
+        let entries = lanes.values().flatten().filter(|item| item.entry.is_some()).count();
+        Left { messages: lanes.values().map(VecDeque::len).sum::<usize>() - entries, entries }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Region, VecDeque<Arc<Item>>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn work(self: Arc<Self>, region: Region) {
+        let mut item = self.first(&region);
+        while let Some(current) = item {
+            self.carry(&current).await;
+            item = self.next(&region);
+        }
+    }
+
+    fn first(&self, region: &Region) -> Option<Arc<Item>> {
+        self.lock().get(region)?.front().cloned()
+    }
+
+    /// Takes the message that is done out of its lane, and gives the next one. An empty lane ends.
+    fn next(&self, region: &Region) -> Option<Arc<Item>> {
+        let mut lanes = self.lock();
+        let lane = lanes.get_mut(region)?;
+        lane.pop_front();
+        let next = lane.front().cloned();
+        if next.is_none() {
+            lanes.remove(region);
+        }
+        next
+    }
+
+    /// Publishes one message, however often that has to be tried.
+    async fn carry(&self, item: &Item) {
+        let Item { message, from, .. } = item;
+        let mut backoff = Backoff::new();
+        let refusal = loop {
+            match self.attempt(message).await {
+                Verdict::Published { seq, duplicate } => {
+                    self.report.published.increment();
+                    if duplicate {
+                        self.report.duplicate.increment();
+                    }
+                    let since_entry = item.entry.as_ref().and_then(|entry| self.age(entry.made_at()?));
+                    self.report.took(item.read_at.elapsed(), since_entry);
+                    tracing::debug!(from, region = %message.region, seq, duplicate, key = message.key, "message published");
+                    break None;
+                }
+                Verdict::Withheld(reason) => {
+                    self.report.withheld.increment();
+                    tracing::debug!(from, region = %message.region, reason, "message withheld");
+                    break None;
+                }
+                Verdict::Refused(reason) => {
+                    self.report.refused.increment();
+                    tracing::error!(from, region = %message.region, reason, "message refused");
+                    break Some(reason);
+                }
+                Verdict::Unavailable { reason, after } => {
+                    self.report.retried.increment();
+                    tracing::warn!(from, region = %message.region, reason, "message not published yet");
+                    match after {
+                        Some(after) => backoff.pause_of(after).await,
+                        None => backoff.pause().await,
+                    }
+                }
+            }
+        };
+        if let Some(entry) = &item.entry {
+            entry.finish(refusal.as_deref()).await;
+        }
+    }
+
+    async fn attempt(&self, message: &Message) -> Verdict {
+        // It is never closed, so what it says is not needed.
+        let _permit = self.in_flight.acquire().await;
+        self.target.publish(message).await
+    }
+
+    fn age(&self, made_at: Timestamp) -> Option<Duration> {
+        Some(self.clock.now().since(made_at))
+    }
+}

@@ -1,0 +1,123 @@
+//! The Redis bridge: reads messages of channels, patterns and streams, and publishes each of them as an alert.
+
+mod backoff;
+mod lanes;
+mod limits;
+mod message;
+mod options;
+mod pubsub;
+mod report;
+mod streams;
+mod target;
+mod verdict;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use redis::{Client, RedisError};
+use rustls::crypto::ring;
+use shared::clock::Clock;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    lanes::Lanes,
+    options::Publishing,
+    pubsub::Subscriber,
+    report::Report,
+    streams::{Group, Reader},
+    target::{Iam, Signature, Target},
+};
+pub use crate::{lanes::Left, options::Options, target::TargetError};
+
+/// Why the bridge cannot start. That Redis or the service is away is no reason: it waits for them.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address of Redis cannot be one.
+    #[error("the address of Redis cannot be used, it is such as redis://127.0.0.1:6379")]
+    Redis(#[source] RedisError),
+    /// What publishes cannot be used.
+    #[error("there is no way to publish")]
+    Target(#[from] TargetError),
+}
+
+/// Runs until `stop` ends, then finishes what was read within the time that `options` give, and says what is left.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Left, StartError> {
+    // The Redis client takes what the process has, which is not settled while a second provider might be linked. Whoever
+    // has settled it before is right.
+    let _ = ring::default_provider().install_default();
+    let clock = Clock::System;
+    let client = Client::open(options.redis_url.as_str()).map_err(StartError::Redis)?;
+    let target = target(&options.publishing, &clock).await?;
+    let report = Arc::new(Report::default());
+    let lanes = Lanes::new(target, Arc::clone(&report), clock, options.queue);
+    let (channels, patterns) = options.sources.subscriptions();
+    let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
+
+    let subscriber = Subscriber {
+        client: client.clone(),
+        channels,
+        patterns,
+        lanes: Arc::clone(&lanes),
+        report: Arc::clone(&report),
+    };
+    tasks.spawn(subscriber.run(stopped.clone()));
+    let mut groups = Vec::new();
+    for stream in options.sources.streams {
+        let consumer = options.streams.consumer.clone().unwrap_or_default();
+        let group = Group::new(&client, stream, options.streams.group.clone(), consumer).map_err(StartError::Redis)?;
+        let group = Arc::new(group);
+        let reader = Reader {
+            client: client.clone(),
+            group: Arc::clone(&group),
+            field: options.streams.stream_field.clone(),
+            start: options.streams.stream_start.id().to_owned(),
+            claim_idle: Duration::from_secs(options.streams.claim_idle_secs),
+            lanes: Arc::clone(&lanes),
+            report: Arc::clone(&report),
+        };
+        tasks.spawn(reader.run(stopped.clone()));
+        groups.push(group);
+    }
+    tasks.close();
+
+    tokio::select! {
+        () = stop => {}
+        () = reports(&lanes, &groups, Duration::from_secs(options.report_secs)) => {}
+    }
+    stopped.cancel();
+    tasks.wait().await;
+    let left = lanes.drain(Duration::from_secs(options.drain_secs)).await;
+    lanes.report();
+    Ok(left)
+}
+
+async fn target(publishing: &Publishing, clock: &Clock) -> Result<Target, TargetError> {
+    let Publishing { publish_url, function, iam, webhook_secret, .. } = publishing.clone();
+    let attempt_timeout = publishing.attempt_timeout();
+    if let Some(name) = function {
+        return Ok(Target::function(name, &target::sdk().await, attempt_timeout));
+    }
+    // One of the two is required.
+    let address = publish_url.unwrap_or_default();
+    let signature = match webhook_secret {
+        Some(secrets) => Signature::Webhook(secrets),
+        None if iam => Signature::Iam(Iam::new(&address, &target::sdk().await)?),
+        None => Signature::None,
+    };
+    Target::http(address, signature, attempt_timeout, clock.clone())
+}
+
+/// Reports from time to time, for ever.
+async fn reports(lanes: &Lanes, groups: &[Arc<Group>], every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once, when there is nothing to tell.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        lanes.report();
+        for group in groups {
+            group.report().await;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The bridge as a service: logs to standard output as JSON lines, ends in order at SIGTERM and SIGINT.
+
+use std::process::ExitCode;
+
+use bridge::{Left, Options, StartError};
+use clap::Parser;
+use shared::error::Chain;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Status of a configuration that cannot be used: the same as for flags that cannot be.
+const MISCONFIGURED: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    tracing_subscriber::fmt().json().with_env_filter(EnvFilter::new(&options.log)).init();
+    match run(options).await {
+        Ok(Left { messages: 0, entries }) => {
+            tracing::info!(entries, "stopped");
+            ExitCode::SUCCESS
+        }
+        Ok(Left { messages, entries }) => {
+            // The entries are read again, the messages are lost.
+            tracing::error!(messages, entries, "stopped before everything was published");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {}", Chain(error.as_ref()));
+            ExitCode::from(if error.is::<StartError>() { MISCONFIGURED } else { 1 })
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<Left, Box<dyn std::error::Error>> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let stop = async {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        tracing::info!("stopping: nothing more is read");
+    };
+    Ok(bridge::run(options, stop).await?)
+}

@@ -1,0 +1,140 @@
+//! Channels and patterns. Redis keeps nothing for a subscriber: what is published while there is no subscription is lost.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use redis::{Client, Msg, RedisError, RedisResult, aio::PubSubSink};
+use shared::error::Chain;
+use tokio::time::{Instant, MissedTickBehavior, error::Elapsed, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    backoff::Backoff,
+    lanes::{Item, Lanes},
+    limits::{PING_INTERVAL, REDIS_TIMEOUT},
+    message::{Message, Source},
+    report::{Report, ms},
+};
+
+/// Why a subscription ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("Redis refused, or cannot be reached")]
+    Redis(#[from] RedisError),
+    #[error("Redis did not answer within {REDIS_TIMEOUT:?}")]
+    Silent(#[from] Elapsed),
+    #[error("Redis closed the connection")]
+    Closed,
+}
+
+/// Reads channels.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) client: Client,
+    pub(crate) channels: Vec<String>,
+    pub(crate) patterns: Vec<String>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) report: Arc<Report>,
+}
+
+impl Subscriber {
+    /// Reads until it is stopped, and subscribes again whenever a subscription ends.
+    pub(crate) async fn run(self, stopped: CancellationToken) {
+        if self.channels.is_empty() && self.patterns.is_empty() {
+            return;
+        }
+        let mut backoff = Backoff::new();
+        let mut away_since = None;
+        let reading = async {
+            loop {
+                let ended = self.read(&mut away_since, &mut backoff).await;
+                if away_since.is_none() {
+                    // There was a subscription, and there is none now.
+                    away_since = Some(Instant::now());
+                    self.report.gaps.increment();
+                }
+                tracing::warn!(error = %Chain(&ended), "subscription ended, messages are lost until there is another");
+                backoff.pause().await;
+            }
+        };
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = reading => {}
+        }
+    }
+
+    /// One subscription, from its beginning to its end.
+    async fn read(&self, away_since: &mut Option<Instant>, backoff: &mut Backoff) -> Ended {
+        let (mut sink, mut messages) = match timeout(REDIS_TIMEOUT, self.subscribe()).await {
+            Ok(Ok(subscription)) => subscription,
+            Ok(Err(error)) => return error.into(),
+            Err(error) => return error.into(),
+        };
+        let away = away_since.take().map(|since| since.elapsed());
+        *backoff = Backoff::new();
+        tracing::info!(channels = ?self.channels, patterns = ?self.patterns, away_ms = ms(away), "subscribed");
+        let mut pings = interval(PING_INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.take(&message),
+                    None => return Ended::Closed,
+                },
+                _ = pings.tick() => match timeout(REDIS_TIMEOUT, ping(&mut sink)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error.into(),
+                    Err(error) => return error.into(),
+                },
+            }
+        }
+    }
+
+    async fn subscribe(&self) -> RedisResult<(PubSubSink, impl StreamExt<Item = Msg> + Unpin + use<>)> {
+        let (mut sink, messages) = self.client.get_async_pubsub().await?.split();
+        if !self.channels.is_empty() {
+            sink.subscribe(&self.channels).await?;
+        }
+        if !self.patterns.is_empty() {
+            sink.psubscribe(&self.patterns).await?;
+        }
+        Ok((sink, messages))
+    }
+
+    /// Queues a message. Waiting for a place would leave it to the client library, which keeps any number of them: so where there
+    /// is none the message is written to the log as it is, and counted.
+    fn take(&self, message: &Msg) {
+        self.report.read.increment();
+        let from = message.get_channel_name();
+        let source = if message.from_pattern() { Source::Matched(from) } else { Source::Channel(from) };
+        let bytes = message.get_payload_bytes();
+        let parsed = match Message::read(source, bytes, Uuid::new_v4()) {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                self.report.refused.increment();
+                tracing::error!(from, field = refusal.field, reason = %refusal, "message refused");
+                return;
+            }
+        };
+        if parsed.contradicts_channel {
+            tracing::warn!(from, region = %parsed.region, "message names another region than its channel");
+        }
+        let Ok(place) = Arc::clone(&self.lanes.message_places).try_acquire_owned() else {
+            self.report.dropped.increment();
+            tracing::error!(from, region = %parsed.region, body = %String::from_utf8_lossy(&parsed.body), "queue full, message dropped");
+            return;
+        };
+        self.lanes.push(Item {
+            message: parsed,
+            from: from.to_owned(),
+            read_at: Instant::now(),
+            entry: None,
+            _place: place,
+        });
+    }
+}
+
+async fn ping(sink: &mut PubSubSink) -> RedisResult<()> {
+    sink.ping().await
+}

@@ -1,0 +1,251 @@
+//! Where publications go: the publish API over HTTPS, or the publish function itself.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
+use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use http::{HeaderName, HeaderValue, Request, Uri};
+use http_body_util::Full;
+use shared::{
+    clock::Clock,
+    error::{Chain, Failure},
+    https::{Https, NoCertificates},
+    webhook::SigningSecrets,
+};
+use tokio::sync::Mutex;
+
+use crate::{limits::ANSWER_BYTES_MAX, message::Message, verdict::Verdict};
+
+/// Credentials are asked for again this long before they expire, as the AWS clients do.
+const CREDENTIALS_LEFT_MIN: Duration = Duration::from_secs(10);
+
+/// The service whose requests an HTTP API checks.
+const SIGNED_SERVICE: &str = "execute-api";
+
+/// A target that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The address leads nowhere.
+    #[error("{0} is no address such as https://…/publish")]
+    Address(Uri),
+    /// TLS has nothing to trust.
+    #[error(transparent)]
+    Certificates(#[from] NoCertificates),
+    /// The region of the signature is not known.
+    #[error("no region to sign for: the address names none, so AWS_REGION has to")]
+    Region,
+    /// There is nothing to sign with.
+    #[error("there is no place to get AWS credentials from")]
+    Credentials,
+}
+
+/// How a request over HTTP shows who it is of.
+#[derive(Debug)]
+pub(crate) enum Signature {
+    /// Not at all: the local mode takes anything.
+    None,
+    /// As a webhook, with a secret.
+    Webhook(SigningSecrets),
+    /// For IAM, with AWS credentials.
+    Iam(Iam),
+}
+
+/// Publishes, one attempt at a time.
+#[derive(Debug)]
+pub(crate) struct Target(Way);
+
+#[derive(Debug)]
+enum Way {
+    Http(Box<Http>),
+    Function { name: String, client: Client },
+}
+
+impl Target {
+    /// The publish API at `address`.
+    pub(crate) fn http(
+        address: Uri,
+        signature: Signature,
+        attempt_timeout: Duration,
+        clock: Clock,
+    ) -> Result<Self, TargetError> {
+        if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
+            return Err(TargetError::Address(address));
+        }
+        let https = Https::new(&address)?;
+        Ok(Self(Way::Http(Box::new(Http { address, https, signature, attempt_timeout, clock }))))
+    }
+
+    /// The publish function, by name or ARN.
+    pub(crate) fn function(name: String, sdk: &SdkConfig, attempt_timeout: Duration) -> Self {
+        let time = TimeoutConfig::builder().operation_timeout(attempt_timeout).build();
+        // What is tried again, and when, is decided in one place for both ways.
+        let config = aws_sdk_lambda::config::Builder::from(sdk)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(time)
+            .build();
+        Self(Way::Function { name, client: Client::from_conf(config) })
+    }
+
+    /// Tries to publish a message, once.
+    pub(crate) async fn publish(&self, message: &Message) -> Verdict {
+        let attempt = match &self.0 {
+            Way::Http(http) => http.post(message).await,
+            Way::Function { name, client } => invoke(message, name, client).await,
+        };
+        attempt.unwrap_or_else(|failure| Verdict::unavailable(Chain(&failure).to_string()))
+    }
+}
+
+/// The publish API.
+#[derive(Debug)]
+struct Http {
+    address: Uri,
+    https: Https,
+    signature: Signature,
+    attempt_timeout: Duration,
+    clock: Clock,
+}
+
+impl Http {
+    async fn post(&self, message: &Message) -> Result<Verdict, Failure> {
+        let doing = "publishing over HTTP";
+        let mut request = Request::post(self.address.clone()).header("content-type", "application/json; charset=utf-8");
+        match &self.signature {
+            Signature::None => {}
+            Signature::Webhook(secrets) => {
+                let (id, at) = (message.header_key(), self.clock.now().secs());
+                request = request
+                    .header("webhook-signature", secrets.sign(&id, at, &message.body))
+                    .header("webhook-id", id)
+                    .header("webhook-timestamp", at);
+            }
+            Signature::Iam(iam) => {
+                for (name, value) in iam.headers(&self.address, &message.body).await? {
+                    request = request.header(name, value);
+                }
+            }
+        }
+        let request = request.body(Full::new(message.body.clone())).map_err(|error| Failure::new(doing, error))?;
+        let answer = self.https.answer(request, self.attempt_timeout, ANSWER_BYTES_MAX).await;
+        let (status, body) = answer.map_err(|error| Failure::new(doing, error))?;
+        Ok(Verdict::of_http(status, &body))
+    }
+}
+
+async fn invoke(message: &Message, function: &str, client: &Client) -> Result<Verdict, Failure> {
+    let output = client
+        .invoke()
+        .function_name(function)
+        .invocation_type(InvocationType::RequestResponse)
+        .payload(Blob::new(message.body.clone()))
+        .send()
+        .await
+        .map_err(|error| Failure::new("invoking the publish function", error))?;
+    let payload = output.payload.map(Blob::into_inner).unwrap_or_default();
+    Ok(Verdict::of_invocation(output.function_error.is_some(), &payload))
+}
+
+/// What the AWS clients find on this machine: region, credentials and endpoints, with TLS on ring.
+pub(crate) async fn sdk() -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    aws_config::from_env().http_client(http).load().await
+}
+
+/// Signatures (version 4) for an API that is protected by IAM.
+pub(crate) struct Iam {
+    region: String,
+    provider: SharedCredentialsProvider,
+    last: Mutex<Option<Credentials>>,
+}
+
+impl fmt::Debug for Iam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Iam({})", self.region)
+    }
+}
+
+impl Iam {
+    /// Signs for the region that the address names, else for that of `sdk`, with its credentials.
+    pub(crate) fn new(address: &Uri, sdk: &SdkConfig) -> Result<Self, TargetError> {
+        let region = region_of(address.host().unwrap_or_default())
+            .map(str::to_owned)
+            .or_else(|| sdk.region().map(ToString::to_string))
+            .ok_or(TargetError::Region)?;
+        let provider = sdk.credentials_provider().ok_or(TargetError::Credentials)?;
+        Ok(Self { region, provider, last: Mutex::new(None) })
+    }
+
+    async fn credentials(&self, now: SystemTime) -> Result<Credentials, Failure> {
+        let mut last = self.last.lock().await;
+        if let Some(credentials) = last.as_ref()
+            && credentials.expiry().is_none_or(|expiry| now + CREDENTIALS_LEFT_MIN < expiry)
+        {
+            return Ok(credentials.clone());
+        }
+        let fresh = self.provider.provide_credentials().await;
+        let fresh = fresh.map_err(|error| Failure::new("getting AWS credentials", error))?;
+        Ok(last.insert(fresh).clone())
+    }
+
+    async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+        let doing = "signing a request";
+        // The date of a signature is of the system's clock: the service compares it with its own.
+        let now = SystemTime::now();
+        let identity = self.credentials(now).await?.into();
+        let settings = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(SIGNED_SERVICE)
+            .time(now)
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| Failure::new(doing, error))?;
+        let address = address.to_string();
+        let signable = SignableRequest::new("POST", &address, std::iter::empty(), SignableBody::Bytes(body));
+        let signable = signable.map_err(|error| Failure::new(doing, error))?;
+        let signed = sign(signable, &settings.into()).map_err(|error| Failure::new(doing, error))?;
+        let (instructions, _) = signed.into_parts();
+        let header = |(name, value): (&str, &str)| {
+            let name = HeaderName::try_from(name).map_err(|error| Failure::new(doing, error))?;
+            Ok((name, HeaderValue::try_from(value).map_err(|error| Failure::new(doing, error))?))
+        };
+        instructions.headers().map(header).collect()
+    }
+}
+
+/// The region that a host of the service names: `{api}.execute-api.{region}.amazonaws.com`.
+fn region_of(host: &str) -> Option<&str> {
+    host.split_once(".execute-api.")?.1.split('.').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_of_a_signature_is_that_of_the_address() {
+        assert_eq!(region_of("abc123.execute-api.cn-north-1.amazonaws.com.cn"), Some("cn-north-1"));
+        assert_eq!(region_of("alerts.example.com"), None);
+    }
+
+    #[test]
+    fn an_address_without_a_host_is_refused() {
+        for address in ["/publish", "ftp://example.com/", "example.com"] {
+            let address: Uri = address.parse().expect("a URI");
+            let target = Target::http(address, Signature::None, Duration::from_secs(1), Clock::System);
+            assert!(matches!(target, Err(TargetError::Address(_))));
+        }
+    }
+}
