@@ -1,11 +1,20 @@
 //! Whether a message of a connection is carried out: how often messages may come, and how much one connection may be in.
 //!
-//! Both are noted in the connection's item in `@everyone`, with one conditional write for each message: whoever has been quiet, which
+//! Both are noted in an item of the connection's own, with one conditional write for each message: whoever has been quiet, which
 //! is nearly everybody, is admitted by it at once.
+//!
+//! | attribute | |
+//! |---|---|
+//! | `admitted_until` | until when its messages would have taken at the rate that is allowed (ms), see [`crate::allowance`] |
+//! | `audiences` | the keys of all regions and rooms that it is in |
+//! | `sources` | the keys of the audiences by which it is counted |
+//! | `first_room` | the key of the room that it joined first, unless it has left that |
+//! | `expires_at` | seconds since the Unix epoch |
 
 use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_dynamodb::{
+    error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
@@ -17,9 +26,12 @@ use crate::{
     connection::ConnectionId,
     environment::Reader,
     error::{Code, Failure, Refusal},
-    limits::{ADMISSION_ATTEMPTS_MAX, MESSAGES_PER_SEC_DEFAULT, SUBSCRIPTIONS_PER_CONNECTION_MAX},
-    subscriptions::Subscriptions,
-    table::{Item, number, read_number, text},
+    limits::{
+        ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, MESSAGES_PER_SEC_DEFAULT, SUBSCRIPTION_TTL,
+        SUBSCRIPTIONS_PER_CONNECTION_MAX,
+    },
+    subscriptions::{AUDIENCE, EXPIRES_AT, Key, SLOT, Subscriptions},
+    table::{Item, jittered, number, read_number, text},
 };
 
 /// What a message changes of what its connection is in.
@@ -64,14 +76,16 @@ impl Memberships {
     }
 }
 
-/// Attribute with the keys of all audiences that a connection is in, but for `@everyone`.
-pub(crate) const AUDIENCES: &str = "audiences";
-
-/// Attribute with the key of the room that it joined first.
+const AUDIENCES: &str = "audiences";
+const SOURCES: &str = "sources";
 const FIRST_ROOM: &str = "first_room";
-
-/// Attribute with the moment until when its messages would have taken at the rate that is allowed, in milliseconds.
 const ADMITTED_UNTIL: &str = "admitted_until";
+
+/// What the partition keys of such items begin with.
+const STATE_PREFIX: &str = "@connection#";
+
+/// Their sort key.
+const STATE: &str = "state";
 
 /// How often messages of a connection may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,32 +107,40 @@ impl MessageRate {
     }
 }
 
-/// Other messages of the same connection were noted at every attempt.
-#[derive(Debug, thiserror::Error)]
-#[error("other messages of the connection were noted at each of {ADMISSION_ATTEMPTS_MAX} attempts")]
-struct Contended;
-
 impl Subscriptions {
     /// Admits a message and notes what it changes, or says why not; what then is written for each audience is the caller's. An item
-    /// that is not there any more, because the connection was taken for gone, is written anew.
+    /// that is not there, as before the first message, is written.
     pub async fn admit(
         &self,
         connection: &ConnectionId,
         change: Change<'_>,
         rate: MessageRate,
     ) -> Result<Result<Memberships, Refusal>, Failure> {
+        self.change(connection, change, Some(rate)).await
+    }
+
+    /// Notes what a message changes that has been admitted already, or says why it cannot be.
+    pub async fn change(
+        &self,
+        connection: &ConnectionId,
+        change: Change<'_>,
+        rate: Option<MessageRate>,
+    ) -> Result<Result<Memberships, Refusal>, Failure> {
         let doing = "admitting a message";
-        let MessageRate(allowance) = rate;
         let mut seen: Option<Item> = None;
-        for _ in 0..ADMISSION_ATTEMPTS_MAX {
+        for attempt in 0..ADMISSION_ATTEMPTS_MAX {
+            if attempt > 1 {
+                tokio::time::sleep(jittered(ADMISSION_PAUSE_MAX)).await;
+            }
             let now = self.clock().now();
             let until = seen.as_ref().and_then(admitted_until);
-            let next = match allowance.admit(until, now) {
-                Ok(next) => next,
-                Err(wait) => {
-                    let allowed = format!("{} messages per second", allowance.count());
-                    return Ok(Err(Refusal::rate_limited(&allowed, wait)));
-                }
+            let next = match rate {
+                Some(MessageRate(allowance)) => match allowance.admit(until, now) {
+                    Ok(next) => next,
+                    Err(wait) => return Ok(Err(too_many(allowance, wait))),
+                },
+                // It only has to differ, for others to see that something was noted.
+                None => until.map_or(now, |until| until.after(Duration::from_millis(1))),
             };
             if seen.as_ref().is_some_and(|item| Memberships::of(item).after(change) > SUBSCRIPTIONS_PER_CONNECTION_MAX)
             {
@@ -133,7 +155,7 @@ impl Subscriptions {
                 (Some(_), Some(until)) => Condition::As(until),
             };
             let noted = self.note(connection, change, next, condition).send().await;
-            match noted.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
+            match noted.map_err(SdkError::into_service_error) {
                 Ok(output) => {
                     let mut memberships = output.attributes.as_ref().map(Memberships::of).unwrap_or_default();
                     self.forget_first_room(connection, change, &mut memberships).await?;
@@ -145,7 +167,59 @@ impl Subscriptions {
                 Err(error) => return Err(Failure::new(doing, error)),
             }
         }
-        Err(Failure::new(doing, Contended))
+        // So many at the same moment that each was always behind another one.
+        Ok(Err(too_many(rate.map_or(Allowance::ONE_A_SECOND, |MessageRate(allowance)| allowance), ADMISSION_PAUSE_MAX)))
+    }
+
+    /// What is noted of a connection when it opens, if anything is: it is in an audience, or counted with others.
+    pub(crate) fn first_state(
+        &self,
+        connection: &ConnectionId,
+        audience: Option<&Audience>,
+        sources: &[Audience],
+    ) -> Option<Item> {
+        let (partition, sort) = Self::state_key(connection);
+        let mut item = Item::from([
+            (AUDIENCE.to_owned(), text(partition)),
+            (SLOT.to_owned(), text(sort)),
+            (EXPIRES_AT.to_owned(), number(self.clock().now().after(SUBSCRIPTION_TTL).secs())),
+        ]);
+        if let Some(audience) = audience {
+            item.insert(AUDIENCES.to_owned(), keys(std::slice::from_ref(audience)));
+        }
+        if !sources.is_empty() {
+            item.insert(SOURCES.to_owned(), keys(sources));
+        }
+        (audience.is_some() || !sources.is_empty()).then_some(item)
+    }
+
+    /// The key of what is noted of a connection.
+    pub(crate) fn state_key(connection: &ConnectionId) -> Key {
+        (format!("{STATE_PREFIX}{connection}"), STATE.to_owned())
+    }
+
+    /// The keys of all audiences that are noted of a connection, read consistently.
+    pub(crate) async fn noted_audiences(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
+        let (partition, sort) = Self::state_key(connection);
+        let output = self
+            .client()
+            .get_item()
+            .table_name(self.table())
+            .key(AUDIENCE, text(partition))
+            .key(SLOT, text(sort))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| Failure::new("reading what a connection is in", error))?;
+        let item = output.item.unwrap_or_default();
+        let keys = |name| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
+        Ok([keys(AUDIENCES), keys(SOURCES)].concat())
+    }
+
+    fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {
+        let (partition, sort) = Self::state_key(connection);
+        let update = self.client().update_item().table_name(self.table());
+        update.key(AUDIENCE, text(partition)).key(SLOT, text(sort))
     }
 
     fn note(
@@ -155,19 +229,15 @@ impl Subscriptions {
         next: Timestamp,
         condition: Condition,
     ) -> UpdateItemFluentBuilder {
-        let mut set = "SET admitted_until = :next".to_owned();
+        let mut set = "SET admitted_until = :next, expires_at = :expires".to_owned();
         let mut rest = String::new();
+        let expires = self.clock().now().after(SUBSCRIPTION_TTL);
         let mut update = self
             .update_of(connection)
             .expression_attribute_values(":next", number(next.millis()))
+            .expression_attribute_values(":expires", number(expires.secs()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (name, value) in self.everyone_of(connection) {
-            set += &format!(", #{name} = if_not_exists(#{name}, :{name})");
-            update = update
-                .expression_attribute_names(format!("#{name}"), &name)
-                .expression_attribute_values(format!(":{name}"), value);
-        }
         let mut conditions = match condition {
             Condition::Quiet(now) => {
                 update = update.expression_attribute_values(":now", number(now.millis()));
@@ -223,7 +293,7 @@ impl Subscriptions {
             .send()
             .await;
         memberships.first_room = None;
-        match forgotten.map_err(aws_sdk_dynamodb::error::SdkError::into_service_error) {
+        match forgotten.map_err(SdkError::into_service_error) {
             // Another message has changed it meanwhile.
             Ok(_) | Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
             Err(error) => Err(Failure::new("forgetting a room", error)),
@@ -242,10 +312,64 @@ enum Condition {
     As(Timestamp),
 }
 
+fn too_many(allowance: Allowance, wait: Duration) -> Refusal {
+    Refusal::rate_limited(&format!("{} messages per second", allowance.count()), wait)
+}
+
 fn admitted_until(item: &Item) -> Option<Timestamp> {
     read_number(item, ADMITTED_UNTIL).ok().map(Timestamp::from_millis)
 }
 
 fn keys(audiences: &[Audience]) -> AttributeValue {
     AttributeValue::Ss(audiences.iter().map(|audience| audience.key().to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::Client;
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        fake_aws::{Answer, sdk},
+    };
+
+    fn connection() -> ConnectionId {
+        "eHrdFcnvvHcCE-w=".parse().expect("an id")
+    }
+
+    /// The table, whose answers are all the same, and the requests that it gets.
+    fn table(answer: &'static str) -> (Subscriptions, crate::fake_aws::Requests) {
+        let (sdk, requests) = sdk(move |_| Answer(200, "", answer.to_owned()));
+        (Subscriptions::new(Client::new(&sdk), "t".to_owned(), Clock::System), requests)
+    }
+
+    #[tokio::test]
+    async fn what_the_index_does_not_have_yet_is_removed_with_the_rest() {
+        // To the query of the index, nothing; to the question for the item, what is noted; to the batch, that all is done.
+        let (table, requests) =
+            table(r#"{"Items":[],"Item":{"audiences":{"SS":["PL","room#general"]},"sources":{"SS":["@user#1"]}}}"#);
+        table.close(&connection()).await.expect("closed");
+        let requests = requests.lock().expect("unpoisoned");
+        let batch = requests.last().expect("a batch");
+        for audience in ["PL", "room#general", "@user#1", "@everyone", "@connection#eHrdFcnvvHcCE-w="] {
+            assert!(batch.contains(&format!(r#""audience":{{"S":"{audience}"}}"#)), "{audience}: {batch}");
+        }
+        assert_eq!(batch.matches("DeleteRequest").count(), 5, "{batch}");
+    }
+
+    #[test]
+    fn what_a_connection_is_in_is_counted_once() {
+        let room = Audience::Room(Room::default());
+        let item = Item::from([
+            (AUDIENCES.to_owned(), keys(&["PL".parse().expect("PL"), room.clone()])),
+            (FIRST_ROOM.to_owned(), text(room.key())),
+        ]);
+        let memberships = Memberships::of(&item);
+        assert!(memberships.contains(&room) && !memberships.contains(&Audience::All));
+        assert_eq!(memberships.first_room, Some(Room::default()));
+        assert_eq!(memberships.after(Change::Join(&[room.clone(), Audience::All])), 3);
+        assert_eq!(memberships.after(Change::Leave(&[room])), 2);
+        assert_eq!(Memberships::of(&Item::new()), Memberships::default());
+    }
 }

@@ -34,7 +34,8 @@ use crate::{
     latencies::Latencies,
     limits::{
         CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, SUSPECT_FROM,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, ROOM_SHARE,
+        SUSPECT_FROM,
     },
     pace::Pace,
     plan,
@@ -94,9 +95,17 @@ impl Content {
         u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
     }
 
+    /// How many calls per second its fan-out may make where an alert may make `push_rate`.
+    fn rate(&self, push_rate: f64) -> f64 {
+        match self {
+            Self::Alert(_) => push_rate,
+            Self::Remark(_) => push_rate / ROOM_SHARE,
+        }
+    }
+
     /// Whether nobody wants it any more.
     fn is_stale(&self, now: Timestamp) -> bool {
-        matches!(self, Self::Remark(Remark { until: Some(until), .. }) if *until < now)
+        matches!(self, Self::Remark(remark) if remark.until < now)
     }
 }
 
@@ -267,8 +276,9 @@ impl<S: Services> Fanout<S> {
             if survey.estimate == 0 && !last_chance {
                 continue;
             }
-            let workers = plan::workers(survey.estimate, self.push_rate, self.worker_rate);
-            let rate = plan::share(self.push_rate, workers);
+            let push_rate = task.content.rate(self.push_rate);
+            let workers = plan::workers(survey.estimate, push_rate, self.worker_rate);
+            let rate = plan::share(push_rate, workers);
             let ranges = match &survey.whole {
                 Some(_) => vec![vec![SlotRange::WHOLE]],
                 None => plan::split(task.content.start(), workers),

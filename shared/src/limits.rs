@@ -357,8 +357,11 @@ pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 /// As the servers allow that this one replaces.
 pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
 
-/// Attempts to note a message while others of the same connection are noted: more than come at once.
+/// Attempts to note a message while others of the same connection are noted: more than come at once at the default rate.
 pub const ADMISSION_ATTEMPTS_MAX: u32 = 16;
+
+/// Longest pause between two of them, from the second on.
+pub const ADMISSION_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Regions and rooms of one connection. `ALL` is one, and stands for all regions.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 100;
@@ -385,11 +388,22 @@ pub const USER_BYTES_MAX: usize = 64;
 /// Longest text that is said in a room, in bytes.
 pub const CHAT_BYTES_MAX: usize = 4 * 1024;
 
+/// Age from which nobody waits any more for what was said: after the repeats that Lambda makes of a failed invocation, one minute
+/// and two minutes later. Source: Lambda developer guide, "Asynchronous invocation".
+pub const CHAT_AGE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Share of the push rate, as a divisor, that the fan-out of what is said in a room takes: alerts come first.
+pub const ROOM_SHARE: f64 = 10.0;
+
 /// Age from which it is no news any more that somebody is typing.
 pub const TYPING_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Age of a count that is told again instead of counting anew.
 pub const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Members for which a count is told again for one [`COUNT_AGE_MAX`] more: some 140 read units, so that counting a large audience costs no
+/// more in a second than counting a small one.
+pub const COUNTED_PER_SEC: u64 = 10_000;
 
 /// How long a count that nobody asks for any more is kept.
 pub const COUNT_TTL: Duration = Duration::from_secs(60 * 60);

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{audience::Room, clock::Timestamp, limits::TYPING_AGE_MAX};
+use crate::{
+    audience::Room,
+    clock::Timestamp,
+    limits::{CHAT_AGE_MAX, TYPING_AGE_MAX},
+};
 
 /// A frame on its way to all who are in a room, the one who speaks included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,9 +18,8 @@ pub struct Remark {
     pub room: Room,
     /// The text of the frame.
     pub frame: String,
-    /// When it is no news any more. None for what is worth reading later, too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
+    /// When it is no news any more.
+    pub until: Timestamp,
 }
 
 /// What somebody says, as the client sent it and checked.
@@ -48,7 +51,7 @@ impl Utterance {
             id: uuid::Uuid::now_v7().to_string(),
             room: room.clone(),
             frame: frame.to_string(),
-            until: self.message.is_none().then(|| now.after(TYPING_AGE_MAX)),
+            until: now.after(if self.message.is_some() { CHAT_AGE_MAX } else { TYPING_AGE_MAX }),
         }
     }
 }
@@ -67,11 +70,11 @@ mod tests {
             remark.frame,
             r#"{"type":"chat","user":"Ola","message":"Cześć \"x\"","timestamp":"2026-11-18T11:06:40Z"}"#
         );
-        assert_eq!((remark.room.name(), remark.until), ("general", None));
+        assert_eq!((remark.room.name(), remark.until), ("general", now.after(CHAT_AGE_MAX)));
         let typing = Utterance { room: Some(room.clone()), message: None, ..chat };
         let remark = typing.remark(&room, now);
         assert_eq!(remark.frame, r#"{"type":"typing","room":"general","user":"Ola"}"#);
-        assert_eq!(remark.until, Some(now.after(TYPING_AGE_MAX)));
+        assert_eq!(remark.until, now.after(TYPING_AGE_MAX));
         let text = serde_json::to_string(&remark).expect("a text");
         assert_eq!(serde_json::from_str::<Remark>(&text).expect("its own form"), remark);
     }

@@ -8,19 +8,24 @@
 //! | time to live | `expires_at` | seconds since the Unix epoch |
 //!
 //! Every connection has its item in `@everyone`; each region and each room that it is in is one more item, and so is each
-//! [`Source`](crate::audience::Source) by which connections are counted, where they are. What the item in `@everyone` has beside is in
-//! [`crate::admission`]. The size of an audience, where somebody asks for it, is an item in the partition `@count#` and its key, with
-//! the sort key `count`: `count`, `counted_at` (ms) and `expires_at`. It is in no index.
+//! [`Source`](crate::audience::Source) by which connections are counted, where they are.
+//!
+//! Two kinds of items are of no audience, and in no index. What a connection is in and how much it sends is in the partition
+//! `@connection#` and its id, each in one of its own because each message writes it, with the sort key `state`:
+//! [`crate::admission`] has its attributes. The size of an audience, where somebody asks for it, is in the partition `@count#` and the
+//! key of the audience, with the sort key `count`: `count`, `counted_at` (ms) and `expires_at`.
+
+use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::{
     Client,
-    operation::update_item::builders::UpdateItemFluentBuilder,
-    types::{AttributeValue, DeleteRequest, PutRequest, Select, WriteRequest},
+    error::SdkError,
+    operation::update_item::UpdateItemError,
+    types::{DeleteRequest, PutRequest, Select, WriteRequest},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 
 use crate::{
-    admission::AUDIENCES,
     alert::Format,
     audience::Audience,
     clock::{Clock, Timestamp},
@@ -29,19 +34,20 @@ use crate::{
     error::{Failure, Refusal},
     function::Start,
     limits::{
-        AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, COUNT_AGE_MAX, COUNT_TTL, REMOVALS_IN_FLIGHT, SUBSCRIPTION_TTL,
+        AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, COUNT_AGE_MAX, COUNT_TTL, COUNTED_PER_SEC, REMOVALS_IN_FLIGHT,
+        SUBSCRIPTION_TTL,
     },
     opening::{Bound, Opening},
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
 
-const AUDIENCE: &str = "audience";
-const SLOT: &str = "slot";
+pub(crate) const AUDIENCE: &str = "audience";
+pub(crate) const SLOT: &str = "slot";
 const CONNECTION_ID: &str = "connection_id";
 const FORMAT: &str = "format";
 const SINCE: &str = "since";
 const ADDRESS: &str = "address";
-const EXPIRES_AT: &str = "expires_at";
+pub(crate) const EXPIRES_AT: &str = "expires_at";
 const BY_CONNECTION: &str = "by_connection";
 const COUNT: &str = "count";
 const COUNTED_AT: &str = "counted_at";
@@ -51,6 +57,19 @@ const COUNT_PREFIX: &str = "@count#";
 
 /// Environment variable that names the table.
 pub const TABLE_VARIABLE: &str = "SUBSCRIPTIONS_TABLE";
+
+/// Partition and sort key of an item.
+pub(crate) type Key = (String, String);
+
+fn key_of(item: &Item) -> Key {
+    let part = |name| read_text(item, name).map(str::to_owned).unwrap_or_default();
+    (part(AUDIENCE), part(SLOT))
+}
+
+/// How many times as long a count is told again because of its size.
+fn age_factor(count: u64) -> u32 {
+    u32::try_from(count / COUNTED_PER_SEC).unwrap_or(u32::MAX).max(1)
+}
 
 /// One connection in an audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,28 +121,39 @@ impl Subscriptions {
                 return Ok(Err(bound.refusal()));
             }
         }
+        let sources: Vec<Audience> = bounds.iter().map(Bound::audience).collect();
         let mut everyone = self.item(&Audience::Everyone, connection, *format);
         if let Some(address) = address {
             everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
         }
-        if let Some(audience) = audience {
-            everyone.insert(AUDIENCES.to_owned(), AttributeValue::Ss(vec![audience.key().to_owned()]));
-        }
-        let others = audience.iter().cloned().chain(bounds.iter().map(Bound::audience));
-        let others: Vec<Audience> = others.collect();
-        let others = others.iter().map(|audience| self.item(audience, connection, *format));
-        self.put(std::iter::once(everyone).chain(others)).await?;
-        for bound in bounds {
-            if self.members(&bound.audience(), Some(bound.max.saturating_add(1))).await? > u64::from(bound.max) {
-                self.close(connection).await?;
-                return Ok(Err(bound.refusal()));
+        let others = audience.iter().chain(&sources).map(|audience| self.item(audience, connection, *format));
+        let state = self.first_state(connection, audience.as_ref(), &sources);
+        let items: Vec<Item> = std::iter::once(everyone).chain(others).chain(state).collect();
+        let keys: Vec<Key> = items.iter().map(key_of).collect();
+        self.put(items.into_iter()).await?;
+        match self.first_exceeded(bounds).await {
+            Ok(None) => Ok(Ok(())),
+            // By their keys: the index does not have them yet.
+            Ok(Some(bound)) => self.delete(keys.into_iter()).await.map(|()| Err(bound.refusal())),
+            Err(failure) => {
+                self.delete(keys.into_iter()).await?;
+                Err(failure)
             }
         }
-        Ok(Ok(()))
     }
 
-    /// How many connections are in an audience. It is counted at most once a second, however many ask, but for those who ask at the
-    /// very moment at which it is counted.
+    /// The first of some bounds that a connection exceeds that counts already.
+    async fn first_exceeded<'a>(&self, bounds: &'a [Bound]) -> Result<Option<&'a Bound>, Failure> {
+        for bound in bounds {
+            if self.members(&bound.audience(), Some(bound.max.saturating_add(1))).await? > u64::from(bound.max) {
+                return Ok(Some(bound));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many connections are in an audience. However many ask, it is counted once a second; above [`COUNTED_PER_SEC`], once in as
+    /// many seconds as it has that many. Who asks meanwhile gets the last figure.
     pub async fn count(&self, audience: &Audience) -> Result<u64, Failure> {
         let doing = "reading how many are in an audience";
         let partition = format!("{COUNT_PREFIX}{}", audience.key());
@@ -137,14 +167,17 @@ impl Subscriptions {
             .send()
             .await
             .map_err(|error| Failure::new(doing, error))?;
-        let now = self.clock.now();
         if let Some(item) = told.item {
-            let read = |name| read_number(&item, name).map_err(|error| Failure::new(doing, error));
-            if now.since(Timestamp::from_millis(read(COUNTED_AT)?)) < COUNT_AGE_MAX {
-                return read_number(&item, COUNT).map_err(|error| Failure::new(doing, error));
+            let read = |name| read_number::<i64>(&item, name).map_err(|error| Failure::new(doing, error));
+            let (count, counted_at) = (read(COUNT)?, Timestamp::from_millis(read(COUNTED_AT)?));
+            let count = u64::try_from(count).unwrap_or_default();
+            let is_old = self.clock.now().since(counted_at) >= COUNT_AGE_MAX * age_factor(count);
+            if !is_old || !self.begin_counting(&partition, counted_at).await? {
+                return Ok(count);
             }
         }
         let count = self.members(audience, None).await?;
+        let now = self.clock.now();
         self.client
             .put_item()
             .table_name(&self.table)
@@ -159,6 +192,27 @@ impl Subscriptions {
         Ok(count)
     }
 
+    /// Whether it falls to this one to count, of all who have seen that the figure is old.
+    async fn begin_counting(&self, partition: &str, counted_at: Timestamp) -> Result<bool, Failure> {
+        let begun = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(AUDIENCE, text(partition))
+            .key(SLOT, text(COUNT))
+            .update_expression("SET counted_at = :now")
+            .condition_expression("counted_at = :seen")
+            .expression_attribute_values(":now", number(self.clock.now().millis()))
+            .expression_attribute_values(":seen", number(counted_at.millis()))
+            .send()
+            .await;
+        match begun.map_err(SdkError::into_service_error) {
+            Ok(_) => Ok(true),
+            Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
+            Err(error) => Err(Failure::new("counting an audience", error)),
+        }
+    }
+
     /// Counts the members of an audience, at least up to `enough` where there are so many. What has expired and is not removed yet
     /// does not count.
     async fn members(&self, audience: &Audience, enough: Option<u32>) -> Result<u64, Failure> {
@@ -166,7 +220,8 @@ impl Subscriptions {
             .client
             .query()
             .table_name(&self.table)
-            .consistent_read(true)
+            // Where a bound depends on it. To tell how many there are, what is behind by milliseconds costs half.
+            .consistent_read(enough.is_some())
             .select(Select::Count)
             .key_condition_expression("audience = :audience")
             .filter_expression("expires_at > :now")
@@ -198,7 +253,8 @@ impl Subscriptions {
 
     /// Ends subscriptions of a connection. Those that never were are no error.
     pub async fn unsubscribe(&self, connection: &ConnectionId, audiences: &[Audience]) -> Result<(), Failure> {
-        self.delete(audiences.iter().map(|audience| (audience.key().to_owned(), Slot::of(connection)))).await
+        let slot = Slot::of(connection);
+        self.delete(audiences.iter().map(|audience| (audience.key().to_owned(), slot.as_str().to_owned()))).await
     }
 
     /// Removes every trace of a connection.
@@ -220,15 +276,15 @@ impl Subscriptions {
             .await
     }
 
-    /// The keys of all items of a connection.
-    async fn traces(&self, connection: &ConnectionId) -> Result<Vec<(String, Slot)>, Failure> {
-        let mut audiences = self.audiences_of(connection).await?;
-        // The index follows the table with a delay; the item that every connection has is known without it.
+    /// The keys of all items of a connection. The index follows the table with a delay, so those count, too, that the connection's
+    /// own item names, and those two that each connection has.
+    async fn traces(&self, connection: &ConnectionId) -> Result<Vec<Key>, Failure> {
+        let (indexed, noted) = try_join(self.audiences_of(connection), self.noted_audiences(connection)).await?;
         let everyone = Audience::Everyone.key().to_owned();
-        if !audiences.contains(&everyone) {
-            audiences.push(everyone);
-        }
-        Ok(audiences.into_iter().map(|audience| (audience, Slot::of(connection))).collect())
+        let audiences: BTreeSet<String> = indexed.into_iter().chain(noted).chain([everyone]).collect();
+        let slot = Slot::of(connection).as_str().to_owned();
+        let keys = audiences.into_iter().map(|audience| (audience, slot.clone()));
+        Ok(keys.chain([Self::state_key(connection)]).collect())
     }
 
     /// The keys of all audiences that a connection is in, as far as the index knows yet.
@@ -299,20 +355,12 @@ impl Subscriptions {
         ])
     }
 
-    /// The attributes of the item that every connection has, but for its key.
-    pub(crate) fn everyone_of(&self, connection: &ConnectionId) -> Item {
-        let mut item = self.item(&Audience::Everyone, connection, Format::ViralAlert);
-        item.retain(|name, _| name != AUDIENCE && name != SLOT);
-        item
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
-    /// An update of the item that every connection has.
-    pub(crate) fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .key(AUDIENCE, text(Audience::Everyone.key()))
-            .key(SLOT, text(Slot::of(connection).as_str()))
+    pub(crate) fn table(&self) -> &str {
+        &self.table
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -329,10 +377,10 @@ impl Subscriptions {
         write_all(&self.client, &self.table, requests).await
     }
 
-    async fn delete(&self, keys: impl Iterator<Item = (String, Slot)>) -> Result<(), Failure> {
+    async fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<(), Failure> {
         let mut requests = Vec::new();
         for (audience, slot) in keys {
-            let delete = DeleteRequest::builder().key(AUDIENCE, text(audience)).key(SLOT, text(slot.as_str())).build();
+            let delete = DeleteRequest::builder().key(AUDIENCE, text(audience)).key(SLOT, text(slot)).build();
             let delete = delete.map_err(|error| Failure::new("building a removal", error))?;
             requests.push(WriteRequest::builder().delete_request(delete).build());
         }

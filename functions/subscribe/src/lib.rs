@@ -137,7 +137,7 @@ impl Subscribe {
                 Ok(Some(Reply::Unsubscribed(audiences.into()).frame()))
             }
             Request::Join(room) => {
-                self.enter(connection, &Audience::Room(room.clone())).await?;
+                self.enter(connection, &Audience::Room(room.clone()), Some(self.message_rate)).await?;
                 Ok(Some(Reply::Joined(InRoom { room: room.name() }).frame()))
             }
             Request::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
@@ -172,21 +172,27 @@ impl Subscribe {
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
     }
 
-    async fn enter(&self, connection: &ConnectionId, room: &Audience) -> Result<(), Unanswered> {
+    /// Enters a room. Without a rate it is the consequence of a message that was admitted.
+    async fn enter(
+        &self,
+        connection: &ConnectionId,
+        room: &Audience,
+        rate: Option<MessageRate>,
+    ) -> Result<(), Unanswered> {
         let rooms = std::slice::from_ref(room);
-        self.admit(connection, Change::Join(rooms)).await?;
+        self.subscriptions.change(connection, Change::Join(rooms), rate).await??;
         // What is said has one form for all.
         Ok(self.subscriptions.subscribe(connection, rooms, Format::ViralAlert).await?)
     }
 
     /// Leaves a room: the one that was joined first, where none is named.
     async fn leave(&self, connection: &ConnectionId, room: Option<&Room>) -> Result<String, Unanswered> {
-        let room = match room {
-            Some(room) => room.clone(),
-            None => self.admit(connection, Change::None).await?.first_room.unwrap_or_default(),
+        let (room, rate) = match room {
+            Some(room) => (room.clone(), Some(self.message_rate)),
+            None => (self.admit(connection, Change::None).await?.first_room.unwrap_or_default(), None),
         };
         let audiences = [Audience::Room(room.clone())];
-        self.admit(connection, Change::Leave(&audiences)).await?;
+        self.subscriptions.change(connection, Change::Leave(&audiences), rate).await??;
         self.subscriptions.unsubscribe(connection, &audiences).await?;
         Ok(Reply::Left(InRoom { room: room.name() }).frame())
     }
@@ -197,7 +203,7 @@ impl Subscribe {
         let room = utterance.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
         let audience = Audience::Room(room.clone());
         if !memberships.contains(&audience) {
-            self.enter(connection, &audience).await?;
+            self.enter(connection, &audience, None).await?;
         }
         let remark = utterance.remark(&room, self.clock.now());
         Ok(self.dispatcher.deliver(Content::Remark(remark)).await?)
