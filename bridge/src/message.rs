@@ -64,6 +64,10 @@ impl Message {
             Some(_) => return Err(Refusal::of_field(Code::InvalidField, "id", "id must be a string")),
         };
         fields.insert("id".to_owned(), key.clone().into());
+        // An invocation with one of these would be taken for a request or an event. No publication has them.
+        for of_lambda in ["requestContext", "detail-type"] {
+            fields.remove(of_lambda);
+        }
         let body = Value::Object(fields.clone()).to_string();
         let Publication { region, .. } = Publication::from_fields(fields)?;
         let contradicts_channel =

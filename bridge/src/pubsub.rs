@@ -45,12 +45,11 @@ impl Subscriber {
             return;
         }
         let mut backoff = Backoff::new();
-        let mut away_since = None;
+        let (mut away_since, mut was_subscribed) = (None, false);
         let reading = async {
             loop {
-                let ended = self.read(&mut away_since, &mut backoff).await;
-                if away_since.is_none() {
-                    // There was a subscription, and there is none now.
+                let ended = self.read(&mut away_since, &mut was_subscribed, &mut backoff).await;
+                if std::mem::take(&mut was_subscribed) {
                     away_since = Some(Instant::now());
                     self.report.gaps.increment();
                 }
@@ -65,12 +64,13 @@ impl Subscriber {
     }
 
     /// One subscription, from its beginning to its end.
-    async fn read(&self, away_since: &mut Option<Instant>, backoff: &mut Backoff) -> Ended {
+    async fn read(&self, away_since: &mut Option<Instant>, was_subscribed: &mut bool, backoff: &mut Backoff) -> Ended {
         let (mut sink, mut messages) = match timeout(REDIS_TIMEOUT, self.subscribe()).await {
             Ok(Ok(subscription)) => subscription,
             Ok(Err(error)) => return error.into(),
             Err(error) => return error.into(),
         };
+        *was_subscribed = true;
         let away = away_since.take().map(|since| since.elapsed());
         *backoff = Backoff::new();
         tracing::info!(channels = ?self.channels, patterns = ?self.patterns, away_ms = ms(away), "subscribed");

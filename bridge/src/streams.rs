@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
     cmd, from_redis_value, pipe,
 };
@@ -97,7 +97,8 @@ impl Group {
         let mut transaction = pipe();
         transaction.atomic();
         // An entry that was deleted meanwhile has nothing that could be copied.
-        if let Some(Read { fields: Some(fields), .. }) = entries(range)?.pop() {
+        let fields = entries(range)?.pop().and_then(|entry| entry.fields).unwrap_or_default();
+        if !fields.is_empty() {
             let dead = transaction.cmd("XADD").arg(format!("{}:dead", self.stream));
             dead.arg("MAXLEN").arg("~").arg(DEAD_ENTRIES_MAX).arg("*");
             dead.arg("bridge:entry").arg(id).arg("bridge:reason").arg(reason);
@@ -107,7 +108,15 @@ impl Group {
             dead.ignore();
         }
         transaction.cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).ignore();
-        transaction.query_async(&mut commands).await
+        match transaction.query_async(&mut commands).await {
+            // Without memory for the copy, or the right to make it, nothing behind this entry would ever be read.
+            Err(error) if is_of_the_copy(&error) => {
+                let entry: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field)).collect();
+                tracing::error!(stream = self.stream, id, error = %Chain(&error), ?entry, "refused entry not copied, it is here");
+                cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await
+            }
+            ended => ended,
+        }
     }
 
     /// Writes how far the group is behind. Redis tells that from version 7 on, and not after an entry was deleted.
@@ -306,6 +315,12 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether Redis has answered that it does not take a copy, instead of not answering or not being ready.
+fn is_of_the_copy(error: &RedisError) -> bool {
+    use ServerErrorKind::{ExecAbort, NoPerm, ResponseError};
+    matches!(error.kind(), ErrorKind::Extension | ErrorKind::Server(ExecAbort | NoPerm | ResponseError))
 }
 
 /// The lowest id, where a pass over pending entries begins, and what ends it.

@@ -25,10 +25,10 @@ const INVOCATIONS_PER_CONNECTION: f64 = 3.0;
 const GB_SECONDS_PER_INVOCATION: f64 = 0.25 * 0.015;
 
 /// Write units for each connection that subscribes to one region and closes. Source: `docs/cost.md`.
-const WRITES_PER_CONNECTION: f64 = 9.0;
+const WRITES_PER_CONNECTION: f64 = 10.0;
 
 /// Read units for the same: the position in the acknowledgement, and the look for what is to be removed.
-const READS_PER_CONNECTION: f64 = 2.5;
+const READS_PER_CONNECTION: f64 = 3.5;
 
 /// Write and read units of an alert itself, whoever gets it. Source: `docs/cost.md`.
 const WRITES_PER_ALERT: f64 = 11.0;
