@@ -28,7 +28,8 @@ test("Redis broadcast: with the default region ALL every client that names no re
   await Promise.all(clients.map((client) => client.prints(/^connected$/)));
   const began = Math.floor(Date.now() / 1000);
   await publish(t, redis, VIDEOS);
-  await Promise.all(clients.map((client) => client.prints(/^New in/, VIDEOS.length)));
+  await Promise.all(clients.slice(0, 2).map((client) => client.prints(/^\{/, VIDEOS.length)));
+  await clients[2].prints(/^New in/, VIDEOS.length);
   const toasts = VIDEOS.map(({ region, title }) => `New in ${region} ${title}`);
   for (const client of clients.slice(0, 2)) {
     assert.deepEqual(client.lines.filter((line) => line.startsWith("New in")).sort(), toasts);
@@ -55,4 +56,9 @@ test("Redis broadcast: the header X-Region chooses a region; without it, the cha
   await everything.prints(/^New in JP/);
   await japan.prints(/^New in JP/);
   assert.deepEqual(japan.lines, ["connected", `New in JP: ${first.title}`]);
+});
+
+test("Redis broadcast: a page that says nothing is cut when it has been idle, and comes back by itself", async (t) => {
+  const service = await startService(t, { DefaultRegion: "ALL" }, ["--idle-timeout", "500ms"]);
+  await browser(t, service.webSocketAddress).prints(/^connected$/, 3);
 });
