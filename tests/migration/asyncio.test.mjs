@@ -28,10 +28,10 @@ test("asyncio: a client gets the alerts of its regions, as they were published, 
   await everything.prints(/^subscribed to PL$/);
 
   const posted = [["SE", "Hej", 99], ["PL", "Zażółć gęślą jaźń 🎉", 85], ["PL", "too low", 84.9]];
-  assert.deepEqual(await publish(t, service.publishAddress, posted), [], "the scorer has nothing to complain of");
+  assert.deepEqual(await publish(t, service.address, posted), [], "the scorer has nothing to complain of");
   const toast = await poland.prints(/^Viral/);
   await everything.prints(/^Viral in PL/);
-  await publish(t, service.publishAddress, [["PL", "the last one", 90]]);
+  await publish(t, service.address, [["PL", "the last one", 90]]);
   await poland.prints(/the last one/);
   await everything.prints(/the last one/);
   assert.deepEqual(toasts(poland), ["Viral in PL! Zażółć gęślą jaźń 🎉", "Viral in PL! the last one"]);
@@ -54,21 +54,29 @@ test("asyncio: an alert that nobody watches goes to everybody", async (t) => {
   const service = await startService(t);
   const netherlands = watch(t, service, ["nl"]);
   await netherlands.prints(/^subscribed to NL$/);
-  await publish(t, service.publishAddress, [["AT", "Servus", 97]]);
+  await publish(t, service.address, [["AT", "Servus", 97]]);
   await netherlands.prints(/^Viral in AT! Servus/);
+});
+
+test("asyncio: a client that subscribes to twelve regions in twelve messages needs MessagesPerSecond", async (t) => {
+  const service = await startService(t, { MessagesPerSecond: 12 });
+  const regions = Array.from({ length: 12 }, (_, index) => `r${index}`);
+  const client = watch(t, service, regions);
+  await client.prints(/^subscribed/, regions.length);
+  assert.deepEqual(new Set(client.lines), new Set(regions.map((region) => `subscribed to ${region.toUpperCase()}`)));
 });
 
 test("asyncio: a client comes back after the service was away, and subscribes again", async (t) => {
   const first = await startService(t);
   const client = watch(t, first, ["no"]);
   await client.prints(/^subscribed to NO$/);
-  const [webSocket, http] = [first.webSocketAddress, first.publishAddress].map((address) => new URL(address).host);
+  const [webSocket, http] = [first.webSocketAddress, first.address].map((address) => new URL(address).host);
   await first.stop();
   await client.prints(/^reconnecting in 1 s$/);
   await client.prints(/^reconnecting in 2 s$/);
   const second = await startService(t, {}, ["--ws-addr", webSocket, "--http-addr", http]);
   await client.prints(/^subscribed to NO$/, 2);
-  await publish(t, second.publishAddress, [["NO", "Hei", 90]]);
+  await publish(t, second.address, [["NO", "Hei", 90]]);
   await client.prints(/^Viral in NO! Hei/);
 });
 
@@ -76,7 +84,7 @@ test("asyncio, changed: a scorer that signs as a webhook publishes, and one that
   const service = await startService(t, WEBHOOKS);
   const client = watch(t, service, ["uk"]);
   await client.prints(/^subscribed to UK$/);
-  const address = `${service.publishAddress}webhook`;
+  const address = `${service.address}webhook`;
   assert.deepEqual(await publish(t, address, [["UK", "unsigned", 90]]), ["webhook failed: HTTP Error 401: Unauthorized"]);
   await publish(t, address, [["UK", "signed", 90]], { WEBHOOK_SECRET });
   await client.prints(/^Viral in UK! signed/);

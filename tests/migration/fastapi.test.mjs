@@ -14,11 +14,11 @@ async function login(t, user, { seconds = 3600, ...variables } = {}) {
 
 const python = (t, service, ...who) => new Program(t, "python3", ["fastapi/client.py", service.webSocketAddress, ...who]);
 const page = (t, service, token) =>
-  new Program(t, "node", ["--import", "./browser.mjs", "fastapi/page.js", service.webSocketAddress, service.publishAddress, token]);
+  new Program(t, "node", ["--import", "./browser.mjs", "fastapi/page.js", service.webSocketAddress, service.address, token]);
 const events = (t, address) => new Program(t, "node", ["--import", "./browser.mjs", "fastapi/events.js", address]);
 
 const notify = (t, service, text) =>
-  new Program(t, "python3", ["fastapi/notify.py", `${service.publishAddress}publish`, text]).succeeds();
+  new Program(t, "python3", ["fastapi/notify.py", `${service.address}publish`, text]).succeeds();
 
 test("FastAPI: a token in the address lets in, and notifications come by HTTP and by Redis", async (t) => {
   const service = await startService(t, { ...TOKENS, DefaultRegion: "ALL" });
@@ -36,7 +36,7 @@ test("FastAPI: a token in the address lets in, and notifications come by HTTP an
 test("FastAPI: what was published as before, a type and a text, is refused and reaches nobody", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL" });
   const body = JSON.stringify({ type: "alert", text: "New order!" });
-  const response = await fetch(service.publishAddress, { method: "POST", body });
+  const response = await fetch(service.address, { method: "POST", body });
   assert.deepEqual([response.status, (await response.json()).error.field], [400, "video"]);
 });
 
@@ -68,11 +68,11 @@ test("FastAPI, changed: a page learns over HTTP that its token is not good, and 
 test("FastAPI, changed: events come from /alerts, and without a token the stream ends", async (t) => {
   const service = await startService(t, TOKENS);
   const token = await login(t, "ola");
-  const stream = events(t, `${service.publishAddress}alerts?region=ALL&token=${token}`);
+  const stream = events(t, `${service.address}alerts?region=ALL&token=${token}`);
   await stream.prints(/^open$/);
   await notify(t, service, "New order!");
   await stream.prints(/^Event: New order!$/);
-  const stranger = events(t, `${service.publishAddress}alerts?region=ALL`);
+  const stranger = events(t, `${service.address}alerts?region=ALL`);
   await stranger.prints(/^closed, log in again$/);
   assert.deepEqual(stranger.lines, ["closed, log in again"]);
 });

@@ -43,6 +43,17 @@ test("Node ws: who joins no room is in the global one with the first word", asyn
   assert.deepEqual(frames(per).map(({ type, user }) => [type, user]), [["chat", "Per"]]);
 });
 
+test("Node ws, changed: a chat that names its room is in it, whether or not the client has waited for `joined`", async (t) => {
+  const service = await startService(t, { Rooms: "on" });
+  const [ola, per] = [["Ola"], ["Per", "general"]].map((who) => chat(t, service, who));
+  await ola.prints(/^connected$/);
+  await per.prints(/"joined"/);
+  for (const message of [{ type: "join" }, { type: "chat", user: "Ola", message: "hej" }]) ola.type(`/raw ${JSON.stringify({ ...message, room: "general" })}`);
+  const { timestamp, ...said } = JSON.parse(await per.prints(/"chat"/));
+  assert.deepEqual(said, { type: "chat", room: "general", user: "Ola", message: "hej" });
+  await ola.prints(/"chat"/);
+});
+
 test("Node ws: an echo comes back, where it says that it is one", async (t) => {
   const service = await startService(t);
   const client = chat(t, service, ["Ola"]);
@@ -66,9 +77,9 @@ test("Node ws: a text or a type that the server sent to everybody is answered wi
 
 test("Node ws: the client's heartbeat is answered, and it comes back to its room when it is not", async (t) => {
   const service = await startService(t, { Rooms: "on" });
-  const client = chat(t, service, ["Ola", "general"], { HEARTBEAT_MS: "500" });
+  const client = chat(t, service, ["Ola", "general"], { HEARTBEAT_MS: "1500" });
   await client.prints(/"joined"/);
-  await client.prints(/^alive$/, 3);
+  await client.prints(/^alive$/, 2);
   assert.ok(!client.lines.some((line) => line.startsWith("closed")));
   service.child.kill("SIGSTOP");
   t.after(() => service.child.kill("SIGCONT"));
@@ -81,12 +92,12 @@ test("Node ws, changed: a client that waited for the server's pings sends its ow
   const service = await startService(t, { DefaultRegion: "ALL", ...WEBHOOKS });
   const client = new Program(t, "node", ["node-ws/watchdog.js", service.webSocketAddress], { HEARTBEAT_MS: "500" });
   await client.prints(/^heard$/, 4);
-  await publisher(t, service.publishAddress, "New order!").succeeds();
+  await publisher(t, service.address, "New order!").succeeds();
   await client.prints(/^notification: New order!$/);
-  const unsigned = publisher(t, `${service.publishAddress}webhook`, "unsigned");
+  const unsigned = publisher(t, `${service.address}webhook`, "unsigned");
   assert.equal(await unsigned.ends(), 1);
   assert.deepEqual(unsigned.lines, ["not notified: 401"]);
-  await publisher(t, `${service.publishAddress}webhook`, "signed", { WEBHOOK_SECRET }).succeeds();
+  await publisher(t, `${service.address}webhook`, "signed", { WEBHOOK_SECRET }).succeeds();
   await client.prints(/^notification: signed$/);
   assert.ok(!client.lines.some((line) => line.startsWith("closed")), "it was one connection");
 });

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Program, startRedis, startService } from "./site.mjs";
 
+const PARAMETERS = { DefaultRegion: "US", FallbackToEveryone: "false" };
+
 const watch = (t, service, region) =>
   new Program(t, "node", ["--import", "./browser.mjs", "redis-per-region/client.js", service.webSocketAddress, region]);
 
@@ -13,7 +15,7 @@ async function publish(t, redis, ...video) {
 }
 
 test("Redis per region: a client gets its region alone, and learns which way a title runs", async (t) => {
-  const service = await startService(t, { DefaultRegion: "US" });
+  const service = await startService(t, PARAMETERS);
   const redis = await startRedis(t, service);
   const [emirates, finland] = [watch(t, service, "ae"), watch(t, service, "FI")];
   await Promise.all([emirates, finland].map((client) => client.prints(/^connected$/)));
@@ -22,7 +24,9 @@ test("Redis per region: a client gets its region alone, and learns which way a t
   // A title of Latin letters: what the publisher says of it counts.
   await publish(t, redis, "AE", "v2", "Remix 2026", "قناة الموسيقى");
   await emirates.prints(/<div/, 2);
-  await publish(t, redis, "FI", "v3", "Uusi kappale", "Musiikki");
+  await publish(t, redis, "DK", "v3", "Ny sang, which nobody watches", "Musik");
+  await redis.bridge.prints(/message published.*DK|DK.*message published/);
+  await publish(t, redis, "FI", "v4", "Uusi kappale", "Musiikki");
   await finland.prints(/<div/);
   assert.deepEqual(emirates.lines, [
     "connected",
@@ -33,7 +37,7 @@ test("Redis per region: a client gets its region alone, and learns which way a t
 });
 
 test("Redis per region: a client that names no region gets the default one", async (t) => {
-  const service = await startService(t, { DefaultRegion: "US" });
+  const service = await startService(t, PARAMETERS);
   const redis = await startRedis(t, service);
   const [bare, finland] = [new Program(t, "node", ["--import", "./browser.mjs", "redis-broadcast/client.js", service.webSocketAddress]), watch(t, service, "FI")];
   await Promise.all([bare, finland].map((client) => client.prints(/^connected$/)));

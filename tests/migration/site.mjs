@@ -32,7 +32,7 @@ export async function startService(t, parameters = {}, flags = []) {
   ];
   const local = await startLocal(args);
   t.after(() => stopLocal(local));
-  return { ...local, publishAddress: local.address, stop: () => stopLocal(local) };
+  return { ...local, stop: () => stopLocal(local) };
 }
 
 /** A Redis of its own, and the bridge between its channels and the service, until the test ends. */
@@ -43,7 +43,7 @@ export async function startRedis(t, service, flags = []) {
   const server = new Program(t, "redis-server", ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", directory]);
   await server.prints(/ready to accept connections/i);
   const bridge = new Program(t, `${ROOT}/target/debug/bridge`, [
-    ...["--redis-url", `redis+unix://${socket}`, "--publish-url", `${service.address}publish`],
+    ...["--redis-url", `redis+unix://${socket}`, "--publish-url", `${service.address}publish`, "--log", "bridge=debug"],
     ...flags,
   ]);
   await bridge.prints(/"message":"subscribed"/);
