@@ -44,14 +44,14 @@ test("Redis broadcast: with the default region ALL every client that names no re
   }
 });
 
-test("Redis broadcast: the header X-Region chooses a region; without it, the changed line, the same client gets everything", async (t) => {
+test("Redis broadcast: the header X-Region chooses a region; without it or with ALL, the changed line, the same client gets everything", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL" });
   const redis = await startRedis(t, service);
-  const [japan, everything] = [python(t, service.webSocketAddress, "JP"), python(t, service.webSocketAddress)];
-  await Promise.all([japan, everything].map((client) => client.prints(/^connected$/)));
+  const [japan, everything, all] = [["JP"], [], ["ALL"]].map((region) => python(t, service.webSocketAddress, ...region));
+  await Promise.all([japan, everything, all].map((client) => client.prints(/^connected$/)));
   const [first, ...others] = VIDEOS;
   await publish(t, redis, others);
-  await everything.prints(/^New in/, others.length);
+  await Promise.all([everything, all].map((client) => client.prints(/^New in/, others.length)));
   await publish(t, redis, [first]);
   await everything.prints(/^New in JP/);
   await japan.prints(/^New in JP/);
