@@ -1,4 +1,4 @@
-// The demo page: what a site would build around `ViralAlerts`, and a look at what is connected.
+// The demo page: what a site would build around `ViralAlerts`, a look at what is connected, and what a month costs.
 
 import { ViralAlerts } from "./viral-alerts.js";
 import { defineViralToast } from "./viral-toast.js";
@@ -7,7 +7,21 @@ const REGIONS = ["PL", "NL", "SE", "NO", "AT", "GB", "DE", "CZ", "DK", "FI", "FR
 const ALERTS_MAX = 100;
 const CONNECTIONS_EVERY_MS = 2_000;
 
+/** What the lines of a bill are for: words for what the local mode calls them. */
+const PARTS = {
+  connections: "open connections",
+  pings: "pings",
+  messages: "messages",
+  functions: "functions",
+  tables: "tables",
+  operation: "logs, metrics and alarms",
+  transfer: "traffic",
+  package: "package",
+};
+
 const $ = (id) => document.getElementById(id);
+const dollars = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const names = new Intl.DisplayNames(["en"], { type: "region" });
 
 /** The English name of a region, where it is a country. */
@@ -170,6 +184,112 @@ async function pollConnections() {
   setTimeout(pollConnections, CONNECTIONS_EVERY_MS);
 }
 
+/** The coloured place of a part, in a bar or in the legend. */
+function swatch(part) {
+  const made = element("i");
+  made.dataset.part = part;
+  return made;
+}
+
+function drawBars(bills) {
+  const most = Math.max(...bills.map(({ total }) => total));
+  const rows = bills.map(({ service, total, lines }) => {
+    const bar = element("div", { className: "bar" });
+    bar.style.setProperty("--share", total / most);
+    for (const { part, what, usd } of lines) {
+      const line = swatch(part);
+      line.title = `${what}: ${dollars.format(usd)}`;
+      line.style.width = `${(100 * usd) / total}%`;
+      bar.append(line);
+    }
+    const measure = element("div", { className: "measure" }, bar, element("span", { className: "total", text: dollars.format(total) }));
+    return [element("span", { className: "service", text: service }), measure];
+  });
+  $("cost-chart").replaceChildren(...rows.flat());
+  const used = new Set(bills.flatMap(({ lines }) => lines.map(({ part }) => part)));
+  const legend = Object.keys(PARTS).filter((part) => used.has(part));
+  $("cost-parts").replaceChildren(...legend.map((part) => element("li", {}, swatch(part), PARTS[part])));
+}
+
+function listLines(bills) {
+  const row = ({ what, quantity, usd }) =>
+    element(
+      "tr",
+      {},
+      element("td", { text: what }),
+      element("td", { text: whole.format(quantity) }),
+      element("td", { text: dollars.format(usd) }),
+    );
+  const bodies = bills.map(({ service, total, lines }) => {
+    const head = element("tr", {}, element("th", { scope: "rowgroup", colSpan: 2, text: service }), element("th", { text: dollars.format(total) }));
+    return element("tbody", {}, head, ...lines.map(row));
+  });
+  for (const body of $("cost-lines").querySelectorAll("tbody")) body.remove();
+  $("cost-lines").append(...bodies);
+}
+
+/** Where the prices were read, and when: each address once. */
+function listSources(prices) {
+  const read = new Map(Object.values(prices).map(({ source, read }) => [source, read]));
+  const item = ([source, read]) => element("li", {}, element("a", { href: source, rel: "noreferrer", text: source }), `, read ${read}`);
+  $("cost-sources").replaceChildren(...[...read].map(item));
+  const months = [...read.values()].sort();
+  return months[0] === months.at(-1) ? months[0] : `${months[0]} to ${months.at(-1)}`;
+}
+
+function showEstimate({ region, usage, bills, prices }) {
+  drawBars(bills);
+  listLines(bills);
+  $("cost-prices").textContent = `${region}, read ${listSources(prices)},`;
+  const flags = Object.entries({ ...usage, region }).map(([name, value]) => `--${name} ${value}`);
+  $("cost-command").textContent = `cargo run -p cost -- ${flags.join(" ")}`;
+  const totals = bills.map(({ service, total }) => `${service} ${dollars.format(total)}`);
+  $("cost-chart").ariaLabel = `A month costs: ${totals.join(", ")}`;
+}
+
+function showCostProblem(text) {
+  $("cost-problem").textContent = text ?? "";
+  $("cost-problem").hidden = !text;
+  $("cost-figure").classList.toggle("stale", Boolean(text));
+}
+
+let newestCost = 0;
+
+/** Asks what a month costs. Only the answer to the newest question is used. */
+async function askCost(query, use) {
+  const question = ++newestCost;
+  let estimate;
+  let problem;
+  try {
+    const response = await fetch(`/cost?${query}`);
+    estimate = await response.json();
+    if (!response.ok) problem = estimate.message;
+  } catch {
+    problem = "The local mode does not answer";
+  }
+  if (question !== newestCost) return;
+  showCostProblem(problem);
+  if (!problem) use(estimate);
+}
+
+/** Shows what a month costs, first for the use that the local mode reckons with by itself, then for what is typed. */
+function startCost() {
+  const form = $("cost-form");
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () =>
+    askCost(new URLSearchParams(new FormData(form)), (estimate) => {
+      showEstimate(estimate);
+      $("cost-status").textContent = $("cost-chart").ariaLabel;
+    }),
+  );
+  askCost("", (estimate) => {
+    form.elements.region.replaceChildren(...estimate.regions.map((region) => element("option", { text: region })));
+    for (const [name, value] of Object.entries({ ...estimate.usage, region: estimate.region })) form.elements[name].value = value;
+    showEstimate(estimate);
+    $("cost").hidden = false;
+  });
+}
+
 async function start() {
   $("curl").textContent = `curl -d '{"region":"PL","video":{"id":"v1","title":"Hello","thumbnail":"","score":97}}' ${location.origin}`;
   const local = await (await fetch("/local.json")).json();
@@ -186,6 +306,7 @@ async function start() {
   $("publish").addEventListener("submit", publish);
   showConnections(local);
   pollConnections();
+  startCost();
 }
 
 start().catch((error) => {

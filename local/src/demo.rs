@@ -1,5 +1,7 @@
 //! The demo page, and what pages ask the local mode that no deployed API answers.
 
+mod cost;
+
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::Incoming,
@@ -48,6 +50,9 @@ pub(crate) async fn handle(
             StatusCode::OK,
             &state(request, gateway, websocket_port, subscriptions).await,
         )));
+    }
+    if path == "/cost" {
+        return Some(no_store(cost::answer(request.uri().query().unwrap_or_default())));
     }
     let (_, content_type, text) = FILES.into_iter().find(|(file, ..)| *file == path)?;
     Some(file(content_type, text, POLICY))

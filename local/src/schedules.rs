@@ -1,18 +1,58 @@
-//! EventBridge schedules: functions that are invoked at intervals.
+//! EventBridge schedules: functions that are invoked at intervals, or in certain minutes.
 
-use std::sync::Arc;
+mod cron;
+
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::Bytes;
 use serde_json::json;
 use shared::clock::{Clock, Timestamp};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::cron::{Cron, CronError};
 use crate::{
     lambda::Functions,
     template::{ACCOUNT_ID, REGION, Schedule, arn},
 };
 
-/// Runs every schedule until `shutdown`; the first invocation comes after one interval, as in EventBridge.
+/// Time between two looks at the clock while a schedule waits: it may be set, and sleep as the machine does.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+
+/// When a function is invoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// `rate(…)`: after each such interval.
+    Every(Duration),
+    /// `cron(…)`: in these minutes of UTC.
+    In(Cron),
+}
+
+impl Times {
+    /// Reads `rate(5 minutes)` or `cron(0 10 * * ? *)`. `None` when it is neither.
+    pub(crate) fn parse(expression: &str) -> Result<Option<Self>, CronError> {
+        let within = |kind: &str| expression.trim().strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
+        match within("cron") {
+            Some(fields) => Cron::parse(fields).map(Self::In).map(Some),
+            None => Ok(within("rate").and_then(rate).map(Self::Every)),
+        }
+    }
+}
+
+/// Reads `5 minutes`. `None` when it is anything else.
+fn rate(interval: &str) -> Option<Duration> {
+    let (count, unit) = interval.trim().split_once(' ')?;
+    let secs = match unit.trim() {
+        "minute" | "minutes" => 60,
+        "hour" | "hours" => 60 * 60,
+        "day" | "days" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let count: u64 = count.parse().ok()?;
+    (count > 0).then(|| count.checked_mul(secs).map(Duration::from_secs)).flatten()
+}
+
+/// Runs every schedule until `shutdown`; the first invocation of a rate comes after one interval, as in EventBridge. Time passes as fast
+/// as it does: what is scheduled, and what functions see of the clock, belong together.
 pub(crate) fn run(
     schedules: Vec<Schedule>,
     functions: &Arc<Functions>,
@@ -23,13 +63,38 @@ pub(crate) fn run(
     for schedule in schedules {
         let (functions, clock, shutdown) = (Arc::clone(functions), clock.clone(), shutdown.clone());
         tasks.spawn(async move {
-            while shutdown.run_until_cancelled(tokio::time::sleep(schedule.every)).await.is_some() {
-                let payload = schedule.input.clone().unwrap_or_else(|| event(&schedule.name, clock.now()));
+            while let Some(Some(due)) = shutdown.run_until_cancelled(due(&schedule, &clock)).await {
+                let payload = schedule.input.clone().unwrap_or_else(|| event(&schedule.name, due));
                 if let Err(error) = functions.invoke_async(&schedule.function, Bytes::from(payload)) {
                     tracing::error!(schedule = schedule.name, %error, "scheduled invocation failed");
                 }
             }
         });
+    }
+}
+
+/// Waits until a schedule is due, and returns the time for which it is. `None` when it never is again.
+async fn due(schedule: &Schedule, clock: &Clock) -> Option<Timestamp> {
+    match &schedule.times {
+        Times::Every(interval) => {
+            tokio::time::sleep(*interval).await;
+            Some(clock.now())
+        }
+        Times::In(cron) => {
+            let Some(due) = cron.next(clock.now()) else {
+                tracing::warn!(
+                    schedule = schedule.name,
+                    "a schedule never runs again: its years are over, or it has no such day"
+                );
+                return None;
+            };
+            loop {
+                match due.since(clock.now()) {
+                    Duration::ZERO => return Some(due),
+                    rest => tokio::time::sleep(rest.min(CLOCK_LOOK)).await,
+                }
+            }
+        }
     }
 }
 
@@ -50,13 +115,16 @@ fn event(rule: &str, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicI64, Ordering},
+    };
 
     use super::*;
     use crate::template::Template;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_function_runs_once_per_interval_until_the_end() {
+    /// Starts one schedule of a function that fails, and counts.
+    fn started(expression: &str, clock: &Clock) -> (Arc<Functions>, CancellationToken, TaskTracker) {
         let text = r#"
 Resources:
   Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }
@@ -67,11 +135,32 @@ Resources:
         let schedule = Schedule {
             name: "s".to_owned(),
             function: "F".to_owned(),
-            every: Duration::from_secs(60),
+            times: Times::parse(expression).expect("valid").expect("known"),
             input: Some("{}".to_owned()),
         };
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        run(vec![schedule], &functions, &Clock::System, &shutdown, &tasks);
+        run(vec![schedule], &functions, clock, &shutdown, &tasks);
+        tasks.close();
+        (functions, shutdown, tasks)
+    }
+
+    #[test]
+    fn rates_are_read_and_what_is_neither_rate_nor_cron_is_not() {
+        let every = |secs| Ok(Some(Times::Every(Duration::from_secs(secs))));
+        assert_eq!(Times::parse("rate(1 minute)"), every(60));
+        assert_eq!(Times::parse("rate(2 hours)"), every(7_200));
+        assert!(matches!(Times::parse(" cron(0 1 * * ? *) "), Ok(Some(Times::In(_)))));
+        assert!(matches!(Times::parse("cron(0 1 * * * *)"), Err(CronError::Days)));
+        for bad in ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "at(2026-11-22T00:00:00)", "cron", "cron(", ""]
+        {
+            assert_eq!(Times::parse(bad), Ok(None), "{bad}");
+        }
+        assert_eq!(Times::parse("rate(18446744073709551615 days)"), Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_runs_once_per_interval_until_the_end() {
+        let (functions, shutdown, tasks) = started("rate(1 minute)", &Clock::System);
         for count in 0..3 {
             tokio::time::sleep(Duration::from_secs(59)).await;
             assert_eq!(functions.invocations(), count);
@@ -80,7 +169,47 @@ Resources:
             assert_eq!(functions.invocations(), count + 1);
         }
         shutdown.cancel();
-        tasks.close();
         tasks.wait().await;
+    }
+
+    /// Lets time pass for the schedule and for the clock that it reads, a second at a time.
+    async fn pass(clock: &AtomicI64, secs: u32) {
+        for _ in 0..secs {
+            clock.fetch_add(1_000, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_runs_once_in_each_minute_of_its_schedule_until_the_end() {
+        // 2026-11-18T11:23:20Z: 36 minutes and 40 seconds before noon.
+        let ms = Arc::new(AtomicI64::new(1_795_001_000_000));
+        let (functions, shutdown, tasks) = started("cron(0,1 12 * * ? 2026)", &Clock::Manual(Arc::clone(&ms)));
+        for (secs, count) in [(36 * 60 + 39, 0), (2, 1), (58, 1), (2, 2), (23 * 60 * 60, 2), (59 * 60, 3)] {
+            pass(&ms, secs).await;
+            assert_eq!(functions.invocations(), count, "after {secs} s more");
+        }
+        shutdown.cancel();
+        tasks.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_missed_while_the_machine_slept_runs_once() {
+        let ms = Arc::new(AtomicI64::new(1_795_001_000_000));
+        let (functions, shutdown, tasks) = started("cron(0/5 * * * ? *)", &Clock::Manual(Arc::clone(&ms)));
+        pass(&ms, 1).await;
+        ms.fetch_add(8 * 60 * 60 * 1_000, Ordering::Relaxed);
+        pass(&ms, 31).await;
+        assert_eq!(functions.invocations(), 1);
+        shutdown.cancel();
+        tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_schedule_whose_years_are_over_ends() {
+        let (functions, _, tasks) = started("cron(0 0 1 1 ? 2020)", &Clock::System);
+        tasks.wait().await;
+        assert_eq!(functions.invocations(), 0);
     }
 }

@@ -148,7 +148,7 @@ fn counts_are_exact_within_a_second() {
 #[test]
 fn an_echo_is_the_message_itself() {
     run(async {
-        let site = Site::start_in_process().await;
+        let site = Site::start().await;
         let mut client = site.connect("/prod").await;
         let message = json!({"type": "echo", "text": "zażółć", "list": [1, {"a": null}]});
         assert_eq!(client.ask(&message).await, json!({"type": "response", "data": message}));

@@ -18,12 +18,13 @@ class ManagedPolicies:
         return {}
 
 
-def transformed():
-    """The template as CloudFormation gets it, with everything switched on that brings permissions."""
+def transformed(change=lambda template: None, **parameters):
+    """The template as CloudFormation gets it, with everything switched on that brings permissions; changed before, and with other values of parameters, if need be."""
     template = yaml_parse((ROOT / "template.yaml").read_text())
+    change(template)
     # SAM takes no directory: `sam build` and `sam deploy` put an address here.
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
-    return transform(template, {"Tracing": "Active"}, ManagedPolicies())
+    return transform(template, {"Tracing": "Active", **parameters}, ManagedPolicies())
 
 
 def allowed_wildcards():

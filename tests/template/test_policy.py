@@ -108,6 +108,29 @@ class Template(unittest.TestCase):
         )
 
 
+class Canary(unittest.TestCase):
+    def versions(self, change=lambda function: None, **parameters):
+        """The names of the versions that SAM would publish of connect, if it had an alias."""
+
+        def alias(template):
+            function = template["Resources"]["ConnectFunction"]
+            function["Properties"].update(AutoPublishAlias="live", AutoPublishAliasAllProperties=True)
+            change(function["Properties"])
+
+        return list(policy.of_type(policy.transformed(alias, **parameters)["Resources"], "AWS::Lambda::Version"))
+
+    def test_a_version_follows_the_template_and_not_the_parameters(self):
+        """Why no function has an alias: docs/operations.md, "Deployments". If this fails, SAM has mended it, and canaries can be had."""
+        (version,) = self.versions()
+        self.assertNotEqual(self.versions(lambda function: function.update(Timeout=9)), [version])
+        for parameters in [{"DefaultRegion": "PL"}, {"AllowedOrigins": "https://example.com"}, {"LogLevel": "DEBUG"}, {"Architecture": "x86_64"}]:
+            with self.subTest(parameters):
+                self.assertEqual(self.versions(**parameters), [version])
+
+    def test_no_function_has_an_alias(self):
+        self.assertEqual(policy.of_type(policy.transformed()["Resources"], "AWS::Lambda::Alias"), {})
+
+
 class Release(unittest.TestCase):
     def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
         """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""

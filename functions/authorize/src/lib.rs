@@ -82,12 +82,23 @@ fn allowed(method_arn: &str, principal: &Principal) -> Verdict {
             "Version": "2012-10-17",
             "Statement": [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": method_arn}],
         }),
-        // A context has texts, numbers and booleans, and no lists.
-        context: json!({
-            REGIONS_FIELD: principal.regions.to_string(),
-            PUBLISH_FIELD: principal.publishes.to_string(),
-            USER_FIELD: principal.user.as_deref().unwrap_or_default(),
-            NAME_FIELD: principal.name.as_deref().unwrap_or_default(),
-        }),
+        context: context(principal),
     }
+}
+
+/// A context has texts, numbers and booleans, and no lists. What a token does not say is left out.
+fn context(principal: &Principal) -> Value {
+    let publishes = principal.publishes.to_string();
+    let mut context = json!({REGIONS_FIELD: principal.regions.to_string()});
+    let said = [
+        (PUBLISH_FIELD, Some(publishes.as_str())),
+        (USER_FIELD, principal.user.as_deref()),
+        (NAME_FIELD, principal.name.as_deref()),
+    ];
+    for (field, text) in said {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            context[field] = json!(text);
+        }
+    }
+    context
 }

@@ -3,56 +3,69 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use cost::{Prices, Usage, bills};
+use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage};
 
 /// What a month of Viral Alerts costs at list price, beside the alternatives.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Browsers
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = Usage::DEFAULT.clients)]
     clients: u32,
 
     /// Minutes a day for which each of them is connected
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1_440))]
+    #[arg(
+        long,
+        default_value_t = Usage::DEFAULT.minutes_a_day,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MINUTES_A_DAY_MAX))
+    )]
     minutes: u16,
 
     /// Alerts a day that each of them gets
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = Usage::DEFAULT.alerts_a_day)]
     alerts: u32,
 
     /// Alerts a day that are published, in all regions together
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = Usage::DEFAULT.published_a_day)]
     published: u32,
 
     /// AWS region whose prices count
-    #[arg(long, default_value = "us-east-1")]
+    #[arg(long, default_value = DEFAULT_REGION)]
     region: String,
+
+    /// Print JSON, with the prices and their sources, as the demo page asks the local mode for it
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let prices = match Prices::of_region(&arguments.region) {
-        Ok(prices) => prices,
+    let usage = Usage {
+        clients: arguments.clients,
+        minutes_a_day: arguments.minutes,
+        alerts_a_day: arguments.alerts,
+        published_a_day: arguments.published,
+    };
+    let estimate = match Estimate::new(usage, &arguments.region) {
+        Ok(estimate) => estimate,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let usage = Usage {
-        clients: arguments.clients.into(),
-        minutes_a_day: arguments.minutes.into(),
-        alerts_a_day: arguments.alerts.into(),
-        published_a_day: arguments.published.into(),
-    };
+    let text = if arguments.json { serde_json::json!(estimate).to_string() + "\n" } else { table(&estimate) };
+    // Whoever reads no further, such as `head`, has what it wants.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn table(estimate: &Estimate) -> String {
     let mut text = String::new();
-    for bill in bills(&usage, &prices) {
+    for bill in &estimate.bills {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{:<40} {:>14} {:>10.2} $ a month", bill.service, "", bill.total());
+        let _ = writeln!(text, "{:<40} {:>14} {:>10.2} $ a month", bill.service, "", bill.total);
         for line in &bill.lines {
             let _ = writeln!(text, "  {:<38} {:>14.0} {:>10.2}", line.what, line.quantity, line.usd);
         }
     }
-    // Whoever reads no further, such as `head`, has what it wants.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    text
 }

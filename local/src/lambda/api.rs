@@ -11,7 +11,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::{Functions, InvokeError};
-use crate::http::{Body, origin::is_cross_site, response};
+use crate::{
+    http::{Body, origin::is_cross_site, response},
+    template::arn,
+};
 
 /// Largest payload of a synchronous invocation, in bytes. Source: Lambda quotas.
 const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -40,8 +43,25 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>
             "this is the Lambda Invoke API: POST /2015-03-31/functions/{name}/invocations",
         );
     };
-    // A function may be named by its ARN, with or without a version.
-    let name = name.split(":function:").last().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
+    // A function may be named by its ARN, and either form may end in an alias or a version, which may also stand in the query.
+    let reference = name.rsplit(":function:").next().unwrap_or_default();
+    let (name, named) = match reference.split_once(':') {
+        Some((name, qualifier)) => (name.to_owned(), Some(qualifier.to_owned())),
+        None => (reference.to_owned(), None),
+    };
+    let asked = qualifier(request.uri().query().unwrap_or_default());
+    if asked.is_some() && named.is_some() && asked != named {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "InvalidParameterValueException",
+            "The derived qualifier from the function name does not match the specified qualifier.",
+        );
+    }
+    let qualifier = asked.or(named);
+    if !functions.contains(&name, qualifier.as_deref()) {
+        let of = qualifier.map(|qualifier| format!(":{qualifier}")).unwrap_or_default();
+        return unknown(&format!("{}{of}", arn("lambda", &format!("function:{name}"))));
+    }
     let kind = request
         .headers()
         .get("x-amz-invocation-type")
@@ -56,17 +76,15 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>
             return error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message);
         }
     };
-    let unknown = || error(StatusCode::NOT_FOUND, "ResourceNotFoundException", &format!("Function not found: {name}"));
     match kind.as_str() {
         "Event" => match functions.invoke_async(&name, payload) {
             Ok(()) => response(StatusCode::ACCEPTED, "application/json", Bytes::new()),
-            Err(_) => unknown(),
+            Err(_) => unknown(&name),
         },
-        "DryRun" if functions.contains(&name) => response(StatusCode::NO_CONTENT, "application/json", Bytes::new()),
-        "DryRun" => unknown(),
+        "DryRun" => response(StatusCode::NO_CONTENT, "application/json", Bytes::new()),
         "RequestResponse" => match functions.invoke(&name, payload).await {
             Ok(answer) => response(StatusCode::OK, "application/json", answer),
-            Err(InvokeError::UnknownFunction(_)) => unknown(),
+            Err(InvokeError::UnknownFunction(_)) => unknown(&name),
             Err(failure) => {
                 let mut response = response(StatusCode::OK, "application/json", failure.payload());
                 response
@@ -81,6 +99,16 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>
             &format!("there is no invocation type {other}"),
         ),
     }
+}
+
+/// The parameter `Qualifier` of a query.
+fn qualifier(query: &str) -> Option<String> {
+    let text = query.split('&').find_map(|pair| pair.strip_prefix("Qualifier="))?;
+    Some(percent_decode_str(text).decode_utf8_lossy().into_owned())
+}
+
+fn unknown(function: &str) -> Response<Body> {
+    error(StatusCode::NOT_FOUND, "ResourceNotFoundException", &format!("Function not found: {function}"))
 }
 
 fn error(status: StatusCode, kind: &'static str, message: &str) -> Response<Body> {

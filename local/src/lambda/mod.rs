@@ -7,7 +7,7 @@ pub(crate) mod process;
 mod remote;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -132,6 +132,7 @@ struct Entry {
     /// Invocations that may run at once.
     concurrency: Semaphore,
     runner: Runner,
+    aliases: BTreeSet<String>,
     async_retries: u8,
     on_failure: Option<String>,
     dead_letters: Option<String>,
@@ -193,6 +194,7 @@ impl Functions {
                 timeout: function.timeout,
                 concurrency: Semaphore::new(at_once),
                 runner,
+                aliases: function.aliases.clone(),
                 async_retries: function.async_retries,
                 on_failure: function.on_failure.clone(),
                 dead_letters: function.dead_letters.clone(),
@@ -231,9 +233,13 @@ impl Functions {
         Self::start(functions, &setting).expect("nothing to find")
     }
 
-    /// Whether there is a function of this name.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.entry(name).is_some()
+    /// Whether there is a function of this name, with such an alias or version. Versions have no code of their own here, so any number is one.
+    pub(crate) fn contains(&self, name: &str, qualifier: Option<&str>) -> bool {
+        let is_version =
+            |qualifier: &str| qualifier == "$LATEST" || qualifier.bytes().all(|byte| byte.is_ascii_digit());
+        self.entry(name).is_some_and(|entry| {
+            qualifier.is_none_or(|qualifier| is_version(qualifier) || entry.aliases.contains(qualifier))
+        })
     }
 
     /// The function of this name. A program under `cargo lambda watch` knows itself by its binary.

@@ -1,11 +1,17 @@
 //! Lambda functions, and the events that invoke them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
 use super::{Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
-use crate::events::{DEFAULT_BUS, Pattern, Rule};
+use crate::{
+    events::{DEFAULT_BUS, Pattern, Rule},
+    schedules::Times,
+};
 
 /// Time-out of a function that names none. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
@@ -39,6 +45,8 @@ pub(crate) struct Function {
     pub(crate) environment: BTreeMap<String, String>,
     /// How often a failed asynchronous invocation is tried again, at most twice.
     pub(crate) async_retries: u8,
+    /// Names of its aliases. All lead to the code that there is.
+    pub(crate) aliases: BTreeSet<String>,
     /// ARN of what is told of an asynchronous invocation that failed for good.
     pub(crate) on_failure: Option<String>,
     /// ARN of what gets the event of such an invocation.
@@ -67,15 +75,15 @@ pub(crate) struct HttpRoute {
     pub(crate) function: String,
 }
 
-/// A function that is invoked at intervals.
+/// A function that is invoked by the clock.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schedule {
     /// Name of the rule in the events that the function receives.
     pub(crate) name: String,
     /// Name of the function.
     pub(crate) function: String,
-    /// Time between two invocations.
-    pub(crate) every: Duration,
+    /// When it is invoked.
+    pub(crate) times: Times,
     /// What the function is invoked with; the scheduler's own event where there is none.
     pub(crate) input: Option<String>,
 }
@@ -99,6 +107,13 @@ pub(super) fn read(
         let events = properties.get("Events").and_then(Value::as_object);
         for (name, event) in events.into_iter().flatten() {
             read_event(resource, name, event, template)?;
+        }
+    }
+    for alias in resources.of_type("AWS::Lambda::Alias") {
+        let (function, name) = (alias.required_text("FunctionName")?, alias.required_text("Name")?);
+        let function = function.rsplit(":function:").next().unwrap_or_default();
+        if let Some(function) = template.functions.get_mut(function) {
+            function.aliases.insert(name);
         }
     }
     Ok(())
@@ -144,6 +159,7 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
                 .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
                 .ok_or_else(|| resource.error("MaximumRetryAttempts is 0, 1 or 2"))?,
         },
+        aliases: text("AutoPublishAlias").into_iter().collect(),
         on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(intrinsics::as_text),
         dead_letters: dead_letters.and_then(intrinsics::as_text),
     })
@@ -182,15 +198,23 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
                 return Ok(());
             }
             let expression = text(key)?;
-            match rate(&expression) {
-                Some(every) => template.schedules.push(Schedule {
+            let times = Times::parse(&expression)
+                .map_err(|error| resource.error(format!("the schedule of the event {name} cannot be used: {error}")))?;
+            let zone = property("ScheduleExpressionTimezone").and_then(intrinsics::as_text);
+            let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(Times::In(_))));
+            match (times, zone) {
+                (Some(times), None) => template.schedules.push(Schedule {
                     name: format!("{}-{name}", resource.logical_id),
                     function: resource.name.clone(),
-                    every,
+                    times,
                     input: property("Input").and_then(intrinsics::as_text),
                 }),
-                None => template.notes.push(format!(
-                    "{} is not invoked by its schedule {name}: {expression} is not run locally, rate(…) is",
+                (Some(_), Some(zone)) => template.notes.push(format!(
+                    "{} is not invoked by its schedule {name}: the time zone {zone} is not run locally, UTC is",
+                    resource.logical_id
+                )),
+                (None, _) => template.notes.push(format!(
+                    "{} is not invoked by its schedule {name}: {expression} is not run locally, rate(…) and cron(…) are",
                     resource.logical_id
                 )),
             }
@@ -237,19 +261,6 @@ fn read_rule(resource: &Resource, name: &str, event: &Value, template: &mut Temp
     Ok(())
 }
 
-/// Reads `rate(5 minutes)`. `None` when it is anything else.
-fn rate(expression: &str) -> Option<Duration> {
-    let (count, unit) = expression.trim().strip_prefix("rate(")?.strip_suffix(')')?.trim().split_once(' ')?;
-    let secs = match unit.trim() {
-        "minute" | "minutes" => 60,
-        "hour" | "hours" => 60 * 60,
-        "day" | "days" => 24 * 60 * 60,
-        _ => return None,
-    };
-    let count: u64 = count.parse().ok()?;
-    (count > 0).then(|| count.checked_mul(secs).map(Duration::from_secs)).flatten()
-}
-
 /// `Globals` below a resource's own properties; maps are merged, everything else replaced, as SAM does.
 fn merged(globals: &Value, own: &Value) -> Value {
     match (globals, own) {
@@ -271,17 +282,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn rates_are_read_and_everything_else_is_not() {
-        assert_eq!(rate("rate(1 minute)"), Some(Duration::from_secs(60)));
-        assert_eq!(rate("rate(2 hours)"), Some(Duration::from_secs(7_200)));
-        for bad in
-            ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "cron(0 1 * * ? *)", "rate(18446744073709551615 days)"]
-        {
-            assert_eq!(rate(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn own_properties_win_over_globals_and_maps_are_merged() {

@@ -165,12 +165,45 @@ impl<'a> Resolver<'a> {
                 return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local")))));
             }
             _ => {
+                if let Some((function, "Alias")) = name.split_once('.') {
+                    return self.published_alias(function, line).map(|arn| Some(Value::from(arn)));
+                }
                 let physical = self.physical_name(name, line)?;
+                if self.kind(name) == "AWS::Lambda::Alias" {
+                    return self.alias(name, line).map(|arn| Some(Value::from(arn)));
+                }
                 let is_queue = self.kind(name) == "AWS::SQS::Queue";
                 return Ok(Some(Value::from(if is_queue { queue_url(&physical) } else { physical })));
             }
         };
         Ok(Some(Value::from(pseudo)))
+    }
+
+    /// The ARN of the alias that SAM publishes of a function, which it lets templates name `Function.Alias`.
+    fn published_alias(&self, function: &str, line: usize) -> Result<String, TemplateError> {
+        let arn = self.attribute(function, "Arn", line)?;
+        let own = self.property(function, "AutoPublishAlias");
+        let global = || self.root.get("Globals")?.get("Function")?.get("AutoPublishAlias");
+        let alias = own.or_else(global).map(|alias| self.resolve(alias)).transpose()?.flatten();
+        let alias = alias.as_ref().and_then(as_text);
+        let alias = alias.ok_or_else(|| TemplateError::at(line, format!("{function} has no AutoPublishAlias")))?;
+        Ok(format!("{arn}:{alias}"))
+    }
+
+    /// The ARN of an `AWS::Lambda::Alias`.
+    fn alias(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
+        let text = |property: &str| {
+            let value = self.property(resource, property).map(|node| self.resolve(node)).transpose()?.flatten();
+            let text = value.as_ref().and_then(as_text);
+            text.ok_or_else(|| TemplateError::at(line, format!("{resource} has no {property}")))
+        };
+        let function = text("FunctionName")?;
+        let name = function.rsplit(":function:").next().unwrap_or_default();
+        Ok(format!("{}:{}", arn("lambda", &format!("function:{name}")), text("Name")?))
+    }
+
+    fn property(&self, resource: &str, property: &str) -> Option<&Node> {
+        self.root.get("Resources")?.get(resource)?.get("Properties")?.get(property)
     }
 
     /// The type of a resource.
@@ -211,6 +244,7 @@ impl<'a> Resolver<'a> {
             ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => {
                 Ok(arn("lambda", &format!("function:{name}")))
             }
+            ("AWS::Serverless::Function", "Alias") => self.published_alias(resource, line),
             ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiId") => {
                 Ok(name)
             }
@@ -371,6 +405,10 @@ Mappings:
 Resources:
   Table: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Sub "t-${Stage}" } }
   Fn: { Type: AWS::Serverless::Function }
+  Live: { Type: AWS::Serverless::Function, Properties: { FunctionName: named, AutoPublishAlias: !Ref Stage } }
+  Alias: { Type: AWS::Lambda::Alias, Properties: { FunctionName: !Ref Live, Name: blue, FunctionVersion: "1" } }
+  OfArn: { Type: AWS::Lambda::Alias, Properties: { FunctionName: !GetAtt Fn.Arn, Name: blue, FunctionVersion: "1" } }
+  Nameless: { Type: AWS::Lambda::Alias, Properties: { FunctionName: !Ref Live } }
   ApiStage: { Type: AWS::ApiGatewayV2::Stage, Properties: { StageName: !Ref Stage } }
   Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "q-${Stage}" } }
   Unnamed: { Type: AWS::SQS::Queue }
@@ -404,6 +442,10 @@ Resources:
             "!Sub '${Fn.Arn}/${!literal}/${Stage}'",
             "arn:aws:lambda:eu-central-1:000000000000:function:Fn/${literal}/prod".into(),
         );
+        check("!Ref Live.Alias", "arn:aws:lambda:eu-central-1:000000000000:function:named:prod".into());
+        check("!Sub '${Live.Alias}/x'", "arn:aws:lambda:eu-central-1:000000000000:function:named:prod/x".into());
+        check("!Ref Alias", "arn:aws:lambda:eu-central-1:000000000000:function:named:blue".into());
+        check("!Ref OfArn", "arn:aws:lambda:eu-central-1:000000000000:function:Fn:blue".into());
         check("!Sub ['${A}-${Stage}', {A: !Ref Fn}]", "Fn-prod".into());
         check("!Join ['-', [a, !Ref Stage, 3]]", "a-prod-3".into());
         check("!Select [1, !Split [',', 'x,y']]", "y".into());
@@ -418,6 +460,10 @@ Resources:
         for bad in [
             "!Ref Nothing",
             "!Sub '${Nothing}'",
+            "!Ref Fn.Alias",
+            "!Sub '${Fn.Alias}'",
+            "!Ref Nothing.Alias",
+            "!Ref Nameless",
             "!Sub '${Stage'",
             "!If [Circle, 1, 2]",
             "!If [No, 1, 2]",

@@ -222,9 +222,12 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use shared::limits::{DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
 
     use super::*;
+    use crate::schedules::Times;
 
     fn refusal(text: &str) -> String {
         Template::parse(text, &BTreeMap::new()).expect_err("must be refused").to_string()
@@ -244,7 +247,8 @@ mod tests {
         let recover = &template.functions["RecoverFunction"];
         assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
         let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
-        assert_eq!((schedule.function.as_str(), schedule.every.as_secs()), ("RecoverFunction", 60));
+        let every = |secs| Times::Every(Duration::from_secs(secs));
+        assert_eq!((schedule.function.as_str(), &schedule.times), ("RecoverFunction", &every(60)));
         assert_eq!(publish.binary.as_deref(), Some("publish"));
         assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
@@ -275,7 +279,47 @@ mod tests {
         assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
         assert!(template.tables.contains_key("ScoresTable"));
         let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
-        assert_eq!(of_scorer.expect("a schedule").every.as_secs(), 300);
+        assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn schedules_are_read_and_what_is_none_is_refused_or_noted() {
+        let with = |kind: &str, properties: &str| {
+            format!(
+                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
+                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: {kind}, Properties: {properties} }} }} }} }}\n"
+            )
+        };
+        let parse =
+            |kind: &str, properties: &str| Template::parse(&with(kind, properties), &BTreeMap::new()).expect("valid");
+        let noon = Times::parse("cron(0 12 * * ? *)").expect("valid").expect("known");
+        for (kind, properties) in [
+            ("Schedule", "{ Schedule: 'cron(0 12 * * ? *)' }"),
+            ("ScheduleV2", "{ ScheduleExpression: 'cron(0 12 * * ? *)', ScheduleExpressionTimezone: UTC }"),
+        ] {
+            let template = parse(kind, properties);
+            let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
+            assert_eq!(schedule.times, noon);
+        }
+        let zone = "ScheduleExpressionTimezone: Europe/Warsaw";
+        assert_eq!(
+            parse("ScheduleV2", &format!("{{ ScheduleExpression: rate(1 minute), {zone} }}")).schedules.len(),
+            1
+        );
+        let template = parse("ScheduleV2", &format!("{{ ScheduleExpression: 'cron(0 12 * * ? *)', {zone} }}"));
+        assert!(template.schedules.is_empty());
+        assert_eq!(
+            template.notes,
+            ["F is not invoked by its schedule E: the time zone Europe/Warsaw is not run locally, UTC is"]
+        );
+        assert_eq!(
+            parse("ScheduleV2", "{ ScheduleExpression: 'at(2027-01-01T00:00:00)' }").notes,
+            ["F is not invoked by its schedule E: at(2027-01-01T00:00:00) is not run locally, rate(…) and cron(…) are"]
+        );
+        assert_eq!(
+            refusal(&with("Schedule", "{ Schedule: 'cron(0 25 * * ? *)' }")),
+            "line 3: F: the schedule of the event E cannot be used: hours cannot be \"25\": values are 0-23"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cost::{Estimate, Usage};
 use futures_util::{SinkExt, StreamExt};
 use local::FaultKind;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
@@ -74,18 +75,27 @@ impl Drop for Running {
     }
 }
 
-/// Publishes an alert for PL over HTTP and returns the answer.
-fn publish(running: &Running) -> serde_json::Value {
-    let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
+/// Sends a request to the HTTP address and returns the status and body of the answer.
+fn ask(running: &Running, request: &str, body: &str) -> (u16, String) {
     let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
     let mut socket = TcpStream::connect(&address).expect("connected");
     let length = body.len();
-    write!(socket, "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-        .expect("sent");
+    write!(
+        socket,
+        "{request} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .expect("sent");
     let mut response = String::new();
     socket.read_to_string(&mut response).expect("an answer");
-    let (_, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-    serde_json::from_str(body).expect("JSON")
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+/// Publishes an alert for PL over HTTP and returns the answer.
+fn publish(running: &Running) -> serde_json::Value {
+    let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
+    serde_json::from_str(&ask(running, "POST /", body).1).expect("JSON")
 }
 
 #[tokio::test]
@@ -127,6 +137,21 @@ async fn an_alert_that_was_published_arrives_before_the_program_ends() {
         other => panic!("an alert and a close frame are due, not {other:?}"),
     }
     assert!(running.child.wait().expect("ended").success());
+}
+
+#[test]
+fn what_a_month_costs_is_answered_with_the_figures_of_the_command() {
+    let running = Running::start(&[]);
+    let usage = Usage { clients: 250_000, minutes_a_day: 1_440, alerts_a_day: 3, published_a_day: 60 };
+    let answer = ask(&running, "GET /cost?clients=250000&minutes=1440&alerts=3&published=60", "");
+    // As texts: to the last digit.
+    let text = |usage| serde_json::json!(Estimate::new(usage, "us-east-1").expect("there are prices")).to_string();
+    assert_eq!(answer, (200, text(usage)));
+    assert_eq!(ask(&running, "GET /cost", ""), (200, text(Usage::DEFAULT)));
+
+    let refusal = r#"{"message":"minutes is a whole number from 1 to 1440, not \"2000\""}"#;
+    assert_eq!(ask(&running, "GET /cost?minutes=2000", ""), (400, refusal.to_owned()));
+    assert_eq!(ask(&running, "GET /cost?region=mars-1", "").0, 400);
 }
 
 /// Opens a socket and returns the status and reason with which the gateway closes it, pinging meanwhile if asked to.

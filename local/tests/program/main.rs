@@ -1,5 +1,6 @@
 //! The local mode from outside: the program, and templates other than the project's own.
 
+mod aliases;
 mod authorization;
 mod cli;
 mod events;

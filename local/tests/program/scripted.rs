@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -136,24 +137,18 @@ impl Scripted {
         self.request(&format!("{method} /dev/@connections/{id}"), "Authorization: AWS4-HMAC-SHA256 x\r\n", body).await
     }
 
-    /// Sends an HTTP request and reads to the end of the answer.
+    /// Sends the gateway an HTTP request and reads to the end of the answer.
     pub(crate) async fn request(&self, method_and_path: &str, headers: &str, body: &str) -> Reply {
-        let exchange = async {
-            let mut socket = TcpStream::connect(self.stack.ws_addr).await.expect("connected");
-            let request = format!(
-                "{method_and_path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            socket.write_all(request.as_bytes()).await.expect("sent");
-            let mut response = String::new();
-            socket.read_to_string(&mut response).await.expect("an answer");
-            response
-        };
-        let response = tokio::time::timeout(WAIT_MAX, exchange).await.expect("in time");
-        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let error_type = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: "));
-        Reply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
+        ask(self.stack.ws_addr, method_and_path, headers, body).await
+    }
+
+    /// Asks the Lambda Invoke API of the local mode.
+    pub(crate) async fn invoke(&self, function_and_query: &str, kind: &str, body: &str) -> Reply {
+        let address = self.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://");
+        let (function, query) = function_and_query.split_once('?').unwrap_or((function_and_query, ""));
+        let path = format!("POST /2015-03-31/functions/{function}/invocations?{query}");
+        let headers = format!("x-amz-invocation-type: {kind}\r\n");
+        ask(address.parse().expect("an address"), &path, &headers, body).await
     }
 
     /// Waits until a function was invoked and returns the first event that it received.
@@ -174,6 +169,26 @@ impl Scripted {
         let events = self.events.lock().expect("unpoisoned");
         events.iter().filter(|(name, _)| name == function).map(|(_, event)| event.clone()).collect()
     }
+}
+
+/// Sends an HTTP request and reads to the end of the answer.
+async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> Reply {
+    let exchange = async {
+        let mut socket = TcpStream::connect(address).await.expect("connected");
+        let request = format!(
+            "{method_and_path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(request.as_bytes()).await.expect("sent");
+        let mut response = String::new();
+        socket.read_to_string(&mut response).await.expect("an answer");
+        response
+    };
+    let response = tokio::time::timeout(WAIT_MAX, exchange).await.expect("in time");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let error_type = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: "));
+    Reply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
 }
 
 /// An answer over HTTP.
