@@ -225,7 +225,8 @@ fn whoever_has_the_answer_already_is_told_so() {
     });
 }
 
-/// What an EventSource makes of a body: alerts with the id that they leave behind, the last id, and the pause.
+/// What an EventSource makes of a body: alerts with the id that they leave behind, the last id, and the pause. Ids count where they come with
+/// data, as for clients that are no browsers.
 struct Events {
     alerts: Vec<(String, Value)>,
     others: Vec<(String, Value)>,
@@ -241,18 +242,22 @@ async fn events(site: &Site, query: &str, last_event_id: Option<&str>) -> Events
     let mut events = Events { alerts: Vec::new(), others: Vec::new(), last_id: String::new(), retry: 0 };
     assert!(answer.body.ends_with("\n\n"), "the last block is complete: {:?}", answer.body);
     for block in answer.body.split_terminator("\n\n") {
-        let (mut kind, mut data) = ("message", None);
+        let (mut kind, mut id, mut data) = ("message", None, None);
         for line in block.lines() {
             match line.split_once(": ").expect("a field") {
-                ("id", id) => events.last_id = id.to_owned(),
+                ("id", text) => id = Some(text.to_owned()),
                 ("retry", ms) => events.retry = ms.parse().expect("milliseconds"),
                 ("event", name) => kind = name,
                 ("data", text) => data = Some(serde_json::from_str(text).expect("JSON")),
                 other => panic!("{other:?}"),
             }
         }
+        if let (Some(id), Some(_)) = (id, &data) {
+            events.last_id = id;
+        }
         match (kind, data) {
             ("message", Some(alert)) => events.alerts.push((events.last_id.clone(), alert)),
+            ("position", Some(data)) => assert_eq!(data, json!({}), "it is there for its id"),
             (kind, Some(data)) => events.others.push((kind.to_owned(), data)),
             (_, None) => {}
         }

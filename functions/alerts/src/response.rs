@@ -147,7 +147,8 @@ fn events(batch: &Batch) -> String {
     if !batch.not_recovered.is_empty() {
         block(format!("event: not_recovered\ndata: {}\n", json!({"not_recovered": batch.not_recovered})));
     }
-    block(format!("id: {}\n", batch.positions));
+    // An event of a kind that no page listens to: a browser would take an id alone, and other clients only take ids of events.
+    block(format!("event: position\nid: {}\ndata: {{}}\n", batch.positions));
     text
 }
 
