@@ -169,8 +169,29 @@ struct ChainTooLong;
 /// What is read of the audience before the fan-out is divided.
 struct Survey {
     estimate: u64,
-    /// The whole audience, where it is so small.
-    whole: Option<[Page; 2]>,
+    /// The pages that were read: of the region, or everyone, and of those who watch all regions.
+    pages: [Page; 2],
+}
+
+impl Survey {
+    /// Where both pages together hold the audience: everywhere, if it is so small, and else up to the first hash that might go
+    /// on after a page.
+    fn range(&self) -> Option<SlotRange> {
+        let ends = self.pages.iter().filter_map(|page| page.next.as_ref());
+        match ends.map(Slot::hash).min() {
+            None => Some(SlotRange::WHOLE),
+            Some(end) => end.checked_sub(1).map(|last| SlotRange { first: 0, last }),
+        }
+    }
+
+    /// The members within a range that both pages hold, and that begins where they do.
+    fn members(self, range: SlotRange) -> [Page; 2] {
+        self.pages.map(|Page { mut members, .. }| {
+            let count = members.partition_point(|member| Slot::of(&member.connection).hash() <= range.last);
+            members.truncate(count);
+            Page { members, next: None }
+        })
+    }
 }
 
 impl<S: Services> Fanout<S> {
@@ -222,15 +243,17 @@ impl<S: Services> Fanout<S> {
             }
             let workers = plan::workers(survey.estimate, self.push_rate, self.worker_rate);
             let rate = plan::share(self.push_rate, workers);
-            let ranges = match &survey.whole {
-                Some(_) => vec![vec![SlotRange::WHOLE]],
-                None => plan::split(start_of(&task.alert), workers),
-            };
+            let (estimate, read) = (survey.estimate, survey.range());
+            let is_whole = read == Some(SlotRange::WHOLE);
+            let order = plan::order(read, start_of(&task.alert));
+            let ranges = plan::split(&order, if is_whole { 1 } else { workers });
             let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
             let Some(own) = parts.next() else { continue };
+            // Its own part begins with what it has read.
+            let read = read.and(own.ranges.first()).map(|range| survey.members(*range));
             let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
             try_join_all(others.iter().map(|other| self.services.start(other))).await?;
-            match self.work(task, &own, survey.whole, until, report).await {
+            match self.work(task, &own, read, until, report).await {
                 // The next attempt of this invocation would start the others once more.
                 Err(failure) if !others.is_empty() => {
                     tracing::error!(error = %Chain(&failure), "own part of a fan-out failed, another invocation repeats it");
@@ -244,7 +267,7 @@ impl<S: Services> Fanout<S> {
             if reached_nobody && !report.handed_over && !last_chance {
                 continue;
             }
-            (report.workers, report.fell_back, report.audience) = (others.len(), everyone, Some(survey.estimate));
+            (report.workers, report.fell_back, report.audience) = (others.len(), everyone, Some(estimate));
             break;
         }
         Ok(())
@@ -262,13 +285,11 @@ impl<S: Services> Fanout<S> {
             None => page.members.len() as u64,
             Some(last) => plan::estimate(page.members.len(), last.hash()),
         };
-        Ok(Survey {
-            estimate: size(&first) + size(&second),
-            whole: (first.next.is_none() && second.next.is_none()).then_some([first, second]),
-        })
+        Ok(Survey { estimate: size(&first) + size(&second), pages: [first, second] })
     }
 
-    /// Delivers to one part, and adds to `report` what became of it, also where that is a failure.
+    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it, also
+    /// where that is a failure.
     async fn work(
         &self,
         task: &Task,
@@ -287,7 +308,7 @@ impl<S: Services> Fanout<S> {
 
         let mut tally = Tally::of(report);
         let ended = {
-            let posts = self
+            let mut posts = self
                 .members(&task.alert, part, read)
                 .and_then(|member| work.admit(member))
                 .enumerate()
@@ -303,7 +324,12 @@ impl<S: Services> Fanout<S> {
                 .map_ok(|(_, (member, lane))| work.deliver(member, lane))
                 .try_buffer_unordered(POSTS_OPEN_MAX)
                 .boxed();
-            posts.try_for_each(|post| ready(Ok(tally.add(post)))).await
+            loop {
+                match posts.try_next().await {
+                    Ok(Some(post)) => tally.add(post),
+                    ended => break ended,
+                }
+            }
         };
         let to_remove = tally.end(self.clock.now().since(task.dispatched_at));
         ended?;
@@ -328,7 +354,8 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// The members of a part, each once: the union of its audiences, range by range.
+    /// The members of a part, each once: the union of its audiences, range by range. Of the first range they may be read
+    /// already. The next range is begun while this one is used.
     fn members(&self, alert: &Alert, part: &Part, read: Option<[Page; 2]>) -> BoxStream<'_, Result<Member, Failure>> {
         let (first, second) = audiences(alert, part.everyone);
         let mut read = read.map(|[first, second]| (first, second));
@@ -340,11 +367,11 @@ impl<S: Services> Fanout<S> {
             };
             union::of(self.audience(&first, range, of_first), second)
         });
-        stream::iter(unions).flatten().boxed()
+        stream::iter(unions).map(ready).buffered(2).flatten().boxed()
     }
 
     /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
-    /// used, so two are in memory at a time.
+    /// used, so two of a range are in memory at a time.
     fn audience(
         &self,
         audience: &Audience,
