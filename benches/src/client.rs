@@ -1,6 +1,9 @@
 //! Clients that cost next to nothing, so that what is measured is the other end: raw sockets, no compression, no copies.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -24,12 +27,15 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// Connects to `ws://host/path`, with a query.
     pub(crate) async fn connect(url: &str, query: &str) -> Outcome<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         let address = url.strip_prefix("ws://").ok_or("not a ws address")?;
         let (host, path) = address.split_once('/').ok_or("no path")?;
         let mut socket = TcpStream::connect(host).await?;
+        // 16 bytes in base64, of each connection its own: serverless-offline tells connections apart by them.
+        let key = format!("{:021}A==", COUNT.fetch_add(1, Ordering::Relaxed));
         let request = format!(
             "GET /{path}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await?;
         let mut subscriber = Self { socket, buffer: Vec::new() };

@@ -14,26 +14,38 @@ struct Peer {
     arguments: &'static [&'static str],
     /// What has to be there.
     needs: &'static str,
+    /// What brings it.
+    install: &'static str,
 }
 
-const PEERS: [Peer; 3] = [
+const PEERS: [Peer; 4] = [
     Peer {
         name: "Python websockets, broadcast()",
         program: "target/tools/bin/python",
         arguments: &["benches/peers/websockets_server.py", "broadcast"],
         needs: "target/tools/bin/python",
+        install: "tests/run",
     },
     Peer {
         name: "Python websockets, gather()",
         program: "target/tools/bin/python",
         arguments: &["benches/peers/websockets_server.py", "gather"],
         needs: "target/tools/bin/python",
+        install: "tests/run",
     },
     Peer {
         name: "Node.js ws",
         program: "node",
         arguments: &["benches/peers/ws_server.mjs"],
         needs: "tests/clients/node_modules/ws",
+        install: "tests/run",
+    },
+    Peer {
+        name: "serverless-offline, each a POST",
+        program: "node",
+        arguments: &["benches/peers/serverless_offline/start.mjs"],
+        needs: "benches/peers/serverless_offline/node_modules",
+        install: "npm ci --ignore-scripts --prefix benches/peers/serverless_offline",
     },
 ];
 
@@ -42,7 +54,7 @@ pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<Vec<Ba
     let mut bars = Vec::new();
     for peer in PEERS {
         if !Path::new(peer.needs).exists() {
-            println!("| {}: not installed, tests/run does it | | | | |", peer.name);
+            println!("| {}: not installed, `{}` does it | | | | |", peer.name, peer.install);
             continue;
         }
         let server = Server::peer(&PathBuf::from(peer.program), peer.arguments).await?;

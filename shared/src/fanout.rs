@@ -165,6 +165,15 @@ pub struct Report {
     pub lag_ms: u64,
 }
 
+/// A part of a fan-out that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// What it did until then. Posts that were under way are in none of its numbers.
+    pub report: Box<Report>,
+    /// Why.
+    pub failure: Failure,
+}
+
 /// What a fan-out needs of the world. A simulation stands in for it.
 pub trait Services: Send + Sync + 'static {
     /// One page of an audience within a range, after a slot or from the beginning.
@@ -227,24 +236,51 @@ struct ChainTooLong;
 /// What is read of the audience before the fan-out is divided.
 struct Survey {
     estimate: u64,
-    /// The whole audience, where it is so small.
-    whole: Option<[Page; 2]>,
+    /// The pages that were read: of the region, or everyone, and of those who watch all regions.
+    pages: [Page; 2],
+}
+
+impl Survey {
+    /// Where both pages together hold the audience: everywhere, if it is so small, and else up to the first hash that might go
+    /// on after a page.
+    fn range(&self) -> Option<SlotRange> {
+        let ends = self.pages.iter().filter_map(|page| page.next.as_ref());
+        match ends.map(Slot::hash).min() {
+            None => Some(SlotRange::WHOLE),
+            Some(end) => end.checked_sub(1).map(|last| SlotRange { first: 0, last }),
+        }
+    }
+
+    /// The members within a range that both pages hold, and that begins where they do.
+    fn members(self, range: SlotRange) -> [Page; 2] {
+        self.pages.map(|Page { mut members, .. }| {
+            let count = members.partition_point(|member| Slot::of(&member.connection).hash() <= range.last);
+            members.truncate(count);
+            Page { members, next: None }
+        })
+    }
 }
 
 impl<S: Services> Fanout<S> {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
     /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
     /// the gateway refuses all posts.
-    pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
+    pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failed> {
+        let mut report = Report::default();
         if task.content.is_stale(self.clock.now()) {
-            return Ok(Report::default());
+            return Ok(report);
         }
-        let report = match &task.part {
-            Some(part) => self.work(task, part, None, until).await?,
-            None => self.divide(task, until).await?,
+        let ended = match &task.part {
+            Some(part) => self.work(task, part, None, until, &mut report).await,
+            None => self.divide(task, until, &mut report).await,
         };
-        self.log(task, &report);
-        Ok(report)
+        match ended {
+            Ok(()) => {
+                self.log(task, &report);
+                Ok(report)
+            }
+            Err(failure) => Err(Failed { report: Box::new(report), failure }),
+        }
     }
 
     fn log(&self, task: &Task, report: &Report) {
@@ -268,8 +304,7 @@ impl<S: Services> Fanout<S> {
     }
 
     /// Divides the fan-out and keeps one part.
-    async fn divide(&self, task: &Task, until: Instant) -> Result<Report, Failure> {
-        let mut gone = 0;
+    async fn divide(&self, task: &Task, until: Instant, report: &mut Report) -> Result<(), Failure> {
         for everyone in [false, true] {
             let survey = self.survey(&task.content, everyone).await?;
             let last_chance = everyone || !self.fallback_to_everyone || matches!(task.content, Content::Remark(_));
@@ -279,34 +314,34 @@ impl<S: Services> Fanout<S> {
             let push_rate = task.content.rate(self.push_rate);
             let workers = plan::workers(survey.estimate, push_rate, self.worker_rate);
             let rate = plan::share(push_rate, workers);
-            let ranges = match &survey.whole {
-                Some(_) => vec![vec![SlotRange::WHOLE]],
-                None => plan::split(task.content.start(), workers),
-            };
+            let (estimate, read) = (survey.estimate, survey.range());
+            let is_whole = read == Some(SlotRange::WHOLE);
+            let order = plan::order(read, task.content.start());
+            let ranges = plan::split(&order, if is_whole { 1 } else { workers });
             let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
             let Some(own) = parts.next() else { continue };
+            // Its own part begins with what it has read.
+            let read = read.and(own.ranges.first()).map(|range| survey.members(*range));
             let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
             try_join_all(others.iter().map(|other| self.services.start(other))).await?;
-            let mut report = match self.work(task, &own, survey.whole, until).await {
+            match self.work(task, &own, read, until, report).await {
                 // The next attempt of this invocation would start the others once more.
                 Err(failure) if !others.is_empty() => {
                     tracing::error!(error = %Chain(&failure), "own part of a fan-out failed, another invocation repeats it");
                     self.services.start(&task.followed_by(own)?).await?;
-                    Report { handed_over: true, ..Report::default() }
+                    report.handed_over = true;
                 }
                 ended => ended?,
-            };
+            }
             // Items that are left of connections long gone are no audience.
             let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
-            report.gone += gone;
             if reached_nobody && !report.handed_over && !last_chance {
-                gone = report.gone;
                 continue;
             }
-            let audience = Some(survey.estimate);
-            return Ok(Report { workers: others.len(), fell_back: everyone, audience, ..report });
+            (report.workers, report.fell_back, report.audience) = (others.len(), everyone, Some(estimate));
+            break;
         }
-        Ok(Report { gone, ..Report::default() })
+        Ok(())
     }
 
     /// Reads the beginning of the audience and judges its size.
@@ -321,14 +356,19 @@ impl<S: Services> Fanout<S> {
             None => page.members.len() as u64,
             Some(last) => plan::estimate(page.members.len(), last.hash()),
         };
-        Ok(Survey {
-            estimate: size(&first) + size(&second),
-            whole: (first.next.is_none() && second.next.is_none()).then_some([first, second]),
-        })
+        Ok(Survey { estimate: size(&first) + size(&second), pages: [first, second] })
     }
 
-    /// Delivers to one part.
-    async fn work(&self, task: &Task, part: &Part, read: Option<[Page; 2]>, until: Instant) -> Result<Report, Failure> {
+    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it, also
+    /// where that is a failure.
+    async fn work(
+        &self,
+        task: &Task,
+        part: &Part,
+        read: Option<[Page; 2]>,
+        until: Instant,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
         let frames = Frames::of(&task.content);
         let pace = Pace::new(part.rate);
         let lanes = Lanes::default();
@@ -337,8 +377,8 @@ impl<S: Services> Fanout<S> {
         let has_sent = AtomicBool::new(false);
         let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
 
-        let mut tally = Tally::default();
-        {
+        let mut tally = Tally::of(report);
+        let ended = {
             let mut posts = self
                 .members(&task.content, part, read)
                 .and_then(|member| work.admit(member))
@@ -355,24 +395,24 @@ impl<S: Services> Fanout<S> {
                 .map_ok(|(_, (member, lane))| work.deliver(member, lane))
                 .try_buffer_unordered(POSTS_OPEN_MAX)
                 .boxed();
-            while let Some(post) = posts.try_next().await? {
-                tally.add(post);
+            loop {
+                match posts.try_next().await {
+                    Ok(Some(post)) => tally.add(post),
+                    ended => break ended,
+                }
             }
-        }
+        };
+        let to_remove = tally.end(self.clock.now().since(task.dispatched_at));
+        ended?;
         // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
-        let undelivered = &tally.report.undelivered;
-        if is_of_the_gateway(undelivered, tally.report.sent) {
-            let failure = Unavailable(undelivered.clone());
-            self.log(task, &tally.report(false, self.clock.now().since(task.dispatched_at)));
-            return Err(Failure::new("posting an alert", failure));
+        if is_of_the_gateway(&report.undelivered, report.sent) {
+            return Err(Failure::new("posting an alert", Unavailable(report.undelivered.clone())));
         }
-        let handed_over = unreached.get().is_some();
         if let Some(from) = unreached.get() {
             let part = Part { ranges: plan::rest(&part.ranges, *from), ..part.clone() };
             self.services.start(&task.followed_by(part)?).await?;
+            report.handed_over = true;
         }
-        let to_remove = std::mem::take(&mut tally.to_remove);
-        let report = tally.report(handed_over, self.clock.now().since(task.dispatched_at));
         if !to_remove.is_empty() {
             // What stays behind is found by the next alert, and expires in any case.
             let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
@@ -382,10 +422,11 @@ impl<S: Services> Fanout<S> {
                 Err(_) => tracing::warn!("gone connections not removed: the time is up"),
             }
         }
-        Ok(report)
+        Ok(())
     }
 
-    /// The members of a part, each once: the union of its audiences, range by range.
+    /// The members of a part, each once: the union of its audiences, range by range. Of the first range they may be read
+    /// already. The next range is begun while this one is used.
     fn members(
         &self,
         content: &Content,
@@ -402,11 +443,11 @@ impl<S: Services> Fanout<S> {
             };
             union::of(self.audience(&first, range, of_first), second)
         });
-        stream::iter(unions).flatten().boxed()
+        stream::iter(unions).map(ready).buffered(2).flatten().boxed()
     }
 
     /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
-    /// used, so two are in memory at a time.
+    /// used, so two of a range are in memory at a time.
     fn audience(
         &self,
         audience: &Audience,
@@ -611,15 +652,18 @@ impl<S: Services> Work<'_, S> {
     }
 }
 
-/// The ends of posts, counted.
-#[derive(Default)]
-struct Tally {
-    report: Report,
+/// The ends of posts, counted in a report.
+struct Tally<'a> {
+    report: &'a mut Report,
     latencies: Latencies,
     to_remove: Vec<ConnectionId>,
 }
 
-impl Tally {
+impl<'a> Tally<'a> {
+    fn of(report: &'a mut Report) -> Self {
+        Self { report, latencies: Latencies::default(), to_remove: Vec::new() }
+    }
+
     fn add(&mut self, post: Post) {
         self.latencies.record(post.latency);
         self.report.throttled += post.throttled;
@@ -636,10 +680,13 @@ impl Tally {
         }
     }
 
-    fn report(self, handed_over: bool, lag: Duration) -> Report {
+    /// Completes the report with times. Returns what is gone.
+    fn end(self, lag: Duration) -> Vec<ConnectionId> {
         let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
-        let (post_p50_ms, post_p99_ms) = (quantile_ms(0.5), quantile_ms(0.99));
-        Report { handed_over, post_p50_ms, post_p99_ms, lag_ms: millis(lag), ..self.report }
+        self.report.post_p50_ms = quantile_ms(0.5);
+        self.report.post_p99_ms = quantile_ms(0.99);
+        self.report.lag_ms = millis(lag);
+        self.to_remove
     }
 }
 

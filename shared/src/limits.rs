@@ -195,6 +195,10 @@ pub const POSTS_OPEN_MAX: usize = 1_024 - 128;
 /// Time to open a connection to the management API.
 pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time after which a connection to the management API that was of no use is not used again. What lies on the way forgets it
+/// at some time, and then a post would wait in vain.
+pub const POST_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
+
 /// Time for one attempt of a post. A healthy one takes milliseconds.
 pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 

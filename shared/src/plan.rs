@@ -29,22 +29,35 @@ pub fn share(push_rate: f64, workers: usize) -> f64 {
     push_rate * PUSH_RATE_USED / workers.max(1) as f64
 }
 
-/// The whole ring in `parts` of equal size, the first of which begins at `start`. A part that passes the end of the ring
-/// goes on at its beginning, so it has two ranges.
-pub fn split(start: u32, parts: usize) -> Vec<Vec<SlotRange>> {
-    let whole = SlotRange::WHOLE.size();
+/// The whole ring in the order in which it is reached: what was read already, which lies at its beginning, and the rest from a
+/// place in it that `start` chooses.
+pub fn order(read: Option<SlotRange>, start: u32) -> Vec<SlotRange> {
+    let rest_first = read.map_or(0, |read| u64::from(read.last) + 1);
+    let rest = SlotRange::WHOLE.size() - rest_first;
+    let start = rest_first + ((u64::from(start) * rest) >> u32::BITS);
+    let range = |from: u64, to: u64| {
+        // Both within the ring, so that they fit.
+        (from < to).then(|| SlotRange { first: from as u32, last: (to - 1) as u32 })
+    };
+    [range(0, rest_first), range(start, rest_first + rest), range(rest_first, start)].into_iter().flatten().collect()
+}
+
+/// Ranges cut into `parts` of equal size, each in the order in which they were.
+pub fn split(ranges: &[SlotRange], parts: usize) -> Vec<Vec<SlotRange>> {
+    let size: u64 = ranges.iter().map(|range| range.size()).sum();
     let parts = parts.max(1) as u64;
-    // Both within the ring, so that they fit.
-    let at = |part: u64| (u64::from(start) + whole * part / parts) % whole;
     (0..parts)
         .map(|part| {
-            let first = at(part) as u32;
-            let last = ((at(part + 1) + whole - 1) % whole) as u32;
-            if first <= last {
-                vec![SlotRange { first, last }]
-            } else {
-                vec![SlotRange { first, last: u32::MAX }, SlotRange { first: 0, last }]
-            }
+            let (from, to) = (size * part / parts, size * (part + 1) / parts);
+            let mut before = 0;
+            let cut = |range: &SlotRange| {
+                let (begin, end) = (before, before + range.size());
+                before = end;
+                let (from, to) = (from.clamp(begin, end) - begin, to.clamp(begin, end) - begin);
+                // Both within the range, so that they fit.
+                (from < to).then(|| SlotRange { first: range.first + from as u32, last: range.first + (to - 1) as u32 })
+            };
+            ranges.iter().filter_map(cut).collect()
         })
         .collect()
 }
@@ -94,10 +107,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parts_of_a_ring_cover_it_once_and_are_equal(start: u32, parts in 1_usize..70, hashes in prop::collection::vec(any::<u32>(), 20)) {
-            let split = split(start, parts);
+        fn the_parts_of_a_ring_cover_it_once_and_are_equal(read: Option<u32>, start: u32, parts in 1_usize..70, hashes in prop::collection::vec(any::<u32>(), 20)) {
+            let read = read.map(|last| SlotRange { first: 0, last });
+            let split = split(&order(read, start), parts);
             prop_assert_eq!(split.len(), parts);
-            prop_assert_eq!(split[0][0].first, start);
             let sizes: Vec<u64> = split.iter().map(|ranges| ranges.iter().map(|range| range.size()).sum()).collect();
             prop_assert_eq!(sizes.iter().sum::<u64>(), SlotRange::WHOLE.size());
             prop_assert!(sizes.iter().max().expect("parts") - sizes.iter().min().expect("parts") <= 1);
@@ -108,8 +121,17 @@ mod tests {
         }
 
         #[test]
+        fn what_was_read_comes_first_and_the_rest_begins_anywhere(last in 0..u32::MAX, start: u32) {
+            let read = SlotRange { first: 0, last };
+            let order = order(Some(read), start);
+            prop_assert_eq!(order[0], read);
+            prop_assert!(order[1].first > last && order[1].last == u32::MAX);
+            prop_assert_eq!(order.get(2).map(|range| (range.first, range.last + 1)), (order[1].first > last + 1).then(|| (last + 1, order[1].first)));
+        }
+
+        #[test]
         fn the_rest_of_a_part_begins_where_it_is_told(start: u32, parts in 1_usize..10, part: prop::sample::Index, at: prop::sample::Index) {
-            let split = split(start, parts);
+            let split = split(&order(None, start), parts);
             let ranges = &split[part.index(parts)];
             let range = ranges[at.index(ranges.len())];
             let from = range.first + (range.size() / 2) as u32;

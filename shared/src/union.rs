@@ -18,7 +18,10 @@ pub fn of<'a>(
     second: impl Stream<Item = Result<Member, Failure>> + Send + 'a,
 ) -> impl Stream<Item = Result<Member, Failure>> + Send + 'a {
     stream::try_unfold((peekable(first), peekable(second)), |(mut first, mut second)| async move {
-        let (Some(a), Some(b)) = (head(&mut first).await?, head(&mut second).await?) else {
+        let b = head(&mut second).await?;
+        // Mostly nobody watches all regions, and then nothing is compared.
+        let a = if b.is_some() { head(&mut first).await? } else { None };
+        let (Some(a), Some(b)) = (a, b) else {
             let last = match first.try_next().await? {
                 Some(member) => Some(member),
                 None => second.try_next().await?,

@@ -10,6 +10,9 @@ from samtranslator.yaml_helper import yaml_parse
 ROOT = Path(__file__).parents[2]
 RUNBOOK = "docs/operations.md"
 
+# What deliver writes (shared/src/metrics.rs) when alerts arrive late or not at all.
+METRICS_TO_WATCH = ("Gone", "Lag", "Undelivered")
+
 
 class ManagedPolicies:
     """The managed policies that SAM looks up by name: in an account it asks IAM."""
@@ -47,6 +50,7 @@ def findings(template, allowed, sections):
     return [
         *wildcards(resources, allowed),
         *functions_without_operation(resources, alarms),
+        *metrics_without_alarm(alarms),
         *(f"{name}: a permission without SourceArn" for name, permission in of_type(resources, "AWS::Lambda::Permission").items() if not permission.get("SourceArn")),
         *tables_without_protection(resources),
         *alarms_without_runbook(alarms, sections),
@@ -84,7 +88,7 @@ def wildcards(resources, allowed):
 def functions_without_operation(resources, alarms):
     groups = of_type(resources, "AWS::Logs::LogGroup")
     (dashboard,) = ("".join(texts(body["DashboardBody"])) for body in of_type(resources, "AWS::CloudWatch::Dashboard").values())
-    watched = {metric: set(functions_watched(alarms, metric)) for metric in ("Errors", "Throttles")}
+    watched = {metric: set(functions_watched(alarms, "AWS/Lambda", metric)) for metric in ("Errors", "Throttles")}
     filtered = [properties["LogGroupName"] for properties in of_type(resources, "AWS::Logs::MetricFilter").values()]
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         group = function.get("LoggingConfig", {}).get("LogGroup", {})
@@ -101,12 +105,18 @@ def functions_without_operation(resources, alarms):
             yield f"{name}: a function that the dashboard does not show"
 
 
-def functions_watched(alarms, name):
+def metrics_without_alarm(alarms):
+    for metric in METRICS_TO_WATCH:
+        if "DeliverFunction" not in functions_watched(alarms, "ViralAlerts", metric):
+            yield f"DeliverFunction: no alarm on its metric {metric}"
+
+
+def functions_watched(alarms, namespace, name):
     """The functions on whose metric of this name there is an alarm."""
     for alarm in alarms.values():
         queries = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
         for metric in [*queries, alarm]:
-            if (metric.get("Namespace"), metric.get("MetricName")) == ("AWS/Lambda", name):
+            if (metric.get("Namespace"), metric.get("MetricName")) == (namespace, name):
                 yield from (dimension["Value"].get("Ref") for dimension in metric["Dimensions"])
 
 

@@ -79,6 +79,17 @@ class Template(unittest.TestCase):
             "ConnectFunction: a function without an alarm on its Throttles",
         )
 
+    def test_a_metric_of_alerts_that_do_not_arrive_without_an_alarm_is_caught(self):
+        unwatched = "DeliverFunction: no alarm on its metric Undelivered"
+        self.assertCaught(lambda _, resources: resources.pop("UndeliveredPushesAlarm"), unwatched)
+
+        def plant(properties, _):
+            for query in properties["UndeliveredPushesAlarm"]["Metrics"]:
+                if query["Id"] == "undelivered":
+                    query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"] = "PublishFunction"
+
+        self.assertCaught(plant, unwatched)
+
     def test_a_function_that_the_dashboard_does_not_show_is_caught(self):
         def plant(properties, _):
             body = properties["Dashboard"]["DashboardBody"]

@@ -165,7 +165,7 @@ async fn invocation(world: Arc<World>, task: Task) {
         state.outcome.lambda_secs += (began.elapsed() + COLD_START).as_secs_f64();
         match ended {
             Ok(Ok(report)) => return state.add(&task, &report),
-            Ok(Err(failure)) => eprintln!("an invocation failed: {}", Chain(&failure)),
+            Ok(Err(failed)) => eprintln!("an invocation failed: {}", Chain(&failed.failure)),
             Err(_) => eprintln!("an invocation ran into its time limit"),
         }
         state.outcome.failed_invocations += 1;

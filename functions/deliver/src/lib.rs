@@ -73,9 +73,11 @@ impl Function for Deliver {
             fallback_to_everyone: self.fallback_to_everyone,
             clock: self.start.clock.clone(),
         };
-        let report = fanout.deliver(&task, until).await?;
+        let ended = fanout.deliver(&task, until).await;
+        let report = ended.as_ref().unwrap_or_else(|failed| &failed.report);
         let now = self.start.clock.now();
-        self.start.metrics.emit(&metrics::of_fanout(&report, &task.content, &self.own_name, now));
+        self.start.metrics.emit(&metrics::of_fanout(report, &task.content, &self.own_name, now));
+        let report = ended.map_err(|failed| failed.failure)?;
         if let (Some(audience), Content::Alert(alert)) = (report.audience, &task.content) {
             self.note_audience(alert, audience).await;
         }

@@ -48,7 +48,7 @@ const LOG_BYTES_PER_INVOCATION: f64 = 700.0;
 
 /// Custom metrics of the template, and the metrics that its alarms watch, each of which is billed.
 const METRICS: f64 = 10.0;
-const ALARMS: f64 = 26.0;
+const ALARMS: f64 = 28.0;
 
 /// Minutes that a connection to AppSync Events and AWS IoT Core lives at most.
 const LONG_LIFE_MINUTES: f64 = 24.0 * 60.0;

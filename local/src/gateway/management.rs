@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
 use serde_json::json;
@@ -29,22 +29,28 @@ use crate::{
 /// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
 const HUNG: Duration = Duration::from_secs(15 * 60);
 
+/// Ids that every answer has.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const EXTENDED_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// Kind of an error.
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
 /// Answers a call on the connection whose id stands in the path, escaped or not.
 pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
     let (id, method, began) = (percent_decode_str(id).decode_utf8_lossy(), request.method().clone(), Instant::now());
     let mut response = answer(gateway, &id, request).await;
-    let kind = response.headers().get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    let kind = response.headers().get(ERROR_TYPE).and_then(|kind| kind.to_str().ok());
     gateway.recorder.management(&id, &method, response.status(), kind, began.elapsed());
     // From the thread's own generator: the system's takes a call for each.
     let request_id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
     let extended_id = ids::new(ids::Kind::Request, gateway.clock.now());
     let headers = response.headers_mut();
-    for (name, value) in [
-        ("x-amzn-requestid", request_id.to_string()),
-        ("x-amz-apigw-id", extended_id),
-        ("x-amzn-trace-id", format!("Root=1-{request_id}")),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+    for (name, value) in
+        [(REQUEST_ID, request_id.to_string()), (EXTENDED_ID, extended_id), (TRACE_ID, format!("Root=1-{request_id}"))]
+    {
+        if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
     }
@@ -143,7 +149,7 @@ fn text(data: &Bytes) -> tokio_tungstenite::tungstenite::Utf8Bytes {
 
 fn error(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = response(status, "application/json", body);
-    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(kind));
     response
 }
 

@@ -3,8 +3,18 @@
 mod first_head;
 pub(crate) mod origin;
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
@@ -93,13 +103,11 @@ async fn serve_connection<H, F>(
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (stream, head) = FirstHead::of(stream);
-    // A task of its own for each request: one that arrived whole is carried out whether or not its sender waits.
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(names) = head.take() {
             request.extensions_mut().insert(names);
         }
-        let answer = requests.spawn(handler(request, peer));
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|_| panicked())) }
+        CarriedOut::of(handler(request, peer), requests.clone())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -117,6 +125,40 @@ async fn serve_connection<H, F>(
     };
     if let Err(error) = finished {
         tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// A request that is carried out whether or not its sender waits: what is left of it when the connection ends becomes a task.
+struct CarriedOut {
+    /// None once it has been answered.
+    answer: Option<BoxFuture<'static, Response<Body>>>,
+    requests: TaskTracker,
+}
+
+impl CarriedOut {
+    fn of(answer: impl Future<Output = Response<Body>> + Send + 'static, requests: TaskTracker) -> Self {
+        let answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_| panicked()));
+        Self { answer: Some(answer.boxed()), requests }
+    }
+}
+
+impl Future for CarriedOut {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // It is not polled after its end, as no future is.
+        let Some(answer) = &mut self.answer else { return Poll::Pending };
+        let response = ready!(answer.poll_unpin(cx));
+        self.answer = None;
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl Drop for CarriedOut {
+    fn drop(&mut self) {
+        if let Some(unanswered) = self.answer.take() {
+            self.requests.spawn(unanswered);
+        }
     }
 }
 
@@ -141,4 +183,37 @@ pub(crate) fn response(status: StatusCode, content_type: &'static str, body: imp
 /// A JSON response of one piece.
 pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     response(status, "application/json", body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_whose_connection_ends_is_carried_out() {
+        let requests = TaskTracker::new();
+        let (go_on, may_go_on) = oneshot::channel();
+        let (carried_out, was_carried_out) = oneshot::channel();
+        let answer = async {
+            may_go_on.await.expect("told to");
+            carried_out.send(()).expect("somebody waits");
+            json(StatusCode::OK, &serde_json::Value::Null)
+        };
+        let mut request = CarriedOut::of(answer, requests.clone());
+        assert!((&mut request).now_or_never().is_none(), "it waits");
+        drop(request);
+        assert_eq!(requests.len(), 1, "whoever waits for requests waits for it");
+        go_on.send(()).expect("somebody waits");
+        was_carried_out.await.expect("carried out");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_with_500_and_one_that_ended_leaves_nothing() {
+        let requests = TaskTracker::new();
+        let Ok(answer) = CarriedOut::of(async { panic!("a bug") }, requests.clone()).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(requests.is_empty());
+    }
 }

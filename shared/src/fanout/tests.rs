@@ -86,8 +86,8 @@ fn task(chain: u32) -> Task {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is_removed() {
     let fanout = Monotonous::fanout(500, 0, Answer::Forbidden, 1e6);
-    let failure = fanout.deliver(&task(0), until()).await.expect_err("refused");
-    let text = Chain(&failure).to_string();
+    let failed = fanout.deliver(&task(0), until()).await.expect_err("refused");
+    let text = Chain(&failed.failure).to_string();
     assert!(text.contains("the endpoint lacks its stage"), "{text}");
     let posts = *fanout.services.posts.lock().expect("unpoisoned");
     assert!(posts <= POSTS_IN_FLIGHT, "{posts} posts");
@@ -96,8 +96,11 @@ async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_fails_after_it_took_some_posts_fails_the_part() {
     for answer in [Answer::Transient(Cause::Unavailable), Answer::Forbidden, Answer::Throttled] {
-        let failure = Monotonous::fanout(300, 5, answer, 1e6).deliver(&task(0), until()).await.expect_err("it fails");
-        assert!(Chain(&failure).to_string().contains("did not take most of the posts"), "{answer:?}: {failure}");
+        let failed = Monotonous::fanout(300, 5, answer, 1e6).deliver(&task(0), until()).await.expect_err("it fails");
+        let text = Chain(&failed.failure).to_string();
+        assert!(text.contains("did not take most of the posts"), "{answer:?}: {text}");
+        let report = failed.report;
+        assert_eq!((report.sent, report.undelivered.values().sum()), (5, 295_u64), "{answer:?}");
     }
 }
 

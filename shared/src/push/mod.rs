@@ -3,6 +3,7 @@
 //! Posts go out by a small client of our own: with that of the AWS SDK an alert to 10,000 took twice as long
 //! (`docs/performance.md`), and an alert is little else than posts. What is asked seldom is asked by the SDK.
 
+mod pool;
 mod signature;
 
 use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
@@ -14,26 +15,27 @@ use aws_sdk_apigatewaymanagement::{
 };
 use aws_types::SdkConfig;
 use http::{
-    HeaderName, HeaderValue, Request, StatusCode, Uri,
+    HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, HOST},
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::PathAndQuery,
 };
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use self::signature::{Signer, sha256_hex};
+use self::{
+    pool::Pool,
+    signature::{RESERVED, Signer, sha256_hex},
+};
 use crate::{
     connection::ConnectionId,
     error::{Chain, Failure},
     https::{NoCertificates, tls},
-    limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT, POSTS_OPEN_MAX},
+    limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
 };
 
 /// Environment variable that names the endpoint, with its stage. The AWS clients read it too.
@@ -120,18 +122,18 @@ impl Frame {
 /// Posts frames to connections, one attempt at a time.
 #[derive(Clone, Debug)]
 pub struct Pusher {
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Arc<Pool>,
     endpoint: Endpoint,
     region: String,
     credentials: Option<SharedCredentialsProvider>,
     sdk: SdkClient,
 }
 
-/// Where the management API is: scheme and host, and what comes before `/@connections`.
+/// Where the management API is, and what comes before `/@connections` in its paths.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    scheme: Scheme,
-    authority: Authority,
+    address: Uri,
+    host: HeaderValue,
     base: String,
 }
 
@@ -145,11 +147,12 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
         let invalid = || InvalidEndpoint(text.to_owned());
-        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        let address: Uri = text.parse().map_err(|_| invalid())?;
+        let (Some(_), Some(authority)) = (address.scheme(), address.authority()) else { return Err(invalid()) };
         Ok(Self {
-            scheme: uri.scheme().cloned().ok_or_else(invalid)?,
-            authority: uri.authority().cloned().ok_or_else(invalid)?,
-            base: uri.path().trim_end_matches('/').to_owned(),
+            host: HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?,
+            base: address.path().trim_end_matches('/').to_owned(),
+            address,
         })
     }
 }
@@ -163,21 +166,16 @@ impl Pusher {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(POST_CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(Some(&endpoint.scheme))?)
+            .with_tls_config(tls(endpoint.address.scheme())?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let http = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            // As many as may be open: what is closed for want of room is opened again for the next post.
-            .pool_max_idle_per_host(POSTS_OPEN_MAX)
-            .build(connector);
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(sdk)
             .timeout_config(TimeoutConfig::builder().operation_timeout(LOOK_TIMEOUT).build())
             .retry_config(RetryConfig::standard())
             .build();
         Ok(Self {
-            http,
+            pool: Arc::new(Pool::new(connector, endpoint.address.clone())),
             endpoint,
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
             credentials: sdk.credentials_provider(),
@@ -190,9 +188,11 @@ impl Pusher {
         let doing = "getting credentials for the management API";
         let provider = self.credentials.as_ref().ok_or_else(|| Failure::new(doing, "there are none"))?;
         let credentials = provider.provide_credentials().await.map_err(|error| Failure::new(doing, error))?;
-        let host = self.endpoint.authority.as_str().to_owned();
+        let token = credentials.session_token().map(HeaderValue::from_str).transpose();
+        let token = token.map_err(|error| Failure::new(doing, error))?;
+        let host = String::from_utf8_lossy(self.endpoint.host.as_bytes()).into_owned();
         let signer = Signer::new(credentials, self.region.clone(), host, SystemTime::now());
-        Ok(Session { pusher: self.clone(), signer: Arc::new(signer) })
+        Ok(Session { pusher: self.clone(), signer: Arc::new(signer), token })
     }
 }
 
@@ -201,6 +201,8 @@ impl Pusher {
 pub struct Session {
     pusher: Pusher,
     signer: Arc<Signer>,
+    /// Goes with temporary credentials.
+    token: Option<HeaderValue>,
 }
 
 impl fmt::Debug for Session {
@@ -219,14 +221,7 @@ impl Session {
                 return Answer::Refused;
             }
         };
-        let exchange = async {
-            let response = self.pusher.http.request(request).await?;
-            let status = response.status();
-            // The connection is used again only when the answer has been read.
-            let body = response.into_body().collect().await.map(|body| body.to_bytes());
-            Ok::<_, hyper_util::client::legacy::Error>((status, body.unwrap_or_default()))
-        };
-        match timeout(POST_ATTEMPT_TIMEOUT, exchange).await {
+        match timeout(POST_ATTEMPT_TIMEOUT, self.pusher.pool.exchange(request)).await {
             Err(_) => Answer::Transient(Cause::TimedOut),
             Ok(Err(error)) => {
                 tracing::debug!(%connection, error = %Chain(&error), "management API unreachable");
@@ -259,32 +254,20 @@ impl Session {
     }
 
     fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
-        let Endpoint { scheme, authority, base } = &self.pusher.endpoint;
-        let path = format!("{base}/@connections/{}", Escaped(connection.as_str()));
+        let Endpoint { host, base, .. } = &self.pusher.endpoint;
+        let path = format!("{base}/@connections/{}", utf8_percent_encode(connection.as_str(), RESERVED));
         let (authorization, date) = self.signer.sign(&path, &frame.sha256, SystemTime::now());
-        let path: PathAndQuery = path.try_into()?;
-        let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build()?;
-        let mut request = Request::post(uri).body(Full::new(frame.bytes.clone()))?;
+        let mut request = Request::new(Full::new(frame.bytes.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = PathAndQuery::try_from(path)?.into();
         let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_str(authority.as_str())?);
+        headers.insert(HOST, host.clone());
         headers.insert(AUTHORIZATION, HeaderValue::try_from(authorization)?);
-        headers.insert(X_AMZ_DATE, HeaderValue::try_from(date)?);
-        if let Some(token) = self.signer.session_token() {
-            headers.insert(X_AMZ_SECURITY_TOKEN, HeaderValue::from_str(token)?);
+        headers.insert(X_AMZ_DATE, HeaderValue::from_maybe_shared(date)?);
+        if let Some(token) = &self.token {
+            headers.insert(X_AMZ_SECURITY_TOKEN, token.clone());
         }
         Ok(request)
-    }
-}
-
-/// A connection id as one segment of a path.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.bytes().try_for_each(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte)),
-            _ => write!(f, "%{byte:02X}"),
-        })
     }
 }
 
@@ -307,9 +290,14 @@ mod tests {
     use aws_config::BehaviorVersion;
     use aws_sdk_apigatewaymanagement::{config::Credentials, primitives::Blob};
     use http::Response;
+    use http_body_util::BodyExt;
     use hyper::{body::Incoming, server::conn::http1, service::service_fn};
     use hyper_util::rt::TokioIo;
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::mpsc,
+    };
 
     use super::*;
 
@@ -429,6 +417,45 @@ mod tests {
         let nowhere = ([127, 0, 0, 1], 1).into();
         let answer = session(nowhere, None).await.post(&connection(), &Frame::new("{}")).await;
         assert_eq!(answer, Answer::Transient(Cause::Unreachable));
+    }
+
+    /// A management API that takes every post, and leaves each connection after as many without a word. It says when one has
+    /// been left, and how many there were.
+    async fn fickle_gateway(posts_per_connection: usize) -> (SocketAddr, mpsc::UnboundedReceiver<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (left, leaving) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            for number in 1.. {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let left = left.clone();
+                tokio::spawn(async move {
+                    for _ in 0..posts_per_connection {
+                        let mut request = Vec::new();
+                        while !request.ends_with(b"frame") && stream.read_buf(&mut request).await.expect("open") > 0 {}
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("open");
+                    }
+                    drop(stream);
+                    left.send(number).expect("somebody waits");
+                });
+            }
+        });
+        (address, leaving)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_and_replaced_when_the_gateway_has_left_it() {
+        let (other, _) = gateway(200).await;
+        let (address, mut leaving) = fickle_gateway(3).await;
+        let (session, other) = (session(address, None).await, session(other, None).await);
+        for connections in 1..=3 {
+            for _ in 0..3 {
+                assert_eq!(session.post(&connection(), &Frame::new("frame")).await, Answer::Sent);
+            }
+            assert_eq!(leaving.recv().await, Some(connections));
+            // By the time that something else was read, it is known that the connection has ended.
+            assert_eq!(other.post(&connection(), &Frame::new("{}")).await, Answer::Sent);
+        }
     }
 
     #[tokio::test]

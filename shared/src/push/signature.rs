@@ -4,13 +4,15 @@
 //! Source: IAM user guide, "Create a signed AWS API request".
 
 use std::{
-    fmt::Write,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use aws_credential_types::Credentials;
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_sigv4::sign::v4::generate_signing_key;
+use hyper::body::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ring::hmac;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
@@ -20,6 +22,12 @@ const SERVICE: &str = "execute-api";
 /// How long signatures carry the same time. AWS accepts them for five minutes.
 const STAMP_LIFE: Duration = Duration::from_secs(30);
 
+/// What is escaped in a segment of a path.
+pub(super) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is escaped in a path for the signature, whether or not it was before.
+const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
+
 /// Signs posts to one endpoint with one set of credentials.
 pub(super) struct Signer {
     credentials: Credentials,
@@ -28,90 +36,87 @@ pub(super) struct Signer {
     stamp: Mutex<Arc<Stamp>>,
 }
 
-/// What changes with time: the date, and the key that is derived from it.
+/// What all posts of some time have in common.
 struct Stamp {
     at: SystemTime,
-    date_time: String,
-    scope: String,
-    key: Vec<u8>,
+    date: Bytes,
+    key: hmac::Key,
+    /// What is hashed, between the path and the hash of the payload.
+    headers: String,
+    /// What is signed, up to the hash of the request.
+    text: String,
+    /// The header, up to the signature.
+    authorization: String,
 }
 
 impl Signer {
     pub(super) fn new(credentials: Credentials, region: String, host: String, now: SystemTime) -> Self {
-        let stamp = Mutex::new(Arc::new(Stamp::new(&credentials, &region, now)));
+        let stamp = Mutex::new(Arc::new(Stamp::new(&credentials, &region, &host, now)));
         Self { credentials, region, host, stamp }
     }
 
     /// The headers `authorization` and `x-amz-date` of a post to `path`, as it is sent, of a payload with this hash.
-    pub(super) fn sign(&self, path: &str, payload_sha256: &str, now: SystemTime) -> (String, String) {
+    pub(super) fn sign(&self, path: &str, payload_sha256: &str, now: SystemTime) -> (String, Bytes) {
         let stamp = self.stamp(now);
-        let (token, signed_headers) = match self.credentials.session_token() {
-            None => (String::new(), "host;x-amz-date"),
-            Some(token) => (format!("x-amz-security-token:{token}\n"), "host;x-amz-date;x-amz-security-token"),
-        };
-        let request = format!(
-            "POST\n{}\n\nhost:{}\nx-amz-date:{}\n{token}\n{signed_headers}\n{payload_sha256}",
-            canonical(path),
-            self.host,
-            stamp.date_time
-        );
-        let text =
-            format!("AWS4-HMAC-SHA256\n{}\n{}\n{}", stamp.date_time, stamp.scope, sha256_hex(request.as_bytes()));
-        let signature = calculate_signature(&stamp.key, text.as_bytes());
-        let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={signed_headers}, Signature={signature}",
-            self.credentials.access_key_id(),
-            stamp.scope
-        );
-        (authorization, stamp.date_time.clone())
-    }
-
-    /// The token that goes with temporary credentials, as the header `x-amz-security-token`.
-    pub(super) fn session_token(&self) -> Option<&str> {
-        self.credentials.session_token()
+        let mut request = Sha256::new_with_prefix("POST\n");
+        utf8_percent_encode(path, RESERVED_IN_PATH).for_each(|part| request.update(part));
+        request.update(&stamp.headers);
+        request.update(payload_sha256);
+        let mut text = hmac::Context::with_key(&stamp.key);
+        text.update(stamp.text.as_bytes());
+        text.update(hex(&request.finalize()).as_bytes());
+        (format!("{}{}", stamp.authorization, hex(text.sign().as_ref())), stamp.date.clone())
     }
 
     fn stamp(&self, now: SystemTime) -> Arc<Stamp> {
         let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.duration_since(stamp.at);
         if age.is_err() || age.is_ok_and(|age| age > STAMP_LIFE) {
-            *stamp = Arc::new(Stamp::new(&self.credentials, &self.region, now));
+            *stamp = Arc::new(Stamp::new(&self.credentials, &self.region, &self.host, now));
         }
         Arc::clone(&stamp)
     }
 }
 
 impl Stamp {
-    fn new(credentials: &Credentials, region: &str, now: SystemTime) -> Self {
+    fn new(credentials: &Credentials, region: &str, host: &str, now: SystemTime) -> Self {
         const DATE_TIME: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
         // The format has no component that can fail.
         let date_time = OffsetDateTime::from(now).format(DATE_TIME).unwrap_or_default();
-        let date = date_time.get(..8).unwrap_or_default();
-        let key = generate_signing_key(credentials.secret_access_key(), now, region, SERVICE).as_ref().to_vec();
-        Self { at: now, scope: format!("{date}/{region}/{SERVICE}/aws4_request"), date_time, key }
-    }
-}
-
-/// A path in the form that is signed: what is escaped in it already is escaped once more.
-fn canonical(path: &str) -> String {
-    path.bytes().fold(String::with_capacity(path.len() + 8), |mut canonical, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => canonical.push(byte.into()),
-            // Writing to a String cannot fail.
-            _ => {
-                let _ = write!(canonical, "%{byte:02X}");
-            }
+        let day = date_time.get(..8).unwrap_or_default();
+        let scope = format!("{day}/{region}/{SERVICE}/aws4_request");
+        let key = generate_signing_key(credentials.secret_access_key(), now, region, SERVICE);
+        let (token, signed) = match credentials.session_token() {
+            None => (String::new(), "host;x-amz-date"),
+            Some(token) => (format!("x-amz-security-token:{token}\n"), "host;x-amz-date;x-amz-security-token"),
+        };
+        let access_key = credentials.access_key_id();
+        Self {
+            at: now,
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            headers: format!("\n\nhost:{host}\nx-amz-date:{date_time}\n{token}\n{signed}\n"),
+            text: format!("AWS4-HMAC-SHA256\n{date_time}\n{scope}\n"),
+            authorization: format!(
+                "AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={signed}, Signature="
+            ),
+            date: date_time.into(),
         }
-        canonical
-    })
+    }
 }
 
 /// The hash of a payload, in hexadecimal digits.
 pub(super) fn sha256_hex(payload: &[u8]) -> String {
+    hex(&Sha256::digest(payload))
+}
+
+fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digest = Sha256::digest(payload);
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    let mut hex = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    hex
 }
 
 #[cfg(test)]
