@@ -198,8 +198,20 @@ impl Subscriptions {
         (format!("{STATE_PREFIX}{connection}"), STATE.to_owned())
     }
 
+    /// What a connection is in, read consistently.
+    pub async fn memberships(&self, connection: &ConnectionId) -> Result<Memberships, Failure> {
+        self.state(connection).await.map(|item| Memberships::of(&item))
+    }
+
     /// The keys of all audiences that are noted of a connection, read consistently.
     pub(crate) async fn noted_audiences(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
+        let item = self.state(connection).await?;
+        let keys = |name| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
+        Ok([keys(AUDIENCES), keys(SOURCES)].concat())
+    }
+
+    /// What is noted of a connection, and nothing if that is nothing.
+    async fn state(&self, connection: &ConnectionId) -> Result<Item, Failure> {
         let (partition, sort) = Self::state_key(connection);
         let output = self
             .client()
@@ -211,9 +223,7 @@ impl Subscriptions {
             .send()
             .await
             .map_err(|error| Failure::new("reading what a connection is in", error))?;
-        let item = output.item.unwrap_or_default();
-        let keys = |name| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
-        Ok([keys(AUDIENCES), keys(SOURCES)].concat())
+        Ok(output.item.unwrap_or_default())
     }
 
     fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {

@@ -392,6 +392,13 @@ pub const USER_BYTES_MAX: usize = 64;
 /// Longest text that is said in a room, in bytes.
 pub const CHAT_BYTES_MAX: usize = 4 * 1024;
 
+/// How long a client that speaks in no room and names none is taken for one whose `join` is still on its way: the service does not
+/// keep the messages of a connection in order, and joining takes some ten milliseconds.
+pub const JOIN_WAIT: Duration = Duration::from_millis(500);
+
+/// Time between two looks for it.
+pub const JOIN_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Age from which nobody waits any more for what was said: after the repeats that Lambda makes of a failed invocation, one minute
 /// and two minutes later. Source: Lambda developer guide, "Asynchronous invocation".
 pub const CHAT_AGE_MAX: Duration = Duration::from_secs(5 * 60);

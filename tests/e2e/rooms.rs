@@ -91,6 +91,26 @@ fn whoever_names_no_room_speaks_in_the_one_joined_first_or_in_the_global_one() {
 }
 
 #[test]
+fn whoever_joins_and_speaks_at_once_speaks_in_that_room() {
+    run(async {
+        // In one process: where each of both messages starts one, it may take longer than they are waited for.
+        let site = Site::with_secrets(&[("Rooms", "on")], &[]).await;
+        let mut listener = in_room(&site, "cats").await;
+        for number in 0..10 {
+            let mut client = site.connect("/prod").await;
+            let chat = json!({"type": "chat", "user": "Ola", "message": number.to_string()});
+            client.send(&json!({"type": "join", "room": "cats"}).to_string()).await;
+            client.send(&chat.to_string()).await;
+            assert_eq!(said(listener.json().await), chat);
+            let mut both = [client.json().await, client.json().await];
+            both.sort_by_key(|frame| frame["type"] == "chat");
+            let [joined, frame] = both;
+            assert_eq!((&joined["type"], said(frame)), (&json!("joined"), chat));
+        }
+    });
+}
+
+#[test]
 fn rooms_are_off_unless_they_are_wanted() {
     run(async {
         let site = Site::start_in_process().await;

@@ -15,6 +15,7 @@ use shared::{
     fanout::Content,
     function::{Function, Start},
     history::History,
+    limits::{JOIN_LOOK_EVERY, JOIN_WAIT},
     message::{self, Audiences, Count, InRoom, Reply, Request, Rooms, Subscribed},
     position::Positions,
     publisher::Dispatcher,
@@ -197,12 +198,30 @@ impl Subscribe {
         Ok(Reply::Left(InRoom { room: room.name() }).frame())
     }
 
+    /// What a connection is in once it has joined a room, or after [`JOIN_WAIT`]: clients send `join` and speak at once.
+    async fn once_joined(&self, connection: &ConnectionId) -> Result<Memberships, Failure> {
+        let wait_until = Instant::now() + JOIN_WAIT;
+        loop {
+            tokio::time::sleep(JOIN_LOOK_EVERY).await;
+            let memberships = self.subscriptions.memberships(connection).await?;
+            if memberships.first_room.is_some() || Instant::now() >= wait_until {
+                return Ok(memberships);
+            }
+        }
+    }
+
     /// Has something delivered to all in a room, the one who speaks included: whoever speaks in a room is in it.
     async fn say(&self, connection: &ConnectionId, utterance: &Utterance) -> Result<(), Unanswered> {
-        let memberships = self.admit(connection, Change::None).await?;
+        let mut memberships = self.admit(connection, Change::None).await?;
+        let mut is_certain = true;
+        if utterance.room.is_none() && memberships.first_room.is_none() {
+            memberships = self.once_joined(connection).await?;
+            // What it joins at this moment may be noted and not written yet.
+            is_certain = false;
+        }
         let room = utterance.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
         let audience = Audience::Room(room.clone());
-        if !memberships.contains(&audience) {
+        if !is_certain || !memberships.contains(&audience) {
             self.enter(connection, &audience, None).await?;
         }
         let remark = utterance.remark(&room, self.clock.now());
