@@ -248,7 +248,11 @@ impl Alerts {
     pub async fn allow(&self, publisher: &PublisherId, allowance: Allowance) -> Result<Result<(), Refusal>, Failure> {
         let doing = "noting an alert of a publisher";
         let mut seen: Option<Timestamp> = None;
-        for _ in 0..ALLOWANCE_ATTEMPTS_MAX {
+        for attempt in 0..ALLOWANCE_ATTEMPTS_MAX {
+            // The second one knows what the first one has seen, and only others in between can make it fail.
+            if attempt > 1 {
+                tokio::time::sleep(jittered(COMMIT_BACKOFF_MAX / 16)).await;
+            }
             let now = self.clock.now();
             let next = match allowance.admit(seen, now) {
                 Ok(next) => next,
@@ -285,7 +289,6 @@ impl Alerts {
                 }
                 Err(error) => return Err(Failure::new(doing, error)),
             }
-            tokio::time::sleep(jittered(COMMIT_BACKOFF_MAX / 16)).await;
         }
         Err(Failure::new(doing, Crowded))
     }

@@ -180,7 +180,7 @@ pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
-pub const POSTS_IN_FLIGHT: usize = 64;
+pub const POSTS_IN_FLIGHT: usize = 128;
 
 /// The same where more are faster, because the gateway takes its time: 5,000 per second at 100 ms each.
 pub const POSTS_IN_FLIGHT_MAX: usize = 512;
