@@ -4,6 +4,8 @@
 //! further invocations of the same function. Each keeps to its share of the push rate, and hands over what it has not
 //! reached when its own time runs out.
 
+mod content;
+
 use std::{
     collections::BTreeMap,
     future::{Future, ready},
@@ -20,12 +22,12 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::content::Content;
 use crate::{
-    alert::{Alert, Format},
+    alert::Format,
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
@@ -34,80 +36,14 @@ use crate::{
     latencies::Latencies,
     limits::{
         CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, ROOM_SHARE,
-        SUSPECT_FROM,
+        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, SUSPECT_FROM,
     },
     pace::Pace,
     plan,
     push::{Answer, Cause, Existence, Frame},
-    room::Remark,
     subscriptions::{Member, Page},
     union,
 };
-
-/// What is delivered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Content {
-    /// An alert, already in the log.
-    Alert(Alert),
-    /// What somebody says in a room.
-    Remark(Remark),
-}
-
-impl Content {
-    /// Its unique id.
-    pub fn id(&self) -> &str {
-        match self {
-            Self::Alert(alert) => &alert.id,
-            Self::Remark(remark) => &remark.id,
-        }
-    }
-
-    /// The region or the room that it is for.
-    pub fn place(&self) -> &str {
-        match self {
-            Self::Alert(alert) => alert.region.as_str(),
-            Self::Remark(remark) => remark.room.name(),
-        }
-    }
-
-    /// The number of the alert in the log of its region.
-    pub fn seq(&self) -> Option<u64> {
-        match self {
-            Self::Alert(alert) => Some(alert.position.seq),
-            Self::Remark(_) => None,
-        }
-    }
-
-    /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its room.
-    fn audiences(&self, everyone: bool) -> (Audience, Option<Audience>) {
-        match self {
-            Self::Alert(_) if everyone => (Audience::Everyone, None),
-            Self::Alert(alert) => (Audience::Region(alert.region.clone()), Some(Audience::All)),
-            Self::Remark(remark) => (Audience::Room(remark.room.clone()), None),
-        }
-    }
-
-    /// Where in the ring it begins, so that the same people are not always last.
-    fn start(&self) -> u32 {
-        let digest = Sha256::digest(self.id());
-        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
-    }
-
-    /// How many calls per second its fan-out may make where an alert may make `push_rate`.
-    fn rate(&self, push_rate: f64) -> f64 {
-        match self {
-            Self::Alert(_) => push_rate,
-            Self::Remark(_) => push_rate / ROOM_SHARE,
-        }
-    }
-
-    /// Whether nobody wants it any more.
-    fn is_stale(&self, now: Timestamp) -> bool {
-        matches!(self, Self::Remark(remark) if remark.until < now)
-    }
-}
 
 /// What one invocation of deliver does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

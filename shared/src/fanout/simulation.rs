@@ -19,7 +19,11 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{alert::Position, audience::Region, limits::PUSH_RATE_USED};
+use crate::{
+    alert::{Alert, Position},
+    audience::Region,
+    limits::PUSH_RATE_USED,
+};
 
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.
 const SEEDS: u64 = 200;
