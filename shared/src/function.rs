@@ -31,13 +31,21 @@ pub trait Function: Sized + Send + Sync + 'static {
     /// Reads its environment and builds its clients, once for each execution environment.
     fn start(start: &Start) -> Result<Self, InvalidEnvironment>;
 
-    /// Handles one event, and has to end before `until`. A failure is reported to Lambda, which retries an asynchronous
-    /// invocation.
+    /// Handles one event. A failure is reported to Lambda, which retries an asynchronous invocation.
     fn handle(
         &self,
         event: Self::Event,
-        until: Instant,
+        invocation: Invocation,
     ) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
+}
+
+/// What a function knows of the invocation that it handles.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Names the invocation. Lambda keeps it when it tries an asynchronous invocation again.
+    pub request_id: String,
+    /// When it has to have ended.
+    pub until: Instant,
 }
 
 /// What a function finds when it starts.
@@ -69,9 +77,11 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         let function = Arc::new(F::start(&start)?);
         lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {
             let function = Arc::clone(&function);
-            let until = Instant::now() + left_until(event.context.deadline);
+            let LambdaEvent { payload, context, .. } = event;
+            let until = Instant::now() + left_until(context.deadline);
+            let invocation = Invocation { request_id: context.request_id, until };
             // Boxed, because the future of a whole function nests deeper than the compiler follows.
-            async move { function.handle(event.payload, until).boxed().await }
+            async move { function.handle(payload, invocation).boxed().await }
         }))
         .await
     })

@@ -3,7 +3,7 @@
 //! Source of their form: Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 
 use aws_sdk_sqs::{Client, types::Message};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -60,19 +60,40 @@ enum Event {
     Publish(Value),
 }
 
-/// Makes an event of what a failed invocation was made with. None when it is no such thing.
-type EventOf = fn(Value) -> Option<Event>;
+/// What is read of the record of a failed invocation.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    #[serde(default)]
+    request_context: RequestContext,
+    request_payload: Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext {
+    request_id: Option<String>,
+}
+
+/// Makes an event of the record of a failed invocation. None when it is of no such invocation.
+type EventOf = fn(Record) -> Option<Event>;
 
 impl Event {
     /// A part of a fan-out, at the beginning of a new chain of invocations.
-    fn of_deliver(payload: Value) -> Option<Self> {
-        let task: Task = serde_json::from_value(payload).ok()?;
+    fn of_deliver(record: Record) -> Option<Self> {
+        let task: Task = serde_json::from_value(record.request_payload).ok()?;
         Some(Self::Deliver(Box::new(Task { chain: 0, ..task })))
     }
 
-    /// A publication, whose idempotency key lets nothing be published twice.
-    fn of_publish(payload: Value) -> Option<Self> {
-        payload.is_object().then_some(Self::Publish(payload))
+    /// A publication, whose idempotency key lets nothing be published twice: the id of the failed invocation where it has no
+    /// other, as the failure may have come after the alert was committed.
+    fn of_publish(record: Record) -> Option<Self> {
+        let Value::Object(mut event) = record.request_payload else { return None };
+        let is_named = event.contains_key("detail-type") || event.get("id").is_some_and(|id| !id.is_null());
+        if let (false, Some(id)) = (is_named, record.request_context.request_id) {
+            event.insert("id".to_owned(), id.into());
+        }
+        Some(Self::Publish(event.into()))
     }
 }
 
@@ -97,7 +118,7 @@ impl Redrive {
                     }
                 };
                 for message in messages.into_iter().take_while(|_| Instant::now() < stop_at) {
-                    let Some(event) = payload(&message).and_then(event_of) else {
+                    let Some(event) = record(&message).and_then(event_of) else {
                         tracing::error!(queue, message = message.message_id, "no record of a failed invocation");
                         report.counts.unreadable += 1;
                         continue;
@@ -152,10 +173,8 @@ impl Redriven {
     }
 }
 
-/// What the failed invocation was made with.
-fn payload(message: &Message) -> Option<Value> {
-    let mut record: Value = serde_json::from_str(message.body()?).ok()?;
-    Some(record.get_mut("requestPayload")?.take())
+fn record(message: &Message) -> Option<Record> {
+    serde_json::from_str(message.body()?).ok()
 }
 
 #[cfg(test)]
@@ -221,6 +240,19 @@ mod tests {
         expected["chain"] = json!(0);
         assert_eq!(serde_json::from_str::<Value>(&requests[1]).expect("JSON"), expected, "nothing else is changed");
         assert!(requests[2].contains(r#""ReceiptHandle":"r""#), "then it is deleted: {}", requests[2]);
+    }
+
+    #[test]
+    fn a_publication_without_a_name_has_that_of_the_invocation_that_failed() {
+        let redriven = |payload: Value| {
+            let record = json!({"requestContext": {"requestId": "r-1"}, "requestPayload": payload});
+            let event = Event::of_publish(serde_json::from_value(record).expect("a record")).expect("an event");
+            serde_json::to_value(event).expect("JSON")["id"].take()
+        };
+        assert_eq!(redriven(json!({"region": "PL"})), "r-1");
+        assert_eq!(redriven(json!({"region": "PL", "id": null})), "r-1");
+        assert_eq!(redriven(json!({"region": "PL", "id": "mine"})), "mine");
+        assert_eq!(redriven(json!({"detail-type": "Video Went Viral", "id": "event"})), "event");
     }
 
     #[tokio::test]

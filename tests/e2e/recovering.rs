@@ -152,6 +152,19 @@ fn an_event_that_was_not_published_for_good_lies_in_the_queue_and_a_redrive_publ
 }
 
 #[test]
+fn an_invocation_that_failed_after_the_commit_is_no_second_alert_when_lambda_repeats_it() {
+    run(async {
+        let site = Site::faulty(&["failed-after-run=1"]).await;
+        site.invoke_async("PublishFunction", &alert("PL")).await;
+        eventually("a record", || async { site.messages_in("UnpublishedQueue").await == 1 }).await;
+        let head = site.dynamodb().get_item().table_name("AlertsTable").consistent_read(true);
+        let head = head.key("region", AttributeValue::S("PL".to_owned())).key("seq", AttributeValue::N("0".to_owned()));
+        let item = head.send().await.expect("read").item.expect("a head");
+        assert_eq!(item["last_seq"], AttributeValue::N("1".to_owned()));
+    });
+}
+
+#[test]
 fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
     run(async {
         let site = Site::with(&[("PushRate", "9400")]).await;

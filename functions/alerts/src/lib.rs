@@ -9,12 +9,11 @@ use serde::Deserialize;
 use shared::{
     environment::InvalidEnvironment,
     error::{Chain, Failure},
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     history::History,
     paging,
     token::Gate,
 };
-use tokio::time::Instant;
 
 use self::response::CachedBy;
 pub use self::response::Response;
@@ -47,7 +46,7 @@ impl Function for Alerts {
         environment.finish(Self { history, gate })
     }
 
-    async fn handle(&self, event: Event, _until: Instant) -> Result<Response, Failure> {
+    async fn handle(&self, event: Event, _invocation: Invocation) -> Result<Response, Failure> {
         let principal = match self.gate.admit(request::token(&event)).await {
             Ok(Ok(principal)) => principal,
             Ok(Err(rejected)) => {

@@ -10,10 +10,9 @@ use shared::{
     access::{NAME_FIELD, PUBLISH_FIELD, REGIONS_FIELD, USER_FIELD},
     environment::InvalidEnvironment,
     error::{Failure, Unauthorized},
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     token::{self, Gate, Principal},
 };
-use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ impl Function for Authorize {
         environment.finish(Self { gate })
     }
 
-    async fn handle(&self, question: Question, _until: Instant) -> Result<Verdict, Failure> {
+    async fn handle(&self, question: Question, _invocation: Invocation) -> Result<Verdict, Failure> {
         match self.gate.admit(question.token()).await? {
             Ok(principal) => Ok(allowed(&question.method_arn, &principal)),
             Err(rejected) => {

@@ -9,14 +9,13 @@ use shared::{
     environment::InvalidEnvironment,
     error::Failure,
     event,
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     limits::CONNECTIONS_PER_USER_DEFAULT,
     opening::{Crowds, DefaultRegion, Handshake, Opening, Terms},
     origin::AllowedOrigins,
     subscriptions::Subscriptions,
     token::{self, SUBPROTOCOL},
 };
-use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ impl Function for Connect {
         environment.finish(Self { subscriptions, default_region, authorization, origins, crowds })
     }
 
-    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Verdict, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Verdict, Failure> {
         let connection = event::connection_id(&event)?;
         let handshake = Handshake {
             region: event.query_string_parameters.first("region"),

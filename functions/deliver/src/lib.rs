@@ -11,14 +11,14 @@ use shared::{
     environment::InvalidEnvironment,
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, WORKER_RATE},
     metrics,
     publisher::Dispatcher,
     push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
     subscriptions::{Page, Subscriptions},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// The function's state.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Function for Deliver {
         })
     }
 
-    async fn handle(&self, task: Task, until: Instant) -> Result<Report, Failure> {
+    async fn handle(&self, task: Task, Invocation { until, .. }: Invocation) -> Result<Report, Failure> {
         let services = Aws {
             subscriptions: self.subscriptions.clone(),
             session: self.pusher.session().await?,

@@ -5,10 +5,9 @@ use shared::{
     environment::InvalidEnvironment,
     error::Failure,
     event,
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     subscriptions::Subscriptions,
 };
-use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ impl Function for Disconnect {
         environment.finish(Self { subscriptions })
     }
 
-    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Self::Response, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Self::Response, Failure> {
         self.subscriptions.close(&event::connection_id(&event)?).await?;
         Ok(serde_json::json!({"statusCode": 200}))
     }

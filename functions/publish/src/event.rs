@@ -42,8 +42,8 @@ pub(crate) struct Request {
     pub(crate) publication: Result<Publication, Refusal>,
 }
 
-/// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with.
-pub(crate) fn parse(event: Value) -> Request {
+/// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
+pub(crate) fn parse(event: Value, request_id: &str) -> Request {
     if event.pointer("/requestContext/http").is_some() {
         return Request { caller: Caller::Http, publisher: http_publisher(&event), publication: http(&event) };
     }
@@ -52,7 +52,7 @@ pub(crate) fn parse(event: Value) -> Request {
             let source = fields.get("source").and_then(Value::as_str).unwrap_or_default();
             (PublisherId::new("event", source), eventbridge(&mut fields))
         }
-        Value::Object(fields) => (PublisherId::new("invocation", ""), Publication::from_fields(fields)),
+        Value::Object(fields) => (PublisherId::new("invocation", ""), invocation(fields, request_id)),
         _ => {
             let refusal = Refusal::new(Code::NotAnObject, "the event must be an object");
             (PublisherId::new("invocation", ""), Err(refusal))
@@ -111,6 +111,15 @@ fn http(event: &Value) -> Result<Publication, Refusal> {
     Ok(publication)
 }
 
+fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publication, Refusal> {
+    let mut publication = Publication::from_fields(fields)?;
+    // Lambda may run an asynchronous invocation more than once, even one that succeeded; its id stays the same.
+    if publication.idempotency_key.is_none() {
+        publication.idempotency_key = IdempotencyKey::parse(request_id, "request_id").ok();
+    }
+    Ok(publication)
+}
+
 fn eventbridge(event: &mut Map<String, Value>) -> Result<Publication, Refusal> {
     let Some(Value::Object(detail)) = event.remove("detail") else {
         return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
@@ -131,12 +140,14 @@ mod tests {
 
     use super::*;
 
+    const REQUEST_ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
+
     fn alert() -> Value {
         json!({"region": "pl", "id": "from-body", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}})
     }
 
     fn key(event: Value) -> (Caller, Option<String>) {
-        let Request { caller, publication, .. } = parse(event);
+        let Request { caller, publication, .. } = parse(event, REQUEST_ID);
         (caller, publication.expect("valid").idempotency_key.map(|key| key.as_str().to_owned()))
     }
 
@@ -158,6 +169,9 @@ mod tests {
         unnamed.as_object_mut().expect("an object").remove("id");
         assert_eq!(key(event(unnamed)), (Caller::Invocation, Some("event-1".to_owned())));
         assert_eq!(key(alert()), (Caller::Invocation, Some("from-body".to_owned())));
+        let mut unnamed = alert();
+        unnamed.as_object_mut().expect("an object").remove("id");
+        assert_eq!(key(unnamed), (Caller::Invocation, Some(REQUEST_ID.to_owned())));
     }
 
     #[test]
@@ -170,7 +184,7 @@ mod tests {
 
     #[test]
     fn publishers_are_told_apart_by_who_signs_and_by_the_source_of_events() {
-        let publisher = |event| parse(event).publisher;
+        let publisher = |event| parse(event, REQUEST_ID).publisher;
         let signed = |id: &str| {
             let mut event = http_event(json!({}), "{}", false);
             event["requestContext"]["authorizer"] = json!({"iam": {"userId": id}});
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn bad_events_are_refused() {
-        let code = |event| parse(event).publication.expect_err("bad").code;
+        let code = |event| parse(event, REQUEST_ID).publication.expect_err("bad").code;
         assert_eq!(code(json!([])), Code::NotAnObject);
         assert_eq!(code(json!({"detail-type": "x"})), Code::InvalidField);
         assert_eq!(code(http_event(json!({}), "%", true)), Code::BadJson);

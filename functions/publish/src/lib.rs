@@ -14,13 +14,12 @@ use shared::{
     connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
     message::Reply,
     publisher::{Dispatcher, Outcome, Publisher, PublisherId, alerts_per_minute},
     subscriptions::Subscriptions,
 };
-use tokio::time::Instant;
 
 use crate::{
     event::{Caller, Request},
@@ -100,7 +99,7 @@ impl Function for Publish {
         })
     }
 
-    async fn handle(&self, event: Value, _until: Instant) -> Result<Answer, Failure> {
+    async fn handle(&self, event: Value, invocation: Invocation) -> Result<Answer, Failure> {
         if let Some(message) = event::message(&event) {
             return self.answer(&message).await;
         }
@@ -114,7 +113,7 @@ impl Function for Publish {
                 }
             }
         }
-        let Request { caller, publisher, publication } = event::parse(event);
+        let Request { caller, publisher, publication } = event::parse(event, &invocation.request_id);
         let result = match publication {
             Ok(publication) => self.publisher.publish(publication, &publisher).await,
             Err(refusal) => return Ok(refused(caller, &refusal)),

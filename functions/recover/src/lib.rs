@@ -6,13 +6,12 @@ use shared::{
     alerts::Alerts,
     environment::InvalidEnvironment,
     error::Failure,
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     metrics,
     publisher::Dispatcher,
     redrive::{Counts, Redrive},
     undispatched::Recovery,
 };
-use tokio::time::Instant;
 
 /// The function's state.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl Function for Recover {
         environment.finish(Self { recovery, redrive, own_name, start: start.clone() })
     }
 
-    async fn handle(&self, request: Request, until: Instant) -> Result<Answer, Failure> {
+    async fn handle(&self, request: Request, Invocation { until, .. }: Invocation) -> Result<Answer, Failure> {
         if request.redrive {
             let report = self.redrive.run(until).await;
             return report.failure.map_or(Ok(Answer::Redriven(report.counts)), Err);

@@ -14,11 +14,10 @@ use shared::{
     audience::Region,
     environment::InvalidEnvironment,
     error::{Chain, Failure},
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     limits::{REGIONS_IN_FLIGHT, SCORE_THRESHOLD_DEFAULT},
     rises::Observation,
 };
-use tokio::time::Instant;
 
 pub use crate::feed::{Feed, FeedEntry};
 use crate::{announcer::Announcer, feed::FeedReader, states::States};
@@ -65,7 +64,7 @@ impl Function for Scorer {
     }
 
     /// The event does not matter: it is that of a schedule.
-    async fn handle(&self, _event: Value, _until: Instant) -> Result<Answer, Failure> {
+    async fn handle(&self, _event: Value, _invocation: Invocation) -> Result<Answer, Failure> {
         let Feed { regions, skipped } = self.feed.read().await?;
         let mut answer = Answer { skipped, ..Answer::default() };
         let mut failure = None;

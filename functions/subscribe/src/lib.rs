@@ -13,7 +13,7 @@ use shared::{
     error::{Chain, Failure, Refusal},
     event,
     fanout::Content,
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     history::History,
     limits::{JOIN_LOOK_EVERY, JOIN_WAIT},
     message::{self, Audiences, Count, InRoom, Reply, Request, Rooms, Subscribed},
@@ -92,7 +92,7 @@ impl Function for Subscribe {
         })
     }
 
-    async fn handle(&self, event: Self::Event, _until: Instant) -> Result<Answer, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Answer, Failure> {
         let connection = event::connection_id(&event)?;
         let regions = Regions::of_event(&event, self.authorization);
         let name = match self.authorization {

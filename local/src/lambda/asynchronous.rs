@@ -7,17 +7,26 @@ use std::{sync::Arc, time::Duration};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Entry, Functions, InvokeError, panicked};
+use super::{Entry, Functions, InvokeError, new_request_id, panicked};
 use crate::template::arn;
 
 /// Time before the first and the second retry.
 const RETRY_WAITS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
+/// An asynchronous invocation whose last attempt has failed.
+struct Failed {
+    request_id: String,
+    payload: Bytes,
+    error: InvokeError,
+    attempts: usize,
+}
+
 impl Functions {
     /// Starts an invocation and does not wait for it. One that fails is tried again as often as the template says, after
     /// one minute and after two, passing as fast as the clocks of the gateway; after that its destination is told.
     pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
-        let first = self.spawn(name, payload.clone())?;
+        let request_id = new_request_id();
+        let first = self.spawn(name, payload.clone(), request_id.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
             let Some(entry) = functions.entry(&name) else { return };
@@ -33,22 +42,23 @@ impl Functions {
                     tracing::error!(function = name, "stopped before an asynchronous invocation was tried again");
                     return;
                 }
-                outcome = functions.invoke(&name, payload.clone()).await;
+                let Ok(again) = functions.spawn(&name, payload.clone(), request_id.clone()) else { return };
+                outcome = again.await.unwrap_or_else(|ended| Err(panicked(ended)));
             }
             if let Err(error) = outcome {
-                functions.give_up(&name, entry, &payload, &error, 1 + waits.len());
+                functions.give_up(&name, entry, &Failed { request_id, payload, error, attempts: 1 + waits.len() });
             }
         });
         Ok(())
     }
 
     /// Tells the on-failure destination, and hands the event to what takes dead letters. What reaches nobody is logged.
-    fn give_up(self: &Arc<Self>, name: &str, entry: &Entry, payload: &Bytes, error: &InvokeError, attempts: usize) {
-        tracing::error!(function = name, attempts, "asynchronous invocation failed for good");
-        let event = || String::from_utf8_lossy(payload).into_owned();
+    fn give_up(self: &Arc<Self>, name: &str, entry: &Entry, failed: &Failed) {
+        tracing::error!(function = name, attempts = failed.attempts, "asynchronous invocation failed for good");
+        let event = || String::from_utf8_lossy(&failed.payload).into_owned();
         let mut messages = Vec::new();
         if let Some(destination) = &entry.on_failure {
-            messages.push((destination, self.record(name, payload, error, attempts).to_string()));
+            messages.push((destination, self.record(name, failed).to_string()));
         }
         messages.extend(entry.dead_letters.as_ref().map(|destination| (destination, event())));
         if messages.is_empty() {
@@ -62,13 +72,13 @@ impl Functions {
     }
 
     /// What a destination is told.
-    fn record(&self, name: &str, payload: &Bytes, error: &InvokeError, attempts: usize) -> Value {
+    fn record(&self, name: &str, Failed { request_id, payload, error, attempts }: &Failed) -> Value {
         let text = || String::from_utf8_lossy(payload).into_owned();
         json!({
             "version": "1.0",
             "timestamp": self.clock.now().rfc3339(),
             "requestContext": {
-                "requestId": uuid::Uuid::new_v4().to_string(),
+                "requestId": request_id,
                 "functionArn": format!("{}:$LATEST", arn("lambda", &format!("function:{name}"))),
                 "condition": "RetriesExhausted",
                 "approximateInvokeCount": attempts,

@@ -9,13 +9,12 @@ use lambda_runtime::Diagnostic;
 use shared::{
     clock::Clock,
     environment::Environment,
-    function::{Function, Start},
+    function::{Function, Invocation, Start},
     metrics::Metrics,
 };
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
-    time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -42,17 +41,25 @@ impl fmt::Debug for InProcess {
 
 /// [`Function`] without its types.
 trait Invoke: Send + Sync {
-    fn invoke(self: Arc<Self>, payload: Bytes, until: Instant) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
+    fn invoke(
+        self: Arc<Self>,
+        payload: Bytes,
+        invocation: Invocation,
+    ) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
 }
 
 struct Typed<F>(F);
 
 impl<F: Function> Invoke for Typed<F> {
-    fn invoke(self: Arc<Self>, payload: Bytes, until: Instant) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
+    fn invoke(
+        self: Arc<Self>,
+        payload: Bytes,
+        invocation: Invocation,
+    ) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
         async move {
             let event = serde_json::from_slice(&payload)
                 .map_err(|error| function_error("DeserializeError", error.to_string()))?;
-            let response = self.0.handle(event, until).await.map_err(|failure| {
+            let response = self.0.handle(event, invocation).await.map_err(|failure| {
                 let Diagnostic { error_type, error_message, .. } = failure.into();
                 function_error(&error_type, error_message)
             })?;
@@ -113,9 +120,9 @@ impl InProcess {
     }
 
     /// Invokes it. Whoever stops waiting ends the invocation, as Lambda does at a time-out.
-    pub(super) async fn invoke(&self, payload: Bytes, until: Instant) -> Result<Bytes, InvokeError> {
-        let invocation = self.runtime.spawn(Arc::clone(&self.function).invoke(payload, until));
-        AbortOnDropHandle::new(invocation).await.unwrap_or_else(|ended| Err(panicked(ended)))
+    pub(super) async fn invoke(&self, payload: Bytes, invocation: Invocation) -> Result<Bytes, InvokeError> {
+        let task = self.runtime.spawn(Arc::clone(&self.function).invoke(payload, invocation));
+        AbortOnDropHandle::new(task).await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 }
 

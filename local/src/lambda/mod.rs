@@ -18,7 +18,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use serde_json::json;
-use shared::{clock::Clock, environment::Environment};
+use shared::{clock::Clock, environment::Environment, function::Invocation};
 use tokio::{
     sync::{Semaphore, watch},
     task::{JoinError, JoinHandle},
@@ -250,17 +250,21 @@ impl Functions {
 
     /// Invokes a function and waits for its answer.
     pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        self.spawn(name, payload)?.await.unwrap_or_else(|ended| Err(panicked(ended)))
+        self.spawn(name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 
-    fn spawn(&self, name: &str, payload: Bytes) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
+    fn spawn(
+        &self,
+        name: &str,
+        payload: Bytes,
+        request_id: String,
+    ) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
         entry.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
         let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
         let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
-        let request_id = uuid::Uuid::new_v4().to_string();
         let recorded = self.recorder.invoked(&name, &request_id, &payload);
         Ok(self.tasks.spawn(async move {
             let _running = running;
@@ -274,7 +278,8 @@ impl Functions {
                 _ if fails_before => Err(InvokeError::injected("injected fault: the function did not run")),
                 Runner::InProcess(function) => {
                     let until = tokio::time::Instant::now() + entry.timeout;
-                    limited(function.invoke(payload, until).boxed()).await
+                    let invocation = Invocation { request_id: request_id.clone(), until };
+                    limited(function.invoke(payload, invocation).boxed()).await
                 }
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
                 // The time of a new process to start does not count, so it keeps the limit itself.
@@ -313,6 +318,11 @@ impl Functions {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// Names an invocation, with all attempts at it.
+fn new_request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// Counts an invocation as long as it runs, however it ends.

@@ -134,7 +134,9 @@ async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
     let invoked: Vec<&Value> = records.iter().filter(|record| record["kind"] == "invoked").collect();
     let functions: Vec<&Value> = invoked.iter().map(|record| &record["function"]).collect();
     assert_eq!(functions, ["Message", "Message", "Told"]);
+    assert_eq!(invoked[0]["requestId"], invoked[1]["requestId"], "all attempts have one id");
     let told: Value = serde_json::from_str(invoked[2]["payload"].as_str().expect("text")).expect("JSON");
+    assert_eq!(told["requestContext"]["requestId"], invoked[0]["requestId"]);
     assert_eq!(told["requestContext"]["condition"], "RetriesExhausted");
     assert_eq!(told["requestContext"]["approximateInvokeCount"], 2, "as often as the template says");
     assert_eq!(told["requestPayload"], json!({"body": "throw"}));
