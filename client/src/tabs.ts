@@ -3,7 +3,7 @@
 import type { Hub } from "./hub.js";
 import type { News, Want } from "./news.js";
 
-/** What goes through the channel: news of the leader, the want of a tab, or nothing, when there is a new leader. */
+/** What goes through the channel: news of the leader, the want of a tab or its wish that the leader wakes, or nothing, when there is a new leader. */
 interface Message {
   news?: News;
   from?: string;
@@ -67,10 +67,9 @@ export function joinTabs(
       if (!hub) {
         if (news) hear(news);
         else if (!from) greet();
-      } else if (from && want) {
-        // A tab holds a lock of its own as long as it is there.
-        if (hub.serve(from, want)) hold(name + from, () => hub?.forget(from));
-      }
+      } else if (!want) hub.wake();
+      // A tab holds a lock of its own as long as it is there.
+      else if (hub.serve(from!, want)) hold(name! + from!, () => hub?.forget(from!));
     };
     hold(name + tab, greet);
     hold(name!, begin);
@@ -81,7 +80,10 @@ export function joinTabs(
       if (hub) hub.serve(tab, want);
       else post({ from: tab, want });
     },
-    wake: () => hub?.wake(),
+    wake() {
+      if (hub) hub.wake();
+      else post({ from: tab });
+    },
     offline: () => hub?.offline(),
     leave() {
       left.abort();
