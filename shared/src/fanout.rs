@@ -309,6 +309,7 @@ impl<S: Services> Fanout<S> {
         let pace = Pace::new(part.rate);
         let lanes = Lanes::default();
         let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
+        let mut last = None;
         let unreached = OnceLock::new();
         let has_sent = AtomicBool::new(false);
         let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
@@ -318,17 +319,20 @@ impl<S: Services> Fanout<S> {
             let mut posts = self
                 .members(&task.content, part, read)
                 .and_then(|member| work.admit(member))
-                .enumerate()
-                .map(|(number, member)| member.map(|member| (number, member)))
-                .try_take_while(|(number, (member, _))| {
-                    // One at least, so that a chain of invocations comes to an end whatever their time limit.
-                    let in_time = *number == 0 || Instant::now() < stop_at;
-                    if !in_time {
-                        unreached.get_or_init(|| Slot::of(&member.connection).hash());
-                    }
-                    ready(Ok(in_time))
+                .try_take_while(|(member, _)| {
+                    // Connections whose hashes are equal stay together, as ranges do not tell them apart. And one hash at least, so that
+                    // a chain of invocations comes to an end whatever their time limit.
+                    let goes_on = Instant::now() < stop_at || {
+                        let hash = Slot::of(&member.connection).hash();
+                        let is_last = *last.get_or_insert(hash) == hash;
+                        if !is_last {
+                            unreached.get_or_init(|| hash);
+                        }
+                        is_last
+                    };
+                    ready(Ok(goes_on))
                 })
-                .map_ok(|(_, (member, lane))| work.deliver(member, lane))
+                .map_ok(|(member, lane)| work.deliver(member, lane))
                 .try_buffer_unordered(POSTS_OPEN_MAX)
                 .boxed();
             loop {

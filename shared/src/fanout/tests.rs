@@ -188,6 +188,64 @@ async fn a_gateway_that_takes_its_time_is_given_the_whole_rate() {
     assert!(began.elapsed().as_secs_f64() < at_most, "{:?} for {watchers}", began.elapsed());
 }
 
+/// A world of a few connections, which notes what it is asked for.
+struct Listed {
+    members: Vec<ConnectionId>,
+    posted: Mutex<Vec<ConnectionId>>,
+    started: Mutex<Vec<Task>>,
+}
+
+impl Services for Listed {
+    async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+        let is_here = |id: &&ConnectionId| *audience != Audience::All && range.contains(Slot::of(id).hash());
+        let member = |id: &ConnectionId| Member { connection: id.clone(), ..member(0) };
+        Ok(Page { members: self.members.iter().filter(is_here).map(member).collect(), next: None })
+    }
+
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+        self.posted.lock().expect("unpoisoned").push(connection.clone());
+        Answer::Sent
+    }
+
+    async fn look(&self, connection: &ConnectionId) -> Existence {
+        panic!("{connection} is looked up")
+    }
+
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        panic!("{connections:?} are removed")
+    }
+
+    async fn start(&self, task: &Task) -> Result<(), Failure> {
+        self.started.lock().expect("unpoisoned").push(task.clone());
+        Ok(())
+    }
+
+    fn random(&self) -> f64 {
+        0.5
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handover_does_not_part_connections_whose_hashes_are_equal() {
+    // Of 100,000 connections some have the hash of another one.
+    let mut by_hash = BTreeMap::new();
+    let twins = (0..).map(connection).find_map(|id| Some([by_hash.insert(Slot::of(&id).hash(), id.clone())?, id]));
+    let [first, second] = twins.expect("endless");
+    let mut members = vec![first, second, connection(1)];
+    members.sort_by_key(Slot::of);
+    let services = Listed { members: members.clone(), posted: Mutex::default(), started: Mutex::default() };
+    let fanout = fanout(services, 1e6);
+    // There is never any time, so each invocation does the least that it can.
+    let mut task = Some(task(0));
+    while let Some(next) = task.take() {
+        fanout.deliver(&next, Instant::now()).await.expect("delivered");
+        task = fanout.services.started.lock().expect("unpoisoned").pop();
+    }
+    let mut posted = fanout.services.posted.lock().expect("unpoisoned").clone();
+    posted.sort_by_key(Slot::of);
+    assert_eq!(posted, members, "each once");
+}
+
 #[test]
 fn a_chain_of_invocations_ends_before_lambda_takes_it_for_a_loop() {
     let part = Part { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false };
