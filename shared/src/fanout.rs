@@ -5,44 +5,32 @@
 //! reached when its own time runs out.
 
 mod content;
+mod members;
+mod post;
 
 use std::{
     collections::BTreeMap,
     future::{Future, ready},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
-use futures_util::{
-    FutureExt, Stream, StreamExt, TryStreamExt,
-    future::{try_join, try_join_all},
-    stream::{self, BoxStream},
-};
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::content::Content;
+use self::post::{Frames, Tally, Work, is_of_the_gateway};
 use crate::{
-    alert::Format,
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
-    lanes::{Lane, Lanes},
-    latencies::Latencies,
-    limits::{
-        CHAIN_MAX, GONE_GRACE, GONE_REMOVED_MAX, HANDOVER_BEFORE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX,
-        POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT, POSTS_OPEN_MAX, REMOVALS_END_BEFORE, SUSPECT_FROM,
-    },
+    lanes::Lanes,
+    limits::{CHAIN_MAX, HANDOVER_BEFORE, POSTS_OPEN_MAX, REMOVALS_END_BEFORE},
     pace::Pace,
     plan,
     push::{Answer, Cause, Existence, Frame},
-    subscriptions::{Member, Page},
-    union,
+    subscriptions::Page,
 };
 
 /// What one invocation of deliver does.
@@ -169,34 +157,6 @@ struct Unavailable(BTreeMap<Cause, u64>);
 #[error("{CHAIN_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience")]
 struct ChainTooLong;
 
-/// What is read of the audience before the fan-out is divided.
-struct Survey {
-    estimate: u64,
-    /// The pages that were read: of the region, or everyone, and of those who watch all regions.
-    pages: [Page; 2],
-}
-
-impl Survey {
-    /// Where both pages together hold the audience: everywhere, if it is so small, and else up to the first hash that might go
-    /// on after a page.
-    fn range(&self) -> Option<SlotRange> {
-        let ends = self.pages.iter().filter_map(|page| page.next.as_ref());
-        match ends.map(Slot::hash).min() {
-            None => Some(SlotRange::WHOLE),
-            Some(end) => end.checked_sub(1).map(|last| SlotRange { first: 0, last }),
-        }
-    }
-
-    /// The members within a range that both pages hold, and that begins where they do.
-    fn members(self, range: SlotRange) -> [Page; 2] {
-        self.pages.map(|Page { mut members, .. }| {
-            let count = members.partition_point(|member| Slot::of(&member.connection).hash() <= range.last);
-            members.truncate(count);
-            Page { members, next: None }
-        })
-    }
-}
-
 impl<S: Services> Fanout<S> {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
     /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
@@ -280,21 +240,6 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// Reads the beginning of the audience and judges its size.
-    async fn survey(&self, content: &Content, everyone: bool) -> Result<Survey, Failure> {
-        let (first, second) = content.audiences(everyone);
-        let page = async |audience: Option<Audience>| match audience {
-            Some(audience) => self.services.page(&audience, SlotRange::WHOLE, None).await,
-            None => Ok(Page::default()),
-        };
-        let (first, second) = try_join(page(Some(first)), page(second)).await?;
-        let size = |page: &Page| match &page.next {
-            None => page.members.len() as u64,
-            Some(last) => plan::estimate(page.members.len(), last.hash()),
-        };
-        Ok(Survey { estimate: size(&first) + size(&second), pages: [first, second] })
-    }
-
     /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it, also
     /// where that is a failure.
     async fn work(
@@ -364,67 +309,6 @@ impl<S: Services> Fanout<S> {
         }
         Ok(())
     }
-
-    /// The members of a part, each once: the union of its audiences, range by range. Of the first range they may be read
-    /// already. The next range is begun while this one is used.
-    fn members(
-        &self,
-        content: &Content,
-        part: &Part,
-        read: Option<[Page; 2]>,
-    ) -> BoxStream<'_, Result<Member, Failure>> {
-        let (first, second) = content.audiences(part.everyone);
-        let mut read = read.map(|[first, second]| (first, second));
-        let unions = part.ranges.clone().into_iter().map(move |range| {
-            let (of_first, of_second) = read.take().unzip();
-            let second = match &second {
-                Some(second) => self.audience(second, range, of_second).left_stream(),
-                None => stream::empty().right_stream(),
-            };
-            union::of(self.audience(&first, range, of_first), second)
-        });
-        stream::iter(unions).map(ready).buffered(2).flatten().boxed()
-    }
-
-    /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is
-    /// used, so two of a range are in memory at a time.
-    fn audience(
-        &self,
-        audience: &Audience,
-        range: SlotRange,
-        read: Option<Page>,
-    ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<S> {
-        let (services, audience) = (Arc::clone(&self.services), audience.clone());
-        let read_after = move |after: Option<Slot>| {
-            let (services, audience) = (Arc::clone(&services), audience.clone());
-            Reading::InFlight(AbortOnDropHandle::new(tokio::spawn(async move {
-                services.page(&audience, range, after.as_ref()).await
-            })))
-        };
-        let first = match read {
-            Some(page) => Reading::Done(page),
-            None => read_after(None),
-        };
-        let pages = stream::try_unfold((Some(first), read_after), |(reading, read_after)| async move {
-            let page = match reading {
-                None => return Ok(None),
-                Some(Reading::Done(page)) => page,
-                Some(Reading::InFlight(reading)) => {
-                    reading.await.map_err(|error| Failure::new("reading a page of an audience", error))??
-                }
-            };
-            let next = page.next.map(|last| read_after(Some(last)));
-            let members = stream::iter(page.members.into_iter().map(Ok));
-            Ok::<_, Failure>(Some((members, (next, read_after))))
-        });
-        pages.try_flatten()
-    }
-}
-
-/// A page that is there, or on its way.
-enum Reading {
-    Done(Page),
-    InFlight(AbortOnDropHandle<Result<Page, Failure>>),
 }
 
 impl Task {
@@ -435,230 +319,6 @@ impl Task {
             return Err(Failure::new("handing over the rest of a fan-out", ChainTooLong));
         }
         Ok(Self { part: Some(part), chain, ..self.clone() })
-    }
-}
-
-/// Whether so many posts were not taken that it is the gateway that fails, for the next attempt of Lambda to ask it again: more
-/// than it took, and more than a few where a client might be the cause.
-fn is_of_the_gateway(undelivered: &BTreeMap<Cause, u64>, sent: u64) -> bool {
-    let of_the_gateway = || undelivered.iter().filter(|(cause, _)| cause.is_of_the_gateway());
-    let count: u64 = of_the_gateway().map(|(_, count)| count).sum();
-    let is_certain = of_the_gateway().any(|(cause, _)| !cause.may_be_of_the_client());
-    count > sent && (is_certain || count >= SUSPECT_FROM)
-}
-
-/// What the posts of one part have in common.
-struct Work<'a, S> {
-    fanout: &'a Fanout<S>,
-    pace: &'a Pace,
-    /// Posts in flight that are not slow.
-    lanes: &'a Lanes,
-    frames: &'a Frames,
-    /// Whether the gateway has taken any post of this part.
-    has_sent: AtomicBool,
-}
-
-/// What became of one member.
-struct Post {
-    end: End,
-    /// How long the last attempt took.
-    latency: Duration,
-    throttled: u64,
-    retried: u64,
-}
-
-enum End {
-    Sent,
-    /// The connection is gone, and what is left of it shall be removed.
-    Gone(ConnectionId),
-    Undelivered(Cause),
-}
-
-/// How far the posts to one member have come, whatever ends them.
-struct Progress {
-    latency: Duration,
-    throttled: u64,
-    retried: u64,
-    /// Why the last attempt did not succeed.
-    cause: Cause,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { latency: POST_TIMEOUT, throttled: 0, retried: 0, cause: Cause::TimedOut }
-    }
-}
-
-impl<S: Services> Work<'_, S> {
-    /// Waits until one more post may start.
-    async fn admit(&self, member: Member) -> Result<(Member, Option<Lane>), Failure> {
-        let lane = self.lanes.take().await;
-        self.pace.wait().await;
-        Ok((member, lane))
-    }
-
-    /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
-    async fn deliver(&self, member: Member, lane: Option<Lane>) -> Result<Post, Failure> {
-        let mut post = std::pin::pin!(self.post(member));
-        match timeout(POST_SLOW_AFTER, &mut post).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                drop(lane);
-                post.await
-            }
-        }
-    }
-
-    async fn post(&self, member: Member) -> Result<Post, Failure> {
-        let mut progress = Progress::default();
-        let give_up = Instant::now() + POST_TIMEOUT;
-        let end = timeout_at(give_up, self.post_until_it_ends(&member, give_up, &mut progress)).await;
-        let end = end.unwrap_or(Ok(End::Undelivered(progress.cause)))?;
-        let Progress { latency, throttled, retried, .. } = progress;
-        Ok(Post { end, latency, throttled, retried })
-    }
-
-    async fn post_until_it_ends(
-        &self,
-        member: &Member,
-        give_up: Instant,
-        progress: &mut Progress,
-    ) -> Result<End, Failure> {
-        let services = &self.fanout.services;
-        let frame = self.frames.of_format(member.format);
-        let opened_by = Instant::now() + OPENING_WAIT;
-        let (mut time_outs, mut looked, mut pause_max) = (0, false, POST_BACKOFF);
-        loop {
-            let asked = Instant::now();
-            let answer = services.post(&member.connection, frame).await;
-            progress.latency = asked.elapsed();
-            progress.cause = match answer {
-                Answer::Sent => {
-                    self.has_sent.store(true, Ordering::Relaxed);
-                    return Ok(End::Sent);
-                }
-                Answer::Refused => return Ok(End::Undelivered(Cause::Rejected)),
-                // Once others were taken, it may be this one alone: how many there are is seen in the end.
-                Answer::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
-                    return Ok(End::Undelivered(Cause::Forbidden));
-                }
-                Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
-                Answer::Throttled => {
-                    progress.throttled += 1;
-                    // A client whose own buffer is full is refused again and again: that says nothing of the rate.
-                    if progress.throttled == 1 {
-                        self.pace.refused();
-                    }
-                    Cause::Throttled
-                }
-                // Gone is what is answered as well while `$connect` has not returned.
-                Answer::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
-                // It has been seen that the service says so of connections that are open: a second look.
-                Answer::Gone if looked => return Ok(End::Undelivered(Cause::Unconfirmed)),
-                Answer::Gone => {
-                    self.pace.wait().await;
-                    // Boxed: it is seldom needed, and would make the future of every post several times as large.
-                    match services.look(&member.connection).boxed().await {
-                        Existence::Gone if !self.is_young(member) => {
-                            return Ok(End::Gone(member.connection.clone()));
-                        }
-                        Existence::Gone | Existence::Unknown => return Ok(End::Undelivered(Cause::Unconfirmed)),
-                        Existence::Open => looked = true,
-                    }
-                    Cause::Unconfirmed
-                }
-                Answer::Transient(Cause::TimedOut) => {
-                    time_outs += 1;
-                    if time_outs == POST_TIME_OUTS_MAX {
-                        return Ok(End::Undelivered(Cause::TimedOut));
-                    }
-                    Cause::TimedOut
-                }
-                Answer::Transient(cause) => cause,
-            };
-            let pause = pause_max.mul_f64(services.random());
-            if Instant::now() + pause >= give_up {
-                return Ok(End::Undelivered(progress.cause));
-            }
-            progress.retried += 1;
-            sleep(pause).await;
-            pause_max = POST_BACKOFF_MAX.min(pause_max * 2);
-            self.pace.wait().await;
-        }
-    }
-
-    fn is_young(&self, member: &Member) -> bool {
-        self.fanout.clock.now().since(member.since) < GONE_GRACE
-    }
-}
-
-/// The ends of posts, counted in a report.
-struct Tally<'a> {
-    report: &'a mut Report,
-    latencies: Latencies,
-    to_remove: Vec<ConnectionId>,
-}
-
-impl<'a> Tally<'a> {
-    fn of(report: &'a mut Report) -> Self {
-        Self { report, latencies: Latencies::default(), to_remove: Vec::new() }
-    }
-
-    fn add(&mut self, post: Post) {
-        self.latencies.record(post.latency);
-        self.report.throttled += post.throttled;
-        self.report.retried += post.retried;
-        match post.end {
-            End::Sent => self.report.sent += 1,
-            End::Gone(to_remove) => {
-                self.report.gone += 1;
-                if self.to_remove.len() < GONE_REMOVED_MAX {
-                    self.to_remove.push(to_remove);
-                }
-            }
-            End::Undelivered(cause) => *self.report.undelivered.entry(cause).or_default() += 1,
-        }
-    }
-
-    /// Completes the report with times. Returns what is gone.
-    fn end(self, lag: Duration) -> Vec<ConnectionId> {
-        let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
-        self.report.post_p50_ms = quantile_ms(0.5);
-        self.report.post_p99_ms = quantile_ms(0.99);
-        self.report.lag_ms = millis(lag);
-        self.to_remove
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What is posted to whom, encoded once.
-struct Frames {
-    viral_alert: Frame,
-    new_trending: Frame,
-}
-
-impl Frames {
-    fn of(content: &Content) -> Self {
-        match content {
-            Content::Alert(alert) => Self {
-                viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
-                new_trending: Frame::new(alert.frame(Format::NewTrending)),
-            },
-            Content::Remark(remark) => {
-                let frame = Frame::new(remark.frame.clone());
-                Self { viral_alert: frame.clone(), new_trending: frame }
-            }
-        }
-    }
-
-    fn of_format(&self, format: Format) -> &Frame {
-        match format {
-            Format::ViralAlert => &self.viral_alert,
-            Format::NewTrending => &self.new_trending,
-        }
     }
 }
 

@@ -13,16 +13,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::*;
 use crate::{
-    alert::{Alert, Position},
+    alert::{Alert, Format, Position},
     audience::Region,
     limits::PUSH_RATE_USED,
+    subscriptions::Member,
 };
 
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.

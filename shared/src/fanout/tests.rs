@@ -1,12 +1,18 @@
 //! The fan-out in small worlds, each made for one question. The simulation beside it asks all of them at once.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{sync::Mutex, time::Duration};
+
+use tokio::time::sleep;
 
 use super::{
     simulation::{NOW_MS, alert, connection},
     *,
 };
-use crate::limits::{POSTS_IN_FLIGHT, PUSH_RATE_USED};
+use crate::{
+    alert::Format,
+    limits::{POSTS_IN_FLIGHT, PUSH_RATE_USED},
+    subscriptions::Member,
+};
 
 /// A world whose gateway answers the same from some post on.
 struct Monotonous {
