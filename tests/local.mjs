@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const PROGRAM = `${ROOT}/target/debug/local`;
+const PROGRAM = `${ROOT}/target/debug/apigw-local`;
 
 /**
  * Starts the local mode, on free ports unless `args` name others, and returns it with the two addresses of its `ready` line

@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 use shared::{
     clock::Clock,
+    clock::system_time,
     error::{Chain, Failure},
     https::{Https, NoCertificates},
     webhook::SigningSecrets,
@@ -202,7 +203,7 @@ impl Iam {
     async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
         let doing = "signing a request";
         // The date of a signature is of the system's clock: the service compares it with its own.
-        let now = SystemTime::now();
+        let now = system_time();
         let identity = self.credentials(now).await?.into();
         let settings = v4::SigningParams::builder()
             .identity(&identity)

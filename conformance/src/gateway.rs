@@ -1,9 +1,6 @@
 //! The gateway that is looked at: handshakes, HTTP requests and calls of the AWS client.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::{Credentials, provider::ProvideCredentials};
@@ -29,6 +26,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use serde_json::{Map, Value};
+use shared::clock::system_time;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -241,7 +239,7 @@ impl Gateway {
                 .identity(&identity)
                 .region(&self.address.region)
                 .name(SERVICE)
-                .time(SystemTime::now())
+                .time(system_time())
                 .settings(SigningSettings::default())
                 .build()
                 .map_err(|error| invalid(&error))?;

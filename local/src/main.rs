@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs Viral Alerts on this machine: API Gateway WebSocket and HTTP APIs, Lambda and DynamoDB, from one template.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(name = "apigw-local", version, max_term_width = 110)]
 struct Arguments {
     /// Where the WebSocket gateway and the management API (@connections) listen; port 0 takes any
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765", help_heading = "Addresses")]

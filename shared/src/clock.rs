@@ -1,4 +1,4 @@
-//! The only place of the project that reads the wall clock; everything else is handed a [`Clock`].
+//! The only place of the project that reads the wall clock: what decides by the time is handed a [`Clock`].
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, macros::format_description};
 
 /// A point in time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -45,9 +45,18 @@ impl Timestamp {
     pub fn rfc3339(self) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .ok()
-            .and_then(|at| at.format(&Rfc3339).ok())
+            .and_then(|at| {
+                let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+                at.format(format).ok()
+            })
             .unwrap_or_else(|| format!("{}ms", self.0))
     }
+}
+
+/// The system's clock, for what another machine compares with its own: the date of a signature, and a deadline.
+#[expect(clippy::disallowed_methods, reason = "the place where it is read")]
+pub fn system_time() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Where the time comes from: the system, or a test.
@@ -64,7 +73,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => {
-                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since_epoch = system_time().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
             }
             Self::Manual(ms) => Timestamp(ms.load(Ordering::Relaxed)),
@@ -78,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_timestamp_is_written_in_utc() {
-        assert_eq!(Timestamp::from_millis(1_795_000_000_120).rfc3339(), "2026-11-18T11:06:40.12Z");
-        assert_eq!(Timestamp::from_millis(1_795_000_000_000).rfc3339(), "2026-11-18T11:06:40Z");
+        assert_eq!(Timestamp::from_millis(1_795_000_000_120).rfc3339(), "2026-11-18T11:06:40.120Z");
+        assert_eq!(Timestamp::from_millis(1_795_000_000_000).rfc3339(), "2026-11-18T11:06:40.000Z");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, system_time},
     environment::{Environment, InvalidEnvironment},
     error::Failure,
     limits::{AWS_ATTEMPT_TIMEOUT, AWS_CALL_TIMEOUT},
@@ -99,7 +99,7 @@ const INVOCATION_MAX: Duration = Duration::from_secs(15 * 60);
 /// none: `cargo lambda watch` states a constant.
 fn left_until(deadline_ms: u64) -> Duration {
     let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms);
-    deadline.duration_since(SystemTime::now()).unwrap_or(INVOCATION_MAX)
+    deadline.duration_since(system_time()).unwrap_or(INVOCATION_MAX)
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_deadline_that_has_passed_is_none() {
         assert_eq!(left_until(600_000), INVOCATION_MAX);
-        let in_a_minute = SystemTime::now() + Duration::from_secs(60);
+        let in_a_minute = system_time() + Duration::from_secs(60);
         let since_epoch = in_a_minute.duration_since(SystemTime::UNIX_EPOCH).expect("after the epoch");
         let left = left_until(u64::try_from(since_epoch.as_millis()).expect("not that late"));
         assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(50), "{left:?}");

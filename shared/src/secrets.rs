@@ -4,7 +4,7 @@
 //!
 //! Source: Systems Manager API reference, "GetParameter".
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::{
@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Timestamp, system_time},
     environment::Reader,
     error::{Chain, Failure},
     function::Start,
@@ -137,7 +137,7 @@ impl Secrets {
             .identity(&identity)
             .region(&self.region)
             .name("ssm")
-            .time(SystemTime::now())
+            .time(system_time())
             .settings(SigningSettings::default())
             .build()?;
         let uri = self.endpoint.to_string();

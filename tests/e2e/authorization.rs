@@ -1,6 +1,6 @@
 //! Who may connect, subscribe and read where tokens are asked for.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use base64::{
     Engine,
@@ -13,13 +13,14 @@ use crate::{
     history::alert,
     site::{Site, run},
 };
+use shared::clock::system_time;
 
 const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";
 const PARAMETER: &str = "/viral-alerts/token";
 
 /// Seconds since the Unix epoch.
 fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let now = system_time().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     i64::try_from(now).expect("not that late")
 }
 

@@ -126,11 +126,11 @@ impl Site {
     pub(crate) async fn with(parameters: &[(&str, &str)]) -> Self {
         let parameters: Parameters =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        match std::env::var("E2E_FUNCTIONS").as_deref() {
-            Ok("cargo-lambda") => Self::leased(parameters).await,
-            Ok("in-process") | Err(_) => Self::Own(Box::new(start(parameters, false).await)),
-            Ok("processes") => Self::Own(Box::new(start(parameters, true).await)),
-            Ok(other) => panic!("E2E_FUNCTIONS is in-process, processes or cargo-lambda, not {other}"),
+        match Environment::of_process().get("E2E_FUNCTIONS") {
+            Some("cargo-lambda") => Self::leased(parameters).await,
+            Some("in-process") | None => Self::Own(Box::new(start(parameters, false).await)),
+            Some("processes") => Self::Own(Box::new(start(parameters, true).await)),
+            Some(other) => panic!("E2E_FUNCTIONS is in-process, processes or cargo-lambda, not {other}"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A deployed stack, or anything that answers like one: what of the tests can run against it sees it only from outside.
 
-use std::{sync::LazyLock, time::SystemTime};
+use std::sync::LazyLock;
 
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sigv4::{
@@ -10,6 +10,7 @@ use aws_sigv4::{
 use futures_util::TryFutureExt;
 use hyper::Uri;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use shared::{clock::system_time, environment::Environment};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -60,7 +61,8 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `E2E_TARGET`: the outputs `WebSocketUrl` and `PublishUrl` of the stack, with a comma between them.
     pub(crate) fn of_environment() -> Option<Self> {
-        let named = std::env::var("E2E_TARGET").ok()?;
+        let environment = Environment::of_process();
+        let named = environment.get("E2E_TARGET")?;
         let (sockets, publish) = named.split_once(',').expect("E2E_TARGET is WebSocketUrl,PublishUrl");
         let http = publish.strip_suffix("/publish").unwrap_or(publish);
         let [sockets, http] = [sockets, http].map(|address| address.trim_end_matches('/').to_owned());
@@ -81,7 +83,8 @@ impl Target {
     /// The headers with which a publisher signs, by the credentials of the environment. None where there are none: the local
     /// mode takes anything.
     pub(crate) fn signature(url: &str, body: &[u8]) -> Vec<(String, String)> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let environment = Environment::of_process();
+        let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) else {
             return Vec::new();
         };
@@ -92,7 +95,7 @@ impl Target {
             .identity(&identity)
             .region(&region)
             .name("execute-api")
-            .time(SystemTime::now())
+            .time(system_time())
             .settings(SigningSettings::default())
             .build()
             .expect("all that it needs");

@@ -1,6 +1,6 @@
 //! The handshake: what `$connect` and authorizers decide.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sigv4::{
@@ -19,6 +19,7 @@ use tokio_tungstenite::{
 };
 
 use crate::scripted::{Answer, SCRIPTED, Scripted, Socket};
+use shared::clock::system_time;
 
 fn policy(effect: &str) -> Value {
     json!({
@@ -153,7 +154,7 @@ fn signed(site: &Scripted, secret: &str, in_query: bool) -> Request<()> {
         .identity(&identity)
         .region("eu-central-1")
         .name("execute-api")
-        .time(SystemTime::now())
+        .time(system_time())
         .settings(settings)
         .build()
         .expect("all there");

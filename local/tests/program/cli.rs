@@ -16,7 +16,7 @@ use tokio_tungstenite::{connect_async, tungstenite::Message};
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn local(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_apigw-local"));
     command
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .args(arguments)

@@ -26,6 +26,7 @@ use super::*;
 use crate::{
     alert::{Alert, Format, Position},
     audience::Region,
+    environment::Environment,
     limits::PUSH_RATE_USED,
     subscriptions::Member,
 };
@@ -510,7 +511,7 @@ fn seeds(count: u64) -> Vec<u64> {
 }
 
 fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|number| number.parse().expect("a number"))
+    Environment::of_process().get(name).map(|number| number.parse().expect("a number"))
 }
 
 #[test]

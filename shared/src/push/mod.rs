@@ -6,7 +6,7 @@
 mod pool;
 mod signature;
 
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_apigatewaymanagement::{
@@ -32,6 +32,7 @@ use self::{
     signature::{RESERVED, Signer, sha256_hex},
 };
 use crate::{
+    clock::system_time,
     connection::ConnectionId,
     error::{Chain, Failure},
     https::{NoCertificates, tls},
@@ -191,7 +192,7 @@ impl Pusher {
         let token = credentials.session_token().map(HeaderValue::from_str).transpose();
         let token = token.map_err(|error| Failure::new(doing, error))?;
         let host = String::from_utf8_lossy(self.endpoint.host.as_bytes()).into_owned();
-        let signer = Signer::new(credentials, self.region.clone(), host, SystemTime::now());
+        let signer = Signer::new(credentials, self.region.clone(), host, system_time());
         Ok(Session { pusher: self.clone(), signer: Arc::new(signer), token })
     }
 }
@@ -256,7 +257,7 @@ impl Session {
     fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
         let Endpoint { host, base, .. } = &self.pusher.endpoint;
         let path = format!("{base}/@connections/{}", utf8_percent_encode(connection.as_str(), RESERVED));
-        let (authorization, date) = self.signer.sign(&path, &frame.sha256, SystemTime::now());
+        let (authorization, date) = self.signer.sign(&path, &frame.sha256, system_time());
         let mut request = Request::new(Full::new(frame.bytes.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = PathAndQuery::try_from(path)?.into();

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use shared::environment::Environment;
 use tokio::process::Command;
 
 use super::{
@@ -61,10 +62,9 @@ impl Launch {
                  run it elsewhere and name the place with --lambda-endpoint"
             ));
         };
-        let mut variables: BTreeMap<String, String> = INHERITED
-            .iter()
-            .filter_map(|name| std::env::var(name).ok().map(|value| ((*name).to_owned(), value)))
-            .collect();
+        let of_this_process = Environment::of_process();
+        let mut variables: BTreeMap<String, String> =
+            INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), of_this_process.get(name)?.to_owned()))).collect();
         variables.extend(machine.trust.clone());
         variables.extend(environment);
         let own = [
