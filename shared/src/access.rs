@@ -59,7 +59,7 @@ impl FromStr for Authorization {
 }
 
 /// What the authorizer said about a client in a field of its context.
-pub fn said<'a>(event: &'a ApiGatewayWebsocketProxyRequest, field: &str) -> Option<&'a str> {
+pub fn authorizer_field<'a>(event: &'a ApiGatewayWebsocketProxyRequest, field: &str) -> Option<&'a str> {
     event.request_context.authorizer.fields.get(field)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -108,7 +108,7 @@ impl Regions {
 
     /// The regions that a client may publish for: what the authorizer said, and nothing when it is off.
     pub fn published_by(event: &ApiGatewayWebsocketProxyRequest, authorization: Authorization) -> Self {
-        match (authorization, said(event, PUBLISH_FIELD)) {
+        match (authorization, authorizer_field(event, PUBLISH_FIELD)) {
             (Authorization::Off, _) | (_, None) => Self::none(),
             (_, Some(text)) => text.parse().unwrap_or_else(|InvalidRegions| Self::none()),
         }

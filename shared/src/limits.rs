@@ -358,7 +358,7 @@ pub const ANNOUNCE_ATTEMPTS_MAX: u32 = 4;
 pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Messages per second of one connection that run a function, unless the template says otherwise; so many may come at once.
-/// As the servers allow that this one replaces.
+/// The same as the servers allow that this service replaces.
 pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
 
 /// Attempts to note a message while others of the same connection are noted: more than come at once at the default rate.

@@ -14,7 +14,7 @@ use crate::{
     position::Positions,
     publisher::Outcome,
     resumption::{Recovery, Resumption},
-    room::Utterance,
+    room::RoomRequest,
     strict_json,
 };
 
@@ -40,7 +40,7 @@ pub enum Request {
     /// `{"type":"leave",…}`: leaves a room. None for the one that was joined first.
     Leave(Option<Room>),
     /// `{"type":"chat",…}` or `{"type":"typing",…}`
-    Say(Utterance),
+    Say(RoomRequest),
     /// `{"type":"count",…}`: how many are in an audience.
     Count(Audience),
     /// `{"type":"echo",…}`: the whole message comes back.
@@ -99,7 +99,7 @@ impl Request {
     /// The same request with what is said under the name that the token gives, where it gives one.
     pub fn under_name(self, name: Option<&str>) -> Self {
         match (self, name) {
-            (Self::Say(utterance), Some(name)) => Self::Say(Utterance { user: name.to_owned(), ..utterance }),
+            (Self::Say(request), Some(name)) => Self::Say(RoomRequest { user: name.to_owned(), ..request }),
             (request, _) => request,
         }
     }
@@ -150,11 +150,11 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
         Some("chat") => {
             let message = bounded(&fields, "message", CHAT_BYTES_MAX)?;
             let user = bounded(&fields, "user", USER_BYTES_MAX)?;
-            Ok(Request::Say(Utterance { room: room(&fields)?, user, message: Some(message) }))
+            Ok(Request::Say(RoomRequest { room: room(&fields)?, user, message: Some(message) }))
         }
         Some("typing") => {
             let user = bounded(&fields, "user", USER_BYTES_MAX)?;
-            Ok(Request::Say(Utterance { room: room(&fields)?, user, message: None }))
+            Ok(Request::Say(RoomRequest { room: room(&fields)?, user, message: None }))
         }
         Some("count") => counted(&fields).map(Request::Count),
         Some("echo") => Ok(Request::Echo(fields)),
@@ -442,7 +442,7 @@ mod tests {
     fn what_is_said_in_rooms_is_understood() {
         let general: Room = "general".parse().expect("a room");
         let say = |room, message: Option<&str>| {
-            Request::Say(Utterance { room, user: "Ola".to_owned(), message: message.map(str::to_owned) })
+            Request::Say(RoomRequest { room, user: "Ola".to_owned(), message: message.map(str::to_owned) })
         };
         for (body, request) in [
             (r#"{"type":"join","room":" general "}"#, Request::Join(general.clone())),

@@ -30,7 +30,7 @@ pub struct Handshake<'a> {
 
 /// What a handshake is measured by.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+pub struct ConnectPolicy<'a> {
     /// What those subscribe to who name no region.
     pub default_region: &'a DefaultRegion,
     /// Pages that may connect.
@@ -38,12 +38,12 @@ pub struct Terms<'a> {
     /// What this client may have.
     pub regions: &'a Regions,
     /// How many connections there may be from one place.
-    pub crowds: Crowds,
+    pub limits: ConnectionLimits,
 }
 
 /// How many connections there may be at once, 0 for any number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crowds {
+pub struct ConnectionLimits {
     /// From one address, or one network of IPv6.
     pub per_address: u32,
     /// Of one user, where tokens say who that is.
@@ -52,7 +52,7 @@ pub struct Crowds {
 
 /// A bound on the connections from one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct ConnectionLimit {
     source: Source,
     /// How many there may be.
     pub max: u32,
@@ -60,7 +60,7 @@ pub struct Bound {
     of: &'static str,
 }
 
-impl Bound {
+impl ConnectionLimit {
     /// Those that come from there.
     pub fn audience(&self) -> Audience {
         Audience::Source(self.source.clone())
@@ -85,7 +85,7 @@ pub struct Opening {
     /// The form in which alerts shall arrive, until a message says otherwise.
     pub format: Format,
     /// How many others there may be from where it comes.
-    pub bounds: Vec<Bound>,
+    pub bounds: Vec<ConnectionLimit>,
 }
 
 /// What a client subscribes to that names no region: nothing, `ALL`, or one region.
@@ -108,17 +108,17 @@ impl Opening {
     /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
     /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
     /// nobody asked for, then does not apply.
-    pub fn of(connection: ConnectionId, handshake: Handshake<'_>, terms: Terms<'_>) -> Result<Self, Refusal> {
-        terms.origins.check(handshake.origin)?;
+    pub fn of(connection: ConnectionId, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, Refusal> {
+        policy.origins.check(handshake.origin)?;
         let named = |text, field| {
             let audience = audience(text, field)?;
-            terms.regions.check(std::slice::from_ref(&audience), field)?;
+            policy.regions.check(std::slice::from_ref(&audience), field)?;
             Ok::<_, Refusal>(Some(audience))
         };
         let audience = match (handshake.region, handshake.region_header) {
             (Some(region), _) => named(region, "region")?,
             (None, Some(region)) => named(region, "X-Region")?,
-            (None, None) => terms.default_region.0.clone().filter(|audience| terms.regions.allow(audience)),
+            (None, None) => policy.default_region.0.clone().filter(|audience| policy.regions.allow(audience)),
         };
         let format = match (handshake.format, &audience) {
             (Some(format), _) => format
@@ -127,13 +127,14 @@ impl Opening {
             (None, Some(_)) => Format::NewTrending,
             (None, None) => Format::ViralAlert,
         };
-        let Crowds { per_address, per_user } = terms.crowds;
+        let ConnectionLimits { per_address, per_user } = policy.limits;
         let bounds = [
             (handshake.address.map(Source::of_address), per_address, "address"),
             (handshake.user.map(Source::of_user), per_user, "user"),
         ];
         let bounds = bounds.into_iter().filter(|(_, max, _)| *max > 0);
-        let bounds = bounds.filter_map(|(source, max, of)| Some(Bound { source: source?, max, of })).collect();
+        let bounds =
+            bounds.filter_map(|(source, max, of)| Some(ConnectionLimit { source: source?, max, of })).collect();
         Ok(Self { connection, address: handshake.address, audience, format, bounds })
     }
 }
@@ -157,9 +158,9 @@ mod tests {
         let connection = "eHrdFcnvvHcCE-w=".parse().expect("an id");
         let default_region = default.parse().expect("a default");
         let origins = "https://a.example".parse().expect("origins");
-        let crowds = Crowds { per_address: 0, per_user: 0 };
-        let terms = Terms { default_region: &default_region, origins: &origins, regions, crowds };
-        Opening::of(connection, handshake, terms)
+        let limits = ConnectionLimits { per_address: 0, per_user: 0 };
+        let policy = ConnectPolicy { default_region: &default_region, origins: &origins, regions, limits };
+        Opening::of(connection, handshake, policy)
             .map(|opening| (opening.audience.map(|audience| audience.key().to_owned()), opening.format))
             .map_err(|refusal| (refusal.code, refusal.field))
     }

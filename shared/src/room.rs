@@ -11,7 +11,7 @@ use crate::{
 
 /// A frame on its way to all who are in a room, the one who speaks included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Remark {
+pub struct RoomMessage {
     /// Unique id.
     pub id: String,
     /// To whom.
@@ -24,7 +24,7 @@ pub struct Remark {
 
 /// What somebody says, as the client sent it and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Utterance {
+pub struct RoomRequest {
     /// Where. None for the room that the connection joined first.
     pub room: Option<Room>,
     /// Under which name.
@@ -33,10 +33,10 @@ pub struct Utterance {
     pub message: Option<String>,
 }
 
-impl Utterance {
+impl RoomRequest {
     /// The frame for all in `room`. It names the room only where the one who speaks did: clients that know of one room get no
     /// field that they do not know.
-    pub fn remark(&self, room: &Room, now: Timestamp) -> Remark {
+    pub fn room_message(&self, room: &Room, now: Timestamp) -> RoomMessage {
         let kind = if self.message.is_some() { "chat" } else { "typing" };
         let mut frame = json!({"type": kind});
         if self.room.is_some() {
@@ -47,7 +47,7 @@ impl Utterance {
             frame["message"] = json!(message);
             frame["timestamp"] = Value::String(now.rfc3339());
         }
-        Remark {
+        RoomMessage {
             id: uuid::Uuid::now_v7().to_string(),
             room: room.clone(),
             frame: frame.to_string(),
@@ -64,18 +64,18 @@ mod tests {
     fn a_frame_has_exactly_the_fields_of_the_reference_and_the_room_where_it_was_named() {
         let now = Timestamp::from_millis(1_795_000_000_000);
         let room: Room = "general".parse().expect("a room");
-        let chat = Utterance { room: None, user: "Ola".to_owned(), message: Some("Cześć \"x\"".to_owned()) };
-        let remark = chat.remark(&room, now);
+        let chat = RoomRequest { room: None, user: "Ola".to_owned(), message: Some("Cześć \"x\"".to_owned()) };
+        let message = chat.room_message(&room, now);
         assert_eq!(
-            remark.frame,
+            message.frame,
             r#"{"type":"chat","user":"Ola","message":"Cześć \"x\"","timestamp":"2026-11-18T11:06:40Z"}"#
         );
-        assert_eq!((remark.room.name(), remark.until), ("general", now.after(CHAT_AGE_MAX)));
-        let typing = Utterance { room: Some(room.clone()), message: None, ..chat };
-        let remark = typing.remark(&room, now);
-        assert_eq!(remark.frame, r#"{"type":"typing","room":"general","user":"Ola"}"#);
-        assert_eq!(remark.until, now.after(TYPING_AGE_MAX));
-        let text = serde_json::to_string(&remark).expect("a text");
-        assert_eq!(serde_json::from_str::<Remark>(&text).expect("its own form"), remark);
+        assert_eq!((message.room.name(), message.until), ("general", now.after(CHAT_AGE_MAX)));
+        let typing = RoomRequest { room: Some(room.clone()), message: None, ..chat };
+        let message = typing.room_message(&room, now);
+        assert_eq!(message.frame, r#"{"type":"typing","room":"general","user":"Ola"}"#);
+        assert_eq!(message.until, now.after(TYPING_AGE_MAX));
+        let text = serde_json::to_string(&message).expect("a text");
+        assert_eq!(serde_json::from_str::<RoomMessage>(&text).expect("its own form"), message);
     }
 }

@@ -37,7 +37,7 @@ use crate::{
         AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, COUNT_AGE_MAX, COUNT_TTL, COUNTED_PER_SEC, REMOVALS_IN_FLIGHT,
         SUBSCRIPTION_TTL,
     },
-    opening::{Bound, Opening},
+    opening::{ConnectionLimit, Opening},
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
 
@@ -121,7 +121,7 @@ impl Subscriptions {
                 return Ok(Err(bound.refusal()));
             }
         }
-        let sources: Vec<Audience> = bounds.iter().map(Bound::audience).collect();
+        let sources: Vec<Audience> = bounds.iter().map(ConnectionLimit::audience).collect();
         let mut everyone = self.item(&Audience::Everyone, connection, *format);
         if let Some(address) = address {
             everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
@@ -143,7 +143,7 @@ impl Subscriptions {
     }
 
     /// The first of some bounds that a connection exceeds that counts already.
-    async fn first_exceeded<'a>(&self, bounds: &'a [Bound]) -> Result<Option<&'a Bound>, Failure> {
+    async fn first_exceeded<'a>(&self, bounds: &'a [ConnectionLimit]) -> Result<Option<&'a ConnectionLimit>, Failure> {
         for bound in bounds {
             if self.members(&bound.audience(), Some(bound.max.saturating_add(1))).await? > u64::from(bound.max) {
                 return Ok(Some(bound));
@@ -321,7 +321,7 @@ impl Subscriptions {
             .consistent_read(true)
             .key_condition_expression("audience = :audience AND slot BETWEEN :first AND :last")
             .expression_attribute_values(":audience", text(audience.key()))
-            // A slot holds the id, and nothing else is needed: this halves what is sent and read.
+            // A slot holds the id, and nothing else is needed: this halves what is sent; read units count whole items.
             .projection_expression("#slot, #format, #since")
             .expression_attribute_names("#slot", SLOT)
             .expression_attribute_names("#format", FORMAT)

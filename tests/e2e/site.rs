@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_sdk_dynamodb::{
@@ -519,12 +519,14 @@ impl Client {
 
     /// The same with any text.
     pub(crate) async fn ask_text(&mut self, text: &str) -> Value {
+        let began = Instant::now();
         loop {
             self.send(text).await;
             let answer = self.json().await;
             if answer["code"] != "rate_limited" {
                 return answer;
             }
+            assert!(began.elapsed() < WAIT_MAX, "still {answer}");
             tokio::time::sleep(Duration::from_millis(answer["retry_after_ms"].as_u64().expect("a time"))).await;
         }
     }

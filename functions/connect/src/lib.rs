@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, Regions, USER_FIELD, said},
+    access::{Authorization, Regions, USER_FIELD, authorizer_field},
     environment::InvalidEnvironment,
     error::Failure,
     event,
     function::{Function, Invocation, Start},
     limits::CONNECTIONS_PER_USER_DEFAULT,
-    opening::{Crowds, DefaultRegion, Handshake, Opening, Terms},
+    opening::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake, Opening},
     origin::AllowedOrigins,
     subscriptions::Subscriptions,
     token::{self, SUBPROTOCOL},
@@ -24,7 +24,7 @@ pub struct Connect {
     default_region: DefaultRegion,
     authorization: Authorization,
     origins: AllowedOrigins,
-    crowds: Crowds,
+    limits: ConnectionLimits,
 }
 
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
@@ -49,11 +49,11 @@ impl Function for Connect {
         let default_region = environment.parsed("DEFAULT_REGION", DefaultRegion(None));
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let origins = environment.parsed(AllowedOrigins::VARIABLE, AllowedOrigins::default());
-        let crowds = Crowds {
+        let limits = ConnectionLimits {
             per_address: environment.parsed("CONNECTIONS_PER_ADDRESS", 0),
             per_user: environment.parsed("CONNECTIONS_PER_USER", CONNECTIONS_PER_USER_DEFAULT),
         };
-        environment.finish(Self { subscriptions, default_region, authorization, origins, crowds })
+        environment.finish(Self { subscriptions, default_region, authorization, origins, limits })
     }
 
     async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Verdict, Failure> {
@@ -64,16 +64,16 @@ impl Function for Connect {
             format: event.query_string_parameters.first("format"),
             origin: event.headers.get("origin").and_then(|value| value.to_str().ok()),
             address: event.request_context.identity.source_ip.as_deref().and_then(|address| address.parse().ok()),
-            user: said(&event, USER_FIELD),
+            user: authorizer_field(&event, USER_FIELD),
         };
         let regions = Regions::of_event(&event, self.authorization);
-        let terms = Terms {
+        let policy = ConnectPolicy {
             default_region: &self.default_region,
             origins: &self.origins,
             regions: &regions,
-            crowds: self.crowds,
+            limits: self.limits,
         };
-        let opened = match Opening::of(connection, handshake, terms) {
+        let opened = match Opening::of(connection, handshake, policy) {
             Ok(opening) => self.subscriptions.open(&opening).await?,
             Err(refusal) => Err(refusal),
         };

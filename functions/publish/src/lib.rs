@@ -7,7 +7,7 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
-    access::{Authorization, Regions, USER_FIELD, said},
+    access::{Authorization, Regions, USER_FIELD, authorizer_field},
     admission::{Change, MessageRate},
     alerts::Alerts,
     clock::Clock,
@@ -161,7 +161,7 @@ impl Publish {
             Ok(publication) => publication,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let user = said(event, USER_FIELD).unwrap_or_default();
+        let user = authorizer_field(event, USER_FIELD).unwrap_or_default();
         self.publisher.publish(publication, &PublisherId::new("user", user)).await
     }
 }

@@ -3,7 +3,7 @@
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, NAME_FIELD, Regions, said},
+    access::{Authorization, NAME_FIELD, Regions, authorizer_field},
     admission::{Change, Memberships, MessageRate},
     alert::Format,
     audience::{Audience, Room},
@@ -20,7 +20,7 @@ use shared::{
     position::Positions,
     publisher::Dispatcher,
     resumption,
-    room::Utterance,
+    room::RoomRequest,
     subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
@@ -97,7 +97,7 @@ impl Function for Subscribe {
         let regions = Regions::of_event(&event, self.authorization);
         let name = match self.authorization {
             Authorization::Off => None,
-            Authorization::Optional | Authorization::Required => said(&event, NAME_FIELD),
+            Authorization::Optional | Authorization::Required => authorizer_field(&event, NAME_FIELD),
         };
         let request = message::parse(event.body.as_deref().unwrap_or_default())
             .and_then(|request| request.allowed_to(&regions))
@@ -142,7 +142,7 @@ impl Subscribe {
                 Ok(Some(Reply::Joined(InRoom { room: room.name() }).frame()))
             }
             Request::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
-            Request::Say(utterance) => self.say(connection, utterance).await.map(|()| None),
+            Request::Say(request) => self.say(connection, request).await.map(|()| None),
             Request::Count(audience) => {
                 self.admit(connection, Change::None).await?;
                 let count = self.subscriptions.count(audience).await?;
@@ -211,20 +211,20 @@ impl Subscribe {
     }
 
     /// Has something delivered to all in a room, the one who speaks included: whoever speaks in a room is in it.
-    async fn say(&self, connection: &ConnectionId, utterance: &Utterance) -> Result<(), Unanswered> {
+    async fn say(&self, connection: &ConnectionId, request: &RoomRequest) -> Result<(), Unanswered> {
         let mut memberships = self.admit(connection, Change::None).await?;
         let mut is_certain = true;
-        if utterance.room.is_none() && memberships.first_room.is_none() {
+        if request.room.is_none() && memberships.first_room.is_none() {
             memberships = self.once_joined(connection).await?;
             // What it joins at this moment may be noted and not written yet.
             is_certain = false;
         }
-        let room = utterance.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
+        let room = request.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
         let audience = Audience::Room(room.clone());
         if !is_certain || !memberships.contains(&audience) {
             self.enter(connection, &audience, None).await?;
         }
-        let remark = utterance.remark(&room, self.clock.now());
-        Ok(self.dispatcher.deliver(Content::Remark(remark)).await?)
+        let message = request.room_message(&room, self.clock.now());
+        Ok(self.dispatcher.deliver(Content::RoomMessage(message)).await?)
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{alert::Alert, audience::Audience, clock::Timestamp, limits::ROOM_SHARE, room::Remark};
+use crate::{alert::Alert, audience::Audience, clock::Timestamp, limits::ROOM_SHARE, room::RoomMessage};
 
 /// What is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub enum Content {
     /// An alert, already in the log.
     Alert(Alert),
     /// What somebody says in a room.
-    Remark(Remark),
+    RoomMessage(RoomMessage),
 }
 
 impl Content {
@@ -20,7 +20,7 @@ impl Content {
     pub fn id(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.id,
-            Self::Remark(remark) => &remark.id,
+            Self::RoomMessage(message) => &message.id,
         }
     }
 
@@ -28,7 +28,7 @@ impl Content {
     pub fn place(&self) -> &str {
         match self {
             Self::Alert(alert) => alert.region.as_str(),
-            Self::Remark(remark) => remark.room.name(),
+            Self::RoomMessage(message) => message.room.name(),
         }
     }
 
@@ -36,7 +36,7 @@ impl Content {
     pub fn seq(&self) -> Option<u64> {
         match self {
             Self::Alert(alert) => Some(alert.position.seq),
-            Self::Remark(_) => None,
+            Self::RoomMessage(_) => None,
         }
     }
 
@@ -45,7 +45,7 @@ impl Content {
         match self {
             Self::Alert(_) if everyone => (Audience::Everyone, None),
             Self::Alert(alert) => (Audience::Region(alert.region.clone()), Some(Audience::All)),
-            Self::Remark(remark) => (Audience::Room(remark.room.clone()), None),
+            Self::RoomMessage(message) => (Audience::Room(message.room.clone()), None),
         }
     }
 
@@ -59,12 +59,12 @@ impl Content {
     pub(super) fn rate(&self, push_rate: f64) -> f64 {
         match self {
             Self::Alert(_) => push_rate,
-            Self::Remark(_) => push_rate / ROOM_SHARE,
+            Self::RoomMessage(_) => push_rate / ROOM_SHARE,
         }
     }
 
     /// Whether nobody wants it any more.
     pub(super) fn is_stale(&self, now: Timestamp) -> bool {
-        matches!(self, Self::Remark(remark) if remark.until < now)
+        matches!(self, Self::RoomMessage(message) if message.until < now)
     }
 }

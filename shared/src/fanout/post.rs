@@ -221,8 +221,8 @@ impl Frames {
                 viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
                 new_trending: Frame::new(alert.frame(Format::NewTrending)),
             },
-            Content::Remark(remark) => {
-                let frame = Frame::new(remark.frame.clone());
+            Content::RoomMessage(message) => {
+                let frame = Frame::new(message.frame.clone());
                 Self { viral_alert: frame.clone(), new_trending: frame }
             }
         }

@@ -63,8 +63,10 @@ impl Launch {
             ));
         };
         let of_this_process = Environment::of_process();
-        let mut variables: BTreeMap<String, String> =
-            INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), of_this_process.get(name)?.to_owned()))).collect();
+        let mut variables: BTreeMap<String, String> = INHERITED
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), of_this_process.get(name)?.to_owned())))
+            .collect();
         variables.extend(machine.trust.clone());
         variables.extend(environment);
         let own = [
