@@ -19,7 +19,7 @@ pub(crate) const QUOTA_DEFAULT: Quota = Quota { per_second: 10_000.0, burst: 5_0
 pub(crate) const QUOTA_RAISED: Quota = Quota { per_second: 100_000.0, burst: 50_000.0 };
 
 /// CPU of a worker for one push: signing, HTTP and TLS, and its share of reading the audience. A signed post on loopback
-/// without TLS takes 13 to 25 µs; twice as much is assumed.
+/// without TLS takes 11 to 14 µs (`docs/performance.md`); assumed is what TLS and a slower processor may make of it.
 pub(crate) const WORKER_CPU_PER_PUSH: Duration = Duration::from_micros(50);
 
 /// A post that the gateway takes, in milliseconds: evenly spread on a logarithmic scale. Assumed.
