@@ -67,7 +67,7 @@ export class Service {
       seq: log.alerts.length + 1,
       epoch: log.epoch,
       video: { id: "v", title, thumbnail: null, score: 97 },
-      timestamp: "2026-11-18T11:06:40Z",
+      timestamp: "2026-11-18T11:06:40.000Z",
     };
     log.alerts.push(alert);
     const trending = { event: "new_trending", region, seq: alert.seq, epoch: alert.epoch, video_id: "v", title, ts: 1_795_000_000 };

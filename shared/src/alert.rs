@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(
             alert.frame(Format::ViralAlert),
-            r#"{"type":"viral_alert","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","dir":"rtl","video":{"id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","score":97,"channel":"ق","extra":[1]},"timestamp":"2026-11-18T11:06:40Z"}"#
+            r#"{"type":"viral_alert","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","dir":"rtl","video":{"id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","score":97,"channel":"ق","extra":[1]},"timestamp":"2026-11-18T11:06:40.000Z"}"#
         );
         assert_eq!(
             alert.frame(Format::NewTrending),

@@ -566,7 +566,7 @@ mod tests {
             frame(&one("pl"), &without_since),
             r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
         );
-        let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00Z"}"#;
+        let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00.000Z"}"#;
         assert_eq!(
             frame(&one("pl"), &resumption(&[("PL", 43, Some(1))], 1)),
             format!(

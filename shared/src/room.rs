@@ -68,7 +68,7 @@ mod tests {
         let message = chat.room_message(&room, now);
         assert_eq!(
             message.frame,
-            r#"{"type":"chat","user":"Ola","message":"Cześć \"x\"","timestamp":"2026-11-18T11:06:40Z"}"#
+            r#"{"type":"chat","user":"Ola","message":"Cześć \"x\"","timestamp":"2026-11-18T11:06:40.000Z"}"#
         );
         assert_eq!((message.room.name(), message.until), ("general", now.after(CHAT_AGE_MAX)));
         let typing = RoomRequest { room: Some(room.clone()), message: None, ..chat };
