@@ -22,21 +22,21 @@ export interface Client {
 
 function nameOf(region: string): string {
   const name = region.trim().toUpperCase();
-  if (!/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) throw new RangeError(`no region: ${name}`);
+  if (!/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) throw RangeError(`no region: ${name}`);
   return name;
 }
 
-export function startClient(given: Options, emit: Emit): Client {
+export function startClient(given: Options, dispatch: Emit): Client {
   const { httpUrl, token, share = true } = given;
   // Throws now where a connection would throw later.
   const url = new URL(given.url, globalThis.location?.href).href;
   const isPage = !!globalThis.document;
   const settings: Settings = {
-    WebSocket: globalThis.WebSocket,
     EventSource: globalThis.EventSource,
-    keepaliveMs: KEEPALIVE_MS,
-    hiddenMs: HIDDEN_MS,
     ...given,
+    WebSocket: given.WebSocket ?? globalThis.WebSocket,
+    keepaliveMs: given.keepaliveMs ?? KEEPALIVE_MS,
+    hiddenMs: given.hiddenMs ?? HIDDEN_MS,
     url,
     httpUrl: httpUrl && String(httpUrl).replace(/\/$/, ""),
     token: typeof token === "string" ? () => token : token,
@@ -48,9 +48,14 @@ export function startClient(given: Options, emit: Emit): Client {
   try {
     // A page without permission to store throws at the very mention.
     if (storage === undefined && isPage) storage = sessionStorage;
-    saved = JSON.parse(storage?.getItem(key) || "{}") as Positions;
+    const kept = Object.entries(JSON.parse(storage!.getItem(key)!) as Positions);
+    // Something else may have written there.
+    saved = Object.fromEntries(kept.filter(([, { epoch, seq }]) => epoch >= 0 && seq >= 0));
   } catch {}
   let tabs: Tabs | undefined;
+
+  // Who has closed the client in a listener is told nothing more.
+  const emit: Emit = (type, detail) => client.state.state === "closed" && type !== "state" || dispatch(type, detail);
 
   /** Asks the leader for what this tab watches, and for `regions` from their position on. */
   const ask = (regions: string[]): void => tabs?.ask({ regions: [...gate.watched], positions: gate.positions(regions) });
@@ -59,7 +64,7 @@ export function startClient(given: Options, emit: Emit): Client {
 
   const save = (): void => {
     try {
-      storage?.setItem(key, JSON.stringify(gate.positions([ALL])));
+      storage?.setItem(key, JSON.stringify(saved));
     } catch {}
   };
 

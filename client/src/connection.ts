@@ -22,7 +22,7 @@ export interface Connection {
   close(): void;
 }
 
-/** `onEnd` is called when the connection ends and `close` was not called; `onIdle` when something has to be sent. */
+/** `onEnd` is called when the connection ends and `close` was not called; `onIdle` each time that something has to be sent. */
 export function createConnection(
   socket: WebSocketLike,
   keepaliveMs: number,
@@ -42,14 +42,10 @@ export function createConnection(
     deadline = setTimeout(end, ANSWER_MS);
   };
 
-  /** Something arrived; `isPush` tells that nobody had asked for it. */
-  const heard = (isPush?: boolean): void => {
+  /** Something arrived. */
+  const heard = (): void => {
     connection.heardAt = Date.now();
     if (!answer) clearTimeout(deadline);
-    // Alerts of one region say nothing about the subscriptions of others.
-    if (isPush) return;
-    clearTimeout(keepalive);
-    keepalive = setTimeout(onIdle, Math.min(keepaliveMs, TIMER_MS_MAX));
   };
 
   const send = (message: object): void => {
@@ -87,20 +83,27 @@ export function createConnection(
     if (closed) return;
     connection.opened = true;
     heard();
+    // Whatever arrives meanwhile: it says nothing about the subscriptions of other regions.
+    keepalive = setInterval(onIdle, Math.min(keepaliveMs, TIMER_MS_MAX));
     onOpen();
   };
   socket.onmessage = ({ data }) => {
     if (closed) return;
-    const frame = JSON.parse(String(data)) as Frame;
+    let frame: Frame;
+    try {
+      // What is no object is an answer that says nothing.
+      frame = Object(JSON.parse(String(data))) as Frame;
+    } catch {
+      return;
+    }
     const isAlert = frame.type === "viral_alert";
-    // Who subscribes by the address gets alerts of another form, which has no type.
-    const isPush = isAlert || "event" in frame;
     let resolve: typeof answer;
-    if (!isPush && frame.type !== "pong") {
+    // Who subscribes by the address gets alerts of another form, which has no type.
+    if (!isAlert && !("event" in frame) && frame.type !== "pong") {
       resolve = answer;
       answer = undefined;
     }
-    heard(isPush);
+    heard();
     if (isAlert) onAlert(frame as unknown as ViralAlert);
     resolve?.(frame);
   };

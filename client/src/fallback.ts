@@ -1,8 +1,8 @@
 // Alerts without a WebSocket: an EventSource, and polling where that cannot be had either.
 
 import { backoff } from "./backoff.js";
-import { Unauthorized, address, catchUp, cursor, get } from "./history.js";
-import { POLL_MS, REGIONS_MAX } from "./limits.js";
+import { address, catchUp, cursor, get } from "./history.js";
+import { ANSWER_MS, POLL_MS, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Settings } from "./settings.js";
 import type { EventSourceLike, State, ViralAlert } from "./viral-alerts.js";
@@ -13,13 +13,13 @@ export interface Fallback {
   stop(): void;
 }
 
-/** Follows what `regions` returns until it is stopped, and tells how it goes; `end` is called when it may not. */
+/** Follows what `regions` returns until it is stopped, and tells how it goes. `end` tells whether an error is the end. */
 export function startFallback(
   settings: Settings,
   log: Log,
   regions: () => string[],
   tell: (state: State) => void,
-  end: (error: Error) => void,
+  end: (error: Error) => boolean,
 ): Fallback {
   // An EventSource sends no headers, and an address is no place for a token: it ends up in logs.
   let EventSource = settings.token ? undefined : settings.EventSource;
@@ -27,12 +27,12 @@ export function startFallback(
   /** There is reason to look again. It may come up while the last look is still under way. */
   let again = false;
   let wake = (): void => {};
+  let timer: ReturnType<typeof setTimeout> | undefined;
 
   const run = async (): Promise<void> => {
     for (let failures = 0; !stopped; ) {
       let pause = POLL_MS * (0.5 + Math.random());
       let source: EventSourceLike | undefined;
-      let timer: ReturnType<typeof setTimeout> | undefined;
       again = false;
       try {
         const asked = regions();
@@ -44,8 +44,7 @@ export function startFallback(
         tell({ state: "open", transport: Source ? "eventsource" : "polling" });
         if (Source && !again) source = new Source(address(settings, asked, cursor(log, asked)));
       } catch (error) {
-        if (stopped) return;
-        if (error instanceof Unauthorized) return end(error);
+        if (stopped || end(error as Error)) return;
         pause = backoff(failures++, POLL_MS);
         tell({ state: "waiting", retryInMs: pause });
       }
@@ -63,13 +62,26 @@ export function startFallback(
   /** Calls `done` when the browser has given up, or has come back in vain. */
   const listen = (source: EventSourceLike, done: () => void): void => {
     let failed = false;
-    source.onopen = () => (failed = false);
+    const giveUp = (): void => {
+      EventSource = undefined;
+      done();
+    };
+    /** What holds an event stream back says nothing. */
+    const expect = (): void => {
+      clearTimeout(timer);
+      timer = setTimeout(giveUp, ANSWER_MS);
+    };
+    expect();
+    source.onopen = () => {
+      failed = false;
+      clearTimeout(timer);
+    };
     source.onmessage = ({ data }) => log.accept(JSON.parse(String(data)) as ViralAlert);
     // Each response ends, which counts as an error; the browser then opens the next one.
     source.onerror = () => {
-      const ended = source.readyState > 1;
-      if (ended) EventSource = undefined;
-      if (ended || failed) done();
+      expect();
+      if (source.readyState > 1) giveUp();
+      else if (failed) done();
       failed = true;
     };
   };

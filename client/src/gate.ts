@@ -1,6 +1,6 @@
 // What one tab has had: lets each alert of its regions through once and in order, and keeps the positions. Does no I/O.
 
-import { ALL, BEGINNING } from "./log.js";
+import { ALL, BEGINNING, covers } from "./log.js";
 import type { News, Positions } from "./news.js";
 import type { EventMap, Position } from "./viral-alerts.js";
 
@@ -16,20 +16,20 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
   /** Regions of which the application has not been told that they are subscribed. */
   const pending = new Set<string>();
 
-  const isWatched = (region: string): boolean => watched.has(region) || watched.has(ALL);
+  const isWatched = (region: string): boolean => covers([...watched], region);
   /** Where a region begins that came into being since this tab has followed ALL. */
   const birth = (): Position | undefined => (watched.has(ALL) ? positions[ALL] : undefined);
   const positionOf = (region: string): Position | undefined => positions[region] ?? birth();
 
   const positionsOf = (regions: string[]): Positions => {
-    const found = Object.entries(positions).filter(([region]) => regions.includes(region) || regions.includes(ALL));
+    const found = Object.entries(positions).filter(([region]) => isWatched(region) && covers(regions, region));
     return Object.fromEntries(found);
   };
 
   return {
     /** Regions of this tab. */
     watched,
-    /** Positions of `regions`; for `ALL` all of them, and the mark that it is followed. */
+    /** Positions of `regions` as far as they are watched; for `ALL` all of them, and the mark that it is followed. */
     positions: positionsOf,
 
     watch(region: string): void {

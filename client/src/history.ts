@@ -6,9 +6,6 @@ import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
 import type { Position } from "./viral-alerts.js";
 
-/** Who asks may not. Asking again will not change that. */
-export class Unauthorized extends Error {}
-
 /** Positions of `regions` by name, as many as the service takes: in recovery the others are left out. */
 export function known(log: Log, regions: string[]): [string, Position][] {
   return Object.entries(log.positions(regions)).sort().slice(0, POSITIONS_MAX);
@@ -28,16 +25,14 @@ export function address({ httpUrl }: Settings, regions: string[], after: string)
   return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
 }
 
-/** One request. Throws `Unauthorized`, or what else went wrong. */
+/** One request. Throws what went wrong; the message of the error has the status. */
 export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
   const token = await settings.token?.();
   const response = await fetch(address(settings, regions, after), {
     headers: token ? { authorization: `Bearer ${token}` } : {},
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  const { ok, status } = response;
-  // Who gave no token may have met a firewall, which may let him pass later.
-  if (!ok) throw new (token && /40[13]/.test(`${status}`) ? Unauthorized : Error)(`the service answered ${status}`);
+  if (!response.ok) throw Error(`HTTP ${response.status}`);
   return (await response.json()) as Answer;
 }
 

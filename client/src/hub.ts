@@ -3,7 +3,7 @@
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
-import { Unauthorized, catchUp, known } from "./history.js";
+import { catchUp, known } from "./history.js";
 import {
   FUTILE_MAX,
   HEAL_MS,
@@ -59,10 +59,19 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const tell = (now: State): void => emit({ state: (state = now) });
 
   /** Regions that anybody watches. */
-  const wanted = (): string[] => [...new Set([...wants.values()].flat())].filter((region) => !refused.has(region));
+  const wanted = (): string[] => {
+    const regions = new Set([...wants.values()].flat());
+    // One that nobody wants any more may be asked for anew.
+    for (const region of refused) if (!regions.delete(region)) refused.delete(region);
+    return [...regions];
+  };
 
-  /** Regions to follow: `ALL` alone where somebody watches it, for it contains the others. */
-  const followed = (): string[] => (wanted().includes(ALL) ? [ALL] : wanted());
+  /** Regions to follow: `ALL` alone where somebody watches it, for it contains the others. What is known of others is forgotten. */
+  const follow = (): string[] => {
+    const regions = wanted().includes(ALL) ? [ALL] : wanted();
+    log.keep(regions);
+    return regions;
+  };
 
   /** Tells the tabs which regions have a beginning: what follows it is not left out, whatever happens to the connection. */
   const announce = (): void => {
@@ -72,10 +81,10 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   /** Goes after what is wanted and not there yet. */
   const work = (): void => {
-    log.keep(followed());
+    const regions = follow();
     for (const connection of [current, next]) {
       // A region that was left and is wanted again begins anew, though the service may not have been told that it was left.
-      for (const region of followed()) if (!log.has(region)) connection?.acknowledged.delete(region);
+      for (const region of regions) if (!log.has(region)) connection?.acknowledged.delete(region);
       if (connection?.opened) void ask(connection);
     }
     fallback?.refresh();
@@ -109,10 +118,17 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     drop();
   };
 
-  const end = ({ message }: Error): void => {
-    if (stopped) return;
-    stop();
-    emit({ error: { code: "unauthorized", message, terminal: true } });
+  /**
+   * Ends the client if HTTP has refused its token, which asking again will not change; returns whether that is so. Who gave no
+   * token may have met a firewall, which may let him pass later; one that is refused a region (403) is good for others.
+   */
+  const end = ({ message }: Error): boolean => {
+    const refused = !!token && /401/.test(message);
+    if (refused && !stopped) {
+      stop();
+      emit({ error: { code: "unauthorized", message, terminal: true } });
+    }
+    return refused;
   };
 
   const schedule = (count: number): void => {
@@ -151,7 +167,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       () => {
         // The subscriptions are asked for again: what was lost in silence comes to light, which a ping would not do.
         connection.acknowledged.clear();
-        if (followed()[0]) void ask(connection);
+        if (follow()[0]) void ask(connection);
         else connection.ping();
       },
     ));
@@ -169,7 +185,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     schedule(failures++);
     // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
     if (httpUrl && !current && (++futile >= FUTILE_MAX || token)) {
-      fallback ??= startFallback(settings, log, followed, tell, end);
+      fallback ??= startFallback(settings, log, follow, tell, end);
     }
   };
 
@@ -185,10 +201,10 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     tell({ state: "open", transport: "websocket" });
   };
 
-  /** The next regions to ask for, or else to leave. */
-  const due = ({ acknowledged }: Connection): { asked: string[]; subscribes: boolean } => {
-    const regions = followed();
-    const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, REGIONS_MAX);
+  /** The next regions to ask for, `max` at most, or else to leave. */
+  const due = ({ acknowledged }: Connection, max: number): { asked: string[]; subscribes: boolean } => {
+    const regions = follow();
+    const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, max);
     // One at a time: what did not fit in an answer with others may fit alone.
     const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
     if (asked[0]) return { asked, subscribes: true };
@@ -201,8 +217,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     if (connection.busy) return;
     connection.busy = true;
     let tries = 0;
+    let max = REGIONS_MAX;
     for (;;) {
-      const { asked, subscribes } = due(connection);
+      const { asked, subscribes } = due(connection, max);
       if (!asked[0]) break;
       const frame = await connection.exchange({
         type: subscribes ? "subscribe_region" : "unsubscribe_region",
@@ -213,9 +230,15 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       else if (frame.type === "unsubscribed") for (const region of asked) connection.acknowledged.delete(region);
       else {
         const final = frame.retryable === false;
-        if (final) emit({ error: frame });
         // What is wrong with a position says nothing about its region.
-        if (final && !/^since/.test(frame.field!)) for (const region of asked) refused.add(region);
+        const refuses = final && !/^since/.test(frame.field!);
+        if (refuses && asked[1]) {
+          // One of them is refused, and not those beside it.
+          max = 1;
+          continue;
+        }
+        if (final) emit({ error: frame });
+        if (refuses) refused.add(asked[0]!);
         else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, RECONNECT_WITHIN_MS)));
       }
     }
@@ -236,8 +259,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       try {
         await catchUp(settings, log, open);
       } catch (error) {
-        if (error instanceof Unauthorized) end(error);
-        else for (const region of open) heal(region, HTTP_TRIES);
+        if (!end(error as Error)) for (const region of open) heal(region, HTTP_TRIES);
       }
     }
   };
@@ -249,9 +271,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       const isNew = !wants.has(tab);
       wants.set(tab, regions);
       // To a tab that follows ALL, a region without a position is one that came into being since.
-      const all = regions.includes(ALL) ? positions[ALL] : undefined;
-      for (const region in { ...(all && log.positions([ALL])), ...positions }) {
-        if (log.rewind(region, positions[region] ?? all!)) stale.add(region);
+      for (const region in { ...(positions[ALL] && log.positions([ALL])), ...positions }) {
+        if (log.rewind(region, positions[region] ?? positions[ALL]!)) stale.add(region);
       }
       emit({ state });
       announce();
@@ -265,7 +286,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     wake() {
       if (!current) {
         if (!next) void connect();
-      } else if (Date.now() - current.heardAt > PROBE_AFTER_MS) current.ping();
+        // The clock may have been set back.
+      } else if (Math.abs(Date.now() - current.heardAt) > PROBE_AFTER_MS) current.ping();
     },
     offline() {
       drop();

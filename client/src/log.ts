@@ -6,6 +6,8 @@ import type { Position, ViralAlert } from "./viral-alerts.js";
 
 /** Stands for every region. As a key of positions: regions that come into being are followed from their beginning. */
 export const ALL = "ALL";
+/** Whether `regions` name the region, or all. */
+export const covers = (regions: string[], region: string): boolean => regions.includes(region) || regions.includes(ALL);
 /** Before any log. */
 export const BEGINNING: Readonly<Position> = { epoch: 0, seq: 0 };
 
@@ -104,7 +106,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     positions(regions: string[]): Positions {
       const found: Positions = {};
       for (const [region, { at }] of entries) {
-        if (at && region !== ALL && (regions.includes(region) || regions.includes(ALL))) found[region] = { ...at };
+        if (at && region !== ALL && covers(regions, region)) found[region] = { ...at };
       }
       return found;
     },
@@ -112,7 +114,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     /** Forgets regions that are not among `wanted`. */
     keep(wanted: string[]): void {
       for (const region of entries.keys()) {
-        if (!wanted.includes(region) && !wanted.includes(ALL)) entries.delete(region);
+        if (!covers(wanted, region)) entries.delete(region);
       }
     },
 

@@ -10,14 +10,24 @@ import { TIMER_MS_MAX } from "./limits.js";
 export function watchPage(hiddenMs: number, pause: () => void, resume: () => void, offline: () => void): () => void {
   const { document } = globalThis;
   const ended = new AbortController();
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Runs while the page is hidden, and is 0 when it has run out. */
+  let timer: ReturnType<typeof setTimeout> | 0 | undefined;
   const on = (target: EventTarget | undefined, type: string, listener: (event: Event) => void): void =>
     target?.addEventListener?.(type, listener, ended);
+  const expire = (): void => {
+    timer = 0;
+    pause();
+  };
   const look = (event?: Event): void => {
-    clearTimeout(timer);
-    const { hidden } = document ?? {};
-    if (!hidden || event?.type !== "visibilitychange") resume();
-    if (hidden && hiddenMs < TIMER_MS_MAX) timer = setTimeout(pause, hiddenMs);
+    if (document?.hidden) {
+      if (hiddenMs < TIMER_MS_MAX) timer ??= setTimeout(expire, hiddenMs);
+      // Whatever happens to a page that nobody has looked at for so long.
+      if (timer === 0 || event?.type === "visibilitychange") return;
+    } else {
+      clearTimeout(timer);
+      timer = undefined;
+    }
+    resume();
   };
   on(document, "visibilitychange", look);
   on(document, "freeze", pause);

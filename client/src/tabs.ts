@@ -41,6 +41,8 @@ export function joinTabs(
   }
   const post = (message: Message): void => channel?.postMessage(message);
   let hub: Hub | undefined;
+  /** Whether this tab holds its own lock. Before it does, the leader would take it for one that is gone. */
+  let present = false;
 
   const begin = (): void => {
     hub = lead((news) => {
@@ -52,12 +54,9 @@ export function joinTabs(
     queueMicrotask(greet);
   };
 
-  /** Holds a lock, once it is had, until this tab leaves. Where there are no locks to be had each tab leads. */
-  const hold = (lock: string, then: () => void): void => {
-    const held = (): Promise<void> => {
-      then();
-      return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
-    };
+  /** Keeps a lock, once it is had, until this tab leaves, unless `then` is done with it. Where there are no locks to be had each tab leads. */
+  const hold = (lock: string, then: () => unknown): void => {
+    const held = (): unknown => then() ?? new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
     // A request that is given up rejects too.
     navigator.locks.request(lock, { signal }, held).catch(() => signal.aborted || hub || then());
   };
@@ -69,16 +68,19 @@ export function joinTabs(
         else if (!from) greet();
       } else if (!want) hub.wake();
       // A tab holds a lock of its own as long as it is there.
-      else if (hub.serve(from!, want)) hold(name! + from!, () => hub?.forget(from!));
+      else if (hub.serve(from!, want)) hold(name! + from!, () => hub?.forget(from!) ?? true);
     };
-    hold(name + tab, greet);
+    hold(name + tab, () => {
+      present = true;
+      greet();
+    });
     hold(name!, begin);
   } else begin();
 
   return {
     ask(want) {
       if (hub) hub.serve(tab, want);
-      else post({ from: tab, want });
+      else if (present) post({ from: tab, want });
     },
     wake() {
       if (hub) hub.wake();

@@ -114,8 +114,8 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
   /** Throws a `SyntaxError` or `TypeError` for what cannot be an address. */
   constructor(options: string | URL | Options) {
     super();
-    const given = typeof options === "string" || options instanceof URL ? { url: options } : options;
-    this.#client = startClient(given, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
+    const given = options as Options;
+    this.#client = startClient(given.url ? given : { url: options as string | URL }, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
   }
 
   /** Regions that are watched, sorted. */
@@ -142,31 +142,40 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
   }
 
   /** Yields alerts from now on. Ends when the client is closed, and throws when it is so by an error. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void> {
+  [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void> {
     const client = this.#client;
     const queue: ViralAlert[] = [];
+    const left = new AbortController();
     let error: ViralAlertsError | undefined;
     let wake = (): void => {};
     const onAlert = ({ detail }: CustomEvent<ViralAlert>): void => {
       if (!error && queue.length < QUEUE_MAX) queue.push(detail);
-      else error = new ViralAlertsError({ code: "slow_consumer", message: "too slow" });
+      else error = new ViralAlertsError({ code: "slow_consumer" });
       wake();
     };
-    const onState = (): void => wake();
-    this.addEventListener("alert", onAlert);
-    this.addEventListener("state", onState);
-    try {
-      for (;;) {
-        const alert = queue.shift();
-        if (alert) yield alert;
-        else if ((error ??= client.error)) throw error;
-        else if (client.state.state === "closed") return;
-        else await new Promise<void>((resolve) => (wake = resolve));
+    this.addEventListener("alert", onAlert, left);
+    this.addEventListener("state", () => wake(), left);
+    const alerts = (async function* (): AsyncGenerator<ViralAlert, void, void> {
+      try {
+        while (!left.signal.aborted) {
+          const alert = queue.shift();
+          if (alert) yield alert;
+          else if ((error ??= client.error)) throw error;
+          else if (client.state.state === "closed") return;
+          else await new Promise<void>((resolve) => (wake = resolve));
+        }
+      } finally {
+        left.abort();
       }
-    } finally {
-      this.removeEventListener("alert", onAlert);
-      this.removeEventListener("state", onState);
-    }
+    })();
+    // A generator that waits would end with the next alert.
+    const end = alerts.return;
+    alerts.return = (value) => {
+      left.abort();
+      wake();
+      return end.call(alerts, value);
+    };
+    return alerts;
   }
 }
 

@@ -51,6 +51,11 @@ export class Browser extends Page {
 
   /** Locks are refused, as in a page that may not store anything. */
   refusesLocks = false;
+  /** Milliseconds before a lock is asked for. */
+  lockDelay = 0;
+  get locksHeld(): number {
+    return [...this.#locks.values()].filter(({ length }) => length).length;
+  }
   /** Messages between tabs are lost. */
   deaf = false;
 
@@ -60,7 +65,14 @@ export class Browser extends Page {
   }
 
   /** Web Locks: exclusive, in the order of the requests. */
-  readonly #request = (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> =>
+  readonly #request = async (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> => {
+    const delay = this.lockDelay;
+    this.lockDelay = 0;
+    if (delay) await new Promise((resolve) => setTimeout(resolve, delay));
+    return this.#enqueue(name, signal, then);
+  };
+
+  readonly #enqueue = (name: string, signal: AbortSignal | undefined, then: () => unknown): Promise<void> =>
     new Promise((resolve, reject) => {
       if (this.refusesLocks) return reject(new DOMException("denied", "SecurityError"));
       if (signal?.aborted) return reject(signal.reason as Error);

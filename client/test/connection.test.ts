@@ -382,6 +382,108 @@ test("a client that is closed at once never connects", async () => {
   expect(service.handshakes.length).toBe(0);
 });
 
+test("a region that is refused takes none of the others with it", async () => {
+  service.forbidden.add("XX");
+  const { told, errors } = start(service, { regions: ["PL", "XX", "DE"], rotateAfterMs: MINUTE });
+  await pass(1_000);
+  publishUntil(service, "PL", 1);
+  publishUntil(service, "DE", 1);
+  await pass(100);
+  expect([...told].sort()).toEqual(["DE 1", "PL 1"]);
+  expect(errors).toMatchObject([{ code: "forbidden", terminal: false }]);
+  // Nor when it is refused from a rotation on.
+  service.forbidden.add("DE");
+  await pass(2 * MINUTE);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(told.at(-1)).toBe("PL 2");
+});
+
+test("a region that was refused may be asked for again", async () => {
+  service.forbidden.add("DE");
+  const { client, told, errors } = start(service, { regions: ["PL", "DE"] });
+  await pass(1_000);
+  service.forbidden.clear();
+  client.unwatch("DE");
+  client.watch("DE");
+  await pass(1_000);
+  service.publish("DE");
+  await pass(100);
+  expect(told).toEqual(["DE 1"]);
+  expect(errors.length).toBe(1);
+});
+
+test("a region that is left while it is asked for begins anew when it is watched again", async () => {
+  const { client, told } = start(service, { regions: ["DE"] });
+  await pass(100);
+  client.watch("PL");
+  await pass(5);
+  client.unwatch("PL");
+  await pass(MINUTE);
+  publishUntil(service, "PL", 3);
+  client.watch("PL");
+  await pass(1_000);
+  publishUntil(service, "PL", 4);
+  await pass(100);
+  expect(told).toEqual(["PL 4"]);
+});
+
+test("options that are undefined are those that are left out", async () => {
+  vi.stubGlobal("WebSocket", service.WebSocket);
+  const { states } = start(service, { regions: ["PL"], keepaliveMs: undefined, hiddenMs: undefined, WebSocket: undefined } as object);
+  await pass(5 * MINUTE);
+  expect(states).toEqual(["open"]);
+  expect(service.messages.length).toBe(1);
+});
+
+test("a connection is replaced when the service advises it", async () => {
+  service.advice.rotate_after_ms = MINUTE;
+  start(service, { regions: ["PL"] });
+  await pass(MINUTE + 1_000);
+  expect(service.handshakes.length).toBe(2);
+});
+
+test("the keepalive repairs a subscription, whatever else is asked for meanwhile", async () => {
+  const { client, told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const { regions } of service.sockets) regions.clear();
+  publishUntil(service, "PL", 1);
+  for (const _ of Array(3)) {
+    client.watch("DE");
+    await pass(2 * MINUTE);
+    client.unwatch("DE");
+    await pass(2 * MINUTE);
+  }
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("positions in the storage that are none are left out", async () => {
+  for (const text of ["", "null", "[]", "5", '"x"', '{"PL":null}', '{"PL":5}', '{"PL":{}}', '{"PL":{"epoch":"x","seq":1}}', '{"PL":{"epoch":1,"seq":-1}}']) {
+    const storage = { getItem: () => text, setItem: () => {} };
+    const { subscribed, errors, client } = start(service, { regions: ["PL"], storage });
+    await pass(100);
+    expect(subscribed, text).toEqual([{ region: "PL", positions: { PL: { epoch: 0, seq: 0 } } }]);
+    expect(errors).toEqual([]);
+    client.close();
+  }
+});
+
+test("frames that somebody else sent are passed over", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const data of ["", "hello", "null", "5", '"x"', "[]"]) for (const socket of service.sockets) socket.onmessage?.({ data } as never);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("nothing is told after the client was closed in a listener", async () => {
+  const { client, subscribed } = start(service, { regions: ["PL", "DE"] });
+  client.addEventListener("subscribed", () => client.close());
+  await pass(100);
+  expect(subscribed.length).toBe(1);
+});
+
 test("an answer that may be repeated is, and one that may not is an event", async () => {
   service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
   const { told, errors, client } = start(service, { regions: ["PL"] });

@@ -246,14 +246,14 @@ test("a token is asked for anew for every connection, and goes in the query", as
   expect(service.handshakes).toEqual(["wss://service.example/prod?token=t%2F1", "wss://service.example/prod?token=t%2F2"]);
 });
 
-test.each([401, 403])("a token that is refused with %i ends the client with a typed error", async (status) => {
+test("a token that is refused ends the client with a typed error", async () => {
   service.refuses = true;
-  service.status = status;
+  service.status = 401;
   const { client, states, errors } = start(service, { regions: ["PL"], token: "old", ...HTTP });
   const iteration = client[Symbol.asyncIterator]().next();
   const ended = expect(iteration).rejects.toMatchObject({ name: "ViralAlertsError", code: "unauthorized", terminal: true });
   await pass(1_000);
-  expect(errors).toMatchObject([{ code: "unauthorized", message: `the service answered ${status}`, terminal: true }]);
+  expect(errors).toMatchObject([{ code: "unauthorized", message: "HTTP 401", terminal: true }]);
   expect(states.at(-1)).toBe("closed");
   await ended;
   expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer old" });
@@ -267,6 +267,94 @@ test("a token that is refused ends a client that watches nothing", async () => {
   const { errors } = start(service, { token: "old", ...HTTP });
   await pass(1_000);
   expect(errors).toMatchObject([{ code: "unauthorized" }]);
+});
+
+test("a token that is refused while what was missed is fetched ends the client", async () => {
+  const { errors, states } = start(service, { regions: ["PL"], token: "old", ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 500);
+  service.status = 401;
+  await pass(10_000);
+  expect(errors).toMatchObject([{ code: "unauthorized", terminal: true }]);
+  expect(states.at(-1)).toBe("closed");
+});
+
+test("a token that is good for some regions is no failure of the token", async () => {
+  service.refuses = true;
+  service.status = 403;
+  const { client, errors, told } = start(service, { token: "for PL", ...HTTP });
+  await pass(2_000);
+  service.refuses = false;
+  client.watch("PL");
+  await pass(60_000);
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+  expect(errors).toEqual([]);
+});
+
+test("an EventSource that is held back without an answer is replaced by polling", async () => {
+  service.refuses = true;
+  class Held {
+    readyState = 0;
+    onopen = null;
+    onmessage = null;
+    onerror = null;
+    close(): void {
+      this.readyState = 2;
+    }
+  }
+  const { told, states } = start(service, { regions: ["PL"], EventSource: Held, ...HTTP });
+  await pass(20_000);
+  service.publish("PL");
+  await pass(20_000);
+  expect(told).toEqual(["PL 1"]);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("an EventSource that comes back in time is kept", async () => {
+  service.refuses = true;
+  const { states } = start(service, { regions: ["PL"], EventSource: service.EventSource, ...HTTP });
+  await pass(5 * 60_000);
+  expect(states.at(-1)).toBe("eventsource");
+});
+
+test("more regions than an EventSource takes are polled, and no stream is tried", async () => {
+  service.refuses = true;
+  const regions = Array.from({ length: 26 }, (_, index) => `R-${index}`);
+  const { states } = start(service, { regions, EventSource: service.EventSource, ...HTTP });
+  await pass(30_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(service.streams).toEqual([]);
+});
+
+test("a region that is left while it is polled begins anew when it is watched again", async () => {
+  service.refuses = true;
+  const { client, told } = start(service, { regions: ["DE", "PL"], ...HTTP });
+  await pass(20_000);
+  for (const { length } = service.requests; service.requests.length === length; ) await pass(1);
+  client.unwatch("PL");
+  await pass(60_000);
+  publishUntil(service, "PL", 3);
+  await pass(60_000);
+  client.watch("PL");
+  await pass(10_000);
+  expect(told).toEqual([]);
+});
+
+test("three failures in all, and none in a row, are no reason for the fallback", async () => {
+  const { states } = start(service, { regions: ["PL"], rotateAfterMs: 60_000, ...HTTP });
+  for (let time = 0; time < 4; time++) {
+    await pass(1_000);
+    service.refuses = true;
+    service.cut();
+    while (states.at(-1) !== "connecting") await pass(1);
+    await pass(20);
+    service.refuses = false;
+    await pass(40_000);
+  }
+  expect(states).not.toContain("polling");
 });
 
 test("a network that lets WebSockets open and nothing pass is fallen back from too", async () => {

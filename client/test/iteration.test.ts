@@ -73,3 +73,41 @@ test("a consumer that was too far behind never has an alert after one that was l
   for (let seq = 3; seq <= QUEUE_MAX + 1; seq++) expect((await iterator.next()).value).toMatchObject({ seq });
   await expect(iterator.next()).rejects.toMatchObject({ code: "slow_consumer" });
 });
+
+test("an iteration that waits can be ended", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const alerts = client[Symbol.asyncIterator]();
+  const next = alerts.next();
+  expect(await alerts.return()).toEqual({ value: undefined, done: true });
+  expect(await next).toEqual({ value: undefined, done: true });
+  expect(await alerts.next()).toEqual({ value: undefined, done: true });
+});
+
+test("an iteration has every alert from when it was begun", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const alerts = client[Symbol.asyncIterator]();
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  expect((await alerts.next()).value).toMatchObject({ seq: 1 });
+});
+
+test("an iteration that ends listens no more", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  const signals: AbortSignal[] = [];
+  const add = client.addEventListener.bind(client);
+  client.addEventListener = ((type: "alert", listener: () => void, options: AddEventListenerOptions) => {
+    signals.push(options.signal!);
+    add(type, listener, options);
+  }) as typeof client.addEventListener;
+  await pass(100);
+  publishUntil(service, "PL", 1);
+  const iteration = (async () => {
+    for await (const _ of client) break;
+  })();
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  await iteration;
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
+});

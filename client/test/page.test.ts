@@ -77,6 +77,120 @@ test("a page that is looked at again makes sure that its connection lives", asyn
   expect(service.handshakes.length).toBe(2);
 });
 
+test("a tab that is looked at again makes sure that the connection of the leading one lives", async () => {
+  start(service, { regions: ["PL"] });
+  browser.hide();
+  const page = browser.open();
+  page.hide();
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(MINUTE);
+  service.silent = true;
+  service.publish("PL");
+  page.show();
+  await pass(1_000);
+  service.silent = false;
+  await pass(20_000);
+  expect(told).toEqual(["PL 1"]);
+  expect(service.handshakes.length).toBe(2);
+});
+
+test("a page that is looked at now and then has its subscriptions repaired", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const { regions } of service.sockets) regions.clear();
+  publishUntil(service, "PL", 1);
+  for (const _ of Array(4)) {
+    browser.hide();
+    await pass(1_000);
+    browser.show();
+    await pass(4 * MINUTE);
+  }
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("a look makes sure of the connection though the clock was set back", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  vi.setSystemTime(Date.now() - 60 * MINUTE);
+  service.silent = true;
+  service.publish("PL");
+  browser.hide();
+  browser.show();
+  await pass(1_000);
+  service.silent = false;
+  await pass(20_000);
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("a look soon after a frame sends nothing", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(20_000);
+  browser.hide();
+  browser.show();
+  await pass(1_000);
+  expect(service.messages.length).toBe(1);
+});
+
+test("a network that comes and goes does not bring back a page that nobody looks at", async () => {
+  const { states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  browser.hide();
+  await pass(6 * MINUTE);
+  const { length } = service.messages;
+  for (const _ of Array(5)) {
+    browser.happens("offline");
+    await pass(1_000);
+    browser.happens("online");
+    await pass(4 * MINUTE);
+  }
+  expect(states.at(-1)).toBe("paused");
+  expect(service.messages.length).toBe(length);
+  browser.show();
+  await pass(100);
+  expect(states.at(-1)).toBe("open");
+});
+
+test("a tab that watches before it has its lock is not taken for one that is gone", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  // The lock of the new tab is granted after its first message could have arrived.
+  browser.lockDelay = 50;
+  const { client, told } = start(service, {});
+  client.watch("DE");
+  await pass(1_000);
+  service.publish("DE");
+  await pass(100);
+  expect(told).toEqual(["DE 1"]);
+});
+
+test("the leading tab keeps no lock of a tab that is gone", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const _ of Array(3)) {
+    const { client } = start(service, { regions: ["PL"] });
+    await pass(100);
+    client.close();
+    await pass(100);
+  }
+  expect(browser.locksHeld).toBe(2);
+});
+
+test("positions of an earlier page that watched ALL are not those of other tabs", async () => {
+  publishUntil(service, "AA", 1);
+  const storage = newStorage();
+  const earlier = start(service, { regions: ["ALL"], storage });
+  await pass(100);
+  earlier.client.close();
+  await pass(100);
+  publishUntil(service, "DE", 20);
+  const { told } = start(service, { regions: ["DE"] });
+  start(service, { regions: ["AA"], storage });
+  await pass(5_000);
+  publishUntil(service, "DE", 21);
+  await pass(1_000);
+  expect(told).toEqual(["DE 21"]);
+});
+
 test.each([
   ["freeze", "resume"],
   ["pagehide", "pageshow"],

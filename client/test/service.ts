@@ -50,6 +50,8 @@ export class Service {
   silent = false;
   /** What HTTP answers instead of 200. */
   status = 200;
+  /** Regions that nobody may have. */
+  readonly forbidden = new Set<string>();
   /** What is answered to the next message instead. */
   nextAnswer: object | undefined;
   advice = { reconnect_within_ms: 5_000, rotate_after_ms: 6_600_000 };
@@ -121,6 +123,7 @@ export class Service {
       return { type: "unsubscribed", regions };
     }
     if (Object.keys(since ?? {}).length > POSITIONS_MAX) return refusal("since");
+    if (regions.some((region) => this.forbidden.has(region))) return { ...refusal("regions"), code: "forbidden" };
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
