@@ -3,7 +3,7 @@ import type { ViralAlert } from "./viral-alerts.js";
  * Shows alerts at the edge of the page, and says them to screen readers. A toast stays while a pointer or the focus is on it,
  * and goes with its button or with Escape. Titles are text in their own direction, never markup.
  *
- * Attributes: `duration` in milliseconds (6,000 by default), `max` toasts at a time (4), `dismiss-label` (`Dismiss`), and
+ * Attributes: `duration` in milliseconds (6,000 by default, `Infinity` for never), `max` toasts at a time (4), `dismiss-label` (`Dismiss`), and
  * `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`, `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {

@@ -1,10 +1,11 @@
+import { TIMER_MS_MAX } from "./limits.js";
 import type { ViralAlert } from "./viral-alerts.js";
 
 /**
  * Shows alerts at the edge of the page, and says them to screen readers. A toast stays while a pointer or the focus is on it,
  * and goes with its button or with Escape. Titles are text in their own direction, never markup.
  *
- * Attributes: `duration` in milliseconds (6,000 by default), `max` toasts at a time (4), `dismiss-label` (`Dismiss`), and
+ * Attributes: `duration` in milliseconds (6,000 by default, `Infinity` for never), `max` toasts at a time (4), `dismiss-label` (`Dismiss`), and
  * `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`, `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
@@ -122,12 +123,15 @@ export function defineViralToast(name = "viral-toast"): void {
         close,
         element("p", { className: "title", textContent: video.title, dir }),
       );
-      let timer: ReturnType<typeof setTimeout>;
+      const given = parseFloat(this.getAttribute("duration") ?? "");
+      const duration = Number.isNaN(given) ? DURATION_MS : given;
+      let timer: ReturnType<typeof setTimeout> | undefined;
       const leave = (event?: Event): void => {
         clearTimeout(timer);
         // The pointer may leave while the focus stays, and the other way round.
         if (toast.matches(event?.type === "pointerleave" ? ":focus-within" : ":hover")) return;
-        timer = setTimeout(() => toast.remove(), Number(this.getAttribute("duration") ?? DURATION_MS));
+        // A longer time than timers take is for ever.
+        if (duration < TIMER_MS_MAX) timer = setTimeout(() => toast.remove(), duration);
       };
       const stay = (): void => clearTimeout(timer);
       const dismiss = (): void => {

@@ -116,3 +116,17 @@ test("whoever dismisses a toast by its button or by Escape is on the next one, a
   happens(second!, "keydown", { key: "Escape" });
   expect(FakeElement.focused).toBe(third!.querySelector());
 });
+
+test.each([
+  ["Infinity", 1],
+  ["2592000000", 1],
+  ["300", 0],
+  ["soon", 0],
+])("a duration of %s leaves %i toasts after seven seconds", async (duration, left) => {
+  host.setAttribute("duration", duration);
+  show("one");
+  await pass(200);
+  expect(toasts().length).toBe(1);
+  await pass(6_800);
+  expect(toasts().length).toBe(left);
+});

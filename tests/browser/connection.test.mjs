@@ -23,6 +23,7 @@ function application(options) {
   return `
     window.told = [];
     window.states = [];
+    window.subscribed = [];
     if (location.protocol !== "about:") addEventListener("DOMContentLoaded", async () => {
       const { ViralAlerts } = await import("/viral-alerts.js");
       document.body.innerHTML = "<h1></h1><p></p><ol></ol>";
@@ -32,7 +33,10 @@ function application(options) {
         item.textContent = text;
         document.querySelector("ol").append(item);
       };
-      const alerts = new ViralAlerts(${JSON.stringify(options)});
+      const { watches = [], ...options } = ${JSON.stringify(options)};
+      const alerts = new ViralAlerts(options);
+      for (const region of watches) alerts.watch(region);
+      alerts.addEventListener("subscribed", ({ detail: { region } }) => subscribed.push(region));
       alerts.addEventListener("alert", ({ detail: { region, seq } }) => tell(region + " " + seq));
       alerts.addEventListener("gap", ({ detail: { region, from, to } }) => tell(region + " gap " + from + "-" + to));
       alerts.addEventListener("state", ({ detail: { state, transport } }) => {
@@ -88,9 +92,9 @@ class Site {
     return tab;
   }
 
-  async publish(times = 1) {
+  async publish(times = 1, region = "PL") {
     for (let time = 0; time < times; time++) {
-      const body = JSON.stringify({ region: "PL", video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
+      const body = JSON.stringify({ region, video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
       const response = await fetch(this.local.address, { method: "POST", body });
       assert.equal((await response.json()).published, true);
     }
@@ -178,6 +182,20 @@ test("two tabs share a connection; when the leading one closes the other takes o
   await hasTold(second, 1, 6);
   assert.equal(second.sockets.length, 1);
   await second.screenshot("client-second-tab-leads");
+});
+
+test("a second tab that watches as soon as it has a client is served, however often", async (t) => {
+  const site = await Site.start(t);
+  await site.open();
+  // Which of the two asks for its lock first is a race.
+  for (let seq = 1; seq <= 10; seq++) {
+    const second = await site.open({ regions: [], watches: ["DE"] });
+    await second.until(`subscribed.length === 1`, "states");
+    await site.publish(1, "DE");
+    await second.until(`told.length === 1`, "[told, states]");
+    assert.deepEqual(await second.evaluate("told"), [`DE ${seq}`]);
+    await second.close();
+  }
 });
 
 test("two tabs, and the leading one is frozen: the other takes over, and both have everything", async (t) => {
