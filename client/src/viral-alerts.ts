@@ -101,7 +101,7 @@ export interface Options {
   reconnectWithinMs?: number;
   /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
   rotateAfterMs?: number;
-  /** Milliseconds without an answer after which a message is sent, by default 9.5 minutes. */
+  /** Milliseconds from one keepalive to the next, by default 9.5 minutes. */
   keepaliveMs?: number;
   /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
   hiddenMs?: number;
