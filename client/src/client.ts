@@ -55,7 +55,9 @@ export function startClient(given: Options, dispatch: Emit): Client {
   let tabs: Tabs | undefined;
 
   // Who has closed the client in a listener is told nothing more.
-  const emit: Emit = (type, detail) => client.state.state === "closed" && type !== "state" || dispatch(type, detail);
+  const emit: Emit = (type, detail) => {
+    if (client.state.state !== "closed" || type === "state") dispatch(type, detail);
+  };
 
   /** Asks the leader for what this tab watches, and for `regions` from their position on. */
   const ask = (regions: string[]): void => tabs?.ask({ regions: [...gate.watched], positions: gate.positions(regions) });
