@@ -105,7 +105,7 @@ fn event(rule: &str, now: Timestamp) -> String {
         "detail-type": "Scheduled Event",
         "source": "aws.events",
         "account": ACCOUNT_ID,
-        "time": Timestamp::from_millis(now.secs() * 1_000).rfc3339(),
+        "time": now.rfc3339_secs(),
         "region": REGION,
         "resources": [arn("events", &format!("rule/{rule}"))],
         "detail": {},

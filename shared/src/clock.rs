@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use time::{OffsetDateTime, macros::format_description};
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 /// A point in time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -41,14 +41,20 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.123Z`.
+    /// RFC 3339 in UTC with milliseconds, such as `2026-11-22T10:00:00.120Z`.
     pub fn rfc3339(self) -> String {
+        self.written(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"))
+    }
+
+    /// RFC 3339 in UTC with whole seconds, as EventBridge writes it, such as `2026-11-22T10:00:00Z`.
+    pub fn rfc3339_secs(self) -> String {
+        self.written(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z"))
+    }
+
+    fn written(self, format: &[BorrowedFormatItem<'_>]) -> String {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .ok()
-            .and_then(|at| {
-                let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-                at.format(format).ok()
-            })
+            .and_then(|at| at.format(format).ok())
             .unwrap_or_else(|| format!("{}ms", self.0))
     }
 }
@@ -89,6 +95,7 @@ mod tests {
     fn a_timestamp_is_written_in_utc() {
         assert_eq!(Timestamp::from_millis(1_795_000_000_120).rfc3339(), "2026-11-18T11:06:40.120Z");
         assert_eq!(Timestamp::from_millis(1_795_000_000_000).rfc3339(), "2026-11-18T11:06:40.000Z");
+        assert_eq!(Timestamp::from_millis(1_795_000_000_120).rfc3339_secs(), "2026-11-18T11:06:40Z");
     }
 
     #[test]

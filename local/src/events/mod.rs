@@ -186,7 +186,7 @@ impl Buses {
             "detail-type": entry.detail_type,
             "source": entry.source,
             "account": ACCOUNT_ID,
-            "time": Timestamp::from_millis(time.saturating_mul(1_000)).rfc3339(),
+            "time": Timestamp::from_millis(time.saturating_mul(1_000)).rfc3339_secs(),
             "region": REGION,
             "resources": entry.resources,
             "detail": detail,

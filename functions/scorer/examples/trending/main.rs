@@ -128,7 +128,7 @@ fn report(replay: &Replay, titles: &BTreeMap<String, String>) {
             if *change == Change::Begun {
                 println!(
                     "| {region} | {} | `{video}` | {} | {} | {} | {} |",
-                    snapshot.at.rfc3339(),
+                    snapshot.at.rfc3339_secs(),
                     titles.get(video).map_or("", String::as_str).replace('|', "/"),
                     views.unwrap_or_default(),
                     snapshot.views,
