@@ -121,6 +121,10 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// is late by that at most.
 pub const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// Time after which a browser's EventSource asks for the next page. It holds until the next answer comes: without a pause a
+/// browser whose line breaks just then would ask hundreds of times per second.
+pub const EVENT_STREAM_NEXT: Duration = Duration::from_millis(500);
+
 /// Time after which a browser's EventSource asks again, when it has everything.
 pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 

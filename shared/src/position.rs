@@ -34,17 +34,29 @@ impl Positions {
     }
 
     /// Reads the field `since` of a message about `audiences`: a position where that is one region, or else one for each
-    /// region by its name. A position has numbers, a map has objects.
+    /// region by its name, where one region alone has to be named.
     pub fn of_message(since: &Value, audiences: &[Audience]) -> Result<Self, Refusal> {
         let Value::Object(fields) = since else {
             return Err(invalid("since", "since must be a position or an object of positions by region"));
         };
-        if fields.values().all(Value::is_object) {
-            return Self::by_region(fields);
-        }
+        // The values of a map are objects, also where a region has such a name.
+        let is_position = ["epoch", "seq"].iter().any(|name| fields.get(*name).is_some_and(|value| !value.is_object()));
         match audiences {
-            [Audience::Region(region)] => Ok(Self::from_iter([(region.clone(), position(fields, "since")?)])),
-            _ => Err(invalid("since", "with several regions or ALL, since must be an object of positions by region")),
+            [Audience::Region(region)] if is_position => {
+                Ok(Self::from_iter([(region.clone(), position(fields, "since")?)]))
+            }
+            _ if is_position => {
+                Err(invalid("since", "with several regions or ALL, since must be an object of positions by region"))
+            }
+            [Audience::Region(region)] => {
+                let positions = Self::by_region(fields)?;
+                // Whoever names other regions alone is not told that nothing was missed.
+                let field = format!("since.{region}");
+                let missing = || Refusal::of_field(Code::MissingField, &field, format!("{field} is missing"));
+                positions.get(region).ok_or_else(missing)?;
+                Ok(positions)
+            }
+            _ => Self::by_region(fields),
         }
     }
 
@@ -226,6 +238,9 @@ mod tests {
         check(json!({"P": one}), &["PL"], Code::InvalidRegion, "since");
         check(json!({"PL": one, "pl": one}), &["PL"], Code::InvalidField, "since.PL");
         check(json!({"PL": {"epoch": 1}}), &["PL"], Code::MissingField, "since.PL.seq");
+        check(json!({"PL": null}), &["PL"], Code::InvalidField, "since.PL");
+        check(json!({}), &["PL"], Code::MissingField, "since.PL");
+        check(json!({"DE": one}), &["PL"], Code::MissingField, "since.PL");
         check(Value::Object(many), &["ALL"], Code::InvalidField, "since");
     }
 

@@ -9,7 +9,7 @@ use shared::{
     alert::{Format, Wire},
     audience::Region,
     error::Refusal,
-    limits::{EVENT_STREAM_RETRY, PAGE_AGE_MAX},
+    limits::{EVENT_STREAM_NEXT, EVENT_STREAM_RETRY, PAGE_AGE_MAX},
     paging::Batch,
     position::Positions,
 };
@@ -53,12 +53,15 @@ pub(crate) enum CachedBy {
 pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     match request.form {
         Form::Json => page(request, batch, by),
-        Form::EventStream => Response {
-            status_code: 200,
-            headers: cached(by, [("content-type", EVENT_STREAM.to_owned())]),
-            body: events(batch),
-        },
+        Form::EventStream => stream(events(batch)),
     }
+}
+
+/// A stream, which no cache may keep: what it is depends on headers, `Last-Event-ID` above all, and a cache that knows a request by
+/// its address would give a client what comes after the position of another one.
+fn stream(body: String) -> Response {
+    let headers = [("content-type", EVENT_STREAM.to_owned()), ("cache-control", "no-store".to_owned())];
+    Response { status_code: 200, headers: headers.into(), body }
 }
 
 /// The answer when the log could not be read. A browser gives an event stream up for ever on any status but 200, so it is told
@@ -66,14 +69,7 @@ pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
 pub(crate) fn unavailable(form: Form) -> Response {
     match form {
         Form::Json => refused(&Refusal::unavailable()),
-        Form::EventStream => Response {
-            status_code: 200,
-            headers: BTreeMap::from([
-                ("content-type", EVENT_STREAM.to_owned()),
-                ("cache-control", "no-store".to_owned()),
-            ]),
-            body: retry(EVENT_STREAM_RETRY),
-        },
+        Form::EventStream => stream(retry(EVENT_STREAM_RETRY)),
     }
 }
 
@@ -112,8 +108,8 @@ fn page(request: &Request, batch: &Batch, by: CachedBy) -> Response {
 fn cached<const N: usize>(by: CachedBy, headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::from(headers);
     let (scope, vary) = match by {
-        CachedBy::Anybody => ("public", "Accept, Last-Event-ID, Origin"),
-        CachedBy::Client => ("private", "Accept, Authorization, Last-Event-ID, Origin"),
+        CachedBy::Anybody => ("public", "Accept, Origin"),
+        CachedBy::Client => ("private", "Accept, Authorization, Origin"),
     };
     headers.insert("cache-control", format!("{scope}, max-age={}", PAGE_AGE_MAX.as_secs()));
     headers.insert("vary", vary.to_owned());
@@ -137,7 +133,7 @@ fn matches(tags: &str, etag: &str) -> bool {
 
 /// The events: each carries the cursor that is right once it has arrived, and the last moves the browser to the end.
 fn events(batch: &Batch) -> String {
-    let mut text = retry(if batch.more { Duration::ZERO } else { EVENT_STREAM_RETRY });
+    let mut text = retry(if batch.more { EVENT_STREAM_NEXT } else { EVENT_STREAM_RETRY });
     let mut reached = batch.from.clone();
     let mut block = |fields: String| text.push_str(&(fields + "\n"));
     for alert in &batch.alerts {
