@@ -4,6 +4,7 @@ import copy
 import tomllib
 import unittest
 
+import log_lines
 import policy
 
 
@@ -117,6 +118,44 @@ class Template(unittest.TestCase):
             lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/operations.md#not-there"),
             "LagAlarm: docs/operations.md has no section not-there",
         )
+
+
+class LogLines(unittest.TestCase):
+    def test_each_warning_and_error_is_explained_and_nothing_else(self):
+        """Who is woken by an alarm on lines of errors looks for the line in the document."""
+        functions = policy.ROOT.glob("functions/*/src")
+        for document, *folders in [
+            ("docs/operations.md", policy.ROOT / "shared/src", *functions),
+            ("bridge/README.md", policy.ROOT / "bridge/src"),
+        ]:
+            with self.subTest(document):
+                written = log_lines.written(*folders)
+                explained = log_lines.explained((policy.ROOT / document).read_text())
+                self.assertEqual(written - explained, set(), f"{document} has no row for these")
+                self.assertEqual(explained - written, set(), f"{document} has a row for what is not written, or not at this level")
+
+    def test_calls_are_read_on_one_line_and_on_several_and_without_tests(self):
+        source = """
+            tracing::error!(error = %Chain(&failure), "it failed");
+            warn!(
+                entries = left.len(),
+                code,
+                "not taken"
+            );
+            tracing::info!("all is well");
+            tracing::error!(failure);
+            #[cfg(test)]
+            mod tests {
+                tracing::warn!("of a test");
+            }
+        """
+        read = list(log_lines.calls(source))
+        self.assertEqual(read[:2], [("error", "it failed"), ("warn", "not taken")])
+        self.assertEqual([(level, message[:10]) for level, message in read[2:]], [("error", "no message")])
+
+    def test_rows_may_name_several_messages(self):
+        document = "| message | level | |\n|---|---|---|\n| `a`, `b: c` | warn | |\n| `d` | info | |\n| `e` | error | `f` |\n"
+        self.assertEqual(log_lines.explained(document), {("warn", "a"), ("warn", "b: c"), ("error", "e")})
 
 
 class Canary(unittest.TestCase):
