@@ -196,8 +196,11 @@ fn readable(item: &Item) -> Option<Alert> {
 mod tests {
     use super::*;
     use crate::{
+        audience::Audience,
         fake_aws::{Answer, Requests, sdk},
+        limits::REGIONS_OF_ALL_MAX,
         paging::{self, Begin},
+        resumption,
     };
 
     /// A table that gives these answers one after the other, and the last one from then on.
@@ -237,6 +240,21 @@ mod tests {
         let bound = UNSEEN_ALERT_READS_MAX as usize;
         assert_eq!(read(vec![items(&[3, 4], "")], 100, End::Oldest).await, (vec![3, 4], bound));
         assert_eq!(read(vec![items(&[], "")], 100, End::Newest).await, (vec![], bound));
+    }
+
+    #[tokio::test]
+    async fn where_all_is_too_much_what_is_named_comes_first() {
+        let names = (0..400).map(|number| format!(r#""R-{number:03}""#)).collect::<Vec<_>>().join(",");
+        let registry = format!(
+            r#"{{"Responses":{{"t":[{{"region":{{"S":"{REGISTRY}"}},"seq":{{"N":"0"}},"names":{{"SS":[{names}]}}}}]}}}}"#
+        );
+        let (history, _) = history(vec![registry]);
+        let region = |name: &str| -> Region { name.parse().expect("a region") };
+        let since = [(region("YY"), Position { epoch: 9, seq: 1 })].into_iter().collect();
+        let audiences = [Audience::All, Audience::Region(region("ZZ"))];
+        let (regions, covers_all) = resumption::regions(&history, &audiences, Some(&since)).await.expect("read");
+        assert_eq!((regions.len(), covers_all), (REGIONS_OF_ALL_MAX, false));
+        assert_eq!(regions[..3], ["ZZ", "YY", "R-000"].map(region));
     }
 
     #[tokio::test(start_paused = true)]

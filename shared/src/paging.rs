@@ -41,7 +41,7 @@ pub struct Batch {
     /// Regions whose log cannot tell what came after the position: it is another, or does not reach back. They are at their
     /// end.
     pub not_recovered: Vec<Region>,
-    /// Whether `ALL` stands for more regions than these, which are the first by name that a cursor has place for.
+    /// Whether `ALL` stands for more regions than these, which are those that a cursor has place for.
     pub truncated: bool,
 }
 
@@ -60,7 +60,7 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
     };
     let (regions, covers_all) = regions(history, audiences, since).await?;
     let known = history.positions(&regions).await?;
-    let mut heads: BTreeMap<Region, Position> = regions
+    let mut heads: Vec<(Region, Position)> = regions
         .into_iter()
         .map(|region| {
             let head = known.get(&region).copied().unwrap_or(Position::START);
@@ -68,6 +68,7 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
         })
         .collect();
     let fits = cut(&mut heads, since);
+    let heads: BTreeMap<Region, Position> = heads.into_iter().collect();
     let at_head: Positions = heads.iter().map(|(region, head)| (region.clone(), *head)).collect();
     let all = audiences.contains(&Audience::All);
     let since = |region: &Region, head: Position| match begin {
@@ -90,13 +91,13 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
     Ok(Batch { truncated: !covers_all || !fits, ..batch })
 }
 
-/// Drops the last regions by name for which a cursor has no place, wherever between the client's position and the head it comes to
+/// Drops the last regions for which a cursor has no place, wherever between the client's position and the head it comes to
 /// stand. Returns whether all have one.
-fn cut(heads: &mut BTreeMap<Region, Position>, since: Option<&Positions>) -> bool {
+fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
     let mut left = CURSOR_BYTES_MAX;
     let count = heads.len();
     let mut full = false;
-    heads.retain(|region, head| {
+    heads.retain(|(region, head)| {
         let since = since.and_then(|since| since.get(region)).unwrap_or(Position::START);
         let bytes = entry_bytes(region, *head).max(entry_bytes(region, since));
         full |= bytes > left;
@@ -299,7 +300,7 @@ mod tests {
 
     #[test]
     fn regions_for_which_the_cursor_has_no_place_are_cut_and_the_countries_of_the_world_fit() {
-        let heads = |count: usize, seq: u64| -> BTreeMap<Region, Position> {
+        let heads = |count: usize, seq: u64| -> Vec<(Region, Position)> {
             let name =
                 |n: usize| [n / 26, n % 26].map(|letter| char::from(b'A' + letter as u8)).iter().collect::<String>();
             (0..count).map(|n| (region(&name(n)), at(1_795_000_000_000, seq))).collect()
@@ -311,12 +312,13 @@ mod tests {
         assert!(!cut(&mut many, None));
         let cursor = many.clone().into_iter().collect::<Positions>().to_string();
         assert!((CURSOR_BYTES_MAX - 20..CURSOR_BYTES_MAX).contains(&cursor.len()), "{}", cursor.len());
-        assert!(many.contains_key(&region("AA")), "the first by name stay");
+        assert_eq!(many[0].0, region("AA"), "the first stay");
         // The answer may also have to repeat where the client was.
         let since = heads(300, u64::MAX).into_iter().collect();
         let mut short = heads(300, 1);
         assert!(!cut(&mut short, Some(&since)));
-        let cursor = short.keys().map(|name| (name.clone(), at(1_795_000_000_000, u64::MAX))).collect::<Positions>();
+        let cursor =
+            short.iter().map(|(name, _)| (name.clone(), at(1_795_000_000_000, u64::MAX))).collect::<Positions>();
         assert!(cursor.to_string().len() < CURSOR_BYTES_MAX);
     }
 

@@ -133,30 +133,30 @@ pub async fn resume(
 }
 
 /// The regions that `audiences` stand for, and whether there are no more of them. For `ALL` these are also the regions that the
-/// client knows, although their log may be gone.
+/// client knows, although their log may be gone. Where there are too many the ones that are named come first, then those that the
+/// client knows, then the others by name.
 pub(crate) async fn regions(
     history: &History,
     audiences: &[Audience],
     since: Option<&Positions>,
-) -> Result<(BTreeSet<Region>, bool), Failure> {
-    let mut named = BTreeSet::new();
-    for audience in audiences {
-        match audience {
-            Audience::Region(region) => {
-                named.insert(region.clone());
-            }
-            Audience::All => {
-                named.extend(history.regions().await?);
-                named.extend(since.into_iter().flat_map(Positions::regions).cloned());
-            }
-            Audience::Everyone | Audience::Room(_) | Audience::Source(_) => {}
-        }
+) -> Result<(Vec<Region>, bool), Failure> {
+    let named = audiences.iter().filter_map(|audience| match audience {
+        Audience::Region(region) => Some(region.clone()),
+        Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => None,
+    });
+    let mut regions: Vec<Region> = named.collect();
+    if audiences.contains(&Audience::All) {
+        regions.extend(since.into_iter().flat_map(Positions::regions).cloned());
+        regions.extend(history.regions().await?);
     }
-    let covers_all = named.len() <= REGIONS_OF_ALL_MAX;
+    let mut seen = BTreeSet::new();
+    regions.retain(|region| seen.insert(region.clone()));
+    let covers_all = regions.len() <= REGIONS_OF_ALL_MAX;
     if !covers_all {
-        tracing::warn!(regions = named.len(), "more regions than ALL can name");
+        tracing::warn!(regions = regions.len(), "more regions than ALL can name");
     }
-    Ok((named.into_iter().take(REGIONS_OF_ALL_MAX).collect(), covers_all))
+    regions.truncate(REGIONS_OF_ALL_MAX);
+    Ok((regions, covers_all))
 }
 
 /// Reads what is in the gaps: the small ones first, as long as an answer can hold them.

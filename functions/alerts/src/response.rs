@@ -143,6 +143,9 @@ fn events(batch: &Batch) -> String {
     if !batch.not_recovered.is_empty() {
         block(format!("event: not_recovered\ndata: {}\n", json!({"not_recovered": batch.not_recovered})));
     }
+    if batch.truncated {
+        block("event: truncated\ndata: {}\n".to_owned());
+    }
     // An event of a kind that no page listens to: a browser would take an id alone, and other clients only take ids of events.
     block(format!("event: position\nid: {}\ndata: {{}}\n", batch.positions));
     text
@@ -165,6 +168,13 @@ mod tests {
         assert_eq!(stream.headers["cache-control"], "no-store");
         let json = unavailable(Form::Json);
         assert_eq!((json.status_code, json.headers["cache-control"].as_str()), (503, "no-store"));
+    }
+
+    #[test]
+    fn an_event_stream_says_that_there_are_more_regions_than_it_follows() {
+        let truncated = Batch { truncated: true, ..Batch::default() };
+        assert!(events(&truncated).contains("event: truncated\ndata: {}\n\n"));
+        assert!(!events(&Batch::default()).contains("truncated"));
     }
 
     #[test]
