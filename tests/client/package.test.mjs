@@ -21,7 +21,7 @@ before(() => {
   const [{ filename, files }] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", application], { cwd: CLIENT, stdio: ["ignore", "pipe", "ignore"] }));
   assert.deepEqual(
     files.map(({ path }) => path).sort(),
-    ["README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast.d.ts", "viral-toast.js"],
+    ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast.d.ts", "viral-toast.js"],
   );
   const installed = join(application, "node_modules/viral-alerts");
   mkdirSync(installed, { recursive: true });
