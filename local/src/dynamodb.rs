@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::template::{LoadError, Template};
+
 /// Time between two removals of expired items. The service promises it within days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -25,6 +27,22 @@ pub enum DatabaseError {
     /// The template declares a table in a way that DynamoDB would refuse.
     #[error("the table {0} of the template is not a table")]
     Invalid(String, #[source] serde_json::Error),
+}
+
+/// The tables of a template.
+#[derive(Clone, Debug)]
+pub struct Tables(BTreeMap<String, Value>);
+
+impl Tables {
+    /// Reads those of the template at `path`, whose parameters have their defaults.
+    pub fn of_template(path: &Path) -> Result<Self, LoadError> {
+        Template::load(path, &BTreeMap::new()).map(|template| Self(template.tables))
+    }
+
+    /// A database with these tables, in memory or in a directory.
+    pub fn open(&self, data_dir: Option<&Path>) -> Result<Database, DatabaseError> {
+        open(data_dir, &self.0)
+    }
 }
 
 /// Opens the database, in memory or in a directory, and creates the tables that are not there yet.

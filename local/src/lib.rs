@@ -23,7 +23,7 @@ mod tls;
 
 pub use crate::{
     duration::{DurationError, parse as parse_duration},
-    dynamodb::DatabaseError,
+    dynamodb::{DatabaseError, Tables},
     faults::{Fault, FaultError, FaultKind, FaultOptions},
     gateway::{GatewayOptions, Rate, RateError},
     lambda::StartError as FunctionStartError,
