@@ -54,6 +54,8 @@ def findings(template, allowed, sections):
         *(f"{name}: a permission without SourceArn" for name, permission in of_type(resources, "AWS::Lambda::Permission").items() if not permission.get("SourceArn")),
         *tables_without_protection(resources),
         *alarms_without_runbook(alarms, sections),
+        *open_routes_without_throttle(resources),
+        *reservations_by_default(resources),
     ]
 
 
@@ -135,6 +137,38 @@ def alarms_without_runbook(alarms, sections):
             yield f"{name}: an alarm without a section of {RUNBOOK}"
         elif section[1] not in sections:
             yield f"{name}: {RUNBOOK} has no section {section[1]}"
+
+
+def open_routes_without_throttle(resources):
+    """Routes that anybody can call, on which nothing bounds the requests of all callers together."""
+    (sockets,) = of_type(resources, "AWS::ApiGatewayV2::Stage").keys() - {"HttpApiApiGatewayDefaultStage"}
+    stage = resources[sockets]["Properties"]
+    settings = stage.get("RouteSettings", {})
+    for name, route in of_type(resources, "AWS::ApiGatewayV2::Route").items():
+        if not is_throttled(settings.get(route["RouteKey"], stage.get("DefaultRouteSettings", {}))):
+            yield f"{name}: anybody can call this route, and it has no throttle"
+        elif route["RouteKey"] in settings and name not in listed(resources[sockets].get("DependsOn", [])):
+            yield f"{sockets}: has settings of {route['RouteKey']} and may be made before {name}"
+    http = resources["HttpApiApiGatewayDefaultStage"]["Properties"].get("RouteSettings", {})
+    for path, methods in resources["HttpApi"]["Properties"]["Body"]["paths"].items():
+        for method, operation in methods.items():
+            route = f"{method.upper()} {path}"
+            if method != "options" and not operation.get("security") and not is_throttled(http.get(route, {})):
+                yield f"HttpApi: anybody can call {route}, and it has no throttle"
+
+
+def is_throttled(settings):
+    return bool(settings.get("ThrottlingRateLimit") and settings.get("ThrottlingBurstLimit"))
+
+
+def reservations_by_default(resources):
+    """An account with 10 or 50 concurrent executions can reserve none: the deployment would fail."""
+    for name, function in of_type(resources, "AWS::Lambda::Function").items():
+        match function.get("ReservedConcurrentExecutions"):
+            case None | {"Fn::If": ["HasReservedConcurrency", _, {"Ref": "AWS::NoValue"}]}:
+                pass
+            case _:
+                yield f"{name}: reserves concurrency where nobody has asked for it"
 
 
 def listed(value):

@@ -109,6 +109,30 @@ class Template(unittest.TestCase):
             "AlertsTable: a table without a time to live",
         )
 
+    def test_a_route_for_everybody_without_a_throttle_is_caught(self):
+        open_to_all = "anybody can call this route, and it has no throttle"
+        self.assertCaught(lambda p, _: p["WebSocketStage"]["RouteSettings"]["ping"].pop("ThrottlingBurstLimit"), f"PingRoute: {open_to_all}")
+        self.assertCaught(
+            lambda p, _: p["WebSocketStage"].pop("DefaultRouteSettings"), f"PublishRoute: {open_to_all}", f"DefaultRoute: {open_to_all}"
+        )
+        for route in ("GET /alerts", "POST /webhook"):
+            self.assertCaught(
+                lambda p, _: p["HttpApiApiGatewayDefaultStage"]["RouteSettings"].pop(route),
+                f"HttpApi: anybody can call {route}, and it has no throttle",
+            )
+        self.assertCaught(
+            lambda _, resources: resources["WebSocketStage"]["DependsOn"].remove("PingRoute"),
+            "WebSocketStage: has settings of ping and may be made before PingRoute",
+        )
+
+    def test_a_reservation_that_nobody_has_asked_for_is_caught(self):
+        self.assertCaught(
+            lambda p, _: p["DeliverFunction"].update(ReservedConcurrentExecutions=100),
+            "DeliverFunction: reserves concurrency where nobody has asked for it",
+        )
+        self.assertEqual(self.template["Conditions"]["HasReservedConcurrency"], {"Fn::Not": [{"Fn::Equals": [{"Ref": "ReservedConcurrency"}, 0]}]})
+        self.assertEqual(self.template["Parameters"]["ReservedConcurrency"]["Default"], 0)
+
     def test_an_alarm_without_a_runbook_is_caught(self):
         self.assertCaught(
             lambda p, _: p["LagAlarm"].update(AlarmDescription="Late"),

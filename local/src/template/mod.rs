@@ -263,7 +263,7 @@ mod tests {
         let sockets = &template.sockets;
         assert_eq!(sockets.stage, "prod");
         let keys: Vec<_> = sockets.routes.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping", "subscribe_region", "unsubscribe_region"]);
+        assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping"]);
         assert!(
             matches!(&sockets.routes["ping"].integration, Integration::Mapped(mapped) if matches!(mapped.backend, Backend::Mock) && mapped.responses.len() == 1)
         );
