@@ -2,6 +2,8 @@
 //!
 //! Units of DynamoDB are those of the table in `docs/cost.md`, which a test holds; CPU per push that of `docs/scale.md`.
 
+pub mod attacks;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -143,9 +145,13 @@ impl Prices {
     }
 
     fn line(&self, part: Part, what: &'static str, price: &str, quantity: f64) -> Line {
+        Line { part, what, quantity, usd: self.usd(price, quantity) }
+    }
+
+    /// US dollars for so many of what has this name.
+    fn usd(&self, price: &str, quantity: f64) -> f64 {
         // Every name that is used here is in the file for every region; a test asks for all.
-        let usd = self.0.get(price).map_or(f64::NAN, |price| quantity * price.usd / price.per);
-        Line { part, what, quantity, usd }
+        self.0.get(price).map_or(f64::NAN, |price| quantity * price.usd / price.per)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage};
+use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage, attacks};
 
 /// What a month of Viral Alerts costs at list price, beside the alternatives.
 #[derive(Debug, Parser)]
@@ -35,6 +35,10 @@ struct Arguments {
     /// Print JSON, with the prices and their sources, as the demo page asks the local mode for it
     #[arg(long)]
     json: bool,
+
+    /// Print what attacks cost in an hour instead, as the table of docs/security.md
+    #[arg(long, conflicts_with = "json")]
+    attacks: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +56,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let text = if arguments.json { serde_json::json!(estimate).to_string() + "\n" } else { table(&estimate) };
+    let text = if arguments.attacks {
+        attacks::table(&estimate.prices)
+    } else if arguments.json {
+        serde_json::json!(estimate).to_string() + "\n"
+    } else {
+        table(&estimate)
+    };
     // Whoever reads no further, such as `head`, has what it wants.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -1,0 +1,248 @@
+//! What an attack costs whoever runs a stack, in US dollars an hour, at the default parameters of the template.
+//!
+//! A flood is bounded by the throttles, which hold for all clients together, so each row is a rate times what one request of it costs at most.
+//! Read and write units of one message are those of the table in `docs/cost.md`, which a test holds.
+
+use crate::Prices;
+
+/// Seconds of an hour.
+const HOUR_SECS: f64 = 3_600.0;
+
+/// Throttles of the template: requests per second of all clients together. A test compares them with its defaults.
+pub const CONNECT_RATE: f64 = 500.0;
+/// Messages that a function answers.
+pub const MESSAGE_RATE: f64 = 500.0;
+/// Pings.
+pub const PING_RATE: f64 = 250.0;
+/// Requests to `POST /webhook`.
+pub const WEBHOOK_RATE: f64 = 20.0;
+/// Requests to `GET /alerts`.
+pub const HISTORY_RATE: f64 = 500.0;
+
+/// Connections of an attacker who stays connected.
+const CONNECTIONS: f64 = 1_000.0;
+
+/// Changes of its subscriptions that one connection may make per second, once it has used up its burst. Source: `shared::limits`.
+const CHANGES_PER_SEC: f64 = 1.0;
+
+/// Changes that it may make at once.
+const CHANGES_BURST: f64 = 100.0;
+
+/// Write units of one change: the item, and the index by connection.
+const WRITES_PER_CHANGE: f64 = 2.0;
+
+/// Regions of one message.
+const REGIONS_PER_MESSAGE: f64 = 25.0;
+
+/// Billing units of a message of 128 KB, the largest that API Gateway takes.
+const LARGEST_MESSAGE: f64 = 4.0;
+
+/// Read units of a message that asks for the positions of all regions: the shards of the snapshot, and the look at the connection's state.
+const READS_PER_MESSAGE: f64 = 9.0;
+
+/// Read units of the missed alerts of one region: a query of up to 4 KB.
+const READS_PER_REGION: f64 = 1.0;
+
+/// Read units of one page of an audience of 1,000, read without consistency, which is what a count reads at most.
+const READS_PER_COUNT: f64 = 14.0;
+
+/// GB of the largest answer, one frame of 32 KB.
+const GB_PER_FRAME: f64 = 32.0 * 1_024.0 / 1e9;
+
+/// GB of the largest page of `GET /alerts`. Source: `shared::limits`, `PAGE_BYTES_MAX`.
+const GB_PER_PAGE: f64 = 64.0 * 1_024.0 / 1e9;
+
+/// Read units of the largest request to `GET /alerts`. Source: `shared::limits`.
+const READS_PER_PAGE: f64 = 8.0 + 25.0 + 16.0;
+
+/// Billing units of the largest body that Lambda takes from an HTTP API, 6 MB in steps of 512 KB.
+const LARGEST_HTTP_REQUEST: f64 = 12.0;
+
+/// GB-seconds of an invocation of the functions that clients cause: 256 MB for 15 ms.
+const GB_SECONDS: f64 = 0.25 * 0.015;
+
+/// GB of logs of an invocation.
+const LOG_GB: f64 = 700.0 / 1e9;
+
+/// What one request uses of what is billed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    messages: f64,
+    invocations: f64,
+    reads: f64,
+    writes: f64,
+    http_requests: f64,
+    transfer_gb: f64,
+}
+
+impl Use {
+    fn usd(self, prices: &Prices) -> f64 {
+        let price = |name: &str, quantity: f64| prices.usd(name, quantity);
+        price("gateway_message", self.messages)
+            + price("lambda_request", self.invocations)
+            + price("lambda_gb_second", self.invocations * GB_SECONDS)
+            + price("log_gb", self.invocations * LOG_GB)
+            + price("dynamodb_read", self.reads)
+            + price("dynamodb_write", self.writes)
+            + price("http_request", self.http_requests)
+            + price("transfer_gb", self.transfer_gb)
+    }
+}
+
+/// One attack, and its ceiling.
+#[derive(Clone, Debug)]
+pub struct Attack {
+    /// What the attacker does.
+    pub what: &'static str,
+    /// The formula, with the parameters that bound it.
+    pub formula: String,
+    /// US dollars an hour at most.
+    pub usd_an_hour: f64,
+    /// Whom else it delays.
+    pub delays: &'static str,
+}
+
+/// All attacks, the dearest of those who stay connected last among them.
+pub fn attacks(prices: &Prices) -> Vec<Attack> {
+    let hourly = |rate: f64, one: Use| rate * HOUR_SECS * one.usd(prices);
+    let message = Use { messages: 2.0, invocations: 1.0, reads: READS_PER_MESSAGE, writes: 1.0, ..Use::default() };
+    let changes = Use { writes: WRITES_PER_CHANGE, reads: READS_PER_REGION, ..Use::default() };
+    let changes_rate = CONNECTIONS * CHANGES_PER_SEC;
+    let frames_rate = changes_rate / REGIONS_PER_MESSAGE;
+    let frames = Use { transfer_gb: GB_PER_FRAME, reads: 8.0, ..Use::default() };
+    let ping = Use { messages: LARGEST_MESSAGE + 1.0, ..Use::default() };
+    let largest = Use { messages: LARGEST_MESSAGE + 1.0, reads: READS_PER_COUNT.max(READS_PER_MESSAGE), ..message };
+    let subscribing = hourly(changes_rate, changes) + hourly(frames_rate, frames);
+    let everything = hourly(MESSAGE_RATE, largest) + hourly(PING_RATE, ping) + subscribing;
+    let waits = "clients that subscribe: the gateway refuses some messages, and they try again";
+    let row = |what, formula: String, usd_an_hour, delays| Attack { what, formula, usd_an_hour, delays };
+    vec![
+        row(
+            "1,000 connections subscribe to 25 regions and leave them in turn, or read 25 regions anew",
+            format!(
+                "`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write) + 1,000 × 1 change (2 writes, 1 read) + 40 frames"
+            ),
+            hourly(MESSAGE_RATE, message) + subscribing,
+            waits,
+        ),
+        row(
+            "messages for `ALL` with a `since` of 300 names that nobody has registered; keepalives",
+            format!("`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write)"),
+            hourly(MESSAGE_RATE, message),
+            waits,
+        ),
+        row(
+            "counts of a large audience",
+            format!("`MessageRate` × (2 messages + {READS_PER_COUNT} reads + 1 write)"),
+            hourly(MESSAGE_RATE, Use { reads: READS_PER_COUNT, ..message }),
+            waits,
+        ),
+        row(
+            "messages of 128 KB, which are billed as four",
+            format!("`MessageRate` × (5 messages + {READS_PER_COUNT} reads + 1 write)"),
+            hourly(MESSAGE_RATE, largest),
+            waits,
+        ),
+        row(
+            "pings of 128 KB",
+            "`PingRate` × 5 messages".to_owned(),
+            hourly(PING_RATE, ping),
+            "clients that ping: the gateway answers with an error frame, and the connection stays open",
+        ),
+        row(
+            "**1,000 connections that stay and do all of this at once**",
+            "the sum of 128 KB messages, changes, frames and pings".to_owned(),
+            everything,
+            "the same",
+        ),
+        row(
+            "`POST /webhook` without a signature, 6 MB each",
+            "`WebhookRate` × 12 requests of 512 KB".to_owned(),
+            hourly(WEBHOOK_RATE, Use { http_requests: LARGEST_HTTP_REQUEST, invocations: 1.0, ..Use::default() }),
+            "publishers that sign webhooks: 429, and they try again; publishers with IAM do not wait",
+        ),
+        row(
+            "`GET /alerts`, the largest page each time",
+            format!("`HistoryRate` × (1 request + {READS_PER_PAGE} reads + 64 KB to the internet)"),
+            hourly(
+                HISTORY_RATE,
+                Use {
+                    http_requests: 1.0,
+                    invocations: 1.0,
+                    reads: READS_PER_PAGE,
+                    transfer_gb: GB_PER_PAGE,
+                    ..Use::default()
+                },
+            ),
+            "browsers without WebSockets, and clients that fetch what they missed",
+        ),
+        row(
+            "connections that come, subscribe to what they may, and go",
+            format!(
+                "`ConnectRate` × (2 invocations + 10 writes) + `MessageRate` × {REGIONS_PER_MESSAGE} changes (4 writes)"
+            ),
+            hourly(CONNECT_RATE, Use { invocations: 2.0, writes: 10.0, reads: 3.0, ..Use::default() })
+                + hourly(
+                    MESSAGE_RATE.min(CONNECT_RATE * CHANGES_BURST / REGIONS_PER_MESSAGE),
+                    Use { writes: 1.0 + REGIONS_PER_MESSAGE * 2.0 * WRITES_PER_CHANGE, ..message },
+                ),
+            "clients that connect: 429, and they try again. `ConnectRate` and `MessageRate` lower it in proportion",
+        ),
+    ]
+}
+
+/// The table of `docs/security.md`, in Markdown.
+pub fn table(prices: &Prices) -> String {
+    let mut text =
+        "| attack | formula, per second | dollars an hour at most | whom else it delays | do alerts go out? |\n|---|---|---|---|---|\n"
+            .to_owned();
+    for Attack { what, formula, usd_an_hour, delays } in attacks(prices) {
+        text += &format!("| {what} | {formula} | {usd_an_hour:.2} | {delays} | yes |\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DEFAULT_REGION;
+
+    fn prices() -> Prices {
+        Prices::of_region(DEFAULT_REGION).expect("known")
+    }
+
+    #[test]
+    fn the_throttles_are_the_defaults_of_the_template() {
+        let template = include_str!("../../../template.yaml");
+        for (name, rate) in [
+            ("ConnectRate", CONNECT_RATE),
+            ("MessageRate", MESSAGE_RATE),
+            ("PingRate", PING_RATE),
+            ("WebhookRate", WEBHOOK_RATE),
+            ("HistoryRate", HISTORY_RATE),
+        ] {
+            let declared = format!("  {name}:\n    Type: Number\n    Default: {rate}\n");
+            assert!(template.contains(&declared), "{name} is not {rate} by default");
+        }
+    }
+
+    #[test]
+    fn a_thousand_connections_that_stay_cost_less_than_25_dollars_an_hour() {
+        let dearest = attacks(&prices()).into_iter().find(|attack| attack.what.contains("that stay")).expect("a row");
+        assert!((15.0..25.0).contains(&dearest.usd_an_hour), "{}", dearest.usd_an_hour);
+    }
+
+    #[test]
+    fn a_flood_of_pings_costs_what_it_costs_by_hand() {
+        let pings = attacks(&prices()).into_iter().find(|attack| attack.what.contains("pings of")).expect("a row");
+        // 250 a second × 3,600 s × 5 units at $1.00 for a million.
+        assert!((pings.usd_an_hour - 4.5).abs() < 1e-9, "{}", pings.usd_an_hour);
+    }
+
+    #[test]
+    fn the_document_has_the_table() {
+        let document = include_str!("../../../docs/security.md");
+        let table = table(&prices());
+        assert!(document.contains(&table), "docs/security.md has to have this table:\n{table}");
+    }
+}
