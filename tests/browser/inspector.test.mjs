@@ -76,8 +76,8 @@ test("what a client does is shown as it happens, in detail, and by connection", 
   assert.equal(await page.locator("#detail img, #rows img").count(), 0);
   assert.equal(await page.evaluate(() => window.hacked), undefined);
 
-  await row(page, "invoked", "SubscribeFunction · subscribe_region").click();
-  assert.match(await page.textContent("#facts"), /Request id.{36}Routesubscribe_regionTook\d+/);
+  await row(page, "invoked", "SubscribeFunction · $default").click();
+  assert.match(await page.textContent("#facts"), /Request id.{36}Route\$defaultTook\d+/);
   assert.deepEqual(await page.locator("#payloads h3 > span").allTextContents(), ["Answer", "Body of the answer", "Body of the event", "Event"]);
   await page.screenshot({ path: `${SCREENSHOTS}/inspector.png` });
 
