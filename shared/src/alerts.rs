@@ -6,6 +6,7 @@
 //! | registry | `@regions` | 0 | `names`: the set of all regions that have a head; never expires |
 //! | audience | the region | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); never expires |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
+//! | shard | `@heads#0` … `@heads#7` | 0 | where the logs stand, for clients: see [`crate::snapshot`]; never expires |
 //! | key | `@key#REGION#` and the key | 0 | `alert_seq`, `expires_at` |
 //! | allowance | `@publisher#` and a hash of who it is | 0 | `admitted_until` (ms), see [`crate::allowance`], `expires_at` |
 //!

@@ -39,6 +39,7 @@ pub mod rises;
 pub mod room;
 pub mod score;
 pub mod secrets;
+pub mod snapshot;
 pub mod strict_json;
 pub mod subscriptions;
 pub mod table;

@@ -132,6 +132,9 @@ pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
 
+/// Items of the snapshot of all logs. Reading them all costs as many read units, and each holds some 40 of [`REGIONS_OF_ALL_MAX`].
+pub const SNAPSHOT_SHARDS: usize = 8;
+
 /// Request line and headers of a request to an HTTP API. Source: API Gateway quotas, not adjustable.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
 
