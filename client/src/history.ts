@@ -25,14 +25,21 @@ export function address({ httpUrl }: Settings, regions: string[], after: string)
   return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
 }
 
-/** One request. Throws what went wrong; the message of the error has the status. */
+/** The service has answered something else than 200. */
+export class HttpError extends Error {
+  constructor(readonly status: number) {
+    super(`HTTP ${status}`);
+  }
+}
+
+/** One request. Throws an `HttpError`, or whatever kept it from being answered. */
 export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
   const token = await settings.token?.();
   const response = await fetch(address(settings, regions, after), {
     headers: token ? { authorization: `Bearer ${token}` } : {},
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  if (!response.ok) throw Error(`HTTP ${response.status}`);
+  if (!response.ok) throw new HttpError(response.status);
   return (await response.json()) as Answer;
 }
 

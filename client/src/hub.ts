@@ -3,7 +3,7 @@
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
-import { catchUp, known } from "./history.js";
+import { catchUp, HttpError, known } from "./history.js";
 import {
   FUTILE_MAX,
   HEAL_MS,
@@ -122,13 +122,13 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
    * Ends the client if HTTP has refused its token, which asking again will not change; returns whether that is so. Who gave no
    * token may have met a firewall, which may let him pass later; one that is refused a region (403) is good for others.
    */
-  const end = ({ message }: Error): boolean => {
-    const refused = !!token && /401/.test(message);
-    if (refused && !stopped) {
+  const end = (error: unknown): boolean => {
+    if (!token || !(error instanceof HttpError) || error.status !== 401) return false;
+    if (!stopped) {
       stop();
-      emit({ error: { code: "unauthorized", message, terminal: true } });
+      emit({ error: { code: "unauthorized", message: error.message, terminal: true } });
     }
-    return refused;
+    return true;
   };
 
   const schedule = (count: number): void => {
@@ -164,12 +164,6 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       () => ask(connection),
       log.accept,
       () => ended(connection),
-      () => {
-        // The subscriptions are asked for again: what was lost in silence comes to light, which a ping would not do.
-        connection.acknowledged.clear();
-        if (follow()[0]) void ask(connection);
-        else connection.ping();
-      },
     ));
   };
 
@@ -201,35 +195,42 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     tell({ state: "open", transport: "websocket" });
   };
 
-  /** The next regions to ask for, `max` at most, or else to leave. */
-  const due = ({ acknowledged }: Connection, max: number): { asked: string[]; subscribes: boolean } => {
+  /** The next question and its regions: to leave, which makes room for others; to ask for, `max` at most; all, where a keepalive is due. */
+  const due = ({ acknowledged, idle }: Connection, max: number): [type: string, asked: string[]] => {
     const regions = follow();
+    const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
+    if (surplus[0]) return ["unsubscribe_region", surplus.slice(0, REGIONS_MAX)];
     const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, max);
     // One at a time: what did not fit in an answer with others may fit alone.
     const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
-    if (asked[0]) return { asked, subscribes: true };
-    const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
-    return { asked: surplus.slice(0, REGIONS_MAX), subscribes: false };
+    return asked[0] ? ["subscribe_region", asked] : ["keepalive", idle ? regions : []];
   };
 
   /** Asks one question after the other until there is none. */
   const ask = async (connection: Connection): Promise<void> => {
+    const { acknowledged } = connection;
     if (connection.busy) return;
     connection.busy = true;
     let tries = 0;
     let max = REGIONS_MAX;
     for (;;) {
-      const { asked, subscribes } = due(connection, max);
+      const [type, asked] = due(connection, max);
       if (!asked[0]) break;
       const frame = await connection.exchange({
-        type: subscribes ? "subscribe_region" : "unsubscribe_region",
+        type,
         regions: asked,
-        ...(subscribes && asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
+        ...(asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
       });
+      // It may be repeated when something was left, which this client does not do by itself.
+      const final = frame.retryable === false || frame.code === "limit_reached";
       if (frame.positions) await subscribed(connection, asked, frame as Answer);
-      else if (frame.type === "unsubscribed") for (const region of asked) connection.acknowledged.delete(region);
-      else {
-        const final = frame.retryable === false;
+      else if (frame.type === "unsubscribed") for (const region of asked) acknowledged.delete(region);
+      else if (frame.type === "kept" || (final && type === "keepalive")) {
+        connection.idle = false;
+        // Where the service does not know the message, everything is subscribed anew.
+        const named = final ? asked : [...(frame.behind ?? []), ...(frame.missing ?? [])];
+        for (const region of named) acknowledged.delete(asked[0] === ALL ? ALL : region);
+      } else {
         // What is wrong with a position says nothing about its region.
         const refuses = final && !/^since/.test(frame.field!);
         if (refuses && asked[1]) {
@@ -238,11 +239,15 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
           continue;
         }
         if (final) emit({ error: frame });
-        if (refuses) refused.add(asked[0]!);
-        else await new Promise((resolve) => setTimeout(resolve, backoff(tries++, RECONNECT_WITHIN_MS)));
+        if (refuses) {
+          refused.add(asked[0]!);
+          if (stale.delete(asked[0]!)) log.giveUp(asked[0]!);
+        } else await new Promise((resolve) => setTimeout(resolve, frame.retry_after_ms || backoff(tries++, RECONNECT_WITHIN_MS)));
       }
     }
-    connection.busy = false;
+    // Where nothing is followed there is nothing to compare.
+    if (connection.idle) connection.ping();
+    connection.idle = connection.busy = false;
     if (connection === next) promote(connection);
   };
 
@@ -259,7 +264,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       try {
         await catchUp(settings, log, open);
       } catch (error) {
-        if (!end(error as Error)) for (const region of open) heal(region, HTTP_TRIES);
+        if (!end(error)) for (const region of open) heal(region, HTTP_TRIES);
       }
     }
   };

@@ -30,6 +30,8 @@ export const POSITIONS_MAX = 300;
 export const CURSOR_MAX = 4_096;
 /** Alerts of a region that wait for one that is missing; those beyond come with the recovery. */
 export const EARLY_MAX = 500;
+/** Alerts that reached everyone and are remembered, so that none is told twice. A repeat follows within seconds. */
+export const EVERYONE_MAX = 100;
 /** Recoveries of a region without any progress, after which what is missing counts as lost. */
 export const HEAL_TRIES_MAX = 5;
 /** A failure of HTTP counts as this many in the pause before the next recovery: 4 s. */

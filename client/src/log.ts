@@ -74,10 +74,14 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     }
   };
 
+  /** What is missing of the region is lost. */
+  const giveUp = (region: string): void => lose(entryOf(region));
+
   /** Takes an alert that arrived, in any order and any number of times. */
   const accept = (alert: ViralAlert): void => {
-    const { region, epoch, seq } = alert;
-    if (!seq || !epoch) return emit({ alert });
+    const { region, epoch, seq, everyone } = alert;
+    // What reaches those who do not follow its region has no place in an order.
+    if (!seq || !epoch || (everyone && !has(region) && !has(ALL))) return emit({ alert });
     const entry = entryOf(region);
     if (has(ALL)) entry.at ??= { ...BEGINNING };
     if (entry.at && entry.at.epoch < epoch) skip(entry, epoch, 0);
@@ -101,6 +105,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     has,
     isBehind,
     accept,
+    giveUp,
 
     /** Positions of `regions`, as far as known; of every region for `ALL`. */
     positions(regions: string[]): Positions {

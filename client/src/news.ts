@@ -17,6 +17,13 @@ export interface Answer {
   rotate_after_ms?: number;
 }
 
+/** The answer to a keepalive. */
+export interface Kept {
+  /** Regions of which the client lacks something, and those to which this connection is not subscribed. */
+  behind?: string[];
+  missing?: string[];
+}
+
 /** What the leading tab tells all tabs, itself among them. One of the fields is there; they arrive in order. */
 export interface News {
   /** The next alert of its region. */

@@ -16,7 +16,10 @@ export interface ViralAlert {
   id?: string;
   /** Direction of the title. */
   dir?: "ltr" | "rtl";
-  video: { id: string; title: string; thumbnail: string | null; score: number; [field: string]: unknown };
+  /** Nobody watches the region, so the alert goes to every connection: this client may not watch it either. */
+  everyone?: true;
+  /** What the publisher sent, with all its fields. */
+  video: { id: string; title: string; thumbnail?: string | null; score?: number; [field: string]: unknown };
   /** RFC 3339. */
   timestamp: string;
 }
@@ -51,7 +54,7 @@ export class ViralAlertsError extends Error {
 
 /** The events of `ViralAlerts`. */
 export interface EventMap {
-  /** Each alert once, in the order of its region. */
+  /** Each alert once, in the order of its region; one that reached everyone as it comes. */
   alert: CustomEvent<ViralAlert>;
   state: CustomEvent<State>;
   /** A region that was watched is followed from these positions on; `ALL` from those of every region. */

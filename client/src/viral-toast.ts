@@ -86,10 +86,10 @@ function element<Name extends keyof HTMLElementTagNameMap>(
 }
 
 /** The thumbnail, or a neutral picture where there is none, where it does not load, and where it is no picture's address. */
-function picture(address: string | null): HTMLElement {
+function picture(address = ""): HTMLElement {
   const neutral = element("div", { className: "picture", textContent: "▶", ariaHidden: "true" });
-  if (!/^(https?:|data:image\/)/i.test(address ?? "")) return neutral;
-  const image = element("img", { className: "picture", alt: "", referrerPolicy: "no-referrer", src: address ?? "" });
+  if (!/^(https?:|data:image\/)/i.test(address)) return neutral;
+  const image = element("img", { className: "picture", alt: "", referrerPolicy: "no-referrer", src: address });
   image.addEventListener("error", () => image.replaceWith(neutral), { once: true });
   return image;
 }
@@ -114,11 +114,12 @@ export function defineViralToast(name = "viral-toast"): void {
 
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
-      const ariaLabel = `${this.getAttribute("dismiss-label") ?? "Dismiss"}: ${video.title}`;
+      const label = this.getAttribute("dismiss-label") ?? "Dismiss";
+      const ariaLabel = video.title ? `${label}: ${video.title}` : label;
       const close = element("button", { type: "button", textContent: "×", ariaLabel });
       const toast = element("article", { className: "toast" });
       toast.append(
-        picture(video.thumbnail),
+        picture(video.thumbnail ?? ""),
         element("p", { className: "what", textContent: this.headline(alert) }),
         close,
         element("p", { className: "title", textContent: video.title, dir }),

@@ -261,6 +261,19 @@ test("a token that is refused ends the client with a typed error", async () => {
   expect(service.handshakes.length).toBe(1);
 });
 
+test.each([
+  ["the token callback", () => Promise.reject(Object.assign(Error("HTTP 401 from the login page"), { status: 401 }))],
+  ["a portal that answers in its own words", () => "t"],
+])("a failure that mentions 401 and is none of the service is a failure like others: %s", async (_, token) => {
+  service.refuses = true;
+  vi.mocked(fetch).mockImplementation(() => Promise.resolve(new Response("Error 401: log in to this network")));
+  const { errors, states } = start(service, { regions: ["PL"], token, ...HTTP });
+  await pass(60_000);
+  expect(errors.filter(({ terminal }) => terminal)).toEqual([]);
+  expect(vi.mocked(fetch).mock.calls.length > 0 || errors.length > 0).toBe(true);
+  expect(states.at(-1)).toBe("waiting");
+});
+
 test("a token that is refused ends a client that watches nothing", async () => {
   service.refuses = true;
   service.status = 401;

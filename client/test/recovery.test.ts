@@ -47,6 +47,40 @@ test("alerts that are pushed meanwhile come after the pages", async () => {
   expect(told).toEqual(alertsOf("PL", 1, 999));
 });
 
+test.each(["ALL", "named"])("more regions than an answer recovers are fetched by HTTP, %s", async (how) => {
+  const regions = Array.from({ length: 90 }, (_, index) => `R-${index}`);
+  const { told } = start(service, { regions: how === "ALL" ? ["ALL"] : regions, ...HTTP });
+  service.recoveredRegionsMax = how === "ALL" ? 25 : 5;
+  await pass(1_000);
+  service.cut();
+  for (const region of regions) publishUntil(service, region, 2);
+  await pass(6_000);
+  for (const region of regions) expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 2));
+  const fetched = service.requests.flatMap(({ searchParams }) => searchParams.get("region")!.split(","));
+  expect(new Set(fetched).size).toBe(how === "ALL" ? 90 - 25 : 90 - 4 * 5);
+  expect(service.requests.length).toBe(how === "ALL" ? 3 : 4);
+});
+
+test("without HTTP, what neither an answer nor a subscription of its own recovers is a gap", async () => {
+  const regions = Array.from({ length: 130 }, (_, index) => `R-${index}`);
+  const { told, errors } = start(service, { regions: ["ALL"] });
+  await pass(1_000);
+  service.cut();
+  for (const region of regions) publishUntil(service, region, 1);
+  service.recoveredRegionsMax = 25;
+  await pass(60_000);
+  // ALL and 99 regions are as many as a connection may have.
+  const gaps = told.filter((alert) => alert.includes("gap"));
+  expect(gaps.length).toBe(130 - 25 - 99);
+  expect(told.length - gaps.length).toBe(25 + 99);
+  expect(errors.every(({ code }) => code === "limit_reached")).toBe(true);
+  const before = service.messages.length;
+  for (const region of regions) service.publish(region);
+  await pass(60_000);
+  expect(told.length).toBe(130 + 130);
+  expect(service.messages.length).toBe(before);
+});
+
 test("without HTTP, what does not fit with other regions is asked for alone", async () => {
   const { told } = start(service, { regions: ["PL", "DE", "FR"] });
   await miss(["PL", "DE", "FR"], 100);
@@ -163,11 +197,15 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
     const { client, told } = start(service, { regions: random() < 0.3 ? ["ALL"] : ["PL", "DE"], ...httpOrNot });
     service.deliver = () => [10, 20, 900].filter(() => random() < 0.5).map((delay) => delay * (0.5 + random()));
     await pass(100);
+    service.knowsKeepalive = random() < 0.8;
     for (let step = 0; step < 150; step++) {
       const chance = random();
+      const [socket] = service.sockets;
       if (chance < 0.6) service.publish(random() < 0.5 ? "PL" : "DE");
+      else if (chance > 0.98) socket?.regions.clear();
+      else if (chance > 0.96 && socket) socket.isMarkedClosed = true;
       else if (chance < 0.65) service.cut();
-      else if (chance < 0.68) service.nextAnswer = { message: "Internal server error" };
+      else if (chance < 0.68) service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
       await pass(random() * 500);
     }
     service.deliver = () => [10];

@@ -8,6 +8,8 @@ export const LATENCY = 10;
 const RETRY = 3_000;
 const ANSWER_BYTES_MAX = 32 * 1024;
 const REGIONS_MAX = 25;
+/** Regions of one connection, and so of a keepalive. */
+const SUBSCRIPTIONS_MAX = 100;
 /** Positions in `since`, in a cursor, and in an answer. */
 const POSITIONS_MAX = 300;
 const PARAMETERS = ["region", "after", "limit"];
@@ -39,6 +41,8 @@ export class Service {
   readonly sources = new Set<FakeEventSource>();
   /** Everything that clients sent by WebSocket, oldest first. */
   readonly messages: Message[] = [];
+  /** Every frame that went over a WebSocket, in either direction. */
+  readonly frames: { type: string; bytes: number }[] = [];
   readonly requests: URL[] = [];
   /** Addresses of all event streams. */
   readonly streams: string[] = [];
@@ -54,6 +58,10 @@ export class Service {
   readonly forbidden = new Set<string>();
   /** What is answered to the next message instead. */
   nextAnswer: object | undefined;
+  /** Whether the service knows the message `keepalive`, as those before it do not. */
+  knowsKeepalive = true;
+  /** Regions whose missed alerts an answer carries. */
+  recoveredRegionsMax = REGIONS_MAX;
   advice = { reconnect_within_ms: 5_000, rotate_after_ms: 6_600_000 };
   /** Decides how often a push arrives, and how long each takes. */
   deliver: (alert: ViralAlert) => number[] = () => [LATENCY];
@@ -77,6 +85,15 @@ export class Service {
       if (socket.region === region) socket.receives(trending, LATENCY);
       if (!socket.regions.has(region) && !socket.regions.has("ALL")) continue;
       for (const delay of this.deliver(alert)) socket.receives(alert, delay);
+    }
+    return alert;
+  }
+
+  /** Publishes for a region that nobody watches: the alert goes to every connection. */
+  publishToEveryone(region: string): ViralAlert {
+    const alert = this.publish(region);
+    for (const socket of this.sockets) {
+      for (const delay of this.deliver(alert)) socket.receives({ ...alert, everyone: true }, delay);
     }
     return alert;
   }
@@ -122,8 +139,13 @@ export class Service {
       for (const region of regions) socket.regions.delete(region);
       return { type: "unsubscribed", regions };
     }
+    if (socket.isMarkedClosed) return { ...refusal(), code: "connection_closed" };
+    if (type === "keepalive" && !this.knowsKeepalive) return { ...refusal("type"), code: "unknown_type" };
     if (Object.keys(since ?? {}).length > POSITIONS_MAX) return refusal("since");
+    if (regions.length > (type === "keepalive" ? SUBSCRIPTIONS_MAX : REGIONS_MAX)) return refusal("regions");
     if (regions.some((region) => this.forbidden.has(region))) return { ...refusal("regions"), code: "forbidden" };
+    if (type === "keepalive") return this.#kept(regions, since ?? {}, socket);
+    if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX) return { ...refusal(), code: "limit_reached", retryable: true };
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
@@ -134,10 +156,22 @@ export class Service {
       const from = since[name] ?? (regions.includes("ALL") ? { epoch: 0, seq: 0 } : undefined);
       const missed = from && this.#after(name, from);
       if (!from) continue;
-      if (missed && JSON.stringify([...alerts, ...missed]).length < ANSWER_BYTES_MAX) alerts.push(...missed);
+      const room = new Set(alerts.map(({ region }) => region)).size < this.recoveredRegionsMax || !missed?.length;
+      if (missed && room && JSON.stringify([...alerts, ...missed]).length < ANSWER_BYTES_MAX) alerts.push(...missed);
       else not_recovered.push(name);
     }
     return { ...answer, alerts, recovered: !not_recovered.length, ...(not_recovered.length && { not_recovered }) };
+  }
+
+  /** The answer to a keepalive: compares positions, and what the connection is subscribed to. */
+  #kept(regions: string[], since: Record<string, Position>, socket: FakeSocket): object {
+    const behind = this.#regions(regions).filter((name) => {
+      const from = since[name] ?? (regions.includes("ALL") ? { epoch: 0, seq: 0 } : undefined);
+      const head = this.head(name);
+      return from && (from.epoch !== head.epoch || from.seq < head.seq);
+    });
+    const missing = regions.filter((region) => !socket.regions.has(region));
+    return { type: "kept", ...(behind.length && { behind }), ...(missing.length && { missing }) };
   }
 
   #heads(names: string[]): Record<string, Position> {
@@ -198,7 +232,7 @@ export class Service {
   }
 }
 
-const refusal = (field: string): object => ({ type: "error", code: "invalid_field", message: "no", field, retryable: false });
+const refusal = (field?: string): object => ({ type: "error", code: "invalid_field", message: "no", field, retryable: false });
 
 function cursorOf(positions: Record<string, Position>): string {
   return Object.entries(positions)
@@ -221,6 +255,8 @@ export class FakeSocket {
   onerror: Listener<never> = null;
   onclose: Listener<never> = null;
   readonly regions = new Set<string>();
+  /** The service has been told that this connection has ended, rightly or not. */
+  isMarkedClosed = false;
   /** The region that the address subscribes; its alerts come in the other form. */
   readonly region: string | null;
   readonly #service: Service;
@@ -241,6 +277,7 @@ export class FakeSocket {
   send(data: string): void {
     const message = JSON.parse(data) as Message;
     this.#service.messages.push(message);
+    this.#service.frames.push({ type: message.type, bytes: new TextEncoder().encode(data).length });
     setTimeout(() => {
       if (this.#service.silent || this.readyState !== 1) return;
       const usual = (): object => (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
@@ -252,6 +289,7 @@ export class FakeSocket {
 
   receives(frame: object, delay: number): void {
     const data = JSON.stringify(frame);
+    this.#service.frames.push({ type: (frame as { type?: string }).type ?? "", bytes: new TextEncoder().encode(data).length });
     setTimeout(() => this.readyState === 1 && !this.#service.silent && this.onmessage?.({ data } as never), delay);
   }
 

@@ -67,7 +67,8 @@ afterEach(() => {
 });
 
 const show = (title: string): FakeElement => {
-  host.show({ type: "viral_alert", region: "PL", video: { id: "v", title, thumbnail: null, score: 1 }, timestamp: "" });
+  // Neither a thumbnail nor a score, as of a publisher that has none.
+  host.show({ type: "viral_alert", region: "PL", video: { id: "v", title }, timestamp: "" });
   return toasts().at(-1)!;
 };
 const toasts = (): FakeElement[] => host.root!.children;
@@ -99,6 +100,14 @@ test("the oldest toasts make room, except those that are in use", () => {
   const third = show("three");
   expect(toasts()).toEqual([first, third]);
   expect(toasts()).not.toContain(second);
+});
+
+test("an alert without a title and a thumbnail says where it is from, and its button what it does", () => {
+  const [picture, headline, close, ...more] = show("").children;
+  expect(picture!.textContent).toBe("▶");
+  expect(headline!.textContent).toBe("Viral in PL!");
+  expect(close!.ariaLabel).toBe("Dismiss");
+  expect(more.map(({ textContent }) => textContent)).toEqual([""]);
 });
 
 test("a maximum that makes no sense ends", () => {

@@ -128,7 +128,10 @@ class Application {
     this.client.addEventListener("subscribed", ({ detail: { positions } }) => {
       for (const [region, { seq }] of Object.entries(positions)) if (!this.began.has(region)) this.began.set(region, seq);
     });
-    this.client.addEventListener("alert", ({ detail: { region, seq } }) => {
+    this.client.addEventListener("alert", ({ detail: { region, seq, everyone } }) => {
+      // What reaches everyone is told of regions that this client does not follow, or not yet.
+      const follows = this.began.has(region) || (this.regions.includes("ALL") && this.began.size);
+      if (everyone && !follows) return;
       if (!this.told.has(region)) this.told.set(region, []);
       this.told.get(region).push(seq);
     });
