@@ -34,7 +34,6 @@ use crate::{
     environment::Reader,
     error::{Failure, Refusal},
     function::Start,
-    history::registration,
     limits::{
         ALERT_TTL, ALLOWANCE_ATTEMPTS_MAX, ALLOWANCE_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, RECOVERY_PAGE_ITEMS,
     },
@@ -183,7 +182,18 @@ impl Alerts {
                 at: publication.at.unwrap_or(now),
             };
             match (self.transact(&alert, head.is_none(), key.as_deref(), now).await, &key) {
-                (Ok(()), _) => return Ok(Committed { alert, duplicate: false, dispatched: false, audience }),
+                (Ok(()), _) => {
+                    let entry = crate::snapshot::Entry {
+                        position: alert.position,
+                        committed_at: now,
+                        largest_bytes: alert.frame(crate::alert::Format::ViralAlert).len(),
+                        audience,
+                    };
+                    crate::snapshot::Snapshot::new(self.client.clone(), self.table.clone())
+                        .record(&alert.region, &entry)
+                        .await?;
+                    return Ok(Committed { alert, duplicate: false, dispatched: false, audience });
+                }
                 (Err(Obstacle::Repeated), Some(key)) => return self.earlier(&publication.region, key).await,
                 (Err(Obstacle::Failed(failure)), _) => return Err(failure),
                 (Err(Obstacle::Repeated | Obstacle::HeadMoved), _) => {
@@ -415,6 +425,17 @@ impl Alerts {
             .map_err(|error| Failure::new(doing, error))?;
         Ok(output.item)
     }
+}
+
+/// The part of a transaction that registers a region whose log begins.
+fn registration(table: &str, region: &Region) -> aws_sdk_dynamodb::types::builders::UpdateBuilder {
+    Update::builder()
+        .table_name(table)
+        .key(REGION, text(REGISTRY))
+        .key(SEQ, number(HEAD_SEQ))
+        .update_expression("ADD #names :name")
+        .expression_attribute_names("#names", NAMES)
+        .expression_attribute_values(":name", AttributeValue::Ss(vec![region.to_string()]))
 }
 
 fn key_partition(region: &Region, key: &IdempotencyKey) -> String {

@@ -106,16 +106,26 @@ pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
-/// Reads of alerts whose last one is not there although the head names it, before it counts as missing.
-pub const UNSEEN_ALERT_READS_MAX: u32 = 3;
+/// Bytes of alerts in one page of `GET /alerts`: two of the largest.
+pub const PAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Pause between two of them. Writes of one transaction become visible within milliseconds of each other; DynamoDB states no
-/// bound ("Amazon DynamoDB Transactions: How it works": atomic for reads by transaction alone).
-pub const UNSEEN_ALERT_PAUSE: Duration = Duration::from_millis(25);
+/// Bytes of a consistent read that are billed as one unit. Source: DynamoDB.
+pub const READ_UNIT_BYTES: usize = 4 * 1024;
 
-/// Bytes of alerts in one page of `GET /alerts`. A Lambda answer holds 6 MB, in which the page is written as a string once
-/// more. Source: Lambda quotas.
-pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Regions whose missed alerts an acknowledgement or a page holds. The others are named in the one and left to the next of the other.
+pub const RECOVERED_REGIONS_MAX: usize = 25;
+
+/// Queries of logs at once for one answer. One that finds less than it was to find, because the time to live was faster or because
+/// alerts are large, is a read unit for nothing, and makes them fewer until the answer.
+pub const LOG_READS_MAX: usize = 6;
+
+/// Read units that a message takes at most, beside one for each region whose alerts its answer carries: the snapshot, twice a frame
+/// of alerts, and queries for nothing.
+pub const MESSAGE_READ_UNITS_MAX: usize = 30;
+
+/// Read units that a request to `GET /alerts` takes at most: the snapshot, a page of alerts, a query for each region, and queries for
+/// nothing.
+pub const PAGE_READ_UNITS_MAX: usize = 55;
 
 /// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an alert
 /// is late by that at most.
@@ -128,7 +138,7 @@ pub const EVENT_STREAM_NEXT: Duration = Duration::from_millis(500);
 /// Time after which a browser's EventSource asks again, when it has everything.
 pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 
-/// Regions whose positions `ALL` stands for, the first by name. All their positions, and the names of all of them as not
+/// Regions whose positions `ALL` stands for. All their positions, and the names of all of them as not
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
 
@@ -153,10 +163,7 @@ const POSITION_BYTES_MAX: usize =
     REGION_BYTES_MAX + r#""":{"epoch":-9223372036854775808,"seq":18446744073709551615},"#.len();
 
 /// Bytes of an answer around positions, names and alerts.
-const ANSWER_BYTES: usize = 1024;
-
-/// Regions whose logs are read at once.
-pub const LOG_READS_IN_FLIGHT: usize = 16;
+pub(crate) const ANSWER_BYTES: usize = 1024;
 
 /// New connections per second of an account. Source: API Gateway quotas.
 pub const CONNECTS_PER_SEC: u64 = 500;
@@ -301,6 +308,9 @@ pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
 /// Objects and arrays within each other in a publication. Each step on the way of an alert wraps it in one more, and JSON is
 /// read to a depth of 127.
 pub const NESTING_MAX: usize = 64;
+
+/// Numbers in JSON from there on are read as fractions, with 53 bits, and would go out changed. Source: `serde_json`.
+pub const WHOLE_NUMBER_MAX: f64 = 9_223_372_036_854_775_808.0;
 
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
@@ -462,4 +472,12 @@ const _: () = assert!(
 const _: () = assert!(
     REGIONS_OF_ALL_MAX * (POSITION_BYTES_MAX + REGION_BYTES_MAX + 3) + ANSWER_BYTES <= FRAME_BYTES_MAX,
     "positions and names of all regions fit in a frame"
+);
+const _: () = assert!(
+    SNAPSHOT_SHARDS + 2 * FRAME_BYTES_MAX / READ_UNIT_BYTES + LOG_READS_MAX <= MESSAGE_READ_UNITS_MAX,
+    "what a message reads at most"
+);
+const _: () = assert!(
+    SNAPSHOT_SHARDS + PAGE_BYTES_MAX / READ_UNIT_BYTES + RECOVERED_REGIONS_MAX + LOG_READS_MAX <= PAGE_READ_UNITS_MAX,
+    "what a page reads at most"
 );

@@ -1,16 +1,19 @@
 //! Messages between a client and the service, apart from the alerts themselves.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
     access::Regions,
-    alert::{Alert, Format, Wire},
+    alert::{Format, Wire},
     audience::{Audience, InvalidRegion, InvalidRoom, Region, Room},
     error::{Code, Refusal, RefusalBody},
-    limits::{CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, USER_BYTES_MAX},
+    limits::{
+        CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, SUBSCRIPTIONS_PER_CONNECTION_MAX,
+        USER_BYTES_MAX,
+    },
     position::Positions,
     publisher::Outcome,
     resumption::{Recovery, Resumption},
@@ -34,6 +37,13 @@ pub enum Request {
     Unsubscribe {
         /// What to leave.
         audiences: Audiences,
+    },
+    /// `{"type":"keepalive",…}`: asks whether the subscriptions stand and nothing was missed. The fields are those of `Subscribe`.
+    Keepalive {
+        /// What the client believes to be subscribed to.
+        audiences: Audiences,
+        /// Where it is.
+        since: Option<Positions>,
     },
     /// `{"type":"join",…}`: enters a room.
     Join(Room),
@@ -70,7 +80,7 @@ impl Request {
     /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed.
     pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
         match &self {
-            Self::Subscribe { audiences, .. } => {
+            Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
                 let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
                 regions.check(audiences.as_slice(), field)?;
             }
@@ -135,16 +145,24 @@ impl FromStr for Rooms {
 /// Reads the body of a message.
 pub fn parse(body: &str) -> Result<Request, Refusal> {
     let fields = strict_json::object(body.as_bytes())?;
-    let known = "send subscribe_region, unsubscribe_region, ping, count, echo, join, leave, chat, typing or publish";
+    let known =
+        "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, typing or publish";
     match fields.get("type").and_then(Value::as_str) {
         Some("subscribe_region") => {
-            let audiences = audiences(&fields)?;
+            let audiences = audiences(&fields, REGIONS_PER_MESSAGE_MAX)?;
             let format = format(&fields)?.unwrap_or(Format::ViralAlert);
-            let since =
-                fields.get("since").map(|since| Positions::of_message(since, audiences.as_slice())).transpose()?;
+            let since = since(&fields, &audiences)?;
             Ok(Request::Subscribe { audiences, format, since })
         }
-        Some("unsubscribe_region") => Ok(Request::Unsubscribe { audiences: audiences(&fields)? }),
+        Some("keepalive") => {
+            // All that a connection can be in: it takes no more to compare than 25.
+            let audiences = audiences(&fields, SUBSCRIPTIONS_PER_CONNECTION_MAX)?;
+            let since = since(&fields, &audiences)?;
+            Ok(Request::Keepalive { audiences, since })
+        }
+        Some("unsubscribe_region") => {
+            Ok(Request::Unsubscribe { audiences: audiences(&fields, REGIONS_PER_MESSAGE_MAX)? })
+        }
         Some("join") => Ok(Request::Join(room(&fields)?.unwrap_or_default())),
         Some("leave") => room(&fields).map(Request::Leave),
         Some("chat") => {
@@ -157,7 +175,13 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
             Ok(Request::Say(RoomRequest { room: room(&fields)?, user, message: None }))
         }
         Some("count") => counted(&fields).map(Request::Count),
-        Some("echo") => Ok(Request::Echo(fields)),
+        Some("echo") => match strict_json::oversized_number(&fields) {
+            Some(path) => {
+                let message = format!("{path} has more than 64 bits, send it as a string");
+                Err(Refusal::of_field(Code::InvalidField, path, message))
+            }
+            None => Ok(Request::Echo(fields)),
+        },
         // Where tokens are asked for, this type has a route and a function of its own.
         Some("publish") => {
             let message = "publishing over a socket takes a token that allows it, and none is asked for here";
@@ -172,6 +196,10 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
         }
         None => Err(Refusal::of_field(Code::UnknownType, "type", format!("type is missing: {known}"))),
     }
+}
+
+fn since(fields: &Map<String, Value>, audiences: &Audiences) -> Result<Option<Positions>, Refusal> {
+    fields.get("since").map(|since| Positions::of_message(since, audiences.as_slice())).transpose()
 }
 
 fn room(fields: &Map<String, Value>) -> Result<Option<Room>, Refusal> {
@@ -204,7 +232,8 @@ fn counted(fields: &Map<String, Value>) -> Result<Audience, Refusal> {
     }
 }
 
-fn audiences(fields: &Map<String, Value>) -> Result<Audiences, Refusal> {
+/// What the message names, `max` regions at most.
+fn audiences(fields: &Map<String, Value>, max: usize) -> Result<Audiences, Refusal> {
     match (fields.get("region"), fields.get("regions")) {
         (Some(_), Some(_)) => {
             Err(Refusal::of_field(Code::InvalidField, "regions", "name either region or regions, not both"))
@@ -213,10 +242,10 @@ fn audiences(fields: &Map<String, Value>) -> Result<Audiences, Refusal> {
         (None, Some(Value::Array(regions))) if regions.is_empty() => {
             Err(Refusal::of_field(Code::InvalidField, "regions", "regions must name at least one region"))
         }
-        (None, Some(Value::Array(regions))) if regions.len() > REGIONS_PER_MESSAGE_MAX => Err(Refusal::of_field(
+        (None, Some(Value::Array(regions))) if regions.len() > max => Err(Refusal::of_field(
             Code::InvalidField,
             "regions",
-            format!("regions may name at most {REGIONS_PER_MESSAGE_MAX} regions, send several messages"),
+            format!("regions may name at most {max} regions, send several messages"),
         )),
         (None, Some(Value::Array(regions))) => {
             let mut audiences = Vec::with_capacity(regions.len());
@@ -254,6 +283,8 @@ pub enum Reply<'a> {
     Subscribed(Subscribed<'a>),
     /// The subscription is gone, or never was.
     Unsubscribed(Named<'a>),
+    /// Whether the subscriptions stand and nothing was missed.
+    Kept(Kept<'a>),
     /// The connection is in the room.
     Joined(InRoom<'a>),
     /// It is not in the room any more, or never was.
@@ -327,7 +358,7 @@ pub struct Subscribed<'a> {
 
 impl<'a> Subscribed<'a> {
     /// The answer to a subscription that begins with `resumption`. What was missed in a region is in it as a whole or not at
-    /// all, so that the answer fits in a frame.
+    /// all; [`crate::resumption`] has seen to it that the answer fits in a frame.
     pub fn new(audiences: &'a Audiences, resumption: &'a Resumption, format: Format) -> Self {
         let mut answer = Self {
             named: audiences.into(),
@@ -345,32 +376,27 @@ impl<'a> Subscribed<'a> {
     }
 
     fn fill(&mut self, recovery: &'a Recovery, format: Format) {
-        // As if nothing were recovered: every region that is takes less than this.
-        self.recovered = Some(false);
-        self.alerts = Some(Vec::new());
-        self.not_recovered = recovery.regions.keys().collect();
-        let mut bytes = serde_json::to_string(&self).expect("strings and numbers always serialise").len();
-
-        let mut found: Vec<(&Region, &[Alert], usize)> = Vec::new();
-        for (region, alerts) in &recovery.regions {
-            if let Some(alerts) = alerts {
-                // One more for the comma after each.
-                found.push((region, alerts, alerts.iter().map(|alert| alert.frame(format).len() + 1).sum()));
+        let mut alerts = Vec::new();
+        for (region, recovered) in &recovery.regions {
+            match recovered {
+                Some(recovered) => alerts.extend(recovered.iter().map(|alert| alert.wire(format))),
+                None => self.not_recovered.push(region),
             }
         }
-        // The small ones first: so most regions fit.
-        found.sort_by_key(|(.., bytes)| *bytes);
-        let mut fitting: BTreeMap<&Region, &[Alert]> = BTreeMap::new();
-        for (region, alerts, more) in found {
-            if bytes + more <= FRAME_BYTES_MAX {
-                bytes += more;
-                fitting.insert(region, alerts);
-            }
-        }
-        self.not_recovered.retain(|region| !fitting.contains_key(region));
-        self.alerts = Some(fitting.into_values().flatten().map(|alert| alert.wire(format)).collect());
+        self.alerts = Some(alerts);
         self.recovered = Some(self.not_recovered.is_empty() && recovery.covers_all);
     }
+}
+
+/// What a client is told that asks whether all is as it believes.
+#[derive(Debug, Serialize)]
+pub struct Kept<'a> {
+    /// Regions whose log is elsewhere than the client says.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub behind: &'a [Region],
+    /// What of the regions the connection is not subscribed to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<&'a str>,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -407,11 +433,13 @@ impl Reply<'_> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::{alert::Position, clock::Timestamp};
+    use crate::{
+        alert::{Alert, Position},
+        clock::Timestamp,
+    };
 
     fn one(name: &str) -> Audiences {
         Audiences::One(name.parse().expect("an audience"))
@@ -434,7 +462,15 @@ mod tests {
         let since = Positions::from_iter([("PL".parse().expect("PL"), Position { epoch: 9, seq: 41 })]);
         assert_eq!(
             parse(r#"{"type":"subscribe_region","region":"pl","since":{"epoch":9,"seq":41}}"#),
-            Ok(Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: Some(since) })
+            Ok(Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: Some(since.clone()) })
+        );
+        assert_eq!(
+            parse(r#"{"type":"keepalive","regions":["pl"],"since":{"PL":{"epoch":9,"seq":41}}}"#),
+            Ok(Request::Keepalive { audiences: Audiences::Many(vec!["PL".parse().expect("PL")]), since: Some(since) })
+        );
+        assert_eq!(
+            parse(r#"{"type":"keepalive","region":"ALL"}"#),
+            Ok(Request::Keepalive { audiences: Audiences::One(Audience::All), since: None })
         );
     }
 
@@ -507,6 +543,7 @@ mod tests {
         check(r#"{"type":"subscribe_region","regions":["PL","P"]}"#, Code::InvalidRegion, Some("regions[1]"));
         check(r#"{"type":"subscribe_region","region":"PL","regions":["PL"]}"#, Code::InvalidField, Some("regions"));
         check(r#"{"type":"subscribe_region","region":"PL","format":"xml"}"#, Code::InvalidField, Some("format"));
+        check(r#"{"type":"echo","n":[12345678901234567890123]}"#, Code::InvalidField, Some("n.0"));
         check(r#"{"type":"publish","region":"PL"}"#, Code::Forbidden, Some("type"));
         check(r#"{"type":"join","room":""}"#, Code::InvalidField, Some("room"));
         check(r#"{"type":"leave","room":7}"#, Code::InvalidField, Some("room"));
@@ -519,6 +556,7 @@ mod tests {
         check(&format!(r#"{{"type":"chat","user":"Ola","message":"{long}"}}"#), Code::InvalidField, Some("message"));
         check(r#"{"type":"subscribe_region","region":"PL","region":"DE"}"#, Code::BadJson, None);
         check(&too_many, Code::InvalidField, Some("regions"));
+        assert!(parse(&too_many.replace("subscribe_region", "keepalive")).is_ok(), "a keepalive names all at once");
         check(r#"{"type":"subscribe_region","region":"PL","since":null}"#, Code::InvalidField, Some("since"));
     }
 
@@ -532,17 +570,18 @@ mod tests {
         assert_eq!(asked(r#"{"type":"subscribe_region","region":"DE"}"#), forbidden("region"));
         assert_eq!(asked(r#"{"type":"subscribe_region","region":"ALL"}"#), forbidden("region"));
         assert_eq!(asked(r#"{"type":"subscribe_region","regions":["PL","DE"]}"#), forbidden("regions"));
+        assert_eq!(asked(r#"{"type":"keepalive","regions":["PL","DE"]}"#), forbidden("regions"));
         assert!(asked(r#"{"type":"unsubscribe_region","region":"DE"}"#).is_ok());
     }
 
-    /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts of which each has a title of `title_bytes`.
-    fn resumption(regions: &[(&str, u64, Option<u64>)], title_bytes: usize) -> Resumption {
+    /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts.
+    fn resumption(regions: &[(&str, u64, Option<u64>)]) -> Resumption {
         let region = |name: &str| name.parse::<Region>().expect(name);
         let alert = |name: &str, seq| Alert {
             id: "a".to_owned(),
             region: region(name),
             position: Position { epoch: 9, seq },
-            video: serde_json::from_value(json!({"id": "v", "title": "t".repeat(title_bytes)})).expect("a video"),
+            video: serde_json::from_value(json!({"id": "v", "title": "t"})).expect("a video"),
             at: Timestamp::from_millis(0),
         };
         let missed = regions.iter().map(|(name, last, missed)| {
@@ -561,26 +600,31 @@ mod tests {
 
     #[test]
     fn replies_have_the_form_that_reference_clients_expect() {
-        let without_since = Resumption { recovery: None, ..resumption(&[("PL", 43, None)], 1) };
+        let without_since = Resumption { recovery: None, ..resumption(&[("PL", 43, None)]) };
         assert_eq!(
             frame(&one("pl"), &without_since),
             r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
         );
         let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00.000Z"}"#;
         assert_eq!(
-            frame(&one("pl"), &resumption(&[("PL", 43, Some(1))], 1)),
+            frame(&one("pl"), &resumption(&[("PL", 43, Some(1))])),
             format!(
                 r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
             )
         );
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
         assert_eq!(
-            frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))], 1)),
+            frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))])),
             r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
         );
         let (everyone, room) = (Audience::Everyone, Audience::Room(Room::default()));
         for (reply, frame) in [
             (Reply::Joined(InRoom { room: "general" }), r#"{"type":"joined","room":"general"}"#),
+            (Reply::Kept(Kept { behind: &[], missing: Vec::new() }), r#"{"type":"kept"}"#),
+            (
+                Reply::Kept(Kept { behind: &["PL".parse().expect("PL")], missing: vec!["ALL"] }),
+                r#"{"type":"kept","behind":["PL"],"missing":["ALL"]}"#,
+            ),
             (Reply::Count(Count::of(&everyone, 3)), r#"{"type":"count","count":3}"#),
             (Reply::Count(Count::of(&Audience::All, 3)), r#"{"type":"count","region":"ALL","count":3}"#),
             (Reply::Count(Count::of(&room, 3)), r#"{"type":"count","room":"global","count":3}"#),
@@ -592,38 +636,5 @@ mod tests {
             Reply::Error(Refusal::new(Code::BadJson, "no").body()).frame(),
             r#"{"type":"error","code":"bad_json","message":"no","retryable":false}"#
         );
-    }
-
-    proptest! {
-        #[test]
-        fn an_answer_fits_in_a_frame_and_holds_each_region_as_a_whole_or_not(
-            counts in proptest::collection::vec(proptest::option::of(0_u64..40), 1..20),
-            title_bytes in 1_usize..3_000,
-        ) {
-            let names: Vec<String> = (0..counts.len()).map(|n| format!("REGION-{n}")).collect();
-            let regions: Vec<_> = names.iter().zip(&counts).map(|(name, count)| (name.as_str(), 50, *count)).collect();
-            let resumption = resumption(&regions, title_bytes);
-            let frame = frame(&Audiences::One(Audience::All), &resumption);
-            prop_assert!(frame.len() <= FRAME_BYTES_MAX, "{} bytes", frame.len());
-            let answer: Value = serde_json::from_str(&frame).expect("JSON");
-            let not_recovered = answer["not_recovered"].as_array().cloned().unwrap_or_default();
-            prop_assert_eq!(&answer["recovered"], not_recovered.is_empty());
-            for (name, _, missed) in regions {
-                let seqs: Vec<u64> = answer["alerts"].as_array().expect("alerts").iter()
-                    .filter(|alert| alert["region"] == name).filter_map(|alert| alert["seq"].as_u64()).collect();
-                if not_recovered.contains(&json!(name)) {
-                    prop_assert!(seqs.is_empty());
-                } else {
-                    let missed = missed.expect("what is unknown is not recovered");
-                    prop_assert_eq!(seqs, (51 - missed..=50).collect::<Vec<_>>());
-                }
-            }
-            // Room that one more region would have needed was not left.
-            let all: usize = resumption.recovery.iter().flat_map(|recovery| recovery.regions.values().flatten()).flatten()
-                .map(|alert| alert.frame(Format::ViralAlert).len() + 1).sum();
-            if all < FRAME_BYTES_MAX - 2_048 {
-                prop_assert_eq!(not_recovered.len(), counts.iter().filter(|count| count.is_none()).count());
-            }
-        }
     }
 }

@@ -63,6 +63,10 @@ impl Publication {
             let message = format!("{deep} nests deeper than {NESTING_MAX}");
             return Err(Refusal::of_field(Code::InvalidField, deep, message));
         }
+        if let Some(path) = strict_json::oversized_number(&fields) {
+            let message = format!("{path} has more than 64 bits, send it as a string");
+            return Err(Refusal::of_field(Code::InvalidField, path, message));
+        }
         let region = region(&fields)?;
         let idempotency_key = match fields.get("id") {
             None | Some(Value::Null) => None,
@@ -294,6 +298,12 @@ mod tests {
         check(r#""thumbnail":"https://t/1.jpg","#, "", Code::MissingField, "video.thumbnail");
         check(r#""thumbnail":"https://t/1.jpg""#, r#""thumbnail":{}"#, Code::InvalidField, "video.thumbnail");
         check(r#","score":97"#, "", Code::MissingField, "video.score");
+        check(
+            r#","score":97"#,
+            r#","score":97,"views":[12345678901234567890123]"#,
+            Code::InvalidField,
+            "video.views.0",
+        );
         check("97", r#""97""#, Code::InvalidField, "video.score");
         check("97", "-1", Code::InvalidField, "video.score");
         check("97", "100.1", Code::InvalidField, "video.score");

@@ -6,18 +6,19 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-
 use crate::{
     alert::{Alert, Position},
     audience::{Audience, Region},
+    clock::Timestamp,
     error::Failure,
-    history::{End, Head, History},
+    history::{Budget, End, Found, History, Wanted, frame_bytes},
     limits::{
-        ALERTS_PER_PAGE_MAX, CONNECTS_PER_SEC, LOG_READS_IN_FLIGHT, RECONNECT_SHARE, RECONNECT_WINDOW_DEFAULT,
-        RECONNECT_WINDOW_MAX, RECONNECT_WINDOW_MIN, REGIONS_OF_ALL_MAX,
+        ALERT_TTL, ALERTS_PER_PAGE_MAX, ANSWER_BYTES, CONNECTS_PER_SEC, FRAME_BYTES_MAX, LOG_READS_MAX,
+        RECONNECT_SHARE, RECONNECT_WINDOW_DEFAULT, RECONNECT_WINDOW_MAX, RECONNECT_WINDOW_MIN, RECOVERED_REGIONS_MAX,
+        REGIONS_OF_ALL_MAX,
     },
     position::Positions,
+    snapshot::{Entries, Entry},
 };
 
 /// Alerts of one log, both ends inclusive; never empty.
@@ -110,90 +111,164 @@ pub async fn resume(
     audiences: &[Audience],
     since: Option<&Positions>,
 ) -> Result<Resumption, Failure> {
-    let (regions, covers_all) = regions(history, audiences, since).await?;
-    let heads = history.heads(&regions).await?;
-    let head = |region: &Region| heads.get(region).map_or(Position::START, |head| head.position);
+    let standing = Standing::of(history, audiences, since).await?;
+    let positions: Positions = standing.regions.iter().map(|region| (region.clone(), standing.head(region))).collect();
     let recovery = match since {
         None => None,
         Some(since) => {
-            let all = audiences.contains(&Audience::All);
-            let position = |region: &Region| since.get(region).or(all.then_some(Position::START));
-            let gaps = regions
-                .iter()
-                .filter_map(|region| Some((region.clone(), Gap::between(position(region)?, head(region)))))
-                .collect();
-            Some(Recovery { regions: missed(history, gaps).await?, covers_all })
+            let regions = missed(history, &standing, since, room(&positions)).await?;
+            Some(Recovery { regions, covers_all: standing.covers_all })
         }
     };
-    Ok(Resumption {
-        positions: regions.iter().map(|region| (region.clone(), head(region))).collect(),
-        recovery,
-        reconnect_within: reconnect_within(heads.values()),
-    })
+    Ok(Resumption { positions, recovery, reconnect_within: reconnect_within(standing.entries.values()) })
 }
 
-/// The regions that `audiences` stand for, and whether there are no more of them. For `ALL` these are also the regions that the
-/// client knows, although their log may be gone. Where there are too many the ones that are named come first, then those that the
-/// client knows, then the others by name.
-pub(crate) async fn regions(
+/// The regions of `audiences` whose log is elsewhere than the client says that it is: further, or another one. What the client says
+/// nothing of is not compared, except under `ALL`: there a region that it does not name came into being since.
+pub async fn behind(
     history: &History,
     audiences: &[Audience],
     since: Option<&Positions>,
-) -> Result<(Vec<Region>, bool), Failure> {
-    let named = audiences.iter().filter_map(|audience| match audience {
-        Audience::Region(region) => Some(region.clone()),
-        Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => None,
-    });
-    let mut regions: Vec<Region> = named.collect();
-    if audiences.contains(&Audience::All) {
-        regions.extend(since.into_iter().flat_map(Positions::regions).cloned());
-        regions.extend(history.regions().await?);
-    }
-    let mut seen = BTreeSet::new();
-    regions.retain(|region| seen.insert(region.clone()));
-    let covers_all = regions.len() <= REGIONS_OF_ALL_MAX;
-    if !covers_all {
-        tracing::warn!(regions = regions.len(), "more regions than ALL can name");
-    }
-    regions.truncate(REGIONS_OF_ALL_MAX);
-    Ok((regions, covers_all))
+) -> Result<Vec<Region>, Failure> {
+    let Some(since) = since else { return Ok(Vec::new()) };
+    let standing = Standing::of(history, audiences, Some(since)).await?;
+    let is_behind = |region: &Region| {
+        standing.since(region, since).is_some_and(|since| Gap::between(since, standing.head(region)) != Gap::Nothing)
+    };
+    Ok(standing.regions.iter().filter(|region| is_behind(region)).cloned().collect())
 }
 
-/// Reads what is in the gaps: the small ones first, as long as an answer can hold them.
-async fn missed(history: &History, gaps: Vec<(Region, Gap)>) -> Result<BTreeMap<Region, Option<Vec<Alert>>>, Failure> {
-    stream::iter(affordable(gaps))
-        .map(|(region, gap)| async move {
-            let alerts = match gap {
-                Gap::Nothing => Some(Vec::new()),
-                Gap::Unknown => None,
-                Gap::Missed(span) => {
-                    let page = history.alerts(&region, span, ALERTS_PER_PAGE_MAX, End::Oldest).await?;
-                    Some(page.alerts).filter(|alerts| span.is(alerts))
-                }
-            };
-            Ok((region, alerts))
-        })
-        .buffer_unordered(LOG_READS_IN_FLIGHT)
-        .try_collect()
-        .await
+/// Where the regions stand that `audiences` stand for.
+pub(crate) struct Standing {
+    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone. Where there are too many
+    /// the ones that are named come first, then those that the client knows, then the others by name.
+    pub(crate) regions: Vec<Region>,
+    /// What the snapshot says of them, where they have a log.
+    pub(crate) entries: Entries,
+    /// Whether these are all that `ALL` stands for.
+    pub(crate) covers_all: bool,
+    /// Whether `ALL` is among the audiences.
+    all: bool,
+    now: Timestamp,
 }
 
-/// The gaps, those unknown for which no place would be left after the smaller ones.
-fn affordable(mut gaps: Vec<(Region, Gap)>) -> Vec<(Region, Gap)> {
-    gaps.sort_by_key(|(_, gap)| gap.count());
-    let mut left = ALERTS_PER_PAGE_MAX as u64;
-    for (_, gap) in &mut gaps {
-        match left.checked_sub(gap.count()) {
-            Some(rest) => left = rest,
-            None => *gap = Gap::Unknown,
+impl Standing {
+    pub(crate) async fn of(
+        history: &History,
+        audiences: &[Audience],
+        since: Option<&Positions>,
+    ) -> Result<Self, Failure> {
+        let named = audiences.iter().filter_map(|audience| match audience {
+            Audience::Region(region) => Some(region.clone()),
+            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => None,
+        });
+        let mut regions: Vec<Region> = named.collect();
+        let all = audiences.contains(&Audience::All);
+        let entries = if all { history.snapshot.read_all().await? } else { history.snapshot.read(&regions).await? };
+        if all {
+            regions.extend(since.into_iter().flat_map(Positions::regions).cloned());
+            regions.extend(entries.keys().cloned());
+        }
+        let mut seen = BTreeSet::new();
+        regions.retain(|region| seen.insert(region.clone()));
+        let covers_all = regions.len() <= REGIONS_OF_ALL_MAX;
+        if !covers_all {
+            tracing::warn!(regions = regions.len(), "more regions than ALL can name");
+        }
+        regions.truncate(REGIONS_OF_ALL_MAX);
+        Ok(Self { regions, entries, covers_all, all, now: history.clock.now() })
+    }
+
+    /// The last position of a region.
+    pub(crate) fn head(&self, region: &Region) -> Position {
+        self.entries.get(region).map_or(Position::START, |entry| entry.position)
+    }
+
+    /// Where a client is that names positions. None where it says nothing of the region.
+    pub(crate) fn since(&self, region: &Region, since: &Positions) -> Option<Position> {
+        since.get(region).or(self.all.then_some(Position::START))
+    }
+
+    /// How large an alert of a region may be.
+    pub(crate) fn largest_bytes(&self, region: &Region) -> usize {
+        self.entries.get(region).map_or(FRAME_BYTES_MAX, |entry| entry.largest_bytes)
+    }
+
+    /// Whether no alert of a region is left: the last one has expired.
+    pub(crate) fn has_expired(&self, region: &Region) -> bool {
+        self.entries.get(region).is_some_and(|entry| entry.committed_at.after(ALERT_TTL) <= self.now)
+    }
+
+    /// The gap from a position to the head of a region. Of a log that has expired nothing can be told, which takes no look at it.
+    pub(crate) fn gap(&self, region: &Region, since: Position) -> Gap {
+        match Gap::between(since, self.head(region)) {
+            Gap::Missed(_) if self.has_expired(region) => Gap::Unknown,
+            gap => gap,
         }
     }
-    gaps
+}
+
+/// Bytes that an answer with these positions has left for alerts.
+fn room(positions: &Positions) -> usize {
+    let names: usize = positions.regions().map(|region| region.as_str().len() + r#""","#.len()).sum();
+    let written = serde_json::to_string(positions).map_or(FRAME_BYTES_MAX, |text| text.len());
+    FRAME_BYTES_MAX.saturating_sub(ANSWER_BYTES + names + written)
+}
+
+/// Reads what is missing since the positions, as long as an answer has `room` for it.
+async fn missed(
+    history: &History,
+    standing: &Standing,
+    since: &Positions,
+    room: usize,
+) -> Result<BTreeMap<Region, Option<Vec<Alert>>>, Failure> {
+    let mut regions = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for region in &standing.regions {
+        let Some(since) = standing.since(region, since) else { continue };
+        let gap = standing.gap(region, since);
+        regions.insert(region.clone(), (gap == Gap::Nothing).then(Vec::new));
+        if let Gap::Missed(span) = gap {
+            let count = usize::try_from(span.count()).unwrap_or(usize::MAX);
+            wanted.push(Wanted { region: region.clone(), span, count, largest_bytes: standing.largest_bytes(region) });
+        }
+    }
+    let wanted = affordable(wanted);
+    let spans: BTreeMap<Region, Span> = wanted.iter().map(|wanted| (wanted.region.clone(), wanted.span)).collect();
+    // More than there is room for, so that a log is read although one of its alerts might take all of it.
+    let budget = Budget { bytes: room + FRAME_BYTES_MAX, reads: LOG_READS_MAX };
+    let mut whole = history.read(wanted, End::Oldest, budget).await?;
+    whole.retain(|found| spans.get(&found.region).is_some_and(|span| span.is(&found.alerts)));
+    whole.sort_by_cached_key(|found| found.alerts.iter().map(frame_bytes).sum::<usize>());
+    let mut left = room;
+    for Found { region, alerts, .. } in whole {
+        match left.checked_sub(alerts.iter().map(frame_bytes).sum()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        regions.insert(region, Some(alerts));
+    }
+    Ok(regions)
+}
+
+/// Those that have a place in an answer, the ones that surely take little first.
+fn affordable(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
+    wanted.sort_by_key(|wanted| wanted.count.saturating_mul(wanted.largest_bytes));
+    let mut left = ALERTS_PER_PAGE_MAX;
+    wanted.retain(|wanted| match left.checked_sub(wanted.count) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    });
+    wanted.truncate(RECOVERED_REGIONS_MAX);
+    wanted
 }
 
 /// The time in which the largest audience can come back at its share of the connections per second.
-fn reconnect_within<'a>(heads: impl Iterator<Item = &'a Head>) -> Duration {
-    let audience = heads.filter_map(|head| head.audience).max();
+fn reconnect_within<'a>(entries: impl Iterator<Item = &'a Entry>) -> Duration {
+    let audience = entries.filter_map(|entry| entry.audience).max();
     let window = |audience: u64| {
         let ms = audience.saturating_mul(1_000 * RECONNECT_SHARE) / CONNECTS_PER_SEC;
         Duration::from_millis(ms).clamp(RECONNECT_WINDOW_MIN, RECONNECT_WINDOW_MAX)
@@ -207,7 +282,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{alert::Video, clock::Timestamp};
+    use crate::alert::Video;
 
     fn at(epoch: i64, seq: u64) -> Position {
         Position { epoch, seq }
@@ -243,28 +318,33 @@ mod tests {
 
     #[test]
     fn many_gaps_share_the_place_and_the_small_ones_come_first() {
-        let gap = |count| Gap::Missed(Span { epoch: 9, first: 1, last: count });
-        let region = |name: &str| name.parse::<Region>().expect(name);
-        let max = ALERTS_PER_PAGE_MAX as u64;
-        let gaps = vec![
-            (region("AA"), gap(max)),
-            (region("BB"), gap(max - 1)),
-            (region("CC"), gap(1)),
-            (region("DD"), Gap::Nothing),
-        ];
-        let afforded: BTreeMap<_, _> = affordable(gaps).into_iter().collect();
-        assert_eq!(afforded[&region("AA")], Gap::Unknown);
-        assert_eq!(afforded[&region("BB")], gap(max - 1));
-        assert_eq!(afforded[&region("CC")], gap(1));
-        assert_eq!(afforded[&region("DD")], Gap::Nothing);
+        let wanted = |name: &str, count: usize, kb: usize| Wanted {
+            region: name.parse().expect(name),
+            span: Span { epoch: 9, first: 1, last: count as u64 },
+            count,
+            largest_bytes: kb * 1_024,
+        };
+        let names = |wanted: Vec<Wanted>| -> Vec<String> {
+            affordable(wanted).into_iter().map(|wanted| wanted.region.to_string()).collect()
+        };
+        let max = ALERTS_PER_PAGE_MAX;
+        assert_eq!(names(vec![wanted("AA", max, 1), wanted("BB", max - 1, 1), wanted("CC", 1, 1)]), ["CC", "BB"]);
+        assert_eq!(names(vec![wanted("AA", 2, 32), wanted("BB", 9, 1)]), ["BB", "AA"], "by what they surely take");
+        let many: Vec<Wanted> = (0..40).map(|n| wanted(&format!("R{n}"), 1, 1)).collect();
+        assert_eq!(names(many).len(), RECOVERED_REGIONS_MAX);
     }
 
     #[test]
     fn the_window_of_reconnections_follows_the_largest_audience() {
         let check = |audiences: &[Option<u64>], ms: u64| {
-            let heads: Vec<Head> =
-                audiences.iter().map(|audience| Head { position: at(9, 1), audience: *audience }).collect();
-            assert_eq!(reconnect_within(heads.iter()), Duration::from_millis(ms), "{audiences:?}");
+            let entry = |audience: &Option<u64>| Entry {
+                position: at(9, 1),
+                committed_at: Timestamp::from_millis(0),
+                largest_bytes: 1_024,
+                audience: *audience,
+            };
+            let entries: Vec<Entry> = audiences.iter().map(entry).collect();
+            assert_eq!(reconnect_within(entries.iter()), Duration::from_millis(ms), "{audiences:?}");
         };
         check(&[], 10_000);
         check(&[None], 10_000);

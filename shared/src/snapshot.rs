@@ -81,7 +81,7 @@ const KB: usize = 1024;
 const _: () = assert!(FRAME_BYTES_MAX.div_ceil(KB) < RADIX as usize);
 
 impl Entry {
-    fn to_text(self) -> String {
+    pub(crate) fn to_text(self) -> String {
         let mut text = String::with_capacity(FIXED_DIGITS + 5);
         let seconds = self.committed_at.secs().max(0).unsigned_abs();
         push(&mut text, self.position.epoch.max(0).unsigned_abs(), EPOCH_DIGITS);
@@ -209,8 +209,19 @@ impl Snapshot {
     }
 }
 
+/// The partition of a shard.
+fn partition(shard: usize) -> String {
+    format!("@heads#{shard}")
+}
+
+/// The partition of the shard of a region.
+#[cfg(test)]
+pub(crate) fn key_of(region: &Region) -> String {
+    partition(shard(region))
+}
+
 fn key(shard: usize) -> Item {
-    Item::from([(REGION.to_owned(), text(format!("@heads#{shard}"))), (SEQ.to_owned(), number(HEAD_SEQ))])
+    Item::from([(REGION.to_owned(), text(partition(shard))), (SEQ.to_owned(), number(HEAD_SEQ))])
 }
 
 /// The entries of a shard. One that cannot be read must not take the snapshot from all others: its region counts as one without a

@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-use crate::error::{Code, Refusal};
+use crate::{
+    error::{Code, Refusal},
+    limits::WHOLE_NUMBER_MAX,
+};
 
 /// Reads one JSON object. Nesting deeper than 128 (the bound of `serde_json`) is refused.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
@@ -20,6 +23,27 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     match value {
         Value::Object(fields) => Ok(fields),
         _ => Err(Refusal::new(Code::NotAnObject, "the JSON must be an object")),
+    }
+}
+
+/// The path of the first number that 64 bits do not hold, such as `video.views`. It has been read as the nearest fraction there is, and would
+/// go out as another number than came in.
+pub(crate) fn oversized_number(fields: &Map<String, Value>) -> Option<String> {
+    fields.iter().find_map(|(name, value)| Some(format!("{name}{}", oversized_within(value)?)))
+}
+
+/// The rest of the path to such a number.
+fn oversized_within(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) => {
+            let is_oversized = number.is_f64() && number.as_f64().is_some_and(|value| value.abs() >= WHOLE_NUMBER_MAX);
+            is_oversized.then(String::new)
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| Some(format!(".{index}{}", oversized_within(item)?)))
+        }
+        Value::Object(fields) => oversized_number(fields).map(|path| format!(".{path}")),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
     }
 }
 
@@ -117,6 +141,20 @@ mod tests {
             let refusal = object(bytes).expect_err("must be refused");
             assert_eq!(refusal.code, code, "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn a_number_that_64_bits_do_not_hold_is_found_wherever_it_stands() {
+        let check = |json: &str, path: Option<&str>| {
+            assert_eq!(oversized_number(&object(json.as_bytes()).expect(json)).as_deref(), path, "{json}");
+        };
+        check(
+            r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":0.1,"d":1e18,"e":"12345678901234567890123"}"#,
+            None,
+        );
+        check(r#"{"a":18446744073709551616}"#, Some("a"));
+        check(r#"{"a":-9223372036854775809}"#, Some("a"));
+        check(r#"{"a":{"b":[1,{"c":12345678901234567890123}]}}"#, Some("a.b.1.c"));
     }
 
     proptest! {

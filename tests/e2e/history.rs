@@ -1,7 +1,5 @@
 //! `GET /alerts`: history, paging, polling and EventSource, and what the gateway does for pages of other origins.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 
@@ -50,7 +48,7 @@ fn seqs(answer: &Value, region: &str) -> Vec<u64> {
 }
 
 /// A number as a cursor has it.
-fn base_36(number: &Value) -> String {
+pub(crate) fn base_36(number: &Value) -> String {
     let mut left = number.as_u64().unwrap_or_else(|| panic!("no number: {number}"));
     let mut text = String::new();
     while left > 0 || text.is_empty() {
@@ -183,21 +181,24 @@ fn large_alerts_make_a_page_shorter_and_none_is_left_out() {
         let site = Site::start().await;
         let region = new_region();
         let video = json!({"id": "v", "title": "t".repeat(31_000), "thumbnail": "", "score": 97});
-        for _ in 0..36 {
+        for _ in 0..5 {
             let (status, answer) =
                 site.post("/publish", &[], json!({"region": region, "video": video}).to_string()).await;
             assert_eq!(status, 200, "{answer}");
         }
-        let first = page(&site, &format!("region={region}&after=0")).await;
-        let held = seqs(&first, &region).len();
-        assert!((30..36).contains(&held), "{held} alerts of 31 KB in 1 MB");
-        assert_eq!(first["more"], true);
-        let rest = page(&site, &format!("region={region}&after={}", first["after"].as_str().expect("a cursor"))).await;
-        assert_eq!(rest["more"], false);
-        let all: BTreeSet<u64> = seqs(&first, &region).into_iter().chain(seqs(&rest, &region)).collect();
-        assert_eq!(all, (1..=36).collect());
+        let mut pages = Vec::new();
+        let mut after = "0".to_owned();
+        loop {
+            let page = page(&site, &format!("region={region}&after={after}")).await;
+            pages.push(seqs(&page, &region));
+            after = page["after"].as_str().expect("a cursor").to_owned();
+            if page["more"] == false {
+                break;
+            }
+        }
+        assert_eq!(pages, [vec![1, 2], vec![3, 4], vec![5]], "two alerts of 31 KB in 64 KB");
         let newest = page(&site, &format!("region={region}")).await;
-        assert_eq!(seqs(&newest, &region).last(), Some(&36));
+        assert_eq!(seqs(&newest, &region), [4, 5]);
     });
 }
 

@@ -11,6 +11,7 @@ mod delivery;
 mod failures;
 mod gateway;
 mod history;
+mod keepalive;
 mod killed;
 mod limits;
 mod publishing;

@@ -209,24 +209,29 @@ fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
     });
 }
 
+/// Where the size of a region's audience is noted.
+const AUDIENCE_PARTITION: &str = "REGION";
+
 #[test]
 fn the_window_of_reconnections_follows_the_audience_of_the_last_alert() {
     run(async {
         let site = Site::start().await;
         let region = new_region();
         publish(&site, &region).await;
+        site.settled().await;
         site.dynamodb()
             .put_item()
             .table_name("AlertsTable")
-            .item("region", AttributeValue::S(region.clone()))
+            .item("region", AttributeValue::S(AUDIENCE_PARTITION.replace("REGION", &region)))
             .item("seq", AttributeValue::N("-1".to_owned()))
             .item("audience", AttributeValue::N("10000".to_owned()))
             .send()
             .await
             .expect("written");
+        publish(&site, &region).await;
         let mut client = site.connect("/prod").await;
         let answer = client.ask(&json!({"type": "subscribe_region", "region": region})).await;
-        assert_eq!(answer["reconnect_within_ms"], 40_000);
+        assert_eq!(answer["reconnect_within_ms"], 40_000, "the next alert told it");
         let answer = client.ask(&json!({"type": "subscribe_region", "region": new_region()})).await;
         assert_eq!(answer["reconnect_within_ms"], 10_000, "not known");
     });

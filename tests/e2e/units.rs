@@ -5,7 +5,7 @@
 //! twice in a transaction, and once more for each index that an item is in.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +24,12 @@ use hyper_util::{
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
+use shared::{
+    alert::Position,
+    clock::Timestamp,
+    limits::{FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, REGION_BYTES_MAX, REGIONS_OF_ALL_MAX},
+    snapshot::{Entry, Snapshot},
+};
 use tokio::net::TcpListener;
 
 use crate::site::{Client, Site, root, run};
@@ -183,9 +189,16 @@ impl Rows {
         self.note("subscribe to a region").await;
         client.subscribe("DE").await;
         self.note("the same once more").await;
+        let start = json!({"epoch": 0, "seq": 0});
+        let kept = json!({"type": "kept"});
+        assert_eq!(client.ask(&json!({"type": "keepalive", "regions": ["DE"], "since": {"DE": start}})).await, kept);
+        self.note("keepalive, one region").await;
         let regions: Vec<_> = (0..25).map(|number| format!("R{number}")).collect();
         client.ask(&json!({"type": "subscribe_region", "regions": regions})).await;
         self.note("subscribe to 25 regions").await;
+        let since: BTreeMap<_, _> = regions.iter().map(|region| (region, &start)).collect();
+        assert_eq!(client.ask(&json!({"type": "keepalive", "regions": regions, "since": since})).await, kept);
+        self.note("keepalive, 25 regions").await;
         client.ask(&json!({"type": "unsubscribe_region", "regions": regions})).await;
         self.note("unsubscribe from 25 regions").await;
         client.ask(&json!({"type": "ping"})).await;
@@ -252,6 +265,10 @@ impl Rows {
         let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
         assert_eq!(answer["positions"].as_object().map(serde_json::Map::len), Some(3), "{answer}");
         self.note("subscribe to ALL, 3 regions").await;
+        let since = &answer["positions"];
+        let answer = client.ask(&json!({"type": "keepalive", "region": "ALL", "since": since})).await;
+        assert_eq!(answer, json!({"type": "kept"}));
+        self.note("keepalive, ALL").await;
         for (query, what) in [
             ("region=YY&after=0", "GET /alerts, 3 alerts missed"),
             ("region=YY&after=3", "GET /alerts, none missed"),
@@ -312,4 +329,134 @@ fn compare(measured: &[(String, Consumed)]) {
         "{} says something else than was measured; write\n\n| what | requests | read units | write units |\n|---|---|---|---|\n{table}\n",
         file.display()
     );
+}
+
+/// A site behind a meter, with `regions` that are in the snapshot at their first alert and not in the log.
+async fn metered(regions: &[String]) -> (Site, Site, Meter, Value) {
+    let tables = Site::start_in_process().await;
+    let database = tables.aws_variables["AWS_ENDPOINT_URL_DYNAMODB"].parse().expect("an address");
+    let meter = Meter::before(database).await;
+    let site = Site::on(&meter.address).await;
+    let snapshot = Snapshot::new(tables.dynamodb(), "AlertsTable".to_owned());
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as i64;
+    let entry = Entry {
+        position: Position { epoch: now, seq: 1 },
+        committed_at: Timestamp::from_millis(now),
+        largest_bytes: FRAME_BYTES_MAX,
+        audience: Some(10_000_000),
+    };
+    for region in regions {
+        snapshot.record(&region.parse().expect("a region"), &entry).await.expect("recorded");
+    }
+    let positions = regions.iter().map(|region| (region.clone(), json!({"epoch": now, "seq": 1}))).collect();
+    (tables, site, meter, Value::Object(positions))
+}
+
+/// As many regions as `ALL` can name, with the longest names.
+fn regions_of_all() -> Vec<String> {
+    (0..REGIONS_OF_ALL_MAX).map(|number| format!("{number:R>REGION_BYTES_MAX$}")).collect()
+}
+
+#[test]
+fn coming_back_to_all_takes_eight_read_units_however_many_regions_there_are() {
+    /// Reconnections per second of a large audience: half of the connections that an account opens. Source: docs/protocol.md.
+    const RECONNECTIONS: f64 = 250.0;
+    run(async {
+        let (_tables, site, meter, positions) = metered(&regions_of_all()).await;
+        let mut client = site.connect("/prod").await;
+        for message in [
+            json!({"type": "subscribe_region", "region": "ALL", "since": positions}),
+            json!({"type": "subscribe_region", "region": "ALL"}),
+            json!({"type": "keepalive", "region": "ALL", "since": positions}),
+        ] {
+            meter.take();
+            let answer = client.ask(&message).await;
+            assert!(answer["type"] == "kept" || answer["positions"] == positions, "{answer}");
+            assert_ne!(answer["recovered"], false, "{answer}");
+            let consumed = meter.take();
+            assert_eq!(consumed.read_units, 8.0, "{}", message["type"]);
+            assert!(consumed.read_units * RECONNECTIONS < 5_000.0);
+        }
+    });
+}
+
+#[test]
+fn no_message_reads_more_than_30_units_and_one_for_each_region_that_its_answer_carries() {
+    run(async {
+        let mut regions = regions_of_all();
+        regions.truncate(REGIONS_OF_ALL_MAX - 50);
+        let (_tables, site, meter, positions) = metered(&regions).await;
+        // One log of 100 large alerts, one of 40 small ones and 40 of one each.
+        let publish = async |region: &str, title_bytes: usize| {
+            let video = json!({"id": "v", "title": "t".repeat(title_bytes), "thumbnail": "", "score": 97});
+            site.publish(&json!({"region": region, "video": video})).await
+        };
+        for _ in 0..100 {
+            publish("LARGE", 30_000).await;
+        }
+        for _ in 0..40 {
+            publish("SMALL", 10).await;
+        }
+        let single: Vec<String> = (0..40).map(|number| format!("S{number}")).collect();
+        for region in &single {
+            publish(region, 10).await;
+        }
+        site.settled().await;
+        let start = json!({"epoch": 0, "seq": 0});
+        let from_start =
+            |names: &[String]| -> Value { names.iter().map(|name| (name.clone(), start.clone())).collect() };
+        let invented: Vec<String> = (0..REGIONS_OF_ALL_MAX).map(|number| format!("X{number}")).collect();
+        let mixed = [vec!["LARGE".to_owned(), "SMALL".to_owned()], single[..23].to_vec()].concat();
+        let messages = [
+            json!({"region": "ALL"}),
+            json!({"region": "ALL", "since": {}}),
+            json!({"region": "ALL", "since": positions}),
+            json!({"region": "ALL", "since": from_start(&invented)}),
+            json!({"regions": invented[..25], "since": from_start(&invented)}),
+            json!({"region": "LARGE", "since": start}),
+            json!({"region": "SMALL", "since": start}),
+            json!({"regions": single[..25], "since": from_start(&single)}),
+            json!({"regions": mixed, "since": from_start(&mixed)}),
+            json!({"regions": regions[..25], "since": from_start(&regions)}),
+        ];
+        let mut carried_most = 0;
+        for message in &messages {
+            for format in ["viral_alert", "new_trending"] {
+                let mut client = site.connect("/prod").await;
+                for kind in ["subscribe_region", "keepalive"] {
+                    let mut message = message.clone();
+                    (message["type"], message["format"]) = (json!(kind), json!(format));
+                    meter.take();
+                    let answer = client.ask(&message).await;
+                    assert_ne!(answer["type"], "error", "{answer}");
+                    let alerts = answer["alerts"].as_array().map(Vec::as_slice).unwrap_or_default();
+                    let carried: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert["region"].as_str()).collect();
+                    let units = meter.take().read_units;
+                    assert!(units <= (MESSAGE_READ_UNITS_MAX + carried.len()) as f64, "{units} units: {message}");
+                    carried_most = carried_most.max(carried.len());
+                }
+                client.close().await;
+            }
+        }
+        assert_eq!(carried_most, 25);
+        for query in [
+            "region=ALL".to_owned(),
+            "region=ALL&after=_".to_owned(),
+            "region=LARGE&after=0".to_owned(),
+            "region=LARGE".to_owned(),
+            format!("region={}", mixed.join(",")),
+            format!(
+                "region={}&after={}",
+                mixed.join(","),
+                mixed.iter().map(|name| format!("{name}.0.0")).collect::<Vec<_>>().join("_")
+            ),
+            format!("region={}", invented[..25].join(",")),
+        ] {
+            meter.take();
+            let (status, page) = site.get(&format!("/alerts?{query}")).await;
+            assert_eq!(status, 200, "{page}");
+            let units = meter.take().read_units;
+            assert!(units <= PAGE_READ_UNITS_MAX as f64, "{units} units: {query}");
+        }
+    });
 }

@@ -16,7 +16,7 @@ use shared::{
     function::{Function, Invocation, Start},
     history::History,
     limits::{JOIN_LOOK_EVERY, JOIN_WAIT},
-    message::{self, Audiences, Count, InRoom, Reply, Request, Rooms, Subscribed},
+    message::{self, Audiences, Count, InRoom, Kept, Reply, Request, Rooms, Subscribed},
     position::Positions,
     publisher::Dispatcher,
     resumption,
@@ -132,6 +132,9 @@ impl Subscribe {
             Request::Subscribe { audiences, format, since } => {
                 self.subscribe(connection, audiences, *format, since.as_ref()).await.map(Some)
             }
+            Request::Keepalive { audiences, since } => {
+                self.keepalive(connection, audiences, since.as_ref()).await.map(Some)
+            }
             Request::Unsubscribe { audiences } => {
                 self.admit(connection, Change::Leave(audiences.as_slice())).await?;
                 self.subscriptions.unsubscribe(connection, audiences.as_slice()).await?;
@@ -171,6 +174,19 @@ impl Subscribe {
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await?;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
+    }
+
+    /// Compares what the client believes with what is so, and writes nothing but what admits the message.
+    async fn keepalive(
+        &self,
+        connection: &ConnectionId,
+        audiences: &Audiences,
+        since: Option<&Positions>,
+    ) -> Result<String, Unanswered> {
+        let memberships = self.admit(connection, Change::None).await?;
+        let behind = resumption::behind(&self.history, audiences.as_slice(), since).await?;
+        let missing = audiences.as_slice().iter().filter(|audience| !memberships.contains(audience));
+        Ok(Reply::Kept(Kept { behind: &behind, missing: missing.map(Audience::key).collect() }).frame())
     }
 
     /// Enters a room. Without a rate it is the consequence of a message that was admitted.

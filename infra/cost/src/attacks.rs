@@ -52,8 +52,8 @@ const GB_PER_FRAME: f64 = 32.0 * 1_024.0 / 1e9;
 /// GB of the largest page of `GET /alerts`. Source: `shared::limits`, `PAGE_BYTES_MAX`.
 const GB_PER_PAGE: f64 = 64.0 * 1_024.0 / 1e9;
 
-/// Read units of the largest request to `GET /alerts`. Source: `shared::limits`.
-const READS_PER_PAGE: f64 = 8.0 + 25.0 + 16.0;
+/// Read units of the largest request to `GET /alerts`. Source: `shared::limits`, `PAGE_READ_UNITS_MAX`.
+const READS_PER_PAGE: f64 = 8.0 + 16.0 + 25.0 + 6.0;
 
 /// Billing units of the largest body that Lambda takes from an HTTP API, 6 MB in steps of 512 KB.
 const LARGEST_HTTP_REQUEST: f64 = 12.0;
