@@ -35,7 +35,7 @@ pub fn frames(bytes: &[u8]) {
     let (runtime, gateway) = PARTS.get_or_init(|| {
         let template = Template::parse(include_str!("../tests/program/fuzzed.yaml"), &BTreeMap::new()).expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
-        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Clock::System.now());
+        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);
         let gateway = Gateway::new(template.sockets, functions, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)

@@ -18,6 +18,7 @@ use shared::{clock::Clock, limits::REQUEST_HEAD_BYTES_MAX};
 use crate::{
     http::{self, Body},
     lambda::Functions,
+    rate::{Quotas, RouteBuckets},
     template::{ACCOUNT_ID, Cors, HttpRoute},
 };
 
@@ -31,6 +32,10 @@ pub(crate) struct HttpApi {
     pub(crate) cors: Option<Cors>,
     pub(crate) functions: Arc<Functions>,
     pub(crate) clock: Clock,
+    /// Quotas of the account.
+    pub(crate) quotas: Arc<Quotas>,
+    /// Throttles of the routes.
+    pub(crate) buckets: RouteBuckets,
 }
 
 impl HttpApi {
@@ -58,6 +63,10 @@ impl HttpApi {
                 &json!({"message": "Request Header Fields Too Large"}),
             );
         }
+        // The stage's own throttle first: what it refuses takes nothing of the account's quota.
+        if !self.buckets.admits(&route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
+            return self.allowed(&parts.headers, too_many_requests());
+        }
         let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
             Err(_) => {
@@ -65,12 +74,17 @@ impl HttpApi {
             }
         };
         let event = self.event(route, &parts, &body, peer);
-        let mut response = match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
+        let response = match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
             Ok(answer) => translated(&answer),
             Err(_) => internal_error(),
         };
+        self.allowed(&parts.headers, response)
+    }
+
+    /// The response with what is configured about CORS.
+    fn allowed(&self, request: &HeaderMap, mut response: Response<Body>) -> Response<Body> {
         if let Some(cors) = &self.cors {
-            cors.apply(&parts.headers, response.headers_mut());
+            cors.apply(request, response.headers_mut());
         }
         response
     }
@@ -83,7 +97,7 @@ impl HttpApi {
         };
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let path = parts.uri.path();
-        let route_key = format!("{} {}", route.method, route.path);
+        let route_key = route.key();
         let mut event = json!({
             "version": "2.0",
             "routeKey": route_key,
@@ -195,6 +209,10 @@ fn translated(answer: &Bytes) -> Response<Body> {
         }
     }
     response
+}
+
+fn too_many_requests() -> Response<Body> {
+    http::json(StatusCode::TOO_MANY_REQUESTS, &json!({"message": "Too Many Requests"}))
 }
 
 fn internal_error() -> Response<Body> {

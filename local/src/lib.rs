@@ -14,6 +14,7 @@ mod http;
 mod http_api;
 mod inspector;
 mod lambda;
+mod rate;
 mod schedules;
 mod sqs;
 mod ssm;
@@ -25,8 +26,9 @@ pub use crate::{
     duration::{DurationError, parse as parse_duration},
     dynamodb::{DatabaseError, Tables},
     faults::{Fault, FaultError, FaultKind, FaultOptions},
-    gateway::{GatewayOptions, Rate, RateError},
+    gateway::GatewayOptions,
     lambda::StartError as FunctionStartError,
+    rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{LoadError, TemplateError},
     tls::TlsError,

@@ -95,15 +95,19 @@ struct Clocks {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quotas")]
 struct Quotas {
-    /// Have those of the service: --connect-rate 500 --request-rate 10000:5000
+    /// Have those of the service, and the throttles of the template: --connect-rate 500 --request-rate 10000:5000 --throttles
     #[arg(long)]
     quotas: bool,
+
+    /// Throttle routes as DefaultRouteSettings and RouteSettings of the template say; without this they do nothing
+    #[arg(long)]
+    throttles: bool,
 
     /// Let in N clients per second, and BURST of them at once (N if not given); refuse others with 429
     #[arg(long, value_name = "N[:BURST]")]
     connect_rate: Option<Rate>,
 
-    /// Take N messages and @connections calls per second, and BURST of them at once (half of N if not given)
+    /// Take N messages, @connections calls and HTTP API requests per second, and BURST of them at once (half of N if not given)
     #[arg(long, value_name = "N[:BURST]")]
     request_rate: Option<Rate>,
 }
@@ -195,6 +199,7 @@ fn gateway_options(clocks: &Clocks, quotas: &Quotas, signatures: &Signatures) ->
         integration_timeout: clocks.integration_timeout,
         connect_rate: or_of_service(quotas.connect_rate, Rate::SERVICE_CONNECTS),
         request_rate: or_of_service(quotas.request_rate, Rate::SERVICE_REQUESTS),
+        throttles: quotas.throttles || quotas.quotas,
         check_signatures: signatures.check_signatures,
     }
 }

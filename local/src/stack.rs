@@ -22,10 +22,11 @@ use crate::{
     http_api::HttpApi,
     inspector::{self, Inspector, Recorder},
     lambda::{self, Functions, Setting, process::Machine},
+    rate::{Quotas, RouteBuckets},
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, LoadError, Template},
+    template::{Authorization, HttpRoute, LoadError, Template},
     tls::{Identity, TlsError},
 };
 
@@ -185,11 +186,13 @@ impl Stack {
         back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
         }));
+        let quotas = Quotas::new(options.gateway.connect_rate, options.gateway.request_rate, clock.now());
+        let quotas = Arc::new(quotas);
         let gateway = Gateway::new(
             template.sockets,
             Arc::clone(&functions),
             clock.clone(),
-            Settings::new(&options.gateway, options.time_scale, Arc::clone(&faults), clock.now()),
+            Settings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
             Arc::clone(&recorder),
         );
         let sockets = Arc::clone(&gateway);
@@ -198,7 +201,11 @@ impl Stack {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
+        let routes: Vec<String> = template.http_routes.iter().map(HttpRoute::key).collect();
+        let throttled = routes.iter().map(String::as_str).filter(|_| options.gateway.throttles);
         let http_api = Arc::new(HttpApi {
+            buckets: RouteBuckets::new(&template.http_throttles, throttled, clock.now()),
+            quotas,
             routes: template.http_routes,
             cors: template.cors,
             functions: Arc::clone(&functions),

@@ -192,7 +192,7 @@ mod tests {
         let now = 1_708_326_702_789;
         let clock = Clock::Manual(Arc::new(now.into()));
         let recorder = Recorder::new(clock.clone());
-        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), clock.now());
+        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let gateway = Gateway::new(template.sockets, functions, clock, settings, recorder);
         let connection = Connection::new(
             "Gto47d9-DoECGqg=".to_owned(),

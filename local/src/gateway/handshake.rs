@@ -58,7 +58,9 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     };
     let route = gateway.api.routes.get("$connect");
     let authenticated = gateway.authenticate(&request, &[]);
-    let admitted = if !gateway.settings.quotas.admits_connect(&gateway.clock) {
+    let is_within_rates =
+        gateway.buckets.admits("$connect", &gateway.clock) && gateway.settings.quotas.admits_connect(&gateway.clock);
+    let admitted = if !is_within_rates {
         Err(Refused::TOO_MANY)
     } else if let Some(route) = route {
         authorizer::decide(&gateway, &route.authorization, &connection, &handshake, authenticated).await

@@ -64,10 +64,14 @@ impl Gateway {
     /// Handles one message of a client: selects the route, runs it, and answers where the route responds.
     pub(super) async fn message(self: Arc<Self>, connection: Arc<Connection>, body: Utf8Bytes) {
         let request_id = || ids::new(ids::Kind::Request, self.clock.now());
-        if !self.settings.quotas.admits_request(&self.clock) {
+        let selected = self.route(&body);
+        // The stage's own throttle first: what it refuses takes nothing of the account's quota.
+        let admitted = selected.is_none_or(|(key, _)| self.buckets.admits(key, &self.clock))
+            && self.settings.quotas.admits_request(&self.clock);
+        if !admitted {
             return self.send_error(&connection, "Too Many Requests", &request_id());
         }
-        let Some((key, route)) = self.route(&body) else {
+        let Some((key, route)) = selected else {
             return self.send_error(&connection, "Forbidden", &request_id());
         };
         let event = event::message(&self, &connection, key, &body);

@@ -12,7 +12,6 @@ mod ids;
 mod integration;
 mod management;
 mod mapping;
-mod rate;
 pub(crate) mod selection;
 mod settings;
 mod signature;
@@ -28,19 +27,17 @@ use hyper::{
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::settings::GatewayOptions;
 use self::{backend::HttpClient, connections::Connections};
 pub(crate) use self::{
     connections::{NotSent, Summary},
     settings::Settings,
 };
-pub use self::{
-    rate::{Rate, RateError},
-    settings::GatewayOptions,
-};
 use crate::{
     http::{Body, json},
     inspector::Recorder,
     lambda::Functions,
+    rate::RouteBuckets,
     template::WebSocketApi,
 };
 
@@ -69,6 +66,8 @@ pub(crate) struct Gateway {
     http: HttpClient,
     clock: Clock,
     settings: Settings,
+    /// Throttles of the routes.
+    buckets: RouteBuckets,
     recorder: Arc<Recorder>,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
@@ -85,6 +84,8 @@ impl Gateway {
         settings: Settings,
         recorder: Arc<Recorder>,
     ) -> Arc<Self> {
+        let routes = api.routes.keys().map(String::as_str).filter(|_| settings.throttles);
+        let buckets = RouteBuckets::new(&api.throttles, routes, clock.now());
         Arc::new(Self {
             api,
             functions,
@@ -92,6 +93,7 @@ impl Gateway {
             http: HttpClient::new(),
             clock,
             settings,
+            buckets,
             recorder,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::clock::Timestamp;
-
-use super::rate::{Quotas, Rate};
-use crate::faults::Faults;
+use crate::{
+    faults::Faults,
+    rate::{Quotas, Rate},
+};
 
 /// How a gateway differs from one that is left as it is. Everything is off by default.
 #[derive(Clone, Debug, Default)]
@@ -18,8 +18,10 @@ pub struct GatewayOptions {
     pub integration_timeout: Option<Duration>,
     /// Quota of handshakes.
     pub connect_rate: Option<Rate>,
-    /// Quota of messages and calls of the management API together.
+    /// Quota of messages, calls of the management API and requests of the HTTP API together.
     pub request_rate: Option<Rate>,
+    /// Whether routes are throttled as `DefaultRouteSettings` and `RouteSettings` of the template say.
+    pub throttles: bool,
     /// Whether signatures have to be right, and not only there.
     pub check_signatures: bool,
 }
@@ -62,17 +64,19 @@ impl Limits {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(super) limits: Limits,
-    pub(super) quotas: Quotas,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) throttles: bool,
     pub(super) check_signatures: bool,
     pub(super) faults: Arc<Faults>,
 }
 
 impl Settings {
-    /// Settings with full buckets.
-    pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, now: Timestamp) -> Self {
+    /// Settings with the quotas of an account.
+    pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, quotas: Arc<Quotas>) -> Self {
         Self {
             limits: Limits::new(options, time_scale),
-            quotas: Quotas::new(options.connect_rate, options.request_rate, now),
+            quotas,
+            throttles: options.throttles,
             check_signatures: options.check_signatures,
             faults,
         }

@@ -75,6 +75,13 @@ pub(crate) struct HttpRoute {
     pub(crate) function: String,
 }
 
+impl HttpRoute {
+    /// The route key, `GET /path`.
+    pub(crate) fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
 /// A function that is invoked by the clock.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schedule {

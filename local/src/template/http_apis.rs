@@ -1,8 +1,10 @@
-//! HTTP APIs: their CORS configuration. Their routes are events of functions.
+//! HTTP APIs: their CORS configuration and throttles. Their routes are events of functions.
 
 use serde_json::Value;
 
-use super::{Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
+use super::{
+    Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, throttles::Throttles, yaml::Node,
+};
 
 /// What an HTTP API answers to pages of other origins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +23,8 @@ pub(crate) struct Cors {
     pub(crate) credentials: bool,
 }
 
-/// Reads the CORS configuration of the HTTP API. All HTTP APIs of a template share a port here, so they share the first one.
+/// Reads the CORS configuration and the throttles of the HTTP API. All HTTP APIs of a template share a port here, so they
+/// share the first configuration, and each route has the throttle of whichever names it.
 pub(super) fn read(
     root: &Node,
     resolver: &Resolver<'_>,
@@ -33,11 +36,28 @@ pub(super) fn read(
         Some(node) => resolver.resolve(node)?,
         None => None,
     };
-    let raw = resources
+    let raw: Vec<&Resource> = resources
         .of_type("AWS::ApiGatewayV2::Api")
-        .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "HTTP"));
+        .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "HTTP"))
+        .collect();
+    let of_raw = |stage: &&Resource| stage.text("ApiId").is_some_and(|id| raw.iter().any(|api| api.name == id));
+    let stages = resources.of_type("AWS::ApiGatewayV2::Stage").filter(of_raw);
+    for stage in resources.of_type("AWS::Serverless::HttpApi").chain(stages) {
+        template.http_throttles.extend(Throttles::read(stage)?);
+    }
+    if let Some(node) = root.get("Globals").and_then(|globals| globals.get("HttpApi")) {
+        let global = resolver.resolve(node)?.unwrap_or_default();
+        let invalid = |(what, name)| {
+            TemplateError::at(node.line, format!("Globals: HttpApi: {what}: {name} is not a number of at least 0"))
+        };
+        let global = Throttles::of_properties(&global).map_err(invalid)?;
+        template.http_throttles.default = template.http_throttles.default.or(global.default);
+        for (route, throttle) in global.routes {
+            template.http_throttles.routes.entry(route).or_insert(throttle);
+        }
+    }
     let mut configured = Vec::new();
-    for api in resources.of_type("AWS::Serverless::HttpApi").chain(raw) {
+    for api in resources.of_type("AWS::Serverless::HttpApi").chain(raw.iter().copied()) {
         let own = api.properties.get("CorsConfiguration");
         let own =
             own.map(|own| cors(own).ok_or_else(|| api.error("CorsConfiguration is an object or true"))).transpose()?;

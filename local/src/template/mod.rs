@@ -7,6 +7,7 @@ mod intrinsics;
 mod queues;
 mod sam_sockets;
 mod sockets;
+mod throttles;
 mod yaml;
 
 use std::{
@@ -24,6 +25,7 @@ pub(crate) use self::{
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
     queues::Queue,
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
+    throttles::{Throttle, Throttles},
 };
 use self::{intrinsics::Resolver, yaml::Node};
 use crate::events::Rule;
@@ -45,6 +47,8 @@ pub(crate) struct Template {
     pub(crate) http_routes: Vec<HttpRoute>,
     /// What HTTP APIs answer to pages of other origins, where that is configured.
     pub(crate) cors: Option<Cors>,
+    /// How many requests the routes of HTTP APIs take.
+    pub(crate) http_throttles: Throttles,
     /// Schedules of functions.
     pub(crate) schedules: Vec<Schedule>,
     /// Rules of event buses.
@@ -130,6 +134,7 @@ impl Template {
             sockets: sockets::read(&resources)?,
             http_routes: Vec::new(),
             cors: None,
+            http_throttles: Throttles::default(),
             schedules: Vec::new(),
             rules: Vec::new(),
             notes: Vec::new(),

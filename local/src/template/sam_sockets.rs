@@ -12,6 +12,7 @@ use super::{
         Authorization, Authorizer, Route, WebSocketApi, identity_sources, integration_timeout, selection,
         stage_variables,
     },
+    throttles::Throttles,
 };
 
 /// The stage where the resource names none. Source: SAM.
@@ -48,6 +49,7 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
         stage_variables: stage_variables(&api.properties),
         selection: selection(api)?,
         routes,
+        throttles: Throttles::read(api)?,
     })
 }
 

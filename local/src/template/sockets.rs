@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{Resource, Resources, TemplateError, integrations, integrations::Integration, intrinsics, sam_sockets};
+use super::{
+    Resource, Resources, TemplateError, integrations, integrations::Integration, intrinsics, sam_sockets,
+    throttles::Throttles,
+};
 use crate::gateway::selection::Selection;
 
 /// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
@@ -23,6 +26,8 @@ pub(crate) struct WebSocketApi {
     pub(crate) selection: Selection,
     /// Routes by route key.
     pub(crate) routes: BTreeMap<String, Route>,
+    /// How many requests the routes take.
+    pub(crate) throttles: Throttles,
 }
 
 /// A route.
@@ -84,6 +89,7 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
     let stage_resource = resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api);
     let stage = stage_resource.map_or_else(|| Ok("prod".to_owned()), |stage| stage.required_text("StageName"))?;
     let stage_variables = stage_resource.map(|stage| stage_variables(&stage.properties)).unwrap_or_default();
+    let throttles = stage_resource.map(Throttles::read).transpose()?.unwrap_or_default();
     let mut routes = BTreeMap::new();
     for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
         let key = route.required_text("RouteKey")?;
@@ -107,7 +113,7 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
             return Err(route.error(format!("the route key {key} is in use already")));
         }
     }
-    Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes })
+    Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes, throttles })
 }
 
 /// The variables of a stage, from its properties.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use local::{FaultOptions, GatewayOptions};
+use local::{FaultOptions, GatewayOptions, Rate};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{SCRIPTED, Scripted, WAIT_MAX, next};
+use crate::scripted::{SCRIPTED, Scripted, Socket, WAIT_MAX, ask as http, next};
 
 /// Attempts within which a quota of one per second is reached on any machine.
 const ATTEMPTS_MAX: usize = 1_000;
@@ -86,6 +86,74 @@ async fn messages_and_management_calls_share_a_quota() {
         assert_eq!((refused.status, refused.error_type.as_str()), (429, "LimitExceededException"), "{method}");
         assert_eq!(refused.body, "");
     }
+}
+
+/// A site whose stages throttle, where `throttles` has them do so. Functions answer at once, a message with its own text.
+async fn throttled_site(throttles: bool, request_rate: Option<Rate>, parameters: &[(&str, &str)]) -> Scripted {
+    let gateway = GatewayOptions { throttles, request_rate, ..GatewayOptions::default() };
+    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
+    Scripted::with("throttled.yaml", parameters, gateway, FaultOptions::default(), script).await
+}
+
+/// Sends a message this often and says how many are answered with themselves; all others have to be told why.
+async fn said(socket: &mut Socket, message: &str, times: usize) -> usize {
+    let mut said = 0;
+    for _ in 0..times {
+        socket.send(Message::text(message)).await.expect("open");
+        let answer = next(socket).await;
+        if answer == message {
+            said += 1;
+            continue;
+        }
+        let frame: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(frame["message"], "Too Many Requests", "{answer}");
+        assert!(frame["connectionId"].is_string() && frame["requestId"].is_string(), "{answer}");
+    }
+    said
+}
+
+#[tokio::test]
+async fn each_route_takes_what_its_stage_allows_and_refuses_the_rest_where_the_socket_stays_open() {
+    let site = throttled_site(true, None, &[]).await;
+    let (mut socket, _) = site.connect("", &[]).await.expect("connected");
+    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 6).await, 2, "its own throttle");
+    assert_eq!(said(&mut socket, "nonsense", 9).await, 5, "that of the stage");
+    assert_eq!(said(&mut socket, r#"{"action":"free"}"#, 20).await, 20);
+    let (mut second, _) = site.connect("", &[]).await.expect("connected");
+    assert_eq!(said(&mut second, r#"{"action":"say"}"#, 1).await, 0, "a throttle is of the route, not of a connection");
+    site.connect("", &[]).await.expect("connected");
+    assert_eq!(site.connect("", &[]).await.err(), Some(429));
+    assert_eq!(site.events_of("Message").len(), 2 + 5 + 20 + 3, "what is refused reaches no function");
+
+    let ask = async |method: &str| http(site.stack.http_addr, &format!("{method} /read"), "", "").await;
+    assert_eq!([ask("GET").await.status, ask("GET").await.status], [200, 200]);
+    let refused = ask("GET").await;
+    assert_eq!((refused.status, refused.body.as_str()), (429, r#"{"message":"Too Many Requests"}"#));
+    assert_eq!(ask("POST").await.status, 200, "another route");
+    assert_eq!(site.events_of("Read").len(), 3);
+}
+
+#[tokio::test]
+async fn a_throttle_of_nothing_refuses_all_and_none_counts_unless_asked_for() {
+    let site = throttled_site(true, None, &[("ConnectBurst", "0")]).await;
+    assert_eq!(site.connect("", &[]).await.err(), Some(429));
+    let site = throttled_site(false, None, &[("ConnectBurst", "0")]).await;
+    let (mut socket, _) = site.connect("", &[]).await.expect("connected");
+    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 10).await, 10);
+}
+
+#[tokio::test]
+async fn what_a_throttle_refuses_takes_nothing_of_the_account_s_quota_which_the_http_api_shares() {
+    let site = throttled_site(true, Some("1:30".parse().expect("a rate")), &[]).await;
+    let (mut socket, _) = site.connect("", &[]).await.expect("connected");
+    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 60).await, 2);
+    let free = said(&mut socket, r#"{"action":"free"}"#, 40).await;
+    assert!((28..40).contains(&free), "28 are left, and few come back: {free}");
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(http(site.stack.http_addr, "POST /read", "", "").await.status);
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
 }
 
 #[tokio::test]

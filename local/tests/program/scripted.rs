@@ -172,7 +172,7 @@ impl Scripted {
 }
 
 /// Sends an HTTP request and reads to the end of the answer.
-async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> Reply {
+pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> Reply {
     let exchange = async {
         let mut socket = TcpStream::connect(address).await.expect("connected");
         let request = format!(

@@ -1,14 +1,18 @@
-//! Quotas on the rate of connects and requests, as token buckets.
+//! Rates as token buckets: the quotas of an account, and the throttles of the routes of a stage.
 //!
-//! Source: API Gateway quotas. They are those of an account in a region; here the API has them to itself.
+//! Source: API Gateway quotas, and the developer guide, "Protect your WebSocket APIs" and "Throttle requests to your HTTP
+//! APIs". The quotas are those of an account in a region; here the two APIs of a template have them to themselves.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU32,
     str::FromStr,
     sync::{Mutex, PoisonError},
 };
 
 use shared::clock::{Clock, Timestamp};
+
+use crate::template::{Throttle, Throttles};
 
 /// So many per second, with a bucket of its own size. Written `N` or `N:BURST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +49,19 @@ impl FromStr for Rate {
     }
 }
 
-/// The buckets of one gateway. What is not limited has none.
+/// The buckets of an account. What is not limited has none.
 #[derive(Debug, Default)]
-pub(super) struct Quotas {
+pub(crate) struct Quotas {
     connects: Option<Mutex<TokenBucket>>,
     requests: Option<Mutex<TokenBucket>>,
 }
 
 impl Quotas {
     /// Without a burst of their own, connects have a second's worth, and requests half of that, as in the service.
-    pub(super) fn new(connects: Option<Rate>, requests: Option<Rate>, now: Timestamp) -> Self {
+    pub(crate) fn new(connects: Option<Rate>, requests: Option<Rate>, now: Timestamp) -> Self {
         let bucket = |rate: Rate, burst_default: u32| {
             let burst = rate.burst.map_or(burst_default.max(1), NonZeroU32::get);
-            Mutex::new(TokenBucket::full(rate.per_second.get(), burst, now))
+            Mutex::new(TokenBucket::full(rate.per_second.get().into(), burst.into(), now))
         };
         Self {
             connects: connects.map(|rate| bucket(rate, rate.per_second.get())),
@@ -66,57 +70,96 @@ impl Quotas {
     }
 
     /// Whether a client may connect now.
-    pub(super) fn admits_connect(&self, clock: &Clock) -> bool {
-        admits(self.connects.as_ref(), clock)
+    pub(crate) fn admits_connect(&self, clock: &Clock) -> bool {
+        self.connects.as_ref().is_none_or(|bucket| admits(bucket, clock))
     }
 
-    /// Whether a message or a call of the management API may pass now.
-    pub(super) fn admits_request(&self, clock: &Clock) -> bool {
-        admits(self.requests.as_ref(), clock)
+    /// Whether a message, a call of the management API or a request of the HTTP API may pass now.
+    pub(crate) fn admits_request(&self, clock: &Clock) -> bool {
+        self.requests.as_ref().is_none_or(|bucket| admits(bucket, clock))
     }
 }
 
-fn admits(bucket: Option<&Mutex<TokenBucket>>, clock: &Clock) -> bool {
-    let Some(bucket) = bucket else { return true };
+/// The buckets of the routes of one stage, by route key. A route that is not throttled has none.
+#[derive(Debug, Default)]
+pub(crate) struct RouteBuckets(BTreeMap<String, Mutex<TokenBucket>>);
+
+impl RouteBuckets {
+    /// Full buckets for those of the routes that the stage throttles.
+    pub(crate) fn new<'a>(throttles: &Throttles, routes: impl Iterator<Item = &'a str>, now: Timestamp) -> Self {
+        let bucket = |route: &str| {
+            let Throttle { per_second, burst } = throttles.of(route)?;
+            Some((route.to_owned(), Mutex::new(TokenBucket::full(per_second, burst, now))))
+        };
+        Self(routes.filter_map(bucket).collect())
+    }
+
+    /// Whether a request of this route may pass now.
+    pub(crate) fn admits(&self, route: &str, clock: &Clock) -> bool {
+        self.0.get(route).is_none_or(|bucket| admits(bucket, clock))
+    }
+}
+
+fn admits(bucket: &Mutex<TokenBucket>, clock: &Clock) -> bool {
     // A bucket is whole whatever happened to a thread that held it. The time is read under the lock, so it only grows.
     let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = bucket.take(clock.now());
     if !taken {
-        tracing::debug!(per_second = bucket.per_second, "refused over the quota");
+        tracing::debug!(per_second = bucket.per_second(), "refused over the rate");
     }
     taken
 }
 
 /// Tokens that come back at a steady rate, up to a bound.
 ///
-/// Counted in thousandths, of which each millisecond adds exactly as many as a second adds tokens: nothing is rounded.
+/// Counted in millionths, of which each millisecond adds a thousand for each token of a second: nothing is rounded where
+/// the rate has at most three decimal places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct TokenBucket {
-    per_second: u64,
-    burst_thousandths: u64,
-    thousandths: u64,
+pub(crate) struct TokenBucket {
+    millionths_per_ms: i64,
+    burst_millionths: i64,
+    /// Below zero where more was charged than there was.
+    millionths: i64,
     filled_at: Timestamp,
 }
 
-/// Thousandths in a token.
-const TOKEN: u64 = 1_000;
+/// Millionths in a token.
+const TOKEN: i64 = 1_000_000;
+
+/// Milliseconds in a second.
+const SECOND_MS: f64 = 1_000.0;
 
 impl TokenBucket {
-    fn full(per_second: u32, burst: u32, now: Timestamp) -> Self {
-        let burst_thousandths = u64::from(burst) * TOKEN;
-        Self { per_second: per_second.into(), burst_thousandths, thousandths: burst_thousandths, filled_at: now }
+    /// A full bucket.
+    pub(crate) fn full(per_second: f64, burst: f64, now: Timestamp) -> Self {
+        let burst_millionths = millionths(burst);
+        let millionths_per_ms = millionths(per_second / SECOND_MS);
+        Self { millionths_per_ms, burst_millionths, millionths: burst_millionths, filled_at: now }
     }
 
     /// Takes a token if there is one. A clock that was set back adds nothing, and counts on from where it is.
-    fn take(&mut self, now: Timestamp) -> bool {
-        let elapsed_ms = u64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(u64::MAX);
-        let added = elapsed_ms.saturating_mul(self.per_second);
-        self.thousandths = self.thousandths.saturating_add(added).min(self.burst_thousandths);
-        self.filled_at = now;
-        let taken = self.thousandths.checked_sub(TOKEN);
-        self.thousandths = taken.unwrap_or(self.thousandths);
-        taken.is_some()
+    pub(crate) fn take(&mut self, now: Timestamp) -> bool {
+        self.fill(now);
+        let there = self.millionths >= TOKEN;
+        self.millionths -= if there { TOKEN } else { 0 };
+        there
     }
+
+    fn per_second(&self) -> f64 {
+        self.millionths_per_ms as f64 * SECOND_MS / TOKEN as f64
+    }
+
+    fn fill(&mut self, now: Timestamp) {
+        let elapsed_ms = i64::try_from(now.since(self.filled_at).as_millis()).unwrap_or(i64::MAX);
+        let added = elapsed_ms.saturating_mul(self.millionths_per_ms);
+        self.millionths = self.millionths.saturating_add(added).min(self.burst_millionths);
+        self.filled_at = now;
+    }
+}
+
+/// A number of tokens in millionths. What is larger than any bucket is the largest.
+fn millionths(tokens: f64) -> i64 {
+    (tokens * TOKEN as f64).round() as i64
 }
 
 #[cfg(test)]
@@ -136,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_emptied_and_fills_at_its_rate() {
-        let mut bucket = TokenBucket::full(10, 3, at(0));
+        let mut bucket = TokenBucket::full(10.0, 3.0, at(0));
         assert_eq!([0; 4].map(|ms| bucket.take(at(ms))), [true, true, true, false]);
         assert_eq!([99, 100, 199, 200].map(|ms| bucket.take(at(ms))), [false, true, false, true]);
         assert_eq!([10_000; 4].map(|ms| bucket.take(at(ms))), [true, true, true, false], "no more than its size");
@@ -144,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_neither_gives_tokens_nor_stops_them() {
-        let mut bucket = TokenBucket::full(10, 1, at(1_000_000));
+        let mut bucket = TokenBucket::full(10.0, 1.0, at(1_000_000));
         assert_eq!([1_000_000, 0, 99, 100].map(|ms| bucket.take(at(ms))), [true, false, false, true]);
     }
 
@@ -160,6 +203,25 @@ mod tests {
         assert_eq!((connects(), requests()), (50, 1_000));
         let unlimited = Quotas::default();
         assert!((0..20_000).all(|_| unlimited.admits_connect(&clock) && unlimited.admits_request(&clock)));
+    }
+
+    #[test]
+    fn a_route_has_its_own_throttle_or_the_stage_s_and_none_where_there_is_none() {
+        let throttle = |per_second, burst| Throttle { per_second, burst };
+        let own = [("a".to_owned(), throttle(0.5, 2.0)), ("$connect".to_owned(), throttle(0.0, 0.0))].into();
+        let throttles = Throttles { default: Some(throttle(10.0, 3.0)), routes: own };
+        let ms = Arc::new(AtomicI64::new(0));
+        let clock = Clock::Manual(Arc::clone(&ms));
+        let buckets = RouteBuckets::new(&throttles, ["$connect", "a", "b", "c"].into_iter(), clock.now());
+        let admitted =
+            || ["$connect", "a", "b", "c"].map(|route| (0..9).filter(|_| buckets.admits(route, &clock)).count());
+        assert_eq!(admitted(), [0, 2, 3, 3], "each route has a bucket of its own");
+        ms.store(1_999, Ordering::Relaxed);
+        assert_eq!(admitted(), [0, 0, 3, 3]);
+        ms.store(2_000, Ordering::Relaxed);
+        assert_eq!(admitted(), [0, 1, 0, 0]);
+        let buckets = RouteBuckets::new(&Throttles::default(), ["a"].into_iter(), clock.now());
+        assert!((0..20_000).all(|_| buckets.admits("a", &clock)));
     }
 
     #[test]
@@ -182,7 +244,7 @@ mod tests {
             burst in 1_u32..200,
             steps_ms in prop::collection::vec(0_i64..60, 1..400),
         ) {
-            let mut bucket = TokenBucket::full(per_second, burst, at(0));
+            let mut bucket = TokenBucket::full(per_second.into(), burst.into(), at(0));
             let mut now = 0;
             let mut taken_at = Vec::new();
             for step in steps_ms {
@@ -205,7 +267,7 @@ mod tests {
             burst in 1_u32..200,
             wait_ms in 0_i64..20_000,
         ) {
-            let mut bucket = TokenBucket::full(per_second, burst, at(0));
+            let mut bucket = TokenBucket::full(per_second.into(), burst.into(), at(0));
             while bucket.take(at(0)) {}
             let taken = (0..=burst).filter(|_| bucket.take(at(wait_ms))).count();
             let come_back = i64::from(per_second) * wait_ms / 1_000;

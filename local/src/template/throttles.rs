@@ -1,0 +1,125 @@
+//! Throttles of stages: `DefaultRouteSettings` and `RouteSettings`, which WebSocket and HTTP APIs have alike.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Resource, TemplateError, intrinsics};
+
+/// How many requests a route takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Throttle {
+    /// `ThrottlingRateLimit`: requests per second.
+    pub(crate) per_second: f64,
+    /// `ThrottlingBurstLimit`: requests at once.
+    pub(crate) burst: f64,
+}
+
+/// The throttles of one stage.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Throttles {
+    /// Of every route without one of its own.
+    pub(crate) default: Option<Throttle>,
+    /// Of single routes, by route key.
+    pub(crate) routes: BTreeMap<String, Throttle>,
+}
+
+impl Throttles {
+    /// The throttle of a route.
+    pub(crate) fn of(&self, route: &str) -> Option<Throttle> {
+        self.routes.get(route).copied().or(self.default)
+    }
+
+    /// Reads those of a stage, or of an API in SAM's form, which have the same properties.
+    pub(super) fn read(stage: &Resource) -> Result<Self, TemplateError> {
+        let invalid = |what: &str, name: &str| stage.error(format!("{what}: {name} is not a number of at least 0"));
+        Self::of_properties(&stage.properties).map_err(|(what, name)| invalid(&what, name))
+    }
+
+    /// The same from properties alone; an error names the settings and the property.
+    pub(super) fn of_properties(properties: &Value) -> Result<Self, (String, &'static str)> {
+        let default = properties.get("DefaultRouteSettings");
+        let default = default.map(|settings| throttle("DefaultRouteSettings", settings)).transpose()?.flatten();
+        let mut routes = BTreeMap::new();
+        for (key, settings) in properties.get("RouteSettings").and_then(Value::as_object).into_iter().flatten() {
+            let own = throttle(&format!("RouteSettings of {key}"), settings)?;
+            routes.extend(own.map(|own| (key.clone(), own)));
+        }
+        Ok(Self { default, routes })
+    }
+
+    /// Adds what another stage says that is served beside this one.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.default = self.default.or(other.default);
+        self.routes.extend(other.routes);
+    }
+}
+
+/// The throttle of these settings. There is none without a rate; without a burst it is that of one second.
+fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, (String, &'static str)> {
+    let number = |name: &'static str| {
+        let Some(text) = settings.get(name).and_then(intrinsics::as_text) else { return Ok(None) };
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+        number.map(Some).ok_or_else(|| (what.to_owned(), name))
+    };
+    let burst = number("ThrottlingBurstLimit")?;
+    let throttle = |per_second: f64| Throttle { per_second, burst: burst.unwrap_or_else(|| per_second.ceil()) };
+    Ok(number("ThrottlingRateLimit")?.map(throttle))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::Template;
+
+    use super::*;
+
+    fn throttle(per_second: f64, burst: f64) -> Throttle {
+        Throttle { per_second, burst }
+    }
+
+    fn read(resources: &str) -> Result<Template, String> {
+        let text = format!("Parameters:\n  Rate: {{ Type: Number, Default: 20 }}\nResources:\n{resources}");
+        Template::parse(&text, &BTreeMap::new()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_stage_throttles_its_routes_by_their_keys_with_numbers_that_may_come_from_parameters() {
+        let stage = |settings: &str| {
+            format!(
+                "  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  \
+                Stage: {{ Type: AWS::ApiGatewayV2::Stage, Properties: {{ ApiId: !Ref Api, StageName: p, {settings} }} }}\n"
+            )
+        };
+        let of = |settings: &str| read(&stage(settings)).map(|template| template.sockets.throttles);
+        let read =
+            of("DefaultRouteSettings: { ThrottlingRateLimit: 0.5, ThrottlingBurstLimit: 3, DataTraceEnabled: true }, \
+             RouteSettings: { $connect: { ThrottlingRateLimit: !Ref Rate, ThrottlingBurstLimit: !Ref Rate }, \
+             say: { ThrottlingRateLimit: 2.5 }, quiet: { LoggingLevel: 'OFF' } }");
+        let routes = [("$connect".to_owned(), throttle(20.0, 20.0)), ("say".to_owned(), throttle(2.5, 3.0))].into();
+        assert_eq!(read, Ok(Throttles { default: Some(throttle(0.5, 3.0)), routes }));
+        assert_eq!(of("StageVariables: {}"), Ok(Throttles::default()));
+        assert_eq!(
+            of("RouteSettings: { say: { ThrottlingRateLimit: -1 } }"),
+            Err("line 5: Stage: RouteSettings of say: ThrottlingRateLimit is not a number of at least 0".to_owned())
+        );
+        assert_eq!(
+            of("DefaultRouteSettings: { ThrottlingRateLimit: 1, ThrottlingBurstLimit: many }"),
+            Err("line 5: Stage: DefaultRouteSettings: ThrottlingBurstLimit is not a number of at least 0".to_owned())
+        );
+    }
+
+    #[test]
+    fn apis_in_sam_s_form_throttle_too() {
+        let template = read(
+            "  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, \
+             Routes: { a: { FunctionArn: x } }, RouteSettings: { a: { ThrottlingRateLimit: 1 } } } }\n  \
+             Http: { Type: AWS::Serverless::HttpApi, Properties: { RouteSettings: { \"GET /x\": { ThrottlingRateLimit: 7 } } } }\n  \
+             Raw: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP } }\n  \
+             Of: { Type: AWS::ApiGatewayV2::Stage, Properties: { ApiId: !Ref Raw, DefaultRouteSettings: { ThrottlingRateLimit: 9 } } }\n",
+        )
+        .expect("valid");
+        assert_eq!(template.sockets.throttles.of("a"), Some(throttle(1.0, 1.0)));
+        assert_eq!(template.http_throttles.of("GET /x"), Some(throttle(7.0, 7.0)));
+        assert_eq!(template.http_throttles.of("GET /y"), Some(throttle(9.0, 9.0)));
+    }
+}
