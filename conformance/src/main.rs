@@ -203,10 +203,12 @@ async fn run_locally(
             parameters: all,
             secrets: Default::default(),
             data_dir: None,
+            table_capacity: None,
+            hosts: Vec::new(),
             lambda_endpoint: None,
             processes: false,
             time_scale: if slow { LOCAL_TIME_SCALE } else { 1.0 },
-            gateway: local::GatewayOptions { check_signatures: true, ..Default::default() },
+            gateway: local::GatewayOptions { check_signatures: true, throttles: true, ..Default::default() },
             faults: Default::default(),
         };
         let stack = Stack::start(&options).await?;

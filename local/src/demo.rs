@@ -3,8 +3,7 @@
 mod cost;
 
 use hyper::{
-    Method, Request, Response, StatusCode, Uri,
-    body::Incoming,
+    Method, Response, StatusCode, Uri,
     header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
@@ -13,7 +12,7 @@ use shared::subscriptions::Subscriptions;
 
 use crate::{
     gateway::Gateway,
-    http::{self, Body, origin::is_from_own_page},
+    http::{self, Body, Request},
 };
 
 /// Connections, the newest, whose subscriptions are looked up for a page; beyond that it shows the number alone.
@@ -31,9 +30,15 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/viral-toast.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-toast.js")),
 ];
 
+/// Whether a request is for the page itself, to which another site may lead: it says nothing of this machine, and a browser
+/// lets no other site read it.
+pub(crate) fn is_public(path: &str) -> bool {
+    path == "/cost" || FILES.iter().any(|(file, ..)| *file == path)
+}
+
 /// Answers a request for the page. `None` when it is for something else.
 pub(crate) async fn handle(
-    request: &Request<Incoming>,
+    request: &Request,
     gateway: &Gateway,
     websocket_port: u16,
     subscriptions: Option<&Subscriptions>,
@@ -43,9 +48,6 @@ pub(crate) async fn handle(
     }
     let path = request.uri().path();
     if path == "/local.json" {
-        if let Err(refusal) = is_from_own_page(request.headers()) {
-            return Some(http::json(StatusCode::FORBIDDEN, &json!({"message": refusal})));
-        }
         return Some(no_store(http::json(
             StatusCode::OK,
             &state(request, gateway, websocket_port, subscriptions).await,
@@ -67,7 +69,7 @@ pub(crate) fn file(content_type: &'static str, text: &'static str, policy: &'sta
 }
 
 async fn state(
-    request: &Request<Incoming>,
+    request: &Request,
     gateway: &Gateway,
     websocket_port: u16,
     subscriptions: Option<&Subscriptions>,

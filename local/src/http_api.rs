@@ -7,16 +7,17 @@ use std::{net::SocketAddr, sync::Arc};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    HeaderMap, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    HeaderMap, Method, Response, StatusCode,
+    body::Bytes,
     header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, SET_COOKIE},
+    http::request::Parts,
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use shared::{clock::Clock, limits::REQUEST_HEAD_BYTES_MAX};
 
 use crate::{
-    http::{self, Body},
+    http::{self, Body, Request},
     lambda::Functions,
     rate::{Quotas, RouteBuckets},
     template::{ACCOUNT_ID, Cors, HttpRoute},
@@ -45,17 +46,24 @@ impl HttpApi {
     }
 
     /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
-    pub(crate) fn preflight(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+    pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
         self.cors.as_ref()?.preflight(request)
     }
 
+    /// Whether a page of another site may send a request: one that only reads, whose answer a browser keeps from a page that
+    /// CORS does not allow; a preflight, where CORS is configured; and what CORS allows. The service runs functions for all
+    /// others too. Here anybody who opens a page of another site would run them.
+    pub(crate) fn is_open_to(&self, request: &Parts) -> bool {
+        let Some(cors) = &self.cors else { return self.is_read(request) };
+        request.method == Method::OPTIONS || self.is_read(request) || cors.allows(&request.method, &request.headers)
+    }
+
+    fn is_read(&self, request: &Parts) -> bool {
+        http::is_read(&request.method) && self.route(request.method.as_str(), request.uri.path()).is_some()
+    }
+
     /// Invokes the function behind a route and translates its answer.
-    pub(crate) async fn handle(
-        &self,
-        route: &HttpRoute,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Response<Body> {
+    pub(crate) async fn handle(&self, route: &HttpRoute, request: Request, peer: SocketAddr) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if head_bytes(&parts) > REQUEST_HEAD_BYTES_MAX {
             return http::json(
@@ -74,7 +82,8 @@ impl HttpApi {
             }
         };
         let event = self.event(route, &parts, &body, peer);
-        let response = match self.functions.invoke(&route.function, Bytes::from(event.to_string())).await {
+        let (source, event) = (peer.to_string(), Bytes::from(event.to_string()));
+        let response = match self.functions.invoke_for(&source, &route.function, event).await {
             Ok(answer) => translated(&answer),
             Err(_) => internal_error(),
         };
@@ -89,7 +98,7 @@ impl HttpApi {
         response
     }
 
-    fn event(&self, route: &HttpRoute, parts: &hyper::http::request::Parts, body: &Bytes, peer: SocketAddr) -> Value {
+    fn event(&self, route: &HttpRoute, parts: &Parts, body: &Bytes, peer: SocketAddr) -> Value {
         let now = self.clock.now();
         let (text, encoded) = match str::from_utf8(body) {
             Ok(text) if is_text(&parts.headers) => (text.to_owned(), false),
@@ -137,7 +146,7 @@ impl HttpApi {
 }
 
 /// Bytes of the request line and the values of the headers.
-fn head_bytes(parts: &hyper::http::request::Parts) -> usize {
+fn head_bytes(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
     line + parts.headers.values().map(HeaderValue::len).sum::<usize>()

@@ -24,7 +24,7 @@ mod tls;
 
 pub use crate::{
     duration::{DurationError, parse as parse_duration},
-    dynamodb::{DatabaseError, Tables},
+    dynamodb::{DatabaseError, TableCapacity, TableCapacityError, TableUnits, Tables},
     faults::{Fault, FaultError, FaultKind, FaultOptions},
     gateway::GatewayOptions,
     lambda::StartError as FunctionStartError,

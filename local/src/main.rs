@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, Parser};
 use hyper::Uri;
-use local::{Fault, FaultOptions, GatewayOptions, Options, Rate, Stack, parse_duration};
+use local::{Fault, FaultOptions, GatewayOptions, Options, Rate, Stack, TableCapacity, parse_duration};
 use shared::error::Chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -31,6 +31,11 @@ struct Arguments {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766", help_heading = "Addresses")]
     http_addr: SocketAddr,
 
+    /// Answer requests under this name too, such as host.docker.internal; may be repeated. Others than localhost and addresses of this
+    /// machine are refused, because a web page can make its own name point here
+    #[arg(long = "allow-host", value_name = "NAME", help_heading = "Addresses")]
+    hosts: Vec<String>,
+
     /// The SAM template to run
     #[arg(long, value_name = "FILE", default_value = "template.yaml", help_heading = "Template")]
     template: PathBuf,
@@ -43,9 +48,13 @@ struct Arguments {
     #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     secrets: Vec<(String, String)>,
 
-    /// Keep the tables in this directory instead of in memory
+    /// Keep the tables in this directory instead of in memory; one process at a time can use it
     #[arg(long, value_name = "DIR", help_heading = "Tables")]
     data_dir: Option<PathBuf>,
+
+    /// Throttle each partition key of a table or an index that takes more units a second, such as 3000:1000, which the service has
+    #[arg(long, value_name = "READS:WRITES", help_heading = "Tables")]
+    table_capacity: Option<TableCapacity>,
 
     /// Run the functions behind this Lambda Invoke API (such as cargo lambda watch) instead of in this process
     #[arg(long, value_name = "URL", help_heading = "Functions")]
@@ -176,6 +185,8 @@ async fn main() -> ExitCode {
         parameters: arguments.parameters.into_iter().collect(),
         secrets: arguments.secrets.into_iter().collect(),
         data_dir: arguments.data_dir,
+        table_capacity: arguments.table_capacity,
+        hosts: arguments.hosts,
         lambda_endpoint: arguments.lambda_endpoint,
         processes: arguments.processes,
         time_scale: arguments.clocks.time_scale,

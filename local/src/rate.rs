@@ -145,6 +145,24 @@ impl TokenBucket {
         there
     }
 
+    /// Whether there are this many tokens, or as many as the bucket can hold.
+    pub(crate) fn has(&mut self, tokens: f64, now: Timestamp) -> bool {
+        self.fill(now);
+        self.millionths >= millionths(tokens).min(self.burst_millionths)
+    }
+
+    /// Takes tokens whether or not there are as many: what is lacking has to come back first.
+    pub(crate) fn charge(&mut self, tokens: f64, now: Timestamp) {
+        self.fill(now);
+        self.millionths = self.millionths.saturating_sub(millionths(tokens));
+    }
+
+    /// Whether it says nothing that a new one would not say.
+    pub(crate) fn is_full(&mut self, now: Timestamp) -> bool {
+        self.fill(now);
+        self.millionths == self.burst_millionths
+    }
+
     fn per_second(&self) -> f64 {
         self.millionths_per_ms as f64 * SECOND_MS / TOKEN as f64
     }
@@ -189,6 +207,15 @@ mod tests {
     fn a_clock_that_is_set_back_neither_gives_tokens_nor_stops_them() {
         let mut bucket = TokenBucket::full(10.0, 1.0, at(1_000_000));
         assert_eq!([1_000_000, 0, 99, 100].map(|ms| bucket.take(at(ms))), [true, false, false, true]);
+    }
+
+    #[test]
+    fn what_is_charged_beyond_what_there_is_has_to_come_back_first() {
+        let mut bucket = TokenBucket::full(10.0, 10.0, at(0));
+        assert!(bucket.has(10.0, at(0)) && bucket.has(1_000.0, at(0)), "more than fits needs a full one");
+        bucket.charge(15.0, at(0));
+        assert_eq!([500, 599, 600].map(|ms| bucket.has(1.0, at(ms))), [false, false, true]);
+        assert!(!bucket.is_full(at(1_499)) && bucket.is_full(at(1_500)));
     }
 
     #[test]

@@ -2,23 +2,22 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
+use hyper::{Response, StatusCode, Uri, http::request::Parts};
 use serde_json::json;
 use shared::{
     clock::Clock,
     environment::Environment,
     subscriptions::{Subscriptions, TABLE_VARIABLE},
 };
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     aws, demo,
-    dynamodb::{self, DatabaseError},
+    dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, Settings},
-    http::{self, Body},
+    http::{self, Body, Listener, Request},
     http_api::HttpApi,
     inspector::{self, Inspector, Recorder},
     lambda::{self, Functions, Setting, process::Machine},
@@ -26,12 +25,15 @@ use crate::{
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, HttpRoute, LoadError, Template},
+    template::{Authorization, HttpRoute, LoadError, REGION, Template, URL_SUFFIX},
     tls::{Identity, TlsError},
 };
 
 /// Time that sockets and running invocations have to finish when the local mode stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Path that says that the HTTP address answers.
+const HEALTH: &str = "/health";
 
 /// What to start, and where.
 #[derive(Clone, Debug)]
@@ -48,6 +50,10 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Secret parameters of Systems Manager, by name.
     pub secrets: BTreeMap<String, String>,
+    /// What every partition of a table takes and gives per second; no limit where there is none.
+    pub table_capacity: Option<TableCapacity>,
+    /// Names under which requests may come in, beside those and the addresses of this machine.
+    pub hosts: Vec<String>,
     /// A Lambda Invoke API that runs the functions instead of this process.
     pub lambda_endpoint: Option<Uri>,
     /// Whether this workspace's functions run as processes, as built last, instead of in this one.
@@ -99,6 +105,7 @@ pub struct Stack {
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
     /// What a person should know: what is in the template but not run here, and how to repeat injected faults.
     pub notes: Vec<String>,
+    database: Arc<Store>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
     faults: Arc<Faults>,
@@ -121,29 +128,34 @@ impl Stack {
     pub async fn start_on(options: &Options, dynamodb: Option<&Uri>) -> Result<Self, StartError> {
         let clock = Clock::System;
         let template = Template::load(&options.template, &options.parameters)?;
-        let (ws, ws_addr) = listen(options.ws_addr, "--ws-addr").await?;
-        let (api, http_addr) = listen(options.http_addr, "--http-addr").await?;
-        let internal = |of: SocketAddr| SocketAddr::new(of.ip(), 0);
-        let (tables, tables_addr) = listen(internal(options.http_addr), "--http-addr").await?;
-        let (invoke, invoke_addr) = listen(internal(options.http_addr), "--http-addr").await?;
-        let (sqs, sqs_addr) = listen(internal(options.http_addr), "--http-addr").await?;
-        let (bus, bus_addr) = listen(internal(options.http_addr), "--http-addr").await?;
-        let (ssm, ssm_addr) = listen(internal(options.http_addr), "--http-addr").await?;
+        let hosts = &options.hosts;
+        // Code that has the address of the API in the cloud in it is led here with it, see `docs/emulator.md`.
+        let in_cloud = format!("{}.execute-api.{REGION}.{URL_SUFFIX}", template.sockets.api_id);
+        let ws = listen(options.ws_addr, "--ws-addr", &[hosts.as_slice(), &[in_cloud]].concat()).await?;
+        let api = listen(options.http_addr, "--http-addr", hosts).await?;
+        let internal = async || listen(SocketAddr::new(options.http_addr.ip(), 0), "--http-addr", hosts).await;
+        let (tables, invoke, sqs) = (internal().await?, internal().await?, internal().await?);
+        let (bus, ssm) = (internal().await?, internal().await?);
+        let (ws_addr, http_addr, sqs_addr) = (ws.address, api.address, sqs.address);
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
-            &dynamodb.map_or_else(|| format!("http://{tables_addr}"), Uri::to_string),
-            &format!("http://{invoke_addr}"),
+            &dynamodb.map_or_else(|| format!("http://{}", tables.address), Uri::to_string),
+            &format!("http://{}", invoke.address),
             &format!("http://{ws_addr}/{stage}"),
             &format!("http://{sqs_addr}"),
-            &format!("http://{bus_addr}"),
-            &format!("http://{ssm_addr}"),
+            &format!("http://{}", bus.address),
+            &format!("http://{}", ssm.address),
         );
         let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
         let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
 
-        let database = dynamodb::open(options.data_dir.as_deref(), &template.tables)?;
-        dynamodb::serve(database, tables, backs.clone(), &back_tasks);
+        let database = dynamodb::open(options.data_dir.as_deref(), &template.tables, options.table_capacity, &clock)?;
+        dynamodb::sweep(Arc::clone(&database), backs.clone(), &back_tasks);
+        let asked = Arc::clone(&database);
+        back_tasks.spawn(http::serve(tables, None, backs.clone(), move |request, _| {
+            dynamodb::api::handle(Arc::clone(&asked), request)
+        }));
         let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("viral-alerts-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
@@ -196,6 +208,8 @@ impl Stack {
             Arc::clone(&recorder),
         );
         let sockets = Arc::clone(&gateway);
+        let connecting = Arc::clone(&gateway);
+        let ws = ws.except(move |request| connecting.is_handshake(request));
         // Functions post through this listener, so it stays until they have finished.
         back_tasks.spawn(http::serve(ws, Some(identity.acceptor), backs.clone(), move |request, peer| {
             Arc::clone(&sockets).handle(request, peer)
@@ -213,6 +227,8 @@ impl Stack {
         });
         let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
         let shown = Arc::clone(&gateway);
+        let asked = Arc::clone(&http_api);
+        let api = api.except(move |request| asked.is_open_to(request) || is_public(request));
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
             let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
             let inspector = Arc::clone(&inspector);
@@ -231,6 +247,7 @@ impl Stack {
             aws_variables,
             function_variables,
             notes,
+            database,
             gateway,
             functions,
             faults,
@@ -239,6 +256,11 @@ impl Stack {
             backs,
             back_tasks,
         })
+    }
+
+    /// Read and write units that the tables have used, and what they have throttled, where they have a capacity.
+    pub fn table_units(&self) -> Option<TableUnits> {
+        self.database.units()
     }
 
     /// Waits until no invocation runs: what was published before has been delivered.
@@ -291,11 +313,14 @@ impl Stack {
     }
 }
 
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::Listen(address, flag, error);
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+async fn listen(address: SocketAddr, flag: &'static str, hosts: &[String]) -> Result<Listener, StartError> {
+    Listener::bind(address, hosts).await.map_err(|error| StartError::Listen(address, flag, error))
+}
+
+/// Whether a page of another site may lead to what a request asks for: pages, which say nothing of this machine.
+fn is_public(request: &Parts) -> bool {
+    let path = request.uri.path();
+    http::is_read(&request.method) && (path == HEALTH || demo::is_public(path) || inspector::is_public(path))
 }
 
 /// The project's own subscriptions table, for the demo page. Another template has none.
@@ -313,7 +338,7 @@ async fn answer(
     page: &Inspector,
     websocket_port: u16,
     subscriptions: Option<&Subscriptions>,
-    request: Request<Incoming>,
+    request: Request,
     peer: SocketAddr,
 ) -> Response<Body> {
     if let Some(response) = http_api.preflight(&request) {
@@ -322,7 +347,7 @@ async fn answer(
     if let Some(route) = http_api.route(request.method().as_str(), request.uri().path()) {
         return http_api.handle(route, request, peer).await;
     }
-    if request.uri().path() == "/health" {
+    if request.uri().path() == HEALTH {
         return http::json(StatusCode::OK, &json!({"status": "ok"}));
     }
     if inspector::is_for(request.uri().path()) {

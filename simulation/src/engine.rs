@@ -34,7 +34,7 @@ impl Engine {
     ///
     /// If the engine refuses a table, which it has accepted from the same template before.
     pub fn new(tables: &Tables) -> Self {
-        Self(tables.open(None).expect("the engine takes the tables of the template"))
+        Self(tables.in_memory().expect("the engine takes the tables of the template"))
     }
 
     /// Answers a request to DynamoDB, at once.

@@ -5,8 +5,10 @@
 //! With `E2E_TARGET` the tests that tests/smoke.txt names run against a deployed stack (`tests/run --target`). They see it only
 //! from outside, and publish only to new regions that they watch themselves: an alert that nobody watches goes to everyone.
 
+mod attacks;
 mod authorization;
 mod bad_input;
+mod capacity;
 mod delivery;
 mod failures;
 mod gateway;

@@ -269,7 +269,7 @@ fn a_publisher_that_hangs_up_at_once_has_published() {
         let mut client = site.watcher("PL").await;
         let body = alert("PL", 97.0).to_string();
         let mut socket = TcpStream::connect(site.http_addr).await.expect("a connection");
-        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
         socket.write_all((head + &body).as_bytes()).await.expect("sent");
         drop(socket);
         assert_eq!(client.json().await["region"], "PL");

@@ -25,7 +25,7 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local::{FaultOptions, GatewayOptions, Options, Stack};
+use local::{FaultOptions, GatewayOptions, Options, Stack, TableCapacity};
 use serde_json::Value;
 use shared::environment::Environment;
 use tokio::{
@@ -151,6 +151,19 @@ impl Site {
     /// The project's template behind a gateway that is not left as it is, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
+    }
+
+    /// The project's template with tables of which each partition key has `READS:WRITES` units a second.
+    pub(crate) async fn with_capacity(capacity: &str) -> Self {
+        let table_capacity = Some(capacity.parse().expect("a capacity"));
+        Self::Own(Box::new(start_with(Options { table_capacity, ..options() }).await))
+    }
+
+    /// The project's template with other parameters, behind a gateway and on tables with limits, with the functions in this process.
+    pub(crate) async fn limited(parameters: &[(&str, &str)], gateway: GatewayOptions, capacity: TableCapacity) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = Options { parameters, gateway, table_capacity: Some(capacity), ..options() };
+        Self::Own(Box::new(start_with(options).await))
     }
 
     /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables. One
@@ -360,6 +373,8 @@ fn options() -> Options {
         parameters: Parameters::new(),
         secrets: Default::default(),
         data_dir: None,
+        table_capacity: None,
+        hosts: Vec::new(),
         lambda_endpoint: None,
         processes: false,
         time_scale: 1.0,

@@ -69,6 +69,8 @@ pub(crate) async fn stack(parameters: &[(&str, &str)], secrets: &[(&str, &str)])
         parameters: owned(parameters),
         secrets: owned(secrets),
         data_dir: None,
+        table_capacity: None,
+        hosts: Vec::new(),
         lambda_endpoint: None,
         processes: false,
         time_scale: 1.0,

@@ -7,17 +7,14 @@ mod pattern;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-};
+use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::clock::{Clock, Timestamp};
 
 pub(crate) use self::pattern::Pattern;
 use crate::{
-    http::{Body, origin::is_cross_site, response},
+    http::{Body, Request, response},
     lambda::Functions,
     template::{ACCOUNT_ID, REGION},
 };
@@ -97,7 +94,7 @@ struct EntryError {
 }
 
 /// Answers one request.
-pub(crate) async fn handle(buses: Arc<Buses>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(buses: Arc<Buses>, request: Request) -> Response<Body> {
     let (status, body) = match put_events(&buses, request).await {
         Ok(body) => (StatusCode::OK, body),
         Err(Refusal { kind, message }) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),
@@ -105,11 +102,8 @@ pub(crate) async fn handle(buses: Arc<Buses>, request: Request<Incoming>) -> Res
     response(status, "application/x-amz-json-1.1", body.to_string())
 }
 
-async fn put_events(buses: &Buses, request: Request<Incoming>) -> Result<Value, Refusal> {
+async fn put_events(buses: &Buses, request: Request) -> Result<Value, Refusal> {
     let refusal = |kind, message: String| Err(Refusal { kind, message });
-    if is_cross_site(request.headers()) {
-        return refusal("AccessDeniedException", "a page of another site may not put events".to_owned());
-    }
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     if target != "AWSEvents.PutEvents" {
         return refusal("UnknownOperationException", format!("of EventBridge only PutEvents is here, not {target:?}"));

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     Gateway,
-    connections::{Closing, Connection, NotSent, Outbound},
+    connections::{Connection, NotSent},
 };
 
 impl Gateway {
@@ -21,12 +21,19 @@ impl Gateway {
 
     /// Sends a text to the client, as a post to the management API does.
     pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), NotSent> {
-        self.open(id)?.send(Outbound::Text(text))
+        self.open(id)?.send(text)
     }
 
     /// Closes the connection, as DELETE in the management API does.
     pub(crate) fn close(&self, id: &str) -> Result<(), NotSent> {
-        self.open(id)?.send(Outbound::Close(Closing::NORMAL))
+        self.close_connection(&*self.open(id)?);
+        Ok(())
+    }
+
+    /// Closes a connection: nothing finds it from here on, and its client is told if it reads.
+    pub(super) fn close_connection(&self, connection: &Connection) {
+        self.connections.remove(&connection.id);
+        connection.close();
     }
 
     fn open(&self, id: &str) -> Result<Arc<Connection>, NotSent> {

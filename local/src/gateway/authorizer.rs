@@ -88,7 +88,11 @@ async fn ask(
     }
     let event = event::authorize(gateway, connection, handshake);
     let asked_at = gateway.clock.now();
-    let answer = match gateway.functions.invoke(&authorizer.function, Bytes::from(event.body.to_string())).await {
+    let answer = match gateway
+        .functions
+        .invoke_for(&connection.id, &authorizer.function, Bytes::from(event.body.to_string()))
+        .await
+    {
         Ok(answer) => serde_json::from_slice(&answer).map_err(|_| Refused::BROKEN)?,
         Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
             return Err(Refused::UNAUTHORIZED);

@@ -14,6 +14,9 @@ use serde_json::Value;
 use shared::clock::Timestamp;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
+use tokio_util::sync::CancellationToken;
+
+use super::load::Load;
 
 /// How a connection is closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +44,6 @@ impl Closing {
     pub(super) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
 }
 
-/// What goes to a socket.
-#[derive(Clone, Debug)]
-pub(super) enum Outbound {
-    /// A text frame.
-    Text(Utf8Bytes),
-    /// A close frame, and the end.
-    Close(Closing),
-}
-
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -61,7 +55,12 @@ pub(super) struct Connection {
     pub(super) host: String,
     /// What the authorizer said of the client, once it was asked.
     pub(super) authorizer: OnceLock<Value>,
-    outbound: mpsc::Sender<Outbound>,
+    /// Text frames that wait for the client.
+    outbound: mpsc::Sender<Utf8Bytes>,
+    /// Cancelled when it is closed through the management API. Beside the queue, which a client that does not read keeps full.
+    closing: CancellationToken,
+    /// Messages of the client that are not answered yet.
+    unanswered: Load,
     last_active_ms: AtomicI64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -83,7 +82,7 @@ impl Connection {
         peer: SocketAddr,
         user_agent: Option<String>,
         host: String,
-        outbound: mpsc::Sender<Outbound>,
+        outbound: mpsc::Sender<Utf8Bytes>,
     ) -> Self {
         Self {
             id,
@@ -93,18 +92,38 @@ impl Connection {
             host,
             authorizer: OnceLock::new(),
             outbound,
+            closing: CancellationToken::new(),
+            unanswered: Load::default(),
             last_active_ms: AtomicI64::new(connected_at.millis()),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         }
     }
 
-    /// Queues something for the client.
-    pub(super) fn send(&self, outbound: Outbound) -> Result<(), NotSent> {
-        self.outbound.try_send(outbound).map_err(|error| match error {
+    /// Queues a text for the client.
+    pub(super) fn send(&self, text: Utf8Bytes) -> Result<(), NotSent> {
+        if self.closing.is_cancelled() {
+            return Err(NotSent::Gone);
+        }
+        self.outbound.try_send(text).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotSent::BufferFull,
             mpsc::error::TrySendError::Closed(_) => NotSent::Gone,
         })
+    }
+
+    /// Closes it, whether or not the client reads. Nothing more is taken for it.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits until it is closed by [`close`](Self::close).
+    pub(super) async fn closed(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Messages of the client that are not answered yet.
+    pub(super) fn unanswered(&self) -> &Load {
+        &self.unanswered
     }
 
     /// Notes a message from the client.

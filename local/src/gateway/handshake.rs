@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    body::Incoming,
+    HeaderMap, Method, Response, StatusCode,
     header::{
         CONNECTION, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
@@ -24,10 +23,10 @@ use super::{
     integration::Failed,
     socket,
 };
-use crate::http::{Body, HeaderNames, json};
+use crate::http::{Body, HeaderNames, Request, json};
 
 /// Upgrades a request to a WebSocket if `$connect` agrees.
-pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: SocketAddr) -> Response<Body> {
     let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
     let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let (Some(key), true, &Method::GET) = (key, version, request.method()) else {
@@ -81,7 +80,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request<Incoming>
     let refuse = |status: StatusCode, message: &str| refuse(status, message, &event.request_id);
     let verdict = match route {
         None => Ok(json!({"statusCode": 200})),
-        Some(route) => gateway.run(route, &event).await,
+        Some(route) => gateway.run(route, &event, &connection).await,
     };
     let verdict = match verdict {
         Ok(verdict) => verdict,

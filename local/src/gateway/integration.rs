@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     Gateway,
-    connections::{Connection, Outbound},
+    connections::Connection,
     event::{self, Event},
     ids, mapping,
 };
@@ -33,10 +33,10 @@ impl Failed {
 }
 
 impl Gateway {
-    /// Runs an integration with an event and returns its answer, in the form of a proxy response.
-    pub(super) async fn run(&self, route: &Route, event: &Event) -> Result<Value, Failed> {
+    /// Runs an integration with an event of a connection and returns its answer, in the form of a proxy response.
+    pub(super) async fn run(&self, route: &Route, event: &Event, connection: &Connection) -> Result<Value, Failed> {
         match &route.integration {
-            Integration::Mapped(mapped) => self.run_mapped(mapped, event).await,
+            Integration::Mapped(mapped) => self.run_mapped(mapped, event, &connection.id).await,
             Integration::HttpProxy { backend, timeout } => {
                 let body = mapping::message(event).to_owned();
                 let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
@@ -44,9 +44,8 @@ impl Gateway {
             }
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
-                let answer =
-                    tokio::time::timeout(self.within_limit(*timeout), self.functions.invoke(function, payload)).await;
-                match answer {
+                let invoked = self.functions.invoke_for(&connection.id, function, payload);
+                match tokio::time::timeout(self.within_limit(*timeout), invoked).await {
                     Err(_) => Err(Failed::TimedOut),
                     // A function that exceeds its own time-out has failed, as one that throws.
                     Ok(Err(_)) => Err(Failed::Internal),
@@ -74,8 +73,11 @@ impl Gateway {
         let Some((key, route)) = selected else {
             return self.send_error(&connection, "Forbidden", &request_id());
         };
+        let Some(_loaded) = connection.unanswered().add(&self.unanswered, body.len()) else {
+            return self.send_error(&connection, "Too Many Requests", &request_id());
+        };
         let event = event::message(&self, &connection, key, &body);
-        match self.run(route, &event).await {
+        match self.run(route, &event, &connection).await {
             Err(failed) => self.send_error(&connection, failed.message(), &event.request_id),
             Ok(answer) if route.responds => {
                 if let Some(text) = answer.get("body").and_then(Value::as_str) {
@@ -103,7 +105,7 @@ impl Gateway {
     }
 
     fn send(&self, connection: &Connection, text: Utf8Bytes) {
-        if let Err(not_sent) = connection.send(Outbound::Text(text)) {
+        if let Err(not_sent) = connection.send(text) {
             tracing::debug!(connection = connection.id, ?not_sent, "answer dropped");
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    Method, Response, StatusCode,
+    body::Bytes,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use percent_encoding::percent_decode_str;
@@ -18,12 +18,12 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 
 use super::{
     Gateway, MESSAGE_BYTES_MAX,
-    connections::{Closing, Connection, NotSent, Outbound},
+    connections::{Connection, NotSent},
     ids,
 };
 use crate::{
     faults::FaultKind,
-    http::{Body, origin::is_cross_site, response},
+    http::{Body, Request, response},
 };
 
 /// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
@@ -38,7 +38,7 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// Answers a call on the connection whose id stands in the path, escaped or not.
-pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request) -> Response<Body> {
     let (id, method, began) = (percent_decode_str(id).decode_utf8_lossy(), request.method().clone(), Instant::now());
     let mut response = answer(gateway, &id, request).await;
     let kind = response.headers().get(ERROR_TYPE).and_then(|kind| kind.to_str().ok());
@@ -57,17 +57,13 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request<Incomin
     response
 }
 
-async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Response<Body> {
-    if is_cross_site(request.headers()) {
-        tracing::warn!("a page of another site called the management API through a browser; refused");
-        return error(StatusCode::FORBIDDEN, "ForbiddenException", json!({"message": "Forbidden"}).to_string());
-    }
+async fn answer(gateway: &Gateway, id: &str, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(data) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
         let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
         return error(StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLargeException", body.to_string());
     };
-    let request = Request::from_parts(head, data.to_bytes());
+    let request = hyper::Request::from_parts(head, data.to_bytes());
     if let Err(rejected) = gateway.authenticate(&request, request.body()) {
         rejected.log(request.uri().path());
         let body = json!({"message": rejected.message});
@@ -88,7 +84,7 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
     match *request.method() {
         Method::POST | Method::GET if injected(FaultKind::FalseGone).is_some() => gone(),
         Method::POST if injected(FaultKind::ThrottledPost).is_some() => throttled(),
-        Method::POST => match connection.send(Outbound::Text(text(request.body()))) {
+        Method::POST => match connection.send(text(request.body())) {
             Err(NotSent::Gone) => gone(),
             Err(NotSent::BufferFull) => throttled(),
             Ok(()) => {
@@ -104,8 +100,7 @@ async fn answer(gateway: &Gateway, id: &str, request: Request<Incoming>) -> Resp
         },
         Method::GET => response(StatusCode::OK, "application/json", description(&connection)),
         Method::DELETE => {
-            // A connection that is closing already is what the caller wants.
-            let _ = connection.send(Outbound::Close(Closing::NORMAL));
+            gateway.close_connection(&connection);
             let mut response = response(StatusCode::NO_CONTENT, "application/json", Bytes::new());
             response.headers_mut().remove(CONTENT_TYPE);
             response

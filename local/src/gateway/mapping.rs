@@ -15,7 +15,7 @@ use crate::{
 
 impl Gateway {
     /// Maps the message, asks, and maps the answer. The result has the form of a proxy response.
-    pub(super) async fn run_mapped(&self, mapped: &Mapped, event: &Event) -> Result<Value, Failed> {
+    pub(super) async fn run_mapped(&self, mapped: &Mapped, event: &Event, source: &str) -> Result<Value, Failed> {
         let message = message(event);
         let requests = &mapped.requests;
         let body = match requests.select(|selection| selection.template_key(message, None)) {
@@ -40,7 +40,7 @@ impl Gateway {
                 (answer, Some(status))
             }
             Backend::Lambda { function, asynchronous } => {
-                self.ask_lambda(mapped, function, *asynchronous, body).await?
+                self.ask_lambda(mapped, function, *asynchronous, body, source).await?
             }
             Backend::Http(backend) => {
                 let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
@@ -58,6 +58,7 @@ impl Gateway {
         function: &str,
         asynchronous: bool,
         body: String,
+        source: &str,
     ) -> Result<(Answer, Option<String>), Failed> {
         // As the service was recorded to do with an empty body.
         let body = if body.is_empty() { "{}".to_owned() } else { body };
@@ -81,18 +82,16 @@ impl Gateway {
                 Err(_) => Err(Failed::Internal),
             };
         }
-        let answer =
-            match tokio::time::timeout(self.within_limit(mapped.timeout), self.functions.invoke(function, payload))
-                .await
-            {
-                Err(_) => return Err(Failed::TimedOut),
-                Ok(Ok(answer)) => answered(200, &answer),
-                // On $connect, a function that fails lets nobody in.
-                Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
-                    answered(502, &error.payload())
-                }
-                Ok(Err(_)) => return Err(Failed::Internal),
-            };
+        let invoked = self.functions.invoke_for(source, function, payload);
+        let answer = match tokio::time::timeout(self.within_limit(mapped.timeout), invoked).await {
+            Err(_) => return Err(Failed::TimedOut),
+            Ok(Ok(answer)) => answered(200, &answer),
+            // On $connect, a function that fails lets nobody in.
+            Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
+                answered(502, &error.payload())
+            }
+            Ok(Err(_)) => return Err(Failed::Internal),
+        };
         let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let error = said.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
         Ok((answer, error))

@@ -10,6 +10,7 @@ mod event;
 mod handshake;
 mod ids;
 mod integration;
+mod load;
 mod management;
 mod mapping;
 pub(crate) mod selection;
@@ -20,21 +21,21 @@ mod socket;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Incoming,
+    HeaderMap, Method, Response, StatusCode,
     header::{HOST, HeaderValue, UPGRADE},
+    http::request::Parts,
 };
 use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::settings::GatewayOptions;
-use self::{backend::HttpClient, connections::Connections};
+use self::{backend::HttpClient, connections::Connections, load::Load};
 pub(crate) use self::{
     connections::{NotSent, Summary},
     settings::Settings,
 };
 use crate::{
-    http::{Body, json},
+    http::{Body, Request, json},
     inspector::Recorder,
     lambda::Functions,
     rate::RouteBuckets,
@@ -69,6 +70,8 @@ pub(crate) struct Gateway {
     /// Throttles of the routes.
     buckets: RouteBuckets,
     recorder: Arc<Recorder>,
+    /// Messages of all clients that are not answered yet.
+    unanswered: Load,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
     /// Cancelled when every socket shall close.
@@ -95,6 +98,7 @@ impl Gateway {
             settings,
             buckets,
             recorder,
+            unanswered: Load::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -115,24 +119,33 @@ impl Gateway {
         self.connections.summaries(part, max)
     }
 
-    /// Answers one request: a handshake, or a call of the management API.
-    ///
-    /// Both are served below the stage, as under the API's own address, and at the root, as behind a custom domain.
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        let path = request.uri().path().to_owned();
-        let path = path.strip_prefix('/').unwrap_or(&path);
-        let path = match path.strip_prefix(self.stage()) {
+    /// Whether a request is a handshake. Pages of other sites may send one: which of them may connect, the function behind
+    /// `$connect` decides, as in the service.
+    pub(crate) fn is_handshake(&self, request: &Parts) -> bool {
+        request.method == Method::GET && self.within_stage(request.uri.path()).is_empty() && upgrades(&request.headers)
+    }
+
+    /// What follows the stage in a path, or all of it where another segment comes first.
+    fn within_stage<'a>(&self, path: &'a str) -> &'a str {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        match path.strip_prefix(self.stage()) {
             Some("") => "",
             // Endpoints that end in a slash make two of them, and public templates have such.
             Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
             _ => path,
-        };
+        }
+    }
+
+    /// Answers one request: a handshake, or a call of the management API.
+    ///
+    /// Both are served below the stage, as under the API's own address, and at the root, as behind a custom domain.
+    pub(crate) async fn handle(self: Arc<Self>, request: Request, peer: SocketAddr) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let path = self.within_stage(&path);
         if let Some(id) = path.strip_prefix("@connections/").or_else(|| path.strip_prefix("%40connections/")) {
             return management::handle(&self, id, request).await;
         }
-        let upgrades =
-            request.headers().get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        match (path, upgrades) {
+        match (path, upgrades(request.headers())) {
             ("", true) if self.closing.is_cancelled() => {
                 json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"message": "Service Unavailable"}))
             }
@@ -192,6 +205,10 @@ impl Gateway {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+fn upgrades(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Where a client should have gone that missed the stage.

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Error, Message,
+        Error, Message, Utf8Bytes,
         error::CapacityError,
         protocol::{CloseFrame, Role, WebSocketConfig},
     },
@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 
 use super::{
     CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, MESSAGE_BYTES_MAX, SEND_WAIT,
-    connections::{Closing, Connection, Outbound},
+    connections::{Closing, Connection},
     event,
     settings::Limits,
 };
@@ -45,7 +45,7 @@ pub(super) async fn run(
     gateway: Arc<Gateway>,
     connection: Arc<Connection>,
     upgrade: OnUpgrade,
-    waiting: mpsc::Receiver<Outbound>,
+    waiting: mpsc::Receiver<Utf8Bytes>,
 ) {
     let (code, reason) = match upgrade.await {
         Ok(upgraded) => serve(&gateway, &connection, TokioIo::new(upgraded), waiting).await,
@@ -55,11 +55,12 @@ pub(super) async fn run(
     tracing::debug!(connection = connection.id, code, reason, "connection closed");
     gateway.recorder.closed(&connection.id, code, &reason, gateway.clock.now().since(connection.connected_at));
     if let Some(route) = gateway.api.routes.get("$disconnect")
+        && gateway.buckets.admits("$disconnect", &gateway.clock)
         && gateway.settings.faults.inject(FaultKind::LostDisconnect).is_none()
     {
         let event = event::disconnect(&gateway, &connection, code, &reason);
         // Nobody waits for the answer; a failure was logged where it happened.
-        let _ = gateway.run(route, &event).await;
+        let _ = gateway.run(route, &event, &connection).await;
     }
 }
 
@@ -68,7 +69,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     connection: &Arc<Connection>,
     stream: S,
-    mut waiting: mpsc::Receiver<Outbound>,
+    mut waiting: mpsc::Receiver<Utf8Bytes>,
 ) -> (u16, String) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -81,21 +82,25 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let opened = Instant::now();
     let mut active = opened;
     let mut closing = pin!(gateway.closing.cancelled());
+    let mut closed = pin!(connection.closed());
     // Moved on when it is reached, and not with every message.
     let mut limit = pin!(sleep_until((opened + idle_max).min(opened + life_max)));
     let ended = loop {
         tokio::select! {
             outbound = waiting.recv() => match outbound {
-                Some(Outbound::Text(_)) if is_cut() => break Ended::Cut,
-                Some(Outbound::Text(text)) => {
+                Some(_) if is_cut() => break Ended::Cut,
+                Some(text) => {
                     active = Instant::now();
                     connection.note_sent(gateway.clock.now());
                     gateway.recorder.sent(&connection.id, &text);
-                    if !matches!(timeout(SEND_WAIT, socket.send(Message::Text(text))).await, Ok(Ok(()))) {
+                    let sent = tokio::select! {
+                        sent = timeout(SEND_WAIT, socket.send(Message::Text(text))) => sent,
+                        () = &mut closed => break Ended::ByGateway(Closing::NORMAL),
+                    };
+                    if !matches!(sent, Ok(Ok(()))) {
                         break Ended::ByClient(Closing::LOST.code.into(), String::new());
                     }
                 }
-                Some(Outbound::Close(closing)) => break Ended::ByGateway(closing),
                 None => break Ended::ByGateway(Closing::GOING_AWAY),
             },
             incoming = socket.next() => {
@@ -118,6 +123,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     None => break Ended::ByClient(Closing::LOST.code.into(), String::new()),
                 }
             },
+            () = &mut closed => break Ended::ByGateway(Closing::NORMAL),
             () = &mut closing => break Ended::ByGateway(Closing::GOING_AWAY),
             () = &mut limit => {
                 let due = (active + idle_max).min(opened + life_max);
@@ -140,6 +146,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Ended::ByGateway(closing) => {
             let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
             let _ = timeout(CLOSE_WAIT, async {
+                // What was taken for the client before comes first, if it reads.
+                while let Ok(text) = waiting.try_recv() {
+                    connection.note_sent(gateway.clock.now());
+                    gateway.recorder.sent(&connection.id, &text);
+                    socket.send(Message::Text(text)).await?;
+                }
                 socket.close(Some(frame)).await?;
                 finish(&mut socket).await;
                 Ok::<_, Error>(())

@@ -1,7 +1,9 @@
-//! One loop for every HTTP listener of the local mode.
+//! One loop for every HTTP listener of the local mode. What every listener needs is here: a guard against web pages, a time
+//! limit for requests, and an end in order.
 
+mod arriving;
 mod first_head;
-pub(crate) mod origin;
+mod guard;
 
 use std::{
     convert::Infallible,
@@ -17,9 +19,9 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderValue},
+    Response, StatusCode,
+    body::Bytes,
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -28,8 +30,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
+#[cfg(test)]
+use self::arriving::BODY_WAIT;
 use self::first_head::FirstHead;
-pub(crate) use self::first_head::HeaderNames;
+pub(crate) use self::{
+    arriving::Incoming,
+    first_head::HeaderNames,
+    guard::{Guard, is_read},
+};
 use crate::tls::HANDSHAKE_RECORD;
 
 /// Time that a client has for its first byte, and for the TLS handshake if that begins one.
@@ -41,19 +49,41 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The body of every response.
 pub(crate) type Body = Full<Bytes>;
 
+/// A request that has passed the guard of its listener.
+pub(crate) type Request = hyper::Request<Incoming>;
+
+/// Where requests come in, and which of them are answered.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    guard: Guard,
+}
+
+impl Listener {
+    /// Listens at an address. Requests may name this machine, or one of `hosts`; pages of other sites may send none.
+    pub(crate) async fn bind(address: SocketAddr, hosts: &[String]) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address, guard: Guard::new(address, hosts) })
+    }
+
+    /// The same, which answers what `open` says whoever asks for it, see [`Guard::except`].
+    pub(crate) fn except(self, open: impl Fn(&hyper::http::request::Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { guard: self.guard.except(open), ..self }
+    }
+}
+
 /// Serves requests on `listener` until `shutdown`, then lets those finish that are under way. With `tls`, that is spoken
 /// on the same port to whoever begins with it.
-pub(crate) async fn serve<H, F>(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    shutdown: CancellationToken,
-    handler: H,
-) where
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+pub(crate) async fn serve<H, F>(listener: Listener, tls: Option<TlsAcceptor>, shutdown: CancellationToken, handler: H)
+where
+    H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connections = TaskTracker::new();
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.socket.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -64,11 +94,12 @@ pub(crate) async fn serve<H, F>(
         // Frames and answers are small; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let (handler, tls, shutdown, requests) = (handler.clone(), tls.clone(), shutdown.clone(), connections.clone());
+        let guard = listener.guard.clone();
         connections.spawn(async move {
             let secured = shutdown.run_until_cancelled(secure(stream, tls)).await;
             match secured {
                 None => {}
-                Some(Ok(stream)) => serve_connection(stream, peer, shutdown, requests, handler).await,
+                Some(Ok(stream)) => serve_connection(stream, peer, guard, shutdown, requests, handler).await,
                 Some(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
             }
         });
@@ -95,19 +126,33 @@ async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Strea
 async fn serve_connection<H, F>(
     stream: Stream,
     peer: SocketAddr,
+    guard: Guard,
     shutdown: CancellationToken,
     requests: TaskTracker,
     handler: H,
 ) where
-    H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+    H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (stream, head) = FirstHead::of(stream);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (mut request, body) = request.into_parts();
         if let Some(names) = head.take() {
-            request.extensions_mut().insert(names);
+            request.extensions.insert(names);
         }
-        CarriedOut::of(handler(request, peer), requests.clone())
+        let (body, late) = Incoming::new(body);
+        let handled = guard.check(&request).map(|()| handler(Request::from_parts(request, body), peer));
+        let answer = async move {
+            let answer = match handled {
+                Ok(answer) => answer.await,
+                Err(refusal) => {
+                    tracing::warn!(%peer, %refusal, "request refused");
+                    guard::refused(&refusal)
+                }
+            };
+            if late.get() { timed_out() } else { answer }
+        };
+        CarriedOut::of(answer, requests.clone())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -168,6 +213,13 @@ async fn accept_failed(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
+/// The answer to a request whose body has not come, after which the connection ends.
+fn timed_out() -> Response<Body> {
+    let mut response = json(StatusCode::REQUEST_TIMEOUT, &serde_json::json!({"message": "Request Timeout"}));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 fn panicked() -> Response<Body> {
     json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
 }
@@ -187,9 +239,50 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Bod
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use http_body_util::{BodyExt, Limited};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::oneshot,
+        time::Instant,
+    };
 
     use super::*;
+
+    /// Sends a request without its end, and returns what comes back until the connection ends, and how long that took.
+    async fn answered_at_last(request: &str) -> (String, Duration) {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), &[]).await.expect("a port");
+        let address = listener.address;
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve(listener, None, shutdown, |request: Request, _| async {
+            match Limited::new(request.into_body(), 1_024).collect().await {
+                Ok(_) => json(StatusCode::OK, &serde_json::Value::Null),
+                Err(_) => json(StatusCode::PAYLOAD_TOO_LARGE, &serde_json::Value::Null),
+            }
+        }));
+        let mut client = TcpStream::connect(address).await.expect("connected");
+        let (began, mut answer) = (Instant::now(), String::new());
+        client.write_all(request.as_bytes()).await.expect("sent");
+        client.read_to_string(&mut answer).await.expect("an end");
+        (answer, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_answered_with_408_after_30_s_and_the_connection_ends() {
+        for rest in ["Content-Length: 5\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"] {
+            let (answer, took) = answered_at_last(&format!("POST / HTTP/1.1\r\nHost: localhost\r\n{rest}")).await;
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            assert!((BODY_WAIT..BODY_WAIT + Duration::from_secs(1)).contains(&took), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_is_answered_as_the_listener_does() {
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        let (answer, took) = answered_at_last(&format!("{head}Content-Length: 3\r\n\r\nabc")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && took < BODY_WAIT, "{took:?}: {answer}");
+        let (answer, _) = answered_at_last(&format!("{head}Content-Length: 2000\r\n\r\n{}", "x".repeat(2_000))).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
 
     #[tokio::test]
     async fn a_request_whose_connection_ends_is_carried_out() {

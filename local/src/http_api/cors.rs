@@ -55,6 +55,12 @@ impl Cors {
         true
     }
 
+    /// Whether a page of the origin that a request names may send it.
+    pub(crate) fn allows(&self, method: &Method, request: &HeaderMap) -> bool {
+        let allows = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(method.as_str());
+        self.methods.iter().any(allows) && request.get(ORIGIN).is_some_and(|origin| self.allowed(origin).is_some())
+    }
+
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
         if self.origins.iter().any(|allowed| allowed == "*") {
             return Some(HeaderValue::from_static("*"));
@@ -88,6 +94,20 @@ mod tests {
             max_age_secs: Some(60),
             credentials: false,
         }
+    }
+
+    #[test]
+    fn a_request_of_a_page_is_allowed_by_its_origin_and_method() {
+        let check = |cors: &Cors, method: Method, origin: &'static str, allowed: bool| {
+            let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+            assert_eq!(cors.allows(&method, &headers), allowed, "{method} from {origin}");
+        };
+        let page = cors(&["https://a.example"]);
+        check(&page, Method::PUT, "https://a.example", true);
+        check(&page, Method::POST, "https://a.example", false);
+        check(&page, Method::PUT, "https://evil.example", false);
+        check(&Cors { methods: vec!["*".to_owned()], ..cors(&["*"]) }, Method::POST, "https://b.example", true);
+        assert!(!page.allows(&Method::PUT, &HeaderMap::new()), "nobody says who asks");
     }
 
     fn preflight(cors: &Cors, headers: &[(&str, &str)]) -> Option<Vec<(String, String)>> {

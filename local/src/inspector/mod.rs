@@ -4,6 +4,6 @@ mod page;
 mod recorder;
 
 pub(crate) use self::{
-    page::{Inspector, is_for},
+    page::{Inspector, is_for, is_public},
     recorder::Recorder,
 };

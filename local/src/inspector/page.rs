@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming};
+use hyper::{Method, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use shared::clock::Timestamp;
@@ -14,7 +14,7 @@ use super::{Recorder, recorder::Batch};
 use crate::{
     demo,
     gateway::{Gateway, MESSAGE_BYTES_MAX, NotSent},
-    http::{self, Body, origin::is_from_own_page},
+    http::{self, Body, Request},
 };
 
 /// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
@@ -45,13 +45,10 @@ impl Inspector {
     }
 
     /// Answers a request that is for the inspector.
-    pub(crate) async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn handle(&self, request: Request) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if let (Some((_, content_type, text)), &Method::GET) = (file(&path), request.method()) {
             return demo::file(content_type, text, POLICY);
-        }
-        if let Err(refusal) = is_from_own_page(request.headers()) {
-            return refused(StatusCode::FORBIDDEN, refusal);
         }
         match (request.method(), path.strip_prefix("/inspector/").unwrap_or_default()) {
             (&Method::GET, "records") => {
@@ -82,7 +79,7 @@ impl Inspector {
     }
 
     /// `{id}/received`, `{id}/sent` with a text to handle or send, or `{id}` with DELETE.
-    async fn act(&self, path: &str, request: Request<Incoming>) -> Response<Body> {
+    async fn act(&self, path: &str, request: Request) -> Response<Body> {
         let (id, action) = path.split_once('/').unwrap_or((path, ""));
         let id = percent_decode_str(id).decode_utf8_lossy();
         let done = match (request.method(), action) {
@@ -115,13 +112,18 @@ pub(crate) fn is_for(path: &str) -> bool {
     path.starts_with("/inspector/") || file(path).is_some()
 }
 
+/// Whether a path is that of a file of the page: another site may lead to it, and can neither read it nor have it in a frame.
+pub(crate) fn is_public(path: &str) -> bool {
+    file(path).is_some()
+}
+
 /// The file of a path, which may end in a slash.
 fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
     FILES.iter().find(|(file, ..)| *file == path.trim_end_matches('/'))
 }
 
 /// The body as a message.
-async fn text(request: Request<Incoming>) -> Result<Utf8Bytes, (StatusCode, &'static str)> {
+async fn text(request: Request) -> Result<Utf8Bytes, (StatusCode, &'static str)> {
     let body = Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await;
     let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "A message has 128 KB at most"))?;
     Utf8Bytes::try_from(body.to_bytes()).map_err(|_| (StatusCode::BAD_REQUEST, "A message is UTF-8"))

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-};
+use hyper::{Method, Response, StatusCode, body::Bytes};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
 use super::{Functions, InvokeError};
 use crate::{
-    http::{Body, origin::is_cross_site, response},
+    http::{Body, Request, response},
     template::arn,
 };
 
@@ -23,14 +20,7 @@ const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 const ASYNC_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Answers one request.
-pub(crate) async fn handle(functions: Arc<Functions>, request: Request<Incoming>) -> Response<Body> {
-    if is_cross_site(request.headers()) {
-        return error(
-            StatusCode::FORBIDDEN,
-            "AccessDeniedException",
-            "a page of another site may not invoke functions",
-        );
-    }
+pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let name = path
         .strip_prefix("/2015-03-31/functions/")

@@ -26,7 +26,7 @@ impl Functions {
     /// one minute and after two, passing as fast as the clocks of the gateway; after that its destination is told.
     pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
         let request_id = new_request_id();
-        let first = self.spawn(name, payload.clone(), request_id.clone())?;
+        let first = self.spawn("", name, payload.clone(), request_id.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
             let Some(entry) = functions.entry(&name) else { return };
@@ -42,7 +42,7 @@ impl Functions {
                     tracing::error!(function = name, "stopped before an asynchronous invocation was tried again");
                     return;
                 }
-                let Ok(again) = functions.spawn(&name, payload.clone(), request_id.clone()) else { return };
+                let Ok(again) = functions.spawn("", &name, payload.clone(), request_id.clone()) else { return };
                 outcome = again.await.unwrap_or_else(|ended| Err(panicked(ended)));
             }
             if let Err(error) = outcome {

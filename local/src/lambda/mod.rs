@@ -5,6 +5,7 @@ mod asynchronous;
 mod in_process;
 pub(crate) mod process;
 mod remote;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,7 @@ use hyper::body::Bytes;
 use serde_json::json;
 use shared::{clock::Clock, environment::Environment, function::Invocation};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{JoinError, JoinHandle},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,6 +30,7 @@ use self::{
     in_process::InProcess,
     process::{Machine, Process},
     remote::Remote,
+    turns::Turns,
 };
 use crate::{
     faults::{FaultKind, Faults},
@@ -130,7 +132,7 @@ struct Entry {
     binary: Option<String>,
     timeout: Duration,
     /// Invocations that may run at once.
-    concurrency: Semaphore,
+    turns: Turns,
     runner: Runner,
     aliases: BTreeSet<String>,
     async_retries: u8,
@@ -192,7 +194,7 @@ impl Functions {
             let entry = Entry {
                 binary: function.binary.clone(),
                 timeout: function.timeout,
-                concurrency: Semaphore::new(at_once),
+                turns: Turns::new(at_once),
                 runner,
                 aliases: function.aliases.clone(),
                 async_retries: function.async_retries,
@@ -250,17 +252,24 @@ impl Functions {
 
     /// Invokes a function and waits for its answer.
     pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        self.spawn(name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(panicked(ended)))
+        self.invoke_for("", name, payload).await
+    }
+
+    /// The same for one of many sources, which take turns where the function has more to do than it may at once.
+    pub(crate) async fn invoke_for(&self, source: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(panicked(ended)))
     }
 
     fn spawn(
         &self,
+        source: &str,
         name: &str,
         payload: Bytes,
         request_id: String,
     ) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
+        let source = source.to_owned();
         entry.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
         let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
@@ -268,8 +277,7 @@ impl Functions {
         let recorded = self.recorder.invoked(&name, &request_id, &payload);
         Ok(self.tasks.spawn(async move {
             let _running = running;
-            // The semaphore is never closed, so there is always a permit in the end.
-            let _permit = entry.concurrency.acquire().await;
+            let _turn = entry.turns.take(&source).await;
             let limited = async |answer: BoxFuture<'_, Result<Bytes, InvokeError>>| {
                 let answer = tokio::time::timeout(entry.timeout, answer).await;
                 answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)))

@@ -9,8 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Limited};
 use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
+    Response, StatusCode,
     header::{HeaderName, HeaderValue},
 };
 use serde::Deserialize;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::queue::Queues;
 use self::queue::{Queue, Received};
 use crate::{
-    http::{Body, origin::is_cross_site, response},
+    http::{Body, Request, response},
     template::arn,
 };
 
@@ -89,11 +88,7 @@ impl Refusal {
 }
 
 /// Answers one request. Whoever waits for a message goes away empty-handed at `shutdown`.
-pub(crate) async fn handle(
-    queues: Arc<Queues>,
-    request: Request<Incoming>,
-    shutdown: CancellationToken,
-) -> Response<Body> {
+pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
     let answer = match read(request).await {
         Ok((operation, body)) => perform(&queues, &operation, body, &shutdown).await,
         Err(refusal) => Err(refusal),
@@ -112,15 +107,7 @@ pub(crate) async fn handle(
 }
 
 /// The name of the operation and its input.
-async fn read(request: Request<Incoming>) -> Result<(String, Value), Refusal> {
-    if is_cross_site(request.headers()) {
-        return Err(Refusal {
-            status: StatusCode::FORBIDDEN,
-            kind: "com.amazon.coral.service#AccessDeniedException",
-            query_code: "AccessDenied;Sender",
-            message: "a page of another site may not use queues".to_owned(),
-        });
-    }
+async fn read(request: Request) -> Result<(String, Value), Refusal> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
     let operation = target.and_then(|target| target.strip_prefix("AmazonSQS.")).map(str::to_owned);
     let operation = operation.ok_or_else(|| {

@@ -13,7 +13,7 @@ use local::FaultKind;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 /// Bound of every wait.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn local(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apigw-local"));
@@ -26,14 +26,14 @@ fn local(arguments: &[&str]) -> Command {
 }
 
 /// A running program that is ended with the test, passed or failed.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Running {
     /// Starts the program on free ports and waits for the line that says that all of it answers.
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]);
         let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
         let stdout = BufReader::new(running.child.stdout.take().expect("piped"));
@@ -47,9 +47,14 @@ impl Running {
     }
 
     /// The address in the `ready` line that starts with `scheme`.
-    fn address(&self, scheme: &str) -> String {
+    pub(crate) fn address(&self, scheme: &str) -> String {
         let ready = self.lines.last().expect("a ready line");
         ready.split(' ').find(|word| word.starts_with(scheme)).expect("an address").to_owned()
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn interrupt(&self) {
@@ -59,7 +64,7 @@ impl Running {
     }
 
     /// Ends the program in order and returns what it has logged.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         self.interrupt();
         let mut logged = String::new();
         self.child.stderr.take().expect("piped").read_to_string(&mut logged).expect("a log");
@@ -216,6 +221,7 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
     check(&["--idle-timeout", "2"], "\"2\" is no duration; write a whole number above zero with ms, s, m or h");
     check(&["--connection-duration", "3h"], "the service itself has 7200s, and no more");
     check(&["--request-rate", "0"], "\"0\" is no rate; write N or N:BURST");
+    check(&["--table-capacity", "3000"], "invalid capacity \"3000\": expected READS:WRITES, whole numbers above zero");
     check(&["--fault", "gone=1"], "there is no fault \"gone\", but lost-disconnect, false-gone, ");
     check(&["--fault-seed", "1"], "--fault <KIND=PROBABILITY>");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -236,6 +242,24 @@ async fn a_data_directory_keeps_the_log() {
     drop(second);
     assert_eq!((&before["seq"], &after["seq"], &before["epoch"]), (&1.into(), &2.into(), &after["epoch"]));
     std::fs::remove_dir_all(directory).expect("removed");
+}
+
+#[test]
+fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data_dir = directory.path().to_str().expect("UTF-8");
+    let first = Running::start(&["--data-dir", data_dir]);
+    let second = ["--data-dir", data_dir, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let second = local(&second).output().expect("ended");
+    let printed = String::from_utf8_lossy(&second.stderr).into_owned();
+    let expected = format!("error: the data directory {data_dir} is in use by the process {} since 20", first.id());
+    assert!(!second.status.success() && printed.contains(&expected), "{printed}");
+    assert!(printed.contains("stop that process, or name another with --data-dir"), "{printed}");
+    assert_eq!(publish(&first)["published"], true, "the first one goes on");
+    // Dropped, it is killed, and cannot tidy up.
+    drop(first);
+    let third = Running::start(&["--data-dir", data_dir]);
+    assert_eq!(publish(&third)["seq"], 2);
 }
 
 #[test]

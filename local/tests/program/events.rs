@@ -57,7 +57,7 @@ async fn nothing_reaches_a_connection_before_connect_has_returned() {
 async fn a_client_that_hangs_up_during_connect_is_disconnected_after_it() {
     let (site, returned) = held_at_connect().await;
     let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
-    let request = "GET /dev HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    let request = "GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     socket.write_all(request.as_bytes()).await.expect("sent");
     let id = id_of(&site.event_of("Connect").await);
@@ -146,7 +146,7 @@ async fn a_fragmented_message_arrives_whole_and_a_ping_frame_is_answered_and_rea
 async fn headers_of_the_handshake_keep_the_case_in_which_they_were_written() {
     let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
     let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
-    let request = "GET /dev HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUPGRADE: websocket\r\n\
+    let request = "GET /dev HTTP/1.1\r\nhost: localhost\r\nConnection: Upgrade\r\nUPGRADE: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nsec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\nx-Region: PL\r\n\r\n";
     socket.write_all(request.as_bytes()).await.expect("sent");
     let event = site.event_of("Connect").await;

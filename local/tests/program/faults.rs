@@ -7,7 +7,7 @@ use local::{FaultKind, FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Reply, SCRIPTED, Scripted, Socket, WAIT_MAX, eventually, next};
+use crate::scripted::{Reply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, eventually, next};
 
 /// Every test has the same seed, so that a failure can be repeated.
 const SEED: u64 = 20_261_122;
@@ -154,4 +154,44 @@ async fn the_same_seed_and_the_same_requests_give_the_same_faults() {
     let expected = [(FaultKind::FalseGone, counted(410) as u64), (FaultKind::ThrottledPost, counted(429) as u64)];
     assert_eq!(first.1, expected.into());
     assert!(counted(410) > 0 && counted(429) > 0 && counted(200) > 0, "{:?}", first.0);
+}
+
+#[tokio::test]
+async fn delete_closes_a_connection_whose_client_does_not_read() {
+    for by_page in [false, true] {
+        let site = site(&[]).await;
+        let (_socket, id) = site.client().await;
+        let large = "x".repeat(100_000);
+        let mut posts = 0;
+        while site.manage("POST", &id, &large).await.status == 200 {
+            posts += 1;
+            assert!(posts < 2_000, "the client reads nothing, so that its buffer fills");
+        }
+        let closed = match by_page {
+            true => ask(site.stack.http_addr, &format!("DELETE /inspector/connections/{id}"), "", "").await,
+            false => site.manage("DELETE", &id, "").await,
+        };
+        assert_eq!(closed.status, 204);
+        for method in ["GET", "POST", "DELETE"] {
+            assert_eq!(site.manage(method, &id, "").await.status, 410, "{method}: it is gone at once");
+        }
+        let context = site.event_of("Disconnect").await["requestContext"].clone();
+        let ended = (&context["disconnectStatusCode"], &context["disconnectReason"]);
+        assert_eq!(ended, (&json!(1000), &json!("Connection Closed Normally")));
+    }
+}
+
+#[tokio::test]
+async fn what_was_posted_before_delete_comes_before_the_close_frame() {
+    let site = site(&[]).await;
+    let (mut socket, id) = site.client().await;
+    for number in 0..20 {
+        assert_eq!(site.manage("POST", &id, &number.to_string()).await.status, 200);
+    }
+    assert_eq!(site.manage("DELETE", &id, "").await.status, 204);
+    for number in 0..20 {
+        assert_eq!(next(&mut socket).await, number.to_string());
+    }
+    let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+    assert!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
 }

@@ -19,6 +19,8 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         parameters: Default::default(),
         secrets: Default::default(),
         data_dir: None,
+        table_capacity: None,
+        hosts: Vec::new(),
         lambda_endpoint: None,
         processes: false,
         time_scale: 1.0,

@@ -79,7 +79,7 @@ async fn a_connection_is_recorded_from_the_handshake_to_its_end() {
     let (site, mut socket, id) = connected().await;
     socket.send(Message::text("hello")).await.expect("sent");
     assert_eq!(next(&mut socket).await, Message::text("echo hello"));
-    let signed = "Host: x\r\nAuthorization: AWS4-HMAC-SHA256 x\r\n";
+    let signed = "Host: localhost\r\nAuthorization: AWS4-HMAC-SHA256 x\r\n";
     let (status, _) = ask(site.stack.ws_addr, &format!("POST /dev/@connections/{id}"), signed, b"pushed").await;
     assert_eq!((status, next(&mut socket).await), (200, Message::text("pushed")));
     ask(site.stack.ws_addr, "GET /dev/@connections/undefined", signed, b"").await;
@@ -127,7 +127,7 @@ async fn refusals_and_failures_are_recorded_too() {
     .await;
     assert_eq!(site.connect("", &[]).await.err(), Some(401));
     assert_eq!(site.connect("?how=throw", &[]).await.err(), Some(502));
-    assert_eq!(ask(site.stack.ws_addr, "GET /prod", "Host: x\r\n", b"").await.0, 403);
+    assert_eq!(ask(site.stack.ws_addr, "GET /prod", "Host: localhost\r\n", b"").await.0, 403);
     let records = records_until(&site, "handshake").await;
     let statuses: Vec<_> = of(&records, "handshake").iter().map(|record| record["status"].clone()).collect();
     assert_eq!(statuses, [401, 502, 403]);

@@ -1,13 +1,14 @@
 //! Limits and quotas of the service, made small enough to be reached.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use local::{FaultOptions, GatewayOptions, Rate};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{SCRIPTED, Scripted, Socket, WAIT_MAX, ask as http, next};
+use crate::scripted::{SCRIPTED, Scripted, Socket, WAIT_MAX, ask as http, eventually, next};
 
 /// Attempts within which a quota of one per second is reached on any machine.
 const ATTEMPTS_MAX: usize = 1_000;
@@ -154,6 +155,46 @@ async fn what_a_throttle_refuses_takes_nothing_of_the_account_s_quota_which_the_
         statuses.push(http(site.stack.http_addr, "POST /read", "", "").await.status);
     }
     assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn one_client_s_flood_does_not_hold_another_s_message_up_and_is_bounded() {
+    let held = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&held);
+    let script = move |name: String, event: Value| {
+        let gate = Arc::clone(&gate);
+        async move {
+            if name == "Message" {
+                gate.acquire().await.expect("never closed").forget();
+            }
+            Ok(json!({"statusCode": 200, "body": event["body"]}))
+        }
+    };
+    // Nothing that is asked here takes too long, however long it is held.
+    let site = Scripted::with("throttled.yaml", &[], GatewayOptions::default(), FaultOptions::default(), script).await;
+    let connecting = async {
+        held.add_permits(2);
+        (site.connect("", &[]).await.expect("connected").0, site.connect("", &[]).await.expect("connected").0)
+    };
+    let (mut flood, mut other) = connecting.await;
+    let invoked = site.stack.invocations_of("Message");
+    for _ in 0..300 {
+        flood.send(Message::text(r#"{"action":"free"}"#)).await.expect("open");
+    }
+    // 256 are taken; the others are refused, and the client is told.
+    for _ in 0..300 - 256 {
+        let refused: Value = serde_json::from_str(&next(&mut flood).await).expect("JSON");
+        assert_eq!(refused["message"], "Too Many Requests", "{refused}");
+    }
+    other.send(Message::text("mine")).await.expect("open");
+    eventually("all are taken", || site.stack.invocations_of("Message") == invoked + 257).await;
+    eventually("64 run", || site.events_of("Message").len() == 2 + 64).await;
+    held.add_permits(300);
+    assert_eq!(next(&mut other).await, "mine");
+    let events = site.events_of("Message");
+    let turn = events.iter().position(|event| event["body"] == "mine").expect("it ran");
+    // It has the second place that comes free; how soon its request is here depends on those beside it.
+    assert!(turn < 2 + 3 * 64, "after those that ran, and not after all 256: {turn}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod faults;
 mod frames;
 mod inspector;
 mod limits;
+mod listeners;
 mod processes;
 mod queues;
 mod scripted;

@@ -36,6 +36,8 @@ async fn start_scaled(code: &Path, runtime: &str, handler: &str, time_scale: f64
         parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         secrets: Default::default(),
         data_dir: None,
+        table_capacity: None,
+        hosts: Vec::new(),
         lambda_endpoint: None,
         processes: false,
         time_scale,

@@ -22,6 +22,8 @@ async fn start() -> (Stack, Client) {
         parameters: [("Code".to_owned(), code)].into(),
         secrets: Default::default(),
         data_dir: None,
+        table_capacity: None,
+        hosts: Vec::new(),
         lambda_endpoint: None,
         processes: false,
         time_scale: 1.0,

@@ -93,6 +93,8 @@ impl Scripted {
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             secrets: Default::default(),
             data_dir: None,
+            table_capacity: None,
+            hosts: Vec::new(),
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
             processes: false,
             time_scale: 1.0,
@@ -176,7 +178,7 @@ pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &st
     let exchange = async {
         let mut socket = TcpStream::connect(address).await.expect("connected");
         let request = format!(
-            "{method_and_path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method_and_path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         socket.write_all(request.as_bytes()).await.expect("sent");

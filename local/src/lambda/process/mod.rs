@@ -21,7 +21,6 @@ use shared::clock::Clock;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
-    net::TcpListener,
     process::Child,
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -258,8 +257,8 @@ impl Environment {
             error_type: "Runtime.InvalidEntrypoint".to_owned(),
             error_message: format!("the process cannot be started: {error}"),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?.to_string();
+        let listener = http::Listener::bind(([127, 0, 0, 1], 0).into(), &[]).await.map_err(|error| failed(&error))?;
+        let address = listener.address.to_string();
         let (invocations, waiting) = mpsc::channel(1);
         let exchange = Exchange::new(waiting);
         let shutdown = CancellationToken::new();

@@ -5,17 +5,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::HeaderValue,
-};
+use hyper::{Method, Response, StatusCode, body::Bytes, header::HeaderValue};
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::InvokeError;
-use crate::http::{Body, json, origin::is_cross_site, response};
+use crate::http::{Body, Request, json, response};
 
 /// Largest answer of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -78,10 +74,7 @@ impl Exchange {
     }
 
     /// Answers one request of the runtime.
-    pub(super) async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        if is_cross_site(request.headers()) {
-            return json(StatusCode::FORBIDDEN, &json!({"errorType": "Forbidden", "errorMessage": "not for pages"}));
-        }
+    pub(super) async fn handle(self: Arc<Self>, request: Request) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let Some(resource) = path.strip_prefix("/2018-06-01/runtime/") else { return not_found() };
         let parts: Vec<&str> = resource.split('/').collect();
@@ -163,7 +156,7 @@ fn not_found() -> Response<Body> {
 }
 
 /// The error in a request's body, or what its header says where the body says nothing.
-async fn reported(request: Request<Incoming>) -> InvokeError {
+async fn reported(request: Request) -> InvokeError {
     let header = request.headers().get("lambda-runtime-function-error-type").cloned();
     let body = Limited::new(request.into_body(), RESPONSE_BYTES_MAX).collect().await.map(|body| body.to_bytes());
     let body: Value = body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();

@@ -1,11 +1,25 @@
-//! DynamoDB: the embedded engine behind its HTTP server, with the tables of the template.
+//! DynamoDB: the embedded engine behind the API that AWS clients speak, with the tables of the template.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+pub(crate) mod api;
+mod capacity;
+mod schema;
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use dynoxide::Database;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::capacity::Capacity;
+pub use self::capacity::{TableCapacity, TableCapacityError, TableUnits};
 
 use crate::template::{LoadError, Template};
 
@@ -15,12 +29,23 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// File of the database within the data directory.
 const FILE: &str = "dynamodb.sqlite";
 
+/// File within the data directory that is locked by the process that uses it, and says which that is.
+const LOCK_FILE: &str = "lock";
+
 /// Why the database or a table could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The data directory cannot be used.
     #[error("cannot use the data directory {0}")]
-    Directory(std::path::PathBuf, #[source] std::io::Error),
+    Directory(PathBuf, #[source] std::io::Error),
+    /// Another process uses the data directory. Both would remove each other's connections.
+    #[error("the data directory {directory} is in use by {holder}; stop that process, or name another with --data-dir")]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// Which process, and since when.
+        holder: String,
+    },
     /// The engine failed.
     #[error("the DynamoDB engine failed while {0}")]
     Engine(String, #[source] dynoxide::errors::DynoxideError),
@@ -39,20 +64,51 @@ impl Tables {
         Template::load(path, &BTreeMap::new()).map(|template| Self(template.tables))
     }
 
-    /// A database with these tables, in memory or in a directory.
-    pub fn open(&self, data_dir: Option<&Path>) -> Result<Database, DatabaseError> {
-        open(data_dir, &self.0)
+    /// A database with these tables, in memory.
+    pub fn in_memory(&self) -> Result<Database, DatabaseError> {
+        database(None, &self.0)
+    }
+}
+
+/// The database of a running local mode.
+pub(crate) struct Store {
+    database: Database,
+    /// Where partitions have a limit.
+    capacity: Option<Capacity>,
+    /// Keeps other processes from the data directory as long as it is open.
+    _lock: Option<File>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Units that were used so far, where they are counted.
+    pub(crate) fn units(&self) -> Option<TableUnits> {
+        self.capacity.as_ref().map(Capacity::used)
     }
 }
 
 /// Opens the database, in memory or in a directory, and creates the tables that are not there yet.
-pub(crate) fn open(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result<Database, DatabaseError> {
+pub(crate) fn open(
+    data_dir: Option<&Path>,
+    tables: &BTreeMap<String, Value>,
+    capacity: Option<TableCapacity>,
+    clock: &Clock,
+) -> Result<Arc<Store>, DatabaseError> {
+    let lock = data_dir.map(|directory| lock(directory, clock)).transpose()?;
+    let database = database(data_dir, tables)?;
+    Ok(Arc::new(Store { database, capacity: capacity.map(|limits| Capacity::new(limits, clock.clone())), _lock: lock }))
+}
+
+fn database(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result<Database, DatabaseError> {
     let engine = |doing: String| move |error| DatabaseError::Engine(doing, error);
     let database = match data_dir {
         None => Database::memory().map_err(engine("opening a database in memory".to_owned()))?,
         Some(directory) => {
-            std::fs::create_dir_all(directory)
-                .map_err(|error| DatabaseError::Directory(directory.to_owned(), error))?;
             let file = directory.join(FILE);
             Database::new(&file.to_string_lossy()).map_err(engine(format!("opening {}", file.display())))?
         }
@@ -64,6 +120,29 @@ pub(crate) fn open(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) ->
         }
     }
     Ok(database)
+}
+
+/// Locks the data directory for this process. The system unlocks it when the process ends, however it does.
+fn lock(directory: &Path, clock: &Clock) -> Result<File, DatabaseError> {
+    let unusable = |error| DatabaseError::Directory(directory.to_owned(), error);
+    std::fs::create_dir_all(directory).map_err(unusable)?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(directory.join(LOCK_FILE)).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Who it is may not have been written yet.
+            let _ = file.read_to_string(&mut holder);
+            let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
+            return Err(DatabaseError::InUse { directory: directory.to_owned(), holder });
+        }
+    }
+    let holder = format!("the process {} since {}", std::process::id(), clock.now().rfc3339());
+    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(holder.as_bytes())).map_err(unusable)?;
+    Ok(file)
 }
 
 /// Properties that `CreateTable` takes under the same name and in the same form as CloudFormation.
@@ -110,22 +189,14 @@ fn typed(value: &Value) -> Value {
     }
 }
 
-/// Serves the database on `listener`, and removes expired items from time to time, until `shutdown`.
-pub(crate) fn serve(database: Database, listener: TcpListener, shutdown: CancellationToken, tasks: &TaskTracker) {
-    let sweeper = database.clone();
-    let swept_until = shutdown.clone();
+/// Removes expired items from time to time, until `shutdown`.
+pub(crate) fn sweep(store: Arc<Store>, shutdown: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(async move {
-        while swept_until.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
-            let sweeper = sweeper.clone();
+        while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+            let sweeper = store.database.clone();
             if let Ok(Err(error)) = tokio::task::spawn_blocking(move || sweeper.sweep_ttl()).await {
                 tracing::warn!(%error, "expired items not removed");
             }
-        }
-    });
-    tasks.spawn(async move {
-        if let Err(error) = dynoxide::server::serve_with_shutdown(listener, database, shutdown.cancelled_owned()).await
-        {
-            tracing::error!(error, "the DynamoDB engine stopped");
         }
     });
 }
@@ -135,6 +206,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_data_directory_is_of_one_process_until_that_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || open(Some(directory.path()), &BTreeMap::new(), None, &Clock::System);
+        let first = open().expect("opened");
+        let refused = open().expect_err("in use").to_string();
+        let holder = format!("is in use by the process {} since 2", std::process::id());
+        assert!(refused.contains(&holder), "{refused}");
+        drop(first);
+        open().expect("free again");
+    }
 
     #[test]
     fn numbers_and_booleans_of_a_table_may_come_from_parameters() {
@@ -151,9 +234,10 @@ mod tests {
             }],
             "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": "true"},
         });
-        open(None, &[("table".to_owned(), table.clone())].into()).expect("created");
+        let open = |table: Value| open(None, &[("table".to_owned(), table)].into(), None, &Clock::System);
+        open(table.clone()).expect("created");
         let mut refused = table;
         refused["ProvisionedThroughput"]["ReadCapacityUnits"] = json!("many");
-        assert!(open(None, &[("table".to_owned(), refused)].into()).is_err(), "not a number");
+        assert!(open(refused).is_err(), "not a number");
     }
 }

@@ -1,0 +1,755 @@
+//! What DynamoDB takes and gives per second: 3,000 read and 1,000 write units of each partition, above which it throttles.
+//!
+//! Here each partition key of a table or an index is a partition. Units are those of the developer guide: reads in units of
+//! 4 KB, half of that where they need not be consistent, writes in units of 1 KB of the larger of the item before and
+//! after, both twice in a transaction, and each entry of an index that a write changes once more. A bucket holds the units
+//! of one second; the service keeps those of up to five minutes, on which nobody can rely. A partition of the service may
+//! hold many keys, and a key with many items may be split over several: neither is modelled.
+//!
+//! `Scan` and PartiQL are neither limited nor counted: nothing in this project uses them.
+//!
+//! Source: DynamoDB developer guide, "Read and write operations", "Burst and adaptive capacity", "Throttling issues", and the
+//! API reference of each operation.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
+    str::FromStr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use dynoxide::{
+    Database,
+    types::{read_capacity_units_with_consistency, table_write_capacity_units},
+};
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+use shared::clock::Clock;
+
+use super::{
+    api::{Answer, carry_out, refusal},
+    schema::{Schema, size},
+};
+use crate::{rate::TokenBucket, template::arn};
+
+/// Partitions whose buckets are remembered before those that are full are forgotten.
+const PARTITIONS_MAX: usize = 65_536;
+
+/// How many times more an item costs in a transaction.
+const TRANSACTION_FACTOR: f64 = 2.0;
+
+/// Units that every partition key takes and gives per second. Written `READS:WRITES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableCapacity {
+    /// Read units per second.
+    pub reads: NonZeroU32,
+    /// Write units per second.
+    pub writes: NonZeroU32,
+}
+
+impl TableCapacity {
+    /// What a partition of the service has.
+    pub const SERVICE: Self =
+        Self { reads: NonZeroU32::new(3_000).expect("above 0"), writes: NonZeroU32::new(1_000).expect("above 0") };
+}
+
+/// A text that is not a capacity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid capacity {0:?}: expected READS:WRITES, whole numbers above zero, such as 3000:1000")]
+pub struct TableCapacityError(String);
+
+impl FromStr for TableCapacity {
+    type Err = TableCapacityError;
+
+    fn from_str(text: &str) -> Result<Self, TableCapacityError> {
+        let number = |number: &str| number.parse::<NonZeroU32>().map_err(|_| TableCapacityError(text.to_owned()));
+        let (reads, writes) = text.split_once(':').ok_or_else(|| TableCapacityError(text.to_owned()))?;
+        Ok(Self { reads: number(reads)?, writes: number(writes)? })
+    }
+}
+
+/// Units that all tables have given and taken so far, and what was refused for want of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TableUnits {
+    /// Read units.
+    pub read: f64,
+    /// Write units, those of indexes included.
+    pub write: f64,
+    /// Requests, and items of batches, that were throttled.
+    pub throttled: u64,
+}
+
+/// A partition of a table, or of one of its indexes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Partition {
+    pub(super) table: String,
+    pub(super) index: Option<String>,
+    /// Value of the partition key, as JSON.
+    pub(super) key: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Kind {
+    Read,
+    Write,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "Read",
+            Self::Write => "Write",
+        }
+    }
+}
+
+/// Units by partition.
+type Units = Vec<(Partition, f64)>;
+
+/// The buckets of all partitions.
+#[derive(Debug)]
+pub(crate) struct Capacity {
+    limits: TableCapacity,
+    clock: Clock,
+    buckets: Mutex<HashMap<(Kind, Partition), TokenBucket>>,
+    schemas: Mutex<HashMap<String, Arc<Schema>>>,
+    used: Mutex<TableUnits>,
+}
+
+/// One item that a request writes.
+struct Change {
+    table: String,
+    schema: Arc<Schema>,
+    key: Value,
+    /// The item before.
+    old: Option<Value>,
+    /// The item after, as far as the request says it.
+    new: After,
+}
+
+/// What a request makes of an item.
+enum After {
+    /// Itself.
+    Put(Value),
+    /// Nothing.
+    Deleted,
+    /// Something that only the database knows.
+    Updated,
+    /// What it was.
+    Same,
+}
+
+impl Capacity {
+    pub(crate) fn new(limits: TableCapacity, clock: Clock) -> Self {
+        let (buckets, schemas, used) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { limits, clock, buckets, schemas, used }
+    }
+
+    /// What was used so far.
+    pub(crate) fn used(&self) -> TableUnits {
+        *lock(&self.used)
+    }
+
+    /// Carries out an operation as far as the capacity of its partitions goes.
+    pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> Answer {
+        let limited = serde_json::from_str::<Value>(body).ok().and_then(|input| match operation {
+            "GetItem" => self.get(database, body, &input),
+            "Query" => self.query(database, input),
+            "PutItem" | "UpdateItem" | "DeleteItem" => self.write(database, operation, body, &input),
+            "BatchGetItem" => self.batch_get(database, input),
+            "BatchWriteItem" => self.batch_write(database, input),
+            "TransactGetItems" => self.transact_get(database, body, &input),
+            "TransactWriteItems" => self.transact_write(database, body, &input),
+            "CreateTable" | "UpdateTable" | "DeleteTable" => {
+                lock(&self.schemas).clear();
+                None
+            }
+            _ => None,
+        });
+        // What has no known table or key is refused by the engine, in its words.
+        limited.unwrap_or_else(|| carry_out(database, operation, body))
+    }
+
+    fn get(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+        let (partition, units) = self.cost_of_read(database, input["TableName"].as_str()?, &input["Key"], input)?;
+        if let Some(throttled) = self.throttled(Kind::Read, &[(partition.clone(), units)]) {
+            return Some(self.refuse(database, Kind::Read, &throttled, 1));
+        }
+        self.charge(Kind::Read, &[(partition, units)]);
+        Some(carry_out(database, "GetItem", body))
+    }
+
+    fn query(&self, database: &Database, mut input: Value) -> Option<Answer> {
+        let table = input["TableName"].as_str()?.to_owned();
+        let index = input["IndexName"].as_str().map(str::to_owned);
+        let schema = self.schema(database, &table)?;
+        let key = schema.queried(&input, index.as_deref())?;
+        let partition = Partition { table, index, key };
+        // What a query reads is known when it has been read: it is charged then, and the next ones wait for it.
+        let least = if input["ConsistentRead"] == true { 1.0 } else { 0.5 };
+        if let Some(throttled) = self.throttled(Kind::Read, &[(partition.clone(), least)]) {
+            return Some(self.refuse(database, Kind::Read, &throttled, 1));
+        }
+        let asked = input["ReturnConsumedCapacity"].as_str().is_some_and(|asked| asked != "NONE");
+        if !asked {
+            input["ReturnConsumedCapacity"] = json!("TOTAL");
+        }
+        let (status, answer) = carry_out(database, "Query", &input.to_string());
+        let Ok(Value::Object(mut output)) = serde_json::from_str(&answer) else { return Some((status, answer)) };
+        let units = output.get("ConsumedCapacity").and_then(|consumed| consumed["CapacityUnits"].as_f64());
+        self.charge(Kind::Read, &[(partition, units.unwrap_or(least))]);
+        if asked {
+            return Some((status, answer));
+        }
+        output.remove("ConsumedCapacity");
+        Some((status, Value::Object(output).to_string()))
+    }
+
+    fn write(&self, database: &Database, operation: &str, body: &str, input: &Value) -> Option<Answer> {
+        let change = self.change(database, operation.trim_end_matches("Item"), input)?;
+        let estimate = change.cost(&change.expected(), 1.0);
+        if let Some(throttled) = self.throttled(Kind::Write, &estimate) {
+            return Some(self.refuse(database, Kind::Write, &throttled, 1));
+        }
+        let answer = carry_out(database, operation, body);
+        self.charge(Kind::Write, &change.cost(&change.actual(database, answer.0), 1.0));
+        Some(answer)
+    }
+
+    fn batch_get(&self, database: &Database, mut input: Value) -> Option<Answer> {
+        let mut unprocessed = Map::new();
+        let mut first = None;
+        let (mut refused, mut asked) = (0, 0);
+        for (table, request) in input["RequestItems"].as_object_mut()? {
+            let keys = std::mem::take(request["Keys"].as_array_mut()?);
+            asked += keys.len();
+            let (mut taken, mut left) = (Vec::new(), Vec::new());
+            for key in keys {
+                let cost = self.cost_of_read(database, table, &key, request)?;
+                match self.throttled(Kind::Read, std::slice::from_ref(&cost)) {
+                    None => {
+                        self.charge(Kind::Read, &[cost]);
+                        taken.push(key);
+                    }
+                    Some(throttled) => {
+                        first.get_or_insert(throttled);
+                        left.push(key);
+                    }
+                }
+            }
+            refused += left.len();
+            if !left.is_empty() {
+                let mut rest = request.clone();
+                rest["Keys"] = Value::Array(left);
+                unprocessed.insert(table.clone(), rest);
+            }
+            request["Keys"] = Value::Array(taken);
+        }
+        self.batched(database, "BatchGetItem", input, "UnprocessedKeys", unprocessed, first, refused == asked, refused)
+    }
+
+    fn batch_write(&self, database: &Database, mut input: Value) -> Option<Answer> {
+        let mut unprocessed = Map::new();
+        let mut first = None;
+        let mut changes = Vec::new();
+        let mut refused = 0;
+        for (table, requests) in input["RequestItems"].as_object_mut()? {
+            let (mut taken, mut left) = (Vec::new(), Vec::new());
+            for request in std::mem::take(requests.as_array_mut()?) {
+                let change = self.change_of_batch(database, table, &request)?;
+                let cost = change.cost(&change.expected(), 1.0);
+                match self.throttled(Kind::Write, &cost) {
+                    None => {
+                        self.charge(Kind::Write, &cost);
+                        changes.push(change);
+                        taken.push(request);
+                    }
+                    Some(throttled) => {
+                        first.get_or_insert(throttled);
+                        left.push(request);
+                    }
+                }
+            }
+            refused += left.len();
+            if !left.is_empty() {
+                unprocessed.insert(table.clone(), Value::Array(left));
+            }
+            *requests = Value::Array(taken);
+        }
+        let none = changes.is_empty();
+        self.batched(database, "BatchWriteItem", input, "UnprocessedItems", unprocessed, first, none, refused)
+    }
+
+    /// Carries out what is left of a batch, and says what is not. Where that is all of it, the batch is refused.
+    #[expect(clippy::too_many_arguments, reason = "the two batches have one end")]
+    fn batched(
+        &self,
+        database: &Database,
+        operation: &str,
+        mut input: Value,
+        unprocessed_name: &str,
+        unprocessed: Map<String, Value>,
+        throttled: Option<(Kind, Partition)>,
+        is_all: bool,
+        refused: usize,
+    ) -> Option<Answer> {
+        let Some(throttled) = throttled else { return Some(carry_out(database, operation, &input.to_string())) };
+        if is_all {
+            return Some(self.refuse(database, throttled.0, &throttled, refused));
+        }
+        lock(&self.used).throttled += refused as u64;
+        let items = input["RequestItems"].as_object_mut()?;
+        items.retain(|_, requests| {
+            requests.get("Keys").unwrap_or(requests).as_array().is_some_and(|requests| !requests.is_empty())
+        });
+        let (status, answer) = carry_out(database, operation, &input.to_string());
+        let Ok(mut output) = serde_json::from_str::<Value>(&answer) else { return Some((status, answer)) };
+        if status == StatusCode::OK {
+            output[unprocessed_name] = Value::Object(unprocessed);
+        }
+        Some((status, output.to_string()))
+    }
+
+    fn transact_get(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+        let consistent = json!({"ConsistentRead": true});
+        let mut costs = Vec::new();
+        for item in input["TransactItems"].as_array()? {
+            let get = &item["Get"];
+            let (partition, units) =
+                self.cost_of_read(database, get["TableName"].as_str()?, &get["Key"], &consistent)?;
+            costs.push(vec![(partition, units * TRANSACTION_FACTOR)]);
+        }
+        if let Some(cancelled) = self.cancelled(Kind::Read, &costs) {
+            return Some(cancelled);
+        }
+        self.charge(Kind::Read, &costs.concat());
+        Some(carry_out(database, "TransactGetItems", body))
+    }
+
+    fn transact_write(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+        let mut changes = Vec::new();
+        for item in input["TransactItems"].as_array()? {
+            let (operation, request) = item.as_object()?.iter().next()?;
+            changes.push(self.change(database, operation, request)?);
+        }
+        let costs: Vec<_> = changes.iter().map(|change| change.cost(&change.expected(), TRANSACTION_FACTOR)).collect();
+        if let Some(cancelled) = self.cancelled(Kind::Write, &costs) {
+            return Some(cancelled);
+        }
+        let answer = carry_out(database, "TransactWriteItems", body);
+        for change in &changes {
+            // One that is cancelled consumes what it would have.
+            self.charge(Kind::Write, &change.cost(&change.actual(database, answer.0), TRANSACTION_FACTOR));
+        }
+        Some(answer)
+    }
+
+    /// The refusal of a transaction of which these items together need more than there is.
+    fn cancelled(&self, kind: Kind, costs: &[Units]) -> Option<Answer> {
+        self.throttled(kind, &costs.concat())?;
+        lock(&self.used).throttled += 1;
+        let reason = |cost: &Units| match self.throttled(kind, cost) {
+            Some(_) => json!({"Code": "ThrottlingError", "Message": MESSAGE}),
+            None => json!({"Code": "None"}),
+        };
+        let mut reasons: Vec<Value> = costs.iter().map(reason).collect();
+        if reasons.iter().all(|reason| reason["Code"] == "None") {
+            // Each alone has room, all of them together have not.
+            reasons.fill(json!({"Code": "ThrottlingError", "Message": MESSAGE}));
+        }
+        let codes: Vec<_> = reasons.iter().filter_map(|reason| reason["Code"].as_str()).collect();
+        let message = format!(
+            "Transaction cancelled, please refer cancellation reasons for specific reasons [{}]",
+            codes.join(", ")
+        );
+        let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+        let body = json!({"__type": kind, "Message": message, "CancellationReasons": reasons});
+        Some((StatusCode::BAD_REQUEST, body.to_string()))
+    }
+
+    /// Partition and units of reading one item.
+    fn cost_of_read(&self, database: &Database, table: &str, key: &Value, options: &Value) -> Option<(Partition, f64)> {
+        let schema = self.schema(database, table)?;
+        let partition = Partition { table: table.to_owned(), index: None, key: schema.partition_of(key)? };
+        let bytes = item(database, table, key).map_or(0, |item| size(&item));
+        let is_consistent = options["ConsistentRead"] == true;
+        Some((partition, read_capacity_units_with_consistency(bytes, is_consistent)))
+    }
+
+    fn change_of_batch(&self, database: &Database, table: &str, request: &Value) -> Option<Change> {
+        let put = &request["PutRequest"];
+        let (operation, mut request) =
+            if put.is_object() { ("Put", put.clone()) } else { ("Delete", request["DeleteRequest"].clone()) };
+        request["TableName"] = json!(table);
+        self.change(database, operation, &request)
+    }
+
+    /// What `Put`, `Update`, `Delete` or `ConditionCheck` does.
+    fn change(&self, database: &Database, operation: &str, request: &Value) -> Option<Change> {
+        let table = request["TableName"].as_str()?.to_owned();
+        let schema = self.schema(database, &table)?;
+        let (key, new) = match operation {
+            "Put" => (schema.key_of(&request["Item"])?, After::Put(request["Item"].clone())),
+            "Delete" => (request["Key"].clone(), After::Deleted),
+            "Update" => (request["Key"].clone(), After::Updated),
+            "ConditionCheck" => (request["Key"].clone(), After::Same),
+            _ => return None,
+        };
+        schema.partition_of(&key)?;
+        let old = item(database, &table, &key);
+        Some(Change { table, schema, key, old, new })
+    }
+
+    fn schema(&self, database: &Database, table: &str) -> Option<Arc<Schema>> {
+        if let Some(known) = lock(&self.schemas).get(table) {
+            return Some(Arc::clone(known));
+        }
+        let (_, description) = carry_out(database, "DescribeTable", &json!({"TableName": table}).to_string());
+        let schema = Arc::new(Schema::read(&serde_json::from_str(&description).ok()?)?);
+        lock(&self.schemas).insert(table.to_owned(), Arc::clone(&schema));
+        Some(schema)
+    }
+
+    /// The first partition that has less than it takes. One that takes more than a bucket holds needs a full one.
+    fn throttled(&self, kind: Kind, costs: &[(Partition, f64)]) -> Option<(Kind, Partition)> {
+        let mut totals: BTreeMap<&Partition, f64> = BTreeMap::new();
+        for (partition, units) in costs {
+            *totals.entry(partition).or_default() += units;
+        }
+        let now = self.clock.now();
+        let buckets = &mut *lock(&self.buckets);
+        let lacking = totals.into_iter().find(|(partition, units)| {
+            let bucket = buckets.get_mut(&(kind, (*partition).clone()));
+            bucket.is_some_and(|bucket| !bucket.has(*units, now))
+        });
+        lacking.map(|(partition, _)| (kind, partition.clone()))
+    }
+
+    fn charge(&self, kind: Kind, costs: &[(Partition, f64)]) {
+        let now = self.clock.now();
+        let per_second = match kind {
+            Kind::Read => f64::from(self.limits.reads.get()),
+            Kind::Write => f64::from(self.limits.writes.get()),
+        };
+        let mut buckets = lock(&self.buckets);
+        for (partition, units) in costs {
+            if buckets.len() >= PARTITIONS_MAX {
+                buckets.retain(|_, bucket| !bucket.is_full(now));
+            }
+            let bucket = buckets.entry((kind, partition.clone()));
+            bucket.or_insert_with(|| TokenBucket::full(per_second, per_second, now)).charge(*units, now);
+        }
+        let total: f64 = costs.iter().map(|(_, units)| units).sum();
+        let mut used = lock(&self.used);
+        match kind {
+            Kind::Read => used.read += total,
+            Kind::Write => used.write += total,
+        }
+    }
+
+    /// The refusal of a request, or of all `items` of a batch.
+    fn refuse(&self, database: &Database, kind: Kind, (_, partition): &(Kind, Partition), items: usize) -> Answer {
+        lock(&self.used).throttled += items as u64;
+        let Partition { table, index, key } = partition;
+        tracing::debug!(table, index, key, kind = kind.name(), "throttled: the partition has no capacity left");
+        let is_on_demand = self.schema(database, table).is_some_and(|schema| schema.is_on_demand);
+        let name = if is_on_demand { "ThrottlingException" } else { "ProvisionedThroughputExceededException" };
+        let (status, body) = refusal(&format!("com.amazonaws.dynamodb.v20120810#{name}"), MESSAGE);
+        let Ok(mut body) = serde_json::from_str::<Value>(&body) else { return (status, body) };
+        let (of, resource) = match index {
+            Some(index) => ("Index", format!("table/{table}/index/{index}")),
+            None => ("Table", format!("table/{table}")),
+        };
+        let reason = format!("{of}{}KeyRangeThroughputExceeded", kind.name());
+        body["throttlingReasons"] = json!([{"reason": reason, "resource": arn("dynamodb", &resource)}]);
+        (status, body.to_string())
+    }
+}
+
+/// What the service says of a partition without capacity.
+const MESSAGE: &str = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically scaling your table or index so please try again shortly. If exceptions persist, check if you have a hot key: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html";
+
+impl Change {
+    /// The item after, as far as it is known before.
+    fn expected(&self) -> Option<Value> {
+        match &self.new {
+            After::Put(item) => Some(item.clone()),
+            After::Deleted => None,
+            After::Updated | After::Same => self.old.clone(),
+        }
+    }
+
+    /// The item after a request that was answered with this status. One that failed has changed nothing.
+    fn actual(&self, database: &Database, status: StatusCode) -> Option<Value> {
+        match &self.new {
+            After::Updated if status == StatusCode::OK => item(database, &self.table, &self.key),
+            _ if status != StatusCode::OK => self.old.clone(),
+            _ => self.expected(),
+        }
+    }
+
+    /// The units of all partitions that it writes to.
+    fn cost(&self, new: &Option<Value>, factor: f64) -> Units {
+        let Self { table, schema, key, old, .. } = self;
+        let bytes = |item: &Option<Value>| item.as_ref().map(size);
+        let of_table = Partition {
+            table: table.clone(),
+            index: None,
+            // It was there when the change was read.
+            key: schema.partition_of(key).unwrap_or_default(),
+        };
+        let mut costs = vec![(of_table, table_write_capacity_units(bytes(old), bytes(new)) * factor)];
+        for index in &schema.indexes {
+            let entry = |item: &Option<Value>| item.as_ref().and_then(|item| index.entry(schema, item));
+            let (before, after) = (entry(old), entry(new));
+            if before == after {
+                continue;
+            }
+            let partition =
+                |key: &str| Partition { table: table.clone(), index: Some(index.name.clone()), key: key.to_owned() };
+            // The service applies the factor of transactions to the table alone.
+            match (before, after) {
+                (Some(before), Some(after)) if before.place == after.place => {
+                    let units = table_write_capacity_units(Some(before.bytes), Some(after.bytes));
+                    costs.push((partition(&after.partition), units));
+                }
+                (before, after) => {
+                    for entry in [before, after].into_iter().flatten() {
+                        costs.push((partition(&entry.partition), table_write_capacity_units(None, Some(entry.bytes))));
+                    }
+                }
+            }
+        }
+        costs
+    }
+}
+
+/// The item of a key.
+fn item(database: &Database, table: &str, key: &Value) -> Option<Value> {
+    let request = json!({"TableName": table, "Key": key, "ConsistentRead": true});
+    let (_, answer) = carry_out(database, "GetItem", &request.to_string());
+    let mut answer: Value = serde_json::from_str(&answer).ok()?;
+    answer.get_mut("Item").map(Value::take)
+}
+
+/// A thread that panicked while it held one of these left it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+    use super::*;
+
+    #[test]
+    fn a_capacity_is_two_whole_numbers_above_zero() {
+        assert_eq!("3000:1000".parse(), Ok(TableCapacity::SERVICE));
+        for text in ["", "3000", "0:1", "1:0", "a:b", "1:2:3", "-1:1"] {
+            assert_eq!(text.parse::<TableCapacity>(), Err(TableCapacityError(text.to_owned())));
+        }
+    }
+
+    /// A database with one table, and a clock that stands still.
+    fn world(limits: &str) -> (Database, Capacity, Arc<AtomicI64>) {
+        let database = Database::memory().expect("a database");
+        let key = |name: &str, kind: &str| json!({"AttributeName": name, "KeyType": kind});
+        let definitions = ["p", "s", "g"].map(|name| json!({"AttributeName": name, "AttributeType": "S"}));
+        let table = json!({
+            "TableName": "table",
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": definitions,
+            "KeySchema": [key("p", "HASH"), key("s", "RANGE")],
+            "GlobalSecondaryIndexes": [
+                {"IndexName": "by_g", "KeySchema": [key("g", "HASH")], "Projection": {"ProjectionType": "KEYS_ONLY"}},
+            ],
+        });
+        assert_eq!(carry_out(&database, "CreateTable", &table.to_string()).0, StatusCode::OK);
+        let ms = Arc::new(AtomicI64::new(0));
+        let capacity = Capacity::new(limits.parse().expect("a capacity"), Clock::Manual(Arc::clone(&ms)));
+        (database, capacity, ms)
+    }
+
+    fn call(world: &(Database, Capacity, Arc<AtomicI64>), operation: &str, input: Value) -> (bool, Value) {
+        let (status, body) = world.1.carry_out(&world.0, operation, &input.to_string());
+        (status == StatusCode::OK, serde_json::from_str(&body).expect("JSON"))
+    }
+
+    fn named(partition: &str, sort: &str) -> Value {
+        json!({"p": {"S": partition}, "s": {"S": sort}})
+    }
+
+    fn put(partition: &str, sort: &str, more: &[(&str, &str)]) -> Value {
+        let mut item = named(partition, sort);
+        for (name, value) in more {
+            item[*name] = json!({"S": value});
+        }
+        json!({"TableName": "table", "Item": item})
+    }
+
+    /// How many of these are taken before one is throttled.
+    fn taken(world: &(Database, Capacity, Arc<AtomicI64>), operation: &str, input: &Value) -> usize {
+        (0..100_000).take_while(|_| call(world, operation, input.clone()).0).count()
+    }
+
+    #[test]
+    fn a_partition_takes_what_it_has_and_no_more_and_others_are_unharmed() {
+        let world = world("3000:1000");
+        let item = put("a", "1", &[]);
+        assert_eq!(taken(&world, "PutItem", &item), 1_000);
+        let (_, refused) = call(&world, "PutItem", item.clone());
+        assert_eq!(refused["__type"], "com.amazonaws.dynamodb.v20120810#ThrottlingException");
+        assert_eq!(refused["throttlingReasons"][0]["reason"], "TableWriteKeyRangeThroughputExceeded", "{refused}");
+        assert_eq!(taken(&world, "PutItem", &put("b", "1", &[])), 1_000, "another partition");
+        let get =
+            |consistent: bool| json!({"TableName": "table", "Key": named("a", "1"), "ConsistentRead": consistent});
+        assert_eq!(taken(&world, "GetItem", &get(true)), 3_000, "reads have their own");
+        world.2.store(10, Relaxed);
+        assert_eq!(taken(&world, "PutItem", &item), 10, "what has come back within 10 ms");
+        assert_eq!(taken(&world, "GetItem", &get(false)), 60);
+        let used = world.1.used();
+        assert_eq!((used.write, used.read, used.throttled), (2_010.0, 3_030.0, 6));
+    }
+
+    #[test]
+    fn units_are_those_of_the_developer_guide() {
+        let check = |operation: &str, input: Value, reads: f64, writes: f64| {
+            let world = world("40000:40000");
+            assert!(call(&world, "PutItem", put("a", "old", &[("x", &"x".repeat(9_000))])).0);
+            let before = world.1.used();
+            let (done, answer) = call(&world, operation, input);
+            assert!(done, "{answer}");
+            assert!(answer.get("ConsumedCapacity").is_none(), "nobody asked: {answer}");
+            let used = world.1.used();
+            assert_eq!((used.read - before.read, used.write - before.write), (reads, writes), "{operation}");
+        };
+        let get =
+            |consistent: bool| json!({"TableName": "table", "Key": named("a", "old"), "ConsistentRead": consistent});
+        check("GetItem", get(true), 3.0, 0.0);
+        check("GetItem", get(false), 1.5, 0.0);
+        let none = json!({"TableName": "table", "Key": named("a", "none"), "ConsistentRead": true});
+        check("GetItem", none, 1.0, 0.0);
+        check(
+            "TransactGetItems",
+            json!({"TransactItems": [{"Get": {"TableName": "table", "Key": named("a", "old")}}]}),
+            6.0,
+            0.0,
+        );
+        let keys = [named("a", "old"), named("a", "none")];
+        check("BatchGetItem", json!({"RequestItems": {"table": {"Keys": keys}}}), 2.0, 0.0);
+        let query = json!({
+            "TableName": "table",
+            "ConsistentRead": true,
+            "KeyConditionExpression": "p = :p",
+            "ExpressionAttributeValues": {":p": {"S": "a"}},
+        });
+        check("Query", query, 3.0, 0.0);
+        check("PutItem", put("a", "new", &[("x", &"x".repeat(1_500))]), 0.0, 2.0);
+        check("PutItem", put("a", "new", &[("g", "g")]), 0.0, 2.0);
+        check("PutItem", put("a", "old", &[]), 0.0, 9.0);
+        check("DeleteItem", json!({"TableName": "table", "Key": named("a", "old")}), 0.0, 9.0);
+        let update = json!({
+            "TableName": "table",
+            "Key": named("a", "new"),
+            "UpdateExpression": "SET g = :g",
+            "ExpressionAttributeValues": {":g": {"S": "g"}},
+        });
+        check("UpdateItem", update.clone(), 0.0, 2.0);
+        let puts = [put("a", "new", &[("g", "g")]), put("b", "new", &[])].map(|put| json!({"Put": put}));
+        check("TransactWriteItems", json!({"TransactItems": puts}), 0.0, 2.0 + 2.0 + 1.0);
+        let requests = [put("a", "new", &[]), put("b", "new", &[("g", "g")])]
+            .map(|put| json!({"PutRequest": {"Item": put["Item"]}}));
+        check("BatchWriteItem", json!({"RequestItems": {"table": requests}}), 0.0, 3.0);
+    }
+
+    #[test]
+    fn an_index_throttles_the_writes_to_its_table() {
+        let world = world("100:100");
+        let entries =
+            (0..1_000).take_while(|number| call(&world, "PutItem", put(&format!("p{number}"), "1", &[("g", "one")])).0);
+        assert_eq!(entries.count(), 100);
+        let (_, refused) = call(&world, "PutItem", put("other", "1", &[("g", "one")]));
+        assert_eq!(refused["throttlingReasons"][0]["reason"], "IndexWriteKeyRangeThroughputExceeded", "{refused}");
+        assert!(call(&world, "PutItem", put("other", "1", &[("g", "two")])).0);
+        assert!(call(&world, "PutItem", put("other", "2", &[])).0, "no entry, no index");
+    }
+
+    #[test]
+    fn a_query_is_charged_for_what_it_has_read_and_the_next_ones_wait_for_that() {
+        let world = world("10:1000");
+        for number in 0..10 {
+            assert!(call(&world, "PutItem", put("a", &number.to_string(), &[("x", &"x".repeat(40_000))])).0);
+        }
+        let query = json!({
+            "TableName": "table",
+            "ConsistentRead": true,
+            "KeyConditionExpression": "#p = :p",
+            "ExpressionAttributeNames": {"#p": "p"},
+            "ExpressionAttributeValues": {":p": {"S": "a"}},
+        });
+        let (done, answer) = call(&world, "Query", query.clone());
+        assert!(done && answer["Items"].as_array().is_some_and(|items| items.len() == 10));
+        assert!(!call(&world, "Query", query.clone()).0);
+        // 98 units were read, of which there were 10.
+        world.2.store(8_800, Relaxed);
+        assert!(!call(&world, "Query", query.clone()).0);
+        world.2.store(8_900, Relaxed);
+        assert!(call(&world, "Query", query).0);
+    }
+
+    #[test]
+    fn of_a_batch_what_fits_is_done_and_the_rest_is_handed_back() {
+        let world = world("4:4");
+        let request = |partition: &str, number: usize| json!({"PutRequest": {"Item": put(partition, &number.to_string(), &[])["Item"]}});
+        let batch = |requests: Vec<Value>| json!({"RequestItems": {"table": requests}});
+        let both: Vec<Value> = (0..6).map(|number| request("a", number)).chain([request("b", 0)]).collect();
+        let (done, answer) = call(&world, "BatchWriteItem", batch(both));
+        let left = answer["UnprocessedItems"]["table"].as_array().cloned().unwrap_or_default();
+        assert_eq!((done, left), (true, vec![request("a", 4), request("a", 5)]), "{answer}");
+        let (done, answer) = call(&world, "BatchWriteItem", batch(vec![request("a", 4)]));
+        assert!(
+            !done && answer["__type"].as_str().is_some_and(|kind| kind.ends_with("ThrottlingException")),
+            "{answer}"
+        );
+        let keys: Vec<Value> = (0..6).map(|number| named("a", &number.to_string())).collect();
+        let (done, answer) =
+            call(&world, "BatchGetItem", json!({"RequestItems": {"table": {"Keys": keys, "ConsistentRead": true}}}));
+        assert_eq!(answer["Responses"]["table"].as_array().map(Vec::len), Some(4), "{answer}");
+        assert_eq!(
+            (done, &answer["UnprocessedKeys"]["table"]["Keys"]),
+            (true, &json!([named("a", "4"), named("a", "5")]))
+        );
+        assert_eq!(answer["UnprocessedKeys"]["table"]["ConsistentRead"], true);
+    }
+
+    #[test]
+    fn a_transaction_is_cancelled_as_a_whole_with_a_reason_for_each_item() {
+        let world = world("10:3");
+        let transaction =
+            |first: &str| json!({"TransactItems": [{"Put": put(first, "1", &[])}, {"Put": put("b", "1", &[])}]});
+        assert!(call(&world, "TransactWriteItems", transaction("a")).0);
+        world.2.store(1_000, Relaxed);
+        assert!(call(&world, "PutItem", put("b", "2", &[])).0);
+        assert!(call(&world, "PutItem", put("b", "3", &[])).0);
+        let (done, answer) = call(&world, "TransactWriteItems", transaction("c"));
+        let codes: Vec<_> = answer["CancellationReasons"]
+            .as_array()
+            .expect("reasons")
+            .iter()
+            .map(|reason| reason["Code"].clone())
+            .collect();
+        assert_eq!((done, codes), (false, vec![json!("None"), json!("ThrottlingError")]), "{answer}");
+        let (_, missing) = call(&world, "GetItem", json!({"TableName": "table", "Key": named("c", "1")}));
+        assert!(missing.get("Item").is_none(), "nothing of it was written");
+    }
+
+    #[test]
+    fn what_fails_its_condition_costs_what_it_would_have() {
+        let world = world("10:1000");
+        let mut refused = put("a", "1", &[("x", &"x".repeat(3_000))]);
+        refused["ConditionExpression"] = json!("attribute_exists(p)");
+        assert!(!call(&world, "PutItem", refused).0);
+        assert_eq!(world.1.used().write, 1.0, "nothing was there");
+    }
+}

@@ -1,0 +1,237 @@
+//! What a listener on a laptop answers, and what it refuses: it is within reach of every page that is open there.
+//!
+//! A page of another site may send requests to this machine without being asked, and under a name of its own that it lets
+//! point here (DNS rebinding) it may read the answers too. So every listener has a guard, which refuses what another site
+//! makes a browser send, and requests under names that can be made to point here. AWS clients and other programs that are
+//! no browsers send none of the headers that give a page away.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use hyper::{
+    Method, Response, StatusCode,
+    header::{HOST, HeaderMap, HeaderValue, ORIGIN},
+    http::{request::Parts, uri::Authority},
+};
+use serde_json::json;
+
+use super::{Body, json};
+
+/// The name under which containers reach the machine that they run on, as an example of what has to be allowed.
+const EXAMPLE: &str = "--allow-host host.docker.internal";
+
+/// Decides about the requests of one listener.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    /// Address of the listener.
+    address: IpAddr,
+    /// Names beside those of this machine.
+    names: Arc<[String]>,
+    /// What is answered although a page of another site asks.
+    open: Option<Open>,
+}
+
+/// Whether a request is answered although a page of another site may have sent it.
+type Open = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("address", &self.address).field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It names no host, several, or one that can be made to point here.
+    Host(String),
+    /// A page of another site makes a browser send it.
+    CrossSite,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => write!(
+                f,
+                "the host {host:?} is not allowed: use localhost or an IP address of this machine, or allow the name, such as {EXAMPLE}"
+            ),
+            Self::CrossSite => f.write_str("a page of another site may not ask for this"),
+        }
+    }
+}
+
+impl Guard {
+    /// A guard of the listener at `address` that lets nothing through that another site sends. `names` are allowed as
+    /// hosts beside those that can only be this machine.
+    pub(crate) fn new(address: SocketAddr, names: &[String]) -> Self {
+        Self { address: address.ip(), names: names.into(), open: None }
+    }
+
+    /// The same, which answers what `open` says whoever asks for it: because that has a check of its own, or because
+    /// another site can neither read the answer nor change anything by asking.
+    pub(crate) fn except(self, open: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { open: Some(Arc::new(open)), ..self }
+    }
+
+    /// Whether a request may pass.
+    pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
+        let mut hosts = request.headers.get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if hosts.next().is_some() || !self.allows(host) {
+            return Err(Refusal::Host(host.to_owned()));
+        }
+        let is_open = || self.open.as_ref().is_some_and(|open| open(request));
+        if is_cross_site(&request.headers, host) && !is_open() { Err(Refusal::CrossSite) } else { Ok(()) }
+    }
+
+    /// Whether a `Host` can only be this machine, or is allowed by name.
+    fn allows(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<Authority>() else { return false };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let name = authority.host();
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let address = address.to_canonical();
+            // A listener of all addresses is reached at any of this machine's, and no page is at an address of somebody else.
+            return address.is_loopback()
+                || address == self.address.to_canonical()
+                || self.address.to_canonical().is_unspecified()
+                || self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        }
+        let is_below = |suffix: &str| name.len() > suffix.len() && ends_with(name, suffix);
+        name.eq_ignore_ascii_case("localhost")
+            || is_below(".localhost")
+            || self.names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+    }
+}
+
+/// What a refused request is answered, in the form that AWS clients understand.
+pub(super) fn refused(refusal: &Refusal) -> Response<Body> {
+    let kind = "AccessDeniedException";
+    let mut response = json(StatusCode::FORBIDDEN, &json!({"__type": kind, "message": refusal.to_string()}));
+    response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind));
+    response
+}
+
+/// Whether a request is one that changes nothing, by its method.
+pub(crate) fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whether another site makes a browser send this.
+fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
+        (Some(site), _) if !matches!(site, "same-origin" | "none") => true,
+        (_, Some(origin)) => origin.split_once("://").is_none_or(|(_, origin)| !origin.eq_ignore_ascii_case(host)),
+        (_, None) => false,
+    }
+}
+
+fn ends_with(name: &str, suffix: &str) -> bool {
+    name.len()
+        .checked_sub(suffix.len())
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderName;
+
+    use super::*;
+
+    fn head(headers: &[(&'static str, &str)]) -> Parts {
+        let (mut head, ()) = hyper::Request::new(()).into_parts();
+        for (name, value) in headers {
+            head.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
+        }
+        head
+    }
+
+    fn guard(address: &str, names: &[&str]) -> Guard {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Guard::new(address.parse().expect("an address"), &names)
+    }
+
+    #[test]
+    fn hosts_are_names_and_addresses_that_can_only_be_this_machine_and_those_that_are_named() {
+        let check = |guard: &Guard, host: &str, allowed: bool| {
+            assert_eq!(guard.check(&head(&[("host", host)])).is_ok(), allowed, "{host:?} at {guard:?}");
+        };
+        let local = guard("127.0.0.1:8766", &["host.docker.internal"]);
+        for host in [
+            "127.0.0.1:8766",
+            "127.9.9.9",
+            "localhost:8766",
+            "LOCALHOST",
+            "a.localhost:1",
+            "[::1]:8766",
+            "[::ffff:127.0.0.1]",
+            "host.docker.internal:8766",
+        ] {
+            check(&local, host, true);
+        }
+        let foreign = [
+            "evil.example:8766",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "xlocalhost",
+            ".localhost",
+            "",
+            "[",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "host.docker.internal.evil.example",
+        ];
+        for host in foreign {
+            check(&local, host, false);
+        }
+        check(&local, "192.168.1.7:8766", false);
+        check(&guard("192.168.1.7:8766", &[]), "192.168.1.7:8766", true);
+        for all in ["0.0.0.0:8766", "[::]:8766"] {
+            check(&guard(all, &[]), "192.168.1.7:8766", true);
+            check(&guard(all, &[]), "evil.example", false);
+        }
+        assert_eq!(local.check(&head(&[])), Err(Refusal::Host(String::new())));
+        let twice = head(&[("host", "localhost"), ("host", "evil.example")]);
+        assert!(local.check(&twice).is_err(), "which of them counts is not known");
+    }
+
+    #[test]
+    fn what_another_site_sends_is_refused_unless_the_listener_is_open_to_it() {
+        let guard = guard("127.0.0.1:8766", &[]);
+        let open = guard.clone().except(|request| request.headers.contains_key("x-open"));
+        let local = ("host", "localhost:8766");
+        for headers in [
+            vec![local],
+            vec![local, ("sec-fetch-site", "same-origin"), ("origin", "http://localhost:8766")],
+            vec![local, ("sec-fetch-site", "none")],
+            vec![local, ("origin", "http://localhost:8766")],
+        ] {
+            assert_eq!(guard.check(&head(&headers)), Ok(()), "{headers:?}");
+        }
+        for headers in [
+            vec![local, ("sec-fetch-site", "cross-site")],
+            vec![local, ("sec-fetch-site", "same-site"), ("origin", "http://localhost:8766")],
+            vec![local, ("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")],
+            vec![local, ("origin", "http://localhost:3000")],
+            vec![local, ("origin", "https://evil.example")],
+            vec![local, ("origin", "null")],
+            vec![local, ("origin", "")],
+        ] {
+            assert_eq!(guard.check(&head(&headers)), Err(Refusal::CrossSite), "{headers:?}");
+            let mut opened = headers.clone();
+            opened.push(("x-open", "1"));
+            assert_eq!(open.check(&head(&opened)), Ok(()), "{opened:?}");
+        }
+        let rebound = [("host", "evil.example"), ("origin", "http://evil.example"), ("x-open", "1")];
+        assert!(matches!(open.check(&head(&rebound)), Err(Refusal::Host(_))), "no listener is open to other hosts");
+    }
+}

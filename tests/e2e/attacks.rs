@@ -1,0 +1,386 @@
+//! Attacks of clients that anybody can be, while a publisher publishes: its alerts arrive within two seconds.
+//!
+//! The gateway has the quotas of the service and the throttles of the template, and each partition of the tables has what DynamoDB
+//! gives one. The test runs two attacks for a moment. `E2E_ATTACKERS=1000` runs all of them with as many connections, for
+//! ten seconds each, and prints what each uses; a release build, or this machine is what is measured:
+//!
+//! ```text
+//! E2E_ATTACKERS=1000 cargo test --release --package tests --test e2e -- attacks --nocapture
+//! ```
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use cost::{DEFAULT_REGION, Prices};
+use futures_util::{SinkExt, StreamExt};
+use local::{GatewayOptions, Rate, TableCapacity};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use shared::environment::Environment;
+use tokio::task::JoinSet;
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+use tokio_util::sync::CancellationToken;
+
+use crate::site::{Site, eventually, http, run};
+
+/// Within which time 99 of 100 alerts have to be with those who watch.
+const P99_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two alerts.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// Bytes of a message that are billed as one. Source: API Gateway pricing.
+const MESSAGE_UNIT_BYTES: u64 = 32 * 1024;
+
+/// GB-seconds of an invocation, as `infra/cost` takes them: 256 MB for 15 ms.
+const GB_SECONDS: f64 = 0.25 * 0.015;
+
+/// What attackers do.
+#[derive(Clone, Copy)]
+enum Attack {
+    /// Each sends its n-th message, over and over.
+    Messages(&'static str, fn(usize) -> Value),
+    /// Each asks the HTTP API.
+    Requests(&'static str, &'static str, &'static str),
+    /// Each connects, subscribes to what it may, and leaves at once.
+    ComeAndGo,
+    /// Nothing: what publishing uses alone.
+    Nothing,
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Messages(name, _) | Self::Requests(name, ..) => name,
+            Self::ComeAndGo => "connect, subscribe to 100 regions and leave",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
+const ATTACKS: [Attack; 12] = [
+    Attack::Nothing,
+    SUBSCRIBE_AND_LEAVE,
+    Attack::Messages(
+        "ALL with since of 300 invented names",
+        |_| json!({"type": "subscribe_region", "region": "ALL", "since": since((0..300).map(|number| format!("X{number}")))}),
+    ),
+    Attack::Messages("25 regions that missed alerts of 28 KB", |_| {
+        let regions: Vec<String> = known_regions().collect();
+        json!({"type": "subscribe_region", "regions": regions, "since": since(known_regions())})
+    }),
+    Attack::Messages("count", |_| json!({"type": "count", "region": "ALL"})),
+    Attack::Messages("keepalive for ALL", |_| json!({"type": "keepalive", "regions": ["ALL"], "since": {}})),
+    PINGS,
+    Attack::Messages("echo", |_| json!({"type": "echo", "text": "x".repeat(1_000)})),
+    Attack::Messages("chat to a room of all attackers", |number| match number {
+        0 => json!({"type": "join", "room": "general"}),
+        _ => json!({"type": "chat", "user": "x", "message": "x"}),
+    }),
+    Attack::Requests("POST /webhook without a signature", "/webhook", "{}"),
+    Attack::Requests("GET /alerts", "/alerts?region=ALL", ""),
+    Attack::ComeAndGo,
+];
+
+const SUBSCRIBE_AND_LEAVE: Attack = Attack::Messages("subscribe to 25 regions and leave them", |number| {
+    let regions: Vec<String> = (0..25).map(|region| format!("S{region}")).collect();
+    let kind = if number.is_multiple_of(2) { "subscribe_region" } else { "unsubscribe_region" };
+    json!({"type": kind, "regions": regions})
+});
+
+const PINGS: Attack = Attack::Messages("ping", |_| json!({"type": "ping"}));
+
+fn known_regions() -> impl Iterator<Item = String> {
+    (0..25).map(|number| format!("K{number}"))
+}
+
+fn since(regions: impl Iterator<Item = String>) -> Value {
+    regions.map(|region| (region, json!({"epoch": 0, "seq": 0}))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// How large an attack is.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    attackers: usize,
+    watchers: usize,
+    /// Messages, requests or connections per second of all attackers together.
+    per_second: f64,
+    duration: Duration,
+    /// Messages and pings per second that the gateway lets through; those of the template where there is none.
+    throttle: Option<&'static str>,
+}
+
+/// What attackers have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    sent: AtomicU64,
+    /// Messages as they are billed, in either direction, without those that a throttle refused.
+    billed: AtomicU64,
+    answered: AtomicU64,
+    /// Refused by a throttle of the gateway.
+    refused: AtomicU64,
+    /// Refused by the service, as too many of one connection.
+    limited: AtomicU64,
+}
+
+impl Seen {
+    fn note(&self, answer: &str) {
+        if answer.contains("Too Many Requests") {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        }
+        let counted = if answer.contains("rate_limited") { &self.limited } else { &self.answered };
+        counted.fetch_add(1, Relaxed);
+        // The message and its answer.
+        self.billed.fetch_add(1 + (answer.len() as u64).div_ceil(MESSAGE_UNIT_BYTES), Relaxed);
+    }
+}
+
+/// When each alert was published, and how long each took to each who watches.
+#[derive(Debug, Default)]
+struct Alerts {
+    published: Mutex<HashMap<String, Instant>>,
+    took: Mutex<Vec<Duration>>,
+}
+
+impl Alerts {
+    fn received(&self, frame: &str) {
+        let frame: Value = serde_json::from_str(frame).expect("JSON");
+        let Some(id) = frame["video"]["id"].as_str() else { return };
+        let published = self.published.lock().expect("whole")[id];
+        self.took.lock().expect("whole").push(published.elapsed());
+    }
+
+    fn arrived(&self) -> usize {
+        self.took.lock().expect("whole").len()
+    }
+
+    /// The times that so many of a hundred did not exceed.
+    fn percentile(&self, percent: usize) -> Duration {
+        let mut took = self.took.lock().expect("whole").clone();
+        took.sort();
+        took[(took.len() * percent / 100).min(took.len() - 1)]
+    }
+}
+
+async fn attacked_site(attack: Attack, throttle: Option<&str>) -> Site {
+    let rooms = if attack.to_string().starts_with("chat") { "on" } else { "off" };
+    let gateway = GatewayOptions {
+        connect_rate: Some(Rate::SERVICE_CONNECTS),
+        request_rate: Some(Rate::SERVICE_REQUESTS),
+        throttles: true,
+        ..GatewayOptions::default()
+    };
+    let mut parameters = vec![("Rooms", rooms), ("AlertsPerMinute", "0")];
+    parameters.extend(throttle.iter().flat_map(|rate| [("MessageRate", *rate), ("PingRate", *rate)]));
+    Site::limited(&parameters, gateway, TableCapacity::SERVICE).await
+}
+
+/// Connects, trying again for as long as the gateway lets nobody in.
+async fn connected(
+    address: &str,
+) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
+    loop {
+        if let Ok((socket, _)) = connect_async(address).await {
+            return socket;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One attacker, until it is told to stop.
+async fn attacker(attack: Attack, socket: String, front: String, every: Duration, seen: Arc<Seen>) {
+    let mut turns = tokio::time::interval(every);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Not all at the same moment.
+    tokio::time::sleep(every.mul_f64(rand::random())).await;
+    match attack {
+        Attack::Nothing => {}
+        Attack::Messages(_, message) => {
+            let (mut sending, mut receiving) = connected(&socket).await.split();
+            let reading = async {
+                while let Some(Ok(frame)) = receiving.next().await {
+                    if let Message::Text(text) = frame {
+                        seen.note(&text);
+                    }
+                }
+            };
+            let writing = async {
+                for number in 0.. {
+                    turns.tick().await;
+                    if sending.send(Message::text(message(number).to_string())).await.is_err() {
+                        return;
+                    }
+                    seen.sent.fetch_add(1, Relaxed);
+                }
+            };
+            tokio::join!(reading, writing);
+        }
+        Attack::Requests(_, path, body) => loop {
+            turns.tick().await;
+            seen.sent.fetch_add(1, Relaxed);
+            let (_, answer) = http(&format!("{front}{path}"), &[], body).await;
+            seen.note(&answer.to_string());
+        },
+        Attack::ComeAndGo => loop {
+            turns.tick().await;
+            seen.sent.fetch_add(1, Relaxed);
+            let Ok((mut client, _)) = connect_async(&socket).await else {
+                seen.refused.fetch_add(1, Relaxed);
+                continue;
+            };
+            seen.answered.fetch_add(1, Relaxed);
+            for part in 0..4 {
+                let regions: Vec<String> = (0..25).map(|region| format!("G{}", part * 25 + region)).collect();
+                let message = json!({"type": "subscribe_region", "regions": regions}).to_string();
+                seen.billed.fetch_add(1, Relaxed);
+                if client.send(Message::text(message)).await.is_err() {
+                    break;
+                }
+            }
+            let _ = client.close(None).await;
+        },
+    }
+}
+
+/// Publishes an alert for those who watch.
+async fn publish(site: &Site, alerts: &Alerts, id: &str) {
+    let alert = json!({"region": "PL", "video": {"id": id, "title": "Viral", "thumbnail": "", "score": 97}});
+    alerts.published.lock().expect("whole").insert(id.to_owned(), Instant::now());
+    let (status, answer) = http(&format!("http://{}/publish", site.http_addr), &[], alert.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Runs an attack, and returns a row of what it used.
+async fn carry_out(attack: Attack, scale: Scale) -> String {
+    let site = attacked_site(attack, scale.throttle).await;
+    let (socket, front) = (format!("ws://{}/prod", site.ws_addr), format!("http://{}", site.http_addr));
+    if attack.to_string().contains("missed") {
+        for region in known_regions() {
+            let padding = "x".repeat(28_000);
+            let video = json!({"id": "old", "title": "Old", "thumbnail": "", "score": 97, "padding": padding});
+            for _ in 0..3 {
+                let (status, answer) =
+                    http(&format!("{front}/publish"), &[], json!({"region": region, "video": video}).to_string()).await;
+                assert_eq!(status, 200, "{answer}");
+            }
+        }
+    }
+    let alerts = Arc::new(Alerts::default());
+    let mut watching = JoinSet::new();
+    for _ in 0..scale.watchers {
+        let (mut client, alerts) =
+            (connected(&format!("{socket}?region=PL&format=viral_alert")).await, Arc::clone(&alerts));
+        watching.spawn(async move {
+            while let Some(Ok(frame)) = client.next().await {
+                if let Message::Text(text) = frame {
+                    alerts.received(&text);
+                }
+            }
+        });
+    }
+    let (seen, stop) = (Arc::new(Seen::default()), CancellationToken::new());
+    let every = Duration::from_secs_f64(scale.attackers as f64 / scale.per_second);
+    let mut attacking = JoinSet::new();
+    for _ in 0..scale.attackers {
+        let attacker = attacker(attack, socket.clone(), front.clone(), every, Arc::clone(&seen));
+        attacking.spawn(stop.clone().run_until_cancelled_owned(attacker));
+    }
+    // Those who stay are connected first, at the rate at which the gateway lets them in.
+    if matches!(attack, Attack::Messages(..)) {
+        eventually("all attackers are connected", async || site.connected() == scale.attackers + scale.watchers).await;
+    }
+    // What runs for the first time takes longer, attacked or not.
+    publish(&site, &alerts, "first").await;
+    eventually("the first alert arrives", async || alerts.arrived() == scale.watchers).await;
+    alerts.took.lock().expect("whole").clear();
+    let (began, invocations) = (Instant::now(), site.invocations());
+    let before = (site.table_units().expect("counted"), seen.billed.load(Relaxed));
+    let mut published = 0;
+    let mut turns = tokio::time::interval(PUBLISH_EVERY);
+    while began.elapsed() < scale.duration {
+        turns.tick().await;
+        publish(&site, &alerts, &format!("v{published}")).await;
+        published += 1;
+    }
+    let (seconds, after) = (began.elapsed().as_secs_f64(), site.table_units().expect("counted"));
+    let (invoked, billed) = (site.invocations() - invocations, seen.billed.load(Relaxed) - before.1);
+    let due = published * scale.watchers;
+    eventually(&format!("all alerts arrive during {attack}"), async || alerts.arrived() >= due).await;
+    stop.cancel();
+    attacking.join_all().await;
+    let used = (after.read - before.0.read, after.write - before.0.write);
+    let per_second = |count: &AtomicU64| count.load(Relaxed) as f64 / seconds;
+    let usd = usd_an_hour(attack, billed as f64, invoked as f64, used, seconds);
+    let (p50, p99) = (alerts.percentile(50), alerts.percentile(99));
+    let row = format!(
+        "| {attack} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} ms | {:.0} ms | {usd:.2} |",
+        per_second(&seen.sent),
+        per_second(&seen.answered),
+        per_second(&seen.refused),
+        per_second(&seen.limited),
+        used.0 / seconds,
+        used.1 / seconds,
+        (after.throttled - before.0.throttled) as f64 / seconds,
+        p50.as_secs_f64() * 1_000.0,
+        p99.as_secs_f64() * 1_000.0,
+    );
+    assert!(p99 <= P99_MAX, "alerts are late: {row}");
+    assert!(scale.throttle.is_none() || seen.refused.load(Relaxed) > 0, "nothing was throttled: {row}");
+    row
+}
+
+/// What it costs to be attacked for an hour, without logs and bytes to the internet.
+fn usd_an_hour(attack: Attack, billed: f64, invoked: f64, (reads, writes): (f64, f64), seconds: f64) -> f64 {
+    let prices = Prices::of_region(DEFAULT_REGION).expect("there are prices");
+    let usd = |name: &str, quantity: f64| {
+        let (_, price) = prices.iter().find(|(known, _)| *known == name).expect("a price");
+        price.usd * quantity / price.per
+    };
+    let requests = if matches!(attack, Attack::Requests(..)) { "http_request" } else { "gateway_message" };
+    let total = usd(requests, billed)
+        + usd("lambda_request", invoked)
+        + usd("lambda_gb_second", invoked * GB_SECONDS)
+        + usd("dynamodb_read", reads)
+        + usd("dynamodb_write", writes);
+    total * 3_600.0 / seconds
+}
+
+#[test]
+fn alerts_arrive_within_two_seconds_whatever_anybody_does() {
+    // Sockets have two ends here.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a higher limit of open files");
+    let attackers = Environment::of_process().get("E2E_ATTACKERS").map(|number| number.parse().expect("a number"));
+    run(async move {
+        let Some(attackers) = attackers else {
+            let scale = Scale {
+                attackers: 40,
+                watchers: 20,
+                per_second: 200.0,
+                duration: Duration::from_secs(2),
+                throttle: Some("1"),
+            };
+            for attack in [PINGS, SUBSCRIBE_AND_LEAVE] {
+                println!("{}", carry_out(attack, scale).await);
+            }
+            return;
+        };
+        println!(
+            "| attack | sent/s | answered/s | refused by a throttle/s | refused by the service/s | read units/s | write units/s | throttled by tables/s | p50 | p99 | dollars an hour |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|---|");
+        let scale =
+            Scale { attackers, watchers: 100, per_second: 2_000.0, duration: Duration::from_secs(10), throttle: None };
+        for attack in ATTACKS {
+            println!("{}", carry_out(attack, scale).await);
+        }
+    });
+}
