@@ -10,11 +10,11 @@ const CONNECTIONS_EVERY_MS = 2_000;
 /** What the lines of a bill are for: words for what the local mode calls them. */
 const PARTS = {
   connections: "open connections",
-  pings: "pings",
+  keepalives: "keepalives",
   messages: "messages",
   functions: "functions",
   tables: "tables",
-  operation: "logs, metrics and alarms",
+  operation: "logs, metrics, alarms and keys",
   transfer: "traffic",
   package: "package",
 };

@@ -4,8 +4,8 @@ import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
 import type { Answer, ErrorNews, Kept } from "./news.js";
 import type { ViralAlert, WebSocketLike } from "./viral-alerts.js";
 
-/** A frame of the service, or of the gateway itself, which has no type and the id of a request. */
-export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; requestId?: string; retryable?: boolean; retry_after_ms?: number };
+/** A frame of the service, or of the gateway itself, which has no type and a message. */
+export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; event?: string; retryable?: boolean; retry_after_ms?: number };
 
 /** Types of frames that answer a question. Others are pushed, and may be of a kind that this client does not know. */
 const ANSWERS = /^((un)?subscribed|kept|error)$/;
@@ -110,7 +110,7 @@ export function createConnection(
     // The service has seen this connection close, and keeps nothing for it any more.
     if (frame.code === "connection_closed") return end();
     let resolve: typeof answer;
-    if (frame.requestId || ANSWERS.test(frame.type!)) {
+    if (frame.type ? ANSWERS.test(frame.type) : frame.message && !frame.event) {
       resolve = answer;
       answer = undefined;
     }

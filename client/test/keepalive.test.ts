@@ -77,6 +77,20 @@ test("a log that began anew in silence shows at the next keepalive", async () =>
   expect(told).toEqual([...alertsOf("PL", 1, 3), "PL gap 4-null", ...alertsOf("PL", 1, 3)]);
 });
 
+test.each([["PL"], ["ALL"]])("a log that has expired is a gap, and its region is followed from the beginning of the next one: %s", async (region) => {
+  publishUntil(service, "PL", 1);
+  const { told } = start(service, { regions: [region], httpUrl: "https://service.example" });
+  await pass(100);
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  service.reset();
+  await pass(2 * ONE_KEEPALIVE);
+  expect(said(1)).toEqual([`keepalive ${region}`, `subscribe_region ${region}`, `keepalive ${region}`]);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(told).toEqual(["PL 2", "PL 3", "PL gap 4-null", "PL 1", "PL 2"]);
+});
+
 test.each([1, 25, 60, 100])("%i regions that have missed nothing are one message, and nothing is asked for again", async (count) => {
   const regions = names(count);
   for (const region of regions) service.publish(region);
@@ -159,6 +173,7 @@ test.each(["keepalive", "subscription"])("a connection that the service takes fo
 });
 
 test.each([
+  ["the gateway in few words", { message: "Too Many Requests" }, 5_000],
   ["the gateway", { message: "Too Many Requests", connectionId: "c", requestId: "r" }, 5_000],
   ["the service", { type: "error", code: "rate_limited", message: "no", retryable: true, retry_after_ms: 20_000 }, 20_000],
   ["a failure", { type: "error", code: "unavailable", message: "no", retryable: true }, 5_000],
@@ -224,7 +239,7 @@ test("frames of an unknown kind are neither answers nor alerts", async () => {
     { event: "video_removed", region: "PL", seq: 1, epoch: service.epoch, video_id: "v", title: "t" },
     { event: "announcement", message: "maintenance" },
     { type: "count", region: "PL", count: 3 },
-    { message: "hello" },
+    { text: "hello" },
     {},
   ]) {
     socket!.receives(frame, 1);

@@ -120,10 +120,10 @@ export class Service {
     return log ? { epoch: log.epoch, seq: log.alerts.length } : { epoch: 0, seq: 0 };
   }
 
-  /** The regions that are meant; under `ALL` those that have a log, as far as they have a place. */
-  #regions(names: string[]): string[] {
+  /** The regions that are meant; under `ALL` those that have a log or that the client names, as far as they have a place. */
+  #regions(names: string[], since: Record<string, Position> = {}): string[] {
     if (!names.includes("ALL")) return names;
-    return [...new Set([...names, ...this.#logs.keys()])].filter((name) => name !== "ALL").sort().slice(0, POSITIONS_MAX);
+    return [...new Set([...names, ...Object.keys(since), ...this.#logs.keys()])].filter((name) => name !== "ALL").sort().slice(0, POSITIONS_MAX);
   }
 
   /** What follows a position, or nothing where that cannot be said. */
@@ -147,7 +147,7 @@ export class Service {
     if (type === "keepalive") return this.#kept(regions, since ?? {}, socket);
     if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX) return { ...refusal(), code: "limit_reached", retryable: true };
     for (const region of regions) socket.regions.add(region);
-    const names = this.#regions(regions);
+    const names = this.#regions(regions, since);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
     if (!since) return answer;
     const alerts: ViralAlert[] = [];
@@ -165,7 +165,7 @@ export class Service {
 
   /** The answer to a keepalive: compares positions, and what the connection is subscribed to. */
   #kept(regions: string[], since: Record<string, Position>, socket: FakeSocket): object {
-    const behind = this.#regions(regions).filter((name) => {
+    const behind = this.#regions(regions, since).filter((name) => {
       const from = since[name] ?? (regions.includes("ALL") ? { epoch: 0, seq: 0 } : undefined);
       const head = this.head(name);
       return from && (from.epoch !== head.epoch || from.seq < head.seq);
@@ -195,7 +195,7 @@ export class Service {
     const after = parseCursor(cursor ?? "");
     const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
     if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
-    const names = this.#regions(asked);
+    const names = this.#regions(asked, after);
     const answer = { alerts: [] as ViralAlert[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
     for (const name of names) {
       const from = after[name];

@@ -1,6 +1,9 @@
 //! What a month of Viral Alerts costs at list price, line by line, and what the alternatives would cost for the same use.
 //!
-//! Units of DynamoDB are those of the table in `docs/cost.md`, which a test holds; CPU per push that of `docs/scale.md`.
+//! What the browser client says is counted by its own tests (`client.json`), units of DynamoDB are those of the table in
+//! `docs/cost.md`, which is measured, and CPU per push is that of `docs/scale.md`.
+
+mod units;
 
 pub mod attacks;
 
@@ -8,55 +11,77 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::units::Units;
+
 /// Days of the month that is reckoned with.
 const DAYS: f64 = 30.0;
 
 /// Minutes after which a client rotates its connection. Source: `shared::limits`, `rotate_after_ms`.
 const ROTATION_MINUTES: f64 = 110.0;
 
-/// Minutes between two pings of a client that hears nothing: just below the gateway's idle limit of ten.
-const PING_MINUTES: f64 = 9.5;
+/// Minutes from one keepalive to the next. Source: `client/src/limits.ts`.
+const KEEPALIVE_MINUTES: f64 = 9.5;
 
-/// Messages for each connection beside alerts and pings: a subscription and its answer.
-const MESSAGES_PER_CONNECTION: f64 = 2.0;
+/// Messages of a question and its answer: a ping, a keepalive, a subscription.
+const MESSAGES_PER_QUESTION: f64 = 2.0;
 
 /// Invocations for each connection: connect, subscribe, disconnect.
 const INVOCATIONS_PER_CONNECTION: f64 = 3.0;
 
+/// Invocations for each alert: publish, deliver.
+const INVOCATIONS_PER_ALERT: f64 = 2.0;
+
+/// Invocations of recover in a day: one a minute.
+const RECOVERIES_A_DAY: f64 = 24.0 * 60.0;
+
 /// GB-seconds of such an invocation: 256 MB for 15 ms, of which most is waiting for DynamoDB.
 const GB_SECONDS_PER_INVOCATION: f64 = 0.25 * 0.015;
-
-/// Write units for each connection that subscribes to one region and closes. Source: `docs/cost.md`.
-const WRITES_PER_CONNECTION: f64 = 10.0;
-
-/// Read units for the same: the position in the acknowledgement, and the look for what is to be removed.
-const READS_PER_CONNECTION: f64 = 3.5;
-
-/// Write and read units of an alert itself, whoever gets it. Source: `docs/cost.md`.
-const WRITES_PER_ALERT: f64 = 11.0;
-const READS_PER_ALERT: f64 = 3.0;
-
-/// Read units for each connection that gets an alert: an item of 113 bytes, read consistently.
-const READS_PER_PUSH: f64 = 113.0 / 4096.0;
 
 /// GB-seconds of deliver for each push. Source: `docs/scale.md`.
 const GB_SECONDS_PER_PUSH: f64 = 0.00038;
 
-/// Bytes of a pushed alert with what TLS and TCP add.
+/// Bytes of a pushed alert, and of an answer, with what TLS and TCP add.
 const BYTES_PER_PUSH: f64 = 600.0;
+const BYTES_PER_ANSWER: f64 = 250.0;
 
 /// Bytes that an invocation logs, those of Lambda itself included.
 const LOG_BYTES_PER_INVOCATION: f64 = 700.0;
+
+/// Months for which logs are kept: the default of the template's `LogRetentionDays`.
+const LOG_RETENTION_MONTHS: f64 = 1.0;
+
+/// Bytes that DynamoDB stores of a connection that follows one region, with the index: three items.
+const STORED_BYTES_PER_CONNECTION: f64 = 900.0;
+
+/// Bytes that DynamoDB stores of an alert, for the 24 hours that it is kept.
+const STORED_BYTES_PER_ALERT: f64 = 1_000.0;
+
+/// How often DynamoDB asks KMS for the key of a table: every five minutes for each function that uses it, of which eight pairs are
+/// at work at most. Source: DynamoDB guide, encryption at rest.
+const KMS_REQUESTS_A_DAY: f64 = 8.0 * 24.0 * 12.0;
 
 /// Custom metrics of the template, and the metrics that its alarms watch, each of which is billed.
 const METRICS: f64 = 10.0;
 const ALARMS: f64 = 28.0;
 
+/// Channels of Ably that are in use around the clock: as many as the demo page has regions.
+const ABLY_CHANNELS: f64 = 20.0;
+
 /// Minutes that a connection to AppSync Events and AWS IoT Core lives at most.
-const LONG_LIFE_MINUTES: f64 = 24.0 * 60.0;
+const LONG_LIFE_MINUTES: f64 = MINUTES_A_DAY;
+
+/// Read units of recover when there is nothing to do: a query of an empty index.
+const READS_PER_RECOVERY: f64 = 0.5;
+
+/// The row of a keepalive of one region, in the table of `docs/cost.md`.
+const KEEPALIVE_ROW: &str = "keepalive, one region";
+
+/// Connections that get the alert of the row with an idempotency key: those of the row before it.
+const PUSHES_OF_KEYED_ROW: f64 = 999.0;
 
 /// Minutes of a day.
 pub const MINUTES_A_DAY_MAX: u16 = 24 * 60;
+const MINUTES_A_DAY: f64 = 24.0 * 60.0;
 
 /// The AWS region whose prices count where none is named.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -84,6 +109,15 @@ impl Usage {
     /// Connections a month when none lives longer than so many minutes.
     fn connections(&self, life_minutes: f64) -> f64 {
         f64::from(self.clients) * (f64::from(self.minutes_a_day) / life_minutes).ceil() * DAYS
+    }
+
+    /// Keepalives a month: the first of a connection after an interval, the last before it ends.
+    fn keepalives(&self) -> f64 {
+        let minutes = f64::from(self.minutes_a_day);
+        let rotations = (minutes / ROTATION_MINUTES).floor();
+        let within = |minutes: f64| (minutes / KEEPALIVE_MINUTES).floor();
+        let a_day = rotations * within(ROTATION_MINUTES) + within(minutes - rotations * ROTATION_MINUTES);
+        f64::from(self.clients) * a_day * DAYS
     }
 
     fn minutes(&self) -> f64 {
@@ -166,15 +200,15 @@ fn prices_by_region() -> BTreeMap<String, BTreeMap<String, Price>> {
 pub enum Part {
     /// That connections are open.
     Connections,
-    /// Keeping them open.
-    Pings,
-    /// Messages but pings.
+    /// Keeping them open, and finding out what was lost: messages, functions and tables.
+    Keepalives,
+    /// Other messages.
     Messages,
-    /// Functions that run.
+    /// Functions that run for anything else.
     Functions,
-    /// Reading and writing tables.
+    /// Tables, for anything else.
     Tables,
-    /// Logs, metrics and alarms.
+    /// Logs, metrics, alarms and keys.
     Operation,
     /// Bytes to the internet.
     Transfer,
@@ -251,45 +285,100 @@ fn bills(usage: &Usage, prices: &Prices) -> Vec<Bill> {
     ]
 }
 
+/// What runs a function and logs it.
+struct Invocations(f64);
+
+impl Invocations {
+    fn gb_seconds(&self) -> f64 {
+        self.0 * GB_SECONDS_PER_INVOCATION
+    }
+
+    fn log_gb(&self) -> f64 {
+        self.0 * LOG_BYTES_PER_INVOCATION / 1e9
+    }
+}
+
+/// Units of a connection that subscribes to one region, and closes.
+fn units_of_connection() -> Units {
+    ["connect", "subscribe to a region", "disconnect, with one region"].map(units::of).into_iter().fold(
+        Units { reads: 0.0, writes: 0.0 },
+        |sum, row| Units { reads: sum.reads + row.reads, writes: sum.writes + row.writes },
+    )
+}
+
+/// Units of an alert itself, with an idempotency key and whoever gets it, and the read units of each connection that does.
+fn units_of_alert() -> (Units, f64) {
+    let (one, many) = (units::of("an alert to 1"), units::of("the same with an idempotency key"));
+    (Units { reads: one.reads, writes: many.writes }, (many.reads - one.reads) / (PUSHES_OF_KEYED_ROW - 1.0))
+}
+
 fn own(usage: &Usage, prices: &Prices) -> Bill {
-    let connections = usage.connections(ROTATION_MINUTES);
-    let published = usage.published();
-    let invocations = connections * INVOCATIONS_PER_CONNECTION + published * 2.0;
-    let gb_seconds = invocations * GB_SECONDS_PER_INVOCATION + usage.pushes() * GB_SECONDS_PER_PUSH;
-    let writes = connections * WRITES_PER_CONNECTION + published * WRITES_PER_ALERT;
-    let reads = connections * READS_PER_CONNECTION + published * READS_PER_ALERT + usage.pushes() * READS_PER_PUSH;
-    let lines = vec![
-        prices.line(Part::Connections, "API Gateway: minutes of connections", "gateway_minute", usage.minutes()),
-        prices.line(
-            Part::Pings,
-            "API Gateway: pings and their answers",
+    let [connections, keepalives, published] =
+        [usage.connections(ROTATION_MINUTES), usage.keepalives(), usage.published()];
+    let recoveries = RECOVERIES_A_DAY * DAYS;
+    let kept = Invocations(keepalives);
+    let others = Invocations(connections * INVOCATIONS_PER_CONNECTION + published * INVOCATIONS_PER_ALERT + recoveries);
+    let (keepalive, connection) = (units::of(KEEPALIVE_ROW), units_of_connection());
+    let (alert, reads_per_push) = units_of_alert();
+    let reads = connections * connection.reads
+        + published * alert.reads
+        + usage.pushes() * reads_per_push
+        + recoveries * READS_PER_RECOVERY;
+    let stored = usage.minutes() / DAYS / MINUTES_A_DAY * STORED_BYTES_PER_CONNECTION
+        + f64::from(usage.published_a_day) * STORED_BYTES_PER_ALERT;
+    let log_gb = kept.log_gb() + others.log_gb();
+    let transferred = usage.pushes() * BYTES_PER_PUSH + (connections + keepalives) * BYTES_PER_ANSWER;
+    let rows = [
+        (Part::Connections, "API Gateway: minutes of connections", "gateway_minute", usage.minutes()),
+        (
+            Part::Keepalives,
+            "API Gateway: keepalives and their answers",
             "gateway_message",
-            usage.minutes() / PING_MINUTES * 2.0,
+            keepalives * MESSAGES_PER_QUESTION,
         ),
-        prices.line(Part::Messages, "API Gateway: alerts", "gateway_message", usage.pushes()),
-        prices.line(
+        (Part::Keepalives, "Lambda: keepalives", "lambda_request", keepalives),
+        (Part::Keepalives, "Lambda: GB-seconds of keepalives", "lambda_gb_second", kept.gb_seconds()),
+        (Part::Keepalives, "DynamoDB: write units of keepalives", "dynamodb_write", keepalives * keepalive.writes),
+        (Part::Keepalives, "DynamoDB: read units of keepalives", "dynamodb_read", keepalives * keepalive.reads),
+        (Part::Messages, "API Gateway: alerts", "gateway_message", usage.pushes()),
+        (
             Part::Messages,
-            "API Gateway: subscriptions",
+            "API Gateway: subscriptions and their answers",
             "gateway_message",
-            connections * MESSAGES_PER_CONNECTION,
+            connections * MESSAGES_PER_QUESTION,
         ),
-        prices.line(Part::Functions, "Lambda: invocations", "lambda_request", invocations),
-        prices.line(Part::Functions, "Lambda: GB-seconds", "lambda_gb_second", gb_seconds),
-        prices.line(Part::Tables, "DynamoDB: write units", "dynamodb_write", writes),
-        prices.line(Part::Tables, "DynamoDB: read units", "dynamodb_read", reads),
-        prices.line(Part::Operation, "CloudWatch: GB of logs", "log_gb", invocations * LOG_BYTES_PER_INVOCATION / 1e9),
-        prices.line(Part::Operation, "CloudWatch: metrics", "metric", METRICS),
-        prices.line(Part::Operation, "CloudWatch: alarms", "alarm", ALARMS),
-        prices.line(Part::Transfer, "GB to the internet", "transfer_gb", usage.pushes() * BYTES_PER_PUSH / 1e9),
+        (Part::Messages, "API Gateway: publications over HTTP", "http_request", published),
+        (Part::Functions, "Lambda: invocations", "lambda_request", others.0),
+        (
+            Part::Functions,
+            "Lambda: GB-seconds",
+            "lambda_gb_second",
+            others.gb_seconds() + usage.pushes() * GB_SECONDS_PER_PUSH,
+        ),
+        (
+            Part::Tables,
+            "DynamoDB: write units",
+            "dynamodb_write",
+            connections * connection.writes + published * alert.writes,
+        ),
+        (Part::Tables, "DynamoDB: read units", "dynamodb_read", reads),
+        (Part::Tables, "DynamoDB: GB stored", "dynamodb_stored_gb", stored / 1e9),
+        (Part::Operation, "CloudWatch: GB of logs", "log_gb", log_gb),
+        (Part::Operation, "CloudWatch: GB of logs stored", "log_stored_gb", log_gb * LOG_RETENTION_MONTHS),
+        (Part::Operation, "CloudWatch: metrics", "metric", METRICS),
+        (Part::Operation, "CloudWatch: alarms", "alarm", ALARMS),
+        (Part::Operation, "KMS: keys of the tables", "kms_request", KMS_REQUESTS_A_DAY * DAYS),
+        (Part::Transfer, "GB to the internet", "transfer_gb", transferred / 1e9),
     ];
-    Bill::new("Viral Alerts", lines)
+    let lines = rows.into_iter().map(|(part, what, price, quantity)| prices.line(part, what, price, quantity));
+    Bill::new("Viral Alerts", lines.collect())
 }
 
 /// A service whose connections live for a day, whose pings are free, and that counts what is published, delivered, and asked for
 /// when a client connects.
 fn broker(service: &'static str, [minute, operation]: [&str; 2], usage: &Usage, prices: &Prices) -> Bill {
     let connections = usage.connections(LONG_LIFE_MINUTES);
-    let operations = usage.pushes() + usage.published() + connections * MESSAGES_PER_CONNECTION;
+    let operations = usage.pushes() + usage.published() + connections * MESSAGES_PER_QUESTION;
     let lines = vec![
         prices.line(Part::Connections, "minutes of connections", minute, usage.minutes()),
         prices.line(Part::Messages, "messages", operation, operations),
@@ -302,57 +391,16 @@ fn ably(usage: &Usage, prices: &Prices) -> Bill {
     let lines = vec![
         prices.line(Part::Connections, "minutes of connections", "ably_minute", usage.minutes()),
         prices.line(Part::Messages, "messages", "ably_message", usage.pushes() + usage.published()),
+        prices.line(
+            Part::Connections,
+            "minutes of channels",
+            "ably_channel_minute",
+            ABLY_CHANNELS * MINUTES_A_DAY * DAYS,
+        ),
         prices.line(Part::Package, "package", "ably_package", 1.0),
     ];
     Bill::new("Ably", lines)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn usage(clients: u32, minutes_a_day: u16) -> Usage {
-        Usage { clients, minutes_a_day, ..Usage::DEFAULT }
-    }
-
-    fn prices() -> Prices {
-        Prices::of_region(DEFAULT_REGION).expect("known")
-    }
-
-    #[test]
-    fn every_price_is_there_with_its_source_and_date() {
-        let estimate = Estimate::new(usage(1, 1), DEFAULT_REGION).expect("known");
-        for region in estimate.regions {
-            let prices = Prices::of_region(&region).expect("known");
-            for (name, price) in prices.iter() {
-                assert!(price.usd > 0.0 && price.per >= 1.0 && !price.of.is_empty(), "{region}: {name}");
-                assert!(price.source.starts_with("https://") && price.read.len() == 7, "{region}: {name}");
-            }
-            assert!(bills(&usage(1, 1), &prices).iter().all(|bill| bill.total.is_finite()), "{region}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_region_is_refused_by_name() {
-        let refusal = Prices::of_region("me-central-1").expect_err("unknown").to_string();
-        assert!(refusal.contains("me-central-1") && refusal.contains("us-east-1"), "{refusal}");
-    }
-
-    #[test]
-    fn idle_minutes_and_pings_are_what_they_are_by_hand() {
-        let bill = own(&usage(100_000, 1_440), &prices());
-        let usd = |what: &str| bill.lines.iter().find(|line| line.what.contains(what)).expect(what).usd;
-        // 100,000 × 43,200 minutes at $0.25 for a million.
-        assert!((usd("minutes of connections") - 1_080.0).abs() < 0.01);
-        // A ping and its answer every 9.5 minutes, at $1 for a million.
-        assert!((usd("pings") - 909.47).abs() < 0.01);
-        // 100,000 × 20 × 30 alerts.
-        assert!((usd("alerts") - 60.0).abs() < 0.01);
-    }
-
-    #[test]
-    fn half_an_hour_a_day_costs_a_fraction_of_always_on() {
-        let total = |minutes| own(&usage(100_000, minutes), &prices()).total;
-        assert!(total(30) < total(1_440) / 10.0, "{} {}", total(30), total(1_440));
-    }
-}
+mod tests;
