@@ -124,7 +124,7 @@ pub async fn resume(
 }
 
 /// The regions of `audiences` whose log is elsewhere than the client says that it is: further, or another one. What the client says
-/// nothing of is not compared, except under `ALL`: there a region that it does not name came into being since.
+/// nothing of is not compared, except under `ALL`: there a region that it does not name came into being since. Ascending.
 pub async fn behind(
     history: &History,
     audiences: &[Audience],
@@ -135,7 +135,8 @@ pub async fn behind(
     let is_behind = |region: &Region| {
         standing.since(region, since).is_some_and(|since| Gap::between(since, standing.head(region)) != Gap::Nothing)
     };
-    Ok(standing.regions.iter().filter(|region| is_behind(region)).cloned().collect())
+    let behind: BTreeSet<&Region> = standing.regions.iter().filter(|region| is_behind(region)).collect();
+    Ok(behind.into_iter().cloned().collect())
 }
 
 /// Where the regions stand that `audiences` stand for.

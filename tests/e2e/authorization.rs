@@ -123,6 +123,17 @@ fn regions_outside_of_the_token_are_refused_at_connect_and_in_every_message() {
         client.expect_nothing().await;
         site.publish(&alert("EU")).await;
         assert_eq!(client.json().await["region"], "EU");
+
+        // Nothing is told of other regions, whatever a message names.
+        let start = json!({"epoch": 0, "seq": 0});
+        let since = json!({"EU": start, "DE": start});
+        for kind in ["keepalive", "subscribe_region"] {
+            let answer = client.ask(&json!({"type": kind, "regions": ["EU", "DE"], "since": since})).await;
+            assert_eq!((&answer["code"], &answer["field"]), (&json!("forbidden"), &json!("regions")), "{kind}");
+            let answer = client.ask(&json!({"type": kind, "regions": ["EU"], "since": since})).await;
+            assert!(!answer.to_string().contains("DE"), "{answer}");
+            assert!(answer["behind"] == json!(["EU"]) || answer["alerts"][0]["region"] == "EU", "{answer}");
+        }
     });
 }
 

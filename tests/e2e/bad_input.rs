@@ -19,8 +19,7 @@ fn bad_messages_are_answered_and_the_socket_stays_open() {
             answer["retryable"] = json!(false);
             answer
         };
-        let types =
-            "send subscribe_region, unsubscribe_region, ping, count, echo, join, leave, chat, typing or publish";
+        let types = "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, typing or publish";
         let long = "P".repeat(300);
         let absurd = |region: &str| json!({"type": "subscribe_region", "region": region}).to_string();
         let region_form = error("invalid_region", Some("region"), REGION_FORM);
