@@ -72,6 +72,15 @@ fn messages_are_those_that_the_client_was_counted_to_send() {
     }
 }
 
+#[test]
+fn the_readme_of_the_client_has_the_messages_of_a_day() {
+    let counted: Counted = serde_json::from_str(include_str!("../client.json")).expect("figures");
+    let all_day =
+        &counted.counted["1 region"].iter().find(|day| day.minutes == MINUTES_A_DAY_MAX).expect("a whole day");
+    let sentence = format!("costs {} messages, {:.0} an hour", all_day.units, all_day.units / 24.0);
+    assert!(include_str!("../../../client/README.md").contains(&sentence), "client/README.md lacks: {sentence}");
+}
+
 /// What is paid for one keepalive, by the row of its units.
 fn keepalive_usd(row: &str) -> f64 {
     let units = units::of(row);
