@@ -34,6 +34,7 @@ pub mod publication;
 pub mod publisher;
 pub mod push;
 pub mod redrive;
+mod refreshed;
 pub mod resumption;
 pub mod rises;
 pub mod room;

@@ -69,7 +69,7 @@ pub const JWKS_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Age up to which they serve where the issuer does not answer.
 pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Shortest time between two fetches, whatever keys tokens name: anybody can name any.
+/// Shortest time between two fetches because a token names an unknown key: anybody can name any.
 pub const JWKS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Time for fetching them, within that of a handshake.
@@ -89,6 +89,16 @@ pub const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source: Parameter Store.
 pub const SECRET_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest that the one caller who fetches a secret or keys again waits for it while an older value may be used. Most services
+/// answer within half of it, with a new connection over TLS to another continent.
+pub const REFRESH_WAIT: Duration = Duration::from_secs(1);
+
+/// Pause after a failed fetch of a secret or keys. It doubles with each failure in a row.
+pub const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest such pause: after the end of an outage the new value is there within it.
+pub const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How far the time of a webhook may be from ours, before and after. Source: Standard Webhooks.
 pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(5 * 60);

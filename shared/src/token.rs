@@ -8,6 +8,9 @@
 mod jwks;
 mod signatures;
 
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::Uri;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
@@ -20,7 +23,8 @@ use crate::{
     error::{Code, Failure, Refusal},
     function::Start,
     limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, TOKEN_SECRET_BYTES_MIN, USER_BYTES_MAX},
-    secrets::Secrets,
+    secrets::SecretParameter,
+    strict_json,
 };
 
 /// Somebody who was let in.
@@ -57,6 +61,9 @@ pub enum Rejected {
     /// It says another algorithm than that of the key.
     #[error("the token is of another algorithm than the key")]
     Algorithm,
+    /// It needs something that is not understood here: the header `crit`, or a payload that is not base64.
+    #[error("the token needs an extension that is not supported")]
+    Extension,
     /// It names no key where several are configured.
     #[error("the token names no key")]
     NoKeyId,
@@ -108,8 +115,33 @@ struct Claims {
 /// Where the keys come from.
 #[derive(Debug)]
 enum Keys {
-    Secret { secrets: Box<Secrets>, parameter: String },
+    Secret(Box<SecretParameter<TokenSecret>>),
     Published(Box<Jwks>),
+}
+
+/// The secret that tokens are signed with.
+#[derive(Clone)]
+struct TokenSecret(DecodingKey);
+
+/// A secret that could be guessed. It is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("the secret of tokens has fewer than {TOKEN_SECRET_BYTES_MIN} bytes")]
+struct ShortSecret;
+
+impl FromStr for TokenSecret {
+    type Err = ShortSecret;
+
+    fn from_str(text: &str) -> Result<Self, ShortSecret> {
+        let is_long_enough = text.len() >= TOKEN_SECRET_BYTES_MIN;
+        is_long_enough.then(|| Self(DecodingKey::from_secret(text.as_bytes()))).ok_or(ShortSecret)
+    }
+}
+
+/// It does not show itself by accident.
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret")
+    }
 }
 
 /// Checks tokens.
@@ -128,12 +160,17 @@ pub const SUBPROTOCOL: &str = "viral-alerts";
 /// The token in a header `Authorization: Bearer {token}`.
 pub fn of_authorization(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}
+
+/// The token in a parameter `token` of the address. An empty one is none, so that it does not hide one elsewhere.
+pub fn of_parameter(parameter: &str) -> Option<&str> {
+    Some(parameter).filter(|token| !token.is_empty())
 }
 
 /// The token in a header `Sec-WebSocket-Protocol: viral-alerts, bearer.{token}`.
 pub fn of_subprotocols(header: &str) -> Option<&str> {
-    header.split(',').find_map(|offered| offered.trim().strip_prefix("bearer."))
+    header.split(',').filter_map(|offered| offered.trim().strip_prefix("bearer.")).find(|token| !token.is_empty())
 }
 
 /// Whether a header `Sec-WebSocket-Protocol` offers [`SUBPROTOCOL`].
@@ -183,7 +220,7 @@ impl Verifier {
         let url: String = environment.parsed("JWKS_URL", String::new());
         let parameter: String = environment.parsed("TOKEN_SECRET_PARAMETER", String::new());
         let keys = match (url.is_empty(), parameter.is_empty()) {
-            (true, false) => Keys::Secret { secrets: Box::new(Secrets::of_function(start, environment)?), parameter },
+            (true, false) => Keys::Secret(Box::new(SecretParameter::of_function(start, environment, parameter)?)),
             (false, true) => {
                 // An identity provider signs for many, and many have one.
                 if issuer.is_empty() || audience.is_empty() {
@@ -208,14 +245,11 @@ impl Verifier {
             Ok(header) => header,
             Err(error) => return Ok(Err(rejected(error.kind()))),
         };
+        if let Err(rejected) = without_extensions(token) {
+            return Ok(Err(rejected));
+        }
         let (key, algorithm) = match &self.keys {
-            Keys::Secret { secrets, parameter } => {
-                let secret = secrets.get(parameter).await?;
-                if secret.reveal().len() < TOKEN_SECRET_BYTES_MIN {
-                    return Err(Failure::new("using the secret of tokens", "it has fewer than 32 bytes"));
-                }
-                (DecodingKey::from_secret(secret.reveal().as_bytes()), Algorithm::HS256)
-            }
+            Keys::Secret(secret) => (secret.get().await?.0, Algorithm::HS256),
             Keys::Published(jwks) => {
                 let Some(id) = header.kid.as_deref() else { return Ok(Err(Rejected::NoKeyId)) };
                 match jwks.key(id).await? {
@@ -257,6 +291,16 @@ impl Verifier {
             }),
         })
     }
+}
+
+/// Refuses a token whose header asks for more than is done here. Whoever made it relies on that.
+///
+/// Source: RFC 7515, section 4.1.11 (`crit`); RFC 7797, section 3 (`b64`).
+fn without_extensions(token: &str) -> Result<(), Rejected> {
+    let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+    let header = strict_json::object(&header.ok_or(Rejected::Malformed)?).map_err(|_| Rejected::Malformed)?;
+    let is_plain = !header.contains_key("crit") && header.get("b64").is_none_or(|b64| *b64 == true);
+    is_plain.then_some(()).ok_or(Rejected::Extension)
 }
 
 /// Whether the time of a token has begun and is not over, give or take what clocks differ.

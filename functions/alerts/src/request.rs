@@ -37,7 +37,7 @@ pub(crate) enum Form {
 /// The token of a request, if there is one; the header wins.
 pub(crate) fn token(event: &Event) -> Option<&str> {
     let header = event.headers.get("authorization").and_then(|header| token::of_authorization(header));
-    header.or_else(|| event.query_string_parameters.get("token").map(String::as_str))
+    header.or_else(|| token::of_parameter(event.query_string_parameters.get("token")?))
 }
 
 /// Reads a request of somebody who may have `regions`.
@@ -142,6 +142,8 @@ mod tests {
         assert_eq!(token_of(&[basic], &[query]).as_deref(), Some("c"));
         assert_eq!(token_of(&[], &[query]).as_deref(), Some("c"));
         assert_eq!(token_of(&[basic], &[]), None);
+        assert_eq!(token_of(&[("authorization", "Bearer ")], &[query]).as_deref(), Some("c"));
+        assert_eq!(token_of(&[], &[("token", "")]), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Question {
 impl Question {
     /// The token of the address, or of the subprotocols.
     fn token(&self) -> Option<&str> {
-        let in_query = || Some(self.query_string_parameters.as_ref()?.get("token")?.as_str());
+        let in_query = || token::of_parameter(self.query_string_parameters.as_ref()?.get("token")?);
         let mut headers = self.headers.iter().flatten();
         let in_subprotocols = || {
             let offered = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
@@ -100,4 +100,27 @@ fn context(principal: &Principal) -> Value {
         }
     }
     context
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_token_in_the_address_does_not_hide_the_one_in_the_subprotocol() {
+        let token_of = |parameter: Option<&str>, offered: Option<&str>| {
+            let pairs = |name: &str, value: Option<&str>| value.map(|value| BTreeMap::from([(name.to_owned(), value.to_owned())]));
+            let question = Question {
+                headers: pairs("Sec-WebSocket-Protocol", offered),
+                query_string_parameters: pairs("token", parameter),
+                ..Question::default()
+            };
+            question.token().map(str::to_owned)
+        };
+        let offered = Some("viral-alerts, bearer.b");
+        assert_eq!(token_of(Some("a"), offered).as_deref(), Some("a"));
+        assert_eq!(token_of(Some(""), offered).as_deref(), Some("b"));
+        assert_eq!(token_of(None, offered).as_deref(), Some("b"));
+        assert_eq!(token_of(Some(""), Some("viral-alerts")), None);
+    }
 }

@@ -6,7 +6,7 @@ use shared::{
     environment::Reader,
     error::{Code, Failure, Refusal},
     function::Start,
-    secrets::Secrets,
+    secrets::SecretParameter,
     webhook::{Headers, SigningSecrets},
 };
 
@@ -14,7 +14,7 @@ use crate::event;
 
 /// The check of requests to `POST /webhook`. Without a secret nothing passes: the route is there for everybody.
 #[derive(Debug)]
-pub(crate) struct Webhook(Option<(Secrets, String)>);
+pub(crate) struct Webhook(Option<SecretParameter<SigningSecrets>>);
 
 impl Webhook {
     /// The check that a function's environment describes.
@@ -23,17 +23,15 @@ impl Webhook {
         if parameter.is_empty() {
             return Self(None);
         }
-        Self(Secrets::of_function(start, environment).map(|secrets| (secrets, parameter)))
+        Self(SecretParameter::of_function(start, environment, parameter))
     }
 
     /// Refuses a request that is not signed. It is a failure that the secrets cannot be read.
     pub(crate) async fn check(&self, event: &Value, now: Timestamp) -> Result<Result<(), Refusal>, Failure> {
-        let Some((secrets, parameter)) = &self.0 else {
+        let Some(secrets) = &self.0 else {
             return Ok(Err(Refusal::new(Code::Unauthorized, "no secret of webhooks is configured")));
         };
-        let text = secrets.get(parameter).await?;
-        let secrets: SigningSecrets =
-            text.reveal().parse().map_err(|error| Failure::new("reading the secrets of webhooks", error))?;
+        let secrets = secrets.get().await?;
         let header = |name| event.get("headers")?.get(name)?.as_str();
         let headers = Headers {
             id: header("webhook-id"),

@@ -2,8 +2,9 @@
 //!
 //! Source: RFC 7517 (JSON Web Key), RFC 8037 (Ed25519).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::FutureExt;
 use http::{Request, Uri};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -13,36 +14,32 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
 
 use crate::{
-    clock::{Clock, Timestamp},
-    error::{Chain, Failure},
+    clock::Clock,
+    error::Failure,
     https::{Https, NoCertificates},
     limits::{JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_KEPT_MAX, JWKS_PAUSE, JWKS_TIMEOUT},
+    refreshed::{Fetched, Refreshed, Terms},
 };
 
 /// A key and its one algorithm.
 type Key = (DecodingKey, Algorithm);
 
-/// The keys of one issuer. They are fetched when they are needed: the first time, when they are ten minutes old, and when a
-/// token names one that is not among them, but then at most once a minute.
-#[derive(Debug)]
-pub(super) struct Jwks {
-    url: Uri,
-    https: Https,
-    clock: Clock,
-    known: Mutex<Known>,
-}
+/// The keys that an issuer publishes, by their ids.
+type Keys = BTreeMap<String, Key>;
 
-#[derive(Debug, Default)]
-struct Known {
-    keys: BTreeMap<String, Key>,
-    /// When these keys arrived.
-    fetched_at: Option<Timestamp>,
-    /// When they were last asked for, in vain or not.
-    asked_at: Option<Timestamp>,
-}
+const TERMS: Terms = Terms {
+    doing: "fetching the keys of tokens",
+    age_max: JWKS_AGE_MAX,
+    kept_max: JWKS_KEPT_MAX,
+    timeout: JWKS_TIMEOUT,
+};
+
+/// The keys of one issuer. They are fetched when they are needed: the first time, when they are ten minutes old, and when a
+/// token names one that is not among them, but for that at most once a minute.
+#[derive(Debug)]
+pub(super) struct Jwks(Refreshed<Arc<Keys>>);
 
 /// An address that keys cannot be taken from.
 #[derive(Debug, thiserror::Error)]
@@ -67,41 +64,31 @@ impl Jwks {
             Some("http") if is_this_machine => {}
             _ => return Err(InvalidUrl::NotHttps),
         }
-        Ok(Self { https: Https::new(&url)?, url, clock, known: Mutex::default() })
+        let (https, name) = (Https::new(&url)?, url.to_string());
+        let fetch = move || {
+            let (https, url) = (https.clone(), url.clone());
+            async move { fetch(&https, &url).await.map(Arc::new) }.boxed()
+        };
+        Ok(Self(Refreshed::new(TERMS, name, clock, fetch)))
     }
 
-    /// The key of this id; none where the issuer publishes no such key. Keys that were fetched before serve for an hour where
-    /// the issuer does not answer.
+    /// Returns the key of this id, or none if the issuer publishes no such key. Fails if that is not known, because the issuer does not
+    /// answer. Keys that were fetched before are used for an hour then.
     pub(super) async fn key(&self, id: &str) -> Result<Option<Key>, Failure> {
-        let mut known = self.known.lock().await;
-        let now = self.clock.now();
-        let is_younger = |at: Option<Timestamp>, than| at.is_some_and(|at| now.since(at) < than);
-        let is_known = known.keys.contains_key(id) && is_younger(known.fetched_at, JWKS_AGE_MAX);
-        if !is_known && !is_younger(known.asked_at, JWKS_PAUSE) {
-            known.asked_at = Some(now);
-            match self.fetch().await {
-                Ok(keys) => {
-                    known.keys = keys;
-                    known.fetched_at = Some(now);
-                }
-                Err(failure) => tracing::warn!(error = %Chain(&failure), "keys of tokens not fetched"),
-            }
+        if let Some(key) = self.0.get().await?.get(id) {
+            return Ok(Some(key.clone()));
         }
-        if !is_younger(known.fetched_at, JWKS_KEPT_MAX) {
-            return Err(Failure::new("fetching the keys of tokens", "there are none"));
-        }
-        Ok(known.keys.get(id).cloned())
+        Ok(self.0.get_again(JWKS_PAUSE).await?.get(id).cloned())
     }
+}
 
-    async fn fetch(&self) -> Result<BTreeMap<String, Key>, Failure> {
-        const DOING: &str = "fetching the keys of tokens";
-        let request = Request::get(&self.url).header("accept", "application/json").body(Full::new(Bytes::new()));
-        let request = request.map_err(|error| Failure::new(DOING, error))?;
-        let body = self.https.exchange(request, JWKS_TIMEOUT, JWKS_BYTES_MAX).await;
-        let body = body.map_err(|error| Failure::new(DOING, error))?;
-        let published: Published = serde_json::from_slice(&body).map_err(|error| Failure::new(DOING, error))?;
-        Ok(published.keys.into_iter().filter_map(usable).collect())
-    }
+async fn fetch(https: &Https, url: &Uri) -> Fetched<Keys> {
+    let request = Request::get(url).header("accept", "application/json").body(Full::new(Bytes::new()))?;
+    let body = https.exchange(request, JWKS_TIMEOUT, JWKS_BYTES_MAX).await?;
+    let published: Published = serde_json::from_slice(&body)?;
+    let keys: Keys = published.keys.into_iter().filter_map(usable).collect();
+    // Such an answer is a fault of the issuer. With it in place of the keys that are there, every token would be refused.
+    if keys.is_empty() { Err("none of the published keys can be used".into()) } else { Ok(keys) }
 }
 
 /// A published key that signatures of tokens can be checked with. Others are left out: issuers publish more than that.

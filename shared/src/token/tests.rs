@@ -337,7 +337,103 @@ async fn keys_that_are_rotated_are_fetched_when_a_token_names_them_and_at_most_o
     assert!(admitted(&gate, &rsa_token("new")).await.is_err_and(|rejected| rejected == Rejected::Expired));
     assert_eq!(service.asked(), 3, "old keys serve where the issuer fails");
     passes(Duration::from_secs(60 * 60));
-    assert!(gate.admit(Some(&rsa_token("new"))).await.is_err(), "but not for ever");
+    assert!(gate.admit(Some(&rsa_token("new"))).await.is_err(), "but not longer than an hour");
+}
+
+#[tokio::test]
+async fn after_a_first_fetch_of_keys_that_failed_tokens_are_admitted_a_second_later() {
+    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("k")]).await;
+    for stumble in [json!({}), json!({"keys": []}), json!({"keys": [{"kty": "new kind", "kid": "k"}]})] {
+        service.says(if stumble == json!({}) { 503 } else { 200 }, stumble);
+        let asked = service.asked();
+        for _ in 0..20 {
+            assert!(gate.admit(Some(&rsa_token("k"))).await.is_err(), "the issuer stumbles");
+        }
+        assert_eq!(service.asked(), asked + 1, "20 requests ask once");
+        ms.fetch_add(5_000, Ordering::SeqCst);
+    }
+    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("k")]).await;
+    service.says(503, json!({}));
+    assert!(gate.admit(Some(&rsa_token("k"))).await.is_err());
+    service.says(200, json!({"keys": [rsa_jwk("k")]}));
+    ms.fetch_add(1_000, Ordering::SeqCst);
+    assert_eq!(admitted(&gate, &rsa_token("k")).await, Ok(user()));
+    assert_eq!(service.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_new_key_that_could_not_be_fetched_is_a_failure_and_an_invented_one_is_asked_for_once_a_minute() {
+    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("old")]).await;
+    assert!(admitted(&gate, &rsa_token("old")).await.is_ok());
+    service.says(503, json!({}));
+    ms.fetch_add(60_000, Ordering::SeqCst);
+    for second in 0..60 {
+        let unknown = gate.admit(Some(&rsa_token("new"))).await;
+        assert!(unknown.is_err(), "{second}: whether there is such a key is not known");
+        assert!(admitted(&gate, &rsa_token("old")).await.is_ok());
+        assert_eq!(service.asked(), 2, "{second}");
+        ms.fetch_add(1_000, Ordering::SeqCst);
+    }
+    service.says(200, json!({"keys": [rsa_jwk("old"), rsa_jwk("new")]}));
+    assert!(admitted(&gate, &rsa_token("new")).await.is_ok());
+    assert_eq!(admitted(&gate, &rsa_token("invented")).await, Err(Rejected::UnknownKey));
+    assert_eq!(service.asked(), 3);
+}
+
+#[tokio::test]
+async fn in_an_outage_of_parameter_store_the_older_secret_is_used_and_asked_for_once() {
+    let (gate, service, ms) = gate_with_secret(&[]).await;
+    assert!(admitted(&gate, &with_secret(&claims())).await.is_ok());
+    for (status, answer) in [(503, json!({})), (200, parameter("short"))] {
+        service.says(status, answer);
+        ms.fetch_add(5 * 60 * 1_000, Ordering::SeqCst);
+        let asked = service.asked();
+        let token = with_secret(&with("exp", json!(f64::from(i32::MAX))));
+        for _ in 0..20 {
+            assert!(admitted(&gate, &token).await.is_ok());
+        }
+        assert_eq!(service.asked(), asked + 1);
+    }
+    let secret = "another secret of more than thirty-two bytes";
+    service.says(200, parameter(secret));
+    ms.fetch_add(5_000, Ordering::SeqCst);
+    let token = token(json!({"alg": "HS256"}), &with("exp", json!(f64::from(i32::MAX))), hs256(secret.as_bytes()));
+    assert!(admitted(&gate, &token).await.is_ok(), "soon after the outage the new secret counts");
+}
+
+#[test]
+fn a_secret_does_not_show_itself() {
+    let secret: TokenSecret = SECRET.parse().expect("long enough");
+    assert_eq!(format!("{secret:?}"), "TokenSecret");
+    let refused = "guessable".parse::<TokenSecret>().expect_err("too short");
+    assert!(!format!("{refused} {refused:?}").contains("guessable"));
+}
+
+#[tokio::test]
+async fn a_token_that_needs_an_extension_is_refused() {
+    let (gate, ..) = gate_with_secret(&[]).await;
+    let with_header = |more: Value| {
+        let mut header = json!({"alg": "HS256", "typ": "JWT"});
+        header.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        token(header, &claims(), hs256(SECRET.as_bytes()))
+    };
+    for more in [
+        json!({"crit": ["exp2"], "exp2": 1}),
+        json!({"crit": ["b64"], "b64": true}),
+        json!({"crit": []}),
+        json!({"crit": null}),
+        json!({"b64": false}),
+        json!({"b64": null}),
+    ] {
+        let refused = admitted(&gate, &with_header(more.clone())).await.expect_err("refused");
+        assert_eq!(refused, Rejected::Extension, "{more}");
+    }
+    for more in [json!({"b64": true}), json!({"x5t": "x", "own": {"crit": 1}})] {
+        assert!(admitted(&gate, &with_header(more.clone())).await.is_ok(), "{more}");
+    }
+    let twice = format!("{}.{}", part(br#"{"alg":"HS256","b64":true,"b64":false}"#), encoded(&claims()));
+    let signature = part(&hs256(SECRET.as_bytes())(twice.as_bytes()));
+    assert_eq!(admitted(&gate, &format!("{twice}.{signature}")).await, Err(Rejected::Malformed));
 }
 
 #[tokio::test]
@@ -378,6 +474,10 @@ fn tokens_are_found_where_they_may_be() {
     assert_eq!(of_authorization("Basic a"), None);
     assert_eq!(of_subprotocols("viral-alerts, bearer.a.b.c"), Some("a.b.c"));
     assert_eq!(of_subprotocols("viral-alerts"), None);
+    // An empty one hides none that comes after it.
+    assert_eq!((of_parameter(""), of_parameter("a")), (None, Some("a")));
+    assert_eq!((of_authorization("Bearer "), of_authorization("Bearer   ")), (None, None));
+    assert_eq!(of_subprotocols("bearer., bearer.a"), Some("a"));
     assert!(offers_subprotocol("other,viral-alerts") && !offers_subprotocol("viral-alerts2"));
 }
 
@@ -413,7 +513,7 @@ async fn no_part_of_a_token_or_a_secret_is_logged_at_any_level() {
     ms.fetch_add(6 * 60 * 1_000, Ordering::SeqCst);
     said += &format!("{:?} {gate:?}", gate.admit(Some(&good)).await);
     let logged = String::from_utf8(lines.0.lock().expect("unpoisoned").clone()).expect("UTF-8") + &said;
-    assert!(logged.contains("the old one serves"), "something is logged: {logged}");
+    assert!(logged.contains("the older one is used"), "something is logged: {logged}");
     let parts = good.split('.').chain(bad.split('.')).chain([SECRET, "another secret"]);
     for part in parts {
         assert!(!logged.contains(part), "{part} in {logged}");
