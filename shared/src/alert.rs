@@ -31,7 +31,7 @@ impl Position {
 pub struct Video(Map<String, Value>);
 
 impl Video {
-    /// Takes fields that publication has checked: `id` and `title` are non-empty strings.
+    /// Takes fields that publication has checked: `id` is a non-empty string, `title` a string.
     pub(crate) fn from_checked_fields(fields: Map<String, Value>) -> Self {
         Self(fields)
     }
@@ -161,6 +161,7 @@ impl Serialize for Wire<'_> {
                 channel: video.get("channel"),
                 rtl: dir == Direction::Rtl,
                 ts: at.secs(),
+                others: Others(video),
             }
             .serialize(serializer),
         }
@@ -194,6 +195,37 @@ struct NewTrending<'a> {
     channel: Option<&'a Value>,
     rtl: bool,
     ts: i64,
+    #[serde(flatten)]
+    others: Others<'a>,
+}
+
+/// Names that the frames themselves use. A field of a video with one of these is in `viral_alert` alone.
+const FRAME_FIELDS: [&str; 16] = [
+    "channel",
+    "dir",
+    "epoch",
+    "event",
+    "everyone",
+    "id",
+    "region",
+    "rtl",
+    "seq",
+    "thumbnail",
+    "timestamp",
+    "title",
+    "ts",
+    "type",
+    "video",
+    "video_id",
+];
+
+/// Whatever else the publisher said of a video, as it was published.
+struct Others<'a>(&'a Video);
+
+impl Serialize for Others<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.0.iter().filter(|(name, _)| !FRAME_FIELDS.contains(&name.as_str())))
+    }
 }
 
 #[cfg(test)]
@@ -225,8 +257,22 @@ mod tests {
         );
         assert_eq!(
             alert.frame(Format::NewTrending),
-            r#"{"event":"new_trending","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","video_id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","channel":"ق","rtl":true,"ts":1795000000}"#
+            r#"{"event":"new_trending","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","video_id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","channel":"ق","rtl":true,"ts":1795000000,"score":97,"extra":[1]}"#
         );
+    }
+
+    #[test]
+    fn no_field_of_a_video_takes_the_place_of_one_of_the_frame() {
+        let video: Map<String, Value> =
+            FRAME_FIELDS.iter().map(|name| ((*name).to_owned(), json!("published"))).collect();
+        let alert = alert("PL", Value::Object(video.clone()));
+        let frame: Value = serde_json::from_str(&alert.frame(Format::NewTrending)).expect("JSON");
+        assert_eq!((&frame["seq"], &frame["event"]), (&json!(42), &json!("new_trending")));
+        for absent in ["dir", "everyone", "timestamp", "type", "video"] {
+            assert!(frame.get(absent).is_none(), "{absent}");
+        }
+        let frame: Value = serde_json::from_str(&alert.frame(Format::ViralAlert)).expect("JSON");
+        assert_eq!(frame["video"], Value::Object(video));
     }
 
     #[test]

@@ -1,8 +1,22 @@
-//! What the functions behind the WebSocket API read from its events.
+//! What functions read from their events.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::{Value, value::RawValue};
 
-use crate::{connection::ConnectionId, error::Failure};
+use crate::{connection::ConnectionId, error::Failure, strict_json::whole_characters};
+
+/// Whatever somebody invoked a function with. Half a character in it, which would fail the invocation before the function sees it, is
+/// [mended](whole_characters).
+#[derive(Clone, Debug)]
+pub struct AnyEvent(pub Value);
+
+impl<'de> Deserialize<'de> for AnyEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        serde_json::from_str(&whole_characters(json.get())).map(Self).map_err(D::Error::custom)
+    }
+}
 
 /// The function was invoked with something that is no event of a WebSocket API.
 #[derive(Debug, thiserror::Error)]
@@ -13,4 +27,17 @@ struct NoConnection;
 pub fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, Failure> {
     let id = event.request_context.connection_id.as_deref().and_then(|id| id.parse().ok());
     id.ok_or_else(|| Failure::new("reading an event", NoConnection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_may_hold_half_a_character() {
+        let AnyEvent(event) =
+            serde_json::from_slice(br#"{"detail":{"title":"a \ud83d"},"n":[1,null]}"#).expect("an event");
+        assert_eq!(event, serde_json::json!({"detail": {"title": "a \u{fffd}"}, "n": [1, null]}));
+        assert!(serde_json::from_slice::<AnyEvent>(b"{").is_err());
+    }
 }

@@ -1,5 +1,7 @@
 //! What a publisher sends, checked field by field before anything is stored.
 
+use std::ops::{Bound, RangeBounds};
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -73,10 +75,8 @@ impl Publication {
             Some(Value::String(id)) => Some(IdempotencyKey::parse(id, "id")?),
             Some(_) => return Err(wrong_type("id", "a string")),
         };
-        let flat = !fields.contains_key("video")
-            && (fields.contains_key("video_id")
-                || fields.get("event").is_some_and(|event| event == Format::NewTrending.as_str()));
-        let (video, score, at) = if flat { flat_form(&fields)? } else { nested_form(fields)? };
+        event(&fields)?;
+        let (video, score, at) = if is_flat(&fields) { flat_form(fields)? } else { nested_form(fields)? };
         let publication = Self { region, video, score, idempotency_key, at };
         publication.fits_in_a_frame()?;
         Ok(publication)
@@ -89,7 +89,7 @@ impl Publication {
             region: self.region.clone(),
             position: Position { epoch: i64::MAX, seq: u64::MAX },
             video: self.video.clone(),
-            at: Timestamp::from_millis(i64::from(u32::MAX)),
+            at: Timestamp::from_millis(TS_MAX * 1_000),
         };
         let bytes =
             [Format::ViralAlert, Format::NewTrending].map(|format| largest.frame(format).len()).into_iter().max();
@@ -121,80 +121,114 @@ fn region(fields: &Map<String, Value>) -> Result<Region, Refusal> {
     text.parse().map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, "region", error.to_string()))
 }
 
+/// Publishers say more on their channels than what went viral. A browser must not show that as an alert.
+fn event(fields: &Map<String, Value>) -> Result<(), Refusal> {
+    match fields.get("event") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(event)) if event == Format::NewTrending.as_str() => Ok(()),
+        Some(Value::String(_)) => {
+            let message = "event must be new_trending: a message of another event is not an alert";
+            Err(Refusal::of_field(Code::InvalidField, "event", message))
+        }
+        Some(_) => Err(wrong_type("event", "a string")),
+    }
+}
+
+fn is_flat(fields: &Map<String, Value>) -> bool {
+    let has = |name| fields.get(name).is_some_and(|value| !value.is_null());
+    !has("video") && (has("video_id") || has("event"))
+}
+
 type Content = (Video, Option<f64>, Option<Timestamp>);
 
 fn nested_form(mut fields: Map<String, Value>) -> Result<Content, Refusal> {
     let video = match fields.remove("video") {
         Some(Value::Object(video)) => video,
+        None | Some(Value::Null) => return Err(missing("video")),
         Some(_) => return Err(wrong_type("video", "an object")),
-        None => return Err(missing("video")),
     };
-    non_empty_string(&video, "id", "video.id")?;
-    non_empty_string(&video, "title", "video.title")?;
-    thumbnail(&video, "video.thumbnail")?;
-    let score = score(&video, "video.score")?.ok_or_else(|| missing("video.score"))?;
-    optional_string(&video, "channel", "video.channel")?;
-    optional_bool(&video, "rtl", "video.rtl")?;
-    Ok((Video::from_checked_fields(video), Some(score), None))
+    let (video, score) = checked(video, |name| format!("video.{name}"))?;
+    let score = score.ok_or_else(|| missing("video.score"))?;
+    Ok((video, Some(score), None))
 }
 
-fn flat_form(fields: &Map<String, Value>) -> Result<Content, Refusal> {
+/// The video of a flat publication is all of it but what is about the publication itself.
+fn flat_form(fields: Map<String, Value>) -> Result<Content, Refusal> {
+    let mut at = None;
     let mut video = Map::new();
-    video.insert("id".to_owned(), non_empty_string(fields, "video_id", "video_id")?.into());
-    video.insert("title".to_owned(), non_empty_string(fields, "title", "title")?.into());
-    video.insert("thumbnail".to_owned(), thumbnail(fields, "thumbnail")?.clone());
-    let score = score(fields, "score")?;
-    if let Some(score) = fields.get("score").filter(|_| score.is_some()) {
-        video.insert("score".to_owned(), score.clone());
-    }
-    if let Some(channel) = optional_string(fields, "channel", "channel")? {
-        video.insert("channel".to_owned(), channel.into());
-    }
-    if let Some(rtl) = optional_bool(fields, "rtl", "rtl")? {
-        video.insert("rtl".to_owned(), rtl.into());
-    }
-    let at = match fields.get("ts") {
-        None | Some(Value::Null) => None,
-        Some(ts) => Some(unix_seconds(ts)?),
-    };
-    Ok((Video::from_checked_fields(video), score, at))
-}
-
-fn non_empty_string<'a>(fields: &'a Map<String, Value>, name: &str, path: &str) -> Result<&'a str, Refusal> {
-    match fields.get(name) {
-        Some(Value::String(text)) if text.is_empty() => {
-            Err(Refusal::of_field(Code::InvalidField, path, format!("{path} must not be empty")))
+    for (name, value) in fields {
+        match name.as_str() {
+            "event" | "id" | "region" | "type" | "video" => {}
+            "ts" => at = unix_seconds(&value)?,
+            "video_id" => {
+                video.insert("id".to_owned(), value);
+            }
+            _ => {
+                video.insert(name, value);
+            }
         }
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(wrong_type(path, "a string")),
-        None => Err(missing(path)),
+    }
+    let path = |name: &str| if name == "id" { "video_id".to_owned() } else { name.to_owned() };
+    let (video, score) = checked(video, path)?;
+    Ok((video, score, at))
+}
+
+/// Checks the fields of a video, which a refusal names by their `path`, and gives it a title if it has none.
+fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Result<(Video, Option<f64>), Refusal> {
+    let id = path("id");
+    match video.get("id") {
+        None => return Err(missing(&id)),
+        Some(Value::String(text)) if text.is_empty() => {
+            return Err(Refusal::of_field(Code::InvalidField, &id, format!("{id} must not be empty")));
+        }
+        Some(Value::String(_)) => {}
+        Some(_) => return Err(wrong_type(&id, "a string")),
+    }
+    let of_type = |name: &str, expected: &str, is: fn(&Value) -> bool| match video.get(name) {
+        Some(value) if !value.is_null() && !is(value) => Err(wrong_type(&path(name), expected)),
+        _ => Ok(()),
+    };
+    for name in ["title", "thumbnail", "channel"] {
+        of_type(name, "a string", Value::is_string)?;
+    }
+    of_type("rtl", "true or false", Value::is_boolean)?;
+    of_type("url", "an address that begins with https://", |value| value.as_str().is_some_and(is_https))?;
+    let score = score(&video, &path("score"))?;
+    if let Some((name, _)) = video.iter().find(|(_, value)| !is_exact(value)) {
+        let path = path(name);
+        let message = format!("{path} has a number of more than 64 bits, which loses digits: send it as text");
+        return Err(Refusal::of_field(Code::InvalidField, path, message));
+    }
+    if video.get("title").is_none_or(Value::is_null) {
+        video.insert("title".to_owned(), "".into());
+    }
+    Ok((Video::from_checked_fields(video), score))
+}
+
+/// Whether a text is an address that a page may link to.
+fn is_https(text: &str) -> bool {
+    let rest = text.split_at_checked("https://".len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
+    let is_host = |rest: &str| rest.starts_with(|first: char| first.is_alphanumeric() || first == '[');
+    rest.is_some_and(|(_, rest)| is_host(rest)) && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// Whether all numbers in a value are those that were sent. JSON has integers of any length; of one with more than 64 bits only the
+/// nearest floating-point number is left.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let is_integer = number.is_i64() || number.is_u64();
+            is_integer || number.as_f64().is_some_and(|number| INTEGERS_64.contains(&number))
+        }
+        Value::Array(items) => items.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 
-fn optional_string<'a>(fields: &'a Map<String, Value>, name: &str, path: &str) -> Result<Option<&'a str>, Refusal> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(wrong_type(path, "a string")),
-    }
-}
-
-fn optional_bool(fields: &Map<String, Value>, name: &str, path: &str) -> Result<Option<bool>, Refusal> {
-    match fields.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(_) => Err(wrong_type(path, "true or false")),
-    }
-}
-
-/// A thumbnail has to be named, but a video may have none: `null` or an empty string.
-fn thumbnail<'a>(fields: &'a Map<String, Value>, path: &str) -> Result<&'a Value, Refusal> {
-    match fields.get("thumbnail") {
-        Some(value @ (Value::String(_) | Value::Null)) => Ok(value),
-        Some(_) => Err(wrong_type(path, "a string or null")),
-        None => Err(missing(path)),
-    }
-}
+/// Floating-point numbers that lie between integers of 64 bits, signed or not. The bounds are 2⁶³ and 2⁶⁴, and stand for longer ones too.
+const INTEGERS_64: (Bound<f64>, Bound<f64>) =
+    (Bound::Excluded(-9_223_372_036_854_775_808.0), Bound::Excluded(18_446_744_073_709_551_616.0));
 
 fn score(fields: &Map<String, Value>, path: &str) -> Result<Option<f64>, Refusal> {
     match fields.get("score") {
@@ -203,21 +237,31 @@ fn score(fields: &Map<String, Value>, path: &str) -> Result<Option<f64>, Refusal
             Some(score) if (0.0..=100.0).contains(&score) => Ok(Some(score)),
             _ => Err(Refusal::of_field(Code::InvalidField, path, format!("{path} must lie between 0 and 100"))),
         },
+        Some(Value::String(_)) => Err(wrong_type(path, NOT_TEXT)),
         Some(_) => Err(wrong_type(path, "a number")),
     }
 }
 
+/// What is expected where a publisher quotes a number.
+const NOT_TEXT: &str = "a number and not text, without quotation marks";
+
 /// Latest `ts` that is taken, in seconds since the Unix epoch: the end of the year 9999, the last that RFC 3339 writes.
 const TS_MAX: i64 = 253_402_300_799;
 
-fn unix_seconds(ts: &Value) -> Result<Timestamp, Refusal> {
-    let secs = ts.as_i64().or_else(|| {
+fn unix_seconds(ts: &Value) -> Result<Option<Timestamp>, Refusal> {
+    let invalid = |message: &str| Err(Refusal::of_field(Code::InvalidField, "ts", message));
+    let secs = match ts {
+        Value::Null => return Ok(None),
+        Value::String(_) => return Err(wrong_type("ts", NOT_TEXT)),
         // Publishers in PHP and Python also send fractions; what lies outside is cut to the nearest bound and refused.
-        ts.as_f64().map(|secs| secs.floor() as i64)
-    });
+        ts => ts.as_i64().or_else(|| ts.as_f64().map(|secs| secs.floor() as i64)),
+    };
     match secs {
-        Some(secs) if (0..=TS_MAX).contains(&secs) => Ok(Timestamp::from_millis(secs * 1_000)),
-        _ => Err(Refusal::of_field(Code::InvalidField, "ts", "ts must be seconds since 1970")),
+        Some(secs) if (0..=TS_MAX).contains(&secs) => Ok(Some(Timestamp::from_millis(secs * 1_000))),
+        Some(ms) if ms > TS_MAX && ms / 1_000 <= TS_MAX => {
+            invalid("ts must be seconds since 1970: this seems to be milliseconds, divide it by 1000")
+        }
+        _ => invalid("ts must be seconds since 1970"),
     }
 }
 
@@ -293,9 +337,7 @@ mod tests {
         check(r#""id":"v1","#, "", Code::MissingField, "video.id");
         check(r#""id":"v1""#, r#""id":"""#, Code::InvalidField, "video.id");
         check(r#""id":"v1""#, r#""id":1"#, Code::InvalidField, "video.id");
-        check(r#""title":"Ż","#, "", Code::MissingField, "video.title");
-        check(r#""title":"Ż""#, r#""title":null"#, Code::InvalidField, "video.title");
-        check(r#""thumbnail":"https://t/1.jpg","#, "", Code::MissingField, "video.thumbnail");
+        check(r#""title":"Ż""#, r#""title":7"#, Code::InvalidField, "video.title");
         check(r#""thumbnail":"https://t/1.jpg""#, r#""thumbnail":{}"#, Code::InvalidField, "video.thumbnail");
         check(r#","score":97"#, "", Code::MissingField, "video.score");
         check(
@@ -307,8 +349,115 @@ mod tests {
         check("97", r#""97""#, Code::InvalidField, "video.score");
         check("97", "-1", Code::InvalidField, "video.score");
         check("97", "100.1", Code::InvalidField, "video.score");
+        for url in
+            [r#""http://t.example/""#, r#""https://""#, r#""https:///x""#, r#""javascript:alert(1)""#, r#""""#, "7"]
+        {
+            check(r#""score""#, &format!(r#""url":{url},"score""#), Code::InvalidField, "video.url");
+        }
+        for url in
+            [r#""https://t.example/a b""#, r#""https://t.example/\n""#, r#""//t.example""#, r#""ftp://t.example""#]
+        {
+            check(r#""score""#, &format!(r#""url":{url},"score""#), Code::InvalidField, "video.url");
+        }
+        for number in ["18446744073709551616", "-9223372036854775809", "12345678901234567890123", "1e30"] {
+            check(r#""score""#, &format!(r#""views":{number},"score""#), Code::InvalidField, "video.views");
+            check(r#""score""#, &format!(r#""a":[{{"b":{number}}}],"score""#), Code::InvalidField, "video.a");
+        }
+        check(r#"{"region""#, r#"{"event":"video_removed","region""#, Code::InvalidField, "event");
+        check(r#"{"region""#, r#"{"event":1,"region""#, Code::InvalidField, "event");
         check(r#"{"region""#, r#"{"id":7,"region""#, Code::InvalidField, "id");
         check(r#"{"region""#, r#"{"id":"","region""#, Code::InvalidField, "id");
+    }
+
+    const FLAT: &str =
+        r#"{"event":"new_trending","region":"JP","video_id":"v2","title":"新","channel":"c","ts":1795000000}"#;
+
+    fn refusal_of(body: &str) -> (Code, String, String) {
+        let Refusal { code, field, message, .. } = Publication::from_bytes(body.as_bytes()).expect_err(body);
+        (code, field.unwrap_or_default(), message)
+    }
+
+    /// Both frames of a publication.
+    fn frames(body: &str) -> [Value; 2] {
+        let Publication { region, video, at, .. } = Publication::from_bytes(body.as_bytes()).expect(body);
+        let at = at.unwrap_or(Timestamp::from_millis(0));
+        let alert = Alert { id: String::new(), region, position: Position::START, video, at };
+        [Format::ViralAlert, Format::NewTrending]
+            .map(|format| serde_json::from_str(&alert.frame(format)).expect("JSON"))
+    }
+
+    #[test]
+    fn the_usual_mistakes_of_publishers_are_refused_with_what_to_do() {
+        let invalid = |field: &str, message: &str| (Code::InvalidField, field.to_owned(), message.to_owned());
+        let ts = |ts: &str| refusal_of(&FLAT.replace("1795000000", ts));
+        let milliseconds = "ts must be seconds since 1970: this seems to be milliseconds, divide it by 1000";
+        assert_eq!(ts("1795000000123"), invalid("ts", milliseconds));
+        assert_eq!(ts("1795000000123.5"), invalid("ts", milliseconds));
+        assert_eq!(ts("1795000000000000000"), invalid("ts", "ts must be seconds since 1970"));
+        assert_eq!(ts("-1"), invalid("ts", "ts must be seconds since 1970"));
+        assert_eq!(ts(r#""1795000000""#), invalid("ts", "ts must be a number and not text, without quotation marks"));
+        assert_eq!(
+            refusal_of(&NESTED.replace("97", r#""97""#)),
+            invalid("video.score", "video.score must be a number and not text, without quotation marks")
+        );
+        assert_eq!(
+            refusal_of(&NESTED.replace("97", r#"97,"views":12345678901234567890123"#)),
+            invalid(
+                "video.views",
+                "video.views has a number of more than 64 bits, which loses digits: send it as text"
+            )
+        );
+        let (code, field, _) = refusal_of(&FLAT.replace("new_trending", "video_removed"));
+        assert_eq!((code, field.as_str()), (Code::InvalidField, "event"));
+    }
+
+    #[test]
+    fn numbers_that_keep_their_digits_are_taken() {
+        for number in ["18446744073709551615", "-9223372036854775808", "0.1", "1e15", "-0.0"] {
+            let [alert, _] = frames(&NESTED.replace("97", &format!(r#"97,"views":{number}"#)));
+            assert_eq!(alert["video"]["views"], serde_json::from_str::<Value>(number).expect("a number"), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_title_that_is_missing_is_an_empty_one_and_a_thumbnail_may_be_missing() {
+        for title in ["", r#""title":"","#, r#""title":null,"#] {
+            for frame in frames(&NESTED.replace(r#""title":"Ż","thumbnail":"https://t/1.jpg","#, title)) {
+                let video = frame.get("video").unwrap_or(&frame);
+                assert_eq!((&video["title"], video.get("thumbnail")), (&"".into(), None), "{title}");
+            }
+            for frame in frames(&FLAT.replace(r#""title":"新","#, title)) {
+                let video = frame.get("video").unwrap_or(&frame);
+                assert_eq!((&video["title"], video.get("thumbnail")), (&"".into(), None), "{title}");
+            }
+        }
+        assert_eq!(frames(&NESTED.replace(r#""Ż""#, "null"))[0]["dir"], "ltr");
+    }
+
+    #[test]
+    fn whatever_else_a_publisher_says_of_a_video_is_in_both_frames() {
+        let more = r#""url":"https://v.example/1","score":97,"tags":["a"],"views":{"jp":1}"#;
+        let flat = FLAT.replacen('{', &format!("{{{more},"), 1);
+        let nested = NESTED.replace(r#""score":97"#, more);
+        for frame in frames(&flat).into_iter().chain(frames(&nested)) {
+            let video = frame.get("video").unwrap_or(&frame);
+            let expected: Value = serde_json::from_str(&format!("{{{more}}}")).expect("JSON");
+            for (name, value) in expected.as_object().expect("an object") {
+                assert_eq!(&video[name], value, "{name} in {frame}");
+            }
+        }
+        let [alert, _] = frames(&flat);
+        let names: Vec<_> = alert["video"].as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(names, ["url", "score", "tags", "views", "id", "title", "channel"], "in the publisher's order");
+    }
+
+    #[test]
+    fn half_an_emoji_is_published_as_a_replacement_character() {
+        for body in [NESTED.replace('Ż', r"cut \ud83d"), FLAT.replace('新', r"cut \ud83d")] {
+            for frame in frames(&body) {
+                assert_eq!(frame.get("video").unwrap_or(&frame)["title"], "cut \u{fffd}");
+            }
+        }
     }
 
     #[test]
@@ -344,6 +493,8 @@ mod tests {
     fn a_publication_that_does_not_fit_in_one_frame_is_refused() {
         let sized = |bytes: usize| NESTED.replacen('Ż', &"x".repeat(bytes), 1);
         assert!(Publication::from_bytes(sized(FRAME_BYTES_MAX - 600).as_bytes()).is_ok());
+        let carried = FLAT.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(FRAME_BYTES_MAX)), 1);
+        assert_eq!(refusal_of(&carried).0, Code::TooLarge);
         for bytes in [FRAME_BYTES_MAX, PUBLISH_BODY_BYTES_MAX, 200_000] {
             let refusal = Publication::from_bytes(sized(bytes).as_bytes()).expect_err("too large");
             assert_eq!(refusal.code, Code::TooLarge);
@@ -351,6 +502,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_taken_fits_in_a_frame_wherever_and_whenever_it_is_published(bytes in FRAME_BYTES_MAX - 400..FRAME_BYTES_MAX) {
+            let body = FLAT.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(bytes)), 1).replace("1795000000", &TS_MAX.to_string());
+            let Ok(Publication { region, video, at, .. }) = Publication::from_bytes(body.as_bytes()) else { return Ok(()) };
+            let id = uuid::Uuid::nil().to_string();
+            let alert = Alert { id, region, position: Position { epoch: i64::MAX, seq: u64::MAX }, video, at: at.expect("a time") };
+            for format in [Format::ViralAlert, Format::NewTrending] {
+                prop_assert!(alert.frame(format).len() <= FRAME_BYTES_MAX);
+            }
+        }
+
         #[test]
         fn an_absurd_time_is_refused_or_taken_but_never_panics(ts in any::<f64>()) {
             let body = format!(r#"{{"video_id":"v","title":"t","thumbnail":"","ts":{ts:e}}}"#);

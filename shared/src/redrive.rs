@@ -12,6 +12,7 @@ use crate::{
     fanout::Task,
     limits::{RECEIVE_WAIT_SECS, RECEIVED_MESSAGES_MAX, RECOVERY_END_BEFORE, REDRIVE_VISIBILITY_SECS},
     publisher::Dispatcher,
+    strict_json::whole_characters,
 };
 
 /// Invokes functions again with what they failed on.
@@ -174,7 +175,7 @@ impl Redriven {
 }
 
 fn record(message: &Message) -> Option<Record> {
-    serde_json::from_str(message.body()?).ok()
+    serde_json::from_str(&whole_characters(message.body()?)).ok()
 }
 
 #[cfg(test)]

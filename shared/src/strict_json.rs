@@ -1,7 +1,10 @@
 //! JSON from outside, read strictly: UTF-8, one value, bounded nesting, and no key twice in any object. What two
 //! readers could understand in two ways is refused instead of guessed.
+//!
+//! One fault is mended, because it comes from cutting a text and not from the publisher's data: half of a surrogate pair, which stands for
+//! half of a character such as an emoji, is read as U+FFFD.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -18,7 +21,7 @@ use crate::{
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let text = str::from_utf8(bytes)
         .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
-    let Strict(value) = serde_json::from_str(text)
+    let Strict(value) = serde_json::from_str(&whole_characters(text))
         .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not acceptable JSON: {error}")))?;
     match value {
         Value::Object(fields) => Ok(fields),
@@ -45,6 +48,41 @@ fn oversized_within(value: &Value) -> Option<String> {
         Value::Object(fields) => oversized_number(fields).map(|path| format!(".{path}")),
         Value::Null | Value::Bool(_) | Value::String(_) => None,
     }
+}
+
+/// Replaces each half of a surrogate pair that stands alone in a JSON text, such as `\ud83d`, by `\ufffd`. `json.dumps` of Python
+/// and `JSON.stringify` write such a half where a text was cut within a character. No other byte changes, nor its place.
+pub fn whole_characters(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let mut mended = None;
+    let mut from = 0;
+    // A backslash outside of strings is an error either way.
+    while let Some(found) = bytes.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == b'\\')) {
+        let at = from + found;
+        let unit = utf16_unit(bytes, at);
+        from = at
+            + match unit {
+                Some(0xd800..=0xdbff) if matches!(utf16_unit(bytes, at + ESCAPE), Some(0xdc00..=0xdfff)) => 2 * ESCAPE,
+                Some(0xd800..=0xdfff) => {
+                    mended.get_or_insert_with(|| json.to_owned()).replace_range(at..at + ESCAPE, r"\ufffd");
+                    ESCAPE
+                }
+                Some(_) => ESCAPE,
+                // The byte behind it may be a backslash that begins nothing.
+                None => 2,
+            };
+    }
+    mended.map_or(Cow::Borrowed(json), Cow::Owned)
+}
+
+/// Bytes of an escape of the form `\u0000`.
+const ESCAPE: usize = 6;
+
+/// The UTF-16 code unit of an escape `\u0000` at this place.
+fn utf16_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + ESCAPE)?.strip_prefix(br"\u")?;
+    let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// A value in which no object names a key twice.
@@ -123,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_not_one_clear_object_is_refused() {
         let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-        let cases: [(&[u8], Code); 12] = [
+        let cases: [(&[u8], Code); 14] = [
             (b"", Code::BadJson),
             (b"hello", Code::BadJson),
             (b"{", Code::BadJson),
@@ -132,7 +170,10 @@ mod tests {
             (br#"{"a":1e999}"#, Code::BadJson),
             (br#"{"a":1,"a":2}"#, Code::BadJson),
             (br#"{"a":[{"b":1,"b":1}]}"#, Code::BadJson),
-            (br#"{"a":"\ud800"}"#, Code::BadJson),
+            // Both keys are the same once they are mended.
+            (br#"{"a\ud83d":1,"a\ud83e":1}"#, Code::BadJson),
+            (br#"{"a":"\ud8"}"#, Code::BadJson),
+            (br#"{"a":"\ud83g"}"#, Code::BadJson),
             (b"{\"a\":\"\xff\"}", Code::BadJson),
             (b"[1]", Code::NotAnObject),
             (deep.as_bytes(), Code::BadJson),
@@ -157,7 +198,43 @@ mod tests {
         check(r#"{"a":{"b":[1,{"c":12345678901234567890123}]}}"#, Some("a.b.1.c"));
     }
 
+    #[test]
+    fn half_a_character_is_replaced_and_nothing_else_changes() {
+        for (text, expected) in [
+            (r"\ud83d", "\u{fffd}"),
+            (r"\uD83D", "\u{fffd}"),
+            (r"\ude00", "\u{fffd}"),
+            (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}😀"),
+            (r"\ud83d\ude00\ude00", "😀\u{fffd}"),
+            (r"\ud83d\u0041", "\u{fffd}A"),
+            (r"\ud83d\n", "\u{fffd}\n"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"\\\ud83d", "\\\u{fffd}"),
+            (r"\ud83d\\ude00", "\u{fffd}\\ude00"),
+            ("ż\\ud83d😀", "ż\u{fffd}😀"),
+            (r"\ufffd \u00e9", "\u{fffd} é"),
+        ] {
+            let fields = object(format!(r#"{{"{text}":["{text}"]}}"#).as_bytes()).expect(text);
+            assert_eq!(Value::Object(fields), serde_json::json!({expected: [expected]}), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_json_allows_is_not_mended(text in r#"([a-zż😀]|\\[nrt"\\/]|\\u00[0-9a-f]{2}|\\ud83d\\ude0[0-9a-f]){0,12}"#) {
+            let json = format!("\"{text}\"");
+            prop_assume!(serde_json::from_str::<Value>(&json).is_ok());
+            prop_assert!(matches!(whole_characters(&json), Cow::Borrowed(_)));
+        }
+
+        #[test]
+        fn a_text_of_utf_16_is_read_as_its_lossy_form(units in proptest::collection::vec(prop_oneof![0xd7fe_u16..0xe002, any::<u16>()], 0..20)) {
+            let escaped: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let read: Value = serde_json::from_str(&whole_characters(&format!("\"{escaped}\""))).expect("a text");
+            prop_assert_eq!(read, String::from_utf16_lossy(&units));
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = object(&bytes);

@@ -16,6 +16,7 @@ mod history;
 mod keepalive;
 mod killed;
 mod limits;
+mod publications;
 mod publishing;
 mod recovering;
 mod resuming;

@@ -132,9 +132,14 @@ fn a_feed_that_cannot_be_read_is_a_failure_and_entries_that_cannot_be_are_skippe
     });
 }
 
-fn entry(detail: &Value) -> PutEventsRequestEntry {
+pub(crate) fn entry(detail: &Value) -> PutEventsRequestEntry {
+    entry_of_text(&detail.to_string())
+}
+
+/// The same with any text.
+pub(crate) fn entry_of_text(detail: &str) -> PutEventsRequestEntry {
     let entry = PutEventsRequestEntry::builder().source("viral-alerts.scorer").detail_type("Video Went Viral");
-    entry.detail(detail.to_string()).build()
+    entry.detail(detail).build()
 }
 
 #[test]

@@ -293,8 +293,13 @@ impl Site {
 
     /// Invokes a function through the Lambda Invoke API.
     pub(crate) async fn invoke(&self, function: &str, event: &Value) -> (u16, Value) {
+        self.invoke_text(function, &event.to_string()).await
+    }
+
+    /// The same with any text.
+    pub(crate) async fn invoke_text(&self, function: &str, event: &str) -> (u16, Value) {
         let endpoint = &self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
-        http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], event.to_string()).await
+        http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], event.to_owned()).await
     }
 
     /// What an AWS client of this stack is built from.

@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn an_empty_token_in_the_address_does_not_hide_the_one_in_the_subprotocol() {
         let token_of = |parameter: Option<&str>, offered: Option<&str>| {
-            let pairs = |name: &str, value: Option<&str>| value.map(|value| BTreeMap::from([(name.to_owned(), value.to_owned())]));
+            let pairs = |name: &str, value: Option<&str>| {
+                value.map(|value| BTreeMap::from([(name.to_owned(), value.to_owned())]))
+            };
             let question = Question {
                 headers: pairs("Sec-WebSocket-Protocol", offered),
                 query_string_parameters: pairs("token", parameter),

@@ -14,6 +14,7 @@ use shared::{
     connection::ConnectionId,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
+    event::AnyEvent,
     function::{Function, Invocation, Start},
     limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
     message::Reply,
@@ -69,7 +70,7 @@ pub struct FrameResponse {
 }
 
 impl Function for Publish {
-    type Event = Value;
+    type Event = AnyEvent;
     type Response = Answer;
 
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
@@ -99,7 +100,7 @@ impl Function for Publish {
         })
     }
 
-    async fn handle(&self, event: Value, invocation: Invocation) -> Result<Answer, Failure> {
+    async fn handle(&self, AnyEvent(event): AnyEvent, invocation: Invocation) -> Result<Answer, Failure> {
         if let Some(message) = event::message(&event) {
             return self.answer(&message).await;
         }

@@ -17,6 +17,7 @@ use shared::{
     limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
     rises::{FeedVideo, Observation},
     score::Snapshot,
+    strict_json::whole_characters,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -80,9 +81,14 @@ impl FeedReader {
             .map_err(|error| Failure::new(doing, error))?;
         let body = self.http.exchange(request, FEED_TIMEOUT, FEED_BYTES_MAX).await;
         let body = body.map_err(|error| Failure::new(doing, error))?;
-        let entries = serde_json::from_slice(&body).map_err(|error| Failure::new(doing, error))?;
+        let entries = entries(&body).map_err(|error| Failure::new(doing, error))?;
         Ok(Feed::of_entries(entries, self.clock.now()))
     }
+}
+
+/// The entries of a feed. A title that was cut within a character must not cost all the others.
+fn entries(body: &[u8]) -> Result<Vec<Value>, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(serde_json::from_str(&whole_characters(str::from_utf8(body)?))?)
 }
 
 impl Feed {
@@ -147,6 +153,15 @@ mod tests {
         let (region, observations) = feed.regions.first_key_value().expect("one region");
         assert_eq!((region.as_str(), feed.skipped), ("PL", 0));
         assert_eq!(observations[0].snapshot, Snapshot { at: Timestamp::from_millis(1_794_999_600_000), views: 12 });
+    }
+
+    #[test]
+    fn half_a_character_in_one_title_costs_no_entry() {
+        let body = format!(r#"[{}, {}]"#, entry(), entry().to_string().replace(r#""t""#, r#""t\ud83d""#));
+        let feed = Feed::of_entries(entries(body.as_bytes()).expect("a list"), now());
+        let titles: Vec<_> = feed.regions.values().flatten().map(|seen| seen.video.title.as_str()).collect();
+        assert_eq!((titles, feed.skipped), (vec!["t", "t\u{fffd}"], 0));
+        assert!(entries(b"[\xff]").is_err());
     }
 
     #[test]

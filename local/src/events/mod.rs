@@ -10,7 +10,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::clock::{Clock, Timestamp};
+use shared::{
+    clock::{Clock, Timestamp},
+    strict_json::whole_characters,
+};
 
 pub(crate) use self::pattern::Pattern;
 use crate::{
@@ -163,7 +166,7 @@ impl Entry {
             return Err(EntryError { code: "NotAuthorizedForSourceException", message });
         }
         let detail = self.detail.as_ref().ok_or_else(|| required("Detail"))?;
-        let detail = serde_json::from_str(detail).ok().filter(Value::is_object);
+        let detail = serde_json::from_str(&whole_characters(detail)).ok().filter(Value::is_object);
         detail.ok_or_else(|| EntryError { code: "MalformedDetail", message: "Detail is malformed.".to_owned() })
     }
 }

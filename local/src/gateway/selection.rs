@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde_json::Value;
+use shared::strict_json::whole_characters;
 
 /// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,13 +103,13 @@ impl Selection {
 
     /// The route key for a message. `None` when the message is not JSON, which goes to `$default`.
     pub(crate) fn evaluate(&self, message: &str) -> Option<String> {
-        let body: Value = serde_json::from_str(message).ok()?;
+        let body: Value = serde_json::from_str(&whole_characters(message)).ok()?;
         Some(self.key(&body, None))
     }
 
     /// The key of a template. A message that is not JSON has no fields.
     pub(crate) fn template_key(&self, message: &str, responded: Option<Responded<'_>>) -> String {
-        self.key(&serde_json::from_str(message).unwrap_or_default(), responded)
+        self.key(&serde_json::from_str(&whole_characters(message)).unwrap_or_default(), responded)
     }
 
     fn key(&self, body: &Value, responded: Option<Responded<'_>>) -> String {
