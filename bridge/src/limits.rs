@@ -35,3 +35,9 @@ pub(crate) const DEAD_ENTRIES_MAX: u32 = 100_000;
 
 /// Largest answer of publish that is read. Its own are below 1 KB; a gateway or a proxy may answer with a page.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Credentials are asked for again this long before they expire, as the AWS clients do.
+pub(crate) const CREDENTIALS_LEFT_MIN: Duration = Duration::from_secs(10);
+
+/// Longest wait for AWS credentials, for which every publication waits. Those of an instance or a container come within milliseconds.
+pub(crate) const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);

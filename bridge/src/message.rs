@@ -206,10 +206,21 @@ mod tests {
         assert_eq!(code("7"), Code::NotAnObject);
         assert_eq!(code(r#"{"event":"new_trending","region":"JP"}"#), Code::MissingField);
         assert_eq!(code(&JP.replace("JP", "J")), Code::InvalidRegion);
+        // What else is said on a channel is not an alert.
+        let other = read(Source::Matched("tvs:JP"), &JP.replace("new_trending", "video_removed")).expect_err("another");
+        assert_eq!((other.code, other.field.as_deref()), (Code::InvalidField, Some("event")));
         assert_eq!(code(&JP.replacen('{', r#"{"id":7,"#, 1)), Code::InvalidField);
         assert_eq!(code(&JP.replace("新", &"新".repeat(PUBLISH_BODY_BYTES_MAX / 2))), Code::TooLarge);
         let binary = Message::read(Source::Channel("c"), b"\xff{}", Uuid::nil());
         assert_eq!(binary.expect_err("no text").code, Code::BadJson);
+    }
+
+    #[test]
+    fn half_an_emoji_is_published_as_a_replacement_character_with_the_key_of_what_was_read() {
+        let cut = JP.replace("新しい", r"cut \ud83d");
+        let message = read(Source::Channel("c"), &cut).expect("valid");
+        assert_eq!(Publication::from_bytes(&message.body).expect("valid").video.title(), "cut \u{fffd}");
+        assert_ne!(message.key, key_of(Source::Channel("c"), &JP.replace("新しい", r"cut \ud83e")));
     }
 
     proptest! {

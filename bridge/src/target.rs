@@ -25,12 +25,13 @@ use shared::{
     https::{Https, NoCertificates},
     webhook::SigningSecrets,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
-use crate::{limits::ANSWER_BYTES_MAX, message::Message, verdict::Verdict};
-
-/// Credentials are asked for again this long before they expire, as the AWS clients do.
-const CREDENTIALS_LEFT_MIN: Duration = Duration::from_secs(10);
+use crate::{
+    limits::{ANSWER_BYTES_MAX, CREDENTIALS_LEFT_MIN, CREDENTIALS_TIMEOUT},
+    message::Message,
+    verdict::Verdict,
+};
 
 /// The service whose requests an HTTP API checks.
 const SIGNED_SERVICE: &str = "execute-api";
@@ -188,16 +189,20 @@ impl Iam {
         Ok(Self { region, provider, last: Mutex::new(None) })
     }
 
+    /// Credentials that have not expired. While they cannot be renewed, the last ones are used to their end.
     async fn credentials(&self, now: SystemTime) -> Result<Credentials, Failure> {
+        let doing = "getting AWS credentials";
         let mut last = self.last.lock().await;
-        if let Some(credentials) = last.as_ref()
-            && credentials.expiry().is_none_or(|expiry| now + CREDENTIALS_LEFT_MIN < expiry)
-        {
+        let left = |credentials: &&Credentials, min| credentials.expiry().is_none_or(|expiry| now + min < expiry);
+        if let Some(credentials) = last.as_ref().filter(|credentials| left(credentials, CREDENTIALS_LEFT_MIN)) {
             return Ok(credentials.clone());
         }
-        let fresh = self.provider.provide_credentials().await;
-        let fresh = fresh.map_err(|error| Failure::new("getting AWS credentials", error))?;
-        Ok(last.insert(fresh).clone())
+        let failure = match timeout(CREDENTIALS_TIMEOUT, self.provider.provide_credentials()).await {
+            Ok(Ok(fresh)) => return Ok(last.insert(fresh).clone()),
+            Ok(Err(error)) => Failure::new(doing, error),
+            Err(error) => Failure::new(doing, error),
+        };
+        last.as_ref().filter(|credentials| left(credentials, Duration::ZERO)).cloned().ok_or(failure)
     }
 
     async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
@@ -233,12 +238,48 @@ fn region_of(host: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use aws_credential_types::provider::{error::CredentialsError, future};
+
     use super::*;
 
     #[test]
     fn the_region_of_a_signature_is_that_of_the_address() {
         assert_eq!(region_of("abc123.execute-api.cn-north-1.amazonaws.com.cn"), Some("cn-north-1"));
         assert_eq!(region_of("alerts.example.com"), None);
+    }
+
+    /// Gives credentials that end at a time, then fails, then never answers.
+    #[derive(Debug)]
+    struct Provider(AtomicUsize, SystemTime);
+
+    impl ProvideCredentials for Provider {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                match self.0.fetch_add(1, Ordering::SeqCst) {
+                    0 => Ok(Credentials::new("id", "secret", None, Some(self.1), "test")),
+                    1 => Err(CredentialsError::provider_error("unavailable")),
+                    _ => std::future::pending().await,
+                }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_cannot_be_renewed_are_used_to_their_end() {
+        let start = system_time();
+        let after = |secs| start + Duration::from_secs(secs);
+        let provider = SharedCredentialsProvider::new(Provider(AtomicUsize::new(0), after(60)));
+        let iam = Iam { region: "eu-central-1".to_owned(), provider, last: Mutex::new(None) };
+        // The first is new, the second is young, the third is kept after an error, the fourth after a timeout.
+        for secs in [0, 49, 50, 59] {
+            assert!(iam.credentials(after(secs)).await.is_ok(), "{secs}");
+        }
+        assert!(iam.credentials(after(60)).await.is_err());
     }
 
     #[test]

@@ -152,6 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_is_final_and_an_unknown_outcome_is_tried_again_with_the_same_key() {
+        let answered = |status: u16, code: &str, retryable: bool| {
+            let body =
+                serde_json::json!({"error": {"code": code, "message": "why", "retryable": retryable}}).to_string();
+            let verdict = http(status, &body);
+            assert_eq!(verdict, Verdict::of_invocation(false, body.as_bytes()));
+            verdict
+        };
+        for code in ["idempotency_conflict", "too_many_regions"] {
+            assert_eq!(answered(409, code, false), Verdict::Refused(format!("{code}: why")));
+        }
+        assert_eq!(answered(503, "outcome_unknown", true), Verdict::unavailable("outcome_unknown: why".to_owned()));
+    }
+
+    #[test]
     fn a_service_that_says_when_to_come_back_is_heard() {
         let body = r#"{"error":{"code":"rate_limited","message":"too many","retryable":true,"retry_after_ms":100}}"#;
         let expected = Verdict::Unavailable {

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Builder, Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -67,14 +67,24 @@ impl fmt::Debug for Https {
 const QUOTED_BYTES_MAX: usize = 200;
 
 impl Https {
-    /// A client for addresses of the scheme of `uri`.
+    /// A client for many requests to addresses of the scheme of `uri`. Redirects are not followed.
     pub fn new(uri: &Uri) -> Result<Self, NoCertificates> {
+        Self::with(uri, Client::builder(TokioExecutor::new()))
+    }
+
+    /// The same for requests that are minutes apart: each has a connection of its own. One that was kept, while Lambda had frozen the
+    /// execution environment, may have died without a sign, and the next request would wait on it in vain.
+    pub fn seldom(uri: &Uri) -> Result<Self, NoCertificates> {
+        Self::with(uri, Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).to_owned())
+    }
+
+    fn with(uri: &Uri, builder: Builder) -> Result<Self, NoCertificates> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         let tls = tls(uri.scheme())?;
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self(Client::builder(TokioExecutor::new()).build(connector)))
+        Ok(Self(builder.build(connector)))
     }
 
     /// The body of an answer with status 200, which is there within `time` and has at most `bytes_max` bytes.
@@ -111,4 +121,56 @@ impl Https {
 /// The beginning of a service's own words.
 pub fn quoted(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES_MAX)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, net::SocketAddr};
+
+    use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers the first request of each connection, and nothing that comes after it: as a connection that has died in silence.
+    async fn service() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut asked = false;
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let is_first = !std::mem::replace(&mut asked, true);
+                    async move {
+                        if !is_first {
+                            std::future::pending::<()>().await;
+                        }
+                        let response = match request.uri().path() {
+                            "/moved" => Response::builder().status(301).header("location", "/"),
+                            _ => Response::builder(),
+                        };
+                        Ok::<_, Infallible>(response.body(Full::new(Bytes::from("here"))).expect("valid"))
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_client_for_seldom_requests_waits_on_no_old_connection_and_follows_no_redirect() {
+        let uri: Uri = format!("http://{}/", service().await).parse().expect("a URI");
+        let https = Https::seldom(&uri).expect("no certificates are needed");
+        let get = |uri: &str| {
+            let request = Request::get(uri).body(Full::default()).expect("valid");
+            https.exchange(request, Duration::from_secs(10), 10)
+        };
+        for _ in 0..3 {
+            assert_eq!(get(&uri.to_string()).await.expect("an answer"), "here");
+        }
+        let moved = get(&format!("{uri}moved")).await;
+        assert!(matches!(moved, Err(NoAnswer::Status(StatusCode::MOVED_PERMANENTLY, _))), "{moved:?}");
+    }
 }

@@ -360,6 +360,9 @@ pub const FEED_ID_BYTES_MAX: usize = 64;
 /// Longest title, thumbnail or channel in the feed, in bytes. Titles on YouTube have up to 100 characters of up to 4 bytes.
 pub const FEED_TEXT_BYTES_MAX: usize = 1_024;
 
+/// Longest address of a video in the feed, in bytes. Those of YouTube have 43.
+pub const FEED_URL_BYTES_MAX: usize = 256;
+
 /// Largest feed, in bytes: 10,000 entries, which a function with 256 MB holds several times.
 pub const FEED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -459,7 +462,7 @@ const _: () = assert!(POSTS_IN_FLIGHT < POSTS_IN_FLIGHT_MAX && POSTS_IN_FLIGHT_M
 const _: () = assert!(POST_ATTEMPT_TIMEOUT.as_millis() < POST_TIMEOUT.as_millis());
 const _: () = assert!(POST_CONNECT_TIMEOUT.as_millis() < POST_ATTEMPT_TIMEOUT.as_millis());
 const _: () = assert!(
-    OUTBOX_MAX * (3 * FEED_TEXT_BYTES_MAX + 3 * FEED_ID_BYTES_MAX) * ESCAPED_BYTES_MAX
+    OUTBOX_MAX * (3 * FEED_TEXT_BYTES_MAX + FEED_URL_BYTES_MAX + 3 * FEED_ID_BYTES_MAX) * ESCAPED_BYTES_MAX
         + WATCHED_VIDEOS_MAX * (FEED_ID_BYTES_MAX * ESCAPED_BYTES_MAX + 160)
         + GROWTHS_MAX * 12
         < ITEM_BYTES_MAX,

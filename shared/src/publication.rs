@@ -206,7 +206,7 @@ fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Resu
 }
 
 /// Whether a text is an address that a page may link to.
-fn is_https(text: &str) -> bool {
+pub fn is_https(text: &str) -> bool {
     let rest = text.split_at_checked("https://".len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
     let is_host = |rest: &str| rest.starts_with(|first: char| first.is_alphanumeric() || first == '[');
     rest.is_some_and(|(_, rest)| is_host(rest)) && !text.contains(|c: char| c.is_whitespace() || c.is_control())

@@ -26,6 +26,9 @@ pub struct FeedVideo {
     /// Who published it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
+    /// Where it is, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// A video and its count, as the feed has it.
@@ -228,7 +231,7 @@ mod tests {
     }
 
     fn seen(id: &str, minute: i64, views: u64) -> Observation {
-        let video = FeedVideo { id: id.to_owned(), title: "t".to_owned(), thumbnail: None, channel: None };
+        let video = FeedVideo { id: id.to_owned(), title: "t".to_owned(), thumbnail: None, channel: None, url: None };
         Observation { video, snapshot: Snapshot { at: Timestamp::from_millis(minute * 60_000), views } }
     }
 

@@ -54,7 +54,7 @@ where
         let named = start.environment.get(ENDPOINT_VARIABLE).filter(|endpoint| !endpoint.is_empty());
         let endpoint = named.map_or_else(|| format!("https://ssm.{region}.{suffix}"), str::to_owned);
         let endpoint: Uri = environment.understood(ENDPOINT_VARIABLE, endpoint.parse())?;
-        let https = environment.understood(ENDPOINT_VARIABLE, Https::new(&endpoint))?;
+        let https = environment.understood(ENDPOINT_VARIABLE, Https::seldom(&endpoint))?;
         let credentials = start.sdk.credentials_provider();
         let name = parameter.clone();
         let store = Arc::new(ParameterStore { https, endpoint, region, credentials });

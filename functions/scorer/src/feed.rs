@@ -14,7 +14,11 @@ use shared::{
     clock::{Clock, Timestamp},
     error::Failure,
     https::{Https, NoCertificates},
-    limits::{FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT},
+    limits::{
+        FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT,
+        FEED_URL_BYTES_MAX,
+    },
+    publication::is_https,
     rises::{FeedVideo, Observation},
     score::Snapshot,
     strict_json::whole_characters,
@@ -61,6 +65,8 @@ enum EntryError {
     Future,
     #[error("{0} is empty or too long")]
     Text(&'static str),
+    #[error("its video.url is too long, or does not begin with https://")]
+    Url,
     #[error("the feed has too many regions")]
     Regions,
 }
@@ -68,7 +74,7 @@ enum EntryError {
 impl FeedReader {
     /// Reads the feed at `address`. The clock tells what lies in the future.
     pub(crate) fn new(address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
-        Ok(Self { http: Https::new(&address)?, address, clock })
+        Ok(Self { http: Https::seldom(&address)?, address, clock })
     }
 
     /// Reads it once.
@@ -122,6 +128,9 @@ impl Feed {
                 return Err(EntryError::Text(name));
             }
         }
+        if video.url.as_ref().is_some_and(|url| url.len() > FEED_URL_BYTES_MAX || !is_https(url)) {
+            return Err(EntryError::Url);
+        }
         if self.regions.len() >= FEED_REGIONS_MAX && !self.regions.contains_key(&region) {
             return Err(EntryError::Regions);
         }
@@ -143,7 +152,7 @@ mod tests {
     fn entry() -> Value {
         json!({
             "region": "pl", "views": 12, "at": "2026-11-18T12:00:00+01:00",
-            "video": {"id": "v", "title": "t", "thumbnail": null},
+            "video": {"id": "v", "title": "t", "thumbnail": null, "url": "https://v.example/1"},
         })
     }
 
@@ -185,6 +194,8 @@ mod tests {
             with("/video/title", json!("")),
             with("/video/title", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
             with("/video/thumbnail", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
+            with("/video/url", json!("http://v.example/1")),
+            with("/video/url", json!(format!("https://v.example/{}", "x".repeat(FEED_URL_BYTES_MAX)))),
         ];
         for entry in &bad {
             assert_eq!(Feed::of_entries(vec![entry.clone()], now()).skipped, 1, "{entry}");

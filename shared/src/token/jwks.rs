@@ -64,7 +64,7 @@ impl Jwks {
             Some("http") if is_this_machine => {}
             _ => return Err(InvalidUrl::NotHttps),
         }
-        let (https, name) = (Https::new(&url)?, url.to_string());
+        let (https, name) = (Https::seldom(&url)?, url.to_string());
         let fetch = move || {
             let (https, url) = (https.clone(), url.clone());
             async move { fetch(&https, &url).await.map(Arc::new) }.boxed()

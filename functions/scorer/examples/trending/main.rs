@@ -75,7 +75,8 @@ fn replay(series: &[Series], threshold: f64) -> Result<Replay, Box<dyn Error>> {
         let region: Region = region.parse()?;
         for Counted { at, views } in snapshots {
             let secs = OffsetDateTime::parse(at, &Rfc3339)?.unix_timestamp();
-            let video = FeedVideo { id: video_id.clone(), title: title.clone(), thumbnail: None, channel: None };
+            let video =
+                FeedVideo { id: video_id.clone(), title: title.clone(), thumbnail: None, channel: None, url: None };
             let snapshot = Snapshot { at: Timestamp::from_millis(secs * 1_000), views: *views };
             let day = secs.div_euclid(24 * 60 * 60);
             readings.entry((region.clone(), day)).or_default().push(Observation { video, snapshot });
