@@ -125,7 +125,11 @@ pub fn quoted(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, net::SocketAddr};
+    use std::{
+        convert::Infallible,
+        net::SocketAddr,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
     use hyper_util::rt::TokioIo;
@@ -139,9 +143,9 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let mut asked = false;
+                let asked = AtomicBool::new(false);
                 let answer = service_fn(move |request: Request<Incoming>| {
-                    let is_first = !std::mem::replace(&mut asked, true);
+                    let is_first = !asked.swap(true, Ordering::SeqCst);
                     async move {
                         if !is_first {
                             std::future::pending::<()>().await;

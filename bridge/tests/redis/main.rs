@@ -105,6 +105,28 @@ async fn what_php_and_python_publish_to_the_channels_of_today_reaches_browsers_a
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; tests/run runs it"]
+async fn half_an_emoji_is_published_from_channels_and_streams_over_http_and_by_invocation() {
+    let (redis, stack) = (Redis::start().await, stack(&[], &[]).await);
+    let mut watcher = Watcher::of(&stack, "JP").await;
+    let aws: Vec<(&str, &str)> =
+        stack.aws_variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let url = format!("http://{}/publish", stack.http_addr);
+    for (target, id) in [["--publish-url", &url], ["--function", "PublishFunction"]].into_iter().zip(ids("v", 2)) {
+        let sources = ["--channel", TRENDING, "--stream", "trending", "--consumer", "a"];
+        let bridge = Bridge::with(&redis, target.into_iter().chain(sources), &aws);
+        bridge.says("subscribed").await;
+        // As `json.dumps` and `JSON.stringify` write a title that was cut.
+        let cut = message("JP", &id).to_string().replace("Title", r"cut \ud83d");
+        for line in [json!({"channel": TRENDING, "message": cut}), json!({"stream": "trending", "message": cut})] {
+            redis.publish(Python, &[line]).await;
+            assert_eq!(watcher.json().await["title"], "cut \u{fffd}");
+        }
+        bridge.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server; tests/run runs it"]
 async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation() {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let redis = Redis::start().await;
@@ -302,12 +324,15 @@ async fn messages_that_can_never_be_published_hold_nothing_up_and_a_stream_keeps
     regionless.as_object_mut().expect("an object").remove("region");
     let mut low = message("JP", "low");
     low["score"] = json!(10);
+    let mut removed = message("JP", "removed");
+    removed["event"] = json!("video_removed");
     redis
         .publish(
             Python,
             &[
                 json!({"channel": TRENDING, "message": "{no JSON"}),
                 json!({"channel": TRENDING, "message": nameless}),
+                json!({"channel": TRENDING, "message": removed}),
                 json!({"channel": "tvs:?", "message": regionless}),
                 json!({"channel": TRENDING, "message": low}),
                 json!({"channel": "tvs:DE", "message": message("JP", "of-another-channel")}),
@@ -322,11 +347,11 @@ async fn messages_that_can_never_be_published_hold_nothing_up_and_a_stream_keeps
     until_published(&stack, "JP", 2).await;
     until_published(&stack, "KR", 1).await;
     assert_eq!(published(&stack, "JP").await, ["of-another-channel", "good-0"]);
-    bridge.reports("refused", 5).await;
+    bridge.reports("refused", 6).await;
     // What only the service finds wrong.
     gate.set(Mode::Refuse);
     redis.publish(Python, &to_stream("KR", &ids("unwanted", 1))).await;
-    bridge.reports("refused", 6).await;
+    bridge.reports("refused", 7).await;
     let report = bridge.lines("report").pop().expect("a report");
     assert_eq!((&report["withheld"], &report["retried"], &report["queued"]), (&json!(1), &json!(0), &json!(0)));
     let refused: BTreeSet<_> = bridge.lines("message refused").iter().map(|line| line["from"].to_string()).collect();
