@@ -128,7 +128,7 @@ fn alerts_have_the_form_of_the_reference() {
             json!({
                 "event": "new_trending", "region": region, "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
                 "video_id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "channel": "Kanał",
-                "rtl": false, "ts": frame["ts"],
+                "rtl": false, "ts": frame["ts"], "score": 97.5, "views": 12,
             })
         );
     });
