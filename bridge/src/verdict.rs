@@ -143,10 +143,12 @@ mod tests {
             Code::InvalidField,
             Code::InvalidRegion,
             Code::TooLarge,
+            Code::IdempotencyConflict,
+            Code::TooManyRegions,
         ] {
             assert!(matches!(refused(code), Verdict::Refused(reason) if reason.ends_with(": why")), "{code:?}");
         }
-        for code in [Code::Unauthorized, Code::Forbidden, Code::RateLimited, Code::Unavailable] {
+        for code in [Code::Unauthorized, Code::Forbidden, Code::RateLimited, Code::OutcomeUnknown, Code::Unavailable] {
             assert!(is_unavailable(refused(code)), "{code:?}");
         }
     }

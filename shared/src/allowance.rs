@@ -1,7 +1,17 @@
-//! How much may come from one source in some time, whoever counts it: the generic cell rate algorithm.
+//! Rate limits that several functions keep together in a table: the generic cell rate algorithm, in nanoseconds.
 //!
-//! What is kept of a source is one moment: until when what it has sent would have taken at its rate. Several functions can keep it
-//! in a table together, because the next moment depends on nothing but the last one and the present.
+//! One number is kept of each source: its theoretical arrival time, here the moment until which what it has sent would have taken at
+//! its rate. A [`Charge`] takes a number of events from an [`Allowance`]. In DynamoDB that is one conditional update:
+//!
+//! | [`Step`] | writes | where |
+//! |---|---|---|
+//! | `Rested` | `now + cost` | the moment is not there, or has passed |
+//! | `Busy` | the moment `+ cost` | it lies ahead, and not further than [`Charge::step`] allows |
+//!
+//! Begin with what [`Charge::step`] says of nothing, and have the update return the old item where its condition fails. Then ask it
+//! again with what was there. With one `now`, the moment only moves forward, so a source is admitted or refused after two updates, or
+//! three where its item is removed in between ([`CHARGE_ATTEMPTS_MAX`](crate::limits::CHARGE_ATTEMPTS_MAX)). The updates add to
+//! what is there and compare it with a bound, never with what was seen: no source waits for another.
 //!
 //! Source: ITU-T I.371, annex A.
 
@@ -9,25 +19,67 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// So many in so long. As many may come at once after a rest.
+/// `count` events per `per`, with bursts of up to `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     count: u32,
     per: Duration,
 }
 
+/// Some events that are taken from an allowance at one moment. All numbers are nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    cost: i64,
+    /// The present, since the Unix epoch.
+    now: i64,
+    /// How far ahead the moment that is kept may lie before, since the Unix epoch.
+    latest: i64,
+}
+
+/// What to write for a charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The source has rested: the moment begins anew.
+    Rested(Charge),
+    /// It has not: the moment moves on.
+    Busy(Charge),
+}
+
+/// A step as parts of an update expression, whose placeholders begin with the name of the attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// An action of a `SET` clause.
+    pub set: String,
+    /// Its condition.
+    pub condition: String,
+    /// Placeholders and their numbers.
+    pub values: Vec<(String, i64)>,
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
 impl Allowance {
     /// The least there is.
     pub const ONE_A_SECOND: Self = Self { count: 1, per: Duration::from_secs(1) };
 
-    /// `count` in each `per`, to a millisecond. None for no bound, which a count of 0 stands for.
+    /// `count` events in each `per`. None for no bound, which a count of 0 stands for.
     pub fn new(count: u32, per: Duration) -> Option<Self> {
         (count > 0).then_some(Self { count, per })
     }
 
-    /// How many.
+    /// How many events.
     pub fn count(self) -> u32 {
         self.count
+    }
+
+    /// Takes `events` at once. More than [`Self::count`] pass after a full rest only, and those above it are paid for afterwards.
+    pub fn charge(self, events: u32, now: Timestamp) -> Charge {
+        let each = (nanos(self.per) / i64::from(self.count)).max(1);
+        let now = now.millis().saturating_mul(1_000_000);
+        let spare = each.saturating_mul(i64::from(self.count.saturating_sub(events)));
+        Charge { cost: each.saturating_mul(i64::from(events)), now, latest: now.saturating_add(spare) }
     }
 
     /// Admits one more of a source that is used up until `until`: until when it is then. Otherwise, how long it has to wait.
@@ -42,6 +94,63 @@ impl Allowance {
             _ => Ok(from.after(each)),
         }
     }
+
+    /// How many events pass at once, of a source of which `stored` is kept.
+    pub fn left(self, stored: Option<i64>, now: Timestamp) -> u32 {
+        // What the largest charge that passes leaves ahead: whole events.
+        let one = self.charge(1, now);
+        let ahead = stored.map_or(0, |stored| stored.saturating_sub(one.now).max(0));
+        let free = one.cost.saturating_mul(i64::from(self.count)).saturating_sub(ahead).max(0);
+        u32::try_from(free / one.cost).unwrap_or(u32::MAX)
+    }
+}
+
+impl Charge {
+    /// What to write where `stored` is kept of a source, or how long it has to wait, in whole milliseconds.
+    pub fn step(self, stored: Option<i64>) -> Result<Step, Duration> {
+        match stored {
+            Some(stored) if stored > self.latest => {
+                let wait = u64::try_from(stored.saturating_sub(self.latest)).unwrap_or_default();
+                Err(Duration::from_millis(wait.div_ceil(1_000_000)))
+            }
+            Some(stored) if stored > self.now => Ok(Step::Busy(self)),
+            _ => Ok(Step::Rested(self)),
+        }
+    }
+}
+
+impl Step {
+    /// The step as an update of `attribute`, which is not a reserved word.
+    pub fn write(self, attribute: &str) -> Write {
+        let name = |part: &str| format!(":{attribute}_{part}");
+        let (now, cost, next, latest) = (name("now"), name("cost"), name("next"), name("latest"));
+        match self {
+            Self::Rested(charge) => Write {
+                set: format!("{attribute} = {next}"),
+                condition: format!("(attribute_not_exists({attribute}) OR {attribute} <= {now})"),
+                values: vec![(next, charge.now.saturating_add(charge.cost)), (now, charge.now)],
+            },
+            Self::Busy(charge) => Write {
+                set: format!("{attribute} = {attribute} + {cost}"),
+                condition: format!("{attribute} > {now} AND {attribute} <= {latest}"),
+                values: vec![(cost, charge.cost), (now, charge.now), (latest, charge.latest)],
+            },
+        }
+    }
+
+    /// What is kept afterwards, as the table computes it.
+    #[cfg(test)]
+    fn apply(self, stored: Option<i64>) -> Option<i64> {
+        match (self, stored) {
+            (Self::Rested(charge), stored) if stored.is_none_or(|stored| stored <= charge.now) => {
+                Some(charge.now + charge.cost)
+            }
+            (Self::Busy(charge), Some(stored)) if stored > charge.now && stored <= charge.latest => {
+                Some(stored + charge.cost)
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -50,50 +159,128 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A moment at which services run, in which nanoseconds have their largest numbers.
+    const NOW: i64 = 1_795_000_000_000;
+
     fn at(ms: i64) -> Timestamp {
-        Timestamp::from_millis(ms)
+        Timestamp::from_millis(NOW + ms)
+    }
+
+    /// What is kept after a charge, or the wait.
+    fn take(allowance: Allowance, events: u32, stored: Option<i64>, now: Timestamp) -> Result<Option<i64>, Duration> {
+        let step = allowance.charge(events, now).step(stored)?;
+        Ok(Some(step.apply(stored).expect("what the step says of what is there is so")))
+    }
+
+    /// Takes one by one until one has to wait: how many there were, and what is kept.
+    fn burst(allowance: Allowance, mut stored: Option<i64>, now: Timestamp) -> (u32, Option<i64>) {
+        for admitted in 0.. {
+            match take(allowance, 1, stored, now) {
+                Ok(next) => stored = next,
+                Err(_) => return (admitted, stored),
+            }
+        }
+        unreachable!("an allowance has an end");
     }
 
     #[test]
-    fn as_many_as_the_count_come_at_once_and_then_one_by_one() {
-        let ten = Allowance::new(10, Duration::from_secs(1)).expect("a bound");
-        let mut until = None;
-        for _ in 0..10 {
-            until = Some(ten.admit(until, at(5_000)).expect("one of ten"));
+    fn exactly_the_count_comes_at_once_after_a_rest_at_every_setting_there_is() {
+        let settings =
+            (1..=1_000).map(|count| (count, SECOND)).chain((1..=60_000).step_by(7).map(|count| (count, MINUTE)));
+        for (count, per) in settings.chain([(60_000, MINUTE)]) {
+            let allowance = Allowance::new(count, per).expect("a bound");
+            let (admitted, stored) = burst(allowance, None, at(0));
+            assert_eq!(admitted, count, "{count} in {per:?}");
+            // And once more after the whole time, whatever is kept.
+            let later = at(i64::try_from(per.as_millis()).expect("short"));
+            assert_eq!(burst(allowance, stored, later).0, count, "{count} in {per:?}, the second time");
         }
-        assert_eq!(ten.admit(until, at(5_000)), Err(Duration::from_millis(100)));
-        assert_eq!(ten.admit(until, at(5_099)), Err(Duration::from_millis(1)));
-        let until = ten.admit(until, at(5_100)).expect("a tenth of a second later");
-        assert_eq!(ten.admit(Some(until), at(5_100)), Err(Duration::from_millis(100)));
-        assert_eq!(Allowance::new(0, Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn the_sustained_rate_is_the_stated_one() {
+        for (count, per) in [(1, SECOND), (3, SECOND), (7, MINUTE), (600, SECOND), (999, SECOND), (59_999, MINUTE)] {
+            let allowance = Allowance::new(count, per).expect("a bound");
+            let (mut stored, mut admitted, periods) = (burst(allowance, None, at(0)).1, 0, 20);
+            for ms in 1..=periods * i64::try_from(per.as_millis()).expect("short") {
+                let more;
+                (more, stored) = burst(allowance, stored, at(ms));
+                admitted += i64::from(more);
+            }
+            let stated = periods * i64::from(count);
+            assert!((admitted - stated).abs() * 1_000 <= stated, "{admitted} of {stated}: {count} in {per:?}");
+        }
+    }
+
+    #[test]
+    fn several_at_once_take_as_much_as_one_by_one_and_all_or_nothing() {
+        let allowance = Allowance::new(100, Duration::from_secs(100)).expect("a bound");
+        let mut stored = None;
+        for _ in 0..4 {
+            stored = take(allowance, 25, stored, at(0)).expect("one of four");
+        }
+        assert_eq!((allowance.left(None, at(0)), allowance.left(stored, at(0))), (100, 0));
+        assert_eq!(take(allowance, 25, stored, at(0)), Err(Duration::from_secs(25)));
+        assert_eq!(take(allowance, 1, stored, at(0)), Err(SECOND));
+        assert_eq!((allowance.left(stored, at(999)), allowance.left(stored, at(1_000))), (0, 1));
+        assert!(take(allowance, 25, stored, at(25_000)).is_ok());
+        // More than fit at all pass after a rest, and are paid for.
+        let debt = take(allowance, 150, None, at(0)).expect("after a rest");
+        assert_eq!(take(allowance, 1, debt, at(0)), Err(Duration::from_secs(51)));
+        assert_eq!(take(allowance, 150, stored, at(99_999)), Err(Duration::from_millis(1)));
+        assert_eq!(Allowance::new(0, SECOND), None);
+    }
+
+    #[test]
+    fn a_step_is_an_update_that_names_its_own_placeholders() {
+        let charge = Allowance::new(3, SECOND).expect("a bound").charge(2, Timestamp::from_millis(1));
+        let rested = charge.step(None).expect("rested").write("until");
+        assert_eq!(rested.set, "until = :until_next");
+        assert_eq!(rested.condition, "(attribute_not_exists(until) OR until <= :until_now)");
+        assert_eq!(rested.values, [(":until_next".to_owned(), 667_666_666), (":until_now".to_owned(), 1_000_000)]);
+        let busy = charge.step(Some(1_000_001)).expect("busy").write("until");
+        assert_eq!(busy.set, "until = until + :until_cost");
+        assert_eq!(busy.condition, "until > :until_now AND until <= :until_latest");
+        assert_eq!(busy.values[2], (":until_latest".to_owned(), 334_333_333));
     }
 
     proptest! {
         #[test]
         fn no_time_sees_more_than_twice_the_count_and_waiting_as_told_helps(
             count in 1_u32..2_000,
-            pauses in proptest::collection::vec(0_i64..400, 1..400),
+            per in prop_oneof![Just(SECOND), Just(MINUTE)],
+            pauses in proptest::collection::vec((0_i64..400, 1_u32..30), 1..400),
         ) {
-            let allowance = Allowance::new(count, Duration::from_secs(1)).expect("a bound");
-            let (mut now, mut until, mut admitted) = (0, None, Vec::new());
-            for pause in pauses {
+            let allowance = Allowance::new(count, per).expect("a bound");
+            let (mut now, mut stored, mut admitted) = (0, None, Vec::new());
+            for (pause, events) in pauses {
                 now += pause;
-                match allowance.admit(until, at(now)) {
+                let events = events.min(count);
+                let left = allowance.left(stored, at(now));
+                prop_assert!(take(allowance, left + 1, stored, at(now)).is_err() || left == count);
+                match take(allowance, events, stored, at(now)) {
                     Ok(next) => {
-                        prop_assert!(until.is_none_or(|until| next > until));
-                        until = Some(next);
-                        admitted.push(now);
+                        prop_assert!(next > stored && events <= left);
+                        stored = next;
+                        admitted.push((now, events));
                     }
                     Err(wait) => {
+                        prop_assert!(events > left && !wait.is_zero());
                         let later = at(now).after(wait);
-                        prop_assert!(allowance.admit(until, later).is_ok());
-                        prop_assert!(wait.is_zero() || allowance.admit(until, at(later.millis() - 1)).is_err());
+                        prop_assert!(take(allowance, events, stored, later).is_ok());
+                        let earlier = Timestamp::from_millis(later.millis() - 1);
+                        prop_assert!(take(allowance, events, stored, earlier).is_err());
                     }
                 }
             }
-            for (index, first) in admitted.iter().enumerate() {
-                let within = admitted[index..].iter().filter(|later| **later < first + 1_000).count();
-                prop_assert!(within <= 2 * count as usize, "{within} in a second");
+            let per = i64::try_from(per.as_millis()).expect("short");
+            for (index, (first, _)) in admitted.iter().enumerate() {
+                let within = admitted[index..].iter().take_while(|(later, _)| *later < first + per);
+                let within: u32 = within.map(|(_, events)| events).sum();
+                prop_assert!(within <= 2 * count, "{within} in {per} ms");
             }
         }
     }

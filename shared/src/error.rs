@@ -1,6 +1,6 @@
 //! The closed table of codes that clients and publishers see, and the errors behind them.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
@@ -31,6 +31,12 @@ pub enum Code {
     RateLimited,
     /// There is as much of it as there may be: something has to end first.
     LimitReached,
+    /// The idempotency key was used for something else.
+    IdempotencyConflict,
+    /// There are as many regions with a log as there may be.
+    TooManyRegions,
+    /// It may have been done, or may not.
+    OutcomeUnknown,
     /// The service could not do it just now.
     Unavailable,
 }
@@ -38,7 +44,7 @@ pub enum Code {
 impl Code {
     /// Whether the same request may succeed later.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::RateLimited | Self::LimitReached | Self::Unavailable)
+        matches!(self, Self::RateLimited | Self::LimitReached | Self::OutcomeUnknown | Self::Unavailable)
     }
 
     /// The HTTP status that carries the code.
@@ -54,7 +60,8 @@ impl Code {
             Self::Forbidden => 403,
             Self::TooLarge => 413,
             Self::RateLimited | Self::LimitReached => 429,
-            Self::Unavailable => 503,
+            Self::IdempotencyConflict | Self::TooManyRegions => 409,
+            Self::OutcomeUnknown | Self::Unavailable => 503,
         }
     }
 }
@@ -89,6 +96,25 @@ impl Refusal {
         Self::new(Code::Unavailable, "the service could not do this just now, try again")
     }
 
+    /// What to answer when it is not known whether an alert was published.
+    pub fn outcome_unknown() -> Self {
+        let message = "the alert may have been published or not: repeat it with the same idempotency key, which publishes it once; \
+                       without a key, look for it with GET /alerts before you repeat it";
+        Self::new(Code::OutcomeUnknown, message)
+    }
+
+    /// What to answer when the log would be one too many.
+    pub fn too_many_regions() -> Self {
+        let message = "as many regions have alerts as the deployment allows (RegionsMax); \
+                       a region goes two days after its last alert";
+        Self::of_field(Code::TooManyRegions, "region", message)
+    }
+
+    /// What to answer when an idempotency key was used for another publication.
+    pub fn idempotency_conflict() -> Self {
+        Self::new(Code::IdempotencyConflict, "the idempotency key was used for another publication: use a new one")
+    }
+
     /// What to answer when more comes than `allowed`, such as `10 messages per second`, until some time has passed.
     pub fn rate_limited(allowed: &str, retry_after: Duration) -> Self {
         let message = format!("at most {allowed}, try again in {} ms", retry_after.as_millis());
@@ -121,18 +147,18 @@ pub struct RefusalBody<'a> {
 }
 
 /// A failure of something that the service depends on: what was being done, and the cause as the error's source.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing} failed")]
 pub struct Failure {
     doing: &'static str,
     #[source]
-    source: Box<dyn StdError + Send + Sync>,
+    source: Arc<dyn StdError + Send + Sync>,
 }
 
 impl Failure {
     /// Wraps `source`, which happened while `doing` something: a noun phrase such as `reading the head of a region`.
     pub fn new(doing: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { doing, source: source.into() }
+        Self { doing, source: Arc::from(source.into()) }
     }
 }
 

@@ -47,6 +47,9 @@ pub struct Task {
     /// Invocations of this function before it in the chain that led to it.
     #[serde(default)]
     pub chain: u32,
+    /// When it was taken out of the queue of what failed for good, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_at: Option<Timestamp>,
 }
 
 /// A part of a fan-out.
@@ -287,7 +290,7 @@ impl<S: Services> Fanout<S> {
                 }
             }
         };
-        let to_remove = tally.end(self.clock.now().since(task.dispatched_at));
+        let to_remove = tally.end(self.clock.now().since(task.redriven_at.unwrap_or(task.dispatched_at)));
         ended?;
         // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
         if is_of_the_gateway(&report.undelivered, report.sent) {

@@ -194,13 +194,54 @@ pub const RECONNECT_WINDOW_DEFAULT: Duration = Duration::from_secs(10);
 /// Age at which a client replaces its connection, before the service cuts it: ten minutes are left to do it at leisure.
 pub const ROTATE_AFTER: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.as_secs() - 10 * 60);
 
-/// Attempts to commit an alert while other publishers move the same region's head.
-pub const COMMIT_ATTEMPTS_MAX: u32 = 10;
+/// Actions in one transaction. Source: DynamoDB.
+pub const TRANSACTION_ACTIONS_MAX: usize = 100;
+
+/// Bytes of alerts that are committed in one transaction. A partition takes 1,000 write units a second and a transaction two for each
+/// KB, so that it waits a quarter of a second for them at most. Source: DynamoDB.
+pub const GROUP_BYTES_MAX: usize = 128 * 1024;
+
+/// How long the lease of a region lasts that nobody renews: longer than a call of DynamoDB takes that is tried again. One that ends
+/// with the lease delays others by that.
+pub const LEASE: Duration = Duration::from_secs(2);
+
+/// Time after which one that leads hands over to the next, as soon as its own publication is committed: its publisher waits.
+pub const LEAD_TIME: Duration = Duration::from_millis(150);
+
+/// First bound of the pause between two looks of a publication that waits; it doubles.
+pub const QUEUE_LOOK_MIN: Duration = Duration::from_millis(40);
+
+/// Last bound of that pause. Of 1,000 that wait, each look is half a read unit of the one partition with the lease, which gives 3,000 a
+/// second, and a unit of one of its own.
+pub const QUEUE_LOOK_MAX: Duration = Duration::from_millis(400);
+
+/// Time before the end of an invocation at which a publication is withdrawn that still waits: two calls of DynamoDB, with time to
+/// spare.
+pub const QUEUE_END_BEFORE: Duration = Duration::from_secs(8);
+
+/// Age from which a waiting publication is not committed any more: longer than any function waits for it, which is 29 s. Source:
+/// template.yaml.
+pub const QUEUE_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a waiting publication is kept that nobody has withdrawn.
+pub const QUEUE_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// Looks for an alert whose commit was not answered.
+pub const LOST_LOOKS_MAX: u32 = 4;
+
+/// Pause between two of them.
+pub const LOST_LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Attempts of one transaction whose answer does not come, with one token. As many as the client of the database makes.
+pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
+
+/// First bound of the pause between two attempts to commit; each pause is random below a bound that doubles.
+pub const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(12);
 
 /// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not do.
 pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest pause between two attempts to commit; each pause is random below a bound that doubles up to this.
+/// Last bound of that pause.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
@@ -410,8 +451,9 @@ pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
 /// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a minute.
 pub const ALLOWANCE_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Attempts to note an alert of a publisher while others of the same one are noted.
-pub const ALLOWANCE_ATTEMPTS_MAX: u32 = 32;
+/// Conditional updates that a charge takes at most: one where the source has rested, one where it has not, and one more where its item
+/// is removed between them. See `allowance.rs`.
+pub const CHARGE_ATTEMPTS_MAX: u32 = 3;
 
 /// Longest name of a room, in bytes.
 pub const ROOM_BYTES_MAX: usize = 64;
@@ -455,6 +497,25 @@ pub const ITEM_BYTES_MAX: usize = 400 * 1024;
 /// Longest that JSON makes of one byte of text.
 const ESCAPED_BYTES_MAX: usize = 6;
 
+/// Publications in one request. Those of one region fit in one transaction. Source: this project; a run of a scorer finds some ten.
+pub const PUBLICATIONS_MAX: usize = 25;
+
+/// Largest body with several publications, in bytes: [`PUBLICATIONS_MAX`] alerts of a frame each, and white space.
+pub const PUBLICATIONS_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Regions that have a log at once, unless the template says otherwise: what `ALL` can name.
+pub const REGIONS_MAX_DEFAULT: usize = REGIONS_OF_ALL_MAX;
+
+/// Age of the last alert of a region from which its log is removed: a day after the alert itself has expired. The clocks of two machines
+/// are never that far apart, so the log that follows has a later epoch.
+pub const LOG_AGE_MAX: Duration = Duration::from_secs(2 * ALERT_TTL.as_secs());
+
+/// Logs that one run of recover ends. What it leaves is for the next one, a minute later.
+pub const LOGS_ENDED_MAX: usize = 25;
+
+/// Share of the regions that may have a log, in percent, from which the metric `Regions` is written, which rings an alarm.
+pub const REGIONS_NEAR_MAX_PERCENT: usize = 80;
+
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 
@@ -468,6 +529,8 @@ const _: () = assert!(
         < ITEM_BYTES_MAX,
     "the state of a region fits in an item"
 );
+const _: () = assert!(QUEUE_END_BEFORE.as_secs() < 29 && QUEUE_AGE_MAX.as_secs() > 29);
+const _: () = assert!(PUBLICATIONS_BODY_BYTES_MAX > PUBLICATIONS_MAX * FRAME_BYTES_MAX);
 const _: () = assert!(SCORES_TTL.as_secs() > VIDEO_FORGOTTEN_AFTER.as_secs());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
 const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as_millis());

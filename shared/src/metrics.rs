@@ -35,6 +35,11 @@ pub fn of_recovery(recovered: u64, function: &str, at: Timestamp) -> Value {
     document(&[("Recovered", "Count", json!(recovered))], function, at)
 }
 
+/// The metric of recover where nearly as many regions have a log as may have one.
+pub fn of_regions(regions: usize, function: &str, at: Timestamp) -> Value {
+    document(&[("Regions", "Count", json!(regions))], function, at)
+}
+
 /// The metrics of one part of a fan-out, with what was delivered as properties that can be searched for and cost nothing.
 pub fn of_fanout(report: &Report, content: &Content, function: &str, at: Timestamp) -> Value {
     let undelivered = report.undelivered.values().sum::<u64>();
@@ -96,6 +101,8 @@ mod tests {
         assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
         complete(&of_recovery(2, "Recover", at));
         assert_eq!(of_recovery(2, "Recover", at)["Recovered"], 2);
+        complete(&of_regions(250, "Recover", at));
+        assert_eq!(of_regions(250, "Recover", at)["Regions"], 250);
     }
 
     fn complete(document: &Value) {

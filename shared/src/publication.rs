@@ -41,6 +41,11 @@ impl IdempotencyKey {
         }
     }
 
+    /// The key of one of several publications that come under this key.
+    pub(crate) fn of_part(&self, index: usize) -> Self {
+        Self(format!("{}/{index}", self.0))
+    }
+
     /// The key as the publisher wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -441,6 +446,7 @@ mod tests {
             dispatched_at: Timestamp::from_millis(0),
             part: None,
             chain: 0,
+            redriven_at: None,
         };
         let event = serde_json::to_string(&task).expect("JSON");
         // As Lambda wraps it for the queue of what failed for good.

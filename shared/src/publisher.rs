@@ -1,16 +1,19 @@
 //! Publishing: commit to the log, start the fan-out, answer. Its time does not depend on how many listen.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use futures_util::future::join_all;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     alert::Alert,
-    alerts::{Alerts, Committed},
+    alerts::Alerts,
     allowance::Allowance,
-    audience::short_digest,
-    clock::Clock,
+    audience::{Region, short_digest},
+    clock::{Clock, Timestamp},
+    commit::Committed,
     error::{Chain, Failure, Refusal},
     fanout::{Content, Task},
     forecast::Forecast,
@@ -71,6 +74,11 @@ pub struct Publisher {
     pub allowance: Option<Allowance>,
 }
 
+/// A publication has no result, which would be a fault of the program.
+#[derive(Debug, thiserror::Error)]
+#[error("the publication has no result")]
+struct NoResult;
+
 /// Who publishes, as far as it is known: those who are the same share an allowance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublisherId(String);
@@ -92,25 +100,88 @@ pub fn alerts_per_minute(count: u32) -> Option<Allowance> {
     Allowance::new(count, Duration::from_secs(60))
 }
 
+/// What a publication came to: an outcome; a refusal; or a failure, and then nothing was published.
+pub type Published = Result<Result<Outcome, Refusal>, Failure>;
+
 impl Publisher {
-    /// Publishes, unless the score says otherwise or the same was published before. What is in the log is published: a fan-out
-    /// that cannot be started just now is started by recover, or by a repeat. Told of a failure, the publisher would publish
-    /// the same again, and without a key that would be another alert. A publisher that has used up what it is allowed is refused.
-    pub async fn publish(
+    /// Publishes one alert, see [`Self::publish_all`].
+    pub async fn publish(&self, publication: Publication, publisher: &PublisherId, until: Instant) -> Published {
+        let published = self.publish_all(vec![publication], publisher, until).await.pop();
+        published.unwrap_or_else(|| Err(Failure::new("publishing an alert", NoResult)))
+    }
+
+    /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their order. Each has
+    /// its own result, in the same order. What is in the log is published: a fan-out that cannot be started just now is started by
+    /// recover, or by a repeat. Told of a failure, the publisher would publish the same again, and without a key that would be another
+    /// alert. A publisher that has used up what it is allowed is refused. `until` is when the invocation ends.
+    pub async fn publish_all(
         &self,
-        publication: Publication,
+        publications: Vec<Publication>,
         publisher: &PublisherId,
-    ) -> Result<Result<Outcome, Refusal>, Failure> {
-        if publication.score.is_some_and(|score| score < self.score_threshold) {
-            return Ok(Ok(Outcome::Withheld { published: false, reason: Reason::BelowThreshold }));
+        until: Instant,
+    ) -> Vec<Published> {
+        let is_withheld =
+            |publication: &Publication| publication.score.is_some_and(|score| score < self.score_threshold);
+        let (withheld, rest): (Vec<_>, Vec<_>) =
+            publications.into_iter().enumerate().partition(|(_, publication)| is_withheld(publication));
+        let below = Outcome::Withheld { published: false, reason: Reason::BelowThreshold };
+        let mut results: Vec<(usize, Published)> =
+            withheld.into_iter().map(|(index, _)| (index, Ok(Ok(below.clone())))).collect();
+
+        let allowed = self.allow(publisher, rest.len()).await;
+        let mut by_region: BTreeMap<Region, (Vec<usize>, Vec<Publication>)> = BTreeMap::new();
+        for ((index, publication), allowed) in rest.into_iter().zip(allowed) {
+            match allowed {
+                Ok(Ok(())) => {
+                    let (indices, publications) = by_region.entry(publication.region.clone()).or_default();
+                    indices.push(index);
+                    publications.push(publication);
+                }
+                Ok(Err(refusal)) => results.push((index, Ok(Err(refusal)))),
+                Err(failure) => results.push((index, Err(failure))),
+            }
         }
-        if let Some(allowance) = self.allowance
-            && let Err(refusal) = self.alerts.allow(publisher, allowance).await?
-        {
-            return Ok(Err(refusal));
+        let of_regions = by_region.into_iter().map(|(region, (indices, publications))| async move {
+            let commits = self.alerts.commit(&region, &publications, until).await;
+            join_all(indices.into_iter().zip(commits).map(|(index, commit)| async move {
+                let result = match commit {
+                    Ok(Ok(committed)) => Ok(Ok(self.dispatched(committed).await)),
+                    Ok(Err(refusal)) => Ok(Err(refusal)),
+                    Err(failure) => Err(failure),
+                };
+                (index, result)
+            }))
+            .await
+        });
+        results.extend(join_all(of_regions).await.into_iter().flatten());
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Takes so many alerts from the allowance of a publisher; where that has fewer left, the first ones pass.
+    async fn allow(&self, publisher: &PublisherId, count: usize) -> Vec<Result<Result<(), Refusal>, Failure>> {
+        let Some(allowance) = self.allowance.filter(|_| count > 0) else { return vec![Ok(Ok(())); count] };
+        let mut allowed = Vec::new();
+        let events = u32::try_from(count).unwrap_or(u32::MAX);
+        // More than it allows at all would pass after a rest.
+        if events <= allowance.count() {
+            let all = self.alerts.allow(publisher, allowance, events).await;
+            if count == 1 || !matches!(all, Ok(Err(_))) {
+                return vec![all; count];
+            }
         }
-        let Committed { alert, duplicate, dispatched, audience } = self.alerts.commit(publication).await?;
-        if !dispatched {
+        while allowed.len() < count && allowed.last().is_none_or(|last| matches!(last, Ok(Ok(())))) {
+            allowed.push(self.alerts.allow(publisher, allowance, 1).await);
+        }
+        let last = allowed.last().cloned().unwrap_or(Ok(Ok(())));
+        allowed.resize(count, last);
+        allowed
+    }
+
+    /// Starts the fan-out of an alert that is in the log, unless that was done before.
+    async fn dispatched(&self, committed: Committed) -> Outcome {
+        let Committed { alert, duplicate, dispatched, is_shown, audience } = committed;
+        if !dispatched && is_shown {
             match self.dispatcher.dispatch(&alert).await {
                 Err(failure) => tracing::error!(error = %Chain(&failure), alert = alert.id, "alert not dispatched yet"),
                 // If only the mark fails, recover sends it twice and clients drop the copy.
@@ -122,7 +193,7 @@ impl Publisher {
             }
         }
         tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");
-        Ok(Ok(Outcome::Published {
+        Outcome::Published {
             id: alert.id,
             region: alert.region.into(),
             seq: alert.position.seq,
@@ -130,7 +201,7 @@ impl Publisher {
             duplicate,
             published: true,
             forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
-        }))
+        }
     }
 }
 
@@ -148,6 +219,11 @@ impl Dispatcher {
         Self { client, function, clock }
     }
 
+    /// The present.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Starts the fan-out of an alert.
     pub(crate) async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
         self.deliver(Content::Alert(alert.clone())).await
@@ -155,7 +231,7 @@ impl Dispatcher {
 
     /// Starts the fan-out of something that is in no log.
     pub async fn deliver(&self, content: Content) -> Result<(), Failure> {
-        self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0 }).await
+        self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0, redriven_at: None }).await
     }
 
     /// Starts a part of a fan-out, and does not wait for it.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    clock::Timestamp,
     error::{Chain, Failure},
     fanout::Task,
     limits::{RECEIVE_WAIT_SECS, RECEIVED_MESSAGES_MAX, RECOVERY_END_BEFORE, REDRIVE_VISIBILITY_SECS},
@@ -77,18 +78,19 @@ struct RequestContext {
 }
 
 /// Makes an event of the record of a failed invocation. None when it is of no such invocation.
-type EventOf = fn(Record) -> Option<Event>;
+type EventOf = fn(Record, Timestamp) -> Option<Event>;
 
 impl Event {
-    /// A part of a fan-out, at the beginning of a new chain of invocations.
-    fn of_deliver(record: Record) -> Option<Self> {
+    /// A part of a fan-out, at the beginning of a new chain of invocations. Its lag is measured from now on: the time in the queue is
+    /// known already.
+    fn of_deliver(record: Record, now: Timestamp) -> Option<Self> {
         let task: Task = serde_json::from_value(record.request_payload).ok()?;
-        Some(Self::Deliver(Box::new(Task { chain: 0, ..task })))
+        Some(Self::Deliver(Box::new(Task { chain: 0, redriven_at: Some(now), ..task })))
     }
 
     /// A publication, whose idempotency key lets nothing be published twice: the id of the failed invocation where it has no
     /// other, as the failure may have come after the alert was committed.
-    fn of_publish(record: Record) -> Option<Self> {
+    fn of_publish(record: Record, _: Timestamp) -> Option<Self> {
         let Value::Object(mut event) = record.request_payload else { return None };
         let is_named = event.contains_key("detail-type") || event.get("id").is_some_and(|id| !id.is_null());
         if let (false, Some(id)) = (is_named, record.request_context.request_id) {
@@ -119,7 +121,7 @@ impl Redrive {
                     }
                 };
                 for message in messages.into_iter().take_while(|_| Instant::now() < stop_at) {
-                    let Some(event) = record(&message).and_then(event_of) else {
+                    let Some(event) = record(&message).and_then(|record| event_of(record, dispatcher.now())) else {
                         tracing::error!(queue, message = message.message_id, "no record of a failed invocation");
                         report.counts.unreadable += 1;
                         continue;
@@ -190,10 +192,14 @@ mod tests {
         fake_aws::{Answer, Requests, sdk},
     };
 
+    /// When it is redriven: long after it was dispatched.
+    const NOW_MS: i64 = 5_000_000;
+
     fn redrive(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Redrive, Requests) {
         let (sdk, requests) = sdk(answer);
+        let clock = Clock::Manual(std::sync::Arc::new(NOW_MS.into()));
         let dispatcher =
-            |name: &str| Dispatcher::new(aws_sdk_lambda::Client::new(&sdk), name.to_owned(), Clock::System);
+            |name: &str| Dispatcher::new(aws_sdk_lambda::Client::new(&sdk), name.to_owned(), clock.clone());
         let redrive = Redrive {
             client: Client::new(&sdk),
             undelivered_queue: "http://queue/undelivered".to_owned(),
@@ -239,6 +245,7 @@ mod tests {
         let requests = requests.lock().expect("unpoisoned");
         let mut expected = task();
         expected["chain"] = json!(0);
+        expected["redriven_at"] = json!(NOW_MS);
         assert_eq!(serde_json::from_str::<Value>(&requests[1]).expect("JSON"), expected, "nothing else is changed");
         assert!(requests[2].contains(r#""ReceiptHandle":"r""#), "then it is deleted: {}", requests[2]);
     }
@@ -247,7 +254,8 @@ mod tests {
     fn a_publication_without_a_name_has_that_of_the_invocation_that_failed() {
         let redriven = |payload: Value| {
             let record = json!({"requestContext": {"requestId": "r-1"}, "requestPayload": payload});
-            let event = Event::of_publish(serde_json::from_value(record).expect("a record")).expect("an event");
+            let event = Event::of_publish(serde_json::from_value(record).expect("a record"), Timestamp::from_millis(0));
+            let event = event.expect("an event");
             serde_json::to_value(event).expect("JSON")["id"].take()
         };
         assert_eq!(redriven(json!({"region": "PL"})), "r-1");

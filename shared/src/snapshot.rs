@@ -22,6 +22,7 @@ use aws_sdk_dynamodb::{
     error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
 };
+use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -184,6 +185,16 @@ impl Snapshot {
     /// Reads where all logs stand. Costs [`SNAPSHOT_SHARDS`] read units.
     pub async fn read_all(&self) -> Result<Entries, Failure> {
         self.shards(0..SNAPSHOT_SHARDS).await
+    }
+
+    /// The same as [`Self::read_all`], as it was a moment ago: for half the price.
+    pub(crate) async fn look(&self) -> Result<Entries, Failure> {
+        let looks = (0..SNAPSHOT_SHARDS).map(|shard| {
+            let look = self.client.get_item().table_name(&self.table).set_key(Some(key(shard)));
+            async { look.send().await.map_err(|error| Failure::new("looking at where all logs stand", error)) }
+        });
+        let shards = try_join_all(looks).await?;
+        Ok(shards.iter().filter_map(|shard| shard.item()).flat_map(entries).collect())
     }
 
     async fn shards(&self, shards: impl IntoIterator<Item = usize>) -> Result<Entries, Failure> {

@@ -76,6 +76,8 @@ impl Recovery {
     /// Dispatches one alert, unless that has been done since the index said otherwise.
     async fn recover(&self, key: &AlertKey) -> Result<bool, Failure> {
         let Some(alert) = self.alerts.if_undispatched(key).await? else { return Ok(false) };
+        // Where publish has not done it, a client that subscribes at this moment would miss the alert.
+        self.alerts.record_head(&alert.region).await?;
         self.dispatcher.dispatch(&alert).await?;
         tracing::warn!(alert = alert.id, region = %alert.region, seq = alert.position.seq, "forgotten alert dispatched");
         // A failure, although the alert is on its way: without the mark every run sends it again.

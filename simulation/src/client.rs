@@ -28,7 +28,7 @@ use shared::{
 };
 
 /// A request of an AWS client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Call {
     /// The execution environment that makes it: functions of different ones share no memory.
     pub process: String,

@@ -6,9 +6,11 @@
 pub mod client;
 pub mod delays;
 pub mod engine;
+pub mod quotas;
 
 pub use crate::{
     client::{Call, Lost, Reply, World, environment, start},
     delays::Delays,
     engine::Engine,
+    quotas::{Losses, Quotas},
 };

@@ -1,10 +1,18 @@
 //! What publish and deliver left behind, and recover sends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use shared::{alert::Alert, alerts::Alerts, clock::Clock, limits::DISPATCH_GRACE, publication::Publication};
+use shared::{
+    alert::Alert,
+    alerts::Alerts,
+    audience::Region,
+    clock::Clock,
+    limits::{DISPATCH_GRACE, LOG_AGE_MAX},
+    publication::Publication,
+    snapshot::Snapshot,
+};
 
 use crate::{
     failures::{create, description},
@@ -35,7 +43,10 @@ async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
     let then = Clock::System.now().millis() - i64::try_from(age_ms).expect("not that long ago");
     let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::Manual(Arc::new(then.into())));
     let publication = Publication::from_bytes(alert(region).to_string().as_bytes()).expect("valid");
-    alerts.commit(publication).await.expect("committed").alert
+    let region = publication.region.clone();
+    let until = tokio::time::Instant::now() + Duration::from_secs(29);
+    let commit = alerts.commit(&region, &[publication], until).await.pop().expect("a result");
+    commit.expect("committed").expect("not refused").alert
 }
 
 #[test]
@@ -158,7 +169,8 @@ fn an_invocation_that_failed_after_the_commit_is_no_second_alert_when_lambda_rep
         site.invoke_async("PublishFunction", &alert("PL")).await;
         eventually("a record", || async { site.messages_in("UnpublishedQueue").await == 1 }).await;
         let head = site.dynamodb().get_item().table_name("AlertsTable").consistent_read(true);
-        let head = head.key("region", AttributeValue::S("PL".to_owned())).key("seq", AttributeValue::N("0".to_owned()));
+        let head =
+            head.key("region", AttributeValue::S("@head#PL".to_owned())).key("seq", AttributeValue::N("0".to_owned()));
         let item = head.send().await.expect("read").item.expect("a head");
         assert_eq!(item["last_seq"], AttributeValue::N("1".to_owned()));
     });
@@ -185,5 +197,82 @@ fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
         assert_eq!(site.messages_in("UndeliveredQueue").await, 2);
         client.expect_nothing().await;
         site.sqs().purge_queue().queue_url(&queue).send().await.expect("purged");
+    });
+}
+
+#[test]
+fn the_lag_of_a_fan_out_that_is_redriven_begins_when_it_is() {
+    run(async {
+        let site = Site::start().await;
+        let mut client = site.watcher("PL").await;
+        let now = Clock::System.now();
+        let mut task = json!({
+            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 0},
+            "dispatched_at": now.millis() - 3_600_000,
+        });
+        let (_, report) = site.invoke("DeliverFunction", &task).await;
+        assert!(report["lag_ms"].as_u64() >= Some(3_600_000), "{report}");
+        task["redriven_at"] = json!(now);
+        let (_, report) = site.invoke("DeliverFunction", &task).await;
+        assert!(report["lag_ms"].as_u64() < Some(60_000), "{report}");
+        client.json().await;
+    });
+}
+
+/// Whether a region is in the snapshot, and whether it is registered.
+async fn known(site: &Site, region: &Region) -> (bool, bool) {
+    let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::System);
+    let snapshot = Snapshot::new(site.dynamodb(), "AlertsTable".to_owned());
+    let registered = alerts.registered().await.expect("read");
+    let entries = snapshot.read([region]).await.expect("read");
+    (!entries.is_empty(), registered.iter().any(|name| name == region.as_str()))
+}
+
+#[test]
+fn a_region_goes_when_its_log_has_long_expired_and_begins_anew_with_a_later_epoch() {
+    run(async {
+        let site = Site::with(&[("PushRate", "9500")]).await;
+        let region: Region = "PL".parse().expect("a region");
+        let old = commit(&site, "PL", LOG_AGE_MAX.as_millis() + 1_000).await;
+        let young = commit(&site, "DE", LOG_AGE_MAX.as_millis() - 60_000).await;
+        assert_eq!(known(&site, &region).await, (true, true));
+        site.invoke("RecoverFunction", &scheduled()).await;
+        site.settled().await;
+        assert_eq!(known(&site, &region).await, (false, false));
+        assert_eq!(known(&site, &young.region).await, (true, true), "its alerts may still be asked for");
+
+        let answer = site.publish(&alert("PL")).await;
+        assert_eq!(answer["seq"], 1);
+        assert!(answer["epoch"].as_i64() > Some(old.position.epoch), "{answer}");
+        assert_eq!(known(&site, &region).await, (true, true));
+        let mut client = site.connect("/prod").await;
+        let since = json!({"epoch": old.position.epoch, "seq": old.position.seq});
+        let answer = client.ask(&json!({"type": "subscribe_region", "region": "PL", "since": since})).await;
+        assert_eq!(answer["recovered"], false, "its position is of another log: {answer}");
+    });
+}
+
+#[test]
+fn a_publication_at_the_moment_at_which_its_log_ends_is_never_lost() {
+    run(async {
+        let site = Site::with(&[("PushRate", "9600")]).await;
+        let region: Region = "PL".parse().expect("a region");
+        // The publication comes first: the log that was looked at before has gone on.
+        let old = commit(&site, "PL", LOG_AGE_MAX.as_millis() + 1_000).await;
+        site.publish(&alert("PL")).await;
+        let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::System);
+        assert!(!alerts.remove_log(&region, old.position).await.expect("asked"), "it is not as it was seen");
+        assert_eq!(known(&site, &region).await, (true, true));
+        assert_eq!(site.publish(&alert("PL")).await["seq"], 3);
+
+        // The end comes first, and recover dies before it has changed the snapshot.
+        let germany: Region = "DE".parse().expect("a region");
+        let old = commit(&site, "DE", LOG_AGE_MAX.as_millis() + 1_000).await;
+        assert!(alerts.end_log(&germany).await.expect("ended"));
+        let answer = site.publish(&alert("DE")).await;
+        assert_eq!((&answer["seq"], answer["epoch"].as_i64() > Some(old.position.epoch)), (&json!(1), true));
+        site.invoke("RecoverFunction", &scheduled()).await;
+        assert_eq!(known(&site, &germany).await, (true, true), "the entry is of the new log");
+        assert_eq!(site.publish(&alert("DE")).await["seq"], 2);
     });
 }

@@ -210,7 +210,7 @@ fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
 }
 
 /// Where the size of a region's audience is noted.
-const AUDIENCE_PARTITION: &str = "REGION";
+const AUDIENCE_PARTITION: &str = "@head#REGION";
 
 #[test]
 fn the_window_of_reconnections_follows_the_audience_of_the_last_alert() {

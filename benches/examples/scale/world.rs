@@ -109,8 +109,13 @@ async fn run(scenario: &Scenario, seed: u64) -> Outcome {
     let mut under_way = JoinSet::new();
     for number in 0..scenario.alerts {
         let alert = alert(number);
-        let task =
-            Task { content: Content::Alert(alert), dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
+        let task = Task {
+            content: Content::Alert(alert),
+            dispatched_at: Timestamp::from_millis(0),
+            part: None,
+            chain: 0,
+            redriven_at: None,
+        };
         under_way.spawn(invocation(Arc::clone(&world), task));
     }
     loop {

@@ -10,6 +10,7 @@ use shared::{
     audience::Audience,
     error::{Code, Refusal},
     publication::{IdempotencyKey, Publication},
+    publications::Publications,
     publisher::PublisherId,
 };
 
@@ -39,15 +40,15 @@ pub(crate) struct Request {
     /// Who publishes.
     pub(crate) publisher: PublisherId,
     /// What is published, or why it cannot be.
-    pub(crate) publication: Result<Publication, Refusal>,
+    pub(crate) publications: Result<Publications, Refusal>,
 }
 
 /// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
 pub(crate) fn parse(event: Value, request_id: &str) -> Request {
     if event.pointer("/requestContext/http").is_some() {
-        return Request { caller: Caller::Http, publisher: http_publisher(&event), publication: http(&event) };
+        return Request { caller: Caller::Http, publisher: http_publisher(&event), publications: http(&event) };
     }
-    let (publisher, publication) = match event {
+    let (publisher, publications) = match event {
         Value::Object(mut fields) if fields.contains_key("detail-type") => {
             let source = fields.get("source").and_then(Value::as_str).unwrap_or_default();
             (PublisherId::new("event", source), eventbridge(&mut fields))
@@ -58,7 +59,7 @@ pub(crate) fn parse(event: Value, request_id: &str) -> Request {
             (PublisherId::new("invocation", ""), Err(refusal))
         }
     };
-    Request { caller: Caller::Invocation, publisher, publication }
+    Request { caller: Caller::Invocation, publisher, publications }
 }
 
 /// Who signed a request, or that somebody did who shares the secret of webhooks. Without a signature, as on a laptop, all are one.
@@ -101,37 +102,39 @@ pub(crate) fn body(event: &Value) -> Result<Cow<'_, [u8]>, Refusal> {
     })
 }
 
-fn http(event: &Value) -> Result<Publication, Refusal> {
-    let mut publication = Publication::from_bytes(&body(event)?)?;
+fn http(event: &Value) -> Result<Publications, Refusal> {
+    let mut publications = Publications::from_bytes(&body(event)?)?;
     let header = |name: &&'static str| Some((*name, event.get("headers")?.get(*name)?.as_str()?));
     let names = if is_webhook(event) { &SIGNED_KEY_HEADERS[..] } else { &KEY_HEADERS[..] };
     if let Some((name, key)) = names.iter().find_map(header) {
-        publication.idempotency_key = Some(IdempotencyKey::parse(key, name)?);
+        let key = IdempotencyKey::parse(key, name)?;
+        if let Publications::One(publication) = &mut publications {
+            publication.idempotency_key = None;
+        }
+        publications.name(&key);
     }
-    Ok(publication)
+    Ok(publications)
 }
 
-fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publication, Refusal> {
-    let mut publication = Publication::from_fields(fields)?;
+fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publications, Refusal> {
+    let mut publications = Publications::from_fields(fields)?;
     // Lambda may run an asynchronous invocation more than once, even one that succeeded; its id stays the same.
-    if publication.idempotency_key.is_none() {
-        publication.idempotency_key = IdempotencyKey::parse(request_id, "request_id").ok();
+    if let Ok(key) = IdempotencyKey::parse(request_id, "request_id") {
+        publications.name(&key);
     }
-    Ok(publication)
+    Ok(publications)
 }
 
-fn eventbridge(event: &mut Map<String, Value>) -> Result<Publication, Refusal> {
+fn eventbridge(event: &mut Map<String, Value>) -> Result<Publications, Refusal> {
     let Some(Value::Object(detail)) = event.remove("detail") else {
         return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
     };
-    let mut publication = Publication::from_fields(detail)?;
+    let mut publications = Publications::from_fields(detail)?;
     // The id of the event itself names a call of PutEvents: a source that repeats a call says so in the detail.
-    if publication.idempotency_key.is_none()
-        && let Some(id) = event.get("id").and_then(Value::as_str)
-    {
-        publication.idempotency_key = Some(IdempotencyKey::parse(id, "id")?);
+    if let Some(id) = event.get("id").and_then(Value::as_str) {
+        publications.name(&IdempotencyKey::parse(id, "id")?);
     }
-    Ok(publication)
+    Ok(publications)
 }
 
 #[cfg(test)]
@@ -147,8 +150,9 @@ mod tests {
     }
 
     fn key(event: Value) -> (Caller, Option<String>) {
-        let Request { caller, publication, .. } = parse(event, REQUEST_ID);
-        (caller, publication.expect("valid").idempotency_key.map(|key| key.as_str().to_owned()))
+        let Request { caller, publications, .. } = parse(event, REQUEST_ID);
+        let Ok(Publications::One(publication)) = publications else { panic!("one: {publications:?}") };
+        (caller, publication.idempotency_key.map(|key| key.as_str().to_owned()))
     }
 
     fn http_event(headers: Value, body: &str, base64: bool) -> Value {
@@ -172,6 +176,23 @@ mod tests {
         let mut unnamed = alert();
         unnamed.as_object_mut().expect("an object").remove("id");
         assert_eq!(key(unnamed), (Caller::Invocation, Some(REQUEST_ID.to_owned())));
+    }
+
+    #[test]
+    fn several_have_their_own_ids_or_a_key_of_their_place_under_that_of_the_request() {
+        let mut unnamed = alert();
+        unnamed.as_object_mut().expect("an object").remove("id");
+        let envelope = json!({"publications": [unnamed, alert()]});
+        let keys = |event| {
+            let Ok(Publications::Several(list)) = parse(event, REQUEST_ID).publications else { panic!("several") };
+            let key = |one: Result<Publication, Refusal>| one.expect("valid").idempotency_key;
+            list.into_iter().map(|one| key(one).expect("a key").as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let body = envelope.to_string();
+        assert_eq!(keys(http_event(json!({"idempotency-key": "a"}), &body, false)), ["a/0", "from-body"]);
+        let event = json!({"id": "e", "detail-type": "v", "source": "s", "detail": envelope});
+        assert_eq!(keys(event), ["e/0", "from-body"]);
+        assert_eq!(keys(envelope), [format!("{REQUEST_ID}/0"), "from-body".to_owned()]);
     }
 
     #[test]
@@ -218,7 +239,7 @@ mod tests {
 
     #[test]
     fn bad_events_are_refused() {
-        let code = |event| parse(event, REQUEST_ID).publication.expect_err("bad").code;
+        let code = |event| parse(event, REQUEST_ID).publications.expect_err("bad").code;
         assert_eq!(code(json!([])), Code::NotAnObject);
         assert_eq!(code(json!({"detail-type": "x"})), Code::InvalidField);
         assert_eq!(code(http_event(json!({}), "%", true)), Code::BadJson);

@@ -16,11 +16,14 @@ use shared::{
     error::{Chain, Failure, Refusal},
     event::AnyEvent,
     function::{Function, Invocation, Start},
-    limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, SCORE_THRESHOLD_DEFAULT},
+    limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, REGIONS_MAX_DEFAULT, SCORE_THRESHOLD_DEFAULT},
     message::Reply,
-    publisher::{Dispatcher, Outcome, Publisher, PublisherId, alerts_per_minute},
+    publication::Publication,
+    publications::Publications,
+    publisher::{Dispatcher, Outcome, Published, Publisher, PublisherId, alerts_per_minute},
     subscriptions::Subscriptions,
 };
+use tokio::time::Instant;
 
 use crate::{
     event::{Caller, Request},
@@ -48,6 +51,8 @@ pub enum Answer {
     Frame(FrameResponse),
     /// The result of an invocation.
     Outcome(Outcome),
+    /// The results of an invocation with several publications, as `{"results": …}`.
+    Results(Value),
     /// The refusal of an invocation, as `{"error": …}`.
     Refusal(Value),
 }
@@ -76,6 +81,7 @@ impl Function for Publish {
     fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let alerts = Alerts::of_function(start, &mut environment);
+        let alerts = alerts.with_regions_max(environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT));
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
@@ -102,7 +108,7 @@ impl Function for Publish {
 
     async fn handle(&self, AnyEvent(event): AnyEvent, invocation: Invocation) -> Result<Answer, Failure> {
         if let Some(message) = event::message(&event) {
-            return self.answer(&message).await;
+            return self.answer(&message, invocation.until).await;
         }
         if event::is_webhook(&event) {
             match self.webhook.check(&event, self.clock.now()).await {
@@ -114,31 +120,88 @@ impl Function for Publish {
                 }
             }
         }
-        let Request { caller, publisher, publication } = event::parse(event, &invocation.request_id);
-        let result = match publication {
-            Ok(publication) => self.publisher.publish(publication, &publisher).await,
-            Err(refusal) => return Ok(refused(caller, &refusal)),
-        };
-        match (caller, result) {
-            (Caller::Invocation, Ok(Ok(outcome))) => Ok(Answer::Outcome(outcome)),
-            // Lambda tries a failed asynchronous invocation again, with the same document: later, it is not too much any more.
-            (Caller::Invocation, Ok(Err(refusal))) => Err(Failure::new("publishing an alert", refusal)),
-            (Caller::Invocation, Err(failure)) => Err(failure),
-            (Caller::Http, Ok(Ok(outcome))) => Ok(http(200, &outcome)),
-            (Caller::Http, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
-            (Caller::Http, Err(failure)) => {
-                tracing::error!(error = %Chain(&failure), "alert not published");
-                Ok(refused(caller, &Refusal::unavailable()))
+        let Request { caller, publisher, publications } = event::parse(event, &invocation.request_id);
+        match publications {
+            Ok(Publications::One(publication)) => {
+                let published = self.publisher.publish(publication, &publisher, invocation.until).await;
+                answer_of_one(caller, published)
             }
+            Ok(Publications::Several(publications)) => {
+                let results = self.publish_each(publications, &publisher, invocation.until).await;
+                answer_of_several(caller, results)
+            }
+            Err(refusal) => Ok(refused(caller, &refusal)),
         }
     }
 }
 
+fn answer_of_one(caller: Caller, published: Published) -> Result<Answer, Failure> {
+    match (caller, published) {
+        (Caller::Invocation, Ok(Ok(outcome))) => Ok(Answer::Outcome(outcome)),
+        // Lambda tries a failed asynchronous invocation again, with the same document: what may pass later does.
+        (Caller::Invocation, Ok(Err(refusal))) if refusal.code.retryable() => {
+            Err(Failure::new("publishing an alert", refusal))
+        }
+        (Caller::Invocation, Err(failure)) => Err(failure),
+        (Caller::Http, Ok(Ok(outcome))) => Ok(http(200, &outcome)),
+        (_, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
+        (Caller::Http, Err(failure)) => {
+            tracing::error!(error = %Chain(&failure), "alert not published");
+            Ok(refused(caller, &Refusal::unavailable()))
+        }
+    }
+}
+
+/// The results of several publications. An invocation of which a part may pass later fails: Lambda tries it again with the same
+/// document, and the others are told as duplicates then.
+fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<Answer, Failure> {
+    let mut answers = Vec::new();
+    for result in results {
+        let refusal = match result {
+            Ok(Ok(outcome)) => {
+                answers.push(json!(outcome));
+                continue;
+            }
+            Err(failure) if caller == Caller::Invocation => return Err(failure),
+            Ok(Err(refusal)) if caller == Caller::Invocation && refusal.code.retryable() => {
+                return Err(Failure::new("publishing an alert", refusal));
+            }
+            Ok(Err(refusal)) => refusal,
+            Err(failure) => {
+                tracing::error!(error = %Chain(&failure), "alert not published");
+                Refusal::unavailable()
+            }
+        };
+        if caller == Caller::Invocation {
+            tracing::warn!(%refusal, field = refusal.field, "publication refused");
+        }
+        answers.push(json!({"error": refusal.body()}));
+    }
+    let body = json!({"results": answers});
+    Ok(if caller == Caller::Http { http(200, &body) } else { Answer::Results(body) })
+}
+
 impl Publish {
+    /// Publishes those of several that are valid, and has a result for each.
+    async fn publish_each(
+        &self,
+        publications: Vec<Result<Publication, Refusal>>,
+        publisher: &PublisherId,
+        until: Instant,
+    ) -> Vec<Published> {
+        let valid = publications.iter().filter_map(|publication| publication.as_ref().ok()).cloned().collect();
+        let mut published = self.publisher.publish_all(valid, publisher, until).await.into_iter();
+        let result = |publication| match publication {
+            Ok(_) => published.next(),
+            Err(refusal) => Some(Ok(Err(refusal))),
+        };
+        publications.into_iter().filter_map(result).collect()
+    }
+
     /// Answers a client that wants to publish.
-    async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest) -> Result<Answer, Failure> {
+    async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest, until: Instant) -> Result<Answer, Failure> {
         let connection = shared::event::connection_id(event)?;
-        let body = match self.publish_of(&connection, event).await {
+        let body = match self.publish_of(&connection, event, until).await {
             Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
             Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),
             Err(failure) => {
@@ -153,7 +216,8 @@ impl Publish {
         &self,
         connection: &ConnectionId,
         event: &ApiGatewayWebsocketProxyRequest,
-    ) -> Result<Result<Outcome, Refusal>, Failure> {
+        until: Instant,
+    ) -> Published {
         if let Err(refusal) = self.subscriptions.admit(connection, Change::None, self.message_rate).await? {
             return Ok(Err(refusal));
         }
@@ -163,7 +227,7 @@ impl Publish {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let user = authorizer_field(event, USER_FIELD).unwrap_or_default();
-        self.publisher.publish(publication, &PublisherId::new("user", user)).await
+        self.publisher.publish(publication, &PublisherId::new("user", user), until).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! Sends what was left behind: once a minute alerts that were committed and never dispatched, and when it is asked to, invocations
-//! that failed for good.
+//! Sends what was left behind: once a minute alerts that were committed and never dispatched, and when it is asked
+//! to, invocations that failed for good. It also ends the logs of regions whose alerts have long expired.
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -7,6 +7,7 @@ use shared::{
     environment::InvalidEnvironment,
     error::Failure,
     function::{Function, Invocation, Start},
+    limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT},
     metrics,
     publisher::Dispatcher,
     redrive::{Counts, Redrive},
@@ -18,6 +19,7 @@ use shared::{
 pub struct Recover {
     recovery: Recovery,
     redrive: Redrive,
+    regions_max: usize,
     own_name: String,
     start: Start,
 }
@@ -61,9 +63,10 @@ impl Function for Recover {
             publish,
         };
         let recovery = Recovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
-        // Set by Lambda: the dimension of its metric.
+        let regions_max = environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT);
+        // Set by Lambda: the dimension of its metrics.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
-        environment.finish(Self { recovery, redrive, own_name, start: start.clone() })
+        environment.finish(Self { recovery, redrive, regions_max, own_name, start: start.clone() })
     }
 
     async fn handle(&self, request: Request, Invocation { until, .. }: Invocation) -> Result<Answer, Failure> {
@@ -75,6 +78,13 @@ impl Function for Recover {
         if report.recovered > 0 {
             let now = self.start.clock.now();
             self.start.metrics.emit(&metrics::of_recovery(report.recovered, &self.own_name, now));
+        }
+        match self.recovery.alerts.end_old_logs(until).await {
+            Some(regions) if regions * 100 >= self.regions_max * REGIONS_NEAR_MAX_PERCENT => {
+                let now = self.start.clock.now();
+                self.start.metrics.emit(&metrics::of_regions(regions, &self.own_name, now));
+            }
+            _ => {}
         }
         report.failure.map_or(Ok(Answer::Recovered { recovered: report.recovered }), Err)
     }

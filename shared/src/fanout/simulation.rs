@@ -425,8 +425,13 @@ async fn invoke(world: Arc<World>, task: Task, is_calm: bool) {
 
 /// Runs until nothing is left to do, dead letters included, which are driven again when all else has ended.
 async fn run(world: &Arc<World>) {
-    let first =
-        Task { content: Content::Alert(alert()), dispatched_at: Timestamp::from_millis(0), part: None, chain: 0 };
+    let first = Task {
+        content: Content::Alert(alert()),
+        dispatched_at: Timestamp::from_millis(0),
+        part: None,
+        chain: 0,
+        redriven_at: None,
+    };
     world.state().started.push(first);
     let mut under_way = JoinSet::new();
     let mut is_calm = false;

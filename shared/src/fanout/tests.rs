@@ -86,7 +86,13 @@ impl Services for Monotonous {
 }
 
 fn task(chain: u32) -> Task {
-    Task { content: Content::Alert(alert()), dispatched_at: Timestamp::from_millis(0), part: None, chain }
+    Task {
+        content: Content::Alert(alert()),
+        dispatched_at: Timestamp::from_millis(0),
+        part: None,
+        chain,
+        redriven_at: None,
+    }
 }
 
 #[tokio::test(start_paused = true)]
