@@ -122,13 +122,18 @@ impl fmt::Display for Format {
 impl Alert {
     /// The frame that a subscriber with `format` receives, as UTF-8 without `\u` escapes.
     pub fn frame(&self, format: Format) -> String {
-        serde_json::to_string(&self.wire(format))
+        self.pushed(format, false)
+    }
+
+    /// The same of an alert that may go to `everyone` because nobody watches its region, which the frame then says.
+    pub fn pushed(&self, format: Format, everyone: bool) -> String {
+        serde_json::to_string(&Wire { everyone, ..self.wire(format) })
             .expect("strings, numbers and JSON values with text keys always serialise")
     }
 
-    /// The same, as a part of something larger.
+    /// The frame as a part of something larger.
     pub fn wire(&self, format: Format) -> Wire<'_> {
-        Wire { alert: self, format }
+        Wire { alert: self, format, everyone: false }
     }
 }
 
@@ -137,6 +142,7 @@ impl Alert {
 pub struct Wire<'a> {
     alert: &'a Alert,
     format: Format,
+    everyone: bool,
 }
 
 impl Serialize for Wire<'_> {
@@ -144,10 +150,12 @@ impl Serialize for Wire<'_> {
         let Alert { id, region, position: Position { epoch, seq }, video, at } = self.alert;
         let (seq, epoch) = (*seq, *epoch);
         let dir = video.direction(region);
+        let everyone = self.everyone.then_some(true);
         match self.format {
             Format::ViralAlert => {
                 let timestamp = at.rfc3339();
-                ViralAlert { r#type: self.format, region, seq, epoch, id, dir, video, timestamp }.serialize(serializer)
+                ViralAlert { r#type: self.format, region, seq, epoch, id, dir, everyone, video, timestamp }
+                    .serialize(serializer)
             }
             Format::NewTrending => NewTrending {
                 event: self.format,
@@ -160,6 +168,7 @@ impl Serialize for Wire<'_> {
                 thumbnail: video.get("thumbnail"),
                 channel: video.get("channel"),
                 rtl: dir == Direction::Rtl,
+                everyone,
                 ts: at.secs(),
                 others: Others(video),
             }
@@ -176,6 +185,8 @@ struct ViralAlert<'a> {
     epoch: i64,
     id: &'a str,
     dir: Direction,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    everyone: Option<bool>,
     video: &'a Video,
     timestamp: String,
 }
@@ -194,6 +205,8 @@ struct NewTrending<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a Value>,
     rtl: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    everyone: Option<bool>,
     ts: i64,
     #[serde(flatten)]
     others: Others<'a>,
@@ -273,6 +286,17 @@ mod tests {
         }
         let frame: Value = serde_json::from_str(&alert.frame(Format::ViralAlert)).expect("JSON");
         assert_eq!(frame["video"], Value::Object(video));
+    }
+
+    #[test]
+    fn an_alert_to_everyone_says_so_in_both_forms_and_is_the_same_otherwise() {
+        let alert = alert("PL", json!({"id": "v1", "title": "t", "thumbnail": "", "score": 97}));
+        for format in [Format::ViralAlert, Format::NewTrending] {
+            let mut frame: Value = serde_json::from_str(&alert.pushed(format, true)).expect("JSON");
+            assert_eq!(frame.as_object_mut().and_then(|fields| fields.remove("everyone")), Some(json!(true)));
+            assert_eq!(frame, serde_json::from_str::<Value>(&alert.frame(format)).expect("JSON"));
+            assert_eq!(alert.pushed(format, false), alert.frame(format));
+        }
     }
 
     #[test]

@@ -7,26 +7,31 @@
 mod content;
 mod members;
 mod post;
+mod rounds;
+mod suspects;
 
 use std::{
     collections::BTreeMap,
-    future::{Future, ready},
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use futures_util::{StreamExt, TryStreamExt, future::try_join_all};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::content::Content;
-use self::post::{Frames, Tally, Work, is_of_the_gateway};
+use self::{
+    post::{Frames, Tally, Work, is_of_the_gateway},
+    rounds::Left,
+};
 use crate::{
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     lanes::Lanes,
-    limits::{CHAIN_MAX, HANDOVER_BEFORE, POSTS_OPEN_MAX, REMOVALS_END_BEFORE},
+    limits::{CHAIN_MAX, RANGES_PER_TASK_MAX, REMOVALS_END_BEFORE},
     pace::Pace,
     plan,
     push::{Answer, Cause, Existence, Frame},
@@ -68,8 +73,10 @@ pub struct Part {
 pub struct Report {
     /// The gateway took the alert.
     pub sent: u64,
-    /// The connection did not exist any more.
+    /// The connection does not exist any more, as three answers in a row agreed.
     pub gone: u64,
+    /// Of those that are gone, how many were there when they were closed after it. Their clients see their sockets close, and come back.
+    pub closed: u64,
     /// The alert did not arrive, by cause. These clients find the gap by its position.
     pub undelivered: BTreeMap<Cause, u64>,
     /// Answers that the rate, or a client's buffer, was exhausted.
@@ -114,8 +121,11 @@ pub trait Services: Send + Sync + 'static {
     /// One attempt of a post.
     fn post(&self, connection: &ConnectionId, frame: &Frame) -> impl Future<Output = Answer> + Send;
 
-    /// A second question about a connection that was said to be gone.
+    /// A question about a connection that was said to be gone.
     fn look(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+
+    /// Closes a connection that counts as gone, and says whether it was there.
+    fn close(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
 
     /// Removes every trace of connections.
     fn remove(&self, connections: Vec<ConnectionId>) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -189,6 +199,7 @@ impl<S: Services> Fanout<S> {
             seq = task.content.seq(),
             sent = report.sent,
             gone = report.gone,
+            closed = report.closed,
             undelivered = ?report.undelivered,
             throttled = report.throttled,
             retried = report.retried,
@@ -253,64 +264,49 @@ impl<S: Services> Fanout<S> {
         until: Instant,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        let frames = Frames::of(&task.content);
-        let pace = Pace::new(part.rate);
-        let lanes = Lanes::default();
-        let stop_at = until.checked_sub(HANDOVER_BEFORE).unwrap_or(until);
-        let mut last = None;
-        let unreached = OnceLock::new();
+        let frames = Frames::of(&task.content, part.everyone);
+        let (pace, lanes) = (Pace::new(part.rate), Lanes::default());
         let has_sent = AtomicBool::new(false);
         let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
-
-        let mut tally = Tally::of(report);
-        let ended = {
-            let mut posts = self
-                .members(&task.content, part, read)
-                .and_then(|member| work.admit(member))
-                .try_take_while(|(member, _)| {
-                    // Connections whose hashes are equal stay together, as ranges do not tell them apart. And one hash at least, so that
-                    // a chain of invocations comes to an end whatever their time limit.
-                    let goes_on = Instant::now() < stop_at || {
-                        let hash = Slot::of(&member.connection).hash();
-                        let is_last = *last.get_or_insert(hash) == hash;
-                        if !is_last {
-                            unreached.get_or_init(|| hash);
-                        }
-                        is_last
-                    };
-                    ready(Ok(goes_on))
-                })
-                .map_ok(|(member, lane)| work.deliver(member, lane))
-                .try_buffer_unordered(POSTS_OPEN_MAX)
-                .boxed();
-            loop {
-                match posts.try_next().await {
-                    Ok(Some(post)) => tally.add(post),
-                    ended => break ended,
-                }
-            }
-        };
-        let to_remove = tally.end(self.clock.now().since(task.redriven_at.unwrap_or(task.dispatched_at)));
-        ended?;
+        let mut tally = Tally::of(report, &self.clock, task.redriven_at.unwrap_or(task.dispatched_at));
+        let ended = work.reach(self.members(&task.content, part, read), until, &mut tally).await;
+        let to_remove = tally.end();
+        let left = ended?;
         // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
         if is_of_the_gateway(&report.undelivered, report.sent) {
             return Err(Failure::new("posting an alert", Unavailable(report.undelivered.clone())));
         }
-        if let Some(from) = unreached.get() {
-            let part = Part { ranges: plan::rest(&part.ranges, *from), ..part.clone() };
-            self.services.start(&task.followed_by(part)?).await?;
-            report.handed_over = true;
-        }
-        if !to_remove.is_empty() {
-            // What stays behind is found by the next alert, and expires in any case.
-            let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
-            match timeout_at(end, self.services.remove(to_remove)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
-                Err(_) => tracing::warn!("gone connections not removed: the time is up"),
-            }
-        }
+        report.handed_over = self.hand_over(task, part, &left).await?;
+        self.remove(to_remove, until).await;
         Ok(())
+    }
+
+    /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything is.
+    async fn hand_over(&self, task: &Task, part: &Part, left: &Left) -> Result<bool, Failure> {
+        let rest = left.from.map(|from| plan::rest(&part.ranges, from)).unwrap_or_default();
+        // Whoever is still subscribed under the hash gets it: a range of one is as good as a name.
+        let suspects = left.suspects.iter().map(|&hash| SlotRange { first: hash, last: hash });
+        let ranges: Vec<SlotRange> = rest.into_iter().chain(suspects).collect();
+        let parts = ranges.chunks(RANGES_PER_TASK_MAX);
+        let rate = part.rate / parts.len().max(1) as f64;
+        let tasks = parts.map(|ranges| task.followed_by(Part { ranges: ranges.to_vec(), rate, ..*part }));
+        let tasks: Vec<Task> = tasks.collect::<Result<_, _>>()?;
+        try_join_all(tasks.iter().map(|task| self.services.start(task))).await?;
+        Ok(!tasks.is_empty())
+    }
+
+    /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and expires in any
+    /// case.
+    async fn remove(&self, connections: Vec<ConnectionId>, until: Instant) {
+        if connections.is_empty() {
+            return;
+        }
+        let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
+        match timeout_at(end, self.services.remove(connections)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
+            Err(_) => tracing::warn!("gone connections not removed: the time is up"),
+        }
     }
 }
 

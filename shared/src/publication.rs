@@ -94,8 +94,10 @@ impl Publication {
             video: self.video.clone(),
             at: Timestamp::from_millis(TS_MAX * 1_000),
         };
-        let bytes =
-            [Format::ViralAlert, Format::NewTrending].map(|format| largest.frame(format).len()).into_iter().max();
+        let bytes = [Format::ViralAlert, Format::NewTrending]
+            .map(|format| largest.pushed(format, true).len())
+            .into_iter()
+            .max();
         match bytes {
             Some(bytes) if bytes > FRAME_BYTES_MAX => {
                 let message = format!("the alert would have {bytes} bytes, one frame holds {FRAME_BYTES_MAX}");

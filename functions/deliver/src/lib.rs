@@ -119,6 +119,10 @@ impl Services for Aws {
         self.session.look(connection).await
     }
 
+    async fn close(&self, connection: &ConnectionId) -> Existence {
+        self.session.close(connection).await
+    }
+
     async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
         self.subscriptions.close_all(connections).await
     }

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Content, Fanout, Refused, Report, Services};
+use super::{Content, Fanout, Refused, Report, Services, suspects::Suspect};
 use crate::{
     alert::Format,
+    clock::{Clock, Timestamp},
     connection::ConnectionId,
     error::Failure,
     lanes::{Lane, Lanes},
@@ -21,7 +21,7 @@ use crate::{
         POST_TIME_OUTS_MAX, POST_TIMEOUT, SUSPECT_FROM,
     },
     pace::Pace,
-    push::{Answer, Cause, Existence, Frame},
+    push::{Answer, Cause, Frame},
     subscriptions::Member,
 };
 
@@ -38,17 +38,28 @@ pub(super) struct Work<'a, S> {
 
 /// What became of one member.
 pub(super) struct Post {
-    end: End,
-    /// How long the last attempt took.
-    latency: Duration,
+    pub(super) end: End,
+    /// How long the last attempt took, where there was any.
+    latency: Option<Duration>,
     throttled: u64,
-    retried: u64,
+    pub(super) retried: u64,
 }
 
-enum End {
+impl Post {
+    /// An end without an attempt.
+    pub(super) fn of(end: End) -> Self {
+        Self { end, latency: None, throttled: 0, retried: 0 }
+    }
+}
+
+pub(super) enum End {
     Sent,
+    /// It was said to be gone, which is asked again later.
+    Suspected(Box<Suspect>),
     /// The connection is gone, and what is left of it shall be removed.
     Gone(ConnectionId),
+    /// The same, but it was there when it was closed.
+    Closed(ConnectionId),
     Undelivered(Cause),
 }
 
@@ -59,6 +70,13 @@ struct Progress {
     retried: u64,
     /// Why the last attempt did not succeed.
     cause: Cause,
+}
+
+/// How the attempts to post to one member ended.
+enum Attempts {
+    Sent,
+    Gone,
+    Failed(Cause),
 }
 
 impl Default for Progress {
@@ -77,7 +95,7 @@ impl<S: Services> Work<'_, S> {
 
     /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
     pub(super) async fn deliver(&self, member: Member, lane: Option<Lane>) -> Result<Post, Failure> {
-        let mut post = std::pin::pin!(self.post(member));
+        let mut post = std::pin::pin!(self.post(member, Instant::now() + POST_TIMEOUT));
         match timeout(POST_SLOW_AFTER, &mut post).await {
             Ok(ended) => ended,
             Err(_) => {
@@ -87,13 +105,17 @@ impl<S: Services> Work<'_, S> {
         }
     }
 
-    async fn post(&self, member: Member) -> Result<Post, Failure> {
+    /// Posts to one member, again and again where that may help.
+    pub(super) async fn post(&self, member: Member, give_up: Instant) -> Result<Post, Failure> {
         let mut progress = Progress::default();
-        let give_up = Instant::now() + POST_TIMEOUT;
         let end = timeout_at(give_up, self.post_until_it_ends(&member, give_up, &mut progress)).await;
-        let end = end.unwrap_or(Ok(End::Undelivered(progress.cause)))?;
-        let Progress { latency, throttled, retried, .. } = progress;
-        Ok(Post { end, latency, throttled, retried })
+        let Progress { latency, throttled, retried, cause } = progress;
+        let end = match end.unwrap_or(Ok(Attempts::Failed(cause)))? {
+            Attempts::Sent => End::Sent,
+            Attempts::Gone => End::Suspected(Box::new(Suspect::new(member))),
+            Attempts::Failed(cause) => End::Undelivered(cause),
+        };
+        Ok(Post { end, latency: Some(latency), throttled, retried })
     }
 
     async fn post_until_it_ends(
@@ -101,11 +123,11 @@ impl<S: Services> Work<'_, S> {
         member: &Member,
         give_up: Instant,
         progress: &mut Progress,
-    ) -> Result<End, Failure> {
+    ) -> Result<Attempts, Failure> {
         let services = &self.fanout.services;
         let frame = self.frames.of_format(member.format);
         let opened_by = Instant::now() + OPENING_WAIT;
-        let (mut time_outs, mut looked, mut pause_max) = (0, false, POST_BACKOFF);
+        let (mut time_outs, mut pause_max) = (0, POST_BACKOFF);
         loop {
             let asked = Instant::now();
             let answer = services.post(&member.connection, frame).await;
@@ -113,12 +135,12 @@ impl<S: Services> Work<'_, S> {
             progress.cause = match answer {
                 Answer::Sent => {
                     self.has_sent.store(true, Ordering::Relaxed);
-                    return Ok(End::Sent);
+                    return Ok(Attempts::Sent);
                 }
-                Answer::Refused => return Ok(End::Undelivered(Cause::Rejected)),
+                Answer::Refused => return Ok(Attempts::Failed(Cause::Rejected)),
                 // Once others were taken, it may be this one alone: how many there are is seen in the end.
                 Answer::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
-                    return Ok(End::Undelivered(Cause::Forbidden));
+                    return Ok(Attempts::Failed(Cause::Forbidden));
                 }
                 Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
                 Answer::Throttled => {
@@ -131,24 +153,11 @@ impl<S: Services> Work<'_, S> {
                 }
                 // Gone is what is answered as well while `$connect` has not returned.
                 Answer::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
-                // It has been seen that the service says so of connections that are open: a second look.
-                Answer::Gone if looked => return Ok(End::Undelivered(Cause::Unconfirmed)),
-                Answer::Gone => {
-                    self.pace.wait().await;
-                    // Boxed: it is seldom needed, and would make the future of every post several times as large.
-                    match services.look(&member.connection).boxed().await {
-                        Existence::Gone if !self.is_young(member) => {
-                            return Ok(End::Gone(member.connection.clone()));
-                        }
-                        Existence::Gone | Existence::Unknown => return Ok(End::Undelivered(Cause::Unconfirmed)),
-                        Existence::Open => looked = true,
-                    }
-                    Cause::Unconfirmed
-                }
+                Answer::Gone => return Ok(Attempts::Gone),
                 Answer::Transient(Cause::TimedOut) => {
                     time_outs += 1;
                     if time_outs == POST_TIME_OUTS_MAX {
-                        return Ok(End::Undelivered(Cause::TimedOut));
+                        return Ok(Attempts::Failed(Cause::TimedOut));
                     }
                     Cause::TimedOut
                 }
@@ -156,7 +165,7 @@ impl<S: Services> Work<'_, S> {
             };
             let pause = pause_max.mul_f64(services.random());
             if Instant::now() + pause >= give_up {
-                return Ok(End::Undelivered(progress.cause));
+                return Ok(Attempts::Failed(progress.cause));
             }
             progress.retried += 1;
             sleep(pause).await;
@@ -165,7 +174,8 @@ impl<S: Services> Work<'_, S> {
         }
     }
 
-    fn is_young(&self, member: &Member) -> bool {
+    /// Whether it is answered that it is gone because it may be opening still.
+    pub(super) fn is_young(&self, member: &Member) -> bool {
         self.fanout.clock.now().since(member.since) < GONE_GRACE
     }
 }
@@ -175,35 +185,59 @@ pub(super) struct Tally<'a> {
     report: &'a mut Report,
     latencies: Latencies,
     to_remove: Vec<ConnectionId>,
+    clock: &'a Clock,
+    dispatched_at: Timestamp,
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn of(report: &'a mut Report) -> Self {
-        Self { report, latencies: Latencies::default(), to_remove: Vec::new() }
+    pub(super) fn of(report: &'a mut Report, clock: &'a Clock, dispatched_at: Timestamp) -> Self {
+        let mut tally = Self { report, latencies: Latencies::default(), to_remove: Vec::new(), clock, dispatched_at };
+        tally.note_lag();
+        tally
     }
 
-    pub(super) fn add(&mut self, post: Post) {
-        self.latencies.record(post.latency);
+    /// Counts a post. Returns the suspect, where it has no end yet.
+    pub(super) fn add(&mut self, post: Post) -> Option<Suspect> {
+        if let Some(latency) = post.latency {
+            self.latencies.record(latency);
+        }
         self.report.throttled += post.throttled;
         self.report.retried += post.retried;
         match post.end {
-            End::Sent => self.report.sent += 1,
-            End::Gone(to_remove) => {
-                self.report.gone += 1;
-                if self.to_remove.len() < GONE_REMOVED_MAX {
-                    self.to_remove.push(to_remove);
-                }
+            End::Sent => {
+                self.report.sent += 1;
+                self.note_lag();
             }
-            End::Undelivered(cause) => *self.report.undelivered.entry(cause).or_default() += 1,
+            End::Suspected(suspect) => return Some(*suspect),
+            End::Gone(connection) => self.add_gone(connection),
+            End::Closed(connection) => {
+                self.report.closed += 1;
+                self.add_gone(connection);
+            }
+            End::Undelivered(cause) => {
+                *self.report.undelivered.entry(cause).or_default() += 1;
+                self.note_lag();
+            }
+        }
+        None
+    }
+
+    fn add_gone(&mut self, connection: ConnectionId) {
+        self.report.gone += 1;
+        if self.to_remove.len() < GONE_REMOVED_MAX {
+            self.to_remove.push(connection);
         }
     }
 
-    /// Completes the report with times. Returns what is gone.
-    pub(super) fn end(self, lag: Duration) -> Vec<ConnectionId> {
+    fn note_lag(&mut self) {
+        self.report.lag_ms = millis(self.clock.now().since(self.dispatched_at));
+    }
+
+    /// Completes the report with the times of posts. Returns what is gone.
+    pub(super) fn end(self) -> Vec<ConnectionId> {
         let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
         self.report.post_p50_ms = quantile_ms(0.5);
         self.report.post_p99_ms = quantile_ms(0.99);
-        self.report.lag_ms = millis(lag);
         self.to_remove
     }
 }
@@ -215,11 +249,12 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn of(content: &Content) -> Self {
+    /// The frames of what is delivered; of an alert they say whether it goes to everyone.
+    pub(super) fn of(content: &Content, everyone: bool) -> Self {
         match content {
             Content::Alert(alert) => Self {
-                viral_alert: Frame::new(alert.frame(Format::ViralAlert)),
-                new_trending: Frame::new(alert.frame(Format::NewTrending)),
+                viral_alert: Frame::new(alert.pushed(Format::ViralAlert, everyone)),
+                new_trending: Frame::new(alert.pushed(Format::NewTrending, everyone)),
             },
             Content::RoomMessage(message) => {
                 let frame = Frame::new(message.frame.clone());

@@ -11,7 +11,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_apigatewaymanagement::{
     Client as SdkClient,
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    config::{http::HttpResponse, retry::RetryConfig, timeout::TimeoutConfig},
+    error::SdkError,
 };
 use aws_types::SdkConfig;
 use http::{
@@ -94,13 +95,15 @@ impl Cause {
     }
 }
 
-/// Whether a connection is there, as a second question tells.
+/// Whether a connection is there, as the gateway says when it is asked, or when it is told to close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existence {
     /// It is open.
     Open,
     /// It is gone.
     Gone,
+    /// The account's rate is exhausted for now.
+    Throttled,
     /// There was no clear answer.
     Unknown,
 }
@@ -173,7 +176,7 @@ impl Pusher {
             .wrap_connector(tcp);
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(sdk)
             .timeout_config(TimeoutConfig::builder().operation_timeout(LOOK_TIMEOUT).build())
-            .retry_config(RetryConfig::standard())
+            .retry_config(RetryConfig::disabled())
             .build();
         Ok(Self {
             pool: Arc::new(Pool::new(connector, endpoint.address.clone())),
@@ -239,19 +242,22 @@ impl Session {
         }
     }
 
-    /// Asks whether a connection is there.
+    /// Asks whether a connection is there. Once: whoever asks keeps to a rate.
     pub async fn look(&self, connection: &ConnectionId) -> Existence {
         let asked = self.pusher.sdk.get_connection().connection_id(connection.as_str()).send().await;
-        match asked {
-            Ok(_) => Existence::Open,
-            Err(error) => match error.raw_response().map(|response| response.status().as_u16()) {
-                Some(410) => Existence::Gone,
-                _ => {
-                    tracing::warn!(%connection, error = %Chain(&error), "connection could not be looked up");
-                    Existence::Unknown
-                }
-            },
-        }
+        existence(asked).unwrap_or_else(|error| {
+            tracing::warn!(%connection, error = %Chain(&error), "connection could not be looked up");
+            Existence::Unknown
+        })
+    }
+
+    /// Closes a connection, and says whether it was there. Once, too.
+    pub async fn close(&self, connection: &ConnectionId) -> Existence {
+        let asked = self.pusher.sdk.delete_connection().connection_id(connection.as_str()).send().await;
+        existence(asked).unwrap_or_else(|error| {
+            tracing::warn!(%connection, error = %Chain(&error), "gone connection could not be closed");
+            Existence::Unknown
+        })
     }
 
     fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -269,6 +275,16 @@ impl Session {
             headers.insert(X_AMZ_SECURITY_TOKEN, token.clone());
         }
         Ok(request)
+    }
+}
+
+/// What an answer says of the connection that it is about; other errors are given back.
+fn existence<T, E>(asked: Result<T, SdkError<E, HttpResponse>>) -> Result<Existence, SdkError<E, HttpResponse>> {
+    let Err(error) = asked else { return Ok(Existence::Open) };
+    match error.raw_response().map(|response| response.status().as_u16()) {
+        Some(410) => Ok(Existence::Gone),
+        Some(429) => Ok(Existence::Throttled),
+        _ => Err(error),
     }
 }
 
@@ -460,10 +476,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_look_tells_open_from_gone_and_from_not_known() {
-        for (status, expected) in [(200, Existence::Open), (410, Existence::Gone), (403, Existence::Unknown)] {
-            let (address, _) = gateway(status).await;
-            assert_eq!(session(address, None).await.look(&connection()).await, expected, "{status}");
+    async fn looking_and_closing_tell_open_from_gone_and_from_not_known_in_one_request_each() {
+        let table = [
+            (200, Existence::Open),
+            (204, Existence::Open),
+            (410, Existence::Gone),
+            (429, Existence::Throttled),
+            (403, Existence::Unknown),
+            (500, Existence::Unknown),
+        ];
+        for (status, expected) in table {
+            let (address, arrived) = gateway(status).await;
+            let session = session(address, None).await;
+            assert_eq!(session.look(&connection()).await, expected, "{status}");
+            assert_eq!(session.close(&connection()).await, expected, "{status}");
+            let path = "/prod/@connections/eHrdFcnvvHcCE-w%3D";
+            let asked: Vec<_> =
+                arrived.lock().expect("unpoisoned").iter().map(|it| (it.0.clone(), it.1.clone())).collect();
+            assert_eq!(asked, ["GET", "DELETE"].map(|method| (method.to_owned(), path.to_owned())), "{status}");
         }
     }
 

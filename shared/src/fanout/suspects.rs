@@ -1,0 +1,167 @@
+//! Suspects: connections that were said to be gone. They are asked about again after the posts to all others.
+//!
+//! The service has said so of connections that were open, and such answers come together in time. So a connection counts as gone
+//! when three answers in a row agree, to a post, to GetConnection and to another post, the last of them at least
+//! [`GONE_OVER`] after the first. Any other answer leads to another post of what it shall have. Whoever counts as gone
+//! is closed at once: a client that is there after all sees its socket close and comes back, instead of waiting on a connection
+//! that nothing is sent to any more.
+
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    Services,
+    post::{End, Post, Tally, Work},
+};
+use crate::{
+    connection::Slot,
+    error::Failure,
+    limits::{
+        GONE_AGAIN_AFTER, GONE_OVER, POST_BACKOFF_MAX, POST_TIMEOUT, SUSPECT_QUESTIONS_IN_FLIGHT, SUSPECT_QUESTIONS_MAX,
+    },
+    push::{Cause, Existence},
+    subscriptions::Member,
+};
+
+/// A connection that was said to be gone.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    member: Member,
+    /// When the first of the answers came that agree.
+    since: Instant,
+    /// How many there are: 1 to 3.
+    answers: u32,
+    /// When it may be asked about again.
+    due: Instant,
+    /// Questions after the first post, whatever the answers were.
+    asked: u32,
+}
+
+impl Suspect {
+    /// A member of which a post was just answered that it is gone.
+    pub(super) fn new(member: Member) -> Self {
+        let now = Instant::now();
+        Self { member, since: now, answers: 1, due: now + GONE_AGAIN_AFTER, asked: 0 }
+    }
+
+    pub(super) fn hash(&self) -> u32 {
+        Slot::of(&self.member.connection).hash()
+    }
+
+    /// Stays one, and is asked about again after a pause of up to `share` of the longest.
+    fn later(mut self, share: f64) -> Post {
+        self.due = Instant::now() + POST_BACKOFF_MAX.mul_f64(share);
+        self.stays()
+    }
+
+    fn stays(self) -> Post {
+        Post::of(End::Suspected(Box::new(self)))
+    }
+}
+
+impl<S: Services> Work<'_, S> {
+    /// Asks about suspects until each has an end, or until the time is up. Returns those that have none.
+    pub(super) async fn settle(
+        &self,
+        mut suspects: Vec<Suspect>,
+        until: Instant,
+        tally: &mut Tally<'_>,
+    ) -> Result<Vec<Suspect>, Failure> {
+        while !suspects.is_empty() && Instant::now() < until {
+            // Nobody waits behind somebody who may be asked later.
+            suspects.sort_by_key(|suspect| suspect.due);
+            let mut questions = stream::iter(suspects)
+                .map(|suspect| self.ask(suspect, until))
+                .buffer_unordered(SUSPECT_QUESTIONS_IN_FLIGHT)
+                .boxed();
+            let mut left = Vec::new();
+            while let Some(asked) = questions.next().await {
+                left.extend(tally.add(asked?));
+            }
+            drop(questions);
+            suspects = left;
+        }
+        Ok(suspects)
+    }
+
+    /// Asks the next question about a suspect when it is due.
+    async fn ask(&self, mut suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+        if suspect.asked >= SUSPECT_QUESTIONS_MAX {
+            return Ok(Post::of(End::Undelivered(Cause::Unconfirmed)));
+        }
+        if suspect.due >= until {
+            return Ok(suspect.stays());
+        }
+        sleep_until(suspect.due).await;
+        let has_time = timeout_at(until, self.pace.wait()).await.is_ok();
+        if !has_time {
+            return Ok(suspect.stays());
+        }
+        suspect.asked += 1;
+        match suspect.answers {
+            1 => self.look(suspect, until).await,
+            2 => self.post_again(suspect, until).await,
+            _ => Ok(self.close(suspect, until).await),
+        }
+    }
+
+    async fn look(&self, mut suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+        let services = &self.fanout.services;
+        match timeout_at(until, services.look(&suspect.member.connection)).await {
+            Ok(Existence::Open) => {
+                self.pace.wait().await;
+                self.post_again(suspect, until).await
+            }
+            Ok(Existence::Gone) => {
+                suspect.answers += 1;
+                suspect.due = suspect.since + GONE_OVER;
+                Ok(suspect.stays())
+            }
+            Ok(unclear) => Ok(self.unclear(suspect, unclear)),
+            Err(_) => Ok(suspect.stays()),
+        }
+    }
+
+    /// Posts to a suspect: as the third question, or because it was just said to be open.
+    async fn post_again(&self, suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+        let Suspect { member, since, answers, asked, due } = suspect;
+        let give_up = until.min(Instant::now() + POST_TIMEOUT);
+        // Boxed: it is seldom needed, and large.
+        let mut post = self.post(member.clone(), give_up).boxed().await?;
+        post.retried += 1;
+        post.end = match post.end {
+            End::Suspected(again) if answers == 1 => End::Suspected(Box::new(Suspect { asked, ..*again })),
+            // The answer is as good as the third: a connection is opening for so long and no longer.
+            End::Suspected(_) if self.is_young(&member) => End::Undelivered(Cause::Unconfirmed),
+            End::Suspected(_) => {
+                let suspect = Suspect { member, since, answers: answers + 1, due: Instant::now(), asked };
+                self.pace.wait().await;
+                self.close(suspect, until).await.end
+            }
+            // It was no answer of its own that ended it.
+            End::Undelivered(_) if Instant::now() >= until => {
+                End::Suspected(Box::new(Suspect { member, since, answers, due, asked }))
+            }
+            end => end,
+        };
+        Ok(post)
+    }
+
+    /// Closes a connection that counts as gone. Without a clear answer it stays a suspect: it may be there.
+    async fn close(&self, suspect: Suspect, until: Instant) -> Post {
+        let connection = &suspect.member.connection;
+        match timeout_at(until, self.fanout.services.close(connection)).await {
+            Ok(Existence::Open) => Post::of(End::Closed(connection.clone())),
+            Ok(Existence::Gone) => Post::of(End::Gone(connection.clone())),
+            Ok(unclear) => self.unclear(suspect, unclear),
+            Err(_) => suspect.stays(),
+        }
+    }
+
+    fn unclear(&self, suspect: Suspect, existence: Existence) -> Post {
+        if existence == Existence::Throttled {
+            self.pace.refused();
+        }
+        suspect.later(self.fanout.services.random())
+    }
+}
