@@ -36,7 +36,7 @@ pub(crate) const POST_FAILS: f64 = 0.000_1;
 /// A post that the gateway refuses because of the rate takes so long. Assumed.
 pub(crate) const REFUSAL_MS: f64 = 4.0;
 
-/// Every so many-th connection is gone, and its `$disconnect` was lost. Assumed.
+/// Every so many-th connection is gone, and its `$disconnect` was lost, where nothing else is said. Assumed.
 pub(crate) const GONE_EVERY: u32 = 100;
 
 /// A consistent query of 1,000 items, in milliseconds. Assumed.

@@ -46,6 +46,10 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 2.0, 4.0, 10.0])]
     push_rates: Vec<f64>,
 
+    /// Every how many-th connection is gone, of 1,000,000
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 10, 2])]
+    gone_every: Vec<u32>,
+
     /// Where the figure is written
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
@@ -61,7 +65,7 @@ const SHOWN_MIN: u32 = 100_000;
 /// Audience of each of several alerts.
 const SEVERAL_AUDIENCE: u32 = 100_000;
 
-/// Audience for which posts are slower, and for which `PushRate` is too high.
+/// Audience for which posts are slower, `PushRate` is too high, and more connections are gone.
 const SLOWER_AUDIENCE: u32 = 1_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,11 +88,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         arguments.slower.iter().map(|slower| Scenario { slower: *slower, ..million.clone() }).collect();
     let rates = arguments.push_rates.iter().map(|push_rate| Scenario { push_rate: *push_rate, ..million.clone() });
     let rates: Vec<_> = rates.collect();
+    let gone = arguments.gone_every.iter().map(|gone_every| Scenario { gone_every: *gone_every, ..million.clone() });
+    let gone: Vec<_> = gone.collect();
 
     let sizes = all(&sizes, arguments.seed);
     let shown: Vec<_> = sizes.iter().filter(|(scenario, _)| scenario.ring.len() >= SHOWN_MIN as usize).collect();
     report::time(&shown);
     report::cost(&shown);
+    report::gone(&all(&gone, arguments.seed));
     report::several(&all(&several, arguments.seed));
     report::slower(&all(&slower, arguments.seed));
     report::rates(&all(&rates, arguments.seed));

@@ -61,6 +61,30 @@ pub(crate) fn cost(runs: &[&Run]) {
     println!();
 }
 
+/// What connections that are gone take of the quota.
+pub(crate) fn gone(runs: &[Run]) {
+    println!(
+        "| gone | first posts | later posts and GetConnection | DeleteConnection | of all calls | last push | \
+         end of the work | removed |\n|---|---|---|---|---|---|---|---|"
+    );
+    for (scenario, outcome) in runs {
+        let gone = (scenario.ring.len() / scenario.gone_every as usize) as u64;
+        let later = outcome.posts_to_gone - gone + outcome.looks;
+        println!(
+            "| {:.0} % | {} | {} | {} | {} | {} | {} | {} |",
+            100.0 / f64::from(scenario.gone_every),
+            grouped(scenario.ring.len() as f64),
+            grouped(later as f64),
+            grouped(outcome.closed as f64),
+            percent((later + outcome.closed) as f64 / outcome.calls as f64),
+            shown(time_to_last(outcome)),
+            shown(outcome.ended.as_secs_f64()),
+            grouped(outcome.removed as f64),
+        );
+    }
+    println!();
+}
+
 /// Alerts at the same moment.
 pub(crate) fn several(runs: &[Run]) {
     println!(

@@ -42,12 +42,18 @@ pub(crate) struct Scenario {
     pub(crate) alerts: usize,
     /// By how much posts take longer than assumed.
     pub(crate) slower: f64,
+    /// Every so many-th connection is gone.
+    pub(crate) gone_every: u32,
 }
 
 impl Scenario {
+    fn is_gone(&self, number: u32) -> bool {
+        number.is_multiple_of(self.gone_every)
+    }
+
     /// One alert, and everything else as assumed.
     pub(crate) fn new(ring: Arc<Ring>, quota: Quota) -> Self {
-        Self { ring, quota, push_rate: 1.0, alerts: 1, slower: 1.0 }
+        Self { ring, quota, push_rate: 1.0, alerts: 1, slower: 1.0, gone_every: GONE_EVERY }
     }
 }
 
@@ -63,6 +69,14 @@ pub(crate) struct Outcome {
     pub(crate) undelivered: u64,
     pub(crate) calls: u64,
     pub(crate) refused: u64,
+    /// Posts to those that are gone, whatever the answer; questions about them, and calls that close them.
+    pub(crate) posts_to_gone: u64,
+    pub(crate) looks: u64,
+    pub(crate) closed: u64,
+    /// Items of connections removed from the table.
+    pub(crate) removed: u64,
+    /// Time to the end of the last invocation.
+    pub(crate) ended: Duration,
     pub(crate) retried: u64,
     pub(crate) workers: usize,
     pub(crate) invocations: u64,
@@ -129,6 +143,7 @@ async fn run(scenario: &Scenario, seed: u64) -> Outcome {
         }
     }
     let mut state = world.state();
+    state.outcome.ended = world.began.elapsed();
     state.check(scenario);
     std::mem::take(&mut state.outcome)
 }
@@ -190,16 +205,12 @@ impl State {
     /// Everybody who is there got each alert, unless the report says otherwise.
     fn check(&self, scenario: &Scenario) {
         let missed = self.received.iter().flat_map(|alert| alert.iter().enumerate());
-        let missed = missed.filter(|(number, times)| **times == 0 && !is_gone(*number as u32)).count() as u64;
-        // What is undelivered may also be gone, where the second look had no answer.
+        let missed = missed.filter(|(number, times)| **times == 0 && !scenario.is_gone(*number as u32)).count() as u64;
+        // What is undelivered may also be gone, where the later questions had no answer.
         assert!(missed <= self.outcome.undelivered, "{missed} got nothing, {} are reported", self.outcome.undelivered);
         let all = (scenario.ring.len() * scenario.alerts) as u64;
         assert_eq!(self.outcome.sent + self.outcome.gone + self.outcome.undelivered, all, "each post has one end");
     }
-}
-
-fn is_gone(number: u32) -> bool {
-    number.is_multiple_of(GONE_EVERY)
 }
 
 impl World {
@@ -279,6 +290,26 @@ impl Invocation {
         }
     }
 
+    /// Makes a call. False when the gateway refuses it because of the rate.
+    async fn is_answered(&self) -> bool {
+        self.computes().await;
+        let is_admitted = self.world.admits();
+        if is_admitted {
+            self.answers().await;
+        } else {
+            self.world.takes((REFUSAL_MS, REFUSAL_MS)).await;
+        }
+        is_admitted
+    }
+
+    async fn existence(&self, connection: &ConnectionId) -> Existence {
+        if !self.is_answered().await {
+            return Existence::Throttled;
+        }
+        let is_gone = self.world.scenario.is_gone(number_of(connection.as_str()));
+        if is_gone { Existence::Gone } else { Existence::Open }
+    }
+
     async fn answers(&self) {
         let ms = {
             let random = &mut self.world.state().random;
@@ -301,14 +332,13 @@ impl Services for Invocation {
     }
 
     async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
-        self.computes().await;
-        if !self.world.admits() {
-            self.world.takes((REFUSAL_MS, REFUSAL_MS)).await;
+        let number = number_of(connection.as_str());
+        let is_gone = self.world.scenario.is_gone(number);
+        self.world.state().outcome.posts_to_gone += u64::from(is_gone);
+        if !self.is_answered().await {
             return Answer::Throttled;
         }
-        self.answers().await;
-        let number = number_of(connection.as_str());
-        if is_gone(number) {
+        if is_gone {
             return Answer::Gone;
         }
         if self.world.state().random.random_bool(POST_FAILS) {
@@ -318,23 +348,21 @@ impl Services for Invocation {
         Answer::Sent
     }
 
-    /// As the AWS client asks: three attempts, with pauses that double.
     async fn look(&self, connection: &ConnectionId) -> Existence {
-        for pause_ms in [1_000.0, 2_000.0, 0.0] {
-            self.computes().await;
-            if self.world.admits() {
-                self.answers().await;
-                return if is_gone(number_of(connection.as_str())) { Existence::Gone } else { Existence::Open };
-            }
-            self.world.takes((0.0, pause_ms)).await;
-        }
-        Existence::Unknown
+        self.world.state().outcome.looks += 1;
+        self.existence(connection).await
+    }
+
+    async fn close(&self, connection: &ConnectionId) -> Existence {
+        self.world.state().outcome.closed += 1;
+        self.existence(connection).await
     }
 
     async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
         for _ in connections {
             sleep(REMOVAL).await;
             let outcome = &mut self.world.state().outcome;
+            outcome.removed += 1;
             outcome.read_units += REMOVAL_UNITS.0;
             outcome.write_units += REMOVAL_UNITS.1;
         }
