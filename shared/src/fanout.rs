@@ -75,7 +75,8 @@ pub struct Report {
     pub sent: u64,
     /// The connection does not exist any more, as three answers in a row agreed.
     pub gone: u64,
-    /// Of those that are gone, how many were there when they were closed after it. Their clients see their sockets close, and come back.
+    /// Of those that are gone, how many were there when they were closed after it. Their clients see their sockets
+    /// close, and come back.
     pub closed: u64,
     /// The alert did not arrive, by cause. These clients find the gap by its position.
     pub undelivered: BTreeMap<Cause, u64>,
@@ -281,7 +282,8 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything is.
+    /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything
+    /// is.
     async fn hand_over(&self, task: &Task, part: &Part, left: &Left) -> Result<bool, Failure> {
         let rest = left.from.map(|from| plan::rest(&part.ranges, from)).unwrap_or_default();
         // Whoever is still subscribed under the hash gets it: a range of one is as good as a name.
@@ -295,8 +297,8 @@ impl<S: Services> Fanout<S> {
         Ok(!tasks.is_empty())
     }
 
-    /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and expires in any
-    /// case.
+    /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and
+    /// expires in any case.
     async fn remove(&self, connections: Vec<ConnectionId>, until: Instant) {
         if connections.is_empty() {
             return;

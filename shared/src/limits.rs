@@ -285,33 +285,34 @@ pub const POST_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Time for one question whether a connection is there, and for closing it. A healthy one takes milliseconds.
 pub const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time over which three answers have to agree before a connection counts as gone: those that are false come together in time.
+/// Time over which three answers have to agree before a connection counts as gone: those that are false come together
+/// in time.
 pub const GONE_OVER: Duration = Duration::from_secs(2);
 
 /// Time after the first of them before the second is asked for.
 pub const GONE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Questions about one connection that was said to be gone, when the answers neither agree nor let a post through. Each takes up to
-/// a second, so it is some twenty seconds of patience.
+/// Questions about one connection that was said to be gone, when the answers neither agree nor let a post through. Each
+/// takes up to a second, so it is some twenty seconds of patience.
 pub const SUSPECT_QUESTIONS_MAX: u32 = 20;
 
 /// Such questions that are open at once, those that are not due yet included: each may have a socket of its own, see
 /// [`POSTS_OPEN_MAX`]. At 20 ms each they make 5,000 per second, as much as a worker has of the rate.
 pub const SUSPECT_QUESTIONS_IN_FLIGHT: usize = 100;
 
-/// Calls that one connection takes which turns out to be gone, after the post that said so first: GetConnection, a post, and
-/// DeleteConnection. As a number of seconds at a rate.
+/// Calls that one connection takes which turns out to be gone, after the post that said so first: GetConnection, a
+/// post, and DeleteConnection. As a number of seconds at a rate.
 pub const CALLS_PER_SUSPECT: f64 = 3.0;
 
-/// Connections that wait to be asked about. When there are so many, they are asked about before further ones are posted to. Few
-/// enough to be handed over, and so many that the seconds for which they wait for one another do not count.
+/// Connections that wait to be asked about. When there are so many, they are asked about before further ones are posted
+/// to. Few enough to be handed over, and so many that the seconds for which they wait for one another do not count.
 pub const SUSPECTS_MAX: usize = 25_000;
 
 /// Time before the end of an invocation at which those that are left of them are handed over.
 pub const SUSPECTS_END_BEFORE: Duration = Duration::from_secs(8);
 
-/// Parts of the ring in one task: at 35 bytes each they leave room for an alert in the 256 KB of an asynchronous invocation.
-/// Source: Lambda quotas.
+/// Parts of the ring in one task: at 35 bytes each they leave room for an alert in the 256 KB of an asynchronous
+/// invocation. Source: Lambda quotas.
 pub const RANGES_PER_TASK_MAX: usize = 4_000;
 
 /// Connections that one invocation removes after it has found them gone. What it leaves is found by the next alert.

@@ -27,8 +27,8 @@ const FLOOR: f64 = 0.02;
 
 /// A token bucket whose rate follows what the gateway can take: additive increase, multiplicative decrease.
 ///
-/// Callers are released in the order in which they came, and each at the rate of that moment. So those who queue while the rate
-/// is low are no debt once it is back, and a caller that gives up leaves its place to the next.
+/// Callers are released in the order in which they came, and each at the rate of that moment. So those who queue while
+/// the rate is low are no debt once it is back, and a caller that gives up leaves its place to the next.
 #[derive(Debug)]
 pub struct Pace {
     ceiling: f64,

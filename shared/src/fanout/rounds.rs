@@ -38,8 +38,8 @@ pub(super) struct Left {
 }
 
 impl<S: Services> Work<'_, S> {
-    /// Posts to members as long as there is time. Suspects wait until all others have had their post, or until there are
-    /// [`SUSPECTS_MAX`].
+    /// Posts to members as long as there is time. Suspects wait until all others have had their post, or until there
+    /// are [`SUSPECTS_MAX`].
     pub(super) async fn reach(
         &self,
         members: BoxStream<'_, Result<Member, Failure>>,
@@ -54,8 +54,8 @@ impl<S: Services> Work<'_, S> {
         let mut admitted = members
             .and_then(|member| self.admit(member))
             .try_take_while(|(member, _)| {
-                // Connections whose hashes are equal stay together, as ranges do not tell them apart. And one hash at least, so that
-                // a chain of invocations comes to an end whatever their time limit.
+                // Connections whose hashes are equal stay together, as ranges do not tell them apart. And one hash at
+                // least, so that a chain of invocations comes to an end whatever their time limit.
                 let goes_on = has_time() || {
                     let hash = Slot::of(&member.connection).hash();
                     let is_last = *last.get_or_insert(hash) == hash;

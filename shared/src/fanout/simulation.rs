@@ -7,9 +7,10 @@
 //! 4. no window of one second had more calls than the quota;
 //! 5. the work ended.
 //!
-//! The gateway lies as often as it likes: to posts and to questions, each with a probability of its own. Other mischief is bounded as
-//! the worker's patience is: a connection fails at most twice, opens within two seconds, and the gateway fails for everyone for at
-//! most four. A run is a function of its seed: `SIMULATION_SEED=7 cargo test -p shared simulation` shows one.
+//! The gateway lies as often as it likes: to posts and to questions, each with a probability of its own. Other mischief
+//! is bounded as the worker's patience is: a connection fails at most twice, opens within two seconds, and the gateway
+//! fails for everyone for at most four. A run is a function of its seed: `SIMULATION_SEED=7 cargo test -p shared
+//! simulation` shows one.
 
 mod world;
 

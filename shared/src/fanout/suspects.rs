@@ -1,10 +1,10 @@
 //! Suspects: connections that were said to be gone. They are asked about again after the posts to all others.
 //!
-//! The service has said so of connections that were open, and such answers come together in time. So a connection counts as gone
-//! when three answers in a row agree, to a post, to GetConnection and to another post, the last of them at least
-//! [`GONE_OVER`] after the first. Any other answer leads to another post of what it shall have. Whoever counts as gone
-//! is closed at once: a client that is there after all sees its socket close and comes back, instead of waiting on a connection
-//! that nothing is sent to any more.
+//! The service has said so of connections that were open, and such answers come together in time. So a connection
+//! counts as gone when three answers in a row agree, to a post, to GetConnection and to another post, the last of them
+//! at least [`GONE_OVER`] after the first. Any other answer leads to another post of what it shall have. Whoever counts
+//! as gone is closed at once: a client that is there after all sees its socket close and comes back, instead of waiting
+//! on a connection that nothing is sent to any more.
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout_at};

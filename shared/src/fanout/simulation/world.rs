@@ -1,4 +1,5 @@
-//! The world of a simulated fan-out: a table, a gateway and connections as they really are, and what a worker sees of them.
+//! The world of a simulated fan-out: a table, a gateway and connections as they really are, and what a worker sees of
+//! them.
 
 use std::{
     collections::BTreeMap,
@@ -374,7 +375,6 @@ impl Services for Seen {
                 self.says(connection, true);
                 return Answer::Gone;
             }
-            self.says(connection, false);
             truth.received += 1;
             // Delivered, but the answer never comes.
             truth.failures < 2 && random.random_bool(hung)
@@ -383,6 +383,7 @@ impl Services for Seen {
             sleep(Duration::from_secs(3)).await;
             return Answer::Transient(Cause::TimedOut);
         }
+        self.says(connection, false);
         Answer::Sent
     }
 

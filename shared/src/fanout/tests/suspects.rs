@@ -14,14 +14,16 @@ use tokio::time::{Instant, sleep};
 use super::{connection, fanout, member, task, until};
 use crate::{
     audience::Audience,
+    clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
     error::Failure,
-    fanout::{Fanout, Services, Task},
+    fanout::{Content, Fanout, Services, Task},
     limits::{
         GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECTS_END_BEFORE,
         SUSPECTS_MAX,
     },
     push::{Answer, Existence, Frame},
+    room::RoomMessage,
     subscriptions::{Member, Page},
 };
 
@@ -33,8 +35,8 @@ enum Asked {
     Close,
 }
 
-/// A world whose gateway answers questions about some connections from a list: true says that one is there. When the list is at its
-/// end, they are gone. All others are there.
+/// A world whose gateway answers questions about some connections from a list: true says that one is there. When the
+/// list is at its end, they are gone. All others are there.
 struct Lying {
     members: Vec<Member>,
     answers: BTreeMap<ConnectionId, Mutex<VecDeque<bool>>>,
@@ -129,10 +131,19 @@ async fn a_connection_is_given_up_after_three_answers_that_agree_and_closed_as_i
         (&[no, yes, no, yes, no, yes, yes], &[Post, Look, Post, Look, Post, Look, Post], [1, 0, 0]),
         (&[no, yes, no, no, no, no], &[Post, Look, Post, Look, Post, Close], [0, 1, 0]),
     ];
-    for (answers, questions, [sent, gone, closed]) in table {
-        let fanout = fanout(Lying::world(0, &[answers]), 1_000.0);
+    let message = RoomMessage {
+        id: "0193-message".to_owned(),
+        room: "global".parse().expect("a room"),
+        frame: r#"{"type":"chat"}"#.to_owned(),
+        until: Timestamp::from_millis(i64::MAX),
+    };
+    let message = Task { content: Content::RoomMessage(message), ..task(0) };
+    for ((answers, questions, [sent, gone, closed]), task) in
+        table.into_iter().flat_map(|row| [(row, task(0)), (row, message.clone())])
+    {
+        let fanout = fanout(Lying::world(0, &[answers]), 10_000.0);
         let fanout = Fanout { fallback_to_everyone: false, ..fanout };
-        let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+        let report = fanout.deliver(&task, until()).await.expect("delivered");
         assert_eq!((report.sent, report.gone, report.closed), (sent, gone, closed), "{answers:?}");
         assert_eq!((report.undelivered.len(), report.handed_over), (0, false), "{answers:?}");
         let asked = fanout.services.asked_of(0);
