@@ -42,7 +42,7 @@ pub(super) struct Post {
     /// How long the last attempt took, where there was any.
     latency: Option<Duration>,
     throttled: u64,
-    pub(super) retried: u64,
+    retried: u64,
 }
 
 impl Post {

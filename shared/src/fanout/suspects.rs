@@ -93,8 +93,7 @@ impl<S: Services> Work<'_, S> {
             return Ok(suspect.stays());
         }
         sleep_until(suspect.due).await;
-        let has_time = timeout_at(until, self.pace.wait()).await.is_ok();
-        if !has_time {
+        if !self.is_admitted(until).await {
             return Ok(suspect.stays());
         }
         suspect.asked += 1;
@@ -108,17 +107,14 @@ impl<S: Services> Work<'_, S> {
     async fn look(&self, mut suspect: Suspect, until: Instant) -> Result<Post, Failure> {
         let services = &self.fanout.services;
         match timeout_at(until, services.look(&suspect.member.connection)).await {
-            Ok(Existence::Open) => {
-                self.pace.wait().await;
-                self.post_again(suspect, until).await
-            }
+            Ok(Existence::Open) if self.is_admitted(until).await => self.post_again(suspect, until).await,
+            Ok(Existence::Open) | Err(_) => Ok(suspect.stays()),
             Ok(Existence::Gone) => {
                 suspect.answers += 1;
                 suspect.due = suspect.since + GONE_OVER;
                 Ok(suspect.stays())
             }
             Ok(unclear) => Ok(self.unclear(suspect, unclear)),
-            Err(_) => Ok(suspect.stays()),
         }
     }
 
@@ -128,15 +124,15 @@ impl<S: Services> Work<'_, S> {
         let give_up = until.min(Instant::now() + POST_TIMEOUT);
         // Boxed: it is seldom needed, and large.
         let mut post = self.post(member.clone(), give_up).boxed().await?;
-        post.retried += 1;
         post.end = match post.end {
             End::Suspected(again) if answers == 1 => End::Suspected(Box::new(Suspect { asked, ..*again })),
             // The answer is as good as the third: a connection is opening for so long and no longer.
             End::Suspected(_) if self.is_young(&member) => End::Undelivered(Cause::Unconfirmed),
             End::Suspected(_) => {
                 let suspect = Suspect { member, since, answers: answers + 1, due: Instant::now(), asked };
-                self.pace.wait().await;
-                self.close(suspect, until).await.end
+                let post =
+                    if self.is_admitted(until).await { self.close(suspect, until).await } else { suspect.stays() };
+                post.end
             }
             // It was no answer of its own that ended it.
             End::Undelivered(_) if Instant::now() >= until => {
@@ -158,10 +154,18 @@ impl<S: Services> Work<'_, S> {
         }
     }
 
+    /// Where there is no answer about a suspect, it is asked about again, unless there will never be one.
     fn unclear(&self, suspect: Suspect, existence: Existence) -> Post {
-        if existence == Existence::Throttled {
-            self.pace.refused();
+        match existence {
+            Existence::Forbidden => return Post::of(End::Undelivered(Cause::Unconfirmed)),
+            Existence::Throttled => self.pace.refused(),
+            Existence::Open | Existence::Gone | Existence::Unknown => {}
         }
         suspect.later(self.fanout.services.random())
+    }
+
+    /// Waits until one more call may be made. False when the time is up.
+    async fn is_admitted(&self, until: Instant) -> bool {
+        timeout_at(until, self.pace.wait()).await.is_ok()
     }
 }

@@ -104,6 +104,8 @@ pub enum Existence {
     Gone,
     /// The account's rate is exhausted for now.
     Throttled,
+    /// The gateway refuses this caller. It will refuse every other question too.
+    Forbidden,
     /// There was no clear answer.
     Unknown,
 }
@@ -245,19 +247,21 @@ impl Session {
     /// Asks whether a connection is there. Once: whoever asks keeps to a rate.
     pub async fn look(&self, connection: &ConnectionId) -> Existence {
         let asked = self.pusher.sdk.get_connection().connection_id(connection.as_str()).send().await;
-        existence(asked).unwrap_or_else(|error| {
+        let (existence, error) = existence(asked);
+        if let Some(error) = error {
             tracing::warn!(%connection, error = %Chain(&error), "connection could not be looked up");
-            Existence::Unknown
-        })
+        }
+        existence
     }
 
     /// Closes a connection, and says whether it was there. Once, too.
     pub async fn close(&self, connection: &ConnectionId) -> Existence {
         let asked = self.pusher.sdk.delete_connection().connection_id(connection.as_str()).send().await;
-        existence(asked).unwrap_or_else(|error| {
+        let (existence, error) = existence(asked);
+        if let Some(error) = error {
             tracing::warn!(%connection, error = %Chain(&error), "gone connection could not be closed");
-            Existence::Unknown
-        })
+        }
+        existence
     }
 
     fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -278,13 +282,14 @@ impl Session {
     }
 }
 
-/// What an answer says of the connection that it is about; other errors are given back.
-fn existence<T, E>(asked: Result<T, SdkError<E, HttpResponse>>) -> Result<Existence, SdkError<E, HttpResponse>> {
-    let Err(error) = asked else { return Ok(Existence::Open) };
+/// What an answer says of the connection that it is about, and the error that has to be told.
+fn existence<T, E>(asked: Result<T, SdkError<E, HttpResponse>>) -> (Existence, Option<SdkError<E, HttpResponse>>) {
+    let Err(error) = asked else { return (Existence::Open, None) };
     match error.raw_response().map(|response| response.status().as_u16()) {
-        Some(410) => Ok(Existence::Gone),
-        Some(429) => Ok(Existence::Throttled),
-        _ => Err(error),
+        Some(410) => (Existence::Gone, None),
+        Some(429) => (Existence::Throttled, None),
+        Some(401 | 403 | 404) => (Existence::Forbidden, Some(error)),
+        _ => (Existence::Unknown, Some(error)),
     }
 }
 
@@ -482,7 +487,7 @@ mod tests {
             (204, Existence::Open),
             (410, Existence::Gone),
             (429, Existence::Throttled),
-            (403, Existence::Unknown),
+            (403, Existence::Forbidden),
             (500, Existence::Unknown),
         ];
         for (status, expected) in table {

@@ -19,10 +19,10 @@ use crate::{
     error::Failure,
     fanout::{Content, Fanout, Services, Task},
     limits::{
-        GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECTS_END_BEFORE,
-        SUSPECTS_MAX,
+        GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECT_QUESTIONS_MAX,
+        SUSPECTS_END_BEFORE, SUSPECTS_MAX,
     },
-    push::{Answer, Existence, Frame},
+    push::{Answer, Cause, Existence, Frame},
     room::RoomMessage,
     subscriptions::{Member, Page},
 };
@@ -41,6 +41,8 @@ struct Lying {
     members: Vec<Member>,
     answers: BTreeMap<ConnectionId, Mutex<VecDeque<bool>>>,
     look_takes_ms: AtomicU64,
+    /// What every look is answered instead.
+    look_says: Option<Existence>,
     began: Instant,
     asked: Mutex<Vec<(ConnectionId, Asked, Duration)>>,
     removed: Mutex<Vec<ConnectionId>>,
@@ -61,6 +63,7 @@ impl Lying {
             members,
             answers,
             look_takes_ms: 5.into(),
+            look_says: None,
             began: Instant::now(),
             asked: Mutex::default(),
             removed: Mutex::default(),
@@ -96,7 +99,8 @@ impl Services for Lying {
     }
 
     async fn look(&self, connection: &ConnectionId) -> Existence {
-        if self.is_there(connection, Asked::Look).await { Existence::Open } else { Existence::Gone }
+        let existence = if self.is_there(connection, Asked::Look).await { Existence::Open } else { Existence::Gone };
+        self.look_says.unwrap_or(existence)
     }
 
     async fn close(&self, connection: &ConnectionId) -> Existence {
@@ -203,4 +207,23 @@ async fn suspects_for_whom_there_is_no_time_are_handed_over_and_get_it() {
     fanout.services.look_takes_ms.store(5, Ordering::Relaxed);
     let report = fanout.deliver(rest, self::until()).await.expect("delivered");
     assert_eq!((report.sent, report.gone, report.undelivered.len(), report.handed_over), (20, 0, 0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_can_be_asked_nobody_is_given_up() {
+    let table = [
+        (Existence::Forbidden, 1),
+        (Existence::Unknown, SUSPECT_QUESTIONS_MAX as usize),
+        (Existence::Throttled, SUSPECT_QUESTIONS_MAX as usize),
+    ];
+    for (says, looks) in table {
+        let world = Lying { look_says: Some(says), ..Lying::world(1, &[&[false]]) };
+        let fanout = fanout(world, 1_000.0);
+        let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+        assert_eq!((report.sent, report.gone), (1, 0), "{says:?}");
+        assert_eq!(report.undelivered, [(Cause::Unconfirmed, 1)].into(), "{says:?}");
+        assert_eq!(fanout.services.asked_of(1).len(), 1 + looks, "{says:?}");
+        assert!(fanout.services.began.elapsed() < Duration::from_secs(25), "{says:?}");
+        assert!(fanout.services.removed.lock().expect("unpoisoned").is_empty(), "{says:?}");
+    }
 }
