@@ -151,9 +151,9 @@ fn quantile(outcome: &Outcome, share: f64) -> f64 {
     ms.unwrap_or_default() as f64 / 1e3
 }
 
-/// Share of the calls that the quota allowed from the commit to the last push.
+/// Share of the calls that the quota allowed from the commit to the last push, that were made.
 fn used(scenario: &Scenario, outcome: &Outcome) -> f64 {
-    (outcome.calls - outcome.refused) as f64 / (scenario.quota.per_second * time_to_last(outcome))
+    outcome.taken_by_last as f64 / (scenario.quota.per_second * time_to_last(outcome))
 }
 
 fn percent(share: f64) -> String {

@@ -69,6 +69,8 @@ pub(crate) struct Outcome {
     pub(crate) undelivered: u64,
     pub(crate) calls: u64,
     pub(crate) refused: u64,
+    /// Calls that the gateway took up to the last push.
+    pub(crate) taken_by_last: u64,
     /// Posts to those that are gone, whatever the answer; questions about them, and calls that close them.
     pub(crate) posts_to_gone: u64,
     pub(crate) looks: u64,
@@ -251,6 +253,7 @@ impl World {
         outcome.sent_at_ms[ms] += 1;
         outcome.sent += 1;
         outcome.last[alert] = after;
+        outcome.taken_by_last = outcome.calls - outcome.refused;
         received[alert][connection as usize] += 1;
     }
 
