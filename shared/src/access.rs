@@ -118,7 +118,7 @@ impl Regions {
     pub fn allow(&self, audience: &Audience) -> bool {
         let name = match audience {
             Audience::Region(region) => region.as_str(),
-            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => {
+            Audience::All | Audience::Everyone | Audience::Room(_) => {
                 return self.0.iter().any(|pattern| pattern == "*");
             }
         };
@@ -126,6 +126,11 @@ impl Regions {
             Some(beginning) => name.starts_with(beginning),
             None => name == pattern,
         })
+    }
+
+    /// Whether there is any region that somebody may have.
+    pub fn allow_any(&self) -> bool {
+        !self.0.is_empty()
     }
 
     /// Refuses the first audience that is not allowed, as a value of `field`.

@@ -1,15 +1,28 @@
-//! Whether a message of a connection is carried out: how often messages may come, and how much one connection may be in.
+//! The state of a connection: how much it may send and change, what it is in, and whether it has closed.
 //!
-//! Both are noted in an item of the connection's own, with one conditional write for each message: whoever has been quiet, which
-//! is nearly everybody, is admitted by it at once.
+//! All of it is one item of the connection's own. A message is admitted by one conditional write, which takes its charges, notes what it
+//! changes, and fails where the connection has closed. Nearly all messages are admitted by the first one.
 //!
 //! | attribute | |
 //! |---|---|
-//! | `admitted_until` | until when its messages would have taken at the rate that is allowed (ms), see [`crate::allowance`] |
+//! | `messages_until`, `changes_until` | what is used of two allowances (ns), see [`crate::allowance`] |
 //! | `audiences` | the keys of all regions and rooms that it is in |
-//! | `sources` | the keys of the audiences by which it is counted |
+//! | `new_trending` | the keys of those among them whose alerts arrive in that form |
+//! | `seats` | the seats that it has or is about to take, see [`crate::seats`] |
 //! | `first_room` | the key of the room that it joined first, unless it has left that |
+//! | `closed` | when it closed (ms); all of the above is gone then |
 //! | `expires_at` | seconds since the Unix epoch |
+//!
+//! # A closed connection leaves nothing behind
+//!
+//! `$connect`, `$disconnect` and messages run at the same moment and in any order. Three rules make sure that nothing is left:
+//!
+//! 1. What writes an item notes it here first, on condition that the connection has not closed.
+//! 2. Closing sets `closed`, which returns what is noted, and then deletes that.
+//! 3. What has written an item looks here again. Where the connection has closed meanwhile, it deletes the item.
+//!
+//! So either the close comes first, and the writer sees it, or the note does, and the close sees that. What messages join and leave at the
+//! same moment is decided here too: whoever has written an item looks what is noted now, and writes that if it is something else.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,16 +33,18 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    allowance::Allowance,
+    alert::Format,
+    allowance::{Allowance, Charge, Step},
     audience::{Audience, Room},
     clock::Timestamp,
-    connection::ConnectionId,
+    connection::{Connection, ConnectionId},
     environment::Reader,
     error::{Code, Failure, Refusal},
     limits::{
-        ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, MESSAGES_PER_SEC_DEFAULT, SUBSCRIPTION_TTL,
-        SUBSCRIPTIONS_PER_CONNECTION_MAX,
+        ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, CHANGE_EVERY, CHANGES_AT_ONCE, CLOSED_MARK_TTL,
+        MESSAGES_PER_SEC_DEFAULT, SUBSCRIPTION_TTL, SUBSCRIPTIONS_PER_CONNECTION_MAX,
     },
+    seats::Seat,
     subscriptions::{AUDIENCE, EXPIRES_AT, Key, SLOT, Subscriptions},
     table::{Item, jittered, number, read_number, text},
 };
@@ -39,16 +54,37 @@ use crate::{
 pub enum Change<'a> {
     /// Nothing.
     None,
-    /// It joins audiences: at least one, none of them twice.
-    Join(&'a [Audience]),
+    /// It joins audiences, or changes the form of their alerts: at least one, none of them twice.
+    Join(&'a [Audience], Format),
     /// It leaves audiences: at least one, none of them twice.
     Leave(&'a [Audience]),
+}
+
+impl Change<'_> {
+    /// How many audiences it joins or leaves.
+    fn len(self) -> u32 {
+        match self {
+            Change::None => 0,
+            Change::Join(audiences, _) | Change::Leave(audiences) => u32::try_from(audiences.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// What is taken from the allowances of a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Charged {
+    /// A message, and what it changes.
+    Message(MessageRate),
+    /// What a message changes that has been admitted already.
+    Change,
 }
 
 /// What a connection is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memberships {
     audiences: BTreeSet<String>,
+    /// Those of them whose alerts arrive as [`Format::NewTrending`].
+    trending: BTreeSet<String>,
     /// The room that it joined first, unless it has left that.
     pub first_room: Option<Room>,
 }
@@ -59,33 +95,66 @@ impl Memberships {
         self.audiences.contains(audience.key())
     }
 
+    /// In which form the alerts of an audience arrive. None where the connection is not in it.
+    pub(crate) fn format_in(&self, audience: &Audience) -> Option<Format> {
+        let is_trending = self.trending.contains(audience.key());
+        self.contains(audience).then_some(if is_trending { Format::NewTrending } else { Format::ViralAlert })
+    }
+
     fn of(item: &Item) -> Self {
-        let audiences = item.get(AUDIENCES).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
         let room = item.get(FIRST_ROOM).and_then(|value| value.as_s().ok());
-        Self { audiences: audiences.into_iter().collect(), first_room: room.and_then(|key| Room::of_key(key)) }
+        Self {
+            audiences: texts(item, AUDIENCES).into_iter().collect(),
+            trending: texts(item, TRENDING).into_iter().collect(),
+            first_room: room.and_then(|key| Room::of_key(key)),
+        }
     }
 
     /// How many audiences there are after a change.
     fn after(&self, change: Change<'_>) -> usize {
         match change {
             Change::None | Change::Leave(_) => self.audiences.len(),
-            Change::Join(joined) => {
+            Change::Join(joined, _) => {
                 self.audiences.len() + joined.iter().filter(|audience| !self.contains(audience)).count()
             }
         }
     }
 }
 
+/// What is known of a connection when its state is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is open, or about to open.
+    Open(Memberships),
+    /// It has closed, and nothing may be written for it.
+    Closed,
+}
+
+/// What was noted of a connection when it closed: what it leaves behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    /// The keys of audiences.
+    pub audiences: Vec<String>,
+    /// Seats that it may have.
+    pub seats: Vec<Seat>,
+}
+
 const AUDIENCES: &str = "audiences";
-const SOURCES: &str = "sources";
+const TRENDING: &str = "new_trending";
+const SEATS: &str = "seats";
 const FIRST_ROOM: &str = "first_room";
-const ADMITTED_UNTIL: &str = "admitted_until";
+const MESSAGES_UNTIL: &str = "messages_until";
+const CHANGES_UNTIL: &str = "changes_until";
+const CLOSED: &str = "closed";
 
 /// What the partition keys of such items begin with.
 const STATE_PREFIX: &str = "@connection#";
 
 /// Their sort key.
 const STATE: &str = "state";
+
+/// Condition of every write but that of the mark.
+const IS_OPEN: &str = "attribute_not_exists(closed)";
 
 /// How often messages of a connection may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,90 +176,140 @@ impl MessageRate {
     }
 }
 
+/// One allowance of a connection that is charged.
+#[derive(Clone, Copy, Debug)]
+struct Bill {
+    attribute: &'static str,
+    charge: Charge,
+    count: u32,
+    /// What the count is of, for a person to read.
+    of: &'static str,
+}
+
+/// What a charge and a change are charged from, at one moment.
+fn bills(charged: Charged, change: Change<'_>, now: Timestamp) -> Vec<Bill> {
+    let mut bills = Vec::new();
+    if let Charged::Message(MessageRate(allowance)) = charged {
+        let charge = allowance.charge(1, now);
+        bills.push(Bill { attribute: MESSAGES_UNTIL, charge, count: allowance.count(), of: "messages per second" });
+    }
+    if let (Charged::Message(_) | Charged::Change, 1..) = (charged, change.len()) {
+        let allowance = Allowance::new(CHANGES_AT_ONCE, CHANGE_EVERY * CHANGES_AT_ONCE);
+        let allowance = allowance.unwrap_or(Allowance::ONE_A_SECOND);
+        let charge = allowance.charge(change.len(), now);
+        let of = "regions and rooms joined and left at once, and one more each second";
+        bills.push(Bill { attribute: CHANGES_UNTIL, charge, count: allowance.count(), of });
+    }
+    bills
+}
+
+/// What to write for some bills of a connection of which `seen` is known, or why it has to wait: for the longest of them.
+fn steps(bills: &[Bill], seen: Option<&Item>) -> Result<Vec<(&'static str, Step)>, Refusal> {
+    let (mut steps, mut refused) = (Vec::new(), None::<(Duration, Refusal)>);
+    for &Bill { attribute, charge, count, of } in bills {
+        match charge.step(seen.and_then(|item| read_number(item, attribute).ok())) {
+            Ok(step) => steps.push((attribute, step)),
+            Err(wait) if refused.as_ref().is_some_and(|(longest, _)| *longest >= wait) => {}
+            Err(wait) => refused = Some((wait, Refusal::rate_limited(&format!("{count} {of}"), wait))),
+        }
+    }
+    refused.map_or(Ok(steps), |(_, refusal)| Err(refusal))
+}
+
 impl Subscriptions {
-    /// Admits a message and notes what it changes, or says why not; what then is written for each audience is the caller's. An item
-    /// that is not there, as before the first message, is written.
+    /// Charges a connection for a message or a change, and notes the change, or says why not. What then is written for each audience is
+    /// the caller's. The item is written if it is not there, as before the first message.
     pub async fn admit(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         change: Change<'_>,
-        rate: MessageRate,
+        charged: Charged,
     ) -> Result<Result<Memberships, Refusal>, Failure> {
-        self.change(connection, change, Some(rate)).await
-    }
-
-    /// Notes what a message changes that has been admitted already, or says why it cannot be.
-    pub async fn change(
-        &self,
-        connection: &ConnectionId,
-        change: Change<'_>,
-        rate: Option<MessageRate>,
-    ) -> Result<Result<Memberships, Refusal>, Failure> {
-        let doing = "admitting a message";
+        let bills = bills(charged, change, self.clock().now());
         let mut seen: Option<Item> = None;
         for attempt in 0..ADMISSION_ATTEMPTS_MAX {
+            // The second one knows what the first one has seen.
             if attempt > 1 {
                 tokio::time::sleep(jittered(ADMISSION_PAUSE_MAX)).await;
             }
-            let now = self.clock().now();
-            let until = seen.as_ref().and_then(admitted_until);
-            let next = match rate {
-                Some(MessageRate(allowance)) => match allowance.admit(until, now) {
-                    Ok(next) => next,
-                    Err(wait) => return Ok(Err(too_many(allowance, wait))),
-                },
-                // It only has to differ, for others to see that something was noted.
-                None => until.map_or(now, |until| until.after(Duration::from_millis(1))),
+            if seen.as_ref().is_some_and(|item| item.contains_key(CLOSED)) {
+                return Ok(Err(Refusal::connection_closed()));
+            }
+            let steps = match steps(&bills, seen.as_ref()) {
+                Ok(steps) => steps,
+                Err(refusal) => return Ok(Err(refusal)),
             };
-            if seen.as_ref().is_some_and(|item| Memberships::of(item).after(change) > SUBSCRIPTIONS_PER_CONNECTION_MAX)
-            {
+            let before = seen.as_ref().map(Memberships::of);
+            if before.as_ref().is_some_and(|before| before.after(change) > SUBSCRIPTIONS_PER_CONNECTION_MAX) {
                 let message = format!(
                     "a connection is in at most {SUBSCRIPTIONS_PER_CONNECTION_MAX} regions and rooms, leave some first"
                 );
                 return Ok(Err(Refusal::new(Code::LimitReached, message)));
             }
-            let condition = match (&seen, until) {
-                (None, _) => Condition::Quiet(now),
-                (Some(_), None) => Condition::Unnoted,
-                (Some(_), Some(until)) => Condition::As(until),
-            };
-            let noted = self.note(connection, change, next, condition).send().await;
+            let noted = self.note(connection, change, steps, before.as_ref()).send().await;
             match noted.map_err(SdkError::into_service_error) {
                 Ok(output) => {
                     let mut memberships = output.attributes.as_ref().map(Memberships::of).unwrap_or_default();
-                    self.forget_first_room(connection, change, &mut memberships).await?;
+                    self.forget_first_room(&connection.id, change, &mut memberships).await?;
                     return Ok(Ok(memberships));
                 }
                 Err(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     seen = Some(failed.item.unwrap_or_default());
                 }
-                Err(error) => return Err(Failure::new(doing, error)),
+                Err(error) => return Err(Failure::new("admitting a message", error)),
             }
         }
-        // So many at the same moment that each was always behind another one.
-        Ok(Err(too_many(rate.map_or(Allowance::ONE_A_SECOND, |MessageRate(allowance)| allowance), ADMISSION_PAUSE_MAX)))
+        // Other messages of the connection changed what it is in between all of them.
+        Ok(Err(Refusal::rate_limited("a few messages at once that join and leave", ADMISSION_PAUSE_MAX)))
     }
 
-    /// What is noted of a connection when it opens, if anything is: it is in an audience, or counted with others.
-    pub(crate) fn first_state(
+    /// Notes what a connection is in and where it sits when it opens. False where it has closed already.
+    pub(crate) async fn note_opening(
         &self,
-        connection: &ConnectionId,
-        audience: Option<&Audience>,
-        sources: &[Audience],
-    ) -> Option<Item> {
-        let (partition, sort) = Self::state_key(connection);
-        let mut item = Item::from([
-            (AUDIENCE.to_owned(), text(partition)),
-            (SLOT.to_owned(), text(sort)),
-            (EXPIRES_AT.to_owned(), number(self.clock().now().after(SUBSCRIPTION_TTL).secs())),
-        ]);
-        if let Some(audience) = audience {
-            item.insert(AUDIENCES.to_owned(), keys(std::slice::from_ref(audience)));
+        connection: &Connection,
+        audience: Option<(&Audience, Format)>,
+        seats: &[Seat],
+    ) -> Result<bool, Failure> {
+        let mut expression = "SET expires_at = :expires".to_owned();
+        let mut update = self
+            .update_of(&connection.id)
+            .condition_expression(IS_OPEN)
+            .expression_attribute_values(":expires", number(connection.since.after(SUBSCRIPTION_TTL).secs()));
+        if !seats.is_empty() {
+            expression += ", seats = :seats";
+            let seats = seats.iter().map(Seat::to_string).collect();
+            update = update.expression_attribute_values(":seats", AttributeValue::Ss(seats));
         }
-        if !sources.is_empty() {
-            item.insert(SOURCES.to_owned(), keys(sources));
+        if let Some((audience, format)) = audience {
+            expression += joining(format);
+            update = update.expression_attribute_values(":audiences", keys(std::slice::from_ref(audience)));
         }
-        (audience.is_some() || !sources.is_empty()).then_some(item)
+        let noted = update.update_expression(expression).send().await;
+        match noted.map_err(SdkError::into_service_error) {
+            Ok(_) => Ok(true),
+            Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
+            Err(error) => Err(Failure::new("noting a new connection", error)),
+        }
+    }
+
+    /// Marks a connection as closed, and returns what was noted of it. Nothing else of its state remains.
+    pub(crate) async fn mark_closed(&self, connection: &ConnectionId) -> Result<Noted, Failure> {
+        let now = self.clock().now();
+        let output = self
+            .update_of(connection)
+            .update_expression(format!(
+                "SET closed = :now, expires_at = :expires \
+                 REMOVE audiences, {TRENDING}, seats, first_room, {MESSAGES_UNTIL}, {CHANGES_UNTIL}"
+            ))
+            .expression_attribute_values(":now", number(now.millis()))
+            .expression_attribute_values(":expires", number(now.after(CLOSED_MARK_TTL).secs()))
+            .return_values(ReturnValue::AllOld)
+            .send()
+            .await
+            .map_err(|error| Failure::new("marking a connection as closed", error))?;
+        let item = output.attributes.unwrap_or_default();
+        let seats = texts(&item, SEATS).iter().filter_map(|seat| seat.parse().ok()).collect();
+        Ok(Noted { audiences: texts(&item, AUDIENCES), seats })
     }
 
     /// The key of what is noted of a connection.
@@ -198,20 +317,8 @@ impl Subscriptions {
         (format!("{STATE_PREFIX}{connection}"), STATE.to_owned())
     }
 
-    /// What a connection is in, read consistently.
-    pub async fn memberships(&self, connection: &ConnectionId) -> Result<Memberships, Failure> {
-        self.state(connection).await.map(|item| Memberships::of(&item))
-    }
-
-    /// The keys of all audiences that are noted of a connection, read consistently.
-    pub(crate) async fn noted_audiences(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
-        let item = self.state(connection).await?;
-        let keys = |name| item.get(name).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default();
-        Ok([keys(AUDIENCES), keys(SOURCES)].concat())
-    }
-
-    /// What is noted of a connection, and nothing if that is nothing.
-    async fn state(&self, connection: &ConnectionId) -> Result<Item, Failure> {
+    /// The state of a connection, read consistently.
+    pub async fn state(&self, connection: &ConnectionId) -> Result<State, Failure> {
         let (partition, sort) = Self::state_key(connection);
         let output = self
             .client()
@@ -222,8 +329,9 @@ impl Subscriptions {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| Failure::new("reading what a connection is in", error))?;
-        Ok(output.item.unwrap_or_default())
+            .map_err(|error| Failure::new("reading the state of a connection", error))?;
+        let item = output.item.unwrap_or_default();
+        Ok(if item.contains_key(CLOSED) { State::Closed } else { State::Open(Memberships::of(&item)) })
     }
 
     fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {
@@ -234,53 +342,48 @@ impl Subscriptions {
 
     fn note(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         change: Change<'_>,
-        next: Timestamp,
-        condition: Condition,
+        steps: Vec<(&'static str, Step)>,
+        before: Option<&Memberships>,
     ) -> UpdateItemFluentBuilder {
-        let mut set = "SET admitted_until = :next, expires_at = :expires".to_owned();
-        let mut rest = String::new();
-        let expires = self.clock().now().after(SUBSCRIPTION_TTL);
+        let mut set = format!("SET {EXPIRES_AT} = :expires");
+        let mut rest = "";
+        let mut conditions = IS_OPEN.to_owned();
         let mut update = self
-            .update_of(connection)
-            .expression_attribute_values(":next", number(next.millis()))
-            .expression_attribute_values(":expires", number(expires.secs()))
+            .update_of(&connection.id)
+            .expression_attribute_values(":expires", number(connection.since.after(SUBSCRIPTION_TTL).secs()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let mut conditions = match condition {
-            Condition::Quiet(now) => {
-                update = update.expression_attribute_values(":now", number(now.millis()));
-                "(attribute_not_exists(admitted_until) OR admitted_until <= :now)".to_owned()
+        for (attribute, step) in steps {
+            let write = step.write(attribute);
+            set += &format!(", {}", write.set);
+            conditions += &format!(" AND {}", write.condition);
+            for (name, value) in write.values {
+                update = update.expression_attribute_values(name, number(value));
             }
-            Condition::Unnoted => "attribute_not_exists(admitted_until)".to_owned(),
-            Condition::As(until) => {
-                update = update.expression_attribute_values(":until", number(until.millis()));
-                "admitted_until = :until".to_owned()
-            }
-        };
+        }
         match change {
             Change::None => {}
             Change::Leave(left) => {
-                rest = " DELETE audiences :audiences".to_owned();
+                rest = " DELETE audiences :audiences, new_trending :audiences";
                 update = update.expression_attribute_values(":audiences", keys(left));
             }
-            Change::Join(joined) => {
-                rest = " ADD audiences :audiences".to_owned();
+            Change::Join(joined, format) => {
+                rest = joining(format);
                 update = update.expression_attribute_values(":audiences", keys(joined));
                 if let Some(room) = joined.iter().find(|audience| matches!(audience, Audience::Room(_))) {
                     set += ", first_room = if_not_exists(first_room, :room)";
                     update = update.expression_attribute_values(":room", text(room.key()));
                 }
-                // Where the item has been seen, it is known that there is room.
-                if let Condition::Quiet(_) = condition {
-                    let before = SUBSCRIPTIONS_PER_CONNECTION_MAX.saturating_sub(joined.len());
-                    conditions += " AND (attribute_not_exists(audiences) OR size(audiences) <= :before)";
-                    update = update.expression_attribute_values(":before", number(before));
+                let (condition, values) = within_limit(joined, before);
+                conditions += &condition;
+                for (name, value) in values {
+                    update = update.expression_attribute_values(name, value);
                 }
             }
         }
-        update.update_expression(set + &rest).condition_expression(conditions)
+        update.update_expression(set + rest).condition_expression(conditions)
     }
 
     /// The room that was joined first is no default any more once it is left.
@@ -311,23 +414,32 @@ impl Subscriptions {
     }
 }
 
-/// What has to be so for a message to be admitted.
-#[derive(Clone, Copy, Debug)]
-enum Condition {
-    /// Nothing of the connection is running at this moment.
-    Quiet(Timestamp),
-    /// No message of it was noted.
-    Unnoted,
-    /// The last one was noted so.
-    As(Timestamp),
+/// The clauses that note audiences whose alerts arrive in a form.
+fn joining(format: Format) -> &'static str {
+    match format {
+        Format::ViralAlert => " ADD audiences :audiences DELETE new_trending :audiences",
+        Format::NewTrending => " ADD audiences :audiences, new_trending :audiences",
+    }
 }
 
-fn too_many(allowance: Allowance, wait: Duration) -> Refusal {
-    Refusal::rate_limited(&format!("{} messages per second", allowance.count()), wait)
+/// The condition that a connection is in as many audiences as it may be once it has joined some. Each of them counts as new, unless
+/// there is no room for that: those that it is known to be in then have to be there still.
+fn within_limit(joined: &[Audience], before: Option<&Memberships>) -> (String, Vec<(String, AttributeValue)>) {
+    let known = before.filter(|before| before.audiences.len() + joined.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX);
+    let known: Vec<&Audience> =
+        known.map_or(Vec::new(), |before| joined.iter().filter(|audience| before.contains(audience)).collect());
+    let most = SUBSCRIPTIONS_PER_CONNECTION_MAX.saturating_sub(joined.len() - known.len());
+    let mut condition = " AND (attribute_not_exists(audiences) OR size(audiences) <= :most)".to_owned();
+    let mut values = vec![(":most".to_owned(), number(most))];
+    for (index, audience) in known.into_iter().enumerate() {
+        condition += &format!(" AND contains(audiences, :known{index})");
+        values.push((format!(":known{index}"), text(audience.key())));
+    }
+    (condition, values)
 }
 
-fn admitted_until(item: &Item) -> Option<Timestamp> {
-    read_number(item, ADMITTED_UNTIL).ok().map(Timestamp::from_millis)
+fn texts(item: &Item, attribute: &str) -> Vec<String> {
+    item.get(attribute).and_then(|value| value.as_ss().ok()).cloned().unwrap_or_default()
 }
 
 fn keys(audiences: &[Audience]) -> AttributeValue {
@@ -344,8 +456,8 @@ mod tests {
         fake_aws::{Answer, sdk},
     };
 
-    fn connection() -> ConnectionId {
-        "eHrdFcnvvHcCE-w=".parse().expect("an id")
+    fn connection() -> Connection {
+        Connection { id: "eHrdFcnvvHcCE-w=".parse().expect("an id"), since: Timestamp::from_millis(0) }
     }
 
     /// The table, whose answers are all the same, and the requests that it gets.
@@ -355,17 +467,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_index_does_not_have_yet_is_removed_with_the_rest() {
-        // To the query of the index, nothing; to the question for the item, what is noted; to the batch, that all is done.
-        let (table, requests) =
-            table(r#"{"Items":[],"Item":{"audiences":{"SS":["PL","room#general"]},"sources":{"SS":["@user#1"]}}}"#);
-        table.close(&connection()).await.expect("closed");
+    async fn what_the_index_does_not_have_yet_is_removed_with_the_rest_but_for_the_mark() {
+        // To the query of the index, nothing; to the mark, what was noted; to the batch, that all is done.
+        let (table, requests) = table(
+            r#"{"Items":[],"Attributes":{"audiences":{"SS":["PL","room#general"]},"seats":{"SS":["0001@user#1"]}}}"#,
+        );
+        table.close(&connection().id).await.expect("closed");
         let requests = requests.lock().expect("unpoisoned");
-        let batch = requests.last().expect("a batch");
-        for audience in ["PL", "room#general", "@user#1", "@everyone", "@connection#eHrdFcnvvHcCE-w="] {
+        let batch = requests.iter().find(|request| request.contains("DeleteRequest")).expect("a batch");
+        for audience in ["PL", "room#general", "@everyone"] {
             assert!(batch.contains(&format!(r#""audience":{{"S":"{audience}"}}"#)), "{audience}: {batch}");
         }
-        assert_eq!(batch.matches("DeleteRequest").count(), 5, "{batch}");
+        assert_eq!(batch.matches("DeleteRequest").count(), 3, "{batch}");
+        let seat = requests.last().expect("a seat");
+        assert!(seat.contains(r#""slot":{"S":"seat#0001"}"#) && seat.contains("connection_id = :connection"), "{seat}");
     }
 
     #[test]
@@ -378,8 +493,45 @@ mod tests {
         let memberships = Memberships::of(&item);
         assert!(memberships.contains(&room) && !memberships.contains(&Audience::All));
         assert_eq!(memberships.first_room, Some(Room::default()));
-        assert_eq!(memberships.after(Change::Join(&[room.clone(), Audience::All])), 3);
+        assert_eq!(memberships.after(Change::Join(&[room.clone(), Audience::All], Format::ViralAlert)), 3);
         assert_eq!(memberships.after(Change::Leave(&[room])), 2);
         assert_eq!(Memberships::of(&Item::new()), Memberships::default());
+    }
+
+    #[test]
+    fn a_change_is_charged_for_what_it_changes_and_the_longest_wait_is_told() {
+        let regions: Vec<Audience> = (0..25).map(|n| format!("R{n}").parse().expect("a region")).collect();
+        let rate = MessageRate::per_second(10).expect("a rate");
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let mut item = Item::new();
+        for round in 0..4 {
+            let bills = bills(Charged::Message(rate), Change::Join(&regions, Format::ViralAlert), now);
+            assert!(steps(&bills, Some(&item)).is_ok(), "{round} times 25 of a hundred");
+            let used = (round + 1) * 25 * 1_000_000_000 + now.millis() * 1_000_000;
+            item.insert(CHANGES_UNTIL.to_owned(), number(used));
+        }
+        let refused = |charged, change| {
+            steps(&bills(charged, change, now), Some(&item)).err().map(|refusal| refusal.retry_after.expect("a time"))
+        };
+        assert_eq!(refused(Charged::Message(rate), Change::Leave(&regions)), Some(Duration::from_secs(25)));
+        assert_eq!(
+            refused(Charged::Change, Change::Join(&regions[..1], Format::ViralAlert)),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(refused(Charged::Message(rate), Change::None), None);
+    }
+
+    #[test]
+    fn only_a_connection_that_may_be_full_is_asked_for_what_it_is_in() {
+        let regions: Vec<Audience> = (0..25).map(|n| format!("R{n}").parse().expect("a region")).collect();
+        assert_eq!(within_limit(&regions, None).1, [(":most".to_owned(), number(75))]);
+        let of = |count: usize| Memberships {
+            audiences: (0..count).map(|n| format!("R{n}")).collect(),
+            ..Memberships::default()
+        };
+        assert_eq!(within_limit(&regions, Some(&of(75))).1.len(), 1);
+        let (condition, values) = within_limit(&regions, Some(&of(100)));
+        assert_eq!((values.len(), &values[0]), (26, &(":most".to_owned(), number(100))));
+        assert!(condition.ends_with(" AND contains(audiences, :known24)"), "{condition}");
     }
 }

@@ -82,19 +82,6 @@ impl Allowance {
         Charge { cost: each.saturating_mul(i64::from(events)), now, latest: now.saturating_add(spare) }
     }
 
-    /// Admits one more of a source that is used up until `until`: until when it is then. Otherwise, how long it has to wait.
-    pub fn admit(self, until: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Duration> {
-        // Rounded up, and never nothing: each one admitted moves the moment, by which others see that there was one.
-        let each = self.per.as_millis().div_ceil(u128::from(self.count)).max(1);
-        let each = Duration::from_millis(u64::try_from(each).unwrap_or(u64::MAX));
-        let from = until.map_or(now, |until| until.max(now));
-        let ahead = from.since(now) + each;
-        match ahead.checked_sub(self.per.max(each)) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => Ok(from.after(each)),
-        }
-    }
-
     /// How many events pass at once, of a source of which `stored` is kept.
     pub fn left(self, stored: Option<i64>, now: Timestamp) -> u32 {
         // What the largest charge that passes leaves ahead: whole events.
@@ -188,15 +175,17 @@ mod tests {
 
     #[test]
     fn exactly_the_count_comes_at_once_after_a_rest_at_every_setting_there_is() {
-        let settings =
-            (1..=1_000).map(|count| (count, SECOND)).chain((1..=60_000).step_by(7).map(|count| (count, MINUTE)));
-        for (count, per) in settings.chain([(60_000, MINUTE)]) {
+        let settings = (1..=1_000).map(|count| (count, SECOND)).chain((1..=60_000).map(|count| (count, MINUTE)));
+        for (count, per) in settings {
             let allowance = Allowance::new(count, per).expect("a bound");
-            let (admitted, stored) = burst(allowance, None, at(0));
-            assert_eq!(admitted, count, "{count} in {per:?}");
+            let stored = take(allowance, count, None, at(0)).expect("all at once");
+            assert!(take(allowance, 1, stored, at(0)).is_err(), "one more than {count} in {per:?}");
             // And once more after the whole time, whatever is kept.
             let later = at(i64::try_from(per.as_millis()).expect("short"));
-            assert_eq!(burst(allowance, stored, later).0, count, "{count} in {per:?}, the second time");
+            assert_eq!(allowance.left(stored, later), count, "{count} in {per:?}, the second time");
+            if count < 1_000 && count % 7 == 3 {
+                assert_eq!(burst(allowance, stored, later).0, count, "{count} in {per:?}, one by one");
+            }
         }
     }
 

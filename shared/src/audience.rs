@@ -139,25 +139,41 @@ impl fmt::Display for Room {
     }
 }
 
-/// Connections that come from one place and are counted together. It holds the partition key.
+/// A place from which there are so many connections at once: an address or a user. It holds the partition key of their seats.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(String);
+
+/// What the keys of addresses begin with.
+const ADDRESS_PREFIX: &str = "@address#";
+
+/// What the keys of users begin with.
+const USER_PREFIX: &str = "@user#";
 
 impl Source {
     /// Those of an address. Of IPv6 the first 64 bits count: any host has all that begin with them.
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Self(format!("@address#{address}")),
+            IpAddr::V4(address) => Self(format!("{ADDRESS_PREFIX}{address}")),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
-                Self(format!("@address#{a:x}:{b:x}:{c:x}:{d:x}::/64"))
+                Self(format!("{ADDRESS_PREFIX}{a:x}:{b:x}:{c:x}:{d:x}::/64"))
             }
         }
     }
 
     /// Those of a user, by the subject of the token. It may be long, and is nobody's business: a hash stands for it.
     pub fn of_user(subject: &str) -> Self {
-        Self(format!("@user#{}", short_digest(subject)))
+        Self(format!("{USER_PREFIX}{}", short_digest(subject)))
+    }
+
+    /// The partition key of its seats.
+    pub fn key(&self) -> &str {
+        &self.0
+    }
+
+    /// The source that a partition key is of, if it is of one.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        (key.starts_with(ADDRESS_PREFIX) || key.starts_with(USER_PREFIX)).then(|| Self(key.to_owned()))
     }
 }
 
@@ -179,8 +195,6 @@ pub enum Audience {
     Everyone,
     /// Those who are in a room.
     Room(Room),
-    /// Those who come from one place. Nothing is sent to them; they are counted.
-    Source(Source),
 }
 
 impl Audience {
@@ -191,7 +205,6 @@ impl Audience {
             Self::All => ALL,
             Self::Everyone => "@everyone",
             Self::Room(room) => &room.key,
-            Self::Source(Source(key)) => key,
         }
     }
 }
@@ -256,8 +269,7 @@ mod tests {
 
     #[test]
     fn hosts_of_one_network_come_from_one_place() {
-        let key =
-            |address: &str| Audience::Source(Source::of_address(address.parse().expect(address))).key().to_owned();
+        let key = |address: &str| Source::of_address(address.parse().expect(address)).key().to_owned();
         assert_eq!(key("203.0.113.7"), "@address#203.0.113.7");
         assert_eq!(key("::ffff:203.0.113.7"), key("203.0.113.7"));
         assert_eq!(key("2001:db8:0:1::5"), key("2001:db8:0:1:ffff::"));

@@ -5,12 +5,21 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::limits::CONNECTION_ID_BYTES_MAX;
+use crate::{clock::Timestamp, limits::CONNECTION_ID_BYTES_MAX};
 
 /// The id that API Gateway gives a WebSocket connection: printable ASCII, today 16 characters of URL-safe base64.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionId(String);
+
+/// A connection: its id, and when it began. Both are the same in each of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its id.
+    pub id: ConnectionId,
+    /// When it began. What is written for it ends by this, so that writing it again changes nothing.
+    pub since: Timestamp,
+}
 
 /// The text cannot be a connection id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

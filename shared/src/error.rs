@@ -31,6 +31,8 @@ pub enum Code {
     RateLimited,
     /// There is as much of it as there may be: something has to end first.
     LimitReached,
+    /// The connection has been closed, whatever its socket says: connect again, and the same request may succeed.
+    ConnectionClosed,
     /// The idempotency key was used for something else.
     IdempotencyConflict,
     /// There are as many regions with a log as there may be.
@@ -44,7 +46,10 @@ pub enum Code {
 impl Code {
     /// Whether the same request may succeed later.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::RateLimited | Self::LimitReached | Self::OutcomeUnknown | Self::Unavailable)
+        matches!(
+            self,
+            Self::RateLimited | Self::LimitReached | Self::ConnectionClosed | Self::OutcomeUnknown | Self::Unavailable
+        )
     }
 
     /// The HTTP status that carries the code.
@@ -58,6 +63,7 @@ impl Code {
             | Self::InvalidRegion => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
+            Self::ConnectionClosed => 410,
             Self::TooLarge => 413,
             Self::RateLimited | Self::LimitReached => 429,
             Self::IdempotencyConflict | Self::TooManyRegions => 409,
@@ -94,6 +100,11 @@ impl Refusal {
     /// What to answer when the service itself failed; the cause is for the log, not for the client.
     pub fn unavailable() -> Self {
         Self::new(Code::Unavailable, "the service could not do this just now, try again")
+    }
+
+    /// What to answer where the connection has closed.
+    pub fn connection_closed() -> Self {
+        Self::new(Code::ConnectionClosed, "this connection has been closed, connect again")
     }
 
     /// What to answer when it is not known whether an alert was published.

@@ -4,7 +4,12 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Value, value::RawValue};
 
-use crate::{connection::ConnectionId, error::Failure, strict_json::whole_characters};
+use crate::{
+    clock::{Clock, Timestamp},
+    connection::{Connection, ConnectionId},
+    error::Failure,
+    strict_json::whole_characters,
+};
 
 /// Whatever somebody invoked a function with. Half a character in it, which would fail the invocation before the function sees it, is
 /// [mended](whole_characters).
@@ -27,6 +32,15 @@ struct NoConnection;
 pub fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, Failure> {
     let id = event.request_context.connection_id.as_deref().and_then(|id| id.parse().ok());
     id.ok_or_else(|| Failure::new("reading an event", NoConnection))
+}
+
+/// The connection that an event is about, and when it began: now, where the event does not say.
+pub fn connection(event: &ApiGatewayWebsocketProxyRequest, clock: &Clock) -> Result<Connection, Failure> {
+    let since = match event.request_context.connected_at {
+        ms @ 1.. => Timestamp::from_millis(ms),
+        _ => clock.now(),
+    };
+    Ok(Connection { id: connection_id(event)?, since })
 }
 
 #[cfg(test)]

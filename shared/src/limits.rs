@@ -462,11 +462,28 @@ pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 /// The same as the servers allow that this service replaces.
 pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
 
-/// Attempts to note a message while others of the same connection are noted: more than come at once at the default rate.
-pub const ADMISSION_ATTEMPTS_MAX: u32 = 16;
+/// Conditional updates that admit a message at most: those that each of two allowances takes, and as many more where others of the
+/// same connection join and leave while it is nearly full.
+pub const ADMISSION_ATTEMPTS_MAX: u32 = 4 * CHARGE_ATTEMPTS_MAX;
 
 /// Longest pause between two of them, from the second on.
 pub const ADMISSION_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// Regions and rooms that a connection joins and leaves at once: all that it can be in, once. Each is a write of two units.
+pub const CHANGES_AT_ONCE: u32 = 100;
+
+/// Time after which it may join or leave one more.
+pub const CHANGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Rounds in which a message writes what others of the same connection join and leave at the same moment. Each takes one of them.
+pub const MEMBERSHIP_ROUNDS_MAX: u32 = 8;
+
+/// How long the mark of a closed connection is kept: no message that came before the close runs for so long.
+pub const CLOSED_MARK_TTL: Duration = Duration::from_secs(10 * 60);
+
+/// Seats of one address or user at most: all of them, at about 120 bytes each, are read in one query of 30 read units.
+/// Source: the parameters in template.yaml.
+pub const SEATS_MAX: u32 = 1_000;
 
 /// Regions and rooms of one connection. `ALL` is one, and stands for all regions.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 100;
@@ -511,15 +528,14 @@ pub const ROOM_SHARE: f64 = 10.0;
 /// Age from which it is no news any more that somebody is typing.
 pub const TYPING_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// Age of a count that is told again instead of counting anew.
+/// Connections of an audience up to which a count is exact: those of a page, which is what is read at most.
+pub const COUNTED_EXACTLY_MAX: i32 = AUDIENCE_PAGE_ITEMS;
+
+/// Age up to which a process tells a count again instead of reading the audience.
 pub const COUNT_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Members for which a count is told again for one [`COUNT_AGE_MAX`] more: some 140 read units, so that counting a large audience costs no
-/// more in a second than counting a small one.
-pub const COUNTED_PER_SEC: u64 = 10_000;
-
-/// How long a count that nobody asks for any more is kept.
-pub const COUNT_TTL: Duration = Duration::from_secs(60 * 60);
+/// Counts that a process keeps for that.
+pub const COUNTS_KEPT_MAX: usize = 1_000;
 
 /// Largest item of DynamoDB, in bytes. Source: DynamoDB.
 pub const ITEM_BYTES_MAX: usize = 400 * 1024;
@@ -563,6 +579,8 @@ const _: () = assert!(QUEUE_END_BEFORE.as_secs() < 29 && QUEUE_AGE_MAX.as_secs()
 const _: () = assert!(PUBLICATIONS_BODY_BYTES_MAX > PUBLICATIONS_MAX * FRAME_BYTES_MAX);
 const _: () = assert!(SCORES_TTL.as_secs() > VIDEO_FORGOTTEN_AFTER.as_secs());
 const _: () = assert!(REGION_BYTES_MIN <= REGION_BYTES_MAX);
+const _: () = assert!(CHANGES_AT_ONCE as usize >= REGIONS_PER_MESSAGE_MAX, "every message that may be sent can pass");
+const _: () = assert!(SEATS_MAX < 10_000, "the number of a seat has four digits");
 const _: () = assert!(AUDIENCE_NOTE_TIMEOUT.as_millis() < REMOVALS_END_BEFORE.as_millis());
 const _: () = assert!(GONE_AGAIN_AFTER.as_millis() < GONE_OVER.as_millis());
 const _: () = assert!(SUSPECT_QUESTIONS_IN_FLIGHT < 1_024 - POSTS_OPEN_MAX);

@@ -9,6 +9,7 @@ use crate::{
     access::Regions,
     alert::{Format, Wire},
     audience::{Audience, InvalidRegion, InvalidRoom, Region, Room},
+    counting::Counted,
     error::{Code, Refusal, RefusalBody},
     limits::{
         CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, SUBSCRIPTIONS_PER_CONNECTION_MAX,
@@ -77,7 +78,8 @@ impl Audiences {
 }
 
 impl Request {
-    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed.
+    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed. Rooms and the
+    /// number of all connections take any region: whoever may have none is nobody's guest.
     pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
         match &self {
             Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
@@ -86,6 +88,9 @@ impl Request {
             }
             Self::Count(audience @ (Audience::Region(_) | Audience::All)) => {
                 regions.check(std::slice::from_ref(audience), "region")?;
+            }
+            Self::Count(_) | Self::Join(_) | Self::Say(_) if !regions.allow_any() => {
+                return Err(Refusal::of_field(Code::Forbidden, "type", "the token allows no region, and so no rooms"));
             }
             Self::Count(_)
             | Self::Unsubscribe { .. }
@@ -106,11 +111,12 @@ impl Request {
         Ok(self)
     }
 
-    /// The same request with what is said under the name that the token gives, where it gives one.
-    pub fn under_name(self, name: Option<&str>) -> Self {
+    /// The same request with what is said under the name that the token gives, where it gives one. Otherwise the message has to say it.
+    pub fn under_name(self, name: Option<&str>) -> Result<Self, Refusal> {
         match (self, name) {
-            (Self::Say(request), Some(name)) => Self::Say(RoomRequest { user: name.to_owned(), ..request }),
-            (request, _) => request,
+            (Self::Say(request), Some(name)) => Ok(Self::Say(RoomRequest { user: Some(name.to_owned()), ..request })),
+            (Self::Say(RoomRequest { user: None, .. }), None) => Err(missing("user")),
+            (request, _) => Ok(request),
         }
     }
 }
@@ -167,13 +173,9 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
         Some("leave") => room(&fields).map(Request::Leave),
         Some("chat") => {
             let message = bounded(&fields, "message", CHAT_BYTES_MAX)?;
-            let user = bounded(&fields, "user", USER_BYTES_MAX)?;
-            Ok(Request::Say(RoomRequest { room: room(&fields)?, user, message: Some(message) }))
+            Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: Some(message) }))
         }
-        Some("typing") => {
-            let user = bounded(&fields, "user", USER_BYTES_MAX)?;
-            Ok(Request::Say(RoomRequest { room: room(&fields)?, user, message: None }))
-        }
+        Some("typing") => Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: None })),
         Some("count") => counted(&fields).map(Request::Count),
         Some("echo") => match strict_json::oversized_number(&fields) {
             Some(path) => {
@@ -210,10 +212,18 @@ fn room(fields: &Map<String, Value>) -> Result<Option<Room>, Refusal> {
     room.map(Some)
 }
 
+/// Under which name somebody speaks. A token may say it instead.
+fn user(fields: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+    fields.contains_key("user").then(|| bounded(fields, "user", USER_BYTES_MAX)).transpose()
+}
+
+fn missing(field: &'static str) -> Refusal {
+    Refusal::of_field(Code::MissingField, field, format!("{field} is missing"))
+}
+
 /// A text that must be there, of 1 to `max` bytes.
 fn bounded(fields: &Map<String, Value>, field: &'static str, max: usize) -> Result<String, Refusal> {
-    let value =
-        fields.get(field).ok_or_else(|| Refusal::of_field(Code::MissingField, field, format!("{field} is missing")))?;
+    let value = fields.get(field).ok_or_else(|| missing(field))?;
     match value.as_str() {
         Some(text) if (1..=max).contains(&text.len()) => Ok(text.to_owned()),
         _ => Err(Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string of 1 to {max} bytes"))),
@@ -317,17 +327,19 @@ pub struct Count<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<&'a str>,
     count: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    approximate: bool,
 }
 
 impl<'a> Count<'a> {
-    /// `count` connections are in `audience`.
-    pub fn of(audience: &'a Audience, count: u64) -> Self {
+    /// So many connections are in `audience`.
+    pub fn of(audience: &'a Audience, counted: Counted) -> Self {
         let (region, room) = match audience {
             Audience::Room(room) => (None, Some(room.name())),
             Audience::Region(_) | Audience::All => (Some(audience.key()), None),
-            Audience::Everyone | Audience::Source(_) => (None, None),
+            Audience::Everyone => (None, None),
         };
-        Self { region, room, count }
+        Self { region, room, count: counted.count, approximate: counted.is_approximate }
     }
 }
 
@@ -478,7 +490,7 @@ mod tests {
     fn what_is_said_in_rooms_is_understood() {
         let general: Room = "general".parse().expect("a room");
         let say = |room, message: Option<&str>| {
-            Request::Say(RoomRequest { room, user: "Ola".to_owned(), message: message.map(str::to_owned) })
+            Request::Say(RoomRequest { room, user: Some("Ola".to_owned()), message: message.map(str::to_owned) })
         };
         for (body, request) in [
             (r#"{"type":"join","room":" general "}"#, Request::Join(general.clone())),
@@ -498,9 +510,6 @@ mod tests {
             assert_eq!(parse(body), Ok(request), "{body}");
         }
         let chat = parse(r#"{"type":"chat","user":"Ola","message":"hej"}"#).expect("a chat");
-        assert_eq!(chat.clone().under_name(None), chat);
-        let Request::Say(named) = chat.clone().under_name(Some("Aleksandra")) else { panic!("no chat") };
-        assert_eq!(named.user, "Aleksandra");
         assert_eq!(chat.where_rooms_are(Rooms::Off).expect_err("no rooms").code, Code::Forbidden);
         let count = parse(r#"{"type":"count","region":"DE"}"#).expect("a count");
         assert!(count.clone().where_rooms_are(Rooms::Off).is_ok());
@@ -548,7 +557,6 @@ mod tests {
         check(r#"{"type":"join","room":""}"#, Code::InvalidField, Some("room"));
         check(r#"{"type":"leave","room":7}"#, Code::InvalidField, Some("room"));
         check(r#"{"type":"chat","user":"Ola"}"#, Code::MissingField, Some("message"));
-        check(r#"{"type":"chat","message":"hej"}"#, Code::MissingField, Some("user"));
         check(r#"{"type":"chat","user":"","message":"hej"}"#, Code::InvalidField, Some("user"));
         check(r#"{"type":"typing","user":["Ola"]}"#, Code::InvalidField, Some("user"));
         check(r#"{"type":"count","region":"PL","room":"general"}"#, Code::InvalidField, Some("room"));
@@ -572,6 +580,41 @@ mod tests {
         assert_eq!(asked(r#"{"type":"subscribe_region","regions":["PL","DE"]}"#), forbidden("regions"));
         assert_eq!(asked(r#"{"type":"keepalive","regions":["PL","DE"]}"#), forbidden("regions"));
         assert!(asked(r#"{"type":"unsubscribe_region","region":"DE"}"#).is_ok());
+        assert!(asked(r#"{"type":"count"}"#).is_ok() && asked(r#"{"type":"join"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_token_that_allows_no_region_joins_no_room_and_counts_nobody() {
+        let asked = |body: &str| parse(body).expect(body).allowed_to(&Regions::none()).map_err(|refusal| refusal.code);
+        for body in [
+            r#"{"type":"join","room":"general"}"#,
+            r#"{"type":"chat","user":"Ola","message":"hej"}"#,
+            r#"{"type":"typing","user":"Ola"}"#,
+            r#"{"type":"count"}"#,
+            r#"{"type":"count","room":"general"}"#,
+            r#"{"type":"count","region":"PL"}"#,
+        ] {
+            assert_eq!(asked(body), Err(Code::Forbidden), "{body}");
+        }
+        for body in [r#"{"type":"leave"}"#, r#"{"type":"unsubscribe_region","region":"PL"}"#, r#"{"type":"echo"}"#] {
+            assert!(asked(body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_token_or_else_that_of_the_message_and_one_has_to_be_there() {
+        let user = |body: &str, name| match parse(body).expect(body).under_name(name) {
+            Ok(Request::Say(request)) => Ok(request.user.expect("a name")),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err((refusal.code, refusal.field.expect("a field"))),
+        };
+        let (named, nameless) =
+            (r#"{"type":"chat","user":"Jan","message":"hej"}"#, r#"{"type":"chat","message":"hej"}"#);
+        assert_eq!(user(named, None), Ok("Jan".to_owned()));
+        assert_eq!(user(named, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(nameless, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(r#"{"type":"typing"}"#, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(nameless, None), Err((Code::MissingField, "user".to_owned())));
     }
 
     /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts.
@@ -618,6 +661,7 @@ mod tests {
             r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
         );
         let (everyone, room) = (Audience::Everyone, Audience::Room(Room::default()));
+        let [exactly, about] = [false, true].map(|is_approximate| Counted { count: 3, is_approximate });
         for (reply, frame) in [
             (Reply::Joined(InRoom { room: "general" }), r#"{"type":"joined","room":"general"}"#),
             (Reply::Kept(Kept { behind: &[], missing: Vec::new() }), r#"{"type":"kept"}"#),
@@ -625,9 +669,9 @@ mod tests {
                 Reply::Kept(Kept { behind: &["PL".parse().expect("PL")], missing: vec!["ALL"] }),
                 r#"{"type":"kept","behind":["PL"],"missing":["ALL"]}"#,
             ),
-            (Reply::Count(Count::of(&everyone, 3)), r#"{"type":"count","count":3}"#),
-            (Reply::Count(Count::of(&Audience::All, 3)), r#"{"type":"count","region":"ALL","count":3}"#),
-            (Reply::Count(Count::of(&room, 3)), r#"{"type":"count","room":"global","count":3}"#),
+            (Reply::Count(Count::of(&everyone, exactly)), r#"{"type":"count","count":3}"#),
+            (Reply::Count(Count::of(&Audience::All, exactly)), r#"{"type":"count","region":"ALL","count":3}"#),
+            (Reply::Count(Count::of(&room, about)), r#"{"type":"count","room":"global","count":3,"approximate":true}"#),
         ] {
             assert_eq!(reply.frame(), frame);
         }

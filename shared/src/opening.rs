@@ -6,7 +6,7 @@ use crate::{
     access::Regions,
     alert::{Format, InvalidFormat},
     audience::{Audience, InvalidRegion, Source},
-    connection::ConnectionId,
+    connection::Connection,
     error::{Code, Refusal},
     origin::AllowedOrigins,
 };
@@ -61,9 +61,9 @@ pub struct ConnectionLimit {
 }
 
 impl ConnectionLimit {
-    /// Those that come from there.
-    pub fn audience(&self) -> Audience {
-        Audience::Source(self.source.clone())
+    /// Where they come from.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// What to answer to one more.
@@ -77,14 +77,14 @@ impl ConnectionLimit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The new connection.
-    pub connection: ConnectionId,
+    pub connection: Connection,
     /// The client's address, where the gateway told it.
     pub address: Option<IpAddr>,
     /// What it subscribes to at once, if anything.
     pub audience: Option<Audience>,
     /// The form in which alerts shall arrive, until a message says otherwise.
     pub format: Format,
-    /// How many others there may be from where it comes.
+    /// How many there may be from where it comes.
     pub bounds: Vec<ConnectionLimit>,
 }
 
@@ -108,7 +108,7 @@ impl Opening {
     /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
     /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
     /// nobody asked for, then does not apply.
-    pub fn of(connection: ConnectionId, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, Refusal> {
+    pub fn of(connection: Connection, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, Refusal> {
         policy.origins.check(handshake.origin)?;
         let named = |text, field| {
             let audience = audience(text, field)?;
@@ -146,6 +146,7 @@ fn audience(text: &str, field: &str) -> Result<Audience, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     /// What is subscribed to, and in which form.
     type Read = Result<(Option<String>, Format), (Code, Option<String>)>;
@@ -155,7 +156,8 @@ mod tests {
     }
 
     fn opening_with(handshake: Handshake<'_>, default: &str, regions: &Regions) -> Read {
-        let connection = "eHrdFcnvvHcCE-w=".parse().expect("an id");
+        let id = "eHrdFcnvvHcCE-w=".parse().expect("an id");
+        let connection = Connection { id, since: Timestamp::from_millis(0) };
         let default_region = default.parse().expect("a default");
         let origins = "https://a.example".parse().expect("origins");
         let limits = ConnectionLimits { per_address: 0, per_user: 0 };

@@ -161,7 +161,7 @@ impl Standing {
     ) -> Result<Self, Failure> {
         let named = audiences.iter().filter_map(|audience| match audience {
             Audience::Region(region) => Some(region.clone()),
-            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => None,
+            Audience::All | Audience::Everyone | Audience::Room(_) => None,
         });
         let mut regions: Vec<Region> = named.collect();
         let all = audiences.contains(&Audience::All);

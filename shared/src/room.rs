@@ -27,8 +27,8 @@ pub struct RoomMessage {
 pub struct RoomRequest {
     /// Where. None for the room that the connection joined first.
     pub room: Option<Room>,
-    /// Under which name.
-    pub user: String,
+    /// Under which name, as far as the message says it.
+    pub user: Option<String>,
     /// The text, or none while it is still being typed.
     pub message: Option<String>,
 }
@@ -42,7 +42,9 @@ impl RoomRequest {
         if self.room.is_some() {
             frame["room"] = json!(room.name());
         }
-        frame["user"] = json!(self.user);
+        if let Some(user) = &self.user {
+            frame["user"] = json!(user);
+        }
         if let Some(message) = &self.message {
             frame["message"] = json!(message);
             frame["timestamp"] = Value::String(now.rfc3339());
@@ -64,7 +66,7 @@ mod tests {
     fn a_frame_has_exactly_the_fields_of_the_reference_and_the_room_where_it_was_named() {
         let now = Timestamp::from_millis(1_795_000_000_000);
         let room: Room = "general".parse().expect("a room");
-        let chat = RoomRequest { room: None, user: "Ola".to_owned(), message: Some("Cześć \"x\"".to_owned()) };
+        let chat = RoomRequest { room: None, user: Some("Ola".to_owned()), message: Some("Cześć \"x\"".to_owned()) };
         let message = chat.room_message(&room, now);
         assert_eq!(
             message.frame,

@@ -7,53 +7,49 @@
 //! | index `by_connection`, partition | `connection_id` | the id alone |
 //! | time to live | `expires_at` | seconds since the Unix epoch |
 //!
-//! Every connection has its item in `@everyone`; each region and each room that it is in is one more item, and so is each
-//! [`Source`](crate::audience::Source) by which connections are counted, where they are.
+//! Every connection has its item in `@everyone`; each region and each room that it is in is one more item. All of them say when the
+//! connection began (`since`), so that writing one again changes its `format` and nothing else.
 //!
-//! Two kinds of items are of no audience, and in no index. What a connection is in and how much it sends is in the partition
-//! `@connection#` and its id, each in one of its own because each message writes it, with the sort key `state`:
-//! [`crate::admission`] has its attributes. The size of an audience, where somebody asks for it, is in the partition `@count#` and the
-//! key of the audience, with the sort key `count`: `count`, `counted_at` (ms) and `expires_at`.
+//! Two kinds of items are of no audience. The state of a connection is in the partition `@connection#` and its id, each in one of its own
+//! because each message writes it, with the sort key `state`, and in no index; when the connection has closed, a mark remains there for ten
+//! minutes: [`crate::admission`]. Where connections of an address or a user are limited, each has a seat in the partition of that
+//! [`Source`](crate::audience::Source): [`crate::seats`].
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::update_item::UpdateItemError,
-    types::{DeleteRequest, PutRequest, Select, WriteRequest},
+    types::{DeleteRequest, PutRequest, WriteRequest},
 };
-use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
+use futures_util::{StreamExt, TryStreamExt, future::join, stream};
 
 use crate::{
+    admission::{Noted, State},
     alert::Format,
     audience::Audience,
     clock::{Clock, Timestamp},
-    connection::{ConnectionId, Slot, SlotRange},
+    connection::{Connection, ConnectionId, Slot, SlotRange},
+    counting::Counts,
     environment::Reader,
     error::{Failure, Refusal},
     function::Start,
-    limits::{
-        AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, COUNT_AGE_MAX, COUNT_TTL, COUNTED_PER_SEC, REMOVALS_IN_FLIGHT,
-        SUBSCRIPTION_TTL,
-    },
-    opening::{ConnectionLimit, Opening},
+    limits::{AUDIENCE_PAGE_ITEMS, BATCH_WRITE_ITEMS_MAX, MEMBERSHIP_ROUNDS_MAX, REMOVALS_IN_FLIGHT, SUBSCRIPTION_TTL},
+    opening::Opening,
+    seats::{Seat, Seated},
     table::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
 };
 
 pub(crate) const AUDIENCE: &str = "audience";
 pub(crate) const SLOT: &str = "slot";
-const CONNECTION_ID: &str = "connection_id";
+pub(crate) const CONNECTION_ID: &str = "connection_id";
 const FORMAT: &str = "format";
 const SINCE: &str = "since";
 const ADDRESS: &str = "address";
 pub(crate) const EXPIRES_AT: &str = "expires_at";
 const BY_CONNECTION: &str = "by_connection";
-const COUNT: &str = "count";
-const COUNTED_AT: &str = "counted_at";
-
-/// What the partition keys of counts begin with.
-const COUNT_PREFIX: &str = "@count#";
 
 /// Environment variable that names the table.
 pub const TABLE_VARIABLE: &str = "SUBSCRIPTIONS_TABLE";
@@ -61,14 +57,17 @@ pub const TABLE_VARIABLE: &str = "SUBSCRIPTIONS_TABLE";
 /// Partition and sort key of an item.
 pub(crate) type Key = (String, String);
 
-fn key_of(item: &Item) -> Key {
-    let part = |name| read_text(item, name).map(str::to_owned).unwrap_or_default();
-    (part(AUDIENCE), part(SLOT))
+fn key_in(audience: &str, connection: &ConnectionId) -> Key {
+    (audience.to_owned(), Slot::of(connection).as_str().to_owned())
 }
 
-/// How many times as long a count is told again because of its size.
-fn age_factor(count: u64) -> u32 {
-    u32::try_from(count / COUNTED_PER_SEC).unwrap_or(u32::MAX).max(1)
+/// What a connection leaves behind when it closes.
+#[derive(Debug, Default)]
+struct Traces {
+    /// Items that are its own by their key.
+    keys: Vec<Key>,
+    /// Seats that it holds or may hold.
+    seats: BTreeSet<Seat>,
 }
 
 /// One connection in an audience.
@@ -78,7 +77,7 @@ pub struct Member {
     pub connection: ConnectionId,
     /// In which form.
     pub format: Format,
-    /// When it joined the audience.
+    /// When the connection began.
     pub since: Timestamp,
 }
 
@@ -97,6 +96,7 @@ pub struct Subscriptions {
     client: Client,
     table: String,
     clock: Clock,
+    counts: Counts,
 }
 
 impl Subscriptions {
@@ -107,189 +107,161 @@ impl Subscriptions {
 
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
-        Self { client, table, clock }
+        Self { client, table, clock, counts: Counts::default() }
     }
 
-    /// Records a new connection and its first subscription, or says why not: from where it comes there are as many as there may be.
-    ///
-    /// They are counted before anything is written, so that a flood costs next to nothing, and once more after it, so that those who
-    /// come at the same moment are not more than there may be.
+    /// Records a connection and its first subscription. Refuses it if its address or user is at its connection limit, before anything is
+    /// written, so that a flood costs next to nothing.
     pub async fn open(&self, opening: &Opening) -> Result<Result<(), Refusal>, Failure> {
-        let Opening { connection, address, audience, format, bounds } = opening;
-        for bound in bounds {
-            if self.members(&bound.audience(), Some(bound.max)).await? >= u64::from(bound.max) {
-                return Ok(Err(bound.refusal()));
-            }
+        let Opening { connection, audience, .. } = opening;
+        let (seats, opened) = match self.take_seats(opening).await {
+            Ok(Seated::Full(refusal)) => return Ok(Err(refusal)),
+            Ok(Seated::No(refusal, tried)) => (tried, Ok(Err(refusal))),
+            Ok(Seated::Yes(seats)) => (seats, self.record(opening).await),
+            Err(failure) => return self.close(&connection.id).await.and(Err(failure)),
+        };
+        if let Ok(Ok(())) = opened {
+            return opened;
         }
-        let sources: Vec<Audience> = bounds.iter().map(ConnectionLimit::audience).collect();
+        // Whoever is refused leaves nothing. What is noted may have been taken along by a close before.
+        let audiences = std::iter::once(&Audience::Everyone).chain(audience);
+        let keys = audiences.map(|audience| key_in(audience.key(), &connection.id)).collect();
+        self.remove(&connection.id, Traces { keys, seats: seats.into_iter().collect() }).await?;
+        self.close(&connection.id).await?;
+        opened
+    }
+
+    /// Writes the first items of a connection.
+    async fn record(&self, opening: &Opening) -> Result<Result<(), Refusal>, Failure> {
+        let Opening { connection, address, audience, format, .. } = opening;
         let mut everyone = self.item(&Audience::Everyone, connection, *format);
         if let Some(address) = address {
             everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
         }
-        let others = audience.iter().chain(&sources).map(|audience| self.item(audience, connection, *format));
-        let state = self.first_state(connection, audience.as_ref(), &sources);
-        let items: Vec<Item> = std::iter::once(everyone).chain(others).chain(state).collect();
-        let keys: Vec<Key> = items.iter().map(key_of).collect();
-        self.put(items.into_iter()).await?;
-        match self.first_exceeded(bounds).await {
-            Ok(None) => Ok(Ok(())),
-            // By their keys: the index does not have them yet.
-            Ok(Some(bound)) => self.delete(keys.into_iter()).await.map(|()| Err(bound.refusal())),
-            Err(failure) => {
-                self.delete(keys.into_iter()).await?;
-                Err(failure)
-            }
-        }
+        let first = audience.iter().map(|audience| (audience.clone(), Some(*format))).collect();
+        self.settle(connection, Some(everyone), first).await
     }
 
-    /// The first of some bounds that a connection exceeds that counts already.
-    async fn first_exceeded<'a>(&self, bounds: &'a [ConnectionLimit]) -> Result<Option<&'a ConnectionLimit>, Failure> {
-        for bound in bounds {
-            if self.members(&bound.audience(), Some(bound.max.saturating_add(1))).await? > u64::from(bound.max) {
-                return Ok(Some(bound));
-            }
-        }
-        Ok(None)
-    }
-
-    /// How many connections are in an audience. However many ask, it is counted once a second; above [`COUNTED_PER_SEC`], once in as
-    /// many seconds as it has that many. Who asks meanwhile gets the last figure.
-    pub async fn count(&self, audience: &Audience) -> Result<u64, Failure> {
-        let doing = "reading how many are in an audience";
-        let partition = format!("{COUNT_PREFIX}{}", audience.key());
-        let told = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .key(AUDIENCE, text(&partition))
-            .key(SLOT, text(COUNT))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| Failure::new(doing, error))?;
-        if let Some(item) = told.item {
-            let read = |name| read_number::<i64>(&item, name).map_err(|error| Failure::new(doing, error));
-            let (count, counted_at) = (read(COUNT)?, Timestamp::from_millis(read(COUNTED_AT)?));
-            let count = u64::try_from(count).unwrap_or_default();
-            let is_old = self.clock.now().since(counted_at) >= COUNT_AGE_MAX * age_factor(count);
-            if !is_old || !self.begin_counting(&partition, counted_at).await? {
-                return Ok(count);
-            }
-        }
-        let count = self.members(audience, None).await?;
-        let now = self.clock.now();
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .item(AUDIENCE, text(partition))
-            .item(SLOT, text(COUNT))
-            .item(COUNT, number(count))
-            .item(COUNTED_AT, number(now.millis()))
-            .item(EXPIRES_AT, number(now.after(COUNT_TTL).secs()))
-            .send()
-            .await
-            .map_err(|error| Failure::new("noting how many are in an audience", error))?;
-        Ok(count)
-    }
-
-    /// Whether it falls to this one to count, of all who have seen that the figure is old.
-    async fn begin_counting(&self, partition: &str, counted_at: Timestamp) -> Result<bool, Failure> {
-        let begun = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(AUDIENCE, text(partition))
-            .key(SLOT, text(COUNT))
-            .update_expression("SET counted_at = :now")
-            .condition_expression("counted_at = :seen")
-            .expression_attribute_values(":now", number(self.clock.now().millis()))
-            .expression_attribute_values(":seen", number(counted_at.millis()))
-            .send()
-            .await;
-        match begun.map_err(SdkError::into_service_error) {
-            Ok(_) => Ok(true),
-            Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
-            Err(error) => Err(Failure::new("counting an audience", error)),
-        }
-    }
-
-    /// Counts the members of an audience, at least up to `enough` where there are so many. What has expired and is not removed yet
-    /// does not count.
-    async fn members(&self, audience: &Audience, enough: Option<u32>) -> Result<u64, Failure> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            // Where a bound depends on it. To tell how many there are, what is behind by milliseconds costs half.
-            .consistent_read(enough.is_some())
-            .select(Select::Count)
-            .key_condition_expression("audience = :audience")
-            .filter_expression("expires_at > :now")
-            .expression_attribute_values(":audience", text(audience.key()))
-            .expression_attribute_values(":now", number(self.clock.now().secs()))
-            .set_limit(enough.and_then(|enough| i32::try_from(enough).ok()))
-            .into_paginator()
-            .send();
-        let mut count = 0;
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Failure::new("counting an audience", error))?;
-            count += u64::try_from(page.count()).unwrap_or_default();
-            if enough.is_some_and(|enough| count >= u64::from(enough)) {
-                break;
-            }
-        }
-        Ok(count)
-    }
-
-    /// Subscribes a connection. Repeating it changes the format and nothing else.
+    /// Subscribes a connection to audiences that were noted before. Repeating it changes the format and nothing else.
     pub async fn subscribe(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         audiences: &[Audience],
         format: Format,
-    ) -> Result<(), Failure> {
-        self.put(audiences.iter().map(|audience| self.item(audience, connection, format))).await
+    ) -> Result<Result<(), Refusal>, Failure> {
+        let wanted = audiences.iter().map(|audience| (audience.clone(), Some(format))).collect();
+        self.settle(connection, None, wanted).await
     }
 
-    /// Ends subscriptions of a connection. Those that never were are no error.
-    pub async fn unsubscribe(&self, connection: &ConnectionId, audiences: &[Audience]) -> Result<(), Failure> {
-        let slot = Slot::of(connection);
-        self.delete(audiences.iter().map(|audience| (audience.key().to_owned(), slot.as_str().to_owned()))).await
+    /// Ends subscriptions of a connection whose end was noted before. Those that never were are no error.
+    pub async fn unsubscribe(
+        &self,
+        connection: &Connection,
+        audiences: &[Audience],
+    ) -> Result<Result<(), Refusal>, Failure> {
+        self.settle(connection, None, audiences.iter().map(|audience| (audience.clone(), None)).collect()).await
     }
 
-    /// Removes every trace of a connection.
+    /// Writes the items of audiences in the form that was noted, or deletes them where none was, and looks whether that is still so. If the
+    /// connection has closed meanwhile, none of them remains. If another message has noted something else at the same moment, that is
+    /// written; each round more takes one message more.
+    async fn settle(
+        &self,
+        connection: &Connection,
+        mut also: Option<Item>,
+        wanted: Vec<(Audience, Option<Format>)>,
+    ) -> Result<Result<(), Refusal>, Failure> {
+        let mut unsettled = wanted.clone();
+        for _ in 0..MEMBERSHIP_ROUNDS_MAX {
+            let puts =
+                unsettled.iter().filter_map(|(audience, format)| Some(self.item(audience, connection, (*format)?)));
+            let deletes = unsettled.iter().filter(|(_, format)| format.is_none());
+            let deletes = deletes.map(|(audience, _)| key_in(audience.key(), &connection.id));
+            self.write(also.take().into_iter().chain(puts), deletes).await?;
+            let State::Open(noted) = self.state(&connection.id).await? else {
+                let keys = wanted.iter().map(|(audience, _)| key_in(audience.key(), &connection.id));
+                self.delete(keys).await?;
+                return Ok(Err(Refusal::connection_closed()));
+            };
+            unsettled.retain_mut(|(audience, format)| {
+                let written = std::mem::replace(format, noted.format_in(audience));
+                *format != written
+            });
+            if unsettled.is_empty() {
+                return Ok(Ok(()));
+            }
+        }
+        Ok(Err(Refusal::unavailable()))
+    }
+
+    /// Marks a connection as closed and removes every other trace of it.
     pub async fn close(&self, connection: &ConnectionId) -> Result<(), Failure> {
-        self.delete(self.traces(connection).await?.into_iter()).await
+        let (traces, failure) = self.traces(connection).await?;
+        self.remove(connection, traces).await?;
+        failure.map_or(Ok(()), Err)
     }
 
-    /// Removes every trace of many connections, in full batches.
+    /// The same for many connections, in full batches.
     pub async fn close_all(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+        let failed = Mutex::new(None);
         let traces = stream::iter(connections)
-            .map(|connection| async move { self.traces(&connection).await })
+            .map(|connection| async move {
+                let (Traces { keys, seats }, failure) = self.traces(&connection).await?;
+                self.remove(&connection, Traces { keys: Vec::new(), seats }).await?;
+                Ok::<_, Failure>((keys, failure))
+            })
             .buffer_unordered(REMOVALS_IN_FLIGHT)
-            .map_ok(|traces| stream::iter(traces.into_iter().map(Ok::<_, Failure>)))
+            .map_ok(|(keys, failure)| {
+                if failure.is_some() {
+                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+                }
+                stream::iter(keys.into_iter().map(Ok::<_, Failure>))
+            })
             .try_flatten()
             .try_chunks(BATCH_WRITE_ITEMS_MAX);
         traces
             .map_err(|error| error.1)
             .try_for_each_concurrent(REMOVALS_IN_FLIGHT, |batch| self.delete(batch.into_iter()))
-            .await
+            .await?;
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// The keys of all items of a connection. The index follows the table with a delay, so those count, too, that the connection's
-    /// own item names, and those two that each connection has.
-    async fn traces(&self, connection: &ConnectionId) -> Result<Vec<Key>, Failure> {
-        let (indexed, noted) = try_join(self.audiences_of(connection), self.noted_audiences(connection)).await?;
+    /// Marks a connection as closed: what it leaves behind, and what went wrong when the index was read. What is noted is known in any
+    /// case, and would be known to nobody after that. The index adds what was written and could not be noted any more.
+    async fn traces(&self, connection: &ConnectionId) -> Result<(Traces, Option<Failure>), Failure> {
+        let (indexed, noted) = join(self.items_of(connection), self.mark_closed(connection)).await;
+        let Noted { audiences, seats } = noted?;
+        let (indexed, failure) = indexed.map_or_else(|failure| (Vec::new(), Some(failure)), |keys| (keys, None));
         let everyone = Audience::Everyone.key().to_owned();
-        let audiences: BTreeSet<String> = indexed.into_iter().chain(noted).chain([everyone]).collect();
-        let slot = Slot::of(connection).as_str().to_owned();
-        let keys = audiences.into_iter().map(|audience| (audience, slot.clone()));
-        Ok(keys.chain([Self::state_key(connection)]).collect())
+        let noted = audiences.into_iter().chain([everyone]).map(|audience| key_in(&audience, connection));
+        let keys: BTreeSet<Key> = noted.chain(indexed).collect();
+        let mut traces = Traces { keys: Vec::new(), seats: seats.into_iter().collect() };
+        for key in keys {
+            match Seat::of_key(&key) {
+                Some(seat) => drop(traces.seats.insert(seat)),
+                None => traces.keys.push(key),
+            }
+        }
+        Ok((traces, failure))
     }
 
-    /// The keys of all audiences that a connection is in, as far as the index knows yet.
+    async fn remove(&self, connection: &ConnectionId, traces: Traces) -> Result<(), Failure> {
+        self.delete(traces.keys.into_iter()).await?;
+        for seat in &traces.seats {
+            self.stand_up(seat, connection).await?;
+        }
+        Ok(())
+    }
+
+    /// The keys of all audiences that a connection is in, as far as the index knows yet, and of where its seats are.
     pub async fn audiences_of(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
+        Ok(self.items_of(connection).await?.into_iter().map(|(audience, _)| audience).collect())
+    }
+
+    /// The keys of all items of a connection, as far as the index knows yet.
+    async fn items_of(&self, connection: &ConnectionId) -> Result<Vec<Key>, Failure> {
         let doing = "looking up the subscriptions of a connection";
+        let key = |item: &Item| Ok((read_text(item, AUDIENCE)?.to_owned(), read_text(item, SLOT)?.to_owned()));
         self.client
             .query()
             .table_name(&self.table)
@@ -303,7 +275,7 @@ impl Subscriptions {
             .await
             .map_err(|error| Failure::new(doing, error))?
             .iter()
-            .map(|item| read_text(item, AUDIENCE).map(str::to_owned).map_err(|error| Failure::new(doing, error)))
+            .map(|item| key(item).map_err(|error: UnreadableItem| Failure::new(doing, error)))
             .collect()
     }
 
@@ -343,15 +315,15 @@ impl Subscriptions {
         Ok(Page { members, next })
     }
 
-    fn item(&self, audience: &Audience, connection: &ConnectionId, format: Format) -> Item {
-        let now = self.clock.now();
+    fn item(&self, audience: &Audience, connection: &Connection, format: Format) -> Item {
+        let Connection { id, since } = connection;
         Item::from([
             (AUDIENCE.to_owned(), text(audience.key())),
-            (SLOT.to_owned(), text(Slot::of(connection).as_str())),
-            (CONNECTION_ID.to_owned(), text(connection.as_str())),
+            (SLOT.to_owned(), text(Slot::of(id).as_str())),
+            (CONNECTION_ID.to_owned(), text(id.as_str())),
             (FORMAT.to_owned(), text(format.as_str())),
-            (SINCE.to_owned(), number(now.millis())),
-            (EXPIRES_AT.to_owned(), number(now.after(SUBSCRIPTION_TTL).secs())),
+            (SINCE.to_owned(), number(since.millis())),
+            (EXPIRES_AT.to_owned(), number(since.after(SUBSCRIPTION_TTL).secs())),
         ])
     }
 
@@ -367,19 +339,22 @@ impl Subscriptions {
         &self.clock
     }
 
-    async fn put(&self, items: impl Iterator<Item = Item>) -> Result<(), Failure> {
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    async fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<(), Failure> {
+        self.write(std::iter::empty(), keys).await
+    }
+
+    async fn write(&self, puts: impl Iterator<Item = Item>, deletes: impl Iterator<Item = Key>) -> Result<(), Failure> {
         let mut requests = Vec::new();
-        for item in items {
+        for item in puts {
             let put = PutRequest::builder().set_item(Some(item)).build();
             let put = put.map_err(|error| Failure::new("building a subscription", error))?;
             requests.push(WriteRequest::builder().put_request(put).build());
         }
-        write_all(&self.client, &self.table, requests).await
-    }
-
-    async fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<(), Failure> {
-        let mut requests = Vec::new();
-        for (audience, slot) in keys {
+        for (audience, slot) in deletes {
             let delete = DeleteRequest::builder().key(AUDIENCE, text(audience)).key(SLOT, text(slot)).build();
             let delete = delete.map_err(|error| Failure::new("building a removal", error))?;
             requests.push(WriteRequest::builder().delete_request(delete).build());

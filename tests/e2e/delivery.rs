@@ -4,10 +4,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use shared::{
+    admission::{Change, Charged},
     alert::Format,
     audience::Audience,
     clock::Clock,
-    connection::{ConnectionId, Slot},
+    connection::{Connection, ConnectionId, Slot},
     subscriptions::Subscriptions,
 };
 
@@ -105,27 +106,35 @@ fn a_client_that_vanishes_while_alerts_arrive_fails_none_of_them() {
     });
 }
 
+async fn subscribe(subscriptions: &Subscriptions, connection: &Connection, audiences: &[Audience]) {
+    let change = Change::Join(audiences, Format::ViralAlert);
+    subscriptions.admit(connection, change, Charged::Change).await.expect("a write").expect("open");
+    subscriptions.subscribe(connection, audiences, Format::ViralAlert).await.expect("a write").expect("open");
+}
+
 /// Puts the items of a connection that is gone without a `$disconnect`, as old as `age_ms`.
 async fn leave_behind(site: &Site, connection: &str, age_ms: i64) {
     let then = Clock::System.now().millis() - age_ms;
     let clock = Clock::Manual(std::sync::Arc::new(then.into()));
-    let connection: ConnectionId = connection.parse().expect("an id");
+    let connection = Connection { id: connection.parse().expect("an id"), since: clock.now() };
     let subscriptions = Subscriptions::new(site.dynamodb(), "SubscriptionsTable".to_owned(), clock);
     let audiences = [Audience::Everyone, Audience::All, "PL".parse().expect("a region")];
-    subscriptions.subscribe(&connection, &audiences, Format::ViralAlert).await.expect("a write");
+    subscribe(&subscriptions, &connection, &audiences).await;
 }
 
 /// Puts `count` subscriptions to PL of connections that are long gone, all in a sixth of the ring.
 pub(crate) async fn leave_behind_in_a_sixth_of_the_ring(site: &Site, count: usize) {
     let then = Clock::System.now().millis() - 3_600_000;
     let clock = Clock::Manual(std::sync::Arc::new(then.into()));
+    let since = clock.now();
     let subscriptions = Subscriptions::new(site.dynamodb(), "SubscriptionsTable".to_owned(), clock);
     let region = ["PL".parse::<Audience>().expect("a region")];
     let ids = (0..).map(|n| format!("GoneGone{n:05}CC=").parse::<ConnectionId>().expect("an id"));
     let writes = ids.filter(|id| Slot::of(id).hash() < u32::MAX / 6).take(count).map(|gone| {
         let (subscriptions, region) = (&subscriptions, &region);
+        let gone = Connection { id: gone, since };
         async move {
-            subscriptions.subscribe(&gone, region, Format::ViralAlert).await.expect("a write");
+            subscribe(subscriptions, &gone, region).await;
         }
     });
     futures_util::stream::iter(writes).buffer_unordered(32).collect::<Vec<()>>().await;
@@ -191,9 +200,10 @@ fn a_connection_that_is_only_just_opening_is_not_removed() {
         leave_behind(&site, "OpeningOpenin0C=", 0).await;
         site.publish(&alert("PL")).await;
         assert_eq!(site.subscriptions().await.len(), 3, "the service answers Gone until $connect has returned");
-        leave_behind(&site, "OpeningOpenin0C=", 3_600_000).await;
+        leave_behind(&site, "LostLostLost0CC=", 3_600_000).await;
         site.publish(&alert("PL")).await;
-        assert!(site.subscriptions().await.is_empty());
+        let left: Vec<_> = site.subscriptions().await.into_iter().map(|(_, connection)| connection).collect();
+        assert_eq!(left, ["OpeningOpenin0C="; 3], "an older one is removed");
     });
 }
 

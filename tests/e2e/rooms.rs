@@ -219,5 +219,19 @@ fn a_client_publishes_where_its_token_allows_it_and_speaks_under_the_name_that_i
         publisher.send(&chat.to_string()).await;
         let frame = said(publisher.json().await);
         assert_eq!((&frame["user"], &frame["message"]), (&json!("Aleksandra"), &json!("hej")));
+        // So it need not say any, and whoever has none has to.
+        publisher.send(r#"{"type":"chat","message":"hej"}"#).await;
+        assert_eq!(said(publisher.json().await), json!({"type": "chat", "user": "Aleksandra", "message": "hej"}));
+        let refused = watcher.ask(&json!({"type": "chat", "message": "hej"})).await;
+        assert_eq!((&refused["code"], &refused["field"]), (&json!("missing_field"), &json!("user")), "{refused}");
+
+        // A token that allows no region is of no use in rooms either.
+        let mut nobody = connect(json!({"regions": []})).await;
+        for message in
+            [json!({"type": "join"}), json!({"type": "count"}), json!({"type": "chat", "user": "x", "message": "x"})]
+        {
+            let refused = nobody.ask(&message).await;
+            assert_eq!((&refused["code"], &refused["field"]), (&json!("forbidden"), &json!("type")), "{refused}");
+        }
     });
 }

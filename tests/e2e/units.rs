@@ -64,18 +64,23 @@ const WRITES: [&str; 6] =
 /// Units of an item of at most 1 KB in a transaction. The service takes them of one that is cancelled too.
 const TRANSACTED_ITEM_UNITS: f64 = 2.0;
 
+/// Units of an item of at most 1 KB. The service takes them where the condition of a write fails, too.
+const WRITTEN_ITEM_UNITS: f64 = 1.0;
+
 impl Consumed {
     fn add(&mut self, operation: &str, request: &Value, response: &Value) {
         *self.requests.entry(operation.to_owned()).or_default() += 1;
         let capacity = &response["ConsumedCapacity"];
         let of_tables = capacity.as_array().cloned().unwrap_or_else(|| vec![capacity.clone()]);
         let told: f64 = of_tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum();
-        let is_cancelled =
-            response["__type"].as_str().is_some_and(|name| name.ends_with("TransactionCanceledException"));
-        let units = if is_cancelled {
+        let kind = response["__type"].as_str().unwrap_or_default();
+        let units = if kind.ends_with("TransactionCanceledException") {
             let items = request["TransactItems"].as_array().expect("items of a transaction");
             assert!(items.iter().all(|item| item.to_string().len() < 1_024), "too large for one unit: {request}");
             items.len() as f64 * TRANSACTED_ITEM_UNITS
+        } else if kind.ends_with("ConditionalCheckFailedException") {
+            assert!(response.to_string().len() < 1_024, "too large for one unit: {response}");
+            WRITTEN_ITEM_UNITS
         } else {
             assert!(told > 0.0, "{operation} says nothing of what it consumed: {response}");
             told
@@ -188,38 +193,49 @@ impl Rows {
         self.note("connect").await;
         client.subscribe("DE").await;
         self.note("subscribe to a region").await;
-        client.subscribe("DE").await;
-        self.note("the same once more").await;
         let start = json!({"epoch": 0, "seq": 0});
         let kept = json!({"type": "kept"});
         assert_eq!(client.ask(&json!({"type": "keepalive", "regions": ["DE"], "since": {"DE": start}})).await, kept);
         self.note("keepalive, one region").await;
-        let regions: Vec<_> = (0..25).map(|number| format!("R{number}")).collect();
-        client.ask(&json!({"type": "subscribe_region", "regions": regions})).await;
-        self.note("subscribe to 25 regions").await;
-        let since: BTreeMap<_, _> = regions.iter().map(|region| (region, &start)).collect();
-        assert_eq!(client.ask(&json!({"type": "keepalive", "regions": regions, "since": since})).await, kept);
-        self.note("keepalive, 25 regions").await;
-        client.ask(&json!({"type": "unsubscribe_region", "regions": regions})).await;
-        self.note("unsubscribe from 25 regions").await;
         client.ask(&json!({"type": "ping"})).await;
         self.note("ping").await;
         client.ask(&json!({"type": "echo"})).await;
         self.note("echo, and anything that is refused").await;
-        client.ask(&json!({"type": "join", "room": "general"})).await;
+
+        let mut many = self.newcomer().await;
+        let regions: Vec<_> = (0..25).map(|number| format!("R{number}")).collect();
+        many.ask(&json!({"type": "subscribe_region", "regions": regions})).await;
+        self.note("subscribe to 25 regions").await;
+        let since: BTreeMap<_, _> = regions.iter().map(|region| (region, &start)).collect();
+        assert_eq!(many.ask(&json!({"type": "keepalive", "regions": regions, "since": since})).await, kept);
+        self.note("keepalive, 25 regions").await;
+        // From here on it has changed so much that its allowance is in use for a while.
+        many.subscribe("R1").await;
+        self.note("subscribe to one of them once more, at once").await;
+        many.ask(&json!({"type": "unsubscribe_region", "regions": regions})).await;
+        self.note("unsubscribe from 25 regions, at once").await;
+        many.ask(&json!({"type": "join", "room": "dogs"})).await;
+        self.meter.take();
+        many.ask(&json!({"type": "leave", "room": "dogs"})).await;
+        self.note("leave a room, at once").await;
+
+        let mut talker = self.newcomer().await;
+        talker.ask(&json!({"type": "join", "room": "general"})).await;
         self.note("join a room").await;
-        for what in ["chat or typing, to a room of one", "count a region of one"] {
-            let message = match what {
-                "count a region of one" => json!({"type": "count", "region": "DE"}),
-                _ => json!({"type": "chat", "user": "Ola", "message": "hej"}),
-            };
-            client.ask(&message).await;
-            self.note(what).await;
+        talker.ask(&json!({"type": "chat", "user": "Ola", "message": "hej"})).await;
+        self.note("chat or typing, to a room of one").await;
+        talker.ask(&json!({"type": "count", "region": "DE"})).await;
+        self.note("count a region of one").await;
+        let mut stranger = self.newcomer().await;
+        stranger.ask(&json!({"type": "chat", "user": "Ola", "room": "cats", "message": "hej"})).await;
+        self.note("chat in a room that it is not in yet").await;
+
+        for other in [many, talker, stranger] {
+            other.close().await;
         }
-        client.ask(&json!({"type": "count", "region": "DE"})).await;
-        self.note("the same within a second").await;
-        client.ask(&json!({"type": "leave", "room": "general"})).await;
-        self.note("leave a room").await;
+        crate::site::eventually("one is left", || async { self.tables.subscriptions().await.len() == 2 }).await;
+        self.site.settled().await;
+        self.meter.take();
         client.close().await;
         self.gone().await;
         self.note("disconnect, with one region").await;
@@ -228,6 +244,14 @@ impl Rows {
         client.close().await;
         self.gone().await;
         self.meter.take();
+    }
+
+    /// A connection that has changed nothing yet.
+    async fn newcomer(&self) -> Client {
+        let client = self.site.connect("/prod").await;
+        self.site.settled().await;
+        self.meter.take();
+        client
     }
 
     /// Waits until no connection has left a trace: `$disconnect` begins some time after the socket has ended.
@@ -263,6 +287,7 @@ impl Rows {
         let answer = client.ask(&json!({"type": "subscribe_region", "region": "YY", "since": start})).await;
         assert_eq!(answer["alerts"].as_array().map(Vec::len), Some(3), "{answer}");
         self.note("subscribe with a position, 3 alerts missed").await;
+        let mut client = self.newcomer().await;
         let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL"})).await;
         assert_eq!(answer["positions"].as_object().map(serde_json::Map::len), Some(3), "{answer}");
         self.note("subscribe to ALL, 3 regions").await;

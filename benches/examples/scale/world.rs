@@ -327,7 +327,7 @@ impl Services for Invocation {
     async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
         let page = match audience {
             Audience::Region(_) => self.world.scenario.ring.page(range, after),
-            Audience::All | Audience::Everyone | Audience::Room(_) | Audience::Source(_) => Page::default(),
+            Audience::All | Audience::Everyone | Audience::Room(_) => Page::default(),
         };
         self.world.read(page.members.len());
         self.world.takes(PAGE_MS).await;

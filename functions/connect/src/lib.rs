@@ -6,11 +6,12 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
     access::{Authorization, Regions, USER_FIELD, authorizer_field},
+    clock::Clock,
     environment::InvalidEnvironment,
     error::Failure,
     event,
     function::{Function, Invocation, Start},
-    limits::CONNECTIONS_PER_USER_DEFAULT,
+    limits::{CONNECTIONS_PER_USER_DEFAULT, SEATS_MAX},
     opening::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake, Opening},
     origin::AllowedOrigins,
     subscriptions::Subscriptions,
@@ -25,6 +26,7 @@ pub struct Connect {
     authorization: Authorization,
     origins: AllowedOrigins,
     limits: ConnectionLimits,
+    clock: Clock,
 }
 
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
@@ -53,11 +55,15 @@ impl Function for Connect {
             per_address: environment.parsed("CONNECTIONS_PER_ADDRESS", 0),
             per_user: environment.parsed("CONNECTIONS_PER_USER", CONNECTIONS_PER_USER_DEFAULT),
         };
-        environment.finish(Self { subscriptions, default_region, authorization, origins, limits })
+        if limits.per_address.max(limits.per_user) > SEATS_MAX {
+            environment.problem("CONNECTIONS_PER_ADDRESS and CONNECTIONS_PER_USER are at most 1000");
+        }
+        let clock = start.clock.clone();
+        environment.finish(Self { subscriptions, default_region, authorization, origins, limits, clock })
     }
 
     async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Verdict, Failure> {
-        let connection = event::connection_id(&event)?;
+        let connection = event::connection(&event, &self.clock)?;
         let handshake = Handshake {
             region: event.query_string_parameters.first("region"),
             region_header: event.headers.get("x-region").and_then(|value| value.to_str().ok()),

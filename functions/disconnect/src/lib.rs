@@ -1,4 +1,4 @@
-//! `$disconnect`: removes every trace of a connection.
+//! `$disconnect`: removes every trace of a connection, and leaves a mark that it has closed.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use shared::{

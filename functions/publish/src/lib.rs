@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     access::{Authorization, Regions, USER_FIELD, authorizer_field},
-    admission::{Change, MessageRate},
+    admission::{Change, Charged, MessageRate},
     alerts::Alerts,
     clock::Clock,
-    connection::ConnectionId,
+    connection::Connection,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     event::AnyEvent,
@@ -200,12 +200,12 @@ impl Publish {
 
     /// Answers a client that wants to publish.
     async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest, until: Instant) -> Result<Answer, Failure> {
-        let connection = shared::event::connection_id(event)?;
+        let connection = shared::event::connection(event, &self.clock)?;
         let body = match self.publish_of(&connection, event, until).await {
             Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
             Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),
             Err(failure) => {
-                tracing::error!(%connection, error = %Chain(&failure), "alert of a client not published");
+                tracing::error!(connection = %connection.id, error = %Chain(&failure), "alert of a client not published");
                 Reply::Error(Refusal::unavailable().body()).frame()
             }
         };
@@ -214,11 +214,13 @@ impl Publish {
 
     async fn publish_of(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         event: &ApiGatewayWebsocketProxyRequest,
         until: Instant,
     ) -> Published {
-        if let Err(refusal) = self.subscriptions.admit(connection, Change::None, self.message_rate).await? {
+        if let Err(refusal) =
+            self.subscriptions.admit(connection, Change::None, Charged::Message(self.message_rate)).await?
+        {
             return Ok(Err(refusal));
         }
         let allowed = Regions::published_by(event, self.authorization);

@@ -4,11 +4,11 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde::Serialize;
 use shared::{
     access::{Authorization, NAME_FIELD, Regions, authorizer_field},
-    admission::{Change, Memberships, MessageRate},
+    admission::{Change, Charged, Memberships, MessageRate, State},
     alert::Format,
     audience::{Audience, Room},
     clock::Clock,
-    connection::ConnectionId,
+    connection::Connection,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},
     event,
@@ -93,7 +93,7 @@ impl Function for Subscribe {
     }
 
     async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Answer, Failure> {
-        let connection = event::connection_id(&event)?;
+        let connection = event::connection(&event, &self.clock)?;
         let regions = Regions::of_event(&event, self.authorization);
         let name = match self.authorization {
             Authorization::Off => None,
@@ -102,7 +102,7 @@ impl Function for Subscribe {
         let request = message::parse(event.body.as_deref().unwrap_or_default())
             .and_then(|request| request.allowed_to(&regions))
             .and_then(|request| request.where_rooms_are(self.rooms))
-            .map(|request| request.under_name(name));
+            .and_then(|request| request.under_name(name));
         let answered = match request {
             Ok(request) => self.answer(&connection, &request).await,
             // What is refused counts as well: a client in a loop is told so.
@@ -115,7 +115,7 @@ impl Function for Subscribe {
             let refusal = match unanswered {
                 Unanswered::Refused(refusal) => refusal,
                 Unanswered::Failed(failure) => {
-                    tracing::error!(%connection, error = %Chain(&failure), "message not carried out");
+                    tracing::error!(connection = %connection.id, error = %Chain(&failure), "message not carried out");
                     Refusal::unavailable()
                 }
             };
@@ -127,7 +127,7 @@ impl Function for Subscribe {
 
 impl Subscribe {
     /// Carries a message out. None when what it causes is answer enough.
-    async fn answer(&self, connection: &ConnectionId, request: &Request) -> Result<Option<String>, Unanswered> {
+    async fn answer(&self, connection: &Connection, request: &Request) -> Result<Option<String>, Unanswered> {
         match request {
             Request::Subscribe { audiences, format, since } => {
                 self.subscribe(connection, audiences, *format, since.as_ref()).await.map(Some)
@@ -137,11 +137,11 @@ impl Subscribe {
             }
             Request::Unsubscribe { audiences } => {
                 self.admit(connection, Change::Leave(audiences.as_slice())).await?;
-                self.subscriptions.unsubscribe(connection, audiences.as_slice()).await?;
+                self.subscriptions.unsubscribe(connection, audiences.as_slice()).await??;
                 Ok(Some(Reply::Unsubscribed(audiences.into()).frame()))
             }
             Request::Join(room) => {
-                self.enter(connection, &Audience::Room(room.clone()), Some(self.message_rate)).await?;
+                self.enter(connection, &Audience::Room(room.clone()), Charged::Message(self.message_rate)).await?;
                 Ok(Some(Reply::Joined(InRoom { room: room.name() }).frame()))
             }
             Request::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
@@ -158,20 +158,20 @@ impl Subscribe {
         }
     }
 
-    async fn admit(&self, connection: &ConnectionId, change: Change<'_>) -> Result<Memberships, Unanswered> {
-        Ok(self.subscriptions.admit(connection, change, self.message_rate).await??)
+    async fn admit(&self, connection: &Connection, change: Change<'_>) -> Result<Memberships, Unanswered> {
+        Ok(self.subscriptions.admit(connection, change, Charged::Message(self.message_rate)).await??)
     }
 
     /// Writes the subscription first and then reads the log: an alert is in the answer, or is pushed, or both.
     async fn subscribe(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         audiences: &Audiences,
         format: Format,
         since: Option<&Positions>,
     ) -> Result<String, Unanswered> {
-        self.admit(connection, Change::Join(audiences.as_slice())).await?;
-        self.subscriptions.subscribe(connection, audiences.as_slice(), format).await?;
+        self.admit(connection, Change::Join(audiences.as_slice(), format)).await?;
+        self.subscriptions.subscribe(connection, audiences.as_slice(), format).await??;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
     }
@@ -179,7 +179,7 @@ impl Subscribe {
     /// Compares what the client believes with what is so, and writes nothing but what admits the message.
     async fn keepalive(
         &self,
-        connection: &ConnectionId,
+        connection: &Connection,
         audiences: &Audiences,
         since: Option<&Positions>,
     ) -> Result<String, Unanswered> {
@@ -189,37 +189,34 @@ impl Subscribe {
         Ok(Reply::Kept(Kept { behind: &behind, missing: missing.map(Audience::key).collect() }).frame())
     }
 
-    /// Enters a room. Without a rate it is the consequence of a message that was admitted.
-    async fn enter(
-        &self,
-        connection: &ConnectionId,
-        room: &Audience,
-        rate: Option<MessageRate>,
-    ) -> Result<(), Unanswered> {
-        let rooms = std::slice::from_ref(room);
-        self.subscriptions.change(connection, Change::Join(rooms), rate).await??;
+    /// Enters a room.
+    async fn enter(&self, connection: &Connection, room: &Audience, charged: Charged) -> Result<(), Unanswered> {
         // What is said has one form for all.
-        Ok(self.subscriptions.subscribe(connection, rooms, Format::ViralAlert).await?)
+        let (rooms, format) = (std::slice::from_ref(room), Format::ViralAlert);
+        self.subscriptions.admit(connection, Change::Join(rooms, format), charged).await??;
+        Ok(self.subscriptions.subscribe(connection, rooms, format).await??)
     }
 
     /// Leaves a room: the one that was joined first, where none is named.
-    async fn leave(&self, connection: &ConnectionId, room: Option<&Room>) -> Result<String, Unanswered> {
-        let (room, rate) = match room {
-            Some(room) => (room.clone(), Some(self.message_rate)),
-            None => (self.admit(connection, Change::None).await?.first_room.unwrap_or_default(), None),
+    async fn leave(&self, connection: &Connection, room: Option<&Room>) -> Result<String, Unanswered> {
+        let (room, charged) = match room {
+            Some(room) => (room.clone(), Charged::Message(self.message_rate)),
+            None => (self.admit(connection, Change::None).await?.first_room.unwrap_or_default(), Charged::Change),
         };
         let audiences = [Audience::Room(room.clone())];
-        self.subscriptions.change(connection, Change::Leave(&audiences), rate).await??;
-        self.subscriptions.unsubscribe(connection, &audiences).await?;
+        self.subscriptions.admit(connection, Change::Leave(&audiences), charged).await??;
+        self.subscriptions.unsubscribe(connection, &audiences).await??;
         Ok(Reply::Left(InRoom { room: room.name() }).frame())
     }
 
     /// What a connection is in once it has joined a room, or after [`JOIN_WAIT`]: clients send `join` and speak at once.
-    async fn once_joined(&self, connection: &ConnectionId) -> Result<Memberships, Failure> {
+    async fn once_joined(&self, connection: &Connection) -> Result<Memberships, Unanswered> {
         let wait_until = Instant::now() + JOIN_WAIT;
         loop {
             tokio::time::sleep(JOIN_LOOK_EVERY).await;
-            let memberships = self.subscriptions.memberships(connection).await?;
+            let State::Open(memberships) = self.subscriptions.state(&connection.id).await? else {
+                return Err(Refusal::connection_closed().into());
+            };
             if memberships.first_room.is_some() || Instant::now() >= wait_until {
                 return Ok(memberships);
             }
@@ -227,7 +224,7 @@ impl Subscribe {
     }
 
     /// Has something delivered to all in a room, the one who speaks included: whoever speaks in a room is in it.
-    async fn say(&self, connection: &ConnectionId, request: &RoomRequest) -> Result<(), Unanswered> {
+    async fn say(&self, connection: &Connection, request: &RoomRequest) -> Result<(), Unanswered> {
         let mut memberships = self.admit(connection, Change::None).await?;
         let mut is_certain = true;
         if request.room.is_none() && memberships.first_room.is_none() {
@@ -238,7 +235,7 @@ impl Subscribe {
         let room = request.room.clone().or_else(|| memberships.first_room.clone()).unwrap_or_default();
         let audience = Audience::Room(room.clone());
         if !is_certain || !memberships.contains(&audience) {
-            self.enter(connection, &audience, None).await?;
+            self.enter(connection, &audience, Charged::Change).await?;
         }
         let message = request.room_message(&room, self.clock.now());
         Ok(self.dispatcher.deliver(Content::RoomMessage(message)).await?)
