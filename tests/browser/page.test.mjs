@@ -137,6 +137,16 @@ test("an alert for a region that is not watched shows nothing", async (t) => {
   assert.deepEqual(await page.locator("#alerts .title").allTextContents(), ["Dla Polski"]);
 });
 
+test("an alert for a region that nobody watches is shown on every page, and says so", async (t) => {
+  const pages = [await open(t), await open(t, { query: "?watch=FR" })];
+  await publish("BR", "Para todos");
+  for (const page of pages) {
+    await page.waitForSelector(".toast");
+    assert.deepEqual(await page.locator(".toast .title").allTextContents(), ["Para todos"]);
+    assert.match(await page.textContent("#alerts li .what"), /^Brazil · score 97 · .* · to everyone, as nobody watches it$/);
+  }
+});
+
 test("on a phone, in the dark, nothing is wider than the screen", async (t) => {
   const page = await open(t, { viewport: { width: 360, height: 740 }, colorScheme: "dark", hasTouch: true });
   await publish("PL", "OneVeryLongWordWithoutAnySpaces".repeat(6));

@@ -98,3 +98,14 @@ test("under ALL a push of a region that came into being shows too", async (t) =>
   await until("the lost alert", () => application.told.includes("BORN 1"));
   assert.deepEqual(subscriptions(application), [["ALL"], ["ALL"]]);
 });
+
+test("an alert that nobody watches is told once, and says that it is for everyone", async (t) => {
+  const application = start(t, ["WATCHED"]);
+  await until("a keepalive", () => kept(application).length);
+  await publish("UNWATCHED");
+  await until("the alert", () => application.told.length);
+  await publish("WATCHED");
+  await until("the next alert", () => application.told.length > 1);
+  assert.deepEqual(application.told, ["UNWATCHED 1 everyone", "WATCHED 1"]);
+  assert.deepEqual(subscriptions(application), [["WATCHED"]]);
+});
