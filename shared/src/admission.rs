@@ -42,7 +42,8 @@ use crate::{
     error::{Code, Failure, Refusal},
     limits::{
         ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, CHANGE_EVERY, CHANGES_AT_ONCE, CLOSED_MARK_TTL,
-        MESSAGES_PER_SEC_DEFAULT, SUBSCRIPTION_TTL, SUBSCRIPTIONS_PER_CONNECTION_MAX,
+        MESSAGES_PER_SEC_DEFAULT, RECOVERED_REGIONS_MAX, REGIONS_PER_MESSAGE_MAX, SUBSCRIPTION_TTL,
+        SUBSCRIPTIONS_PER_CONNECTION_MAX,
     },
     seats::Seat,
     subscriptions::{AUDIENCE, EXPIRES_AT, Key, SLOT, Subscriptions},
@@ -68,13 +69,30 @@ impl Change<'_> {
             Change::Join(audiences, _) | Change::Leave(audiences) => u32::try_from(audiences.len()).unwrap_or(u32::MAX),
         }
     }
+
+    /// What of the allowance of changes it takes.
+    fn cost(self, charged: Charged) -> u32 {
+        match (charged, self) {
+            (Charged::Resumption(_), Change::Join(audiences, _)) if audiences.contains(&Audience::All) => {
+                self.len() - 1 + RECOVERED_REGIONS
+            }
+            _ => self.len(),
+        }
+    }
 }
+
+/// Regions of which one answer carries missed alerts.
+const RECOVERED_REGIONS: u32 = RECOVERED_REGIONS_MAX as u32;
+
+const _: () = assert!(REGIONS_PER_MESSAGE_MAX as u32 + RECOVERED_REGIONS <= CHANGES_AT_ONCE, "any message can pass");
 
 /// What is taken from the allowances of a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Charged {
     /// A message, and what it changes.
     Message(MessageRate),
+    /// A message that asks for what was missed too. `ALL` counts as all the regions of which its answer may carry alerts.
+    Resumption(MessageRate),
     /// What a message changes that has been admitted already.
     Change,
 }
@@ -189,14 +207,15 @@ struct Bill {
 /// What a charge and a change are charged from, at one moment.
 fn bills(charged: Charged, change: Change<'_>, now: Timestamp) -> Vec<Bill> {
     let mut bills = Vec::new();
-    if let Charged::Message(MessageRate(allowance)) = charged {
+    if let Charged::Message(MessageRate(allowance)) | Charged::Resumption(MessageRate(allowance)) = charged {
         let charge = allowance.charge(1, now);
         bills.push(Bill { attribute: MESSAGES_UNTIL, charge, count: allowance.count(), of: "messages per second" });
     }
-    if let (Charged::Message(_) | Charged::Change, 1..) = (charged, change.len()) {
+    let cost = change.cost(charged);
+    if cost > 0 {
         let allowance = Allowance::new(CHANGES_AT_ONCE, CHANGE_EVERY * CHANGES_AT_ONCE);
         let allowance = allowance.unwrap_or(Allowance::ONE_A_SECOND);
-        let charge = allowance.charge(change.len(), now);
+        let charge = allowance.charge(cost, now);
         let of = "regions and rooms joined and left at once, and one more each second";
         bills.push(Bill { attribute: CHANGES_UNTIL, charge, count: allowance.count(), of });
     }
@@ -519,6 +538,9 @@ mod tests {
             Some(Duration::from_secs(1))
         );
         assert_eq!(refused(Charged::Message(rate), Change::None), None);
+        let all = Change::Join(&[Audience::All], Format::ViralAlert);
+        assert_eq!(refused(Charged::Message(rate), all), Some(Duration::from_secs(1)));
+        assert_eq!(refused(Charged::Resumption(rate), all), Some(Duration::from_secs(25)), "as much as 25 regions");
     }
 
     #[test]

@@ -150,6 +150,10 @@ impl FromStr for Rooms {
 
 /// Reads the body of a message.
 pub fn parse(body: &str) -> Result<Request, Refusal> {
+    if body.len() > FRAME_BYTES_MAX {
+        let message = format!("the message has {} bytes, at most {FRAME_BYTES_MAX} are read", body.len());
+        return Err(Refusal::new(Code::TooLarge, message));
+    }
     let fields = strict_json::object(body.as_bytes())?;
     let known =
         "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, typing or publish";
@@ -537,6 +541,7 @@ mod tests {
             assert_eq!((refusal.code, refusal.field.as_deref()), (code, field), "{body}");
         };
         let too_many = format!(r#"{{"type":"subscribe_region","regions":[{}"PL"]}}"#, r#""PL","#.repeat(25));
+        check(&format!(r#"{{"type":"ping","text":"{}"}}"#, "x".repeat(FRAME_BYTES_MAX)), Code::TooLarge, None);
         check("ping", Code::BadJson, None);
         check("[]", Code::NotAnObject, None);
         check("{}", Code::UnknownType, Some("type"));

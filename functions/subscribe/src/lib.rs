@@ -170,7 +170,8 @@ impl Subscribe {
         format: Format,
         since: Option<&Positions>,
     ) -> Result<String, Unanswered> {
-        self.admit(connection, Change::Join(audiences.as_slice(), format)).await?;
+        let charged = since.map_or(Charged::Message(self.message_rate), |_| Charged::Resumption(self.message_rate));
+        self.subscriptions.admit(connection, Change::Join(audiences.as_slice(), format), charged).await??;
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await??;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())

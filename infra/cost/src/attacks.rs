@@ -11,7 +11,7 @@ const HOUR_SECS: f64 = 3_600.0;
 /// Throttles of the template: requests per second of all clients together. A test compares them with its defaults.
 pub const CONNECT_RATE: f64 = 500.0;
 /// Messages that a function answers.
-pub const MESSAGE_RATE: f64 = 500.0;
+pub const MESSAGE_RATE: f64 = 450.0;
 /// Pings.
 pub const PING_RATE: f64 = 250.0;
 /// Requests to `POST /webhook`.
@@ -37,10 +37,14 @@ const REGIONS_PER_MESSAGE: f64 = 25.0;
 /// Billing units of a message of 128 KB, the largest that API Gateway takes.
 const LARGEST_MESSAGE: f64 = 4.0;
 
-/// Read units of a message that asks for the positions of all regions: the shards of the snapshot, and the look at the connection's state.
+/// Read units of a message that asks where all regions stand: the shards of the snapshot, and a look at the connection's state.
 const READS_PER_MESSAGE: f64 = 9.0;
 
-/// Read units of the missed alerts of one region: a query of up to 4 KB.
+/// Read units of a message that has one region read anew, whose alerts fill a frame: as [`READS_PER_MESSAGE`] with one shard, twice a frame, and queries
+/// for nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
+const READS_PER_FRAME: f64 = 30.0 - 8.0 + 1.0 + 1.0;
+
+/// Read units of one more region of a message, with its alerts.
 const READS_PER_REGION: f64 = 1.0;
 
 /// Read units of one page of an audience of 1,000, read without consistency, which is what a count reads at most.
@@ -106,23 +110,29 @@ pub struct Attack {
 pub fn attacks(prices: &Prices) -> Vec<Attack> {
     let hourly = |rate: f64, one: Use| rate * HOUR_SECS * one.usd(prices);
     let message = Use { messages: 2.0, invocations: 1.0, reads: READS_PER_MESSAGE, writes: 1.0, ..Use::default() };
-    let changes = Use { writes: WRITES_PER_CHANGE, reads: READS_PER_REGION, ..Use::default() };
-    let changes_rate = CONNECTIONS * CHANGES_PER_SEC;
-    let frames_rate = changes_rate / REGIONS_PER_MESSAGE;
-    let frames = Use { transfer_gb: GB_PER_FRAME, reads: 8.0, ..Use::default() };
+    let frame = Use { reads: READS_PER_FRAME, transfer_gb: GB_PER_FRAME, ..message };
+    let large = Use { messages: LARGEST_MESSAGE + 1.0, reads: 0.0, ..message };
+    let change = Use { writes: WRITES_PER_CHANGE, reads: READS_PER_REGION, ..Use::default() };
+    let changes = hourly(CONNECTIONS * CHANGES_PER_SEC, change);
     let ping = Use { messages: LARGEST_MESSAGE + 1.0, ..Use::default() };
-    let largest = Use { messages: LARGEST_MESSAGE + 1.0, reads: READS_PER_COUNT.max(READS_PER_MESSAGE), ..message };
-    let subscribing = hourly(changes_rate, changes) + hourly(frames_rate, frames);
-    let everything = hourly(MESSAGE_RATE, largest) + hourly(PING_RATE, ping) + subscribing;
+    let everything = hourly(MESSAGE_RATE, frame) + hourly(PING_RATE, ping) + changes;
     let waits = "clients that subscribe: the gateway refuses some messages, and they try again";
     let row = |what, formula: String, usd_an_hour, delays| Attack { what, formula, usd_an_hour, delays };
     vec![
         row(
-            "1,000 connections subscribe to 25 regions and leave them in turn, or read 25 regions anew",
+            "1,000 connections subscribe to 25 regions and leave them in turn",
             format!(
-                "`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write) + 1,000 × 1 change (2 writes, 1 read) + 40 frames"
+                "`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write) + 1,000 changes × (2 writes + 1 read)"
             ),
-            hourly(MESSAGE_RATE, message) + subscribing,
+            hourly(MESSAGE_RATE, message) + changes,
+            waits,
+        ),
+        row(
+            "1,000 connections have a region read anew, whose missed alerts fill a frame",
+            format!(
+                "`MessageRate` × (2 messages + {READS_PER_FRAME} reads + 1 write + 32 KB to the internet) + 1,000 changes"
+            ),
+            hourly(MESSAGE_RATE, frame) + changes,
             waits,
         ),
         row(
@@ -138,9 +148,9 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             waits,
         ),
         row(
-            "messages of 128 KB, which are billed as four",
-            format!("`MessageRate` × (5 messages + {READS_PER_COUNT} reads + 1 write)"),
-            hourly(MESSAGE_RATE, largest),
+            "messages of 128 KB, which are billed as four and refused",
+            "`MessageRate` × (5 messages + 1 write)".to_owned(),
+            hourly(MESSAGE_RATE, large),
             waits,
         ),
         row(
@@ -151,7 +161,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
         ),
         row(
             "**1,000 connections that stay and do all of this at once**",
-            "the sum of 128 KB messages, changes, frames and pings".to_owned(),
+            "the dearest message, changes and pings".to_owned(),
             everything,
             "the same",
         ),
@@ -230,6 +240,24 @@ mod tests {
     fn a_thousand_connections_that_stay_cost_less_than_25_dollars_an_hour() {
         let dearest = attacks(&prices()).into_iter().find(|attack| attack.what.contains("that stay")).expect("a row");
         assert!((15.0..25.0).contains(&dearest.usd_an_hour), "{}", dearest.usd_an_hour);
+    }
+
+    #[test]
+    fn the_bounds_are_those_of_the_service() {
+        use shared::limits::{
+            AUDIENCE_PAGE_ITEMS, CHANGE_EVERY, CHANGES_AT_ONCE, FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX,
+            PAGE_BYTES_MAX, PAGE_READ_UNITS_MAX, REGIONS_PER_MESSAGE_MAX, SNAPSHOT_SHARDS,
+        };
+        assert_eq!(CHANGES_PER_SEC, 1.0 / CHANGE_EVERY.as_secs_f64());
+        assert_eq!(CHANGES_BURST, f64::from(CHANGES_AT_ONCE));
+        assert_eq!(REGIONS_PER_MESSAGE, REGIONS_PER_MESSAGE_MAX as f64);
+        assert_eq!(READS_PER_MESSAGE, SNAPSHOT_SHARDS as f64 + 1.0);
+        assert_eq!(READS_PER_FRAME, (MESSAGE_READ_UNITS_MAX - SNAPSHOT_SHARDS) as f64 + 2.0);
+        assert_eq!(READS_PER_PAGE, PAGE_READ_UNITS_MAX as f64);
+        assert_eq!(GB_PER_FRAME, FRAME_BYTES_MAX as f64 / 1e9);
+        assert_eq!(GB_PER_PAGE, PAGE_BYTES_MAX as f64 / 1e9);
+        // Items of 113 bytes, read without consistency.
+        assert_eq!(READS_PER_COUNT, (f64::from(AUDIENCE_PAGE_ITEMS) * 113.0 / 4_096.0).ceil() / 2.0);
     }
 
     #[test]
