@@ -153,7 +153,8 @@ def open_routes_without_throttle(resources):
     for path, methods in resources["HttpApi"]["Properties"]["Body"]["paths"].items():
         for method, operation in methods.items():
             route = f"{method.upper()} {path}"
-            if method != "options" and not operation.get("security") and not is_throttled(http.get(route, {})):
+            is_open = operation.get("security", [{"NONE": []}]) == [{"NONE": []}]
+            if method != "options" and is_open and not is_throttled(http.get(route, {})):
                 yield f"HttpApi: anybody can call {route}, and it has no throttle"
 
 
