@@ -24,6 +24,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
+    config::{Builder, retry::RetryConfig},
     error::SdkError,
     operation::update_item::UpdateItemError,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
@@ -38,7 +39,10 @@ use crate::{
     environment::Reader,
     error::{Failure, Refusal},
     function::Start,
-    limits::{ALLOWANCE_TTL, CHARGE_ATTEMPTS_MAX, RECOVERY_PAGE_ITEMS, REGIONS_MAX_DEFAULT},
+    limits::{
+        ALLOWANCE_TTL, CHARGE_ATTEMPTS_MAX, RECOVERY_PAGE_ITEMS, REGIONS_MAX_DEFAULT, TABLE_ATTEMPTS_MAX,
+        TABLE_BACKOFF, TABLE_BACKOFF_MAX,
+    },
     publisher::PublisherId,
     snapshot::Snapshot,
     table::{Item, UnreadableItem, number, read_number, read_text, text},
@@ -138,7 +142,13 @@ struct Removed;
 impl Alerts {
     /// The table that the function's environment names.
     pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
-        Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE), start.clock.clone())
+        // Of many at one moment some are throttled several times: a partition takes 1,000 units a second.
+        let retries = RetryConfig::standard()
+            .with_max_attempts(TABLE_ATTEMPTS_MAX)
+            .with_initial_backoff(TABLE_BACKOFF)
+            .with_max_backoff(TABLE_BACKOFF_MAX);
+        let client = Client::from_conf(Builder::from(&start.sdk).retry_config(retries).build());
+        Self::new(client, environment.required(TABLE_VARIABLE), start.clock.clone())
     }
 
     /// The table named `table`.

@@ -232,7 +232,16 @@ pub const LOST_LOOKS_MAX: u32 = 4;
 /// Pause between two of them.
 pub const LOST_LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Attempts of one transaction whose answer does not come, with one token. As many as the client of the database makes.
+/// Attempts of a call to the alerts table that is throttled or not answered, within [`AWS_CALL_TIMEOUT`].
+pub const TABLE_ATTEMPTS_MAX: u32 = 8;
+
+/// First bound of the random pause between two of them; it doubles.
+pub const TABLE_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Last bound of that pause.
+pub const TABLE_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Attempts of one transaction whose answer does not come, with one token.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 
 /// First bound of the pause between two attempts to commit; each pause is random below a bound that doubles.

@@ -114,7 +114,8 @@ pub fn sdk<W: World>(world: &Arc<W>, process: &str) -> SdkConfig {
     let connector = SharedHttpConnector::new(Connector { world: Arc::clone(world), process: process.to_owned() });
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-central-1"))
+        // Clients of one region share a budget of retries within a process of the system. Processes share nothing.
+        .region(Region::new(format!("region-of-{process}")))
         .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
         .endpoint_url("http://world.example")
         .retry_config(aws_config::retry::RetryConfig::standard())

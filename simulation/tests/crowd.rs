@@ -194,7 +194,8 @@ type Told = Option<Answered>;
 /// Publishes while requests and answers are lost and processes end, and has recover run long after it.
 async fn endure(seed: u64) -> (Arc<Quotas>, Vec<Told>) {
     let (world, clock) = (world(seed), clock());
-    world.lose(Losses::Share(0.2));
+    // Of eight attempts hardly ever all are lost at first, and often in the end.
+    world.lose(Losses::Share(0.15 + 0.05 * seed as f64));
     let every = Duration::from_millis(15);
     let crowd = Crowd { count: 60, every, publishers: 5, alerts_per_minute: 600, with_keys: seed.is_multiple_of(2) };
     let began = Instant::now() + Duration::from_millis(100);
@@ -268,7 +269,9 @@ async fn every_answer_is_true_whatever_is_lost_and_whoever_ends() {
         assert_eq!(dispatched, seqs.into_iter().collect(), "all that is in the log is dispatched, seed {seed}");
     }
     println!("{codes:?}, {ended} ended before");
-    assert!(ended > 10 && codes["published"] > 100 && codes["outcome_unknown"] > 0, "{codes:?}, {ended}");
+    let told = |code: &str, times: u32| codes.get(code).is_some_and(|count| *count >= times);
+    assert!(told("published", 100) && told("unavailable", 1) && told("outcome_unknown", 1), "{codes:?}");
+    assert!(ended > 10, "{ended}");
 }
 
 /// One publication and its repeat, both with a key or without, while `losses` go: what both were told, and what is

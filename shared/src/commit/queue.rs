@@ -5,8 +5,8 @@
 //! decide, so two that lead at the same moment are in each other's way and nothing worse.
 
 use aws_sdk_dynamodb::{
-    error::SdkError,
-    operation::{delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError},
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
     types::AttributeValue,
 };
 use futures_util::future::join_all;
@@ -14,15 +14,18 @@ use tokio::time::sleep;
 
 use super::{
     Entry, Receipt, Ticket,
-    transaction::{GROUP_MAX, is_lost},
+    transaction::{GROUP_MAX, is_lost, one_attempt},
 };
 use crate::{
     alerts::{Alerts, EXPIRES_AT, HEAD_SEQ, REGION, SEQ, head_partition},
     audience::Region,
     clock::Timestamp,
     error::{Chain, Failure},
-    limits::{LEASE, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_AGE_MAX, QUEUE_TTL},
-    table::{Item, number, read_number, text},
+    limits::{
+        LEASE, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_AGE_MAX, QUEUE_TTL, TABLE_ATTEMPTS_MAX, TABLE_BACKOFF,
+        TABLE_BACKOFF_MAX,
+    },
+    table::{Item, jittered, number, read_number, text},
 };
 
 /// Sort key of the lease, beside the head.
@@ -55,35 +58,48 @@ pub(crate) fn is_leased(lease: &Item, now: Timestamp) -> bool {
 }
 
 impl Alerts {
-    /// Puts a publication into the queue.
+    /// Puts a publication into the queue. Where the answer to an attempt was lost, it may have been committed before the
+    /// next attempt, and be there once more for nothing: only without that it is certain to wait.
     pub(super) async fn enqueue(&self, region: &Region, ticket: Ticket, entry: &Entry) -> Changed {
         let doing = "queueing a publication";
         let item = match entry.waiting_item() {
             Ok(item) => item,
             Err(error) => return Changed::Failed(Failure::new(doing, error)),
         };
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .item(REGION, text(partition(region)))
-            .item(SEQ, ticket.seq())
-            .item(EXPIRES_AT, number(self.clock.now().after(QUEUE_TTL).secs()))
-            .condition_expression("attribute_not_exists(id)")
-            .send()
-            .await;
-        match put {
-            Ok(_) => Changed::Yes,
-            // Of a repeat by the client whose first attempt arrived: nobody else has this ticket.
-            Err(error)
-                if matches!(error.as_service_error(), Some(PutItemError::ConditionalCheckFailedException(_))) =>
-            {
-                Changed::Yes
+        let (mut ended, mut pause_max) = (None, TABLE_BACKOFF);
+        for _ in 0..TABLE_ATTEMPTS_MAX {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(item.clone()))
+                .item(REGION, text(partition(region)))
+                .item(SEQ, ticket.seq())
+                .item(EXPIRES_AT, number(self.clock.now().after(QUEUE_TTL).secs()))
+                .condition_expression("attribute_not_exists(id)")
+                .customize()
+                .config_override(one_attempt());
+            let is_lost_before = matches!(ended, Some(Changed::Lost(_)));
+            match put.send().await {
+                Ok(_) if is_lost_before => break,
+                Ok(_) => return Changed::Yes,
+                Err(error) if is_lost(&error) => ended = Some(Changed::Lost(Failure::new(doing, error))),
+                // It is there, or in a transaction, by an attempt whose answer was lost: nobody else has this ticket.
+                Err(_) if is_lost_before => break,
+                Err(error) => {
+                    let is_throttled = error.code() == Some("ProvisionedThroughputExceededException")
+                        || error.code() == Some("ThrottlingException")
+                        || error.code() == Some("RequestLimitExceeded");
+                    ended = Some(Changed::Failed(Failure::new(doing, error)));
+                    if !is_throttled {
+                        break;
+                    }
+                }
             }
-            Err(error) if is_lost(&error) => Changed::Lost(Failure::new(doing, error)),
-            Err(error) => Changed::Failed(Failure::new(doing, error)),
+            sleep(jittered(pause_max)).await;
+            pause_max = TABLE_BACKOFF_MAX.min(pause_max * 2);
         }
+        ended.unwrap_or(Changed::No)
     }
 
     /// Takes a publication out of the queue. It is not there any more where it was committed.

@@ -1,7 +1,7 @@
 //! The transaction that appends publications to the log of a region, and why it was not made.
 
 use aws_sdk_dynamodb::{
-    config::retry::RetryConfig,
+    config::{Builder, retry::RetryConfig},
     error::{BuildError, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
     types::{CancellationReason, Delete, Put, TransactWriteItem, Update},
@@ -134,7 +134,6 @@ impl Alerts {
         // Of several attempts with one token DynamoDB makes one transaction. The client's own attempts would hide
         // that one was lost, after which an error of the next one does not say that nothing was written.
         let token = uuid::Uuid::new_v4().to_string();
-        let once = aws_sdk_dynamodb::config::Builder::new().retry_config(RetryConfig::disabled());
         let mut lost = None;
         for attempt in 0..COMMIT_ATTEMPTS_MAX {
             if attempt > 0 {
@@ -145,7 +144,7 @@ impl Alerts {
                 .transact_write_items()
                 .set_transact_items(Some(actions.clone()))
                 .client_request_token(&token);
-            let ended = match transaction.customize().config_override(once.clone()).send().await {
+            let ended = match transaction.customize().config_override(one_attempt()).send().await {
                 Ok(_) => return Attempt::Committed,
                 Err(error) => ended(&parts, error),
             };
@@ -225,6 +224,11 @@ impl Alerts {
         }
         Ok(actions)
     }
+}
+
+/// A call without the attempts that the client makes by itself: they would hide that the answer to one of them was lost.
+pub(super) fn one_attempt() -> Builder {
+    Builder::new().retry_config(RetryConfig::disabled())
 }
 
 /// Whether a call may have been carried out although it was answered with an error, or not at all.
