@@ -147,6 +147,8 @@ pub struct Fanout<S> {
     pub push_rate: f64,
     /// Posts per second that one worker is expected to make.
     pub worker_rate: f64,
+    /// Connections said to be gone that wait until all others have had their post, at most.
+    pub suspects_max: usize,
     /// Whether an alert that nobody watches goes to everyone.
     pub fallback_to_everyone: bool,
     /// Tells the age of subscriptions.

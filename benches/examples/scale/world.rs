@@ -13,7 +13,7 @@ use shared::{
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},
-    limits::WORKER_RATE,
+    limits::{SUSPECTS_MAX, WORKER_RATE},
     push::{Answer, Cause, Existence, Frame},
     subscriptions::Page,
 };
@@ -179,6 +179,7 @@ async fn invocation(world: Arc<World>, task: Task) {
             services: Arc::new(services),
             push_rate: world.scenario.quota.per_second * world.scenario.push_rate,
             worker_rate: WORKER_RATE,
+            suspects_max: SUSPECTS_MAX,
             fallback_to_everyone: true,
             clock: Clock::Manual(Arc::new(i64::from(u32::MAX).into())),
         };

@@ -12,7 +12,7 @@ use shared::{
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},
     function::{Function, Invocation, Start},
-    limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, WORKER_RATE},
+    limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, SUSPECTS_MAX, WORKER_RATE},
     metrics,
     publisher::Dispatcher,
     push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
@@ -70,6 +70,7 @@ impl Function for Deliver {
             services: Arc::new(services),
             push_rate: self.push_rate,
             worker_rate: WORKER_RATE,
+            suspects_max: SUSPECTS_MAX,
             fallback_to_everyone: self.fallback_to_everyone,
             clock: self.start.clock.clone(),
         };

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     connection::Slot,
     error::Failure,
-    limits::{CALLS_PER_SUSPECT, HANDOVER_BEFORE, POSTS_OPEN_MAX, SUSPECTS_END_BEFORE, SUSPECTS_MAX},
+    limits::{CALLS_PER_SUSPECT, HANDOVER_BEFORE, POSTS_OPEN_MAX, SUSPECTS_END_BEFORE},
     subscriptions::Member,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Left {
 
 impl<S: Services> Work<'_, S> {
     /// Posts to members as long as there is time. Suspects wait until all others have had their post, or until there
-    /// are [`SUSPECTS_MAX`].
+    /// are [`suspects_max`](super::Fanout).
     pub(super) async fn reach(
         &self,
         members: BoxStream<'_, Result<Member, Failure>>,
@@ -72,7 +72,7 @@ impl<S: Services> Work<'_, S> {
         loop {
             let is_paused = AtomicBool::new(false);
             let pauses = || {
-                let pauses = suspected.load(Ordering::Relaxed) >= SUSPECTS_MAX && has_time();
+                let pauses = suspected.load(Ordering::Relaxed) >= self.fanout.suspects_max && has_time();
                 is_paused.fetch_or(pauses, Ordering::Relaxed);
                 pauses
             };

@@ -34,6 +34,9 @@ use crate::{
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.
 const SEEDS: u64 = 200;
 
+/// Runs in which each planted bug has to be found.
+const PLANTED_SEEDS: u64 = 1_000;
+
 /// Virtual time after which a run that has not ended never will.
 const END_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -66,6 +69,7 @@ async fn invoke(world: Arc<World>, task: Task, is_calm: bool) {
             services: Arc::new(Seen::new(&world)),
             push_rate,
             worker_rate: world.setup.worker_rate,
+            suspects_max: world.setup.suspects_max,
             fallback_to_everyone: world.setup.fallback,
             clock: Clock::Manual(Arc::new(NOW_MS.into())),
         };
@@ -221,6 +225,7 @@ fn of_those_who_are_there_as_many_are_closed_as_three_lies_in_a_row_strike() {
         page_items: 1_000,
         quota: 5_000.0,
         worker_rate: 5_000.0,
+        suspects_max: WATCHERS,
         invocation_limit: Duration::from_secs(900),
         post_lies: LIE,
         look_lies: LIE,
@@ -259,8 +264,8 @@ fn planted_bugs_are_found() {
         Bug::DeadLettersLost,
     ];
     for bug in bugs {
-        let found = (0..300).find(|seed| !simulate(*seed, Some(bug)).0.is_empty());
-        let seed = found.unwrap_or_else(|| panic!("{bug:?} is not found by 300 seeds"));
+        let found = (0..PLANTED_SEEDS).find(|seed| !simulate(*seed, Some(bug)).0.is_empty());
+        let seed = found.unwrap_or_else(|| panic!("{bug:?} is not found by {PLANTED_SEEDS} seeds"));
         assert!(simulate(seed, None).0.is_empty(), "seed {seed} fails without {bug:?} too");
         println!("{bug:?} is found by seed {seed}");
     }

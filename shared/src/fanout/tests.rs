@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     alert::Format,
-    limits::{HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX},
+    limits::{HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
     subscriptions::Member,
 };
 
@@ -38,6 +38,7 @@ fn fanout<S>(services: S, push_rate: f64) -> Fanout<S> {
         services: Arc::new(services),
         push_rate,
         worker_rate: 1e6,
+        suspects_max: SUSPECTS_MAX,
         fallback_to_everyone: true,
         clock: Clock::Manual(Arc::new(NOW_MS.into())),
     }

@@ -52,6 +52,8 @@ pub(super) struct Setup {
     /// Calls per second that the gateway allows.
     pub(super) quota: f64,
     pub(super) worker_rate: f64,
+    /// Connections that wait to be asked about, at most.
+    pub(super) suspects_max: usize,
     pub(super) invocation_limit: Duration,
     /// Probabilities.
     pub(super) crash: f64,
@@ -128,6 +130,7 @@ impl Setup {
                 Duration::from_secs_f64(sometimes(random, 4.0)),
             ),
             fallback: random.random_bool(0.5),
+            suspects_max: random.random_range(1..60),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     fanout::{Content, Fanout, Services, Task},
     limits::{
         GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECT_QUESTIONS_MAX,
-        SUSPECTS_END_BEFORE, SUSPECTS_MAX,
+        SUSPECTS_END_BEFORE,
     },
     push::{Answer, Cause, Existence, Frame},
     room::RoomMessage,
@@ -179,11 +179,12 @@ async fn those_who_are_there_have_it_before_anybody_is_asked_about_again() {
 
 #[tokio::test(start_paused = true)]
 async fn suspects_that_are_too_many_are_asked_about_in_between_and_none_is_forgotten() {
-    let gone = vec![&[][..]; SUSPECTS_MAX];
+    let gone = vec![&[][..]; GONE_REMOVED_MAX + 100];
     let lied_about = vec![&[false, true, true][..]; 1_000];
-    let fanout = fanout(Lying::world(30_000, &[gone, lied_about].concat()), 50_000.0);
+    let fanout = fanout(Lying::world(15_000, &[gone, lied_about].concat()), 50_000.0);
+    let fanout = Fanout { suspects_max: 1_000, ..fanout };
     let report = fanout.deliver(&task(0), until()).await.expect("delivered");
-    assert_eq!((report.sent, report.gone), (31_000, SUSPECTS_MAX as u64));
+    assert_eq!((report.sent, report.gone), (16_000, GONE_REMOVED_MAX as u64 + 100));
     assert!(report.undelivered.is_empty() && !report.handed_over);
     let asked = fanout.services.asked.lock().expect("unpoisoned");
     let first_look = asked.iter().position(|(_, asked, _)| *asked == Asked::Look).expect("looks");
