@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 
 const TABLE: &str = "SubscriptionsTable";
 
-/// Orders in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.
+/// Orders in a test, unless `CONNECTION_ORDERS` says another number; `tests/run --nightly` makes 10,000.
 const SEEDS: u64 = 300;
 
 /// Longest time that a request, or an answer, is on its way.
@@ -188,7 +188,7 @@ fn seeds(share: u64) -> Vec<u64> {
     let variable = |name| Environment::of_process().get(name).map(|number| number.parse::<u64>().expect("a number"));
     match variable("SIMULATION_SEED") {
         Some(seed) => vec![seed],
-        None => (0..variable("SIMULATION_SEEDS").unwrap_or(SEEDS) / share).collect(),
+        None => (0..variable("CONNECTION_ORDERS").unwrap_or(SEEDS) / share).collect(),
     }
 }
 

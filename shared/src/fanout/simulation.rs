@@ -31,7 +31,7 @@ use crate::{
     limits::PUSH_RATE_USED,
 };
 
-/// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run` makes 10,000.
+/// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run --nightly` makes 10,000.
 const SEEDS: u64 = 200;
 
 /// Runs in which each planted bug has to be found.
