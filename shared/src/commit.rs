@@ -12,6 +12,8 @@ mod leader;
 pub(crate) mod queue;
 mod transaction;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -82,6 +84,8 @@ struct Pending<'a> {
     open: Vec<(usize, Entry)>,
     /// Those whose key is in use, by one of these publications or by an earlier one.
     repeats: Vec<(usize, Entry)>,
+    /// The index of the first publication with each key.
+    firsts: BTreeMap<String, usize>,
     /// The head after what was committed directly.
     made: Option<LogHead>,
     arrived: Vec<(usize, Commit)>,
@@ -103,16 +107,18 @@ impl Alerts {
         let now = self.clock.now();
         let entries = publications.iter().map(|publication| Entry::of(publication, now));
         let (mut open, mut repeats) = (Vec::<(usize, Entry)>::new(), Vec::new());
+        let mut firsts = BTreeMap::new();
         for (index, entry) in entries.enumerate() {
             // Two with one key cannot be in one transaction.
-            let is_repeat = entry.key.is_some() && open.iter().any(|(_, other)| other.key == entry.key);
-            if is_repeat { &mut repeats } else { &mut open }.push((index, entry));
+            let first = entry.key.clone().map(|key| *firsts.entry(key).or_insert(index));
+            if first.is_some_and(|first| first != index) { &mut repeats } else { &mut open }.push((index, entry));
         }
         let front = match self.front(region).await {
             Ok(front) => front,
             Err(failure) => return publications.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let mut pending = Pending { alerts: self, region, front, open, repeats, made: None, arrived: Vec::new() };
+        let arrived = Vec::new();
+        let mut pending = Pending { alerts: self, region, front, open, repeats, firsts, made: None, arrived };
         if !front.is_led {
             pending.directly().await;
         }
@@ -292,21 +298,18 @@ impl Pending<'_> {
         }
     }
 
+    /// One after the other: whoever leads meanwhile finds those of a request in their order.
     async fn enqueue(&mut self) -> Vec<Waiting> {
         let tickets = Ticket::take(self.open.len(), self.alerts.clock.now());
-        let queued =
-            join_all(std::mem::take(&mut self.open).into_iter().zip(tickets).map(|((index, entry), ticket)| {
-                let (alerts, region) = (self.alerts, self.region);
-                async move {
-                    let changed = alerts.enqueue(region, ticket, &entry).await;
-                    (Waiting { index, ticket, entry, is_queued: matches!(changed, Changed::Yes) }, changed)
-                }
-            }));
         let mut waiting = Vec::new();
-        for (one, changed) in queued.await {
+        for ((index, entry), ticket) in std::mem::take(&mut self.open).into_iter().zip(tickets) {
+            let changed = self.alerts.enqueue(self.region, ticket, &entry).await;
+            let is_queued = matches!(changed, Changed::Yes);
             match changed {
-                Changed::Failed(failure) => self.arrived.push((one.index, Err(failure))),
-                Changed::Yes | Changed::No | Changed::Lost(_) => waiting.push(one),
+                Changed::Failed(failure) => self.arrived.push((index, Err(failure))),
+                Changed::Yes | Changed::No | Changed::Lost(_) => {
+                    waiting.push(Waiting { index, ticket, entry, is_queued });
+                }
             }
         }
         waiting
@@ -413,6 +416,12 @@ impl Pending<'_> {
         }
     }
 
+    /// What the first publication with the same key came to, in the same request.
+    fn first_of(&self, entry: &Entry) -> Option<Commit> {
+        let first = self.firsts.get(entry.key.as_ref()?)?;
+        self.arrived.iter().find(|(index, _)| index == first).map(|(_, commit)| commit.clone())
+    }
+
     /// What became of those whose key is in use: what the first publication with it came to.
     async fn as_repeats(&mut self) {
         for (index, entry) in std::mem::take(&mut self.repeats) {
@@ -425,7 +434,10 @@ impl Pending<'_> {
                     }
                     commit
                 }
-                Ok(None) => Err(Failure::new("committing an alert", FirstFailed)),
+                // Whatever kept the first of them from the log keeps this one too.
+                Ok(None) => {
+                    self.first_of(&entry).unwrap_or_else(|| Err(Failure::new("committing an alert", FirstFailed)))
+                }
                 Err(failure) => {
                     tracing::error!(error = %Chain(&failure), region = %self.region, "receipt of a publication not read");
                     Ok(Err(Refusal::outcome_unknown()))

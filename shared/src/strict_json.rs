@@ -236,6 +236,12 @@ mod tests {
         }
 
         #[test]
+        fn a_fraction_stays_as_it_was_sent(number in proptest::num::f64::NORMAL) {
+            let sent = serde_json::json!({"n": number}).to_string();
+            prop_assert_eq!(Value::Object(object(sent.as_bytes()).expect(&sent)).to_string(), sent);
+        }
+
+        #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = object(&bytes);
         }

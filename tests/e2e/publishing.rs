@@ -441,6 +441,10 @@ fn as_many_regions_have_alerts_as_the_deployment_allows_and_no_more() {
         assert_eq!((status, &error["code"], &error["retryable"]), (409, &json!("too_many_regions"), &json!(false)));
         let (_, answer) = site.invoke("PublishFunction", &body).await;
         assert_eq!(answer["error"]["code"], "too_many_regions", "no invocation is repeated for it: {answer}");
+        let twice = json!({"publications": [named("FR", Some("key")), named("FR", Some("key"))]});
+        let (_, answer) = site.post("/publish", &[], twice.to_string()).await;
+        let codes: Vec<_> = (0..2).map(|index| answer["results"][index]["error"]["code"].clone()).collect();
+        assert_eq!(codes, ["too_many_regions"; 2], "what keeps the first keeps its repeat: {answer}");
         let crowd = join_all((0..20).map(|_| site.post("/publish", &[], body.to_string()))).await;
         assert!(crowd.iter().all(|(status, _)| *status == 409), "{crowd:?}");
         site.publish(&alert("DE", 97.0)).await;
