@@ -1,0 +1,85 @@
+use aws_sdk_dynamodb::Client;
+
+use super::*;
+use crate::{
+    clock::Clock,
+    fake_aws::{Answer, sdk},
+};
+
+fn connection() -> Connection {
+    Connection { id: "eHrdFcnvvHcCE-w=".parse().expect("an id"), since: Timestamp::from_millis(0) }
+}
+
+/// The table, whose answers are all the same, and the requests that it gets.
+fn table(answer: &'static str) -> (Subscriptions, crate::fake_aws::Requests) {
+    let (sdk, requests) = sdk(move |_| Answer(200, "", answer.to_owned()));
+    (Subscriptions::new(Client::new(&sdk), "t".to_owned(), Clock::System), requests)
+}
+
+#[tokio::test]
+async fn what_the_index_does_not_have_yet_is_removed_with_the_rest_but_for_the_mark() {
+    // To the query of the index, nothing; to the mark, what was noted; to the batch, that all is done.
+    let (table, requests) =
+        table(r#"{"Items":[],"Attributes":{"audiences":{"SS":["PL","room#general"]},"seats":{"SS":["0001@user#1"]}}}"#);
+    table.close(&connection().id).await.expect("closed");
+    let requests = requests.lock().expect("unpoisoned");
+    let batch = requests.iter().find(|request| request.contains("DeleteRequest")).expect("a batch");
+    for audience in ["PL", "room#general", "@everyone"] {
+        assert!(batch.contains(&format!(r#""audience":{{"S":"{audience}"}}"#)), "{audience}: {batch}");
+    }
+    assert_eq!(batch.matches("DeleteRequest").count(), 3, "{batch}");
+    let seat = requests.last().expect("a seat");
+    assert!(seat.contains(r#""slot":{"S":"seat#0001"}"#) && seat.contains("connection_id = :connection"), "{seat}");
+}
+
+#[test]
+fn what_a_connection_is_in_is_counted_once() {
+    let room = Audience::Room(Room::default());
+    let item = Item::from([
+        (AUDIENCES.to_owned(), keys(&["PL".parse().expect("PL"), room.clone()])),
+        (FIRST_ROOM.to_owned(), text(room.key())),
+    ]);
+    let memberships = Memberships::of(&item);
+    assert!(memberships.contains(&room) && !memberships.contains(&Audience::All));
+    assert_eq!(memberships.first_room, Some(Room::default()));
+    assert_eq!(memberships.after(Change::Join(&[room.clone(), Audience::All], Format::ViralAlert)), 3);
+    assert_eq!(memberships.after(Change::Leave(&[room])), 2);
+    assert_eq!(Memberships::of(&Item::new()), Memberships::default());
+}
+
+#[test]
+fn a_change_is_charged_for_what_it_changes_and_the_longest_wait_is_told() {
+    let regions: Vec<Audience> = (0..25).map(|n| format!("R{n}").parse().expect("a region")).collect();
+    let rate = MessageRate::per_second(10).expect("a rate");
+    let now = Timestamp::from_millis(1_795_000_000_000);
+    let mut item = Item::new();
+    for round in 0..4 {
+        let bills = bills(Charged::Message(rate), Change::Join(&regions, Format::ViralAlert), now);
+        assert!(steps(&bills, Some(&item)).is_ok(), "{round} times 25 of a hundred");
+        let used = (round + 1) * 25 * 1_000_000_000 + now.millis() * 1_000_000;
+        item.insert(CHANGES_UNTIL.to_owned(), number(used));
+    }
+    let refused = |charged, change| {
+        steps(&bills(charged, change, now), Some(&item)).err().map(|refusal| refusal.retry_after.expect("a time"))
+    };
+    assert_eq!(refused(Charged::Message(rate), Change::Leave(&regions)), Some(Duration::from_secs(25)));
+    assert_eq!(refused(Charged::Change, Change::Join(&regions[..1], Format::ViralAlert)), Some(Duration::from_secs(1)));
+    assert_eq!(refused(Charged::Message(rate), Change::None), None);
+    let all = Change::Join(&[Audience::All], Format::ViralAlert);
+    assert_eq!(refused(Charged::Message(rate), all), Some(Duration::from_secs(1)));
+    assert_eq!(refused(Charged::Resumption(rate), all), Some(Duration::from_secs(25)), "as much as 25 regions");
+}
+
+#[test]
+fn only_a_connection_that_may_be_full_is_asked_for_what_it_is_in() {
+    let regions: Vec<Audience> = (0..25).map(|n| format!("R{n}").parse().expect("a region")).collect();
+    assert_eq!(within_limit(&regions, None).1, [(":most".to_owned(), number(75))]);
+    let of = |count: usize| Memberships {
+        audiences: (0..count).map(|n| format!("R{n}")).collect(),
+        ..Memberships::default()
+    };
+    assert_eq!(within_limit(&regions, Some(&of(75))).1.len(), 1);
+    let (condition, values) = within_limit(&regions, Some(&of(100)));
+    assert_eq!((values.len(), &values[0]), (26, &(":most".to_owned(), number(100))));
+    assert!(condition.ends_with(" AND contains(audiences, :known24)"), "{condition}");
+}
