@@ -244,7 +244,7 @@ impl Subscriptions {
         change: Change<'_>,
         charged: Charged,
     ) -> Result<Result<Memberships, Refusal>, Failure> {
-        let bills = bills(charged, change, self.clock().now());
+        let charges = bills(charged, change, self.clock().now());
         let mut seen: Option<Item> = None;
         for attempt in 0..ADMISSION_ATTEMPTS_MAX {
             // The second one knows what the first one has seen.
@@ -254,9 +254,13 @@ impl Subscriptions {
             if seen.as_ref().is_some_and(|item| item.contains_key(CLOSED)) {
                 return Ok(Err(Refusal::connection_closed()));
             }
-            let steps = match steps(&bills, seen.as_ref()) {
-                Ok(steps) => steps,
-                Err(refusal) => return Ok(Err(refusal)),
+            let writes = match steps(&charges, seen.as_ref()) {
+                Ok(writes) => writes,
+                Err(refusal) => {
+                    // The wait is told from now on: since the message was charged, others may have been that came later.
+                    let later = bills(charged, change, self.clock().now());
+                    return Ok(Err(steps(&later, seen.as_ref()).err().unwrap_or(refusal)));
+                }
             };
             let before = seen.as_ref().map(Memberships::of);
             if before.as_ref().is_some_and(|before| before.after(change) > SUBSCRIPTIONS_PER_CONNECTION_MAX) {
@@ -265,7 +269,7 @@ impl Subscriptions {
                 );
                 return Ok(Err(Refusal::new(Code::LimitReached, message)));
             }
-            let noted = self.note(connection, change, steps, before.as_ref()).send().await;
+            let noted = self.note(connection, change, writes, before.as_ref()).send().await;
             match noted.map_err(SdkError::into_service_error) {
                 Ok(output) => {
                     let mut memberships = output.attributes.as_ref().map(Memberships::of).unwrap_or_default();
