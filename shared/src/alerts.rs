@@ -41,11 +41,11 @@ use crate::{
     function::Start,
     limits::{
         ALLOWANCE_TTL, CHARGE_ATTEMPTS_MAX, RECOVERY_PAGE_ITEMS, REGIONS_MAX_DEFAULT, TABLE_ATTEMPTS_MAX,
-        TABLE_BACKOFF, TABLE_BACKOFF_MAX,
+        TABLE_BACKOFF, TABLE_BACKOFF_MAX, THROTTLED_PAUSE, THROTTLED_PAUSES_MAX,
     },
     publisher::PublisherId,
     snapshot::Snapshot,
-    table::{Item, UnreadableItem, number, read_number, read_text, text},
+    table::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
 };
 
 pub(crate) const REGION: &str = "region";
@@ -222,8 +222,8 @@ impl Alerts {
         let doing = "noting an alert of a publisher";
         let now = self.clock.now();
         let charge = allowance.charge(alerts, now);
-        let mut stored: Option<i64> = None;
-        for _ in 0..CHARGE_ATTEMPTS_MAX {
+        let (mut stored, mut attempts, mut pauses) = (None::<i64>, 0, 0);
+        while attempts < CHARGE_ATTEMPTS_MAX {
             let write = match charge.step(stored) {
                 Ok(step) => step.write(USED_UNTIL),
                 Err(wait) => {
@@ -247,7 +247,13 @@ impl Alerts {
             match update.send().await.map_err(SdkError::into_service_error) {
                 Ok(_) => return Ok(Ok(())),
                 Err(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    attempts += 1;
                     stored = failed.item.and_then(|item| read_number(&item, USED_UNTIL).ok());
+                }
+                // Hundreds at one moment write this one item, whose partition has more units in the next second.
+                Err(UpdateItemError::ProvisionedThroughputExceededException(_)) if pauses < THROTTLED_PAUSES_MAX => {
+                    pauses += 1;
+                    tokio::time::sleep(jittered(THROTTLED_PAUSE)).await;
                 }
                 Err(error) => return Err(Failure::new(doing, error)),
             }

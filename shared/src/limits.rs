@@ -508,6 +508,12 @@ pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
 /// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a minute.
 pub const ALLOWANCE_TTL: Duration = Duration::from_secs(60 * 60);
 
+/// Longest pause after the allowance of a publisher was throttled, through all attempts of the client. The pause is random.
+pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Such pauses of one publication: with the attempts between them less than the time that publish has.
+pub const THROTTLED_PAUSES_MAX: u32 = 8;
+
 /// Conditional updates that a charge takes at most: one where the source has rested, one where it has not, and one more where its item
 /// is removed between them. See `allowance.rs`.
 pub const CHARGE_ATTEMPTS_MAX: u32 = 3;
