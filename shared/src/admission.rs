@@ -446,7 +446,7 @@ fn joining(format: Format) -> &'static str {
 }
 
 /// The condition that a connection is in as many audiences as it may be once it has joined some. Each of them counts as new, unless
-/// there is no room for that: those that it is known to be in then have to be there still.
+/// that would be too many: those that it is known to be in then have to be there still.
 fn within_limit(joined: &[Audience], before: Option<&Memberships>) -> (String, Vec<(String, AttributeValue)>) {
     let known = before.filter(|before| before.audiences.len() + joined.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX);
     let known: Vec<&Audience> =

@@ -164,7 +164,7 @@ async fn after(history: &History, standing: &Standing, starts: Vec<Start>, limit
     let mut logs = Vec::new();
     let mut found: BTreeMap<Region, Option<Vec<Alert>>> = BTreeMap::new();
     for Start { region, since, .. } in &starts {
-        // Nothing is known of what there is no place for: the next page finds out.
+        // The next page finds out what this one is too small to say.
         let gap = standing.gap(region, *since);
         found.insert(region.clone(), (gap != Gap::Unknown).then(Vec::new));
         if let Gap::Missed(span) = gap

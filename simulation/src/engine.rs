@@ -57,7 +57,7 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If there is no such table.
+    /// If the template has no table of this name.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let request = serde_json::from_value(json!({"TableName": table})).expect("a request");
         let answer = serde_json::to_value(self.0.scan(request).expect("scanned")).expect("serialisable");

@@ -1,9 +1,9 @@
 //! What an attack costs whoever runs a stack, in US dollars an hour, at the default parameters of the template.
 //!
-//! A flood is bounded by the throttles, which hold for all clients together, so each row is a rate times what one request of it costs at most.
-//! Read and write units of one message are those of the table in `docs/cost.md`, which a test holds.
+//! Throttles bound a flood of all clients together, so each row is a rate times what one request of it costs at most. A test
+//! compares the rates with the template and the bounds of one request with `shared::limits`.
 
-use crate::Prices;
+use crate::{GB_SECONDS_PER_INVOCATION, LOG_BYTES_PER_INVOCATION, Prices};
 
 /// Seconds of an hour.
 const HOUR_SECS: f64 = 3_600.0;
@@ -22,7 +22,7 @@ pub const HISTORY_RATE: f64 = 500.0;
 /// Connections of an attacker who stays connected.
 const CONNECTIONS: f64 = 1_000.0;
 
-/// Changes of its subscriptions that one connection may make per second, once it has used up its burst. Source: `shared::limits`.
+/// Changes of its subscriptions that one connection may make per second after its burst. Source: `shared::limits`.
 const CHANGES_PER_SEC: f64 = 1.0;
 
 /// Changes that it may make at once.
@@ -37,11 +37,12 @@ const REGIONS_PER_MESSAGE: f64 = 25.0;
 /// Billing units of a message of 128 KB, the largest that API Gateway takes.
 const LARGEST_MESSAGE: f64 = 4.0;
 
-/// Read units of a message that asks where all regions stand: the shards of the snapshot, and a look at the connection's state.
+/// Read units of a message that asks where all regions stand: the shards of the snapshot, and a look at the state of
+/// the connection.
 const READS_PER_MESSAGE: f64 = 9.0;
 
-/// Read units of a message that has one region read anew, whose alerts fill a frame: as [`READS_PER_MESSAGE`] with one shard, twice a frame, and queries
-/// for nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
+/// Read units of a message that has one region read anew, whose alerts fill a frame: one shard, the look, twice a frame,
+/// and queries that find nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
 const READS_PER_FRAME: f64 = 30.0 - 8.0 + 1.0 + 1.0;
 
 /// Read units of one more region of a message, with its alerts.
@@ -62,12 +63,6 @@ const READS_PER_PAGE: f64 = 8.0 + 16.0 + 25.0 + 6.0;
 /// Billing units of the largest body that Lambda takes from an HTTP API, 6 MB in steps of 512 KB.
 const LARGEST_HTTP_REQUEST: f64 = 12.0;
 
-/// GB-seconds of an invocation of the functions that clients cause: 256 MB for 15 ms.
-const GB_SECONDS: f64 = 0.25 * 0.015;
-
-/// GB of logs of an invocation.
-const LOG_GB: f64 = 700.0 / 1e9;
-
 /// What one request uses of what is billed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
@@ -84,8 +79,8 @@ impl Use {
         let price = |name: &str, quantity: f64| prices.usd(name, quantity);
         price("gateway_message", self.messages)
             + price("lambda_request", self.invocations)
-            + price("lambda_gb_second", self.invocations * GB_SECONDS)
-            + price("log_gb", self.invocations * LOG_GB)
+            + price("lambda_gb_second", self.invocations * GB_SECONDS_PER_INVOCATION)
+            + price("log_gb", self.invocations * LOG_BYTES_PER_INVOCATION / 1e9)
             + price("dynamodb_read", self.reads)
             + price("dynamodb_write", self.writes)
             + price("http_request", self.http_requests)

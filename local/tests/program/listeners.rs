@@ -10,7 +10,7 @@ use crate::cli::{Running, WAIT_MAX};
 
 const TEMPLATE: &str = "local/tests/program/listeners.yaml";
 
-/// The headers of a call of an AWS client, but for its target.
+/// The headers of a call of an AWS client, without its target.
 const SIGNED: &str = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20260101T000000Z\r\n\
                       Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/x/aws4_request, SignedHeaders=host, Signature=00\r\n";
 
