@@ -56,7 +56,9 @@ export function joinTabs(
 
   /** Keeps a lock, once it is had, until this tab leaves, unless `then` is done with it. Where there are no locks to be had each tab leads. */
   const hold = (lock: string, then: () => unknown): void => {
-    const held = (): unknown => then() ?? new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+    // Chromium grants a lock although the request was given up meanwhile.
+    const held = (): unknown =>
+      signal.aborted || (then() ?? new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve())));
     // A request that is given up rejects too.
     navigator.locks.request(lock, { signal }, held).catch(() => signal.aborted || hub || then());
   };

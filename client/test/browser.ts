@@ -51,6 +51,8 @@ export class Browser extends Page {
 
   /** Locks are refused, as in a page that may not store anything. */
   refusesLocks = false;
+  /** A lock is granted although its request was given up before, as in Chromium. */
+  grantsLate = false;
   /** Milliseconds before a lock is asked for. */
   lockDelay = 0;
   get locksHeld(): number {
@@ -80,7 +82,7 @@ export class Browser extends Page {
       this.#locks.set(name, queue);
       const run = async (): Promise<void> => {
         // A lock that is granted to a request that was given up is free again.
-        if (!signal?.aborted) await then();
+        if (!signal?.aborted || this.grantsLate) await then();
         queue.shift();
         void queue[0]?.();
         resolve();

@@ -3,13 +3,10 @@
 // Screenshots are kept in target/screenshots.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { startLocal, stopLocal } from "../local.mjs";
 import { Devtools } from "./devtools.mjs";
+import { Site, hasTold, isOpen, leaksNothing } from "./site.mjs";
 
 let devtools;
 
@@ -18,107 +15,8 @@ before(() => {
 });
 after(() => devtools?.close());
 
-/** A page of its own around the client: keeps what it was told in `told` and `states`, and shows it. */
-function application(options) {
-  return `
-    window.told = [];
-    window.states = [];
-    window.subscribed = [];
-    if (location.protocol !== "about:") addEventListener("DOMContentLoaded", async () => {
-      const { ViralAlerts } = await import("/viral-alerts.js");
-      document.body.innerHTML = "<h1></h1><p></p><ol></ol>";
-      const tell = (text) => {
-        told.push(text);
-        const item = document.createElement("li");
-        item.textContent = text;
-        document.querySelector("ol").append(item);
-      };
-      const { watches = [], ...options } = ${JSON.stringify(options)};
-      const alerts = new ViralAlerts(options);
-      for (const region of watches) alerts.watch(region);
-      alerts.addEventListener("subscribed", ({ detail: { region } }) => subscribed.push(region));
-      alerts.addEventListener("alert", ({ detail: { region, seq } }) => tell(region + " " + seq));
-      alerts.addEventListener("gap", ({ detail: { region, from, to } }) => tell(region + " gap " + from + "-" + to));
-      alerts.addEventListener("state", ({ detail: { state, transport } }) => {
-        states.push(transport && transport !== "websocket" ? transport : state);
-        document.querySelector("h1").textContent = states.at(-1);
-        document.querySelector("p").textContent = states.join(", ");
-      });
-    });`;
-}
-
-/** A local mode whose tables survive a restart, and the tabs that are opened on it. */
-class Site {
-  #directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
-  #args;
-  #tabs = [];
-  local;
-
-  constructor(args) {
-    this.#args = args;
-  }
-
-  /** Starts a site for one test. */
-  static async start(t, ...args) {
-    const site = new Site(args);
-    t.after(() => site.#end());
-    await site.run();
-    return site;
-  }
-
-  /** Starts the local mode, the second time where it was. */
-  async run() {
-    const { webSocketAddress, address } = this.local ?? {};
-    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
-    this.local = await startLocal([...this.#args, ...again, "--data-dir", this.#directory]);
-  }
-
-  /** Ends the local mode without any farewell. */
-  async kill() {
-    const ended = new Promise((resolve) => this.local.child.once("exit", resolve));
-    this.local.child.kill("SIGKILL");
-    await ended;
-  }
-
-  /** Opens a tab whose application watches `PL`, and waits until it is connected. */
-  async open(options = {}) {
-    const { address, webSocketAddress } = this.local;
-    const tab = await devtools.open("about:blank");
-    this.#tabs.push(tab);
-    const source = application({ url: webSocketAddress, httpUrl: address, regions: ["PL"], reconnectWithinMs: 200, ...options });
-    await tab.send("Page.addScriptToEvaluateOnNewDocument", { source });
-    await tab.goto(`${address}health`);
-    await tab.until(`states.some((state) => ["open", "polling", "eventsource"].includes(state))`, "states");
-    return tab;
-  }
-
-  async publish(times = 1, region = "PL") {
-    for (let time = 0; time < times; time++) {
-      const body = JSON.stringify({ region, video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
-      const response = await fetch(this.local.address, { method: "POST", body });
-      assert.equal((await response.json()).published, true);
-    }
-  }
-
-  async #end() {
-    for (const tab of this.#tabs) await tab.close().catch(() => {});
-    await stopLocal(this.local);
-    rmSync(this.#directory, { recursive: true });
-    for (const tab of this.#tabs) assert.deepEqual(tab.exceptions, [], "a script of a tab failed");
-  }
-}
-
-/** Waits for the alerts `from` to `to` of the region, and for nothing else. */
-async function hasTold(tab, from, to) {
-  const expected = Array.from({ length: to - from + 1 }, (_, index) => `PL ${from + index}`);
-  await tab.until(`told.length >= ${expected.length}`, "told");
-  assert.deepEqual(await tab.evaluate("told"), expected);
-}
-
-const isOpen = (tab) => tab.until(`states.at(-1) === "open"`, "states");
-
 test("offline and online: what was published in between is shown once", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const tab = await site.open();
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -134,7 +32,7 @@ test("offline and online: what was published in between is shown once", async (t
 });
 
 test("hidden and shown: the connection is given up after a while, and resumes from its position", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const tab = await site.open({ hiddenMs: 300 });
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -151,7 +49,7 @@ test("hidden and shown: the connection is given up after a while, and resumes fr
 });
 
 test("frozen and running again: nothing is lost or repeated", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const tab = await site.open();
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -168,7 +66,7 @@ test("frozen and running again: nothing is lost or repeated", async (t) => {
 });
 
 test("two tabs share a connection; when the leading one closes the other takes over", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const first = await site.open();
   const second = await site.open();
   await site.publish(2);
@@ -185,7 +83,7 @@ test("two tabs share a connection; when the leading one closes the other takes o
 });
 
 test("a second tab that watches as soon as it has a client is served, however often", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   await site.open();
   // Which of the two asks for its lock first is a race.
   for (let seq = 1; seq <= 10; seq++) {
@@ -198,8 +96,13 @@ test("a second tab that watches as soon as it has a client is served, however of
   }
 });
 
+test("a client that is closed in the tick that made it leaves no connection", async (t) => {
+  const site = await Site.start(t, devtools);
+  await leaksNothing(site);
+});
+
 test("two tabs, and the leading one is frozen: the other takes over, and both have everything", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const first = await site.open();
   const second = await site.open();
   await site.publish();
@@ -214,7 +117,7 @@ test("two tabs, and the leading one is frozen: the other takes over, and both ha
 });
 
 test("the gateway is killed and started again: the client comes back by itself", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const tab = await site.open();
   await site.publish(2);
   await hasTold(tab, 1, 2);
@@ -230,7 +133,7 @@ test("the gateway is killed and started again: the client comes back by itself",
 });
 
 test("two hours, shrunk to seconds: connections are replaced before they are cut, and the client is open all the time", async (t) => {
-  const site = await Site.start(t, "--connection-duration", "3s");
+  const site = await Site.start(t, devtools, "--connection-duration", "3s");
   const tab = await site.open({ rotateAfterMs: 1_500 });
   let published = 0;
   // More than two lives of a connection.
@@ -245,7 +148,7 @@ test("two hours, shrunk to seconds: connections are replaced before they are cut
 });
 
 test("a page that is loaded again goes on where it was", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const tab = await site.open();
   await site.publish(2);
   await hasTold(tab, 1, 2);
@@ -259,7 +162,7 @@ test("a page that is loaded again goes on where it was", async (t) => {
 });
 
 test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
-  const site = await Site.start(t);
+  const site = await Site.start(t, devtools);
   const gateway = new URL(site.local.webSocketAddress);
   // In front of the gateway stands something that refuses WebSockets, as some networks do.
   let refuses = true;

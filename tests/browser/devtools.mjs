@@ -4,12 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ARGUMENTS, CHROMIUM, SCREENSHOTS } from "./browser.mjs";
-
-/** Bound of every wait, in milliseconds. */
-const WAIT_MAX = 20_000;
-/** Pause between two looks at a condition, in milliseconds. */
-const LOOK_EVERY = 25;
+import { ARGUMENTS, CHROMIUM, SCREENSHOTS, until } from "./browser.mjs";
 
 export class Devtools {
   #child;
@@ -94,6 +89,11 @@ export class Tab {
     return this.#devtools.send(method, params, this.#sessionId);
   }
 
+  /** Runs a script in every page of this tab, before those of the page. */
+  prepare(source) {
+    return this.send("Page.addScriptToEvaluateOnNewDocument", { source });
+  }
+
   goto(url) {
     return this.send("Page.navigate", { url });
   }
@@ -128,13 +128,12 @@ export class Tab {
   }
 
   /** Waits until an expression is true, and says what else was there if it never is. */
-  async until(expression, otherwise = "undefined") {
-    for (const end = Date.now() + WAIT_MAX; Date.now() < end; ) {
+  until(expression, otherwise = "undefined") {
+    return until(
       // While a page loads there may be nothing to ask.
-      if (await this.evaluate(expression).catch(() => false)) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
-    }
-    throw new Error(`never true: ${expression}; ${otherwise}: ${JSON.stringify(await this.evaluate(otherwise).catch(String))}`);
+      () => this.evaluate(expression).catch(() => false),
+      async () => `never true: ${expression}; ${otherwise}: ${JSON.stringify(await this.evaluate(otherwise).catch(String))}`,
+    );
   }
 
   async screenshot(name) {

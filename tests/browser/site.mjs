@@ -1,0 +1,161 @@
+// The local mode with the tabs of one browser that a test opens on it, and what their applications were told.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startLocal, stopLocal } from "../local.mjs";
+import { until } from "./browser.mjs";
+
+/** Counts the WebSockets of a page in `sockets`. */
+const COUNTING = `
+    window.sockets = [];
+    window.WebSocket = class extends WebSocket {
+      constructor(url, ...protocols) {
+        super(url, ...protocols);
+        sockets.push(url);
+      }
+    };`;
+
+/** A page of its own around the client: keeps what it was told in `told` and `states`, and shows it. */
+function application(options) {
+  return `
+    window.told = [];
+    window.states = [];
+    window.subscribed = [];
+    if (location.protocol !== "about:") addEventListener("DOMContentLoaded", async () => {
+      const { ViralAlerts } = await import("/viral-alerts.js");
+      document.body.innerHTML = "<h1></h1><p></p><ol></ol>";
+      const tell = (text) => {
+        told.push(text);
+        const item = document.createElement("li");
+        item.textContent = text;
+        document.querySelector("ol").append(item);
+      };
+      const { watches = [], ...options } = ${JSON.stringify(options)};
+      const alerts = new ViralAlerts(options);
+      for (const region of watches) alerts.watch(region);
+      alerts.addEventListener("subscribed", ({ detail: { region } }) => subscribed.push(region));
+      alerts.addEventListener("alert", ({ detail: { region, seq } }) => tell(region + " " + seq));
+      alerts.addEventListener("gap", ({ detail: { region, from, to } }) => tell(region + " gap " + from + "-" + to));
+      alerts.addEventListener("state", ({ detail: { state, transport } }) => {
+        states.push(transport && transport !== "websocket" ? transport : state);
+        document.querySelector("h1").textContent = states.at(-1);
+        document.querySelector("p").textContent = states.join(", ");
+      });
+    });`;
+}
+
+/** A local mode whose tables survive a restart, and the tabs that are opened on it. */
+export class Site {
+  #directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
+  #args;
+  #browser;
+  #tabs = [];
+  local;
+
+  constructor(browser, args) {
+    this.#browser = browser;
+    this.#args = args;
+  }
+
+  /** Starts a site for one test, whose tabs are opened in `browser`. */
+  static async start(t, browser, ...args) {
+    const site = new Site(browser, args);
+    t.after(() => site.#end());
+    await site.run();
+    return site;
+  }
+
+  /** Starts the local mode, the second time where it was. */
+  async run() {
+    const { webSocketAddress, address } = this.local ?? {};
+    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
+    this.local = await startLocal([...this.#args, ...again, "--data-dir", this.#directory]);
+  }
+
+  /** Ends the local mode without any farewell. */
+  async kill() {
+    const ended = new Promise((resolve) => this.local.child.once("exit", resolve));
+    this.local.child.kill("SIGKILL");
+    await ended;
+  }
+
+  /** Opens a tab whose application watches `PL`, and waits until it is connected. */
+  async open(options = {}) {
+    const { address, webSocketAddress } = this.local;
+    const tab = await this.openBare(application({ url: webSocketAddress, httpUrl: address, regions: ["PL"], reconnectWithinMs: 200, ...options }));
+    await tab.until(`states.some((state) => ["open", "polling", "eventsource"].includes(state))`, "states");
+    return tab;
+  }
+
+  /** Opens a tab with an empty page of this site that counts its `sockets`. `source` runs in it first. */
+  async openBare(source = "") {
+    const tab = await this.#browser.open("about:blank");
+    this.#tabs.push(tab);
+    await tab.prepare(`${COUNTING}${source}`);
+    await tab.goto(`${this.local.address}health`);
+    await tab.until("window.sockets && document.body");
+    return tab;
+  }
+
+  async publish(times = 1, region = "PL") {
+    for (let time = 0; time < times; time++) {
+      const body = JSON.stringify({ region, video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
+      const response = await fetch(this.local.address, { method: "POST", body });
+      assert.equal((await response.json()).published, true);
+    }
+  }
+
+  async #end() {
+    for (const tab of this.#tabs) await tab.close().catch(() => {});
+    await stopLocal(this.local);
+    rmSync(this.#directory, { recursive: true });
+    for (const tab of this.#tabs) assert.deepEqual(tab.exceptions, [], "a script of a tab failed");
+  }
+}
+
+/** Waits for the alerts `from` to `to` of the region, and for nothing else. */
+export async function hasTold(tab, from, to) {
+  const expected = Array.from({ length: to - from + 1 }, (_, index) => `PL ${from + index}`);
+  await tab.until(`told.length >= ${expected.length}`, "told");
+  assert.deepEqual(await tab.evaluate("told"), expected);
+}
+
+export const isOpen = (tab) => tab.until(`states.at(-1) === "open"`, "states");
+
+/** Waits until the gateway has connections that watch these audiences, sorted, and no others. */
+export async function hasConnections({ local }, ...expected) {
+  let found;
+  const look = async () => {
+    const { connections } = await (await fetch(`${local.address}local.json`)).json();
+    found = connections.map(({ audiences }) => audiences.join()).sort();
+    return found.join(";") === expected.join(";");
+  };
+  await until(look, () => `connections: ${found.join("; ")}`);
+}
+
+/** A client that is closed in the tick that made it opens no connection, and one that follows it at once opens one. */
+export async function leaksNothing(site) {
+  const after = async (region, script) => {
+    // A page of its own: in one that has had a lock before, Chromium is quick enough to see that a request was given up.
+    const tab = await site.openBare();
+    await tab.evaluate(`import("/viral-alerts.js").then(({ ViralAlerts }) => {
+      const start = () => new ViralAlerts({ url: ${JSON.stringify(site.local.webSocketAddress)}, share: "${region}", regions: ["${region}"] });
+      ${script}
+      // Whatever the clients ask of the lock manager is answered before this.
+      return navigator.locks.request("last", () => {});
+    })`);
+    return tab;
+  };
+  const never = [
+    await after("DE", "start().close();"),
+    await after("CZ", "for (let time = 0; time < 10; time++) start().close();"),
+  ];
+  // As React does in its strict mode.
+  const strict = await after("FR", "start().close(); window.kept = start();");
+  await strict.until(`kept.state.state === "open"`, "kept.state");
+  const opened = await Promise.all([...never, strict].map((tab) => tab.evaluate("sockets.length")));
+  assert.deepEqual(opened, [0, 0, 1]);
+  await hasConnections(site, "FR");
+}
