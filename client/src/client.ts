@@ -21,33 +21,53 @@ export interface Client {
 }
 
 function nameOf(region: string): string {
-  const name = region.trim().toUpperCase();
-  if (!/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) throw RangeError(`no region: ${name}`);
+  const name = typeof region === "string" ? region.trim().toUpperCase() : "";
+  if (!/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) {
+    throw RangeError(`invalid region "${region}": expected a letter and 1 to 15 letters, digits or hyphens`);
+  }
   return name;
 }
 
+/** The address that an option names, with the scheme `ws` or `http`, or the secure one. */
+function addressOf(option: "url" | "httpUrl", value: string | URL): string {
+  const scheme = option === "url" ? "ws" : "http";
+  try {
+    // A page may name its own server without a scheme.
+    const { href } = new URL(value || "?", globalThis.location?.href);
+    const address = scheme === "ws" ? href.replace(/^http/, scheme) : href;
+    if (value && address.startsWith(scheme)) return address;
+  } catch {}
+  throw TypeError(`invalid option ${option} "${value}": expected an address such as ${scheme}s://example.com`);
+}
+
 export function startClient(given: Options, dispatch: Emit): Client {
-  const { httpUrl, token, share = true } = given;
+  const { httpUrl, token, regions = [], share = true, WebSocket = globalThis.WebSocket } = given;
   // Throws now where a connection would throw later.
-  const url = new URL(given.url, globalThis.location?.href).href;
+  const url = addressOf("url", given.url);
+  if (typeof WebSocket !== "function") {
+    throw TypeError("no WebSocket in this runtime: pass the option { WebSocket }, from the package ws");
+  }
   const isPage = !!globalThis.document;
   const settings: Settings = {
     EventSource: globalThis.EventSource,
     ...given,
-    WebSocket: given.WebSocket ?? globalThis.WebSocket,
+    WebSocket,
     keepaliveMs: given.keepaliveMs ?? KEEPALIVE_MS,
     hiddenMs: given.hiddenMs ?? HIDDEN_MS,
     url,
-    httpUrl: httpUrl && String(httpUrl).replace(/\/$/, ""),
+    httpUrl: httpUrl && addressOf("httpUrl", httpUrl).replace(/\/$/, ""),
     token: typeof token === "string" ? () => token : token,
+    overHttp: false,
   };
   const key = `viral-alerts ${url} ${share}`;
+  const overHttpKey = `${key} http`;
   const shared = share && isPage && navigator.locks ? key : undefined;
   let { storage } = given;
   let saved: Positions = {};
   try {
     // A page without permission to store throws at the very mention.
     if (storage === undefined && isPage) storage = sessionStorage;
+    settings.overHttp = storage?.getItem(overHttpKey) === "1";
     const kept = Object.entries(JSON.parse(storage!.getItem(key)!) as Positions);
     // Something else may have written there.
     saved = Object.fromEntries(kept.filter(([, { epoch, seq }]) => epoch >= 0 && seq >= 0));
@@ -64,15 +84,20 @@ export function startClient(given: Options, dispatch: Emit): Client {
 
   const gate = createGate(saved, emit, ask);
 
-  const save = (): void => {
+  const store = (name: string, text: string): void => {
     try {
-      storage?.setItem(key, JSON.stringify(saved));
+      storage?.setItem(name, text);
     } catch {}
   };
+  const save = (): void => store(key, JSON.stringify(saved));
 
   const tell = (state: State): void => {
     if (JSON.stringify(state) === JSON.stringify(client.state)) return;
     client.state = state;
+    if (state.state === "open") {
+      settings.overHttp = state.transport !== "websocket";
+      store(overHttpKey, settings.overHttp ? "1" : "");
+    }
     emit("state", state);
   };
 
@@ -119,7 +144,7 @@ export function startClient(given: Options, dispatch: Emit): Client {
       leave({ state: "closed" });
     },
   };
-  for (const region of given.regions ?? []) client.watch(region);
+  for (const region of typeof regions === "string" ? [regions] : regions) client.watch(region);
   const unwatchPage = watchPage(
     settings.hiddenMs,
     () => leave({ state: "paused" }),

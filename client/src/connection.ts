@@ -29,14 +29,14 @@ export interface Connection {
 
 /**
  * `onReady` is called when the connection has opened, and each time that a keepalive is due; `onEnd` when it ends and `close` was
- * not called.
+ * not called, with the close code if there is one.
  */
 export function createConnection(
   socket: WebSocketLike,
   keepaliveMs: number,
   onReady: () => void,
   onAlert: (alert: ViralAlert) => void,
-  onEnd: () => void,
+  onEnd: (code?: number) => void,
 ): Connection {
   let answer: ((frame: Frame) => void) | undefined;
   let deadline: ReturnType<typeof setTimeout> | undefined;
@@ -46,7 +46,7 @@ export function createConnection(
   /** Something has to arrive in time: a peer that is gone does not say so. */
   const expect = (): void => {
     clearTimeout(deadline);
-    deadline = setTimeout(end, ANSWER_MS);
+    deadline = setTimeout(() => end(), ANSWER_MS);
   };
 
   /** Something arrived. */
@@ -60,10 +60,10 @@ export function createConnection(
     expect();
   };
 
-  const end = (): void => {
+  const end = (code?: number): void => {
     if (closed) return;
     connection.close();
-    onEnd();
+    onEnd(code);
   };
 
   const connection: Connection = {
@@ -120,6 +120,6 @@ export function createConnection(
   };
   // Of an error nothing is known but that `close` follows.
   socket.onerror = () => {};
-  socket.onclose = end;
+  socket.onclose = ({ code }) => end(code);
   return connection;
 }

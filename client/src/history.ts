@@ -25,9 +25,13 @@ export function address({ httpUrl }: Settings, regions: string[], after: string)
   return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
 }
 
-/** The service has answered something else than 200. */
+/** The service, or something in front of it, has answered something else than 200. */
 export class HttpError extends Error {
-  constructor(readonly status: number) {
+  /** `code` is that of the service, which others do not send. */
+  constructor(
+    readonly status: number,
+    readonly code: unknown,
+  ) {
     super(`HTTP ${status}`);
   }
 }
@@ -39,8 +43,9 @@ export async function get(settings: Settings, regions: string[], after: string):
     headers: token ? { authorization: `Bearer ${token}` } : {},
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  if (!response.ok) throw new HttpError(response.status);
-  return (await response.json()) as Answer;
+  const answer = response.json() as Promise<Answer & { error?: { code: string } }>;
+  if (!response.ok) throw new HttpError(response.status, (await answer.catch(() => undefined))?.error?.code);
+  return answer;
 }
 
 /** Brings the log up to date with the service. Throws as `get` does. */

@@ -5,12 +5,15 @@ import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
 import { catchUp, HttpError, known } from "./history.js";
 import {
-  FUTILE_MAX,
+  ANSWER_MS,
+  FALLBACK_MS,
   HEAL_MS,
   HTTP_TRIES,
+  POLICY_MS,
   PROBE_AFTER_MS,
   RECONNECT_WITHIN_MS,
   REGIONS_MAX,
+  RESTART_WITHIN_MS,
   ROTATE_AFTER_MS,
   TIMER_MS_MAX,
 } from "./limits.js";
@@ -32,7 +35,7 @@ export interface Hub {
 }
 
 export function startHub(settings: Settings, emit: (news: News) => void): Hub {
-  const { WebSocket, httpUrl, token, url } = settings;
+  const { httpUrl, token, url } = settings;
   /** Regions by the tab that watches them. */
   const wants = new Map<string, string[]>();
   /** Regions that the service does not give to this client. */
@@ -46,12 +49,16 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   let current: Connection | undefined;
   let next: Connection | undefined;
   let fallback: Fallback | undefined;
+  /** Runs out when alerts come over HTTP although attempts go on. */
+  let patience: ReturnType<typeof setTimeout> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
   let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
   let failures = 0;
-  /** Attempts in a row after which alerts did not come in. */
-  let futile = 0;
+  /** The service has had too much of this client, which waits whatever happens. */
+  let held = false;
+  /** Whether it is CORS that keeps the page from reading: under way, or told. */
+  let probe: Promise<unknown> | undefined;
   /** Counts attempts, so that one that was given up can tell. */
   let attempts = 0;
   let stopped = false;
@@ -107,10 +114,11 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const drop = (): void => {
     attempts++;
     clearTimeout(timer);
+    clearTimeout(patience);
     current?.close();
     next?.close();
     fallback?.stop();
-    current = next = fallback = undefined;
+    current = next = fallback = patience = undefined;
   };
 
   const stop = (): void => {
@@ -118,21 +126,50 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     drop();
   };
 
-  /**
-   * Ends the client if HTTP has refused its token, which asking again will not change; returns whether that is so. Who gave no
-   * token may have met a firewall, which may let him pass later; one that is refused a region (403) is good for others.
-   */
-  const end = (error: unknown): boolean => {
-    if (!token || !(error instanceof HttpError) || error.status !== 401) return false;
-    if (!stopped) {
-      stop();
-      emit({ error: { code: "unauthorized", message: error.message, terminal: true } });
-    }
-    return true;
+  /** Tells if CORS is why a request came to nothing: then the service gives an answer, which nobody may read. */
+  const explain = (): void => {
+    const page = globalThis.location?.origin;
+    if (!page || new URL(httpUrl!).origin === page) return;
+    const message = `the page may not read ${httpUrl}: the template's parameter AllowedOrigins does not name ${page}`;
+    probe ??= fetch(httpUrl!, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS) }).then(
+      () => emit({ error: { code: "cors", message } }),
+      () => (probe = undefined),
+    );
   };
 
-  const schedule = (count: number): void => {
-    const retryInMs = backoff(count, within);
+  /**
+   * Takes an error of HTTP. Ends the client if the service refuses its token, or requires one that it does not have, and
+   * returns whether that is so. Without a token another 401 may be that of a portal, which may let it pass later. A token
+   * that is refused a region (403) is good for others.
+   */
+  const end = (error: unknown): boolean => {
+    if (!(error instanceof HttpError)) explain();
+    else if (error.status === 401 && (token || error.code === "unauthorized")) {
+      const reason = token ? "the token was refused" : "the service requires a token: pass the option token";
+      const message = `${error.message}: ${reason}`;
+      if (!stopped) {
+        stop();
+        emit({ error: { code: "unauthorized", message, terminal: true } });
+      }
+      return true;
+    }
+    return false;
+  };
+
+  /** Lets alerts come over HTTP until there is a connection. */
+  const fallBack = (): void => {
+    if (httpUrl && !current) fallback ??= startFallback(settings, log, follow, tell, end);
+  };
+
+  /** The same, unless there is a connection soon. */
+  const fallBackSoon = (): void => {
+    patience ??= setTimeout(fallBack, settings.overHttp ? 0 : FALLBACK_MS * (1 - Math.random() / 4));
+  };
+
+  const schedule = (count: number, code?: number): void => {
+    held = code === 1008;
+    const window = code === 1012 ? Math.max(within, RESTART_WITHIN_MS) : within;
+    const retryInMs = (held ? POLICY_MS : 0) + backoff(count, window);
     if (!current && !fallback) tell(count < Infinity ? { state: "waiting", retryInMs } : { state: "offline" });
     clearTimeout(timer);
     timer = setTimeout(connect, retryInMs);
@@ -142,17 +179,23 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const connect = async (): Promise<void> => {
     if (stopped) return;
     const attempt = ++attempts;
+    held = false;
     clearTimeout(timer);
     next?.close();
     next = undefined;
-    if (!current && !fallback) tell({ state: "connecting" });
-    const address = new URL(url);
+    if (!current) {
+      if (!fallback) tell({ state: "connecting" });
+      fallBackSoon();
+    }
     let socket;
     try {
       const value = await token?.();
-      if (value) address.searchParams.append("token", value);
       if (attempt !== attempts) return;
-      socket = new WebSocket(address.href);
+      // A browser's own error would show the token. Source: RFC 6455, section 4.1; RFC 2616, section 2.2.
+      if (value && !/^[\w!#$%&'*+.^`|~-]+$/.test(value)) {
+        throw TypeError("the token has characters that a WebSocket cannot carry, as no JSON Web Token has");
+      }
+      socket = value ? new settings.WebSocket(url, ["viral-alerts", `bearer.${value}`]) : new settings.WebSocket(url);
     } catch (error) {
       emit({ error: { code: "connect", message: String(error) } });
       if (attempt === attempts) failed();
@@ -163,33 +206,33 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       settings.keepaliveMs,
       () => ask(connection),
       log.accept,
-      () => ended(connection),
+      (code) => ended(connection, code),
     ));
   };
 
-  const ended = (connection: Connection): void => {
-    if (connection !== current) return failed();
+  const ended = (connection: Connection, code?: number): void => {
+    if (connection !== current) return failed(code);
     current = undefined;
-    if (!next) schedule(failures++);
+    if (next) fallBackSoon();
+    else schedule(failures++, code);
   };
 
   /** An attempt came to nothing. */
-  const failed = (): void => {
+  const failed = (code?: number): void => {
     next = undefined;
-    schedule(failures++);
+    schedule(failures++, code);
     // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
-    if (httpUrl && !current && (++futile >= FUTILE_MAX || token)) {
-      fallback ??= startFallback(settings, log, follow, tell, end);
-    }
+    if (token) fallBack();
   };
 
   /** Everything stands on the new connection: what was before may go. */
   const promote = (connection: Connection): void => {
     current?.close();
     fallback?.stop();
-    next = fallback = undefined;
+    clearTimeout(patience);
+    next = fallback = patience = undefined;
     current = connection;
-    failures = futile = 0;
+    failures = 0;
     clearTimeout(timer);
     timer = setTimeout(connect, Math.min(rotateAfter, TIMER_MS_MAX));
     tell({ state: "open", transport: "websocket" });
@@ -290,7 +333,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     },
     wake() {
       if (!current) {
-        if (!next) void connect();
+        if (!next && !held) void connect();
         // The clock may have been set back.
       } else if (Math.abs(Date.now() - current.heardAt) > PROBE_AFTER_MS) current.ping();
     },

@@ -36,7 +36,11 @@ export const EVERYONE_MAX = 100;
 export const HEAL_TRIES_MAX = 5;
 /** A failure of HTTP counts as this many in the pause before the next recovery: 4 s. */
 export const HTTP_TRIES = 3;
-/** Attempts that came to nothing, after which the fallback begins. */
-export const FUTILE_MAX = 3;
+/** Longest time without a WebSocket before alerts come over HTTP; the shortest is three quarters of it. */
+export const FALLBACK_MS = 4_000;
+/** Pause after close code 1008. Source: API Gateway closes so where a client sends too much. */
+export const POLICY_MS = 60_000;
+/** Shortest window for the first attempt after close code 1012: a service that restarts closes all connections. */
+export const RESTART_WITHIN_MS = 30_000;
 /** Alerts that wait for a slow `for await`. */
 export const QUEUE_MAX = 10_000;

@@ -7,4 +7,6 @@ export type Settings = Options &
     /** Without a trailing slash. */
     httpUrl: string | undefined;
     token: (() => string | Promise<string>) | undefined;
+    /** Whether alerts came over HTTP last, as WebSockets failed: then HTTP does not wait for them. */
+    overHttp: boolean;
   };

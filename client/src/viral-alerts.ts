@@ -35,8 +35,8 @@ export type State =
 
 /**
  * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
- * or the constructor of the WebSocket; both are tried again), `slow_consumer` (thrown to a `for await` that is too far
- * behind), and those of the service.
+ * its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
+ * `httpUrl`; retried), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";
@@ -70,7 +70,7 @@ export interface WebSocketLike {
   onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onerror: ((event: never) => void) | null;
-  onclose: ((event: never) => void) | null;
+  onclose: ((event: { code?: number } & never) => void) | null;
   send(data: string): void;
   close(code?: number): void;
 }
@@ -89,16 +89,16 @@ export interface Options {
   url: string | URL;
   /** Address of the HTTP API. Without it there is no fallback, and what does not fit in one answer is lost. */
   httpUrl?: string | URL | undefined;
-  /** Regions to watch from the beginning. */
-  regions?: Iterable<string>;
+  /** Regions to watch from the beginning; a string is one region. */
+  regions?: string | Iterable<string>;
   /** A token, or what returns one; it is called for every connection and request. With a token there is no EventSource. */
   token?: string | (() => string | Promise<string>) | undefined;
-  /** Keeps the positions; by default the `sessionStorage` of a page. */
+  /** Keeps the positions, and whether WebSockets failed; by default the `sessionStorage` of a page. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
   /** Whether the tabs of a browser share a connection; a text keeps users apart. By default `true` in a page. */
   share?: boolean | string;
   /** Where there is no global one, as in Node.js 20: that of the package `ws`. */
-  WebSocket?: new (url: string) => WebSocketLike;
+  WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
   EventSource?: (new (url: string) => EventSourceLike) | undefined;
   /** A cut connection is opened again within this window, in milliseconds; by default the service says. */
   reconnectWithinMs?: number;
@@ -114,11 +114,14 @@ export interface Options {
 export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
   readonly #client: Client;
 
-  /** Throws a `SyntaxError` or `TypeError` for what cannot be an address. */
+  /**
+   * Throws a `TypeError` for an address that cannot be, and where there is no WebSocket; a `RangeError` for what cannot be
+   * a region.
+   */
   constructor(options: string | URL | Options) {
     super();
-    const given = options as Options;
-    this.#client = startClient(given.url ? given : { url: options as string | URL }, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
+    const given = typeof options === "string" || options instanceof URL ? { url: options } : { ...options };
+    this.#client = startClient(given, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
   }
 
   /** Regions that are watched, sorted. */

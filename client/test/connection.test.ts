@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ViralAlerts, ViralAlertsError, type ViralAlert } from "../src/viral-alerts.js";
 import { URL_OF_SERVICE, alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
+import { Browser } from "./browser.js";
 import { Service } from "./service.js";
 
 const MINUTE = 60_000;
@@ -70,7 +71,93 @@ test("the address alone is enough", async () => {
 
 test("what cannot be a region is refused at once", () => {
   const { client } = start(service);
-  for (const region of ["", "P", "1A", "ÅL", "A".repeat(17), "P L"]) expect(() => client.watch(region)).toThrow(RangeError);
+  for (const region of ["", "P", "1A", "ÅL", "A".repeat(17), "P L", undefined, null, 5]) {
+    const refused = RangeError(`invalid region "${region}": expected a letter and 1 to 15 letters, digits or hyphens`);
+    expect(() => client.watch(region as string)).toThrow(refused);
+  }
+});
+
+test("one region may be named without a list", async () => {
+  const { client, subscribed } = start(service, { regions: "pl" });
+  await pass(100);
+  expect([client.watched, subscribed.length]).toEqual([["PL"], 1]);
+});
+
+test("an option that cannot be is named at once, with what was expected", () => {
+  const { WebSocket } = service;
+  const url = URL_OF_SERVICE;
+  const check = (options: unknown, message: string) =>
+    expect(() => new ViralAlerts(options as string)).toThrow(TypeError(message));
+  const expected = "expected an address such as wss://example.com";
+  const expectedHttp = "expected an address such as https://example.com";
+  check({ WebSocket }, `invalid option url "undefined": ${expected}`);
+  check(undefined, `invalid option url "undefined": ${expected}`);
+  check("", `invalid option url "": ${expected}`);
+  check("service.example/prod", `invalid option url "service.example/prod": ${expected}`);
+  check({ url: "ftp://service.example", WebSocket }, `invalid option url "ftp://service.example": ${expected}`);
+  check({ url, httpUrl: url, WebSocket }, `invalid option httpUrl "${url}": ${expectedHttp}`);
+  check({ url, httpUrl: "service.example", WebSocket }, `invalid option httpUrl "service.example": ${expectedHttp}`);
+  vi.stubGlobal("WebSocket", undefined);
+  const none = "no WebSocket in this runtime: pass the option { WebSocket }, from the package ws";
+  check(url, none);
+  check({ url, WebSocket: { WebSocket } }, none);
+});
+
+test.each([
+  ["https://service.example/prod", undefined, URL_OF_SERVICE],
+  ["/prod", "https://service.example/page", URL_OF_SERVICE],
+  ["/prod", "http://localhost:5173/", "ws://localhost:5173/prod"],
+])("%s is the address of a WebSocket in a page at %s", async (url, page, expected) => {
+  vi.stubGlobal("location", page && new URL(page));
+  start(service, { url });
+  await pass(100);
+  expect(service.handshakes).toEqual([expected]);
+});
+
+test.each([
+  [1006, 0.5, 2_500],
+  [1012, 0.5, 15_000],
+  [1012, 0.1, 3_000],
+  [1008, 0.5, 62_500],
+  [1008, 0, 60_000],
+])("after close code %i a client that draws %f comes back in %i ms", async (code, drawn, retryInMs) => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  draw(drawn);
+  service.cut(code);
+  expect(client.state).toEqual({ state: "waiting", retryInMs });
+  await pass(retryInMs - 1);
+  expect(service.handshakes.length).toBe(1);
+  await pass(1);
+  expect(service.handshakes.length).toBe(2);
+});
+
+test("a window that the service advises for a restart is not made smaller", async () => {
+  service.advice.reconnect_within_ms = 60_000;
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  draw(0.5);
+  service.cut(1012);
+  expect(client.state).toEqual({ state: "waiting", retryInMs: 30_000 });
+});
+
+test("a client that sent too much waits though somebody looks, and tries again at once after its wait", async () => {
+  const browser = new Browser();
+  const { states } = start(service, { regions: ["PL"] });
+  await pass(100);
+  draw(0);
+  service.cut(1008);
+  browser.show();
+  browser.happens("online");
+  await pass(59_000);
+  expect(service.handshakes.length).toBe(1);
+  service.refuses = true;
+  await pass(2_000);
+  expect(states.at(-1)).toBe("waiting");
+  const attempts = service.handshakes.length;
+  browser.show();
+  await pass(100);
+  expect(service.handshakes.length).toBeGreaterThan(attempts);
 });
 
 test("many regions are asked for in messages of 25", async () => {

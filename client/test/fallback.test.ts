@@ -1,8 +1,9 @@
 // Networks without WebSockets, and clients that may not connect.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
-import { Service } from "./service.js";
+import { URL_OF_SERVICE, alertsOf, newStorage, pass, publishUntil, start } from "./application.js";
+import { Browser } from "./browser.js";
+import { LATENCY, Service } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example" };
 
@@ -39,7 +40,7 @@ test("where no WebSocket opens, alerts come by polling, and by WebSocket as soon
   await pass(60_000);
   expect(told).toEqual(alertsOf("PL", 1, 251));
   expect(service.requests.length).toBe(asked);
-  expect(states).toEqual(["waiting", "connecting", "waiting", "connecting", "waiting", "polling", "open"]);
+  expect(states).toEqual(["waiting", "connecting", "waiting", "polling", "open"]);
 });
 
 test("an EventSource is preferred to polling", async () => {
@@ -125,7 +126,47 @@ test("with a token alerts come by polling, and the token stands in no address of
   expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer secret" });
 });
 
-test.each([401, 403])("%i without a token is a failure like others", async (status) => {
+test("a client without a token where the service requires one ends with an error that says so", async () => {
+  service.refuses = true;
+  service.status = 401;
+  service.body = { error: { code: "unauthorized", message: "no token", retryable: false } };
+  const { errors, states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(4_100);
+  expect(errors).toMatchObject([{ code: "unauthorized", terminal: true }]);
+  expect(errors[0]!.message).toBe("HTTP 401: the service requires a token: pass the option token");
+  expect(states.at(-1)).toBe("closed");
+});
+
+test("a page that may not read is told which parameter names its origin, once", async () => {
+  vi.stubGlobal("location", new URL("http://localhost:5173/page"));
+  service.refuses = service.blocksPages = true;
+  const { errors, states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(60_000);
+  expect(errors).toMatchObject([{ code: "cors", terminal: false }]);
+  const reason = "the template's parameter AllowedOrigins does not name http://localhost:5173";
+  expect(errors[0]!.message).toBe(`the page may not read https://service.example: ${reason}`);
+  // It is named meanwhile.
+  service.blocksPages = false;
+  await pass(60_000);
+  expect(states.at(-1)).toBe("polling");
+  expect(errors.length).toBe(1);
+});
+
+test.each([
+  ["the network is gone", "http://localhost:5173/", 0],
+  ["the page is of the same origin", "https://service.example/", 200],
+  ["there is no page", undefined, 200],
+])("CORS is not blamed where %s", async (_, page, status) => {
+  vi.stubGlobal("location", page && new URL(page));
+  service.refuses = service.blocksPages = true;
+  service.status = status;
+  const { errors } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(60_000);
+  expect(errors).toEqual([]);
+  expect(service.requests.length).toBeGreaterThan(3);
+});
+
+test.each([401, 403])("%i without a token that is not the service's is a failure like others", async (status) => {
   service.refuses = true;
   service.status = status;
   const { states, errors } = start(service, { regions: ["PL"], ...HTTP });
@@ -235,15 +276,33 @@ test("without an HTTP address there is no fallback", async () => {
   expect(service.requests.length).toBe(0);
 });
 
-test("a token is asked for anew for every connection, and goes in the query", async () => {
+test("a token is asked for anew for every connection, and goes beside the subprotocol", async () => {
   let tokens = 0;
-  const { told } = start(service, { regions: ["PL"], token: () => Promise.resolve(`t/${++tokens}`), ...HTTP });
+  const { told } = start(service, { regions: ["PL"], token: () => Promise.resolve(`t.${++tokens}-_`), ...HTTP });
   await pass(100);
   service.cut();
   publishUntil(service, "PL", 1);
   await pass(6_000);
   expect(told).toEqual(["PL 1"]);
-  expect(service.handshakes).toEqual(["wss://service.example/prod?token=t%2F1", "wss://service.example/prod?token=t%2F2"]);
+  expect(service.handshakes).toEqual([URL_OF_SERVICE, URL_OF_SERVICE]);
+  expect(service.offers).toEqual([["viral-alerts", "bearer.t.1-_"], ["viral-alerts", "bearer.t.2-_"]]);
+});
+
+test("without a token no subprotocol is offered", async () => {
+  start(service, { regions: ["PL"], token: () => "" });
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  expect(service.offers).toEqual([undefined, undefined]);
+});
+
+const INVALID = ["a b", "a/b", "a,b", "a\n", "ą", '"a"'];
+test.each(INVALID)("a token that no subprotocol can carry is an error that does not show it: %j", async (token) => {
+  const { errors } = start(service, { regions: ["PL"], token });
+  await pass(100);
+  expect(service.handshakes).toEqual([]);
+  expect(errors).toMatchObject([{ code: "connect", terminal: false }]);
+  expect(errors[0]!.message).toMatch(/the token has characters that a WebSocket cannot carry/);
+  expect(errors[0]!.message).not.toContain(token);
 });
 
 test("a token that is refused ends the client with a typed error", async () => {
@@ -253,7 +312,7 @@ test("a token that is refused ends the client with a typed error", async () => {
   const iteration = client[Symbol.asyncIterator]().next();
   const ended = expect(iteration).rejects.toMatchObject({ name: "ViralAlertsError", code: "unauthorized", terminal: true });
   await pass(1_000);
-  expect(errors).toMatchObject([{ code: "unauthorized", message: "HTTP 401", terminal: true }]);
+  expect(errors).toMatchObject([{ code: "unauthorized", message: "HTTP 401: the token was refused", terminal: true }]);
   expect(states.at(-1)).toBe("closed");
   await ended;
   expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer old" });
@@ -296,7 +355,7 @@ test("a token that is refused while what was missed is fetched ends the client",
 test("a token that is good for some regions is no failure of the token", async () => {
   service.refuses = true;
   service.status = 403;
-  const { client, errors, told } = start(service, { token: "for PL", ...HTTP });
+  const { client, errors, told } = start(service, { token: "for-PL", ...HTTP });
   await pass(2_000);
   service.refuses = false;
   client.watch("PL");
@@ -356,8 +415,40 @@ test("a region that is left while it is polled begins anew when it is watched ag
   expect(told).toEqual([]);
 });
 
-test("three failures in all, and none in a row, are no reason for the fallback", async () => {
+const UPGRADES = ["refused", "hanging"];
+test.each(UPGRADES)("alerts come over HTTP 3 to 4 s after an upgrade that is %s, and attempts go on", async (kind) => {
+  service.refuses = kind === "refused";
+  service.silent = kind === "hanging";
+  for (const [random, ms] of [[0, 4_000], [1, 3_000]] as const) {
+    vi.mocked(Math.random).mockReturnValue(random);
+    const { told, states, client } = start(service, { regions: ["PL"], ...HTTP });
+    await pass(ms - 1);
+    expect(states).not.toContain("polling");
+    await pass(1 + 2 * LATENCY);
+    expect(states.at(-1)).toBe("polling");
+    const { seq } = service.publish("PL");
+    const attempts = service.handshakes.length;
+    await pass(30_000);
+    expect(told).toEqual([`PL ${seq}`]);
+    expect(service.handshakes.length).toBeGreaterThan(attempts);
+    client.close();
+  }
+});
+
+test("an upgrade that hangs where a connection has just ended is not waited for either", async () => {
   const { states } = start(service, { regions: ["PL"], rotateAfterMs: 60_000, ...HTTP });
+  await pass(59_000);
+  const [old] = service.sockets;
+  service.silent = true;
+  await pass(2_000);
+  expect(service.handshakes.length).toBe(2);
+  old!.ends();
+  await pass(4_000);
+  expect(states.at(-1)).toBe("polling");
+});
+
+test("an attempt that fails and another that succeeds soon are no reason for the fallback", async () => {
+  const { states } = start(service, { regions: ["PL"], reconnectWithinMs: 1_000, ...HTTP });
   for (let time = 0; time < 4; time++) {
     await pass(1_000);
     service.refuses = true;
@@ -368,6 +459,38 @@ test("three failures in all, and none in a row, are no reason for the fallback",
     await pass(40_000);
   }
   expect(states).not.toContain("polling");
+  expect(service.requests).toEqual([]);
+});
+
+test("that WebSockets failed is remembered for the next page, and forgotten when one opens", async () => {
+  const storage = newStorage();
+  const visit = async (ms: number): Promise<string[]> => {
+    const { states, client } = start(service, { regions: ["PL"], storage, ...HTTP });
+    await pass(ms);
+    client.close();
+    return states.slice(0, -1);
+  };
+  service.refuses = true;
+  expect((await visit(5_000)).at(-1)).toBe("polling");
+  const attempts = service.handshakes.length;
+  expect(await visit(100)).toContain("polling");
+  expect(service.handshakes.length).toBe(attempts + 1);
+  service.refuses = false;
+  expect((await visit(100)).at(-1)).toBe("open");
+  service.refuses = true;
+  expect(await visit(2_500)).not.toContain("polling");
+});
+
+test("where a page cannot store anything, that WebSockets failed is known while it lives", async () => {
+  const browser = new Browser();
+  service.refuses = true;
+  const { states } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(5_000);
+  expect(states.at(-1)).toBe("polling");
+  browser.happens("offline");
+  browser.happens("online");
+  await pass(100);
+  expect(states.slice(-3)).toEqual(["offline", "connecting", "polling"]);
 });
 
 test("a network that lets WebSockets open and nothing pass is fallen back from too", async () => {

@@ -48,12 +48,18 @@ export class Service {
   readonly streams: string[] = [];
   /** Addresses of all handshakes. */
   readonly handshakes: string[] = [];
+  /** Subprotocols that each handshake offers. */
+  readonly offers: (string[] | undefined)[] = [];
   /** Handshakes are refused. */
   refuses = false;
   /** Nothing is answered any more, and nothing is closed. */
   silent = false;
   /** What HTTP answers instead of 200. */
   status = 200;
+  /** The body of such an answer. */
+  body: object = {};
+  /** The page may not read what HTTP answers. */
+  blocksPages = false;
   /** Regions that nobody may have. */
   readonly forbidden = new Set<string>();
   /** What is answered to the next message instead. */
@@ -111,8 +117,8 @@ export class Service {
   }
 
   /** The gateway goes away with all its connections. */
-  cut(): void {
-    for (const socket of [...this.sockets]) socket.ends();
+  cut(code?: number): void {
+    for (const socket of [...this.sockets]) socket.ends(code);
   }
 
   head(region: string): Position {
@@ -179,12 +185,13 @@ export class Service {
   }
 
   /** `GET /alerts`. */
-  readonly fetch = async (input: string | URL | Request): Promise<Response> => {
+  readonly fetch = async (input: string | URL | Request, { mode }: RequestInit = {}): Promise<Response> => {
     const url = new URL(String(input));
     this.requests.push(url);
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
-    if (this.status === 0) throw new TypeError("Failed to fetch");
-    if (this.status !== 200) return new Response("{}", { status: this.status });
+    if (this.status === 0 || (this.blocksPages && mode !== "no-cors")) throw new TypeError("Failed to fetch");
+    if (mode === "no-cors") return new Response(null);
+    if (this.status !== 200) return Response.json(this.body, { status: this.status });
     const answer = this.history(url, url.searchParams.get("after"));
     return answer ? Response.json(answer) : new Response("{}", { status: 400 });
   };
@@ -213,11 +220,11 @@ export class Service {
   }
 
   /** Constructors that reach this service. */
-  get WebSocket(): new (url: string) => FakeSocket {
+  get WebSocket(): new (url: string, protocols?: string[]) => FakeSocket {
     const service = this;
     return class extends FakeSocket {
-      constructor(url: string) {
-        super(service, url);
+      constructor(url: string, protocols?: string[]) {
+        super(service, url, protocols);
       }
     };
   }
@@ -253,7 +260,7 @@ export class FakeSocket {
   onopen: Listener<never> = null;
   onmessage: Listener<{ data: unknown } & never> = null;
   onerror: Listener<never> = null;
-  onclose: Listener<never> = null;
+  onclose: Listener<{ code?: number } & never> = null;
   readonly regions = new Set<string>();
   /** The service has been told that this connection has ended, rightly or not. */
   isMarkedClosed = false;
@@ -261,8 +268,9 @@ export class FakeSocket {
   readonly region: string | null;
   readonly #service: Service;
 
-  constructor(service: Service, url: string) {
+  constructor(service: Service, url: string, protocols?: string[]) {
     this.#service = service;
+    service.offers.push(protocols);
     this.region = new URL(url).searchParams.get("region");
     service.handshakes.push(url);
     setTimeout(() => {
@@ -298,10 +306,10 @@ export class FakeSocket {
     this.#service.sockets.delete(this);
   }
 
-  /** The connection ends from the other side. */
-  ends(): void {
+  /** The connection ends from the other side; 1006 is what a browser says where no close frame came. */
+  ends(code = 1006): void {
     this.close();
-    this.onclose?.({} as never);
+    this.onclose?.({ code } as never);
   }
 }
 

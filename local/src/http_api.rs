@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
     body::Bytes,
-    header::{CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, SET_COOKIE},
+    header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, ORIGIN, SET_COOKIE},
     http::request::Parts,
 };
 use percent_encoding::percent_decode_str;
@@ -47,14 +47,25 @@ impl HttpApi {
 
     /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
     pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
-        self.cors.as_ref()?.preflight(request)
+        self.cors(request.uri().path(), request.headers())?.preflight(request)
+    }
+
+    /// What holds for requests of a page: what is configured about CORS. Where nothing is, a page of this machine may
+    /// read, at any port, as development servers have one of their own. Functions that answer preflights decide themselves.
+    fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
+        let may_read = || {
+            let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+            let has_route = |method: Method| self.route(method.as_str(), path).is_some();
+            origin.is_some_and(http::is_loopback_origin) && has_route(Method::GET) && !has_route(Method::OPTIONS)
+        };
+        self.cors.as_ref().or_else(|| may_read().then_some(&*cors::READING))
     }
 
     /// Whether a page of another site may send a request: one that only reads, whose answer a browser keeps from a page that
     /// CORS does not allow; a preflight, where CORS is configured; and what CORS allows. The service runs functions for all
     /// others too. Here anybody who opens a page of another site would run them.
     pub(crate) fn is_open_to(&self, request: &Parts) -> bool {
-        let Some(cors) = &self.cors else { return self.is_read(request) };
+        let Some(cors) = self.cors(request.uri.path(), &request.headers) else { return self.is_read(request) };
         request.method == Method::OPTIONS || self.is_read(request) || cors.allows(&request.method, &request.headers)
     }
 
@@ -73,7 +84,7 @@ impl HttpApi {
         }
         // The stage's own throttle first: what it refuses takes nothing of the account's quota.
         if !self.buckets.admits(&route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
-            return self.allowed(&parts.headers, too_many_requests());
+            return self.allowed(&parts, too_many_requests());
         }
         let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
@@ -87,13 +98,14 @@ impl HttpApi {
             Ok(answer) => translated(&answer),
             Err(_) => internal_error(),
         };
-        self.allowed(&parts.headers, response)
+        self.allowed(&parts, response)
     }
 
-    /// The response with what is configured about CORS.
-    fn allowed(&self, request: &HeaderMap, mut response: Response<Body>) -> Response<Body> {
-        if let Some(cors) = &self.cors {
-            cors.apply(request, response.headers_mut());
+    /// The response with what is configured about CORS. Where nothing is, what a function says itself holds.
+    fn allowed(&self, request: &Parts, mut response: Response<Body>) -> Response<Body> {
+        let is_said = self.cors.is_none() && response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
+        if let (false, Some(cors)) = (is_said, self.cors(request.uri.path(), &request.headers)) {
+            cors.apply(&request.headers, response.headers_mut());
         }
         response
     }

@@ -92,13 +92,15 @@ class Tab {
     this.#context = context;
     firefox.listen(({ method, params }) => {
       if (method !== "log.entryAdded" || params.source.context !== context) return;
-      if (params.type === "javascript" && params.level === "error") this.exceptions.push(params.text);
+      // What networks refuse is an error of the same type.
+      if (params.type === "javascript" && /^(\w*Error|uncaught)\b/.test(params.text)) this.exceptions.push(params.text);
     });
   }
 
   /** Runs a script in every page of this tab, before those of the page. */
   prepare(source) {
-    return this.#firefox.send("script.addPreloadScript", { functionDeclaration: `() => {${source}}`, contexts: [this.#context] });
+    const functionDeclaration = `() => {${source}}`;
+    return this.#firefox.send("script.addPreloadScript", { functionDeclaration, contexts: [this.#context] });
   }
 
   goto(url) {
@@ -125,7 +127,10 @@ class Tab {
     return until(
       // While a page loads there may be nothing to ask.
       () => this.evaluate(expression).catch(() => false),
-      async () => `never true: ${expression}; ${otherwise}: ${JSON.stringify(await this.evaluate(otherwise).catch(String))}`,
+      async () => {
+        const found = await this.evaluate(otherwise).catch(String);
+        return `never true: ${expression}; ${otherwise}: ${JSON.stringify(found)}`;
+      },
     );
   }
 }

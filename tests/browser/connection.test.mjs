@@ -3,10 +3,13 @@
 // Screenshots are kept in target/screenshots.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { connect, createServer } from "node:net";
 import { after, before, test } from "node:test";
+import { ROOT } from "../local.mjs";
 import { Devtools } from "./devtools.mjs";
-import { Site, hasTold, isOpen, leaksNothing } from "./site.mjs";
+import { Site, hasTold, isOpen, leaksNothing, sendsItsToken, tellsOfCors } from "./site.mjs";
 
 let devtools;
 
@@ -161,21 +164,37 @@ test("a page that is loaded again goes on where it was", async (t) => {
   await hasTold(tab, 3, 5);
 });
 
-test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
-  const site = await Site.start(t, devtools);
-  const gateway = new URL(site.local.webSocketAddress);
-  // In front of the gateway stands something that refuses WebSockets, as some networks do.
-  let refuses = true;
+test("a token goes beside the subprotocol, which is answered", (t) => sendsItsToken(t, devtools));
+
+test("a page that may not read is told which parameter names its origin", (t) => tellsOfCors(t, devtools));
+
+/** What stands in front of the gateway in some networks: lets WebSockets hang, refuses them, or lets them through. */
+async function startProxy(t, { webSocketAddress }) {
+  const gateway = new URL(webSocketAddress);
+  const sockets = new Set();
   const proxy = createServer((socket) => {
-    if (refuses) return socket.destroy();
+    sockets.add(socket);
+    socket.on("error", () => socket.destroy());
+    if (proxy.mode === "hangs") return;
+    if (proxy.mode === "refuses") return socket.destroy();
     const onward = connect(gateway.port, gateway.hostname);
     socket.pipe(onward).pipe(socket);
     for (const end of [socket, onward]) end.on("error", () => socket.destroy() && onward.destroy());
   });
   await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-  t.after(() => proxy.close());
-  const url = `ws://127.0.0.1:${proxy.address().port}${gateway.pathname}`;
-  const tab = await site.open({ url, reconnectWithinMs: 50 });
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+  });
+  proxy.url = `ws://127.0.0.1:${proxy.address().port}${gateway.pathname}`;
+  return proxy;
+}
+
+test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
+  const site = await Site.start(t, devtools);
+  const proxy = await startProxy(t, site.local);
+  proxy.mode = "refuses";
+  const tab = await site.open({ url: proxy.url, reconnectWithinMs: 50 });
   assert.equal(await tab.evaluate(`states.at(-1)`), "eventsource");
   await site.publish(3);
   await hasTold(tab, 1, 3);
@@ -192,10 +211,42 @@ test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket aga
   await site.publish(2);
   await hasTold(tab, 1, 5);
   await tab.screenshot("client-polling");
-  refuses = false;
+  proxy.mode = "passes";
   // Attempts go on by themselves, with pauses of up to half a minute: the test does not wait for them.
   await tab.evaluate(`dispatchEvent(new Event("online"))`);
   await isOpen(tab);
   await site.publish();
   await hasTold(tab, 1, 6);
+});
+
+test("a page at another port has alerts where WebSockets hang, and its tab remembers that they do", async (t) => {
+  const site = await Site.start(t, devtools);
+  const proxy = await startProxy(t, site.local);
+  proxy.mode = "hangs";
+  // As a bundler serves it.
+  const module = readFileSync(`${ROOT}/client/viral-alerts.js`);
+  const server = createHttpServer(({ url }, response) => {
+    response.setHeader("content-type", url.endsWith(".js") ? "text/javascript" : "text/html");
+    response.end(url.endsWith(".js") ? module : "");
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const page = `http://localhost:${server.address().port}/`;
+  const tab = await site.open({ url: proxy.url }, page);
+  assert.equal(await tab.evaluate(`states.at(-1)`), "eventsource");
+  await site.publish();
+  await hasTold(tab, 1, 1);
+  const remembered = `sessionStorage.getItem("viral-alerts ${proxy.url} true http")`;
+  assert.equal(await tab.evaluate(remembered), "1");
+  await tab.goto("about:blank");
+  await site.publish();
+  await tab.goto(page);
+  await tab.until("window.told?.length", "[window.states, window.errors]");
+  await hasTold(tab, 2, 2);
+  // The first attempt still hangs.
+  assert.deepEqual(await tab.evaluate("[states, sockets.length, errors]"), [["eventsource"], 1, []]);
+  proxy.mode = "passes";
+  await tab.evaluate(`dispatchEvent(new Event("offline")), dispatchEvent(new Event("online"))`);
+  await isOpen(tab);
+  assert.equal(await tab.evaluate(remembered), "");
 });

@@ -132,7 +132,10 @@ export class Tab {
     return until(
       // While a page loads there may be nothing to ask.
       () => this.evaluate(expression).catch(() => false),
-      async () => `never true: ${expression}; ${otherwise}: ${JSON.stringify(await this.evaluate(otherwise).catch(String))}`,
+      async () => {
+        const found = await this.evaluate(otherwise).catch(String);
+        return `never true: ${expression}; ${otherwise}: ${JSON.stringify(found)}`;
+      },
     );
   }
 

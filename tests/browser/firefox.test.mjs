@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Firefox } from "./bidi.mjs";
-import { Site, hasTold, leaksNothing } from "./site.mjs";
+import { Site, hasTold, leaksNothing, sendsItsToken, tellsOfCors } from "./site.mjs";
 
 let firefox;
 
@@ -31,3 +31,7 @@ test("two tabs share a connection; when the leading one closes the other takes o
 test("a client that is closed in the tick that made it leaves no connection", async (t) => {
   await leaksNothing(await Site.start(t, firefox));
 });
+
+test("a token goes beside the subprotocol, which is answered", (t) => sendsItsToken(t, firefox));
+
+test("a page that may not read is told which parameter names its origin", (t) => tellsOfCors(t, firefox));

@@ -1,6 +1,7 @@
 // The local mode with the tabs of one browser that a test opens on it, and what their applications were told.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,6 +23,7 @@ function application(options) {
   return `
     window.told = [];
     window.states = [];
+    window.errors = [];
     window.subscribed = [];
     if (location.protocol !== "about:") addEventListener("DOMContentLoaded", async () => {
       const { ViralAlerts } = await import("/viral-alerts.js");
@@ -38,6 +40,7 @@ function application(options) {
       alerts.addEventListener("subscribed", ({ detail: { region } }) => subscribed.push(region));
       alerts.addEventListener("alert", ({ detail: { region, seq } }) => tell(region + " " + seq));
       alerts.addEventListener("gap", ({ detail: { region, from, to } }) => tell(region + " gap " + from + "-" + to));
+      alerts.addEventListener("error", ({ detail: { code, message } }) => errors.push([code, message]));
       alerts.addEventListener("state", ({ detail: { state, transport } }) => {
         states.push(transport && transport !== "websocket" ? transport : state);
         document.querySelector("h1").textContent = states.at(-1);
@@ -81,20 +84,25 @@ export class Site {
     await ended;
   }
 
-  /** Opens a tab whose application watches `PL`, and waits until it is connected. */
-  async open(options = {}) {
-    const { address, webSocketAddress } = this.local;
-    const tab = await this.openBare(application({ url: webSocketAddress, httpUrl: address, regions: ["PL"], reconnectWithinMs: 200, ...options }));
-    await tab.until(`states.some((state) => ["open", "polling", "eventsource"].includes(state))`, "states");
+  /** Opens a tab whose application watches `PL`, and waits until it is connected. `page` is one of another server. */
+  async open(options = {}, page = undefined) {
+    const tab = await this.openUnconnected(options, page);
+    await tab.until(`states.some((state) => ["open", "polling", "eventsource"].includes(state))`, "[states, errors]");
     return tab;
   }
 
+  openUnconnected(options, page) {
+    const { address, webSocketAddress } = this.local;
+    const usual = { url: webSocketAddress, httpUrl: address, regions: ["PL"], reconnectWithinMs: 200 };
+    return this.openBare(application({ ...usual, ...options }), page);
+  }
+
   /** Opens a tab with an empty page of this site that counts its `sockets`. `source` runs in it first. */
-  async openBare(source = "") {
+  async openBare(source = "", page = `${this.local.address}health`) {
     const tab = await this.#browser.open("about:blank");
     this.#tabs.push(tab);
     await tab.prepare(`${COUNTING}${source}`);
-    await tab.goto(`${this.local.address}health`);
+    await tab.goto(page);
     await tab.until("window.sockets && document.body");
     return tab;
   }
@@ -138,10 +146,11 @@ export async function hasConnections({ local }, ...expected) {
 /** A client that is closed in the tick that made it opens no connection, and one that follows it at once opens one. */
 export async function leaksNothing(site) {
   const after = async (region, script) => {
-    // A page of its own: in one that has had a lock before, Chromium is quick enough to see that a request was given up.
+    // A page of its own: where one has had a lock before, Chromium sees in time that a request was given up.
     const tab = await site.openBare();
     await tab.evaluate(`import("/viral-alerts.js").then(({ ViralAlerts }) => {
-      const start = () => new ViralAlerts({ url: ${JSON.stringify(site.local.webSocketAddress)}, share: "${region}", regions: ["${region}"] });
+      const url = ${JSON.stringify(site.local.webSocketAddress)};
+      const start = () => new ViralAlerts({ url, share: "${region}", regions: "${region}" });
       ${script}
       // Whatever the clients ask of the lock manager is answered before this.
       return navigator.locks.request("last", () => {});
@@ -158,4 +167,32 @@ export async function leaksNothing(site) {
   const opened = await Promise.all([...never, strict].map((tab) => tab.evaluate("sockets.length")));
   assert.deepEqual(opened, [0, 0, 1]);
   await hasConnections(site, "FR");
+}
+
+/** A page whose origin `AllowedOrigins` does not name is told so. */
+export async function tellsOfCors(t, browser) {
+  const site = await Site.start(t, browser, "--parameter", "AllowedOrigins=https://www.example.com");
+  const { origin, port } = new URL(site.local.address);
+  // To a browser another name of the same server is another origin.
+  const httpUrl = `http://localhost:${port}`;
+  const tab = await site.openUnconnected({ httpUrl });
+  await tab.until("errors.length", "states");
+  const message = `the page may not read ${httpUrl}: the template's parameter AllowedOrigins does not name ${origin}`;
+  assert.deepEqual(await tab.evaluate("errors"), [["cors", message]]);
+}
+
+/** A token lets a client in, and stands in no address. */
+export async function sendsItsToken(t, browser) {
+  const name = "/viral-alerts/token";
+  const secret = "the secret of 32 bytes and more that signs tokens";
+  const parameters = ["--parameter", "Authorization=required", "--parameter", `TokenSecretParameter=${name}`];
+  const site = await Site.start(t, browser, ...parameters, "--secret", `${name}=${secret}`);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const claims = { exp: Math.floor(Date.now() / 1_000) + 600, regions: ["PL"] };
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  const token = `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+  const tab = await site.open({ token });
+  await site.publish();
+  await hasTold(tab, 1, 1);
+  assert.deepEqual(await tab.evaluate("[states, sockets]"), [["open"], [site.local.webSocketAddress]]);
 }

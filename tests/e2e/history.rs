@@ -410,6 +410,13 @@ fn pages_of_allowed_origins_may_read_and_others_may_not() {
         assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (403, ""));
         let answer = closed.request("GET", "/alerts?region=PL", &[("origin", page)]).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""));
+
+        // A page that is being developed has an origin of its own: the local mode lets it read until origins are named.
+        let own = "http://localhost:5173";
+        let answer = closed.request("GET", "/alerts?region=PL", &[("origin", own)]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, own));
+        let answer = site.request("GET", "/alerts?region=PL", &[("origin", own)]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""));
     });
 }
 

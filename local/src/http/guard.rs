@@ -95,19 +95,16 @@ impl Guard {
             return false;
         }
         let name = authority.host();
-        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            let address = address.to_canonical();
+        if is_loopback(name) {
+            return true;
+        }
+        if let Ok(address) = bare(name).parse::<IpAddr>() {
             // A listener of all addresses is reached at any of this machine's, and no page is at an address of somebody else.
-            return address.is_loopback()
-                || address == self.address.to_canonical()
+            return address.to_canonical() == self.address.to_canonical()
                 || self.address.to_canonical().is_unspecified()
                 || self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
-        let is_below = |suffix: &str| name.len() > suffix.len() && ends_with(name, suffix);
-        name.eq_ignore_ascii_case("localhost")
-            || is_below(".localhost")
-            || self.names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+        self.names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
     }
 }
 
@@ -132,6 +129,27 @@ fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
         (_, Some(origin)) => origin.split_once("://").is_none_or(|(_, origin)| !origin.eq_ignore_ascii_case(host)),
         (_, None) => false,
     }
+}
+
+/// Whether an `Origin` is of a page that this machine serves, at any port: a name or address that leads nowhere else.
+pub(crate) fn is_loopback_origin(origin: &str) -> bool {
+    let authority = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
+    let authority = authority.and_then(|authority| authority.parse::<Authority>().ok());
+    authority.is_some_and(|authority| !authority.as_str().contains('@') && is_loopback(authority.host()))
+}
+
+/// Whether the host of an address is `localhost`, a name below it, or a loopback address.
+fn is_loopback(host: &str) -> bool {
+    if let Ok(address) = bare(host).parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    let is_below = |suffix: &str| host.len() > suffix.len() && ends_with(host, suffix);
+    host.eq_ignore_ascii_case("localhost") || is_below(".localhost")
+}
+
+/// The host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn ends_with(name: &str, suffix: &str) -> bool {
@@ -202,6 +220,43 @@ mod tests {
         assert_eq!(local.check(&head(&[])), Err(Refusal::Host(String::new())));
         let twice = head(&[("host", "localhost"), ("host", "evil.example")]);
         assert!(local.check(&twice).is_err(), "which of them counts is not known");
+    }
+
+    #[test]
+    fn origins_of_this_machine_are_those_that_lead_nowhere_else() {
+        let own = [
+            "http://localhost:5173",
+            "https://localhost",
+            "http://LOCALHOST:1",
+            "http://app.localhost:3000",
+            "http://127.0.0.1:5173",
+            "https://127.9.9.9",
+            "http://[::1]:5173",
+            "http://[::ffff:127.0.0.1]:1",
+        ];
+        for origin in own {
+            assert!(is_loopback_origin(origin), "{origin}");
+        }
+        let foreign = [
+            "https://evil.example",
+            "http://localhost.evil.example:5173",
+            "http://127.0.0.1.evil.example",
+            "http://evil.example@localhost",
+            "http://localhost@evil.example",
+            "http://xlocalhost",
+            "http://.localhost",
+            "http://192.168.1.7:5173",
+            "http://0.0.0.0:5173",
+            "http://localhost/",
+            "ftp://localhost",
+            "file://",
+            "localhost:5173",
+            "null",
+            "",
+        ];
+        for origin in foreign {
+            assert!(!is_loopback_origin(origin), "{origin}");
+        }
     }
 
     #[test]

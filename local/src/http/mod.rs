@@ -36,7 +36,7 @@ use self::first_head::FirstHead;
 pub(crate) use self::{
     arriving::Incoming,
     first_head::HeaderNames,
-    guard::{Guard, is_read},
+    guard::{Guard, is_loopback_origin, is_read},
 };
 use crate::tls::HANDSHAKE_RECORD;
 

@@ -1,5 +1,7 @@
 //! CORS as HTTP APIs do it: the gateway answers preflight requests itself, and writes the headers of all others.
 
+use std::sync::LazyLock;
+
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{
@@ -10,6 +12,19 @@ use hyper::{
 };
 
 use crate::{http::Body, template::Cors};
+
+/// Lets a page read, with a token where it has one. Which origins it is for is decided before.
+pub(super) static READING: LazyLock<Cors> = LazyLock::new(|| {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    Cors {
+        origins: texts(&["http://*", "https://*"]),
+        methods: texts(&["GET"]),
+        // The wildcard does not stand for the first. Source: Fetch, "CORS non-wildcard request-header name".
+        headers: texts(&["authorization", "*"]),
+        exposed: texts(&["*"]),
+        ..Cors::default()
+    }
+});
 
 impl Cors {
     /// The answer to a preflight request. `None` when it is another request.

@@ -153,6 +153,7 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
     let evil = "http://evil.example";
     for Listener { name, port, requests } in &listeners {
         let host = format!("Host: 127.0.0.1:{port}\r\n");
+        let own = format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n");
         let rebound = format!("Host: evil.example:{port}\r\n");
         let simple = "Content-Type: text/plain\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n";
         for (request, headers, body, answered) in requests {
@@ -160,17 +161,21 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
                 let headers = format!("{attack}{headers}");
                 let (status, answer) = ask(*port, request, &headers, body);
                 assert_eq!(status == 403, refused, "{name}: {request} with {headers}: {answer}");
-                assert!(!answer.contains("access-control-allow"), "{name}: {request} with {headers}: {answer}");
+                let may_read = answer.contains("access-control-allow");
+                assert!(!may_read || attack == own, "{name}: {request} with {headers}: {answer}");
             };
             check(&host, false);
-            check(&format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"), false);
+            check(&own, false);
             // A name of the other site that points here: to the browser it is the same origin, which it sends or does not.
             check(&rebound, true);
             check(&format!("{rebound}Origin: {evil}:{port}\r\nSec-Fetch-Site: same-origin\r\n"), true);
             check(&format!("{host}{rebound}"), true);
             let foreign = *answered == Answered::Never;
-            for origin in [evil, "null", "http://127.0.0.1:3000"] {
+            for origin in [evil, "https://evil.example", "null"] {
                 check(&format!("{host}Origin: {origin}\r\n"), foreign);
+            }
+            if *request != READ {
+                check(&format!("{host}Origin: {DEVELOPMENT}\r\n"), foreign);
             }
             check(&format!("{host}Sec-Fetch-Site: same-site\r\n"), foreign);
             // What needs no leave of the server: a form, or fetch without CORS.
@@ -182,10 +187,43 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
             let path = request.split(' ').nth(1).expect("a path");
             let asked = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-amz-target\r\n";
             let headers = if headers.contains("Upgrade") { "" } else { asked };
-            let (status, answer) =
-                ask(*port, &format!("OPTIONS {path}"), &format!("{host}Origin: {evil}\r\n{headers}"), "");
-            assert_eq!(status, 403, "{name}: a preflight for {path}: {answer}");
-            assert!(!answer.contains("access-control-allow"), "{name}: a preflight for {path}: {answer}");
+            for origin in [evil, DEVELOPMENT] {
+                if (origin, request.as_str()) == (DEVELOPMENT, READ) {
+                    continue;
+                }
+                let (status, answer) =
+                    ask(*port, &format!("OPTIONS {path}"), &format!("{host}Origin: {origin}\r\n{headers}"), "");
+                assert_eq!(status, 403, "{name}: a preflight of {origin} for {path}: {answer}");
+                assert!(
+                    !answer.contains("access-control-allow"),
+                    "{name}: a preflight of {origin} for {path}: {answer}"
+                );
+            }
+        }
+    }
+}
+
+/// The server of a bundler, on this machine.
+const DEVELOPMENT: &str = "http://localhost:5173";
+/// The request of the HTTP API that a page of this machine may send.
+const READ: &str = "GET /read";
+
+#[test]
+fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
+    let running = Running::start(&["--template", TEMPLATE]);
+    let front = running.address("http://");
+    let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
+    let host = format!("Host: 127.0.0.1:{port}\r\n");
+    for origin in [DEVELOPMENT, "https://127.0.0.1:8443", "http://[::1]:3000"] {
+        let page = format!("{host}Origin: {origin}\r\nSec-Fetch-Site: cross-site\r\n");
+        let (status, answer) = ask(port, READ, &page, "");
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer.contains(&format!("access-control-allow-origin: {origin}\r\n")), "{answer}");
+        let asked = "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: authorization\r\n";
+        let (status, answer) = ask(port, "OPTIONS /read", &format!("{page}{asked}"), "");
+        assert_eq!(status, 204, "{answer}");
+        for allowed in [&format!("origin: {origin}"), "methods: get", "headers: authorization,*"] {
+            assert!(answer.contains(&format!("access-control-allow-{allowed}\r\n")), "{answer}");
         }
     }
 }
