@@ -5,7 +5,7 @@
 //! | head | `@head#` and the region | 0 | `epoch`, `last_seq` and `committed_at` (ms) of the last alert, `largest_bytes` of all frames; removed with the log |
 //! | audience | the same | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); removed with the log |
 //! | lease | the same | 1 | `holder`, `leased_until` (ms), see [`crate::commit`]; removed with the log |
-//! | registry | `@regions` | 0 | `names`: the set of all regions that have a head, at most `RegionsMax` |
+//! | registry | `@regions` | 0 | `names`: the set of all regions that have a head, except that of the canary; at most `RegionsMax` |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
 //! | shard | `@heads#0` … `@heads#7` | 0 | where the logs stand, for clients: see [`crate::snapshot`]; never expires |
 //! | receipt | `@key#REGION#` and the key; `@receipt#` and the alert's id | 0 | `alert_seq`, `epoch`, `id`, `fingerprint` of the publication, `expires_at` |

@@ -10,6 +10,10 @@ use crate::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, ROOM_BYTES_MAX};
 /// The name under which a client subscribes to the alerts of every region.
 pub const ALL: &str = "ALL";
 
+/// The region of the synthetic canary. It is no part of `ALL`, its alerts reach only clients that name it, and only the canary
+/// publishes to it.
+pub const CANARY: &str = "X-CANARY";
+
 /// A region that alerts are published for, such as `PL`: 2 to 16 of `A`-`Z`, `0`-`9` and `-`, the first a letter.
 ///
 /// Parsing trims white space and upper-cases, so `pl`, ` PL ` and `PL` are one region.
@@ -34,6 +38,16 @@ impl Region {
     /// The upper-case name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The region named [`CANARY`].
+    pub fn canary() -> Self {
+        Self(CANARY.to_owned())
+    }
+
+    /// Whether this is the region of the synthetic canary.
+    pub fn is_canary(&self) -> bool {
+        self.0 == CANARY
     }
 }
 
@@ -240,6 +254,13 @@ mod tests {
             assert_eq!(spelling.parse::<Region>().expect(spelling).as_str(), "PL");
         }
         assert_eq!(" all ".parse::<Audience>(), Ok(Audience::All));
+    }
+
+    #[test]
+    fn the_region_of_the_canary_is_a_name_that_clients_can_subscribe_to() {
+        assert_eq!(" x-canary ".parse::<Region>(), Ok(Region::canary()));
+        assert!(Region::canary().is_canary());
+        assert!(!"X-CANARY2".parse::<Region>().expect("a region").is_canary());
     }
 
     #[test]

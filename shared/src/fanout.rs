@@ -220,7 +220,7 @@ impl<S: Services> Fanout<S> {
     async fn divide(&self, task: &Task, until: Instant, report: &mut Report) -> Result<(), Failure> {
         for everyone in [false, true] {
             let survey = self.survey(&task.content, everyone).await?;
-            let last_chance = everyone || !self.fallback_to_everyone || matches!(task.content, Content::RoomMessage(_));
+            let last_chance = everyone || !self.fallback_to_everyone || !task.content.is_for_all();
             if survey.estimate == 0 && !last_chance {
                 continue;
             }

@@ -53,6 +53,14 @@ impl IdempotencyKey {
 }
 
 impl Publication {
+    /// The publication of the synthetic canary, whose alert carries `run` as the id of its video. No other publication has its
+    /// region.
+    pub fn of_canary(run: &str) -> Self {
+        let video = [("id", run), ("title", "Canary")].map(|(name, value)| (name.to_owned(), value.into()));
+        let video = Video::from_checked_fields(Map::from_iter(video));
+        Self { region: Region::canary(), video, score: None, idempotency_key: None, at: None }
+    }
+
     /// Reads the body of an HTTP request.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
         if bytes.len() > PUBLISH_BODY_BYTES_MAX {
@@ -123,7 +131,14 @@ fn region(fields: &Map<String, Value>) -> Result<Region, Refusal> {
         Some(Value::String(region)) => region,
         Some(_) => return Err(wrong_type("region", "a string")),
     };
-    text.parse().map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, "region", error.to_string()))
+    let region: Region = text
+        .parse()
+        .map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, "region", error.to_string()))?;
+    if region.is_canary() {
+        let message = format!("{region} is reserved for the synthetic canary, publish to another region");
+        return Err(Refusal::of_field(Code::InvalidRegion, "region", message));
+    }
+    Ok(region)
 }
 
 /// Publishers say more on their channels than what went viral. A browser must not show that as an alert.
@@ -313,6 +328,7 @@ mod tests {
         };
         check(r#""pl""#, r#""P""#, Code::InvalidRegion, "region");
         check(r#""pl""#, r#""ALL""#, Code::InvalidRegion, "region");
+        check(r#""pl""#, r#"" x-canary""#, Code::InvalidRegion, "region");
         check(r#""pl""#, r#""""#, Code::InvalidRegion, "region");
         check(r#""pl""#, "7", Code::InvalidField, "region");
         check(r#""video":{"#, r#""vid":{"#, Code::MissingField, "video");

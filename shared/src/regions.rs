@@ -4,6 +4,10 @@
 //! ends long after its last alert has expired. A publication at the same moment either comes first, and then the
 //! head is not as it was seen and the log stays; or it comes second, finds no head, and begins another log with a
 //! later epoch.
+//!
+//! The log of the canary is in no registry: it is no part of `ALL`, and takes no place from a region that is.
+
+use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem, Update, builders::UpdateBuilder};
 use tokio::time::Instant;
@@ -39,8 +43,8 @@ fn of_registry(table: &str, region: &Region, expression: &str) -> UpdateBuilder 
 
 impl Alerts {
     /// Ends logs whose last alert expired long ago, so many at most in one run, and removes them from the snapshot.
-    /// One that fails does not stop the others. Returns how many there are still, where that can be read. `until` is
-    /// when the invocation ends.
+    /// One that fails does not stop the others. Returns how many there are still beside that of the canary, where that can
+    /// be read. `until` is when the invocation ends.
     pub async fn end_old_logs(&self, until: Instant) -> Option<usize> {
         let stop_at = until.checked_sub(RECOVERY_END_BEFORE).unwrap_or(until);
         let read = self.snapshot.look().await;
@@ -49,14 +53,15 @@ impl Alerts {
         let now = self.clock.now();
         let is_old = |entry: &Entry| now.since(entry.committed_at) >= LOG_AGE_MAX;
         let old = entries.iter().filter(|(_, entry)| is_old(entry)).take(LOGS_ENDED_MAX);
-        let mut ended = 0;
+        let mut left: BTreeSet<&Region> = entries.keys().filter(|region| !region.is_canary()).collect();
         for (region, entry) in old.take_while(|_| Instant::now() < stop_at) {
             match self.end_as_seen(region, entry).await {
-                Ok(is_ended) => ended += usize::from(is_ended),
+                Ok(true) => drop(left.remove(region)),
+                Ok(false) => {}
                 Err(failure) => tracing::error!(error = %Chain(&failure), %region, "log of a region not ended"),
             }
         }
-        Some(entries.len() - ended)
+        Some(left.len())
     }
 
     async fn end_as_seen(&self, region: &Region, entry: &Entry) -> Result<bool, Failure> {
@@ -74,6 +79,9 @@ impl Alerts {
 
     /// Whether a region that has no log cannot have one, because there are as many as there may be.
     pub(crate) async fn is_full_for(&self, region: &Region) -> Result<bool, Failure> {
+        if region.is_canary() {
+            return Ok(false);
+        }
         let names = self.registered().await?;
         Ok(names.len() >= self.regions_max && !names.iter().any(|name| name == region.as_str()))
     }

@@ -141,8 +141,9 @@ pub async fn behind(
 
 /// Where the regions stand that `audiences` stand for.
 pub(crate) struct Standing {
-    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone. Where there are too many
-    /// the ones that are named come first, then those that the client knows, then the others by name.
+    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone, and never that of the
+    /// canary. Where there are too many the ones that are named come first, then those that the client knows, then the others
+    /// by name.
     pub(crate) regions: Vec<Region>,
     /// What the snapshot says of them, where they have a log.
     pub(crate) entries: Entries,
@@ -165,10 +166,14 @@ impl Standing {
         });
         let mut regions: Vec<Region> = named.collect();
         let all = audiences.contains(&Audience::All);
-        let entries = if all { history.snapshot.read_all().await? } else { history.snapshot.read(&regions).await? };
+        let mut entries =
+            if all { history.snapshot.read_all().await? } else { history.snapshot.read(&regions).await? };
         if all {
-            regions.extend(since.into_iter().flat_map(Positions::regions).cloned());
-            regions.extend(entries.keys().cloned());
+            let is_asked_for = |region: &Region| !region.is_canary() || regions.contains(region);
+            entries.retain(|region, _| is_asked_for(region));
+            let known = since.into_iter().flat_map(Positions::regions).filter(|region| is_asked_for(region));
+            let others: Vec<Region> = known.chain(entries.keys()).cloned().collect();
+            regions.extend(others);
         }
         let mut seen = BTreeSet::new();
         regions.retain(|region| seen.insert(region.clone()));

@@ -179,7 +179,7 @@ impl Alerts {
         };
         let mut actions =
             vec![(Part::Head, TransactWriteItem::builder().update(update.build().map_err(failed)?).build())];
-        if plan.previous.is_none() {
+        if plan.previous.is_none() && !region.is_canary() {
             let registration = registration(&self.table, region, self.regions_max).build().map_err(failed)?;
             actions.push((Part::Registry, TransactWriteItem::builder().update(registration).build()));
         }

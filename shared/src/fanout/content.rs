@@ -40,9 +40,15 @@ impl Content {
         }
     }
 
+    /// Whether it is news for those who did not name its region: those who watch all regions, and everyone where nobody watches.
+    pub(super) fn is_for_all(&self) -> bool {
+        matches!(self, Self::Alert(alert) if !alert.region.is_canary())
+    }
+
     /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its room.
     pub(super) fn audiences(&self, everyone: bool) -> (Audience, Option<Audience>) {
         match self {
+            Self::Alert(alert) if !self.is_for_all() => (Audience::Region(alert.region.clone()), None),
             Self::Alert(_) if everyone => (Audience::Everyone, None),
             Self::Alert(alert) => (Audience::Region(alert.region.clone()), Some(Audience::All)),
             Self::RoomMessage(message) => (Audience::Room(message.room.clone()), None),

@@ -1,5 +1,6 @@
 //! The fan-out in small worlds, each made for one question. The simulation beside it asks all of them at once.
 
+mod canary;
 mod suspects;
 
 use std::{sync::Mutex, time::Duration};
