@@ -14,8 +14,8 @@ use crate::{Outcome, WAIT_MAX, figures::Figures, process::sibling};
 /// Starts of each function per run.
 const STARTS_PER_RUN: usize = 10;
 
-const FUNCTIONS: [&str; 9] =
-    ["alerts", "authorize", "connect", "disconnect", "subscribe", "publish", "deliver", "recover", "scorer"];
+const FUNCTIONS: [&str; 10] =
+    ["alerts", "authorize", "canary", "connect", "disconnect", "subscribe", "publish", "deliver", "recover", "scorer"];
 
 /// Reports start-up and size of every function.
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
@@ -40,6 +40,8 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("UNPUBLISHED_QUEUE", "q")
                 .env("FEED_URL", "https://example.com/feed.json")
                 .env("SCORES_TABLE", "t")
+                .env("SOCKET_URL", "wss://abcdefghij.execute-api.eu-central-1.amazonaws.com/prod")
+                .env("CANARY_TOKEN_PARAMETER", "/viral-alerts/canary")
                 .env("AUTHORIZATION", "required")
                 .env("TOKEN_ISSUER", "https://example.com/")
                 .env("TOKEN_AUDIENCE", "a")

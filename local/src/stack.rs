@@ -25,7 +25,7 @@ use crate::{
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, HttpRoute, LoadError, REGION, Template, URL_SUFFIX},
+    template::{Authorization, Function, HttpRoute, LoadError, REGION, Template, URL_SUFFIX},
     tls::{Identity, TlsError},
 };
 
@@ -189,8 +189,11 @@ impl Stack {
             ssm::handle(Arc::clone(&parameters), request)
         }));
 
-        let function_variables =
-            template.functions.iter().map(|(name, function)| (name.clone(), function.environment.clone())).collect();
+        let localised = |(name, value): (&String, &String)| (name.clone(), machine.localised(value));
+        let of_function = |(name, function): (&String, &Function)| {
+            (name.clone(), function.environment.iter().map(localised).collect())
+        };
+        let function_variables = template.functions.iter().map(of_function).collect();
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
         let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);

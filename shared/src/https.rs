@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub struct NoCertificates(Vec<rustls_native_certs::Error>);
 
 /// TLS with the certificates of the system; with none for plain HTTP, as reading them takes milliseconds.
-pub(crate) fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
+pub fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
     let mut roots = RootCertStore::empty();
     if scheme == Some(&Scheme::HTTPS) {
         let system = rustls_native_certs::load_native_certs();

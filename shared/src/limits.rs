@@ -578,6 +578,19 @@ pub const LOGS_ENDED_MAX: usize = 25;
 /// Share of the regions that may have a log, in percent, from which the metric `Regions` is written, which rings an alarm.
 pub const REGIONS_NEAR_MAX_PERCENT: usize = 80;
 
+/// Time of a run of the synthetic canary, from the handshake to the arrival of its alert. A healthy one takes a second when every
+/// function starts cold; the default of `LagMax` is as long.
+pub const CANARY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time for the canary to close its socket in order afterwards.
+pub const CANARY_CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// Longest id of a run of the canary, in bytes. A UUID has 36.
+pub const CANARY_RUN_BYTES_MAX: usize = 64;
+
+/// Life of a token that the canary signs for itself: a run, and what clocks differ.
+pub const CANARY_TOKEN_LIFE: Duration = Duration::from_secs(5 * 60);
+
 /// Region of a publication that names none.
 pub const REGION_DEFAULT: &str = "EU";
 

@@ -2,6 +2,8 @@
 //!
 //! Source: CloudWatch user guide, "Embedding metrics within logs".
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -38,6 +40,13 @@ pub fn of_recovery(recovered: u64, function: &str, at: Timestamp) -> Value {
 /// The metric of recover where nearly as many regions have a log as may have one.
 pub fn of_regions(regions: usize, function: &str, at: Timestamp) -> Value {
     document(&[("Regions", "Count", json!(regions))], function, at)
+}
+
+/// The metrics of a run of the synthetic canary: whether its alert arrived, 1 or 0, and how long that took.
+pub fn of_canary(latency: Option<Duration>, function: &str, at: Timestamp) -> Value {
+    let mut metrics = vec![("Arrived", "Count", json!(u8::from(latency.is_some())))];
+    metrics.extend(latency.map(|latency| ("ArrivalLatency", "Milliseconds", json!(latency.as_secs_f64() * 1_000.0))));
+    document(&metrics, function, at)
 }
 
 /// The metrics of one part of a fan-out, with what was delivered as properties that can be searched for and cost nothing.
@@ -101,6 +110,12 @@ mod tests {
         assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));
         complete(&of_recovery(2, "Recover", at));
         assert_eq!(of_recovery(2, "Recover", at)["Recovered"], 2);
+        let arrived = of_canary(Some(Duration::from_millis(41)), "Canary", at);
+        complete(&arrived);
+        assert_eq!((&arrived["Arrived"], &arrived["ArrivalLatency"]), (&json!(1), &json!(41.0)));
+        let silent = of_canary(None, "Canary", at);
+        complete(&silent);
+        assert_eq!((&silent["Arrived"], silent.get("ArrivalLatency")), (&json!(0), None));
         complete(&of_regions(250, "Recover", at));
         assert_eq!(of_regions(250, "Recover", at)["Regions"], 250);
     }

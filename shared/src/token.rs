@@ -6,6 +6,7 @@
 //! Source: RFC 7519, and RFC 8725 (best current practices).
 
 mod jwks;
+mod pass;
 mod signatures;
 
 use std::{fmt, str::FromStr};
@@ -16,6 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, er
 use serde::Deserialize;
 
 use self::jwks::Jwks;
+pub use self::pass::Pass;
 use crate::{
     access::{Authorization, Regions},
     clock::{Clock, Timestamp},

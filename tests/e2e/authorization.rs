@@ -15,8 +15,8 @@ use crate::{
 };
 use shared::clock::system_time;
 
-const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";
-const PARAMETER: &str = "/viral-alerts/token";
+pub(crate) const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";
+pub(crate) const PARAMETER: &str = "/viral-alerts/token";
 
 /// Seconds since the Unix epoch.
 fn now() -> i64 {

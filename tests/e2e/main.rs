@@ -8,6 +8,7 @@
 mod attacks;
 mod authorization;
 mod bad_input;
+mod canary;
 mod capacity;
 mod delivery;
 mod failures;

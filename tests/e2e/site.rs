@@ -180,6 +180,12 @@ impl Site {
         Self::with_faults(faults, options()).await
     }
 
+    /// The same with other parameters.
+    pub(crate) async fn faulty_with(parameters: &[(&str, &str)], faults: &[&str]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::with_faults(faults, Options { parameters, ..options() }).await
+    }
+
     /// The same with another template and other parameters, and with the functions as processes.
     pub(crate) async fn faulty_processes(template: PathBuf, parameters: &[(&str, &str)], faults: &[&str]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -91,6 +91,7 @@ def functions_without_operation(resources, alarms):
     groups = of_type(resources, "AWS::Logs::LogGroup")
     (dashboard,) = ("".join(texts(body["DashboardBody"])) for body in of_type(resources, "AWS::CloudWatch::Dashboard").values())
     watched = {metric: set(functions_watched(alarms, "AWS/Lambda", metric)) for metric in ("Errors", "Throttles")}
+    heard = functions_whose_silence_rings(alarms)
     filtered = [properties["LogGroupName"] for properties in of_type(resources, "AWS::Logs::MetricFilter").values()]
     for name, function in of_type(resources, "AWS::Lambda::Function").items():
         group = function.get("LoggingConfig", {}).get("LogGroup", {})
@@ -100,11 +101,19 @@ def functions_without_operation(resources, alarms):
         if {"Ref": group} not in filtered:
             yield f"{name}: a function whose lines of errors are not counted"
         for metric, functions in watched.items():
-            if name not in functions:
+            if name not in functions | heard:
                 yield f"{name}: a function without an alarm on its {metric}"
         # A dashboard cannot name what is only there under a condition.
         if "Condition" not in resources[name] and f"${{{name}}}" not in dashboard:
             yield f"{name}: a function that the dashboard does not show"
+
+
+def functions_whose_silence_rings(alarms):
+    """Those that write a metric of their own in each period, and an alarm takes a missing one for a breach: it rings for whatever keeps them from running."""
+    of_silence = {
+        name: alarm for name, alarm in alarms.items() if alarm.get("Namespace") == "ViralAlerts" and alarm.get("TreatMissingData") == "breaching"
+    }
+    return {dimension["Value"].get("Ref") for alarm in of_silence.values() for dimension in alarm["Dimensions"]}
 
 
 def metrics_without_alarm(alarms):

@@ -80,6 +80,16 @@ class Template(unittest.TestCase):
             "ConnectFunction: a function without an alarm on its Throttles",
         )
 
+    def test_the_alarm_of_a_canary_rings_when_nothing_is_written(self):
+        alarm = self.template["Resources"]["SilenceAlarm"]["Properties"]
+        self.assertEqual((alarm["ComparisonOperator"], alarm["Threshold"], alarm["TreatMissingData"]), ("LessThanThreshold", 1, "breaching"))
+        # Otherwise the function needs alarms like any other.
+        self.assertCaught(
+            lambda p, _: p["SilenceAlarm"].update(TreatMissingData="notBreaching"),
+            "CanaryFunction: a function without an alarm on its Errors",
+            "CanaryFunction: a function without an alarm on its Throttles",
+        )
+
     def test_a_metric_of_alerts_that_do_not_arrive_without_an_alarm_is_caught(self):
         unwatched = "DeliverFunction: no alarm on its metric Undelivered"
         self.assertCaught(lambda _, resources: resources.pop("UndeliveredPushesAlarm"), unwatched)

@@ -1,4 +1,4 @@
-//! The four ways in which a publication arrives.
+//! The ways in which a publication arrives: by HTTP, over a socket, by event, by invocation, and from the synthetic canary.
 
 use std::borrow::Cow;
 
@@ -9,6 +9,7 @@ use shared::{
     access::Regions,
     audience::Audience,
     error::{Code, Refusal},
+    limits::CANARY_RUN_BYTES_MAX,
     publication::{IdempotencyKey, Publication},
     publications::Publications,
     publisher::PublisherId,
@@ -22,6 +23,9 @@ const SIGNED_KEY_HEADERS: [&str; 1] = ["webhook-id"];
 
 /// The route whose requests are signed as webhooks, as the service names it.
 const WEBHOOK_ROUTE: &str = "POST /webhook";
+
+/// The one field of an invocation by the canary.
+const CANARY_FIELD: &str = "canary";
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,10 @@ pub(crate) fn parse(event: Value, request_id: &str) -> Request {
         Value::Object(mut fields) if fields.contains_key("detail-type") => {
             let source = fields.get("source").and_then(Value::as_str).unwrap_or_default();
             (PublisherId::new("event", source), eventbridge(&mut fields))
+        }
+        // Only a direct invocation has this form: neither a request, nor a message, nor an event can.
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key(CANARY_FIELD) => {
+            (PublisherId::new("canary", ""), canary(&fields[CANARY_FIELD]))
         }
         Value::Object(fields) => (PublisherId::new("invocation", ""), invocation(fields, request_id)),
         _ => {
@@ -123,6 +131,18 @@ fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publicatio
         publications.name(&key);
     }
     Ok(publications)
+}
+
+fn canary(run: &Value) -> Result<Publications, Refusal> {
+    match run.as_str() {
+        Some(run) if (1..=CANARY_RUN_BYTES_MAX).contains(&run.len()) => {
+            Ok(Publications::One(Publication::of_canary(run)))
+        }
+        _ => {
+            let message = format!("{CANARY_FIELD} must be a string of 1 to {CANARY_RUN_BYTES_MAX} bytes");
+            Err(Refusal::of_field(Code::InvalidField, CANARY_FIELD, message))
+        }
+    }
 }
 
 fn eventbridge(event: &mut Map<String, Value>) -> Result<Publications, Refusal> {
@@ -229,6 +249,30 @@ mod tests {
         assert_eq!(read("DE").expect_err("not allowed").code, Code::Forbidden);
         assert_eq!(socket(body, &Regions::none()).expect_err("not allowed").field.as_deref(), Some("region"));
         assert!(message(&json!({"requestContext": {"http": {}}})).is_none());
+    }
+
+    #[test]
+    fn only_an_invocation_of_its_own_form_publishes_to_the_region_of_the_canary() {
+        let run = json!({"canary": "run-1"});
+        let Ok(Publications::One(publication)) = parse(run.clone(), REQUEST_ID).publications else { panic!("one") };
+        assert_eq!((publication.region.as_str(), publication.video.id()), ("X-CANARY", "run-1"));
+        let mut named = alert();
+        named["region"] = json!("x-canary");
+        let event = |detail: &Value| json!({"id": "e", "detail-type": "v", "source": "s", "detail": detail});
+        for event in [
+            named.clone(),
+            json!({"canary": "run-1", "region": "PL"}),
+            json!({"canary": ""}),
+            json!({"canary": 7}),
+            event(&run),
+            event(&named),
+            http_event(json!({}), &run.to_string(), false),
+            http_event(json!({}), &named.to_string(), false),
+        ] {
+            assert!(parse(event.clone(), REQUEST_ID).publications.is_err(), "{event}");
+        }
+        assert!(socket(&run.to_string(), &Regions::all()).is_err());
+        assert_eq!(socket(&named.to_string(), &Regions::all()).expect_err("reserved").code, Code::InvalidRegion);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod units;
 
 pub mod attacks;
+pub mod canary;
 
 use std::collections::BTreeMap;
 

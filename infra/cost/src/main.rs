@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage, attacks};
+use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage, attacks, canary};
 
 /// What a month of Viral Alerts costs at list price, beside the alternatives.
 #[derive(Debug, Parser)]
@@ -32,6 +32,10 @@ struct Arguments {
     #[arg(long, default_value = DEFAULT_REGION)]
     region: String,
 
+    /// Print what the synthetic canary adds, as another bill
+    #[arg(long, conflicts_with_all = ["json", "attacks"])]
+    canary: bool,
+
     /// Print JSON, with the prices and their sources, as the demo page asks the local mode for it
     #[arg(long)]
     json: bool,
@@ -49,13 +53,16 @@ fn main() -> ExitCode {
         alerts_a_day: arguments.alerts,
         published_a_day: arguments.published,
     };
-    let estimate = match Estimate::new(usage, &arguments.region) {
+    let mut estimate = match Estimate::new(usage, &arguments.region) {
         Ok(estimate) => estimate,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::FAILURE;
         }
     };
+    if arguments.canary {
+        estimate.bills.push(canary::bill(&estimate.prices));
+    }
     let text = if arguments.attacks {
         attacks::table(&estimate.prices)
     } else if arguments.json {

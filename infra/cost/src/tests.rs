@@ -203,6 +203,10 @@ fn documented() -> Vec<String> {
     ));
     let idle = own(&Usage { clients: 0, ..Usage::DEFAULT }, &prices());
     rows.push(format!("With nobody connected a stack costs ${:.2} a month", idle.total));
+    let canary = canary::bill(&prices());
+    let operation = canary.lines.iter().filter(|line| line.part == Part::Operation).map(|line| line.usd).sum::<f64>();
+    rows.push(format!("The synthetic canary (`Canary=on`) adds ${:.2} a month", canary.total));
+    rows.push(format!("${operation:.2} of it are its logs, two metrics and the alarm"));
     rows
 }
 

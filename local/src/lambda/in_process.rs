@@ -76,8 +76,8 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
 }
 
 /// The functions that are linked into this program.
-const OURS: [&str; 9] =
-    ["alerts", "authorize", "connect", "deliver", "disconnect", "publish", "recover", "scorer", "subscribe"];
+const OURS: [&str; 10] =
+    ["alerts", "authorize", "canary", "connect", "deliver", "disconnect", "publish", "recover", "scorer", "subscribe"];
 
 /// Whether a function of the template in the directory `template` is one of this workspace, and not somebody else's of
 /// the same name.
@@ -101,6 +101,7 @@ impl InProcess {
         let invoke = match function.binary.as_deref() {
             Some("alerts") => typed::<alerts::Alerts>(&start)?,
             Some("authorize") => typed::<authorize::Authorize>(&start)?,
+            Some("canary") => typed::<canary::Canary>(&start)?,
             Some("connect") => typed::<connect::Connect>(&start)?,
             Some("deliver") => typed::<deliver::Deliver>(&start)?,
             Some("disconnect") => typed::<disconnect::Disconnect>(&start)?,

@@ -229,7 +229,7 @@ impl Resources {
 mod tests {
     use std::time::Duration;
 
-    use shared::limits::{DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
+    use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
 
     use super::*;
     use crate::schedules::Times;
@@ -285,6 +285,25 @@ mod tests {
         assert!(template.tables.contains_key("ScoresTable"));
         let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
         assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
+        let parameters = [("Canary".to_owned(), "on".to_owned())].into_iter().collect();
+        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
+        let canary = &template.functions["CanaryFunction"];
+        assert_eq!(canary.environment["PUBLISH_FUNCTION"], "PublishFunction");
+        let address = &canary.environment["SOCKET_URL"];
+        assert!(address.starts_with("wss://") && address.ends_with("/prod"), "{address}");
+        assert!(
+            canary.timeout > CANARY_TIME_MAX + CANARY_CLOSE_MAX,
+            "a run says that nothing arrived before its time is up"
+        );
+        let of_canary = template.schedules.iter().find(|schedule| schedule.function == "CanaryFunction");
+        let every_minute = Duration::from_secs(60);
+        assert_eq!(of_canary.expect("a schedule").times, Times::Every(every_minute));
+        assert!(canary.timeout < every_minute && canary.async_retries == 0);
+        assert_eq!(template.notes, Vec::<String>::new());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The signatures of tokens, checked by ring for `jsonwebtoken`. Only checked: nothing here signs.
+//! The signatures of tokens, checked by ring for `jsonwebtoken`. What is signed here is the canary's own token alone.
 
 use std::sync::Once;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind, EncodingKey,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
@@ -14,6 +15,9 @@ use ring::{
         ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
     },
 };
+use serde_json::{Value, json};
+
+use crate::error::Failure;
 
 static RING: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
@@ -33,6 +37,22 @@ pub(super) fn install() {
 struct Check {
     algorithm: Algorithm,
     key: DecodingKey,
+}
+
+/// The key is no secret, and so nothing can be signed with it.
+#[derive(Debug, thiserror::Error)]
+#[error("only a secret signs")]
+struct NoSecret;
+
+/// A token with these claims, signed with a secret.
+pub(super) fn signed_hs256(claims: &Value, secret: &DecodingKey) -> Result<String, Failure> {
+    let DecodingKeyKind::SecretOrDer(secret) = secret.kind() else {
+        return Err(Failure::new("signing a token", NoSecret));
+    };
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
+    Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
 }
 
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {

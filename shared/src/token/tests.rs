@@ -467,6 +467,65 @@ fn a_gate_that_could_not_hold_is_not_built() {
     assert!(problem(&[("AUTHORIZATION", "on")]).contains("off, optional or required"));
 }
 
+fn pass(variables: &[(&str, &str)], clock: Clock) -> Result<Pass, String> {
+    let environment: Environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let start = Start { environment, sdk: sdk(), clock, metrics: Metrics::Off };
+    let mut reader = start.environment.reader();
+    let pass = Pass::of_function(&start, &mut reader);
+    reader.finish_whole(pass).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn the_canary_signs_itself_a_token_that_allows_its_own_region_for_minutes() {
+    let (gate, service, ms) = gate_with_secret(&[]).await;
+    let endpoint = format!("http://{}", service.address);
+    let variables = [
+        ("AUTHORIZATION", "required"),
+        ("TOKEN_SECRET_PARAMETER", "/token"),
+        ("TOKEN_ISSUER", ISSUER),
+        ("TOKEN_AUDIENCE", "alerts"),
+        ("AWS_ENDPOINT_URL_SSM", &endpoint),
+    ];
+    let pass = pass(&variables, Clock::Manual(Arc::clone(&ms))).expect("complete");
+    let token = pass.token().await.expect("the secret is read").expect("a token");
+    let principal = admitted(&gate, &token).await.expect("let in");
+    assert_eq!(
+        (principal.regions, principal.publishes),
+        (Regions::of_patterns(["X-CANARY"]).expect("one"), Regions::none())
+    );
+    assert_eq!(principal.user, None, "it takes no seat of a user");
+    ms.fetch_add(7 * 60 * 1_000, Ordering::SeqCst);
+    assert_eq!(admitted(&gate, &token).await, Err(Rejected::Expired));
+    let later = pass.token().await.expect("the secret is read").expect("a token");
+    assert!(admitted(&gate, &later).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_canary_takes_a_token_that_is_given_to_it_and_none_where_none_is_required() {
+    let service = Service::start(parameter(" a.b-_.c\n")).await;
+    let endpoint = format!("http://{}", service.address);
+    let of_an_issuer = [
+        ("AUTHORIZATION", "required"),
+        ("JWKS_URL", "https://issuer.example/keys.json"),
+        ("CANARY_TOKEN_PARAMETER", "/canary"),
+        ("AWS_ENDPOINT_URL_SSM", &endpoint),
+    ];
+    let token = pass(&of_an_issuer, manual().0).expect("complete").token().await;
+    assert_eq!(token.expect("read").as_deref(), Some("a.b-_.c"));
+    let missing = pass(&of_an_issuer[..2], manual().0).expect_err("no token can be had");
+    assert!(missing.contains("CANARY_TOKEN_PARAMETER"), "{missing}");
+    for open in ["off", "optional"] {
+        let token = pass(&[("AUTHORIZATION", open), ("CANARY_TOKEN_PARAMETER", "/canary")], manual().0);
+        assert_eq!(token.expect("complete").token().await.expect("nothing is read"), None);
+    }
+    service.says(200, parameter("a.b.c, bearer.d"));
+    let pass = pass(&of_an_issuer, manual().0).expect("complete");
+    let failure = pass.token().await.expect_err("no token");
+    let text = crate::error::Chain(&failure).to_string();
+    assert!(text.contains("the parameter holds no token") && !text.contains("bearer"), "{text}");
+}
+
 #[test]
 fn tokens_are_found_where_they_may_be() {
     assert_eq!(of_authorization("Bearer a.b.c"), Some("a.b.c"));

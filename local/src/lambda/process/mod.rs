@@ -94,7 +94,7 @@ impl Machine {
     }
 
     /// A variable's value with local addresses in place of those that the API and the queues have in the cloud.
-    pub(super) fn localised(&self, value: &str) -> String {
+    pub(crate) fn localised(&self, value: &str) -> String {
         let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);
         let value = value.replace(&template::sqs_endpoint(), &format!("http://{}", self.queues));
         [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {

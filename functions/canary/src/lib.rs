@@ -1,0 +1,118 @@
+//! The synthetic canary: once a minute it publishes an alert to a region of its own and waits for it on a socket, as a browser does.
+//!
+//! It invokes publish directly. A publisher is answered and knows when publishing fails; a subscriber who hears nothing does not know that
+//! there was anything to hear, and that is what is watched here.
+
+mod run;
+mod socket;
+
+use aws_sdk_lambda::{Client, primitives::Blob};
+use http::Uri;
+use serde::{Serialize, de::IgnoredAny};
+use serde_json::{Value, json};
+use shared::{
+    environment::InvalidEnvironment,
+    error::{Chain, Failure},
+    function::{Function, Invocation, Start},
+    https::quoted,
+    metrics,
+    token::Pass,
+};
+
+use crate::{
+    run::{Silence, Stage, run},
+    socket::{Endpoint, Socket},
+};
+
+/// The function's state.
+#[derive(Debug)]
+pub struct Canary {
+    endpoint: Endpoint,
+    pass: Pass,
+    lambda: Client,
+    publish_function: String,
+    own_name: String,
+    start: Start,
+}
+
+/// What a run came to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// The alert arrived.
+    Arrived {
+        /// Always true.
+        arrived: bool,
+        /// Milliseconds from the call of publish to the frame.
+        latency_ms: u64,
+    },
+    /// It did not.
+    Silent {
+        /// Always false.
+        arrived: bool,
+        /// How far the run came.
+        stage: Stage,
+    },
+}
+
+/// publish answered with something else than a published alert.
+#[derive(Debug, thiserror::Error)]
+#[error("publish answered {0}")]
+struct NotPublished(String);
+
+impl Function for Canary {
+    type Event = IgnoredAny;
+    type Response = Answer;
+
+    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+        let mut environment = start.environment.reader();
+        let address = environment.required_parsed::<Uri>("SOCKET_URL");
+        let endpoint = address.and_then(|address| environment.understood("SOCKET_URL", Endpoint::new(address)));
+        let pass = Pass::of_function(start, &mut environment);
+        let publish_function = environment.required("PUBLISH_FUNCTION");
+        // Set by Lambda: the dimension of its metrics.
+        let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
+        let (endpoint, pass) = environment.finish_whole(endpoint.zip(pass))?;
+        let lambda = Client::new(&start.sdk);
+        Ok(Self { endpoint, pass, lambda, publish_function, own_name, start: start.clone() })
+    }
+
+    async fn handle(&self, _schedule: IgnoredAny, _invocation: Invocation) -> Result<Answer, Failure> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let ended = run(self.connect(), self.publish(&id), &id).await;
+        let now = self.start.clock.now();
+        self.start.metrics.emit(&metrics::of_canary(ended.as_ref().ok().copied(), &self.own_name, now));
+        match ended {
+            Ok(latency) => {
+                let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(run = id, latency_ms, "canary alert arrived");
+                Ok(Answer::Arrived { arrived: true, latency_ms })
+            }
+            Err(Silence { stage, failure }) => {
+                tracing::warn!(run = id, ?stage, error = %Chain(&failure), "canary alert did not arrive");
+                Ok(Answer::Silent { arrived: false, stage })
+            }
+        }
+    }
+}
+
+impl Canary {
+    async fn connect(&self) -> Result<Socket, Failure> {
+        let token = self.pass.token().await?;
+        self.endpoint.connect(token.as_deref()).await
+    }
+
+    async fn publish(&self, run: &str) -> Result<(), Failure> {
+        let doing = "publishing the alert of the canary";
+        let payload = Blob::new(json!({"canary": run}).to_string());
+        let answer = self.lambda.invoke().function_name(&self.publish_function).payload(payload).send().await;
+        let answer = answer.map_err(|error| Failure::new(doing, error))?;
+        let body = answer.payload.unwrap_or_else(|| Blob::new(Vec::new())).into_inner();
+        let is_published =
+            |body: &[u8]| serde_json::from_slice::<Value>(body).is_ok_and(|body| body["published"] == true);
+        match is_published(&body) {
+            true => Ok(()),
+            false => Err(Failure::new(doing, NotPublished(quoted(&body)))),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The canary function.
+
+fn main() -> Result<(), lambda_runtime::Error> {
+    shared::function::run::<canary::Canary>()
+}
