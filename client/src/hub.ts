@@ -3,7 +3,7 @@
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
-import { catchUp, HttpError, known } from "./history.js";
+import { catchUp, get, HttpError, known } from "./history.js";
 import {
   ANSWER_MS,
   FALLBACK_MS,
@@ -57,8 +57,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   let failures = 0;
   /** The service has had too much of this client, which waits whatever happens. */
   let held = false;
-  /** Whether it is CORS that keeps the page from reading: under way, or told. */
-  let probe: Promise<unknown> | undefined;
+  /** That CORS keeps the page from reading is being found out, or has been told. */
+  let explaining = false;
   /** Counts attempts, so that one that was given up can tell. */
   let attempts = 0;
   let stopped = false;
@@ -126,15 +126,23 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     drop();
   };
 
-  /** Tells if CORS is why a request came to nothing: then the service gives an answer, which nobody may read. */
-  const explain = (): void => {
+  /** Tells if CORS is why a request came to nothing: then the service gives an answer, which the page may not read. */
+  const explain = async (): Promise<void> => {
     const page = globalThis.location?.origin;
-    if (!page || new URL(httpUrl!).origin === page) return;
+    if (explaining || !page || new URL(httpUrl!).origin === page) return;
+    explaining = true;
+    let reached = false;
+    try {
+      await fetch(httpUrl!, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS) });
+      reached = true;
+      // The network may have come back meanwhile.
+      await get(settings, [ALL], "");
+      explaining = false;
+    } catch (error) {
+      explaining = reached && error instanceof TypeError;
+    }
     const message = `the page may not read ${httpUrl}: the template's parameter AllowedOrigins does not name ${page}`;
-    probe ??= fetch(httpUrl!, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS) }).then(
-      () => emit({ error: { code: "cors", message } }),
-      () => (probe = undefined),
-    );
+    if (explaining) emit({ error: { code: "cors", message } });
   };
 
   /**
@@ -143,7 +151,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
    * that is refused a region (403) is good for others.
    */
   const end = (error: unknown): boolean => {
-    if (!(error instanceof HttpError)) explain();
+    if (!(error instanceof HttpError)) void explain();
     else if (error.status === 401 && (token || error.code === "unauthorized")) {
       const reason = token ? "the token was refused" : "the service requires a token: pass the option token";
       const message = `${error.message}: ${reason}`;

@@ -166,6 +166,18 @@ test.each([
   expect(service.requests.length).toBeGreaterThan(3);
 });
 
+test("a network that is back soon is not taken for CORS", async () => {
+  vi.stubGlobal("location", new URL("http://localhost:5173/"));
+  service.refuses = true;
+  service.status = 0;
+  const { errors, states } = start(service, { regions: ["PL"], ...HTTP });
+  while (service.requests.length < 2) await pass(1);
+  service.status = 200;
+  await pass(60_000);
+  expect(errors).toEqual([]);
+  expect(states.at(-1)).toBe("polling");
+});
+
 test.each([401, 403])("%i without a token that is not the service's is a failure like others", async (status) => {
   service.refuses = true;
   service.status = status;

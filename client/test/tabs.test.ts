@@ -116,6 +116,7 @@ test("whatever tabs watch, leave, hide and reload: each alert once and in order"
     vi.mocked(Math.random).mockImplementation(randomOf(seed + 1));
     const service = new Service();
     const browser = new Browser();
+    browser.grantsLate = seed % 2 > 0;
     vi.stubGlobal("fetch", service.fetch);
     const options = random() < 0.5 ? { httpUrl: "https://service.example" } : {};
     service.deliver = () => [10, 20, 900].filter(() => random() < 0.6).map((delay) => delay * (0.5 + random()));

@@ -31,6 +31,12 @@ before(() => {
 });
 after(() => application && rmSync(application, { recursive: true }));
 
+/** Runs a module in Node.js and returns what it prints. */
+function runModule(script) {
+  const own = ["--input-type=module", "--eval", script];
+  return execFileSync(process.execPath, own, { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
+}
+
 /** Runs a program of the client's own dependencies in the application. */
 function run(program, ...args) {
   return execFileSync(process.execPath, [join(CLIENT, "node_modules", program), ...args], { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
@@ -55,8 +61,36 @@ test("Node.js imports it, with the WebSocket of the package ws", () => {
       alerts.close();
     }
     server.close();`;
-  const output = execFileSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
-  assert.equal(output, "Tytuł\n");
+  assert.equal(runModule(script), "Tytuł\n");
+});
+
+test("in Node.js without a WebSocket it says at once what to pass, and its classes have their names", () => {
+  const script = `
+    import { ViralAlerts, ViralAlertsError } from "viral-alerts";
+    delete globalThis.WebSocket;
+    const thrown = (act) => {
+      try {
+        act();
+      } catch (error) {
+        return String(error);
+      }
+    };
+    const url = "wss://example.com/prod";
+    console.log(JSON.stringify([
+      thrown(() => new ViralAlerts(url)),
+      thrown(() => new ViralAlerts({})),
+      thrown(() => ViralAlerts(url)),
+      thrown(() => {
+        throw new ViralAlertsError({ code: "connect", message: "refused" });
+      }),
+    ]));`;
+  const output = runModule(script);
+  assert.deepEqual(JSON.parse(output), [
+    "TypeError: no WebSocket in this runtime: pass the option { WebSocket }, from the package ws",
+    'TypeError: invalid option url "undefined": expected an address such as wss://example.com',
+    "TypeError: Class constructor ViralAlerts cannot be invoked without 'new'",
+    "ViralAlertsError: refused",
+  ]);
 });
 
 test("Vite builds an application with it, and leaves out what is not used", () => {
