@@ -1,7 +1,7 @@
 // Builds the modules of the package from src/, each with its types, into this folder.
 //
 //   node build.mjs            writes them
-//   node build.mjs --check    fails if what is committed differs, or if the client is too large
+//   node build.mjs --check    fails if what is committed differs, if the client is too large, or if a README says another size
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,8 +14,14 @@ import { minify } from "terser";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const MODULES = ["viral-alerts", "viral-toast"];
-/** Bytes of the client after gzip -9 stay below this, as its README says. */
+/** Bytes of the client after gzip -9 stay below this. */
 const CLIENT_SIZE_MAX = 6_150;
+const KILOBYTES = `under ${Math.ceil(CLIENT_SIZE_MAX / 100) / 10} kB`;
+/** What the READMEs say of it. */
+const CLAIMS = {
+  "README.md": `${KILOBYTES} (${CLIENT_SIZE_MAX.toLocaleString("en")} bytes) after gzip`,
+  "../README.md": KILOBYTES,
+};
 
 /** Names of properties that neither applications nor other tabs see. They are shortened. */
 const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|giveUp|idle|offline|stop|serve|exchange|at|acknowledged|busy|overHttp)$/;
@@ -81,5 +87,10 @@ for (const [index, module] of MODULES.entries()) {
     console.error(`the client may have at most ${CLIENT_SIZE_MAX - 1} bytes after gzip`);
     failed = true;
   }
+}
+for (const [readme, claim] of Object.entries(CLAIMS)) {
+  if (!check || readFileSync(join(HERE, readme), "utf8").includes(claim)) continue;
+  console.error(`${readme} does not say "${claim}"`);
+  failed = true;
 }
 process.exitCode = failed ? 1 : 0;

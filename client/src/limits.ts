@@ -38,7 +38,10 @@ export const HEAL_TRIES_MAX = 5;
 export const HTTP_TRIES = 3;
 /** Longest time without a WebSocket before alerts come over HTTP; the shortest is three quarters of it. */
 export const FALLBACK_MS = 4_000;
-/** Pause after close code 1008. Source: API Gateway closes so where a client sends too much. */
+/**
+ * Pause after close code 1008, such as for too many messages. Sources: RFC 6455, section 7.4.1; the developer guide does not
+ * say when API Gateway sends it.
+ */
 export const POLICY_MS = 60_000;
 /** Shortest window for the first attempt after close code 1012: a service that restarts closes all connections. */
 export const RESTART_WITHIN_MS = 30_000;
