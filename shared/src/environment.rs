@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
+/// Variable that leads the calls of all AWS services elsewhere. Source: AWS SDKs and Tools guide, "Service-specific endpoints".
+const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL";
+
 /// The variables that a function sees: those of its process, or those that a test or the local mode gives it.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -20,6 +23,13 @@ impl Environment {
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns where the variables lead the calls of an AWS service, named as in `AWS_ENDPOINT_URL_{service}`: that variable counts,
+    /// or else `AWS_ENDPOINT_URL`, which is for all services, as in AWS clients. One that is empty counts as unset.
+    pub fn endpoint_url(&self, service: &str) -> Option<&str> {
+        let set = |name: &str| self.get(name).filter(|url| !url.is_empty());
+        set(&format!("{ENDPOINT_VARIABLE}_{service}")).or_else(|| set(ENDPOINT_VARIABLE))
     }
 
     /// Starts reading a configuration from the variables.
@@ -88,6 +98,22 @@ impl Reader<'_> {
         parsed?.inspect_err(|error| self.problems.push(format!("{name} cannot be used: {error}"))).ok()
     }
 
+    /// The parsed endpoint of an AWS service that must be set, see [`Environment::endpoint_url`].
+    pub fn required_endpoint<T>(&mut self, service: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let name = format!("{ENDPOINT_VARIABLE}_{service}");
+        match self.environment.endpoint_url(service) {
+            Some(url) => self.understood(&name, url.parse()),
+            None => {
+                self.problems.push(format!("{name} is not set"));
+                None
+            }
+        }
+    }
+
     /// What was made of a variable, or none with the reason noted.
     pub fn understood<T, E: fmt::Display>(&mut self, name: &str, made: Result<T, E>) -> Option<T> {
         made.inspect_err(|error| self.problems.push(format!("{name} cannot be used: {error}"))).ok()
@@ -146,5 +172,23 @@ mod tests {
         };
         assert_eq!(endpoint("DynamoDB").as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(endpoint("Lambda"), None);
+    }
+
+    #[test]
+    fn the_endpoint_of_a_service_wins_over_that_of_all() {
+        let of = |variables: &[(&str, &str)]| -> Environment {
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let (own, all) = (("AWS_ENDPOINT_URL_SSM", "http://own"), ("AWS_ENDPOINT_URL", "http://all"));
+        assert_eq!(of(&[own, all]).endpoint_url("SSM"), Some("http://own"));
+        assert_eq!(of(&[own, all]).endpoint_url("LAMBDA"), Some("http://all"));
+        assert_eq!(of(&[("AWS_ENDPOINT_URL_SSM", ""), all]).endpoint_url("SSM"), Some("http://all"));
+        assert_eq!(of(&[("AWS_ENDPOINT_URL", "")]).endpoint_url("SSM"), None);
+        let environment = of(&[own]);
+        let mut reader = environment.reader();
+        assert_eq!(reader.required_endpoint("SSM"), Some("http://own".to_owned()));
+        assert_eq!(reader.required_endpoint::<String>("LAMBDA"), None);
+        let problem = reader.finish(()).expect_err("one is missing").to_string();
+        assert!(problem.ends_with("AWS_ENDPOINT_URL_LAMBDA is not set"), "{problem}");
     }
 }

@@ -28,7 +28,10 @@ use crate::{
     refreshed::{Fetched, Refreshed, Terms},
 };
 
-/// Environment variable that leads elsewhere than to the service of the region. AWS clients read it too.
+/// The service in the variable that leads elsewhere than to the region's, [`crate::environment::Environment::endpoint_url`].
+const SERVICE: &str = "SSM";
+
+/// That variable, as a problem with its address is reported.
 const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_SSM";
 
 const TERMS: Terms = Terms {
@@ -51,7 +54,7 @@ where
     pub fn of_function(start: &Start, environment: &mut Reader<'_>, parameter: String) -> Option<Self> {
         let region = start.sdk.region().map(ToString::to_string).unwrap_or_default();
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let named = start.environment.get(ENDPOINT_VARIABLE).filter(|endpoint| !endpoint.is_empty());
+        let named = start.environment.endpoint_url(SERVICE);
         let endpoint = named.map_or_else(|| format!("https://ssm.{region}.{suffix}"), str::to_owned);
         let endpoint: Uri = environment.understood(ENDPOINT_VARIABLE, endpoint.parse())?;
         let https = environment.understood(ENDPOINT_VARIABLE, Https::seldom(&endpoint))?;

@@ -15,7 +15,7 @@ use shared::{
     limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, SUSPECTS_MAX, WORKER_RATE},
     metrics,
     publisher::Dispatcher,
-    push::{Answer, ENDPOINT_VARIABLE, Existence, Frame, Pusher, Session},
+    push::{self, Answer, Existence, Frame, Pusher, Session},
     subscriptions::{Page, Subscriptions},
 };
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ impl Function for Deliver {
         let mut environment = start.environment.reader();
         let subscriptions = Subscriptions::of_function(start, &mut environment);
         let alerts = Alerts::of_function(start, &mut environment);
-        let endpoint = environment.required_parsed(ENDPOINT_VARIABLE);
+        let endpoint = environment.required_endpoint(push::SERVICE);
         // Set by Lambda: the function invokes itself.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);

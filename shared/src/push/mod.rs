@@ -40,8 +40,8 @@ use crate::{
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
 };
 
-/// Environment variable that names the endpoint, with its stage. The AWS clients read it too.
-pub const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI";
+/// The service in the variable that names the endpoint, with its stage: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`.
+pub const SERVICE: &str = "APIGATEWAYMANAGEMENTAPI";
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");

@@ -107,6 +107,11 @@ fn parameter(value: &str) -> Value {
 
 /// A gate with a secret, and the service that it reads it from.
 async fn gate_with_secret(more: &[(&str, &str)]) -> (Gate, Service, Arc<AtomicI64>) {
+    gate_with_secret_at("AWS_ENDPOINT_URL_SSM", more).await
+}
+
+/// The same with the variable that leads to the service.
+async fn gate_with_secret_at(endpoint_variable: &str, more: &[(&str, &str)]) -> (Gate, Service, Arc<AtomicI64>) {
     let service = Service::start(parameter(SECRET)).await;
     let (clock, ms) = manual();
     let endpoint = format!("http://{}", service.address);
@@ -115,7 +120,7 @@ async fn gate_with_secret(more: &[(&str, &str)]) -> (Gate, Service, Arc<AtomicI6
         ("TOKEN_SECRET_PARAMETER", "/token"),
         ("TOKEN_ISSUER", ISSUER),
         ("TOKEN_AUDIENCE", "alerts"),
-        ("AWS_ENDPOINT_URL_SSM", &endpoint),
+        (endpoint_variable, &endpoint),
     ];
     (gate(&[&own, more].concat(), clock).expect("complete"), service, ms)
 }
@@ -274,6 +279,13 @@ async fn a_secret_that_is_too_short_or_cannot_be_read_lets_nobody_in() {
     service.says(200, parameter("short"));
     let short = token(json!({"alg": "HS256"}), &claims(), hs256(b"short"));
     assert!(gate.admit(Some(&short)).await.is_err());
+}
+
+#[tokio::test]
+async fn the_secret_is_read_where_the_variable_for_all_services_leads() {
+    let (gate, service, _) = gate_with_secret_at("AWS_ENDPOINT_URL", &[]).await;
+    assert_eq!(admitted(&gate, &with_secret(&claims())).await, Ok(user()));
+    assert_eq!(service.asked(), 1);
 }
 
 #[tokio::test]
