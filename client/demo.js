@@ -14,7 +14,7 @@ const PARTS = {
   messages: "messages",
   functions: "functions",
   tables: "tables",
-  operation: "logs, metrics, alarms and keys",
+  operation: "logs, metrics and alarms",
   transfer: "traffic",
   package: "package",
 };

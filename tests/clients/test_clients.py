@@ -7,11 +7,13 @@ import asyncio
 import json
 import os
 import ssl
+import sys
 import time
 import unittest
 import urllib.request
 import warnings
 from itertools import count
+from pathlib import Path
 
 import boto3
 import websockets
@@ -22,6 +24,11 @@ from websockets.asyncio.client import connect
 WEBSOCKET_ADDRESS = os.environ["WEBSOCKET_ADDRESS"]
 HTTP_ADDRESS = os.environ["HTTP_ADDRESS"]
 MANAGEMENT_ADDRESS = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
+
+# Of the local mode, whose stack has the name "local".
+SCORER_SOURCE = "viral-alerts.scorer.local"
+# A stack of its own that publishes.
+PUBLISHER = Path(__file__).parents[1] / "publisher"
 
 # Bound of every wait, in seconds.
 WAIT_MAX = 10
@@ -223,7 +230,7 @@ class OtherServices(unittest.TestCase):
         region = next(regions)
         video = {"id": "v1", "title": "t", "thumbnail": "", "score": 97}
         entry = {
-            "Source": "viral-alerts.scorer",
+            "Source": SCORER_SOURCE,
             "DetailType": "Video Went Viral",
             "Detail": json.dumps({"region": region, "id": "rise-1", "video": video}),
         }
@@ -237,5 +244,26 @@ class OtherServices(unittest.TestCase):
                 self.assertTrue(answer["Entries"][0]["EventId"])
                 self.assertEqual(answer["Entries"][1]["ErrorCode"], "MalformedDetail")
                 self.assertEqual(json.loads(await receive(socket))["video"], video)
+
+        asyncio.run(run())
+
+    def test_the_publisher_of_another_stack_publishes_by_event_and_by_invocation_and_each_once(self):
+        os.environ |= {"SCORER_SOURCE": SCORER_SOURCE, "PUBLISH_FUNCTION": "PublishFunction"}
+        sys.path.insert(0, str(PUBLISHER))
+        import publish as publisher
+
+        async def run():
+            async with connect(WEBSOCKET_ADDRESS) as socket:
+                for region in ("PL", "DE"):
+                    await subscribe(socket, region)
+                first, repeated = [await asyncio.to_thread(publisher.handler, {"id": "run-1"}, None) for _ in range(2)]
+                self.assertEqual((first["region"], first["duplicate"], repeated["duplicate"]), ("DE", False, True))
+                seen = [json.loads(await receive(socket))["video"]["id"] for _ in range(2)]
+                self.assertEqual(sorted(seen), ["top-DE", "top-PL"])
+                # Frames keep their order, and an event that is repeated is committed before the next one.
+                last = await asyncio.to_thread(publisher.handler, {"id": "run-2"}, None)
+                self.assertFalse(last["duplicate"])
+                alerts = [json.loads(await receive(socket)) for _ in range(2)]
+                self.assertEqual(sorted((alert["region"], alert["seq"]) for alert in alerts), [("DE", 2), ("PL", 2)])
 
         asyncio.run(run())

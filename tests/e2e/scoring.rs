@@ -138,7 +138,7 @@ pub(crate) fn entry(detail: &Value) -> PutEventsRequestEntry {
 
 /// The same with any text.
 pub(crate) fn entry_of_text(detail: &str) -> PutEventsRequestEntry {
-    let entry = PutEventsRequestEntry::builder().source("viral-alerts.scorer").detail_type("Video Went Viral");
+    let entry = PutEventsRequestEntry::builder().source("viral-alerts.scorer.local").detail_type("Video Went Viral");
     entry.detail(detail).build()
 }
 
@@ -181,7 +181,7 @@ fn entries_are_taken_or_refused_one_by_one_and_those_that_no_rule_is_for_reach_n
             builder().detail(detail.to_string()).build(),
             PutEventsRequestEntry::builder()
                 .event_bus_name("other")
-                .source("viral-alerts.scorer")
+                .source("viral-alerts.scorer.local")
                 .detail_type("Video Went Viral")
                 .detail(detail.to_string())
                 .build(),

@@ -1,11 +1,20 @@
 """The project's template keeps the rules, and each rule catches a fault that is planted."""
 
 import copy
+import re
 import tomllib
 import unittest
 
 import log_lines
+import metric_math
 import policy
+from samtranslator.yaml_helper import yaml_parse
+
+
+# Of the statement in connect's policy about the subscriptions table.
+CONNECT_ACTIONS = ", ".join(
+    f"dynamodb:{action}" for action in ("BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")
+)
 
 
 class Template(unittest.TestCase):
@@ -19,20 +28,20 @@ class Template(unittest.TestCase):
     def assertCaught(self, plant, *expected):
         template = copy.deepcopy(self.template)
         plant({name: resource["Properties"] for name, resource in template["Resources"].items()}, template["Resources"])
-        self.assertEqual(self.findings(template), list(expected))
+        self.assertCountEqual(self.findings(template), expected)
 
     def test_the_template_keeps_all_rules(self):
         self.assertEqual(self.findings(self.template), [])
 
     def test_a_wildcard_without_a_reason_is_caught(self):
         def statement(properties):
-            return properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][0]
+            return properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][2]
 
         reasonless = "is a wildcard without a reason in wildcards.json"
         for part, value, text in [
             ("Action", "dynamodb:*", "dynamodb:*"),
             ("Action", ["dynamodb:PutItem", "dynamodb:Batch*"], "dynamodb:Batch*"),
-            ("Resource", "*", "*"),
+            ("Resource", "*", f"{CONNECT_ACTIONS} on *"),
             ("Resource", {"Fn::Sub": "${SubscriptionsTable.Arn}/index/*"}, "${SubscriptionsTable.Arn}/index/*"),
             ("Resource", {"Fn::If": ["Some", {"Fn::GetAtt": ["AlertsTable", "Arn"]}, "arn:*"]}, "arn:*"),
             ("Resource", {"Fn::Join": ["", ["arn:", "*"]]}, '{"Fn::Join": ["", ["arn:", "*"]]}'),
@@ -40,13 +49,35 @@ class Template(unittest.TestCase):
             with self.subTest(text):
                 self.assertCaught(lambda p, _: statement(p).update({part: value}), f"ConnectFunctionRole: {text} {reasonless}")
         self.assertCaught(
-            lambda p, _: p["ConnectFunctionRole"]["ManagedPolicyArns"].append("arn:aws:iam::aws:policy/AdministratorAccess"),
+            lambda p, _: p["ConnectFunctionRole"].update(ManagedPolicyArns=["arn:aws:iam::aws:policy/AdministratorAccess"]),
             f"ConnectFunctionRole: AdministratorAccess {reasonless}",
+            "ConnectFunction: may write other logs than its own",
+        )
+        for name in ("DeliverAgainPolicy", "PublisherPolicy"):
+            self.assertCaught(
+                lambda p, _: p[name]["PolicyDocument"]["Statement"][0].update(Resource="arn:*"), f"{name}: arn:* {reasonless}"
+            )
+
+    def test_a_function_that_may_write_other_logs_is_caught(self):
+        foreign = "ConnectFunction: may write other logs than its own"
+
+        def statements(properties):
+            return properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"]
+
+        for action in ("logs:CreateLogGroup", "logs:DeleteLogGroup"):
+            self.assertCaught(lambda p, _: statements(p)[0]["Action"].append(action), foreign)
+        self.assertCaught(lambda p, _: statements(p)[0].update(Resource={"Fn::GetAtt": ["PublishLogs", "Arn"]}), foreign)
+        self.assertCaught(lambda p, _: statements(p).append(dict(statements(p)[0])), foreign)
+        self.assertCaught(lambda p, _: statements(p).pop(0), foreign)
+        self.assertCaught(
+            lambda p, _: p["AlertsFunction"].update(Role={"Fn::GetAtt": ["ConnectFunctionRole", "Arn"]}),
+            "AlertsFunction: may write other logs than its own",
+            "ConnectFunctionRole: is the role of several functions: AlertsFunction, ConnectFunction",
         )
 
     def test_a_statement_that_names_only_what_it_does_not_allow_is_caught(self):
         def plant(properties, _):
-            statement = properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][0]
+            statement = properties["ConnectFunctionRole"]["Policies"][0]["PolicyDocument"]["Statement"][2]
             statement["NotAction"] = statement.pop("Action")
 
         self.assertCaught(plant, "ConnectFunctionRole: a statement allows everything but what it names")
@@ -56,6 +87,10 @@ class Template(unittest.TestCase):
             resources["Extra"] = {"Type": "AWS::IAM::Policy", "Properties": {}}
 
         self.assertCaught(plant, "Extra: policies belong into the role of their function")
+        self.assertCaught(
+            lambda p, _: p["PublisherPolicy"].update(Roles=[{"Ref": "ConnectFunctionRole"}]),
+            "PublisherPolicy: a managed policy is for others, and policies of functions belong into their roles",
+        )
 
     def test_a_reason_for_what_is_not_there_any_more_is_caught(self):
         allowed = policy.allowed_wildcards() | {("ConnectFunctionRole", "s3:*")}
@@ -65,9 +100,10 @@ class Template(unittest.TestCase):
     def test_a_function_without_a_log_group_is_caught(self):
         expected = "ConnectFunction: a function without a log group that ends its logs"
         uncounted = "ConnectFunction: a function whose lines of errors are not counted"
-        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].pop("LogGroup"), expected, uncounted)
+        foreign = "ConnectFunction: may write other logs than its own"
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].pop("LogGroup"), expected, uncounted, foreign)
         self.assertCaught(lambda p, _: p["ConnectLogs"].pop("RetentionInDays"), expected)
-        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].update(LogGroup="elsewhere"), expected, uncounted)
+        self.assertCaught(lambda p, _: p["ConnectFunction"]["LoggingConfig"].update(LogGroup="elsewhere"), expected, uncounted, foreign)
         self.assertCaught(lambda _, resources: resources.pop("ConnectErrorLines"), uncounted)
 
     def test_a_function_without_an_alarm_is_caught(self):
@@ -112,8 +148,11 @@ class Template(unittest.TestCase):
         for name in ("ConnectPermission", "PublishFunctionScoredPermission"):
             self.assertCaught(lambda p, _: p[name].pop("SourceArn"), f"{name}: a permission without SourceArn")
 
-    def test_a_table_without_encryption_or_time_to_live_is_caught(self):
-        self.assertCaught(lambda p, _: p["AlertsTable"].pop("SSESpecification"), "AlertsTable: a table without encryption")
+    def test_a_table_with_a_key_that_is_billed_or_without_a_time_to_live_is_caught(self):
+        self.assertCaught(
+            lambda p, _: p["AlertsTable"].update(SSESpecification={"SSEEnabled": True}),
+            "AlertsTable: a table with a key whose use is billed",
+        )
         self.assertCaught(
             lambda p, _: p["AlertsTable"]["TimeToLiveSpecification"].update(Enabled=False),
             "AlertsTable: a table without a time to live",
@@ -121,19 +160,123 @@ class Template(unittest.TestCase):
 
     def test_a_route_for_everybody_without_a_throttle_is_caught(self):
         open_to_all = "anybody can call this route, and it has no throttle"
-        self.assertCaught(lambda p, _: p["WebSocketStage"]["RouteSettings"]["ping"].pop("ThrottlingBurstLimit"), f"PingRoute: {open_to_all}")
+        for side in (1, 2):
+            template = copy.deepcopy(self.template)
+            stage = template["Resources"]["WebSocketStage"]["Properties"]
+            stage["RouteSettings"]["Fn::If"][side]["ping"].pop("ThrottlingBurstLimit")
+            self.assertIn(f"PingRoute: {open_to_all}", self.findings(template))
         self.assertCaught(
             lambda p, _: p["WebSocketStage"].pop("DefaultRouteSettings"), f"PublishRoute: {open_to_all}", f"DefaultRoute: {open_to_all}"
         )
         for route in ("GET /alerts", "POST /webhook"):
-            self.assertCaught(
-                lambda p, _: p["HttpApiApiGatewayDefaultStage"]["RouteSettings"].pop(route),
-                f"HttpApi: anybody can call {route}, and it has no throttle",
-            )
+            template = copy.deepcopy(self.template)
+            stage = template["Resources"]["HttpApiApiGatewayDefaultStage"]["Properties"]
+            stage["RouteSettings"]["Fn::If"][2].pop(route)
+            self.assertIn(f"HttpApi: anybody can call {route}, and it has no throttle", self.findings(template))
         self.assertCaught(
             lambda _, resources: resources["WebSocketStage"]["DependsOn"].remove("PingRoute"),
             "WebSocketStage: has settings of ping and may be made before PingRoute",
         )
+
+    def test_a_throttle_that_arrives_as_a_text_at_the_defaults_is_caught(self):
+        def numbers(properties):
+            return properties["WebSocketStage"]["RouteSettings"]["Fn::If"][1]
+
+        other = "WebSocketStage: the throttles under HasDefaultSocketRates are not the defaults"
+        self.assertCaught(lambda p, _: numbers(p)["ping"].update(ThrottlingRateLimit=251), other)
+        text = {"Ref": "PingRate"}
+        self.assertCaught(
+            lambda p, _: numbers(p)["ping"].update(ThrottlingRateLimit=text), other, "WebSocketStage: a throttle of a route arrives as a text"
+        )
+        template = copy.deepcopy(self.template)
+        template["Parameters"]["PingRate"]["Default"] = 300
+        self.assertEqual(
+            self.findings(template),
+            ["WebSocketStage: HasDefaultSocketRates is not about the defaults", other],
+        )
+
+    def test_data_of_which_it_is_not_said_what_becomes_of_it_is_caught(self):
+        for name in ("UnpublishedQueue", "AlertsTable", "ConnectLogs"):
+            for policy_of in ("DeletionPolicy", "UpdateReplacePolicy"):
+                self.assertCaught(lambda _, resources: resources[name].pop(policy_of), f"{name}: does not say what becomes of its data")
+
+    def test_an_environment_without_a_bound_is_caught(self):
+        template = copy.deepcopy(self.template)
+        template["Parameters"]["TokenIssuer"].pop("MaxLength")
+        unbounded = "has no longest value, see MaxLength"
+        functions = ("AlertsFunction", "AuthorizeFunction", "CanaryFunction")
+        self.assertCountEqual(self.findings(template), [f"{function}: TOKEN_ISSUER {unbounded}" for function in functions])
+        template = copy.deepcopy(self.template)
+        template["Parameters"]["AllowedOrigins"]["MaxLength"] = 4000
+        (found,) = self.findings(template)
+        self.assertRegex(found, r"^ConnectFunction: its environment may have 4\d+ bytes, Lambda takes 4096$")
+
+    def test_events_that_other_stacks_hear_or_send_are_caught(self):
+        old = "viral-alerts.scorer"
+        self.assertCaught(
+            lambda p, _: p["PublishFunctionScored"]["EventPattern"].update(source=[old]),
+            "PublishFunctionScored: hears other events than those of its own stack",
+        )
+        for name in ("ScorerFunctionRole", "PublisherPolicy"):
+
+            def plant(properties, _):
+                (policy_of, *_) = properties[name].get("Policies", [properties[name]])
+                for statement in policy.statements([policy_of]):
+                    if "events:PutEvents" in policy.listed(statement["Action"]):
+                        statement["Condition"]["StringEquals"]["events:source"] = old
+
+            self.assertCaught(plant, f"{name}: may put events that are not of its own stack")
+        self.assertCaught(
+            lambda p, _: p["ScorerFunction"]["Environment"]["Variables"].update(SCORER_SOURCE=old),
+            "ScorerFunction: sends events that are not of its own stack",
+        )
+
+    def test_silence_that_does_not_ring_is_caught(self):
+        self.assertCaught(
+            lambda p, _: p["RecoverStoppedAlarm"].update(TreatMissingData="notBreaching"),
+            "RecoverFunctionEveryMinute: no alarm rings when RecoverFunction does not run",
+        )
+        metrics = [
+            ("LostEventsAlarm", "delivered", "DeliverFunctionEventInvokeConfig: no alarm on AsyncEventsDropped of DeliverFunction"),
+            ("LostEventsAlarm", "unpublished", "PublishFunctionEventInvokeConfig: no alarm on DestinationDeliveryFailures of PublishFunction"),
+            ("TablesThrottledAlarm", "alertswrite", "AlertsTable: no alarm on its WriteThrottleEvents"),
+        ]
+        for alarm, removed, expected in metrics:
+            self.assertCaught(
+                lambda p, _: p[alarm].update(Metrics=[query for query in p[alarm]["Metrics"] if query["Id"] != removed]), expected
+            )
+
+    def test_arithmetic_without_a_value_for_what_is_missing_is_caught(self):
+        def plant(properties, _):
+            for query in properties["GoneAlarm"]["Metrics"]:
+                if query["Id"] == "pushes":
+                    query["Expression"] = "FILL(sent, 0) + gone"
+
+        self.assertCaught(plant, "GoneAlarm: pushes has no value where gone has none")
+
+    def test_alarms_with_arithmetic_ring_for_what_they_are_for_and_for_nothing_else(self):
+        """Each with what happened in a period. What is not named did not happen, and CloudWatch has no data for it."""
+        alarms = policy.of_type(self.template["Resources"], "AWS::CloudWatch::Alarm")
+        for alarm, happened, rings in [
+            ("RefusedAlarm", {"refused": 200}, True),
+            ("RefusedAlarm", {"refused": 200, "connects": 10_000}, False),
+            ("RefusedAlarm", {"refused": 30}, False),
+            ("RefusedAlarm", {}, False),
+            ("IntegrationAlarm", {"failed": 50}, True),
+            ("IntegrationAlarm", {"answered": 50, "messages": 100}, True),
+            ("IntegrationAlarm", {"answered": 50, "connects": 900, "disconnects": 900, "messages": 900}, False),
+            ("IntegrationAlarm", {"messages": 900}, False),
+            ("AuthorizeErrorsAlarm", {"errors": 50, "refused": 50}, False),
+            ("AuthorizeErrorsAlarm", {"errors": 50}, True),
+            ("AuthorizeErrorsAlarm", {"errors": 60, "refused": 50}, True),
+            ("AuthorizeErrorsAlarm", {}, False),
+            ("GoneAlarm", {"gone": 200}, True),
+            ("GoneAlarm", {"sent": 200}, False),
+            ("UndeliveredPushesAlarm", {"undelivered": 200}, True),
+            ("UndeliveredPushesAlarm", {"sent": 200, "undelivered": 1}, False),
+        ]:
+            with self.subTest(alarm, happened=happened):
+                self.assertEqual(metric_math.rings(alarms[alarm], happened), rings)
 
     def test_a_reservation_that_nobody_has_asked_for_is_caught(self):
         self.assertCaught(
@@ -152,6 +295,51 @@ class Template(unittest.TestCase):
             lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/operations.md#not-there"),
             "LagAlarm: docs/operations.md has no section not-there",
         )
+
+
+class Documents(unittest.TestCase):
+    def test_every_output_that_a_document_names_exists(self):
+        outputs = policy.transformed()["Outputs"].keys() | yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())["Outputs"].keys()
+        named = set()
+        for document in [policy.ROOT / "README.md", *(policy.ROOT / "docs").glob("*.md")]:
+            text = " ".join(document.read_text().split())
+            named |= set(re.findall(r"outputs? `(\w+)`", text))
+        self.assertGreaterEqual(named, {"DashboardUrl", "PublisherPolicyArn", "PublishFunctionName", "RecoverFunctionName", "ScorerSource"})
+        self.assertEqual(named - outputs, set())
+
+    def test_every_parameter_is_in_the_document_with_its_default(self):
+        document = (policy.ROOT / policy.RUNBOOK).read_text()
+        rows = dict(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", document, re.MULTILINE))
+        defaults = {name: default for names, default in rows.items() for name in re.findall(r"\w+", names)}
+        for name, parameter in policy.transformed()["Parameters"].items():
+            with self.subTest(name):
+                self.assertEqual(defaults[name].strip("`"), str(parameter["Default"]) or "none")
+
+
+class Deployer(unittest.TestCase):
+    """The policy of who deploys: nobody else has tried it on AWS, so it is held to what the templates have."""
+
+    @classmethod
+    def setUpClass(cls):
+        template = yaml_parse((policy.ROOT / "infra/deployer.yaml").read_text())
+        cls.statements = list(policy.statements([template["Resources"]["DeployerPolicy"]["Properties"]]))
+
+    def test_it_has_each_service_of_the_templates(self):
+        domain = yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())["Resources"]
+        resources = [*policy.transformed()["Resources"].values(), *domain.values()]
+        services = {resource["Type"].split("::")[1].lower().removesuffix("v2") for resource in resources}
+        allowed = {action.split(":")[0] for statement in self.statements for action in policy.listed(statement["Action"])}
+        self.assertLessEqual(services | {"cloudformation", "s3"}, allowed)
+
+    def test_what_it_may_do_with_everything_is_to_look_and_to_have_access_logs_delivered(self):
+        for statement in self.statements:
+            for text in policy.texts(statement["Resource"]):
+                if text == "*":
+                    for action in policy.listed(statement["Action"]):
+                        reading = r"\w+:(Describe|Get|List|Validate)\w+"
+                        self.assertRegex(action, rf"^({reading}|logs:(Create|Delete|Update)LogDelivery|logs:PutResourcePolicy)$")
+                elif not text.endswith(("/apis*", "/domainnames*", "/tags/*", "transform/Serverless-2016-10-31")):
+                    self.assertRegex(text, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
 
 
 class LogLines(unittest.TestCase):

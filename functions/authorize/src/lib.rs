@@ -68,10 +68,15 @@ impl Function for Authorize {
             Ok(principal) => Ok(allowed(&question.method_arn, &principal)),
             Err(rejected) => {
                 tracing::info!(reason = %rejected, "connection refused");
-                Err(Failure::new("authorizing a connection", Unauthorized))
+                Err(refusal())
             }
         }
     }
+}
+
+/// What a refusal fails with. Its line in the log is told from others by the filters of the template.
+fn refusal() -> Failure {
+    Failure::new("authorizing a connection", Unauthorized)
 }
 
 fn allowed(method_arn: &str, principal: &Principal) -> Verdict {
@@ -105,6 +110,21 @@ fn context(principal: &Principal) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_filters_of_the_template_tell_refusals_from_failures() {
+        let template = include_str!("../../../template.yaml");
+        for comparison in ["=", "!="] {
+            let pattern =
+                format!(r#"'{{ $.level = "ERROR" && $.fields.message {comparison} "*source: Unauthorized*" }}'"#);
+            assert_eq!(template.matches(&pattern).count(), 1, "{pattern}");
+        }
+        // The runtime logs a failure as its debug form.
+        let line = |failure: &Failure| format!("{failure:?}");
+        assert!(line(&refusal()).contains("source: Unauthorized"));
+        let failure = Failure::new("reading a secret parameter", std::io::Error::other("Unauthorized by the service"));
+        assert!(!line(&failure).contains("source: Unauthorized"), "{}", line(&failure));
+    }
 
     #[test]
     fn an_empty_token_in_the_address_does_not_hide_the_one_in_the_subprotocol() {

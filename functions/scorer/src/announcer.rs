@@ -11,14 +11,14 @@ use shared::{
     table::jittered,
 };
 
-/// What publish's rule in the template goes by.
-const SOURCE: &str = "viral-alerts.scorer";
+/// What publish's rule in the template goes by, beside the source.
 const DETAIL_TYPE: &str = "Video Went Viral";
 
 /// Hands announcements to the default bus.
 #[derive(Clone, Debug)]
 pub(crate) struct Announcer {
     client: Client,
+    source: String,
 }
 
 /// What became of announcements.
@@ -40,8 +40,9 @@ struct Refused {
 }
 
 impl Announcer {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    /// Announces in events of this source, which the rule of one stack goes by.
+    pub(crate) fn new(client: Client, source: String) -> Self {
+        Self { client, source }
     }
 
     /// Announces at most as many as fit in one call, and those again that were not taken, within bounds.
@@ -79,7 +80,7 @@ impl Announcer {
         let doing = "putting events";
         let entries = announcements.iter().map(|announcement| {
             let detail = serde_json::to_string(announcement).map_err(|error| Failure::new(doing, error))?;
-            Ok(PutEventsRequestEntry::builder().source(SOURCE).detail_type(DETAIL_TYPE).detail(detail).build())
+            Ok(PutEventsRequestEntry::builder().source(&self.source).detail_type(DETAIL_TYPE).detail(detail).build())
         });
         let entries = entries.collect::<Result<_, Failure>>()?;
         let output = self.client.put_events().set_entries(Some(entries)).send().await;
@@ -110,6 +111,8 @@ mod tests {
 
     use super::*;
 
+    const SOURCE: &str = "viral-alerts.scorer.one-stack";
+
     /// Ids of the entries of each call.
     type Calls = Arc<Mutex<Vec<Vec<String>>>>;
 
@@ -123,6 +126,9 @@ mod tests {
                 let detail: Value = serde_json::from_str(entry["Detail"].as_str().expect("a text")).expect("JSON");
                 detail["id"].as_str().expect("an id").to_owned()
             };
+            for entry in body["Entries"].as_array().expect("entries") {
+                assert_eq!((&entry["Source"], &entry["DetailType"]), (&json!(SOURCE), &json!("Video Went Viral")));
+            }
             let mut seen = seen.lock().expect("unpoisoned");
             let (status, text) = answer(seen.len());
             seen.push(body["Entries"].as_array().expect("entries").iter().map(id).collect());
@@ -136,7 +142,7 @@ mod tests {
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .http_client(http)
             .build();
-        (Announcer::new(Client::from_conf(config)), calls)
+        (Announcer::new(Client::from_conf(config), SOURCE.to_owned()), calls)
     }
 
     fn announcements() -> Vec<Announcement> {

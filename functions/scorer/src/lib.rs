@@ -56,7 +56,8 @@ impl Function for Scorer {
             environment.required("SCORES_TABLE"),
             start.clock.clone(),
         );
-        let announcer = Announcer::new(aws_sdk_eventbridge::Client::new(&start.sdk));
+        let source = environment.required("SCORER_SOURCE");
+        let announcer = Announcer::new(aws_sdk_eventbridge::Client::new(&start.sdk), source);
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let feed = environment.finish_whole(feed)?;
         let feed = FeedReader::new(feed, start.clock.clone()).map_err(InvalidEnvironment::because)?;

@@ -57,13 +57,9 @@ const STORED_BYTES_PER_CONNECTION: f64 = 900.0;
 /// Bytes that DynamoDB stores of an alert, for the 24 hours that it is kept.
 const STORED_BYTES_PER_ALERT: f64 = 1_000.0;
 
-/// How often DynamoDB asks KMS for the key of a table: every five minutes for each function that uses it, of which eight pairs are
-/// at work at most. Source: DynamoDB guide, encryption at rest.
-const KMS_REQUESTS_A_DAY: f64 = 8.0 * 24.0 * 12.0;
-
 /// Custom metrics of the template, and the metrics that its alarms watch, each of which is billed.
 const METRICS: f64 = 10.0;
-const ALARMS: f64 = 29.0;
+const ALARMS: f64 = 40.0;
 
 /// Channels of Ably that are in use around the clock: as many as the demo page has regions.
 const ABLY_CHANNELS: f64 = 20.0;
@@ -209,7 +205,7 @@ pub enum Part {
     Functions,
     /// Tables, for anything else.
     Tables,
-    /// Logs, metrics, alarms and keys.
+    /// Logs, metrics and alarms.
     Operation,
     /// Bytes to the internet.
     Transfer,
@@ -368,7 +364,6 @@ fn own(usage: &Usage, prices: &Prices) -> Bill {
         (Part::Operation, "CloudWatch: GB of logs stored", "log_stored_gb", log_gb * LOG_RETENTION_MONTHS),
         (Part::Operation, "CloudWatch: metrics", "metric", METRICS),
         (Part::Operation, "CloudWatch: alarms", "alarm", ALARMS),
-        (Part::Operation, "KMS: keys of the tables", "kms_request", KMS_REQUESTS_A_DAY * DAYS),
         (Part::Transfer, "GB to the internet", "transfer_gb", transferred / 1e9),
     ];
     let lines = rows.into_iter().map(|(part, what, price, quantity)| prices.line(part, what, price, quantity));

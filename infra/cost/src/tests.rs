@@ -173,7 +173,7 @@ fn documented() -> Vec<String> {
         ("keepalives", &[Part::Keepalives]),
         ("alerts and subscriptions", &[Part::Messages]),
         ("functions and tables", &[Part::Functions, Part::Tables]),
-        ("logs, metrics, alarms and keys", &[Part::Operation]),
+        ("logs, metrics and alarms", &[Part::Operation]),
         ("traffic", &[Part::Transfer]),
     ] {
         rows.push(format!("| {what} | {} | {} |", part(&half_an_hour[0], parts), part(&all_day[0], parts)));

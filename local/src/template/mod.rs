@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(template.http_routes.len(), 4);
         let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
         assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
-        assert!(rule.pattern.matches(&json!({"source": "viral-alerts.scorer", "detail-type": "Video Went Viral"})));
+        assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));
+        assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.next")), "of another stack");
         assert_eq!(template.notes, Vec::<String>::new());
 
         let sockets = &template.sockets;
@@ -275,6 +276,21 @@ mod tests {
         assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
     }
 
+    fn scored(source: &str) -> Value {
+        json!({"source": source, "detail-type": "Video Went Viral"})
+    }
+
+    #[test]
+    fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scorer() {
+        let parameters = [("ScorerSource", "viral-alerts.scorer"), ("FeedUrl", "https://feed")];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
+        let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
+        assert!(rule.pattern.matches(&scored("viral-alerts.scorer")));
+        assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.local")));
+        assert_eq!(template.functions["ScorerFunction"].environment["SCORER_SOURCE"], "viral-alerts.scorer");
+    }
+
     #[test]
     fn the_scorer_is_there_when_a_feed_is() {
         let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
@@ -282,6 +298,7 @@ mod tests {
         let scorer = &template.functions["ScorerFunction"];
         assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
         assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
+        assert_eq!(scorer.environment["SCORER_SOURCE"], "viral-alerts.scorer.local");
         assert!(template.tables.contains_key("ScoresTable"));
         let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
         assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
