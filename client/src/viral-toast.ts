@@ -1,28 +1,77 @@
 import { TIMER_MS_MAX } from "./limits.js";
 import type { ViralAlert } from "./viral-alerts.js";
 
+/** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
+export interface ViralToastEventMap extends HTMLElementEventMap {
+  /** The link of a toast was opened. Cancelled, it is not followed; the toast closes in either case. */
+  activate: CustomEvent<ViralAlert>;
+  /** The button or Escape closes a toast. Cancelled, the toast stays. A toast whose time is up tells nothing. */
+  dismiss: CustomEvent<ViralAlert>;
+}
+
 /**
- * Shows alerts at the edge of the page, and says them to screen readers. A toast stays while a pointer or the focus is on it,
- * and goes with its button or with Escape. Titles are text in their own direction, never markup.
+ * Shows alerts at the edge of the page; screen readers announce them. A toast whose alert has a link opens it. The button or
+ * Escape dismisses a toast and moves focus to the next one, or back to the page. No toast closes by itself while a pointer or
+ * the focus is on one of them. Titles are text in their own direction, never markup, and three lines at most.
  *
- * Attributes: `duration` in milliseconds (6,000 by default, `Infinity` for never), `max` toasts at a time (4), `dismiss-label` (`Dismiss`), and
- * `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`, `--toast-accent`, `--toast-line`.
+ * Attributes: `duration` in milliseconds (6,000 by default; `Infinity` never closes a toast), `max` toasts at a time (4; on a
+ * narrow or low screen at most 2), `hotkey` that moves focus to the newest toast (`F8`; with modifiers `Alt+T`; empty for
+ * none), `dismiss-label` (`Dismiss`), and `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`,
+ * `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
-  /** What stands above the title, as text; `Viral in PL!` by default. */
+  /** Returns the text above the title; `Viral in PL!` by default. */
   headline: (alert: ViralAlert) => string;
+  /**
+   * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
+   * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
+   * `https:` is ignored, except `http:` on the page's own origin.
+   */
+  href: (alert: ViralAlert) => string | undefined;
   show(alert: ViralAlert): void;
+  addEventListener<Type extends keyof ViralToastEventMap>(
+    type: Type,
+    listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+  removeEventListener<Type extends keyof ViralToastEventMap>(
+    type: Type,
+    listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | EventListenerOptions): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "viral-toast": ViralToastElement;
+  }
 }
 
 const DURATION_MS = 6_000;
 const TOASTS_MAX = 4;
+/** More would cover most of a small screen. */
+const SMALL_SCREEN_TOASTS_MAX = 2;
+const SMALL_SCREEN = "(max-width: 30rem), (max-height: 30rem)";
+const HOTKEY = "F8";
 
 const STYLE = `
 :host {
+  --inset-block: max(1rem, env(safe-area-inset-top), env(safe-area-inset-bottom));
+  --inset-inline: max(1rem, env(safe-area-inset-left), env(safe-area-inset-right));
   position: fixed;
-  inset-block-end: 1rem;
-  inset-inline-end: 1rem;
-  width: min(24rem, calc(100vw - 2rem));
+  inset-block-end: 0;
+  inset-inline-end: 0;
+  box-sizing: border-box;
+  width: min(24rem + 2 * var(--inset-inline), 100vw);
+  max-height: 100vh;
+  max-height: 100dvh;
+  padding: var(--inset-block) var(--inset-inline);
+  overflow: hidden auto;
+  overscroll-behavior: contain;
+  scrollbar-width: thin;
+  pointer-events: none;
   display: grid;
   gap: .6rem;
   z-index: 2147483647;
@@ -34,6 +83,8 @@ const STYLE = `
   --line: var(--toast-line, light-dark(#dedad2, #37363b));
 }
 .toast {
+  position: relative;
+  pointer-events: auto;
   display: grid;
   grid-template-columns: 5.5rem minmax(0, 1fr) auto;
   gap: .15rem .85rem;
@@ -43,10 +94,12 @@ const STYLE = `
   border: 1px solid var(--line);
   border-inline-start: 5px solid var(--accent);
   border-radius: 12px;
-  box-shadow: 0 8px 30px rgb(0 0 0 / .25);
+  box-shadow: 0 4px 14px rgb(0 0 0 / .25);
   animation: arrive .25s ease-out;
 }
-p { margin: 0; }
+.toast:has(a:hover) { border-color: var(--accent); }
+.toast:has(a:focus-visible) { outline: 3px solid var(--accent); outline-offset: 2px; }
+p { margin: 0; overflow: hidden; }
 .picture {
   grid-row: span 2;
   align-self: center;
@@ -58,9 +111,23 @@ p { margin: 0; }
   display: grid;
   place-items: center;
 }
-.what { font-size: .85rem; font-weight: 700; color: var(--accent); }
-.title { grid-column: 2 / 4; font-weight: 600; overflow-wrap: anywhere; text-align: start; }
+.what { grid-column: 2; font-size: .85rem; font-weight: 700; color: var(--accent); overflow-wrap: anywhere; }
+.title {
+  grid-column: 2 / 4;
+  font-weight: 600;
+  overflow-wrap: anywhere;
+  text-align: start;
+  display: -webkit-box;
+  -webkit-box-orient: vertical;
+  -webkit-line-clamp: 3;
+}
+a { color: inherit; text-decoration: none; outline: none; }
+a:hover { text-decoration: underline; }
+a::after { content: ""; position: absolute; inset: 0; border-radius: 12px; }
 button {
+  grid-area: 1 / 3;
+  position: relative;
+  z-index: 1;
   border: 0;
   background: none;
   padding: 0 .4rem;
@@ -73,6 +140,7 @@ button {
   border-radius: 6px;
 }
 button:focus-visible { outline: 3px solid var(--accent); }
+@media (pointer: coarse) { button { min-width: 44px; min-height: 44px; margin-block: -.75rem -.4rem; margin-inline-end: -.75rem; } }
 @keyframes arrive { from { opacity: 0; transform: translateY(1rem); } }
 @media (prefers-reduced-motion: reduce) { .toast { animation: none; } }
 `;
@@ -94,67 +162,155 @@ function picture(address = ""): HTMLElement {
   return image;
 }
 
+function parsed(address: string, base?: string): URL | undefined {
+  try {
+    return new URL(address, base);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`. */
+export function videoUrl({ video }: ViralAlert): string | undefined {
+  const url = typeof video.url === "string" ? parsed(video.url) : undefined;
+  return url?.protocol === "https:" ? url.href : undefined;
+}
+
+/** A link to an address that `href` returned, or `undefined` where a link may not have it. */
+function linkTo(address: string | undefined): HTMLAnchorElement | undefined {
+  const url = address ? parsed(address, document.baseURI) : undefined;
+  // The scheme is compared first: `javascript:` has the same origin, "null", as a page without one.
+  const isOwn = url && /^https?:$/.test(url.protocol) && url.origin === location.origin;
+  if (!url || (!isOwn && url.protocol !== "https:")) return undefined;
+  return element("a", { href: url.href, ...(!isOwn && { target: "_blank", rel: "noopener" }) });
+}
+
+/** Whether a key event is the hot key, given as in `aria-keyshortcuts`. A character alone is typed, and never a hot key. */
+function isPressed(event: KeyboardEvent, hotkey: string): boolean {
+  const [name = "", ...modifiers] = hotkey.toLowerCase().split("+").reverse();
+  // Alt changes the letter that a key types on some systems; its code stays. Browsers that fill in a form send neither.
+  const isKey = [event.key, event.code?.replace("Key", "")].some((key) => key?.toLowerCase() === name);
+  const held = { alt: event.altKey, control: event.ctrlKey, meta: event.metaKey, shift: event.shiftKey };
+  const isTyped = name.length === 1 && !held.alt && !held.control && !held.meta;
+  return isKey && !isTyped && Object.entries(held).every(([modifier, isHeld]) => isHeld === modifiers.includes(modifier));
+}
+
 /** Defines the element `<viral-toast>`, or one of another name, unless it is defined already. */
 export function defineViralToast(name = "viral-toast"): void {
   if (customElements.get(name)) return;
   // A class of the module would fail where there are no elements, as on a server that renders pages.
   class ViralToast extends HTMLElement implements ViralToastElement {
     headline = ({ region }: ViralAlert): string => `Viral in ${region}!`;
+    href = videoUrl;
     readonly #root = this.attachShadow({ mode: "open" });
+    /** The toasts, the oldest first, each with the timer that closes it while none is in use. */
+    readonly #timers = new Map<Element, ReturnType<typeof setTimeout> | undefined>();
+    /** The toasts that the pointer and the focus are on. CSS would say that a finger still hovers where it has touched. */
+    #pointed: Element | undefined;
+    #focused: Element | undefined;
+    /** What had the focus before the hot key moved it. */
+    #before: Element | null = null;
 
     connectedCallback(): void {
       const style = new CSSStyleSheet();
       style.replaceSync(STYLE);
       // Unlike an element of style, this is allowed by any content security policy.
       this.#root.adoptedStyleSheets = [style];
-      for (const [name, value] of Object.entries({ role: "region", "aria-live": "polite", "aria-label": "New alerts" })) {
-        if (!this.hasAttribute(name)) this.setAttribute(name, value);
+      const attributes = { role: "region", "aria-live": "polite", "aria-label": "New alerts", "aria-keyshortcuts": this.#hotkey() };
+      for (const [name, value] of Object.entries(attributes)) {
+        if (value && !this.hasAttribute(name)) this.setAttribute(name, value);
       }
+      document.addEventListener("keydown", this.#onKey);
+    }
+
+    disconnectedCallback(): void {
+      document.removeEventListener("keydown", this.#onKey);
+    }
+
+    #hotkey(): string {
+      return this.getAttribute("hotkey") ?? HOTKEY;
+    }
+
+    readonly #onKey = (event: KeyboardEvent): void => {
+      const newest = this.#root.lastElementChild;
+      if (!newest || event.defaultPrevented || !isPressed(event, this.#hotkey())) return;
+      event.preventDefault();
+      if (!this.#focused) this.#before = document.activeElement;
+      newest.querySelector<HTMLElement>("a, button")!.focus();
+    };
+
+    /** Starts the time of a toast anew, unless one is in use: whoever is on one may want the others too. */
+    #start(toast: Element): void {
+      clearTimeout(this.#timers.get(toast));
+      const given = parseFloat(this.getAttribute("duration") ?? "");
+      const duration = Number.isNaN(given) ? DURATION_MS : given;
+      // A timer takes no longer time.
+      const ends = !this.#pointed && !this.#focused && duration < TIMER_MS_MAX;
+      this.#timers.set(toast, ends ? setTimeout(() => this.#remove(toast), duration) : undefined);
+    }
+
+    #use(pointed: Element | undefined, focused: Element | undefined): void {
+      this.#pointed = pointed;
+      this.#focused = focused;
+      for (const toast of this.#timers.keys()) this.#start(toast);
+    }
+
+    #remove(toast: Element): void {
+      const wasFocused = toast === this.#focused;
+      const next = (toast.nextElementSibling ?? toast.previousElementSibling)?.querySelector("button");
+      clearTimeout(this.#timers.get(toast));
+      this.#timers.delete(toast);
+      toast.remove();
+      // What is removed is not told that it is left.
+      if (wasFocused || toast === this.#pointed) {
+        this.#use(toast === this.#pointed ? undefined : this.#pointed, wasFocused ? undefined : this.#focused);
+      }
+      if (wasFocused) (next ?? (this.#before as HTMLElement | null))?.focus();
     }
 
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
+      const tell = (type: string): boolean => this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
       const label = this.getAttribute("dismiss-label") ?? "Dismiss";
       const ariaLabel = video.title ? `${label}: ${video.title}` : label;
       const close = element("button", { type: "button", textContent: "×", ariaLabel });
+      const headline = this.headline(alert);
+      const title = element("p", { className: "title", textContent: video.title, dir });
       const toast = element("article", { className: "toast" });
-      toast.append(
-        picture(video.thumbnail ?? ""),
-        element("p", { className: "what", textContent: this.headline(alert) }),
-        close,
-        element("p", { className: "title", textContent: video.title, dir }),
-      );
-      const given = parseFloat(this.getAttribute("duration") ?? "");
-      const duration = Number.isNaN(given) ? DURATION_MS : given;
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const leave = (event?: Event): void => {
-        clearTimeout(timer);
-        // The pointer may leave while the focus stays, and the other way round.
-        if (toast.matches(event?.type === "pointerleave" ? ":focus-within" : ":hover")) return;
-        // A longer time than timers take is for ever.
-        if (duration < TIMER_MS_MAX) timer = setTimeout(() => toast.remove(), duration);
-      };
-      const stay = (): void => clearTimeout(timer);
+      const link = linkTo(this.href(alert));
+      if (link) {
+        link.textContent = video.title;
+        // A link without a text has no name.
+        if (!video.title.trim()) link.ariaLabel = headline;
+        title.replaceChildren(link);
+        const open = (event: MouseEvent): void => {
+          // Other buttons than the first and the middle one do not open links.
+          if (event.button > 1) return;
+          if (!tell("activate")) event.preventDefault();
+          this.#remove(toast);
+        };
+        link.addEventListener("click", open);
+        link.addEventListener("auxclick", open);
+      }
+      toast.append(picture(video.thumbnail ?? ""), element("p", { className: "what", textContent: headline }), title, close);
       const dismiss = (): void => {
-        // Whoever works by keyboard does not lose his place.
-        const focused = toast.matches(":focus-within");
-        const next = toast.nextElementSibling ?? toast.previousElementSibling;
-        toast.remove();
-        if (focused) next?.querySelector("button")?.focus();
+        if (tell("dismiss")) this.#remove(toast);
       };
       close.addEventListener("click", dismiss);
       toast.addEventListener("keydown", ({ key }) => key === "Escape" && dismiss());
-      for (const type of ["pointerenter", "focusin"]) toast.addEventListener(type, stay);
-      for (const type of ["pointerleave", "focusout"]) toast.addEventListener(type, leave);
-      leave();
+      toast.addEventListener("pointerenter", () => this.#use(toast, this.#focused));
+      toast.addEventListener("pointerleave", () => this.#use(undefined, this.#focused));
+      toast.addEventListener("focusin", () => this.#use(this.#pointed, toast));
+      toast.addEventListener("focusout", () => this.#use(this.#pointed, undefined));
       this.#root.append(toast);
-      const { children } = this.#root;
-      const max = Number(this.getAttribute("max") ?? TOASTS_MAX);
-      for (const old of [...children]) {
+      this.#start(toast);
+      const max = Math.min(Number(this.getAttribute("max") ?? TOASTS_MAX), matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity);
+      for (const old of [...this.#timers.keys()]) {
         // The oldest make room, but not what somebody is about to use, and not the new one as long as one may be there.
-        const stays = old === toast ? max >= 1 : old.matches(":hover, :focus-within");
-        if (children.length > max && !stays) old.remove();
+        const stays = old === toast ? max >= 1 : old === this.#pointed || old === this.#focused;
+        if (this.#timers.size > max && !stays) this.#remove(old);
       }
+      if (!this.#pointed && !this.#focused) this.scrollTop = this.scrollHeight;
     }
   }
   customElements.define(name, ViralToast);

@@ -1,30 +1,44 @@
 // The toast in the little of a document that it uses. That it is seen, said and reached is tested in a browser.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { defineViralToast, type ViralToastElement } from "../src/viral-toast.js";
 import { pass } from "./application.js";
 
 class FakeElement extends EventTarget {
   children: FakeElement[] = [];
   parent: FakeElement | undefined;
-  hovered = false;
   ariaLabel = "";
   className = "";
   textContent = "";
+  href = "";
+  target = "";
+  rel = "";
   adoptedStyleSheets: unknown[] = [];
   static focused: FakeElement | undefined;
   readonly #attributes = new Map<string, string>();
 
+  constructor(readonly name = "") {
+    super();
+  }
+
   append(...children: FakeElement[]): void {
     for (const child of children) this.children.push(Object.assign(child, { parent: this }));
   }
+  replaceChildren(...children: FakeElement[]): void {
+    this.children = [];
+    this.append(...children);
+  }
   remove(): void {
-    if (FakeElement.focused && this.children.includes(FakeElement.focused)) FakeElement.focused = undefined;
+    // The one that has the focus is not told that it is left.
+    if (FakeElement.focused && this.contains(FakeElement.focused)) FakeElement.focused = undefined;
     const siblings = this.parent!.children;
     if (siblings.includes(this)) siblings.splice(siblings.indexOf(this), 1);
   }
-  get firstElementChild(): FakeElement | undefined {
-    return this.children[0];
+  contains(other: FakeElement): boolean {
+    return other === this || this.children.some((child) => child.contains(other));
+  }
+  get lastElementChild(): FakeElement | undefined {
+    return this.children.at(-1);
   }
   get nextElementSibling(): FakeElement | null {
     return this.parent!.children[this.parent!.children.indexOf(this) + 1] ?? null;
@@ -32,19 +46,19 @@ class FakeElement extends EventTarget {
   get previousElementSibling(): FakeElement | null {
     return this.parent!.children[this.parent!.children.indexOf(this) - 1] ?? null;
   }
-  matches(selector: string): boolean {
-    const within = this.children.includes(FakeElement.focused!);
-    return (selector.includes(":hover") && this.hovered) || (selector.includes(":focus-within") && within);
+  get descendants(): FakeElement[] {
+    return this.children.flatMap((child) => [child, ...child.descendants]);
   }
-  /** Only buttons are looked for. */
-  querySelector(): FakeElement | undefined {
-    return this.children.find(({ ariaLabel }) => ariaLabel);
+  /** The first with one of these names, in the order of the document. */
+  querySelector(names: string): FakeElement | undefined {
+    return this.descendants.find(({ name }) => names.split(", ").includes(name));
   }
   focus(): void {
     FakeElement.focused = this;
-    this.parent!.dispatchEvent(new Event("focusin"));
+    for (let within: FakeElement | undefined = this; within; within = within.parent) within.dispatchEvent(new Event("focusin"));
   }
   getAttribute = (name: string): string | null => this.#attributes.get(name) ?? null;
+  hasAttribute = (name: string): boolean => this.#attributes.has(name);
   setAttribute = (name: string, value: string): void => void this.#attributes.set(name, value);
   attachShadow(): FakeElement {
     return (this.root = new FakeElement());
@@ -52,12 +66,22 @@ class FakeElement extends EventTarget {
   root: FakeElement | undefined;
 }
 
-let host: FakeElement & ViralToastElement;
+let host: ViralToastElement & Pick<FakeElement, "root"> & { connectedCallback(): void; disconnectedCallback(): void };
+let page: EventTarget & { baseURI: string; activeElement: FakeElement };
+let smallScreen: boolean;
 beforeEach(() => {
   vi.useFakeTimers();
   FakeElement.focused = undefined;
   vi.stubGlobal("HTMLElement", FakeElement);
-  vi.stubGlobal("document", { createElement: () => new FakeElement() });
+  smallScreen = false;
+  page = Object.assign(new EventTarget(), {
+    createElement: (name: string) => new FakeElement(name),
+    baseURI: "https://www.example.com/alerts/",
+    activeElement: new FakeElement("input"),
+  });
+  vi.stubGlobal("document", page);
+  vi.stubGlobal("location", new URL(page.baseURI));
+  vi.stubGlobal("matchMedia", () => ({ matches: smallScreen }));
   vi.stubGlobal("customElements", { get: () => undefined, define: (_: string, Toast: new () => typeof host) => (host = new Toast()) });
   defineViralToast();
 });
@@ -66,48 +90,70 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-const show = (title: string): FakeElement => {
+const show = (title: string, more: object = {}): FakeElement => {
   // Neither a thumbnail nor a score, as of a publisher that has none.
-  host.show({ type: "viral_alert", region: "PL", video: { id: "v", title }, timestamp: "" });
+  host.show({ type: "viral_alert", region: "PL", video: { id: "v", title, ...more }, timestamp: "" });
   return toasts().at(-1)!;
 };
 const toasts = (): FakeElement[] => host.root!.children;
-const happens = (target: FakeElement, type: string, fields: object = {}): boolean =>
-  target.dispatchEvent(Object.assign(new Event(type), fields));
+const close = (toast: FakeElement): FakeElement => toast.querySelector("button")!;
+const happens = (target: EventTarget, type: string, fields: object = {}): boolean =>
+  target.dispatchEvent(Object.assign(new Event(type, { cancelable: true }), fields));
 
-test("a toast stays while the focus is in it, although the pointer leaves", async () => {
+test("no toast closes while the focus is in one, although the pointer leaves", async () => {
   const toast = show("one");
   happens(toast, "pointerenter");
-  toast.querySelector()!.focus();
+  close(toast).focus();
   happens(toast, "pointerleave");
+  show("two");
   await pass(60_000);
-  expect(toasts().length).toBe(1);
-  FakeElement.focused = undefined;
+  expect(toasts().length).toBe(2);
+  happens(toast, "pointerenter");
   happens(toast, "focusout");
-  happens(toast, "focusin");
   await pass(60_000);
-  expect(toasts().length).toBe(1);
-  happens(toast, "focusout");
-  await pass(6_000);
+  expect(toasts().length).toBe(2);
+  happens(toast, "pointerleave");
+  await pass(5_999);
+  expect(toasts().length).toBe(2);
+  await pass(1);
   expect(toasts().length).toBe(0);
+});
+
+test("times go on where the toast in use is dismissed, which is not told that the pointer leaves it", async () => {
+  show("one");
+  const second = show("two");
+  happens(second, "pointerenter");
+  happens(close(second), "click");
+  await pass(6_000);
+  expect(toasts()).toEqual([]);
 });
 
 test("the oldest toasts make room, except those that are in use", () => {
   host.setAttribute("max", "2");
   const first = show("one");
-  first.hovered = true;
-  const second = show("two");
+  happens(first, "pointerenter");
+  show("two");
   const third = show("three");
   expect(toasts()).toEqual([first, third]);
-  expect(toasts()).not.toContain(second);
+});
+
+test.each([
+  ["4", 2],
+  ["1", 1],
+])("a small screen has at most two toasts, also with max=%s", (max, count) => {
+  host.setAttribute("max", max);
+  smallScreen = true;
+  const shown = ["one", "two", "three", "four"].map((title) => show(title));
+  expect(toasts()).toEqual(shown.slice(-count));
 });
 
 test("an alert without a title and a thumbnail says where it is from, and its button what it does", () => {
-  const [picture, headline, close, ...more] = show("").children;
+  const [picture, headline, title, button, ...more] = show("").children;
   expect(picture!.textContent).toBe("▶");
   expect(headline!.textContent).toBe("Viral in PL!");
-  expect(close!.ariaLabel).toBe("Dismiss");
-  expect(more.map(({ textContent }) => textContent)).toEqual([""]);
+  expect(button!.ariaLabel).toBe("Dismiss");
+  expect(title!.textContent).toBe("");
+  expect(more).toEqual([]);
 });
 
 test("a maximum that makes no sense ends", () => {
@@ -116,14 +162,147 @@ test("a maximum that makes no sense ends", () => {
   expect(toasts()).toEqual([]);
 });
 
-test("whoever dismisses a toast by its button or by Escape is on the next one, and each button says what it dismisses", () => {
-  const [first, second, third] = ["one", "two", "three"].map(show);
-  expect(second!.querySelector()!.ariaLabel).toBe("Dismiss: two");
-  first!.querySelector()!.focus();
-  happens(first!.querySelector()!, "click");
-  expect(FakeElement.focused).toBe(second!.querySelector());
+test("the button and Escape dismiss a toast and move focus to the next one, and each button says what it dismisses", () => {
+  const [first, second, third] = ["one", "two", "three"].map((title) => show(title));
+  expect(close(second!).ariaLabel).toBe("Dismiss: two");
+  close(first!).focus();
+  happens(close(first!), "click");
+  expect(FakeElement.focused).toBe(close(second!));
   happens(second!, "keydown", { key: "Escape" });
-  expect(FakeElement.focused).toBe(third!.querySelector());
+  expect(FakeElement.focused).toBe(close(third!));
+});
+
+test("dismiss tells the alert, and leaves the toast where it is cancelled", () => {
+  const told: string[] = [];
+  host.addEventListener("dismiss", (event) => {
+    told.push(event.detail.video.title);
+    if (event.detail.video.title === "one") event.preventDefault();
+  });
+  const [first, second] = ["one", "two"].map((title) => show(title));
+  happens(close(first!), "click");
+  happens(first!, "keydown", { key: "Escape" });
+  happens(second!, "keydown", { key: "Escape" });
+  expect(told).toEqual(["one", "one", "two"]);
+  expect(toasts()).toEqual([first]);
+});
+
+test("a toast whose time is up tells nothing", async () => {
+  host.addEventListener("dismiss", () => expect.unreachable());
+  show("one");
+  await pass(6_000);
+  expect(toasts()).toEqual([]);
+});
+
+test.each([
+  ["https://video.example/watch?v=1", "https://video.example/watch?v=1"],
+  ["HTTPS://video.example", "https://video.example/"],
+  ["http://video.example/", undefined],
+  // Not even on the page's own origin: a publisher does not choose where a page leads.
+  ["/logout", undefined],
+  ["//video.example/", undefined],
+  ["javascript:alert(1)", undefined],
+  [" java\nscript:alert(1)", undefined],
+  ["data:text/html,<script>alert(1)</script>", undefined],
+  ["blob:https://www.example.com/1", undefined],
+  ["https://", undefined],
+  ["", undefined],
+  [null, undefined],
+  [{ href: "https://video.example/" }, undefined],
+])("a toast with the url %j links to %j", (url, href) => {
+  const link = show("one", { url }).querySelector("a");
+  expect(link?.href).toBe(href);
+  if (href) expect([link!.target, link!.rel, link!.textContent]).toEqual(["_blank", "noopener", "one"]);
+});
+
+test.each([
+  [() => "watch/v", "https://www.example.com/alerts/watch/v", ""],
+  [() => "https://www.example.com/watch", "https://www.example.com/watch", ""],
+  [() => "https://other.example/", "https://other.example/", "_blank"],
+  [() => "http://www.example.com/", undefined, undefined],
+  [() => "javascript:alert(1)", undefined, undefined],
+  [() => undefined, undefined, undefined],
+])("href = %s links to %j", (href, address, target) => {
+  host.href = href;
+  const link = show("one", { url: "https://video.example/" }).querySelector("a");
+  expect([link?.href, link?.target]).toEqual([address, target]);
+});
+
+test("on a page without an origin, a script is not taken for an address of its own", () => {
+  vi.stubGlobal("location", { origin: new URL("data:,").origin });
+  for (const url of ["javascript:alert(1)", "data:,text"]) {
+    host.href = () => url;
+    expect(show("one").querySelector("a")).toBe(undefined);
+  }
+});
+
+test("a link without a title has the name of its headline", () => {
+  expect(show(" ", { url: "https://video.example/" }).querySelector("a")!.ariaLabel).toBe("Viral in PL!");
+});
+
+test.each([
+  ["click", 0, true],
+  ["auxclick", 1, true],
+  ["auxclick", 2, false],
+])("a link that is opened by %s of button %i is activated: %j", (type, button, isActivated) => {
+  const told: unknown[] = [];
+  host.addEventListener("activate", ({ detail }) => told.push(detail.video.id));
+  const link = show("one", { url: "https://video.example/" }).querySelector("a")!;
+  expect(happens(link, type, { button })).toBe(true);
+  expect(told).toEqual(isActivated ? ["v"] : []);
+  expect(toasts().length).toBe(isActivated ? 0 : 1);
+});
+
+test("activate that is cancelled does not follow the link", () => {
+  host.addEventListener("activate", (event) => event.preventDefault());
+  const link = show("one", { url: "https://video.example/" }).querySelector("a")!;
+  expect(happens(link, "click", { button: 0 })).toBe(false);
+  expect(toasts()).toEqual([]);
+});
+
+const F8 = { key: "F8", code: "F8", altKey: false, ctrlKey: false, metaKey: false, shiftKey: false };
+
+describe("the hot key", () => {
+  beforeEach(() => {
+    vi.stubGlobal("CSSStyleSheet", class { replaceSync(): void {} });
+  });
+
+  test("moves focus to the newest toast, and dismissing the last one moves it back", () => {
+    host.connectedCallback();
+    expect(host.getAttribute("aria-keyshortcuts")).toBe("F8");
+    expect(happens(page, "keydown", F8)).toBe(true);
+    const [first, second] = [show("one", { url: "https://video.example/" }), show("two")];
+    expect(happens(page, "keydown", F8)).toBe(false);
+    expect(FakeElement.focused).toBe(close(second));
+    happens(second, "keydown", { key: "Escape" });
+    expect(FakeElement.focused).toBe(close(first));
+    // Within the toasts it remembers nothing new.
+    happens(page, "keydown", F8);
+    expect(FakeElement.focused).toBe(first.querySelector("a"));
+    happens(first, "keydown", { key: "Escape" });
+    expect(FakeElement.focused).toBe(page.activeElement);
+    host.disconnectedCallback();
+    show("three");
+    expect(happens(page, "keydown", F8)).toBe(true);
+  });
+
+  test.each([
+    ["F8", { shiftKey: true }, false],
+    ["", {}, false],
+    ["Alt+T", { key: "†", code: "KeyT", altKey: true }, true],
+    ["Alt+T", { key: "t", code: "KeyT" }, false],
+    ["Control+Alt+n", { key: "N", code: "KeyN", altKey: true, ctrlKey: true }, true],
+    // Somebody types.
+    ["t", { key: "t", code: "KeyT" }, false],
+    ["Shift+T", { key: "T", code: "KeyT", shiftKey: true }, false],
+    // A browser that fills in a form.
+    ["F8", { key: undefined, code: undefined }, false],
+  ])("%j is pressed by %j: %j", (hotkey, keys, isPressed) => {
+    host.setAttribute("hotkey", hotkey);
+    host.connectedCallback();
+    const toast = show("one");
+    happens(page, "keydown", { ...F8, ...keys });
+    expect(FakeElement.focused).toBe(isPressed ? close(toast) : undefined);
+  });
 });
 
 test.each([

@@ -9,7 +9,8 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const CLIENT = fileURLToPath(new URL("../../client", import.meta.url));
-const WS = fileURLToPath(new URL("node_modules/ws", import.meta.url));
+/** What an application installs beside it. */
+const INSTALLED = ["ws", "@types/react"];
 
 /** Bound of every program that is run, in milliseconds. */
 const WAIT_MAX = 60_000;
@@ -21,12 +22,13 @@ before(() => {
   const [{ filename, files }] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", application], { cwd: CLIENT, stdio: ["ignore", "pipe", "ignore"] }));
   assert.deepEqual(
     files.map(({ path }) => path).sort(),
-    ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast.d.ts", "viral-toast.js"],
+    ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast-react.d.ts", "viral-toast.d.ts", "viral-toast.js"],
   );
   const installed = join(application, "node_modules/viral-alerts");
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["xzf", join(application, filename), "-C", installed, "--strip-components=1"]);
-  symlinkSync(WS, join(application, "node_modules/ws"));
+  mkdirSync(join(application, "node_modules/@types"));
+  for (const name of INSTALLED) symlinkSync(fileURLToPath(new URL(`node_modules/${name}`, import.meta.url)), join(application, "node_modules", name));
   writeFileSync(join(application, "package.json"), '{"type":"module"}');
 });
 after(() => application && rmSync(application, { recursive: true }));
@@ -108,7 +110,7 @@ test("Vite builds an application with it, and leaves out what is not used", () =
 
 test("its types are strict, for bundlers and for Node.js", () => {
   const script = `import { ViralAlerts, ViralAlertsError, type ViralAlert } from "viral-alerts";
-    import { defineViralToast, type ViralToastElement } from "viral-alerts/toast";
+    import { defineViralToast, videoUrl, type ViralToastElement } from "viral-alerts/toast";
     const alerts = new ViralAlerts({ url: "wss://example.com/prod", regions: ["PL"], token: async () => "t", hiddenMs: Infinity });
     alerts.addEventListener("alert", ({ detail }) => detail satisfies ViralAlert);
     alerts.addEventListener("gap", ({ detail: { from, to } }) => [from satisfies number, to satisfies number | null]);
@@ -124,10 +126,40 @@ test("its types are strict, for bundlers and for Node.js", () => {
       return found;
     }
     defineViralToast();
-    document.querySelector<ViralToastElement>("viral-toast")!.headline = ({ region }) => region;`;
+    document.querySelector<ViralToastElement>("viral-toast")!.headline = ({ region }) => region;
+    const toast = document.createElement("viral-toast");
+    toast.href = ({ region, video }) => (region === "PL" ? "watch/" + video.id : videoUrl({ type: "viral_alert", region, video, timestamp: "" }));
+    toast.addEventListener("activate", (event) => event.detail satisfies ViralAlert);
+    toast.addEventListener("dismiss", (event) => event.preventDefault());
+    toast.addEventListener("keydown", (event) => event.key satisfies string);
+    // @ts-expect-error: an address, and no address of something else
+    toast.href = () => 7;`;
   writeFileSync(join(application, "types.ts"), script);
   for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
     const options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--types", "", "--target", "es2022", "--lib", "es2022,dom"];
     run("typescript/bin/tsc", ...options, "--module", module, "--moduleResolution", resolution, "types.ts");
+  }
+});
+
+test("the snippets of the README about the toast compile, and the element has types in the JSX of React", () => {
+  const readme = readFileSync(join(CLIENT, "README.md"), "utf8");
+  const section = readme.slice(readme.indexOf("### A toast"), readme.indexOf("\n## Options"));
+  const snippets = [...section.matchAll(/^```(js|tsx)\n(.*?)^```$/gms)];
+  assert.deepEqual(snippets.map(([, language]) => language), ["js", "tsx"]);
+  const given = 'import { ViralAlerts } from "viral-alerts";\nconst alerts = new ViralAlerts("wss://example.com/prod");\n';
+  writeFileSync(join(application, "snippet.ts"), given + snippets[0][2]);
+  writeFileSync(
+    join(application, "snippet.tsx"),
+    `${snippets[1][2]}
+    export const Wrong = () => [
+      // @ts-expect-error: no such attribute
+      <viral-toast hotkeys="F8" />,
+      // @ts-expect-error: an address, and not a function that returns it
+      <viral-toast href="https://www.example.com" />,
+    ];`,
+  );
+  const options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--types", "", "--target", "es2022", "--lib", "es2022,dom"];
+  for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
+    run("typescript/bin/tsc", ...options, "--jsx", "react-jsx", "--module", module, "--moduleResolution", resolution, "snippet.ts", "snippet.tsx");
   }
 });
