@@ -1,13 +1,16 @@
 // The demo page: what a site would build around `ViralAlerts`, a look at what is connected, and what a month costs.
 
 import { ViralAlerts } from "./viral-alerts.js";
-import { defineViralToast } from "./viral-toast.js";
+import { defineViralToast, videoUrl } from "./viral-toast.js";
 
-const REGIONS = ["PL", "NL", "SE", "NO", "AT", "GB", "DE", "CZ", "DK", "FI", "FR", "AE", "IL", "SA", "JP", "KR", "TW", "IN", "US", "ALL"];
+/** Alerts in the list. More would make every change slow. */
 const ALERTS_MAX = 100;
+/** Regions that one request for the log may name. */
+const LOG_REGIONS_MAX = 25;
 const CONNECTIONS_EVERY_MS = 2_000;
+const COUNTDOWN_EVERY_MS = 1_000;
 
-/** What the lines of a bill are for: words for what the local mode calls them. */
+/** What the lines of a bill are for: words for what the emulator calls them. */
 const PARTS = {
   connections: "open connections",
   keepalives: "keepalives",
@@ -23,6 +26,7 @@ const $ = (id) => document.getElementById(id);
 const dollars = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD" });
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const names = new Intl.DisplayNames(["en"], { type: "region" });
+const listed = new Intl.ListFormat("en");
 
 /** The English name of a region, where it is a country. */
 function nameOf(region) {
@@ -55,109 +59,259 @@ function picture(address) {
   return image;
 }
 
-function list({ region, dir, everyone, timestamp, video: { title, thumbnail, score } }) {
-  const at = new Date(timestamp).toLocaleTimeString();
-  const what = [nameOf(region), score === undefined ? null : `score ${score}`, at, everyone && "to everyone, as nobody watches it"].filter(Boolean).join(" · ");
-  const item = element(
-    "li",
-    { className: "alert" },
-    picture(thumbnail),
-    element("p", { className: "what", text: what }),
-    element("p", { className: "title", text: title, dir }),
-  );
-  addItem(item);
+// ---- the list
+
+/**
+ * Alerts and gaps of the list, the newest first: the time, the item of the list, and of an alert also its `key`, `alert`, and whether it is
+ * `older` than the visit.
+ */
+const entries = [];
+/** The last number in each log that the list follows. */
+const published = new Map();
+
+const logOf = ({ region, epoch }) => `${region} ${epoch}`;
+
+/** The time of day, with the date where that is not today. */
+function timeOf(date) {
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday ? date.toLocaleTimeString() : date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
-function addItem(item) {
-  $("alerts").prepend(item);
-  while ($("alerts").children.length > ALERTS_MAX) $("alerts").lastElementChild.remove();
-  $("no-alerts").hidden = true;
-  $("curl").hidden = true;
+function itemOf(alert, older) {
+  const { region, dir, everyone, timestamp, video } = alert;
+  const what = [
+    nameOf(region),
+    video.score !== undefined && `score ${video.score}`,
+    timeOf(new Date(timestamp)),
+    older && "earlier",
+    everyone && "to everyone, as nobody watches it",
+  ];
+  const url = videoUrl(alert);
+  const title = url ? element("a", { href: url, target: "_blank", rel: "noopener", text: video.title || url }) : video.title;
+  return element(
+    "li",
+    { className: "alert" },
+    picture(video.thumbnail),
+    element("p", { className: "what", text: what.filter(Boolean).join(" · ") }),
+    element("p", { className: "title", dir: dir ?? "auto" }, title),
+  );
+}
+
+/** Lists an alert at its time. One that is listed as an older one is listed as a new one instead, and nothing is listed twice. */
+function list(alert, older = false) {
+  const { seq, everyone, timestamp } = alert;
+  const key = `${logOf(alert)} ${seq}`;
+  // Of a region that nobody watches nothing else is listed.
+  if (!everyone || published.has(logOf(alert))) know(logOf(alert), seq);
+  const known = entries.findIndex((entry) => entry.key === key);
+  if (known >= 0) {
+    if (older || !entries[known].older) return;
+    entries.splice(known, 1)[0].item.remove();
+  }
+  add({ key, alert, older, at: Date.parse(timestamp), item: itemOf(alert, older) });
+}
+
+function know(log, seq) {
+  published.set(log, Math.max(published.get(log) ?? 0, seq));
+}
+
+function add(entry) {
+  const before = entries.findIndex(({ at }) => at <= entry.at);
+  const index = before < 0 ? entries.length : before;
+  $("alerts").insertBefore(entry.item, entries[index]?.item ?? null);
+  entries.splice(index, 0, entry);
+  for (const { item } of entries.splice(ALERTS_MAX)) item.remove();
+  showCount();
+}
+
+function showCount() {
+  const shown = entries.filter(({ alert }) => alert);
+  const others = shown.filter(({ alert }) => !published.has(logOf(alert)));
+  const all = [...published.values()].reduce((sum, seq) => sum + seq, others.length);
+  const isPart = shown.length > 0 && shown.length < all;
+  $("alerts-count").textContent = isPart ? `newest ${whole.format(shown.length)} of ${whole.format(all)}` : shown.length || "";
+  showWhyNone();
 }
 
 function showGap({ region, from, to }) {
-  const lost = to === null ? `from number ${from} on` : from === to ? `number ${from}` : `numbers ${from} to ${to}`;
-  addItem(element("li", { className: "alert gap" }, element("p", { className: "what", text: `${nameOf(region)}: ${lost} cannot be had any more` })));
+  const gone = "no longer available";
+  const lost = {
+    log: from > 1 ? `the log was restarted; alerts after #${from - 1} are ${gone}` : `the log was restarted; its earlier alerts are ${gone}`,
+    one: `alert #${from} is ${gone}`,
+    several: `alerts #${from} to #${to} are ${gone}`,
+  }[to === null ? "log" : from === to ? "one" : "several"];
+  const item = element("li", { className: "alert gap" }, element("p", { className: "what", text: `${nameOf(region)}: ${lost}` }));
+  add({ at: Math.max(Date.now(), entries[0]?.at ?? 0), item });
 }
 
-function showState({ state, retryInMs, transport }) {
-  const text = {
-    connecting: "Connecting",
+// ---- the log
+
+/** Regions whose log has been read, and those whose log is being read. */
+const read = new Set();
+const reading = new Set();
+let logFailed = false;
+
+/** Lists what is in the logs of the regions that are watched: the newest, as older than this visit. */
+async function readLogs(alerts) {
+  const unread = alerts.watched.filter((region) => !read.has(region) && !reading.has(region));
+  const regions = (unread.includes("ALL") ? ["ALL"] : unread).slice(0, LOG_REGIONS_MAX);
+  if (!regions.length) return showWhyNone();
+  for (const region of regions) reading.add(region);
+  showWhyNone();
+  try {
+    // An answer of a second ago may lack an alert that the client has told since, before a reload.
+    const response = await fetch(`/alerts?region=${regions.join(",")}`, { cache: "no-store" });
+    const log = await response.json();
+    logFailed = !response.ok;
+    for (const region of response.ok ? regions : []) read.add(region);
+    for (const [region, { epoch, seq }] of Object.entries(log.positions ?? {})) know(logOf({ region, epoch }), seq);
+    for (const alert of log.alerts ?? []) list(alert, true);
+  } catch {
+    logFailed = true;
+  }
+  for (const region of regions) reading.delete(region);
+  showCount();
+  // It is tried again when the connection comes back.
+  if (!logFailed) readLogs(alerts);
+}
+
+/** The client, once there is one. */
+let client;
+
+/** Says why the list is empty, where it is. */
+function showWhyNone() {
+  const watched = client?.watched ?? [];
+  const isRead = watched.every((region) => read.has(region) || read.has("ALL"));
+  const where = watched.includes("ALL") ? "any region" : listed.format(watched.map(nameOf));
+  const isEmpty = client && watched.length > 0 && isRead;
+  $("no-alerts").hidden = entries.length > 0;
+  $("curl").hidden = !isEmpty;
+  if (!client) return;
+  if (!watched.length) $("why-none").textContent = "Choose a region to see its alerts.";
+  else if (isEmpty) $("why-none").textContent = `Nothing yet in ${where}. Publish an alert with the form, or from a terminal:`;
+  else $("why-none").textContent = logFailed ? "The log could not be read. It is read again after reconnecting." : "Reading the log";
+}
+
+// ---- the state of the connection
+
+let countdown;
+
+function showCountdown(retryAt) {
+  clearTimeout(countdown);
+  const left = Math.ceil((retryAt - performance.now()) / 1_000);
+  $("countdown").textContent = left > 0 ? `, retry in ${left} s` : "";
+  if (left > 0) countdown = setTimeout(showCountdown, COUNTDOWN_EVERY_MS, retryAt);
+}
+
+function showState({ state, retryInMs = 0, transport }) {
+  // An attempt that follows a failure is a part of reconnecting: the text and the button stay.
+  const isRetry = state === "connecting" && !$("reconnect").hidden;
+  $("state").dataset.state = state;
+  $("state-text").textContent = {
+    connecting: isRetry ? "Reconnecting" : "Connecting",
     open: transport === "websocket" ? "Connected" : `Connected by ${transport === "polling" ? "polling" : "event stream"}`,
-    waiting: `Connection lost, trying again in ${Math.ceil((retryInMs ?? 0) / 1_000)} s`,
+    waiting: "Disconnected",
     offline: "No network",
-    paused: "Paused while nobody looks",
+    paused: "Paused (tab hidden)",
     closed: "Closed",
   }[state];
-  $("state").textContent = text;
-  $("state").dataset.state = state;
+  showCountdown(performance.now() + retryInMs);
+  const hadFocus = document.activeElement === $("reconnect");
+  $("reconnect").hidden = !isRetry && state !== "waiting" && state !== "offline";
+  if (hadFocus && $("reconnect").hidden) $("alerts").focus({ preventScroll: true });
+  if (state !== "open") return;
+  // What was said because the service was away is true no more.
+  for (const id of ["published", "problem"]) if ($(id).dataset.away) say(id);
+  readLogs(client);
 }
 
-function showProblem(text) {
-  $("problem").textContent = text ?? "";
-  $("problem").hidden = !text;
+/** Shows a text, until the connection is back where `away` says that it is about the service being away. */
+function say(id, text = "", { away = false } = {}) {
+  $(id).textContent = text;
+  $(id).dataset.away = away ? "yes" : "";
 }
+
+const showProblem = (text, options) => say("problem", text, options);
 
 /** Adds the chip of a region if there is none, and returns its checkbox. */
-function chip(alerts, region) {
+function chip(region) {
   const known = document.querySelector(`#regions input[value="${CSS.escape(region)}"]`);
   if (known) return known;
   const box = element("input", { type: "checkbox", value: region });
-  box.addEventListener("change", () => {
-    showProblem();
-    box.checked ? watch(alerts, region) : alerts.unwatch(region);
-  });
-  $("regions").append(element("label", { title: nameOf(region) }, box, element("span", { text: region })));
+  $("regions").append(element("label", {}, box, element("span", { text: region })));
   return box;
 }
 
-/** Watches a region that somebody typed. */
-function watch(alerts, region) {
+/** Watches a region, which somebody may have typed. */
+function watch(region) {
   try {
-    alerts.watch(region);
+    client.watch(region);
+    readLogs(client);
   } catch (error) {
     showProblem(error.message);
   }
 }
 
-function watchRegions(alerts) {
-  for (const region of REGIONS) chip(alerts, region);
+function watchRegions() {
+  $("regions").addEventListener("change", ({ target }) => {
+    showProblem();
+    if (target.checked) watch(target.value);
+    else client.unwatch(target.value);
+    showWhyNone();
+  });
   const wanted = new URLSearchParams(location.search).getAll("watch");
   for (const region of wanted.length ? wanted : ["PL"]) {
-    chip(alerts, region.toUpperCase()).checked = true;
-    watch(alerts, region);
+    chip(region.toUpperCase()).checked = true;
+    watch(region);
   }
+  for (const box of document.querySelectorAll("#regions input")) box.parentElement.title = nameOf(box.value);
   $("add-region").addEventListener("submit", (event) => {
     event.preventDefault();
     const region = $("other-region").value.trim().toUpperCase();
-    chip(alerts, region).checked = true;
-    watch(alerts, region);
+    const box = chip(region);
+    box.checked = true;
+    box.parentElement.title = nameOf(region);
+    watch(region);
     event.target.reset();
   });
 }
 
+// ---- publishing
+
+/** Score from which an alert is published, where the emulator runs the project's own template. */
+let scoreThreshold;
+/** What publishing answered last. */
+let answered;
+
+/** Says where the alert went that was published last: to those who watch its region, or to everyone. */
+function showPublished() {
+  if (!answered?.published) return;
+  const { id, region, seq } = answered;
+  const wentToEveryone = entries.some(({ alert }) => alert?.id === id && alert.everyone);
+  say("published", `Published as #${seq} of ${nameOf(region)}.${wentToEveryone ? ` Nobody watches ${region}, so it went to everyone.` : ""}`);
+}
+
 async function publish(event) {
   event.preventDefault();
-  const { region, score, title, thumbnail } = Object.fromEntries(new FormData(event.target));
-  const video = { id: crypto.randomUUID?.() ?? String(Date.now()), title, thumbnail, score: Number(score) };
-  const output = $("published");
+  const { region, score, title, url, thumbnail } = Object.fromEntries(new FormData(event.target));
+  const video = { id: crypto.randomUUID?.() ?? String(Date.now()), title, thumbnail, score: Number(score), ...(url && { url }) };
+  answered = undefined;
   try {
     const response = await fetch("/publish", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ region, video }),
     });
-    const answer = await response.json();
-    if (answer.error) output.textContent = answer.error.message;
-    else if (answer.published) output.textContent = `Published as number ${answer.seq} of ${answer.region}`;
-    else output.textContent = "Not published: the score is below the threshold";
+    answered = await response.json();
+    if (answered.error) say("published", answered.error.message);
+    else if (answered.published) showPublished();
+    else say("published", `Not published: the score ${score} is below the threshold${scoreThreshold === null ? "" : ` of ${scoreThreshold}`}.`);
   } catch {
-    output.textContent = "The service did not answer";
+    say("published", "The service did not answer.", { away: true });
   }
 }
 
 function showConnections({ connected, connections }) {
-  $("connected").hidden = false;
   $("connected-count").textContent = connected > connections.length ? `${connected}, the first ${connections.length} shown` : connected;
   const row = ({ connectionId, audiences, connectedAt, messagesReceived, messagesSent }) =>
     element(
@@ -171,7 +325,7 @@ function showConnections({ connected, connections }) {
   $("connections").replaceChildren(...connections.map(row));
 }
 
-/** Asks the local mode what is connected, while somebody looks at the page. */
+/** Asks the emulator what is connected, while somebody looks at the page. */
 async function pollConnections() {
   if (!document.hidden) {
     try {
@@ -247,9 +401,8 @@ function showEstimate({ region, usage, bills, prices }) {
   $("cost-chart").ariaLabel = `A month costs: ${totals.join(", ")}`;
 }
 
-function showCostProblem(text) {
-  $("cost-problem").textContent = text ?? "";
-  $("cost-problem").hidden = !text;
+function showCostProblem(text = "") {
+  $("cost-problem").textContent = text;
   $("cost-figure").classList.toggle("stale", Boolean(text));
 }
 
@@ -265,14 +418,14 @@ async function askCost(query, use) {
     estimate = await response.json();
     if (!response.ok) problem = estimate.message;
   } catch {
-    problem = "The local mode does not answer";
+    problem = "The emulator does not answer";
   }
   if (question !== newestCost) return;
   showCostProblem(problem);
   if (!problem) use(estimate);
 }
 
-/** Shows what a month costs, first for the use that the local mode reckons with by itself, then for what is typed. */
+/** Shows what a month costs, first for the use that the emulator assumes, then for what is typed. */
 function startCost() {
   const form = $("cost-form");
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -286,30 +439,35 @@ function startCost() {
     form.elements.region.replaceChildren(...estimate.regions.map((region) => element("option", { text: region })));
     for (const [name, value] of Object.entries({ ...estimate.usage, region: estimate.region })) form.elements[name].value = value;
     showEstimate(estimate);
-    $("cost").hidden = false;
   });
 }
 
 async function start() {
-  $("curl").textContent = `curl -d '{"region":"PL","video":{"id":"v1","title":"Hello","thumbnail":"","score":97}}' ${location.origin}`;
+  $("curl").textContent = `curl -d '{"region":"PL","video":{"id":"v1","title":"Hello","score":97}}' ${location.origin}`;
+  startCost();
   const local = await (await fetch("/local.json")).json();
+  scoreThreshold = local.scoreThreshold;
+  if (scoreThreshold !== null) $("threshold").textContent = `(${scoreThreshold} or more)`;
   defineViralToast();
-  const alerts = new ViralAlerts({ url: local.webSocketUrl, httpUrl: location.origin });
-  alerts.addEventListener("state", ({ detail }) => showState(detail));
-  alerts.addEventListener("alert", ({ detail }) => {
+  client = new ViralAlerts({ url: local.webSocketUrl, httpUrl: location.origin });
+  client.addEventListener("state", ({ detail }) => showState(detail));
+  client.addEventListener("alert", ({ detail }) => {
     $("toasts").show(detail);
     list(detail);
+    if (detail.id === answered?.id) showPublished();
   });
-  alerts.addEventListener("gap", ({ detail }) => showGap(detail));
-  alerts.addEventListener("error", ({ detail }) => showProblem(detail.message));
-  watchRegions(alerts);
+  client.addEventListener("gap", ({ detail }) => showGap(detail));
+  // An error with one of these codes is over when there is a connection.
+  client.addEventListener("error", ({ detail }) => showProblem(detail.message, { away: ["connect", "http"].includes(detail.code) }));
+  // The client tries at once when a browser says that the network is back.
+  $("reconnect").addEventListener("click", () => window.dispatchEvent(new Event("online")));
+  watchRegions();
   $("publish").addEventListener("submit", publish);
   showConnections(local);
   pollConnections();
-  startCost();
 }
 
 start().catch((error) => {
-  showProblem(`This page could not start: ${error.message}. Is the local mode running?`);
+  showProblem(`This page could not start: ${error.message}. Is the emulator running?`);
   throw error;
 });

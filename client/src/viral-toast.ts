@@ -84,6 +84,7 @@ const STYLE = `
 }
 .toast {
   position: relative;
+  scroll-margin-block: var(--inset-block);
   pointer-events: auto;
   display: grid;
   grid-template-columns: 5.5rem minmax(0, 1fr) auto;
@@ -111,7 +112,7 @@ p { margin: 0; overflow: hidden; }
   display: grid;
   place-items: center;
 }
-.what { grid-column: 2; font-size: .85rem; font-weight: 700; color: var(--accent); overflow-wrap: anywhere; }
+.what { grid-column: 2; text-align: -webkit-match-parent; text-align: match-parent; font-size: .85rem; font-weight: 700; color: var(--accent); overflow-wrap: anywhere; }
 .title {
   grid-column: 2 / 4;
   font-weight: 600;
@@ -237,6 +238,8 @@ export function defineViralToast(name = "viral-toast"): void {
       event.preventDefault();
       if (!this.#focused) this.#before = document.activeElement;
       newest.querySelector<HTMLElement>("a, button")!.focus();
+      // The button alone may be in view.
+      newest.scrollIntoView({ block: "nearest" });
     };
 
     /** Starts the time of a toast anew, unless one is in use: whoever is on one may want the others too. */
@@ -292,7 +295,7 @@ export function defineViralToast(name = "viral-toast"): void {
         link.addEventListener("click", open);
         link.addEventListener("auxclick", open);
       }
-      toast.append(picture(video.thumbnail ?? ""), element("p", { className: "what", textContent: headline }), title, close);
+      toast.append(picture(video.thumbnail ?? ""), element("p", { className: "what", textContent: headline, dir: "auto" }), title, close);
       const dismiss = (): void => {
         if (tell("dismiss")) this.#remove(toast);
       };

@@ -57,6 +57,7 @@ class FakeElement extends EventTarget {
     FakeElement.focused = this;
     for (let within: FakeElement | undefined = this; within; within = within.parent) within.dispatchEvent(new Event("focusin"));
   }
+  scrollIntoView(): void {}
   getAttribute = (name: string): string | null => this.#attributes.get(name) ?? null;
   hasAttribute = (name: string): boolean => this.#attributes.has(name);
   setAttribute = (name: string, value: string): void => void this.#attributes.set(name, value);

@@ -18,8 +18,8 @@ use crate::{
 /// Connections, the newest, whose subscriptions are looked up for a page; beyond that it shows the number alone.
 const CONNECTIONS_SHOWN_MAX: usize = 50;
 
-/// Scripts and styles come from here alone; thumbnails from anywhere; sockets to any port of a laptop.
-const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Scripts and styles come from here alone, and no text becomes markup; thumbnails from anywhere; sockets to any port of a laptop.
+const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Files of the page, by path.
 const FILES: [(&str, &str, &str); 5] = [
@@ -29,6 +29,14 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/viral-alerts.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-alerts.js")),
     ("/viral-toast.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-toast.js")),
 ];
+
+/// What the page shows of the project's own service. Another template has none of it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) subscriptions: Option<Subscriptions>,
+    /// Score from which an alert is published.
+    pub(crate) score_threshold: Option<f64>,
+}
 
 /// Whether a request is for the page itself, to which another site may lead: it says nothing of this machine, and a browser
 /// lets no other site read it.
@@ -41,17 +49,14 @@ pub(crate) async fn handle(
     request: &Request,
     gateway: &Gateway,
     websocket_port: u16,
-    subscriptions: Option<&Subscriptions>,
+    service: &Service,
 ) -> Option<Response<Body>> {
     if request.method() != Method::GET {
         return None;
     }
     let path = request.uri().path();
     if path == "/local.json" {
-        return Some(no_store(http::json(
-            StatusCode::OK,
-            &state(request, gateway, websocket_port, subscriptions).await,
-        )));
+        return Some(no_store(http::json(StatusCode::OK, &state(request, gateway, websocket_port, service).await)));
     }
     if path == "/cost" {
         return Some(no_store(cost::answer(request.uri().query().unwrap_or_default())));
@@ -68,12 +73,7 @@ pub(crate) fn file(content_type: &'static str, text: &'static str, policy: &'sta
     response
 }
 
-async fn state(
-    request: &Request,
-    gateway: &Gateway,
-    websocket_port: u16,
-    subscriptions: Option<&Subscriptions>,
-) -> Value {
+async fn state(request: &Request, gateway: &Gateway, websocket_port: u16, service: &Service) -> Value {
     // The page may be open on another machine: it reaches the gateway by the name it reached this server.
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
     let name = host
@@ -84,7 +84,7 @@ async fn state(
     let connected = gateway.connected();
     let mut connections = Vec::new();
     for summary in summaries {
-        let mut audiences = match (subscriptions, summary.connection_id.parse()) {
+        let mut audiences = match (&service.subscriptions, summary.connection_id.parse()) {
             (Some(subscriptions), Ok(id)) => subscriptions.audiences_of(&id).await.unwrap_or_default(),
             _ => Vec::new(),
         };
@@ -99,6 +99,7 @@ async fn state(
         "connected": connected,
         "found": found,
         "connections": connections,
+        "scoreThreshold": service.score_threshold,
     })
 }
 

@@ -29,6 +29,9 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
+/// Variable of the project's own functions with the score from which an alert is published.
+const THRESHOLD_VARIABLE: &str = "SCORE_THRESHOLD";
+
 /// Time that sockets and running invocations have to finish when the local mode stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
@@ -196,7 +199,13 @@ impl Stack {
         let function_variables = template.functions.iter().map(of_function).collect();
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
-        let subscriptions = subscriptions(&template, &aws_variables, &clock).map(Arc::new);
+        let service = Arc::new(demo::Service {
+            subscriptions: subscriptions(&template, &aws_variables, &clock),
+            score_threshold: template
+                .functions
+                .values()
+                .find_map(|function| function.environment.get(THRESHOLD_VARIABLE)?.parse().ok()),
+        });
         let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
         back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
@@ -233,11 +242,9 @@ impl Stack {
         let asked = Arc::clone(&http_api);
         let api = api.except(move |request| asked.is_open_to(request) || is_public(request));
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
-            let (http_api, gateway, subscriptions) = (Arc::clone(&http_api), Arc::clone(&shown), subscriptions.clone());
+            let (http_api, gateway, service) = (Arc::clone(&http_api), Arc::clone(&shown), Arc::clone(&service));
             let inspector = Arc::clone(&inspector);
-            async move {
-                answer(&http_api, &gateway, &inspector, ws_addr.port(), subscriptions.as_deref(), request, peer).await
-            }
+            async move { answer(&http_api, &gateway, &inspector, ws_addr.port(), &service, request, peer).await }
         }));
         let mut notes = template.notes;
         notes.extend(is_open.then(|| "anybody may connect: the route $connect asks for no authorization".to_owned()));
@@ -340,7 +347,7 @@ async fn answer(
     gateway: &Gateway,
     page: &Inspector,
     websocket_port: u16,
-    subscriptions: Option<&Subscriptions>,
+    service: &demo::Service,
     request: Request,
     peer: SocketAddr,
 ) -> Response<Body> {
@@ -356,7 +363,7 @@ async fn answer(
     if inspector::is_for(request.uri().path()) {
         return page.handle(request).await;
     }
-    if let Some(response) = demo::handle(&request, gateway, websocket_port, subscriptions).await {
+    if let Some(response) = demo::handle(&request, gateway, websocket_port, service).await {
         return response;
     }
     http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))

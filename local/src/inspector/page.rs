@@ -21,7 +21,7 @@ use crate::{
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// The page needs nothing but its own files and this server.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Files of the page, by path.
 const FILES: [(&str, &str, &str); 3] = [
