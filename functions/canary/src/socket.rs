@@ -3,7 +3,7 @@
 use std::{fmt, io, sync::Arc};
 
 use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL, uri::Scheme};
-use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, pki_types::ServerName};
 use shared::{
     error::Failure,
     https::{self, NoCertificates},
@@ -55,11 +55,15 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// The endpoint at `ws://…` or `wss://…`. Reads the certificates that the system trusts for the latter.
     pub(crate) fn new(address: Uri) -> Result<Self, Unusable> {
+        Self::with(address, || https::tls(Some(&Scheme::HTTPS)))
+    }
+
+    fn with(address: Uri, tls: impl FnOnce() -> Result<ClientConfig, NoCertificates>) -> Result<Self, Unusable> {
         let host = address.host().ok_or(Unusable::Address)?.to_owned();
         let (tls, port) = match address.scheme_str() {
             Some("ws") => (None, 80),
             Some("wss") => {
-                let connector = TlsConnector::from(Arc::new(https::tls(Some(&Scheme::HTTPS))?));
+                let connector = TlsConnector::from(Arc::new(tls()?));
                 let name = ServerName::try_from(host.clone()).map_err(Unusable::Host)?;
                 (Some((connector, name)), 443)
             }
@@ -97,6 +101,19 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer},
+    };
+    use shared::error::Chain;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_tungstenite::{
+        accept_hdr_async,
+        tungstenite::handshake::server::{ErrorResponse, Request, Response},
+    };
+
     use super::*;
 
     #[test]
@@ -107,5 +124,62 @@ mod tests {
         }
         let plain = endpoint("ws://127.0.0.1:8765/prod").expect("usable");
         assert_eq!((plain.host.as_str(), plain.port, plain.tls.is_none()), ("127.0.0.1", 8765, true));
+    }
+
+    /// A gateway on TLS that takes one handshake and returns what it offers, and a client that trusts its certificate.
+    async fn gateway() -> (String, ClientConfig, impl Future<Output = Option<String>>) {
+        let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate: CertificateDer<'static> = identity.cert.der().clone();
+        let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).expect("a key");
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("a pair");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("wss://localhost:{}/prod", listener.local_addr().expect("an address").port());
+        let handshake = async move {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let tls = TlsAcceptor::from(Arc::new(server)).accept(tcp).await.ok()?;
+            let mut offered = None;
+            #[expect(clippy::result_large_err, reason = "the signature is tungstenite's")]
+            let note = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+                let header = request.headers().get(SEC_WEBSOCKET_PROTOCOL);
+                offered = header.map(|header| header.to_str().expect("a text").to_owned());
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+                Ok(response)
+            };
+            accept_hdr_async(tls, note).await.expect("a handshake");
+            offered
+        };
+        (address, client, handshake)
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_opened_over_tls_with_the_token_as_a_subprotocol() {
+        let (address, trusted, handshake) = gateway().await;
+        let endpoint = Endpoint::with(address.parse().expect("a URI"), || Ok(trusted)).expect("usable");
+        let (socket, offered) = tokio::join!(endpoint.connect(Some("a.b.c")), handshake);
+        socket.expect("an open socket");
+        assert_eq!(offered.as_deref(), Some("viral-alerts, bearer.a.b.c"));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_with_a_certificate_of_somebody_else_is_not_spoken_to() {
+        let (address, _, handshake) = gateway().await;
+        let (_, trusts_another, _) = gateway().await;
+        let endpoint = Endpoint::with(address.parse().expect("a URI"), || Ok(trusts_another)).expect("usable");
+        let (socket, offered) = tokio::join!(endpoint.connect(None), handshake);
+        let failure = Chain(&socket.err().expect("not trusted")).to_string();
+        assert!(failure.contains("certificate"), "{failure}");
+        assert_eq!(offered, None);
     }
 }
