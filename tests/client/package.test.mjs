@@ -1,8 +1,8 @@
 // The package as `npm pack` makes it, in what applications are built with.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -141,25 +141,47 @@ test("its types are strict, for bundlers and for Node.js", () => {
   }
 });
 
-test("the snippets of the README about the toast compile, and the element has types in the JSX of React", () => {
-  const readme = readFileSync(join(CLIENT, "README.md"), "utf8");
-  const section = readme.slice(readme.indexOf("### A toast"), readme.indexOf("\n## Options"));
-  const snippets = [...section.matchAll(/^```(js|tsx)\n(.*?)^```$/gms)];
-  assert.deepEqual(snippets.map(([, language]) => language), ["js", "tsx"]);
-  const given = 'import { ViralAlerts } from "viral-alerts";\nconst alerts = new ViralAlerts("wss://example.com/prod");\n';
-  writeFileSync(join(application, "snippet.ts"), given + snippets[0][2]);
-  writeFileSync(
-    join(application, "snippet.tsx"),
-    `${snippets[1][2]}
-    export const Wrong = () => [
-      // @ts-expect-error: no such attribute
-      <viral-toast hotkeys="F8" />,
-      // @ts-expect-error: an address, and not a function that returns it
-      <viral-toast href="https://www.example.com" />,
-    ];`,
-  );
-  const options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--types", "", "--target", "es2022", "--lib", "es2022,dom"];
+test("the snippets of the READMEs compile, strictly, and the toast has types in the JSX of React", () => {
+  const directory = join(application, "snippets");
+  mkdirSync(directory);
+  const files = {
+    // Snippets use what those before them have made, and an application's own way to show an alert.
+    "around.d.ts": `import type { ViralAlerts } from "viral-alerts";
+      declare global {
+        const alerts: ViralAlerts;
+        function show(region: string, title: string): void;
+      }`,
+    "wrong.tsx": `import type {} from "viral-alerts/toast/react";
+      export const Wrong = () => [
+        // @ts-expect-error: no such attribute
+        <viral-toast hotkeys="F8" />,
+        // @ts-expect-error: an address, and not a function that returns it
+        <viral-toast href="https://www.example.com" />,
+      ];`,
+  };
+  for (const readme of ["README.md", "client/README.md"]) {
+    const text = readFileSync(join(CLIENT, "..", readme), "utf8");
+    for (const { index, 1: language, 2: snippet } of text.matchAll(/^```(jsx?|tsx?)\n(.*?)^```$/gms)) {
+      const line = text.slice(0, index).split("\n").length;
+      files[`${readme.replaceAll(/\W/g, "-")}-${line}.${language}`] = `${snippet}\nexport {};\n`;
+    }
+  }
+  assert.ok(Object.keys(files).length >= 9, `found too few snippets: ${Object.keys(files)}`);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
+  // As where a page has it beside itself.
+  for (const name of ["viral-alerts.js", "viral-alerts.d.ts"]) copyFileSync(join(CLIENT, name), join(directory, name));
+  const strict = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
+  const options = [...strict, "--allowJs", "--checkJs", "--jsx", "react-jsx", "--types", ""];
+  const target = ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"];
+  const names = Object.keys(files).map((name) => join("snippets", name));
   for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
-    run("typescript/bin/tsc", ...options, "--jsx", "react-jsx", "--module", module, "--moduleResolution", resolution, "snippet.ts", "snippet.tsx");
+    const compiler = [join(CLIENT, "node_modules/typescript/bin/tsc"), ...options, ...target, ...names];
+    const modules = ["--module", module, "--moduleResolution", resolution];
+    const { status, stdout } = spawnSync(process.execPath, [...compiler, ...modules], {
+      cwd: application,
+      encoding: "utf8",
+      timeout: WAIT_MAX,
+    });
+    assert.deepEqual({ status, stdout }, { status: 0, stdout: "" });
   }
 });
