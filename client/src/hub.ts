@@ -347,7 +347,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     },
     offline() {
       drop();
-      schedule(Infinity);
+      schedule(Infinity, held ? 1008 : undefined);
     },
     stop,
   };

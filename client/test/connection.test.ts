@@ -148,6 +148,7 @@ test("a client that sent too much waits though somebody looks, and tries again a
   draw(0);
   service.cut(1008);
   browser.show();
+  browser.happens("offline");
   browser.happens("online");
   await pass(59_000);
   expect(service.handshakes.length).toBe(1);
