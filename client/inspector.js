@@ -5,20 +5,32 @@ const RECORDS_MAX = 5_000;
 const CHARACTERS_MAX = 32_000_000;
 /** Rows in the document. More would make every change slow. */
 const ROWS_MAX = 500;
-/** Bytes that the local mode keeps of one payload. */
+/** Bytes that the emulator keeps of one payload. */
 const PAYLOAD_BYTES_MAX = 128 * 1024;
 /** Characters of JSON that are coloured; more is shown plain. */
 const COLOURED_CHARACTERS_MAX = 60_000;
 const PREVIEW_CHARACTERS = 300;
+/** Characters of a payload that is read for what a row says of it. Errors are short. */
+const READ_CHARACTERS_MAX = 16_384;
 const PAUSE_BETWEEN_BATCHES_MS = 100;
 const PAUSE_WHILE_HIDDEN_MS = 1_000;
 const RETRY_MS = 1_000;
 const CONNECTIONS_EVERY_MS = 1_000;
 const TYPING_PAUSE_MS = 150;
+/** Pixels by which an arrow key moves the border between two panes, and that a pane has at least. */
+const RESIZE_STEP_PX = 16;
+const PANE_PX_MIN = 120;
+/** Share of the window that a pane may take. */
+const PANE_SHARE_MAX = 0.7;
+/** Where the browser keeps the sizes of the panes. */
+const SIZES_KEY = "inspector sizes";
 /** Distance from the end of the list within which it follows what arrives. */
 const AT_END_PX = 30;
 
 const GROUPS = { handshake: "handshake", closed: "handshake", received: "frame", sent: "frame", invoked: "invocation", answered: "invocation", management: "management" };
+/** Members that say what a message is, in the order in which they are looked for. */
+const TYPE_MEMBERS = ["type", "event", "action"];
+const TYPE_FIRST = /^\s*\{\s*"(type|event|action)"\s*:\s*("(?:[^"\\]|\\.)*")\s*,?\s*/;
 const CLOSE_CODES = { 1000: "normal", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no status given", 1006: "lost without a close frame", 1007: "not UTF-8", 1009: "too big" };
 
 const $ = (id) => document.getElementById(id);
@@ -152,9 +164,20 @@ function matches(record) {
   if (!filter.groups.has(GROUPS[record.kind])) return false;
   if (state.connection && record.connectionId !== state.connection) return false;
   if (!filter.text) return true;
-  const { tag, what, status } = summary(record);
-  const texts = [what, record.payload, record.answer?.payload, record.connectionId, record.requestId, tag, status];
+  const { tag, type, what, status } = summary(record);
+  const texts = [type, what, record.payload, record.answer?.payload, record.connectionId, record.requestId, tag, status];
   return texts.some((text) => text?.toLowerCase().includes(filter.text));
+}
+
+/** Saves the records that match the filter, one JSON document in each line, an answer with its invocation. */
+function save() {
+  const records = state.records.filter(({ matches }) => matches);
+  const lines = records.map(({ matches, unanswered, ...record }) => `${JSON.stringify(record)}\n`);
+  const now = new Date();
+  const href = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
+  element("a", { href, download: `inspector-${day(now)}T${clock(now).replaceAll(":", "-")}.jsonl` }).click();
+  // The browser has begun to read it by then.
+  setTimeout(() => URL.revokeObjectURL(href), RETRY_MS);
 }
 
 function setConnection(connectionId) {
@@ -179,24 +202,55 @@ function showAll() {
 
 const rows = new Map();
 
-/** What a row says of a record, in words. */
+/** What was read of payloads, by their record. */
+const readings = new WeakMap();
+
+/** Reads what a message says it is, the rest of it, and whether it is an error: by convention, or of the gateway itself. */
+function read(record) {
+  const known = readings.get(record);
+  if (known) return known;
+  const { payload } = record;
+  const message = payload.length <= READ_CHARACTERS_MAX ? parsed(payload) : undefined;
+  const first = TYPE_FIRST.exec(payload);
+  const name = TYPE_MEMBERS.find((member) => typeof message?.[member] === "string");
+  // What is cut or too long to be read begins with its type all the same, mostly.
+  const type = name === undefined && message === undefined && first ? parsed(first[2]) : message?.[name];
+  const rest = first && parsed(first[2]) === type ? `{${payload.slice(first[0].length)}` : payload;
+  const isOfGateway = ["message", "connectionId", "requestId"].every((member) => typeof message?.[member] === "string");
+  const reading = { type, rest: rest.slice(0, PREVIEW_CHARACTERS), isError: type === "error" || isOfGateway };
+  readings.set(record, reading);
+  return reading;
+}
+
+/** The status of an answer that is one of HTTP, as those of most functions are. */
+function statusOf({ payload }) {
+  const status = payload.length <= READ_CHARACTERS_MAX ? parsed(payload)?.statusCode : undefined;
+  return Number.isInteger(status) ? status : undefined;
+}
+
+/** What a row says of a record, in words. `type` is what a message says it is, and then `what` is the rest. */
 function summary(record) {
-  const preview = record.payload.slice(0, PREVIEW_CHARACTERS);
   switch (record.kind) {
     case "handshake":
       return { tag: "CONNECT", what: [record.uri, record.message].filter(Boolean).join(" · "), status: String(record.status), ms: record.ms, failed: record.status >= 400 };
     case "received": {
       const tag = { text: "→ IN", binary: "→ BINARY", ping: "→ PING", pong: "→ PONG" }[record.frame];
-      return { tag: record.resent ? "↻ IN" : tag, what: preview, bytes: record.bytes };
+      const { type, rest } = read(record);
+      return { tag: record.resent ? "↻ IN" : tag, type, what: rest, bytes: record.bytes };
     }
-    case "sent":
-      return { tag: "← OUT", what: preview, bytes: record.bytes };
+    case "sent": {
+      const { type, rest, isError } = read(record);
+      return { tag: "← OUT", type, what: rest, status: isError ? "error" : undefined, bytes: record.bytes, failed: isError };
+    }
     case "invoked":
     case "answered": {
       const answer = record.kind === "answered" ? record : record.answer;
-      const status = answer ? (answer.error ? "error" : "ok") : record.unanswered ? "?" : "running";
-      const what = [record.function, record.route].filter(Boolean).join(" · ");
-      return { tag: "INVOKE", what: answer?.error ? `${what} · ${answer.error}` : what, status, ms: answer?.ms, bytes: record.bytes, failed: Boolean(answer?.error), running: status === "running" };
+      const code = answer && !answer.error ? statusOf(answer) : undefined;
+      const failed = Boolean(answer?.error) || code >= 400;
+      const ended = code >= 400 ? String(code) : answer?.error ? "error" : "ok";
+      const status = answer ? ended : record.unanswered ? "?" : "running";
+      const what = [record.function, record.route, answer?.error].filter(Boolean).join(" · ");
+      return { tag: "INVOKE", what, status, ms: answer?.ms, bytes: record.bytes, failed, running: status === "running" };
     }
     case "management":
       return { tag: record.method, what: [`@connections/${record.connectionId}`, record.error].filter(Boolean).join(" · "), status: String(record.status), ms: record.ms, failed: record.status >= 400 };
@@ -206,15 +260,18 @@ function summary(record) {
 }
 
 function fillRow(row, record) {
-  const { tag, what, status, ms, bytes, failed, running } = summary(record);
+  const { tag, type, what, status, ms, bytes, failed, running } = summary(record);
   row.className = `row${failed ? " failed" : ""}${running ? " running" : ""}`;
   const connection = element("span", { className: "connection" });
   if (record.connectionId) connection.append(dot(record.connectionId), record.connectionId);
+  const mark = element("span", { text: failed ? "⚠ " : "" });
+  mark.ariaHidden = "true";
+  const says = type === undefined ? [what] : [element("b", { text: type }), " ", element("span", { className: "rest", text: what === "{}" ? "" : what })];
   row.replaceChildren(
     element("span", { className: "time", text: time(record.at) }),
-    element("span", { className: "tag", text: tag }),
+    element("span", { className: "tag" }, mark, tag),
     connection,
-    element("span", { className: "what", text: what }),
+    element("span", { className: "what" }, ...says),
     element("span", { className: "status", text: status ?? "" }),
     element("span", { className: "took", text: ms === undefined ? "" : duration(ms) }),
     element("span", { className: "size", text: bytes === undefined ? "" : size(bytes) }),
@@ -272,6 +329,7 @@ function renderNotes() {
   ].filter(Boolean);
   $("not-shown").textContent = notes.join(" ");
   $("not-shown").hidden = !notes.length;
+  $("save").disabled = state.matching === 0;
   $("empty").hidden = state.records.length > 0;
   $("empty").querySelector("h2").textContent = state.everConnected ? "Nothing since then" : "Nothing has happened yet";
   $("none-match").hidden = !state.records.length || state.matching > 0;
@@ -309,7 +367,7 @@ function take(batch) {
   append(matching);
 }
 
-// ---- following the local mode
+// ---- following the emulator
 
 let request = new AbortController();
 let resume = () => {};
@@ -320,7 +378,7 @@ function showState(name, text) {
 }
 
 async function failure(response) {
-  return parsed(await response.text())?.message ?? `The local mode answered ${response.status}`;
+  return parsed(await response.text())?.message ?? `The emulator answered ${response.status}`;
 }
 
 async function follow() {
@@ -342,7 +400,7 @@ async function follow() {
       await sleep(document.hidden ? PAUSE_WHILE_HIDDEN_MS : PAUSE_BETWEEN_BATCHES_MS);
     } catch (error) {
       if (state.paused) continue;
-      showState("waiting", error instanceof TypeError ? "The local mode does not answer, trying again" : error.message);
+      showState("waiting", error instanceof TypeError ? "The emulator does not answer; retrying" : error.message);
       await sleep(RETRY_MS);
     }
   }
@@ -374,7 +432,7 @@ function refreshConnections() {
       const response = await fetch(`/local.json?search=${encodeURIComponent($("search").value.trim())}`);
       if (response.ok) showConnections(await response.json());
     } catch {
-      // The state of the page says already that the local mode is away.
+      // The state of the page says already that the emulator is away.
     }
   }, Math.max(0, refreshedAt + CONNECTIONS_EVERY_MS - performance.now()));
 }
@@ -420,11 +478,11 @@ function showConnections({ webSocketUrl, connected, found, connections }) {
     if ($("connections").children[index] !== node) $("connections").insertBefore(node, $("connections").children[index] ?? null);
   });
   if (!connections.length) {
-    $("connections").append(element("li", { className: "nobody quiet", text: connected ? "No connection is found by this." : "Nobody is connected." }));
+    $("connections").append(element("li", { className: "nobody quiet", text: connected ? "No matching connections" : "No connections" }));
   }
   const more = found - connections.length;
   $("connections-more").hidden = more <= 0;
-  $("connections-more").textContent = `${count(more)} older ${more === 1 ? "one is" : "ones are"} not shown: search for them.`;
+  $("connections-more").textContent = `${count(more)} older not shown: search to find ${more === 1 ? "it" : "them"}.`;
 }
 
 function showAddress(url) {
@@ -449,7 +507,7 @@ async function act(output, done, method, connectionId, action, text) {
     output.textContent = `${done} at ${time(Date.now())}`;
   } catch (error) {
     output.dataset.failed = "";
-    output.textContent = error instanceof TypeError ? "The local mode does not answer" : error.message;
+    output.textContent = error instanceof TypeError ? "The emulator does not answer" : error.message;
   }
 }
 
@@ -612,7 +670,7 @@ function select(record) {
   row?.setAttribute("aria-selected", true);
   $("rows").setAttribute("aria-activedescendant", `record-${record.number}`);
   showDetail(record);
-  $("detail").scrollTop = 0;
+  $("detail-content").scrollTop = 0;
   row?.scrollIntoView({ block: "nearest" });
 }
 
@@ -627,6 +685,82 @@ function move(event) {
   const from = row ? [...$("rows").children].indexOf(row) : last + 1;
   const to = Math.min(Math.max(from + step, 0), last);
   select(state.byNumber.get(Number($("rows").children[to].dataset.number)));
+}
+
+// ---- sizes of the panes
+
+/** Sizes that a person gave, by the name of their custom property. */
+let sizes = {};
+
+/** How a separator is moved: the custom property of the pane, along which axis, and to which side the pane grows. */
+function sizing(separator) {
+  const isDetail = separator.id === "detail-size";
+  const isRow = getComputedStyle(separator).cursor === "row-resize";
+  const isReversed = getComputedStyle(document.body).direction === "rtl";
+  return { property: isRow ? "--detail-height" : `--${separator.id}`, isRow, growsBack: isRow || isDetail !== isReversed };
+}
+
+/** Gives a pane a size in pixels, within bounds; without one, tells the size that it has. */
+function resize(separator, px) {
+  const { property, isRow } = sizing(separator);
+  const pane = $(separator.getAttribute("aria-controls"));
+  const max = Math.round((isRow ? innerHeight : innerWidth) * PANE_SHARE_MAX);
+  if (px !== undefined) {
+    sizes[property] = Math.round(Math.min(Math.max(px, PANE_PX_MIN), max));
+    document.body.style.setProperty(property, `${sizes[property]}px`);
+    keepSizes();
+  }
+  const { width, height } = pane.getBoundingClientRect();
+  const values = { orientation: isRow ? "horizontal" : "vertical", valuemin: PANE_PX_MIN, valuemax: max, valuenow: Math.round(isRow ? height : width) };
+  for (const [name, value] of Object.entries(values)) separator.setAttribute(`aria-${name}`, value);
+}
+
+function keepSizes() {
+  try {
+    localStorage.setItem(SIZES_KEY, JSON.stringify(sizes));
+  } catch {
+    // A browser that keeps nothing begins with the usual sizes.
+  }
+}
+
+function restoreSizes() {
+  try {
+    sizes = JSON.parse(localStorage.getItem(SIZES_KEY)) ?? {};
+  } catch {
+    return;
+  }
+  for (const [property, px] of Object.entries(sizes)) document.body.style.setProperty(property, `${px}px`);
+}
+
+/** Lets a pointer and the arrow keys move a separator. */
+function listenToSeparator(separator) {
+  separator.addEventListener("focus", () => resize(separator));
+  separator.addEventListener("keydown", (event) => {
+    const { isRow, growsBack } = sizing(separator);
+    const forward = isRow ? "ArrowDown" : "ArrowRight";
+    const back = isRow ? "ArrowUp" : "ArrowLeft";
+    const now = Number(separator.ariaValueNow);
+    const step = growsBack ? -RESIZE_STEP_PX : RESIZE_STEP_PX;
+    const px = { [forward]: now + step, [back]: now - step, Home: 0, End: Infinity }[event.key];
+    if (px === undefined) return;
+    event.preventDefault();
+    resize(separator, px);
+  });
+  separator.addEventListener("pointerdown", (event) => {
+    const { isRow, growsBack } = sizing(separator);
+    const { width, height } = $(separator.getAttribute("aria-controls")).getBoundingClientRect();
+    const place = ({ clientX, clientY }) => (isRow ? clientY : clientX) * (growsBack ? -1 : 1);
+    const from = place(event);
+    const drag = (moved) => resize(separator, (isRow ? height : width) + place(moved) - from);
+    separator.setPointerCapture(event.pointerId);
+    separator.classList.add("dragged");
+    separator.addEventListener("pointermove", drag);
+    separator.addEventListener("lostpointercapture", () => {
+      separator.classList.remove("dragged");
+      separator.removeEventListener("pointermove", drag);
+    }, { once: true });
+  });
+  resize(separator);
 }
 
 // ---- start
@@ -668,7 +802,9 @@ function listen() {
   $("only").addEventListener("click", () => setConnection(undefined));
   $("show-all").addEventListener("click", showAll);
   $("clear").addEventListener("click", clear);
+  $("save").addEventListener("click", save);
   $("pause").addEventListener("click", togglePause);
+  for (const separator of document.querySelectorAll(".separator")) listenToSeparator(separator);
   onTyped($("search"), refreshConnections);
   onTyped($("filter"), () => {
     filter.text = $("filter").value.trim().toLowerCase();
@@ -691,6 +827,7 @@ function listen() {
   });
 }
 
+restoreSizes();
 listen();
 renderAll();
 refreshConnections();
