@@ -169,8 +169,12 @@ impl Site {
     /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables. One
     /// message and one alert may come right after another.
     pub(crate) async fn on(dynamodb: &Uri) -> Self {
-        let fast = [("MessagesPerSecond", "1000"), ("AlertsPerMinute", "60000"), ("Rooms", "on")];
-        let parameters = fast.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Self::on_with(dynamodb, &[("MessagesPerSecond", "1000"), ("AlertsPerMinute", "60000"), ("Rooms", "on")]).await
+    }
+
+    /// The same with these parameters instead.
+    pub(crate) async fn on_with(dynamodb: &Uri, parameters: &[(&str, &str)]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let stack = Stack::start_on(&Options { parameters, ..options() }, Some(dynamodb)).await;
         Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Bill, DAYS, GB_SECONDS_PER_INVOCATION, LOG_BYTES_PER_INVOCATION, LOG_RETENTION_MONTHS, MESSAGES_PER_QUESTION,
-    MINUTES_A_DAY, Part, Prices, units, units_of_connection,
+    MINUTES_A_DAY, Part, Prices, units,
 };
 
 /// Runs of a month: one a minute.
@@ -31,7 +31,7 @@ const ALARMS: f64 = 1.0;
 
 /// What the canary adds to a month.
 pub fn bill(prices: &Prices) -> Bill {
-    let (connection, alert) = (units_of_connection(), units::of("an alert to 1"));
+    let run = units::of("a run of the synthetic canary");
     let gb_seconds = SHORT_INVOCATIONS * GB_SECONDS_PER_INVOCATION + GB_SECONDS_OF_CANARY + GB_SECONDS_OF_DELIVER;
     let log_gb = RUNS * INVOCATIONS * LOG_BYTES_PER_INVOCATION / 1e9;
     let rows = [
@@ -39,8 +39,8 @@ pub fn bill(prices: &Prices) -> Bill {
         (Part::Messages, "API Gateway: messages", "gateway_message", RUNS * MESSAGES),
         (Part::Functions, "Lambda: invocations", "lambda_request", RUNS * INVOCATIONS),
         (Part::Functions, "Lambda: GB-seconds", "lambda_gb_second", RUNS * gb_seconds),
-        (Part::Tables, "DynamoDB: write units", "dynamodb_write", RUNS * (connection.writes + alert.writes)),
-        (Part::Tables, "DynamoDB: read units", "dynamodb_read", RUNS * (connection.reads + alert.reads)),
+        (Part::Tables, "DynamoDB: write units", "dynamodb_write", RUNS * run.writes),
+        (Part::Tables, "DynamoDB: read units", "dynamodb_read", RUNS * run.reads),
         (Part::Operation, "CloudWatch: GB of logs", "log_gb", log_gb),
         (Part::Operation, "CloudWatch: GB of logs stored", "log_stored_gb", log_gb * LOG_RETENTION_MONTHS),
         (Part::Operation, "CloudWatch: metrics", "metric", METRICS),
