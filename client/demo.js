@@ -111,6 +111,13 @@ function list(alert, older = false) {
   add({ key, alert, older, at: Date.parse(timestamp), item: itemOf(alert, older) });
 }
 
+/** Takes an alert out of the list. */
+function unlist(removed) {
+  const index = entries.findIndex(({ key }) => key === `${logOf(removed)} ${removed.seq}`);
+  if (index >= 0) entries.splice(index, 1)[0].item.remove();
+  showCount();
+}
+
 function know(log, seq) {
   published.set(log, Math.max(published.get(log) ?? 0, seq));
 }
@@ -455,6 +462,10 @@ async function start() {
     $("toasts").show(detail);
     list(detail);
     if (detail.id === answered?.id) showPublished();
+  });
+  client.addEventListener("removed", ({ detail }) => {
+    $("toasts").drop(detail);
+    unlist(detail);
   });
   client.addEventListener("gap", ({ detail }) => showGap(detail));
   // An error with one of these codes is over when there is a connection.

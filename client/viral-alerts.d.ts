@@ -25,6 +25,14 @@ export interface ViralAlert {
     /** RFC 3339. */
     timestamp: string;
 }
+/** That an alert was taken back. Its number stays, so nothing is missing. */
+export interface RemovedAlert {
+    type: "alert_removed";
+    region: string;
+    epoch: number;
+    seq: number;
+    id: string;
+}
 /** How alerts come in. */
 export type Transport = "websocket" | "eventsource" | "polling";
 /** What the client is doing. `closed` is final. */
@@ -60,6 +68,8 @@ export declare class ViralAlertsError extends Error {
 export interface EventMap {
     /** Each alert once, in the order of its region; one that reached everyone as it comes. */
     alert: CustomEvent<ViralAlert>;
+    /** An alert was taken back, which may have been told or not: what is shown of it goes. Once or more. */
+    removed: CustomEvent<RemovedAlert>;
     state: CustomEvent<State>;
     /** A region that was watched is followed from these positions on; `ALL` from those of every region. */
     subscribed: CustomEvent<{

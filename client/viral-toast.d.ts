@@ -1,4 +1,4 @@
-import type { ViralAlert } from "./viral-alerts.js";
+import type { RemovedAlert, ViralAlert } from "./viral-alerts.js";
 /** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
 export interface ViralToastEventMap extends HTMLElementEventMap {
     /** The link of a toast was opened. Cancelled, it is not followed; the toast closes in either case. */
@@ -26,6 +26,8 @@ export interface ViralToastElement extends HTMLElement {
      */
     href: (alert: ViralAlert) => string | undefined;
     show(alert: ViralAlert): void;
+    /** Removes the toast of an alert that was taken back, if it is there. Tells nothing. */
+    drop(alert: RemovedAlert): void;
     addEventListener<Type extends keyof ViralToastEventMap>(type: Type, listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void, options?: boolean | AddEventListenerOptions): void;
     addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
     removeEventListener<Type extends keyof ViralToastEventMap>(type: Type, listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void, options?: boolean | EventListenerOptions): void;

@@ -113,6 +113,7 @@ fn digest(parts: &[&[u8]]) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::limits::TITLE_CHARS_MAX;
 
     use super::*;
 
@@ -211,6 +212,7 @@ mod tests {
         assert_eq!((other.code, other.field.as_deref()), (Code::InvalidField, Some("event")));
         assert_eq!(code(&JP.replacen('{', r#"{"id":7,"#, 1)), Code::InvalidField);
         assert_eq!(code(&JP.replace("新", &"新".repeat(PUBLISH_BODY_BYTES_MAX / 2))), Code::TooLarge);
+        assert_eq!(code(&JP.replace("新", &"新".repeat(TITLE_CHARS_MAX + 1))), Code::TitleTooLong);
         let binary = Message::read(Source::Channel("c"), b"\xff{}", Uuid::nil());
         assert_eq!(binary.expect_err("no text").code, Code::BadJson);
     }

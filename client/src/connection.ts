@@ -1,8 +1,8 @@
 // One WebSocket: requests one at a time, keepalive, and the discovery that the other side is gone.
 
 import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
-import type { Answer, ErrorNews, Kept } from "./news.js";
-import type { ViralAlert, WebSocketLike } from "./viral-alerts.js";
+import type { Answer, ErrorNews, Kept, Logged } from "./news.js";
+import type { WebSocketLike } from "./viral-alerts.js";
 
 /** A frame of the service, or of the gateway itself, which has no type and a message. */
 export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; event?: string; retryable?: boolean; retry_after_ms?: number };
@@ -35,7 +35,7 @@ export function createConnection(
   socket: WebSocketLike,
   keepaliveMs: number,
   onReady: () => void,
-  onAlert: (alert: ViralAlert) => void,
+  onAlert: (alert: Logged) => void,
   onEnd: (code?: number) => void,
 ): Connection {
   let answer: ((frame: Frame) => void) | undefined;
@@ -115,7 +115,7 @@ export function createConnection(
       answer = undefined;
     }
     heard();
-    if (frame.type === "viral_alert") onAlert(frame as unknown as ViralAlert);
+    if (/^(viral_alert|alert_removed)$/.test(frame.type!)) onAlert(frame as unknown as Logged);
     resolve?.(frame);
   };
   // Of an error nothing is known but that `close` follows.

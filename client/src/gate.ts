@@ -72,22 +72,30 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
       }
       if (!alert) return;
       const { region, epoch, seq, everyone } = alert;
-      if (everyone && !(isWatched(region) && positionOf(region))) {
-        // Without a position there is no order to keep, but the same alert may come again.
+      const isRemoved = alert.type === "alert_removed";
+      if ((everyone || isRemoved) && !(isWatched(region) && positionOf(region))) {
+        // Without a position there is no order to keep, but the same alert may come again, or after it was taken back.
         const key = `${[region, epoch, seq]}`;
-        if (seen.has(key)) return;
+        const gone = `${key} removed`;
+        const wasTold = seen.delete(key);
+        if (!isRemoved && seen.has(gone)) return;
         if (seen.size >= EVERYONE_MAX) seen.delete([...seen][0]!);
-        seen.add(key);
+        seen.add(isRemoved ? gone : key);
+        if (wasTold !== isRemoved) return;
       } else if (!isWatched(region)) return;
       else if (seq && epoch) {
         const at = positionOf(region);
         // Before its acknowledgement a region has no beginning.
-        if (!at || epoch < at.epoch || (epoch === at.epoch && seq <= at.seq)) return;
-        // The first alert of another epoch is the first one of a new log.
-        if (seq !== (epoch === at.epoch ? at.seq : 0) + 1) return ask([region]);
-        positions[region] = { epoch, seq };
+        if (!at || epoch < at.epoch || (epoch === at.epoch && seq <= at.seq)) {
+          if (!isRemoved) return;
+        } else {
+          // The first alert of another epoch is the first one of a new log.
+          if (seq !== (epoch === at.epoch ? at.seq : 0) + 1) return ask([region]);
+          positions[region] = { epoch, seq };
+        }
       }
-      emit("alert", alert);
+      if (isRemoved) emit("removed", alert);
+      else emit("alert", alert);
     },
   };
 }

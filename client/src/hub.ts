@@ -272,8 +272,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         regions: asked,
         ...(asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
       });
-      // It may be repeated when something was left, which this client does not do by itself.
-      const final = frame.retryable === false || frame.code === "limit_reached";
+      const final = frame.retryable === false;
       if (frame.positions) await subscribed(connection, asked, frame as Answer);
       else if (frame.type === "unsubscribed") for (const region of asked) acknowledged.delete(region);
       else if (frame.type === "kept" || (final && type === "keepalive")) {

@@ -1,8 +1,8 @@
 // What is known of the log of each region: its alerts in order and once, and what is missing. Does no I/O.
 
 import { EARLY_MAX, HEAL_TRIES_MAX } from "./limits.js";
-import type { Answer, News, Positions } from "./news.js";
-import type { Position, ViralAlert } from "./viral-alerts.js";
+import type { Answer, Logged, News, Positions } from "./news.js";
+import type { Position } from "./viral-alerts.js";
 
 /** Stands for every region. As a key of positions: regions that come into being are followed from their beginning. */
 export const ALL = "ALL";
@@ -22,7 +22,7 @@ interface Entry {
   /** Recoveries without progress. */
   tries: number;
   /** Alerts that came before their turn, by number. */
-  early: Map<number, ViralAlert>;
+  early: Map<number, Logged>;
 }
 
 export type Log = ReturnType<typeof createLog>;
@@ -77,17 +77,21 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
   /** What is missing of the region is lost. */
   const giveUp = (region: string): void => lose(entryOf(region));
 
-  /** Takes an alert that arrived, in any order and any number of times. */
-  const accept = (alert: ViralAlert): void => {
+  /** Takes what arrived, in any order and any number of times. That an alert was taken back takes its place. */
+  const accept = (alert: Logged): void => {
     const { region, epoch, seq, everyone } = alert;
     // What reaches those who do not follow its region has no place in an order.
     if (!seq || !epoch || (everyone && !has(region) && !has(ALL))) return emit({ alert });
     const entry = entryOf(region);
     if (has(ALL)) entry.at ??= { ...BEGINNING };
     if (entry.at && entry.at.epoch < epoch) skip(entry, epoch, 0);
-    const { at } = entry;
-    if (at && (at.epoch > epoch || at.seq >= seq)) return;
-    if (entry.early.size < EARLY_MAX || seq - 1 === at?.seq) entry.early.set(seq, alert);
+    const { at, early } = entry;
+    const isPast = at && (at.epoch > epoch || at.seq >= seq);
+    const isRemoved = alert.type === "alert_removed";
+    // It was handed on before, or reached everyone.
+    if (isRemoved && (isPast || !at)) emit({ alert });
+    if (isPast) return;
+    if (early.has(seq) ? isRemoved : early.size < EARLY_MAX || seq - 1 === at?.seq) early.set(seq, alert);
     if (!at) return;
     entry.head = Math.max(entry.head, seq);
     // An application that is told of an alert may ask for something else: the position is read anew each time.
@@ -136,7 +140,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
      * Takes the answer to a question about `asked`. Returns the regions that it did not recover and that may be had
      * `elsewhere`; if there is no elsewhere, what they miss is lost.
      */
-    apply({ positions, alerts = [], not_recovered = [] }: Answer, asked: string[], elsewhere: boolean): string[] {
+    apply({ positions, alerts = [], removed = [], not_recovered = [] }: Answer, asked: string[], elsewhere: boolean): string[] {
       const heads = Object.entries(positions);
       // Under ALL, a region that is not known yet came into being since.
       const all = has(ALL);
@@ -148,7 +152,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
       }
       started();
       for (const entry of entries.values()) if (entry.at) move(entry, entry.at);
-      alerts.forEach(accept);
+      [...removed, ...alerts].forEach(accept);
       const open: string[] = [];
       for (const [region, { epoch, seq }] of heads) {
         const entry = entryOf(region);

@@ -1,5 +1,5 @@
 import { TIMER_MS_MAX } from "./limits.js";
-import type { ViralAlert } from "./viral-alerts.js";
+import type { RemovedAlert, ViralAlert } from "./viral-alerts.js";
 
 /** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
 export interface ViralToastEventMap extends HTMLElementEventMap {
@@ -29,6 +29,8 @@ export interface ViralToastElement extends HTMLElement {
    */
   href: (alert: ViralAlert) => string | undefined;
   show(alert: ViralAlert): void;
+  /** Removes the toast of an alert that was taken back, if it is there. Tells nothing. */
+  drop(alert: RemovedAlert): void;
   addEventListener<Type extends keyof ViralToastEventMap>(
     type: Type,
     listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void,
@@ -206,6 +208,7 @@ export function defineViralToast(name = "viral-toast"): void {
     readonly #root = this.attachShadow({ mode: "open" });
     /** The toasts, the oldest first, each with the timer that closes it while none is in use. */
     readonly #timers = new Map<Element, ReturnType<typeof setTimeout> | undefined>();
+    readonly #alerts = new WeakMap<Element, ViralAlert>();
     /** The toasts that the pointer and the focus are on. CSS would say that a finger still hovers where it has touched. */
     #pointed: Element | undefined;
     #focused: Element | undefined;
@@ -271,6 +274,13 @@ export function defineViralToast(name = "viral-toast"): void {
       if (wasFocused) (next ?? (this.#before as HTMLElement | null))?.focus();
     }
 
+    drop({ region, epoch, seq }: RemovedAlert): void {
+      for (const toast of [...this.#timers.keys()]) {
+        const alert = this.#alerts.get(toast)!;
+        if (alert.region === region && alert.epoch === epoch && alert.seq === seq) this.#remove(toast);
+      }
+    }
+
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
       const tell = (type: string): boolean => this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
@@ -306,6 +316,7 @@ export function defineViralToast(name = "viral-toast"): void {
       toast.addEventListener("focusin", () => this.#use(this.#pointed, toast));
       toast.addEventListener("focusout", () => this.#use(this.#pointed, undefined));
       this.#root.append(toast);
+      this.#alerts.set(toast, alert);
       this.#start(toast);
       const max = Math.min(Number(this.getAttribute("max") ?? TOASTS_MAX), matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity);
       for (const old of [...this.#timers.keys()]) {

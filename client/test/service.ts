@@ -1,6 +1,6 @@
 // The service as docs/protocol.md has it, in memory and in virtual time, with faults on request.
 
-import type { Position, ViralAlert } from "../src/viral-alerts.js";
+import type { Position, RemovedAlert, ViralAlert } from "../src/viral-alerts.js";
 
 /** Milliseconds that anything takes on its way. */
 export const LATENCY = 10;
@@ -14,15 +14,19 @@ const SUBSCRIPTIONS_MAX = 100;
 const POSITIONS_MAX = 300;
 const PARAMETERS = ["region", "after", "limit"];
 
+/** What a log has at a number. */
+type Logged = ViralAlert | RemovedAlert;
+
 interface Log {
   epoch: number;
-  alerts: ViralAlert[];
+  alerts: Logged[];
   /** Alerts up to this number are forgotten. */
   forgotten: number;
 }
 
 interface History {
   alerts: ViralAlert[];
+  removed?: RemovedAlert[];
   after: string;
   more: boolean;
   recovered: boolean;
@@ -104,6 +108,15 @@ export class Service {
     return alert;
   }
 
+  /** Takes an alert back: those are told who are `told` of it. */
+  remove(region: string, seq: number, told = [...this.sockets]): RemovedAlert {
+    const { epoch, alerts } = this.#logs.get(region)!;
+    const removed: RemovedAlert = { type: "alert_removed", region, seq, epoch, id: `${region}-${seq}` };
+    alerts[seq - 1] = removed;
+    for (const socket of told) socket.receives(removed, LATENCY);
+    return removed;
+  }
+
   /** What is older than the newest `kept` alerts is gone. */
   forget(region: string, kept: number): void {
     const log = this.#logs.get(region)!;
@@ -133,7 +146,7 @@ export class Service {
   }
 
   /** What follows a position, or nothing where that cannot be said. */
-  #after(region: string, since: Position): ViralAlert[] | undefined {
+  #after(region: string, since: Position): Logged[] | undefined {
     const log = this.#logs.get(region);
     if (!log) return since.epoch ? undefined : [];
     if (since.epoch && since.epoch !== log.epoch) return undefined;
@@ -151,12 +164,12 @@ export class Service {
     if (regions.length > (type === "keepalive" ? SUBSCRIPTIONS_MAX : REGIONS_MAX)) return refusal("regions");
     if (regions.some((region) => this.forbidden.has(region))) return { ...refusal("regions"), code: "forbidden" };
     if (type === "keepalive") return this.#kept(regions, since ?? {}, socket);
-    if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX) return { ...refusal(), code: "limit_reached", retryable: true };
+    if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX) return { ...refusal(), code: "limit_reached" };
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions, since);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
     if (!since) return answer;
-    const alerts: ViralAlert[] = [];
+    const alerts: Logged[] = [];
     const not_recovered: string[] = [];
     for (const name of names) {
       const from = since[name] ?? (regions.includes("ALL") ? { epoch: 0, seq: 0 } : undefined);
@@ -166,7 +179,7 @@ export class Service {
       if (missed && room && JSON.stringify([...alerts, ...missed]).length < ANSWER_BYTES_MAX) alerts.push(...missed);
       else not_recovered.push(name);
     }
-    return { ...answer, alerts, recovered: !not_recovered.length, ...(not_recovered.length && { not_recovered }) };
+    return { ...answer, ...parts(alerts), recovered: !not_recovered.length, ...(not_recovered.length && { not_recovered }) };
   }
 
   /** The answer to a keepalive: compares positions, and what the connection is subscribed to. */
@@ -203,7 +216,7 @@ export class Service {
     const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
     if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
     const names = this.#regions(asked, after);
-    const answer = { alerts: [] as ViralAlert[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
+    const answer = { alerts: [] as Logged[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
     for (const name of names) {
       const from = after[name];
       const missed = from || (asked.includes("ALL") && cursor) ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
@@ -216,7 +229,7 @@ export class Service {
         answer.positions[name] = { epoch: this.head(name).epoch, seq: (from?.seq ?? 0) + page.length };
       }
     }
-    return { ...answer, recovered: !answer.not_recovered.length, after: cursorOf(answer.positions) };
+    return { ...answer, ...parts(answer.alerts), recovered: !answer.not_recovered.length, after: cursorOf(answer.positions) };
   }
 
   /** Constructors that reach this service. */
@@ -240,6 +253,13 @@ export class Service {
 }
 
 const refusal = (field?: string): object => ({ type: "error", code: "invalid_field", message: "no", field, retryable: false });
+
+/** Alerts, and apart from them what was taken back. */
+function parts(logged: Logged[]): { alerts: ViralAlert[]; removed?: RemovedAlert[] } {
+  const alerts = logged.filter((one) => one.type === "viral_alert");
+  const removed = logged.filter((one) => one.type === "alert_removed");
+  return { alerts, ...(removed[0] && { removed }) };
+}
 
 function cursorOf(positions: Record<string, Position>): string {
   return Object.entries(positions)

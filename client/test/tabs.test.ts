@@ -1,4 +1,4 @@
-// Tabs that come, go, hide, and watch this and that, at random.
+// Tabs that come, go, hide, and watch this and that, at random, while alerts are published and taken back.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Position } from "../src/viral-alerts.js";
@@ -29,6 +29,8 @@ class Tab {
   /** Regions that it was told to be subscribed. */
   readonly #acknowledged = new Set<string>();
   readonly #at = new Map<string, number>();
+  /** What it was told to be taken back. */
+  readonly #removed = new Set<string>();
   page;
   #application: Application | undefined;
 
@@ -54,7 +56,15 @@ class Tab {
     client.addEventListener("subscribed", ({ detail }) => this.#begins(detail.region, detail.positions));
     client.addEventListener("gap", ({ detail }) => expect.fail(`${this.#label}: a gap ${JSON.stringify(detail)}`));
     client.addEventListener("error", ({ detail }) => expect.fail(`${this.#label}: ${detail.code} ${detail.field}`));
-    client.addEventListener("alert", ({ detail: { region, seq } }) => this.#hears(region, seq!, told));
+    client.addEventListener("alert", ({ detail: { region, seq } }) => {
+      expect(this.#removed, `${this.#label}: ${region} ${seq} after its removal`).not.toContain(`${region} ${seq}`);
+      this.#hears(region, seq!, told);
+    });
+    client.addEventListener("removed", ({ detail: { region, seq } }) => {
+      this.#removed.add(`${region} ${seq}`);
+      // It takes the place of an alert that has not been told.
+      if (!(seq <= this.#at.get(region)!)) this.#hears(region, seq, told);
+    });
     return page;
   }
 
@@ -107,7 +117,7 @@ class Tab {
   }
 }
 
-test("whatever tabs watch, leave, hide and reload: each alert once and in order", { timeout: 60_000 }, async () => {
+test("whatever tabs watch, leave, hide and reload: each alert once and in order, and none after it was taken back", { timeout: 60_000 }, async () => {
   const first = Number(vi.mocked(Math.random)() * 1e6) | 0;
   for (let run = 0; run < RUNS; run++) {
     const seed = first + run;
@@ -126,7 +136,12 @@ test("whatever tabs watch, leave, hide and reload: each alert once and in order"
       const tab = pick(tabs);
       const region = random() < 0.2 ? ALL : pick(REGIONS);
       if (chance < 0.5) service.publish(pick(REGIONS.slice(0, 1 + Math.floor((step * REGIONS.length) / STEPS))));
-      else if (chance < 0.65) tab.watch(region);
+      else if (chance < 0.55) {
+        const of = pick(REGIONS);
+        const { seq } = service.head(of);
+        const audience = [...service.sockets].filter(({ regions }) => (regions.has(of) || regions.has(ALL)) && random() < 0.7);
+        if (seq) service.remove(of, 1 + Math.floor(random() * seq), audience);
+      } else if (chance < 0.65) tab.watch(region);
       else if (chance < 0.73) tab.unwatch(pick([region, ...tab.watched]));
       else if (chance < 0.76) {
         // As effects of a component that is rendered anew do.

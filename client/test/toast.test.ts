@@ -319,3 +319,15 @@ test.each([
   await pass(6_800);
   expect(toasts().length).toBe(left);
 });
+
+test("the toast of an alert that was taken back goes, and the focus to the next one", () => {
+  const alert = { type: "viral_alert", region: "PL", epoch: 9, timestamp: "" } as const;
+  for (const seq of [1, 2, 3]) host.show({ ...alert, seq, video: { id: "v", title: `${seq}` } });
+  close(toasts()[1]!)!.focus();
+  const removed = { type: "alert_removed", region: "PL", epoch: 9, seq: 2, id: "a" } as const;
+  for (const other of [{ region: "DE" }, { epoch: 8 }, { seq: 4 }]) host.drop({ ...removed, ...other });
+  expect(toasts().length).toBe(3);
+  for (let times = 0; times < 2; times++) host.drop(removed);
+  expect(toasts().map(({ children }) => children[2]!.textContent)).toEqual(["1", "3"]);
+  expect(FakeElement.focused).toBe(close(toasts()[1]!));
+});

@@ -40,9 +40,11 @@ pub(crate) struct HttpApi {
 }
 
 impl HttpApi {
-    /// The route for a method and path, if the template has one.
+    /// The route for a method and path, if the template has one: of several the one with the fewest parameters.
     pub(crate) fn route(&self, method: &str, path: &str) -> Option<&HttpRoute> {
-        self.routes.iter().find(|route| route.path == path && (route.method == method || route.method == "ANY"))
+        let of_method = self.routes.iter().filter(|route| route.method == method || route.method == "ANY");
+        let parameters = of_method.filter_map(|route| Some((route, route.parameters(path)?.len())));
+        parameters.min_by_key(|(_, count)| *count).map(|(route, _)| route)
     }
 
     /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
@@ -149,6 +151,11 @@ impl HttpApi {
                 fields.insert(name.to_owned(), value);
             }
         };
+        let of_path = route.parameters(path).unwrap_or_default().into_iter();
+        let of_path: Map<String, Value> = of_path
+            .map(|(name, value)| (name.to_owned(), json!(percent_decode_str(value).decode_utf8_lossy())))
+            .collect();
+        insert("pathParameters", !of_path.is_empty(), Value::Object(of_path));
         let (parameters, cookies) = (parameters(parts.uri.query().unwrap_or_default()), cookies(&parts.headers));
         insert("cookies", !cookies.is_empty(), json!(cookies));
         insert("queryStringParameters", !parameters.is_empty(), Value::Object(parameters));
@@ -262,6 +269,20 @@ mod tests {
         check(json!({"published": true}), 200, "application/json");
         check(json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}), 500, "application/json");
         check(json!({"statusCode": 7}), 500, "application/json");
+    }
+
+    #[test]
+    fn parameters_of_a_path_are_one_segment_each() {
+        let route =
+            |path: &str| HttpRoute { method: "DELETE".to_owned(), path: path.to_owned(), function: "f".to_owned() };
+        let one = route("/alerts/{region}/{seq}");
+        assert_eq!(one.parameters("/alerts/PL/7"), Some(vec![("region", "PL"), ("seq", "7")]));
+        for other in ["/alerts/PL", "/alerts/PL/", "/alerts//7", "/alerts/PL/7/", "/alerts/PL/7/8", "/other/PL/7", "/"]
+        {
+            assert_eq!(one.parameters(other), None, "{other}");
+        }
+        assert_eq!(route("/alerts").parameters("/alerts"), Some(Vec::new()));
+        assert_eq!(route("/alerts").parameters("/alerts/"), None);
     }
 
     #[test]

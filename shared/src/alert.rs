@@ -1,4 +1,5 @@
-//! An alert, its position in its region's log, and the two forms in which browsers receive it.
+//! An alert, its position in its region's log, and the two forms in which browsers receive it; and what is left of one that was
+//! taken back.
 
 use std::{fmt, str::FromStr};
 
@@ -80,6 +81,29 @@ pub struct Alert {
     pub at: Timestamp,
 }
 
+/// What is left of an alert that was taken back: its number stays, and the log has no gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Id of the alert.
+    pub id: String,
+    /// The region it was published for.
+    pub region: Region,
+    /// Its place in the region's log.
+    #[serde(flatten)]
+    pub position: Position,
+    /// When it was published.
+    pub at: Timestamp,
+}
+
+/// What a log has at a number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Logged {
+    /// An alert.
+    Alert(Alert),
+    /// What is left of one that was taken back.
+    Removed(Removal),
+}
+
 /// The form in which a subscriber receives alerts; it belongs to the way of subscribing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +159,87 @@ impl Alert {
     pub fn wire(&self, format: Format) -> Wire<'_> {
         Wire { alert: self, format, everyone: false }
     }
+}
+
+impl Removal {
+    /// The frame `alert_removed`, which takes the place of the alert for those who know it.
+    pub fn frame(&self) -> String {
+        serde_json::to_string(&self.wire()).expect("strings and numbers always serialise")
+    }
+
+    /// The frame as a part of something larger.
+    pub fn wire(&self) -> WireRemoval<'_> {
+        let Self { id, region, position: Position { epoch, seq }, at: _ } = self;
+        WireRemoval { r#type: "alert_removed", region, seq: *seq, epoch: *epoch, id }
+    }
+}
+
+impl Logged {
+    /// Its place in the region's log.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Alert(alert) => alert.position,
+            Self::Removed(removal) => removal.position,
+        }
+    }
+
+    /// The region whose log it is in.
+    pub fn region(&self) -> &Region {
+        match self {
+            Self::Alert(alert) => &alert.region,
+            Self::Removed(removal) => &removal.region,
+        }
+    }
+
+    /// Unique id of the alert.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.id,
+            Self::Removed(removal) => &removal.id,
+        }
+    }
+
+    /// When the alert was published.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Alert(alert) => alert.at,
+            Self::Removed(removal) => removal.at,
+        }
+    }
+
+    /// The alert, unless it was taken back.
+    pub fn alert(&self) -> Option<&Alert> {
+        match self {
+            Self::Alert(alert) => Some(alert),
+            Self::Removed(_) => None,
+        }
+    }
+
+    /// What is left of it, if it was taken back.
+    pub fn removal(&self) -> Option<&Removal> {
+        match self {
+            Self::Alert(_) => None,
+            Self::Removed(removal) => Some(removal),
+        }
+    }
+
+    /// The frame for those who receive `viral_alert`.
+    pub fn frame(&self) -> String {
+        match self {
+            Self::Alert(alert) => alert.frame(Format::ViralAlert),
+            Self::Removed(removal) => removal.frame(),
+        }
+    }
+}
+
+/// The removal of an alert as it goes over the wire.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WireRemoval<'a> {
+    r#type: &'static str,
+    region: &'a Region,
+    seq: u64,
+    epoch: i64,
+    id: &'a str,
 }
 
 /// An alert in the form in which a subscriber receives it.
@@ -297,6 +402,16 @@ mod tests {
             assert_eq!(frame, serde_json::from_str::<Value>(&alert.frame(format)).expect("JSON"));
             assert_eq!(alert.pushed(format, false), alert.frame(format));
         }
+    }
+
+    #[test]
+    fn what_is_left_of_an_alert_names_it_and_says_nothing_of_its_content() {
+        let Alert { id, region, position, at, .. } = alert("PL", json!({"id": "v1", "title": "t"}));
+        let removal = Removal { id, region, position, at };
+        let frame = r#"{"type":"alert_removed","region":"PL","seq":42,"epoch":1794000000000,"id":"a-1"}"#;
+        assert_eq!(removal.frame(), frame);
+        let text = serde_json::to_string(&removal).expect("serialisable");
+        assert_eq!(serde_json::from_str::<Removal>(&text).expect("its own form"), removal);
     }
 
     #[test]

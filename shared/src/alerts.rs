@@ -7,13 +7,14 @@
 //! | lease | the same | 1 | `holder`, `leased_until` (ms), see [`crate::commit`]; removed with the log |
 //! | registry | `@regions` | 0 | `names`: the set of all regions that have a head, except that of the canary; at most `RegionsMax` |
 //! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
+//! | alert that was taken back | the same | the same | the same without `video`, and `removed_at` (ms); `undispatched` until clients are being told, see [`crate::removal`] |
 //! | shard | `@heads#0` … `@heads#7` | 0 | where the logs stand, for clients: see [`crate::snapshot`]; never expires |
 //! | receipt | `@key#REGION#` and the key; `@receipt#` and the alert's id | 0 | `alert_seq`, `epoch`, `id`, `fingerprint` of the publication, `expires_at` |
 //! | waiting publication | `@queue#` and the region | ms and a random part | `id`, `video`, `at`, `receipt` (its partition), `fingerprint`, `expires_at` |
 //! | allowance | `@publisher#` and a hash of who it is | 0 | `used_until` (ns), see [`crate::allowance`], `expires_at` |
 //!
-//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out has
-//! not been started, and as a rule nothing.
+//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out, or
+//! that of whose removal, has not been started, and as a rule nothing.
 //!
 //! No region's name contains `@` or `#`, so the kinds cannot meet. Head, audience and lease are items of their own, so that writing
 //! one never gets in the way of the transactions on the head, and lie in one partition, so that one query reads all three. It is another
@@ -31,7 +32,7 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    alert::{Alert, Position},
+    alert::{Alert, Logged, Position, Removal},
     allowance::Allowance,
     audience::Region,
     clock::{Clock, Timestamp},
@@ -56,6 +57,7 @@ pub(crate) const ID: &str = "id";
 pub(crate) const VIDEO: &str = "video";
 pub(crate) const AT: &str = "at";
 pub(crate) const COMMITTED_AT: &str = "committed_at";
+pub(crate) const REMOVED_AT: &str = "removed_at";
 pub(crate) const LARGEST_BYTES: &str = "largest_bytes";
 pub(crate) const AUDIENCE: &str = "audience";
 const USED_UNTIL: &str = "used_until";
@@ -162,19 +164,42 @@ impl Alerts {
         Self { regions_max, ..self }
     }
 
-    /// Notes that the fan-out of an alert was started, so that neither a repeat nor recovery starts it again.
-    pub async fn mark_dispatched(&self, alert: &Alert) -> Result<(), Failure> {
-        self.client
+    /// Notes that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery starts it again. The
+    /// mark of an alert that was taken back meanwhile stays: it is that of the removal now.
+    pub async fn mark_dispatched(&self, logged: &Logged) -> Result<(), Failure> {
+        let condition = match logged {
+            Logged::Alert(_) => "attribute_exists(id) AND attribute_not_exists(removed_at)",
+            Logged::Removed(_) => "attribute_exists(removed_at)",
+        };
+        let marked = self
+            .client
             .update_item()
             .table_name(&self.table)
-            .key(REGION, text(alert.region.as_str()))
-            .key(SEQ, number(alert.position.seq))
+            .key(REGION, text(logged.region().as_str()))
+            .key(SEQ, number(logged.position().seq))
             .update_expression("REMOVE undispatched")
-            .condition_expression("attribute_exists(id)")
+            .condition_expression(condition)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await
-            .map_err(|error| Failure::new("marking an alert as dispatched", error))?;
-        Ok(())
+            .map_err(SdkError::into_service_error);
+        match marked {
+            Ok(_) => Ok(()),
+            Err(UpdateItemError::ConditionalCheckFailedException(failed))
+                if failed.item().is_some_and(|item| item.contains_key(REMOVED_AT)) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(Failure::new("marking an alert as dispatched", error)),
+        }
+    }
+
+    /// Whether the log has an alert still: it was neither taken back, nor has it expired and gone.
+    pub async fn has(&self, alert: &Alert) -> Result<bool, Failure> {
+        let doing = "looking whether an alert was taken back";
+        let item = self.get(alert.region.as_str(), alert.position.seq, doing).await?;
+        let is_it = |item: &Item| read_text(item, ID).is_ok_and(|id| id == alert.id) && !item.contains_key(REMOVED_AT);
+        Ok(item.as_ref().is_some_and(is_it))
     }
 
     /// Reads from the index which alerts were committed before a moment and have not been dispatched: a page, after another one
@@ -205,11 +230,11 @@ impl Alerts {
         Ok(Undispatched { keys, next: output.last_evaluated_key })
     }
 
-    /// The alert at a key, if it is there and has not been dispatched.
-    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Alert>, Failure> {
+    /// The alert at a key, or what is left of it, if it is there and has not been dispatched.
+    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Logged>, Failure> {
         let doing = "reading an alert that was never dispatched";
         let item = self.get(&key.region, key.seq, doing).await?.filter(|item| item.contains_key(UNDISPATCHED));
-        item.as_ref().map(alert).transpose().map_err(|error| Failure::new(doing, error))
+        item.as_ref().map(logged).transpose().map_err(|error| Failure::new(doing, error))
     }
 
     /// Takes `alerts` from the allowance of a publisher, all or none, or says when they would pass.
@@ -333,13 +358,15 @@ fn front(items: &[Item], now: Timestamp) -> Result<Front, UnreadableItem> {
     Ok(front)
 }
 
-/// Reads the item of an alert.
-pub(crate) fn alert(item: &Item) -> Result<Alert, UnreadableItem> {
-    Ok(Alert {
-        id: read_text(item, ID)?.to_owned(),
-        region: read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?,
-        position: Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, SEQ)? },
-        video: serde_json::from_str(read_text(item, VIDEO)?).map_err(|_| UnreadableItem(VIDEO))?,
-        at: Timestamp::from_millis(read_number(item, AT)?),
-    })
+/// Reads the item of an alert, or of what is left of it.
+pub(crate) fn logged(item: &Item) -> Result<Logged, UnreadableItem> {
+    let id = read_text(item, ID)?.to_owned();
+    let region: Region = read_text(item, REGION)?.parse().map_err(|_| UnreadableItem(REGION))?;
+    let position = Position { epoch: read_number(item, EPOCH)?, seq: read_number(item, SEQ)? };
+    let at = Timestamp::from_millis(read_number(item, AT)?);
+    if item.contains_key(REMOVED_AT) {
+        return Ok(Logged::Removed(Removal { id, region, position, at }));
+    }
+    let video = serde_json::from_str(read_text(item, VIDEO)?).map_err(|_| UnreadableItem(VIDEO))?;
+    Ok(Logged::Alert(Alert { id, region, position, video, at }))
 }

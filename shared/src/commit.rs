@@ -24,8 +24,8 @@ use self::{
     transaction::{Attempt, FIRST_GROUP_MAX, GROUP_MAX, Plan, Unfit},
 };
 use crate::{
-    alert::{Alert, Position},
-    alerts::{Alerts, EPOCH, Front, ID, LogHead, UNDISPATCHED, alert},
+    alert::{Alert, Logged, Position},
+    alerts::{Alerts, EPOCH, Front, ID, LogHead, UNDISPATCHED, logged},
     audience::Region,
     error::{Chain, Failure, Refusal},
     limits::{GROUP_BYTES_MAX, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_END_BEFORE, QUEUE_LOOK_MAX, QUEUE_LOOK_MIN},
@@ -37,11 +37,11 @@ use crate::{
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Committed {
-    /// The alert in the log: the new one, or the one that an earlier publication with the same key made.
-    pub alert: Alert,
+    /// What is in the log: the new alert, or the one that an earlier publication with the same key made, or what is left of that.
+    pub logged: Logged,
     /// Whether an earlier publication made it.
     pub duplicate: bool,
-    /// Whether its fan-out has been started.
+    /// Whether its fan-out has been started, or must not be, because it was taken back.
     pub dispatched: bool,
     /// Whether clients that subscribe are told of it, without which it must not be dispatched.
     pub is_shown: bool,
@@ -53,7 +53,8 @@ pub struct Committed {
 impl Committed {
     /// One that has just been committed.
     fn new(alert: Alert, audience: Option<u64>) -> Self {
-        Self { alert, duplicate: false, dispatched: false, is_shown: false, audience }
+        let logged = Logged::Alert(alert);
+        Self { logged, duplicate: false, dispatched: false, is_shown: false, audience }
     }
 }
 
@@ -142,13 +143,13 @@ impl Alerts {
         let item = self.get(region.as_str(), receipt.seq, doing).await?;
         let is_its = |item: &Item| receipt.epoch.is_none_or(|epoch| read_number(item, EPOCH).ok() == Some(epoch));
         let item = item.filter(is_its).ok_or_else(|| Failure::new(doing, Dangling(receipt.seq)))?;
-        let dispatched = !item.contains_key(UNDISPATCHED);
-        let alert = alert(&item).map_err(|error| Failure::new(doing, error))?;
-        Ok(Ok(Committed { duplicate: true, dispatched, ..Committed::new(alert, None) }))
+        let logged = logged(&item).map_err(|error| Failure::new(doing, error))?;
+        let dispatched = logged.removal().is_some() || !item.contains_key(UNDISPATCHED);
+        Ok(Ok(Committed { logged, duplicate: true, dispatched, is_shown: false, audience: None }))
     }
 
     /// Records where the log of a region ends, for clients.
-    async fn record(&self, region: &Region, head: LogHead, audience: Option<u64>) -> Result<(), Failure> {
+    pub(crate) async fn record(&self, region: &Region, head: LogHead, audience: Option<u64>) -> Result<(), Failure> {
         let LogHead { position, committed_at, largest_bytes } = head;
         self.snapshot.record(region, &snapshot::Entry { position, committed_at, largest_bytes, audience }).await
     }
@@ -383,7 +384,7 @@ impl Pending<'_> {
 
     /// Whether one of these publications has become this alert.
     fn has_new(&self, id: &str) -> bool {
-        let is_it = |commit: &Commit| matches!(commit, Ok(Ok(new)) if !new.duplicate && new.alert.id == id);
+        let is_it = |commit: &Commit| matches!(commit, Ok(Ok(new)) if !new.duplicate && new.logged.id() == id);
         self.arrived.iter().any(|(_, commit)| is_it(commit))
     }
 
@@ -392,7 +393,7 @@ impl Pending<'_> {
     async fn show(&mut self) {
         let in_order = |position: Position| (position.epoch, position.seq);
         let new = |commit: &Commit| match commit {
-            Ok(Ok(committed)) if !committed.dispatched => Some(in_order(committed.alert.position)),
+            Ok(Ok(committed)) if !committed.dispatched => Some(in_order(committed.logged.position())),
             _ => None,
         };
         let Some(last) = self.arrived.iter().filter_map(|(_, commit)| new(commit)).max() else { return };
@@ -430,7 +431,7 @@ impl Pending<'_> {
                     let mut commit = self.alerts.earlier(self.region, &entry, &receipt, self.front).await;
                     if let Ok(Ok(repeat)) = &mut commit {
                         // The first of two in one request is about to be dispatched.
-                        repeat.dispatched |= self.has_new(&repeat.alert.id);
+                        repeat.dispatched |= self.has_new(repeat.logged.id());
                     }
                     commit
                 }

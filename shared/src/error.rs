@@ -21,6 +21,8 @@ pub enum Code {
     InvalidField,
     /// The text does not name a region.
     InvalidRegion,
+    /// The title has more characters than there may be.
+    TitleTooLong,
     /// The body, or the alert made of it, is larger than the limit.
     TooLarge,
     /// A token is needed, and there is none that is valid.
@@ -29,7 +31,7 @@ pub enum Code {
     Forbidden,
     /// So much comes from here in so short a time that the rest has to wait.
     RateLimited,
-    /// There is as much of it as there may be: something has to end first.
+    /// There is as much of it as there may be: something has to be left or closed first, and waiting does not help.
     LimitReached,
     /// The connection has been closed, whatever its socket says: connect again, and the same request may succeed.
     ConnectionClosed,
@@ -37,6 +39,10 @@ pub enum Code {
     IdempotencyConflict,
     /// There are as many regions with a log as there may be.
     TooManyRegions,
+    /// The log of the region has no such number.
+    UnknownAlert,
+    /// The log of the region had that number, and has it no more.
+    AlertExpired,
     /// It may have been done, or may not.
     OutcomeUnknown,
     /// The service could not do it just now.
@@ -46,10 +52,7 @@ pub enum Code {
 impl Code {
     /// Whether the same request may succeed later.
     pub const fn retryable(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited | Self::LimitReached | Self::ConnectionClosed | Self::OutcomeUnknown | Self::Unavailable
-        )
+        matches!(self, Self::RateLimited | Self::ConnectionClosed | Self::OutcomeUnknown | Self::Unavailable)
     }
 
     /// The HTTP status that carries the code.
@@ -60,10 +63,12 @@ impl Code {
             | Self::UnknownType
             | Self::MissingField
             | Self::InvalidField
-            | Self::InvalidRegion => 400,
+            | Self::InvalidRegion
+            | Self::TitleTooLong => 400,
             Self::Unauthorized => 401,
             Self::Forbidden => 403,
-            Self::ConnectionClosed => 410,
+            Self::UnknownAlert => 404,
+            Self::ConnectionClosed | Self::AlertExpired => 410,
             Self::TooLarge => 413,
             Self::RateLimited | Self::LimitReached => 429,
             Self::IdempotencyConflict | Self::TooManyRegions => 409,
@@ -215,6 +220,7 @@ mod tests {
             r#"{"code":"missing_field","message":"video.title is missing","field":"video.title","retryable":false}"#
         );
         assert!(Refusal::unavailable().body().retryable);
+        assert!(!Code::LimitReached.retryable(), "the same would be refused until something is left");
         let limited = Refusal::rate_limited("10 messages per second", Duration::from_millis(80));
         assert_eq!(
             serde_json::to_string(&limited.body()).expect("serialisable"),

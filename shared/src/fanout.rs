@@ -1,4 +1,4 @@
-//! Delivering one alert, or what is said in a room, to everyone who shall have it, however many they are.
+//! Delivering one alert, that one was taken back, or what is said in a room, to everyone who shall have it, however many they are.
 //!
 //! The first invocation reads the first page of the audience, judges its size by it, and hands parts of the ring of slots to
 //! further invocations of the same function. Each keeps to its share of the push rate, and hands over what it has not
@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::content::Content;
 use self::{
@@ -26,12 +26,13 @@ use self::{
     rounds::Left,
 };
 use crate::{
+    alert::Alert,
     audience::Audience,
     clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     lanes::Lanes,
-    limits::{CHAIN_MAX, RANGES_PER_TASK_MAX, REMOVALS_END_BEFORE},
+    limits::{CHAIN_MAX, LOG_LOOK_TIMEOUT, RANGES_PER_TASK_MAX, REMOVALS_END_BEFORE},
     pace::Pace,
     plan,
     push::{Answer, Cause, Existence, Frame},
@@ -111,6 +112,9 @@ pub struct Failed {
 
 /// What a fan-out needs of the world. A simulation stands in for it.
 pub trait Services: Send + Sync + 'static {
+    /// Whether the log has an alert still.
+    fn has(&self, alert: &Alert) -> impl Future<Output = Result<bool, Failure>> + Send;
+
     /// One page of an audience within a range, after a slot or from the beginning.
     fn page(
         &self,
@@ -138,7 +142,7 @@ pub trait Services: Send + Sync + 'static {
     fn random(&self) -> f64;
 }
 
-/// Delivers alerts.
+/// Delivers what there is to tell.
 #[derive(Debug)]
 pub struct Fanout<S> {
     /// How the world is reached.
@@ -179,7 +183,7 @@ impl<S: Services> Fanout<S> {
     /// the gateway refuses all posts.
     pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failed> {
         let mut report = Report::default();
-        if task.content.is_stale(self.clock.now()) {
+        if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
             return Ok(report);
         }
         let ended = match &task.part {
@@ -193,6 +197,27 @@ impl<S: Services> Fanout<S> {
             }
             Err(failure) => Err(Failed { report: Box::new(report), failure }),
         }
+    }
+
+    /// Whether an alert is not to be delivered any more. Where the log cannot be asked just now it is: that one was taken back between
+    /// its commit and this moment is rare, and clients know what to do with it.
+    async fn was_taken_back(&self, content: &Content) -> bool {
+        let Content::Alert(alert) = content else { return false };
+        let Alert { id, region, position, .. } = alert;
+        match timeout(LOG_LOOK_TIMEOUT, self.services.has(alert)).await {
+            Ok(Ok(true)) => return false,
+            Ok(Ok(false)) => {
+                tracing::info!(alert = id, %region, seq = position.seq, "alert not delivered: the log does not have it any more");
+                return true;
+            }
+            Ok(Err(failure)) => {
+                tracing::warn!(error = %Chain(&failure), alert = id, "alert delivered without a look at the log")
+            }
+            Err(_) => {
+                tracing::warn!(error = "no answer in time", alert = id, "alert delivered without a look at the log")
+            }
+        }
+        false
     }
 
     fn log(&self, task: &Task, report: &Report) {
@@ -248,6 +273,8 @@ impl<S: Services> Fanout<S> {
             }
             // Items that are left of connections long gone are no audience.
             let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
+            // Those who are there may all receive another form.
+            let last_chance = last_chance || task.content.is_for_viral_alert_alone();
             if reached_nobody && !report.handed_over && !last_chance {
                 continue;
             }

@@ -7,13 +7,14 @@ use aws_sdk_dynamodb::{Client, operation::query::QueryOutput};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    alert::{Alert, Format},
-    alerts::{REGION, TABLE_VARIABLE, alert},
+    alert::Logged,
+    alerts::{REGION, TABLE_VARIABLE, logged},
     audience::Region,
     clock::Clock,
     environment::Reader,
     error::Failure,
     function::Start,
+    limits::REMOVED_ITEM_BYTES_MAX,
     resumption::Span,
     snapshot::Snapshot,
     table::{Item, number, text},
@@ -44,7 +45,7 @@ pub struct Wanted {
 /// What may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes of alerts, as `viral_alert` frames.
+    /// Bytes of alerts, as `viral_alert` frames, and of what is left of some.
     pub bytes: usize,
     /// Queries beside one for each log that is read to the end of what is wanted: so many run at once, and each that comes to less
     /// makes them fewer.
@@ -56,9 +57,9 @@ pub struct Budget {
 pub struct Found {
     /// Whose log.
     pub region: Region,
-    /// The alerts, ascending: from the oldest on without a hole, or the newest that are there. Fewer than were wanted where the
+    /// The alerts, ascending, with what is left of those that were taken back: from the oldest on without a hole, or the newest that are there. Fewer than were wanted where the
     /// budget was used up.
-    pub alerts: Vec<Alert>,
+    pub alerts: Vec<Logged>,
     /// Whether the log lacks the one that comes next, where the oldest were wanted: the time to live has removed it.
     pub hole: bool,
 }
@@ -66,7 +67,7 @@ pub struct Found {
 /// A log that is being read.
 struct Task {
     wanted: Wanted,
-    alerts: VecDeque<Alert>,
+    alerts: VecDeque<Logged>,
     hole: bool,
 }
 
@@ -79,8 +80,8 @@ impl Task {
     fn rest(&self, end: End) -> Span {
         let span = self.wanted.span;
         match (end, self.alerts.front(), self.alerts.back()) {
-            (End::Oldest, _, Some(last)) => Span { first: last.position.seq + 1, ..span },
-            (End::Newest, Some(first), _) => Span { last: first.position.seq - 1, ..span },
+            (End::Oldest, _, Some(last)) => Span { first: last.position().seq + 1, ..span },
+            (End::Newest, Some(first), _) => Span { last: first.position().seq - 1, ..span },
             (_, None, _) | (End::Oldest, _, None) => span,
         }
     }
@@ -97,7 +98,7 @@ impl Task {
             }
             End::Newest => {
                 page.alerts.into_iter().rev().for_each(|alert| self.alerts.push_front(alert));
-                let first = self.alerts.front().map(|alert| alert.position.seq);
+                let first = self.alerts.front().map(|alert| alert.position().seq);
                 if !complete || first <= Some(self.wanted.span.first) {
                     self.wanted.count = self.alerts.len();
                 }
@@ -114,7 +115,7 @@ impl Task {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Page {
     /// The alerts that are there.
-    alerts: Vec<Alert>,
+    alerts: Vec<Logged>,
     /// Whether these are all that were asked for. One answer of DynamoDB holds 1 MB.
     whole: bool,
 }
@@ -187,7 +188,7 @@ impl History {
     /// Up to `limit` alerts of a span, from one end of it.
     async fn page(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<Page, Failure> {
         let output = self.query(region, span, limit, end).await?;
-        let mut alerts: Vec<Alert> = output.items().iter().filter_map(readable).collect();
+        let mut alerts: Vec<Logged> = output.items().iter().filter_map(readable).collect();
         if end == End::Newest {
             alerts.reverse();
         }
@@ -212,14 +213,16 @@ impl History {
     }
 }
 
-/// Bytes of an alert as `viral_alert` frame with what separates it from the next, which is more than those of its item.
-pub(crate) fn frame_bytes(alert: &Alert) -> usize {
-    alert.frame(Format::ViralAlert).len() + 1
+/// Bytes of an alert as `viral_alert` frame with what separates it from the next, which is more than those of its item; of one that was
+/// taken back, those of its item.
+pub(crate) fn frame_bytes(logged: &Logged) -> usize {
+    let bytes = logged.frame().len() + 1;
+    if logged.removal().is_some() { bytes.max(REMOVED_ITEM_BYTES_MAX) } else { bytes }
 }
 
 /// An alert that cannot be read counts as missing: its region is not recovered, others are.
-fn readable(item: &Item) -> Option<Alert> {
-    alert(item).inspect_err(|error| tracing::error!(%error, ?item, "alert skipped")).ok()
+fn readable(item: &Item) -> Option<Logged> {
+    logged(item).inspect_err(|error| tracing::error!(%error, ?item, "alert skipped")).ok()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub mod push;
 pub mod redrive;
 mod refreshed;
 pub mod regions;
+pub mod removal;
 pub mod resumption;
 pub mod rises;
 pub mod room;

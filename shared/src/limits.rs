@@ -12,6 +12,9 @@ pub const PUBLISH_BODY_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Longest idempotency key, in bytes. Long enough for a URL or two UUIDs; a DynamoDB key holds 2,048.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
+/// Longest title, in Unicode scalar values: three lines of a toast hold about 120. Titles on YouTube have up to 100.
+pub const TITLE_CHARS_MAX: usize = 300;
+
 /// Shortest region name, in bytes: an ISO 3166 country code.
 pub const REGION_BYTES_MIN: usize = 2;
 
@@ -118,6 +121,10 @@ pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
 /// Bytes of alerts in one page of `GET /alerts`: two of the largest.
 pub const PAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of an item of the log without its content, as DynamoDB counts them: nine attributes and the longest region. Its frame has
+/// fewer.
+pub const REMOVED_ITEM_BYTES_MAX: usize = 256;
 
 /// Bytes of a consistent read that are billed as one unit. Source: DynamoDB.
 pub const READ_UNIT_BYTES: usize = 4 * 1024;
@@ -252,6 +259,9 @@ pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Last bound of that pause.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
+
+/// Longest time that a part of a fan-out waits to hear whether its alert was taken back. Everybody who watches waits for it.
+pub const LOG_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
 pub const POSTS_IN_FLIGHT: usize = 128;
@@ -438,7 +448,8 @@ pub const OUTBOX_MAX: usize = 10;
 /// Longest id of a video in the feed, in bytes. YouTube's have 11.
 pub const FEED_ID_BYTES_MAX: usize = 64;
 
-/// Longest title, thumbnail or channel in the feed, in bytes. Titles on YouTube have up to 100 characters of up to 4 bytes.
+/// Longest thumbnail or channel in the feed, in bytes, and what a title of it is cut to. Titles on YouTube have up to 100 characters of
+/// up to 4 bytes.
 pub const FEED_TEXT_BYTES_MAX: usize = 1_024;
 
 /// Longest address of a video in the feed, in bytes. Those of YouTube have 43.

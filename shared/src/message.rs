@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     access::Regions,
-    alert::{Format, Wire},
+    alert::{Format, Logged, Removal, Wire, WireRemoval},
     audience::{Audience, InvalidRegion, InvalidRoom, Region, Room},
     counting::Counted,
     error::{Code, Refusal, RefusalBody},
@@ -366,6 +366,9 @@ pub struct Subscribed<'a> {
     recovered: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alerts: Option<Vec<Wire<'a>>>,
+    /// What is left of alerts that were taken back: clients that know of none would take it for an alert among these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<WireRemoval<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_recovered: Vec<&'a Region>,
     reconnect_within_ms: u64,
@@ -381,6 +384,7 @@ impl<'a> Subscribed<'a> {
             positions: &resumption.positions,
             recovered: None,
             alerts: None,
+            removed: Vec::new(),
             not_recovered: Vec::new(),
             reconnect_within_ms: millis(resumption.reconnect_within),
             rotate_after_ms: millis(ROTATE_AFTER),
@@ -395,7 +399,10 @@ impl<'a> Subscribed<'a> {
         let mut alerts = Vec::new();
         for (region, recovered) in &recovery.regions {
             match recovered {
-                Some(recovered) => alerts.extend(recovered.iter().map(|alert| alert.wire(format))),
+                Some(recovered) => {
+                    alerts.extend(recovered.iter().filter_map(Logged::alert).map(|alert| alert.wire(format)));
+                    self.removed.extend(recovered.iter().filter_map(Logged::removal).map(Removal::wire));
+                }
                 None => self.not_recovered.push(region),
             }
         }
@@ -625,12 +632,14 @@ mod tests {
     /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts.
     fn resumption(regions: &[(&str, u64, Option<u64>)]) -> Resumption {
         let region = |name: &str| name.parse::<Region>().expect(name);
-        let alert = |name: &str, seq| Alert {
-            id: "a".to_owned(),
-            region: region(name),
-            position: Position { epoch: 9, seq },
-            video: serde_json::from_value(json!({"id": "v", "title": "t"})).expect("a video"),
-            at: Timestamp::from_millis(0),
+        let alert = |name: &str, seq| {
+            Logged::Alert(Alert {
+                id: "a".to_owned(),
+                region: region(name),
+                position: Position { epoch: 9, seq },
+                video: serde_json::from_value(json!({"id": "v", "title": "t"})).expect("a video"),
+                at: Timestamp::from_millis(0),
+            })
         };
         let missed = regions.iter().map(|(name, last, missed)| {
             (region(name), missed.map(|missed| (last - missed + 1..=*last).map(|seq| alert(name, seq)).collect()))
@@ -658,6 +667,17 @@ mod tests {
             frame(&one("pl"), &resumption(&[("PL", 43, Some(1))])),
             format!(
                 r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+            )
+        );
+        let mut taken_back = resumption(&[("PL", 43, Some(2))]);
+        let recovered = taken_back.recovery.as_mut().and_then(|recovery| recovery.regions.values_mut().next());
+        let at_42 = &mut recovered.and_then(Option::as_mut).expect("two alerts")[0];
+        let Logged::Alert(Alert { id, region, position, at, .. }) = at_42.clone() else { panic!("{at_42:?}") };
+        *at_42 = Logged::Removed(Removal { id, region, position, at });
+        assert_eq!(
+            frame(&one("pl"), &taken_back),
+            format!(
+                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","seq":42,"epoch":9,"id":"a"}}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
             )
         );
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    alert::{Alert, Position},
+    alert::{Logged, Position},
     audience::{Audience, Region},
     error::Failure,
     history::{Budget, End, Found, History, Wanted},
@@ -32,8 +32,8 @@ pub enum Begin {
 /// Some alerts of one or several logs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The alerts, by region, oldest first.
-    pub alerts: Vec<Alert>,
+    /// The alerts, by region, oldest first, with what is left of those that were taken back.
+    pub alerts: Vec<Logged>,
     /// Where each region was before them.
     pub from: Positions,
     /// Where each region is after them, and where the next page begins.
@@ -121,7 +121,7 @@ async fn newest(history: &History, standing: &Standing, at_head: Positions, limi
         wanted(region, span, share, entry.largest_bytes)
     });
     let found = history.read(wanted.collect(), End::Newest, BUDGET).await?;
-    let mut read: BTreeMap<Region, VecDeque<Alert>> =
+    let mut read: BTreeMap<Region, VecDeque<Logged>> =
         found.into_iter().map(|found| (found.region, found.alerts.into())).collect();
     drop_oldest(&mut read, limit);
     Ok(Batch {
@@ -139,10 +139,10 @@ fn wanted(region: &Region, span: Span, count: usize, largest_bytes: usize) -> Wa
 }
 
 /// Takes the oldest alerts away, from the beginning of whichever region has them, until the rest fits on a page.
-fn drop_oldest(regions: &mut BTreeMap<Region, VecDeque<Alert>>, limit: usize) {
+fn drop_oldest(regions: &mut BTreeMap<Region, VecDeque<Logged>>, limit: usize) {
     let mut count: usize = regions.values().map(VecDeque::len).sum();
     while count > limit {
-        let first = |alerts: &&mut VecDeque<Alert>| alerts.front().map(|alert| alert.at);
+        let first = |alerts: &&mut VecDeque<Logged>| alerts.front().map(Logged::at);
         let oldest = regions.values_mut().filter(|alerts| !alerts.is_empty()).min_by_key(first);
         if oldest.and_then(VecDeque::pop_front).is_none() {
             return;
@@ -162,7 +162,7 @@ struct Start {
 async fn after(history: &History, standing: &Standing, starts: Vec<Start>, limit: usize) -> Result<Batch, Failure> {
     let mut left = limit;
     let mut logs = Vec::new();
-    let mut found: BTreeMap<Region, Option<Vec<Alert>>> = BTreeMap::new();
+    let mut found: BTreeMap<Region, Option<Vec<Logged>>> = BTreeMap::new();
     for Start { region, since, .. } in &starts {
         // The next page finds out what this one is too small to say.
         let gap = standing.gap(region, *since);
@@ -185,7 +185,7 @@ async fn after(history: &History, standing: &Standing, starts: Vec<Start>, limit
 }
 
 /// Puts together what was found of each region: none where its log cannot tell what came after the position.
-fn assemble(starts: Vec<Start>, mut found: BTreeMap<Region, Option<Vec<Alert>>>) -> Batch {
+fn assemble(starts: Vec<Start>, mut found: BTreeMap<Region, Option<Vec<Logged>>>) -> Batch {
     let mut batch = Batch::default();
     for Start { region, since, head } in starts {
         batch.from.set(region.clone(), since);
@@ -196,7 +196,7 @@ fn assemble(starts: Vec<Start>, mut found: BTreeMap<Region, Option<Vec<Alert>>>)
         };
         // In a log that has no alert yet, a client knows as much as there is.
         let start = if since == Position::START { Position { seq: 0, ..head } } else { since };
-        let reached = alerts.last().map_or(start, |alert| alert.position);
+        let reached = alerts.last().map_or(start, Logged::position);
         batch.alerts.extend(alerts);
         batch.more |= reached != head;
         batch.positions.set(region, reached);
@@ -209,7 +209,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{alert::Video, clock::Timestamp};
+    use crate::{
+        alert::{Alert, Video},
+        clock::Timestamp,
+    };
 
     fn at(epoch: i64, seq: u64) -> Position {
         Position { epoch, seq }
@@ -219,17 +222,17 @@ mod tests {
         name.parse().expect(name)
     }
 
-    fn alert(name: &str, seq: u64, secs: i64) -> Alert {
-        Alert {
+    fn alert(name: &str, seq: u64, secs: i64) -> Logged {
+        Logged::Alert(Alert {
             id: "a".to_owned(),
             region: region(name),
             position: at(9, seq),
             video: serde_json::from_value::<Video>(json!({"id": "v", "title": "t"})).expect("a video"),
             at: Timestamp::from_millis(secs * 1_000),
-        }
+        })
     }
 
-    fn alerts(name: &str, seqs: std::ops::RangeInclusive<u64>) -> Vec<Alert> {
+    fn alerts(name: &str, seqs: std::ops::RangeInclusive<u64>) -> Vec<Logged> {
         seqs.map(|seq| alert(name, seq, 0)).collect()
     }
 
@@ -242,7 +245,7 @@ mod tests {
             ("DD", Position::START, at(9, 1), Some(Vec::new())),
             ("EE", Position::START, Position::START, Some(Vec::new())),
         ];
-        let batch = |logs: Vec<(&str, Position, Position, Option<Vec<Alert>>)>| {
+        let batch = |logs: Vec<(&str, Position, Position, Option<Vec<Logged>>)>| {
             let starts =
                 logs.iter().map(|(name, since, head, _)| Start { region: region(name), since: *since, head: *head });
             assemble(starts.collect(), logs.iter().map(|(name, _, _, found)| (region(name), found.clone())).collect())
@@ -281,13 +284,13 @@ mod tests {
 
     #[test]
     fn the_oldest_of_all_regions_make_place_for_the_newest() {
-        let queue = |name: &str, secs: &[i64]| -> (Region, VecDeque<Alert>) {
+        let queue = |name: &str, secs: &[i64]| -> (Region, VecDeque<Logged>) {
             (region(name), (1..).zip(secs).map(|(seq, secs)| alert(name, seq, *secs)).collect())
         };
         let mut regions = [queue("AA", &[1, 5, 9]), queue("BB", &[2, 3]), queue("CC", &[])].into();
         drop_oldest(&mut regions, 2);
         let left: Vec<_> =
-            regions.values().flatten().map(|alert| (alert.region.as_str(), alert.position.seq)).collect();
+            regions.values().flatten().map(|alert| (alert.region().as_str(), alert.position().seq)).collect();
         assert_eq!(left, [("AA", 2), ("AA", 3)]);
     }
 }

@@ -7,7 +7,10 @@ use crate::{
     audience::{InvalidRegion, Region},
     clock::Timestamp,
     error::{Code, Refusal},
-    limits::{FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT},
+    limits::{
+        FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT,
+        TITLE_CHARS_MAX,
+    },
     strict_json,
 };
 
@@ -211,6 +214,7 @@ fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Resu
     for name in ["title", "thumbnail", "channel"] {
         of_type(name, "a string", Value::is_string)?;
     }
+    title_fits(&video, &path("title"))?;
     of_type("rtl", "true or false", Value::is_boolean)?;
     of_type("url", "an address that begins with https://", |value| value.as_str().is_some_and(is_https))?;
     let score = score(&video, &path("score"))?;
@@ -218,6 +222,16 @@ fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Resu
         video.insert("title".to_owned(), "".into());
     }
     Ok((Video::from_checked_fields(video), score))
+}
+
+/// A title is shown in a corner of the page. It is not cut here: whoever wrote it knows where it can be.
+fn title_fits(video: &Map<String, Value>, path: &str) -> Result<(), Refusal> {
+    let chars = video.get("title").and_then(Value::as_str).unwrap_or_default().chars().count();
+    if chars <= TITLE_CHARS_MAX {
+        return Ok(());
+    }
+    let message = format!("{path} has {chars} characters, at most {TITLE_CHARS_MAX} are taken: cut it");
+    Err(Refusal::of_field(Code::TitleTooLong, path, message))
 }
 
 /// Whether a text is an address that a page may link to.
@@ -479,13 +493,28 @@ mod tests {
 
     #[test]
     fn a_publication_that_does_not_fit_in_one_frame_is_refused() {
-        let sized = |bytes: usize| NESTED.replacen('Ż', &"x".repeat(bytes), 1);
+        let sized = |bytes: usize| NESTED.replacen("97", &format!("97,\"more\":\"{}\"", "x".repeat(bytes)), 1);
         assert!(Publication::from_bytes(sized(FRAME_BYTES_MAX - 600).as_bytes()).is_ok());
         let carried = FLAT.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(FRAME_BYTES_MAX)), 1);
         assert_eq!(refusal_of(&carried).0, Code::TooLarge);
         for bytes in [FRAME_BYTES_MAX, PUBLISH_BODY_BYTES_MAX, 200_000] {
             let refusal = Publication::from_bytes(sized(bytes).as_bytes()).expect_err("too large");
             assert_eq!(refusal.code, Code::TooLarge);
+        }
+    }
+
+    #[test]
+    fn a_title_has_300_characters_at_most_in_both_forms() {
+        // A character is a Unicode scalar value, of one byte or of four.
+        for (in_form, field) in [(NESTED.replace('Ż', "TITLE"), "video.title"), (FLAT.replace('新', "TITLE"), "title")]
+        {
+            for character in ["x", "é", "新", "😑"] {
+                let titled = |count: usize| in_form.replace("TITLE", &character.repeat(count));
+                assert!(Publication::from_bytes(titled(TITLE_CHARS_MAX).as_bytes()).is_ok(), "{character}");
+                let (code, named, message) = refusal_of(&titled(TITLE_CHARS_MAX + 1));
+                assert_eq!((code, named.as_str()), (Code::TitleTooLong, field), "{character}");
+                assert_eq!(message, format!("{field} has 301 characters, at most 300 are taken: cut it"));
+            }
         }
     }
 

@@ -133,10 +133,10 @@ mod tests {
         }
         let mut large = of(25);
         for publication in large["publications"].as_array_mut().expect("a list") {
-            publication["video"]["title"] = json!("x".repeat(31 * 1024));
+            publication["video"]["more"] = json!("x".repeat(31 * 1024));
         }
         assert!(read(&large).expect("a frame each").clone() != read(&of(25)).expect("small"));
-        large["publications"][0]["video"]["title"] = json!("x".repeat(300 * 1024));
+        large["publications"][0]["video"]["more"] = json!("x".repeat(300 * 1024));
         assert_eq!(read(&large).expect_err("too large").code, Code::TooLarge);
         // One alone has the bound that it always had.
         let mut one = publication(None);

@@ -8,7 +8,6 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    alert::Alert,
     alerts::Alerts,
     allowance::Allowance,
     audience::{Region, short_digest},
@@ -38,6 +37,9 @@ pub enum Outcome {
         duplicate: bool,
         /// Always true.
         published: bool,
+        /// Whether it has been taken back since.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
         /// To how many it goes and how long that takes, where an earlier fan-out has said.
         #[serde(flatten)]
         forecast: Option<Forecast>,
@@ -180,26 +182,28 @@ impl Publisher {
 
     /// Starts the fan-out of an alert that is in the log, unless that was done before.
     async fn dispatched(&self, committed: Committed) -> Outcome {
-        let Committed { alert, duplicate, dispatched, is_shown, audience } = committed;
+        let Committed { logged, duplicate, dispatched, is_shown, audience } = committed;
+        let (id, region, position) = (logged.id().to_owned(), logged.region().clone(), logged.position());
         if !dispatched && is_shown {
-            match self.dispatcher.dispatch(&alert).await {
-                Err(failure) => tracing::error!(error = %Chain(&failure), alert = alert.id, "alert not dispatched yet"),
+            match self.dispatcher.deliver(logged.clone().into()).await {
+                Err(failure) => tracing::error!(error = %Chain(&failure), alert = id, "alert not dispatched yet"),
                 // If only the mark fails, recover sends it twice and clients drop the copy.
                 Ok(()) => {
-                    if let Err(failure) = self.alerts.mark_dispatched(&alert).await {
-                        tracing::warn!(error = %Chain(&failure), alert = alert.id, "dispatched alert not marked");
+                    if let Err(failure) = self.alerts.mark_dispatched(&logged).await {
+                        tracing::warn!(error = %Chain(&failure), alert = id, "dispatched alert not marked");
                     }
                 }
             }
         }
-        tracing::info!(alert = alert.id, region = %alert.region, seq = alert.position.seq, duplicate, "alert published");
+        tracing::info!(alert = id, %region, seq = position.seq, duplicate, "alert published");
         Outcome::Published {
-            id: alert.id,
-            region: alert.region.into(),
-            seq: alert.position.seq,
-            epoch: alert.position.epoch,
+            id,
+            region: region.into(),
+            seq: position.seq,
+            epoch: position.epoch,
             duplicate,
             published: true,
+            removed: logged.removal().is_some(),
             forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
         }
     }
@@ -224,12 +228,7 @@ impl Dispatcher {
         self.clock.now()
     }
 
-    /// Starts the fan-out of an alert.
-    pub(crate) async fn dispatch(&self, alert: &Alert) -> Result<(), Failure> {
-        self.deliver(Content::Alert(alert.clone())).await
-    }
-
-    /// Starts the fan-out of something that is in no log.
+    /// Starts the fan-out of something.
     pub async fn deliver(&self, content: Content) -> Result<(), Failure> {
         self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0, redriven_at: None }).await
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    alert::{Alert, Position},
+    alert::{Logged, Position},
     audience::{Audience, Region},
     clock::Timestamp,
     error::Failure,
@@ -72,13 +72,13 @@ impl Span {
     }
 
     /// Whether `alerts` begin the span and follow each other without a hole. The time to live removes items one by one and late.
-    pub fn begins_with(self, alerts: &[Alert]) -> bool {
+    pub fn begins_with(self, alerts: &[Logged]) -> bool {
         let expected = (self.first..=self.last).map(|seq| Position { epoch: self.epoch, seq });
-        alerts.len() as u64 <= self.count() && alerts.iter().map(|alert| alert.position).eq(expected.take(alerts.len()))
+        alerts.len() as u64 <= self.count() && alerts.iter().map(Logged::position).eq(expected.take(alerts.len()))
     }
 
     /// Whether `alerts` are the whole span.
-    pub fn is(self, alerts: &[Alert]) -> bool {
+    pub fn is(self, alerts: &[Logged]) -> bool {
         alerts.len() as u64 == self.count() && self.begins_with(alerts)
     }
 }
@@ -98,8 +98,8 @@ pub struct Resumption {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovery {
     /// For every region that the client gave a position for: all that it missed there, oldest first, or none where that is not
-    /// known or too much.
-    pub regions: BTreeMap<Region, Option<Vec<Alert>>>,
+    /// known or too much. What is left of alerts that were taken back is among them.
+    pub regions: BTreeMap<Region, Option<Vec<Logged>>>,
     /// Whether that covers all of `ALL`, which stands for the first [`REGIONS_OF_ALL_MAX`] regions.
     pub covers_all: bool,
 }
@@ -227,7 +227,7 @@ async fn missed(
     standing: &Standing,
     since: &Positions,
     room: usize,
-) -> Result<BTreeMap<Region, Option<Vec<Alert>>>, Failure> {
+) -> Result<BTreeMap<Region, Option<Vec<Logged>>>, Failure> {
     let mut regions = BTreeMap::new();
     let mut wanted = Vec::new();
     for region in &standing.regions {
@@ -288,20 +288,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::alert::Video;
+    use crate::alert::{Alert, Removal, Video};
 
     fn at(epoch: i64, seq: u64) -> Position {
         Position { epoch, seq }
     }
 
-    fn alert(position: Position) -> Alert {
-        Alert {
+    fn alert(position: Position) -> Logged {
+        Logged::Alert(Alert {
             id: format!("a-{}", position.seq),
             region: "PL".parse().expect("a region"),
             position,
             video: serde_json::from_value::<Video>(json!({"id": "v", "title": "t"})).expect("a video"),
             at: Timestamp::from_millis(0),
-        }
+        })
+    }
+
+    fn removed(position: Position) -> Logged {
+        let Logged::Alert(Alert { id, region, position, at, .. }) = alert(position) else { panic!("an alert") };
+        Logged::Removed(Removal { id, region, position, at })
     }
 
     #[test]
@@ -362,7 +367,7 @@ mod tests {
 
     proptest! {
         /// Whatever items are left of a log, in whatever mixture with those of an older one: what is recovered is exactly what
-        /// was missed.
+        /// was missed. An alert that was taken back leaves no hole.
         #[test]
         fn only_what_is_whole_is_recovered(
             since in 0_u64..12,
@@ -370,11 +375,13 @@ mod tests {
             epoch in 8_i64..10,
             lost in proptest::collection::btree_set(1_u64..12, 0..3),
             old in proptest::collection::btree_set(1_u64..12, 0..2),
+            taken_back in proptest::collection::btree_set(1_u64..12, 0..3),
         ) {
             let head = at(9, last);
-            let alerts: Vec<Alert> = (since + 1..=last)
+            let logged = |seq| if taken_back.contains(&seq) { removed } else { alert };
+            let alerts: Vec<Logged> = (since + 1..=last)
                 .filter(|seq| !lost.contains(seq))
-                .map(|seq| alert(at(if old.contains(&seq) { 8 } else { 9 }, seq)))
+                .map(|seq| logged(seq)(at(if old.contains(&seq) { 8 } else { 9 }, seq)))
                 .collect();
             let whole = (since + 1..=last).all(|seq| !lost.contains(&seq) && !old.contains(&seq));
             match Gap::between(at(epoch, since), head) {

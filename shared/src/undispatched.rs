@@ -1,4 +1,4 @@
-//! Alerts that were committed and never dispatched, because publish ended in between: they are found and sent.
+//! Alerts that were committed or taken back, of which clients were not told, because publish ended in between: they are found and sent.
 
 use tokio::time::Instant;
 
@@ -75,13 +75,14 @@ impl Recovery {
 
     /// Dispatches one alert, unless that has been done since the index said otherwise.
     async fn recover(&self, key: &AlertKey) -> Result<bool, Failure> {
-        let Some(alert) = self.alerts.if_undispatched(key).await? else { return Ok(false) };
+        let Some(logged) = self.alerts.if_undispatched(key).await? else { return Ok(false) };
         // Where publish has not done it, a client that subscribes at this moment would miss the alert.
-        self.alerts.record_head(&alert.region).await?;
-        self.dispatcher.dispatch(&alert).await?;
-        tracing::warn!(alert = alert.id, region = %alert.region, seq = alert.position.seq, "forgotten alert dispatched");
+        self.alerts.record_head(logged.region()).await?;
+        self.dispatcher.deliver(logged.clone().into()).await?;
+        let removed = logged.removal().is_some();
+        tracing::warn!(alert = logged.id(), region = key.region, seq = key.seq, removed, "forgotten alert dispatched");
         // A failure, although the alert is on its way: without the mark every run sends it again.
-        self.alerts.mark_dispatched(&alert).await?;
+        self.alerts.mark_dispatched(&logged).await?;
         Ok(true)
     }
 }

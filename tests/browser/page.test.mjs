@@ -82,6 +82,23 @@ async function violations(page) {
   return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" "))}`);
 }
 
+test("an alert that is taken back leaves the corner of the page and the list, and others stay", async (t) => {
+  const page = await open(t, { query: "?watch=FI" });
+  const answers = [];
+  for (const title of ["Right", "Wrong headline", "Right too"]) answers.push(await publish("FI", title));
+  await page.waitForFunction(() => document.querySelectorAll("#alerts .alert").length === 3);
+  await toastBoxes(page, 3);
+  const { region, seq } = answers[1];
+  const removed = await fetch(`${address}alerts/${region}/${seq}`, { method: "DELETE" });
+  assert.equal((await removed.json()).removed, true);
+  const titles = (found) => found.map(({ textContent }) => textContent).sort();
+  await page.waitForFunction(() => document.querySelectorAll("#alerts .alert").length === 2);
+  assert.deepEqual(await page.locator("#alerts .title").evaluateAll(titles), ["Right", "Right too"]);
+  await toastBoxes(page, 2);
+  assert.deepEqual(await page.locator(".toast .title").evaluateAll(titles), ["Right", "Right too"]);
+  await page.screenshot({ path: `${SCREENSHOTS}/taken-back.png` });
+});
+
 test("an alert published by HTTP becomes a toast and an entry of the list", async (t) => {
   const page = await open(t);
   await publish("PL", "Zażółć gęślą jaźń");

@@ -149,7 +149,7 @@ test("ws: a binary message is refused", async (t) => {
 test("ws: a client that wants less than it is sent closes, and the gateway forgets it", async (t) => {
   const { socket, region, connectionId } = await connected(t, { maxPayload: 512 });
   const failed = soon(socket, "error");
-  await publish(region, "x".repeat(600));
+  await publish(region, "新".repeat(200));
   assert.equal((await failed)[0].code, "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH");
   await assert.rejects(untilGone(connectionId), GoneException);
 });

@@ -140,8 +140,9 @@ fn bad_publications_are_answered_and_nothing_is_published() {
             (with(r#""score":90"#, r#""score":90,"score":91"#), 400, "bad_json", None),
             ([b"{\"region\":\"".as_slice(), &[0xff, 0xfe], b"\"}"].concat(), 400, "bad_json", None),
             (deep, 400, "bad_json", None),
-            (with(r#""t""#, &format!("\"{}\"", "t".repeat(40_000))), 413, "too_large", None),
-            (with(r#""t""#, &format!("\"{}\"", "t".repeat(200_000))), 413, "too_large", None),
+            (with(r#""t""#, &format!("\"{}\"", "t".repeat(301))), 400, "title_too_long", Some("video.title")),
+            (with("90", &format!("90,\"more\":\"{}\"", "t".repeat(40_000))), 413, "too_large", None),
+            (with("90", &format!("90,\"more\":\"{}\"", "t".repeat(200_000))), 413, "too_large", None),
         ];
         for kind in ["application/json", "application/x-www-form-urlencoded"] {
             for (body, status, code, field) in &cases {

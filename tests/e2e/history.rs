@@ -180,7 +180,7 @@ fn large_alerts_make_a_page_shorter_and_none_is_left_out() {
     run(async {
         let site = Site::start().await;
         let region = new_region();
-        let video = json!({"id": "v", "title": "t".repeat(31_000), "thumbnail": "", "score": 97});
+        let video = json!({"id": "v", "title": "t", "more": "t".repeat(31_000), "score": 97});
         for _ in 0..5 {
             let (status, answer) =
                 site.post("/publish", &[], json!({"region": region, "video": video}).to_string()).await;

@@ -20,6 +20,7 @@ mod limits;
 mod publications;
 mod publishing;
 mod recovering;
+mod removal;
 mod resuming;
 mod rooms;
 mod scoring;

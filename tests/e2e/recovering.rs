@@ -16,6 +16,7 @@ use shared::{
 
 use crate::{
     failures::{create, description},
+    history::new_region,
     site::{Site, eventually, run},
 };
 
@@ -24,7 +25,7 @@ fn alert(region: &str) -> Value {
 }
 
 /// What the schedule invokes recover with.
-fn scheduled() -> Value {
+pub(crate) fn scheduled() -> Value {
     json!({
         "version": "0",
         "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
@@ -39,14 +40,14 @@ fn scheduled() -> Value {
 }
 
 /// Commits an alert as publish does, `age_ms` ago, and ends there.
-async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
+pub(crate) async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
     let then = Clock::System.now().millis() - i64::try_from(age_ms).expect("not that long ago");
     let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::Manual(Arc::new(then.into())));
     let publication = Publication::from_bytes(alert(region).to_string().as_bytes()).expect("valid");
     let region = publication.region.clone();
     let until = tokio::time::Instant::now() + Duration::from_secs(29);
     let commit = alerts.commit(&region, &[publication], until).await.pop().expect("a result");
-    commit.expect("committed").expect("not refused").alert
+    commit.expect("committed").expect("not refused").logged.alert().cloned().expect("an alert")
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn an_alert_that_cannot_be_sent_does_not_stop_the_others_and_fails_the_invocatio
 }
 
 /// Asks for what failed for good to be tried again.
-async fn redrive(site: &Site) -> Value {
+pub(crate) async fn redrive(site: &Site) -> Value {
     let (_, answer) = site.invoke("RecoverFunction", &json!({"redrive": true})).await;
     site.settled().await;
     answer
@@ -181,8 +182,9 @@ fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
     run(async {
         let site = Site::with(&[("PushRate", "9400")]).await;
         let mut client = site.watcher("PL").await;
+        let published = commit(&site, "PL", 0).await;
         let task = json!({
-            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 0},
+            "alert": published,
             "dispatched_at": 0,
             // As long as a chain of invocations may become: with one more, deliver would refuse to hand over.
             "chain": 11,
@@ -193,7 +195,7 @@ fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
             site.sqs().send_message().queue_url(&queue).message_body(body).send().await.expect("sent");
         }
         assert_eq!(redrive(&site).await, json!({"redriven": 1, "unreadable": 2}));
-        assert_eq!(client.json().await["seq"], 7);
+        assert_eq!(client.json().await["id"], published.id.as_str());
         assert_eq!(site.messages_in("UndeliveredQueue").await, 2);
         client.expect_nothing().await;
         site.sqs().purge_queue().queue_url(&queue).send().await.expect("purged");
@@ -204,10 +206,11 @@ fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
 fn the_lag_of_a_fan_out_that_is_redriven_begins_when_it_is() {
     run(async {
         let site = Site::start().await;
-        let mut client = site.watcher("PL").await;
+        let region = new_region();
+        let mut client = site.watcher(&region).await;
         let now = Clock::System.now();
         let mut task = json!({
-            "alert": {"id": "a", "region": "PL", "epoch": 1, "seq": 7, "video": {"id": "v", "title": "t"}, "at": 0},
+            "alert": commit(&site, &region, 0).await,
             "dispatched_at": now.millis() - 3_600_000,
         });
         let (_, report) = site.invoke("DeliverFunction", &task).await;

@@ -126,10 +126,10 @@ fn what_does_not_fit_in_a_frame_is_left_out_and_smaller_regions_are_not() {
     run(async {
         let site = Site::start().await;
         let (large, small) = (new_region(), new_region());
-        let title = "t".repeat(9_000);
+        let more = "t".repeat(9_000);
         let first = publish(&site, &large).await;
         for _ in 0..4 {
-            let video = json!({"id": "v1", "title": title, "thumbnail": "", "score": 97});
+            let video = json!({"id": "v1", "title": "t", "more": more, "score": 97});
             site.publish(&json!({"region": large, "video": video})).await;
         }
         publish(&site, &small).await;

@@ -1,8 +1,12 @@
 //! Titles in every script arrive byte for byte.
 
 use serde_json::{Value, json};
+use shared::limits::TITLE_CHARS_MAX;
 
-use crate::site::{Site, root, run};
+use crate::{
+    history::new_region,
+    site::{Site, root, run},
+};
 
 /// Region, title, and whether it runs from right to left.
 const FIXTURES: [(&str, &str, bool); 14] = [
@@ -79,5 +83,38 @@ fn real_trending_titles_arrive_byte_for_byte() {
             assert_eq!((&frame["region"], &frame["seq"], &frame["video"]), (&record["region"], &answer["seq"], &video));
         }
         client.expect_nothing().await;
+    });
+}
+
+#[test]
+fn a_title_that_is_too_long_is_refused_in_whatever_way_it_comes_and_one_that_just_fits_arrives_whole() {
+    run(async {
+        let site = Site::start().await;
+        let region = new_region();
+        let mut client = site.watcher(&region).await;
+        let nested =
+            |title: &str| json!({"region": region, "video": {"id": "v", "title": title, "thumbnail": "", "score": 97}});
+        let flat = |title: &str| json!({"event": "new_trending", "region": region, "video_id": "v", "title": title});
+        let event =
+            |detail: Value| json!({"id": "e", "detail-type": "Video Went Viral", "source": "s", "detail": detail});
+        let long = "é".repeat(TITLE_CHARS_MAX + 1);
+        let refused = |answer: &Value, field: &str| {
+            let error = &answer["error"];
+            assert_eq!((&error["code"], &error["field"]), (&json!("title_too_long"), &json!(field)), "{answer}");
+            assert_eq!(error["retryable"], false, "{answer}");
+        };
+        for (body, field) in [(nested(&long), "video.title"), (flat(&long), "title")] {
+            let (status, answer) = site.post("/publish", &[], body.to_string()).await;
+            assert_eq!(status, 400, "{answer}");
+            refused(&answer, field);
+            refused(&site.invoke("PublishFunction", &event(body.clone())).await.1, field);
+            refused(&site.invoke("PublishFunction", &body).await.1, field);
+        }
+        let whole = "é".repeat(TITLE_CHARS_MAX);
+        let several = json!({"publications": [nested(&long), nested(&whole)]});
+        let (_, answer) = site.post("/publish", &[], several.to_string()).await;
+        refused(&answer["results"][0], "video.title");
+        assert_eq!(answer["results"][1]["published"], true, "one that is refused stops no other: {answer}");
+        assert_eq!(client.json().await["video"]["title"], whole);
     });
 }

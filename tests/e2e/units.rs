@@ -265,6 +265,10 @@ impl Rows {
         self.note("an alert that nobody gets, the first of its region").await;
         self.publish("XX", None).await;
         self.note("an alert that nobody gets").await;
+        for what in ["taking it back", "taking it back once more"] {
+            assert_eq!(self.site.request("DELETE", "/alerts/XX/2", &[]).await.status, 200);
+            self.note(what).await;
+        }
         self.alert_to(1).await;
         self.alert_to(100).await;
         self.alert_to(PAGE - 1).await;
@@ -432,8 +436,8 @@ fn no_message_reads_more_than_30_units_and_one_for_each_region_that_its_answer_c
         regions.truncate(REGIONS_OF_ALL_MAX - 50);
         let (_tables, site, meter, positions) = metered(&regions).await;
         // One log of 100 large alerts, one of 40 small ones and 40 of one each.
-        let publish = async |region: &str, title_bytes: usize| {
-            let video = json!({"id": "v", "title": "t".repeat(title_bytes), "thumbnail": "", "score": 97});
+        let publish = async |region: &str, bytes: usize| {
+            let video = json!({"id": "v", "title": "t", "more": "t".repeat(bytes), "score": 97});
             site.publish(&json!({"region": region, "video": video})).await
         };
         for _ in 0..100 {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Program, startService, WEBHOOK_SECRET, WEBHOOKS } from "./site.mjs";
+import { Program, startService, takeBack, WEBHOOK_SECRET, WEBHOOKS } from "./site.mjs";
 
 const watch = (t, service, regions, variables) =>
   new Program(t, "python3", ["asyncio/client.py", service.webSocketAddress, ...regions], variables);
@@ -31,6 +31,8 @@ test("asyncio: a client gets the alerts of its regions, as they were published, 
   assert.deepEqual(await publish(t, service.address, posted), [], "the scorer has nothing to complain of");
   const toast = await poland.prints(/^Viral/);
   await everything.prints(/^Viral in PL/);
+  // A type that the client does not know.
+  await takeBack(service, "PL", 1);
   await publish(t, service.address, [["PL", "the last one", 90]]);
   await poland.prints(/the last one/);
   await everything.prints(/the last one/);

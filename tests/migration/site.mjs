@@ -1,5 +1,6 @@
 // What a migrated project meets: the service, where the project has one a Redis with the bridge, and the project's own programs.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -33,6 +34,12 @@ export async function startService(t, parameters = {}, flags = []) {
   const local = await startLocal(args);
   t.after(() => stopLocal(local));
   return { ...local, stop: () => stopLocal(local) };
+}
+
+/** Has an alert taken back. */
+export async function takeBack(service, region, seq) {
+  const answer = await fetch(`${service.address}alerts/${region}/${seq}`, { method: "DELETE" });
+  assert.equal((await answer.json()).removed, true);
 }
 
 /** A Redis of its own, and the bridge between its channels and the service, until the test ends. */

@@ -55,7 +55,7 @@ class Template(unittest.TestCase):
         )
         for name in ("DeliverAgainPolicy", "PublisherPolicy"):
             self.assertCaught(
-                lambda p, _: p[name]["PolicyDocument"]["Statement"][0].update(Resource="arn:*"), f"{name}: arn:* {reasonless}"
+                lambda p, _: p[name]["PolicyDocument"]["Statement"][-1].update(Resource="arn:*"), f"{name}: arn:* {reasonless}"
             )
 
     def test_a_function_that_may_write_other_logs_is_caught(self):

@@ -325,6 +325,10 @@ impl Invocation {
 }
 
 impl Services for Invocation {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
         let page = match audience {
             Audience::Region(_) => self.world.scenario.ring.page(range, after),

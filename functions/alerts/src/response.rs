@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use shared::{
-    alert::{Format, Wire},
+    alert::{Format, Logged, Removal, Wire, WireRemoval},
     audience::Region,
     error::Refusal,
     limits::{EVENT_STREAM_NEXT, EVENT_STREAM_RETRY, PAGE_AGE_MAX},
@@ -32,6 +32,8 @@ pub struct Response {
 #[derive(Serialize)]
 struct Page<'a> {
     alerts: Vec<Wire<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<WireRemoval<'a>>,
     positions: &'a Positions,
     after: String,
     more: bool,
@@ -87,7 +89,8 @@ pub(crate) fn refused(refusal: &Refusal) -> Response {
 
 fn page(request: &Request, batch: &Batch, by: CachedBy) -> Response {
     let page = Page {
-        alerts: batch.alerts.iter().map(|alert| alert.wire(Format::ViralAlert)).collect(),
+        alerts: batch.alerts.iter().filter_map(Logged::alert).map(|alert| alert.wire(Format::ViralAlert)).collect(),
+        removed: batch.alerts.iter().filter_map(Logged::removal).map(Removal::wire).collect(),
         positions: &batch.positions,
         after: batch.positions.to_string(),
         more: batch.more,
@@ -136,9 +139,11 @@ fn events(batch: &Batch) -> String {
     let mut text = retry(if batch.more { EVENT_STREAM_NEXT } else { EVENT_STREAM_RETRY });
     let mut reached = batch.from.clone();
     let mut block = |fields: String| text.push_str(&(fields + "\n"));
-    for alert in &batch.alerts {
-        reached.set(alert.region.clone(), alert.position);
-        block(format!("id: {reached}\ndata: {}\n", alert.frame(Format::ViralAlert)));
+    for logged in &batch.alerts {
+        reached.set(logged.region().clone(), logged.position());
+        // An event of another kind: pages take every one without a kind for an alert.
+        let kind = if logged.removal().is_some() { "event: alert_removed\n" } else { "" };
+        block(format!("{kind}id: {reached}\ndata: {}\n", logged.frame()));
     }
     if !batch.not_recovered.is_empty() {
         block(format!("event: not_recovered\ndata: {}\n", json!({"not_recovered": batch.not_recovered})));

@@ -1,4 +1,4 @@
-//! Delivers one alert to its audience, or what is said in a room to those in it; invoked asynchronously by publish, and by itself for large audiences.
+//! Delivers one alert to its audience, that one was taken back, or what is said in a room to those in it; invoked asynchronously by publish, and by itself for large audiences.
 
 use std::sync::Arc;
 
@@ -63,6 +63,7 @@ impl Function for Deliver {
     async fn handle(&self, task: Task, Invocation { until, .. }: Invocation) -> Result<Report, Failure> {
         let services = Aws {
             subscriptions: self.subscriptions.clone(),
+            alerts: self.alerts.clone(),
             session: self.pusher.session().await?,
             dispatcher: self.dispatcher.clone(),
         };
@@ -103,11 +104,16 @@ impl Deliver {
 #[derive(Debug)]
 struct Aws {
     subscriptions: Subscriptions,
+    alerts: Alerts,
     session: Session,
     dispatcher: Dispatcher,
 }
 
 impl Services for Aws {
+    async fn has(&self, alert: &Alert) -> Result<bool, Failure> {
+        self.alerts.has(alert).await
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
         self.subscriptions.page(audience, range, after).await
     }

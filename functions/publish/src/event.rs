@@ -1,4 +1,5 @@
-//! The ways in which a publication arrives: by HTTP, over a socket, by event, by invocation, and from the synthetic canary.
+//! The ways in which a publication arrives: by HTTP, over a socket, by event, by invocation, and from the synthetic canary; and those in
+//! which one is taken back: by HTTP, by event, and by invocation.
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use shared::{
     publication::{IdempotencyKey, Publication},
     publications::Publications,
     publisher::PublisherId,
+    removal::RemovalRequest,
 };
 
 /// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.
@@ -26,6 +28,15 @@ const WEBHOOK_ROUTE: &str = "POST /webhook";
 
 /// The one field of an invocation by the canary.
 const CANARY_FIELD: &str = "canary";
+
+/// The route by which an alert is taken back, as the service names it.
+const REMOVAL_ROUTE: &str = "DELETE /alerts/{region}/{seq}";
+
+/// The type of events that take an alert back.
+const REMOVAL_DETAIL_TYPE: &str = "Remove Alert";
+
+/// The field of an invocation that takes an alert back.
+const REMOVE: &str = "remove";
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +56,55 @@ pub(crate) struct Request {
     pub(crate) publisher: PublisherId,
     /// What is published, or why it cannot be.
     pub(crate) publications: Result<Publications, Refusal>,
+}
+
+/// That an alert is to be taken back, and who asks for it.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// Who waits for the answer.
+    pub(crate) caller: Caller,
+    /// Whose allowance it takes.
+    pub(crate) publisher: PublisherId,
+    /// Who it is, for the log: an ARN where the request is signed, or the source of the event.
+    pub(crate) by: String,
+    /// Which alert, or why none can be.
+    pub(crate) request: Result<RemovalRequest, Refusal>,
+}
+
+/// Reads an event that takes an alert back. None for any other event.
+pub(crate) fn removal(event: &Value) -> Option<Removal> {
+    let of_fields = |value: &Value| match value {
+        Value::Object(fields) => RemovalRequest::from_fields(fields),
+        _ => Err(Refusal::new(Code::NotAnObject, "what is to be removed must be an object with region and seq")),
+    };
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    if event.pointer("/requestContext/http").is_some() {
+        if text("/requestContext/routeKey") != Some(REMOVAL_ROUTE) {
+            return None;
+        }
+        let part = |name: &str| text(&format!("/pathParameters/{name}")).unwrap_or_default();
+        return Some(Removal {
+            caller: Caller::Http,
+            publisher: http_publisher(event),
+            by: text("/requestContext/authorizer/iam/userArn").unwrap_or("unsigned").to_owned(),
+            request: RemovalRequest::of_path(part("region"), part("seq"), text("/queryStringParameters/epoch")),
+        });
+    }
+    if event.get("detail-type").is_some() {
+        let source = text("/source").unwrap_or_default();
+        return (text("/detail-type") == Some(REMOVAL_DETAIL_TYPE)).then(|| Removal {
+            caller: Caller::Invocation,
+            publisher: PublisherId::new("event", source),
+            by: source.to_owned(),
+            request: of_fields(event.get("detail").unwrap_or_default()),
+        });
+    }
+    event.get(REMOVE).map(|remove| Removal {
+        caller: Caller::Invocation,
+        publisher: PublisherId::new("invocation", ""),
+        by: "invocation".to_owned(),
+        request: of_fields(remove),
+    })
 }
 
 /// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
@@ -239,6 +299,45 @@ mod tests {
         let event = |source| json!({"detail-type": "v", "source": source, "detail": {}});
         assert_ne!(publisher(event("a")), publisher(event("b")));
         assert_eq!(publisher(http_event(json!({}), "{}", false)), PublisherId::new("http", ""));
+    }
+
+    #[test]
+    fn an_alert_is_taken_back_by_a_route_an_event_or_an_invocation_and_the_log_is_told_by_whom() {
+        let read = |event: Value| {
+            let Removal { caller, publisher, by, request } = removal(&event).expect("a removal");
+            (caller, publisher, by, request.map_err(|refusal| (refusal.code, refusal.field)))
+        };
+        let pl = |epoch| Ok(RemovalRequest { region: "PL".parse().expect("a region"), seq: 7, epoch });
+        let mut http = http_event(json!({}), "", false);
+        http["requestContext"]["routeKey"] = json!("DELETE /alerts/{region}/{seq}");
+        http["pathParameters"] = json!({"region": "pl", "seq": "7"});
+        let nobody = (Caller::Http, PublisherId::new("http", ""), "unsigned".to_owned(), pl(None));
+        assert_eq!(read(http.clone()), nobody);
+        http["requestContext"]["authorizer"] =
+            json!({"iam": {"userId": "AROA1:ola", "userArn": "arn:aws:sts::1:assumed-role/r/ola"}});
+        http["queryStringParameters"] = json!({"epoch": "9"});
+        let ola = "arn:aws:sts::1:assumed-role/r/ola".to_owned();
+        assert_eq!(read(http.clone()), (Caller::Http, PublisherId::new("iam", "AROA1"), ola, pl(Some(9))));
+        http["pathParameters"]["seq"] = json!("x");
+        assert_eq!(read(http).3, Err((Code::InvalidField, Some("seq".to_owned()))));
+
+        let event = |detail| json!({"detail-type": "Remove Alert", "source": "desk", "detail": detail});
+        let desk = (Caller::Invocation, PublisherId::new("event", "desk"), "desk".to_owned());
+        let (caller, publisher, by) = desk;
+        assert_eq!(read(event(json!({"region": "PL", "seq": 7}))), (caller, publisher, by, pl(None)));
+        assert_eq!(read(event(json!(7))).3, Err((Code::NotAnObject, None)));
+        let (_, publisher, by, request) = read(json!({"remove": {"region": "PL", "seq": 7, "epoch": 9}}));
+        assert_eq!(
+            (publisher, by, request),
+            (PublisherId::new("invocation", ""), "invocation".to_owned(), pl(Some(9)))
+        );
+        for other in [
+            http_event(json!({}), &json!({"remove": {"region": "PL", "seq": 7}}).to_string(), false),
+            json!({"detail-type": "Video Went Viral", "source": "s", "detail": {"remove": {"region": "PL", "seq": 7}}}),
+            alert(),
+        ] {
+            assert!(removal(&other).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Publishes an alert, asked for by an HTTP request, a client of the WebSocket API, an EventBridge event, or a direct invocation.
+//! Publishes an alert, or takes one back, asked for by an HTTP request, a client of the WebSocket API, an EventBridge event, or a direct
+//! invocation.
 
 mod event;
 mod webhook;
@@ -21,12 +22,13 @@ use shared::{
     publication::Publication,
     publications::Publications,
     publisher::{Dispatcher, Outcome, Published, Publisher, PublisherId, alerts_per_minute},
+    removal::Removed,
     subscriptions::Subscriptions,
 };
 use tokio::time::Instant;
 
 use crate::{
-    event::{Caller, Request},
+    event::{Caller, Removal, Request},
     webhook::Webhook,
 };
 
@@ -51,6 +53,8 @@ pub enum Answer {
     Frame(FrameResponse),
     /// The result of an invocation.
     Outcome(Outcome),
+    /// The result of an invocation that takes an alert back.
+    Removed(Removed),
     /// The results of an invocation with several publications, as `{"results": …}`.
     Results(Value),
     /// The refusal of an invocation, as `{"error": …}`.
@@ -120,6 +124,9 @@ impl Function for Publish {
                 }
             }
         }
+        if let Some(removal) = event::removal(&event) {
+            return self.take_back(removal).await;
+        }
         let Request { caller, publisher, publications } = event::parse(event, &invocation.request_id);
         match publications {
             Ok(Publications::One(publication)) => {
@@ -182,6 +189,27 @@ fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<Answer, 
 }
 
 impl Publish {
+    async fn take_back(&self, Removal { caller, publisher, by, request }: Removal) -> Result<Answer, Failure> {
+        let removed = match &request {
+            Ok(request) => self.publisher.take_back(request, &publisher, &by).await,
+            Err(refusal) => Ok(Err(refusal.clone())),
+        };
+        match (caller, removed) {
+            (Caller::Http, Ok(Ok(removed))) => Ok(http(200, &removed)),
+            (Caller::Invocation, Ok(Ok(removed))) => Ok(Answer::Removed(removed)),
+            // Lambda tries a failed asynchronous invocation again.
+            (Caller::Invocation, Ok(Err(refusal))) if refusal.code.retryable() => {
+                Err(Failure::new("taking an alert back", refusal))
+            }
+            (Caller::Invocation, Err(failure)) => Err(failure),
+            (_, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
+            (Caller::Http, Err(failure)) => {
+                tracing::error!(error = %Chain(&failure), "alert not taken back");
+                Ok(refused(caller, &Refusal::unavailable()))
+            }
+        }
+    }
+
     /// Publishes those of several that are valid, and has a result for each.
     async fn publish_each(
         &self,

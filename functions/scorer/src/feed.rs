@@ -16,7 +16,7 @@ use shared::{
     https::{Https, NoCertificates},
     limits::{
         FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT,
-        FEED_URL_BYTES_MAX,
+        FEED_URL_BYTES_MAX, TITLE_CHARS_MAX,
     },
     publication::is_https,
     rises::{FeedVideo, Observation},
@@ -111,7 +111,7 @@ impl Feed {
     }
 
     fn add(&mut self, entry: Value, now: Timestamp) -> Result<(), EntryError> {
-        let FeedEntry { region, video, views, at } = serde_json::from_value(entry).map_err(EntryError::Form)?;
+        let FeedEntry { region, mut video, views, at } = serde_json::from_value(entry).map_err(EntryError::Form)?;
         let region: Region = region.parse().map_err(EntryError::Region)?;
         let at = OffsetDateTime::parse(&at, &Rfc3339).map_err(EntryError::Time)?;
         let at = Timestamp::from_millis(at.unix_timestamp().saturating_mul(1_000));
@@ -122,6 +122,7 @@ impl Feed {
             if (1..=max).contains(&text.len()) { Ok(()) } else { Err(EntryError::Text(name)) }
         };
         within(&video.id, FEED_ID_BYTES_MAX, "its video.id")?;
+        video.title = cut(&video.title);
         within(&video.title, FEED_TEXT_BYTES_MAX, "its video.title")?;
         for (text, name) in [(&video.thumbnail, "its video.thumbnail"), (&video.channel, "its video.channel")] {
             if text.as_ref().is_some_and(|text| text.len() > FEED_TEXT_BYTES_MAX) {
@@ -137,6 +138,17 @@ impl Feed {
         self.regions.entry(region).or_default().push(Observation { video, snapshot: Snapshot { at, views } });
         Ok(())
     }
+}
+
+/// A title as long as publish takes it: the beginning of a longer one, with an ellipsis.
+fn cut(title: &str) -> String {
+    const ELLIPSIS: &str = "…";
+    if title.chars().count() <= TITLE_CHARS_MAX && title.len() <= FEED_TEXT_BYTES_MAX {
+        return title.to_owned();
+    }
+    let ends = title.char_indices().map(|(start, char)| start + char.len_utf8()).take(TITLE_CHARS_MAX - 1);
+    let end = ends.take_while(|end| end + ELLIPSIS.len() <= FEED_TEXT_BYTES_MAX).last().unwrap_or_default();
+    title[..end].trim_end().to_owned() + ELLIPSIS
 }
 
 #[cfg(test)]
@@ -174,6 +186,26 @@ mod tests {
     }
 
     #[test]
+    fn a_title_that_publish_would_refuse_is_cut() {
+        for character in ["x", "é", "新", "😑"] {
+            let titled = |count: usize| {
+                let mut entry = entry();
+                entry["video"]["title"] = json!(character.repeat(count));
+                let feed = Feed::of_entries(vec![entry], now());
+                let seen = feed.regions.values().flatten().next().expect("a video");
+                seen.video.title.clone()
+            };
+            assert_eq!(titled(250), character.repeat(250), "it fits");
+            for count in [TITLE_CHARS_MAX + 1, 5_000] {
+                let title = titled(count);
+                assert!(title.chars().count() <= TITLE_CHARS_MAX && title.len() <= FEED_TEXT_BYTES_MAX, "{title}");
+                assert!(title.chars().count() > 250 && title.starts_with(character) && title.ends_with('…'), "{title}");
+            }
+        }
+        assert_eq!(cut(&format!("{} tail", "x".repeat(TITLE_CHARS_MAX - 2))), "x".repeat(TITLE_CHARS_MAX - 2) + "…");
+    }
+
+    #[test]
     fn entries_that_cannot_be_used_are_skipped_and_the_others_are_not() {
         let with = |pointer: &str, value: Value| {
             let mut entry = entry();
@@ -192,7 +224,6 @@ mod tests {
             with("/video/id", json!("")),
             with("/video/id", json!("x".repeat(FEED_ID_BYTES_MAX + 1))),
             with("/video/title", json!("")),
-            with("/video/title", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
             with("/video/thumbnail", json!("x".repeat(FEED_TEXT_BYTES_MAX + 1))),
             with("/video/url", json!("http://v.example/1")),
             with("/video/url", json!(format!("https://v.example/{}", "x".repeat(FEED_URL_BYTES_MAX)))),

@@ -69,7 +69,7 @@ pub(crate) enum Code {
 pub(crate) struct HttpRoute {
     /// The method in upper case, or `ANY`.
     pub(crate) method: String,
-    /// The path, without parameters.
+    /// The path, with `{name}` where a segment is a parameter.
     pub(crate) path: String,
     /// Name of the function.
     pub(crate) function: String,
@@ -79,6 +79,23 @@ impl HttpRoute {
     /// The route key, `GET /path`.
     pub(crate) fn key(&self) -> String {
         format!("{} {}", self.method, self.path)
+    }
+
+    /// The parameters in a path, as they stand there, if it is one of this route.
+    pub(crate) fn parameters<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+        let (own, asked): (Vec<_>, Vec<_>) = (self.path.split('/').collect(), path.split('/').collect());
+        if own.len() != asked.len() {
+            return None;
+        }
+        let mut parameters = Vec::new();
+        for (own, asked) in own.into_iter().zip(asked) {
+            match own.strip_prefix('{').and_then(|own| own.strip_suffix('}')) {
+                Some(name) if !asked.is_empty() => parameters.push((name, asked)),
+                _ if own == asked => {}
+                _ => return None,
+            }
+        }
+        Some(parameters)
     }
 }
 

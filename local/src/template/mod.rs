@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
         assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
         assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 4);
+        assert_eq!(template.http_routes.len(), 5);
         let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
         assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
         assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));

@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{alert::Alert, audience::Audience, clock::Timestamp, limits::ROOM_SHARE, room::RoomMessage};
+use crate::{
+    alert::{Alert, Logged, Removal},
+    audience::Audience,
+    clock::Timestamp,
+    limits::ROOM_SHARE,
+    room::RoomMessage,
+};
 
 /// What is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,8 +17,19 @@ use crate::{alert::Alert, audience::Audience, clock::Timestamp, limits::ROOM_SHA
 pub enum Content {
     /// An alert, already in the log.
     Alert(Alert),
+    /// That an alert was taken back.
+    Removal(Removal),
     /// What somebody says in a room.
     RoomMessage(RoomMessage),
+}
+
+impl From<Logged> for Content {
+    fn from(logged: Logged) -> Self {
+        match logged {
+            Logged::Alert(alert) => Self::Alert(alert),
+            Logged::Removed(removal) => Self::Removal(removal),
+        }
+    }
 }
 
 impl Content {
@@ -20,6 +37,7 @@ impl Content {
     pub fn id(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.id,
+            Self::Removal(removal) => &removal.id,
             Self::RoomMessage(message) => &message.id,
         }
     }
@@ -28,6 +46,7 @@ impl Content {
     pub fn place(&self) -> &str {
         match self {
             Self::Alert(alert) => alert.region.as_str(),
+            Self::Removal(removal) => removal.region.as_str(),
             Self::RoomMessage(message) => message.room.name(),
         }
     }
@@ -36,23 +55,34 @@ impl Content {
     pub fn seq(&self) -> Option<u64> {
         match self {
             Self::Alert(alert) => Some(alert.position.seq),
+            Self::Removal(removal) => Some(removal.position.seq),
             Self::RoomMessage(_) => None,
         }
     }
 
     /// Whether it is news for those who did not name its region: those who watch all regions, and everyone where nobody watches.
     pub(super) fn is_for_all(&self) -> bool {
-        matches!(self, Self::Alert(alert) if !alert.region.is_canary())
+        matches!(self, Self::Alert(Alert { region, .. }) | Self::Removal(Removal { region, .. }) if !region.is_canary())
     }
 
     /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its room.
     pub(super) fn audiences(&self, everyone: bool) -> (Audience, Option<Audience>) {
         match self {
-            Self::Alert(alert) if !self.is_for_all() => (Audience::Region(alert.region.clone()), None),
-            Self::Alert(_) if everyone => (Audience::Everyone, None),
-            Self::Alert(alert) => (Audience::Region(alert.region.clone()), Some(Audience::All)),
+            Self::Alert(Alert { region, .. }) | Self::Removal(Removal { region, .. }) => {
+                match (self.is_for_all(), everyone) {
+                    (false, _) => (Audience::Region(region.clone()), None),
+                    (true, true) => (Audience::Everyone, None),
+                    (true, false) => (Audience::Region(region.clone()), Some(Audience::All)),
+                }
+            }
             Self::RoomMessage(message) => (Audience::Room(message.room.clone()), None),
         }
+    }
+
+    /// Whether it is for those alone who receive `viral_alert`. Clients that receive `new_trending` take whatever they are sent for an
+    /// alert, so they are not told that one was taken back.
+    pub(super) fn is_for_viral_alert_alone(&self) -> bool {
+        matches!(self, Self::Removal(_))
     }
 
     /// Where in the ring it begins, so that the same people are not always last.
@@ -64,7 +94,7 @@ impl Content {
     /// How many calls per second its fan-out may make where an alert may make `push_rate`.
     pub(super) fn rate(&self, push_rate: f64) -> f64 {
         match self {
-            Self::Alert(_) => push_rate,
+            Self::Alert(_) | Self::Removal(_) => push_rate,
             Self::RoomMessage(_) => push_rate / ROOM_SHARE,
         }
     }

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Content, Fanout, Part, Services};
 use crate::{
+    alert::Format,
     audience::Audience,
     connection::{Slot, SlotRange},
     error::Failure,
@@ -63,7 +64,7 @@ impl<S: Services> Fanout<S> {
         Ok(Survey { estimate: size(&first) + size(&second), pages: [first, second] })
     }
 
-    /// The members of a part, each once: the union of its audiences, range by range. Of the first range they may be read
+    /// The members of a part that it is for, each once: the union of its audiences, range by range. Of the first range they may be read
     /// already. The next range is begun while this one is used.
     pub(super) fn members(
         &self,
@@ -81,7 +82,9 @@ impl<S: Services> Fanout<S> {
             };
             union::of(self.audience(&first, range, of_first), second)
         });
-        stream::iter(unions).map(ready).buffered(2).flatten().boxed()
+        let is_for_any_format = !content.is_for_viral_alert_alone();
+        let members = stream::iter(unions).map(ready).buffered(2).flatten();
+        members.try_filter(move |member| ready(is_for_any_format || member.format == Format::ViralAlert)).boxed()
     }
 
     /// The members of an audience within a range, in ascending order of slots. The next page is read while this one is

@@ -256,6 +256,11 @@ impl Frames {
                 viral_alert: Frame::new(alert.pushed(Format::ViralAlert, everyone)),
                 new_trending: Frame::new(alert.pushed(Format::NewTrending, everyone)),
             },
+            // The second has no reader.
+            Content::Removal(removal) => {
+                let frame = Frame::new(removal.frame());
+                Self { viral_alert: frame.clone(), new_trending: frame }
+            }
             Content::RoomMessage(message) => {
                 let frame = Frame::new(message.frame.clone());
                 Self { viral_alert: frame.clone(), new_trending: frame }

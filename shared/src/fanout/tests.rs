@@ -12,7 +12,7 @@ use super::{
     *,
 };
 use crate::{
-    alert::Format,
+    alert::{Format, Removal},
     limits::{HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
     subscriptions::Member,
 };
@@ -55,6 +55,10 @@ fn member(number: usize) -> Member {
 }
 
 impl Services for Monotonous {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         let number = if *audience == Audience::All { 0 } else { self.watchers };
         let members: BTreeMap<Slot, Member> =
@@ -148,6 +152,10 @@ struct Unreadable {
 }
 
 impl Services for Unreadable {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         match (audience, range) {
             (Audience::All, _) => Ok(Page::default()),
@@ -215,14 +223,32 @@ async fn a_gateway_that_takes_its_time_is_given_the_whole_rate() {
 /// A world of a few connections, which notes what it is asked for.
 struct Listed {
     members: Vec<ConnectionId>,
+    /// In which form all of them receive alerts.
+    format: Format,
+    /// What the log says. None where it does not answer.
+    has: Option<Result<bool, Failure>>,
     posted: Mutex<Vec<ConnectionId>>,
     started: Mutex<Vec<Task>>,
 }
 
+impl Listed {
+    fn of(members: Vec<ConnectionId>) -> Self {
+        let (posted, started) = (Mutex::default(), Mutex::default());
+        Self { members, format: Format::ViralAlert, has: Some(Ok(true)), posted, started }
+    }
+}
+
 impl Services for Listed {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        match &self.has {
+            Some(answer) => answer.clone(),
+            None => std::future::pending().await,
+        }
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         let is_here = |id: &&ConnectionId| *audience != Audience::All && range.contains(Slot::of(id).hash());
-        let member = |id: &ConnectionId| Member { connection: id.clone(), ..member(0) };
+        let member = |id: &ConnectionId| Member { connection: id.clone(), format: self.format, ..member(0) };
         Ok(Page { members: self.members.iter().filter(is_here).map(member).collect(), next: None })
     }
 
@@ -261,8 +287,7 @@ async fn a_handover_does_not_part_connections_whose_hashes_are_equal() {
     let [first, second] = twins.expect("endless");
     let mut members = vec![first, second, connection(1)];
     members.sort_by_key(Slot::of);
-    let services = Listed { members: members.clone(), posted: Mutex::default(), started: Mutex::default() };
-    let fanout = fanout(services, 1e6);
+    let fanout = fanout(Listed::of(members.clone()), 1e6);
     // There is never any time, so each invocation does the least that it can.
     let mut task = Some(task(0));
     while let Some(next) = task.take() {
@@ -272,6 +297,43 @@ async fn a_handover_does_not_part_connections_whose_hashes_are_equal() {
     let mut posted = fanout.services.posted.lock().expect("unpoisoned").clone();
     posted.sort_by_key(Slot::of);
     assert_eq!(posted, members, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_does_not_have_any_more_is_not_delivered_and_a_log_that_is_silent_holds_nothing_up() {
+    let silent = || Failure::new("reading", std::io::Error::other("no answer"));
+    for (has, posts) in [(Some(Ok(true)), 2), (Some(Ok(false)), 0), (Some(Err(silent())), 2), (None, 2)] {
+        let whole = Part { ranges: vec![SlotRange::WHOLE], rate: 1e3, everyone: false };
+        // One that divides, one that has a part, and one that was taken out of the queue of what failed.
+        let tasks = [
+            task(0),
+            task(0).followed_by(whole).expect("a part"),
+            Task { redriven_at: Some(Timestamp::from_millis(NOW_MS)), ..task(0) },
+        ];
+        for task in tasks {
+            let members = vec![connection(1), connection(2)];
+            let fanout = fanout(Listed { has: has.clone(), ..Listed::of(members) }, 1e6);
+            let began = Instant::now();
+            let report = fanout.deliver(&task, until()).await.expect("delivered");
+            assert_eq!((report.sent, report.fell_back), (posts, false), "{has:?}");
+            assert_eq!(fanout.services.posted.lock().expect("unpoisoned").len() as u64, posts, "{has:?}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{has:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_an_alert_was_taken_back_is_told_to_those_alone_who_can_tell_it_from_an_alert() {
+    let Alert { id, region, position, at, .. } = alert();
+    let removal = Task { content: Content::Removal(Removal { id, region, position, at }), ..task(0) };
+    for (format, sent) in [(Format::ViralAlert, 2), (Format::NewTrending, 0)] {
+        // The log has no such alert any more, of course.
+        let services = Listed { format, has: Some(Ok(false)), ..Listed::of(vec![connection(1), connection(2)]) };
+        let report = fanout(services, 1e6).deliver(&removal, until()).await.expect("delivered");
+        assert_eq!((report.sent, report.fell_back), (sent, false), "{format}");
+    }
+    let nobody = fanout(Listed::of(Vec::new()), 1e6).deliver(&removal, until()).await.expect("delivered");
+    assert!(nobody.fell_back, "as the alert, it goes to everyone where nobody watches");
 }
 
 /// A gateway that takes so many posts in a tenth of a second and refuses the others, and fewer for a while.
@@ -284,6 +346,10 @@ struct Quota {
 }
 
 impl Services for Quota {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         let number = if *audience == Audience::All { 0 } else { self.watchers };
         let members: BTreeMap<Slot, Member> =

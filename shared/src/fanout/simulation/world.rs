@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{NOW_MS, connection};
 use crate::{
-    alert::Format,
+    alert::{Alert, Format},
     audience::Audience,
     clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
@@ -322,6 +322,10 @@ impl Seen {
 }
 
 impl Services for Seen {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
         let world = &self.world;
         world.takes(1, 20).await;

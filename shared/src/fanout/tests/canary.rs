@@ -8,6 +8,10 @@ use crate::{alert::Alert, audience::Region};
 struct WatchedByAll(Mutex<Vec<Audience>>);
 
 impl Services for WatchedByAll {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         self.0.lock().expect("unpoisoned").push(audience.clone());
         let is_watched = matches!(audience, Audience::All | Audience::Everyone);

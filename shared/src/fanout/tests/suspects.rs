@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{connection, fanout, member, task, until};
 use crate::{
+    alert::Alert,
     audience::Audience,
     clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
@@ -88,6 +89,10 @@ impl Lying {
 }
 
 impl Services for Lying {
+    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
     async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
         let is_here =
             |member: &&Member| *audience != Audience::All && range.contains(Slot::of(&member.connection).hash());
