@@ -108,11 +108,9 @@ impl Canary {
         let answer = self.lambda.invoke().function_name(&self.publish_function).payload(payload).send().await;
         let answer = answer.map_err(|error| Failure::new(doing, error))?;
         let body = answer.payload.unwrap_or_else(|| Blob::new(Vec::new())).into_inner();
-        let is_published =
-            |body: &[u8]| serde_json::from_slice::<Value>(body).is_ok_and(|body| body["published"] == true);
-        match is_published(&body) {
-            true => Ok(()),
-            false => Err(Failure::new(doing, NotPublished(quoted(&body)))),
+        if serde_json::from_slice::<Value>(&body).is_ok_and(|answer| answer["published"] == true) {
+            return Ok(());
         }
+        Err(Failure::new(doing, NotPublished(quoted(&body))))
     }
 }
