@@ -68,8 +68,11 @@ function picture(address) {
 const entries = [];
 /** The last number in each log that the list follows. */
 const published = new Map();
+/** Keys of alerts that were taken back. */
+const gone = new Set();
 
 const logOf = ({ region, epoch }) => `${region} ${epoch}`;
+const keyOf = (alert) => `${logOf(alert)} ${alert.seq}`;
 
 /** The time of day, with the date where that is not today. */
 function timeOf(date) {
@@ -100,7 +103,8 @@ function itemOf(alert, older) {
 /** Lists an alert at its time. One that is listed as an older one is listed as a new one instead, and nothing is listed twice. */
 function list(alert, older = false) {
   const { seq, everyone, timestamp } = alert;
-  const key = `${logOf(alert)} ${seq}`;
+  const key = keyOf(alert);
+  if (gone.has(key)) return;
   // Of a region that nobody watches nothing else is listed.
   if (!everyone || published.has(logOf(alert))) know(logOf(alert), seq);
   const known = entries.findIndex((entry) => entry.key === key);
@@ -111,9 +115,11 @@ function list(alert, older = false) {
   add({ key, alert, older, at: Date.parse(timestamp), item: itemOf(alert, older) });
 }
 
-/** Takes an alert out of the list. */
+/** Takes an alert that was taken back out of the list, and keeps it out. */
 function unlist(removed) {
-  const index = entries.findIndex(({ key }) => key === `${logOf(removed)} ${removed.seq}`);
+  gone.add(keyOf(removed));
+  know(logOf(removed), removed.seq);
+  const index = entries.findIndex(({ key }) => gone.has(key));
   if (index >= 0) entries.splice(index, 1)[0].item.remove();
   showCount();
 }
@@ -134,7 +140,7 @@ function add(entry) {
 function showCount() {
   const shown = entries.filter(({ alert }) => alert);
   const others = shown.filter(({ alert }) => !published.has(logOf(alert)));
-  const all = [...published.values()].reduce((sum, seq) => sum + seq, others.length);
+  const all = [...published.values()].reduce((sum, seq) => sum + seq, others.length) - gone.size;
   const isPart = shown.length > 0 && shown.length < all;
   $("alerts-count").textContent = isPart ? `newest ${whole.format(shown.length)} of ${whole.format(all)}` : shown.length || "";
   showWhyNone();
@@ -172,6 +178,7 @@ async function readLogs(alerts) {
     logFailed = !response.ok;
     for (const region of response.ok ? regions : []) read.add(region);
     for (const [region, { epoch, seq }] of Object.entries(log.positions ?? {})) know(logOf({ region, epoch }), seq);
+    for (const removed of log.removed ?? []) unlist(removed);
     for (const alert of log.alerts ?? []) list(alert, true);
   } catch {
     logFailed = true;

@@ -94,9 +94,13 @@ test("an alert that is taken back leaves the corner of the page and the list, an
   const titles = (found) => found.map(({ textContent }) => textContent).sort();
   await page.waitForFunction(() => document.querySelectorAll("#alerts .alert").length === 2);
   assert.deepEqual(await page.locator("#alerts .title").evaluateAll(titles), ["Right", "Right too"]);
+  assert.equal(await page.textContent("#alerts-count"), "2");
   await toastBoxes(page, 2);
   assert.deepEqual(await page.locator(".toast .title").evaluateAll(titles), ["Right", "Right too"]);
   await page.screenshot({ path: `${SCREENSHOTS}/taken-back.png` });
+  await page.reload();
+  await page.waitForFunction(() => document.querySelectorAll("#alerts .alert").length === 2);
+  assert.equal(await page.textContent("#alerts-count"), "2");
 });
 
 test("an alert published by HTTP becomes a toast and an entry of the list", async (t) => {
