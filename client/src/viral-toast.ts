@@ -62,20 +62,15 @@ const STYLE = `
 :host {
   --inset-block: max(1rem, env(safe-area-inset-top), env(safe-area-inset-bottom));
   --inset-inline: max(1rem, env(safe-area-inset-left), env(safe-area-inset-right));
+  display: block;
   position: fixed;
-  inset-block-end: 0;
+  inset-block: 0;
   inset-inline-end: 0;
-  box-sizing: border-box;
   width: min(24rem + 2 * var(--inset-inline), 100vw);
-  max-height: 100vh;
-  max-height: 100dvh;
-  padding: var(--inset-block) var(--inset-inline);
   overflow: hidden auto;
   overscroll-behavior: contain;
   scrollbar-width: thin;
   pointer-events: none;
-  display: grid;
-  gap: .6rem;
   z-index: 2147483647;
   font: 16px/1.5 system-ui, sans-serif;
   color-scheme: light dark;
@@ -83,6 +78,18 @@ const STYLE = `
   --ink: var(--toast-ink, light-dark(#1d1c1a, #f0eeea));
   --accent: var(--toast-accent, light-dark(#c81e3a, #ff6f83));
   --line: var(--toast-line, light-dark(#dedad2, #37363b));
+}
+/* At the bottom by a transform: where toasts come and go no other one moves in the layout, which counts as a shift of the page. */
+.stack {
+  position: absolute;
+  inset-block-start: 100%;
+  inset-inline: 0;
+  transform: translateY(max(-100%, -100vh));
+  transform: translateY(round(max(-100%, -100dvh), 1px));
+  box-sizing: border-box;
+  padding: var(--inset-block) var(--inset-inline);
+  display: grid;
+  gap: .6rem;
 }
 .toast {
   position: relative;
@@ -206,6 +213,7 @@ export function defineViralToast(name = "viral-toast"): void {
     headline = ({ region }: ViralAlert): string => `Viral in ${region}!`;
     href = videoUrl;
     readonly #root = this.attachShadow({ mode: "open" });
+    readonly #stack = element("div", { className: "stack" });
     /** The toasts, the oldest first, each with the timer that closes it while none is in use. */
     readonly #timers = new Map<Element, ReturnType<typeof setTimeout> | undefined>();
     readonly #alerts = new WeakMap<Element, ViralAlert>();
@@ -220,6 +228,7 @@ export function defineViralToast(name = "viral-toast"): void {
       style.replaceSync(STYLE);
       // Unlike an element of style, this is allowed by any content security policy.
       this.#root.adoptedStyleSheets = [style];
+      this.#root.append(this.#stack);
       const attributes = { role: "region", "aria-live": "polite", "aria-label": "New alerts", "aria-keyshortcuts": this.#hotkey() };
       for (const [name, value] of Object.entries(attributes)) {
         if (value && !this.hasAttribute(name)) this.setAttribute(name, value);
@@ -236,7 +245,7 @@ export function defineViralToast(name = "viral-toast"): void {
     }
 
     readonly #onKey = (event: KeyboardEvent): void => {
-      const newest = this.#root.lastElementChild;
+      const newest = this.#stack.lastElementChild;
       if (!newest || event.defaultPrevented || !isPressed(event, this.#hotkey())) return;
       event.preventDefault();
       if (!this.#focused) this.#before = document.activeElement;
@@ -315,7 +324,7 @@ export function defineViralToast(name = "viral-toast"): void {
       toast.addEventListener("pointerleave", () => this.#use(undefined, this.#focused));
       toast.addEventListener("focusin", () => this.#use(this.#pointed, toast));
       toast.addEventListener("focusout", () => this.#use(this.#pointed, undefined));
-      this.#root.append(toast);
+      this.#stack.append(toast);
       this.#alerts.set(toast, alert);
       this.#start(toast);
       const max = Math.min(Number(this.getAttribute("max") ?? TOASTS_MAX), matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity);

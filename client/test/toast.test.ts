@@ -84,7 +84,9 @@ beforeEach(() => {
   vi.stubGlobal("location", new URL(page.baseURI));
   vi.stubGlobal("matchMedia", () => ({ matches: smallScreen }));
   vi.stubGlobal("customElements", { get: () => undefined, define: (_: string, Toast: new () => typeof host) => (host = new Toast()) });
+  vi.stubGlobal("CSSStyleSheet", class { replaceSync(): void {} });
   defineViralToast();
+  host.connectedCallback();
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -96,7 +98,7 @@ const show = (title: string, more: object = {}): FakeElement => {
   host.show({ type: "viral_alert", region: "PL", video: { id: "v", title, ...more }, timestamp: "" });
   return toasts().at(-1)!;
 };
-const toasts = (): FakeElement[] => host.root!.children;
+const toasts = (): FakeElement[] => host.root!.children[0]!.children;
 const close = (toast: FakeElement): FakeElement => toast.querySelector("button")!;
 const happens = (target: EventTarget, type: string, fields: object = {}): boolean =>
   target.dispatchEvent(Object.assign(new Event(type, { cancelable: true }), fields));
@@ -263,12 +265,7 @@ test("activate that is cancelled does not follow the link", () => {
 const F8 = { key: "F8", code: "F8", altKey: false, ctrlKey: false, metaKey: false, shiftKey: false };
 
 describe("the hot key", () => {
-  beforeEach(() => {
-    vi.stubGlobal("CSSStyleSheet", class { replaceSync(): void {} });
-  });
-
   test("moves focus to the newest toast, and dismissing the last one moves it back", () => {
-    host.connectedCallback();
     expect(host.getAttribute("aria-keyshortcuts")).toBe("F8");
     expect(happens(page, "keydown", F8)).toBe(true);
     const [first, second] = [show("one", { url: "https://video.example/" }), show("two")];
@@ -299,7 +296,6 @@ describe("the hot key", () => {
     ["F8", { key: undefined, code: undefined }, false],
   ])("%j is pressed by %j: %j", (hotkey, keys, isPressed) => {
     host.setAttribute("hotkey", hotkey);
-    host.connectedCallback();
     const toast = show("one");
     happens(page, "keydown", { ...F8, ...keys });
     expect(FakeElement.focused).toBe(isPressed ? close(toast) : undefined);
