@@ -37,6 +37,7 @@ smoke:
 	tests/run --target $(STACK)
 
 delete: tools
+	@python infra/in_use.py $(STACK)
 	sam delete --no-prompts --stack-name $(STACK)
 	@echo "$(STACK) is deleted, with its log of alerts and its artifacts. Left: the stack aws-sam-cli-managed-default and its bucket, which all"
 	@echo "stacks of sam in this account and region share; and secrets in Parameter Store, which are not of a stack."

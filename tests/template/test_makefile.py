@@ -21,6 +21,13 @@ with open(os.environ["RECORD"], "a") as record:
 """
 
 
+# Of the tools. It fails, as a check of what make is about to do, where a test says so.
+PYTHON = """#!/bin/sh
+[ "$*" = "infra/in_use.py ${USED-}" ] && exit 1
+exit 0
+"""
+
+
 class Make(unittest.TestCase):
     def setUp(self):
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -30,11 +37,11 @@ class Make(unittest.TestCase):
         shutil.copy(policy.ROOT / "Makefile", self.directory)
         (self.directory / "tests/requirements.txt").touch()
         (tools / "requirements.txt").touch()
-        sam = tools / "bin/sam"
-        sam.write_text(RECORDER)
-        sam.chmod(0o755)
+        for program, text in [("sam", RECORDER), ("python", PYTHON)]:
+            (tools / "bin" / program).write_text(text)
+            (tools / "bin" / program).chmod(0o755)
 
-    def make(self, *arguments, **variables):
+    def make(self, *arguments, fails=False, **variables):
         """The calls of sam, and what make prints."""
         record = self.directory / "record"
         record.write_text("")
@@ -42,7 +49,7 @@ class Make(unittest.TestCase):
         made = subprocess.run(
             ["make", "--silent", *arguments], cwd=self.directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
-        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertEqual(made.returncode != 0, fails, made.stderr)
         return [json.loads(line) for line in record.read_text().splitlines()], made.stdout
 
     def option(self, call, name):
@@ -72,6 +79,12 @@ class Make(unittest.TestCase):
         self.assertEqual((call["command"], call["stdin"]), ("delete", ""))
         self.assertEqual(call["options"], ["--no-prompts", "--stack-name", "next"])
         self.assertIn("Left: the stack aws-sam-cli-managed-default", printed)
+
+    def test_a_stack_that_another_one_uses_keeps_its_artifacts(self):
+        calls, _ = self.make("delete", "STACK=next", fails=True, USED="next")
+        self.assertEqual(calls, [])
+        (call,), _ = self.make("delete", "STACK=next", USED="another")
+        self.assertEqual(call["command"], "delete")
 
     def test_parameters_may_be_cleared_and_have_spaces(self):
         given = "FeedUrl= ScoringSchedule='rate(1 minute)' DefaultRegion=ALL TokenIssuer=\"\" JwksUrl=https://a.example/keys?a=b"

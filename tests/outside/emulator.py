@@ -1,0 +1,265 @@
+"""ministack, and a checkout in which `make` deploys into it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import boto3
+import yaml
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-central-1"
+# Bound of waits, in seconds.
+WAIT_MAX = 120
+
+# What ministack's CloudFormation does not know, and its own API makes instead (see `completed`).
+NOT_KNOWN = ("AWS::ApiGatewayV2::RouteResponse", "AWS::ApiGatewayV2::IntegrationResponse")
+
+# The sam of a checkout: what it would build is there already, from the binaries of `cargo build`.
+SAM = f"""#!/bin/sh
+[ "$1" = build ] || exec {ROOT}/target/tools/bin/sam "$@"
+"""
+# Its Python, which has the modules of the tools.
+PYTHON = f"""#!/bin/sh
+exec {ROOT}/target/tools/bin/python "$@"
+"""
+
+
+class Emulator:
+    """ministack on a free port of this machine, where IAM decides what may be called."""
+
+    def __init__(self, directory):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        self.url = f"http://{self.address}"
+        places = {name: str(directory / name) for name in ("S3_DATA_DIR", "TMPDIR", "HOME")}
+        for place in places.values():
+            Path(place).mkdir()
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_HOST": "127.0.0.1",
+            "MINISTACK_REGION": REGION,
+            "AUTH": "true",
+            # What it gives to functions.
+            "AWS_ENDPOINT_URL": self.url,
+            **places,
+        }
+        self.log = directory / "ministack.log"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([Path(sys.executable).parent / "ministack"], env=env, stdout=log, stderr=log)
+        wait("ministack", lambda: urllib.request.urlopen(f"{self.url}/_ministack/ready", timeout=5).status == 200)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(WAIT_MAX)
+
+    def session(self, key="test", secret="test"):
+        """Of the root user, or of who has this key."""
+        return boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
+
+    def client(self, service, session=None):
+        return (session or self.session()).client(service, endpoint_url=self.url)
+
+    def user(self, name, *policies):
+        """A user with these managed policies alone."""
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        for policy in policies:
+            iam.attach_user_policy(UserName=name, PolicyArn=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return self.session(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def deployer(self):
+        """A user who has the policy of a deployer."""
+        stack = "permissions"
+        cloudformation = self.client("cloudformation")
+        template = (ROOT / "infra/deployer.yaml").read_text()
+        cloudformation.create_stack(StackName=stack, TemplateBody=template, Capabilities=["CAPABILITY_IAM"])
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+        return self.user("deployer", self.outputs(stack)["DeployerPolicyArn"])
+
+    def resources(self, stack):
+        """The physical ids of a stack's resources."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+        summaries = (summary for page in pages for summary in page["StackResourceSummaries"])
+        return {summary["LogicalResourceId"]: summary["PhysicalResourceId"] for summary in summaries}
+
+    def outputs(self, stack):
+        (description,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
+
+    def is_there(self, stack):
+        summaries = self.client("cloudformation").list_stacks()["StackSummaries"]
+        return any(summary["StackName"] == stack and summary["StackStatus"] != "DELETE_COMPLETE" for summary in summaries)
+
+    def bucket(self):
+        """The bucket of sam."""
+        return self.resources("aws-sam-cli-managed-default")["SamCliSourceBucket"]
+
+    def takes_artifacts_without_tls(self):
+        """The bucket of sam refuses what comes without TLS, which the emulator does not speak."""
+        self.client("s3").delete_bucket_policy(Bucket=self.bucket())
+
+    def artifacts(self, stack):
+        """What lies under the name of a stack in the bucket of sam."""
+        listed = self.client("s3").list_objects_v2(Bucket=self.bucket(), Prefix=f"{stack}/")
+        return {item["Key"] for item in listed.get("Contents", [])}
+
+    def completed(self, stack):
+        """Makes what its CloudFormation leaves out, through its own API, and returns the addresses of both APIs."""
+        resources = self.resources(stack)
+        gateway, functions = self.client("apigatewayv2"), self.client("lambda")
+        sockets, http = resources["WebSocketApi"], resources["HttpApi"]
+        for route in gateway.get_routes(ApiId=sockets)["Items"]:
+            if route.get("RouteResponseSelectionExpression"):
+                gateway.create_route_response(ApiId=sockets, RouteId=route["RouteId"], RouteResponseKey="$default")
+        gateway.create_integration_response(
+            ApiId=sockets,
+            IntegrationId=resources["PingIntegration"],
+            IntegrationResponseKey="/200/",
+            TemplateSelectionExpression="\\$default",
+            ResponseTemplates={"$default": '{"type":"pong"}'},
+        )
+        # It does not read the routes of the OpenAPI document that SAM makes of the events.
+        for route, function, authorization in (
+            ("POST /publish", "PublishFunction", "AWS_IAM"),
+            ("POST /webhook", "PublishFunction", "NONE"),
+            ("GET /alerts", "AlertsFunction", "NONE"),
+        ):
+            arn = functions.get_function_configuration(FunctionName=resources[function])["FunctionArn"]
+            integration = gateway.create_integration(
+                ApiId=http,
+                IntegrationType="AWS_PROXY",
+                IntegrationMethod="POST",
+                PayloadFormatVersion="2.0",
+                IntegrationUri=f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{arn}/invocations",
+            )
+            target = f"integrations/{integration['IntegrationId']}"
+            gateway.create_route(ApiId=http, RouteKey=route, AuthorizationType=authorization, Target=target)
+        # The template leads deliver to AWS.
+        deliver = resources["DeliverFunction"]
+        variables = functions.get_function_configuration(FunctionName=deliver)["Environment"]["Variables"]
+        variables["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = f"{self.url}/_aws/execute-api/{sockets}/prod"
+        functions.update_function_configuration(FunctionName=deliver, Environment={"Variables": variables})
+        return f"ws://{self.address}/_aws/execute-api/{sockets}/prod", f"{self.url}/_aws/execute-api/{http}"
+
+
+class Checkout:
+    """The Makefile, with a template that ministack understands and functions that are built already."""
+
+    def __init__(self, directory, emulator):
+        self.directory, self.emulator = directory, emulator
+        tools = directory / "target/tools"
+        for place in (tools / "bin", directory / "tests", directory / ".aws-sam/build"):
+            place.mkdir(parents=True)
+        for name in ("Makefile", "samconfig.toml", "infra"):
+            (directory / name).symlink_to(ROOT / name)
+        (directory / "tests/requirements.txt").touch()
+        (tools / "requirements.txt").touch()
+        for program, text in (("sam", SAM), ("python", PYTHON)):
+            (tools / "bin" / program).write_text(text)
+            (tools / "bin" / program).chmod(0o755)
+        built = directory / ".aws-sam/build"
+        template = understood((ROOT / "template.yaml").read_text())
+        for name, resource in template["Resources"].items():
+            if resource["Type"] == "AWS::Serverless::Function":
+                (built / name).mkdir()
+                binary = ROOT / "target/debug" / resource["Metadata"]["BuildProperties"]["Binary"]
+                subprocess.run(["strip", "--strip-debug", "-o", built / name / "bootstrap", binary], check=True)
+                resource["Properties"]["CodeUri"] = name
+        for place in (directory / "template.yaml", built / "template.yaml"):
+            place.write_text(yaml.dump(template, sort_keys=False))
+
+    def make(self, *arguments, session=None):
+        """What make prints. Nothing can be asked: there is no terminal."""
+        return self.run("make", *arguments, session=session)
+
+    def run(self, *command, session=None, directory=None):
+        credentials = (session or self.emulator.session()).get_credentials()
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "AWS_ACCESS_KEY_ID": credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.emulator.url,
+            "SAM_CLI_TELEMETRY": "0",
+        }
+        directory = directory or self.directory
+        ran = subprocess.run(command, cwd=directory, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if ran.returncode != 0:
+            raise AssertionError(f"{' '.join(map(str, command))} failed\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}")
+        return ran.stdout
+
+    def publisher(self, stack, **parameters):
+        """Deploys the example of a publisher."""
+        code = self.directory / stack
+        shutil.copytree(ROOT / "tests/publisher", code)
+        overrides = [f"{name}={value}" for name, value in parameters.items()]
+        sam = ROOT / "target/tools/bin/sam"
+        options = ["--stack-name", stack, "--s3-prefix", stack, "--resolve-s3", "--region", REGION]
+        options += ["--capabilities", "CAPABILITY_IAM"]
+        self.run(sam, "deploy", *options, "--parameter-overrides", *overrides, directory=code)
+
+
+def understood(text):
+    """The template without what ministack's CloudFormation does not know. Tags become the long forms of functions."""
+    template = yaml.load(text, Loader=Tagged)
+    for name, resource in list(template["Resources"].items()):
+        match resource:
+            case {"Type": kind} if kind in NOT_KNOWN:
+                del template["Resources"][name]
+            case {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": _}}:
+                del template["Resources"][name]
+            case {"Type": "AWS::IAM::RolePolicy"}:
+                resource["Type"] = "AWS::IAM::Policy"
+                resource["Properties"]["Roles"] = [resource["Properties"].pop("RoleName")]
+            # Its IAM has no condition key events:source, so nobody could put events.
+            case {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": {"Statement": statements}}}:
+                for statement in statements:
+                    if statement["Action"] == "events:PutEvents":
+                        del statement["Condition"]
+    return template
+
+
+class Tagged(yaml.SafeLoader):
+    pass
+
+
+def function(loader, suffix, node):
+    match node:
+        case yaml.ScalarNode():
+            value = loader.construct_scalar(node)
+            value = value.split(".", 1) if suffix == "GetAtt" else value
+        case yaml.SequenceNode():
+            value = loader.construct_sequence(node, deep=True)
+        case _:
+            value = loader.construct_mapping(node, deep=True)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+Tagged.add_multi_constructor("!", function)
+
+
+def wait(what, is_so):
+    """Waits until something holds."""
+    until = time.monotonic() + WAIT_MAX
+    while True:
+        try:
+            if is_so():
+                return
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        if time.monotonic() > until:
+            raise AssertionError(f"{what}: not within {WAIT_MAX} s")
+        time.sleep(0.1)
