@@ -1,8 +1,8 @@
 //! Attacks of clients that anybody can be, while a publisher publishes: its alerts arrive within two seconds.
 //!
 //! The gateway has the quotas of the service and the throttles of the template, and each partition of the tables has what DynamoDB
-//! gives one. The test runs two attacks for a moment. `E2E_ATTACKERS=1000` runs all of them with as many connections, for
-//! ten seconds each, each of them twice a second, and prints what each uses. Without a release build this machine is what is measured:
+//! gives one. The test runs two attacks for a moment, and asks that every alert arrives. `E2E_ATTACKERS=1000` runs all of them with as
+//! many connections, for ten seconds each, each of them twice a second, prints what each uses, and asks that alerts arrive in time:
 //!
 //! ```text
 //! E2E_ATTACKERS=1000 cargo test --release --package tests --test e2e -- attacks --nocapture
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::site::{Site, eventually, http, run};
 
-/// Within which time 99 of 100 alerts have to be with those who watch.
+/// Within which time 99 of 100 alerts have to be with those who watch, in a release build on a machine that does nothing else.
 const P99_MAX: Duration = Duration::from_secs(2);
 
 /// Time after which alerts are lost, and not late.
@@ -336,7 +336,8 @@ async fn carry_out(attack: Attack, scale: Scale) -> (String, Vec<&'static str>) 
         p50.as_secs_f64() * 1_000.0,
         p99.as_secs_f64() * 1_000.0,
     );
-    let late = (p99 > P99_MAX).then_some("alerts are late");
+    // Beside other tests, in a debug build, a time says more of the machine than of the service.
+    let late = (scale.throttle.is_none() && p99 > P99_MAX).then_some("alerts are late");
     let open = (scale.throttle.is_some() && seen.refused.load(Relaxed) == 0).then_some("nothing was throttled");
     (row, late.into_iter().chain(open).collect())
 }
