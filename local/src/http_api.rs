@@ -40,11 +40,9 @@ pub(crate) struct HttpApi {
 }
 
 impl HttpApi {
-    /// The route for a method and path, if the template has one: of several the one with the fewest parameters.
+    /// The route for a method and path, if the template has one.
     pub(crate) fn route(&self, method: &str, path: &str) -> Option<&HttpRoute> {
-        let of_method = self.routes.iter().filter(|route| route.method == method || route.method == "ANY");
-        let parameters = of_method.filter_map(|route| Some((route, route.parameters(path)?.len())));
-        parameters.min_by_key(|(_, count)| *count).map(|(route, _)| route)
+        route_for(&self.routes, method, path)
     }
 
     /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
@@ -162,6 +160,13 @@ impl HttpApi {
         insert("body", !body.is_empty(), json!(text));
         event
     }
+}
+
+/// The route for a method and path: of several the one with the fewest parameters.
+fn route_for<'a>(routes: &'a [HttpRoute], method: &str, path: &str) -> Option<&'a HttpRoute> {
+    let of_method = routes.iter().filter(|route| route.method == method || route.method == "ANY");
+    let fit = of_method.filter_map(|route| Some((route, route.parameters(path)?.len())));
+    fit.min_by_key(|(_, count)| *count).map(|(route, _)| route)
 }
 
 /// Bytes of the request line and the values of the headers.
@@ -283,6 +288,11 @@ mod tests {
         }
         assert_eq!(route("/alerts").parameters("/alerts"), Some(Vec::new()));
         assert_eq!(route("/alerts").parameters("/alerts/"), None);
+        let routes = [one, route("/alerts/{region}/newest"), route("/alerts")];
+        let chosen = |method: &str, path: &str| route_for(&routes, method, path).map(|route| route.path.as_str());
+        assert_eq!(chosen("DELETE", "/alerts/PL/7"), Some("/alerts/{region}/{seq}"));
+        assert_eq!(chosen("DELETE", "/alerts/PL/newest"), Some("/alerts/{region}/newest"));
+        assert_eq!((chosen("GET", "/alerts"), chosen("DELETE", "/other")), (None, None));
     }
 
     #[test]
