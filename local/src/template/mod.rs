@@ -264,6 +264,8 @@ mod tests {
         assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
         assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));
         assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.next")), "of another stack");
+        let takes_back = json!({"source": "viral-alerts.scorer.local", "detail-type": "Remove Alert"});
+        assert!(rule.pattern.matches(&takes_back));
         assert_eq!(template.notes, Vec::<String>::new());
 
         let sockets = &template.sockets;
