@@ -74,6 +74,10 @@ class Make(unittest.TestCase):
         settings = tomllib.loads((policy.ROOT / "samconfig.toml").read_text())["default"]
         self.assertNotIn("s3_prefix", {**settings["global"]["parameters"], **settings["deploy"]["parameters"]})
 
+    def test_resources_have_a_tag(self):
+        settings = tomllib.loads((policy.ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
+        self.assertEqual(settings["tags"], "application=viral-alerts")
+
     def test_deleting_asks_nothing_and_says_what_is_left(self):
         (call,), printed = self.make("delete", "STACK=next")
         self.assertEqual((call["command"], call["stdin"]), ("delete", ""))
@@ -126,6 +130,9 @@ class Make(unittest.TestCase):
     def test_a_domain_imports_what_a_stack_exports(self):
         domain = yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())
         exports = {output["Export"]["Name"]["Fn::Sub"] for output in policy.transformed()["Outputs"].values() if "Export" in output}
+        for name in policy.of_type(domain["Resources"], "AWS::ApiGatewayV2::DomainName").values():
+            (settings,) = name["DomainNameConfigurations"]
+            self.assertEqual((settings["EndpointType"], settings["IpAddressType"]), ("REGIONAL", "dualstack"))
         mappings = policy.of_type(domain["Resources"], "AWS::ApiGatewayV2::ApiMapping").values()
         imports = [value["Fn::ImportValue"]["Fn::Sub"] for mapping in mappings for value in mapping.values() if "Fn::ImportValue" in value]
         self.assertEqual({text.replace("${Stack}", "${AWS::StackName}") for text in imports}, exports)

@@ -144,6 +144,9 @@ class Template(unittest.TestCase):
 
         self.assertCaught(plant, "ConnectFunction: a function that the dashboard does not show")
 
+    def test_sockets_are_reached_over_ipv6(self):
+        self.assertEqual(self.template["Resources"]["WebSocketApi"]["Properties"]["IpAddressType"], "dualstack")
+
     def test_a_permission_without_its_source_is_caught(self):
         for name in ("ConnectPermission", "PublishFunctionScoredPermission"):
             self.assertCaught(lambda p, _: p[name].pop("SourceArn"), f"{name}: a permission without SourceArn")
