@@ -15,7 +15,7 @@ import { minify } from "terser";
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const MODULES = ["viral-alerts", "viral-toast"];
 /** Bytes of the client after gzip -9 stay below this. */
-const CLIENT_SIZE_MAX = 6_250;
+const CLIENT_SIZE_MAX = 6_500;
 const KILOBYTES = `under ${Math.ceil(CLIENT_SIZE_MAX / 100) / 10} kB`;
 /** What the READMEs say of it. */
 const CLAIMS = {

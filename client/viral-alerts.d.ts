@@ -46,8 +46,8 @@ export type State = {
     state: "connecting" | "offline" | "paused" | "closed";
 };
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
- * its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw or
+ * took 15 s, its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
  * `httpUrl`; retried), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
  */
 export declare class ViralAlertsError extends Error {
@@ -137,8 +137,8 @@ export interface Options {
 export declare class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
     #private;
     /**
-     * Throws a `TypeError` for an address that cannot be, and where there is no WebSocket; a `RangeError` for what cannot be
-     * a region.
+     * Throws a `TypeError` for an address or `regions` that cannot be, and where there is no WebSocket; a `RangeError` for what
+     * cannot be a region.
      */
     constructor(options: string | URL | Options);
     /** Regions that are watched, sorted. */
@@ -149,7 +149,7 @@ export declare class ViralAlerts extends EventTarget implements AsyncIterable<Vi
     unwatch(region: string): void;
     /** Ends the client for good. */
     close(): void;
-    /** Yields alerts from now on. Ends when the client is closed, and throws when it is so by an error. */
+    /** Yields alerts from now on, except those that are taken back before they are yielded. Ends when the client is closed, and throws when it is so by an error. */
     [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void>;
 }
 export interface ViralAlerts {

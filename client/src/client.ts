@@ -8,6 +8,7 @@ import type { News, Positions } from "./news.js";
 import { watchPage } from "./page.js";
 import type { Settings } from "./settings.js";
 import { joinTabs, type Tabs } from "./tabs.js";
+import { tokenFrom } from "./token.js";
 import { ViralAlertsError, type Options, type State } from "./viral-alerts.js";
 
 export interface Client {
@@ -47,6 +48,10 @@ export function startClient(given: Options, dispatch: Emit): Client {
   if (typeof WebSocket !== "function") {
     throw TypeError("no WebSocket in this runtime: pass the option { WebSocket }, from the package ws");
   }
+  const names = typeof regions === "string" ? [regions] : regions;
+  if (typeof names?.[Symbol.iterator] !== "function") {
+    throw TypeError(`invalid option regions "${regions}": expected a region, or an iterable of regions such as an array`);
+  }
   const isPage = !!globalThis.document;
   const settings: Settings = {
     EventSource: globalThis.EventSource,
@@ -56,7 +61,7 @@ export function startClient(given: Options, dispatch: Emit): Client {
     hiddenMs: given.hiddenMs ?? HIDDEN_MS,
     url,
     httpUrl: httpUrl && addressOf("httpUrl", httpUrl).replace(/\/$/, ""),
-    token: typeof token === "string" ? () => token : token,
+    token: token == null ? undefined : () => tokenFrom(token),
     overHttp: false,
   };
   const key = `viral-alerts ${url} ${share}`;
@@ -144,7 +149,7 @@ export function startClient(given: Options, dispatch: Emit): Client {
       leave({ state: "closed" });
     },
   };
-  for (const region of typeof regions === "string" ? [regions] : regions) client.watch(region);
+  for (const region of names) client.watch(region);
   const unwatchPage = watchPage(
     settings.hiddenMs,
     () => leave({ state: "paused" }),

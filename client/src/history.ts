@@ -4,6 +4,7 @@ import { ANSWER_MS, CURSOR_MAX, POSITIONS_MAX, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
+import { TokenError } from "./token.js";
 import type { Position } from "./viral-alerts.js";
 
 /** Positions of `regions` by name, as many as the service takes: in recovery the others are left out. */
@@ -36,11 +37,20 @@ export class HttpError extends Error {
   }
 }
 
-/** One request. Throws an `HttpError`, or whatever kept it from being answered. */
+function headersFor(token: string | undefined): Headers {
+  try {
+    return new Headers(token ? { authorization: `Bearer ${token}` } : {});
+  } catch {
+    // A browser's own error would show the token.
+    throw new TokenError("it has characters that a header cannot carry, as no JSON Web Token has");
+  }
+}
+
+/** One request. Throws an `HttpError`, a `TokenError`, or whatever kept it from being answered. */
 export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
-  const token = await settings.token?.();
+  const headers = headersFor(await settings.token?.());
   const response = await fetch(address(settings, regions, after), {
-    headers: token ? { authorization: `Bearer ${token}` } : {},
+    headers,
     signal: AbortSignal.timeout(ANSWER_MS),
   });
   const answer = response.json() as Promise<Answer & { error?: { code: string } }>;

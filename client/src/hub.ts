@@ -20,6 +20,7 @@ import {
 import { ALL, createLog } from "./log.js";
 import type { Answer, News, Want } from "./news.js";
 import type { Settings } from "./settings.js";
+import { TokenError } from "./token.js";
 import type { State } from "./viral-alerts.js";
 
 export interface Hub {
@@ -64,6 +65,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   let stopped = false;
 
   const tell = (now: State): void => emit({ state: (state = now) });
+
+  /** Tells why there was no request at all. */
+  const report = (error: unknown): void => emit({ error: { code: "connect", message: String(error) } });
 
   /** Regions that anybody watches. */
   const wanted = (): string[] => {
@@ -151,7 +155,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
    * that is refused a region (403) is good for others.
    */
   const end = (error: unknown): boolean => {
-    if (!(error instanceof HttpError)) void explain();
+    if (error instanceof TokenError) {
+      if (!stopped) report(error);
+    } else if (!(error instanceof HttpError)) void explain();
     else if (error.status === 401 && (token || error.code === "unauthorized")) {
       const reason = token ? "the token was refused" : "the service requires a token: pass the option token";
       const message = `${error.message}: ${reason}`;
@@ -205,9 +211,10 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       }
       socket = value ? new settings.WebSocket(url, ["viral-alerts", `bearer.${value}`]) : new settings.WebSocket(url);
     } catch (error) {
-      emit({ error: { code: "connect", message: String(error) } });
-      if (attempt === attempts) failed();
-      return;
+      // Where a later attempt is under way, that one tells.
+      if (attempt !== attempts) return;
+      report(error);
+      return failed();
     }
     const connection: Connection = (next = createConnection(
       socket,

@@ -6,7 +6,8 @@ export type Settings = Options &
     url: string;
     /** Without a trailing slash. */
     httpUrl: string | undefined;
-    token: (() => string | Promise<string>) | undefined;
+    /** Rejects with a `TokenError`, within bounded time. */
+    token: (() => Promise<string>) | undefined;
     /** Whether alerts came over HTTP last, as WebSockets failed: then HTTP does not wait for them. */
     overHttp: boolean;
   };

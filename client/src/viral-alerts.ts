@@ -43,8 +43,8 @@ export type State =
   | { state: "connecting" | "offline" | "paused" | "closed" };
 
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw,
- * its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
+ * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw or
+ * took 15 s, its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
  * `httpUrl`; retried), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
  */
 export class ViralAlertsError extends Error {
@@ -126,8 +126,8 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
   readonly #client: Client;
 
   /**
-   * Throws a `TypeError` for an address that cannot be, and where there is no WebSocket; a `RangeError` for what cannot be
-   * a region.
+   * Throws a `TypeError` for an address or `regions` that cannot be, and where there is no WebSocket; a `RangeError` for what
+   * cannot be a region.
    */
   constructor(options: string | URL | Options) {
     super();
@@ -158,7 +158,7 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
     this.#client.close();
   }
 
-  /** Yields alerts from now on. Ends when the client is closed, and throws when it is so by an error. */
+  /** Yields alerts from now on, except those that are taken back before they are yielded. Ends when the client is closed, and throws when it is so by an error. */
   [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void> {
     const client = this.#client;
     const queue: ViralAlert[] = [];
@@ -170,7 +170,12 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
       else error = new ViralAlertsError({ code: "slow_consumer" });
       wake();
     };
+    const onRemoved = ({ detail: { region, epoch, seq } }: CustomEvent<RemovedAlert>): void => {
+      const at = queue.findIndex((alert) => alert.region === region && alert.epoch === epoch && alert.seq === seq);
+      if (at >= 0) queue.splice(at, 1);
+    };
     this.addEventListener("alert", onAlert, left);
+    this.addEventListener("removed", onRemoved, left);
     this.addEventListener("state", () => wake(), left);
     const alerts = (async function* (): AsyncGenerator<ViralAlert, void, void> {
       try {

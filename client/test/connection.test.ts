@@ -98,6 +98,10 @@ test("an option that cannot be is named at once, with what was expected", () => 
   check({ url, httpUrl: url, WebSocket }, `invalid option httpUrl "${url}": ${expectedHttp}`);
   check({ url, httpUrl: "service.example", WebSocket }, `invalid option httpUrl "service.example": ${expectedHttp}`);
   vi.stubGlobal("WebSocket", undefined);
+  for (const regions of [null, 5, {}]) {
+    const expectedRegions = "expected a region, or an iterable of regions such as an array";
+    check({ url, regions, WebSocket }, `invalid option regions "${regions}": ${expectedRegions}`);
+  }
   const none = "no WebSocket in this runtime: pass the option { WebSocket }, from the package ws";
   check(url, none);
   check({ url, WebSocket: { WebSocket } }, none);

@@ -123,7 +123,7 @@ test("with a token alerts come by polling, and the token stands in no address of
   expect(told).toEqual(["PL 1"]);
   expect(service.streams).toEqual([]);
   expect(service.requests.join()).not.toContain("secret");
-  expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer secret" });
+  expect(Object.fromEntries(new Headers(vi.mocked(fetch).mock.lastCall![1]!.headers))).toEqual({ authorization: "Bearer secret" });
 });
 
 test("a client without a token where the service requires one ends with an error that says so", async () => {
@@ -317,6 +317,57 @@ test.each(INVALID)("a token that no subprotocol can carry is an error that does 
   expect(errors[0]!.message).not.toContain(token);
 });
 
+test.each([
+  ["fetched from a server that is away", () => Promise.reject(TypeError("Failed to fetch")), "TokenError: TypeError: Failed to fetch"],
+  ["a text that no header can carry", () => "ą", "TokenError: it has characters that a header cannot carry, as no JSON Web Token has"],
+])("CORS is not blamed for a token: %s", async (_, token, message) => {
+  vi.stubGlobal("location", new URL("http://localhost:5173/"));
+  const { errors, states } = start(service, { regions: ["PL"], token, ...HTTP });
+  await pass(60_000);
+  expect(new Set(errors.map(({ code }) => code))).toEqual(new Set(["connect"]));
+  expect(errors.map((error) => error.message)).toContain(message);
+  expect(vi.mocked(fetch).mock.calls.filter(([, init]) => init?.mode === "no-cors")).toEqual([]);
+  expect(states.at(-1)).toBe("waiting");
+});
+
+test("a token that fails for what was missed alone is told, and asked for again", async () => {
+  let calls = 0;
+  // One for each of two connections, and one for HTTP between them.
+  const token = (): Promise<string> => (++calls === 3 ? Promise.reject(Error("signed out")) : Promise.resolve("t"));
+  const { errors, told } = start(service, { regions: ["PL"], token, ...HTTP });
+  await pass(100);
+  service.cut();
+  publishUntil(service, "PL", 500);
+  await pass(60_000);
+  expect(errors).toMatchObject([{ code: "connect", message: "TokenError: Error: signed out" }]);
+  expect(told).toEqual(alertsOf("PL", 1, 500));
+});
+
+test.each([
+  ["a connection", false, 1, "open"],
+  ["HTTP too", true, 2, "polling"],
+])("a token that never comes is given up after 15 s and asked for again, for %s", async (_, refuses, hanging, state) => {
+  service.refuses = refuses;
+  let calls = 0;
+  const token = (): Promise<string> => (++calls <= hanging ? new Promise(() => {}) : Promise.resolve("t"));
+  const { errors, states } = start(service, { regions: ["PL"], token, ...(refuses && HTTP) });
+  await pass(14_900);
+  expect(errors).toEqual([]);
+  await pass(30_000);
+  const error = { code: "connect", message: "TokenError: none came within 15 s", terminal: false };
+  expect(errors).toMatchObject(Array(hanging).fill(error));
+  expect(states.at(-1)).toBe(state);
+});
+
+test("a token that comes too late for a client that is closed tells nothing", async () => {
+  const { client, errors } = start(service, { regions: ["PL"], token: () => new Promise(() => {}), ...HTTP });
+  await pass(5_000);
+  client.close();
+  await pass(60_000);
+  expect(errors).toEqual([]);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
 test("a token that is refused ends the client with a typed error", async () => {
   service.refuses = true;
   service.status = 401;
@@ -327,7 +378,7 @@ test("a token that is refused ends the client with a typed error", async () => {
   expect(errors).toMatchObject([{ code: "unauthorized", message: "HTTP 401: the token was refused", terminal: true }]);
   expect(states.at(-1)).toBe("closed");
   await ended;
-  expect(vi.mocked(fetch).mock.lastCall![1]!.headers).toEqual({ authorization: "Bearer old" });
+  expect(Object.fromEntries(new Headers(vi.mocked(fetch).mock.lastCall![1]!.headers))).toEqual({ authorization: "Bearer old" });
   await pass(60_000);
   expect(service.handshakes.length).toBe(1);
 });
@@ -538,6 +589,6 @@ test("a token callback that throws is an event, and is called again", async () =
   };
   const { errors, states } = start(service, { regions: ["PL"], token });
   await pass(10_000);
-  expect(errors).toMatchObject([{ code: "connect", message: "Error: not signed in yet", terminal: false }]);
+  expect(errors).toMatchObject([{ code: "connect", message: "TokenError: Error: not signed in yet", terminal: false }]);
   expect(states.at(-1)).toBe("open");
 });

@@ -109,5 +109,30 @@ test("an iteration that ends listens no more", async () => {
   publishUntil(service, "PL", 2);
   await pass(100);
   await iteration;
-  expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
+  expect(signals.map(({ aborted }) => aborted)).toEqual([true, true, true]);
+});
+
+test("an alert that is taken back while it waits for the loop is not yielded, and others are", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const alerts = client[Symbol.asyncIterator]();
+  publishUntil(service, "PL", 3);
+  await pass(100);
+  expect((await alerts.next()).value).toMatchObject({ seq: 1 });
+  service.remove("PL", 1);
+  service.remove("PL", 2);
+  await pass(100);
+  expect((await alerts.next()).value).toMatchObject({ seq: 3 });
+});
+
+test("nor is one that reached everyone, and one of the same number of another region is", async () => {
+  const { client } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const alerts = client[Symbol.asyncIterator]();
+  service.publishToEveryone("FR");
+  service.publishToEveryone("DE");
+  await pass(100);
+  service.remove("FR", 1);
+  await pass(100);
+  expect((await alerts.next()).value).toMatchObject({ region: "DE", seq: 1 });
 });

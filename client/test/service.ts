@@ -198,7 +198,9 @@ export class Service {
   }
 
   /** `GET /alerts`. */
-  readonly fetch = async (input: string | URL | Request, { mode }: RequestInit = {}): Promise<Response> => {
+  readonly fetch = async (input: string | URL | Request, { headers, mode }: RequestInit = {}): Promise<Response> => {
+    // Throws where one cannot be sent.
+    new Headers(headers);
     const url = new URL(String(input));
     this.requests.push(url);
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
