@@ -2,8 +2,11 @@
 
 STACK ?= viral-alerts
 # Such as DefaultRegion=ALL ScoringSchedule='rate(1 minute)' FeedUrl= where nothing after = clears a parameter, or file://FILE.yaml
-# with such values. A stack keeps the others; docs/operations.md has them all.
+# with such values. A stack keeps the others; docs/operations.md has them all. Neither make nor a shell expands what is in it:
+# infra/sam.py reads it from the environment.
 PARAMETERS ?=
+override PARAMETERS := $(value PARAMETERS)
+export PARAMETERS
 # The stack of infra/domain.yaml, which leads domain names to STACK.
 DOMAIN_STACK ?= viral-alerts-domain
 
@@ -13,11 +16,6 @@ export SAM_CLI_TELEMETRY ?= 0
 ifneq ($(AWS_REGION),)
 export AWS_DEFAULT_REGION ?= $(AWS_REGION)
 endif
-
-# sam takes values with spaces, and empty ones, only between quotes of its own: PARAMETERS as options of sam in "$@", or nothing.
-overrides = set -- $(PARAMETERS); for word do shift; \
-	case $$word in file://*) ;; *) word="$${word%%=*}=\"$${word\#*=}\"" ;; esac; \
-	set -- "$$@" "$$word"; done; [ $$\# = 0 ] || set -- --parameter-overrides "$$@";
 
 .PHONY: tools deploy smoke delete account domain
 
@@ -31,7 +29,8 @@ target/tools/requirements.txt: tests/requirements.txt
 
 # Each stack has its artifacts under its own name in the bucket of sam: to delete one leaves those of the others.
 deploy: tools
-	$(overrides) sam build "$$@" && sam deploy --stack-name $(STACK) --s3-prefix $(STACK) "$$@"
+	python infra/sam.py build
+	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK)
 
 smoke:
 	tests/run --target $(STACK)
@@ -49,6 +48,5 @@ account: tools
 
 # Leads the domain names in PARAMETERS, or those that it had, to STACK.
 domain: tools
-	$(overrides) [ $$# != 0 ] || set -- --parameter-overrides; \
-	sam deploy --template-file infra/domain.yaml --config-file $(CURDIR)/samconfig.toml \
-	  --stack-name $(DOMAIN_STACK) --s3-prefix $(DOMAIN_STACK) "$$@" Stack=$(STACK)
+	python infra/sam.py Stack=$(STACK) deploy --template-file infra/domain.yaml --config-file $(CURDIR)/samconfig.toml \
+	  --stack-name $(DOMAIN_STACK) --s3-prefix $(DOMAIN_STACK)
