@@ -32,6 +32,9 @@ pub enum InvalidRegion {
     /// `ALL` where only one region makes sense.
     #[error("{ALL} stands for every region and can be subscribed to but not published to")]
     All,
+    /// The region of the canary where every client would be subscribed to it.
+    #[error("{CANARY} is reserved for the synthetic canary")]
+    Reserved,
 }
 
 impl Region {
@@ -231,7 +234,7 @@ impl FromStr for Audience {
         match text.parse() {
             Ok(region) => Ok(Self::Region(region)),
             Err(InvalidRegion::All) => Ok(Self::All),
-            Err(InvalidRegion::Malformed) => Err(InvalidRegion::Malformed),
+            Err(invalid) => Err(invalid),
         }
     }
 }

@@ -99,7 +99,10 @@ impl FromStr for DefaultRegion {
         if text.eq_ignore_ascii_case("none") {
             Ok(Self(None))
         } else {
-            text.parse().map(|audience| Self(Some(audience)))
+            match text.parse()? {
+                Audience::Region(region) if region.is_canary() => Err(InvalidRegion::Reserved),
+                audience => Ok(Self(Some(audience))),
+            }
         }
     }
 }
@@ -212,5 +215,6 @@ mod tests {
         let format = Handshake { format: Some("xml"), ..Handshake::default() };
         assert_eq!(opening(format, "ALL"), Err((Code::InvalidField, Some("format".to_owned()))));
         assert!("P".parse::<DefaultRegion>().is_err());
+        assert_eq!("x-canary".parse::<DefaultRegion>(), Err(InvalidRegion::Reserved));
     }
 }

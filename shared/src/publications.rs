@@ -32,7 +32,7 @@ impl Publications {
             return Err(too_large(PUBLICATIONS_BODY_BYTES_MAX));
         }
         let fields = strict_json::object(bytes)?;
-        if bytes.len() > PUBLISH_BODY_BYTES_MAX && !fields.contains_key(PUBLICATIONS) {
+        if bytes.len() > PUBLISH_BODY_BYTES_MAX && !is_envelope(&fields) {
             return Err(too_large(PUBLISH_BODY_BYTES_MAX));
         }
         Self::from_fields(fields)
@@ -40,11 +40,11 @@ impl Publications {
 
     /// Reads a publication, or an envelope: `{"publications":[…]}`, with an `id` for those that have none of their own.
     pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self, Refusal> {
-        let Some(publications) = fields.remove(PUBLICATIONS) else {
+        if !is_envelope(&fields) {
             return Publication::from_fields(fields).map(Self::One);
-        };
-        let publications = match publications {
-            Value::Array(publications) if (1..=PUBLICATIONS_MAX).contains(&publications.len()) => publications,
+        }
+        let publications = match fields.remove(PUBLICATIONS) {
+            Some(Value::Array(publications)) if (1..=PUBLICATIONS_MAX).contains(&publications.len()) => publications,
             _ => {
                 let message = format!("{PUBLICATIONS} must be a list of 1 to {PUBLICATIONS_MAX} publications");
                 return Err(Refusal::of_field(Code::InvalidField, PUBLICATIONS, message));
@@ -83,6 +83,11 @@ impl Publications {
     }
 }
 
+/// Whether a document has several publications. One that names a video is a publication, whatever else it tells the pages.
+fn is_envelope(fields: &Map<String, Value>) -> bool {
+    fields.contains_key(PUBLICATIONS) && !["video", "video_id"].iter().any(|of_one| fields.contains_key(*of_one))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -105,6 +110,19 @@ mod tests {
         let Publications::Several(publications) = publications else { panic!("several") };
         let key = |publication: &Publication| publication.idempotency_key.as_ref().map(|key| key.as_str().to_owned());
         publications.iter().map(|publication| publication.as_ref().ok().and_then(key)).collect()
+    }
+
+    #[test]
+    fn what_names_a_video_is_one_publication_whatever_its_other_fields_are() {
+        let flat = json!({"region": "PL", "video_id": "v", "title": "t", "publications": [publication(None)]});
+        let mut nested = publication(None);
+        nested["publications"] = json!(12);
+        for one in [flat, nested] {
+            assert!(matches!(read(&one), Ok(Publications::One(_))), "{one}");
+        }
+        let padding = "x".repeat(PUBLISH_BODY_BYTES_MAX);
+        let large = json!({"region": "PL", "video_id": "v", "title": "t", "publications": padding});
+        assert_eq!(read(&large).expect_err("too large").code, Code::TooLarge);
     }
 
     #[test]

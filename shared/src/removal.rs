@@ -56,7 +56,10 @@ pub type TakenBack = Result<Result<Removed, Refusal>, Failure>;
 impl RemovalRequest {
     /// Reads the path and the query of a request: `/alerts/{region}/{seq}?epoch={epoch}`.
     pub fn of_path(region: &str, seq: &str, epoch: Option<&str>) -> Result<Self, Refusal> {
-        let number = |field: &str, text: &str| whole_number(field, text.parse().ok());
+        // In one form only, so that "007" is not another address of an alert.
+        let number = |field: &str, text: &str| {
+            whole_number(field, text.parse().ok().filter(|number: &i64| number.to_string() == text))
+        };
         Ok(Self {
             region: parsed(region)?,
             seq: number("seq", seq)?.unsigned_abs(),
@@ -214,7 +217,7 @@ mod tests {
         assert_eq!(of_path("@", "7", None), error(Code::InvalidRegion, "region"));
         assert_eq!(of_path("ALL", "7", None), error(Code::InvalidRegion, "region"));
         assert_eq!(of_path("x-canary", "7", None), error(Code::InvalidRegion, "region"));
-        for seq in ["", "0", "-1", "1.0", "x", "9223372036854775808"] {
+        for seq in ["", "0", "-1", "+2", "007", "1.0", "x", "9223372036854775808"] {
             assert_eq!(of_path("PL", seq, None), error(Code::InvalidField, "seq"), "{seq}");
             assert_eq!(of_path("PL", "7", Some(seq)), error(Code::InvalidField, "epoch"), "{seq}");
         }

@@ -32,10 +32,13 @@ const CANARY_FIELD: &str = "canary";
 /// The route by which an alert is taken back, as the service names it.
 const REMOVAL_ROUTE: &str = "DELETE /alerts/{region}/{seq}";
 
+/// The one parameter of that route.
+const EPOCH: &str = "epoch";
+
 /// The type of events that take an alert back.
 const REMOVAL_DETAIL_TYPE: &str = "Remove Alert";
 
-/// The field of an invocation that takes an alert back.
+/// The one field of an invocation that takes an alert back.
 const REMOVE: &str = "remove";
 
 /// Who waits for the answer.
@@ -83,11 +86,12 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
             return None;
         }
         let part = |name: &str| text(&format!("/pathParameters/{name}")).unwrap_or_default();
+        let request = epoch(event).and_then(|epoch| RemovalRequest::of_path(part("region"), part("seq"), epoch));
         return Some(Removal {
             caller: Caller::Http,
             publisher: http_publisher(event),
             by: text("/requestContext/authorizer/iam/userArn").unwrap_or("unsigned").to_owned(),
-            request: RemovalRequest::of_path(part("region"), part("seq"), text("/queryStringParameters/epoch")),
+            request,
         });
     }
     if event.get("detail-type").is_some() {
@@ -99,12 +103,23 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
             request: of_fields(event.get("detail").unwrap_or_default()),
         });
     }
-    event.get(REMOVE).map(|remove| Removal {
+    // A publication may have a field of this name beside others, which the pages are sent.
+    let remove = event.as_object().filter(|fields| fields.len() == 1)?.get(REMOVE)?;
+    Some(Removal {
         caller: Caller::Invocation,
         publisher: PublisherId::new("invocation", ""),
         by: "invocation".to_owned(),
         request: of_fields(remove),
     })
+}
+
+/// The log that a request names. A misspelt parameter is refused, or an alert would be taken back from any log.
+fn epoch(event: &Value) -> Result<Option<&str>, Refusal> {
+    let Some(parameters) = event.get("queryStringParameters").and_then(Value::as_object) else { return Ok(None) };
+    if let Some(unknown) = parameters.keys().find(|name| *name != EPOCH) {
+        return Err(Refusal::of_field(Code::InvalidField, unknown, format!("expected no parameter but {EPOCH}")));
+    }
+    Ok(parameters.get(EPOCH).and_then(Value::as_str))
 }
 
 /// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
@@ -319,7 +334,12 @@ mod tests {
         let ola = "arn:aws:sts::1:assumed-role/r/ola".to_owned();
         assert_eq!(read(http.clone()), (Caller::Http, PublisherId::new("iam", "AROA1"), ola, pl(Some(9))));
         http["pathParameters"]["seq"] = json!("x");
-        assert_eq!(read(http).3, Err((Code::InvalidField, Some("seq".to_owned()))));
+        assert_eq!(read(http.clone()).3, Err((Code::InvalidField, Some("seq".to_owned()))));
+        http["pathParameters"]["seq"] = json!("7");
+        for misspelt in ["Epoch", "epcoh", "epoch[]"] {
+            http["queryStringParameters"] = json!({misspelt: "9"});
+            assert_eq!(read(http.clone()).3, Err((Code::InvalidField, Some(misspelt.to_owned()))));
+        }
 
         let event = |detail| json!({"detail-type": "Remove Alert", "source": "desk", "detail": detail});
         let desk = (Caller::Invocation, PublisherId::new("event", "desk"), "desk".to_owned());
@@ -337,6 +357,13 @@ mod tests {
             alert(),
         ] {
             assert!(removal(&other).is_none(), "{other}");
+        }
+        // The bridge invokes publish with what somebody wrote into a channel.
+        for field in [json!({"region": "PL", "seq": 7}), json!(true), Value::Null] {
+            let mut publication = alert();
+            publication["remove"] = field;
+            assert!(removal(&publication).is_none(), "{publication}");
+            assert!(matches!(parse(publication, REQUEST_ID).publications, Ok(Publications::One(_))));
         }
     }
 
