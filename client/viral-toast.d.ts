@@ -17,12 +17,13 @@ export interface ViralToastEventMap extends HTMLElementEventMap {
  * `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
-    /** Returns the text above the title; `Viral in PL!` by default. */
+    /** Returns the text above the title; `Viral in PL!` by default, and where it throws or returns no string. */
     headline: (alert: ViralAlert) => string;
     /**
      * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
      * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
-     * `https:` is ignored, except `http:` on the page's own origin.
+     * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and what is no string. Where
+     * it throws, the toast has no link. The error is reported.
      */
     href: (alert: ViralAlert) => string | undefined;
     show(alert: ViralAlert): void;
@@ -38,7 +39,10 @@ declare global {
         "viral-toast": ViralToastElement;
     }
 }
-/** Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`. */
+/**
+ * Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`, and where it
+ * names a user, which may look like another host.
+ */
 export declare function videoUrl({ video }: ViralAlert): string | undefined;
 /** Defines the element `<viral-toast>`, or one of another name, unless it is defined already. */
 export declare function defineViralToast(name?: string): void;

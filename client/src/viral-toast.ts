@@ -20,12 +20,13 @@ export interface ViralToastEventMap extends HTMLElementEventMap {
  * `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
-  /** Returns the text above the title; `Viral in PL!` by default. */
+  /** Returns the text above the title; `Viral in PL!` by default, and where it throws or returns no string. */
   headline: (alert: ViralAlert) => string;
   /**
    * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
    * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
-   * `https:` is ignored, except `http:` on the page's own origin.
+   * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and what is no string. Where
+   * it throws, the toast has no link. The error is reported.
    */
   href: (alert: ViralAlert) => string | undefined;
   show(alert: ViralAlert): void;
@@ -57,6 +58,8 @@ const TOASTS_MAX = 4;
 const SMALL_SCREEN_TOASTS_MAX = 2;
 const SMALL_SCREEN = "(max-width: 30rem), (max-height: 30rem)";
 const HOTKEY = "F8";
+/** A character that is seen: none that is blank, a control, or a mark of format. U+2800 is the Braille pattern without dots. */
+const VISIBLE = /[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 const STYLE = `
 :host {
@@ -172,23 +175,43 @@ function picture(address = ""): HTMLElement {
   return image;
 }
 
-function parsed(address: string, base?: string): URL | undefined {
+/** The address, if it is one that a link may have whatever its scheme. */
+function parsed(address: unknown, base?: string): URL | undefined {
+  if (!address || typeof address !== "string") return undefined;
   try {
-    return new URL(address, base);
+    const url = new URL(address, base);
+    return url.username || url.password ? undefined : url;
   } catch {
     return undefined;
   }
 }
 
-/** Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`. */
+function defaultHeadline({ region }: ViralAlert): string {
+  return `Viral in ${region}!`;
+}
+
+/** What a callback of the page returns. An error is reported, as that of a listener is, and costs no toast. */
+function resultOf(callback: () => unknown): unknown {
+  try {
+    return callback();
+  } catch (error) {
+    reportError(error);
+    return undefined;
+  }
+}
+
+/**
+ * Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`, and where it
+ * names a user, which may look like another host.
+ */
 export function videoUrl({ video }: ViralAlert): string | undefined {
-  const url = typeof video.url === "string" ? parsed(video.url) : undefined;
+  const url = parsed(video.url);
   return url?.protocol === "https:" ? url.href : undefined;
 }
 
 /** A link to an address that `href` returned, or `undefined` where a link may not have it. */
-function linkTo(address: string | undefined): HTMLAnchorElement | undefined {
-  const url = address ? parsed(address, document.baseURI) : undefined;
+function linkTo(address: unknown): HTMLAnchorElement | undefined {
+  const url = parsed(address, document.baseURI);
   // The scheme is compared first: `javascript:` has the same origin, "null", as a page without one.
   const isOwn = url && /^https?:$/.test(url.protocol) && url.origin === location.origin;
   if (!url || (!isOwn && url.protocol !== "https:")) return undefined;
@@ -210,7 +233,8 @@ export function defineViralToast(name = "viral-toast"): void {
   if (customElements.get(name)) return;
   // A class of the module would fail where there are no elements, as on a server that renders pages.
   class ViralToast extends HTMLElement implements ViralToastElement {
-    headline = ({ region }: ViralAlert): string => `Viral in ${region}!`;
+    static readonly observedAttributes = ["hotkey"];
+    headline = defaultHeadline;
     href = videoUrl;
     readonly #root = this.attachShadow({ mode: "open" });
     readonly #stack = element("div", { className: "stack" });
@@ -238,6 +262,15 @@ export function defineViralToast(name = "viral-toast"): void {
 
     disconnectedCallback(): void {
       document.removeEventListener("keydown", this.#onKey);
+      // What is removed is not told that it is left.
+      this.#use(undefined, undefined);
+    }
+
+    attributeChangedCallback(_: string, before: string | null): void {
+      // Before it is connected there is nothing to change, and what the page has written stays.
+      if ((this.getAttribute("aria-keyshortcuts") ?? "") !== (before ?? HOTKEY)) return;
+      if (this.#hotkey()) this.setAttribute("aria-keyshortcuts", this.#hotkey());
+      else this.removeAttribute("aria-keyshortcuts");
     }
 
     #hotkey(): string {
@@ -294,16 +327,17 @@ export function defineViralToast(name = "viral-toast"): void {
       const { video, dir = "auto" } = alert;
       const tell = (type: string): boolean => this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
       const label = this.getAttribute("dismiss-label") ?? "Dismiss";
-      const ariaLabel = video.title ? `${label}: ${video.title}` : label;
+      const ariaLabel = VISIBLE.test(video.title) ? `${label}: ${video.title}` : label;
       const close = element("button", { type: "button", textContent: "×", ariaLabel });
-      const headline = this.headline(alert);
+      const given = resultOf(() => this.headline(alert));
+      const headline = typeof given === "string" ? given : defaultHeadline(alert);
       const title = element("p", { className: "title", textContent: video.title, dir });
       const toast = element("article", { className: "toast" });
-      const link = linkTo(this.href(alert));
+      const link = linkTo(resultOf(() => this.href(alert)));
       if (link) {
         link.textContent = video.title;
         // A link without a text has no name.
-        if (!video.title.trim()) link.ariaLabel = headline;
+        if (!VISIBLE.test(video.title)) link.ariaLabel = VISIBLE.test(headline) ? headline : defaultHeadline(alert);
         title.replaceChildren(link);
         const open = (event: MouseEvent): void => {
           // Other buttons than the first and the middle one do not open links.

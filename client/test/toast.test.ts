@@ -60,7 +60,15 @@ class FakeElement extends EventTarget {
   scrollIntoView(): void {}
   getAttribute = (name: string): string | null => this.#attributes.get(name) ?? null;
   hasAttribute = (name: string): boolean => this.#attributes.has(name);
-  setAttribute = (name: string, value: string): void => void this.#attributes.set(name, value);
+  setAttribute = (name: string, value: string): void => this.#change(name, () => this.#attributes.set(name, value));
+  removeAttribute = (name: string): void => this.#change(name, () => this.#attributes.delete(name));
+  #change(name: string, change: () => void): void {
+    const before = this.getAttribute(name);
+    change();
+    const { observedAttributes = [] } = this.constructor as { observedAttributes?: string[] };
+    if (observedAttributes.includes(name)) this.attributeChangedCallback!(name, before);
+  }
+  attributeChangedCallback?(name: string, before: string | null): void;
   attachShadow(): FakeElement {
     return (this.root = new FakeElement());
   }
@@ -70,6 +78,7 @@ class FakeElement extends EventTarget {
 let host: ViralToastElement & Pick<FakeElement, "root"> & { connectedCallback(): void; disconnectedCallback(): void };
 let page: EventTarget & { baseURI: string; activeElement: FakeElement };
 let smallScreen: boolean;
+let reported: unknown[];
 beforeEach(() => {
   vi.useFakeTimers();
   FakeElement.focused = undefined;
@@ -85,6 +94,8 @@ beforeEach(() => {
   vi.stubGlobal("matchMedia", () => ({ matches: smallScreen }));
   vi.stubGlobal("customElements", { get: () => undefined, define: (_: string, Toast: new () => typeof host) => (host = new Toast()) });
   vi.stubGlobal("CSSStyleSheet", class { replaceSync(): void {} });
+  reported = [];
+  vi.stubGlobal("reportError", (error: unknown) => reported.push(error));
   defineViralToast();
   host.connectedCallback();
 });
@@ -208,6 +219,11 @@ test.each([
   ["data:text/html,<script>alert(1)</script>", undefined],
   ["blob:https://www.example.com/1", undefined],
   ["https://", undefined],
+  // It looks like a page of user.
+  ["https://user@video.example/", undefined],
+  ["https://user:password@video.example/", undefined],
+  ["https://:password@video.example/", undefined],
+  ["https://@video.example/", "https://video.example/"],
   ["", undefined],
   [null, undefined],
   [{ href: "https://video.example/" }, undefined],
@@ -223,11 +239,16 @@ test.each([
   [() => "https://other.example/", "https://other.example/", "_blank"],
   [() => "http://www.example.com/", undefined, undefined],
   [() => "javascript:alert(1)", undefined, undefined],
+  [() => "https://user:password@other.example/", undefined, undefined],
+  [() => "//user@www.example.com/", undefined, undefined],
+  [() => Promise.resolve("https://other.example/"), undefined, undefined],
+  [() => 5, undefined, undefined],
   [() => undefined, undefined, undefined],
 ])("href = %s links to %j", (href, address, target) => {
-  host.href = href;
+  host.href = href as typeof host.href;
   const link = show("one", { url: "https://video.example/" }).querySelector("a");
   expect([link?.href, link?.target]).toEqual([address, target]);
+  expect(reported).toEqual([]);
 });
 
 test("on a page without an origin, a script is not taken for an address of its own", () => {
@@ -238,8 +259,51 @@ test("on a page without an origin, a script is not taken for an address of its o
   }
 });
 
-test("a link without a title has the name of its headline", () => {
-  expect(show(" ", { url: "https://video.example/" }).querySelector("a")!.ariaLabel).toBe("Viral in PL!");
+test("a callback that throws costs its link or its own headline, not the toast, and is reported", () => {
+  const errors = [Error("no headline"), TypeError("no address")];
+  host.headline = () => { throw errors[0]; };
+  host.href = () => { throw errors[1]; };
+  const toast = show("one", { url: "https://video.example/" });
+  expect(toast.children.slice(1, 3).map(({ textContent }) => textContent)).toEqual(["Viral in PL!", "one"]);
+  expect(toast.querySelector("a")).toBe(undefined);
+  expect(reported).toEqual(errors);
+});
+
+test.each([[Promise.resolve("Hot")], [undefined]])("a headline that is no text is the default one: %s", (headline) => {
+  host.headline = () => headline as unknown as string;
+  expect(show("one").children[1]!.textContent).toBe("Viral in PL!");
+});
+
+test("callbacks are called as methods of the element", () => {
+  host.headline = function (this: unknown) { return `${this === host}`; };
+  expect(show("one").children[1]!.textContent).toBe("true");
+});
+
+// The last one is a letter that is blank by definition.
+const UNSEEN = ["", " \t\u00a0", "\u200b\u200b", "\u200e", "\u2800", "\u00ad", "\0\u0001", "\u202e\u2069", "\ufe0f", "\u3164"];
+
+test.each(UNSEEN)("a link with a title of which nothing is seen has the name of its headline: %j", (title) => {
+  host.headline = () => "Hot";
+  const toast = show(title, { url: "https://video.example/" });
+  expect(toast.querySelector("a")!.ariaLabel).toBe("Hot");
+  expect(close(toast).ariaLabel).toBe("Dismiss");
+  host.headline = () => title;
+  expect(show(title, { url: "https://video.example/" }).querySelector("a")!.ariaLabel).toBe("Viral in PL!");
+});
+
+test.each(["a", "\u200e\u05d0", "👩‍👩‍👧", "한", "…"])("a link with a title that is seen has that as its name: %j", (title) => {
+  const toast = show(title, { url: "https://video.example/" });
+  expect(toast.querySelector("a")).toMatchObject({ ariaLabel: "", textContent: title });
+  expect(close(toast).ariaLabel).toBe(`Dismiss: ${title}`);
+});
+
+test.each(["pointerenter", "focusin"])("toasts close after the element was taken out and put back in %s", async (type) => {
+  happens(show("one"), type);
+  host.disconnectedCallback();
+  host.connectedCallback();
+  show("two");
+  await pass(6_000);
+  expect(toasts()).toEqual([]);
 });
 
 test.each([
@@ -281,6 +345,21 @@ describe("the hot key", () => {
     host.disconnectedCallback();
     show("three");
     expect(happens(page, "keydown", F8)).toBe(true);
+  });
+
+  test("that is told to screen readers is the one that counts, unless the page tells another", () => {
+    const told: (string | null)[] = [];
+    const tell = (): unknown => told.push(host.getAttribute("aria-keyshortcuts"));
+    for (const hotkey of ["Alt+T", "", "Alt+N"]) {
+      host.setAttribute("hotkey", hotkey);
+      tell();
+    }
+    host.removeAttribute("hotkey");
+    tell();
+    expect(told).toEqual(["Alt+T", null, "Alt+N", "F8"]);
+    host.setAttribute("aria-keyshortcuts", "Alt+N F8");
+    host.setAttribute("hotkey", "Alt+N");
+    expect(host.getAttribute("aria-keyshortcuts")).toBe("Alt+N F8");
   });
 
   test.each([
