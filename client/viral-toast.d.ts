@@ -22,7 +22,7 @@ export interface ViralToastElement extends HTMLElement {
     /**
      * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
      * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
-     * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and what is no string. Where
+     * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and anything but a string. Where
      * it throws, the toast has no link. The error is reported.
      */
     href: (alert: ViralAlert) => string | undefined;

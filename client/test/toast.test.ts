@@ -269,7 +269,7 @@ test("a callback that throws costs its link or its own headline, not the toast, 
   expect(reported).toEqual(errors);
 });
 
-test.each([[Promise.resolve("Hot")], [undefined]])("a headline that is no text is the default one: %s", (headline) => {
+test.each([[Promise.resolve("Hot")], [undefined]])("a headline that is not text falls back to the default: %s", (headline) => {
   host.headline = () => headline as unknown as string;
   expect(show("one").children[1]!.textContent).toBe("Viral in PL!");
 });

@@ -10,7 +10,7 @@ use crate::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, ROOM_BYTES_MAX};
 /// The name under which a client subscribes to the alerts of every region.
 pub const ALL: &str = "ALL";
 
-/// The region of the synthetic canary. It is no part of `ALL`, its alerts reach only clients that name it, and only the canary
+/// The region of the synthetic canary. It is not part of `ALL`, its alerts reach only clients that name it, and only the canary
 /// publishes to it.
 pub const CANARY: &str = "X-CANARY";
 

@@ -5,7 +5,7 @@
 //! head is not as it was seen and the log stays; or it comes second, finds no head, and begins another log with a
 //! later epoch.
 //!
-//! The log of the canary is in no registry: it is no part of `ALL`, and takes no place from a region that is.
+//! The log of the canary is in no registry: it is not part of `ALL`, and takes no place from a region that is.
 
 use std::collections::BTreeSet;
 
