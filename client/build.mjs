@@ -51,17 +51,21 @@ async function script(module) {
   return `${BANNER}\n${code}\n`;
 }
 
-/** The declarations of the modules. What a module exports may not depend on types of other files. */
+/** The declarations of the modules: each in one file, and the shared types in that of the client. */
 function declarations() {
   const directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
   try {
     const options = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--rootDir", "src", "--outDir", directory];
-    execFileSync(process.execPath, [join(HERE, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json", ...options], { cwd: HERE, stdio: "inherit" });
+    const compiler = join(HERE, "node_modules/typescript/bin/tsc");
+    execFileSync(process.execPath, [compiler, "-p", "tsconfig.build.json", ...options], { cwd: HERE, stdio: "inherit" });
+    const declarationsOf = (file) => readFileSync(join(directory, `${file}.d.ts`), "utf8");
     return MODULES.map((module) => {
-      const text = readFileSync(join(directory, `${module}.d.ts`), "utf8");
-      const own = text.replace(/^import type \{[^}]*\} from "\.\/viral-alerts\.js";$/m, (line) => (module === "viral-alerts" ? "" : line));
-      if (/^import (?!type \{[^}]*\} from "\.\/viral-alerts\.js")/m.test(own)) throw new Error(`${module}.d.ts imports other files`);
-      return own;
+      const shared = module === "viral-alerts" ? "" : "$1./viral-alerts.js$2";
+      const text = declarationsOf(module)
+        .replace(/^export \* from "\.\/types\.js";$/m, () => declarationsOf("types"))
+        .replace(/^(import (?:type )?\{[^}]*\} from ")\.\/types\.js(";)\n/m, shared && `${shared}\n`);
+      if (/from "(?!\.\/viral-alerts\.js")/.test(text)) throw new Error(`${module}.d.ts imports other files`);
+      return text;
     });
   } finally {
     rmSync(directory, { recursive: true });

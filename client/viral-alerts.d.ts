@@ -133,6 +133,7 @@ export interface Options {
     /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
     hiddenMs?: number;
 }
+
 /** Follows regions. Regions are named in any case; `ALL` stands for every region. */
 export declare class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
     #private;

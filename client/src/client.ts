@@ -9,7 +9,7 @@ import { watchPage } from "./page.js";
 import type { Settings } from "./settings.js";
 import { joinTabs, type Tabs } from "./tabs.js";
 import { tokenFrom } from "./token.js";
-import { ViralAlertsError, type Options, type State } from "./viral-alerts.js";
+import { ViralAlertsError, type Options, type State } from "./types.js";
 
 export interface Client {
   readonly watched: Set<string>;

@@ -2,7 +2,7 @@
 
 import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
 import type { Answer, ErrorNews, Kept, Logged } from "./news.js";
-import type { WebSocketLike } from "./viral-alerts.js";
+import type { WebSocketLike } from "./types.js";
 
 /** A frame of the service, or of the gateway itself, which has no type and a message. */
 export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; event?: string; retryable?: boolean; retry_after_ms?: number };

@@ -5,7 +5,7 @@ import { address, catchUp, cursor, get } from "./history.js";
 import { ANSWER_MS, POLL_MS, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Settings } from "./settings.js";
-import type { EventSourceLike, State, ViralAlert } from "./viral-alerts.js";
+import type { EventSourceLike, State, ViralAlert } from "./types.js";
 
 export interface Fallback {
   /** Looks at once: other regions are wanted, or something is missing. */

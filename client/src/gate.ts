@@ -3,7 +3,7 @@
 import { EVERYONE_MAX } from "./limits.js";
 import { ALL, BEGINNING, covers } from "./log.js";
 import type { News, Positions } from "./news.js";
-import type { EventMap, Position } from "./viral-alerts.js";
+import type { EventMap, Position } from "./types.js";
 
 /** Hands an event to the application. */
 export type Emit = <Type extends keyof EventMap>(type: Type, detail: EventMap[Type]["detail"]) => unknown;

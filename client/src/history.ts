@@ -5,7 +5,7 @@ import { ALL, type Log } from "./log.js";
 import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
 import { TokenError } from "./token.js";
-import type { Position } from "./viral-alerts.js";
+import type { Position } from "./types.js";
 
 /** Positions of `regions` by name, as many as the service takes: in recovery the others are left out. */
 export function known(log: Log, regions: string[]): [string, Position][] {

@@ -21,7 +21,7 @@ import { ALL, createLog } from "./log.js";
 import type { Answer, News, Want } from "./news.js";
 import type { Settings } from "./settings.js";
 import { TokenError } from "./token.js";
-import type { State } from "./viral-alerts.js";
+import type { State } from "./types.js";
 
 export interface Hub {
   /** `tab` wants something else than before. Returns whether the tab is a new one. */

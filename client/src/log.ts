@@ -2,7 +2,7 @@
 
 import { EARLY_MAX, HEAL_TRIES_MAX } from "./limits.js";
 import type { Answer, Logged, News, Positions } from "./news.js";
-import type { Position } from "./viral-alerts.js";
+import type { Position } from "./types.js";
 
 /** Stands for every region. As a key of positions: regions that come into being are followed from their beginning. */
 export const ALL = "ALL";

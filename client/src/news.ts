@@ -1,6 +1,6 @@
 // What passes between the parts of the client, and the frames of the service as far as they are read.
 
-import type { Position, RemovedAlert, State, ViralAlert, ViralAlertsError } from "./viral-alerts.js";
+import type { Position, RemovedAlert, State, ViralAlert, ViralAlertsError } from "./types.js";
 
 /** Positions by region. */
 export type Positions = Record<string, Position>;

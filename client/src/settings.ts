@@ -1,4 +1,4 @@
-import type { Options } from "./viral-alerts.js";
+import type { Options } from "./types.js";
 
 /** The options of the application, with what they leave out. */
 export type Settings = Options &

@@ -1,7 +1,7 @@
 // The token of the application.
 
 import { ANSWER_MS } from "./limits.js";
-import type { Options } from "./viral-alerts.js";
+import type { Options } from "./types.js";
 
 /** There is no token that can be sent. That says nothing about the service. */
 export class TokenError extends Error {

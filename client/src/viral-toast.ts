@@ -1,5 +1,5 @@
 import { TIMER_MS_MAX } from "./limits.js";
-import type { RemovedAlert, ViralAlert } from "./viral-alerts.js";
+import type { RemovedAlert, ViralAlert } from "./types.js";
 
 /** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
 export interface ViralToastEventMap extends HTMLElementEventMap {
