@@ -8,7 +8,7 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).parents[2]
-RUNBOOK = "docs/operations.md"
+RUNBOOK = "docs/runbook.md"
 
 # What deliver writes (shared/src/metrics.rs) when alerts arrive late or not at all.
 METRICS_TO_WATCH = ("Gone", "Lag", "Undelivered")

@@ -292,11 +292,11 @@ class Template(unittest.TestCase):
     def test_an_alarm_without_a_runbook_is_caught(self):
         self.assertCaught(
             lambda p, _: p["LagAlarm"].update(AlarmDescription="Late"),
-            "LagAlarm: an alarm without a section of docs/operations.md",
+            "LagAlarm: an alarm without a section of docs/runbook.md",
         )
         self.assertCaught(
-            lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/operations.md#not-there"),
-            "LagAlarm: docs/operations.md has no section not-there",
+            lambda p, _: p["LagAlarm"].update(AlarmDescription="Late. Runbook - docs/runbook.md#not-there"),
+            "LagAlarm: docs/runbook.md has no section not-there",
         )
 
 
@@ -311,7 +311,7 @@ class Documents(unittest.TestCase):
         self.assertEqual(named - outputs, set())
 
     def test_every_parameter_is_in_the_document_with_its_default(self):
-        document = (policy.ROOT / policy.RUNBOOK).read_text()
+        document = (policy.ROOT / "docs/operations.md").read_text()
         rows = dict(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", document, re.MULTILINE))
         defaults = {name: default for names, default in rows.items() for name in re.findall(r"\w+", names)}
         for name, parameter in policy.transformed()["Parameters"].items():
