@@ -8,7 +8,7 @@ use std::{
 
 use crate::cli::{Running, WAIT_MAX};
 
-const TEMPLATE: &str = "local/tests/program/listeners.yaml";
+const TEMPLATE: &str = "emulator/tests/program/listeners.yaml";
 
 /// The headers of a call of an AWS client, without its target.
 const SIGNED: &str = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20260101T000000Z\r\n\

@@ -25,9 +25,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// Files of the page, by path.
 const FILES: [(&str, &str, &str); 3] = [
-    ("/inspector", "text/html; charset=utf-8", include_str!("../../../client/inspector.html")),
-    ("/inspector.css", "text/css; charset=utf-8", include_str!("../../../client/inspector.css")),
-    ("/inspector.js", "text/javascript; charset=utf-8", include_str!("../../../client/inspector.js")),
+    ("/inspector", "text/html; charset=utf-8", include_str!("../../inspector/inspector.html")),
+    ("/inspector.css", "text/css; charset=utf-8", include_str!("../../inspector/inspector.css")),
+    ("/inspector.js", "text/javascript; charset=utf-8", include_str!("../../inspector/inspector.js")),
 ];
 
 /// Serves the page, the records, and what the page does to connections.
