@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use shared::{
-    audience::Region,
-    clock::{Clock, Timestamp},
-};
+use clock::{Clock, Timestamp};
+use shared::audience::Region;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},

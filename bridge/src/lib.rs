@@ -13,9 +13,9 @@ mod verdict;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use clock::Clock;
 use redis::{Client, RedisError};
 use rustls::crypto::ring;
-use shared::clock::Clock;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use clock::Timestamp;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
     cmd, from_redis_value, pipe,
 };
-use shared::{clock::Timestamp, error::Chain};
+use shared::error::Chain;
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout},

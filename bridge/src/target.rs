@@ -16,11 +16,10 @@ use aws_sigv4::{
     sign::v4,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use clock::{Clock, system_time};
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 use shared::{
-    clock::Clock,
-    clock::system_time,
     error::{Chain, Failure},
     https::{Https, NoCertificates},
     webhook::SigningSecrets,

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use shared::clock::Clock;
+use clock::Clock;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{

@@ -5,6 +5,7 @@ mod cors;
 use std::{net::SocketAddr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use clock::Clock;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
@@ -14,7 +15,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
-use shared::{clock::Clock, limits::REQUEST_HEAD_BYTES_MAX};
+use shared::limits::REQUEST_HEAD_BYTES_MAX;
 
 use crate::{
     http::{self, Body, Request},

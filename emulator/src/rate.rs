@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use shared::clock::{Clock, Timestamp};
+use clock::{Clock, Timestamp};
 
 use crate::template::{Throttle, Throttles};
 

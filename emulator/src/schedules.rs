@@ -4,9 +4,9 @@ mod cron;
 
 use std::{sync::Arc, time::Duration};
 
+use clock::{Clock, Timestamp};
 use hyper::body::Bytes;
 use serde_json::json;
-use shared::clock::{Clock, Timestamp};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::cron::{Cron, CronError};

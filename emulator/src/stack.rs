@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use clock::Clock;
 use hyper::{Response, StatusCode, Uri, http::request::Parts};
 use serde_json::json;
 use shared::{
-    clock::Clock,
     environment::Environment,
     subscriptions::{Subscriptions, TABLE_VARIABLE},
 };

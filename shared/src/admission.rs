@@ -31,12 +31,12 @@ use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
+use clock::Timestamp;
 
 use crate::{
     alert::Format,
     allowance::{Allowance, Charge, Step},
     audience::{Audience, Room},
-    clock::Timestamp,
     connection::{Connection, ConnectionId},
     environment::Reader,
     error::{Code, Failure, Refusal},

@@ -3,12 +3,12 @@
 
 use std::{fmt, str::FromStr};
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{
     audience::Region,
-    clock::Timestamp,
     direction::{self, Direction},
 };
 

@@ -30,12 +30,12 @@ use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
+use clock::{Clock, Timestamp};
 
 use crate::{
     alert::{Alert, Logged, Position, Removal},
     allowance::Allowance,
     audience::Region,
-    clock::{Clock, Timestamp},
     commit::queue::{LEASE_SEQ, is_leased},
     environment::Reader,
     error::{Failure, Refusal},

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use clock::Timestamp;
 
 /// `count` events per `per`, with bursts of up to `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

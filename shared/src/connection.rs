@@ -2,10 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, limits::CONNECTION_ID_BYTES_MAX};
+use crate::limits::CONNECTION_ID_BYTES_MAX;
 
 /// The id that API Gateway gives a WebSocket connection: printable ASCII, today 16 characters of URL-safe base64.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::Select;
+use clock::Timestamp;
 
 use crate::{
     audience::Audience,
-    clock::Timestamp,
     connection::{Slot, SlotRange},
     error::Failure,
     limits::{COUNT_AGE_MAX, COUNTED_EXACTLY_MAX, COUNTS_KEPT_MAX},

@@ -1,11 +1,11 @@
 //! What functions read from their events.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::{Clock, Timestamp};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    clock::{Clock, Timestamp},
     connection::{Connection, ConnectionId},
     error::Failure,
     strict_json::whole_characters,

@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use clock::{Clock, Timestamp};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,7 +29,6 @@ use self::{
 use crate::{
     alert::Alert,
     audience::Audience,
-    clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     lanes::Lanes,

@@ -8,13 +8,13 @@ use std::{
 
 use aws_config::{SdkConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use clock::{Clock, system_time};
 use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use crate::{
-    clock::{Clock, system_time},
     environment::{Environment, InvalidEnvironment},
     error::Failure,
     limits::{AWS_ATTEMPT_TIMEOUT, AWS_CALL_TIMEOUT},

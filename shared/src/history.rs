@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 
 use aws_sdk_dynamodb::{Client, operation::query::QueryOutput};
+use clock::Clock;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
     alert::Logged,
     alerts::{REGION, TABLE_VARIABLE, logged},
     audience::Region,
-    clock::Clock,
     environment::Reader,
     error::Failure,
     function::Start,

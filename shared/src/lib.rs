@@ -8,7 +8,6 @@ pub mod alert;
 pub mod alerts;
 pub mod allowance;
 pub mod audience;
-pub mod clock;
 pub mod commit;
 pub mod connection;
 pub mod counting;

@@ -456,13 +456,11 @@ impl Reply<'_> {
 
 #[cfg(test)]
 mod tests {
+    use clock::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        alert::{Alert, Position},
-        clock::Timestamp,
-    };
+    use crate::alert::{Alert, Position};
 
     fn one(name: &str) -> Audiences {
         Audiences::One(name.parse().expect("an audience"))

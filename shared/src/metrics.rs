@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
+use clock::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    clock::Timestamp,
-    fanout::{Content, Report},
-};
+use crate::fanout::{Content, Report};
 
 /// Namespace of the metrics. With the one dimension each of them costs what one custom metric does.
 const NAMESPACE: &str = "ViralAlerts";

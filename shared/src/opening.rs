@@ -148,8 +148,9 @@ fn audience(text: &str, field: &str) -> Result<Audience, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use clock::Timestamp;
+
     use super::*;
-    use crate::clock::Timestamp;
 
     /// What is subscribed to, and in which form.
     type Read = Result<(Option<String>, Format), (Code, Option<String>)>;

@@ -206,13 +206,11 @@ fn assemble(starts: Vec<Start>, mut found: BTreeMap<Region, Option<Vec<Logged>>>
 
 #[cfg(test)]
 mod tests {
+    use clock::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        alert::{Alert, Video},
-        clock::Timestamp,
-    };
+    use crate::alert::{Alert, Video};
 
     fn at(epoch: i64, seq: u64) -> Position {
         Position { epoch, seq }

@@ -1,11 +1,11 @@
 //! What a publisher sends, checked field by field before anything is stored.
 
+use clock::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{
     alert::{Alert, Format, Position, Video},
     audience::{InvalidRegion, Region},
-    clock::Timestamp,
     error::{Code, Refusal},
     limits::{
         FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT,

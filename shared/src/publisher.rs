@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use clock::{Clock, Timestamp};
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -11,7 +12,6 @@ use crate::{
     alerts::Alerts,
     allowance::Allowance,
     audience::{Region, short_digest},
-    clock::{Clock, Timestamp},
     commit::Committed,
     error::{Chain, Failure, Refusal},
     fanout::{Content, Task},

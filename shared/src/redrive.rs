@@ -3,12 +3,12 @@
 //! Source of their form: Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 
 use aws_sdk_sqs::{Client, types::Message};
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    clock::Timestamp,
     error::{Chain, Failure},
     fanout::Task,
     limits::{RECEIVE_WAIT_SECS, RECEIVED_MESSAGES_MAX, RECOVERY_END_BEFORE, REDRIVE_VISIBILITY_SECS},
@@ -184,13 +184,11 @@ fn record(message: &Message) -> Option<Record> {
 mod tests {
     use std::time::Duration;
 
+    use clock::Clock;
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        fake_aws::{Answer, Requests, sdk},
-    };
+    use crate::fake_aws::{Answer, Requests, sdk};
 
     /// When it is redriven: long after it was dispatched.
     const NOW_MS: i64 = 5_000_000;

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use clock::{Clock, Timestamp};
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Mutex as Turn, OwnedMutexGuard},
@@ -21,7 +22,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::{Clock, Timestamp},
     error::{Chain, Failure},
     limits::{REFRESH_PAUSE, REFRESH_PAUSE_MAX, REFRESH_WAIT},
 };

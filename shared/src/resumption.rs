@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use clock::Timestamp;
+
 use crate::{
     alert::{Logged, Position},
     audience::{Audience, Region},
-    clock::Timestamp,
     error::Failure,
     history::{Budget, End, Found, History, Wanted, frame_bytes},
     limits::{

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     audience::Region,
-    clock::Timestamp,
     limits::{
         DIP_MAX, GROWTH_TIME_MIN, GROWTHS_MAX, OUTBOX_MAX, RISE_END_SHARE, VIDEO_FORGOTTEN_AFTER, WATCHED_VIDEOS_MAX,
     },

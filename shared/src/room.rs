@@ -1,11 +1,11 @@
 //! What is said in a room: to all who are in it, and to nobody later. It is in no log.
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     audience::Room,
-    clock::Timestamp,
     limits::{CHAT_AGE_MAX, TYPING_AGE_MAX},
 };
 

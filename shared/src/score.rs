@@ -1,12 +1,10 @@
 //! How viral a video is, from 0 to 100: its growth beside what has been usual in its region lately. The formula and how it does
 //! on real counts are in `docs/scoring.md`.
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock::Timestamp,
-    limits::{GROWTH_SPREAD_MIN, GROWTHS_MIN},
-};
+use crate::limits::{GROWTH_SPREAD_MIN, GROWTHS_MIN};
 
 /// How often a video had been watched at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

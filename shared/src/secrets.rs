@@ -11,6 +11,7 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4::SigningParams,
 };
+use clock::system_time;
 use futures_util::FutureExt;
 use http::{Request, Uri};
 use http_body_util::Full;
@@ -19,7 +20,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    clock::system_time,
     environment::Reader,
     error::Failure,
     function::Start,

@@ -22,6 +22,7 @@ use aws_sdk_dynamodb::{
     error::SdkError,
     operation::update_item::{UpdateItemError, builders::UpdateItemFluentBuilder},
 };
+use clock::Timestamp;
 use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 
@@ -29,7 +30,6 @@ use crate::{
     alert::Position,
     alerts::{HEAD_SEQ, REGION, SEQ, TABLE_VARIABLE},
     audience::Region,
-    clock::Timestamp,
     environment::Reader,
     error::Failure,
     function::Start,

@@ -24,13 +24,13 @@ use aws_sdk_dynamodb::{
     Client,
     types::{DeleteRequest, PutRequest, WriteRequest},
 };
+use clock::{Clock, Timestamp};
 use futures_util::{StreamExt, TryStreamExt, future::join, stream};
 
 use crate::{
     admission::{Noted, State},
     alert::Format,
     audience::Audience,
-    clock::{Clock, Timestamp},
     connection::{Connection, ConnectionId, Slot, SlotRange},
     counting::Counts,
     environment::Reader,

@@ -12,6 +12,7 @@ mod signatures;
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use clock::{Clock, Timestamp};
 use http::Uri;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
@@ -20,7 +21,6 @@ use self::jwks::Jwks;
 pub use self::pass::Pass;
 use crate::{
     access::{Authorization, Regions},
-    clock::{Clock, Timestamp},
     environment::Reader,
     error::{Code, Failure, Refusal},
     function::Start,

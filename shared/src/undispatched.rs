@@ -1,10 +1,10 @@
 //! Alerts that were committed or taken back, of which clients were not told, because publish ended in between: they are found and sent.
 
+use clock::{Clock, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
     alerts::{AlertKey, Alerts},
-    clock::{Clock, Timestamp},
     error::{Chain, Failure},
     limits::{DISPATCH_GRACE, RECOVERY_END_BEFORE, RECOVERY_PAGES_MAX},
     publisher::Dispatcher,

@@ -54,11 +54,12 @@ async fn head(members: &mut Members<'_>) -> Result<Option<Slot>, Failure> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use clock::Timestamp;
     use futures_util::{FutureExt, stream::iter};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{alert::Format, clock::Timestamp};
+    use crate::alert::Format;
 
     /// Members by slot, as a table keeps them.
     fn audience(numbers: &[u8], format: Format) -> BTreeMap<Slot, Member> {

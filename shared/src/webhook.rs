@@ -5,10 +5,10 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use clock::Timestamp;
 use ring::hmac;
 
 use crate::{
-    clock::Timestamp,
     error::{Code, Refusal},
     limits::{WEBHOOK_SECRET_BYTES, WEBHOOK_SECRETS_MAX, WEBHOOK_WINDOW},
 };

@@ -17,11 +17,11 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
+use clock::Clock;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::json;
 use shared::{
-    clock::Clock,
     environment::Environment,
     function::{Function, Start, time_limits},
     metrics::Metrics,

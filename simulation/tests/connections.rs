@@ -13,6 +13,7 @@ use std::{
 };
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::Clock;
 use connect::Connect;
 use disconnect::Disconnect;
 use futures_util::{FutureExt, future::BoxFuture, future::join_all};
@@ -20,7 +21,6 @@ use local::Tables;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use shared::{
-    clock::Clock,
     environment::Environment,
     function::{Function, Invocation},
 };

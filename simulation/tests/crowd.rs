@@ -8,11 +8,11 @@ use std::{
     },
 };
 
+use clock::Clock;
 use local::Tables;
 use publish::Publish;
 use serde_json::{Value, json};
 use shared::{
-    clock::Clock,
     event::AnyEvent,
     function::{Function, Invocation},
 };

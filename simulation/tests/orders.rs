@@ -1,11 +1,9 @@
 //! The functions of a connection, whose requests to DynamoDB take effect in any order.
 
+use clock::Clock;
 use local::Tables;
 use serde_json::json;
-use shared::{
-    clock::Clock,
-    function::{Function, Invocation},
-};
+use shared::function::{Function, Invocation};
 use simulation::{Delays, Engine, engine::template, environment, start};
 use tokio::time::{Duration, Instant};
 

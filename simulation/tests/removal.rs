@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture, future::join_all};
 use local::Tables;
 use publish::Publish;
@@ -14,7 +15,6 @@ use recover::Recover;
 use serde_json::{Value, json};
 use shared::{
     alerts::Alerts,
-    clock::Clock,
     event::AnyEvent,
     fanout::{Content, Task},
     function::{Function, Invocation},

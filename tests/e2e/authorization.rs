@@ -13,7 +13,7 @@ use crate::{
     history::alert,
     site::{Site, run},
 };
-use shared::clock::system_time;
+use clock::system_time;
 
 pub(crate) const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";
 pub(crate) const PARAMETER: &str = "/viral-alerts/token";

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clock::Clock;
 use serde_json::{Value, json};
 use shared::{
     alerts::Alerts,
     audience::Region,
-    clock::Clock,
     limits::{CANARY_TIME_MAX, LOG_AGE_MAX},
     publication::Publication,
     snapshot::Snapshot,

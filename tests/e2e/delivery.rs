@@ -1,13 +1,13 @@
 //! Who receives an alert, and what becomes of connections that are gone.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use clock::Clock;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use shared::{
     admission::{Change, Charged},
     alert::Format,
     audience::Audience,
-    clock::Clock,
     connection::{Connection, ConnectionId, Slot},
     subscriptions::Subscriptions,
 };

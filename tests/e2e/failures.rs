@@ -130,7 +130,7 @@ async fn age(site: &Site) {
     let dynamodb = site.dynamodb();
     let items = dynamodb.scan().table_name("SubscriptionsTable").filter_expression("attribute_exists(connection_id)");
     let items: Vec<_> = items.into_paginator().items().send().collect().await;
-    let hour_ago = shared::clock::Clock::System.now().millis() - 3_600_000;
+    let hour_ago = clock::Clock::System.now().millis() - 3_600_000;
     let updates = items.into_iter().map(|item| {
         let (dynamodb, mut item) = (&dynamodb, item.expect("a scan"));
         let mut key = |name: &str| (name.to_owned(), item.remove(name).expect("a key"));

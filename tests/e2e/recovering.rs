@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use clock::Clock;
 use serde_json::{Value, json};
 use shared::{
     alert::Alert,
     alerts::Alerts,
     audience::Region,
-    clock::Clock,
     limits::{DISPATCH_GRACE, LOG_AGE_MAX},
     publication::Publication,
     snapshot::Snapshot,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use clock::Clock;
 use serde_json::{Value, json};
-use shared::{alert::Logged, alerts::Alerts, clock::Clock, limits::DISPATCH_GRACE};
+use shared::{alert::Logged, alerts::Alerts, limits::DISPATCH_GRACE};
 
 use crate::{
     recovering::{redrive, scheduled},

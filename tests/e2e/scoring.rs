@@ -6,11 +6,11 @@ use std::{
 };
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use clock::{Clock, Timestamp};
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Bytes, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use shared::clock::{Clock, Timestamp};
 use tokio::net::TcpListener;
 
 use crate::site::{Site, run};

@@ -7,10 +7,11 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
 };
+use clock::system_time;
 use futures_util::TryFutureExt;
 use hyper::Uri;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
-use shared::{clock::system_time, environment::Environment};
+use shared::environment::Environment;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,

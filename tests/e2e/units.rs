@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use clock::Timestamp;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, Uri,
@@ -26,7 +27,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use shared::{
     alert::Position,
-    clock::Timestamp,
     limits::{FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, REGION_BYTES_MAX, REGIONS_OF_ALL_MAX},
     snapshot::{Entry, Snapshot},
 };

@@ -1,8 +1,8 @@
 //! An audience of millions in little memory: sixteen bytes of each connection, in the order of their slots.
 
+use clock::Timestamp;
 use shared::{
     alert::Format,
-    clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
     limits::AUDIENCE_PAGE_ITEMS,
     subscriptions::{Member, Page},

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
+use clock::{Clock, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use shared::{
     alert::{Alert, Position},
     audience::Audience,
-    clock::{Clock, Timestamp},
     connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},

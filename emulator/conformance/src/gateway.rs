@@ -14,6 +14,7 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
 };
+use clock::system_time;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, Uri,
@@ -26,7 +27,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 use serde_json::{Map, Value};
-use shared::clock::system_time;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{

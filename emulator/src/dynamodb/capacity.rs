@@ -18,13 +18,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use clock::Clock;
 use dynoxide::{
     Database,
     types::{read_capacity_units_with_consistency, table_write_capacity_units},
 };
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use shared::clock::Clock;
 
 use super::{
     api::{Answer, carry_out, refusal},

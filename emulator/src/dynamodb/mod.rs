@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
+use clock::Clock;
 use dynoxide::Database;
 use serde_json::Value;
-use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::capacity::Capacity;

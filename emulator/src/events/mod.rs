@@ -6,14 +6,12 @@ mod pattern;
 
 use std::sync::Arc;
 
+use clock::{Clock, Timestamp};
 use http_body_util::{BodyExt, Limited};
 use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::{
-    clock::{Clock, Timestamp},
-    strict_json::whole_characters,
-};
+use shared::strict_json::whole_characters;
 
 pub(crate) use self::pattern::Pattern;
 use crate::{

@@ -9,9 +9,9 @@ use std::{
     },
 };
 
+use clock::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use shared::clock::Timestamp;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;

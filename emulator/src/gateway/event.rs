@@ -2,8 +2,8 @@
 //! absent, not null. They are written as JSON by hand and never with the types that handlers parse, so that a
 //! difference between the two is seen.
 
+use clock::Timestamp;
 use serde_json::{Map, Value, json};
-use shared::clock::Timestamp;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{
@@ -169,7 +169,7 @@ fn clf_time(at: Timestamp) -> String {
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
-    use shared::clock::Clock;
+    use clock::Clock;
     use tokio::sync::mpsc;
 
     use super::*;

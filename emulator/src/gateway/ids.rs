@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE};
-use shared::clock::Timestamp;
+use clock::Timestamp;
 
 /// Length of an id, in characters.
 const ID_CHARS: usize = 16;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Response, StatusCode,
@@ -13,7 +14,6 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-use shared::clock::Timestamp;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{

@@ -20,12 +20,12 @@ mod socket;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use clock::Clock;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
     header::{HOST, HeaderValue, UPGRADE},
     http::request::Parts,
 };
-use shared::clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::settings::GatewayOptions;

@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
+use clock::Timestamp;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::{
     HeaderMap, Request,
@@ -12,7 +13,6 @@ use hyper::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
-use shared::clock::Timestamp;
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{Gateway, handshake};

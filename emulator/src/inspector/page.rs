@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-use shared::clock::Timestamp;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clock::{Clock, Timestamp};
 use hyper::{Method, StatusCode, Uri, body::Bytes};
 use serde::{Serialize, Serializer};
-use shared::clock::{Clock, Timestamp};
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 

@@ -3,11 +3,11 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use aws_types::{SdkConfig, region::Region};
+use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use lambda_runtime::Diagnostic;
 use shared::{
-    clock::Clock,
     environment::Environment,
     function::{Function, Invocation, Start},
     metrics::Metrics,

@@ -16,10 +16,11 @@ use std::{
     time::Duration,
 };
 
+use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use serde_json::json;
-use shared::{clock::Clock, environment::Environment, function::Invocation};
+use shared::{environment::Environment, function::Invocation};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},

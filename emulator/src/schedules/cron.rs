@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
-use shared::clock::Timestamp;
+use clock::Timestamp;
 use time::{Date, Month, OffsetDateTime, Time, Weekday, util::days_in_month};
 
 /// Seconds of a minute.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use shared::clock::{Clock, Timestamp};
+use clock::{Clock, Timestamp};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},

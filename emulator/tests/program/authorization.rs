@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 
 use crate::scripted::{Answer, SCRIPTED, Scripted, Socket};
-use shared::clock::system_time;
+use clock::system_time;
 
 fn policy(effect: &str) -> Value {
     json!({

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::Clock;
 use serde::Serialize;
 use shared::{
     access::{Authorization, Regions, USER_FIELD, authorizer_field},
-    clock::Clock,
     environment::InvalidEnvironment,
     error::Failure,
     event,

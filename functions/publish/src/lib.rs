@@ -5,13 +5,13 @@ mod event;
 mod webhook;
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::Clock;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     access::{Authorization, Regions, USER_FIELD, authorizer_field},
     admission::{Change, Charged, MessageRate},
     alerts::Alerts,
-    clock::Clock,
     connection::Connection,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},

@@ -1,8 +1,8 @@
 //! Who may publish without AWS credentials: whoever signs as Standard Webhooks says, where a secret is configured.
 
+use clock::Timestamp;
 use serde_json::Value;
 use shared::{
-    clock::Timestamp,
     environment::Reader,
     error::{Code, Failure, Refusal},
     function::Start,

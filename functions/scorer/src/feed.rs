@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clock::{Clock, Timestamp};
 use http_body_util::Full;
 use hyper::{
     Request, Uri,
@@ -11,7 +12,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::{
     audience::Region,
-    clock::{Clock, Timestamp},
     error::Failure,
     https::{Https, NoCertificates},
     limits::{

@@ -8,9 +8,9 @@
 //! | `expires_at` | time to live |
 
 use aws_sdk_dynamodb::Client;
+use clock::Clock;
 use shared::{
     audience::Region,
-    clock::Clock,
     error::Failure,
     limits::SCORES_TTL,
     rises::Rises,

@@ -1,13 +1,13 @@
 //! Messages of clients: regions and rooms that they enter and leave, what they say there, and whatever else arrives at `$default`.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
+use clock::Clock;
 use serde::Serialize;
 use shared::{
     access::{Authorization, NAME_FIELD, Regions, authorizer_field},
     admission::{Change, Charged, Memberships, MessageRate, State},
     alert::Format,
     audience::{Audience, Room},
-    clock::Clock,
     connection::Connection,
     environment::InvalidEnvironment,
     error::{Chain, Failure, Refusal},

@@ -1,10 +1,8 @@
 use aws_sdk_dynamodb::Client;
+use clock::Clock;
 
 use super::*;
-use crate::{
-    clock::Clock,
-    fake_aws::{Answer, sdk},
-};
+use crate::fake_aws::{Answer, sdk};
 
 fn connection() -> Connection {
     Connection { id: "eHrdFcnvvHcCE-w=".parse().expect("an id"), since: Timestamp::from_millis(0) }

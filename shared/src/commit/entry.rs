@@ -1,12 +1,12 @@
 //! One publication on its way into the log, and what the log tells of it afterwards.
 
+use clock::Timestamp;
 use serde_json::Value;
 
 use crate::{
     alert::{Alert, Position, Video},
     alerts::{AT, EPOCH, EXPIRES_AT, ID, SEQ, VIDEO},
     audience::{Region, short_digest},
-    clock::Timestamp,
     publication::{IdempotencyKey, Publication},
     table::{Item, UnreadableItem, number, read_number, read_text, text},
 };

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
     types::AttributeValue,
 };
+use clock::Timestamp;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -19,7 +20,6 @@ use super::{
 use crate::{
     alerts::{Alerts, EXPIRES_AT, HEAD_SEQ, REGION, SEQ, head_partition},
     audience::Region,
-    clock::Timestamp,
     error::{Chain, Failure},
     limits::{
         LEASE, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_AGE_MAX, QUEUE_TTL, TABLE_ATTEMPTS_MAX, TABLE_BACKOFF,

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{CancellationReason, Delete, Put, TransactWriteItem, Update},
 };
+use clock::Timestamp;
 use tokio::time::sleep;
 
 use super::{
@@ -19,7 +20,6 @@ use crate::{
         VIDEO, head_partition,
     },
     audience::Region,
-    clock::Timestamp,
     error::Failure,
     limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, TRANSACTION_ACTIONS_MAX},
     regions::registration,

@@ -1,12 +1,12 @@
 //! What a fan-out delivers, and to whom.
 
+use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
     alert::{Alert, Logged, Removal},
     audience::Audience,
-    clock::Timestamp,
     limits::ROOM_SHARE,
     room::RoomMessage,
 };

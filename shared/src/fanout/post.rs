@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
+use clock::{Clock, Timestamp};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Content, Fanout, Refused, Report, Services, suspects::Suspect};
 use crate::{
     alert::Format,
-    clock::{Clock, Timestamp},
     connection::ConnectionId,
     error::Failure,
     lanes::{Lane, Lanes},

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use clock::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -15,7 +16,6 @@ use super::*;
 use crate::{
     alert::{Format, Position},
     audience::Audience,
-    clock::Timestamp,
     fake_aws::{Answer, sdk_for},
     limits::{
         ALERT_TTL, FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, READ_UNIT_BYTES, REGIONS_OF_ALL_MAX,

@@ -15,6 +15,7 @@ use aws_sdk_apigatewaymanagement::{
     error::SdkError,
 };
 use aws_types::SdkConfig;
+use clock::system_time;
 use http::{
     HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, HOST},
@@ -33,7 +34,6 @@ use self::{
     signature::{RESERVED, Signer, sha256_hex},
 };
 use crate::{
-    clock::system_time,
     connection::ConnectionId,
     error::{Chain, Failure},
     https::{NoCertificates, tls},

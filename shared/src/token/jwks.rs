@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use clock::Clock;
 use futures_util::FutureExt;
 use http::{Request, Uri};
 use http_body_util::Full;
@@ -16,7 +17,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    clock::Clock,
     error::Failure,
     https::{Https, NoCertificates},
     limits::{JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_KEPT_MAX, JWKS_PAUSE, JWKS_TIMEOUT},

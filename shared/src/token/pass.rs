@@ -2,13 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+use clock::Clock;
 use serde_json::{Map, Value, json};
 
 use super::{TokenSecret, signatures};
 use crate::{
     access::Authorization,
     audience::CANARY,
-    clock::Clock,
     environment::Reader,
     error::Failure,
     function::Start,

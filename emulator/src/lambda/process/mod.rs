@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
+use clock::Clock;
 use hyper::body::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
-use shared::clock::Clock;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},

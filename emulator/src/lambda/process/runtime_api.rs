@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Response, StatusCode, body::Bytes, header::HeaderValue};
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::InvokeError;

@@ -72,7 +72,7 @@ pub(crate) fn draw(replay: &Replay) -> String {
 }
 
 fn date(day: i64) -> String {
-    let at = shared::clock::Timestamp::from_millis(day * DAY_MS).rfc3339();
+    let at = clock::Timestamp::from_millis(day * DAY_MS).rfc3339();
     at.split('T').next().unwrap_or_default().to_owned()
 }
 

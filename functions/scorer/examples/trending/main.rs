@@ -11,10 +11,10 @@ use std::{
     process::ExitCode,
 };
 
+use clock::Timestamp;
 use serde::Deserialize;
 use shared::{
     audience::Region,
-    clock::Timestamp,
     limits::SCORE_THRESHOLD_DEFAULT,
     rises::{Change, FeedVideo, Judged, Observation, Rises},
     score::Snapshot,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use clock::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::time::{Instant, sleep};
 
@@ -14,7 +15,6 @@ use super::{NOW_MS, connection};
 use crate::{
     alert::{Alert, Format},
     audience::Audience,
-    clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
     error::Failure,
     fanout::{Services, Task},

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
+use clock::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{connection, fanout, member, task, until};
 use crate::{
     alert::Alert,
     audience::Audience,
-    clock::Timestamp,
     connection::{ConnectionId, Slot, SlotRange},
     error::Failure,
     fanout::{Content, Fanout, Services, Task},

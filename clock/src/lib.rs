@@ -1,4 +1,4 @@
-//! The only place of the project that reads the wall clock: what decides by the time is handed a [`Clock`].
+//! Points in time, and the only code that reads the wall clock: everything that depends on time takes a [`Clock`].
 
 use std::{
     sync::{
