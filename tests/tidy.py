@@ -1,0 +1,341 @@
+"""Rules that every file keeps: `tests/run tidy`. Standard library only.
+
+- No circle of imports between files, nor between a folder's files and subfolders.
+- No line over 120 columns in code or comments, and none over 100 in Markdown.
+- No dependency of the emulator on the service.
+- No integration test that `tests/run` does not name.
+"""
+
+import fnmatch
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COLUMNS_MAX = 120
+MARKDOWN_COLUMNS_MAX = 100
+
+CODE = {
+    "Makefile", ".css", ".html", ".java", ".js", ".mjs", ".php", ".py", ".rs", ".sh", ".toml", ".ts", ".yaml", ".yml",
+}  # fmt: skip
+
+# Files with longer lines, because a program wrote them.
+LONG_LINES = ["client/viral-alerts.js", "client/viral-toast.js"]
+
+# Places that do not keep a rule yet: `RULE GLOB` a line. It only ever shrinks.
+OPEN = ROOT / "tests/tidy.open"
+
+# The emulator's package, and the folders of its own that it may depend on.
+EMULATOR = "apigw-local"
+EMULATOR_FOLDERS = ["emulator", "clock"]
+
+
+def tracked():
+    """Every file of the repository, also those that are not committed yet."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [path for path in listed if (ROOT / path).is_file()]
+
+
+# --- Circles ----------------------------------------------------------------------------------------------------------
+
+
+def circles(edges):
+    """Strongly connected components of more than one node, by Tarjan."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in sorted(edges.get(node, {})):
+            if target not in index:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            component = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for node in sorted(edges):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def folder_edges(edges):
+    """For each folder the edges between what lies directly in it, a subfolder being one thing with its `name.rs`."""
+    folders = {}
+    for source, targets in edges.items():
+        for target, names in targets.items():
+            a, b = (path.removesuffix("/mod.rs").removesuffix(".rs").split("/") for path in (source, target))
+            depth = next((depth for depth, (x, y) in enumerate(zip(a, b)) if x != y), None)
+            # A file and what lies in the folder beside it are one room.
+            if depth is not None and (len(a) > depth + 1 or len(b) > depth + 1):
+                folder = folders.setdefault("/".join(a[:depth]), {})
+                folder.setdefault("/".join(a[: depth + 1]), {}).setdefault("/".join(b[: depth + 1]), set()).update(names)
+    return folders
+
+
+def complaints_of_circles(edges):
+    """A line for each circle, and one for each of its edges with the names that it carries."""
+    for graph in [edges, *folder_edges(edges).values()]:
+        for circle in circles(graph):
+            ties = [
+                f"\n    {source} takes {', '.join(sorted(graph[source][target]))} from {target}"
+                for source in circle
+                for target in sorted(graph.get(source, {}))
+                if target in circle
+            ]
+            yield circle[0], f"circle of {len(circle)}: {' '.join(circle)}{''.join(ties)}"
+
+
+PUBLIC = r"(?:pub(?:\([^)]*\))? )?"
+ITEM = "fn|struct|enum|trait|type|const|static|union"
+CRATE_ROOT = r"(.*/)?src/(lib|main)\.rs|.*/(tests|examples)/\w+/main\.rs|tests/e2e/main\.rs"
+
+
+class Module:
+    """A file of a Rust crate."""
+
+    def __init__(self, path, parent, text):
+        self.path, self.parent, self.children = path, parent, {}
+        self.defined = set(re.findall(rf"^{PUBLIC}(?:async |const |unsafe )*(?:{ITEM}) (\w+)", text, re.M))
+        self.uses = [use for tree in re.findall(r"\buse ([^;]+);", text) for use in expanded(tree)]
+        self.imported = {alias: segments for segments, alias in self.uses}
+        body = re.sub(r"\buse [^;]+;", "", text)
+        self.paths = {tuple(path.split("::")) for path in re.findall(r"\b(?<!::)\w+(?:::\w+)+", body)}
+
+
+    def ancestors(self):
+        return [self.parent, *self.parent.ancestors()] if self.parent else []
+
+
+def expanded(tree):
+    """The paths of a `use`, each with the name that it has here."""
+    tree = re.sub(r"\s+", " ", tree).strip()
+    opening = tree.find("{")
+    if opening < 0:
+        path, _, alias = tree.partition(" as ")
+        segments = tuple(part.strip() for part in path.split("::"))
+        if segments[-1] == "self":
+            segments = segments[:-1]
+        return [(segments, alias.strip() or segments[-1])] if segments else []
+    prefix, inner, parts, depth, part = tree[:opening].rstrip(": "), tree[opening + 1 : tree.rindex("}")], [], 0, ""
+    for character in inner + ",":
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            parts.append(part)
+            part = ""
+        else:
+            part += character
+    return [use for part in parts if part.strip() for use in expanded(f"{prefix}::{part.strip()}" if prefix else part)]
+
+
+def code_of(text):
+    """Rust without comments, literals and tests."""
+    text = re.sub(r"//[^\n]*", "", re.sub(r"/\*.*?\*/", "", text, flags=re.S))
+    text = re.sub(r'r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"', '""', text, flags=re.S)
+    text = re.sub(r"b?'(?:\\.|[^'\\])'", "' '", text)
+    while test := re.search(r"#\[cfg\(test\)\]\s*", text):
+        start, depth = test.end(), 0
+        for end in range(start, len(text)):
+            depth += (text[end] in "{([") - (text[end] in "})]")
+            if depth == 0 and text[end] in ";}":
+                break
+        text = text[: test.start()] + text[end + 1 :]
+    return text
+
+
+def crate(root):
+    """The modules of a crate by their file, from its root file."""
+    modules = {}
+
+    def read(path, parent, folder):
+        text = code_of((ROOT / path).read_text())
+        module = modules[path] = Module(path, parent, text)
+        for name in re.findall(rf"^\s*{PUBLIC}mod (\w+);", text, re.M):
+            for candidate in [f"{folder}/{name}.rs", f"{folder}/{name}/mod.rs"]:
+                if (ROOT / candidate).is_file():
+                    module.children[name] = read(candidate, module, f"{folder}/{name}")
+        return module
+
+    root_module = read(root, None, str(pathlib.PurePath(root).parent))
+    return root_module, modules
+
+
+def resolved(root, module, segments, seen=()):
+    """The module that defines what a path of `module` names, and that name. None for what is of another crate."""
+    if (module, segments) in seen:
+        return None
+    seen = (*seen, (module, segments))
+    first, *rest = segments
+    if first == "crate":
+        at = root
+    elif first == "self":
+        at = module
+    elif first == "super":
+        at = module.parent
+    elif first in module.children:
+        at, rest = module.children[first], rest
+    elif len(segments) > 1 and first in module.imported and module.imported[first] != segments:
+        return resolved(root, module, module.imported[first] + tuple(rest), seen)
+    else:
+        return None
+    while at and rest and (rest[0] == "super" or rest[0] in at.children):
+        at, rest = (at.parent if rest[0] == "super" else at.children[rest[0]]), rest[1:]
+    if at is None:
+        return None
+    if rest and rest[0] not in at.defined:
+        if rest[0] in at.imported:
+            through = at.imported[rest[0]] + tuple(rest[1:])
+            if through[0] in ("crate", "self", "super") or through[0] in at.children or through[0] in at.imported:
+                return resolved(root, at, through, seen)
+            return None
+        for use, alias in at.uses:
+            if alias == "*":
+                found = resolved(root, at, use[:-1] + (rest[0],), seen)
+                if found and found[1] in found[0].defined:
+                    return found
+    return at, rest[0] if rest else "itself"
+
+
+def rust_edges(files):
+    edges = {}
+    for path in files:
+        if not re.fullmatch(CRATE_ROOT, path):
+            continue
+        root, modules = crate(path)
+        for module in modules.values():
+            for segments in {use for use, _ in module.uses} | module.paths:
+                found = resolved(root, module, segments)
+                if found and found[0] is not module and found[0] not in module.ancestors():
+                    edges.setdefault(module.path, {}).setdefault(found[0].path, set()).add(found[1])
+    return edges
+
+
+def script_edges(files):
+    """Relative imports of TypeScript and JavaScript, and those of Python from the same folder."""
+    edges, known = {}, set(files)
+    for path in files:
+        folder, suffix = pathlib.PurePath(path).parent, pathlib.PurePath(path).suffix
+        text = (ROOT / path).read_text() if suffix in (".ts", ".js", ".mjs", ".py") else ""
+        if suffix == ".py":
+            imports = re.findall(r"^(?:from (\w+) import|import (\w+))", text, re.M)
+            imports = [(f"{folder}/{a or b}.py", a or b) for a, b in imports]
+        else:
+            imports = re.findall(r'^(?:import|export)\b([^;"]*?)(?:\bfrom )?"(\.[^"]+)"', text, re.M)
+            imports = [(os.path.normpath(folder / target), names) for names, target in imports]
+        for target, names in imports:
+            # TypeScript names a file as it is called once it is compiled.
+            source = target if target in known else re.sub(r"\.js$", ".ts", target)
+            if source in known and source != path:
+                names = re.sub(r"[{}\s]+|\btype\b", " ", names).strip(" ,")
+                edges.setdefault(path, {}).setdefault(source, set()).add(names or "all")
+    return edges
+
+
+def check_circles(files):
+    yield from complaints_of_circles(rust_edges(files))
+    yield from complaints_of_circles(script_edges(files))
+
+
+# --- Lines ------------------------------------------------------------------------------------------------------------
+
+
+def check_lines(files):
+    for path in files:
+        pure = pathlib.PurePath(path)
+        is_script = not pure.suffix and (ROOT / path).read_bytes()[:2] == b"#!"
+        if not (pure.suffix in CODE or pure.name in CODE or is_script):
+            continue
+        if any(fnmatch.fnmatch(path, pattern) for pattern in LONG_LINES):
+            continue
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+            if len(line) > COLUMNS_MAX:
+                yield path, f"{path}:{number} has {len(line)} columns: {COLUMNS_MAX} at most"
+
+
+def check_markdown(files):
+    """Tables, headings, code, and lines that are one link or one piece of code may be longer."""
+    for path in files:
+        if not path.endswith(".md"):
+            continue
+        in_code = False
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+            text = re.sub(r"^[\s>]*(?:[-*] |\d+\. )?", "", line)
+            in_code ^= text.startswith("```")
+            pieces = re.findall(r"!?\[[^]]*\]\([^)]*\)\S*|`[^`]*`\S*|\S+", text)
+            may_be_long = in_code or text.startswith(("|", "#", "<", "```")) or len(pieces) < 2
+            if len(line) > MARKDOWN_COLUMNS_MAX and not may_be_long:
+                yield path, f"{path}:{number} has {len(line)} columns: {MARKDOWN_COLUMNS_MAX} at most"
+
+
+# --- Crates -----------------------------------------------------------------------------------------------------------
+
+
+def check_emulator(files):
+    """The emulator knows nothing of the service: it can be published alone."""
+    command = ["cargo", "tree", "--package", EMULATOR, "--edges=normal,build", "--prefix=none", "--locked"]
+    tree = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if tree.returncode:
+        yield EMULATOR, tree.stderr.strip()
+    for folder in sorted(set(re.findall(rf"\({re.escape(str(ROOT))}/([^)]+)\)", tree.stdout))):
+        if folder.split("/")[0] not in EMULATOR_FOLDERS:
+            yield EMULATOR, f"{EMULATOR} depends on {folder}/: it must not know the service"
+
+
+def check_suites(files):
+    """A test that no suite names would never run."""
+    script = (ROOT / "tests/run").read_text()
+    for path in files:
+        if path.endswith("Cargo.toml") and (folder := ROOT / path).parent.name != "fuzz":
+            manifest = tomllib.loads(folder.read_text())
+            tests = {test["name"] for test in manifest.get("test", [])}
+            for test in folder.parent.glob("tests/*"):
+                if "package" in manifest and (test.suffix == ".rs" or (test / "main.rs").is_file()):
+                    tests.add(test.stem)
+            for name in sorted(tests - {"e2e"} if path != "tests/Cargo.toml" else tests & {"e2e"}):
+                if not re.search(rf"--test {name}\b", script):
+                    yield path, f"tests/run runs no `--test {name}` of {path}"
+
+
+# --- Together ---------------------------------------------------------------------------------------------------------
+
+RULES = {
+    "circles": check_circles,
+    "lines": check_lines,
+    "markdown": check_markdown,
+    "emulator": check_emulator,
+    "suites": check_suites,
+}
+
+
+def main():
+    files = tracked()
+    lines = OPEN.read_text().splitlines() if OPEN.exists() else []
+    exempt = [tuple(line.split()) for line in lines if line and not line.startswith("#")]
+    failures, still_open, used = [], 0, set()
+    for rule, check in RULES.items():
+        for path, complaint in check(files):
+            excuses = [entry for entry in exempt if entry[0] == rule and fnmatch.fnmatch(path, entry[1])]
+            used.update(excuses)
+            still_open += bool(excuses)
+            if not excuses or "--all" in sys.argv:
+                failures.append(f"{rule}: {complaint}")
+    for failure in failures:
+        print(failure)
+    for entry in exempt:
+        if entry not in used:
+            print(f"{OPEN.name}: {' '.join(entry)} is not needed any more")
+    print(f"{len(files)} files, {len(failures)} complaints, {still_open} places still open")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
