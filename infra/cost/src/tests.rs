@@ -206,7 +206,7 @@ fn documented() -> Vec<String> {
     let canary = canary::bill(&prices());
     let operation = canary.lines.iter().filter(|line| line.part == Part::Operation).map(|line| line.usd).sum::<f64>();
     rows.push(format!("The synthetic canary (`Canary=on`) adds ${:.2} a month", canary.total));
-    rows.push(format!("${operation:.2} of it are its logs, two metrics and the alarm"));
+    rows.push(format!("${operation:.2} of that is for its logs"));
     rows
 }
 
