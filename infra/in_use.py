@@ -1,4 +1,7 @@
-"""Fails where another stack uses what a stack exports. CloudFormation would refuse to delete it, but sam deletes its artifacts before."""
+"""Fails if another stack uses an export of a stack: python infra/in_use.py STACK
+
+CloudFormation would refuse to delete such a stack, but sam would already have deleted its artifacts.
+"""
 
 import sys
 
@@ -7,11 +10,11 @@ from botocore.exceptions import ClientError
 
 
 def importers(cloudformation, stack):
-    """The stacks that use an export of this one."""
+    """Yields the stacks that use an export of `stack`."""
     pages = cloudformation.get_paginator("list_exports").paginate()
     exports = [export for page in pages for export in page["Exports"]]
     for export in exports:
-        # The id of a stack is an ARN: …:stack/NAME/UUID.
+        # The id of a stack is an ARN: …:stack/NAME/UUID
         if export["ExportingStackId"].split("/")[1] != stack:
             continue
         try:
@@ -26,7 +29,7 @@ def main(stack):
     used_by = sorted(set(importers(boto3.client("cloudformation"), stack)))
     if used_by:
         names = ", ".join(used_by)
-        sys.exit(f"{stack} is not deleted, because {names} uses it: make domain leads its names to another stack, make delete STACK={names} ends them")
+        sys.exit(f"cannot delete {stack}: {names} uses it; run `make domain STACK=OTHER`, or delete {names} first")
 
 
 if __name__ == "__main__":

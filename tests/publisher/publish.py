@@ -1,4 +1,4 @@
-"""Publishes what is on top in two regions: one by event, one by invocation, which says at once what became of it."""
+"""Publishes the top video of two regions: one by event, and one by invocation, which returns the result."""
 
 import json
 import os
@@ -10,20 +10,21 @@ lambda_ = boto3.client("lambda")
 
 
 def handler(event, _context):
-    """Invoked by a schedule. Lambda repeats a failed run with the same event, whose id then publishes nothing twice."""
+    """Runs on a schedule. Lambda retries a failed run with the same event, so its id makes publications idempotent."""
     by_event, by_invocation = (publication(region, event["id"]) for region in ("PL", "DE"))
     entry = {
         "Source": os.environ["SCORER_SOURCE"],
         "DetailType": "Video Went Viral",
         "Detail": json.dumps(by_event),
     }
-    # Entries are refused one by one, and the call succeeds nevertheless.
-    if events.put_events(Entries=[entry])["FailedEntryCount"]:
-        raise RuntimeError("the event bus did not take the event")
+    # The call succeeds even if EventBridge rejects an entry.
+    put = events.put_events(Entries=[entry])
+    if put["FailedEntryCount"]:
+        raise RuntimeError(f"EventBridge rejected the event: {put['Entries']}")
     answer = lambda_.invoke(FunctionName=os.environ["PUBLISH_FUNCTION"], Payload=json.dumps(by_invocation))
     result = json.load(answer["Payload"])
     if answer.get("FunctionError") or "error" in result:
-        raise RuntimeError(f"not published: {result}")
+        raise RuntimeError(f"publish failed: {result}")
     return result
 
 

@@ -215,7 +215,7 @@ class Make(unittest.TestCase):
             value = "".join(drawn.choices("""ab\\\\"' =,;&#$*\n""", k=drawn.randrange(12)))
             try:
                 words = sam.overrides(f"FeedUrl={shlex.quote(value)} LogLevel=debug", [], ["FeedUrl", "LogLevel"])
-            except sam.Refused:
+            except sam.Invalid:
                 refused += 1
                 self.assertRegex(value, r"""\\(["\n]|\Z)""")
                 continue
