@@ -41,8 +41,8 @@ const LARGEST_MESSAGE: f64 = 4.0;
 /// the connection.
 const READS_PER_MESSAGE: f64 = 9.0;
 
-/// Read units of a message that has one region read anew, whose alerts fill a frame: one shard, the look, twice a frame,
-/// and queries that find nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
+/// Read units of a message that asks for the missed alerts of one region, which fill a frame: one shard, the connection,
+/// twice a frame, and queries that find nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
 const READS_PER_FRAME: f64 = 30.0 - 8.0 + 1.0 + 1.0;
 
 /// Read units of one more region of a message, with its alerts.
@@ -111,7 +111,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
     let changes = hourly(CONNECTIONS * CHANGES_PER_SEC, change);
     let ping = Use { messages: LARGEST_MESSAGE + 1.0, ..Use::default() };
     let everything = hourly(MESSAGE_RATE, frame) + hourly(PING_RATE, ping) + changes;
-    let waits = "clients that subscribe: the gateway refuses some messages, and they try again";
+    let waits = "clients that subscribe: some messages are refused and retried";
     let row = |what, formula: String, usd_an_hour, delays| Attack { what, formula, usd_an_hour, delays };
     vec![
         row(
@@ -123,7 +123,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             waits,
         ),
         row(
-            "1,000 connections have a region read anew, whose missed alerts fill a frame",
+            "1,000 connections ask again for missed alerts that fill a frame",
             format!(
                 "`MessageRate` × (2 messages + {READS_PER_FRAME} reads + 1 write + 32 KB to the internet) + 1,000 changes"
             ),
@@ -131,7 +131,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             waits,
         ),
         row(
-            "messages for `ALL` with a `since` of 300 names that nobody has registered; keepalives",
+            "messages for `ALL` with a `since` of 300 unknown regions; keepalives",
             format!("`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write)"),
             hourly(MESSAGE_RATE, message),
             waits,
@@ -143,7 +143,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             waits,
         ),
         row(
-            "messages of 128 KB, which are billed as four and refused",
+            "messages of 128 KB, billed as four and refused",
             "`MessageRate` × (5 messages + 1 write)".to_owned(),
             hourly(MESSAGE_RATE, large),
             waits,
@@ -152,11 +152,11 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             "pings of 128 KB",
             "`PingRate` × 5 messages".to_owned(),
             hourly(PING_RATE, ping),
-            "clients that ping: the gateway answers with an error frame, and the connection stays open",
+            "clients that ping: an error frame; the connection stays open",
         ),
         row(
             "**1,000 connections that stay and do all of this at once**",
-            "the dearest message, changes and pings".to_owned(),
+            "the most expensive message, changes and pings".to_owned(),
             everything,
             "the same",
         ),
@@ -164,7 +164,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             "`POST /webhook` without a signature, 6 MB each",
             "`WebhookRate` × 12 requests of 512 KB".to_owned(),
             hourly(WEBHOOK_RATE, Use { http_requests: LARGEST_HTTP_REQUEST, invocations: 1.0, ..Use::default() }),
-            "publishers that sign webhooks: 429, and they try again; publishers with IAM do not wait",
+            "publishers that sign webhooks: 429 and a retry; publishers with IAM do not wait",
         ),
         row(
             "`GET /alerts`, the largest page each time",
@@ -182,7 +182,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
             "browsers without WebSockets, and clients that fetch what they missed",
         ),
         row(
-            "connections that come, subscribe to what they may, and go",
+            "connections that open, subscribe as much as they may, and close",
             format!(
                 "`ConnectRate` × (2 invocations + 10 writes) + `MessageRate` × {REGIONS_PER_MESSAGE} changes (4 writes)"
             ),
@@ -191,7 +191,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
                     MESSAGE_RATE.min(CONNECT_RATE * CHANGES_BURST / REGIONS_PER_MESSAGE),
                     Use { writes: 1.0 + REGIONS_PER_MESSAGE * 2.0 * WRITES_PER_CHANGE, ..message },
                 ),
-            "clients that connect: 429, and they try again. `ConnectRate` and `MessageRate` lower it in proportion",
+            "clients that connect: 429 and a retry. `ConnectRate` and `MessageRate` lower it in proportion",
         ),
     ]
 }
@@ -199,10 +199,9 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
 /// The table of `docs/security.md`, in Markdown.
 pub fn table(prices: &Prices) -> String {
     let mut text =
-        "| attack | formula, per second | dollars an hour at most | whom else it delays | do alerts go out? |\n|---|---|---|---|---|\n"
-            .to_owned();
+        "| attack | formula, per second | dollars an hour, at most | who else waits |\n|---|---|---|---|\n".to_owned();
     for Attack { what, formula, usd_an_hour, delays } in attacks(prices) {
-        text += &format!("| {what} | {formula} | {usd_an_hour:.2} | {delays} | yes |\n");
+        text += &format!("| {what} | {formula} | {usd_an_hour:.2} | {delays} |\n");
     }
     text
 }
