@@ -1,15 +1,10 @@
 """The project's template keeps the rules, and each rule catches a fault that is planted."""
 
 import copy
-import re
-import tomllib
 import unittest
 
-import log_lines
 import metric_math
 import policy
-from samtranslator.yaml_helper import yaml_parse
-
 
 # Of the statement in connect's policy about the subscriptions table.
 CONNECT_ACTIONS = ", ".join(
@@ -300,89 +295,6 @@ class Template(unittest.TestCase):
         )
 
 
-class Documents(unittest.TestCase):
-    def test_every_output_that_a_document_names_exists(self):
-        outputs = policy.transformed()["Outputs"].keys() | yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())["Outputs"].keys()
-        named = set()
-        for document in [policy.ROOT / "README.md", *(policy.ROOT / "docs").glob("*.md")]:
-            text = " ".join(document.read_text().split())
-            named |= set(re.findall(r"outputs? `(\w+)`", text))
-        self.assertGreaterEqual(named, {"DashboardUrl", "PublisherPolicyArn", "PublishFunctionName", "RecoverFunctionName", "ScorerSource"})
-        self.assertEqual(named - outputs, set())
-
-    def test_every_parameter_is_in_the_document_with_its_default(self):
-        document = (policy.ROOT / "docs/operations.md").read_text()
-        rows = dict(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", document, re.MULTILINE))
-        defaults = {name: default for names, default in rows.items() for name in re.findall(r"\w+", names)}
-        for name, parameter in policy.transformed()["Parameters"].items():
-            with self.subTest(name):
-                self.assertEqual(defaults[name].strip("`"), str(parameter["Default"]) or "none")
-
-
-class Deployer(unittest.TestCase):
-    """The policy of who deploys: nobody else has tried it on AWS, so it is held to what the templates have."""
-
-    @classmethod
-    def setUpClass(cls):
-        template = yaml_parse((policy.ROOT / "infra/deployer.yaml").read_text())
-        cls.statements = list(policy.statements([template["Resources"]["DeployerPolicy"]["Properties"]]))
-
-    def test_it_has_each_service_of_the_templates(self):
-        domain = yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())["Resources"]
-        resources = [*policy.transformed()["Resources"].values(), *domain.values()]
-        services = {resource["Type"].split("::")[1].lower().removesuffix("v2") for resource in resources}
-        allowed = {action.split(":")[0] for statement in self.statements for action in policy.listed(statement["Action"])}
-        self.assertLessEqual(services | {"cloudformation", "s3"}, allowed)
-
-    def test_what_it_may_do_with_everything_is_to_look_and_to_have_access_logs_delivered(self):
-        for statement in self.statements:
-            for text in policy.texts(statement["Resource"]):
-                if text == "*":
-                    for action in policy.listed(statement["Action"]):
-                        reading = r"\w+:(Describe|Get|List|Validate)\w+"
-                        self.assertRegex(action, rf"^({reading}|logs:(Create|Delete|Update)LogDelivery|logs:PutResourcePolicy)$")
-                elif not text.endswith(("/apis*", "/domainnames*", "/tags/*", "transform/Serverless-2016-10-31")):
-                    self.assertRegex(text, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
-
-
-class LogLines(unittest.TestCase):
-    def test_each_warning_and_error_is_explained_and_nothing_else(self):
-        """Who is woken by an alarm on lines of errors looks for the line in the document."""
-        functions = policy.ROOT.glob("functions/*/src")
-        for document, *folders in [
-            ("docs/operations.md", policy.ROOT / "shared/src", *functions),
-            ("bridge/README.md", policy.ROOT / "bridge/src"),
-        ]:
-            with self.subTest(document):
-                written = log_lines.written(*folders)
-                explained = log_lines.explained((policy.ROOT / document).read_text())
-                self.assertEqual(written - explained, set(), f"{document} has no row for these")
-                self.assertEqual(explained - written, set(), f"{document} has a row for what is not written, or not at this level")
-
-    def test_calls_are_read_on_one_line_and_on_several_and_without_tests(self):
-        source = """
-            tracing::error!(error = %Chain(&failure), "it failed");
-            warn!(
-                entries = left.len(),
-                code,
-                "not taken"
-            );
-            tracing::info!("all is well");
-            tracing::error!(failure);
-            #[cfg(test)]
-            mod tests {
-                tracing::warn!("of a test");
-            }
-        """
-        read = list(log_lines.calls(source))
-        self.assertEqual(read[:2], [("error", "it failed"), ("warn", "not taken")])
-        self.assertEqual([(level, message[:10]) for level, message in read[2:]], [("error", "no message")])
-
-    def test_rows_may_name_several_messages(self):
-        document = "| message | level | |\n|---|---|---|\n| `a`, `b: c` | warn | |\n| `d` | info | |\n| `e` | error | `f` |\n"
-        self.assertEqual(log_lines.explained(document), {("warn", "a"), ("warn", "b: c"), ("error", "e")})
-
-
 class Canary(unittest.TestCase):
     def versions(self, change=lambda function: None, **parameters):
         """The names of the versions that SAM would publish of connect, if it had an alias."""
@@ -404,14 +316,6 @@ class Canary(unittest.TestCase):
 
     def test_no_function_has_an_alias(self):
         self.assertEqual(policy.of_type(policy.transformed()["Resources"], "AWS::Lambda::Alias"), {})
-
-
-class Release(unittest.TestCase):
-    def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
-        """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""
-        profile = tomllib.loads((policy.ROOT / "Cargo.toml").read_text())["profile"]["release"]
-        self.assertEqual(profile["panic"], "unwind")
-        self.assertLessEqual({"codegen-units", "lto", "panic", "strip"}, profile.keys())
 
 
 if __name__ == "__main__":

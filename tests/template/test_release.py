@@ -36,6 +36,12 @@ class Release(unittest.TestCase):
     def test_the_changelog_describes_the_version(self):
         self.assertIn(f"## {WORKSPACE['version']} - ", (ROOT / "CHANGELOG.md").read_text())
 
+    def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
+        """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""
+        profile = tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]["release"]
+        self.assertEqual(profile["panic"], "unwind")
+        self.assertLessEqual({"codegen-units", "lto", "panic", "strip"}, profile.keys())
+
 
 if __name__ == "__main__":
     unittest.main()
