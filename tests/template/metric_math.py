@@ -7,7 +7,7 @@ COMPARISONS = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operato
 
 
 class Number(float):
-    """A value of a period. One that is divided by zero is none."""
+    """Value of a metric in a period. A division by zero gives NaN, which is over no threshold."""
 
     def __add__(self, other):
         return Number(float(self) + other)
@@ -25,14 +25,17 @@ FUNCTIONS = {
 }
 
 
-def rings(alarm, happened):
-    """Whether a period in which this happened, by the ids of metrics, is over the threshold. Others have no data, as the value None."""
+def rings(alarm, data):
+    """Returns whether a period with this data, by the ids of metrics, is over the alarm's threshold.
+
+    Other metrics have no data, which is the value None.
+    """
     queries = {query["Id"]: query for query in alarm["Metrics"]}
-    assert happened.keys() <= {name for name, query in queries.items() if "MetricStat" in query}, happened
+    assert data.keys() <= {name for name, query in queries.items() if "MetricStat" in query}, data
 
     def value(name):
         if "MetricStat" in queries[name]:
-            return Number(happened[name]) if name in happened else None
+            return Number(data[name]) if name in data else None
         names = compile(queries[name]["Expression"], name, "eval").co_names
         return eval(queries[name]["Expression"], {**FUNCTIONS, **{of: value(of) for of in names if of in queries}})
 

@@ -1,35 +1,34 @@
-"""The policy of who deploys has what the templates need, and no more."""
+"""infra/deployer.yaml allows every service of the templates, and no write access beyond its stacks."""
 
 import unittest
 
 import policy
-from samtranslator.yaml_helper import yaml_parse
 
 
 class Deployer(unittest.TestCase):
-    """The policy of who deploys: nobody else has tried it on AWS, so it is held to what the templates have."""
-
     @classmethod
     def setUpClass(cls):
-        template = yaml_parse((policy.ROOT / "infra/deployer.yaml").read_text())
-        cls.statements = list(policy.statements([template["Resources"]["DeployerPolicy"]["Properties"]]))
+        resources = policy.parsed("infra/deployer.yaml")["Resources"]
+        cls.statements = list(policy.statements([resources["DeployerPolicy"]["Properties"]]))
 
-    def test_it_has_each_service_of_the_templates(self):
-        domain = yaml_parse((policy.ROOT / "infra/domain.yaml").read_text())["Resources"]
+    def test_it_allows_each_service_of_the_templates(self):
+        domain = policy.parsed("infra/domain.yaml")["Resources"]
         resources = [*policy.transformed()["Resources"].values(), *domain.values()]
         services = {resource["Type"].split("::")[1].lower().removesuffix("v2") for resource in resources}
-        allowed = {action.split(":")[0] for statement in self.statements for action in policy.listed(statement["Action"])}
-        self.assertLessEqual(services | {"cloudformation", "s3"}, allowed)
+        actions = (action for statement in self.statements for action in policy.as_list(statement["Action"]))
+        self.assertLessEqual(services | {"cloudformation", "s3"}, {action.split(":")[0] for action in actions})
 
-    def test_what_it_may_do_with_everything_is_to_look_and_to_have_access_logs_delivered(self):
+    def test_it_can_only_read_and_set_up_log_delivery_outside_of_its_stacks(self):
+        reading = r"\w+:(Describe|Get|List|Validate)\w+"
+        log_delivery = r"logs:(Create|Delete|Update)LogDelivery|logs:PutResourcePolicy"
+        without_names = ("/apis*", "/domainnames*", "/tags/*", "transform/Serverless-2016-10-31")
         for statement in self.statements:
-            for text in policy.texts(statement["Resource"]):
-                if text == "*":
-                    for action in policy.listed(statement["Action"]):
-                        reading = r"\w+:(Describe|Get|List|Validate)\w+"
-                        self.assertRegex(action, rf"^({reading}|logs:(Create|Delete|Update)LogDelivery|logs:PutResourcePolicy)$")
-                elif not text.endswith(("/apis*", "/domainnames*", "/tags/*", "transform/Serverless-2016-10-31")):
-                    self.assertRegex(text, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
+            for resource in policy.strings(statement["Resource"]):
+                if resource == "*":
+                    for action in policy.as_list(statement["Action"]):
+                        self.assertRegex(action, rf"^({reading}|{log_delivery})$")
+                elif not resource.endswith(without_names):
+                    self.assertRegex(resource, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ import re
 import unittest
 
 import policy
-from samtranslator.yaml_helper import yaml_parse
 
 TEXT = (policy.ROOT / "template.yaml").read_text()
-TEMPLATE = yaml_parse(TEXT)
+TEMPLATE = policy.parsed("template.yaml")
 
 DOCUMENT = ["Parameters", "Outputs", "Mappings", "Conditions", "Globals", "Resources"]
 # The headings of the section Resources, each with the types under it.

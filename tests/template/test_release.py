@@ -1,17 +1,19 @@
-"""Every package of the repository carries the licence and the one version, which the changelog describes."""
+"""Every package has the licences and the version of the workspace, and releases unwind on panic."""
 
 import json
-import pathlib
 import subprocess
 import tomllib
 import unittest
 
-ROOT = pathlib.Path(__file__).parents[2]
-WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+from policy import ROOT
+
+CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())
+WORKSPACE = CARGO["workspace"]["package"]
 LICENSE = "MIT OR Apache-2.0"
 
 
 def tracked(pattern):
+    """Returns the files in Git that match a pattern."""
     listed = subprocess.run(["git", "ls-files", pattern], cwd=ROOT, check=True, capture_output=True, text=True)
     return [ROOT / line for line in listed.stdout.splitlines()]
 
@@ -27,7 +29,7 @@ class Release(unittest.TestCase):
                 self.assertIn(package["version"], ({"workspace": True}, WORKSPACE["version"]))
                 self.assertIn(package["license"], ({"workspace": True}, LICENSE))
 
-    def test_the_browser_client_has_the_same_version_licence_and_texts(self):
+    def test_the_browser_client_has_the_same_version_and_licences(self):
         package = json.loads((ROOT / "client/package.json").read_text())
         self.assertEqual((package["version"], package["license"]), (WORKSPACE["version"], LICENSE))
         for text in ("LICENSE-MIT", "LICENSE-APACHE"):
@@ -36,9 +38,9 @@ class Release(unittest.TestCase):
     def test_the_changelog_describes_the_version(self):
         self.assertIn(f"## {WORKSPACE['version']} - ", (ROOT / "CHANGELOG.md").read_text())
 
-    def test_nothing_of_the_profile_is_left_to_cargo_lambda(self):
-        """It aborts on panic where nothing is said, and a function that aborts reports no error to Lambda."""
-        profile = tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]["release"]
+    def test_the_release_profile_leaves_no_default_to_cargo_lambda(self):
+        """cargo-lambda's default aborts on panic, and a function that aborts reports no error to Lambda."""
+        profile = CARGO["profile"]["release"]
         self.assertEqual(profile["panic"], "unwind")
         self.assertLessEqual({"codegen-units", "lto", "panic", "strip"}, profile.keys())
 
