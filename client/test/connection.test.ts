@@ -1,22 +1,10 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { ViralAlerts, ViralAlertsError, type ViralAlert } from "../src/viral-alerts.js";
 import { URL_OF_SERVICE, alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
 import { Browser } from "./browser.js";
-import { Service } from "./service.js";
+import { service } from "./current.js";
 
 const MINUTE = 60_000;
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
-  return () => vi.useRealTimers();
-});
-afterEach(() => {
-  vi.restoreAllMocks();
-  vi.unstubAllGlobals();
-});
 
 /** Draws the same number every time. */
 const draw = (value: number): void => void vi.spyOn(Math, "random").mockReturnValue(value);

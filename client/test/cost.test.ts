@@ -1,27 +1,20 @@
 // What the client says while it is looked at, counted: the cost model (infra/cost) multiplies these figures with prices.
 
-import { afterEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import figures from "../../infra/cost/client.json" with { type: "json" };
 import { pass, start } from "./application.js";
-import { Service } from "./service.js";
+import { startService } from "./current.js";
 
 /** Bytes of a message that are billed as one. Source: API Gateway. */
 const UNIT_BYTES = 32 * 1_024;
 const MINUTES = [30, 60, 24 * 60];
-
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `R-${index}`);
 const WATCHES: Record<string, string[]> = { "1 region": ["PL"], "25 regions": names(25), "60 regions": names(60), "ALL of 300 regions": ["ALL"] };
 
 /** Follows `regions` for so many minutes in which nothing is published. */
 async function count(regions: string[], minutes: number) {
-  vi.useFakeTimers();
-  const service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
+  const service = startService();
   for (const region of regions[0] === "ALL" ? names(300) : regions) service.publish(region);
   const { client } = start(service, { regions });
   await pass(minutes * 60_000);

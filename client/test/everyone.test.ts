@@ -1,21 +1,10 @@
 // Alerts that reach everyone because nobody watches their region.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import type { ViralAlert } from "../src/viral-alerts.js";
 import { newStorage, pass, publishUntil, start } from "./application.js";
 import { Browser } from "./browser.js";
-import { Service } from "./service.js";
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
+import { service } from "./current.js";
 
 test("an alert of a region that is not watched is told once, marked, and nothing is kept or asked for", async () => {
   const storage = newStorage();

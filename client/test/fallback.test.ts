@@ -1,23 +1,15 @@
 // Networks without WebSockets, and clients that may not connect.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { URL_OF_SERVICE, alertsOf, newStorage, pass, publishUntil, start } from "./application.js";
 import { Browser } from "./browser.js";
-import { LATENCY, Service } from "./service.js";
+import { service } from "./current.js";
+import { LATENCY } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example" };
 
-let service: Service;
 beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", vi.fn(service.fetch));
   vi.spyOn(Math, "random").mockReturnValue(0.5);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.restoreAllMocks();
-  vi.unstubAllGlobals();
 });
 
 test("where no WebSocket opens, alerts come by polling, and by WebSocket as soon as one opens", async () => {

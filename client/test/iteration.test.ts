@@ -1,16 +1,9 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { pass, publishUntil, start } from "./application.js";
-import { Service } from "./service.js";
+import { service } from "./current.js";
 
 const QUEUE_MAX = 20;
 vi.mock("../src/limits.js", async (original) => ({ ...(await original<object>()), QUEUE_MAX: 20 }));
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-});
-afterEach(() => vi.useRealTimers());
 
 test("alerts can be iterated over until the client is closed", async () => {
   const { client } = start(service, { regions: ["PL"] });

@@ -1,26 +1,14 @@
 // The keepalive: a lost push and a lost subscription show at the next one, for the price of one message and its answer.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { alertsOf, pass, publishUntil, start } from "./application.js";
-import { Service } from "./service.js";
+import { service } from "./current.js";
 
 const MINUTE = 60_000;
 /** One keepalive is due in this time, and whatever follows from it is over. */
 const ONE_KEEPALIVE = 9.6 * MINUTE;
 /** Bytes of a frame, and of a unit that is billed. Source: API Gateway. */
 const FRAME_BYTES_MAX = 32 * 1_024;
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.restoreAllMocks();
-  vi.unstubAllGlobals();
-});
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `R-${index}`);
 /** Types of the messages since `from`, each with its regions. */

@@ -1,23 +1,15 @@
 // What happens to a page and to the tabs of a browser.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { Browser } from "./browser.js";
 import { alertsOf, pass, publishUntil, start, newStorage } from "./application.js";
-import { Service } from "./service.js";
+import { service } from "./current.js";
 
 const MINUTE = 60_000;
 
-let service: Service;
 let browser: Browser;
 beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
   browser = new Browser();
-  vi.stubGlobal("fetch", service.fetch);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
 });
 
 test("offline ends the connection, and online opens one at once", async () => {

@@ -1,22 +1,11 @@
 // What is missing, and what a client that cannot have it is told.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { service, startService } from "./current.js";
 import { randomOf } from "./seeded.js";
-import { Service } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example/" };
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
 
 /** Misses alerts of `regions` up to number `to` while the connection is cut. */
 async function miss(regions: string[], to: number): Promise<void> {
@@ -191,8 +180,7 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
   for (const seed of seeds) {
     const random = randomOf(seed);
     vi.mocked(Math.random).mockImplementation(randomOf(seed + 1_000));
-    service = new Service();
-    vi.stubGlobal("fetch", service.fetch);
+    startService();
     const httpOrNot = random() < 0.5 ? HTTP : {};
     const { client, told } = start(service, { regions: random() < 0.3 ? ["ALL"] : ["PL", "DE"], ...httpOrNot });
     service.deliver = () => [10, 20, 900].filter(() => random() < 0.5).map((delay) => delay * (0.5 + random()));

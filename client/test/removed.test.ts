@@ -1,20 +1,9 @@
 // Alerts that are taken back.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { newStorage, pass, publishUntil, start } from "./application.js";
 import { Browser } from "./browser.js";
-import { Service } from "./service.js";
-
-let service: Service;
-beforeEach(() => {
-  vi.useFakeTimers();
-  service = new Service();
-  vi.stubGlobal("fetch", service.fetch);
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
+import { service } from "./current.js";
 
 /** What `start` tells, and removals as `PL removed 1`. */
 function startWith(options: Parameters<typeof start>[1]) {

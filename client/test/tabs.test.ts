@@ -1,11 +1,12 @@
 // Tabs that come, go, hide, and watch this and that, at random, while alerts are published and taken back.
 
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Position } from "../src/viral-alerts.js";
 import { newStorage, pass, start, type Application } from "./application.js";
 import { Browser } from "./browser.js";
+import { startService } from "./current.js";
 import { randomOf } from "./seeded.js";
-import { Service } from "./service.js";
+import type { Service } from "./service.js";
 
 const ALL = "ALL";
 const REGIONS = ["PL", "DE", "FR", "XX", "YY"];
@@ -13,12 +14,6 @@ const RUNS = 150;
 const STEPS = 80;
 /** Hidden pages give their connection up after this time, so that it happens within a run. */
 const HIDDEN_MS = 2_000;
-
-beforeEach(() => void vi.useFakeTimers());
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
-});
 
 /** A tab and what it may expect: by region the number that it was told last. */
 class Tab {
@@ -124,10 +119,9 @@ test("whatever tabs watch, leave, hide and reload: each alert once and in order,
     const random = randomOf(seed);
     const pick = <Item>(items: Item[]): Item => items[Math.floor(random() * items.length)]!;
     vi.mocked(Math.random).mockImplementation(randomOf(seed + 1));
-    const service = new Service();
+    const service = startService();
     const browser = new Browser();
     browser.grantsLate = seed % 2 > 0;
-    vi.stubGlobal("fetch", service.fetch);
     const options = random() < 0.5 ? { httpUrl: "https://service.example" } : {};
     service.deliver = () => [10, 20, 900].filter(() => random() < 0.6).map((delay) => delay * (0.5 + random()));
     const tabs = Array.from({ length: 2 + (seed % 2) }, (_, index) => new Tab(browser, service, options, `seed ${seed}, tab ${index}`));

@@ -1,6 +1,6 @@
 // The toast in the little of a document that it uses. That it is seen, said and reached is tested in a browser.
 
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { defineViralToast, type ViralToastElement } from "../src/viral-toast.js";
 import { pass } from "./application.js";
 
@@ -80,7 +80,6 @@ let page: EventTarget & { baseURI: string; activeElement: FakeElement };
 let smallScreen: boolean;
 let reported: unknown[];
 beforeEach(() => {
-  vi.useFakeTimers();
   FakeElement.focused = undefined;
   vi.stubGlobal("HTMLElement", FakeElement);
   smallScreen = false;
@@ -98,10 +97,6 @@ beforeEach(() => {
   vi.stubGlobal("reportError", (error: unknown) => reported.push(error));
   defineViralToast();
   host.connectedCallback();
-});
-afterEach(() => {
-  vi.useRealTimers();
-  vi.unstubAllGlobals();
 });
 
 const show = (title: string, more: object = {}): FakeElement => {

@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import WebSocket from "ws";
+import { randomOf } from "../../client/test/seeded.js";
 import { ViralAlerts } from "../../client/viral-alerts.js";
 import { startLocal, stopLocal } from "../local.mjs";
 
@@ -36,16 +37,6 @@ const FAULTS = [
   "failed-invocation=0.01",
   "throttled-post=0.01",
 ];
-
-/** Repeatable numbers between 0 and 1 (mulberry32). */
-function randomOf(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,5 +1,12 @@
-/** Repeatable numbers between 0 and 1 (mulberry32). */
-export function randomOf(seed: number): () => number {
+// Plain JavaScript, as tests/client runs it too.
+
+/**
+ * Returns repeatable numbers from 0 to 1, without 1 (mulberry32).
+ *
+ * @param {number} seed
+ * @returns {() => number}
+ */
+export function randomOf(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
     let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
