@@ -1,6 +1,10 @@
 // Starts the local mode as a person does and reads what it prints.
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -27,7 +31,37 @@ export async function startLocal(args = [], { directory = ROOT, log = "ignore" }
 /** Stops it as Ctrl-C does, and waits for its end. */
 export async function stopLocal({ child }) {
   if (child.exitCode !== null) return;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const ended = once(child, "exit");
   child.kill("SIGINT");
   await ended;
+}
+
+/** A local mode that can be killed and started again at the same addresses, with the same tables. */
+export class Restartable {
+  #directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "viral-alerts-"));
+  local;
+
+  async start(args = []) {
+    const { webSocketAddress, address } = this.local ?? {};
+    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
+    this.local = await startLocal([...args, ...again, "--data-dir", this.#directory]);
+  }
+
+  async kill() {
+    const ended = once(this.local.child, "exit");
+    this.local.child.kill("SIGKILL");
+    await ended;
+  }
+
+  async end() {
+    await stopLocal(this.local);
+    rmSync(this.#directory, { recursive: true });
+  }
+}
+
+/** Publishes an alert at the address that the `ready` line names, and returns the answer. */
+export async function publish(address, region, video = {}, headers = {}) {
+  const body = JSON.stringify({ region, video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97, ...video } });
+  const response = await fetch(address, { method: "POST", headers, body });
+  return response.json();
 }

@@ -1,11 +1,20 @@
 // What all browsers have in common: bounded waits, and where their screenshots go; and Chromium.
 
-import { mkdirSync } from "node:fs";
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 import { ROOT } from "../local.mjs";
 
 export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-export const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
+export const ARGUMENTS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+];
 
 export const SCREENSHOTS = `${ROOT}/target/screenshots`;
 
@@ -14,7 +23,9 @@ const WAIT_MAX = 20_000;
 /** Pause between two looks at a condition, in milliseconds. */
 const LOOK_EVERY = 25;
 
-/** Waits until `condition` holds, and says what else `otherwise` finds if it never does. */
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Waits until `condition` holds. If it never does, the error has what `otherwise` returns. */
 export async function until(condition, otherwise) {
   for (const end = Date.now() + WAIT_MAX; Date.now() < end; ) {
     if (await condition()) return;
@@ -26,4 +37,33 @@ export async function until(condition, otherwise) {
 export function launchBrowser() {
   mkdirSync(SCREENSHOTS, { recursive: true });
   return chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+}
+
+/**
+ * Opens a page in a profile of its own. The test fails on any error of a script, and on anything that the page's
+ * Content-Security-Policy forbids.
+ */
+export async function openPage(t, browser, options) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  const errors = [];
+  page.on("pageerror", ({ message }) => errors.push(message));
+  page.on("console", (message) => {
+    if (/Content Security Policy|Trusted/.test(message.text())) errors.push(message.text());
+  });
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(errors, [], "a script of the page failed");
+  });
+  return page;
+}
+
+/** Returns what axe finds wrong, and where. */
+export async function violations(page) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => axe.run());
+  return found.violations.map(({ id, nodes }) => {
+    const places = nodes.map(({ target, failureSummary }) => `${target.join(" ")} ${failureSummary}`);
+    return `${id}: ${places}`;
+  });
 }

@@ -19,7 +19,7 @@ before(() => {
 after(() => devtools?.close());
 
 test("offline and online: what was published in between is shown once", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const tab = await site.open();
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -35,7 +35,7 @@ test("offline and online: what was published in between is shown once", async (t
 });
 
 test("hidden and shown: the connection is given up after a while, and resumes from its position", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const tab = await site.open({ hiddenMs: 300 });
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -52,7 +52,7 @@ test("hidden and shown: the connection is given up after a while, and resumes fr
 });
 
 test("frozen and running again: nothing is lost or repeated", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const tab = await site.open();
   await site.publish();
   await hasTold(tab, 1, 1);
@@ -69,7 +69,7 @@ test("frozen and running again: nothing is lost or repeated", async (t) => {
 });
 
 test("two tabs share a connection; when the leading one closes the other takes over", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const first = await site.open();
   const second = await site.open();
   await site.publish(2);
@@ -86,7 +86,7 @@ test("two tabs share a connection; when the leading one closes the other takes o
 });
 
 test("a second tab that watches as soon as it has a client is served, however often", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   await site.open();
   // Which of the two asks for its lock first is a race.
   for (let seq = 1; seq <= 10; seq++) {
@@ -100,12 +100,12 @@ test("a second tab that watches as soon as it has a client is served, however of
 });
 
 test("a client that is closed in the tick that made it leaves no connection", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   await leaksNothing(site);
 });
 
 test("two tabs, and the leading one is frozen: the other takes over, and both have everything", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const first = await site.open();
   const second = await site.open();
   await site.publish();
@@ -120,14 +120,14 @@ test("two tabs, and the leading one is frozen: the other takes over, and both ha
 });
 
 test("the gateway is killed and started again: the client comes back by itself", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const tab = await site.open();
   await site.publish(2);
   await hasTold(tab, 1, 2);
   await site.kill();
   await tab.until(`states.includes("waiting")`, "states");
   await tab.screenshot("client-gateway-killed");
-  await site.run();
+  await site.start();
   await site.publish(2);
   await isOpen(tab);
   await site.publish();
@@ -136,7 +136,7 @@ test("the gateway is killed and started again: the client comes back by itself",
 });
 
 test("two hours, shrunk to seconds: connections are replaced before they are cut, and the client is open all the time", async (t) => {
-  const site = await Site.start(t, devtools, "--connection-duration", "3s");
+  const site = await Site.on(t, devtools, "--connection-duration", "3s");
   const tab = await site.open({ rotateAfterMs: 1_500 });
   let published = 0;
   // More than two lives of a connection.
@@ -151,7 +151,7 @@ test("two hours, shrunk to seconds: connections are replaced before they are cut
 });
 
 test("a page that is loaded again goes on where it was", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const tab = await site.open();
   await site.publish(2);
   await hasTold(tab, 1, 2);
@@ -191,7 +191,7 @@ async function startProxy(t, { webSocketAddress }) {
 }
 
 test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket again when they can", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const proxy = await startProxy(t, site.local);
   proxy.mode = "refuses";
   const tab = await site.open({ url: proxy.url, reconnectWithinMs: 50 });
@@ -220,7 +220,7 @@ test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket aga
 });
 
 test("a page at another port has alerts where WebSockets hang, and its tab remembers that they do", async (t) => {
-  const site = await Site.start(t, devtools);
+  const site = await Site.on(t, devtools);
   const proxy = await startProxy(t, site.local);
   proxy.mode = "hangs";
   // As a bundler serves it.

@@ -13,7 +13,7 @@ before(async () => {
 after(() => firefox?.close());
 
 test("two tabs share a connection; when the leading one closes the other takes over", async (t) => {
-  const site = await Site.start(t, firefox);
+  const site = await Site.on(t, firefox);
   const first = await site.open();
   const second = await site.open();
   await site.publish(2);
@@ -29,7 +29,7 @@ test("two tabs share a connection; when the leading one closes the other takes o
 });
 
 test("a client that is closed in the tick that made it leaves no connection", async (t) => {
-  await leaksNothing(await Site.start(t, firefox));
+  await leaksNothing(await Site.on(t, firefox));
 });
 
 test("a token goes beside the subprotocol, which is answered", (t) => sendsItsToken(t, firefox));

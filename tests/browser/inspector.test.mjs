@@ -4,12 +4,9 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { startLocal, stopLocal } from "../local.mjs";
-import { SCREENSHOTS, launchBrowser } from "./browser.mjs";
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+import { SCREENSHOTS, launchBrowser, openPage, violations } from "./browser.mjs";
 
 let browser;
 let local;
@@ -22,19 +19,12 @@ after(async () => {
   await browser?.close();
 });
 
-/** Starts a local mode where nothing has happened yet, and opens the inspector on it. Fails on any error of a script. */
+/** Starts a local mode where nothing has happened yet, and opens the inspector on it. */
 async function open(t, options = {}) {
   local = await startLocal();
-  const context = await browser.newContext({ viewport: { width: 1440, height: 850 }, ...options });
-  const page = await context.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
-  page.on("console", (message) => /Content Security Policy|Trusted/.test(message.text()) && errors.push(message.text()));
-  t.after(async () => {
-    await context.close();
-    await stopLocal(local);
-    assert.deepEqual(errors, [], "a script of the page failed");
-  });
+  const page = await openPage(t, browser, { viewport: { width: 1440, height: 850 }, ...options });
+  const own = local;
+  t.after(() => stopLocal(own));
   await page.goto(`${local.address}inspector`);
   await page.waitForSelector("#state[data-state=live]");
   return page;
@@ -247,9 +237,7 @@ test("axe finds nothing wrong, with errors and the details open", async (t) => {
     await client.send("not json");
     await row(page, "sent", "bad_json").click();
     await page.waitForSelector("#connections button");
-    await page.evaluate(AXE);
-    const { violations } = await page.evaluate(() => axe.run());
-    assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target.join(" ")} ${failureSummary}`)}`), []);
+    assert.deepEqual(await violations(page), []);
     await stopLocal(local);
   }
 });

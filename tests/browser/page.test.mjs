@@ -4,17 +4,14 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { ROOT, startLocal, stopLocal } from "../local.mjs";
-import { SCREENSHOTS, launchBrowser } from "./browser.mjs";
+import { ROOT, publish as publishTo, startLocal, stopLocal } from "../local.mjs";
+import { SCREENSHOTS, launchBrowser, openPage, violations } from "./browser.mjs";
 
 const PICTURE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
 
 /** As long as a title is on the sites where most videos are. */
 const LONG_TITLE = "Zażółć gęślą jaźń: the clip that everybody shares today, from Gdańsk to Zakopane, and nobody knows who made it or why it is so good. ".padEnd(140, "!");
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let browser;
 let local;
@@ -32,20 +29,9 @@ after(async () => {
   if (local) await stopLocal(local);
 });
 
-/**
- * Opens the page on its own, after `prepare`, fails on any error of a script and on anything that its policy forbids, and waits until its
- * subscriptions stand.
- */
+/** Opens the page after `prepare`, and waits until it is subscribed. */
 async function open(t, { query = "?watch=PL", prepare = () => {}, ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 850 }, ...options });
-  const page = await context.newPage();
-  const errors = [];
-  page.on("pageerror", (error) => errors.push(error.message));
-  page.on("console", (message) => /Content Security Policy|Trusted/.test(message.text()) && errors.push(message.text()));
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(errors, [], "a script of the page failed");
-  });
+  const page = await openPage(t, browser, { viewport: { width: 1200, height: 850 }, ...options });
   await prepare(page);
   await page.goto(address + query);
   await page.waitForSelector("#state[data-state=open]");
@@ -53,9 +39,7 @@ async function open(t, { query = "?watch=PL", prepare = () => {}, ...options } =
 }
 
 async function publish(region, title, more = {}) {
-  const body = JSON.stringify({ region, video: { id: "v1", title, thumbnail: PICTURE, score: 97, ...more } });
-  const response = await fetch(address, { method: "POST", body });
-  const answer = await response.json();
+  const answer = await publishTo(address, region, { title, thumbnail: PICTURE, ...more });
   assert.equal(answer.published, true, JSON.stringify(answer));
   return answer;
 }
@@ -73,13 +57,6 @@ async function toastBoxes(page, count) {
 async function clickAt(page, selector) {
   const { x, y, width, height } = await page.locator(selector).boundingBox();
   await page.mouse.click(x + width / 2, y + height / 2);
-}
-
-/** What axe finds wrong, each with where. */
-async function violations(page) {
-  await page.evaluate(AXE);
-  const found = await page.evaluate(() => axe.run());
-  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" "))}`);
 }
 
 test("an alert that is taken back leaves the corner of the page and the list, and others stay", async (t) => {

@@ -2,10 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { startLocal, stopLocal } from "../local.mjs";
+import { Restartable, publish } from "../local.mjs";
 import { until } from "./browser.mjs";
 
 /** Counts the WebSockets of a page in `sockets`. */
@@ -50,38 +47,28 @@ function application(options) {
 }
 
 /** A local mode whose tables survive a restart, and the tabs that are opened on it. */
-export class Site {
-  #directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
+export class Site extends Restartable {
   #args;
   #browser;
   #tabs = [];
-  local;
 
   constructor(browser, args) {
+    super();
     this.#browser = browser;
     this.#args = args;
   }
 
   /** Starts a site for one test, whose tabs are opened in `browser`. */
-  static async start(t, browser, ...args) {
+  static async on(t, browser, ...args) {
     const site = new Site(browser, args);
-    t.after(() => site.#end());
-    await site.run();
+    t.after(() => site.end());
+    await site.start();
     return site;
   }
 
   /** Starts the local mode, the second time where it was. */
-  async run() {
-    const { webSocketAddress, address } = this.local ?? {};
-    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
-    this.local = await startLocal([...this.#args, ...again, "--data-dir", this.#directory]);
-  }
-
-  /** Ends the local mode without any farewell. */
-  async kill() {
-    const ended = new Promise((resolve) => this.local.child.once("exit", resolve));
-    this.local.child.kill("SIGKILL");
-    await ended;
+  start() {
+    return super.start(this.#args);
   }
 
   /** Opens a tab whose application watches `PL`, and waits until it is connected. `page` is one of another server. */
@@ -109,16 +96,14 @@ export class Site {
 
   async publish(times = 1, region = "PL") {
     for (let time = 0; time < times; time++) {
-      const body = JSON.stringify({ region, video: { id: "v1", title: "Tytuł", thumbnail: null, score: 97 } });
-      const response = await fetch(this.local.address, { method: "POST", body });
-      assert.equal((await response.json()).published, true);
+      const { published } = await publish(this.local.address, region);
+      assert.equal(published, true);
     }
   }
 
-  async #end() {
+  async end() {
     for (const tab of this.#tabs) await tab.close().catch(() => {});
-    await stopLocal(this.local);
-    rmSync(this.#directory, { recursive: true });
+    await super.end();
     for (const tab of this.#tabs) assert.deepEqual(tab.exceptions, [], "a script of a tab failed");
   }
 }
@@ -171,7 +156,7 @@ export async function leaksNothing(site) {
 
 /** A page whose origin `AllowedOrigins` does not name is told so. */
 export async function tellsOfCors(t, browser) {
-  const site = await Site.start(t, browser, "--parameter", "AllowedOrigins=https://www.example.com");
+  const site = await Site.on(t, browser, "--parameter", "AllowedOrigins=https://www.example.com");
   const { origin, port } = new URL(site.local.address);
   // To a browser another name of the same server is another origin.
   const httpUrl = `http://localhost:${port}`;
@@ -186,7 +171,7 @@ export async function sendsItsToken(t, browser) {
   const name = "/viral-alerts/token";
   const secret = "the secret of 32 bytes and more that signs tokens";
   const parameters = ["--parameter", "Authorization=required", "--parameter", `TokenSecretParameter=${name}`];
-  const site = await Site.start(t, browser, ...parameters, "--secret", `${name}=${secret}`);
+  const site = await Site.on(t, browser, ...parameters, "--secret", `${name}=${secret}`);
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const claims = { exp: Math.floor(Date.now() / 1_000) + 600, regions: ["PL"] };
   const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;

@@ -5,15 +5,11 @@
 //   SEED=1234 CLIENTS=200 DROPS=10000 npm test     that run again, as far as two processes and a network let it
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import WebSocket from "ws";
 import { randomOf } from "../../client/test/seeded.js";
 import { ViralAlerts } from "../../client/viral-alerts.js";
-import { startLocal, stopLocal } from "../local.mjs";
+import { Restartable, publish } from "../local.mjs";
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const CLIENTS = Number(process.env.CLIENTS ?? 200);
@@ -37,6 +33,8 @@ const FAULTS = [
   "failed-invocation=0.01",
   "throttled-post=0.01",
 ];
+const FLAGS = ["--log", "error"];
+const FAULT_FLAGS = [...FAULTS.flatMap((fault) => ["--fault", fault]), "--fault-seed", String(SEED)];
 
 const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -66,38 +64,13 @@ class CountedSocket extends WebSocket {
   }
 }
 
-/** The gateway, which can be killed and comes back at the same address with the same tables. */
-class Gateway {
-  #directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "viral-alerts-"));
-  local;
-
-  async start(faults) {
-    const { webSocketAddress, address } = this.local ?? {};
-    const again = address ? ["--ws-addr", new URL(webSocketAddress).host, "--http-addr", new URL(address).host] : [];
-    const flags = faults ? [...FAULTS.flatMap((fault) => ["--fault", fault]), "--fault-seed", String(SEED)] : [];
-    this.local = await startLocal([...again, ...flags, "--log", "error", "--data-dir", this.#directory]);
-  }
-
-  async kill() {
-    const ended = once(this.local.child, "exit");
-    this.local.child.kill("SIGKILL");
-    await ended;
-  }
-
-  async end() {
-    await stopLocal(this.local);
-    rmSync(this.#directory, { recursive: true });
-  }
-}
-
 /** Publishes until it is known where the alert stands in its log. */
-async function publish(gateway, heads, region, number) {
+async function publishUntilKnown({ local }, heads, region, number) {
   const headers = { "idempotency-key": `${SEED}-${number}` };
-  const body = JSON.stringify({ region, video: { id: `v${number}`, title: `alert ${number}`, thumbnail: null, score: 97 } });
+  const video = { id: `v${number}`, title: `alert ${number}` };
   for (;;) {
     try {
-      const response = await fetch(gateway.local.address, { method: "POST", headers, body });
-      const { seq } = await response.json();
+      const { seq } = await publish(local.address, region, video, headers);
       if (seq) return heads.set(region, Math.max(seq, heads.get(region) ?? 0));
     } catch {
       // The gateway is away.
@@ -149,8 +122,8 @@ class Application {
 
 test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`, { timeout: 1_200_000 }, async (t) => {
   console.log(`SEED=${SEED}`);
-  const gateway = new Gateway();
-  await gateway.start(true);
+  const gateway = new Restartable();
+  await gateway.start([...FLAGS, ...FAULT_FLAGS]);
   t.after(() => gateway.end());
   const heads = new Map();
   const applications = Array.from({ length: CLIENTS }, () => {
@@ -164,7 +137,7 @@ test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told tw
   let publishing = true;
   const publisher = (async () => {
     while (publishing) {
-      await publish(gateway, heads, pick(REGIONS), ++published);
+      await publishUntilKnown(gateway, heads, pick(REGIONS), ++published);
       await pause(PUBLISH_EVERY * 2 * random());
     }
   })();
@@ -177,7 +150,7 @@ test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told tw
       kills.shift();
       await gateway.kill();
       await pause(500 * random());
-      await gateway.start(true);
+      await gateway.start([...FLAGS, ...FAULT_FLAGS]);
       continue;
     }
     const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
@@ -194,8 +167,8 @@ test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told tw
 
   // The last minutes of a real day have an end too: without faults, everybody gets what is still missing.
   await gateway.kill();
-  await gateway.start(false);
-  for (const region of REGIONS) await publish(gateway, heads, region, ++published);
+  await gateway.start(FLAGS);
+  for (const region of REGIONS) await publishUntilKnown(gateway, heads, region, ++published);
   const end = Date.now() + SETTLE_MAX;
   while (Date.now() < end && !applications.every((application) => application.hasAll(heads))) await pause(50);
 

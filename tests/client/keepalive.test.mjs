@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import WebSocket from "ws";
 import { ViralAlerts } from "../../client/viral-alerts.js";
-import { startLocal, stopLocal } from "../local.mjs";
+import { publish, startLocal, stopLocal } from "../local.mjs";
 
 const KEEPALIVE_MS = 1_000;
 /** Bound of every wait, in milliseconds. */
@@ -15,12 +15,6 @@ before(async () => {
   local = await startLocal(["--log", "error"]);
 });
 after(() => stopLocal(local));
-
-async function publish(region) {
-  const body = JSON.stringify({ region, video: { id: "v", title: `of ${region}`, score: 97, thumbnail: null } });
-  const response = await fetch(local.address, { method: "POST", body });
-  return (await response.json()).seq;
-}
 
 /** Starts a client whose frames are kept: what it says, and what it is answered. Pushes arrive unless they are lost. */
 function start(t, regions, options) {
@@ -60,7 +54,7 @@ const subscriptions = ({ said }) => said.filter(({ type }) => type === "subscrib
 
 test("where nothing was lost keepalives are kept, for one region, for sixty and for ALL", async (t) => {
   const sixty = Array.from({ length: 60 }, (_, index) => `KEPT-${index}`);
-  await publish("KEPT-3");
+  await publish(local.address, "KEPT-3");
   for (const [regions, messages] of [[["KEPT-3"], 1], [sixty, 3], [["ALL"], 1]]) {
     const application = start(t, regions);
     await until("three keepalives", () => kept(application).length >= 3);
@@ -74,7 +68,7 @@ test("a lost push and a lost subscription show at the next keepalive", async (t)
   const application = start(t, ["LOST-A", "LOST-B"]);
   await until("a keepalive", () => kept(application).length);
   application.losesPushes = true;
-  await publish("LOST-A");
+  await publish(local.address, "LOST-A");
   await until("the lost alert", () => application.told.length);
   application.losesPushes = false;
   assert.deepEqual(application.told, ["LOST-A 1"]);
@@ -85,7 +79,7 @@ test("a lost push and a lost subscription show at the next keepalive", async (t)
   application.sockets[0].send(JSON.stringify({ type: "unsubscribe_region", region: "LOST-B" }));
   await until("the subscription", () => subscriptions(application).at(-1).join() === "LOST-B");
   assert.ok(kept(application).some(({ missing }) => missing?.join() === "LOST-B"));
-  await publish("LOST-B");
+  await publish(local.address, "LOST-B");
   await until("its alert", () => application.told.includes("LOST-B 1"));
   assert.equal(application.sockets.length, 1);
 });
@@ -94,7 +88,7 @@ test("under ALL a push of a region that came into being shows too", async (t) =>
   const application = start(t, ["ALL"]);
   await until("a keepalive", () => kept(application).length);
   application.losesPushes = true;
-  await publish("BORN");
+  await publish(local.address, "BORN");
   await until("the lost alert", () => application.told.includes("BORN 1"));
   assert.deepEqual(subscriptions(application), [["ALL"], ["ALL"]]);
 });
@@ -102,9 +96,9 @@ test("under ALL a push of a region that came into being shows too", async (t) =>
 test("an alert that nobody watches is told once, and says that it is for everyone", async (t) => {
   const application = start(t, ["WATCHED"]);
   await until("a keepalive", () => kept(application).length);
-  await publish("UNWATCHED");
+  await publish(local.address, "UNWATCHED");
   await until("the alert", () => application.told.length);
-  await publish("WATCHED");
+  await publish(local.address, "WATCHED");
   await until("the next alert", () => application.told.length > 1);
   assert.deepEqual(application.told, ["UNWATCHED 1 everyone", "WATCHED 1"]);
   assert.deepEqual(subscriptions(application), [["WATCHED"]]);

@@ -13,7 +13,7 @@ import {
   PostToConnectionCommand,
 } from "@aws-sdk/client-apigatewaymanagementapi";
 import WebSocket from "ws";
-import { startLocal, stopLocal } from "../local.mjs";
+import { publish as publishTo, startLocal, stopLocal } from "../local.mjs";
 
 /** Sizes in bytes. Source: quotas of API Gateway. */
 const FRAME_MAX = 32 * 1024;
@@ -59,9 +59,8 @@ async function subscribe(socket, region) {
 }
 
 async function publish(region, title) {
-  const body = JSON.stringify({ region, video: { id: "v1", title, thumbnail: "", score: 97 } });
-  const response = await fetch(local.address, { method: "POST", body });
-  assert.equal((await response.json()).published, true);
+  const { published } = await publishTo(local.address, region, { title, thumbnail: "" });
+  assert.equal(published, true);
 }
 
 /** A socket that watches a region of its own, and its connection id as the page shows it. */
