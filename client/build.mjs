@@ -24,7 +24,8 @@ const CLAIMS = {
 };
 
 /** Names of properties that neither applications nor other tabs see. They are shortened. */
-const INTERNAL = /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|giveUp|idle|offline|stop|serve|exchange|at|acknowledged|busy|overHttp)$/;
+const INTERNAL =
+  /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|giveUp|idle|offline|stop|serve|exchange|at|acknowledged|busy|overHttp)$/;
 
 /** Classes keep their names, which consoles and error messages show. */
 const CLASSES = ["ViralAlerts", "ViralAlertsError"];
@@ -55,9 +56,21 @@ async function script(module) {
 function declarations() {
   const directory = mkdtempSync(join(tmpdir(), "viral-alerts-"));
   try {
-    const options = ["--noEmit", "false", "--declaration", "--emitDeclarationOnly", "--rootDir", "src", "--outDir", directory];
+    const options = [
+      "--noEmit",
+      "false",
+      "--declaration",
+      "--emitDeclarationOnly",
+      "--rootDir",
+      "src",
+      "--outDir",
+      directory,
+    ];
     const compiler = join(HERE, "node_modules/typescript/bin/tsc");
-    execFileSync(process.execPath, [compiler, "-p", "tsconfig.build.json", ...options], { cwd: HERE, stdio: "inherit" });
+    execFileSync(process.execPath, [compiler, "-p", "tsconfig.build.json", ...options], {
+      cwd: HERE,
+      stdio: "inherit",
+    });
     const declarationsOf = (file) => readFileSync(join(directory, `${file}.d.ts`), "utf8");
     return MODULES.map((module) => {
       const shared = module === "viral-alerts" ? "" : "$1./viral-alerts.js$2";

@@ -90,7 +90,9 @@ function itemOf(alert, older) {
     everyone && "to everyone, as nobody watches it",
   ];
   const url = videoUrl(alert);
-  const title = url ? element("a", { href: url, target: "_blank", rel: "noopener", text: video.title || url }) : video.title;
+  const title = url
+    ? element("a", { href: url, target: "_blank", rel: "noopener", text: video.title || url })
+    : video.title;
   return element(
     "li",
     { className: "alert" },
@@ -142,18 +144,27 @@ function showCount() {
   const others = shown.filter(({ alert }) => !published.has(logOf(alert)));
   const all = [...published.values()].reduce((sum, seq) => sum + seq, others.length) - gone.size;
   const isPart = shown.length > 0 && shown.length < all;
-  $("alerts-count").textContent = isPart ? `newest ${whole.format(shown.length)} of ${whole.format(all)}` : shown.length || "";
+  $("alerts-count").textContent = isPart
+    ? `newest ${whole.format(shown.length)} of ${whole.format(all)}`
+    : shown.length || "";
   showWhyNone();
 }
 
 function showGap({ region, from, to }) {
   const gone = "no longer available";
   const lost = {
-    log: from > 1 ? `the log was restarted; alerts after #${from - 1} are ${gone}` : `the log was restarted; its earlier alerts are ${gone}`,
+    log:
+      from > 1
+        ? `the log was restarted; alerts after #${from - 1} are ${gone}`
+        : `the log was restarted; its earlier alerts are ${gone}`,
     one: `alert #${from} is ${gone}`,
     several: `alerts #${from} to #${to} are ${gone}`,
   }[to === null ? "log" : from === to ? "one" : "several"];
-  const item = element("li", { className: "alert gap" }, element("p", { className: "what", text: `${nameOf(region)}: ${lost}` }));
+  const item = element(
+    "li",
+    { className: "alert gap" },
+    element("p", { className: "what", text: `${nameOf(region)}: ${lost}` }),
+  );
   add({ at: Math.max(Date.now(), entries[0]?.at ?? 0), item });
 }
 
@@ -202,8 +213,12 @@ function showWhyNone() {
   $("curl").hidden = !isEmpty;
   if (!client) return;
   if (!watched.length) $("why-none").textContent = "Choose a region to see its alerts.";
-  else if (isEmpty) $("why-none").textContent = `Nothing yet in ${where}. Publish an alert with the form, or from a terminal:`;
-  else $("why-none").textContent = logFailed ? "The log could not be read. It is read again after reconnecting." : "Reading the log";
+  else if (isEmpty)
+    $("why-none").textContent = `Nothing yet in ${where}. Publish an alert with the form, or from a terminal:`;
+  else
+    $("why-none").textContent = logFailed
+      ? "The log could not be read. It is read again after reconnecting."
+      : "Reading the log";
 }
 
 // ---- the state of the connection
@@ -223,7 +238,8 @@ function showState({ state, retryInMs = 0, transport }) {
   $("state").dataset.state = state;
   $("state-text").textContent = {
     connecting: isRetry ? "Reconnecting" : "Connecting",
-    open: transport === "websocket" ? "Connected" : `Connected by ${transport === "polling" ? "polling" : "event stream"}`,
+    open:
+      transport === "websocket" ? "Connected" : `Connected by ${transport === "polling" ? "polling" : "event stream"}`,
     waiting: "Disconnected",
     offline: "No network",
     paused: "Paused (tab hidden)",
@@ -302,13 +318,22 @@ function showPublished() {
   if (!answered?.published) return;
   const { id, region, seq } = answered;
   const wentToEveryone = entries.some(({ alert }) => alert?.id === id && alert.everyone);
-  say("published", `Published as #${seq} of ${nameOf(region)}.${wentToEveryone ? ` Nobody watches ${region}, so it went to everyone.` : ""}`);
+  say(
+    "published",
+    `Published as #${seq} of ${nameOf(region)}.${wentToEveryone ? ` Nobody watches ${region}, so it went to everyone.` : ""}`,
+  );
 }
 
 async function publish(event) {
   event.preventDefault();
   const { region, score, title, url, thumbnail } = Object.fromEntries(new FormData(event.target));
-  const video = { id: crypto.randomUUID?.() ?? String(Date.now()), title, thumbnail, score: Number(score), ...(url && { url }) };
+  const video = {
+    id: crypto.randomUUID?.() ?? String(Date.now()),
+    title,
+    thumbnail,
+    score: Number(score),
+    ...(url && { url }),
+  };
   answered = undefined;
   try {
     const response = await fetch("/publish", {
@@ -319,14 +344,19 @@ async function publish(event) {
     answered = await response.json();
     if (answered.error) say("published", answered.error.message);
     else if (answered.published) showPublished();
-    else say("published", `Not published: the score ${score} is below the threshold${scoreThreshold === null ? "" : ` of ${scoreThreshold}`}.`);
+    else
+      say(
+        "published",
+        `Not published: the score ${score} is below the threshold${scoreThreshold === null ? "" : ` of ${scoreThreshold}`}.`,
+      );
   } catch {
     say("published", "The service did not answer.", { away: true });
   }
 }
 
 function showConnections({ connected, connections }) {
-  $("connected-count").textContent = connected > connections.length ? `${connected}, the first ${connections.length} shown` : connected;
+  $("connected-count").textContent =
+    connected > connections.length ? `${connected}, the first ${connections.length} shown` : connected;
   const row = ({ connectionId, audiences, connectedAt, messagesReceived, messagesSent }) =>
     element(
       "tr",
@@ -370,7 +400,12 @@ function drawBars(bills) {
       line.style.width = `${(100 * usd) / total}%`;
       bar.append(line);
     }
-    const measure = element("div", { className: "measure" }, bar, element("span", { className: "total", text: dollars.format(total) }));
+    const measure = element(
+      "div",
+      { className: "measure" },
+      bar,
+      element("span", { className: "total", text: dollars.format(total) }),
+    );
     return [element("span", { className: "service", text: service }), measure];
   });
   $("cost-chart").replaceChildren(...rows.flat());
@@ -389,7 +424,12 @@ function listLines(bills) {
       element("td", { text: dollars.format(usd) }),
     );
   const bodies = bills.map(({ service, total, lines }) => {
-    const head = element("tr", {}, element("th", { scope: "rowgroup", colSpan: 2, text: service }), element("th", { text: dollars.format(total) }));
+    const head = element(
+      "tr",
+      {},
+      element("th", { scope: "rowgroup", colSpan: 2, text: service }),
+      element("th", { text: dollars.format(total) }),
+    );
     return element("tbody", {}, head, ...lines.map(row));
   });
   for (const body of $("cost-lines").querySelectorAll("tbody")) body.remove();
@@ -399,7 +439,8 @@ function listLines(bills) {
 /** Where the prices were read, and when: each address once. */
 function listSources(prices) {
   const read = new Map(Object.values(prices).map(({ source, read }) => [source, read]));
-  const item = ([source, read]) => element("li", {}, element("a", { href: source, rel: "noreferrer", text: source }), `, read ${read}`);
+  const item = ([source, read]) =>
+    element("li", {}, element("a", { href: source, rel: "noreferrer", text: source }), `, read ${read}`);
   $("cost-sources").replaceChildren(...[...read].map(item));
   const months = [...read.values()].sort();
   return months[0] === months.at(-1) ? months[0] : `${months[0]} to ${months.at(-1)}`;
@@ -451,7 +492,8 @@ function startCost() {
   );
   askCost("", (estimate) => {
     form.elements.region.replaceChildren(...estimate.regions.map((region) => element("option", { text: region })));
-    for (const [name, value] of Object.entries({ ...estimate.usage, region: estimate.region })) form.elements[name].value = value;
+    for (const [name, value] of Object.entries({ ...estimate.usage, region: estimate.region }))
+      form.elements[name].value = value;
     showEstimate(estimate);
   });
 }
@@ -476,7 +518,9 @@ async function start() {
   });
   client.addEventListener("gap", ({ detail }) => showGap(detail));
   // An error with one of these codes is over when there is a connection.
-  client.addEventListener("error", ({ detail }) => showProblem(detail.message, { away: ["connect", "http"].includes(detail.code) }));
+  client.addEventListener("error", ({ detail }) =>
+    showProblem(detail.message, { away: ["connect", "http"].includes(detail.code) }),
+  );
   // The client tries at once when a browser says that the network is back.
   $("reconnect").addEventListener("click", () => window.dispatchEvent(new Event("online")));
   watchRegions();

@@ -1,33 +1,40 @@
 import type { RemovedAlert, ViralAlert } from "./viral-alerts.js";
-/** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
+/** The events of `<viral-toast>`. `detail` is the alert of the toast. Both events can be cancelled. */
 export interface ViralToastEventMap extends HTMLElementEventMap {
-    /** The link of a toast was opened. Cancelled, it is not followed; the toast closes in either case. */
+    /** A toast's link was opened. Cancelling it leaves the link unopened. The toast closes in both cases. */
     activate: CustomEvent<ViralAlert>;
-    /** The button or Escape closes a toast. Cancelled, the toast stays. A toast whose time is up tells nothing. */
+    /** The button or Escape closed a toast. Cancelling it keeps the toast. A toast that times out dispatches no event. */
     dismiss: CustomEvent<ViralAlert>;
 }
 /**
- * Shows alerts at the edge of the page; screen readers announce them. A toast whose alert has a link opens it. The button or
- * Escape dismisses a toast and moves focus to the next one, or back to the page. No toast closes by itself while a pointer or
- * the focus is on one of them. Titles are text in their own direction, never markup, and three lines at most.
+ * Shows alerts as toasts at the edge of the page. Screen readers announce them. A toast opens the link of its alert.
+ * The button or Escape closes it and moves focus to the next toast, or back to the page. While a toast is hovered or
+ * focused, none times out. Titles are shown as text, in their own direction, on up to three lines.
  *
- * Attributes: `duration` in milliseconds (6,000 by default; `Infinity` never closes a toast), `max` toasts at a time (4; on a
- * narrow or low screen at most 2), `hotkey` that moves focus to the newest toast (`F8`; with modifiers `Alt+T`; empty for
- * none), `dismiss-label` (`Dismiss`), and `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`,
- * `--toast-accent`, `--toast-line`.
+ * Attributes:
+ *
+ * - `duration`: milliseconds until a toast closes. Default: 6,000. `Infinity` never closes one.
+ * - `max`: toasts shown at a time. Default: 4. A narrow or low screen shows at most 2.
+ * - `hotkey`: the key that moves focus to the newest toast, such as `Alt+T`. Default: `F8`. Empty: none.
+ * - `dismiss-label`: the label of the button. Default: `Dismiss`.
+ * - `aria-label`: the name of the whole element. Default: `New alerts`.
+ *
+ * CSS custom properties: `--toast-ground`, `--toast-ink`, `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
-    /** Returns the text above the title; `Viral in PL!` by default, and where it throws or returns no string. */
+    /** Returns the line above the title. Default: `Viral in PL!`, also if the function throws or returns no string. */
     headline: (alert: ViralAlert) => string;
     /**
-     * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
-     * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
-     * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and anything but a string. Where
-     * it throws, the toast has no link. The error is reported.
+     * Returns the address that a toast opens, or `undefined` for no link. Default: `videoUrl`.
+     *
+     * An address of the page's own origin may be relative and opens in the same tab. Another origin opens in a new tab
+     * and has to be `https:`. An address with a user name, or anything that is not a string, gives no link. If the
+     * function throws, the toast has no link and the error goes to `reportError`.
      */
     href: (alert: ViralAlert) => string | undefined;
+    /** Shows a toast. */
     show(alert: ViralAlert): void;
-    /** Removes the toast of an alert that was taken back, if it is there. Tells nothing. */
+    /** Removes the toast of a removed alert, if it is shown. Dispatches no event. */
     drop(alert: RemovedAlert): void;
     addEventListener<Type extends keyof ViralToastEventMap>(type: Type, listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void, options?: boolean | AddEventListenerOptions): void;
     addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
@@ -40,9 +47,20 @@ declare global {
     }
 }
 /**
- * Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`, and where it
- * names a user, which may look like another host.
+ * Returns `video.url` of an alert if a link may open it: an `https:` address without a user name. Otherwise returns
+ * `undefined`.
+ *
+ * @example
+ * toast.href = (alert) => (alert.region === "PL" ? "/watch/" + alert.video.id : videoUrl(alert));
  */
 export declare function videoUrl({ video }: ViralAlert): string | undefined;
-/** Defines the element `<viral-toast>`, or one of another name, unless it is defined already. */
+/**
+ * Defines the custom element `<viral-toast>`, or one of another name. Does nothing if the name is defined already.
+ *
+ * @example
+ * defineViralToast();
+ * const toast = document.body.appendChild(document.createElement("viral-toast"));
+ * alerts.addEventListener("alert", ({ detail }) => toast.show(detail));
+ * alerts.addEventListener("removed", ({ detail }) => toast.drop(detail));
+ */
 export declare function defineViralToast(name?: string): void;

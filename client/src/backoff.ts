@@ -1,8 +1,8 @@
 import { BACKOFF_MS_MAX, BACKOFF_MS_MIN, TIMER_MS_MAX } from "./limits.js";
 
 /**
- * Pause in milliseconds before the next attempt: full jitter, so that clients that were cut off together do not come back
- * together. The first attempt lies within `within`, and each failure doubles the window.
+ * Returns the backoff in milliseconds before the next attempt. Full jitter spreads clients that were cut off together.
+ * The first window is `within`, and each failure doubles it, up to `BACKOFF_MS_MAX`.
  */
 export function backoff(failures: number, within: number): number {
   const window = Math.max(within, Math.min(BACKOFF_MS_MAX, (within || BACKOFF_MS_MIN) * 2 ** failures));

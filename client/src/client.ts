@@ -1,4 +1,4 @@
-// Puts the parts together for one tab: its regions and positions, the tabs it shares with, and the page it lives in.
+// Connects the parts for one tab: its regions and positions, the tabs that it shares with, and its page.
 
 import { createGate, type Emit } from "./gate.js";
 import { startHub } from "./hub.js";
@@ -14,7 +14,7 @@ import { ViralAlertsError, type Options, type State } from "./types.js";
 export interface Client {
   readonly watched: Set<string>;
   state: State;
-  /** Why the client has closed, if it was not told to. */
+  /** The error that closed the client, if one did. */
   error: ViralAlertsError | undefined;
   watch(region: string): void;
   unwatch(region: string): void;
@@ -29,11 +29,11 @@ function nameOf(region: string): string {
   return name;
 }
 
-/** The address that an option names, with the scheme `ws` or `http`, or the secure one. */
+/** Returns the address of an option, with the scheme `ws:` or `wss:`, or `http:` or `https:`. */
 function addressOf(option: "url" | "httpUrl", value: string | URL): string {
   const scheme = option === "url" ? "ws" : "http";
   try {
-    // A page may name its own server without a scheme.
+    // An address without a scheme is relative to the page.
     const { href } = new URL(value || "?", globalThis.location?.href);
     const address = scheme === "ws" ? href.replace(/^http/, scheme) : href;
     if (value && address.startsWith(scheme)) return address;
@@ -43,14 +43,16 @@ function addressOf(option: "url" | "httpUrl", value: string | URL): string {
 
 export function startClient(given: Options, dispatch: Emit): Client {
   const { httpUrl, token, regions = [], share = true, WebSocket = globalThis.WebSocket } = given;
-  // Throws now where a connection would throw later.
+  // An invalid address throws here, not at the first attempt.
   const url = addressOf("url", given.url);
   if (typeof WebSocket !== "function") {
     throw TypeError("no WebSocket in this runtime: pass the option { WebSocket }, from the package ws");
   }
   const names = typeof regions === "string" ? [regions] : regions;
   if (typeof names?.[Symbol.iterator] !== "function") {
-    throw TypeError(`invalid option regions "${regions}": expected a region, or an iterable of regions such as an array`);
+    throw TypeError(
+      `invalid option regions "${regions}": expected a region, or an iterable of regions such as an array`,
+    );
   }
   const isPage = !!globalThis.document;
   const settings: Settings = {
@@ -70,22 +72,23 @@ export function startClient(given: Options, dispatch: Emit): Client {
   let { storage } = given;
   let saved: Positions = {};
   try {
-    // A page without permission to store throws at the very mention.
+    // In a page without permission to store, reading `sessionStorage` throws.
     if (storage === undefined && isPage) storage = sessionStorage;
     settings.overHttp = storage?.getItem(overHttpKey) === "1";
     const kept = Object.entries(JSON.parse(storage!.getItem(key)!) as Positions);
-    // Something else may have written there.
+    // Another script may have written here.
     saved = Object.fromEntries(kept.filter(([, { epoch, seq }]) => epoch >= 0 && seq >= 0));
   } catch {}
   let tabs: Tabs | undefined;
 
-  // Who has closed the client in a listener is told nothing more.
+  // If a listener closes the client, only the state `closed` follows.
   const emit: Emit = (type, detail) => {
     if (client.state.state !== "closed" || type === "state") dispatch(type, detail);
   };
 
-  /** Asks the leader for what this tab watches, and for `regions` from their position on. */
-  const ask = (regions: string[]): void => tabs?.ask({ regions: [...gate.watched], positions: gate.positions(regions) });
+  /** Tells the leader which regions this tab watches, and asks for `regions` from their positions on. */
+  const ask = (regions: string[]): void =>
+    tabs?.ask({ regions: [...gate.watched], positions: gate.positions(regions) });
 
   const gate = createGate(saved, emit, ask);
 

@@ -1,35 +1,40 @@
-// One WebSocket: requests one at a time, keepalive, and the discovery that the other side is gone.
+// One WebSocket: requests one at a time, the keepalive, and timeouts that detect a dead peer.
 
 import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
 import type { Answer, ErrorNews, Kept, Logged } from "./news.js";
 import type { WebSocketLike } from "./types.js";
 
-/** A frame of the service, or of the gateway itself, which has no type and a message. */
-export type Frame = Partial<Answer & Kept & ErrorNews> & { type?: string; event?: string; retryable?: boolean; retry_after_ms?: number };
+/** A frame of the service, or of API Gateway itself, whose frames have a message and no type. */
+export type Frame = Partial<Answer & Kept & ErrorNews> & {
+  type?: string;
+  event?: string;
+  retryable?: boolean;
+  retry_after_ms?: number;
+};
 
-/** Types of frames that answer a question. Others are pushed, and may be of a kind that this client does not know. */
+/** Types of frames that answer a request. All others are pushes, some of types that this client does not know. */
 const ANSWERS = /^((un)?subscribed|kept|error)$/;
 
 export interface Connection {
-  /** Regions that the service has acknowledged here. */
+  /** Regions that this connection is subscribed to. */
   readonly acknowledged: Set<string>;
-  /** Whether questions are being asked. */
+  /** Whether requests are under way. */
   busy: boolean;
   /** Whether a keepalive is due. */
   idle: boolean;
   opened: boolean;
-  /** When a frame arrived last, in milliseconds since 1970. */
+  /** When the last frame arrived, in milliseconds since 1970. */
   heardAt: number;
-  /** Sends a message and resolves with its answer; never, once the connection has ended. One at a time. */
+  /** Sends a message and resolves with its answer; never resolves once the connection has ended. One at a time. */
   exchange(message: object): Promise<Frame>;
-  /** Asks for a sign of life. */
+  /** Sends a ping. Without an answer the connection ends. */
   ping(): void;
   close(): void;
 }
 
 /**
- * `onReady` is called when the connection has opened, and each time that a keepalive is due; `onEnd` when it ends and `close` was
- * not called, with the close code if there is one.
+ * Wraps a socket. Calls `onReady` when it opens and whenever a keepalive is due, and `onEnd`, with the close code if
+ * there is one, when it ends without a call of `close`.
  */
 export function createConnection(
   socket: WebSocketLike,
@@ -43,13 +48,13 @@ export function createConnection(
   let keepalive: ReturnType<typeof setTimeout> | undefined;
   let closed = false;
 
-  /** Something has to arrive in time: a peer that is gone does not say so. */
+  /** Ends the connection unless a frame arrives in time: a dead peer sends no close frame. */
   const expect = (): void => {
     clearTimeout(deadline);
     deadline = setTimeout(() => end(), ANSWER_MS);
   };
 
-  /** Something arrived. */
+  /** A frame arrived. */
   const heard = (): void => {
     connection.heardAt = Date.now();
     if (!answer) clearTimeout(deadline);
@@ -91,23 +96,26 @@ export function createConnection(
     if (closed) return;
     connection.opened = true;
     heard();
-    // Whatever arrives meanwhile: it says nothing about the subscriptions of other regions.
-    keepalive = setInterval(() => {
-      connection.idle = true;
-      onReady();
-    }, Math.min(keepaliveMs, TIMER_MS_MAX));
+    // A keepalive is due whatever arrives meanwhile: alerts of one region prove nothing about the others.
+    keepalive = setInterval(
+      () => {
+        connection.idle = true;
+        onReady();
+      },
+      Math.min(keepaliveMs, TIMER_MS_MAX),
+    );
     onReady();
   };
   socket.onmessage = ({ data }) => {
     if (closed) return;
     let frame: Frame;
     try {
-      // What is no object is an answer that says nothing.
+      // JSON that is not an object counts as an empty frame.
       frame = Object(JSON.parse(String(data))) as Frame;
     } catch {
       return;
     }
-    // The service has seen this connection close, and keeps nothing for it any more.
+    // The service has seen this connection close and has dropped its subscriptions.
     if (frame.code === "connection_closed") return end();
     let resolve: typeof answer;
     if (frame.type ? ANSWERS.test(frame.type) : frame.message && !frame.event) {
@@ -118,7 +126,7 @@ export function createConnection(
     if (/^(viral_alert|alert_removed)$/.test(frame.type!)) onAlert(frame as unknown as Logged);
     resolve?.(frame);
   };
-  // Of an error nothing is known but that `close` follows.
+  // The event has no details, and `close` follows.
   socket.onerror = () => {};
   socket.onclose = ({ code }) => end(code);
   return connection;

@@ -1,4 +1,4 @@
-// Alerts without a WebSocket: an EventSource, and polling where that cannot be had either.
+// Alerts without a WebSocket: an EventSource, or polling if that fails too.
 
 import { backoff } from "./backoff.js";
 import { address, catchUp, cursor, get } from "./history.js";
@@ -8,12 +8,14 @@ import type { Settings } from "./settings.js";
 import type { EventSourceLike, State, ViralAlert } from "./types.js";
 
 export interface Fallback {
-  /** Looks at once: other regions are wanted, or something is missing. */
+  /** Polls at once: the watched regions changed, or an alert is missing. */
   refresh(): void;
   stop(): void;
 }
 
-/** Follows what `regions` returns until it is stopped, and tells how it goes. `end` tells whether an error is the end. */
+/**
+ * Follows what `regions` returns until it is stopped, and reports its state. `end` returns whether an error is final.
+ */
 export function startFallback(
   settings: Settings,
   log: Log,
@@ -21,22 +23,22 @@ export function startFallback(
   tell: (state: State) => void,
   end: (error: unknown) => boolean,
 ): Fallback {
-  // An EventSource sends no headers, and an address is no place for a token: it ends up in logs.
+  // An EventSource sends no headers, and a token in the address would end up in logs.
   let EventSource = settings.token ? undefined : settings.EventSource;
   let stopped = false;
-  /** There is reason to look again. It may come up while the last look is still under way. */
+  /** Whether to poll again at once. May be set while a poll is under way. */
   let again = false;
   let wake = (): void => {};
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const run = async (): Promise<void> => {
-    for (let failures = 0; !stopped; ) {
+    for (let failures = 0; !stopped;) {
       let pause = POLL_MS * (0.5 + Math.random());
       let source: EventSourceLike | undefined;
       again = false;
       try {
         const asked = regions();
-        // Without a region there is still the question whether the service lets us in.
+        // Without regions, a request still shows whether the service accepts this client.
         await (asked[0] ? catchUp(settings, log, asked) : get(settings, [ALL], ""));
         if (stopped) return;
         failures = 0;
@@ -59,14 +61,14 @@ export function startFallback(
     }
   };
 
-  /** Calls `done` when the browser has given up, or has come back in vain. */
+  /** Calls `done` when the browser gives up, or fails twice in a row. */
   const listen = (source: EventSourceLike, done: () => void): void => {
     let failed = false;
     const giveUp = (): void => {
       EventSource = undefined;
       done();
     };
-    /** What holds an event stream back says nothing. */
+    /** Gives up if nothing opens in time: a proxy that buffers event streams reports no error. */
     const expect = (): void => {
       clearTimeout(timer);
       timer = setTimeout(giveUp, ANSWER_MS);
@@ -77,7 +79,7 @@ export function startFallback(
       clearTimeout(timer);
     };
     source.onmessage = ({ data }) => log.accept(JSON.parse(String(data)) as ViralAlert);
-    // Each response ends, which counts as an error; the browser then opens the next one.
+    // The end of a response counts as an error. The browser then opens the next one.
     source.onerror = () => {
       expect();
       if (source.readyState > 1) giveUp();

@@ -1,4 +1,5 @@
-// What one tab has had: lets each alert of its regions through once and in order, and keeps the positions. Does no I/O.
+// What one tab has received: lets each alert of its regions through once and in order, and keeps positions. Does no
+// I/O.
 
 import { EVERYONE_MAX } from "./limits.js";
 import { ALL, BEGINNING, covers } from "./log.js";
@@ -9,18 +10,18 @@ import type { EventMap, Position } from "./types.js";
 export type Emit = <Type extends keyof EventMap>(type: Type, detail: EventMap[Type]["detail"]) => unknown;
 
 /**
- * `positions` are those of an earlier visit, and are kept up to date. `ask` is called with regions that the leader should
- * deliver from their position on.
+ * Creates the gate of a tab. `positions` are those of an earlier visit; the gate updates them in place. It calls `ask`
+ * with regions that the leader should deliver from their positions on.
  */
 export function createGate(positions: Positions, emit: Emit, ask: (regions: string[]) => void) {
   const watched = new Set<string>();
-  /** Regions of which the application has not been told that they are subscribed. */
+  /** Regions whose `subscribed` event is still to come. */
   const pending = new Set<string>();
-  /** Alerts of other regions that came because they reach everyone. */
+  /** Alerts of unwatched regions that reached everyone, and removals of such. */
   const seen = new Set<string>();
 
   const isWatched = (region: string): boolean => covers([...watched], region);
-  /** Where a region begins that came into being since this tab has followed ALL. */
+  /** Where a region begins that was created after this tab began to follow ALL. */
   const birth = (): Position | undefined => (watched.has(ALL) ? positions[ALL] : undefined);
   const positionOf = (region: string): Position | undefined => positions[region] ?? birth();
 
@@ -30,14 +31,14 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
   };
 
   return {
-    /** Regions of this tab. */
+    /** The regions of this tab. */
     watched,
-    /** Positions of `regions` as far as they are watched; for `ALL` all of them, and the mark that it is followed. */
+    /** Returns the positions of the watched ones of `regions`; for `ALL`, all positions and its own mark. */
     positions: positionsOf,
 
     watch(region: string): void {
       if (watched.has(region)) return;
-      // It goes on from where ALL stands, though ALL may be left before anything is known of it.
+      // The region goes on where ALL stands, even if ALL is unwatched before the region is known.
       if (birth()) positions[region] ??= BEGINNING;
       watched.add(region);
       pending.add(region);
@@ -51,7 +52,7 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
       ask([]);
     },
 
-    /** Takes what the leader tells. */
+    /** Takes news of the leader. */
     receive({ alert, lost, ready }: News): void {
       for (const region of ready?.regions ?? []) {
         if (!watched.has(region)) continue;
@@ -64,7 +65,7 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
         const { region, from, to } = lost;
         const at = positionOf(region);
         const same = to.epoch === from.epoch;
-        // What another tab has lost does not concern one that had it, or that never followed the region.
+        // Another tab's loss does not concern a tab that has the alerts, or that never followed the region.
         if (at && (!at.epoch || at.epoch === from.epoch) && (!same || at.seq < to.seq)) {
           positions[region] = to;
           emit("gap", { region, from: at.seq + 1, to: same ? to.seq : null });
@@ -74,7 +75,7 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
       const { region, epoch, seq, everyone } = alert;
       const isRemoved = alert.type === "alert_removed";
       if ((everyone || isRemoved) && !(isWatched(region) && positionOf(region))) {
-        // Without a position there is no order to keep, but the same alert may come again, or after it was taken back.
+        // Without a position there is no order, but an alert may repeat, or arrive after its removal.
         const key = `${[region, epoch, seq]}`;
         const gone = `${key} removed`;
         const wasTold = seen.delete(key);
@@ -85,11 +86,11 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
       } else if (!isWatched(region)) return;
       else if (seq && epoch) {
         const at = positionOf(region);
-        // Before its acknowledgement a region has no beginning.
+        // Not acknowledged yet: the region has no beginning.
         if (!at || epoch < at.epoch || (epoch === at.epoch && seq <= at.seq)) {
           if (!isRemoved) return;
         } else {
-          // The first alert of another epoch is the first one of a new log.
+          // In a new epoch the numbers start again at 1.
           if (seq !== (epoch === at.epoch ? at.seq : 0) + 1) return ask([region]);
           positions[region] = { epoch, seq };
         }

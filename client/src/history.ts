@@ -7,17 +7,17 @@ import type { Settings } from "./settings.js";
 import { TokenError } from "./token.js";
 import type { Position } from "./types.js";
 
-/** Positions of `regions` by name, as many as the service takes: in recovery the others are left out. */
+/** Returns the positions of `regions`, sorted by name, as many as the service takes. The rest are not recovered. */
 export function known(log: Log, regions: string[]): [string, Position][] {
   return Object.entries(log.positions(regions)).sort().slice(0, POSITIONS_MAX);
 }
 
-/** Where to go on, as the service reads it: nothing where the regions are followed from now on. */
+/** Returns the cursor of the next request. It is empty if the regions are followed from now on. */
 export function cursor(log: Log, regions: string[]): string {
   const text = known(log, regions)
     .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
     .join("_");
-  // Cut where an entry ends, if it is too long.
+  // A cursor that is too long is cut where an entry ends.
   return text.slice(0, `${text}_`.lastIndexOf("_", CURSOR_MAX)) || (log.has(ALL) ? "_" : "");
 }
 
@@ -26,9 +26,9 @@ export function address({ httpUrl }: Settings, regions: string[], after: string)
   return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
 }
 
-/** The service, or something in front of it, has answered something else than 200. */
+/** An answer with another status than 2xx, of the service or of something in front of it. */
 export class HttpError extends Error {
-  /** `code` is that of the service, which others do not send. */
+  /** `code` is the service's. Answers of others have none. */
   constructor(
     readonly status: number,
     readonly code: unknown,
@@ -41,12 +41,12 @@ function headersFor(token: string | undefined): Headers {
   try {
     return new Headers(token ? { authorization: `Bearer ${token}` } : {});
   } catch {
-    // A browser's own error would show the token.
-    throw new TokenError("it has characters that a header cannot carry, as no JSON Web Token has");
+    // The browser's own error would contain the token.
+    throw new TokenError("it has characters that an HTTP header cannot carry");
   }
 }
 
-/** One request. Throws an `HttpError`, a `TokenError`, or whatever kept it from being answered. */
+/** Sends one request. Throws an `HttpError`, a `TokenError`, or the error of `fetch`. */
 export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
   const headers = headersFor(await settings.token?.());
   const response = await fetch(address(settings, regions, after), {
@@ -62,10 +62,10 @@ export async function get(settings: Settings, regions: string[], after: string):
 export async function catchUp(settings: Settings, log: Log, regions: string[]): Promise<void> {
   for (let from = 0; from < regions.length; from += REGIONS_MAX) {
     const asked = regions.slice(from, from + REGIONS_MAX);
-    for (let after = cursor(log, asked), more: unknown = true; more; ) {
+    for (let after = cursor(log, asked), more: unknown = true; more;) {
       const answer = await get(settings, asked, after);
       log.apply(answer, asked, false);
-      // An answer that leads nowhere is not asked for again.
+      // A page that does not move the cursor is the last one.
       more = after && answer.more && after !== (after = cursor(log, asked));
     }
   }

@@ -1,4 +1,4 @@
-// Follows regions for all tabs: keeps one connection, or the fallback, and heals the log.
+// Follows regions for all tabs: keeps one connection or the fallback, and recovers what the log misses.
 
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
@@ -24,13 +24,13 @@ import { TokenError } from "./token.js";
 import type { State } from "./types.js";
 
 export interface Hub {
-  /** `tab` wants something else than before. Returns whether the tab is a new one. */
+  /** Takes the request of a tab. Returns whether the tab is new. */
   serve(tab: string, want: Want): boolean;
-  /** `tab` is gone. */
+  /** The tab is gone. */
   forget(tab: string): void;
-  /** There is reason to believe that the network is there, or that somebody looks. */
+  /** The network may be back, or a page is shown: reconnects, or checks a silent connection. */
   wake(): void;
-  /** The network is gone. Browsers are wrong about that now and then, so attempts go on, at the longest pauses. */
+  /** The network is gone. Browsers are sometimes wrong about that, so attempts go on at the longest backoff. */
   offline(): void;
   stop(): void;
 }
@@ -39,78 +39,81 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const { httpUrl, token, url } = settings;
   /** Regions by the tab that watches them. */
   const wants = new Map<string, string[]>();
-  /** Regions that the service does not give to this client. */
+  /** Regions that the service refused. */
   const refused = new Set<string>();
-  /** Regions to ask for again although they are subscribed. */
+  /** Subscribed regions that need a new request because alerts are missing. */
   const stale = new Set<string>();
-  /** Regions that have a moment for what is missing to arrive by itself. */
+  /** Regions whose missing alerts may still arrive on their own. */
   const waiting = new Set<string>();
   let state: State = { state: "connecting" };
-  /** The connection that counts, and the one that is to take its place. */
+  /** The connection in use, and the one that is to replace it. */
   let current: Connection | undefined;
   let next: Connection | undefined;
   let fallback: Fallback | undefined;
-  /** Runs out when alerts come over HTTP although attempts go on. */
+  /** The timer that starts the fallback while attempts go on. */
   let patience: ReturnType<typeof setTimeout> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
   let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
   let failures = 0;
-  /** The service has had too much of this client, which waits whatever happens. */
+  /** The service closed with 1008: no event shortens the wait. */
   let held = false;
-  /** That CORS keeps the page from reading is being found out, or has been told. */
+  /** A check for CORS is under way, or has reported it. */
   let explaining = false;
-  /** Counts attempts, so that one that was given up can tell. */
+  /** Number of attempts. An attempt that finds a higher number has been abandoned. */
   let attempts = 0;
   let stopped = false;
 
   const tell = (now: State): void => emit({ state: (state = now) });
 
-  /** Tells why there was no request at all. */
+  /** Reports why no request could be sent. */
   const report = (error: unknown): void => emit({ error: { code: "connect", message: String(error) } });
 
-  /** Regions that anybody watches. */
+  /** Returns the regions that any tab watches, without the refused ones. */
   const wanted = (): string[] => {
     const regions = new Set([...wants.values()].flat());
-    // One that nobody wants any more may be asked for anew.
+    // A refused region that no tab watches any more may be tried again later.
     for (const region of refused) if (!regions.delete(region)) refused.delete(region);
     return [...regions];
   };
 
-  /** Regions to follow: `ALL` alone where somebody watches it, for it contains the others. What is known of others is forgotten. */
+  /** Returns the regions to follow: only `ALL` if a tab watches it. Forgets the positions of others. */
   const follow = (): string[] => {
     const regions = wanted().includes(ALL) ? [ALL] : wanted();
     log.keep(regions);
     return regions;
   };
 
-  /** Tells the tabs which regions have a beginning: what follows it is not left out, whatever happens to the connection. */
+  /** Tells the tabs which regions have a beginning: nothing after it is left out, whatever the connection does. */
   const announce = (): void => {
     const regions = wanted().filter((region) => log.has(region) || log.has(ALL));
     emit({ ready: { regions, positions: log.positions([ALL]) } });
   };
 
-  /** Goes after what is wanted and not there yet. */
+  /** Requests what is wanted and missing. */
   const work = (): void => {
     const regions = follow();
     for (const connection of [current, next]) {
-      // A region that was left and is wanted again begins anew, though the service may not have been told that it was left.
+      // A region that was left and is watched again starts anew, even if the service did not learn that it was left.
       for (const region of regions) if (!log.has(region)) connection?.acknowledged.delete(region);
       if (connection?.opened) void ask(connection);
     }
     fallback?.refresh();
   };
 
-  /** Something of a region is missing. It may be on its way; if it is not, the region is asked for again. */
+  /** Requests a region again if its missing alerts do not arrive on their own. */
   const heal = (region: string, tries: number): void => {
     if (waiting.has(region)) return;
     waiting.add(region);
-    setTimeout(() => {
-      waiting.delete(region);
-      if (stopped || !log.isBehind(region)) return;
-      stale.add(region);
-      work();
-    }, HEAL_MS * 2 ** tries);
+    setTimeout(
+      () => {
+        waiting.delete(region);
+        if (stopped || !log.isBehind(region)) return;
+        stale.add(region);
+        work();
+      },
+      HEAL_MS * 2 ** tries,
+    );
   };
 
   const log = createLog(emit, heal, announce);
@@ -130,7 +133,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     drop();
   };
 
-  /** Tells if CORS is why a request came to nothing: then the service gives an answer, which the page may not read. */
+  /** Checks whether CORS made a request fail: then the service answers, but the page may not read the answer. */
   const explain = async (): Promise<void> => {
     const page = globalThis.location?.origin;
     if (explaining || !page || new URL(httpUrl!).origin === page) return;
@@ -139,7 +142,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     try {
       await fetch(httpUrl!, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS) });
       reached = true;
-      // The network may have come back meanwhile.
+      // The first failure may have been the network's.
       await get(settings, [ALL], "");
       explaining = false;
     } catch (error) {
@@ -150,9 +153,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   };
 
   /**
-   * Takes an error of HTTP. Ends the client if the service refuses its token, or requires one that it does not have, and
-   * returns whether that is so. Without a token another 401 may be that of a portal, which may let it pass later. A token
-   * that is refused a region (403) is good for others.
+   * Takes an error of HTTP. Stops the hub, and returns true, if the service refused the token or requires one. A 401
+   * without the service's code may come from a captive portal, so a client without a token goes on. A 403 refuses only
+   * a region.
    */
   const end = (error: unknown): boolean => {
     if (error instanceof TokenError) {
@@ -170,12 +173,12 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     return false;
   };
 
-  /** Lets alerts come over HTTP until there is a connection. */
+  /** Starts the fallback, which runs until there is a connection. */
   const fallBack = (): void => {
     if (httpUrl && !current) fallback ??= startFallback(settings, log, follow, tell, end);
   };
 
-  /** The same, unless there is a connection soon. */
+  /** Starts the fallback unless there is a connection soon. */
   const fallBackSoon = (): void => {
     patience ??= setTimeout(fallBack, settings.overHttp ? 0 : FALLBACK_MS * (1 - Math.random() / 4));
   };
@@ -189,7 +192,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     timer = setTimeout(connect, retryInMs);
   };
 
-  /** Opens the connection that is to take the place of the current one, if there is one. */
+  /** Opens a connection, which then replaces the current one. */
   const connect = async (): Promise<void> => {
     if (stopped) return;
     const attempt = ++attempts;
@@ -205,13 +208,13 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     try {
       const value = await token?.();
       if (attempt !== attempts) return;
-      // A browser's own error would show the token. Source: RFC 6455, section 4.1; RFC 2616, section 2.2.
+      // The browser's own error would contain the token. Source: RFC 6455, section 4.1; RFC 2616, section 2.2.
       if (value && !/^[\w!#$%&'*+.^`|~-]+$/.test(value)) {
-        throw TypeError("the token has characters that a WebSocket cannot carry, as no JSON Web Token has");
+        throw TypeError("the token has characters that a WebSocket handshake cannot carry");
       }
       socket = value ? new settings.WebSocket(url, ["viral-alerts", `bearer.${value}`]) : new settings.WebSocket(url);
     } catch (error) {
-      // Where a later attempt is under way, that one tells.
+      // A later attempt reports its own error.
       if (attempt !== attempts) return;
       report(error);
       return failed();
@@ -232,15 +235,15 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     else schedule(failures++, code);
   };
 
-  /** An attempt came to nothing. */
+  /** An attempt failed. */
   const failed = (code?: number): void => {
     next = undefined;
     schedule(failures++, code);
-    // A browser does not say why a handshake failed; with a token it may have been refused, and HTTP tells.
+    // A browser does not say why a handshake failed. Over HTTP the client learns whether the token was refused.
     if (token) fallBack();
   };
 
-  /** Everything stands on the new connection: what was before may go. */
+  /** The new connection is subscribed to everything: closes what was before. */
   const promote = (connection: Connection): void => {
     current?.close();
     fallback?.stop();
@@ -253,18 +256,21 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     tell({ state: "open", transport: "websocket" });
   };
 
-  /** The next question and its regions: to leave, which makes room for others; to ask for, `max` at most; all, where a keepalive is due. */
+  /**
+   * Returns the next request and its regions: first those to leave, which makes room; then up to `max` to subscribe to;
+   * then all, if a keepalive is due.
+   */
   const due = ({ acknowledged, idle }: Connection, max: number): [type: string, asked: string[]] => {
     const regions = follow();
     const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
     if (surplus[0]) return ["unsubscribe_region", surplus.slice(0, REGIONS_MAX)];
     const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, max);
-    // One at a time: what did not fit in an answer with others may fit alone.
+    // One at a time: a region that did not fit in a shared answer may fit alone.
     const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
     return asked[0] ? ["subscribe_region", asked] : ["keepalive", idle ? regions : []];
   };
 
-  /** Asks one question after the other until there is none. */
+  /** Sends one request after the other until none is due. */
   const ask = async (connection: Connection): Promise<void> => {
     const { acknowledged } = connection;
     if (connection.busy) return;
@@ -284,14 +290,14 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       else if (frame.type === "unsubscribed") for (const region of asked) acknowledged.delete(region);
       else if (frame.type === "kept" || (final && type === "keepalive")) {
         connection.idle = false;
-        // Where the service does not know the message, everything is subscribed anew.
+        // A service that does not know the message gets new subscriptions instead.
         const named = final ? asked : [...(frame.behind ?? []), ...(frame.missing ?? [])];
         for (const region of named) acknowledged.delete(asked[0] === ALL ? ALL : region);
       } else {
-        // What is wrong with a position says nothing about its region.
+        // An invalid position does not refuse its region.
         const refuses = final && !/^since/.test(frame.field!);
         if (refuses && asked[1]) {
-          // One of them is refused, and not those beside it.
+          // Asked one by one, only the refused region fails.
           max = 1;
           continue;
         }
@@ -299,10 +305,13 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         if (refuses) {
           refused.add(asked[0]!);
           if (stale.delete(asked[0]!)) log.giveUp(asked[0]!);
-        } else await new Promise((resolve) => setTimeout(resolve, frame.retry_after_ms || backoff(tries++, RECONNECT_WITHIN_MS)));
+        } else
+          await new Promise((resolve) =>
+            setTimeout(resolve, frame.retry_after_ms || backoff(tries++, RECONNECT_WITHIN_MS)),
+          );
       }
     }
-    // Where nothing is followed there is nothing to compare.
+    // Without regions there is nothing to compare: a ping keeps the connection open.
     if (connection.idle) connection.ping();
     connection.idle = connection.busy = false;
     if (connection === next) promote(connection);
@@ -326,13 +335,13 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     }
   };
 
-  // Not before the application can listen.
+  // The application first adds its listeners.
   queueMicrotask(connect);
   return {
     serve(tab, { regions, positions }) {
       const isNew = !wants.has(tab);
       wants.set(tab, regions);
-      // To a tab that follows ALL, a region without a position is one that came into being since.
+      // To a tab that follows ALL, a region without a position is a new one.
       for (const region in { ...(positions[ALL] && log.positions([ALL])), ...positions }) {
         if (log.rewind(region, positions[region] ?? positions[ALL]!)) stale.add(region);
       }
@@ -348,7 +357,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     wake() {
       if (!current) {
         if (!next && !held) void connect();
-        // The clock may have been set back.
+        // `abs`: the clock may have been set back.
       } else if (Math.abs(Date.now() - current.heardAt) > PROBE_AFTER_MS) current.ping();
     },
     offline() {

@@ -1,49 +1,51 @@
 // Every bound of the client, with its unit and origin. Times are in milliseconds.
 
-/** Window for the first attempt after a cut, before the service has advised one. */
+/** Window of the first reconnect, until the service advises one. */
 export const RECONNECT_WITHIN_MS = 5_000;
-/** API Gateway cuts after two hours; the service advises when to be gone before. */
+/**
+ * Age at which a connection is replaced, until the service advises one. API Gateway closes connections after two hours.
+ */
 export const ROTATE_AFTER_MS = 110 * 60_000;
-/** API Gateway closes a connection that was silent for ten minutes; every ping is paid for. */
+/** Keepalive interval. API Gateway closes a connection after ten silent minutes, and bills every message. */
 export const KEEPALIVE_MS = 9.5 * 60_000;
-/** Time to open, to answer, and to show a sign of life. A function that starts cold answers within seconds. */
+/** Timeout for opening, for an answer, and for a pong. A cold start takes seconds. */
 export const ANSWER_MS = 15_000;
-/** Most pages that are hidden for longer are not looked at again for hours. */
+/** A page hidden for this long closes its connection. Most such pages stay hidden for hours. */
 export const HIDDEN_MS = 5 * 60_000;
-/** Time that a missing alert has to arrive by itself: posts overtake each other by less. */
+/** Wait for a missing alert before it is recovered. Posts overtake each other by less. */
 export const HEAL_MS = 500;
-/** Pause between two polls, on average: an EventSource takes 3 s and its request. */
+/** Average pause between polls. An EventSource takes 3 s and its request. */
 export const POLL_MS = 4_000;
-/** Window that doubles where the one that was asked for is none. */
+/** First backoff window, if the requested one is 0. */
 export const BACKOFF_MS_MIN = 1_000;
-/** Longest pause between two attempts. */
+/** Longest backoff window. */
 export const BACKOFF_MS_MAX = 30_000;
-/** Silence after which a look at the page is reason enough for a ping. */
+/** After this much silence, showing the page sends a ping. */
 export const PROBE_AFTER_MS = 30_000;
-/** Delays that `setTimeout` takes. Source: HTML, a signed 32-bit integer. */
+/** Longest delay that `setTimeout` takes. Source: HTML, a signed 32-bit integer. */
 export const TIMER_MS_MAX = 2 ** 31 - 1;
 /** Regions in one message or request. Source: the protocol. */
 export const REGIONS_MAX = 25;
 /** Positions in one message or request. Source: the protocol. */
 export const POSITIONS_MAX = 300;
-/** Longest cursor, in characters: an EventSource sends two, within the 10,240 bytes that API Gateway takes. Source: the protocol. */
+/** Longest cursor in characters. An EventSource sends two, and API Gateway takes 10,240 bytes. Source: the protocol. */
 export const CURSOR_MAX = 4_096;
-/** Alerts of a region that wait for one that is missing; those beyond come with the recovery. */
+/** Early alerts of a region that are kept until the missing one arrives. The recovery brings the rest. */
 export const EARLY_MAX = 500;
-/** Alerts that reached everyone and are remembered, so that none is told twice. A repeat follows within seconds. */
+/** Alerts that reached everyone and are remembered to drop repeats, which follow within seconds. */
 export const EVERYONE_MAX = 100;
-/** Recoveries of a region without any progress, after which what is missing counts as lost. */
+/** Recoveries of a region without progress before its missing alerts count as lost. */
 export const HEAL_TRIES_MAX = 5;
-/** A failure of HTTP counts as this many in the pause before the next recovery: 4 s. */
+/** An HTTP error counts as this many tries in the pause before the next recovery: 4 s. */
 export const HTTP_TRIES = 3;
-/** Longest time without a WebSocket before alerts come over HTTP; the shortest is three quarters of it. */
+/** Longest time without a WebSocket before the fallback starts. The shortest is three quarters of it. */
 export const FALLBACK_MS = 4_000;
 /**
- * Pause after close code 1008, such as for too many messages. Sources: RFC 6455, section 7.4.1; the developer guide does not
- * say when API Gateway sends it.
+ * Extra pause after close code 1008 (policy violation, such as too many messages). Source: RFC 6455, section 7.4.1. The
+ * developer guide does not say when API Gateway sends it.
  */
 export const POLICY_MS = 60_000;
-/** Shortest window for the first attempt after close code 1012: a service that restarts closes all connections. */
+/** Shortest reconnect window after close code 1012: a restart closes all connections at once. */
 export const RESTART_WITHIN_MS = 30_000;
-/** Alerts that wait for a slow `for await`. */
+/** Alerts queued for a slow `for await` loop. */
 export const QUEUE_MAX = 10_000;

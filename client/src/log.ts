@@ -1,37 +1,41 @@
-// What is known of the log of each region: its alerts in order and once, and what is missing. Does no I/O.
+// The client's view of each region's log: puts alerts in order, drops repeats, and finds what is missing. Does no I/O.
 
 import { EARLY_MAX, HEAL_TRIES_MAX } from "./limits.js";
 import type { Answer, Logged, News, Positions } from "./news.js";
 import type { Position } from "./types.js";
 
-/** Stands for every region. As a key of positions: regions that come into being are followed from their beginning. */
+/** Stands for every region. As a key of positions it means: follow new regions from their beginning. */
 export const ALL = "ALL";
-/** Whether `regions` name the region, or all. */
+/** Whether `regions` contain the region or `ALL`. */
 export const covers = (regions: string[], region: string): boolean => regions.includes(region) || regions.includes(ALL);
-/** Before any log. */
+/** The position before any log. */
 export const BEGINNING: Readonly<Position> = { epoch: 0, seq: 0 };
 
 interface Entry {
   region: string;
-  /** Position of the last alert that was handed on; none before the first acknowledgement. */
+  /** Position of the last emitted alert. Undefined before the first acknowledgement. */
   at?: Position;
-  /** Highest number that is known to exist in this epoch. */
+  /** Highest sequence number known to exist in this epoch. */
   head: number;
-  /** Highest number that was handed on in this epoch; above `at` after a step back. */
+  /** Highest sequence number emitted in this epoch. It is above `at` after a step back. */
   top: number;
   /** Recoveries without progress. */
   tries: number;
-  /** Alerts that came before their turn, by number. */
+  /** Alerts that came too early, by sequence number. */
   early: Map<number, Logged>;
 }
 
 export type Log = ReturnType<typeof createLog>;
 
 /**
- * `behind` is called with a region of which something is missing, and how often it was recovered in vain; `started` when an
- * answer has said where regions begin, before their first alert.
+ * Creates the log. It calls `behind` with a region that misses alerts and the number of recoveries without progress,
+ * and `started` when an answer has set where regions begin, before their first alert.
  */
-export function createLog(emit: (news: News) => void, behind: (region: string, tries: number) => void, started: () => void) {
+export function createLog(
+  emit: (news: News) => void,
+  behind: (region: string, tries: number) => void,
+  started: () => void,
+) {
   const entries = new Map<string, Entry>();
 
   const entryOf = (region: string): Entry => {
@@ -40,10 +44,10 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     return entry;
   };
 
-  /** Whether the region is followed from a position, not from now on. */
+  /** Whether the region has a position to follow it from. */
   const has = (region: string): boolean => !!entries.get(region)?.at;
 
-  /** Whether something of the region is missing. */
+  /** Whether alerts of the region are missing. */
   const isBehind = (region: string): boolean => {
     const entry = entries.get(region);
     return !!entry?.at && entry.head > entry.at.seq;
@@ -57,16 +61,16 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     held.forEach(accept);
   };
 
-  /** Goes on from `to`, although not everything before has come. */
+  /** Moves to a position and reports the alerts before it as lost. */
   const skip = (entry: Entry, epoch: number, seq: number): void => {
     const { region, at } = entry;
     const to = { epoch, seq };
-    // Epoch 0 is before any log: there was nothing to lose.
+    // Epoch 0 is before any log: nothing can be lost.
     if (at?.epoch) emit({ lost: { region, from: { ...at }, to } });
     move(entry, to);
   };
 
-  /** What is missing will not come. Alerts that are there already are not lost. */
+  /** Gives up the missing alerts of an entry, and emits those that came early. */
   const lose = (entry: Entry): void => {
     for (let { at } = entry; at && entry.head > at.seq; { at } = entry) {
       const last = entry.top > at.seq ? entry.top : entry.head;
@@ -74,13 +78,13 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     }
   };
 
-  /** What is missing of the region is lost. */
+  /** Gives up the missing alerts of the region. */
   const giveUp = (region: string): void => lose(entryOf(region));
 
-  /** Takes what arrived, in any order and any number of times. That an alert was taken back takes its place. */
+  /** Takes an alert, in any order and any number of times. A removal takes the place of its alert. */
   const accept = (alert: Logged): void => {
     const { region, epoch, seq, everyone } = alert;
-    // What reaches those who do not follow its region has no place in an order.
+    // An alert of a region that is not followed has no order to keep.
     if (!seq || !epoch || (everyone && !has(region) && !has(ALL))) return emit({ alert });
     const entry = entryOf(region);
     if (has(ALL)) entry.at ??= { ...BEGINNING };
@@ -88,14 +92,14 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     const { at, early } = entry;
     const isPast = at && (at.epoch > epoch || at.seq >= seq);
     const isRemoved = alert.type === "alert_removed";
-    // It was handed on before, or reached everyone.
+    // The alert was emitted before, or reached everyone.
     if (isRemoved && (isPast || !at)) emit({ alert });
     if (isPast) return;
     if (early.has(seq) ? isRemoved : early.size < EARLY_MAX || seq - 1 === at?.seq) early.set(seq, alert);
     if (!at) return;
     entry.head = Math.max(entry.head, seq);
-    // An application that is told of an alert may ask for something else: the position is read anew each time.
-    for (let next; (next = entry.early.get(entry.at!.seq + 1)); ) {
+    // A listener may change what is followed, so the position is read anew each time.
+    for (let next; (next = entry.early.get(entry.at!.seq + 1));) {
       const now = ++entry.at!.seq;
       entry.early.delete(now);
       entry.top = Math.max(entry.top, now);
@@ -111,7 +115,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     accept,
     giveUp,
 
-    /** Positions of `regions`, as far as known; of every region for `ALL`. */
+    /** Returns the known positions of `regions`; of every region for `ALL`. */
     positions(regions: string[]): Positions {
       const found: Positions = {};
       for (const [region, { at }] of entries) {
@@ -120,14 +124,14 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
       return found;
     },
 
-    /** Forgets regions that are not among `wanted`. */
+    /** Forgets all regions except `wanted`. */
     keep(wanted: string[]): void {
       for (const region of entries.keys()) {
         if (!covers(wanted, region)) entries.delete(region);
       }
     },
 
-    /** Follows the region from `to` at the latest. Returns whether that is a step back. */
+    /** Follows the region from `to` or earlier. Returns whether that is a step back. */
     rewind(region: string, to: Position): boolean {
       const entry = entryOf(region);
       const { at } = entry;
@@ -137,14 +141,18 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
     },
 
     /**
-     * Takes the answer to a question about `asked`. Returns the regions that it did not recover and that may be had
-     * `elsewhere`; if there is no elsewhere, what they miss is lost.
+     * Takes the answer to a request for `asked`. Returns the regions that it did not recover. Without an `elsewhere` to
+     * recover them from, their missing alerts are given up.
      */
-    apply({ positions, alerts = [], removed = [], not_recovered = [] }: Answer, asked: string[], elsewhere: boolean): string[] {
+    apply(
+      { positions, alerts = [], removed = [], not_recovered = [] }: Answer,
+      asked: string[],
+      elsewhere: boolean,
+    ): string[] {
       const heads = Object.entries(positions);
-      // Under ALL, a region that is not known yet came into being since.
+      // Under ALL, an unknown region is a new one.
       const all = has(ALL);
-      // The first acknowledgement of a region: what it had until then is not for this client.
+      // At its first acknowledgement a region starts at its head: earlier alerts are not for this client.
       for (const [region, head] of heads) entryOf(region).at ??= { ...(all ? BEGINNING : head) };
       if (asked.includes(ALL)) {
         entryOf(ALL);
@@ -159,7 +167,7 @@ export function createLog(emit: (news: News) => void, behind: (region: string, t
         let refused = not_recovered.includes(region);
         if (entry.at && entry.at.epoch !== epoch && (refused || entry.at.epoch < epoch)) {
           skip(entry, epoch, 0);
-          // Nobody has asked for the new log from its beginning, so it is not lost.
+          // The new log is followed from its beginning, so its alerts are recovered, not lost.
           refused &&= elsewhere;
         }
         if (entry.at?.epoch !== epoch) continue;

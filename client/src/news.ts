@@ -1,11 +1,11 @@
-// What passes between the parts of the client, and the frames of the service as far as they are read.
+// What the parts of the client tell each other, and the fields of the service's frames that the client reads.
 
 import type { Position, RemovedAlert, State, ViralAlert, ViralAlertsError } from "./types.js";
 
 /** Positions by region. */
 export type Positions = Record<string, Position>;
 
-/** What a log has at a number: an alert, or that it was taken back. */
+/** An entry of a log: an alert or its removal. */
 export type Logged = ViralAlert | (RemovedAlert & { everyone?: undefined });
 
 /** The answer to a subscription, or to `GET /alerts`. */
@@ -14,7 +14,7 @@ export interface Answer {
   alerts?: ViralAlert[];
   removed?: RemovedAlert[];
   not_recovered?: string[];
-  /** Cursor of the next page, and whether there is one. */
+  /** Cursor of the next page, and whether there is a next page. */
   after?: string;
   more?: boolean;
   reconnect_within_ms?: number;
@@ -23,24 +23,24 @@ export interface Answer {
 
 /** The answer to a keepalive. */
 export interface Kept {
-  /** Regions of which the client lacks something, and those to which this connection is not subscribed. */
+  /** Regions whose alerts the client misses, and regions that this connection is not subscribed to. */
   behind?: string[];
   missing?: string[];
 }
 
-/** What the leading tab tells all tabs, itself among them. One of the fields is there; they arrive in order. */
+/** What the leading tab tells all tabs, including itself, in order. Exactly one field is set. */
 export interface News {
-  /** The next alert of its region, or that one was taken back: in its turn, or later. */
+  /** The next alert of its region, or a removal, in its turn or later. */
   alert?: Logged;
-  /** What follows `from`, up to and with `to`, is lost. */
+  /** The alerts after `from`, up to and including `to`, are lost. */
   lost?: { region: string; from: Position; to: Position };
-  /** Regions that are followed, with the positions of all that are known. */
+  /** The followed regions that have a beginning, and all known positions. */
   ready?: { regions: string[]; positions: Positions };
   state?: State;
   error?: ErrorNews;
 }
 
-/** What a tab asks of the leader: that it follows `regions`, and delivers everything after `positions`. */
+/** A tab's request to the leader: follow `regions`, and deliver everything after `positions`. */
 export interface Want {
   regions: string[];
   positions: Positions;

@@ -1,16 +1,16 @@
-// What happens to the page and to the network.
+// The life of the page: visible, hidden or frozen, online or offline.
 
 import { TIMER_MS_MAX } from "./limits.js";
 
 /**
- * Calls `pause` when nobody has looked at the page for `hiddenMs`, or when it cannot run: then nothing may be held any more.
- * Calls `resume` at once, and whenever there is reason to try: somebody looks, the page runs again, the network is back.
- * Returns what ends all that. Where there is no page nothing more happens.
+ * Calls `pause` when the page has been hidden for `hiddenMs`, is frozen, or is left: then connections and locks have to
+ * go. Calls `resume` now, and whenever the page is shown, runs again, or is back online. Calls `offline` when the
+ * network is gone. Returns a function that ends the watch. Without a page only the first `resume` happens.
  */
 export function watchPage(hiddenMs: number, pause: () => void, resume: () => void, offline: () => void): () => void {
   const { document } = globalThis;
   const ended = new AbortController();
-  /** Runs while the page is hidden, and is 0 when it has run out. */
+  /** The timer of a hidden page; 0 once it has run out. */
   let timer: ReturnType<typeof setTimeout> | 0 | undefined;
   const on = (target: EventTarget | undefined, type: string, listener: (event: Event) => void): void =>
     target?.addEventListener?.(type, listener, ended);
@@ -21,7 +21,7 @@ export function watchPage(hiddenMs: number, pause: () => void, resume: () => voi
   const look = (event?: Event): void => {
     if (document?.hidden) {
       if (hiddenMs < TIMER_MS_MAX) timer ??= setTimeout(expire, hiddenMs);
-      // Whatever happens to a page that nobody has looked at for so long.
+      // A page hidden for that long stays paused, whatever event arrives.
       if (timer === 0 || event?.type === "visibilitychange") return;
     } else {
       clearTimeout(timer);

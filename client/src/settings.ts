@@ -1,6 +1,6 @@
 import type { Options } from "./types.js";
 
-/** The options of the application, with what they leave out. */
+/** The application's options with their defaults. */
 export type Settings = Options &
   Required<Pick<Options, "WebSocket" | "keepaliveMs" | "hiddenMs">> & {
     url: string;
@@ -8,6 +8,6 @@ export type Settings = Options &
     httpUrl: string | undefined;
     /** Rejects with a `TokenError`, within bounded time. */
     token: (() => Promise<string>) | undefined;
-    /** Whether alerts came over HTTP last, as WebSockets failed: then HTTP does not wait for them. */
+    /** Whether the fallback was in use last: then it starts at once, beside the first WebSocket. */
     overHttp: boolean;
   };

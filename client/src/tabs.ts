@@ -1,9 +1,12 @@
-// One hub for all tabs of a browser: the tab that holds a lock leads, the others hear what it tells.
+// One hub for all tabs of a browser: the tab that holds a Web Lock leads and tells the others its news.
 
 import type { Hub } from "./hub.js";
 import type { News, Want } from "./news.js";
 
-/** What goes through the channel: news of the leader, the want of a tab or its wish that the leader wakes, or nothing, when there is a new leader. */
+/**
+ * A message of the channel: `news` of the leader, or from a tab its `want`, or only `from` to wake the leader. A new
+ * leader sends an empty message.
+ */
 interface Message {
   news?: News;
   from?: string;
@@ -13,7 +16,7 @@ interface Message {
 export interface Tabs {
   /** Tells the leader what this tab wants. */
   ask(want: Want): void;
-  /** The network may be back, or somebody looks. */
+  /** The network may be back, or the page is shown. */
   wake(): void;
   offline(): void;
   /** Lets another tab lead. */
@@ -21,8 +24,8 @@ export interface Tabs {
 }
 
 /**
- * Tabs with the same `name` share; without a name there is no sharing. `greet` is called when there is a leader that knows
- * nothing of this tab, and never before this function has returned.
+ * Joins the tabs with the same `name`; a tab without a name is alone. Calls `greet` when there is a leader that does
+ * not know this tab yet, but never before this function has returned.
  */
 export function joinTabs(
   name: string | undefined,
@@ -37,11 +40,11 @@ export function joinTabs(
   try {
     if (name) channel = new BroadcastChannel(name);
   } catch {
-    // A page without permission to store does without the other tabs.
+    // A page without permission to store does not share.
   }
   const post = (message: Message): void => channel?.postMessage(message);
   let hub: Hub | undefined;
-  /** Whether this tab holds its own lock. Before it does, the leader would take it for one that is gone. */
+  /** Whether this tab holds its own lock. Without it, the leader would take the tab for closed. */
   let present = false;
 
   const begin = (): void => {
@@ -54,12 +57,15 @@ export function joinTabs(
     queueMicrotask(greet);
   };
 
-  /** Keeps a lock, once it is had, until this tab leaves, unless `then` is done with it. Where there are no locks to be had each tab leads. */
+  /**
+   * Requests a lock and keeps it until this tab leaves, or releases it at once if `then` returns a value. If the
+   * browser refuses locks, each tab leads.
+   */
   const hold = (lock: string, then: () => unknown): void => {
-    // Chromium grants a lock although the request was given up meanwhile.
+    // Chromium may grant a lock although the request was aborted.
     const held = (): unknown =>
       signal.aborted || (then() ?? new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve())));
-    // A request that is given up rejects too.
+    // An aborted request rejects too.
     navigator.locks.request(lock, { signal }, held).catch(() => signal.aborted || hub || then());
   };
 
@@ -69,7 +75,7 @@ export function joinTabs(
         if (news) hear(news);
         else if (!from) greet();
       } else if (!want) hub.wake();
-      // A tab holds a lock of its own as long as it is there.
+      // A tab holds its own lock while it lives: getting that lock means that the tab is gone.
       else if (hub.serve(from!, want)) hold(name! + from!, () => hub?.forget(from!) ?? true);
     };
     hold(name + tab, () => {

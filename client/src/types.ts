@@ -1,29 +1,29 @@
-// The types of the public face, which all parts share, and the error that it throws.
+// The public types and the error class. Every other file may import them.
 
-/** Where an alert stands in the log of its region. `seq` counts from 1, without gaps within an `epoch`. */
+/** The place of an alert in its region's log. `seq` counts from 1 without gaps; each new log has a later `epoch`. */
 export interface Position {
   epoch: number;
   seq: number;
 }
 
-/** An alert as the service sends it. Every text in it was written by others: show it as text, never as markup. */
+/** An alert as the service sends it. Publishers wrote its texts: show them as text, never as markup. */
 export interface ViralAlert {
   type: "viral_alert";
   region: string;
   epoch?: number;
   seq?: number;
   id?: string;
-  /** Direction of the title. */
+  /** Text direction of the title. */
   dir?: "ltr" | "rtl";
-  /** Nobody watches the region, so the alert goes to every connection: this client may not watch it either. */
+  /** Set if the region has no subscribers and the alert went to every connection, also to those of other regions. */
   everyone?: true;
-  /** What the publisher sent, with all its fields. */
+  /** The publisher's fields, unchanged. */
   video: { id: string; title: string; thumbnail?: string | null; score?: number; [field: string]: unknown };
-  /** RFC 3339. */
+  /** When the alert was published, as in RFC 3339. */
   timestamp: string;
 }
 
-/** That an alert was taken back. Its number stays, so nothing is missing. */
+/** The removal of an alert. The alert keeps its sequence number, so it leaves no gap. */
 export interface RemovedAlert {
   type: "alert_removed";
   region: string;
@@ -32,26 +32,30 @@ export interface RemovedAlert {
   id: string;
 }
 
-/** How alerts come in. */
+/** How the client receives alerts. */
 export type Transport = "websocket" | "eventsource" | "polling";
 
-/** What the client is doing. `closed` is final. */
+/** What the client does now. `waiting` is the backoff before the next attempt. `closed` is final. */
 export type State =
   | { state: "open"; transport: Transport }
   | { state: "waiting"; retryInMs: number }
   | { state: "connecting" | "offline" | "paused" | "closed" };
 
 /**
- * Something was refused. Codes: `unauthorized` (terminal: the client has closed), `connect` (the callback for a token threw or
- * took 15 s, its token cannot be sent, or the constructor of the WebSocket threw; all are retried), `cors` (the page may not read
- * `httpUrl`; retried), `slow_consumer` (thrown to a `for await` that is too far behind), and those of the service.
+ * An error of the client or of the service. `code` is one of these, or a code of the service:
+ *
+ * - `unauthorized`: the service refused the token, or requires one. Terminal: the client has closed.
+ * - `connect`: no connection could be tried, because the `token` callback threw or took longer than 15 s, the token
+ *   cannot be sent, or the constructor of the WebSocket threw. The client retries.
+ * - `cors`: the page may not read `httpUrl`. The client retries.
+ * - `slow_consumer`: a `for await` loop is 10,000 alerts behind. Only that loop throws it.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";
   declare readonly code: string;
-  /** The field of the message that the service refused. */
+  /** The field of the message that the service rejected. */
   declare readonly field: string | undefined;
-  /** Whether the client has closed for good. */
+  /** Whether the client has closed because of this error. */
   declare readonly terminal: boolean;
 
   constructor(error: { code?: string; message?: string; field?: string; terminal?: boolean }) {
@@ -60,21 +64,26 @@ export class ViralAlertsError extends Error {
   }
 }
 
-/** The events of `ViralAlerts`. */
+/** The events of `ViralAlerts`, by type. */
 export interface EventMap {
-  /** Each alert once, in the order of its region; one that reached everyone as it comes. */
+  /** An alert. Each comes once, in the order of its region. Alerts with `everyone` come as they arrive. */
   alert: CustomEvent<ViralAlert>;
-  /** An alert was taken back, which may have been told or not: what is shown of it goes. Once or more. */
+  /** An alert was removed: stop showing it. May repeat, and may name an alert that this client never had. */
   removed: CustomEvent<RemovedAlert>;
+  /** The state changed. */
   state: CustomEvent<State>;
-  /** A region that was watched is followed from these positions on; `ALL` from those of every region. */
+  /** The client follows a watched region from these positions on. `ALL` has the positions of every region. */
   subscribed: CustomEvent<{ region: string; positions: Record<string, Position> }>;
-  /** The alerts from number `from` up to and with `to` are lost; all that followed if `to` is null: the log is another. */
+  /**
+   * The alerts with the sequence numbers `from` to `to`, both included, are lost. `to` is null if the region has a new
+   * log: then everything after `from` in the old one is lost.
+   */
   gap: CustomEvent<{ region: string; from: number; to: number | null }>;
+  /** Something failed. The client goes on, unless `detail.terminal` is true. */
   error: CustomEvent<ViralAlertsError>;
 }
 
-/** What the client needs of a WebSocket. */
+/** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {
   readonly readyState: number;
   onopen: ((event: never) => void) | null;
@@ -85,7 +94,7 @@ export interface WebSocketLike {
   close(code?: number): void;
 }
 
-/** What the client needs of an EventSource. */
+/** The part of an EventSource that the client uses. */
 export interface EventSourceLike {
   readonly readyState: number;
   onopen: ((event: never) => void) | null;
@@ -94,28 +103,39 @@ export interface EventSourceLike {
   close(): void;
 }
 
+/** The options of `ViralAlerts`. Only `url` is required. */
 export interface Options {
-  /** Address of the WebSocket API with its stage. */
+  /** Address of the WebSocket API, with its stage: `wss://….amazonaws.com/prod`. `https:` counts as `wss:`. */
   url: string | URL;
-  /** Address of the HTTP API. Without it there is no fallback, and what does not fit in one answer is lost. */
+  /**
+   * Address of the HTTP API. Without it there is no fallback from WebSockets, and missed alerts that do not fit in one
+   * frame are a `gap`.
+   */
   httpUrl?: string | URL | undefined;
-  /** Regions to watch from the beginning; a string is one region. */
+  /** Regions to watch from the start; a string is one region. Default: none. */
   regions?: string | Iterable<string>;
-  /** A token, or what returns one; it is called for every connection and request. With a token there is no EventSource. */
+  /**
+   * A token, or a function that returns one. The client calls it for every connection and request, and waits for it
+   * up to 15 s. With a token the fallback is polling, because an EventSource sends no headers.
+   */
   token?: string | (() => string | Promise<string>) | undefined;
-  /** Keeps the positions, and whether WebSockets failed; by default the `sessionStorage` of a page. */
+  /** Where positions are kept. Default: `sessionStorage` in a page, nothing elsewhere. `null` keeps nothing. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
-  /** Whether the tabs of a browser share a connection; a text keeps users apart. By default `true` in a page. */
+  /** Whether tabs share a connection. Tabs with different strings do not share. Default: `true` in a page. */
   share?: boolean | string;
-  /** Where there is no global one, as in Node.js 20: that of the package `ws`. */
+  /** The WebSocket class, for runtimes without one: in Node.js 20, that of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
+  /** The EventSource class. `undefined` makes polling the fallback. Default: the global one. */
   EventSource?: (new (url: string) => EventSourceLike) | undefined;
-  /** A cut connection is opened again within this window, in milliseconds; by default the service says. */
+  /**
+   * Window in milliseconds for the first reconnect: the client draws a random moment in it. Each failure doubles it, up
+   * to 30 s. Default: what the service advises.
+   */
   reconnectWithinMs?: number;
-  /** A connection is replaced after this time, in milliseconds; by default the service says, 110 minutes. */
+  /** Age in milliseconds at which a connection is replaced. Default: what the service advises, 110 minutes. */
   rotateAfterMs?: number;
-  /** Milliseconds from one keepalive to the next, by default 9.5 minutes. */
+  /** Milliseconds between keepalives. Default: 9.5 minutes. `Infinity` sends none. */
   keepaliveMs?: number;
-  /** A page that is hidden for this many milliseconds gives its connection up: by default 5 minutes, `Infinity` for never. */
+  /** A page hidden for this many milliseconds closes its connection. Default: 5 minutes. `Infinity` keeps it open. */
   hiddenMs?: number;
 }

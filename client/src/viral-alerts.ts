@@ -1,16 +1,33 @@
 import { startClient, type Client } from "./client.js";
 import { QUEUE_MAX } from "./limits.js";
-import { ViralAlertsError, type EventMap, type Options, type RemovedAlert, type State, type ViralAlert } from "./types.js";
+import {
+  ViralAlertsError,
+  type EventMap,
+  type Options,
+  type RemovedAlert,
+  type State,
+  type ViralAlert,
+} from "./types.js";
 
 export * from "./types.js";
 
-/** Follows regions. Regions are named in any case; `ALL` stands for every region. */
+/**
+ * Follows regions over one connection and dispatches each alert once, in the order of its region. Region names are not
+ * case-sensitive; `ALL` stands for every region.
+ *
+ * @example
+ * const alerts = new ViralAlerts({ url: "wss://example.com/prod", httpUrl: "https://example.com", regions: ["PL"] });
+ * alerts.addEventListener("alert", ({ detail }) => console.log(detail.region, detail.video.title));
+ */
 export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
   readonly #client: Client;
 
   /**
-   * Throws a `TypeError` for an address or `regions` that cannot be, and where there is no WebSocket; a `RangeError` for what
-   * cannot be a region.
+   * Starts the client; it connects on its own.
+   *
+   * @param options The options, or only the address of the WebSocket API.
+   * @throws TypeError if an address or `regions` is invalid, or if the runtime has no WebSocket.
+   * @throws RangeError if the name of a region is invalid.
    */
   constructor(options: string | URL | Options) {
     super();
@@ -18,30 +35,43 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
     this.#client = startClient(given, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
   }
 
-  /** Regions that are watched, sorted. */
+  /** The watched regions, sorted. */
   get watched(): string[] {
     return [...this.#client.watched].sort();
   }
 
+  /** What the client does now. */
   get state(): State {
     return this.#client.state;
   }
 
-  /** Watches a region from now on, or from where this tab left off. Throws a `RangeError` for what cannot be a region. */
+  /**
+   * Watches a region: from now on, or from where this tab left off.
+   *
+   * @throws RangeError if the name is invalid.
+   */
   watch(region: string): void {
     this.#client.watch(region);
   }
 
+  /** Stops watching a region and forgets its position. */
   unwatch(region: string): void {
     this.#client.unwatch(region);
   }
 
-  /** Ends the client for good. */
+  /** Closes the client permanently. */
   close(): void {
     this.#client.close();
   }
 
-  /** Yields alerts from now on, except those that are taken back before they are yielded. Ends when the client is closed, and throws when it is so by an error. */
+  /**
+   * Yields alerts from now on, except those that are removed before the loop reaches them. Ends when the client is
+   * closed.
+   *
+   * @throws ViralAlertsError if an error closed the client, or if the loop is 10,000 alerts behind (`slow_consumer`).
+   * @example
+   * for await (const { region, video } of alerts) console.log(region, video.title);
+   */
   [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void> {
     const client = this.#client;
     const queue: ViralAlert[] = [];
@@ -73,7 +103,7 @@ export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert
         left.abort();
       }
     })();
-    // A generator that waits would end with the next alert.
+    // Without this, a generator that waits would end only at the next alert.
     const end = alerts.return;
     alerts.return = (value) => {
       left.abort();

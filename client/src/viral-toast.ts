@@ -1,49 +1,64 @@
 import { TIMER_MS_MAX } from "./limits.js";
 import type { RemovedAlert, ViralAlert } from "./types.js";
 
-/** The events of `<viral-toast>`. `detail` is the alert of the toast, and both can be cancelled. */
+/** The events of `<viral-toast>`. `detail` is the alert of the toast. Both events can be cancelled. */
 export interface ViralToastEventMap extends HTMLElementEventMap {
-  /** The link of a toast was opened. Cancelled, it is not followed; the toast closes in either case. */
+  /** A toast's link was opened. Cancelling it leaves the link unopened. The toast closes in both cases. */
   activate: CustomEvent<ViralAlert>;
-  /** The button or Escape closes a toast. Cancelled, the toast stays. A toast whose time is up tells nothing. */
+  /** The button or Escape closed a toast. Cancelling it keeps the toast. A toast that times out dispatches no event. */
   dismiss: CustomEvent<ViralAlert>;
 }
 
 /**
- * Shows alerts at the edge of the page; screen readers announce them. A toast whose alert has a link opens it. The button or
- * Escape dismisses a toast and moves focus to the next one, or back to the page. No toast closes by itself while a pointer or
- * the focus is on one of them. Titles are text in their own direction, never markup, and three lines at most.
+ * Shows alerts as toasts at the edge of the page. Screen readers announce them. A toast opens the link of its alert.
+ * The button or Escape closes it and moves focus to the next toast, or back to the page. While a toast is hovered or
+ * focused, none times out. Titles are shown as text, in their own direction, on up to three lines.
  *
- * Attributes: `duration` in milliseconds (6,000 by default; `Infinity` never closes a toast), `max` toasts at a time (4; on a
- * narrow or low screen at most 2), `hotkey` that moves focus to the newest toast (`F8`; with modifiers `Alt+T`; empty for
- * none), `dismiss-label` (`Dismiss`), and `aria-label` (`New alerts`). Custom properties: `--toast-ground`, `--toast-ink`,
- * `--toast-accent`, `--toast-line`.
+ * Attributes:
+ *
+ * - `duration`: milliseconds until a toast closes. Default: 6,000. `Infinity` never closes one.
+ * - `max`: toasts shown at a time. Default: 4. A narrow or low screen shows at most 2.
+ * - `hotkey`: the key that moves focus to the newest toast, such as `Alt+T`. Default: `F8`. Empty: none.
+ * - `dismiss-label`: the label of the button. Default: `Dismiss`.
+ * - `aria-label`: the name of the whole element. Default: `New alerts`.
+ *
+ * CSS custom properties: `--toast-ground`, `--toast-ink`, `--toast-accent`, `--toast-line`.
  */
 export interface ViralToastElement extends HTMLElement {
-  /** Returns the text above the title; `Viral in PL!` by default, and where it throws or returns no string. */
+  /** Returns the line above the title. Default: `Viral in PL!`, also if the function throws or returns no string. */
   headline: (alert: ViralAlert) => string;
   /**
-   * Returns the address that a toast opens, or `undefined` for none; by default `videoUrl`. An address of the page's own
-   * origin, which may be relative, opens in the same tab, and one of another origin in a new tab. Any other scheme than
-   * `https:` is ignored, except `http:` on the page's own origin, as is one that names a user, and anything but a string. Where
-   * it throws, the toast has no link. The error is reported.
+   * Returns the address that a toast opens, or `undefined` for no link. Default: `videoUrl`.
+   *
+   * An address of the page's own origin may be relative and opens in the same tab. Another origin opens in a new tab
+   * and has to be `https:`. An address with a user name, or anything that is not a string, gives no link. If the
+   * function throws, the toast has no link and the error goes to `reportError`.
    */
   href: (alert: ViralAlert) => string | undefined;
+  /** Shows a toast. */
   show(alert: ViralAlert): void;
-  /** Removes the toast of an alert that was taken back, if it is there. Tells nothing. */
+  /** Removes the toast of a removed alert, if it is shown. Dispatches no event. */
   drop(alert: RemovedAlert): void;
   addEventListener<Type extends keyof ViralToastEventMap>(
     type: Type,
     listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   removeEventListener<Type extends keyof ViralToastEventMap>(
     type: Type,
     listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void,
     options?: boolean | EventListenerOptions,
   ): void;
-  removeEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | EventListenerOptions): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | EventListenerOptions,
+  ): void;
 }
 
 declare global {
@@ -58,7 +73,7 @@ const TOASTS_MAX = 4;
 const SMALL_SCREEN_TOASTS_MAX = 2;
 const SMALL_SCREEN = "(max-width: 30rem), (max-height: 30rem)";
 const HOTKEY = "F8";
-/** A character that is seen: none that is blank, a control, or a mark of format. U+2800 is the Braille pattern without dots. */
+/** A visible character: not a space, a control or a format character. U+2800 is the Braille pattern without dots. */
 const VISIBLE = /[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 const STYLE = `
@@ -82,7 +97,8 @@ const STYLE = `
   --accent: var(--toast-accent, light-dark(#c81e3a, #ff6f83));
   --line: var(--toast-line, light-dark(#dedad2, #37363b));
 }
-/* At the bottom by a transform: where toasts come and go no other one moves in the layout, which counts as a shift of the page. */
+/* A transform puts the stack at the bottom: toasts that come and go move no other one in the layout, so the page does
+   not shift. */
 .stack {
   position: absolute;
   inset-block-start: 100%;
@@ -124,7 +140,15 @@ p { margin: 0; overflow: hidden; }
   display: grid;
   place-items: center;
 }
-.what { grid-column: 2; text-align: -webkit-match-parent; text-align: match-parent; font-size: .85rem; font-weight: 700; color: var(--accent); overflow-wrap: anywhere; }
+.what {
+  grid-column: 2;
+  text-align: -webkit-match-parent;
+  text-align: match-parent;
+  font-size: .85rem;
+  font-weight: 700;
+  color: var(--accent);
+  overflow-wrap: anywhere;
+}
 .title {
   grid-column: 2 / 4;
   font-weight: 600;
@@ -153,12 +177,14 @@ button {
   border-radius: 6px;
 }
 button:focus-visible { outline: 3px solid var(--accent); }
-@media (pointer: coarse) { button { min-width: 44px; min-height: 44px; margin-block: -.75rem -.4rem; margin-inline-end: -.75rem; } }
+@media (pointer: coarse) {
+  button { min-width: 44px; min-height: 44px; margin-block: -.75rem -.4rem; margin-inline-end: -.75rem; }
+}
 @keyframes arrive { from { opacity: 0; transform: translateY(1rem); } }
 @media (prefers-reduced-motion: reduce) { .toast { animation: none; } }
 `;
 
-/** Builds an element. Text is always set as text, so nothing that a publisher wrote becomes markup. */
+/** Builds an element. Text is set as text, so a publisher's text never becomes markup. */
 function element<Name extends keyof HTMLElementTagNameMap>(
   name: Name,
   properties: Partial<HTMLElementTagNameMap[Name]>,
@@ -166,7 +192,10 @@ function element<Name extends keyof HTMLElementTagNameMap>(
   return Object.assign(document.createElement(name), properties);
 }
 
-/** The thumbnail, or a neutral picture where there is none, where it does not load, and where it is no picture's address. */
+/**
+ * Returns the thumbnail, or a neutral picture if there is none, if it fails to load, or if its address is not a
+ * picture's.
+ */
 function picture(address = ""): HTMLElement {
   const neutral = element("div", { className: "picture", textContent: "▶", ariaHidden: "true" });
   if (!/^(https?:|data:image\/)/i.test(address)) return neutral;
@@ -175,7 +204,7 @@ function picture(address = ""): HTMLElement {
   return image;
 }
 
-/** The address, if it is one that a link may have whatever its scheme. */
+/** Parses an address. Returns `undefined` if it is invalid or names a user, who may look like another host. */
 function parsed(address: unknown, base?: string): URL | undefined {
   if (!address || typeof address !== "string") return undefined;
   try {
@@ -190,7 +219,10 @@ function defaultHeadline({ region }: ViralAlert): string {
   return `Viral in ${region}!`;
 }
 
-/** What a callback of the page returns. An error is reported, as that of a listener is, and costs no toast. */
+/**
+ * Calls a callback of the page and returns its result. Reports an error, as an event listener's, so the toast still
+ * shows.
+ */
 function resultOf(callback: () => unknown): unknown {
   try {
     return callback();
@@ -201,59 +233,79 @@ function resultOf(callback: () => unknown): unknown {
 }
 
 /**
- * Returns the address `video.url` of an alert, as a link may have it: `undefined` for anything but `https:`, and where it
- * names a user, which may look like another host.
+ * Returns `video.url` of an alert if a link may open it: an `https:` address without a user name. Otherwise returns
+ * `undefined`.
+ *
+ * @example
+ * toast.href = (alert) => (alert.region === "PL" ? "/watch/" + alert.video.id : videoUrl(alert));
  */
 export function videoUrl({ video }: ViralAlert): string | undefined {
   const url = parsed(video.url);
   return url?.protocol === "https:" ? url.href : undefined;
 }
 
-/** A link to an address that `href` returned, or `undefined` where a link may not have it. */
+/** Builds the link to an address that `href` returned. Returns `undefined` if a link may not open it. */
 function linkTo(address: unknown): HTMLAnchorElement | undefined {
   const url = parsed(address, document.baseURI);
-  // The scheme is compared first: `javascript:` has the same origin, "null", as a page without one.
+  // The scheme comes first: a `javascript:` address has the origin "null", as a sandboxed page has.
   const isOwn = url && /^https?:$/.test(url.protocol) && url.origin === location.origin;
   if (!url || (!isOwn && url.protocol !== "https:")) return undefined;
   return element("a", { href: url.href, ...(!isOwn && { target: "_blank", rel: "noopener" }) });
 }
 
-/** Whether a key event is the hot key, given as in `aria-keyshortcuts`. A character alone is typed, and never a hot key. */
+/**
+ * Whether a key event is the hot key, written as in `aria-keyshortcuts`. A single character is typing, never a hot key.
+ */
 function isPressed(event: KeyboardEvent, hotkey: string): boolean {
   const [name = "", ...modifiers] = hotkey.toLowerCase().split("+").reverse();
-  // Alt changes the letter that a key types on some systems; its code stays. Browsers that fill in a form send neither.
+  // On some systems Alt changes the letter, but not the code. An event of a form that fills itself in has neither.
   const isKey = [event.key, event.code?.replace("Key", "")].some((key) => key?.toLowerCase() === name);
   const held = { alt: event.altKey, control: event.ctrlKey, meta: event.metaKey, shift: event.shiftKey };
   const isTyped = name.length === 1 && !held.alt && !held.control && !held.meta;
-  return isKey && !isTyped && Object.entries(held).every(([modifier, isHeld]) => isHeld === modifiers.includes(modifier));
+  return (
+    isKey && !isTyped && Object.entries(held).every(([modifier, isHeld]) => isHeld === modifiers.includes(modifier))
+  );
 }
 
-/** Defines the element `<viral-toast>`, or one of another name, unless it is defined already. */
+/**
+ * Defines the custom element `<viral-toast>`, or one of another name. Does nothing if the name is defined already.
+ *
+ * @example
+ * defineViralToast();
+ * const toast = document.body.appendChild(document.createElement("viral-toast"));
+ * alerts.addEventListener("alert", ({ detail }) => toast.show(detail));
+ * alerts.addEventListener("removed", ({ detail }) => toast.drop(detail));
+ */
 export function defineViralToast(name = "viral-toast"): void {
   if (customElements.get(name)) return;
-  // A class of the module would fail where there are no elements, as on a server that renders pages.
+  // At the top level the class would fail on a server that renders pages, which has no HTMLElement.
   class ViralToast extends HTMLElement implements ViralToastElement {
     static readonly observedAttributes = ["hotkey"];
     headline = defaultHeadline;
     href = videoUrl;
     readonly #root = this.attachShadow({ mode: "open" });
     readonly #stack = element("div", { className: "stack" });
-    /** The toasts, the oldest first, each with the timer that closes it while none is in use. */
+    /** The toasts, oldest first, each with its timer. While a toast is hovered or focused there are no timers. */
     readonly #timers = new Map<Element, ReturnType<typeof setTimeout> | undefined>();
     readonly #alerts = new WeakMap<Element, ViralAlert>();
-    /** The toasts that the pointer and the focus are on. CSS would say that a finger still hovers where it has touched. */
+    /** The hovered and the focused toast. CSS `:hover` would stay on a toast that a finger has touched. */
     #pointed: Element | undefined;
     #focused: Element | undefined;
-    /** What had the focus before the hot key moved it. */
+    /** The element that had the focus before the hot key moved it. */
     #before: Element | null = null;
 
     connectedCallback(): void {
       const style = new CSSStyleSheet();
       style.replaceSync(STYLE);
-      // Unlike an element of style, this is allowed by any content security policy.
+      // Unlike a style element, this works under any Content-Security-Policy.
       this.#root.adoptedStyleSheets = [style];
       this.#root.append(this.#stack);
-      const attributes = { role: "region", "aria-live": "polite", "aria-label": "New alerts", "aria-keyshortcuts": this.#hotkey() };
+      const attributes = {
+        role: "region",
+        "aria-live": "polite",
+        "aria-label": "New alerts",
+        "aria-keyshortcuts": this.#hotkey(),
+      };
       for (const [name, value] of Object.entries(attributes)) {
         if (value && !this.hasAttribute(name)) this.setAttribute(name, value);
       }
@@ -262,12 +314,12 @@ export function defineViralToast(name = "viral-toast"): void {
 
     disconnectedCallback(): void {
       document.removeEventListener("keydown", this.#onKey);
-      // What is removed is not told that it is left.
+      // A removed element gets no `pointerleave` and no `focusout`.
       this.#use(undefined, undefined);
     }
 
     attributeChangedCallback(_: string, before: string | null): void {
-      // Before it is connected there is nothing to change, and what the page has written stays.
+      // Not yet connected, or the page has set the attribute itself.
       if ((this.getAttribute("aria-keyshortcuts") ?? "") !== (before ?? HOTKEY)) return;
       if (this.#hotkey()) this.setAttribute("aria-keyshortcuts", this.#hotkey());
       else this.removeAttribute("aria-keyshortcuts");
@@ -283,16 +335,16 @@ export function defineViralToast(name = "viral-toast"): void {
       event.preventDefault();
       if (!this.#focused) this.#before = document.activeElement;
       newest.querySelector<HTMLElement>("a, button")!.focus();
-      // The button alone may be in view.
+      // Focusing may have brought only the button into view.
       newest.scrollIntoView({ block: "nearest" });
     };
 
-    /** Starts the time of a toast anew, unless one is in use: whoever is on one may want the others too. */
+    /** Restarts the timer of a toast, unless any toast is in use: its user may want to read the others too. */
     #start(toast: Element): void {
       clearTimeout(this.#timers.get(toast));
       const given = parseFloat(this.getAttribute("duration") ?? "");
       const duration = Number.isNaN(given) ? DURATION_MS : given;
-      // A timer takes no longer time.
+      // `setTimeout` takes no longer delay.
       const ends = !this.#pointed && !this.#focused && duration < TIMER_MS_MAX;
       this.#timers.set(toast, ends ? setTimeout(() => this.#remove(toast), duration) : undefined);
     }
@@ -309,7 +361,7 @@ export function defineViralToast(name = "viral-toast"): void {
       clearTimeout(this.#timers.get(toast));
       this.#timers.delete(toast);
       toast.remove();
-      // What is removed is not told that it is left.
+      // A removed element gets no `pointerleave` and no `focusout`.
       if (wasFocused || toast === this.#pointed) {
         this.#use(toast === this.#pointed ? undefined : this.#pointed, wasFocused ? undefined : this.#focused);
       }
@@ -325,7 +377,8 @@ export function defineViralToast(name = "viral-toast"): void {
 
     show(alert: ViralAlert): void {
       const { video, dir = "auto" } = alert;
-      const tell = (type: string): boolean => this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
+      const tell = (type: string): boolean =>
+        this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
       const label = this.getAttribute("dismiss-label") ?? "Dismiss";
       const ariaLabel = VISIBLE.test(video.title) ? `${label}: ${video.title}` : label;
       const close = element("button", { type: "button", textContent: "×", ariaLabel });
@@ -336,11 +389,11 @@ export function defineViralToast(name = "viral-toast"): void {
       const link = linkTo(resultOf(() => this.href(alert)));
       if (link) {
         link.textContent = video.title;
-        // A link without a text has no name.
+        // A link without text has no name for screen readers.
         if (!VISIBLE.test(video.title)) link.ariaLabel = VISIBLE.test(headline) ? headline : defaultHeadline(alert);
         title.replaceChildren(link);
         const open = (event: MouseEvent): void => {
-          // Other buttons than the first and the middle one do not open links.
+          // Only the first and the middle button open links.
           if (event.button > 1) return;
           if (!tell("activate")) event.preventDefault();
           this.#remove(toast);
@@ -348,7 +401,12 @@ export function defineViralToast(name = "viral-toast"): void {
         link.addEventListener("click", open);
         link.addEventListener("auxclick", open);
       }
-      toast.append(picture(video.thumbnail ?? ""), element("p", { className: "what", textContent: headline, dir: "auto" }), title, close);
+      toast.append(
+        picture(video.thumbnail ?? ""),
+        element("p", { className: "what", textContent: headline, dir: "auto" }),
+        title,
+        close,
+      );
       const dismiss = (): void => {
         if (tell("dismiss")) this.#remove(toast);
       };
@@ -361,9 +419,12 @@ export function defineViralToast(name = "viral-toast"): void {
       this.#stack.append(toast);
       this.#alerts.set(toast, alert);
       this.#start(toast);
-      const max = Math.min(Number(this.getAttribute("max") ?? TOASTS_MAX), matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity);
+      const max = Math.min(
+        Number(this.getAttribute("max") ?? TOASTS_MAX),
+        matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity,
+      );
       for (const old of [...this.#timers.keys()]) {
-        // The oldest make room, but not what somebody is about to use, and not the new one as long as one may be there.
+        // The oldest toasts make room, except those in use, and except the new one if `max` is at least 1.
         const stays = old === toast ? max >= 1 : old === this.#pointed || old === this.#focused;
         if (this.#timers.size > max && !stays) this.#remove(old);
       }

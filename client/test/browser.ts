@@ -67,7 +67,11 @@ export class Browser extends Page {
   }
 
   /** Web Locks: exclusive, in the order of the requests. */
-  readonly #request = async (name: string, { signal }: { signal?: AbortSignal }, then: () => unknown): Promise<void> => {
+  readonly #request = async (
+    name: string,
+    { signal }: { signal?: AbortSignal },
+    then: () => unknown,
+  ): Promise<void> => {
     const delay = this.lockDelay;
     this.lockDelay = 0;
     if (delay) await new Promise((resolve) => setTimeout(resolve, delay));

@@ -255,7 +255,10 @@ test("the pause is anything up to the window, which doubles with each failure up
   const { states, client } = start(service, { regions: ["PL"] });
   await pass(100);
   const windows: number[] = [];
-  client.addEventListener("state", ({ detail }) => detail.state === "waiting" && windows.push(Math.round(detail.retryInMs)));
+  client.addEventListener(
+    "state",
+    ({ detail }) => detail.state === "waiting" && windows.push(Math.round(detail.retryInMs)),
+  );
   draw(1);
   service.refuses = true;
   service.cut();
@@ -445,7 +448,8 @@ test("a cut of the old connection during a rotation costs nothing", async () => 
 
 test("a cut during a rotation that waits for its token leaves one connection", async () => {
   let calls = 0;
-  const token = (): Promise<string> => new Promise((resolve) => setTimeout(() => resolve("t"), ++calls < 3 ? 1_000 : 0));
+  const token = (): Promise<string> =>
+    new Promise((resolve) => setTimeout(() => resolve("t"), ++calls < 3 ? 1_000 : 0));
   start(service, { regions: ["PL"], rotateAfterMs: 60_000, token });
   await pass(1_010 + 60_500);
   const [old] = service.sockets;
@@ -510,7 +514,12 @@ test("a region that is left while it is asked for begins anew when it is watched
 
 test("options that are undefined are those that are left out", async () => {
   vi.stubGlobal("WebSocket", service.WebSocket);
-  const { states } = start(service, { regions: ["PL"], keepaliveMs: undefined, hiddenMs: undefined, WebSocket: undefined } as object);
+  const { states } = start(service, {
+    regions: ["PL"],
+    keepaliveMs: undefined,
+    hiddenMs: undefined,
+    WebSocket: undefined,
+  } as object);
   await pass(5 * MINUTE);
   expect(states).toEqual(["open"]);
   expect(service.messages.length).toBe(1);
@@ -538,7 +547,18 @@ test("the keepalive repairs a subscription, whatever else is asked for meanwhile
 });
 
 test("positions in the storage that are none are left out", async () => {
-  for (const text of ["", "null", "[]", "5", '"x"', '{"PL":null}', '{"PL":5}', '{"PL":{}}', '{"PL":{"epoch":"x","seq":1}}', '{"PL":{"epoch":1,"seq":-1}}']) {
+  for (const text of [
+    "",
+    "null",
+    "[]",
+    "5",
+    '"x"',
+    '{"PL":null}',
+    '{"PL":5}',
+    '{"PL":{}}',
+    '{"PL":{"epoch":"x","seq":1}}',
+    '{"PL":{"epoch":1,"seq":-1}}',
+  ]) {
     const storage = { getItem: () => text, setItem: () => {} };
     const { subscribed, errors, client } = start(service, { regions: ["PL"], storage });
     await pass(100);
@@ -551,7 +571,8 @@ test("positions in the storage that are none are left out", async () => {
 test("frames that somebody else sent are passed over", async () => {
   const { told } = start(service, { regions: ["PL"] });
   await pass(100);
-  for (const data of ["", "hello", "null", "5", '"x"', "[]"]) for (const socket of service.sockets) socket.onmessage?.({ data } as never);
+  for (const data of ["", "hello", "null", "5", '"x"', "[]"])
+    for (const socket of service.sockets) socket.onmessage?.({ data } as never);
   service.publish("PL");
   await pass(100);
   expect(told).toEqual(["PL 1"]);
@@ -649,7 +670,12 @@ test("alerts without a number are passed on as they are", async () => {
   const alerts: ViralAlert[] = [];
   client.addEventListener("alert", ({ detail }) => alerts.push(detail));
   await pass(100);
-  const bare = { type: "viral_alert", region: "PL", video: { id: "v", title: "t", thumbnail: null, score: 1 }, timestamp: "" };
+  const bare = {
+    type: "viral_alert",
+    region: "PL",
+    video: { id: "v", title: "t", thumbnail: null, score: 1 },
+    timestamp: "",
+  };
   for (const socket of service.sockets) for (let times = 0; times < 2; times++) socket.receives(bare, 10);
   await pass(100);
   expect(alerts).toEqual([bare, bare]);

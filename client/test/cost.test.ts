@@ -10,7 +10,12 @@ const UNIT_BYTES = 32 * 1_024;
 const MINUTES = [30, 60, 24 * 60];
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `R-${index}`);
-const WATCHES: Record<string, string[]> = { "1 region": ["PL"], "25 regions": names(25), "60 regions": names(60), "ALL of 300 regions": ["ALL"] };
+const WATCHES: Record<string, string[]> = {
+  "1 region": ["PL"],
+  "25 regions": names(25),
+  "60 regions": names(60),
+  "ALL of 300 regions": ["ALL"],
+};
 
 /** Follows `regions` for so many minutes in which nothing is published. */
 async function count(regions: string[], minutes: number) {

@@ -19,7 +19,9 @@ test("an alert of a region that is not watched is told once, marked, and nothing
   expect(alerts).toEqual([{ ...alert, everyone: true }]);
   expect(told).toEqual(["FR 7"]);
   expect(subscribed.length).toBe(1);
-  expect(storage.getItem(`viral-alerts wss://service.example/prod true`)).toBe(JSON.stringify({ PL: { epoch: 0, seq: 0 } }));
+  expect(storage.getItem(`viral-alerts wss://service.example/prod true`)).toBe(
+    JSON.stringify({ PL: { epoch: 0, seq: 0 } }),
+  );
   await pass(20 * 60_000);
   expect(service.messages.map(({ type, regions, since }) => [type, regions, Object.keys(since ?? {})])).toEqual([
     ["subscribe_region", ["PL"], []],
@@ -66,7 +68,10 @@ test("a region that is watched keeps its order, whatever reached everyone before
 
 test("a position of an earlier visit does not hold an alert to everyone back", async () => {
   const storage = newStorage();
-  storage.setItem(`viral-alerts wss://service.example/prod true`, JSON.stringify({ FR: { epoch: service.epoch, seq: 40 } }));
+  storage.setItem(
+    `viral-alerts wss://service.example/prod true`,
+    JSON.stringify({ FR: { epoch: service.epoch, seq: 40 } }),
+  );
   const { told } = start(service, { regions: ["PL"], storage });
   await pass(100);
   service.publishToEveryone("FR");
@@ -118,7 +123,11 @@ test("fields that the client does not know reach the page as they came", async (
   const alerts: ViralAlert[] = [];
   client.addEventListener("alert", ({ detail }) => alerts.push(detail));
   await pass(100);
-  const alert = { ...service.publish("PL"), video: { id: "v", title: "", views: 5, nested: { deep: [1] } }, sponsor: "none" };
+  const alert = {
+    ...service.publish("PL"),
+    video: { id: "v", title: "", views: 5, nested: { deep: [1] } },
+    sponsor: "none",
+  };
   for (const socket of service.sockets) socket.receives(alert, 1);
   await pass(100);
   expect(alerts).toEqual([alert]);

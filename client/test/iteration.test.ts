@@ -33,7 +33,10 @@ test("two iterations each have every alert, and one may end before the other", a
   publishUntil(service, "PL", 3);
   await pass(100);
   await ended;
-  expect([first, second]).toEqual([[1, 2], [1, 2, 3]]);
+  expect([first, second]).toEqual([
+    [1, 2],
+    [1, 2, 3],
+  ]);
 });
 
 test("a consumer that is too far behind is told after what was kept for it", async () => {

@@ -12,7 +12,8 @@ const FRAME_BYTES_MAX = 32 * 1_024;
 
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `R-${index}`);
 /** Types of the messages since `from`, each with its regions. */
-const said = (from: number): string[] => service.messages.slice(from).map(({ type, regions = [] }) => `${type} ${regions.join()}`);
+const said = (from: number): string[] =>
+  service.messages.slice(from).map(({ type, regions = [] }) => `${type} ${regions.join()}`);
 /** Nothing is pushed of what is published in here. */
 function unheard(publish: () => void): void {
   service.deliver = () => [];
@@ -30,7 +31,11 @@ test("a keepalive is one message with the position of each region", async () => 
   publishUntil(service, "PL", 2);
   await pass(ONE_KEEPALIVE);
   expect(service.messages.slice(1)).toEqual([
-    { type: "keepalive", regions: ["PL", "DE"], since: { PL: { epoch: service.epoch, seq: 2 }, DE: { epoch: 0, seq: 0 } } },
+    {
+      type: "keepalive",
+      regions: ["PL", "DE"],
+      since: { PL: { epoch: service.epoch, seq: 2 }, DE: { epoch: 0, seq: 0 } },
+    },
   ]);
 });
 
@@ -65,29 +70,35 @@ test("a log that began anew in silence shows at the next keepalive", async () =>
   expect(told).toEqual([...alertsOf("PL", 1, 3), "PL gap 4-null", ...alertsOf("PL", 1, 3)]);
 });
 
-test.each([["PL"], ["ALL"]])("a log that has expired is a gap, and its region is followed from the beginning of the next one: %s", async (region) => {
-  publishUntil(service, "PL", 1);
-  const { told } = start(service, { regions: [region], httpUrl: "https://service.example" });
-  await pass(100);
-  publishUntil(service, "PL", 3);
-  await pass(100);
-  service.reset();
-  await pass(2 * ONE_KEEPALIVE);
-  expect(said(1)).toEqual([`keepalive ${region}`, `subscribe_region ${region}`, `keepalive ${region}`]);
-  publishUntil(service, "PL", 2);
-  await pass(100);
-  expect(told).toEqual(["PL 2", "PL 3", "PL gap 4-null", "PL 1", "PL 2"]);
-});
+test.each([["PL"], ["ALL"]])(
+  "a log that has expired is a gap, and its region is followed from the beginning of the next one: %s",
+  async (region) => {
+    publishUntil(service, "PL", 1);
+    const { told } = start(service, { regions: [region], httpUrl: "https://service.example" });
+    await pass(100);
+    publishUntil(service, "PL", 3);
+    await pass(100);
+    service.reset();
+    await pass(2 * ONE_KEEPALIVE);
+    expect(said(1)).toEqual([`keepalive ${region}`, `subscribe_region ${region}`, `keepalive ${region}`]);
+    publishUntil(service, "PL", 2);
+    await pass(100);
+    expect(told).toEqual(["PL 2", "PL 3", "PL gap 4-null", "PL 1", "PL 2"]);
+  },
+);
 
-test.each([1, 25, 60, 100])("%i regions that have missed nothing are one message, and nothing is asked for again", async (count) => {
-  const regions = names(count);
-  for (const region of regions) service.publish(region);
-  start(service, { regions });
-  await pass(1_000);
-  const before = service.messages.length;
-  await pass(3 * ONE_KEEPALIVE);
-  expect(said(before)).toEqual(Array(3).fill(`keepalive ${regions.join()}`));
-});
+test.each([1, 25, 60, 100])(
+  "%i regions that have missed nothing are one message, and nothing is asked for again",
+  async (count) => {
+    const regions = names(count);
+    for (const region of regions) service.publish(region);
+    start(service, { regions });
+    await pass(1_000);
+    const before = service.messages.length;
+    await pass(3 * ONE_KEEPALIVE);
+    expect(said(before)).toEqual(Array(3).fill(`keepalive ${regions.join()}`));
+  },
+);
 
 test.each([25, 60])("of %i regions those that miss something are asked for in one message", async (count) => {
   const regions = names(count);
@@ -114,7 +125,13 @@ test("ALL is compared region by region, those that came into being included, and
   await pass(100);
   expect(told.at(-1)).toBe("PL 2");
   await pass(ONE_KEEPALIVE);
-  expect(said(1)).toEqual(["keepalive ALL", "subscribe_region ALL", "keepalive ALL", "subscribe_region ALL", "keepalive ALL"]);
+  expect(said(1)).toEqual([
+    "keepalive ALL",
+    "subscribe_region ALL",
+    "keepalive ALL",
+    "subscribe_region ALL",
+    "keepalive ALL",
+  ]);
 });
 
 test("a keepalive of ALL with the longest positions of 300 regions fits in a frame", async () => {
@@ -140,30 +157,41 @@ test("a service that does not know the message is asked for everything again", a
   publishUntil(service, "R-3", 1);
   await pass(100);
   expect(told).toEqual(["R-4 1", "R-3 1"]);
-  expect(said(2).map((message) => message.split(" ")[0])).toEqual(["keepalive", "subscribe_region", "subscribe_region"]);
+  expect(said(2).map((message) => message.split(" ")[0])).toEqual([
+    "keepalive",
+    "subscribe_region",
+    "subscribe_region",
+  ]);
   expect(errors).toEqual([]);
   expect(states).toEqual(["open"]);
 });
 
-test.each(["keepalive", "subscription"])("a connection that the service takes for closed is replaced at its next %s", async (what) => {
-  const { client, told, errors } = start(service, { regions: ["PL"] });
-  await pass(100);
-  for (const socket of service.sockets) Object.assign(socket, { isMarkedClosed: true }).regions.clear();
-  publishUntil(service, "PL", 1);
-  if (what === "subscription") client.watch("DE");
-  await pass(what === "keepalive" ? ONE_KEEPALIVE : 6_000);
-  expect(service.handshakes.length).toBe(2);
-  expect(service.sockets.size).toBe(1);
-  publishUntil(service, "PL", 2);
-  await pass(100);
-  expect(told).toEqual(["PL 1", "PL 2"]);
-  expect(errors).toEqual([]);
-});
+test.each(["keepalive", "subscription"])(
+  "a connection that the service takes for closed is replaced at its next %s",
+  async (what) => {
+    const { client, told, errors } = start(service, { regions: ["PL"] });
+    await pass(100);
+    for (const socket of service.sockets) Object.assign(socket, { isMarkedClosed: true }).regions.clear();
+    publishUntil(service, "PL", 1);
+    if (what === "subscription") client.watch("DE");
+    await pass(what === "keepalive" ? ONE_KEEPALIVE : 6_000);
+    expect(service.handshakes.length).toBe(2);
+    expect(service.sockets.size).toBe(1);
+    publishUntil(service, "PL", 2);
+    await pass(100);
+    expect(told).toEqual(["PL 1", "PL 2"]);
+    expect(errors).toEqual([]);
+  },
+);
 
 test.each([
   ["the gateway in few words", { message: "Too Many Requests" }, 5_000],
   ["the gateway", { message: "Too Many Requests", connectionId: "c", requestId: "r" }, 5_000],
-  ["the service", { type: "error", code: "rate_limited", message: "no", retryable: true, retry_after_ms: 20_000 }, 20_000],
+  [
+    "the service",
+    { type: "error", code: "rate_limited", message: "no", retryable: true, retry_after_ms: 20_000 },
+    20_000,
+  ],
   ["a failure", { type: "error", code: "unavailable", message: "no", retryable: true }, 5_000],
 ])("a keepalive and a subscription that %s holds back are repeated", async (_, frame, within) => {
   const { client, told, errors } = start(service, { regions: ["PL"] });

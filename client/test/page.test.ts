@@ -226,18 +226,21 @@ test("a closed client does not come back with the page", async () => {
   expect(service.sockets.size).toBe(0);
 });
 
-test.each([false, true])("a client that is closed in the tick that made it leaves nothing, locks that are granted late: %s", async (grantsLate) => {
-  browser.grantsLate = grantsLate;
-  for (let time = 0; time < 10; time++) start(service, { regions: ["PL"] }).client.close();
-  await pass(MINUTE);
-  expect([service.handshakes.length, browser.locksHeld]).toEqual([0, 0]);
-  // As React does in its strict mode.
-  start(service, { regions: ["PL"] }).client.close();
-  const { states } = start(service, { regions: ["PL"] });
-  await pass(MINUTE);
-  expect([service.handshakes.length, service.sockets.size]).toEqual([1, 1]);
-  expect(states).toEqual(["open"]);
-});
+test.each([false, true])(
+  "a client that is closed in the tick that made it leaves nothing, locks that are granted late: %s",
+  async (grantsLate) => {
+    browser.grantsLate = grantsLate;
+    for (let time = 0; time < 10; time++) start(service, { regions: ["PL"] }).client.close();
+    await pass(MINUTE);
+    expect([service.handshakes.length, browser.locksHeld]).toEqual([0, 0]);
+    // As React does in its strict mode.
+    start(service, { regions: ["PL"] }).client.close();
+    const { states } = start(service, { regions: ["PL"] });
+    await pass(MINUTE);
+    expect([service.handshakes.length, service.sockets.size]).toEqual([1, 1]);
+    expect(states).toEqual(["open"]);
+  },
+);
 
 test("tabs share one connection, and each has every alert of its regions once", async () => {
   const first = start(service, { regions: ["PL"] });
@@ -416,11 +419,14 @@ test("where locks are refused each tab has a connection", async () => {
 });
 
 test("where there may be no channel each tab has a connection", async () => {
-  vi.stubGlobal("BroadcastChannel", class {
-    constructor() {
-      throw new DOMException("denied", "SecurityError");
-    }
-  });
+  vi.stubGlobal(
+    "BroadcastChannel",
+    class {
+      constructor() {
+        throw new DOMException("denied", "SecurityError");
+      }
+    },
+  );
   start(service, { regions: ["PL"] });
   start(service, { regions: ["PL"] });
   await pass(100);

@@ -44,7 +44,8 @@ test.each(["ALL", "named"])("more regions than an answer recovers are fetched by
   service.cut();
   for (const region of regions) publishUntil(service, region, 2);
   await pass(6_000);
-  for (const region of regions) expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 2));
+  for (const region of regions)
+    expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 2));
   const fetched = service.requests.flatMap(({ searchParams }) => searchParams.get("region")!.split(","));
   expect(new Set(fetched).size).toBe(how === "ALL" ? 90 - 25 : 90 - 4 * 5);
   expect(service.requests.length).toBe(how === "ALL" ? 3 : 4);
@@ -150,7 +151,8 @@ test("one request that fails holds up none of many regions for long", async () =
   await pass(20);
   service.status = 200;
   await pass(6_000);
-  for (const region of regions) expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
+  for (const region of regions)
+    expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
 });
 
 test("HTTP that goes on failing makes a gap, and is not asked for ever", async () => {
@@ -193,7 +195,8 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
       else if (chance > 0.98) socket?.regions.clear();
       else if (chance > 0.96 && socket) socket.isMarkedClosed = true;
       else if (chance < 0.65) service.cut();
-      else if (chance < 0.68) service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
+      else if (chance < 0.68)
+        service.nextAnswer = { message: "Internal server error", connectionId: "c", requestId: "r" };
       await pass(random() * 500);
     }
     service.deliver = () => [10];

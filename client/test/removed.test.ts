@@ -8,7 +8,9 @@ import { service } from "./current.js";
 /** What `start` tells, and removals as `PL removed 1`. */
 function startWith(options: Parameters<typeof start>[1]) {
   const application = start(service, options);
-  application.client.addEventListener("removed", ({ detail: { region, seq } }) => application.told.push(`${region} removed ${seq}`));
+  application.client.addEventListener("removed", ({ detail: { region, seq } }) =>
+    application.told.push(`${region} removed ${seq}`),
+  );
   return application;
 }
 
@@ -130,5 +132,7 @@ test("what reached everyone is taken back where it was told, and is not told aft
   service.remove("FR", 2);
   await pass(60_000);
   expect(told).toEqual(["FR 1", "FR removed 1"]);
-  expect(storage.getItem(`viral-alerts wss://service.example/prod true`)).toBe(JSON.stringify({ PL: { epoch: 0, seq: 0 } }));
+  expect(storage.getItem(`viral-alerts wss://service.example/prod true`)).toBe(
+    JSON.stringify({ PL: { epoch: 0, seq: 0 } }),
+  );
 });

@@ -90,7 +90,15 @@ export class Service {
       timestamp: "2026-11-18T11:06:40.000Z",
     };
     log.alerts.push(alert);
-    const trending = { event: "new_trending", region, seq: alert.seq, epoch: alert.epoch, video_id: "v", title, ts: 1_795_000_000 };
+    const trending = {
+      event: "new_trending",
+      region,
+      seq: alert.seq,
+      epoch: alert.epoch,
+      video_id: "v",
+      title,
+      ts: 1_795_000_000,
+    };
     for (const socket of this.sockets) {
       if (socket.region === region) socket.receives(trending, LATENCY);
       if (!socket.regions.has(region) && !socket.regions.has("ALL")) continue;
@@ -142,7 +150,10 @@ export class Service {
   /** The regions that are meant; under `ALL` those that have a log or that the client names, as far as they have a place. */
   #regions(names: string[], since: Record<string, Position> = {}): string[] {
     if (!names.includes("ALL")) return names;
-    return [...new Set([...names, ...Object.keys(since), ...this.#logs.keys()])].filter((name) => name !== "ALL").sort().slice(0, POSITIONS_MAX);
+    return [...new Set([...names, ...Object.keys(since), ...this.#logs.keys()])]
+      .filter((name) => name !== "ALL")
+      .sort()
+      .slice(0, POSITIONS_MAX);
   }
 
   /** What follows a position, or nothing where that cannot be said. */
@@ -164,7 +175,8 @@ export class Service {
     if (regions.length > (type === "keepalive" ? SUBSCRIPTIONS_MAX : REGIONS_MAX)) return refusal("regions");
     if (regions.some((region) => this.forbidden.has(region))) return { ...refusal("regions"), code: "forbidden" };
     if (type === "keepalive") return this.#kept(regions, since ?? {}, socket);
-    if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX) return { ...refusal(), code: "limit_reached" };
+    if (new Set([...socket.regions, ...regions]).size > SUBSCRIPTIONS_MAX)
+      return { ...refusal(), code: "limit_reached" };
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions, since);
     const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
@@ -179,7 +191,12 @@ export class Service {
       if (missed && room && JSON.stringify([...alerts, ...missed]).length < ANSWER_BYTES_MAX) alerts.push(...missed);
       else not_recovered.push(name);
     }
-    return { ...answer, ...parts(alerts), recovered: !not_recovered.length, ...(not_recovered.length && { not_recovered }) };
+    return {
+      ...answer,
+      ...parts(alerts),
+      recovered: !not_recovered.length,
+      ...(not_recovered.length && { not_recovered }),
+    };
   }
 
   /** The answer to a keepalive: compares positions, and what the connection is subscribed to. */
@@ -218,7 +235,12 @@ export class Service {
     const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
     if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
     const names = this.#regions(asked, after);
-    const answer = { alerts: [] as Logged[], positions: this.#heads(names), not_recovered: [] as string[], more: false };
+    const answer = {
+      alerts: [] as Logged[],
+      positions: this.#heads(names),
+      not_recovered: [] as string[],
+      more: false,
+    };
     for (const name of names) {
       const from = after[name];
       const missed = from || (asked.includes("ALL") && cursor) ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
@@ -231,7 +253,12 @@ export class Service {
         answer.positions[name] = { epoch: this.head(name).epoch, seq: (from?.seq ?? 0) + page.length };
       }
     }
-    return { ...answer, ...parts(answer.alerts), recovered: !answer.not_recovered.length, after: cursorOf(answer.positions) };
+    return {
+      ...answer,
+      ...parts(answer.alerts),
+      recovered: !answer.not_recovered.length,
+      after: cursorOf(answer.positions),
+    };
   }
 
   /** Constructors that reach this service. */
@@ -254,7 +281,13 @@ export class Service {
   }
 }
 
-const refusal = (field?: string): object => ({ type: "error", code: "invalid_field", message: "no", field, retryable: false });
+const refusal = (field?: string): object => ({
+  type: "error",
+  code: "invalid_field",
+  message: "no",
+  field,
+  retryable: false,
+});
 
 /** Alerts, and apart from them what was taken back. */
 function parts(logged: Logged[]): { alerts: ViralAlert[]; removed?: RemovedAlert[] } {
@@ -270,8 +303,13 @@ function cursorOf(positions: Record<string, Position>): string {
 }
 
 function parseCursor(text: string): Record<string, Position> {
-  const parts = text.split("_").filter(Boolean).map((part) => part.split("."));
-  return Object.fromEntries(parts.map(([region, epoch, seq]) => [region, { epoch: parseInt(epoch!, 36), seq: parseInt(seq!, 36) }]));
+  const parts = text
+    .split("_")
+    .filter(Boolean)
+    .map((part) => part.split("."));
+  return Object.fromEntries(
+    parts.map(([region, epoch, seq]) => [region, { epoch: parseInt(epoch!, 36), seq: parseInt(seq!, 36) }]),
+  );
 }
 
 type Listener<Event> = ((event: Event) => void) | null;
@@ -319,7 +357,10 @@ export class FakeSocket {
 
   receives(frame: object, delay: number): void {
     const data = JSON.stringify(frame);
-    this.#service.frames.push({ type: (frame as { type?: string }).type ?? "", bytes: new TextEncoder().encode(data).length });
+    this.#service.frames.push({
+      type: (frame as { type?: string }).type ?? "",
+      bytes: new TextEncoder().encode(data).length,
+    });
     setTimeout(() => this.readyState === 1 && !this.#service.silent && this.onmessage?.({ data } as never), delay);
   }
 
@@ -364,7 +405,8 @@ export class FakeEventSource {
       this.readyState = 1;
       this.onopen?.({} as never);
       for (const alert of answer.alerts) {
-        for (const _ of deliver(alert)) if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(alert) } as never);
+        for (const _ of deliver(alert))
+          if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(alert) } as never);
       }
       this.#lastId = answer.after;
       this.#comesBack(answer.more ? 0 : RETRY);

@@ -112,53 +112,62 @@ class Tab {
   }
 }
 
-test("whatever tabs watch, leave, hide and reload: each alert once and in order, and none after it was taken back", { timeout: 60_000 }, async () => {
-  const first = Number(vi.mocked(Math.random)() * 1e6) | 0;
-  for (let run = 0; run < RUNS; run++) {
-    const seed = first + run;
-    const random = randomOf(seed);
-    const pick = <Item>(items: Item[]): Item => items[Math.floor(random() * items.length)]!;
-    vi.mocked(Math.random).mockImplementation(randomOf(seed + 1));
-    const service = startService();
-    const browser = new Browser();
-    browser.grantsLate = seed % 2 > 0;
-    const options = random() < 0.5 ? { httpUrl: "https://service.example" } : {};
-    service.deliver = () => [10, 20, 900].filter(() => random() < 0.6).map((delay) => delay * (0.5 + random()));
-    const tabs = Array.from({ length: 2 + (seed % 2) }, (_, index) => new Tab(browser, service, options, `seed ${seed}, tab ${index}`));
-    for (let step = 0; step < STEPS; step++) {
-      const chance = random();
-      const tab = pick(tabs);
-      const region = random() < 0.2 ? ALL : pick(REGIONS);
-      if (chance < 0.5) service.publish(pick(REGIONS.slice(0, 1 + Math.floor((step * REGIONS.length) / STEPS))));
-      else if (chance < 0.55) {
-        const of = pick(REGIONS);
-        const { seq } = service.head(of);
-        const audience = [...service.sockets].filter(({ regions }) => (regions.has(of) || regions.has(ALL)) && random() < 0.7);
-        if (seq) service.remove(of, 1 + Math.floor(random() * seq), audience);
-      } else if (chance < 0.65) tab.watch(region);
-      else if (chance < 0.73) tab.unwatch(pick([region, ...tab.watched]));
-      else if (chance < 0.76) {
-        // As effects of a component that is rendered anew do.
-        for (const again of [...tab.watched]) if (random() < 0.5) (tab.unwatch(again), tab.watch(again));
-      } else if (chance < 0.8) tab.page.hide();
-      else if (chance < 0.88) tab.page.show();
-      else if (chance < 0.92) tab.reload();
-      else if (chance < 0.95) service.cut();
-      else tab.page.document.dispatchEvent(new Event(pick(["freeze", "resume"])));
-      await pass(random() < 0.3 ? 0 : random() * 600);
+test(
+  "whatever tabs watch, leave, hide and reload: each alert once and in order, and none after it was taken back",
+  { timeout: 60_000 },
+  async () => {
+    const first = Number(vi.mocked(Math.random)() * 1e6) | 0;
+    for (let run = 0; run < RUNS; run++) {
+      const seed = first + run;
+      const random = randomOf(seed);
+      const pick = <Item>(items: Item[]): Item => items[Math.floor(random() * items.length)]!;
+      vi.mocked(Math.random).mockImplementation(randomOf(seed + 1));
+      const service = startService();
+      const browser = new Browser();
+      browser.grantsLate = seed % 2 > 0;
+      const options = random() < 0.5 ? { httpUrl: "https://service.example" } : {};
+      service.deliver = () => [10, 20, 900].filter(() => random() < 0.6).map((delay) => delay * (0.5 + random()));
+      const tabs = Array.from(
+        { length: 2 + (seed % 2) },
+        (_, index) => new Tab(browser, service, options, `seed ${seed}, tab ${index}`),
+      );
+      for (let step = 0; step < STEPS; step++) {
+        const chance = random();
+        const tab = pick(tabs);
+        const region = random() < 0.2 ? ALL : pick(REGIONS);
+        if (chance < 0.5) service.publish(pick(REGIONS.slice(0, 1 + Math.floor((step * REGIONS.length) / STEPS))));
+        else if (chance < 0.55) {
+          const of = pick(REGIONS);
+          const { seq } = service.head(of);
+          const audience = [...service.sockets].filter(
+            ({ regions }) => (regions.has(of) || regions.has(ALL)) && random() < 0.7,
+          );
+          if (seq) service.remove(of, 1 + Math.floor(random() * seq), audience);
+        } else if (chance < 0.65) tab.watch(region);
+        else if (chance < 0.73) tab.unwatch(pick([region, ...tab.watched]));
+        else if (chance < 0.76) {
+          // As effects of a component that is rendered anew do.
+          for (const again of [...tab.watched]) if (random() < 0.5) (tab.unwatch(again), tab.watch(again));
+        } else if (chance < 0.8) tab.page.hide();
+        else if (chance < 0.88) tab.page.show();
+        else if (chance < 0.92) tab.reload();
+        else if (chance < 0.95) service.cut();
+        else tab.page.document.dispatchEvent(new Event(pick(["freeze", "resume"])));
+        await pass(random() < 0.3 ? 0 : random() * 600);
+      }
+      service.deliver = () => [10];
+      for (const { page } of tabs) {
+        page.show();
+        page.document.dispatchEvent(new Event("resume"));
+      }
+      for (let end = 0; end < 2; end++) {
+        // The last alert may have been lost in silence: the keepalive, and the alert after it, bring it to light.
+        await pass(11 * 60_000);
+        for (const region of REGIONS) service.publish(region);
+      }
+      await pass(60_000);
+      for (const tab of tabs) tab.expectComplete();
+      for (const tab of tabs) tab.close();
     }
-    service.deliver = () => [10];
-    for (const { page } of tabs) {
-      page.show();
-      page.document.dispatchEvent(new Event("resume"));
-    }
-    for (let end = 0; end < 2; end++) {
-      // The last alert may have been lost in silence: the keepalive, and the alert after it, bring it to light.
-      await pass(11 * 60_000);
-      for (const region of REGIONS) service.publish(region);
-    }
-    await pass(60_000);
-    for (const tab of tabs) tab.expectComplete();
-    for (const tab of tabs) tab.close();
-  }
-});
+  },
+);

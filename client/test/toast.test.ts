@@ -55,7 +55,8 @@ class FakeElement extends EventTarget {
   }
   focus(): void {
     FakeElement.focused = this;
-    for (let within: FakeElement | undefined = this; within; within = within.parent) within.dispatchEvent(new Event("focusin"));
+    for (let within: FakeElement | undefined = this; within; within = within.parent)
+      within.dispatchEvent(new Event("focusin"));
   }
   scrollIntoView(): void {}
   getAttribute = (name: string): string | null => this.#attributes.get(name) ?? null;
@@ -91,8 +92,16 @@ beforeEach(() => {
   vi.stubGlobal("document", page);
   vi.stubGlobal("location", new URL(page.baseURI));
   vi.stubGlobal("matchMedia", () => ({ matches: smallScreen }));
-  vi.stubGlobal("customElements", { get: () => undefined, define: (_: string, Toast: new () => typeof host) => (host = new Toast()) });
-  vi.stubGlobal("CSSStyleSheet", class { replaceSync(): void {} });
+  vi.stubGlobal("customElements", {
+    get: () => undefined,
+    define: (_: string, Toast: new () => typeof host) => (host = new Toast()),
+  });
+  vi.stubGlobal(
+    "CSSStyleSheet",
+    class {
+      replaceSync(): void {}
+    },
+  );
   reported = [];
   vi.stubGlobal("reportError", (error: unknown) => reported.push(error));
   defineViralToast();
@@ -256,26 +265,46 @@ test("on a page without an origin, a script is not taken for an address of its o
 
 test("a callback that throws costs its link or its own headline, not the toast, and is reported", () => {
   const errors = [Error("no headline"), TypeError("no address")];
-  host.headline = () => { throw errors[0]; };
-  host.href = () => { throw errors[1]; };
+  host.headline = () => {
+    throw errors[0];
+  };
+  host.href = () => {
+    throw errors[1];
+  };
   const toast = show("one", { url: "https://video.example/" });
   expect(toast.children.slice(1, 3).map(({ textContent }) => textContent)).toEqual(["Viral in PL!", "one"]);
   expect(toast.querySelector("a")).toBe(undefined);
   expect(reported).toEqual(errors);
 });
 
-test.each([[Promise.resolve("Hot")], [undefined]])("a headline that is not text falls back to the default: %s", (headline) => {
-  host.headline = () => headline as unknown as string;
-  expect(show("one").children[1]!.textContent).toBe("Viral in PL!");
-});
+test.each([[Promise.resolve("Hot")], [undefined]])(
+  "a headline that is not text falls back to the default: %s",
+  (headline) => {
+    host.headline = () => headline as unknown as string;
+    expect(show("one").children[1]!.textContent).toBe("Viral in PL!");
+  },
+);
 
 test("callbacks are called as methods of the element", () => {
-  host.headline = function (this: unknown) { return `${this === host}`; };
+  host.headline = function (this: unknown) {
+    return `${this === host}`;
+  };
   expect(show("one").children[1]!.textContent).toBe("true");
 });
 
 // The last one is a letter that is blank by definition.
-const UNSEEN = ["", " \t\u00a0", "\u200b\u200b", "\u200e", "\u2800", "\u00ad", "\0\u0001", "\u202e\u2069", "\ufe0f", "\u3164"];
+const UNSEEN = [
+  "",
+  " \t\u00a0",
+  "\u200b\u200b",
+  "\u200e",
+  "\u2800",
+  "\u00ad",
+  "\0\u0001",
+  "\u202e\u2069",
+  "\ufe0f",
+  "\u3164",
+];
 
 test.each(UNSEEN)("a link with a title of which nothing is seen has the name of its headline: %j", (title) => {
   host.headline = () => "Hot";
@@ -286,20 +315,26 @@ test.each(UNSEEN)("a link with a title of which nothing is seen has the name of 
   expect(show(title, { url: "https://video.example/" }).querySelector("a")!.ariaLabel).toBe("Viral in PL!");
 });
 
-test.each(["a", "\u200e\u05d0", "👩‍👩‍👧", "한", "…"])("a link with a title that is seen has that as its name: %j", (title) => {
-  const toast = show(title, { url: "https://video.example/" });
-  expect(toast.querySelector("a")).toMatchObject({ ariaLabel: "", textContent: title });
-  expect(close(toast).ariaLabel).toBe(`Dismiss: ${title}`);
-});
+test.each(["a", "\u200e\u05d0", "👩‍👩‍👧", "한", "…"])(
+  "a link with a title that is seen has that as its name: %j",
+  (title) => {
+    const toast = show(title, { url: "https://video.example/" });
+    expect(toast.querySelector("a")).toMatchObject({ ariaLabel: "", textContent: title });
+    expect(close(toast).ariaLabel).toBe(`Dismiss: ${title}`);
+  },
+);
 
-test.each(["pointerenter", "focusin"])("toasts close after the element was taken out and put back in %s", async (type) => {
-  happens(show("one"), type);
-  host.disconnectedCallback();
-  host.connectedCallback();
-  show("two");
-  await pass(6_000);
-  expect(toasts()).toEqual([]);
-});
+test.each(["pointerenter", "focusin"])(
+  "toasts close after the element was taken out and put back in %s",
+  async (type) => {
+    happens(show("one"), type);
+    host.disconnectedCallback();
+    host.connectedCallback();
+    show("two");
+    await pass(6_000);
+    expect(toasts()).toEqual([]);
+  },
+);
 
 test.each([
   ["click", 0, true],

@@ -57,8 +57,12 @@ class Tab extends RemoteTab {
     this.#context = context;
     firefox.listen(({ method, params }) => {
       if (method !== "log.entryAdded" || params.source.context !== context) return;
+      const { type, text, stackTrace } = params;
       // Requests that fail are logged as errors of the same type.
-      if (params.type === "javascript" && /^(\w*Error|uncaught)\b/.test(params.text)) this.exceptions.push(params.text);
+      if (type !== "javascript" || !/^(\w*Error|uncaught)\b/.test(text)) return;
+      // Firefox's own agent logs this, without a stack, if a page goes while it reads a value there.
+      if (!stackTrace && text.startsWith("Error: Permission denied to access property")) return;
+      this.exceptions.push(text);
     });
   }
 

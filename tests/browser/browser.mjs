@@ -27,7 +27,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 /** Waits until `condition` holds. If it never does, the error has what `otherwise` returns. */
 export async function until(condition, otherwise) {
-  for (const end = Date.now() + WAIT_MAX; Date.now() < end; ) {
+  for (const end = Date.now() + WAIT_MAX; Date.now() < end;) {
     if (await condition()) return;
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY));
   }

@@ -205,7 +205,10 @@ test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket aga
   devtools.listen(({ method, params: { requestId, request } = {} }) => {
     if (method !== "Fetch.requestPaused") return;
     const isStream = request.headers.Accept === "text/event-stream";
-    void tab.send(isStream ? "Fetch.fulfillRequest" : "Fetch.continueRequest", { requestId, ...(isStream && { responseCode: 404 }) });
+    void tab.send(isStream ? "Fetch.fulfillRequest" : "Fetch.continueRequest", {
+      requestId,
+      ...(isStream && { responseCode: 404 }),
+    });
   });
   await tab.until(`states.at(-1) === "polling"`, "states");
   await site.publish(2);

@@ -73,7 +73,12 @@ test("what a client does is shown as it happens, in detail, and by connection", 
 
   await row(page, "invoked", "SubscribeFunction · $default").click();
   assert.match(await page.textContent("#facts"), /Request id.{36}Route\$defaultTook\d+/);
-  assert.deepEqual(await page.locator("#payloads h3 > span").allTextContents(), ["Answer", "Body of the answer", "Body of the event", "Event"]);
+  assert.deepEqual(await page.locator("#payloads h3 > span").allTextContents(), [
+    "Answer",
+    "Body of the answer",
+    "Body of the event",
+    "Event",
+  ]);
   await page.screenshot({ path: `${SCREENSHOTS}/inspector.png` });
 
   await (await connect(t)).send("from another one");
@@ -89,7 +94,9 @@ test("what a client does is shown as it happens, in detail, and by connection", 
   await page.keyboard.type("FROM ANOTHER");
   await page.waitForFunction(() => document.querySelectorAll("#rows .row").length === 2);
   await page.uncheck("input[value=invocation]");
-  assert.deepEqual(await page.locator("#rows .row").evaluateAll((rows) => rows.map((row) => row.dataset.kind)), ["received"]);
+  assert.deepEqual(await page.locator("#rows .row").evaluateAll((rows) => rows.map((row) => row.dataset.kind)), [
+    "received",
+  ]);
   await page.uncheck("input[value=frame]");
   await page.click("#show-all");
   await row(page, "sent", "subscribed").waitFor();
@@ -101,7 +108,13 @@ const seen = (page, kind) =>
     rows.map((row) => {
       const text = (selector) => row.querySelector(selector)?.textContent;
       const bar = getComputedStyle(row).boxShadow !== "none";
-      return { type: text(".what b"), what: text(".rest") ?? text(".what"), status: text(".status"), sign: text(".tag span"), bar };
+      return {
+        type: text(".what b"),
+        what: text(".rest") ?? text(".what"),
+        status: text(".status"),
+        sign: text(".tag span"),
+        bar,
+      };
     }),
   );
 
@@ -114,11 +127,20 @@ test("an error looks like one, not by colour alone, and a message begins with it
   await client.receives("bad_json");
   await page.waitForSelector("#connections button");
   await page.locator("#connections button").click();
-  const pushed = [`{"region":"PL","type":"news"}`, `{"message":"Internal server error","connectionId":"a=","requestId":"b="}`, `{"message":"no error","id":7}`, "", `{"type":7}`];
+  const pushed = [
+    `{"region":"PL","type":"news"}`,
+    `{"message":"Internal server error","connectionId":"a=","requestId":"b="}`,
+    `{"message":"no error","id":7}`,
+    "",
+    `{"type":7}`,
+  ];
   for (const text of pushed.filter(Boolean)) {
     await page.fill("#message", text);
     await page.click("#push");
-    await page.waitForFunction((count) => document.querySelectorAll("#rows .row[data-kind=sent]").length === count, 3 + pushed.filter(Boolean).indexOf(text));
+    await page.waitForFunction(
+      (count) => document.querySelectorAll("#rows .row[data-kind=sent]").length === count,
+      3 + pushed.filter(Boolean).indexOf(text),
+    );
   }
   const fine = { status: "", sign: "", bar: false };
   const bad = { status: "error", sign: "⚠ ", bar: true };
@@ -143,9 +165,19 @@ test("an error looks like one, not by colour alone, and a message begins with it
   assert.equal((await fetch(local.address, { method: "POST", body: "{}" })).status, 400);
   const address = `${local.variables.AWS_ENDPOINT_URL_LAMBDA}/2015-03-31/functions/DeliverFunction/invocations`;
   assert.equal((await fetch(address, { method: "POST", body: "{}" })).headers.get("x-amz-function-error"), "Unhandled");
-  await page.waitForFunction(() => [...document.querySelectorAll("#rows .failed .status")].filter(({ textContent }) => /400|error/.test(textContent)).length === 4);
+  await page.waitForFunction(
+    () =>
+      [...document.querySelectorAll("#rows .failed .status")].filter(({ textContent }) => /400|error/.test(textContent))
+        .length === 4,
+  );
   const failed = (await seen(page, "invoked")).filter(({ bar }) => bar);
-  assert.deepEqual(failed.map(({ status, sign }) => [status, sign]), [["400", "⚠ "], ["error", "⚠ "]]);
+  assert.deepEqual(
+    failed.map(({ status, sign }) => [status, sign]),
+    [
+      ["400", "⚠ "],
+      ["error", "⚠ "],
+    ],
+  );
   assert.equal(failed[0].what, "PublishFunction · POST /");
   assert.match(failed[1].what, /^DeliverFunction · ./);
 });
@@ -169,16 +201,34 @@ test("with the details open the text of a row is read, and what matches the filt
   assert.match(download.suggestedFilename(), /^inspector-\d{4}-\d{2}-\d{2}T\d{2}-\d{2}-\d{2}\.jsonl$/);
   const saved = readFileSync(await download.path(), "utf8");
   assert.ok(saved.endsWith("}\n"));
-  const records = saved.trimEnd().split("\n").map((line) => JSON.parse(line));
-  assert.deepEqual(records.map(({ kind, payload }) => [kind, JSON.parse(payload).number]), [1, 2, 3].map((number) => ["received", number]));
-  assert.deepEqual(Object.keys(records[0]).sort(), ["at", "bytes", "connectionId", "frame", "kind", "number", "payload", "resent"]);
+  const records = saved
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    records.map(({ kind, payload }) => [kind, JSON.parse(payload).number]),
+    [1, 2, 3].map((number) => ["received", number]),
+  );
+  assert.deepEqual(Object.keys(records[0]).sort(), [
+    "at",
+    "bytes",
+    "connectionId",
+    "frame",
+    "kind",
+    "number",
+    "payload",
+    "resent",
+  ]);
 
   await page.check("input[value=invocation]");
   await page.fill("#filter", "SubscribeFunction");
   await row(page, "invoked", "SubscribeFunction").waitFor();
   await page.waitForFunction(() => document.querySelectorAll("#rows .row").length === 1);
   const [another] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
-  const [invoked, ...more] = readFileSync(await another.path(), "utf8").trimEnd().split("\n").map((line) => JSON.parse(line));
+  const [invoked, ...more] = readFileSync(await another.path(), "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
   assert.deepEqual([invoked.function, invoked.answer.kind, more.length], ["SubscribeFunction", "answered", 0]);
   await page.fill("#filter", "nothing of the kind");
   await page.waitForSelector("#save:disabled");
@@ -193,7 +243,10 @@ test("panes are resized by keyboard and by pointer, and keep their size", async 
   const size = (selector) => page.locator(selector).evaluate((pane) => pane.getBoundingClientRect().toJSON());
   const connections = page.getByRole("separator", { name: "Width of the connections" });
   const details = page.getByRole("separator", { name: "Size of the details" });
-  const values = (separator) => separator.evaluate((found) => [found.ariaOrientation, found.ariaValueMin, found.ariaValueMax, found.ariaValueNow].join(" "));
+  const values = (separator) =>
+    separator.evaluate((found) =>
+      [found.ariaOrientation, found.ariaValueMin, found.ariaValueMax, found.ariaValueNow].join(" "),
+    );
 
   await connections.focus();
   assert.equal(await values(connections), "vertical 120 896 304");
@@ -256,7 +309,9 @@ test("a message is sent as the client, pushed to it, and the connection is close
   await page.fill("#message", `{"type":"subscribe_region","region":"SE"}`);
   await page.press("#message", "Control+Enter");
   await client.receives(`"region":"SE"`);
-  await page.waitForFunction(() => document.querySelector("#outcome").textContent.startsWith("Handled as the client's at"));
+  await page.waitForFunction(() =>
+    document.querySelector("#outcome").textContent.startsWith("Handled as the client's at"),
+  );
 
   await page.fill("#message", "hello from the inspector");
   await page.click("#push");
@@ -269,7 +324,9 @@ test("a message is sent as the client, pushed to it, and the connection is close
   await row(page, "invoked", "DisconnectFunction").waitFor();
   await page.waitForFunction(() => document.querySelector("#connections .nobody"));
   await page.click("#push");
-  await page.waitForFunction(() => document.querySelector("#outcome[data-failed]")?.textContent === "The connection is not open");
+  await page.waitForFunction(
+    () => document.querySelector("#outcome[data-failed]")?.textContent === "The connection is not open",
+  );
 });
 
 test("pausing keeps what happens meanwhile for later, and clearing takes away what was shown", async (t) => {
@@ -313,7 +370,9 @@ test("of very many records the newest are shown, and how many are not", async (t
   }
   await row(page, "received", `"n":599}`).waitFor();
   await page.waitForFunction(() => document.querySelectorAll("#rows .row").length === 500);
-  await page.waitForFunction(() => /^\d+ earlier records match and are not shown/.test(document.querySelector("#not-shown").textContent));
+  await page.waitForFunction(() =>
+    /^\d+ earlier records match and are not shown/.test(document.querySelector("#not-shown").textContent),
+  );
 });
 
 test("when the local mode starts anew, the page starts anew with it", async (t) => {

@@ -8,10 +8,15 @@ import { after, before, test } from "node:test";
 import { ROOT, publish as publishTo, startLocal, stopLocal } from "../local.mjs";
 import { SCREENSHOTS, launchBrowser, openPage, violations } from "./browser.mjs";
 
-const PICTURE = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
+const PICTURE =
+  "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
 
 /** As long as a title is on the sites where most videos are. */
-const LONG_TITLE = "Zażółć gęślą jaźń: the clip that everybody shares today, from Gdańsk to Zakopane, and nobody knows who made it or why it is so good. ".padEnd(140, "!");
+const LONG_TITLE =
+  "Zażółć gęślą jaźń: the clip that everybody shares today, from Gdańsk to Zakopane, and nobody knows who made it or why it is so good. ".padEnd(
+    140,
+    "!",
+  );
 
 let browser;
 let local;
@@ -88,7 +93,9 @@ test("an alert published by HTTP becomes a toast and an entry of the list", asyn
   assert.equal(await page.textContent(".toast .title"), "Zażółć gęślą jaźń");
   assert.equal(await page.getAttribute("#toasts", "aria-live"), "polite");
   assert.equal(await page.getAttribute("#toasts", "role"), "region");
-  await page.waitForFunction(() => document.querySelector("#toasts").shadowRoot.querySelector(".toast img")?.naturalWidth > 0);
+  await page.waitForFunction(
+    () => document.querySelector("#toasts").shadowRoot.querySelector(".toast img")?.naturalWidth > 0,
+  );
   const colour = (selector) => page.locator(selector).evaluate((found) => getComputedStyle(found).color);
   assert.equal(await colour(".toast .what"), "rgb(200, 30, 58)");
   assert.match(await page.textContent("#alerts li .what"), /^Poland · score 97 · [\d:]+ [AP]M$/);
@@ -121,7 +128,8 @@ test("F8 moves focus to the newest toast from wherever it is, and Escape back to
   assert.equal(await page.getAttribute("#toasts", "aria-keyshortcuts"), "F8");
   await page.focus("#title");
   await page.keyboard.press("F8");
-  const focused = () => page.evaluate(() => document.activeElement.shadowRoot?.activeElement.textContent ?? document.activeElement.id);
+  const focused = () =>
+    page.evaluate(() => document.activeElement.shadowRoot?.activeElement.textContent ?? document.activeElement.id);
   assert.equal(await focused(), "Drugi");
   await page.keyboard.press("Tab");
   assert.equal(await focused(), "×");
@@ -164,7 +172,12 @@ test("a toast and its entry of the list open the video in a new tab, and nothing
     await publish("AT", "Kein Film", { url }).catch((error) => assert.match(error.message, /video.url/));
   }
   await page.evaluate(() => {
-    const alert = { type: "viral_alert", region: "AT", timestamp: "", video: { id: "v", title: "Kein Film", url: "javascript:alert(1)" } };
+    const alert = {
+      type: "viral_alert",
+      region: "AT",
+      timestamp: "",
+      video: { id: "v", title: "Kein Film", url: "javascript:alert(1)" },
+    };
     document.querySelector("#toasts").show(alert);
   });
   await page.waitForSelector(".toast >> text=Kein Film");
@@ -173,13 +186,25 @@ test("a toast and its entry of the list open the video in a new tab, and nothing
 });
 
 test("four long titles leave the page in view, each within three lines, and every button on the screen", async (t) => {
-  for (const [name, viewport, count, heightMax] of [["desktop", { width: 1280, height: 800 }, 4, 560], ["phone", { width: 390, height: 844 }, 2, 300]]) {
-    const page = await open(t, { viewport, query: "?watch=GB", hasTouch: name === "phone", isMobile: name === "phone" });
+  for (const [name, viewport, count, heightMax] of [
+    ["desktop", { width: 1280, height: 800 }, 4, 560],
+    ["phone", { width: 390, height: 844 }, 2, 300],
+  ]) {
+    const page = await open(t, {
+      viewport,
+      query: "?watch=GB",
+      hasTouch: name === "phone",
+      isMobile: name === "phone",
+    });
     for (let number = 0; number < 4; number++) await publish("GB", LONG_TITLE);
     const boxes = await toastBoxes(page, count);
     assert.ok(boxes[0].top > 0 && boxes.at(-1).bottom < viewport.height, JSON.stringify(boxes));
     assert.ok(boxes.at(-1).bottom - boxes[0].top < heightMax, JSON.stringify(boxes));
-    const lines = await page.locator(".toast .title").evaluateAll((titles) => titles.map((title) => title.clientHeight / parseFloat(getComputedStyle(title).lineHeight)));
+    const lines = await page
+      .locator(".toast .title")
+      .evaluateAll((titles) =>
+        titles.map((title) => title.clientHeight / parseFloat(getComputedStyle(title).lineHeight)),
+      );
     assert.deepEqual(lines, Array(count).fill(3));
     await page.screenshot({ path: `${SCREENSHOTS}/long-titles-${name}.png` });
   }
@@ -193,8 +218,13 @@ test("toasts that are higher than the screen scroll, by wheel and by keyboard", 
   /** Waits until the toasts of these indices, and no others, are within the screen. */
   const shows = (indices) =>
     page.waitForFunction((indices) => {
-      const boxes = [...document.querySelector("#toasts").shadowRoot.querySelectorAll(".toast")].map((toast) => toast.getBoundingClientRect());
-      return boxes.length === 2 && boxes.every(({ top, bottom }, index) => (top >= 0 && bottom <= innerHeight) === indices.includes(index));
+      const boxes = [...document.querySelector("#toasts").shadowRoot.querySelectorAll(".toast")].map((toast) =>
+        toast.getBoundingClientRect(),
+      );
+      return (
+        boxes.length === 2 &&
+        boxes.every(({ top, bottom }, index) => (top >= 0 && bottom <= innerHeight) === indices.includes(index))
+      );
     }, indices);
   await shows([1]);
   await page.mouse.move(300, 150);
@@ -225,7 +255,12 @@ test("marks that are stacked on a letter cover neither the headline nor what is 
 });
 
 test("the button of a toast has 44 px for fingers, and the toasts keep clear of what a phone covers", async (t) => {
-  const page = await open(t, { viewport: { width: 390, height: 844 }, query: "?watch=FI", hasTouch: true, isMobile: true });
+  const page = await open(t, {
+    viewport: { width: 390, height: 844 },
+    query: "?watch=FI",
+    hasTouch: true,
+    isMobile: true,
+  });
   const session = await page.context().newCDPSession(page);
   await session.send("Emulation.setSafeAreaInsetsOverride", { insets: { bottom: 34, right: 20, left: 20 } });
   await publish("FI", "Yksi");
@@ -275,7 +310,9 @@ test("direction is set per title and a thumbnail that does not load has a fallba
   await page.waitForFunction(() => document.querySelector("#alerts li div.picture"));
   assert.equal(await page.getAttribute("#alerts li .title", "dir"), "rtl");
   await publish("AE", "Latin letters", { thumbnail: "javascript:alert(1)" });
-  await page.waitForFunction(() => document.querySelector("#alerts li:first-child .title").textContent === "Latin letters");
+  await page.waitForFunction(
+    () => document.querySelector("#alerts li:first-child .title").textContent === "Latin letters",
+  );
   assert.equal(await page.getAttribute("#alerts li:first-child .title", "dir"), "ltr");
   assert.equal(await page.locator("#alerts li:first-child div.picture").count(), 1);
 });
@@ -285,7 +322,9 @@ test("the form publishes, regions are chosen by keyboard, and what is connected 
   await page.waitForFunction(() => document.querySelector("#connections td:nth-child(2)")?.textContent === "PL");
   await page.focus('#regions input[value="SE"]');
   await page.keyboard.press("Space");
-  await page.waitForFunction(() => [...document.querySelectorAll("#connections td:nth-child(2)")].some((cell) => cell.textContent === "PL, SE"));
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll("#connections td:nth-child(2)")].some((cell) => cell.textContent === "PL, SE"),
+  );
   await page.fill("#region", "SE");
   await page.fill("#title", "Från formuläret");
   await page.press("#title", "Enter");
@@ -294,7 +333,10 @@ test("the form publishes, regions are chosen by keyboard, and what is connected 
   await page.waitForFunction(() => document.querySelector("#published").textContent === "Published as #1 of Sweden.");
   await page.fill("#score", "50");
   await page.press("#title", "Enter");
-  await page.waitForFunction(() => document.querySelector("#published").textContent === "Not published: the score 50 is below the threshold of 85.");
+  await page.waitForFunction(
+    () =>
+      document.querySelector("#published").textContent === "Not published: the score 50 is below the threshold of 85.",
+  );
   assert.equal(await page.textContent("#threshold"), "(85 or more)");
   await page.fill("#region", "../x");
   await page.press("#title", "Enter");
@@ -305,7 +347,11 @@ test("who publishes to a region that nobody watches is told that it went to ever
   const page = await open(t);
   await page.fill("#region", "CL");
   await page.click("#publish .primary");
-  await page.waitForFunction(() => document.querySelector("#published").textContent === "Published as #1 of Chile. Nobody watches CL, so it went to everyone.");
+  await page.waitForFunction(
+    () =>
+      document.querySelector("#published").textContent ===
+      "Published as #1 of Chile. Nobody watches CL, so it went to everyone.",
+  );
 });
 
 test("an alert for a region that is not watched shows nothing", async (t) => {
@@ -324,7 +370,10 @@ test("an alert for a region that nobody watches is shown on every page, and says
   for (const page of pages) {
     await page.waitForSelector(".toast");
     assert.deepEqual(await page.locator(".toast .title").allTextContents(), ["Para todos"]);
-    assert.match(await page.textContent("#alerts li .what"), /^Brazil · score 97 · .* · to everyone, as nobody watches it$/);
+    assert.match(
+      await page.textContent("#alerts li .what"),
+      /^Brazil · score 97 · .* · to everyone, as nobody watches it$/,
+    );
   }
 });
 
@@ -352,27 +401,44 @@ async function shownCost(page, bills) {
   const totals = bills.map(({ total }) => dollars(total));
   await page.waitForFunction((total) => document.querySelector("#cost-chart .total")?.textContent === total, totals[0]);
   const shown = await page.evaluate(() => {
-    const texts = (selector, within = document) => [...within.querySelectorAll(selector)].map(({ textContent }) => textContent);
+    const texts = (selector, within = document) =>
+      [...within.querySelectorAll(selector)].map(({ textContent }) => textContent);
     const widths = (elements) => [...elements].map((found) => found.getBoundingClientRect().width);
     return {
       services: texts("#cost-chart .service"),
       totals: texts("#cost-chart .total"),
       bars: widths(document.querySelectorAll("#cost-chart .bar")),
-      parts: [...document.querySelectorAll("#cost-chart .bar")].map((bar) => [...bar.children].map(({ dataset }) => dataset.part)),
+      parts: [...document.querySelectorAll("#cost-chart .bar")].map((bar) =>
+        [...bar.children].map(({ dataset }) => dataset.part),
+      ),
       segments: [...document.querySelectorAll("#cost-chart .bar")].map((bar) => widths(bar.children)),
       label: document.querySelector("#cost-chart").ariaLabel,
-      table: [...document.querySelectorAll("#cost-lines tbody")].map((body) => [...body.rows].map((row) => texts("th, td", row))),
+      table: [...document.querySelectorAll("#cost-lines tbody")].map((body) =>
+        [...body.rows].map((row) => texts("th, td", row)),
+      ),
     };
   });
   const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-  assert.deepEqual(shown.services, bills.map(({ service }) => service));
+  assert.deepEqual(
+    shown.services,
+    bills.map(({ service }) => service),
+  );
   assert.deepEqual(shown.totals, totals);
-  assert.equal(shown.label, `A month costs: ${bills.map(({ service }, index) => `${service} ${totals[index]}`).join(", ")}`);
+  assert.equal(
+    shown.label,
+    `A month costs: ${bills.map(({ service }, index) => `${service} ${totals[index]}`).join(", ")}`,
+  );
   assert.deepEqual(
     shown.table,
-    bills.map(({ service, total, lines }) => [[service, dollars(total)], ...lines.map(({ what, quantity, usd }) => [what, whole.format(quantity), dollars(usd)])]),
+    bills.map(({ service, total, lines }) => [
+      [service, dollars(total)],
+      ...lines.map(({ what, quantity, usd }) => [what, whole.format(quantity), dollars(usd)]),
+    ]),
   );
-  assert.deepEqual(shown.parts, bills.map(({ lines }) => lines.map(({ part }) => part)));
+  assert.deepEqual(
+    shown.parts,
+    bills.map(({ lines }) => lines.map(({ part }) => part)),
+  );
   // The bars are to each other as the totals, and their segments as the lines, to a pixel.
   const most = bills.reduce((most, { total }) => Math.max(most, total), 0);
   const longest = Math.max(...shown.bars);
@@ -389,10 +455,14 @@ test("what a month costs follows the inputs, with the figures of the command", a
   const page = await open(t);
   const byDefault = costOf();
   await shownCost(page, byDefault.bills);
-  for (const [name, value] of Object.entries(byDefault.usage)) assert.equal(await page.inputValue(`#cost-form [name=${name}]`), String(value));
+  for (const [name, value] of Object.entries(byDefault.usage))
+    assert.equal(await page.inputValue(`#cost-form [name=${name}]`), String(value));
   assert.deepEqual(await page.locator("#cost-region option").allTextContents(), byDefault.regions);
   const sources = new Set(Object.values(byDefault.prices).map(({ source }) => source));
-  assert.deepEqual(await page.locator("#cost-sources a").evaluateAll((links) => links.map((link) => link.getAttribute("href"))), [...sources]);
+  assert.deepEqual(
+    await page.locator("#cost-sources a").evaluateAll((links) => links.map((link) => link.getAttribute("href"))),
+    [...sources],
+  );
   assert.match(await page.textContent("#cost-prices"), /^us-east-1, read \d{4}-\d{2} to \d{4}-\d{2},$/);
   assert.equal(await page.textContent("#cost-status"), "");
 
@@ -403,7 +473,10 @@ test("what a month costs follows the inputs, with the figures of the command", a
   const flags = ["--clients", "250000", "--minutes", "1440", "--alerts", "3", "--published", "60"];
   await shownCost(page, costOf(...flags).bills);
   assert.equal(await page.textContent("#cost-command"), `cargo run -p cost -- ${flags.join(" ")} --region us-east-1`);
-  assert.equal(await page.textContent("#cost-status"), await page.locator("#cost-chart").evaluate(({ ariaLabel }) => ariaLabel));
+  assert.equal(
+    await page.textContent("#cost-status"),
+    await page.locator("#cost-chart").evaluate(({ ariaLabel }) => ariaLabel),
+  );
 
   await page.focus("#cost summary");
   await page.keyboard.press("Enter");
@@ -434,7 +507,11 @@ test("on a phone, in the dark, the cost is no wider than the screen", async (t) 
 
 test("a visitor sees what is in the log as earlier alerts, once, without toasts, and nothing is empty that is not", async (t) => {
   const page = await open(t, { query: "?watch=NO" });
-  await page.waitForFunction(() => document.querySelector("#why-none").textContent === "Nothing yet in Norway. Publish an alert with the form, or from a terminal:");
+  await page.waitForFunction(
+    () =>
+      document.querySelector("#why-none").textContent ===
+      "Nothing yet in Norway. Publish an alert with the form, or from a terminal:",
+  );
   assert.equal(await page.locator("#curl").isVisible(), true);
   assert.equal(await page.textContent("#alerts-count"), "");
   await publish("NO", "Første", { url: "https://video.example/1" });
@@ -445,7 +522,8 @@ test("a visitor sees what is in the log as earlier alerts, once, without toasts,
   const visitor = await open(t, { query: "?watch=NO" });
   await visitor.waitForFunction(() => document.querySelectorAll("#alerts li").length === 2);
   assert.deepEqual(await visitor.locator("#alerts .title").allTextContents(), ["Andre", "Første"]);
-  for (const what of await visitor.locator("#alerts .what").allTextContents()) assert.match(what, /^Norway · score 97 · [\d:]+ [AP]M · earlier$/);
+  for (const what of await visitor.locator("#alerts .what").allTextContents())
+    assert.match(what, /^Norway · score 97 · [\d:]+ [AP]M · earlier$/);
   assert.equal(await visitor.locator("#alerts a").getAttribute("href"), "https://video.example/1");
   assert.equal(await visitor.locator(".toast").count(), 0);
   assert.equal(await visitor.textContent("#alerts-count"), "2");
@@ -456,7 +534,10 @@ test("a visitor sees what is in the log as earlier alerts, once, without toasts,
   // What was published while the page was away is in the log, and comes as a new alert too.
   await visitor.goto("about:blank");
   await publish("NO", "Fjerde");
-  const [reading] = await Promise.all([visitor.waitForRequest("**/alerts?region=NO"), visitor.goto(`${address}?watch=NO`)]);
+  const [reading] = await Promise.all([
+    visitor.waitForRequest("**/alerts?region=NO"),
+    visitor.goto(`${address}?watch=NO`),
+  ]);
   // What the browser has kept of the log would lack what came within that second.
   assert.equal((await reading.allHeaders())["cache-control"], "no-cache");
   await visitor.waitForSelector(".toast >> text=Fjerde");
@@ -470,13 +551,20 @@ test("a visitor sees what is in the log as earlier alerts, once, without toasts,
 
 test("a log that cannot be read is not said to be empty", async (t) => {
   let isBroken = true;
-  const prepare = (page) => page.route("**/alerts?**", (route) => (isBroken ? route.fulfill({ status: 503, json: {} }) : route.continue()));
+  const prepare = (page) =>
+    page.route("**/alerts?**", (route) => (isBroken ? route.fulfill({ status: 503, json: {} }) : route.continue()));
   const page = await open(t, { query: "?watch=TW", prepare });
-  await page.waitForFunction(() => document.querySelector("#why-none").textContent === "The log could not be read. It is read again after reconnecting.");
+  await page.waitForFunction(
+    () =>
+      document.querySelector("#why-none").textContent ===
+      "The log could not be read. It is read again after reconnecting.",
+  );
   assert.equal(await page.locator("#curl").isVisible(), false);
   isBroken = false;
   await page.check('#regions input[value="IL"]');
-  await page.waitForFunction(() => document.querySelector("#why-none").textContent.startsWith("Nothing yet in Israel and Taiwan."));
+  await page.waitForFunction(() =>
+    document.querySelector("#why-none").textContent.startsWith("Nothing yet in Israel and Taiwan."),
+  );
   await page.uncheck('#regions input[value="IL"]');
   await page.uncheck('#regions input[value="TW"]');
   assert.equal(await page.textContent("#why-none"), "Choose a region to see its alerts.");
@@ -490,19 +578,30 @@ test("300 alerts with long titles fit, and how many of how many are shown", asyn
     const body = JSON.stringify({ publications: Array(25).fill({ region: "PL", video }) });
     assert.equal((await fetch(own.address, { method: "POST", body })).status, 200);
   }
-  for (const [name, viewport] of [["desktop", { width: 1280, height: 800 }], ["phone", { width: 390, height: 844 }]]) {
+  for (const [name, viewport] of [
+    ["desktop", { width: 1280, height: 800 }],
+    ["phone", { width: 390, height: 844 }],
+  ]) {
     const page = await browser.newPage({ viewport });
     t.after(() => page.close());
     await page.goto(`${own.address}?watch=PL`);
     await page.waitForFunction(() => document.querySelectorAll("#alerts li").length === 100);
     await page.waitForSelector("#cost-chart .total");
     assert.equal(await page.textContent("#alerts-count"), "newest 100 of 300");
-    const { page: pageHeight, width, list, content, cut } = await page.evaluate(() => ({
+    const {
+      page: pageHeight,
+      width,
+      list,
+      content,
+      cut,
+    } = await page.evaluate(() => ({
       page: document.documentElement.scrollHeight,
       width: document.documentElement.scrollWidth,
       list: document.querySelector("#alerts").clientHeight,
       content: document.querySelector("#alerts").scrollHeight,
-      cut: [...document.querySelectorAll("#alerts .title")].filter(({ scrollHeight, clientHeight }) => scrollHeight > clientHeight).length,
+      cut: [...document.querySelectorAll("#alerts .title")].filter(
+        ({ scrollHeight, clientHeight }) => scrollHeight > clientHeight,
+      ).length,
     }));
     assert.ok(list > 250 && list < 700 && content > 5_000, `${list} of ${content} px`);
     assert.ok(pageHeight < 2_800, `${pageHeight} px`);
@@ -520,8 +619,12 @@ test("300 alerts with long titles fit, and how many of how many are shown", asyn
 const observeShifts = (page) =>
   page.addInitScript(() => {
     window.shifts = [];
-    const note = ({ value, sources }) => shifts.push({ value, sources: sources.map(({ node }) => node?.id || node?.className || String(node)) });
-    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({ type: "layout-shift", buffered: true });
+    const note = ({ value, sources }) =>
+      shifts.push({ value, sources: sources.map(({ node }) => node?.id || node?.className || String(node)) });
+    new PerformanceObserver((list) => list.getEntries().forEach(note)).observe({
+      type: "layout-shift",
+      buffered: true,
+    });
   });
 
 test("toasts that come and go do not shift the layout of the page", async (t) => {
@@ -537,16 +640,30 @@ test("toasts that come and go do not shift the layout of the page", async (t) =>
     await publish("US", LONG_TITLE.slice(0, 30 * count));
     await toastBoxes(page, count);
   }
-  for (const [index, left] of [[0, 3], [1, 2], [1, 1]]) {
-    await page.locator(".toast button").nth(index).evaluate((button) => button.click());
+  for (const [index, left] of [
+    [0, 3],
+    [1, 2],
+    [1, 1],
+  ]) {
+    await page
+      .locator(".toast button")
+      .nth(index)
+      .evaluate((button) => button.click());
     await toastBoxes(page, left);
   }
-  assert.deepEqual(await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 100, shifts)))), []);
+  assert.deepEqual(
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 100, shifts)))),
+    [],
+  );
 });
 
 test("nothing moves while the page loads, nor the button while alerts are published", async (t) => {
   await publish("JP", "前から");
-  for (const viewport of [{ width: 1280, height: 800 }, { width: 1280, height: 2_400 }, { width: 390, height: 844 }]) {
+  for (const viewport of [
+    { width: 1280, height: 800 },
+    { width: 1280, height: 2_400 },
+    { width: 390, height: 844 },
+  ]) {
     const page = await open(t, { viewport, query: "?watch=JP&watch=CZ", prepare: observeShifts });
     await page.waitForSelector("#alerts li");
     await page.waitForSelector("#cost-chart .total");
@@ -555,13 +672,21 @@ test("nothing moves while the page loads, nor the button while alerts are publis
     const sum = shifts.reduce((sum, { value }) => sum + value, 0);
     assert.ok(sum < 0.02, `${viewport.width} x ${viewport.height}: ${sum}, ${JSON.stringify(shifts)}`);
 
-    const places = () => page.evaluate(() => ["#publish .primary", ".connected", ".cost"].map((selector) => Math.round(document.querySelector(selector).getBoundingClientRect().top + scrollY)));
+    const places = () =>
+      page.evaluate(() =>
+        ["#publish .primary", ".connected", ".cost"].map((selector) =>
+          Math.round(document.querySelector(selector).getBoundingClientRect().top + scrollY),
+        ),
+      );
     const before = await places();
     await page.fill("#region", "JP");
     for (let number = 1; number <= 12; number++) {
       const answer = await page.textContent("#published");
       await page.click("#publish .primary");
-      await page.waitForFunction((answer) => ![answer, ""].includes(document.querySelector("#published").textContent), answer);
+      await page.waitForFunction(
+        (answer) => ![answer, ""].includes(document.querySelector("#published").textContent),
+        answer,
+      );
       assert.deepEqual(await places(), before);
     }
     await page.fill("#region", "../x");
@@ -594,14 +719,24 @@ test("what is lost is named: after a restart of the log, and where the log does 
   await publish("PL", "Nowy dziennik");
   const restarted = await open(t, { prepare: (page) => rememberEight(page, 1) });
   await restarted.waitForSelector(".gap");
-  assert.equal(await restarted.textContent(".gap .what"), "Poland: the log was restarted; alerts after #8 are no longer available");
+  assert.equal(
+    await restarted.textContent(".gap .what"),
+    "Poland: the log was restarted; alerts after #8 are no longer available",
+  );
 
-  for (const [seq, lost] of [[9, "alert #9 is"], [12, "alerts #9 to #12 are"]]) {
+  for (const [seq, lost] of [
+    [9, "alert #9 is"],
+    [12, "alerts #9 to #12 are"],
+  ]) {
     const answer = { positions: { PL: { epoch: 1, seq } }, not_recovered: ["PL"], alerts: [] };
     const prepare = async (page) => {
       await rememberEight(page, 1);
-      await page.route("**/alerts?**", (route) => route.fulfill({ json: { ...answer, after: `PL.1.${seq.toString(36)}`, more: false, recovered: false } }));
-      await page.routeWebSocket(webSocketAddress, (socket) => socket.onMessage(() => socket.send(JSON.stringify({ type: "subscribed", regions: ["PL"], ...answer }))));
+      await page.route("**/alerts?**", (route) =>
+        route.fulfill({ json: { ...answer, after: `PL.1.${seq.toString(36)}`, more: false, recovered: false } }),
+      );
+      await page.routeWebSocket(webSocketAddress, (socket) =>
+        socket.onMessage(() => socket.send(JSON.stringify({ type: "subscribed", regions: ["PL"], ...answer }))),
+      );
     };
     const page = await open(t, { prepare });
     await page.waitForSelector(".gap");

@@ -88,9 +88,16 @@ class Application {
 
   constructor({ webSocketAddress, address }, regions) {
     this.regions = regions;
-    this.client = new ViralAlerts({ url: webSocketAddress, httpUrl: address, regions, WebSocket: CountedSocket, reconnectWithinMs: 400 });
+    this.client = new ViralAlerts({
+      url: webSocketAddress,
+      httpUrl: address,
+      regions,
+      WebSocket: CountedSocket,
+      reconnectWithinMs: 400,
+    });
     this.client.addEventListener("subscribed", ({ detail: { positions } }) => {
-      for (const [region, { seq }] of Object.entries(positions)) if (!this.began.has(region)) this.began.set(region, seq);
+      for (const [region, { seq }] of Object.entries(positions))
+        if (!this.began.has(region)) this.began.set(region, seq);
     });
     this.client.addEventListener("alert", ({ detail: { region, seq, everyone } }) => {
       // What reaches everyone is told of regions that this client does not follow, or not yet.
@@ -108,7 +115,10 @@ class Application {
     const watched = this.regions.includes("ALL") ? [...heads.keys()] : this.regions;
     for (const region of watched) {
       const began = this.began.get(region) ?? 0;
-      yield { region, numbers: Array.from({ length: (heads.get(region) ?? 0) - began }, (_, index) => began + index + 1) };
+      yield {
+        region,
+        numbers: Array.from({ length: (heads.get(region) ?? 0) - began }, (_, index) => began + index + 1),
+      };
     }
   }
 
@@ -120,64 +130,73 @@ class Application {
   }
 }
 
-test(`${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`, { timeout: 1_200_000 }, async (t) => {
-  console.log(`SEED=${SEED}`);
-  const gateway = new Restartable();
-  await gateway.start([...FLAGS, ...FAULT_FLAGS]);
-  t.after(() => gateway.end());
-  const heads = new Map();
-  const applications = Array.from({ length: CLIENTS }, () => {
-    const chance = random();
-    const regions = chance < 0.1 ? ["ALL"] : chance < 0.6 ? [pick(REGIONS)] : [...new Set([pick(REGIONS), pick(REGIONS)])];
-    return new Application(gateway.local, regions);
-  });
-  t.after(() => applications.forEach(({ client }) => client.close()));
+test(
+  `${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`,
+  { timeout: 1_200_000 },
+  async (t) => {
+    console.log(`SEED=${SEED}`);
+    const gateway = new Restartable();
+    await gateway.start([...FLAGS, ...FAULT_FLAGS]);
+    t.after(() => gateway.end());
+    const heads = new Map();
+    const applications = Array.from({ length: CLIENTS }, () => {
+      const chance = random();
+      const regions =
+        chance < 0.1 ? ["ALL"] : chance < 0.6 ? [pick(REGIONS)] : [...new Set([pick(REGIONS), pick(REGIONS)])];
+      return new Application(gateway.local, regions);
+    });
+    t.after(() => applications.forEach(({ client }) => client.close()));
 
-  let published = 0;
-  let publishing = true;
-  const publisher = (async () => {
-    while (publishing) {
-      await publishUntilKnown(gateway, heads, pick(REGIONS), ++published);
-      await pause(PUBLISH_EVERY * 2 * random());
+    let published = 0;
+    let publishing = true;
+    const publisher = (async () => {
+      while (publishing) {
+        await publishUntilKnown(gateway, heads, pick(REGIONS), ++published);
+        await pause(PUBLISH_EVERY * 2 * random());
+      }
+    })();
+
+    const kills = KILLED_AT.map((share) => share * DROPS);
+    let cut = 0;
+    while (drops < DROPS) {
+      if (standing.size < CLIENTS * STANDING_MIN) await pause(5);
+      if (drops >= kills[0]) {
+        kills.shift();
+        await gateway.kill();
+        await pause(500 * random());
+        await gateway.start([...FLAGS, ...FAULT_FLAGS]);
+        continue;
+      }
+      const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
+      if (!among.length) continue;
+      const socket = pick(among);
+      socket.terminate();
+      // A socket that is terminated says so later.
+      standing.delete(socket);
+      cut++;
     }
-  })();
+    publishing = false;
+    await publisher;
+    console.log(`${drops} cuts, ${cut} of them by this test; ${published} alerts published`);
 
-  const kills = KILLED_AT.map((share) => share * DROPS);
-  let cut = 0;
-  while (drops < DROPS) {
-    if (standing.size < CLIENTS * STANDING_MIN) await pause(5);
-    if (drops >= kills[0]) {
-      kills.shift();
-      await gateway.kill();
-      await pause(500 * random());
-      await gateway.start([...FLAGS, ...FAULT_FLAGS]);
-      continue;
+    // The last minutes of a real day have an end too: without faults, everybody gets what is still missing.
+    await gateway.kill();
+    await gateway.start(FLAGS);
+    for (const region of REGIONS) await publishUntilKnown(gateway, heads, region, ++published);
+    const end = Date.now() + SETTLE_MAX;
+    while (Date.now() < end && !applications.every((application) => application.hasAll(heads))) await pause(50);
+
+    for (const application of applications) {
+      assert.deepEqual(application.errors, []);
+      for (const { region, numbers } of application.expected(heads)) {
+        assert.deepEqual(
+          application.told.get(region) ?? [],
+          numbers,
+          `${region} of a client that watches ${application.regions}`,
+        );
+      }
     }
-    const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
-    if (!among.length) continue;
-    const socket = pick(among);
-    socket.terminate();
-    // A socket that is terminated says so later.
-    standing.delete(socket);
-    cut++;
-  }
-  publishing = false;
-  await publisher;
-  console.log(`${drops} cuts, ${cut} of them by this test; ${published} alerts published`);
-
-  // The last minutes of a real day have an end too: without faults, everybody gets what is still missing.
-  await gateway.kill();
-  await gateway.start(FLAGS);
-  for (const region of REGIONS) await publishUntilKnown(gateway, heads, region, ++published);
-  const end = Date.now() + SETTLE_MAX;
-  while (Date.now() < end && !applications.every((application) => application.hasAll(heads))) await pause(50);
-
-  for (const application of applications) {
-    assert.deepEqual(application.errors, []);
-    for (const { region, numbers } of application.expected(heads)) {
-      assert.deepEqual(application.told.get(region) ?? [], numbers, `${region} of a client that watches ${application.regions}`);
-    }
-  }
-  const told = applications.flatMap((application) => [...application.told.values()].map(({ length }) => length));
-  console.log(`${told.reduce((sum, length) => sum + length, 0)} alerts told`);
-});
+    const told = applications.flatMap((application) => [...application.told.values()].map(({ length }) => length));
+    console.log(`${told.reduce((sum, length) => sum + length, 0)} alerts told`);
+  },
+);

@@ -37,8 +37,16 @@ function start(t, regions, options) {
       return super.emit(event, ...args);
     }
   }
-  const client = new ViralAlerts({ url: local.webSocketAddress, regions, WebSocket: Socket, keepaliveMs: KEEPALIVE_MS, ...options });
-  client.addEventListener("alert", ({ detail: { region, seq, everyone } }) => application.told.push(`${region} ${seq}${everyone ? " everyone" : ""}`));
+  const client = new ViralAlerts({
+    url: local.webSocketAddress,
+    regions,
+    WebSocket: Socket,
+    keepaliveMs: KEEPALIVE_MS,
+    ...options,
+  });
+  client.addEventListener("alert", ({ detail: { region, seq, everyone } }) =>
+    application.told.push(`${region} ${seq}${everyone ? " everyone" : ""}`),
+  );
   t.after(() => client.close());
   return application;
 }
@@ -50,12 +58,17 @@ async function until(what, condition) {
 }
 
 const kept = ({ answers }) => answers.filter(({ type }) => type === "kept");
-const subscriptions = ({ said }) => said.filter(({ type }) => type === "subscribe_region").map(({ regions }) => regions);
+const subscriptions = ({ said }) =>
+  said.filter(({ type }) => type === "subscribe_region").map(({ regions }) => regions);
 
 test("where nothing was lost keepalives are kept, for one region, for sixty and for ALL", async (t) => {
   const sixty = Array.from({ length: 60 }, (_, index) => `KEPT-${index}`);
   await publish(local.address, "KEPT-3");
-  for (const [regions, messages] of [[["KEPT-3"], 1], [sixty, 3], [["ALL"], 1]]) {
+  for (const [regions, messages] of [
+    [["KEPT-3"], 1],
+    [sixty, 3],
+    [["ALL"], 1],
+  ]) {
     const application = start(t, regions);
     await until("three keepalives", () => kept(application).length >= 3);
     assert.deepEqual(kept(application).slice(0, 3), Array(3).fill({ type: "kept" }));

@@ -2,7 +2,16 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -19,16 +28,32 @@ let application;
 
 before(() => {
   application = mkdtempSync(join(tmpdir(), "viral-alerts-"));
-  const [{ filename, files }] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", application], { cwd: CLIENT, stdio: ["ignore", "pipe", "ignore"] }));
-  assert.deepEqual(
-    files.map(({ path }) => path).sort(),
-    ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json", "viral-alerts.d.ts", "viral-alerts.js", "viral-toast-react.d.ts", "viral-toast.d.ts", "viral-toast.js"],
+  const [{ filename, files }] = JSON.parse(
+    execFileSync("npm", ["pack", "--json", "--pack-destination", application], {
+      cwd: CLIENT,
+      stdio: ["ignore", "pipe", "ignore"],
+    }),
   );
+  assert.deepEqual(files.map(({ path }) => path).sort(), [
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "package.json",
+    "viral-alerts.d.ts",
+    "viral-alerts.js",
+    "viral-toast-react.d.ts",
+    "viral-toast.d.ts",
+    "viral-toast.js",
+  ]);
   const installed = join(application, "node_modules/viral-alerts");
   mkdirSync(installed, { recursive: true });
   execFileSync("tar", ["xzf", join(application, filename), "-C", installed, "--strip-components=1"]);
   mkdirSync(join(application, "node_modules/@types"));
-  for (const name of INSTALLED) symlinkSync(fileURLToPath(new URL(`node_modules/${name}`, import.meta.url)), join(application, "node_modules", name));
+  for (const name of INSTALLED)
+    symlinkSync(
+      fileURLToPath(new URL(`node_modules/${name}`, import.meta.url)),
+      join(application, "node_modules", name),
+    );
   writeFileSync(join(application, "package.json"), '{"type":"module"}');
 });
 after(() => application && rmSync(application, { recursive: true }));
@@ -41,7 +66,11 @@ function runModule(script) {
 
 /** Runs a program of the client's own dependencies in the application. */
 function run(program, ...args) {
-  return execFileSync(process.execPath, [join(CLIENT, "node_modules", program), ...args], { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
+  return execFileSync(process.execPath, [join(CLIENT, "node_modules", program), ...args], {
+    cwd: application,
+    encoding: "utf8",
+    timeout: WAIT_MAX,
+  });
 }
 
 test("Node.js imports it, with the WebSocket of the package ws", () => {
@@ -103,7 +132,9 @@ test("Vite builds an application with it, and leaves out what is not used", () =
   writeFileSync(join(application, "main.js"), script);
   run("vite/bin/vite.js", "build", "--logLevel", "error", "--target", "es2022");
   const assets = join(application, "dist/assets");
-  const built = readdirSync(assets).map((name) => readFileSync(join(assets, name), "utf8")).join("");
+  const built = readdirSync(assets)
+    .map((name) => readFileSync(join(assets, name), "utf8"))
+    .join("");
   assert.match(built, /subscribe_region/);
   assert.doesNotMatch(built, /attachShadow/);
 });
@@ -135,8 +166,21 @@ test("its types are strict, for bundlers and for Node.js", () => {
     // @ts-expect-error: an address, and no address of something else
     toast.href = () => 7;`;
   writeFileSync(join(application, "types.ts"), script);
-  for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
-    const options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--types", "", "--target", "es2022", "--lib", "es2022,dom"];
+  for (const [module, resolution] of [
+    ["esnext", "bundler"],
+    ["nodenext", "nodenext"],
+  ]) {
+    const options = [
+      "--noEmit",
+      "--strict",
+      "--exactOptionalPropertyTypes",
+      "--types",
+      "",
+      "--target",
+      "es2022",
+      "--lib",
+      "es2022,dom",
+    ];
     run("typescript/bin/tsc", ...options, "--module", module, "--moduleResolution", resolution, "types.ts");
   }
 });
@@ -174,7 +218,10 @@ test("the snippets of the READMEs compile, strictly, and the toast has types in 
   const options = [...strict, "--allowJs", "--checkJs", "--jsx", "react-jsx", "--types", ""];
   const target = ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"];
   const names = Object.keys(files).map((name) => join("snippets", name));
-  for (const [module, resolution] of [["esnext", "bundler"], ["nodenext", "nodenext"]]) {
+  for (const [module, resolution] of [
+    ["esnext", "bundler"],
+    ["nodenext", "nodenext"],
+  ]) {
     const compiler = [join(CLIENT, "node_modules/typescript/bin/tsc"), ...options, ...target, ...names];
     const modules = ["--module", module, "--moduleResolution", resolution];
     const { status, stdout } = spawnSync(process.execPath, [...compiler, ...modules], {

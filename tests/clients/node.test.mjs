@@ -129,7 +129,11 @@ test("ws: a ping is answered with its data", async (t) => {
 });
 
 test("ws: a close is answered with the same status", async (t) => {
-  for (const [code, reason] of [[1000, ""], [1001, "moving on"], [4321, "zażółć"]]) {
+  for (const [code, reason] of [
+    [1000, ""],
+    [1001, "moving on"],
+    [4321, "zażółć"],
+  ]) {
     const socket = await open(t);
     socket.close(code, reason);
     assert.equal((await closed(socket))[0], code);
@@ -154,8 +158,13 @@ test("ws: a client that wants less than it is sent closes, and the gateway forge
 });
 
 test("ws: a refused handshake tells its status", async (t) => {
-  for (const [more, status] of [["?region=P", 400], ["x", 403]]) {
-    await assert.rejects(open(t, { address: local.webSocketAddress + more }), { message: `Unexpected server response: ${status}` });
+  for (const [more, status] of [
+    ["?region=P", 400],
+    ["x", 403],
+  ]) {
+    await assert.rejects(open(t, { address: local.webSocketAddress + more }), {
+      message: `Unexpected server response: ${status}`,
+    });
   }
 });
 
@@ -187,8 +196,15 @@ test("SDK: it posts to a connection, asks about it and closes it", async (t) => 
   const ended = closed(socket);
   await client.send(new DeleteConnectionCommand({ ConnectionId }));
   assert.deepEqual(await ended, [1000, "Connection Closed Normally"]);
-  for (const command of [post(ConnectionId), new GetConnectionCommand({ ConnectionId }), new DeleteConnectionCommand({ ConnectionId })]) {
-    await assert.rejects(client.send(command), (error) => error instanceof GoneException && error.$metadata.httpStatusCode === 410);
+  for (const command of [
+    post(ConnectionId),
+    new GetConnectionCommand({ ConnectionId }),
+    new DeleteConnectionCommand({ ConnectionId }),
+  ]) {
+    await assert.rejects(
+      client.send(command),
+      (error) => error instanceof GoneException && error.$metadata.httpStatusCode === 410,
+    );
   }
 });
 
@@ -204,7 +220,10 @@ test("SDK: data of 128 KB arrives and one byte more is refused", async (t) => {
 
 test("SDK: errors have their names", async () => {
   await assert.rejects(management().send(post(UNKNOWN_ID)), GoneException);
-  await assert.rejects(management().send(post("malformed")), { name: "BadRequestException", message: "Invalid connectionId: malformed" });
+  await assert.rejects(management().send(post("malformed")), {
+    name: "BadRequestException",
+    message: "Invalid connectionId: malformed",
+  });
   const elsewhere = management({ endpoint: `${local.variables.AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI}x` });
   await assert.rejects(elsewhere.send(post(UNKNOWN_ID)), ForbiddenException);
 });

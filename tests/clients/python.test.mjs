@@ -10,7 +10,10 @@ test("clients in Python", async (t) => {
   t.after(() => stopLocal(local));
   const { webSocketAddress, address, variables } = local;
   const env = { PATH: process.env.PATH, ...variables, WEBSOCKET_ADDRESS: webSocketAddress, HTTP_ADDRESS: address };
-  const python = spawn("python3", ["-B", "-m", "unittest", "-v", "test_clients"], { cwd: `${ROOT}/tests/clients`, env });
+  const python = spawn("python3", ["-B", "-m", "unittest", "-v", "test_clients"], {
+    cwd: `${ROOT}/tests/clients`,
+    env,
+  });
   let printed = "";
   for (const stream of [python.stdout, python.stderr]) stream.on("data", (chunk) => (printed += chunk));
   const code = await new Promise((resolve) => python.once("close", resolve));

@@ -27,7 +27,11 @@ test("asyncio: a client gets the alerts of its regions, as they were published, 
   await everything.prints(/^subscribed to ALL$/);
   await everything.prints(/^subscribed to PL$/);
 
-  const posted = [["SE", "Hej", 99], ["PL", "Zażółć gęślą jaźń 🎉", 85], ["PL", "too low", 84.9]];
+  const posted = [
+    ["SE", "Hej", 99],
+    ["PL", "Zażółć gęślą jaźń 🎉", 85],
+    ["PL", "too low", 84.9],
+  ];
   assert.deepEqual(await publish(t, service.address, posted), [], "the scorer has nothing to complain of");
   const toast = await poland.prints(/^Viral/);
   await everything.prints(/^Viral in PL/);
@@ -37,7 +41,11 @@ test("asyncio: a client gets the alerts of its regions, as they were published, 
   await poland.prints(/the last one/);
   await everything.prints(/the last one/);
   assert.deepEqual(toasts(poland), ["Viral in PL! Zażółć gęślą jaźń 🎉", "Viral in PL! the last one"]);
-  assert.deepEqual(toasts(everything).sort(), ["Viral in PL! Zażółć gęślą jaźń 🎉", "Viral in PL! the last one", "Viral in SE! Hej"]);
+  assert.deepEqual(toasts(everything).sort(), [
+    "Viral in PL! Zażółć gęślą jaźń 🎉",
+    "Viral in PL! the last one",
+    "Viral in SE! Hej",
+  ]);
 
   const [, sent, timestamp] = /(\{.*\}) (\S+)$/.exec(toast);
   assert.deepEqual(JSON.parse(sent), video("Zażółć gęślą jaźń 🎉", 85));
@@ -49,7 +57,10 @@ test("asyncio: the client's pings are answered, and keep it from being cut as id
   const client = watch(t, service, ["se"], { PING_SECONDS: "0.25" });
   // Three seconds.
   await client.prints(/^pong$/, 12);
-  assert.deepEqual(client.lines.filter((line) => line !== "pong"), ["subscribed to SE"]);
+  assert.deepEqual(
+    client.lines.filter((line) => line !== "pong"),
+    ["subscribed to SE"],
+  );
 });
 
 test("asyncio: an alert that nobody watches goes to everybody", async (t) => {
@@ -87,7 +98,9 @@ test("asyncio, changed: a scorer that signs as a webhook publishes, and one that
   const client = watch(t, service, ["uk"]);
   await client.prints(/^subscribed to UK$/);
   const address = `${service.address}webhook`;
-  assert.deepEqual(await publish(t, address, [["UK", "unsigned", 90]]), ["webhook failed: HTTP Error 401: Unauthorized"]);
+  assert.deepEqual(await publish(t, address, [["UK", "unsigned", 90]]), [
+    "webhook failed: HTTP Error 401: Unauthorized",
+  ]);
   await publish(t, address, [["UK", "signed", 90]], { WEBHOOK_SECRET });
   await client.prints(/^Viral in UK! signed/);
   assert.deepEqual(toasts(client), ["Viral in UK! signed"]);

@@ -8,13 +8,24 @@ const JWT_SECRET = TOKEN_SECRET;
 
 /** A token as the application's login makes it. */
 async function login(t, user, { seconds = 3600, ...variables } = {}) {
-  const [token] = await new Program(t, "python3", ["fastapi/login.py", user, String(seconds)], { JWT_SECRET, ...variables }).succeeds();
+  const [token] = await new Program(t, "python3", ["fastapi/login.py", user, String(seconds)], {
+    JWT_SECRET,
+    ...variables,
+  }).succeeds();
   return token;
 }
 
-const python = (t, service, ...who) => new Program(t, "python3", ["fastapi/client.py", service.webSocketAddress, ...who]);
+const python = (t, service, ...who) =>
+  new Program(t, "python3", ["fastapi/client.py", service.webSocketAddress, ...who]);
 const page = (t, service, token) =>
-  new Program(t, "node", ["--import", "./browser.mjs", "fastapi/page.js", service.webSocketAddress, service.address, token]);
+  new Program(t, "node", [
+    "--import",
+    "./browser.mjs",
+    "fastapi/page.js",
+    service.webSocketAddress,
+    service.address,
+    token,
+  ]);
 const events = (t, address) => new Program(t, "node", ["--import", "./browser.mjs", "fastapi/events.js", address]);
 
 const notify = (t, service, text) =>
@@ -28,7 +39,9 @@ test("FastAPI: a token in the address lets in, and notifications come by HTTP an
   await Promise.all(clients.map((client) => client.prints(/^connected$/)));
   await notify(t, service, "New order!");
   await Promise.all(clients.map((client) => client.prints(/^Notification: New order!$/)));
-  await new Program(t, "python3", ["fastapi/manager.py", "notifications", "Zamówienie wysłane"], { REDIS_URL: `unix://${redis.socket}` }).succeeds();
+  await new Program(t, "python3", ["fastapi/manager.py", "notifications", "Zamówienie wysłane"], {
+    REDIS_URL: `unix://${redis.socket}`,
+  }).succeeds();
   await Promise.all(clients.map((client) => client.prints(/^Notification: Zamówienie wysłane$/)));
   for (const client of clients) assert.equal(client.lines.length, 3);
 });

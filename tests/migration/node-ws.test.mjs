@@ -4,15 +4,21 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Program, startService, WEBHOOK_SECRET, WEBHOOKS } from "./site.mjs";
 
-const chat = (t, service, who, variables) => new Program(t, "node", ["node-ws/client.js", service.webSocketAddress, ...who], variables);
-const publisher = (t, address, text, variables) => new Program(t, "node", ["node-ws/publisher.js", address, text], variables);
+const chat = (t, service, who, variables) =>
+  new Program(t, "node", ["node-ws/client.js", service.webSocketAddress, ...who], variables);
+const publisher = (t, address, text, variables) =>
+  new Program(t, "node", ["node-ws/publisher.js", address, text], variables);
 
 /** What a client has printed that is a frame. */
 const frames = (client) => client.lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
 
 test("Node ws: what is said in a room reaches everyone in it, the one who speaks too, with the fields of before", async (t) => {
   const service = await startService(t, { Rooms: "on" });
-  const [ola, per, eva] = [["Ola", "general"], ["Per", "general"], ["Eva", "elsewhere"]].map((who) => chat(t, service, who));
+  const [ola, per, eva] = [
+    ["Ola", "general"],
+    ["Per", "general"],
+    ["Eva", "elsewhere"],
+  ].map((who) => chat(t, service, who));
   await Promise.all([ola, per, eva].map((client) => client.prints(/"joined"/)));
   ola.type("/typing");
   await Promise.all([ola, per].map((client) => client.prints(/"typing"/)));
@@ -40,7 +46,10 @@ test("Node ws: who joins no room is in the global one with the first word", asyn
   await ola.prints(/"typing"/);
   per.type("hej");
   await Promise.all([ola, per].map((client) => client.prints(/"chat"/)));
-  assert.deepEqual(frames(per).map(({ type, user }) => [type, user]), [["chat", "Per"]]);
+  assert.deepEqual(
+    frames(per).map(({ type, user }) => [type, user]),
+    [["chat", "Per"]],
+  );
 });
 
 test("Node ws, changed: a chat that names its room is in it, whether or not the client has waited for `joined`", async (t) => {
@@ -48,7 +57,8 @@ test("Node ws, changed: a chat that names its room is in it, whether or not the 
   const [ola, per] = [["Ola"], ["Per", "general"]].map((who) => chat(t, service, who));
   await ola.prints(/^connected$/);
   await per.prints(/"joined"/);
-  for (const message of [{ type: "join" }, { type: "chat", user: "Ola", message: "hej" }]) ola.type(`/raw ${JSON.stringify({ ...message, room: "general" })}`);
+  for (const message of [{ type: "join" }, { type: "chat", user: "Ola", message: "hej" }])
+    ola.type(`/raw ${JSON.stringify({ ...message, room: "general" })}`);
   const { timestamp, ...said } = JSON.parse(await per.prints(/"chat"/));
   assert.deepEqual(said, { type: "chat", room: "general", user: "Ola", message: "hej" });
   await ola.prints(/"chat"/);
@@ -71,8 +81,16 @@ test("Node ws: a text or a type that the server sent to everybody is answered wi
   await ola.prints(/"error"/, 2);
   ola.type("still here");
   await Promise.all([ola, per].map((client) => client.prints(/"chat"/)));
-  assert.deepEqual(frames(ola).flatMap(({ code }) => code ?? []).sort(), ["bad_json", "unknown_type"]);
-  assert.deepEqual(frames(per).map(({ type }) => type), ["joined", "chat"]);
+  assert.deepEqual(
+    frames(ola)
+      .flatMap(({ code }) => code ?? [])
+      .sort(),
+    ["bad_json", "unknown_type"],
+  );
+  assert.deepEqual(
+    frames(per).map(({ type }) => type),
+    ["joined", "chat"],
+  );
 });
 
 test("Node ws: the client's heartbeat is answered, and it comes back to its room when it is not", async (t) => {

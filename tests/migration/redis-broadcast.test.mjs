@@ -13,18 +13,24 @@ const VIDEOS = [
 /** Has the cron job publish these videos, one region after the other. */
 async function publish(t, redis, videos) {
   const publisher = new Program(t, "php", ["redis-broadcast/publisher.php"], { REDIS_HOST: redis.socket });
-  for (const video of videos) publisher.type(JSON.stringify({ id: `v-${video.region}`, thumbnail: "https://example.com/v.jpg", ...video }));
+  for (const video of videos)
+    publisher.type(JSON.stringify({ id: `v-${video.region}`, thumbnail: "https://example.com/v.jpg", ...video }));
   publisher.closeInput();
   assert.deepEqual(await publisher.succeeds(), []);
 }
 
-const browser = (t, address) => new Program(t, "node", ["--import", "./browser.mjs", "redis-broadcast/client.js", address]);
+const browser = (t, address) =>
+  new Program(t, "node", ["--import", "./browser.mjs", "redis-broadcast/client.js", address]);
 const python = (t, address, ...region) => new Program(t, "python3", ["redis-broadcast/client.py", address, ...region]);
 
 test("Redis broadcast: with the default region ALL every client that names no region gets everything, as it was published", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL" });
   const redis = await startRedis(t, service);
-  const clients = [browser(t, service.webSocketAddress), browser(t, service.webSocketAddress), python(t, service.webSocketAddress)];
+  const clients = [
+    browser(t, service.webSocketAddress),
+    browser(t, service.webSocketAddress),
+    python(t, service.webSocketAddress),
+  ];
   await Promise.all(clients.map((client) => client.prints(/^connected$/)));
   const began = Math.floor(Date.now() / 1000);
   await publish(t, redis, VIDEOS);
@@ -36,9 +42,19 @@ test("Redis broadcast: with the default region ALL every client that names no re
     for (const { region, title, channel } of VIDEOS) {
       const message = JSON.parse(client.lines.find((line) => line.includes(title) && line.startsWith("{")));
       const { event, video_id, thumbnail, ts } = message;
-      assert.deepEqual({ event, region: message.region, video_id, title: message.title, thumbnail, channel: message.channel }, {
-        ...{ event: "new_trending", region, video_id: `v-${region}`, title, thumbnail: "https://example.com/v.jpg", channel },
-      });
+      assert.deepEqual(
+        { event, region: message.region, video_id, title: message.title, thumbnail, channel: message.channel },
+        {
+          ...{
+            event: "new_trending",
+            region,
+            video_id: `v-${region}`,
+            title,
+            thumbnail: "https://example.com/v.jpg",
+            channel,
+          },
+        },
+      );
       assert.ok(ts >= began && ts <= Date.now() / 1000, "seconds since 1970, of the publisher");
     }
   }
@@ -47,7 +63,9 @@ test("Redis broadcast: with the default region ALL every client that names no re
 test("Redis broadcast: the header X-Region chooses a region; without it or with ALL, the changed line, the same client gets everything", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL" });
   const redis = await startRedis(t, service);
-  const [japan, everything, all] = [["JP"], [], ["ALL"]].map((region) => python(t, service.webSocketAddress, ...region));
+  const [japan, everything, all] = [["JP"], [], ["ALL"]].map((region) =>
+    python(t, service.webSocketAddress, ...region),
+  );
   await Promise.all([japan, everything, all].map((client) => client.prints(/^connected$/)));
   const [first, ...others] = VIDEOS;
   await publish(t, redis, others);

@@ -41,11 +41,17 @@ test("Redis per region: a client gets its region alone, and learns which way a t
 test("Redis per region: a client that names no region gets the default one", async (t) => {
   const service = await startService(t, PARAMETERS);
   const redis = await startRedis(t, service);
-  const [bare, finland] = [new Program(t, "node", ["--import", "./browser.mjs", "redis-broadcast/client.js", service.webSocketAddress]), watch(t, service, "FI")];
+  const [bare, finland] = [
+    new Program(t, "node", ["--import", "./browser.mjs", "redis-broadcast/client.js", service.webSocketAddress]),
+    watch(t, service, "FI"),
+  ];
   await Promise.all([bare, finland].map((client) => client.prints(/^connected$/)));
   await publish(t, redis, "FI", "v1", "Uusi kappale", "Musiikki");
   await finland.prints(/<div/);
   await publish(t, redis, "US", "v2", "New single", "Music");
   await bare.prints(/^New in US/);
-  assert.deepEqual(bare.lines.filter((line) => line.startsWith("New in")), ["New in US New single"]);
+  assert.deepEqual(
+    bare.lines.filter((line) => line.startsWith("New in")),
+    ["New in US New single"],
+  );
 });

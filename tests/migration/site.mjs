@@ -47,7 +47,16 @@ export async function startRedis(t, service, flags = []) {
   const directory = await mkdtemp(`${tmpdir()}/migration-`);
   t.after(() => rm(directory, { recursive: true }));
   const socket = `${directory}/redis.sock`;
-  const server = new Program(t, "redis-server", ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", directory]);
+  const server = new Program(t, "redis-server", [
+    "--port",
+    "0",
+    "--unixsocket",
+    socket,
+    "--save",
+    "",
+    "--dir",
+    directory,
+  ]);
   await server.prints(/ready to accept connections/i);
   const bridge = new Program(t, `${ROOT}/target/debug/bridge`, [
     ...["--redis-url", `redis+unix://${socket}`, "--publish-url", `${service.address}publish`, "--log", "bridge=debug"],

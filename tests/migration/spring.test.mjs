@@ -28,7 +28,10 @@ test("Spring: a client gets what is published for the region of its header, and 
   await publisher(t, service.address, "GB", "Hello").succeeds();
   assert.equal(JSON.parse(await britain.prints(/^\{/)).title, "Hello");
   for (const program of [austria, britain]) {
-    assert.deepEqual(program.lines.filter((line) => !line.startsWith("{") && line !== "alive"), ["connected"]);
+    assert.deepEqual(
+      program.lines.filter((line) => !line.startsWith("{") && line !== "alive"),
+      ["connected"],
+    );
   }
 });
 

@@ -4,7 +4,13 @@ import { createHmac, randomUUID } from "node:crypto";
 
 const [url, text] = process.argv.slice(2);
 // Changed: was `{ type: "alert", text }`.
-const body = JSON.stringify({ event: "new_trending", region: "EU", video_id: randomUUID(), title: text, thumbnail: "" });
+const body = JSON.stringify({
+  event: "new_trending",
+  region: "EU",
+  video_id: randomUUID(),
+  title: text,
+  thumbnail: "",
+});
 const headers = { "Content-Type": "application/json" };
 // Changed: in an account who publishes is asked for a signature.
 if (process.env.WEBHOOK_SECRET) Object.assign(headers, signature(body, process.env.WEBHOOK_SECRET));
