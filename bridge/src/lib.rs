@@ -1,11 +1,14 @@
 //! The Redis bridge: reads messages of channels, patterns and streams, and publishes each of them as an alert.
 
 mod backoff;
-mod lanes;
+mod group;
+mod item;
 mod limits;
 mod message;
 mod options;
 mod pubsub;
+mod queues;
+mod replies;
 mod report;
 mod streams;
 mod target;
@@ -20,14 +23,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    lanes::Lanes,
+    group::Group,
     options::Publishing,
     pubsub::Subscriber,
+    queues::RegionQueues,
     report::Report,
-    streams::{Group, Reader},
+    streams::Reader,
     target::{Iam, Signature, Target},
 };
-pub use crate::{lanes::Left, options::Options, target::TargetError};
+pub use crate::{options::Options, queues::Left, target::TargetError};
 
 /// Why the bridge cannot start. That Redis or the service is away is no reason: it waits for them.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +53,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Lef
     let client = Client::open(options.redis_url.as_str()).map_err(StartError::Redis)?;
     let target = target(&options.publishing, &clock).await?;
     let report = Arc::new(Report::default());
-    let lanes = Lanes::new(target, Arc::clone(&report), clock, options.queue);
+    let queues = RegionQueues::new(target, Arc::clone(&report), clock, options.queue);
     let (channels, patterns) = options.sources.subscriptions();
     let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -57,7 +61,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Lef
         client: client.clone(),
         channels,
         patterns,
-        lanes: Arc::clone(&lanes),
+        queues: Arc::clone(&queues),
         report: Arc::clone(&report),
     };
     tasks.spawn(subscriber.run(stopped.clone()));
@@ -72,7 +76,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Lef
             field: options.streams.stream_field.clone(),
             start: options.streams.stream_start.id().to_owned(),
             claim_idle: Duration::from_secs(options.streams.claim_idle_secs),
-            lanes: Arc::clone(&lanes),
+            queues: Arc::clone(&queues),
             report: Arc::clone(&report),
         };
         tasks.spawn(reader.run(stopped.clone()));
@@ -82,12 +86,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Lef
 
     tokio::select! {
         () = stop => {}
-        () = reports(&lanes, &groups, Duration::from_secs(options.report_secs)) => {}
+        () = reports(&queues, &groups, Duration::from_secs(options.report_secs)) => {}
     }
     stopped.cancel();
     tasks.wait().await;
-    let left = lanes.drain(Duration::from_secs(options.drain_secs)).await;
-    lanes.report();
+    let left = queues.drain(Duration::from_secs(options.drain_secs)).await;
+    queues.report();
     Ok(left)
 }
 
@@ -108,14 +112,14 @@ async fn target(publishing: &Publishing, clock: &Clock) -> Result<Target, Target
 }
 
 /// Reports from time to time, for ever.
-async fn reports(lanes: &Lanes, groups: &[Arc<Group>], every: Duration) {
+async fn reports(queues: &RegionQueues, groups: &[Arc<Group>], every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once, when there is nothing to tell.
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        lanes.report();
+        queues.report();
         for group in groups {
             group.report().await;
         }

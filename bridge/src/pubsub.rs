@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     backoff::Backoff,
-    lanes::{Item, Lanes},
+    item::Item,
     limits::{PING_INTERVAL, REDIS_TIMEOUT},
     message::{Message, Source},
+    queues::RegionQueues,
     report::{Report, ms},
 };
 
@@ -34,7 +35,7 @@ pub(crate) struct Subscriber {
     pub(crate) client: Client,
     pub(crate) channels: Vec<String>,
     pub(crate) patterns: Vec<String>,
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) queues: Arc<RegionQueues>,
     pub(crate) report: Arc<Report>,
 }
 
@@ -120,12 +121,12 @@ impl Subscriber {
         if parsed.contradicts_channel {
             tracing::warn!(from, region = %parsed.region, "message names another region than its channel");
         }
-        let Ok(place) = Arc::clone(&self.lanes.message_places).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&self.queues.message_places).try_acquire_owned() else {
             self.report.dropped.increment();
             tracing::error!(from, region = %parsed.region, body = %String::from_utf8_lossy(&parsed.body), "queue full, message dropped");
             return;
         };
-        self.lanes.push(Item {
+        self.queues.push(Item {
             message: parsed,
             from: from.to_owned(),
             read_at: Instant::now(),

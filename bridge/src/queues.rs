@@ -1,4 +1,4 @@
-//! What was read and is not published yet: one lane for each region, in which one publication is on its way at a time, so that a
+//! What was read and is not published yet: one queue for each region, in which one publication is on its way at a time, so that a
 //! region's order is kept and a region that cannot be published to does not hold up others.
 
 use std::{
@@ -9,29 +9,13 @@ use std::{
 
 use clock::{Clock, Timestamp};
 use shared::audience::Region;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    backoff::Backoff, limits::IN_FLIGHT_MAX, message::Message, report::Report, streams::Entry, target::Target,
+    backoff::Backoff, item::Item, limits::IN_FLIGHT_MAX, message::Message, report::Report, target::Target,
     verdict::Verdict,
 };
-
-/// A message on its way.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) message: Message,
-    /// The channel or the stream, for the log.
-    pub(crate) from: String,
-    pub(crate) read_at: Instant,
-    /// What has to be acknowledged.
-    pub(crate) entry: Option<Entry>,
-    /// Its place in the queue, free again once it is published.
-    pub(crate) _place: OwnedSemaphorePermit,
-}
 
 /// What was not published when the time was up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,9 +26,9 @@ pub struct Left {
     pub entries: usize,
 }
 
-/// All lanes.
+/// All queues.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub(crate) struct RegionQueues {
     target: Target,
     report: Arc<Report>,
     clock: Clock,
@@ -53,11 +37,11 @@ pub(crate) struct Lanes {
     /// Places for entries of streams, some of which are held by whoever waits for entries.
     pub(crate) entry_places: Arc<Semaphore>,
     in_flight: Semaphore,
-    lanes: Mutex<HashMap<Region, VecDeque<Arc<Item>>>>,
+    queues: Mutex<HashMap<Region, VecDeque<Arc<Item>>>>,
     tasks: TaskTracker,
 }
 
-impl Lanes {
+impl RegionQueues {
     pub(crate) fn new(target: Target, report: Arc<Report>, clock: Clock, places: u32) -> Arc<Self> {
         Arc::new(Self {
             target,
@@ -66,19 +50,19 @@ impl Lanes {
             message_places: Arc::new(Semaphore::new(places as usize)),
             entry_places: Arc::new(Semaphore::new(places as usize)),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
-            lanes: Mutex::default(),
+            queues: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
 
-    /// Puts a message at the end of its lane.
+    /// Puts a message at the end of its queue.
     pub(crate) fn push(self: &Arc<Self>, item: Item) {
         let item = Arc::new(item);
         match self.lock().entry(item.message.region.clone()) {
-            Slot::Occupied(mut lane) => lane.get_mut().push_back(item),
-            Slot::Vacant(lane) => {
-                let region = lane.key().clone();
-                lane.insert(VecDeque::from([item]));
+            Slot::Occupied(mut queue) => queue.get_mut().push_back(item),
+            Slot::Vacant(queue) => {
+                let region = queue.key().clone();
+                queue.insert(VecDeque::from([item]));
                 self.tasks.spawn(Arc::clone(self).work(region));
             }
         }
@@ -87,9 +71,9 @@ impl Lanes {
     /// Writes a report.
     pub(crate) fn report(&self) {
         let (queued, oldest) = {
-            let lanes = self.lock();
-            let oldest = lanes.values().filter_map(VecDeque::front).map(|item| item.read_at).min();
-            (lanes.values().map(VecDeque::len).sum(), oldest)
+            let queues = self.lock();
+            let oldest = queues.values().filter_map(VecDeque::front).map(|item| item.read_at).min();
+            (queues.values().map(VecDeque::len).sum(), oldest)
         };
         self.report.write(queued, oldest.map(|read_at| read_at.elapsed()));
     }
@@ -99,13 +83,13 @@ impl Lanes {
         self.tasks.close();
         // What is left is counted either way.
         let _ = timeout(time, self.tasks.wait()).await;
-        let lanes = self.lock();
-        let entries = lanes.values().flatten().filter(|item| item.entry.is_some()).count();
-        Left { messages: lanes.values().map(VecDeque::len).sum::<usize>() - entries, entries }
+        let queues = self.lock();
+        let entries = queues.values().flatten().filter(|item| item.entry.is_some()).count();
+        Left { messages: queues.values().map(VecDeque::len).sum::<usize>() - entries, entries }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Region, VecDeque<Arc<Item>>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn work(self: Arc<Self>, region: Region) {
@@ -120,14 +104,14 @@ impl Lanes {
         self.lock().get(region)?.front().cloned()
     }
 
-    /// Takes the message that is done out of its lane, and gives the next one. An empty lane ends.
+    /// Takes the message that is done out of its queue, and gives the next one. An empty queue ends.
     fn next(&self, region: &Region) -> Option<Arc<Item>> {
-        let mut lanes = self.lock();
-        let lane = lanes.get_mut(region)?;
-        lane.pop_front();
-        let next = lane.front().cloned();
+        let mut queues = self.lock();
+        let queue = queues.get_mut(region)?;
+        queue.pop_front();
+        let next = queue.front().cloned();
         if next.is_none() {
-            lanes.remove(region);
+            queues.remove(region);
         }
         next
     }

@@ -1,0 +1,177 @@
+//! Consumer groups of streams: Redis keeps what is not acknowledged.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use clock::Timestamp;
+use redis::{
+    Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
+    cmd, pipe,
+};
+use shared::error::Chain;
+use tokio::time::timeout;
+
+use crate::{
+    backoff::Backoff,
+    limits::{DEAD_ENTRIES_MAX, REDIS_TIMEOUT, STREAM_BLOCK},
+    replies::{entries, standing},
+};
+
+/// A group of consumers of one stream, and which of them this is.
+pub(crate) struct Group {
+    pub(crate) stream: String,
+    pub(crate) name: String,
+    pub(crate) consumer: String,
+    /// For what does not block. It connects again by itself.
+    commands: ConnectionManager,
+    held: Mutex<HashSet<String>>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Group({} of {})", self.name, self.stream)
+    }
+}
+
+/// An entry that has to be acknowledged.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) group: Arc<Group>,
+    pub(crate) id: String,
+}
+
+impl Entry {
+    /// When the entry was made, by its id: a time and a number within the millisecond.
+    pub(crate) fn made_at(&self) -> Option<Timestamp> {
+        made_at(&self.id)
+    }
+
+    /// Acknowledges the entry, which was published or never can be, with the reason: then it is copied to the stream of refused
+    /// messages. Tried until Redis takes it.
+    pub(crate) async fn finish(&self, refusal: Option<&str>) {
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.group.finish(&self.id, refusal).await {
+            tracing::warn!(stream = self.group.stream, id = self.id, error = %Chain(&error), "entry not acknowledged yet");
+            backoff.pause().await;
+        }
+        self.group.held().remove(&self.id);
+    }
+}
+
+fn made_at(id: &str) -> Option<Timestamp> {
+    let (ms, _) = id.split_once('-')?;
+    ms.parse().ok().map(Timestamp::from_millis)
+}
+
+impl Group {
+    /// The group `name` of a stream. Redis does not have to be there yet.
+    pub(crate) fn new(client: &Client, stream: String, name: String, consumer: String) -> RedisResult<Self> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(REDIS_TIMEOUT))
+            .set_response_timeout(Some(REDIS_TIMEOUT));
+        let commands = client.get_connection_manager_lazy(config)?;
+        Ok(Self { stream, name, consumer, commands, held: Mutex::default() })
+    }
+
+    /// Ids of entries that wait to be published, or to be acknowledged.
+    pub(crate) fn held(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn finish(&self, id: &str, refusal: Option<&str>) -> RedisResult<()> {
+        let mut commands = self.commands.clone();
+        let Some(reason) = refusal else {
+            return cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await;
+        };
+        let range: Value = cmd("XRANGE").arg(&self.stream).arg(id).arg(id).query_async(&mut commands).await?;
+        let mut transaction = pipe();
+        transaction.atomic();
+        // An entry that was deleted meanwhile has nothing that could be copied.
+        let fields = entries(range)?.pop().and_then(|entry| entry.fields).unwrap_or_default();
+        if !fields.is_empty() {
+            let dead = transaction.cmd("XADD").arg(format!("{}:dead", self.stream));
+            dead.arg("MAXLEN").arg("~").arg(DEAD_ENTRIES_MAX).arg("*");
+            dead.arg("bridge:entry").arg(id).arg("bridge:reason").arg(reason);
+            fields.iter().for_each(|field| {
+                dead.arg(field);
+            });
+            dead.ignore();
+        }
+        transaction.cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).ignore();
+        match transaction.query_async(&mut commands).await {
+            // Without memory for the copy, or the right to make it, nothing behind this entry would ever be read.
+            Err(error) if is_of_the_copy(&error) => {
+                let entry: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field)).collect();
+                tracing::error!(stream = self.stream, id, error = %Chain(&error), ?entry, "refused entry not copied, it is here");
+                cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await
+            }
+            ended => ended,
+        }
+    }
+
+    /// Writes how far the group is behind. Redis tells that from version 7 on, and not after an entry was deleted.
+    pub(crate) async fn report(&self) {
+        let mut commands = self.commands.clone();
+        let mut look = cmd("XINFO");
+        // The connection may try again by itself for longer than a report should wait.
+        match timeout(REDIS_TIMEOUT, look.arg("GROUPS").arg(&self.stream).query_async::<Value>(&mut commands)).await {
+            Ok(Ok(reply)) => {
+                let (pending, lag) = standing(&reply, &self.name).unzip();
+                let lag = lag.flatten();
+                tracing::info!(stream = self.stream, group = self.name, pending, lag, "stream report");
+            }
+            Ok(Err(error)) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
+            Err(error) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
+        }
+    }
+
+    /// Makes the group, and the stream, where there is none.
+    pub(crate) async fn create(&self, connection: &mut MultiplexedConnection, start: &str) -> RedisResult<()> {
+        let created = cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&self.stream)
+            .arg(&self.name)
+            .arg(start)
+            .arg("MKSTREAM")
+            .query_async(connection)
+            .await;
+        match created {
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The command that reads entries after `after`: of those that this consumer was given, or with `>` new ones.
+    pub(crate) fn read(&self, after: &str, count: usize) -> Cmd {
+        let mut read = cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.name).arg(&self.consumer).arg("COUNT").arg(count);
+        if after == NEW {
+            read.arg("BLOCK").arg(STREAM_BLOCK.as_millis() as u64);
+        }
+        read.arg("STREAMS").arg(&self.stream).arg(after);
+        read
+    }
+}
+
+/// What Redis takes for the entries that no consumer was given yet.
+pub(crate) const NEW: &str = ">";
+
+/// Whether Redis has answered that it does not take a copy, instead of not answering or not being ready.
+fn is_of_the_copy(error: &RedisError) -> bool {
+    use ServerErrorKind::{ExecAbort, NoPerm, ResponseError};
+    matches!(error.kind(), ErrorKind::Extension | ErrorKind::Server(ExecAbort | NoPerm | ResponseError))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_when_its_entry_was_made() {
+        assert_eq!(made_at("1795000000123-4"), Some(Timestamp::from_millis(1_795_000_000_123)));
+        assert_eq!(made_at("later"), None);
+    }
+}
