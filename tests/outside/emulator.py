@@ -1,4 +1,4 @@
-"""ministack, and a checkout in which `make` deploys into it."""
+"""Starts ministack, and makes a checkout whose `make` deploys into it."""
 
 import os
 import shutil
@@ -15,24 +15,24 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
-# Bound of waits, in seconds.
+# Bound of every wait, in seconds.
 WAIT_MAX = 120
 
-# What ministack's CloudFormation does not know, and its own API makes instead (see `completed`).
-NOT_KNOWN = ("AWS::ApiGatewayV2::RouteResponse", "AWS::ApiGatewayV2::IntegrationResponse")
+# Types that ministack's CloudFormation does not support. `complete` creates them through ministack's own API.
+UNSUPPORTED = ("AWS::ApiGatewayV2::RouteResponse", "AWS::ApiGatewayV2::IntegrationResponse")
 
-# The sam of a checkout: what it would build is there already, from the binaries of `cargo build`.
+# `sam` of the checkout. It skips `sam build`, because the functions come from `cargo build`.
 SAM = f"""#!/bin/sh
 [ "$1" = build ] || exec {ROOT}/target/tools/bin/sam "$@"
 """
-# Its Python, which has the modules of the tools.
+# Python of the checkout, which has the modules of the tools.
 PYTHON = f"""#!/bin/sh
 exec {ROOT}/target/tools/bin/python "$@"
 """
 
 
-class Emulator:
-    """ministack on a free port of this machine, where IAM decides what may be called."""
+class Ministack:
+    """ministack on a free local port, with IAM switched on."""
 
     def __init__(self, directory):
         with socket.socket() as free:
@@ -50,13 +50,14 @@ class Emulator:
             "MINISTACK_HOST": "127.0.0.1",
             "MINISTACK_REGION": REGION,
             "AUTH": "true",
-            # What it gives to functions.
+            # ministack passes this on to functions.
             "AWS_ENDPOINT_URL": self.url,
             **places,
         }
         self.log = directory / "ministack.log"
+        program = Path(sys.executable).parent / "ministack"
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([Path(sys.executable).parent / "ministack"], env=env, stdout=log, stderr=log)
+            self.process = subprocess.Popen([program], env=env, stdout=log, stderr=log)
         wait("ministack", lambda: urllib.request.urlopen(f"{self.url}/_ministack/ready", timeout=5).status == 200)
 
     def stop(self):
@@ -64,14 +65,14 @@ class Emulator:
         self.process.wait(WAIT_MAX)
 
     def session(self, key="test", secret="test"):
-        """Of the root user, or of who has this key."""
+        """Returns a session of the root user, or of the user with this key."""
         return boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
 
     def client(self, service, session=None):
         return (session or self.session()).client(service, endpoint_url=self.url)
 
     def user(self, name, *policies):
-        """A user with these managed policies alone."""
+        """Creates a user with only these managed policies and returns its session."""
         iam = self.client("iam")
         iam.create_user(UserName=name)
         for policy in policies:
@@ -80,7 +81,7 @@ class Emulator:
         return self.session(key["AccessKeyId"], key["SecretAccessKey"])
 
     def deployer(self):
-        """A user who has the policy of a deployer."""
+        """Creates a user with only the policy of infra/deployer.yaml and returns its session."""
         stack = "permissions"
         cloudformation = self.client("cloudformation")
         template = (ROOT / "infra/deployer.yaml").read_text()
@@ -89,7 +90,7 @@ class Emulator:
         return self.user("deployer", self.outputs(stack)["DeployerPolicyArn"])
 
     def resources(self, stack):
-        """The physical ids of a stack's resources."""
+        """Returns the physical ids of a stack's resources, by logical id."""
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
         summaries = (summary for page in pages for summary in page["StackResourceSummaries"])
         return {summary["LogicalResourceId"]: summary["PhysicalResourceId"] for summary in summaries}
@@ -98,25 +99,26 @@ class Emulator:
         (description,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
 
-    def is_there(self, stack):
+    def exists(self, stack):
         summaries = self.client("cloudformation").list_stacks()["StackSummaries"]
-        return any(summary["StackName"] == stack and summary["StackStatus"] != "DELETE_COMPLETE" for summary in summaries)
+        names = {summary["StackName"] for summary in summaries if summary["StackStatus"] != "DELETE_COMPLETE"}
+        return stack in names
 
     def bucket(self):
-        """The bucket of sam."""
+        """Returns the name of sam's bucket for artifacts."""
         return self.resources("aws-sam-cli-managed-default")["SamCliSourceBucket"]
 
-    def takes_artifacts_without_tls(self):
-        """The bucket of sam refuses what comes without TLS, which the emulator does not speak."""
+    def allow_artifacts_without_tls(self):
+        """Removes the policy of sam's bucket, which requires TLS. ministack has no TLS."""
         self.client("s3").delete_bucket_policy(Bucket=self.bucket())
 
     def artifacts(self, stack):
-        """What lies under the name of a stack in the bucket of sam."""
+        """Returns the keys under the name of a stack in sam's bucket."""
         listed = self.client("s3").list_objects_v2(Bucket=self.bucket(), Prefix=f"{stack}/")
         return {item["Key"] for item in listed.get("Contents", [])}
 
-    def completed(self, stack):
-        """Makes what its CloudFormation leaves out, through its own API, and returns the addresses of both APIs."""
+    def complete(self, stack):
+        """Creates through ministack's API what its CloudFormation left out. Returns the addresses of both APIs."""
         resources = self.resources(stack)
         gateway, functions = self.client("apigatewayv2"), self.client("lambda")
         sockets, http = resources["WebSocketApi"], resources["HttpApi"]
@@ -130,7 +132,7 @@ class Emulator:
             TemplateSelectionExpression="\\$default",
             ResponseTemplates={"$default": '{"type":"pong"}'},
         )
-        # It does not read the routes of the OpenAPI document that SAM makes of the events.
+        # ministack does not read routes from the OpenAPI document into which SAM turns events.
         for route, function, authorization in (
             ("POST /publish", "PublishFunction", "AWS_IAM"),
             ("POST /webhook", "PublishFunction", "NONE"),
@@ -146,7 +148,7 @@ class Emulator:
             )
             target = f"integrations/{integration['IntegrationId']}"
             gateway.create_route(ApiId=http, RouteKey=route, AuthorizationType=authorization, Target=target)
-        # The template leads deliver to AWS.
+        # In the template, deliver posts to AWS.
         deliver = resources["DeliverFunction"]
         variables = functions.get_function_configuration(FunctionName=deliver)["Environment"]["Variables"]
         variables["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = f"{self.url}/_aws/execute-api/{sockets}/prod"
@@ -155,7 +157,7 @@ class Emulator:
 
 
 class Checkout:
-    """The Makefile, with a template that ministack understands and functions that are built already."""
+    """A directory with the Makefile, a template that ministack supports, and functions from `cargo build`."""
 
     def __init__(self, directory, emulator):
         self.directory, self.emulator = directory, emulator
@@ -170,7 +172,7 @@ class Checkout:
             (tools / "bin" / program).write_text(text)
             (tools / "bin" / program).chmod(0o755)
         built = directory / ".aws-sam/build"
-        template = understood((ROOT / "template.yaml").read_text())
+        template = supported((ROOT / "template.yaml").read_text())
         for name, resource in template["Resources"].items():
             if resource["Type"] == "AWS::Serverless::Function":
                 (built / name).mkdir()
@@ -181,7 +183,7 @@ class Checkout:
             place.write_text(yaml.dump(template, sort_keys=False))
 
     def make(self, *arguments, session=None):
-        """What make prints. Nothing can be asked: there is no terminal."""
+        """Runs make without a terminal, so it cannot ask, and returns its output."""
         return self.run("make", *arguments, session=session)
 
     def run(self, *command, session=None, directory=None):
@@ -202,7 +204,7 @@ class Checkout:
         return ran.stdout
 
     def publisher(self, stack, **parameters):
-        """Deploys the example of a publisher."""
+        """Deploys tests/publisher."""
         code = self.directory / stack
         shutil.copytree(ROOT / "tests/publisher", code)
         overrides = [f"{name}={value}" for name, value in parameters.items()]
@@ -212,19 +214,19 @@ class Checkout:
         self.run(sam, "deploy", *options, "--parameter-overrides", *overrides, directory=code)
 
 
-def understood(text):
-    """The template without what ministack's CloudFormation does not know. Tags become the long forms of functions."""
+def supported(text):
+    """Returns the template without what ministack does not support, and without short forms of functions."""
     template = yaml.load(text, Loader=Tagged)
     for name, resource in list(template["Resources"].items()):
         match resource:
-            case {"Type": kind} if kind in NOT_KNOWN:
+            case {"Type": kind} if kind in UNSUPPORTED:
                 del template["Resources"][name]
             case {"Type": "AWS::CloudWatch::Alarm", "Properties": {"Metrics": _}}:
                 del template["Resources"][name]
             case {"Type": "AWS::IAM::RolePolicy"}:
                 resource["Type"] = "AWS::IAM::Policy"
                 resource["Properties"]["Roles"] = [resource["Properties"].pop("RoleName")]
-            # Its IAM has no condition key events:source, so nobody could put events.
+            # ministack's IAM has no condition key events:source, so it would deny every event.
             case {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": {"Statement": statements}}}:
                 for statement in statements:
                     if statement["Action"] == "events:PutEvents":
@@ -233,7 +235,7 @@ def understood(text):
 
 
 class Tagged(yaml.SafeLoader):
-    pass
+    """Reads CloudFormation's short forms of functions, such as !Ref."""
 
 
 def function(loader, suffix, node):
@@ -251,15 +253,15 @@ def function(loader, suffix, node):
 Tagged.add_multi_constructor("!", function)
 
 
-def wait(what, is_so):
-    """Waits until something holds."""
-    until = time.monotonic() + WAIT_MAX
+def wait(what, is_ready):
+    """Waits until a server that is starting is ready."""
+    deadline = time.monotonic() + WAIT_MAX
     while True:
         try:
-            if is_so():
+            if is_ready():
                 return
         except (urllib.error.URLError, ConnectionError):
             pass
-        if time.monotonic() > until:
-            raise AssertionError(f"{what}: not within {WAIT_MAX} s")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} is not ready after {WAIT_MAX} s")
         time.sleep(0.1)

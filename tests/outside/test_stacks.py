@@ -1,4 +1,4 @@
-"""Two stacks of one account, and one that publishes, in an emulator that this project did not write."""
+"""Deploys two stacks of one account and a publisher into ministack, uses them, and deletes them."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import websockets
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
-from emulator import REGION, WAIT_MAX, Checkout, Emulator
+from emulator import REGION, WAIT_MAX, Checkout, Ministack
 
 STACKS = ("viral-alerts", "viral-alerts-next")
 DETAIL_TYPE = "Video Went Viral"
@@ -23,25 +23,25 @@ def publication(region, key):
 
 
 class Stacks(unittest.TestCase):
-    """Deployed once, by somebody who has the policy of a deployer and nothing else; deleted by the last test."""
+    """The tests run in the order of their numbers. A user with only the policy of infra/deployer.yaml deploys."""
 
     @classmethod
     def setUpClass(cls):
         directory = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
-        cls.emulator = Emulator(directory)
+        cls.emulator = Ministack(directory)
         cls.addClassCleanup(cls.emulator.stop)
         (directory / "checkout").mkdir()
         cls.checkout = Checkout(directory / "checkout", cls.emulator)
         cls.addresses = {}
         cls.checkout.make("account")
-        cls.emulator.takes_artifacts_without_tls()
+        cls.emulator.allow_artifacts_without_tls()
         cls.deployer = cls.emulator.deployer()
         for stack in STACKS:
             cls.checkout.make("deploy", f"STACK={stack}", session=cls.deployer)
-            cls.addresses[stack] = cls.emulator.completed(stack)
+            cls.addresses[stack] = cls.emulator.complete(stack)
 
-    def heard(self, stack, region, act):
-        """The alert that a viewer of a stack gets of what is done meanwhile, and the result of that."""
+    def alert_after(self, stack, region, act):
+        """Calls `act` while a client is subscribed, and returns the client's alert and the result of `act`."""
         (alert,), result = asyncio.run(self.frames(stack, region, act, 1))
         return alert, result
 
@@ -57,9 +57,10 @@ class Stacks(unittest.TestCase):
             return json.load(answer)["alerts"]
 
     def publish(self, stack, body, session):
-        """The status of a signed publication."""
+        """Publishes with a signed request and returns the status."""
         _, http = self.addresses[stack]
-        request = AWSRequest("POST", f"{http}/publish", data=json.dumps(body), headers={"content-type": "application/json"})
+        headers = {"content-type": "application/json"}
+        request = AWSRequest("POST", f"{http}/publish", data=json.dumps(body), headers=headers)
         SigV4Auth(session.get_credentials(), "execute-api", REGION).add_auth(request)
         request = urllib.request.Request(request.url, request.data.encode(), dict(request.headers), method="POST")
         try:
@@ -72,23 +73,23 @@ class Stacks(unittest.TestCase):
         entry = {"Source": source, "DetailType": DETAIL_TYPE, "Detail": json.dumps(body)}
         self.assertEqual(self.emulator.client("events", session).put_events(Entries=[entry])["FailedEntryCount"], 0)
 
-    def test_1_a_stack_hears_its_own_events_and_not_those_of_another(self):
+    def test_1_a_stack_receives_only_its_own_events(self):
         for stack in STACKS:
             body = publication("PL", f"event-{stack}")
             source = self.emulator.outputs(stack)["ScorerSource"]
             self.assertEqual(source, f"viral-alerts.scorer.{stack}")
-            alert, _ = self.heard(stack, "PL", lambda: self.put_event(source, body))
+            alert, _ = self.alert_after(stack, "PL", lambda: self.put_event(source, body))
             self.assertEqual(alert["video_id"], f"event-{stack}")
         for stack in STACKS:
             self.assertEqual([alert["video"]["id"] for alert in self.alerts(stack, "PL")], [f"event-{stack}"])
 
-    def test_2_a_publisher_may_publish_in_all_three_ways_to_its_own_stack_and_nowhere_else(self):
+    def test_2_a_publisher_can_publish_in_all_three_ways_and_only_to_its_own_stack(self):
         own, other = STACKS
         session = self.emulator.user("publisher", self.emulator.outputs(own)["PublisherPolicyArn"])
         stranger = self.emulator.user("stranger")
         body = publication("DE", "http")
         self.assertEqual(self.publish(own, body, stranger), 403)
-        alert, status = self.heard(own, "DE", lambda: self.publish(own, body, session))
+        alert, status = self.alert_after(own, "DE", lambda: self.publish(own, body, session))
         self.assertEqual((status, alert["video_id"]), (200, "http"))
         self.assertEqual(self.publish(other, body, session), 403)
         self.put_event(self.emulator.outputs(own)["ScorerSource"], publication("DE", "event"), session)
@@ -100,7 +101,7 @@ class Stacks(unittest.TestCase):
             functions.invoke(FunctionName=self.emulator.outputs(other)["PublishFunctionName"], Payload=payload)
         self.assertEqual(self.alerts(other, "DE"), [])
 
-    def test_3_a_stack_of_its_own_publishes_under_that_policy(self):
+    def test_3_another_stack_can_publish_with_the_same_policy(self):
         stack = STACKS[1]
         outputs = self.emulator.outputs(stack)
         names = ("ScorerSource", "PublishFunctionName", "PublisherPolicyArn")
@@ -111,14 +112,14 @@ class Stacks(unittest.TestCase):
             answer = self.emulator.client("lambda").invoke(FunctionName=function, Payload=json.dumps({"id": "run-1"}))
             return answer.get("FunctionError"), json.load(answer["Payload"])
 
-        # Nobody watches DE, so its alert goes to everybody.
+        # DE has no subscribers, so its alert goes to every connection.
         alerts, (error, result) = asyncio.run(self.frames(stack, "PL", run, 2))
         self.assertEqual((error, result.get("region"), result.get("published")), (None, "DE", True), result)
         self.assertEqual(sorted(alert["video_id"] for alert in alerts), ["top-DE", "top-PL"])
         self.assertIn("top-DE", [alert["video"]["id"] for alert in self.alerts(stack, "DE")])
         self.assertNotIn("top-PL", [alert["video"]["id"] for alert in self.alerts(STACKS[0], "PL")])
 
-    def test_4_domain_names_lead_to_one_stack_and_then_to_the_other(self):
+    def test_4_domain_names_map_to_one_stack_and_then_to_the_other(self):
         names = {"WebSocketDomainName": "sockets.example.com", "HttpDomainName": "alerts.example.com"}
         given = {**names, "CertificateArn": f"arn:aws:acm:{REGION}:000000000000:certificate/1"}
         parameters = " ".join(f"{name}={value}" for name, value in given.items())
@@ -126,32 +127,32 @@ class Stacks(unittest.TestCase):
             self.checkout.make("domain", f"STACK={stack}", *more, session=self.deployer)
             resources, gateway = self.emulator.resources(stack), self.emulator.client("apigatewayv2")
             mappings = [gateway.get_api_mappings(DomainName=name)["Items"] for name in names.values()]
-            led = [(mapping["ApiId"], mapping["Stage"]) for (mapping,) in mappings]
-            self.assertEqual(led, [(resources["WebSocketApi"], "prod"), (resources["HttpApi"], "$default")])
+            mapped = [(mapping["ApiId"], mapping["Stage"]) for (mapping,) in mappings]
+            self.assertEqual(mapped, [(resources["WebSocketApi"], "prod"), (resources["HttpApi"], "$default")])
         outputs = self.emulator.outputs("viral-alerts-domain")
         self.assertEqual(outputs["WebSocketUrl"], "wss://sockets.example.com")
         with self.assertRaisesRegex(AssertionError, "cannot delete viral-alerts: viral-alerts-domain uses it"):
             self.checkout.make("delete", f"STACK={STACKS[0]}", session=self.deployer)
         self.checkout.make("delete", "STACK=viral-alerts-domain", session=self.deployer)
 
-    def test_5_a_stack_that_is_deleted_leaves_the_other_one_its_artifacts(self):
+    def test_5_a_deleted_stack_leaves_the_artifacts_of_the_other_stack(self):
         stays, goes = STACKS
         before = self.emulator.artifacts(stays)
         self.assertTrue(before and self.emulator.artifacts(goes))
         printed = self.checkout.make("delete", f"STACK={goes}", session=self.deployer)
         self.assertIn("Left: the stack aws-sam-cli-managed-default", printed)
-        self.assertFalse(self.emulator.is_there(goes))
+        self.assertFalse(self.emulator.exists(goes))
         self.assertEqual((self.emulator.artifacts(stays), self.emulator.artifacts(goes)), (before, set()))
         source = self.emulator.outputs(stays)["ScorerSource"]
-        alert, _ = self.heard(stays, "FR", lambda: self.put_event(source, publication("FR", "after")))
+        alert, _ = self.alert_after(stays, "FR", lambda: self.put_event(source, publication("FR", "after")))
         self.assertEqual(alert["video_id"], "after")
 
-    def test_6_deleting_leaves_the_bucket_of_sam_and_nothing_of_the_stack(self):
+    def test_6_deleting_the_last_stack_leaves_only_the_bucket_of_sam(self):
         stack = STACKS[0]
         groups = self.emulator.client("logs")
         self.checkout.make("delete", f"STACK={stack}", session=self.deployer)
-        self.assertFalse(self.emulator.is_there(stack))
-        self.assertTrue(self.emulator.is_there("aws-sam-cli-managed-default"))
+        self.assertFalse(self.emulator.exists(stack))
+        self.assertTrue(self.emulator.exists("aws-sam-cli-managed-default"))
         left = groups.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{stack}/")["logGroups"]
         self.assertEqual([group["logGroupName"] for group in left], [])
 

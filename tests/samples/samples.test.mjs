@@ -1,4 +1,4 @@
-// Public applications in the local mode, driven as their READMEs say. tests/samples/run brings them and starts this.
+// Uses public applications in the emulator as their READMEs say. tests/samples/run fetches them and starts this.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -18,7 +18,7 @@ const WAIT_MAX = 30_000;
 
 const soon = (emitter, event) => once(emitter, event, { signal: AbortSignal.timeout(WAIT_MAX) });
 
-/** A WebSocket client that keeps what arrives until it is asked for. */
+/** A WebSocket client that queues messages until `receive` takes them. */
 class Client {
   #socket;
   #messages = [];
@@ -47,7 +47,7 @@ class Client {
   }
 }
 
-/** Starts the local mode with a sample's template, in the sample's directory. Its log stays beside the sample. */
+/** Starts the emulator with a sample's template, in the sample's directory. Its log is beside that directory. */
 async function start(t, sample, template = "template.yaml") {
   const directory = path.join(SAMPLES, sample);
   const log = `${path.join(SAMPLES, sample.replaceAll("/", "-"))}.log`;
@@ -57,7 +57,7 @@ async function start(t, sample, template = "template.yaml") {
   return local;
 }
 
-/** The items of a table, as soon as there are `count` of them. */
+/** Waits until a table has `count` items, and returns them. */
 async function items(local, TableName, count) {
   const { AWS_REGION, AWS_ENDPOINT_URL_DYNAMODB, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY } = local.variables;
   const credentials = { accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY };
@@ -69,7 +69,7 @@ async function items(local, TableName, count) {
   }
 }
 
-/** A chat whose messages reach everyone connected, and which keeps connections in `table`. */
+/** Tests a chat that sends each message to every connection, and stores connections in `table`. */
 async function chat(t, local, action, table) {
   const [one, two] = [await Client.connect(t, local), await Client.connect(t, local)];
   await items(local, table, 2);
@@ -81,16 +81,16 @@ async function chat(t, local, action, table) {
   assert.equal(await one.receive(), "still here");
 }
 
-test("simple-websockets-chat-app: a message reaches everyone, and who leaves is forgotten", async (t) => {
+test("simple-websockets-chat-app: a message reaches every connection, and closed ones are removed", async (t) => {
   await chat(t, await start(t, "simple-websockets-chat-app"), "sendmessage", "simplechat_connections");
 });
 
-test("apigw-websocket-api-lambda: the same with the SDK of version 2", async (t) => {
+test("apigw-websocket-api-lambda: the same with version 2 of the SDK", async (t) => {
   const local = await start(t, "serverless-patterns/apigw-websocket-api-lambda", "template.yml");
   await chat(t, local, "post", "local-websocket_connections");
 });
 
-test("apigw-websocket-ack-connect-route: whoever connects is greeted", async (t) => {
+test("apigw-websocket-ack-connect-route: every new connection gets a greeting", async (t) => {
   const local = await start(t, "serverless-patterns/apigw-websocket-ack-connect-route", "template.yml");
   for (let times = 0; times < 2; times++) {
     const client = await Client.connect(t, local);
@@ -98,7 +98,7 @@ test("apigw-websocket-ack-connect-route: whoever connects is greeted", async (t)
   }
 });
 
-test("serverless-websocket-chat: names, channels, and messages to all others of a channel", async (t) => {
+test("serverless-websocket-chat: names, channels, and messages to the others in a channel", async (t) => {
   const local = await start(t, "serverless-websocket-chat");
   const [one, two] = [await Client.connect(t, local), await Client.connect(t, local)];
   one.send("hi");
@@ -118,11 +118,12 @@ test("serverless-websocket-chat: names, channels, and messages to all others of 
   assert.equal(await one.receive(), "#random anonymous: found you");
 });
 
-test("aws-sam-lambda-apigw-websocket-chat-app: messages are kept and reach all others, and what has no route is forbidden", async (t) => {
+test("aws-sam-lambda-apigw-websocket-chat-app: messages are stored and reach the others", async (t) => {
   const local = await start(t, "aws-sam-lambda-apigw-websocket-chat-app");
   const [one, two] = [await Client.connect(t, local), await Client.connect(t, local)];
   one.send("no JSON");
-  assert.match(await one.receive(), /^\{"message": "Forbidden", "connectionId":"[\w-]{15}=", "requestId":"[\w-]{15}="\}$/);
+  const forbidden = /^\{"message": "Forbidden", "connectionId":"[\w-]{15}=", "requestId":"[\w-]{15}="\}$/;
+  assert.match(await one.receive(), forbidden);
   const message = { action: "sendmessage", time: "2026-11-22T12:00:00", from: "one", message: "xin chào" };
   one.send(message);
   assert.deepEqual(JSON.parse(await two.receive()), message);
@@ -130,7 +131,7 @@ test("aws-sam-lambda-apigw-websocket-chat-app: messages are kept and reach all o
   assert.equal(kept.message.S, "xin chào");
 });
 
-test("sam-websocket-dev-kit: an action and whatever has no route are answered by posts to the connection", async (t) => {
+test("sam-websocket-dev-kit: a post to the connection answers messages with and without a route", async (t) => {
   const local = await start(t, "sam-websocket-dev-kit/sam-app");
   const client = await Client.connect(t, local);
   for (const [action, route] of [["customAction", "customAction"], ["anything", "$default"]]) {
@@ -141,7 +142,7 @@ test("sam-websocket-dev-kit: an action and whatever has no route are answered by
   }
 });
 
-test("apigw-websocket-mapping-template-authorizer: who sends the header is let in, and a mapping template makes the event", async (t) => {
+test("apigw-websocket-mapping-template-authorizer: a header authorizes, and a template maps the event", async (t) => {
   const local = await start(t, "serverless-patterns/apigw-websocket-mapping-template-authorizer");
   await assert.rejects(Client.connect(t, local), /401/);
   const client = await Client.connect(t, local, { token: "hello" });
