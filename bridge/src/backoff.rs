@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::table::jittered;
+use shared::tables::dynamodb::jittered;
 
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
 

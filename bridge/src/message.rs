@@ -4,11 +4,9 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use shared::{
-    audience::Region,
     error::{Code, Refusal},
     limits::PUBLISH_BODY_BYTES_MAX,
-    publication::Publication,
-    strict_json,
+    model::{audience::Region, publication::Publication, strict_json},
 };
 use uuid::Uuid;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 use http::Uri;
-use shared::webhook::SigningSecrets;
+use shared::auth::webhook::SigningSecrets;
 
 use crate::limits::{QUEUE_DEFAULT, QUEUE_MAX};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clock::{Clock, Timestamp};
-use shared::audience::Region;
+use shared::model::audience::Region;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 

@@ -20,9 +20,9 @@ use clock::{Clock, system_time};
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 use shared::{
+    auth::webhook::SigningSecrets,
     error::{Chain, Failure},
-    https::{Https, NoCertificates},
-    webhook::SigningSecrets,
+    runtime::https::{Https, NoCertificates},
 };
 use tokio::{sync::Mutex, time::timeout};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::https::quoted;
+use shared::runtime::https::quoted;
 
 /// What became of one attempt to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, SharedCredentialsProvider};
 use aws_types::sdk_config::Builder;
-use shared::{environment::Environment, function::time_limits};
+use shared::runtime::{environment::Environment, function::time_limits};
 
 use crate::template::REGION;
 

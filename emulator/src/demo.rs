@@ -8,7 +8,7 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use shared::subscriptions::Subscriptions;
+use shared::tables::subscriptions::Subscriptions;
 
 use crate::{
     gateway::Gateway,

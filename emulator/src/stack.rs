@@ -6,8 +6,8 @@ use clock::Clock;
 use hyper::{Response, StatusCode, Uri, http::request::Parts};
 use serde_json::json;
 use shared::{
-    environment::Environment,
-    subscriptions::{Subscriptions, TABLE_VARIABLE},
+    runtime::environment::Environment,
+    tables::subscriptions::{Subscriptions, TABLE_VARIABLE},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -526,7 +526,7 @@ pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 pub const THROTTLED_PAUSES_MAX: u32 = 8;
 
 /// Conditional updates that a charge takes at most: one where the source has rested, one where it has not, and one more where its item
-/// is removed between them. See `allowance.rs`.
+/// is removed between them. See `rate_limit.rs`.
 pub const CHARGE_ATTEMPTS_MAX: u32 = 3;
 
 /// Longest name of a room, in bytes.

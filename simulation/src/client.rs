@@ -21,7 +21,7 @@ use clock::Clock;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::json;
-use shared::{
+use shared::runtime::{
     environment::Environment,
     function::{Function, Start, time_limits},
     metrics::Metrics,

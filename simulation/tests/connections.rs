@@ -20,7 +20,7 @@ use futures_util::{FutureExt, future::BoxFuture, future::join_all};
 use local::Tables;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
-use shared::{
+use shared::runtime::{
     environment::Environment,
     function::{Function, Invocation},
 };

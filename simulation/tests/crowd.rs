@@ -13,8 +13,8 @@ use local::Tables;
 use publish::Publish;
 use serde_json::{Value, json};
 use shared::{
-    event::AnyEvent,
-    function::{Function, Invocation},
+    protocol::event::AnyEvent,
+    runtime::function::{Function, Invocation},
 };
 use simulation::{Call, Engine, Losses, Quotas, engine::template, environment, start};
 use tokio::time::{Duration, Instant, sleep, sleep_until};

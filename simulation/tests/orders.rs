@@ -3,7 +3,7 @@
 use clock::Clock;
 use local::Tables;
 use serde_json::json;
-use shared::function::{Function, Invocation};
+use shared::runtime::function::{Function, Invocation};
 use simulation::{Delays, Engine, engine::template, environment, start};
 use tokio::time::{Duration, Instant};
 

@@ -14,10 +14,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use recover::Recover;
 use serde_json::{Value, json};
 use shared::{
-    alerts::Alerts,
-    event::AnyEvent,
     fanout::{Content, Task},
-    function::{Function, Invocation},
+    protocol::event::AnyEvent,
+    runtime::function::{Function, Invocation},
+    tables::alerts::Alerts,
 };
 use simulation::{Call, Delays, Engine, Lost, Reply, World, client, engine::template, environment, start};
 use subscribe::Subscribe;

@@ -23,7 +23,7 @@ use futures_util::{SinkExt, StreamExt};
 use local::{GatewayOptions, Rate, TableCapacity};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use shared::environment::Environment;
+use shared::runtime::environment::Environment;
 use tokio::task::JoinSet;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 use tokio_util::sync::CancellationToken;

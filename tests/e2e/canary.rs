@@ -8,11 +8,9 @@ use std::{
 use clock::Clock;
 use serde_json::{Value, json};
 use shared::{
-    alerts::Alerts,
-    audience::Region,
     limits::{CANARY_TIME_MAX, LOG_AGE_MAX},
-    publication::Publication,
-    snapshot::Snapshot,
+    model::{audience::Region, publication::Publication},
+    tables::alerts::{Alerts, snapshot::Snapshot},
 };
 
 use crate::{

@@ -5,11 +5,15 @@ use clock::Clock;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use shared::{
-    admission::{Change, Charged},
-    alert::Format,
-    audience::Audience,
-    connection::{Connection, ConnectionId, Slot},
-    subscriptions::Subscriptions,
+    model::{
+        alert::Format,
+        audience::Audience,
+        connection::{Connection, ConnectionId, Slot},
+    },
+    tables::subscriptions::{
+        Subscriptions,
+        connection_state::{Change, Charged},
+    },
 };
 
 use crate::site::{Site, eventually, run};

@@ -1,7 +1,7 @@
 //! The keepalive: whether the subscriptions stand and nothing was missed.
 
 use serde_json::{Value, json};
-use shared::snapshot::Snapshot;
+use shared::tables::alerts::snapshot::Snapshot;
 
 use crate::{
     history::{base_36, new_region, publish},

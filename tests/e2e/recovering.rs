@@ -6,12 +6,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use clock::Clock;
 use serde_json::{Value, json};
 use shared::{
-    alert::Alert,
-    alerts::Alerts,
-    audience::Region,
     limits::{DISPATCH_GRACE, LOG_AGE_MAX},
-    publication::Publication,
-    snapshot::Snapshot,
+    model::{alert::Alert, audience::Region, publication::Publication},
+    tables::alerts::{Alerts, snapshot::Snapshot},
 };
 
 use crate::{

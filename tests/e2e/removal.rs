@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use clock::Clock;
 use serde_json::{Value, json};
-use shared::{alert::Logged, alerts::Alerts, limits::DISPATCH_GRACE};
+use shared::{limits::DISPATCH_GRACE, model::alert::Logged, tables::alerts::Alerts};
 
 use crate::{
     recovering::{redrive, scheduled},
@@ -101,8 +101,8 @@ fn whoever_asks_after_a_removal_gets_the_number_and_not_the_content() {
         let stream = site.request("GET", "/alerts?region=PL&after=1", &headers).await.body;
         let epoch = wrong["epoch"].as_i64().expect("a number");
         let id = |seq: u64| {
-            let position = shared::alert::Position { epoch, seq };
-            shared::position::Positions::from_iter([("PL".parse().expect("a region"), position)]).to_string()
+            let position = shared::model::alert::Position { epoch, seq };
+            shared::model::position::Positions::from_iter([("PL".parse().expect("a region"), position)]).to_string()
         };
         let event = format!("event: alert_removed\nid: {}\ndata: ", id(2));
         let after = stream.split_once(&event).expect(&stream).1;

@@ -27,7 +27,7 @@ use hyper_util::{
 };
 use local::{FaultOptions, GatewayOptions, Options, Stack, TableCapacity};
 use serde_json::Value;
-use shared::environment::Environment;
+use shared::runtime::environment::Environment;
 use tokio::{
     net::TcpStream,
     runtime::Runtime,

@@ -11,7 +11,7 @@ use clock::system_time;
 use futures_util::TryFutureExt;
 use hyper::Uri;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
-use shared::environment::Environment;
+use shared::runtime::environment::Environment;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,

@@ -26,9 +26,9 @@ use hyper_util::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use shared::{
-    alert::Position,
     limits::{FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, REGION_BYTES_MAX, REGIONS_OF_ALL_MAX},
-    snapshot::{Entry, Snapshot},
+    model::alert::Position,
+    tables::alerts::snapshot::{Entry, Snapshot},
 };
 use tokio::net::TcpListener;
 

@@ -2,10 +2,12 @@
 
 use clock::Timestamp;
 use shared::{
-    alert::Format,
-    connection::{ConnectionId, Slot, SlotRange},
     limits::AUDIENCE_PAGE_ITEMS,
-    subscriptions::{Member, Page},
+    model::{
+        alert::Format,
+        connection::{ConnectionId, Slot, SlotRange},
+    },
+    tables::subscriptions::{Member, Page},
 };
 
 /// Everybody who watches the region.

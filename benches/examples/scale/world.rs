@@ -8,14 +8,16 @@ use std::{
 use clock::{Clock, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use shared::{
-    alert::{Alert, Position},
-    audience::Audience,
-    connection::{ConnectionId, Slot, SlotRange},
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},
     limits::{SUSPECTS_MAX, WORKER_RATE},
+    model::{
+        alert::{Alert, Position},
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+    },
     push::{Answer, Cause, Existence, Frame},
-    subscriptions::Page,
+    tables::subscriptions::Page,
 };
 use tokio::{
     sync::mpsc,

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::strict_json::whole_characters;
+use shared::model::strict_json::whole_characters;
 
 pub(crate) use self::pattern::Pattern;
 use crate::{

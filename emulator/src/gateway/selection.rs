@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde_json::Value;
-use shared::strict_json::whole_characters;
+use shared::model::strict_json::whole_characters;
 
 /// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use lambda_runtime::Diagnostic;
-use shared::{
+use shared::runtime::{
     environment::Environment,
     function::{Function, Invocation, Start},
     metrics::Metrics,

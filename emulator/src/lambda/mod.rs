@@ -20,7 +20,7 @@ use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use serde_json::json;
-use shared::{environment::Environment, function::Invocation};
+use shared::runtime::{environment::Environment, function::Invocation};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinHandle},

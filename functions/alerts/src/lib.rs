@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use shared::{
-    environment::InvalidEnvironment,
+    auth::token::Gate,
     error::{Chain, Failure},
-    function::{Function, Invocation, Start},
-    history::History,
-    paging,
-    token::Gate,
+    replay::paging,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
+    tables::alerts::history::History,
 };
 
 use self::response::CachedBy;

@@ -1,5 +1,5 @@
 //! The alerts function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<alerts::Alerts>()
+    shared::runtime::function::run::<alerts::Alerts>()
 }

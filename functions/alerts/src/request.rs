@@ -1,13 +1,14 @@
 //! Query and headers of a request.
 
 use shared::{
-    access::Regions,
-    audience::{Audience, InvalidRegion},
+    auth::{access::Regions, token},
     error::{Code, Refusal},
     limits::{ALERTS_PER_PAGE_MAX, REGIONS_PER_MESSAGE_MAX},
-    paging::Begin,
-    position::InvalidCursor,
-    token,
+    model::{
+        audience::{Audience, InvalidRegion},
+        position::InvalidCursor,
+    },
+    replay::paging::Begin,
 };
 
 use crate::Event;

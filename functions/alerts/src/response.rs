@@ -6,12 +6,14 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use shared::{
-    alert::{Format, Logged, Removal, Wire, WireRemoval},
-    audience::Region,
     error::Refusal,
     limits::{EVENT_STREAM_NEXT, EVENT_STREAM_RETRY, PAGE_AGE_MAX},
-    paging::Batch,
-    position::Positions,
+    model::{
+        alert::{Format, Logged, Removal, Wire, WireRemoval},
+        audience::Region,
+        position::Positions,
+    },
+    replay::paging::Batch,
 };
 
 use crate::request::{Form, Request};

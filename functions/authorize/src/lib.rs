@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
-    access::{NAME_FIELD, PUBLISH_FIELD, REGIONS_FIELD, USER_FIELD},
-    environment::InvalidEnvironment,
+    auth::{
+        access::{NAME_FIELD, PUBLISH_FIELD, REGIONS_FIELD, USER_FIELD},
+        token::{self, Gate, Principal},
+    },
     error::{Failure, Unauthorized},
-    function::{Function, Invocation, Start},
-    token::{self, Gate, Principal},
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
 };
 
 /// The function's state.

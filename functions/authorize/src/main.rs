@@ -1,5 +1,5 @@
 //! The authorize function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<authorize::Authorize>()
+    shared::runtime::function::run::<authorize::Authorize>()
 }

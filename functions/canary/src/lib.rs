@@ -11,12 +11,14 @@ use http::Uri;
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use shared::{
-    environment::InvalidEnvironment,
+    auth::token::Pass,
     error::{Chain, Failure},
-    function::{Function, Invocation, Start},
-    https::quoted,
-    metrics,
-    token::Pass,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+        https::quoted,
+        metrics,
+    },
 };
 
 use crate::{

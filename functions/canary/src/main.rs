@@ -1,5 +1,5 @@
 //! The canary function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<canary::Canary>()
+    shared::runtime::function::run::<canary::Canary>()
 }

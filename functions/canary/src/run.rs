@@ -6,10 +6,10 @@ use futures_util::{SinkExt, StreamExt, future::try_join};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
-    audience::CANARY,
     error::Failure,
-    https::quoted,
     limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX},
+    model::audience::CANARY,
+    runtime::https::quoted,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},

@@ -5,9 +5,9 @@ use std::{fmt, io, sync::Arc};
 use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL, uri::Scheme};
 use rustls::{ClientConfig, pki_types::ServerName};
 use shared::{
+    auth::token::SUBPROTOCOL,
     error::Failure,
-    https::{self, NoCertificates},
-    token::SUBPROTOCOL,
+    runtime::https::{self, NoCertificates},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},

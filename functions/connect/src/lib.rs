@@ -6,16 +6,20 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use clock::Clock;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, Regions, USER_FIELD, authorizer_field},
-    environment::InvalidEnvironment,
+    auth::{
+        access::{Authorization, Regions, USER_FIELD, authorizer_field},
+        connect::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake, Opening},
+        origin::AllowedOrigins,
+        token::{self, SUBPROTOCOL},
+    },
     error::Failure,
-    event,
-    function::{Function, Invocation, Start},
     limits::{CONNECTIONS_PER_USER_DEFAULT, SEATS_MAX},
-    opening::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake, Opening},
-    origin::AllowedOrigins,
-    subscriptions::Subscriptions,
-    token::{self, SUBPROTOCOL},
+    protocol::event,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
+    tables::subscriptions::Subscriptions,
 };
 
 /// The function's state.

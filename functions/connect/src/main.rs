@@ -1,5 +1,5 @@
 //! The connect function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<connect::Connect>()
+    shared::runtime::function::run::<connect::Connect>()
 }

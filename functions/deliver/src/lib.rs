@@ -4,19 +4,25 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use shared::{
-    alert::Alert,
-    alerts::Alerts,
-    audience::Audience,
-    connection::{ConnectionId, Slot, SlotRange},
-    environment::InvalidEnvironment,
     error::{Chain, Failure},
     fanout::{Content, Fanout, Report, Services, Task},
-    function::{Function, Invocation, Start},
     limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, SUSPECTS_MAX, WORKER_RATE},
-    metrics,
-    publisher::Dispatcher,
+    model::{
+        alert::Alert,
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+    },
+    publish::publisher::Dispatcher,
     push::{self, Answer, Existence, Frame, Pusher, Session},
-    subscriptions::{Page, Subscriptions},
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+        metrics,
+    },
+    tables::{
+        alerts::Alerts,
+        subscriptions::{Page, Subscriptions},
+    },
 };
 use tokio::time::timeout;
 

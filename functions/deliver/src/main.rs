@@ -1,5 +1,5 @@
 //! The deliver function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<deliver::Deliver>()
+    shared::runtime::function::run::<deliver::Deliver>()
 }

@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use shared::connection::Slot;
+use shared::model::connection::Slot;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,

@@ -2,11 +2,13 @@
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use shared::{
-    environment::InvalidEnvironment,
     error::Failure,
-    event,
-    function::{Function, Invocation, Start},
-    subscriptions::Subscriptions,
+    protocol::event,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
+    tables::subscriptions::Subscriptions,
 };
 
 /// The function's state.

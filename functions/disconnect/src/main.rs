@@ -1,5 +1,5 @@
 //! The disconnect function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<disconnect::Disconnect>()
+    shared::runtime::function::run::<disconnect::Disconnect>()
 }

@@ -7,14 +7,15 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 use shared::{
-    access::Regions,
-    audience::Audience,
+    auth::access::Regions,
     error::{Code, Refusal},
     limits::CANARY_RUN_BYTES_MAX,
-    publication::{IdempotencyKey, Publication},
-    publications::Publications,
-    publisher::PublisherId,
-    removal::RemovalRequest,
+    model::{
+        audience::Audience,
+        publication::{IdempotencyKey, Publication},
+        publications::Publications,
+    },
+    publish::{publisher::PublisherId, removal::RemovalRequest},
 };
 
 /// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.

@@ -9,21 +9,26 @@ use clock::Clock;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
-    access::{Authorization, Regions, USER_FIELD, authorizer_field},
-    admission::{Change, Charged, MessageRate},
-    alerts::Alerts,
-    connection::Connection,
-    environment::InvalidEnvironment,
+    auth::access::{Authorization, Regions, USER_FIELD, authorizer_field},
     error::{Chain, Failure, Refusal},
-    event::AnyEvent,
-    function::{Function, Invocation, Start},
     limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, REGIONS_MAX_DEFAULT, SCORE_THRESHOLD_DEFAULT},
-    message::Reply,
-    publication::Publication,
-    publications::Publications,
-    publisher::{Dispatcher, Outcome, Published, Publisher, PublisherId, alerts_per_minute},
-    removal::Removed,
-    subscriptions::Subscriptions,
+    model::{connection::Connection, publication::Publication, publications::Publications},
+    protocol::{event::AnyEvent, message::Reply},
+    publish::{
+        publisher::{Dispatcher, Outcome, Published, Publisher, PublisherId, alerts_per_minute},
+        removal::Removed,
+    },
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
+    tables::{
+        alerts::Alerts,
+        subscriptions::{
+            Subscriptions,
+            connection_state::{Change, Charged, MessageRate},
+        },
+    },
 };
 use tokio::time::Instant;
 
@@ -228,7 +233,7 @@ impl Publish {
 
     /// Answers a client that wants to publish.
     async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest, until: Instant) -> Result<Answer, Failure> {
-        let connection = shared::event::connection(event, &self.clock)?;
+        let connection = shared::protocol::event::connection(event, &self.clock)?;
         let body = match self.publish_of(&connection, event, until).await {
             Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
             Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),

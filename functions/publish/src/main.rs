@@ -1,5 +1,5 @@
 //! The publish function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<publish::Publish>()
+    shared::runtime::function::run::<publish::Publish>()
 }

@@ -3,11 +3,12 @@
 use clock::Timestamp;
 use serde_json::Value;
 use shared::{
-    environment::Reader,
+    auth::{
+        secrets::SecretParameter,
+        webhook::{Headers, SigningSecrets},
+    },
     error::{Code, Failure, Refusal},
-    function::Start,
-    secrets::SecretParameter,
-    webhook::{Headers, SigningSecrets},
+    runtime::{environment::Reader, function::Start},
 };
 
 use crate::event;

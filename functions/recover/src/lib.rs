@@ -3,15 +3,19 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    alerts::Alerts,
-    environment::InvalidEnvironment,
     error::Failure,
-    function::{Function, Invocation, Start},
     limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT},
-    metrics,
-    publisher::Dispatcher,
-    redrive::{Counts, Redrive},
-    undispatched::Recovery,
+    publish::{
+        publisher::Dispatcher,
+        redrive::{Counts, Redrive},
+        undispatched::Recovery,
+    },
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+        metrics,
+    },
+    tables::alerts::Alerts,
 };
 
 /// The function's state.

@@ -1,5 +1,5 @@
 //! The recover function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<recover::Recover>()
+    shared::runtime::function::run::<recover::Recover>()
 }

@@ -1,5 +1,6 @@
 //! Hands announcements to the event bus.
 
+use crate::rises::Announcement;
 use aws_sdk_eventbridge::{
     Client,
     types::{PutEventsRequestEntry, PutEventsResultEntry},
@@ -7,8 +8,7 @@ use aws_sdk_eventbridge::{
 use shared::{
     error::Failure,
     limits::{ANNOUNCE_ATTEMPTS_MAX, ANNOUNCE_BACKOFF},
-    rises::Announcement,
-    table::jittered,
+    tables::dynamodb::jittered,
 };
 
 /// What publish's rule in the template goes by, beside the source.

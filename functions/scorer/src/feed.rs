@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::{
+    rises::{FeedVideo, Observation},
+    score::Snapshot,
+};
 use clock::{Clock, Timestamp};
 use http_body_util::Full;
 use hyper::{
@@ -11,17 +15,13 @@ use hyper::{
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
-    audience::Region,
     error::Failure,
-    https::{Https, NoCertificates},
     limits::{
         FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT,
         FEED_URL_BYTES_MAX, TITLE_CHARS_MAX,
     },
-    publication::is_https,
-    rises::{FeedVideo, Observation},
-    score::Snapshot,
-    strict_json::whole_characters,
+    model::{audience::Region, publication::is_https, strict_json::whole_characters},
+    runtime::https::{Https, NoCertificates},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -58,7 +58,7 @@ enum EntryError {
     #[error("it has not the form of an entry")]
     Form(#[source] serde_json::Error),
     #[error("its region cannot be used")]
-    Region(#[source] shared::audience::InvalidRegion),
+    Region(#[source] shared::model::audience::InvalidRegion),
     #[error("its time is not one of RFC 3339")]
     Time(#[source] time::error::Parse),
     #[error("its time lies in the future")]

@@ -5,18 +5,22 @@
 
 mod announcer;
 mod feed;
+pub mod rises;
+pub mod score;
 mod states;
 
+use crate::rises::Observation;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
-    audience::Region,
-    environment::InvalidEnvironment,
     error::{Chain, Failure},
-    function::{Function, Invocation, Start},
     limits::{REGIONS_IN_FLIGHT, SCORE_THRESHOLD_DEFAULT},
-    rises::Observation,
+    model::audience::Region,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
 };
 
 pub use crate::feed::{Feed, FeedEntry};

@@ -1,5 +1,5 @@
 //! The scorer function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<scorer::Scorer>()
+    shared::runtime::function::run::<scorer::Scorer>()
 }

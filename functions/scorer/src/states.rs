@@ -7,14 +7,14 @@
 //! | `version` | counts writes; one goes through only if nobody else has written since the read |
 //! | `expires_at` | time to live |
 
+use crate::rises::Rises;
 use aws_sdk_dynamodb::Client;
 use clock::Clock;
 use shared::{
-    audience::Region,
     error::Failure,
     limits::SCORES_TTL,
-    rises::Rises,
-    table::{UnreadableItem, number, read_number, read_text, text},
+    model::audience::Region,
+    tables::dynamodb::{UnreadableItem, number, read_number, read_text, text},
 };
 
 /// Reads and writes what is known of regions.

@@ -4,24 +4,34 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use clock::Clock;
 use serde::Serialize;
 use shared::{
-    access::{Authorization, NAME_FIELD, Regions, authorizer_field},
-    admission::{Change, Charged, Memberships, MessageRate, State},
-    alert::Format,
-    audience::{Audience, Room},
-    connection::Connection,
-    environment::InvalidEnvironment,
+    auth::access::{Authorization, NAME_FIELD, Regions, authorizer_field},
     error::{Chain, Failure, Refusal},
-    event,
     fanout::Content,
-    function::{Function, Invocation, Start},
-    history::History,
     limits::{JOIN_LOOK_EVERY, JOIN_WAIT},
-    message::{self, Audiences, Count, InRoom, Kept, Reply, Request, Rooms, Subscribed},
-    position::Positions,
-    publisher::Dispatcher,
-    resumption,
-    room::RoomRequest,
-    subscriptions::Subscriptions,
+    model::{
+        alert::Format,
+        audience::{Audience, Room},
+        connection::Connection,
+        position::Positions,
+        room::RoomRequest,
+    },
+    protocol::{
+        event,
+        message::{self, Audiences, Count, InRoom, Kept, Reply, Request, Rooms, Subscribed},
+    },
+    publish::publisher::Dispatcher,
+    replay::resumption,
+    runtime::{
+        environment::InvalidEnvironment,
+        function::{Function, Invocation, Start},
+    },
+    tables::{
+        alerts::history::History,
+        subscriptions::{
+            Subscriptions,
+            connection_state::{Change, Charged, Memberships, MessageRate, State},
+        },
+    },
 };
 use tokio::time::Instant;
 

@@ -1,5 +1,5 @@
 //! The subscribe function.
 
 fn main() -> Result<(), lambda_runtime::Error> {
-    shared::function::run::<subscribe::Subscribe>()
+    shared::runtime::function::run::<subscribe::Subscribe>()
 }

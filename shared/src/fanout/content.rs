@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    alert::{Alert, Logged, Removal},
-    audience::Audience,
     limits::ROOM_SHARE,
-    room::RoomMessage,
+    model::{
+        alert::{Alert, Logged, Removal},
+        audience::Audience,
+        room::RoomMessage,
+    },
 };
 
 /// What is delivered.

@@ -11,13 +11,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Content, Fanout, Part, Services};
 use crate::{
-    alert::Format,
-    audience::Audience,
-    connection::{Slot, SlotRange},
     error::Failure,
-    plan,
-    subscriptions::{Member, Page},
-    union,
+    fanout::{plan, union},
+    model::{
+        alert::Format,
+        audience::Audience,
+        connection::{Slot, SlotRange},
+    },
+    tables::subscriptions::{Member, Page},
 };
 
 /// What is read of the audience before the fan-out is divided.

@@ -11,18 +11,19 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Content, Fanout, Refused, Report, Services, suspects::Suspect};
 use crate::{
-    alert::Format,
-    connection::ConnectionId,
     error::Failure,
-    lanes::{Lane, Lanes},
-    latencies::Latencies,
+    fanout::{
+        concurrency_limit::{Lane, Lanes},
+        latencies::Latencies,
+        push_rate::Pace,
+    },
     limits::{
         GONE_GRACE, GONE_REMOVED_MAX, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER,
         POST_TIME_OUTS_MAX, POST_TIMEOUT, SUSPECT_FROM,
     },
-    pace::Pace,
+    model::{alert::Format, connection::ConnectionId},
     push::{Answer, Cause, Frame},
-    subscriptions::Member,
+    tables::subscriptions::Member,
 };
 
 /// What the posts of one part have in common.

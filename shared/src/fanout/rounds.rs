@@ -22,10 +22,10 @@ use super::{
     suspects::Suspect,
 };
 use crate::{
-    connection::Slot,
     error::Failure,
     limits::{CALLS_PER_SUSPECT, HANDOVER_BEFORE, POSTS_OPEN_MAX, SUSPECTS_END_BEFORE},
-    subscriptions::Member,
+    model::connection::Slot,
+    tables::subscriptions::Member,
 };
 
 /// What one invocation leaves to the next.

@@ -25,10 +25,12 @@ use tokio::{
 use self::world::{Bug, Seen, Setup, World};
 use super::*;
 use crate::{
-    alert::{Alert, Position},
-    audience::Region,
-    environment::Environment,
     limits::PUSH_RATE_USED,
+    model::{
+        alert::{Alert, Position},
+        audience::Region,
+    },
+    runtime::environment::Environment,
 };
 
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run --nightly` makes 10,000.

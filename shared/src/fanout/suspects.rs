@@ -14,13 +14,13 @@ use super::{
     post::{End, Post, Tally, Work},
 };
 use crate::{
-    connection::Slot,
     error::Failure,
     limits::{
         GONE_AGAIN_AFTER, GONE_OVER, POST_BACKOFF_MAX, POST_TIMEOUT, SUSPECT_QUESTIONS_IN_FLIGHT, SUSPECT_QUESTIONS_MAX,
     },
+    model::connection::Slot,
     push::{Cause, Existence},
-    subscriptions::Member,
+    tables::subscriptions::Member,
 };
 
 /// A connection that was said to be gone.

@@ -12,9 +12,9 @@ use super::{
     *,
 };
 use crate::{
-    alert::{Format, Removal},
     limits::{HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
-    subscriptions::Member,
+    model::alert::{Format, Removal},
+    tables::subscriptions::Member,
 };
 
 /// A world whose gateway answers the same from some post on.

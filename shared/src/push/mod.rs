@@ -34,10 +34,10 @@ use self::{
     signature::{RESERVED, Signer, sha256_hex},
 };
 use crate::{
-    connection::ConnectionId,
     error::{Chain, Failure},
-    https::{NoCertificates, tls},
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
+    model::connection::ConnectionId,
+    runtime::https::{NoCertificates, tls},
 };
 
 /// The service in the variable that names the endpoint, with its stage: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`.

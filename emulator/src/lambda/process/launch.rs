@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use shared::environment::Environment;
+use shared::runtime::environment::Environment;
 use tokio::process::Command;
 
 use super::{

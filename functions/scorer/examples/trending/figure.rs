@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use shared::{
-    limits::{RISE_END_SHARE, SCORE_THRESHOLD_DEFAULT},
-    rises::Change,
-};
+use scorer::rises::Change;
+use shared::limits::{RISE_END_SHARE, SCORE_THRESHOLD_DEFAULT};
 
 use crate::Replay;
 

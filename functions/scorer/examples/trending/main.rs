@@ -12,13 +12,12 @@ use std::{
 };
 
 use clock::Timestamp;
-use serde::Deserialize;
-use shared::{
-    audience::Region,
-    limits::SCORE_THRESHOLD_DEFAULT,
+use scorer::{
     rises::{Change, FeedVideo, Judged, Observation, Rises},
     score::Snapshot,
 };
+use serde::Deserialize;
+use shared::{limits::SCORE_THRESHOLD_DEFAULT, model::audience::Region};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// One line of the file.

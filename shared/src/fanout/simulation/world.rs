@@ -13,14 +13,16 @@ use tokio::time::{Instant, sleep};
 
 use super::{NOW_MS, connection};
 use crate::{
-    alert::{Alert, Format},
-    audience::Audience,
-    connection::{ConnectionId, Slot, SlotRange},
     error::Failure,
     fanout::{Services, Task},
     limits::{GONE_OVER, HANDOVER_BEFORE},
+    model::{
+        alert::{Alert, Format},
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+    },
     push::{Answer, Cause, Existence, Frame},
-    subscriptions::{Member, Page},
+    tables::subscriptions::{Member, Page},
 };
 
 /// A mistake that somebody could make, planted to see that it is found.

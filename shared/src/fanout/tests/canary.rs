@@ -1,7 +1,7 @@
 //! Who gets an alert of the synthetic canary where its own region has no subscriber.
 
 use super::*;
-use crate::{alert::Alert, audience::Region};
+use crate::model::{alert::Alert, audience::Region};
 
 /// A world in which one connection watches all regions and nobody watches one. It notes the audiences that it is asked for.
 #[derive(Default)]

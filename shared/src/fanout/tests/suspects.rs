@@ -14,18 +14,20 @@ use tokio::time::{Instant, sleep};
 
 use super::{connection, fanout, member, task, until};
 use crate::{
-    alert::Alert,
-    audience::Audience,
-    connection::{ConnectionId, Slot, SlotRange},
     error::Failure,
     fanout::{Content, Fanout, Services, Task},
     limits::{
         GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECT_QUESTIONS_MAX,
         SUSPECTS_END_BEFORE,
     },
+    model::{
+        alert::Alert,
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+        room::RoomMessage,
+    },
     push::{Answer, Cause, Existence, Frame},
-    room::RoomMessage,
-    subscriptions::{Member, Page},
+    tables::subscriptions::{Member, Page},
 };
 
 /// What was asked about a connection, and when.

@@ -1,0 +1,709 @@
+//! Messages between a client and the service, apart from the alerts themselves.
+
+use std::{str::FromStr, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    auth::access::Regions,
+    error::{Code, Refusal, RefusalBody},
+    limits::{
+        CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, SUBSCRIPTIONS_PER_CONNECTION_MAX,
+        USER_BYTES_MAX,
+    },
+    model::{
+        alert::{Format, Logged, Removal, Wire, WireRemoval},
+        audience::{Audience, InvalidRegion, InvalidRoom, Region, Room},
+        position::Positions,
+        room::RoomRequest,
+        strict_json,
+    },
+    publish::publisher::Outcome,
+    replay::resumption::{Recovery, Resumption},
+    tables::subscriptions::count::Counted,
+};
+
+/// A message that a client sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `{"type":"subscribe_region",…}`
+    Subscribe {
+        /// What to subscribe to, without repetition, in the order of the message.
+        audiences: Audiences,
+        /// The form in which alerts shall arrive.
+        format: Format,
+        /// Where the client was, if it wants what it has missed.
+        since: Option<Positions>,
+    },
+    /// `{"type":"unsubscribe_region",…}`
+    Unsubscribe {
+        /// What to leave.
+        audiences: Audiences,
+    },
+    /// `{"type":"keepalive",…}`: asks whether the subscriptions stand and nothing was missed. The fields are those of `Subscribe`.
+    Keepalive {
+        /// What the client believes to be subscribed to.
+        audiences: Audiences,
+        /// Where it is.
+        since: Option<Positions>,
+    },
+    /// `{"type":"join",…}`: enters a room.
+    Join(Room),
+    /// `{"type":"leave",…}`: leaves a room. None for the one that was joined first.
+    Leave(Option<Room>),
+    /// `{"type":"chat",…}` or `{"type":"typing",…}`
+    Say(RoomRequest),
+    /// `{"type":"count",…}`: how many are in an audience.
+    Count(Audience),
+    /// `{"type":"echo",…}`: the whole message comes back.
+    Echo(Map<String, Value>),
+}
+
+/// One or more audiences, and whether the client named them in `region` or in `regions`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audiences {
+    /// `"region":"PL"`
+    One(Audience),
+    /// `"regions":["PL","DE"]`
+    Many(Vec<Audience>),
+}
+
+impl Audiences {
+    /// The audiences as a slice.
+    pub fn as_slice(&self) -> &[Audience] {
+        match self {
+            Self::One(audience) => std::slice::from_ref(audience),
+            Self::Many(audiences) => audiences,
+        }
+    }
+}
+
+impl Request {
+    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed. Rooms and the
+    /// number of all connections take any region: whoever may have none is nobody's guest.
+    pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
+        match &self {
+            Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
+                let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
+                regions.check(audiences.as_slice(), field)?;
+            }
+            Self::Count(audience @ (Audience::Region(_) | Audience::All)) => {
+                regions.check(std::slice::from_ref(audience), "region")?;
+            }
+            Self::Count(_) | Self::Join(_) | Self::Say(_) if !regions.allow_any() => {
+                return Err(Refusal::of_field(Code::Forbidden, "type", "the token allows no region, and so no rooms"));
+            }
+            Self::Count(_)
+            | Self::Unsubscribe { .. }
+            | Self::Join(_)
+            | Self::Leave(_)
+            | Self::Say(_)
+            | Self::Echo(_) => {}
+        }
+        Ok(self)
+    }
+
+    /// The request where there are rooms; where there are none, those that need one are refused.
+    pub fn where_rooms_are(self, rooms: Rooms) -> Result<Self, Refusal> {
+        let needs_one = matches!(self, Self::Join(_) | Self::Leave(_) | Self::Say(_) | Self::Count(Audience::Room(_)));
+        if needs_one && rooms == Rooms::Off {
+            return Err(Refusal::of_field(Code::Forbidden, "type", "there are no rooms in this deployment"));
+        }
+        Ok(self)
+    }
+
+    /// The same request with what is said under the name that the token gives, where it gives one. Otherwise the message has to say it.
+    pub fn under_name(self, name: Option<&str>) -> Result<Self, Refusal> {
+        match (self, name) {
+            (Self::Say(request), Some(name)) => Ok(Self::Say(RoomRequest { user: Some(name.to_owned()), ..request })),
+            (Self::Say(RoomRequest { user: None, .. }), None) => Err(missing("user")),
+            (request, _) => Ok(request),
+        }
+    }
+}
+
+/// Whether clients may join rooms and speak to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rooms {
+    /// They may not.
+    #[default]
+    Off,
+    /// They may.
+    On,
+}
+
+/// A text that is neither.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is on or off, not {0:?}")]
+pub struct InvalidRooms(String);
+
+impl FromStr for Rooms {
+    type Err = InvalidRooms;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRooms> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            other => Err(InvalidRooms(other.to_owned())),
+        }
+    }
+}
+
+/// Reads the body of a message.
+pub fn parse(body: &str) -> Result<Request, Refusal> {
+    if body.len() > FRAME_BYTES_MAX {
+        let message = format!("the message has {} bytes, at most {FRAME_BYTES_MAX} are read", body.len());
+        return Err(Refusal::new(Code::TooLarge, message));
+    }
+    let fields = strict_json::object(body.as_bytes())?;
+    let known =
+        "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, typing or publish";
+    match fields.get("type").and_then(Value::as_str) {
+        Some("subscribe_region") => {
+            let audiences = audiences(&fields, REGIONS_PER_MESSAGE_MAX)?;
+            let format = format(&fields)?.unwrap_or(Format::ViralAlert);
+            let since = since(&fields, &audiences)?;
+            Ok(Request::Subscribe { audiences, format, since })
+        }
+        Some("keepalive") => {
+            // All that a connection can be in: it takes no more to compare than 25.
+            let audiences = audiences(&fields, SUBSCRIPTIONS_PER_CONNECTION_MAX)?;
+            let since = since(&fields, &audiences)?;
+            Ok(Request::Keepalive { audiences, since })
+        }
+        Some("unsubscribe_region") => {
+            Ok(Request::Unsubscribe { audiences: audiences(&fields, REGIONS_PER_MESSAGE_MAX)? })
+        }
+        Some("join") => Ok(Request::Join(room(&fields)?.unwrap_or_default())),
+        Some("leave") => room(&fields).map(Request::Leave),
+        Some("chat") => {
+            let message = bounded(&fields, "message", CHAT_BYTES_MAX)?;
+            Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: Some(message) }))
+        }
+        Some("typing") => Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: None })),
+        Some("count") => counted(&fields).map(Request::Count),
+        Some("echo") => match strict_json::oversized_number(&fields) {
+            Some(path) => {
+                let message = format!("{path} has more than 64 bits, send it as a string");
+                Err(Refusal::of_field(Code::InvalidField, path, message))
+            }
+            None => Ok(Request::Echo(fields)),
+        },
+        // Where tokens are asked for, this type has a route and a function of its own.
+        Some("publish") => {
+            let message = "publishing over a socket takes a token that allows it, and none is asked for here";
+            Err(Refusal::of_field(Code::Forbidden, "type", message))
+        }
+        // The unknown type itself is not repeated: it may be long, and it is the client's own.
+        Some(_) => {
+            Err(Refusal::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}")))
+        }
+        None if fields.contains_key("type") => {
+            Err(Refusal::of_field(Code::UnknownType, "type", format!("type must be a string: {known}")))
+        }
+        None => Err(Refusal::of_field(Code::UnknownType, "type", format!("type is missing: {known}"))),
+    }
+}
+
+fn since(fields: &Map<String, Value>, audiences: &Audiences) -> Result<Option<Positions>, Refusal> {
+    fields.get("since").map(|since| Positions::of_message(since, audiences.as_slice())).transpose()
+}
+
+fn room(fields: &Map<String, Value>) -> Result<Option<Room>, Refusal> {
+    let Some(value) = fields.get("room") else { return Ok(None) };
+    let text = value.as_str().ok_or_else(|| Refusal::of_field(Code::InvalidField, "room", "room must be a string"))?;
+    let room =
+        text.parse().map_err(|error: InvalidRoom| Refusal::of_field(Code::InvalidField, "room", error.to_string()));
+    room.map(Some)
+}
+
+/// Under which name somebody speaks. A token may say it instead.
+fn user(fields: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+    fields.contains_key("user").then(|| bounded(fields, "user", USER_BYTES_MAX)).transpose()
+}
+
+fn missing(field: &'static str) -> Refusal {
+    Refusal::of_field(Code::MissingField, field, format!("{field} is missing"))
+}
+
+/// A text that must be there, of 1 to `max` bytes.
+fn bounded(fields: &Map<String, Value>, field: &'static str, max: usize) -> Result<String, Refusal> {
+    let value = fields.get(field).ok_or_else(|| missing(field))?;
+    match value.as_str() {
+        Some(text) if (1..=max).contains(&text.len()) => Ok(text.to_owned()),
+        _ => Err(Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string of 1 to {max} bytes"))),
+    }
+}
+
+/// Whose number is asked for: those of a room, of a region, or all.
+fn counted(fields: &Map<String, Value>) -> Result<Audience, Refusal> {
+    match (room(fields)?, fields.get("region")) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::of_field(Code::InvalidField, "room", "name either region or room, not both"))
+        }
+        (Some(room), None) => Ok(Audience::Room(room)),
+        (None, Some(region)) => audience(region, "region"),
+        (None, None) => Ok(Audience::Everyone),
+    }
+}
+
+/// What the message names, `max` regions at most.
+fn audiences(fields: &Map<String, Value>, max: usize) -> Result<Audiences, Refusal> {
+    match (fields.get("region"), fields.get("regions")) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::of_field(Code::InvalidField, "regions", "name either region or regions, not both"))
+        }
+        (Some(region), None) => audience(region, "region").map(Audiences::One),
+        (None, Some(Value::Array(regions))) if regions.is_empty() => {
+            Err(Refusal::of_field(Code::InvalidField, "regions", "regions must name at least one region"))
+        }
+        (None, Some(Value::Array(regions))) if regions.len() > max => Err(Refusal::of_field(
+            Code::InvalidField,
+            "regions",
+            format!("regions may name at most {max} regions, send several messages"),
+        )),
+        (None, Some(Value::Array(regions))) => {
+            let mut audiences = Vec::with_capacity(regions.len());
+            for (index, region) in regions.iter().enumerate() {
+                let audience = audience(region, &format!("regions[{index}]"))?;
+                if !audiences.contains(&audience) {
+                    audiences.push(audience);
+                }
+            }
+            Ok(Audiences::Many(audiences))
+        }
+        (None, Some(_)) => Err(Refusal::of_field(Code::InvalidField, "regions", "regions must be an array of strings")),
+        (None, None) => Err(Refusal::of_field(Code::MissingField, "region", "region is missing")),
+    }
+}
+
+fn audience(value: &Value, field: &str) -> Result<Audience, Refusal> {
+    let text = value
+        .as_str()
+        .ok_or_else(|| Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string")))?;
+    text.parse().map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, field, error.to_string()))
+}
+
+fn format(fields: &Map<String, Value>) -> Result<Option<Format>, Refusal> {
+    let Some(value) = fields.get("format") else { return Ok(None) };
+    let invalid = || Refusal::of_field(Code::InvalidField, "format", crate::model::alert::InvalidFormat.to_string());
+    value.as_str().ok_or_else(invalid)?.parse().map(Some).map_err(|_| invalid())
+}
+
+/// What the service answers to a message.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply<'a> {
+    /// The subscription stands.
+    Subscribed(Subscribed<'a>),
+    /// The subscription is gone, or never was.
+    Unsubscribed(Named<'a>),
+    /// Whether the subscriptions stand and nothing was missed.
+    Kept(Kept<'a>),
+    /// The connection is in the room.
+    Joined(InRoom<'a>),
+    /// It is not in the room any more, or never was.
+    Left(InRoom<'a>),
+    /// How many there are.
+    Count(Count<'a>),
+    /// What was sent, unchanged.
+    Response {
+        /// The whole message.
+        data: &'a Map<String, Value>,
+    },
+    /// The alert that the client asked to publish, or why it is withheld.
+    Published(&'a Outcome),
+    /// The message was refused; the socket stays open.
+    Error(RefusalBody<'a>),
+}
+
+/// The room of a reply.
+#[derive(Debug, Serialize)]
+pub struct InRoom<'a> {
+    /// Its name.
+    pub room: &'a str,
+}
+
+/// How many connections there are, named as the client named them.
+#[derive(Debug, Serialize)]
+pub struct Count<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+    count: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    approximate: bool,
+}
+
+impl<'a> Count<'a> {
+    /// So many connections are in `audience`.
+    pub fn of(audience: &'a Audience, counted: Counted) -> Self {
+        let (region, room) = match audience {
+            Audience::Room(room) => (None, Some(room.name())),
+            Audience::Region(_) | Audience::All => (Some(audience.key()), None),
+            Audience::Everyone => (None, None),
+        };
+        Self { region, room, count: counted.count, approximate: counted.is_approximate }
+    }
+}
+
+/// The audiences of a reply, named as the client named them.
+#[derive(Debug, Serialize)]
+pub struct Named<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions: Option<Vec<&'a str>>,
+}
+
+/// What a client is told when its subscription stands.
+#[derive(Debug, Serialize)]
+pub struct Subscribed<'a> {
+    #[serde(flatten)]
+    named: Named<'a>,
+    positions: &'a Positions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<Vec<Wire<'a>>>,
+    /// What is left of alerts that were taken back: clients that know of none would take it for an alert among these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<WireRemoval<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_recovered: Vec<&'a Region>,
+    reconnect_within_ms: u64,
+    rotate_after_ms: u64,
+}
+
+impl<'a> Subscribed<'a> {
+    /// The answer to a subscription that begins with `resumption`. What was missed in a region is in it as a whole or not at
+    /// all; [`crate::replay::resumption`] has seen to it that the answer fits in a frame.
+    pub fn new(audiences: &'a Audiences, resumption: &'a Resumption, format: Format) -> Self {
+        let mut answer = Self {
+            named: audiences.into(),
+            positions: &resumption.positions,
+            recovered: None,
+            alerts: None,
+            removed: Vec::new(),
+            not_recovered: Vec::new(),
+            reconnect_within_ms: millis(resumption.reconnect_within),
+            rotate_after_ms: millis(ROTATE_AFTER),
+        };
+        if let Some(recovery) = &resumption.recovery {
+            answer.fill(recovery, format);
+        }
+        answer
+    }
+
+    fn fill(&mut self, recovery: &'a Recovery, format: Format) {
+        let mut alerts = Vec::new();
+        for (region, recovered) in &recovery.regions {
+            match recovered {
+                Some(recovered) => {
+                    alerts.extend(recovered.iter().filter_map(Logged::alert).map(|alert| alert.wire(format)));
+                    self.removed.extend(recovered.iter().filter_map(Logged::removal).map(Removal::wire));
+                }
+                None => self.not_recovered.push(region),
+            }
+        }
+        self.alerts = Some(alerts);
+        self.recovered = Some(self.not_recovered.is_empty() && recovery.covers_all);
+    }
+}
+
+/// What a client is told that asks whether all is as it believes.
+#[derive(Debug, Serialize)]
+pub struct Kept<'a> {
+    /// Regions whose log is elsewhere than the client says.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub behind: &'a [Region],
+    /// What of the regions the connection is not subscribed to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<&'a str>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<'a> From<&'a Audiences> for Named<'a> {
+    fn from(audiences: &'a Audiences) -> Self {
+        match audiences {
+            Audiences::One(audience) => Self { region: Some(audience.key()), regions: None },
+            Audiences::Many(audiences) => {
+                Self { region: None, regions: Some(audiences.iter().map(Audience::key).collect()) }
+            }
+        }
+    }
+}
+
+/// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around it.
+pub fn echo(data: &Map<String, Value>) -> Result<String, Refusal> {
+    let frame = Reply::Response { data }.frame();
+    if frame.len() <= FRAME_BYTES_MAX {
+        return Ok(frame);
+    }
+    let message = format!("the answer would have {} bytes, a frame has {FRAME_BYTES_MAX}", frame.len());
+    Err(Refusal::new(Code::TooLarge, message))
+}
+
+impl Reply<'_> {
+    /// The text of the frame.
+    pub fn frame(&self) -> String {
+        serde_json::to_string(self).expect("strings and booleans always serialise")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::alert::{Alert, Position};
+
+    fn one(name: &str) -> Audiences {
+        Audiences::One(name.parse().expect("an audience"))
+    }
+
+    #[test]
+    fn messages_of_the_reference_clients_are_understood() {
+        let subscribe = Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: None };
+        assert_eq!(parse(r#"{"type":"subscribe_region","region":"pl"}"#), Ok(subscribe.clone()));
+        assert_eq!(parse(r#"{"region":" PL ","type":"subscribe_region","other":1}"#), Ok(subscribe));
+        assert_eq!(
+            parse(r#"{"type":"unsubscribe_region","region":"all"}"#),
+            Ok(Request::Unsubscribe { audiences: Audiences::One(Audience::All) })
+        );
+        let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
+        assert_eq!(
+            parse(r#"{"type":"subscribe_region","regions":["pl","ALL","PL"],"format":"new_trending"}"#),
+            Ok(Request::Subscribe { audiences: many, format: Format::NewTrending, since: None })
+        );
+        let since = Positions::from_iter([("PL".parse().expect("PL"), Position { epoch: 9, seq: 41 })]);
+        assert_eq!(
+            parse(r#"{"type":"subscribe_region","region":"pl","since":{"epoch":9,"seq":41}}"#),
+            Ok(Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: Some(since.clone()) })
+        );
+        assert_eq!(
+            parse(r#"{"type":"keepalive","regions":["pl"],"since":{"PL":{"epoch":9,"seq":41}}}"#),
+            Ok(Request::Keepalive { audiences: Audiences::Many(vec!["PL".parse().expect("PL")]), since: Some(since) })
+        );
+        assert_eq!(
+            parse(r#"{"type":"keepalive","region":"ALL"}"#),
+            Ok(Request::Keepalive { audiences: Audiences::One(Audience::All), since: None })
+        );
+    }
+
+    #[test]
+    fn what_is_said_in_rooms_is_understood() {
+        let general: Room = "general".parse().expect("a room");
+        let say = |room, message: Option<&str>| {
+            Request::Say(RoomRequest { room, user: Some("Ola".to_owned()), message: message.map(str::to_owned) })
+        };
+        for (body, request) in [
+            (r#"{"type":"join","room":" general "}"#, Request::Join(general.clone())),
+            (r#"{"type":"join"}"#, Request::Join(Room::default())),
+            (r#"{"type":"leave","room":"general"}"#, Request::Leave(Some(general.clone()))),
+            (r#"{"type":"leave"}"#, Request::Leave(None)),
+            (r#"{"type":"chat","user":"Ola","message":"hej","timestamp":1}"#, say(None, Some("hej"))),
+            (
+                r#"{"type":"chat","room":"general","user":"Ola","message":"hej"}"#,
+                say(Some(general.clone()), Some("hej")),
+            ),
+            (r#"{"type":"typing","user":"Ola"}"#, say(None, None)),
+            (r#"{"type":"count","room":"general"}"#, Request::Count(Audience::Room(general.clone()))),
+            (r#"{"type":"count","region":"pl"}"#, Request::Count("PL".parse().expect("PL"))),
+            (r#"{"type":"count"}"#, Request::Count(Audience::Everyone)),
+        ] {
+            assert_eq!(parse(body), Ok(request), "{body}");
+        }
+        let chat = parse(r#"{"type":"chat","user":"Ola","message":"hej"}"#).expect("a chat");
+        assert_eq!(chat.where_rooms_are(Rooms::Off).expect_err("no rooms").code, Code::Forbidden);
+        let count = parse(r#"{"type":"count","region":"DE"}"#).expect("a count");
+        assert!(count.clone().where_rooms_are(Rooms::Off).is_ok());
+        assert_eq!(count.allowed_to(&"PL".parse().expect("patterns")).expect_err("not allowed").code, Code::Forbidden);
+    }
+
+    #[test]
+    fn an_echo_is_the_whole_message_where_that_fits() {
+        let echoed = |body: &str| match parse(body) {
+            Ok(Request::Echo(data)) => echo(&data),
+            other => panic!("no echo: {other:?}"),
+        };
+        assert_eq!(
+            echoed(r#"{"type":"echo","b":[1,{"a":null}],"a":"ż"}"#).expect("short"),
+            r#"{"type":"response","data":{"type":"echo","b":[1,{"a":null}],"a":"ż"}}"#
+        );
+        let long = format!(r#"{{"type":"echo","data":"{}"}}"#, "x".repeat(FRAME_BYTES_MAX - 40));
+        assert_eq!(echoed(&long).expect_err("too long").code, Code::TooLarge);
+    }
+
+    #[test]
+    fn each_mistake_has_its_code_and_field() {
+        let check = |body: &str, code: Code, field: Option<&str>| {
+            let refusal = parse(body).expect_err(body);
+            assert_eq!((refusal.code, refusal.field.as_deref()), (code, field), "{body}");
+        };
+        let too_many = format!(r#"{{"type":"subscribe_region","regions":[{}"PL"]}}"#, r#""PL","#.repeat(25));
+        check(&format!(r#"{{"type":"ping","text":"{}"}}"#, "x".repeat(FRAME_BYTES_MAX)), Code::TooLarge, None);
+        check("ping", Code::BadJson, None);
+        check("[]", Code::NotAnObject, None);
+        check("{}", Code::UnknownType, Some("type"));
+        check(r#"{"type":7}"#, Code::UnknownType, Some("type"));
+        check(r#"{"type":"$connect"}"#, Code::UnknownType, Some("type"));
+        check(r#"{"type":"subscribe_region"}"#, Code::MissingField, Some("region"));
+        check(r#"{"type":"subscribe_region","region":""}"#, Code::InvalidRegion, Some("region"));
+        check(r#"{"type":"subscribe_region","region":"@everyone"}"#, Code::InvalidRegion, Some("region"));
+        check(r#"{"type":"subscribe_region","region":null}"#, Code::InvalidField, Some("region"));
+        check(r#"{"type":"subscribe_region","region":["PL"]}"#, Code::InvalidField, Some("region"));
+        check(r#"{"type":"subscribe_region","regions":[]}"#, Code::InvalidField, Some("regions"));
+        check(r#"{"type":"subscribe_region","regions":"PL"}"#, Code::InvalidField, Some("regions"));
+        check(r#"{"type":"subscribe_region","regions":["PL","P"]}"#, Code::InvalidRegion, Some("regions[1]"));
+        check(r#"{"type":"subscribe_region","region":"PL","regions":["PL"]}"#, Code::InvalidField, Some("regions"));
+        check(r#"{"type":"subscribe_region","region":"PL","format":"xml"}"#, Code::InvalidField, Some("format"));
+        check(r#"{"type":"echo","n":[12345678901234567890123]}"#, Code::InvalidField, Some("n.0"));
+        check(r#"{"type":"publish","region":"PL"}"#, Code::Forbidden, Some("type"));
+        check(r#"{"type":"join","room":""}"#, Code::InvalidField, Some("room"));
+        check(r#"{"type":"leave","room":7}"#, Code::InvalidField, Some("room"));
+        check(r#"{"type":"chat","user":"Ola"}"#, Code::MissingField, Some("message"));
+        check(r#"{"type":"chat","user":"","message":"hej"}"#, Code::InvalidField, Some("user"));
+        check(r#"{"type":"typing","user":["Ola"]}"#, Code::InvalidField, Some("user"));
+        check(r#"{"type":"count","region":"PL","room":"general"}"#, Code::InvalidField, Some("room"));
+        let long = "x".repeat(CHAT_BYTES_MAX + 1);
+        check(&format!(r#"{{"type":"chat","user":"Ola","message":"{long}"}}"#), Code::InvalidField, Some("message"));
+        check(r#"{"type":"subscribe_region","region":"PL","region":"DE"}"#, Code::BadJson, None);
+        check(&too_many, Code::InvalidField, Some("regions"));
+        assert!(parse(&too_many.replace("subscribe_region", "keepalive")).is_ok(), "a keepalive names all at once");
+        check(r#"{"type":"subscribe_region","region":"PL","since":null}"#, Code::InvalidField, Some("since"));
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_subscribed_to_and_anything_can_be_left() {
+        let regions: Regions = "PL".parse().expect("patterns");
+        let asked =
+            |body: &str| parse(body).expect(body).allowed_to(&regions).map_err(|refusal| (refusal.code, refusal.field));
+        let forbidden = |field: &str| Err((Code::Forbidden, Some(field.to_owned())));
+        assert!(asked(r#"{"type":"subscribe_region","region":"pl"}"#).is_ok());
+        assert_eq!(asked(r#"{"type":"subscribe_region","region":"DE"}"#), forbidden("region"));
+        assert_eq!(asked(r#"{"type":"subscribe_region","region":"ALL"}"#), forbidden("region"));
+        assert_eq!(asked(r#"{"type":"subscribe_region","regions":["PL","DE"]}"#), forbidden("regions"));
+        assert_eq!(asked(r#"{"type":"keepalive","regions":["PL","DE"]}"#), forbidden("regions"));
+        assert!(asked(r#"{"type":"unsubscribe_region","region":"DE"}"#).is_ok());
+        assert!(asked(r#"{"type":"count"}"#).is_ok() && asked(r#"{"type":"join"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_token_that_allows_no_region_joins_no_room_and_counts_nobody() {
+        let asked = |body: &str| parse(body).expect(body).allowed_to(&Regions::none()).map_err(|refusal| refusal.code);
+        for body in [
+            r#"{"type":"join","room":"general"}"#,
+            r#"{"type":"chat","user":"Ola","message":"hej"}"#,
+            r#"{"type":"typing","user":"Ola"}"#,
+            r#"{"type":"count"}"#,
+            r#"{"type":"count","room":"general"}"#,
+            r#"{"type":"count","region":"PL"}"#,
+        ] {
+            assert_eq!(asked(body), Err(Code::Forbidden), "{body}");
+        }
+        for body in [r#"{"type":"leave"}"#, r#"{"type":"unsubscribe_region","region":"PL"}"#, r#"{"type":"echo"}"#] {
+            assert!(asked(body).is_ok(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_token_or_else_that_of_the_message_and_one_has_to_be_there() {
+        let user = |body: &str, name| match parse(body).expect(body).under_name(name) {
+            Ok(Request::Say(request)) => Ok(request.user.expect("a name")),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err((refusal.code, refusal.field.expect("a field"))),
+        };
+        let (named, nameless) =
+            (r#"{"type":"chat","user":"Jan","message":"hej"}"#, r#"{"type":"chat","message":"hej"}"#);
+        assert_eq!(user(named, None), Ok("Jan".to_owned()));
+        assert_eq!(user(named, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(nameless, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(r#"{"type":"typing"}"#, Some("Ola")), Ok("Ola".to_owned()));
+        assert_eq!(user(nameless, None), Err((Code::MissingField, "user".to_owned())));
+    }
+
+    /// A resumption at `{epoch: 9, seq: last}` of each region, with `missed` alerts.
+    fn resumption(regions: &[(&str, u64, Option<u64>)]) -> Resumption {
+        let region = |name: &str| name.parse::<Region>().expect(name);
+        let alert = |name: &str, seq| {
+            Logged::Alert(Alert {
+                id: "a".to_owned(),
+                region: region(name),
+                position: Position { epoch: 9, seq },
+                video: serde_json::from_value(json!({"id": "v", "title": "t"})).expect("a video"),
+                at: Timestamp::from_millis(0),
+            })
+        };
+        let missed = regions.iter().map(|(name, last, missed)| {
+            (region(name), missed.map(|missed| (last - missed + 1..=*last).map(|seq| alert(name, seq)).collect()))
+        });
+        Resumption {
+            positions: regions.iter().map(|(name, seq, _)| (region(name), Position { epoch: 9, seq: *seq })).collect(),
+            recovery: Some(Recovery { regions: missed.collect(), covers_all: true }),
+            reconnect_within: Duration::from_secs(5),
+        }
+    }
+
+    fn frame(audiences: &Audiences, resumption: &Resumption) -> String {
+        Reply::Subscribed(Subscribed::new(audiences, resumption, Format::ViralAlert)).frame()
+    }
+
+    #[test]
+    fn replies_have_the_form_that_reference_clients_expect() {
+        let without_since = Resumption { recovery: None, ..resumption(&[("PL", 43, None)]) };
+        assert_eq!(
+            frame(&one("pl"), &without_since),
+            r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+        );
+        let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00.000Z"}"#;
+        assert_eq!(
+            frame(&one("pl"), &resumption(&[("PL", 43, Some(1))])),
+            format!(
+                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+            )
+        );
+        let mut taken_back = resumption(&[("PL", 43, Some(2))]);
+        let recovered = taken_back.recovery.as_mut().and_then(|recovery| recovery.regions.values_mut().next());
+        let at_42 = &mut recovered.and_then(Option::as_mut).expect("two alerts")[0];
+        let Logged::Alert(Alert { id, region, position, at, .. }) = at_42.clone() else { panic!("{at_42:?}") };
+        *at_42 = Logged::Removed(Removal { id, region, position, at });
+        assert_eq!(
+            frame(&one("pl"), &taken_back),
+            format!(
+                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","seq":42,"epoch":9,"id":"a"}}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+            )
+        );
+        let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
+        assert_eq!(
+            frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))])),
+            r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+        );
+        let (everyone, room) = (Audience::Everyone, Audience::Room(Room::default()));
+        let [exactly, about] = [false, true].map(|is_approximate| Counted { count: 3, is_approximate });
+        for (reply, frame) in [
+            (Reply::Joined(InRoom { room: "general" }), r#"{"type":"joined","room":"general"}"#),
+            (Reply::Kept(Kept { behind: &[], missing: Vec::new() }), r#"{"type":"kept"}"#),
+            (
+                Reply::Kept(Kept { behind: &["PL".parse().expect("PL")], missing: vec!["ALL"] }),
+                r#"{"type":"kept","behind":["PL"],"missing":["ALL"]}"#,
+            ),
+            (Reply::Count(Count::of(&everyone, exactly)), r#"{"type":"count","count":3}"#),
+            (Reply::Count(Count::of(&Audience::All, exactly)), r#"{"type":"count","region":"ALL","count":3}"#),
+            (Reply::Count(Count::of(&room, about)), r#"{"type":"count","room":"global","count":3,"approximate":true}"#),
+        ] {
+            assert_eq!(reply.frame(), frame);
+        }
+        assert_eq!(Reply::Unsubscribed((&many).into()).frame(), r#"{"type":"unsubscribed","regions":["PL","ALL"]}"#);
+        assert_eq!(
+            Reply::Error(Refusal::new(Code::BadJson, "no").body()).frame(),
+            r#"{"type":"error","code":"bad_json","message":"no","retryable":false}"#
+        );
+    }
+}

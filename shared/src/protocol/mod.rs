@@ -1,0 +1,4 @@
+//! Messages between a client and the service, and the events in which Lambda brings them.
+
+pub mod event;
+pub mod message;

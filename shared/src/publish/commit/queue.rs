@@ -1,0 +1,236 @@
+//! The queue of a region: publications that met others at the head of its log wait here, and the one that has the
+//! lease commits them for all.
+//!
+//! The lease only saves work. What is committed, and that it is committed once, the conditions of the transactions
+//! decide, so two that lead at the same moment are in each other's way and nothing worse.
+
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
+    types::AttributeValue,
+};
+use clock::Timestamp;
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::{
+    Entry, Receipt, Ticket,
+    transaction::{GROUP_MAX, is_lost, one_attempt},
+};
+use crate::{
+    error::{Chain, Failure},
+    limits::{
+        LEASE, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_AGE_MAX, QUEUE_TTL, TABLE_ATTEMPTS_MAX, TABLE_BACKOFF,
+        TABLE_BACKOFF_MAX,
+    },
+    model::audience::Region,
+    tables::{
+        alerts::{Alerts, EXPIRES_AT, HEAD_SEQ, REGION, SEQ, head_partition},
+        dynamodb::{Item, jittered, number, read_number, text},
+    },
+};
+
+/// Sort key of the lease, beside the head.
+pub(crate) const LEASE_SEQ: i64 = 1;
+
+/// Attribute of the lease: until when, in milliseconds since the Unix epoch.
+const LEASED_UNTIL: &str = "leased_until";
+
+/// Whether a change was made.
+#[derive(Debug)]
+pub(super) enum Changed {
+    /// It was made.
+    Yes,
+    /// It was not: the item was not as it has to be.
+    No,
+    /// The answer did not come.
+    Lost(Failure),
+    /// It was not made.
+    Failed(Failure),
+}
+
+/// Partition with those that wait for a region.
+pub(super) fn partition(region: &Region) -> String {
+    format!("@queue#{region}")
+}
+
+/// Whether somebody has the lease, as its item says.
+pub(crate) fn is_leased(lease: &Item, now: Timestamp) -> bool {
+    read_number::<i64>(lease, LEASED_UNTIL).is_ok_and(|until| until > now.millis())
+}
+
+impl Alerts {
+    /// Puts a publication into the queue. Where the answer to an attempt was lost, it may have been committed before the
+    /// next attempt, and be there once more for nothing: only without that it is certain to wait.
+    pub(super) async fn enqueue(&self, region: &Region, ticket: Ticket, entry: &Entry) -> Changed {
+        let doing = "queueing a publication";
+        let item = match entry.waiting_item() {
+            Ok(item) => item,
+            Err(error) => return Changed::Failed(Failure::new(doing, error)),
+        };
+        let (mut ended, mut pause_max) = (None, TABLE_BACKOFF);
+        for _ in 0..TABLE_ATTEMPTS_MAX {
+            let put = self
+                .client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(item.clone()))
+                .item(REGION, text(partition(region)))
+                .item(SEQ, ticket.seq())
+                .item(EXPIRES_AT, number(self.clock.now().after(QUEUE_TTL).secs()))
+                .condition_expression("attribute_not_exists(id)")
+                .customize()
+                .config_override(one_attempt());
+            let is_lost_before = matches!(ended, Some(Changed::Lost(_)));
+            match put.send().await {
+                Ok(_) if is_lost_before => break,
+                Ok(_) => return Changed::Yes,
+                Err(error) if is_lost(&error) => ended = Some(Changed::Lost(Failure::new(doing, error))),
+                // It is there, or in a transaction, by an attempt whose answer was lost: nobody else has this ticket.
+                Err(_) if is_lost_before => break,
+                Err(error) => {
+                    let is_throttled = error.code() == Some("ProvisionedThroughputExceededException")
+                        || error.code() == Some("ThrottlingException")
+                        || error.code() == Some("RequestLimitExceeded");
+                    ended = Some(Changed::Failed(Failure::new(doing, error)));
+                    if !is_throttled {
+                        break;
+                    }
+                }
+            }
+            sleep(jittered(pause_max)).await;
+            pause_max = TABLE_BACKOFF_MAX.min(pause_max * 2);
+        }
+        ended.unwrap_or(Changed::No)
+    }
+
+    /// Takes a publication out of the queue. It is not there any more where it was committed.
+    pub(super) async fn withdraw(&self, region: &Region, ticket: Ticket) -> Changed {
+        let doing = "withdrawing a publication";
+        let mut looks = 0;
+        loop {
+            let delete = self
+                .client
+                .delete_item()
+                .table_name(&self.table)
+                .key(REGION, text(partition(region)))
+                .key(SEQ, ticket.seq())
+                .condition_expression("attribute_exists(id)")
+                .send()
+                .await;
+            looks += 1;
+            match delete {
+                Ok(_) => return Changed::Yes,
+                Err(error) => match error.as_service_error() {
+                    Some(DeleteItemError::ConditionalCheckFailedException(_)) => return Changed::No,
+                    // A transaction has it at this moment: only the end of that says what becomes of it.
+                    Some(DeleteItemError::TransactionConflictException(_)) if looks < LOST_LOOKS_MAX => {
+                        sleep(LOST_LOOK_PAUSE).await;
+                    }
+                    _ if is_lost(&error) => return Changed::Lost(Failure::new(doing, error)),
+                    _ => return Changed::Failed(Failure::new(doing, error)),
+                },
+            }
+        }
+    }
+
+    /// Those that wait, in the order in which they came, as many as one transaction may take. What has waited longer
+    /// than anybody waits for it is left to expire.
+    pub(super) async fn waiting(&self, region: &Region) -> Result<Vec<(Ticket, Entry)>, Failure> {
+        let now = self.clock.now();
+        let oldest = Timestamp::from_millis(now.millis() - QUEUE_AGE_MAX.as_millis() as i64);
+        let output = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#region = :queue AND seq >= :oldest")
+            .expression_attribute_names("#region", REGION)
+            .expression_attribute_values(":queue", text(partition(region)))
+            .expression_attribute_values(":oldest", Ticket::earliest(oldest).seq())
+            .limit(i32::try_from(GROUP_MAX).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| Failure::new("reading the queue of a region", error))?;
+        let readable = |item: &Item| {
+            let read = Entry::waiting(item);
+            read.inspect_err(|error| tracing::error!(%error, ?item, "waiting publication skipped")).ok()
+        };
+        Ok(output.items().iter().filter_map(readable).collect())
+    }
+
+    /// Takes publications out of the queue that are not to be committed. What fails is tried by the next one that
+    /// leads.
+    pub(super) async fn discard(&self, region: &Region, tickets: impl IntoIterator<Item = Ticket>) {
+        join_all(tickets.into_iter().map(|ticket| self.withdraw(region, ticket))).await;
+    }
+
+    /// Reads a receipt.
+    pub(super) async fn receipt(&self, partition: &str) -> Result<Option<Receipt>, Failure> {
+        let doing = "reading the receipt of a publication";
+        let item = self.get(partition, HEAD_SEQ, doing).await?;
+        item.as_ref().map(Receipt::read).transpose().map_err(|error| Failure::new(doing, error))
+    }
+
+    /// Whether somebody has the lease of a region. It may be an old answer: many ask, and taking the lease looks again.
+    pub(super) async fn is_led(&self, region: &Region) -> Result<bool, Failure> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(lease_key(region)))
+            .send()
+            .await
+            .map_err(|error| Failure::new("reading the lease of a region", error))?;
+        Ok(output.item.is_some_and(|lease| is_leased(&lease, self.clock.now())))
+    }
+
+    /// Takes the lease of a region, or renews it. False where another one has it.
+    pub(super) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, Failure> {
+        let now = self.clock.now();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(lease_key(region)))
+            .update_expression("SET holder = :holder, leased_until = :until")
+            .condition_expression("attribute_not_exists(leased_until) OR leased_until <= :now OR holder = :holder")
+            .expression_attribute_values(":holder", text(holder))
+            .expression_attribute_values(":until", number(now.after(LEASE).millis()))
+            .expression_attribute_values(":now", number(now.millis()));
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_condition(&error) => Ok(false),
+            Err(error) => Err(Failure::new("taking the lease of a region", error)),
+        }
+    }
+
+    /// Gives the lease back, so that the next one need not wait for its end.
+    pub(super) async fn release(&self, region: &Region, holder: &str) {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(lease_key(region)))
+            .update_expression("SET leased_until = :none")
+            .condition_expression("holder = :holder")
+            .expression_attribute_values(":holder", text(holder))
+            .expression_attribute_values(":none", number(0));
+        match update.send().await {
+            Err(error) if !is_condition(&error) => {
+                let failure = Failure::new("giving back the lease of a region", error);
+                tracing::warn!(error = %Chain(&failure), %region, "lease not given back");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lease_key(region: &Region) -> Item {
+    let key: [(&str, AttributeValue); 2] = [(REGION, text(head_partition(region))), (SEQ, number(LEASE_SEQ))];
+    key.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn is_condition(error: &SdkError<UpdateItemError>) -> bool {
+    matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_)))
+}

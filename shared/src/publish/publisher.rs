@@ -1,0 +1,255 @@
+//! Publishing: commit to the log, start the fan-out, answer. Its time does not depend on how many listen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use clock::{Clock, Timestamp};
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Chain, Failure, Refusal},
+    fanout::{Content, Task},
+    model::{
+        audience::{Region, short_digest},
+        publication::Publication,
+        rate_limit::Allowance,
+    },
+    publish::{commit::Committed, forecast::Forecast},
+    tables::alerts::Alerts,
+};
+
+/// What a publisher is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// The alert is in the log and on its way.
+    Published {
+        /// Unique id of the alert.
+        id: String,
+        /// The region, in its normal form.
+        region: String,
+        /// Place of the alert in the region's log.
+        seq: u64,
+        /// The log that `seq` counts in.
+        epoch: i64,
+        /// Whether this repeats an earlier publication, whose result this is.
+        duplicate: bool,
+        /// Always true.
+        published: bool,
+        /// Whether it has been taken back since.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        removed: bool,
+        /// To how many it goes and how long that takes, where an earlier fan-out has said.
+        #[serde(flatten)]
+        forecast: Option<Forecast>,
+    },
+    /// The alert is not published, and that is as it should be.
+    Withheld {
+        /// Always false.
+        published: bool,
+        /// Why not.
+        reason: Reason,
+    },
+}
+
+/// Why a valid publication is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The score is below the threshold of the deployment.
+    BelowThreshold,
+}
+
+/// Publishes alerts.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// The log.
+    pub alerts: Alerts,
+    /// Starts fan-outs.
+    pub dispatcher: Dispatcher,
+    /// Score from which an alert is published, 0 to 100.
+    pub score_threshold: f64,
+    /// Calls of the management API per second that a fan-out may make.
+    pub push_rate: f64,
+    /// How many alerts one publisher may have published. None for any number.
+    pub allowance: Option<Allowance>,
+}
+
+/// A publication has no result, which would be a fault of the program.
+#[derive(Debug, thiserror::Error)]
+#[error("the publication has no result")]
+struct NoResult;
+
+/// Who publishes, as far as it is known: those who are the same share an allowance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherId(String);
+
+impl PublisherId {
+    /// The one that `name` stands for among those who publish in the same way: by HTTP, by event, over a socket.
+    pub fn new(way: &str, name: &str) -> Self {
+        Self(format!("{way}:{name}"))
+    }
+
+    /// The partition of the alerts table with its allowance.
+    pub(crate) fn partition(&self) -> String {
+        format!("@publisher#{}", short_digest(&self.0))
+    }
+}
+
+/// So many alerts in a minute, and as many at once. None for any number, for which 0 stands.
+pub fn alerts_per_minute(count: u32) -> Option<Allowance> {
+    Allowance::new(count, Duration::from_secs(60))
+}
+
+/// What a publication came to: an outcome; a refusal; or a failure, and then nothing was published.
+pub type Published = Result<Result<Outcome, Refusal>, Failure>;
+
+impl Publisher {
+    /// Publishes one alert, see [`Self::publish_all`].
+    pub async fn publish(&self, publication: Publication, publisher: &PublisherId, until: Instant) -> Published {
+        let published = self.publish_all(vec![publication], publisher, until).await.pop();
+        published.unwrap_or_else(|| Err(Failure::new("publishing an alert", NoResult)))
+    }
+
+    /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their order. Each has
+    /// its own result, in the same order. What is in the log is published: a fan-out that cannot be started just now is started by
+    /// recover, or by a repeat. Told of a failure, the publisher would publish the same again, and without a key that would be another
+    /// alert. A publisher that has used up what it is allowed is refused. `until` is when the invocation ends.
+    pub async fn publish_all(
+        &self,
+        publications: Vec<Publication>,
+        publisher: &PublisherId,
+        until: Instant,
+    ) -> Vec<Published> {
+        let is_withheld =
+            |publication: &Publication| publication.score.is_some_and(|score| score < self.score_threshold);
+        let (withheld, rest): (Vec<_>, Vec<_>) =
+            publications.into_iter().enumerate().partition(|(_, publication)| is_withheld(publication));
+        let below = Outcome::Withheld { published: false, reason: Reason::BelowThreshold };
+        let mut results: Vec<(usize, Published)> =
+            withheld.into_iter().map(|(index, _)| (index, Ok(Ok(below.clone())))).collect();
+
+        let allowed = self.allow(publisher, rest.len()).await;
+        let mut by_region: BTreeMap<Region, (Vec<usize>, Vec<Publication>)> = BTreeMap::new();
+        for ((index, publication), allowed) in rest.into_iter().zip(allowed) {
+            match allowed {
+                Ok(Ok(())) => {
+                    let (indices, publications) = by_region.entry(publication.region.clone()).or_default();
+                    indices.push(index);
+                    publications.push(publication);
+                }
+                Ok(Err(refusal)) => results.push((index, Ok(Err(refusal)))),
+                Err(failure) => results.push((index, Err(failure))),
+            }
+        }
+        let of_regions = by_region.into_iter().map(|(region, (indices, publications))| async move {
+            let commits = self.alerts.commit(&region, &publications, until).await;
+            join_all(indices.into_iter().zip(commits).map(|(index, commit)| async move {
+                let result = match commit {
+                    Ok(Ok(committed)) => Ok(Ok(self.dispatched(committed).await)),
+                    Ok(Err(refusal)) => Ok(Err(refusal)),
+                    Err(failure) => Err(failure),
+                };
+                (index, result)
+            }))
+            .await
+        });
+        results.extend(join_all(of_regions).await.into_iter().flatten());
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Takes so many alerts from the allowance of a publisher; where that has fewer left, the first ones pass.
+    async fn allow(&self, publisher: &PublisherId, count: usize) -> Vec<Result<Result<(), Refusal>, Failure>> {
+        let Some(allowance) = self.allowance.filter(|_| count > 0) else { return vec![Ok(Ok(())); count] };
+        let mut allowed = Vec::new();
+        let events = u32::try_from(count).unwrap_or(u32::MAX);
+        // More than it allows at all would pass after a rest.
+        if events <= allowance.count() {
+            let all = self.alerts.allow(publisher, allowance, events).await;
+            if count == 1 || !matches!(all, Ok(Err(_))) {
+                return vec![all; count];
+            }
+        }
+        while allowed.len() < count && allowed.last().is_none_or(|last| matches!(last, Ok(Ok(())))) {
+            allowed.push(self.alerts.allow(publisher, allowance, 1).await);
+        }
+        let last = allowed.last().cloned().unwrap_or(Ok(Ok(())));
+        allowed.resize(count, last);
+        allowed
+    }
+
+    /// Starts the fan-out of an alert that is in the log, unless that was done before.
+    async fn dispatched(&self, committed: Committed) -> Outcome {
+        let Committed { logged, duplicate, dispatched, is_shown, audience } = committed;
+        let (id, region, position) = (logged.id().to_owned(), logged.region().clone(), logged.position());
+        if !dispatched && is_shown {
+            match self.dispatcher.deliver(logged.clone().into()).await {
+                Err(failure) => tracing::error!(error = %Chain(&failure), alert = id, "alert not dispatched yet"),
+                // If only the mark fails, recover sends it twice and clients drop the copy.
+                Ok(()) => {
+                    if let Err(failure) = self.alerts.mark_dispatched(&logged).await {
+                        tracing::warn!(error = %Chain(&failure), alert = id, "dispatched alert not marked");
+                    }
+                }
+            }
+        }
+        tracing::info!(alert = id, %region, seq = position.seq, duplicate, "alert published");
+        Outcome::Published {
+            id,
+            region: region.into(),
+            seq: position.seq,
+            epoch: position.epoch,
+            duplicate,
+            published: true,
+            removed: logged.removal().is_some(),
+            forecast: audience.map(|audience| Forecast::of(audience, self.push_rate)),
+        }
+    }
+}
+
+/// Invokes a function asynchronously: deliver, as a rule.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    client: Client,
+    function: String,
+    clock: Clock,
+}
+
+impl Dispatcher {
+    /// Invokes `function`, given by name or ARN.
+    pub fn new(client: Client, function: String, clock: Clock) -> Self {
+        Self { client, function, clock }
+    }
+
+    /// The present.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Starts the fan-out of something.
+    pub async fn deliver(&self, content: Content) -> Result<(), Failure> {
+        self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0, redriven_at: None }).await
+    }
+
+    /// Starts a part of a fan-out, and does not wait for it.
+    pub async fn start(&self, task: &Task) -> Result<(), Failure> {
+        self.invoke(task, "starting a fan-out").await
+    }
+
+    /// Starts an invocation with any event.
+    pub(crate) async fn invoke(&self, event: &impl Serialize, doing: &'static str) -> Result<(), Failure> {
+        let payload = serde_json::to_vec(event).map_err(|error| Failure::new(doing, error))?;
+        self.client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload))
+            .send()
+            .await
+            .map_err(|error| Failure::new(doing, error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! What a client has missed.
+
+pub mod paging;
+pub mod resumption;

@@ -1,0 +1,7 @@
+//! What every function needs to run: its environment, its start, its metrics, and calls to HTTPS services.
+
+pub mod environment;
+pub mod function;
+pub mod https;
+pub mod metrics;
+pub(crate) mod refreshed;

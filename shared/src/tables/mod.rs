@@ -1,0 +1,5 @@
+//! The two DynamoDB tables.
+
+pub mod alerts;
+pub mod dynamodb;
+pub mod subscriptions;
