@@ -1,4 +1,4 @@
-//! Pauses between attempts.
+//! Backoff between attempts.
 
 use std::time::Duration;
 
@@ -6,8 +6,7 @@ use shared::tables::dynamodb::jittered;
 
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
 
-/// Pauses that double up to a bound, each a random part of that (full jitter): many that wait for the same thing do not come
-/// back together.
+/// Exponential backoff with full jitter: each pause is a random part of a bound that doubles.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     max: Duration,
@@ -18,13 +17,13 @@ impl Backoff {
         Self { max: BACKOFF_MIN }
     }
 
-    /// Waits as long as the service says, and a little longer at random. After it, pauses begin anew: the service answers.
+    /// Waits as long as the service says, plus jitter, and starts over: the service does answer.
     pub(crate) async fn pause_of(&mut self, time: Duration) {
         *self = Self::new();
         tokio::time::sleep(time.min(BACKOFF_MAX) + jittered(BACKOFF_MIN)).await;
     }
 
-    /// Waits, each time longer as a rule.
+    /// Waits, and doubles the bound of the next pause.
     pub(crate) async fn pause(&mut self) {
         let pause = jittered(self.max);
         self.max = BACKOFF_MAX.min(self.max * 2);

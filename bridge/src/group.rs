@@ -1,4 +1,4 @@
-//! Consumer groups of streams: Redis keeps what is not acknowledged.
+//! Consumer groups of streams. Redis keeps an entry until it is acknowledged.
 
 use std::{
     collections::HashSet,
@@ -20,12 +20,12 @@ use crate::{
     replies::{entries, standing},
 };
 
-/// A group of consumers of one stream, and which of them this is.
+/// A consumer group of one stream, and this bridge's consumer in it.
 pub(crate) struct Group {
     pub(crate) stream: String,
     pub(crate) name: String,
     pub(crate) consumer: String,
-    /// For what does not block. It connects again by itself.
+    /// For commands that do not block. It reconnects by itself.
     commands: ConnectionManager,
     held: Mutex<HashSet<String>>,
 }
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Group {
     }
 }
 
-/// An entry that has to be acknowledged.
+/// An entry to acknowledge.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) group: Arc<Group>,
@@ -44,17 +44,18 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// When the entry was made, by its id: a time and a number within the millisecond.
+    /// Returns when the entry was added: its id is a time and a number within the millisecond.
     pub(crate) fn made_at(&self) -> Option<Timestamp> {
         made_at(&self.id)
     }
 
-    /// Acknowledges the entry, which was published or never can be, with the reason: then it is copied to the stream of refused
-    /// messages. Tried until Redis takes it.
+    /// Acknowledges the entry, with retries until Redis accepts. With a reason for its refusal, copies it to the
+    /// dead-letter stream first.
     pub(crate) async fn finish(&self, refusal: Option<&str>) {
         let mut backoff = Backoff::new();
         while let Err(error) = self.group.finish(&self.id, refusal).await {
-            tracing::warn!(stream = self.group.stream, id = self.id, error = %Chain(&error), "entry not acknowledged yet");
+            let (stream, id) = (&self.group.stream, &self.id);
+            tracing::warn!(stream, id, error = %Chain(&error), "entry not acknowledged yet");
             backoff.pause().await;
         }
         self.group.held().remove(&self.id);
@@ -67,7 +68,7 @@ fn made_at(id: &str) -> Option<Timestamp> {
 }
 
 impl Group {
-    /// The group `name` of a stream. Redis does not have to be there yet.
+    /// Names a group of a stream. It connects when it is first used.
     pub(crate) fn new(client: &Client, stream: String, name: String, consumer: String) -> RedisResult<Self> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(REDIS_TIMEOUT))
@@ -76,7 +77,7 @@ impl Group {
         Ok(Self { stream, name, consumer, commands, held: Mutex::default() })
     }
 
-    /// Ids of entries that wait to be published, or to be acknowledged.
+    /// Ids of entries that are not published, or not acknowledged yet.
     pub(crate) fn held(&self) -> MutexGuard<'_, HashSet<String>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,7 +90,7 @@ impl Group {
         let range: Value = cmd("XRANGE").arg(&self.stream).arg(id).arg(id).query_async(&mut commands).await?;
         let mut transaction = pipe();
         transaction.atomic();
-        // An entry that was deleted meanwhile has nothing that could be copied.
+        // An entry that was deleted meanwhile has no fields to copy.
         let fields = entries(range)?.pop().and_then(|entry| entry.fields).unwrap_or_default();
         if !fields.is_empty() {
             let dead = transaction.cmd("XADD").arg(format!("{}:dead", self.stream));
@@ -102,21 +103,22 @@ impl Group {
         }
         transaction.cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).ignore();
         match transaction.query_async(&mut commands).await {
-            // Without memory for the copy, or the right to make it, nothing behind this entry would ever be read.
+            // Redis has no memory for the copy or forbids it. To retry would block all later entries.
             Err(error) if is_of_the_copy(&error) => {
                 let entry: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field)).collect();
-                tracing::error!(stream = self.stream, id, error = %Chain(&error), ?entry, "refused entry not copied, it is here");
+                let stream = &self.stream;
+                tracing::error!(stream, id, error = %Chain(&error), ?entry, "refused entry not copied, it is here");
                 cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await
             }
             ended => ended,
         }
     }
 
-    /// Writes how far the group is behind. Redis tells that from version 7 on, and not after an entry was deleted.
+    /// Logs how far the group is behind. Redis reports `lag` from version 7 on, and not after an entry was deleted.
     pub(crate) async fn report(&self) {
         let mut commands = self.commands.clone();
         let mut look = cmd("XINFO");
-        // The connection may try again by itself for longer than a report should wait.
+        // The connection may retry for longer than a report should wait.
         match timeout(REDIS_TIMEOUT, look.arg("GROUPS").arg(&self.stream).query_async::<Value>(&mut commands)).await {
             Ok(Ok(reply)) => {
                 let (pending, lag) = standing(&reply, &self.name).unzip();
@@ -128,7 +130,7 @@ impl Group {
         }
     }
 
-    /// Makes the group, and the stream, where there is none.
+    /// Creates the group and the stream unless they exist.
     pub(crate) async fn create(&self, connection: &mut MultiplexedConnection, start: &str) -> RedisResult<()> {
         let created = cmd("XGROUP")
             .arg("CREATE")
@@ -144,7 +146,7 @@ impl Group {
         }
     }
 
-    /// The command that reads entries after `after`: of those that this consumer was given, or with `>` new ones.
+    /// Returns the command that reads pending entries of this consumer after an id, or with [`NEW`] new entries.
     pub(crate) fn read(&self, after: &str, count: usize) -> Cmd {
         let mut read = cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.name).arg(&self.consumer).arg("COUNT").arg(count);
@@ -156,10 +158,10 @@ impl Group {
     }
 }
 
-/// What Redis takes for the entries that no consumer was given yet.
+/// Stands for the entries that no consumer of the group has read yet.
 pub(crate) const NEW: &str = ">";
 
-/// Whether Redis has answered that it does not take a copy, instead of not answering or not being ready.
+/// Whether Redis refused the copy, instead of not answering or not being ready.
 fn is_of_the_copy(error: &RedisError) -> bool {
     use ServerErrorKind::{ExecAbort, NoPerm, ResponseError};
     matches!(error.kind(), ErrorKind::Extension | ErrorKind::Server(ExecAbort | NoPerm | ResponseError))

@@ -4,15 +4,15 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{group::Entry, message::Message};
 
-/// A message on its way.
+/// A message that is queued or being published.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) message: Message,
-    /// The channel or the stream, for the log.
+    /// The channel or stream, for log lines.
     pub(crate) from: String,
     pub(crate) read_at: Instant,
-    /// What has to be acknowledged.
+    /// The stream entry to acknowledge.
     pub(crate) entry: Option<Entry>,
-    /// Its place in the queue, free again once it is published.
+    /// Room in the queue, free again once the message is published.
     pub(crate) _place: OwnedSemaphorePermit,
 }

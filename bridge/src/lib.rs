@@ -1,4 +1,4 @@
-//! The Redis bridge: reads messages of channels, patterns and streams, and publishes each of them as an alert.
+//! The Redis bridge reads messages from channels, patterns and streams, and publishes each as an alert.
 
 mod backoff;
 mod group;
@@ -6,13 +6,13 @@ mod item;
 mod limits;
 mod message;
 mod options;
+mod outcome;
 mod pubsub;
 mod queues;
 mod replies;
 mod report;
 mod streams;
 mod target;
-mod verdict;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -27,32 +27,31 @@ use crate::{
     options::Publishing,
     pubsub::Subscriber,
     queues::RegionQueues,
-    report::Report,
+    report::BridgeReport,
     streams::Reader,
     target::{Iam, Signature, Target},
 };
-pub use crate::{options::Options, queues::Left, target::TargetError};
+pub use crate::{options::Options, queues::Unpublished, target::TargetError};
 
-/// Why the bridge cannot start. That Redis or the service is away is no reason: it waits for them.
+/// Why the bridge cannot start. It does start, and waits, while Redis or the service is down.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address of Redis cannot be one.
-    #[error("the address of Redis cannot be used, it is such as redis://127.0.0.1:6379")]
+    /// The address of Redis is invalid.
+    #[error("invalid Redis address: expected one such as redis://127.0.0.1:6379")]
     Redis(#[source] RedisError),
-    /// What publishes cannot be used.
-    #[error("there is no way to publish")]
+    /// The publish target is invalid.
+    #[error("invalid publish target")]
     Target(#[from] TargetError),
 }
 
-/// Runs until `stop` ends, then finishes what was read within the time that `options` give, and says what is left.
-pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Left, StartError> {
-    // The Redis client takes what the process has, which is not settled while a second provider might be linked. Whoever
-    // has settled it before is right.
+/// Runs until `stop` ends, then publishes what was read. Returns what was left when `drain_secs` were up.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<Unpublished, StartError> {
+    // The Redis client uses the default provider of the process, which no one else sets. An earlier choice stays.
     let _ = ring::default_provider().install_default();
     let clock = Clock::System;
     let client = Client::open(options.redis_url.as_str()).map_err(StartError::Redis)?;
     let target = target(&options.publishing, &clock).await?;
-    let report = Arc::new(Report::default());
+    let report = Arc::new(BridgeReport::default());
     let queues = RegionQueues::new(target, Arc::clone(&report), clock, options.queue);
     let (channels, patterns) = options.sources.subscriptions();
     let (stopped, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -101,7 +100,7 @@ async fn target(publishing: &Publishing, clock: &Clock) -> Result<Target, Target
     if let Some(name) = function {
         return Ok(Target::function(name, &target::sdk().await, attempt_timeout));
     }
-    // One of the two is required.
+    // Clap requires an address where there is no function.
     let address = publish_url.unwrap_or_default();
     let signature = match webhook_secret {
         Some(secrets) => Signature::Webhook(secrets),
@@ -111,11 +110,11 @@ async fn target(publishing: &Publishing, clock: &Clock) -> Result<Target, Target
     Target::http(address, signature, attempt_timeout, clock.clone())
 }
 
-/// Reports from time to time, for ever.
+/// Reports every `every`, until it is dropped.
 async fn reports(queues: &RegionQueues, groups: &[Arc<Group>], every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once, when there is nothing to tell.
+    // The first tick comes at once, when there is nothing to report.
     ticks.tick().await;
     loop {
         ticks.tick().await;

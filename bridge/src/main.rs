@@ -1,14 +1,14 @@
-//! The bridge as a service: logs to standard output as JSON lines, ends in order at SIGTERM and SIGINT.
+//! The bridge as a service: writes JSON log lines to standard output, and shuts down at SIGTERM and SIGINT.
 
 use std::process::ExitCode;
 
-use bridge::{Left, Options, StartError};
+use bridge::{Options, StartError, Unpublished};
 use clap::Parser;
 use shared::error::Chain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Status of a configuration that cannot be used: the same as for flags that cannot be.
+/// Exit status for an invalid configuration, as for invalid flags.
 const MISCONFIGURED: u8 = 2;
 
 #[tokio::main]
@@ -16,12 +16,12 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt().json().with_env_filter(EnvFilter::new(&options.log)).init();
     match run(options).await {
-        Ok(Left { messages: 0, entries }) => {
+        Ok(Unpublished { messages: 0, entries }) => {
             tracing::info!(entries, "stopped");
             ExitCode::SUCCESS
         }
-        Ok(Left { messages, entries }) => {
-            // The entries are read again, the messages are lost.
+        Ok(Unpublished { messages, entries }) => {
+            // The entries will be read again, the messages are lost.
             tracing::error!(messages, entries, "stopped before everything was published");
             ExitCode::FAILURE
         }
@@ -32,7 +32,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(options: Options) -> Result<Left, Box<dyn std::error::Error>> {
+async fn run(options: Options) -> Result<Unpublished, Box<dyn std::error::Error>> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let stop = async {

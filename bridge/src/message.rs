@@ -1,4 +1,4 @@
-//! From what was read to what is published. Pure.
+//! Turns a message of Redis into the publication that publish takes. Pure.
 
 use hyper::body::Bytes;
 use serde_json::{Map, Value};
@@ -10,12 +10,12 @@ use shared::{
 };
 use uuid::Uuid;
 
-/// Where a message was read.
+/// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source<'a> {
-    /// A channel that was subscribed to by its name.
+    /// A channel subscribed to by name.
     Channel(&'a str),
-    /// A channel that a pattern matched: what follows its last colon is a region.
+    /// A channel that a pattern matched. The part after its last colon is a region.
     Matched(&'a str),
     /// An entry of a stream.
     Entry {
@@ -29,21 +29,26 @@ pub(crate) enum Source<'a> {
 /// A message that can be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Where it goes.
+    /// The region that it is published to.
     pub(crate) region: Region,
     /// The idempotency key: the same for every attempt.
     pub(crate) key: String,
-    /// The document that publish takes: as it was read, with `id`, and with `region` where it had none.
+    /// The publication: the message as read, with `id`, and with `region` where it had none.
     pub(crate) body: Bytes,
-    /// Whether it names another region than its channel does.
+    /// Whether it names another region than its channel.
     pub(crate) contradicts_channel: bool,
 }
 
 impl Message {
-    /// Reads a message, or says why it can never be published. `unique` becomes its key where nothing else tells it from others.
+    /// Parses a message. `unique` becomes its key where nothing else tells it from others.
+    ///
+    /// # Errors
+    ///
+    /// Why the message can never be published.
     pub(crate) fn read(source: Source<'_>, bytes: &[u8], unique: Uuid) -> Result<Self, Refusal> {
         if bytes.len() > PUBLISH_BODY_BYTES_MAX {
-            let message = format!("the message has {} bytes, at most {PUBLISH_BODY_BYTES_MAX} are taken", bytes.len());
+            let message =
+                format!("the message has {} bytes: at most {PUBLISH_BODY_BYTES_MAX} are allowed", bytes.len());
             return Err(Refusal::new(Code::TooLarge, message));
         }
         let mut fields = strict_json::object(bytes)?;
@@ -62,7 +67,7 @@ impl Message {
             Some(_) => return Err(Refusal::of_field(Code::InvalidField, "id", "id must be a string")),
         };
         fields.insert("id".to_owned(), key.clone().into());
-        // An invocation with one of these would be taken for a request or an event. No publication has them.
+        // Publish would take an invocation with one of these for an HTTP request or an event. No publication has them.
         for of_lambda in ["requestContext", "detail-type"] {
             fields.remove(of_lambda);
         }
@@ -73,7 +78,7 @@ impl Message {
         Ok(Self { region, key, body: body.into(), contradicts_channel })
     }
 
-    /// The key as it fits in a header: a publisher's own may have any characters.
+    /// The key for a header, or its digest if it has characters that a header cannot carry.
     pub(crate) fn header_key(&self) -> String {
         if self.key.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.key.clone()
@@ -83,11 +88,11 @@ impl Message {
     }
 }
 
-/// The idempotency key of a message that has none of its own.
+/// Makes the idempotency key of a message that has none of its own.
 ///
-/// An entry of a stream is told from others by its id. A channel gives none, but a message that says when it happened (`ts`)
-/// tells itself from others: so a message is published once, however many bridges read it and through however many subscriptions.
-/// Without `ts`, two messages of the same bytes may be two alerts.
+/// A stream entry has an id. A message of a channel has none, but with `ts` (when it happened) its content is unique:
+/// it is published once, however many bridges and subscriptions read it. Without `ts`, two messages of the same bytes
+/// may be two alerts.
 fn key(source: Source<'_>, fields: &Map<String, Value>, bytes: &[u8], unique: Uuid) -> String {
     match source {
         Source::Entry { stream, id } => digest(&[stream.as_bytes(), id.as_bytes(), bytes]),
@@ -98,7 +103,7 @@ fn key(source: Source<'_>, fields: &Map<String, Value>, bytes: &[u8], unique: Uu
     }
 }
 
-/// A key from parts, each with its length before it: `a`, `bc` and `ab`, `c` are two.
+/// Hashes parts, each with its length before it, so that `a`, `bc` and `ab`, `c` differ.
 fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -115,7 +120,10 @@ mod tests {
 
     use super::*;
 
-    const JP: &str = r#"{"event":"new_trending","region":"JP","video_id":"v1","title":"新しい","thumbnail":"","channel":"c","ts":1795000000}"#;
+    const JP: &str = concat!(
+        r#"{"event":"new_trending","region":"JP","video_id":"v1","title":"新しい","#,
+        r#""thumbnail":"","channel":"c","ts":1795000000}"#
+    );
     const NO_REGION: &str = r#"{"event":"new_trending","video_id":"v1","title":"t","thumbnail":"","ts":1795000000}"#;
 
     fn read(source: Source<'_>, text: &str) -> Result<Message, Refusal> {
@@ -164,7 +172,7 @@ mod tests {
         assert_eq!(key_of(Source::Channel("c"), JP), of_second_bridge.key);
         assert_ne!(key_of(Source::Channel("c"), JP), key_of(Source::Channel("d"), JP));
         assert_ne!(key_of(Source::Channel("c"), JP), key_of(Source::Channel("c"), &JP.replace("1795", "1796")));
-        // Two alerts for what anybody can tell.
+        // They may be two alerts.
         let timeless = JP.replace(r#","ts":1795000000"#, "");
         assert_eq!(key_of(Source::Channel("c"), &timeless), format!("redis-{}", Uuid::from_u128(7)));
         assert_eq!(
@@ -205,7 +213,7 @@ mod tests {
         assert_eq!(code("7"), Code::NotAnObject);
         assert_eq!(code(r#"{"event":"new_trending","region":"JP"}"#), Code::MissingField);
         assert_eq!(code(&JP.replace("JP", "J")), Code::InvalidRegion);
-        // What else is said on a channel is not an alert.
+        // Other events of a channel are no alerts.
         let other = read(Source::Matched("tvs:JP"), &JP.replace("new_trending", "video_removed")).expect_err("another");
         assert_eq!((other.code, other.field.as_deref()), (Code::InvalidField, Some("event")));
         assert_eq!(code(&JP.replacen('{', r#"{"id":7,"#, 1)), Code::InvalidField);
@@ -225,7 +233,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_may_be_read_and_what_is_taken_publish_takes_too(bytes in prop::collection::vec(any::<u8>(), 0..200), title in ".{1,50}", region in "[ a-zA-Z]{2,4}") {
+        fn anything_may_be_read_and_what_is_taken_publish_takes_too(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            title in ".{1,50}",
+            region in "[ a-zA-Z]{2,4}",
+        ) {
             let _ = Message::read(Source::Matched("tvs:AE"), &bytes, Uuid::nil());
             let flat = serde_json::json!({"region": region, "video_id": "v", "title": title, "thumbnail": null});
             if let Ok(message) = read(Source::Matched("tvs:AE"), &flat.to_string()) {

@@ -1,4 +1,4 @@
-//! Flags and environment variables.
+//! Flags, and the environment variables that set them.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use shared::auth::webhook::SigningSecrets;
 
 use crate::limits::{QUEUE_DEFAULT, QUEUE_MAX};
 
-/// What the systems that this service takes the place of publish to.
+/// Channels of the systems that this service replaces.
 const CHANNEL_DEFAULT: &str = "topvideohub:trending";
 const PATTERN_DEFAULT: &str = "tvs:*";
 
-/// Publishes what it reads from Redis channels and streams as alerts. Every flag can be set by an environment variable.
+/// Publishes messages of Redis channels and streams as alerts. Every flag has an environment variable.
 #[derive(Clone, Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub struct Options {
@@ -35,42 +35,61 @@ pub struct Options {
     #[command(flatten)]
     pub(crate) publishing: Publishing,
 
-    /// Messages of channels that wait in memory at most, of which more are dropped, and entries of streams, of which more are not read
-    #[arg(long, value_name = "N", default_value_t = QUEUE_DEFAULT, env = "BRIDGE_QUEUE", value_parser = clap::value_parser!(u32).range(1..=i64::from(QUEUE_MAX)))]
+    /// Messages of channels, and entries of streams, that may wait in memory. Further messages are dropped, further
+    /// entries are not read
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = QUEUE_DEFAULT,
+        env = "BRIDGE_QUEUE",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(QUEUE_MAX))
+    )]
     pub(crate) queue: u32,
 
-    /// Time to finish, after SIGTERM or SIGINT, what has been read
-    #[arg(long, value_name = "SECONDS", default_value_t = 25, env = "BRIDGE_DRAIN_SECS", value_parser = clap::value_parser!(u64).range(..=3_600))]
+    /// Time to publish what has been read, after SIGTERM or SIGINT
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 25,
+        env = "BRIDGE_DRAIN_SECS",
+        value_parser = clap::value_parser!(u64).range(..=3_600)
+    )]
     pub(crate) drain_secs: u64,
 
-    /// Time between two reports
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "BRIDGE_REPORT_SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Interval of reports
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        env = "BRIDGE_REPORT_SECS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
     pub(crate) report_secs: u64,
 
-    /// What to log, in the syntax of tracing: a level, or target=level pairs
+    /// Log filter in the syntax of tracing: a level, or target=level pairs
     #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG")]
     pub log: String,
 }
 
-/// What is read by subscription.
+/// What to read.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "What is read (without any of these: --channel topvideohub:trending --pattern 'tvs:*')")]
+#[command(next_help_heading = "Sources (default: --channel topvideohub:trending --pattern 'tvs:*')")]
 pub(crate) struct Sources {
-    /// A channel; may be repeated, or name several with commas between them
+    /// A channel. Repeat the flag, or separate several with commas
     #[arg(long = "channel", value_name = "NAME", env = "BRIDGE_CHANNELS", value_delimiter = ',')]
     channels: Vec<String>,
 
-    /// A pattern of channels; what follows the last colon of a channel is the region of messages that name none
+    /// A pattern of channels. A message without a region goes to the one after the last colon of its channel
     #[arg(long = "pattern", value_name = "GLOB", env = "BRIDGE_PATTERNS", value_delimiter = ',')]
     patterns: Vec<String>,
 
-    /// A stream; may be repeated, or name several with commas between them
+    /// A stream. Repeat the flag, or separate several with commas
     #[arg(long = "stream", value_name = "NAME", env = "BRIDGE_STREAMS", value_delimiter = ',', requires = "consumer")]
     pub(crate) streams: Vec<String>,
 }
 
 impl Sources {
-    /// The channels and the patterns.
+    /// Returns the channels and the patterns to subscribe to.
     pub(crate) fn subscriptions(&self) -> (Vec<String>, Vec<String>) {
         if self.channels.is_empty() && self.patterns.is_empty() && self.streams.is_empty() {
             return (vec![CHANNEL_DEFAULT.to_owned()], vec![PATTERN_DEFAULT.to_owned()]);
@@ -79,42 +98,48 @@ impl Sources {
     }
 }
 
-/// How streams are read.
+/// How to read streams.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Streams")]
 pub(crate) struct Streams {
-    /// The consumer group, which is made where there is none
+    /// The consumer group, created if it does not exist
     #[arg(long, value_name = "NAME", default_value = "viral-alerts", env = "BRIDGE_GROUP")]
     pub(crate) group: String,
 
-    /// The name of this bridge in the group: its own, and the same after a restart
+    /// The name of this bridge in the group. It must be unique, and the same after a restart
     #[arg(long, value_name = "NAME", env = "BRIDGE_CONSUMER")]
     pub(crate) consumer: Option<String>,
 
-    /// The field of an entry that holds the message as JSON
+    /// The field of an entry with the message as JSON
     #[arg(long, value_name = "NAME", default_value = "data", env = "BRIDGE_STREAM_FIELD")]
     pub(crate) stream_field: String,
 
-    /// What of a stream a new group is given
-    #[arg(long, value_name = "WHAT", default_value = "all", env = "BRIDGE_STREAM_START")]
+    /// Where a new group starts
+    #[arg(long, value_name = "WHERE", default_value = "all", env = "BRIDGE_STREAM_START")]
     pub(crate) stream_start: StreamStart,
 
-    /// Take over entries that another consumer has not acknowledged for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, env = "BRIDGE_CLAIM_IDLE_SECS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Time without an acknowledgement after which entries of another consumer are claimed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        env = "BRIDGE_CLAIM_IDLE_SECS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
     pub(crate) claim_idle_secs: u64,
 }
 
-/// What of a stream a new group is given.
+/// Where a new group starts to read a stream.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum StreamStart {
-    /// Everything that is in the stream
+    /// At the beginning of the stream
     All,
-    /// What is added from now on
+    /// After its last entry
     New,
 }
 
 impl StreamStart {
-    /// As Redis has it.
+    /// The id that Redis takes for it.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::All => "0",
@@ -123,11 +148,11 @@ impl StreamStart {
     }
 }
 
-/// Where it goes.
+/// Where to publish.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Where it goes (one of the first two)")]
+#[command(next_help_heading = "Target (one of the first two)")]
 pub(crate) struct Publishing {
-    /// The address of the publish API, such as https://…/publish, or …/webhook with a secret
+    /// The URL of the publish API, such as https://…/publish, or …/webhook with a secret
     #[arg(
         long,
         value_name = "URL",
@@ -137,15 +162,15 @@ pub(crate) struct Publishing {
     )]
     pub(crate) publish_url: Option<Uri>,
 
-    /// The publish function, by name or ARN, which is invoked with the AWS credentials of the environment
+    /// The name or ARN of the publish function, to invoke it with the AWS credentials of the environment
     #[arg(long, value_name = "NAME", env = "BRIDGE_FUNCTION")]
     pub(crate) function: Option<String>,
 
-    /// Sign for IAM (version 4), with the AWS credentials of the environment
+    /// Sign requests for IAM (SigV4) with the AWS credentials of the environment
     #[arg(long, env = "BRIDGE_IAM", conflicts_with_all = ["webhook_secret", "function"])]
     pub(crate) iam: bool,
 
-    /// Sign as a webhook, with whsec_…, or two of them with a space between
+    /// Sign requests as webhooks with this secret, whsec_…, or with two separated by a space
     #[arg(
         long,
         value_name = "SECRET",
@@ -155,8 +180,14 @@ pub(crate) struct Publishing {
     )]
     pub(crate) webhook_secret: Option<SigningSecrets>,
 
-    /// Longest that one attempt to publish may take. The service itself takes 30 s at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, env = "BRIDGE_ATTEMPT_SECS", value_parser = clap::value_parser!(u64).range(1..=900))]
+    /// Timeout of one attempt to publish. The service takes 30 s at most
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30,
+        env = "BRIDGE_ATTEMPT_SECS",
+        value_parser = clap::value_parser!(u64).range(1..=900)
+    )]
     attempt_secs: u64,
 }
 

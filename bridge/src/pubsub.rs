@@ -1,4 +1,4 @@
-//! Channels and patterns. Redis keeps nothing for a subscriber: what is published while there is no subscription is lost.
+//! Reads channels and patterns. Redis keeps nothing for them: messages are lost while there is no subscription.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::{
     limits::{PING_INTERVAL, REDIS_TIMEOUT},
     message::{Message, Source},
     queues::RegionQueues,
-    report::{Report, ms},
+    report::{BridgeReport, ms},
 };
 
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("Redis refused, or cannot be reached")]
+    #[error("cannot subscribe at Redis")]
     Redis(#[from] RedisError),
     #[error("Redis did not answer within {REDIS_TIMEOUT:?}")]
     Silent(#[from] Elapsed),
@@ -29,18 +29,18 @@ enum Ended {
     Closed,
 }
 
-/// Reads channels.
+/// Reads channels and patterns.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) client: Client,
     pub(crate) channels: Vec<String>,
     pub(crate) patterns: Vec<String>,
     pub(crate) queues: Arc<RegionQueues>,
-    pub(crate) report: Arc<Report>,
+    pub(crate) report: Arc<BridgeReport>,
 }
 
 impl Subscriber {
-    /// Reads until it is stopped, and subscribes again whenever a subscription ends.
+    /// Reads until `stopped`, and subscribes again whenever a subscription ends.
     pub(crate) async fn run(self, stopped: CancellationToken) {
         if self.channels.is_empty() && self.patterns.is_empty() {
             return;
@@ -64,7 +64,7 @@ impl Subscriber {
         }
     }
 
-    /// One subscription, from its beginning to its end.
+    /// Reads one subscription to its end.
     async fn read(&self, away_since: &mut Option<Instant>, was_subscribed: &mut bool, backoff: &mut Backoff) -> Ended {
         let (mut sink, mut messages) = match timeout(REDIS_TIMEOUT, self.subscribe()).await {
             Ok(Ok(subscription)) => subscription,
@@ -103,8 +103,8 @@ impl Subscriber {
         Ok((sink, messages))
     }
 
-    /// Queues a message. Waiting for a place would leave it to the client library, which keeps any number of them: so where there
-    /// is none the message is written to the log as it is, and counted.
+    /// Queues a message. Where the queue is full it logs the message whole, counts it and drops it: to wait would only
+    /// move the messages into the client library, which buffers without a bound.
     fn take(&self, message: &Msg) {
         self.report.read.increment();
         let from = message.get_channel_name();
@@ -123,7 +123,8 @@ impl Subscriber {
         }
         let Ok(place) = Arc::clone(&self.queues.message_places).try_acquire_owned() else {
             self.report.dropped.increment();
-            tracing::error!(from, region = %parsed.region, body = %String::from_utf8_lossy(&parsed.body), "queue full, message dropped");
+            let body = String::from_utf8_lossy(&parsed.body);
+            tracing::error!(from, region = %parsed.region, %body, "queue full, message dropped");
             return;
         };
         self.queues.push(Item {

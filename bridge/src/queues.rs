@@ -1,5 +1,7 @@
-//! What was read and is not published yet: one queue for each region, in which one publication is on its way at a time, so that a
-//! region's order is kept and a region that cannot be published to does not hold up others.
+//! Messages that were read and are not published yet, in a queue for each region.
+//!
+//! A queue publishes one message at a time, which keeps the order within the region. A region that cannot be published
+//! to does not delay the others.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry as Slot},
@@ -13,28 +15,28 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    backoff::Backoff, item::Item, limits::IN_FLIGHT_MAX, message::Message, report::Report, target::Target,
-    verdict::Verdict,
+    backoff::Backoff, item::Item, limits::IN_FLIGHT_MAX, message::Message, outcome::PublishOutcome,
+    report::BridgeReport, target::Target,
 };
 
-/// What was not published when the time was up.
+/// Messages that were not published when the time was up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Unpublished {
     /// Messages of channels, which are lost.
     pub messages: usize,
     /// Entries of streams, which are read again.
     pub entries: usize,
 }
 
-/// All queues.
+/// The queues of all regions, and what publishes their messages.
 #[derive(Debug)]
 pub(crate) struct RegionQueues {
     target: Target,
-    report: Arc<Report>,
+    report: Arc<BridgeReport>,
     clock: Clock,
-    /// Places for messages of channels.
+    /// Room for messages of channels.
     pub(crate) message_places: Arc<Semaphore>,
-    /// Places for entries of streams, some of which are held by whoever waits for entries.
+    /// Room for entries of streams. A reader that waits for entries holds some of it.
     pub(crate) entry_places: Arc<Semaphore>,
     in_flight: Semaphore,
     queues: Mutex<HashMap<Region, VecDeque<Arc<Item>>>>,
@@ -42,7 +44,7 @@ pub(crate) struct RegionQueues {
 }
 
 impl RegionQueues {
-    pub(crate) fn new(target: Target, report: Arc<Report>, clock: Clock, places: u32) -> Arc<Self> {
+    pub(crate) fn new(target: Target, report: Arc<BridgeReport>, clock: Clock, places: u32) -> Arc<Self> {
         Arc::new(Self {
             target,
             report,
@@ -55,7 +57,7 @@ impl RegionQueues {
         })
     }
 
-    /// Puts a message at the end of its queue.
+    /// Appends a message to the queue of its region.
     pub(crate) fn push(self: &Arc<Self>, item: Item) {
         let item = Arc::new(item);
         match self.lock().entry(item.message.region.clone()) {
@@ -78,14 +80,14 @@ impl RegionQueues {
         self.report.write(queued, oldest.map(|read_at| read_at.elapsed()));
     }
 
-    /// Waits until everything is published, and says what is not when the time is up. Nothing may be pushed any more.
-    pub(crate) async fn drain(&self, time: Duration) -> Left {
+    /// Waits until everything is published or `time` is up, and returns what is not published. Call it last.
+    pub(crate) async fn drain(&self, time: Duration) -> Unpublished {
         self.tasks.close();
-        // What is left is counted either way.
+        // The rest is counted whether or not the time was up.
         let _ = timeout(time, self.tasks.wait()).await;
         let queues = self.lock();
         let entries = queues.values().flatten().filter(|item| item.entry.is_some()).count();
-        Left { messages: queues.values().map(VecDeque::len).sum::<usize>() - entries, entries }
+        Unpublished { messages: queues.values().map(VecDeque::len).sum::<usize>() - entries, entries }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Region, VecDeque<Arc<Item>>>> {
@@ -104,7 +106,7 @@ impl RegionQueues {
         self.lock().get(region)?.front().cloned()
     }
 
-    /// Takes the message that is done out of its queue, and gives the next one. An empty queue ends.
+    /// Removes the first message, which is done, and returns the next one. Removes the queue once it is empty.
     fn next(&self, region: &Region) -> Option<Arc<Item>> {
         let mut queues = self.lock();
         let queue = queues.get_mut(region)?;
@@ -116,33 +118,34 @@ impl RegionQueues {
         next
     }
 
-    /// Publishes one message, however often that has to be tried.
+    /// Publishes one message, with as many retries as it takes.
     async fn carry(&self, item: &Item) {
         let Item { message, from, .. } = item;
         let mut backoff = Backoff::new();
         let refusal = loop {
             match self.attempt(message).await {
-                Verdict::Published { seq, duplicate } => {
+                PublishOutcome::Published { seq, duplicate } => {
                     self.report.published.increment();
                     if duplicate {
                         self.report.duplicate.increment();
                     }
                     let since_entry = item.entry.as_ref().and_then(|entry| self.age(entry.made_at()?));
                     self.report.took(item.read_at.elapsed(), since_entry);
-                    tracing::debug!(from, region = %message.region, seq, duplicate, key = message.key, "message published");
+                    let (region, key) = (&message.region, &message.key);
+                    tracing::debug!(from, %region, seq, duplicate, key, "message published");
                     break None;
                 }
-                Verdict::Withheld(reason) => {
+                PublishOutcome::Withheld(reason) => {
                     self.report.withheld.increment();
                     tracing::debug!(from, region = %message.region, reason, "message withheld");
                     break None;
                 }
-                Verdict::Refused(reason) => {
+                PublishOutcome::Refused(reason) => {
                     self.report.refused.increment();
                     tracing::error!(from, region = %message.region, reason, "message refused");
                     break Some(reason);
                 }
-                Verdict::Unavailable { reason, after } => {
+                PublishOutcome::Unavailable { reason, after } => {
                     self.report.retried.increment();
                     tracing::warn!(from, region = %message.region, reason, "message not published yet");
                     match after {
@@ -157,8 +160,8 @@ impl RegionQueues {
         }
     }
 
-    async fn attempt(&self, message: &Message) -> Verdict {
-        // It is never closed, so what it says is not needed.
+    async fn attempt(&self, message: &Message) -> PublishOutcome {
+        // The semaphore is never closed.
         let _permit = self.in_flight.acquire().await;
         self.target.publish(message).await
     }

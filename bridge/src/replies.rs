@@ -1,17 +1,17 @@
-//! What Redis answers about streams. Pure.
+//! Parses what Redis replies about streams. Pure.
 
 use redis::{FromRedisValue, RedisResult, Value, from_redis_value};
 
-/// An entry as Redis tells it. One that was deleted has no fields.
+/// An entry of a stream. A deleted one has no fields.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Read {
+pub(crate) struct EntryReply {
     pub(crate) id: String,
-    /// Names and values in turn, which may be any bytes.
+    /// Names and values in turn, of any bytes.
     pub(crate) fields: Option<Vec<Vec<u8>>>,
 }
 
-/// Reads `[[id, [name, value, …]], …]`. The client's own types want names to be text, and fail a batch for one that is not.
-pub(crate) fn entries(value: Value) -> RedisResult<Vec<Read>> {
+/// Parses `[[id, [name, value, …]], …]`. The client's own types fail a whole batch for a name that is not UTF-8.
+pub(crate) fn entries(value: Value) -> RedisResult<Vec<EntryReply>> {
     let Value::Array(entries) = value else { return Ok(Vec::new()) };
     let read = |entry| {
         let mut parts = <Vec<Value>>::from_redis_value(entry)?.into_iter();
@@ -20,9 +20,9 @@ pub(crate) fn entries(value: Value) -> RedisResult<Vec<Read>> {
             None | Some(Value::Nil) => None,
             Some(fields) => Some(from_redis_value(fields)?),
         };
-        Ok(Read { id, fields })
+        Ok(EntryReply { id, fields })
     };
-    // Redis 6 tells of an entry that was deleted as nil, without its id.
+    // Redis 6 returns a deleted entry as nil, without its id.
     entries.into_iter().filter(|entry| *entry != Value::Nil).map(read).collect()
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn value_of<'a>(fields: &'a [Vec<u8>], name: &str) -> Option<&'a [u8]
     fields.chunks_exact(2).find(|pair| pair[0] == name.as_bytes()).map(|pair| pair[1].as_slice())
 }
 
-/// How many entries of a group were given and not acknowledged, and how many were not given yet.
+/// Returns the pending entries of a group, and its lag: entries that no consumer has read yet.
 pub(crate) fn standing(reply: &Value, group: &str) -> Option<(u64, Option<u64>)> {
     let Value::Array(groups) = reply else { return None };
     groups.iter().find_map(|fields| {

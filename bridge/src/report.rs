@@ -1,4 +1,4 @@
-//! What the bridge says of itself: how many messages came to what, and how late.
+//! The bridge's report: outcomes of messages, and how late they were published.
 
 use std::{
     sync::{
@@ -8,29 +8,29 @@ use std::{
     time::Duration,
 };
 
-/// Counts since the bridge was started, and how late publications were since they were last told.
+/// Counts since the start of the bridge, and the lag since the last report.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    /// Messages read, an entry of a stream at each time.
+pub(crate) struct BridgeReport {
+    /// Messages read. A stream entry counts each time it is read.
     pub(crate) read: Count,
-    /// Messages that are in the log now.
+    /// Messages published.
     pub(crate) published: Count,
-    /// Of these, those that had been before.
+    /// Of these, messages that had been published before.
     pub(crate) duplicate: Count,
     /// Messages whose score is too low.
     pub(crate) withheld: Count,
-    /// Messages that can never be published.
+    /// Messages that publish refuses for good.
     pub(crate) refused: Count,
-    /// Messages of channels that found the queue full.
+    /// Messages of channels that were dropped because the queue was full.
     pub(crate) dropped: Count,
-    /// Attempts that were not the last one.
+    /// Attempts that were followed by another one.
     pub(crate) retried: Count,
-    /// Times without a subscription, in which Redis kept nothing.
+    /// Times between two subscriptions, in which messages of channels were lost.
     pub(crate) gaps: Count,
     lag: Mutex<Lag>,
 }
 
-/// A number that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -44,7 +44,7 @@ impl Count {
     }
 }
 
-/// How long publications took.
+/// How long publications took, since the last report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lag {
     count: u32,
@@ -59,8 +59,8 @@ impl Lag {
     }
 }
 
-impl Report {
-    /// Notes how long a publication took: since it was read, and since its entry was made where it is of a stream.
+impl BridgeReport {
+    /// Records how long a publication took since its message was read, and since its stream entry was added.
     pub(crate) fn took(&self, since_read: Duration, since_entry: Option<Duration>) {
         let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
         lag.count += 1;
@@ -69,7 +69,7 @@ impl Report {
         lag.entry_max = lag.entry_max.max(since_entry);
     }
 
-    /// Writes the line, with what is waiting now: how many messages, and how long the oldest has.
+    /// Logs the report, with the number of queued messages and the age of the oldest.
     pub(crate) fn write(&self, queued: usize, oldest: Option<Duration>) {
         let lag = std::mem::take(&mut *self.lag.lock().unwrap_or_else(PoisonError::into_inner));
         tracing::info!(
@@ -91,7 +91,7 @@ impl Report {
     }
 }
 
-/// Whole milliseconds, in the width of a log.
+/// Converts to whole milliseconds, for log fields.
 pub(crate) fn ms(duration: Option<Duration>) -> Option<u64> {
     duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn lag_is_told_once() {
-        let report = Report::default();
+        let report = BridgeReport::default();
         report.took(Duration::from_millis(10), None);
         report.took(Duration::from_millis(30), Some(Duration::from_secs(2)));
         let lag = *report.lag.lock().expect("no panic");

@@ -1,4 +1,4 @@
-//! Streams with a consumer group: Redis keeps what is not acknowledged, and an entry is acknowledged once publish has answered.
+//! Reads streams as a consumer of a group. An entry is acknowledged once publish has answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::{
     limits::{BATCH_ENTRIES, REDIS_TIMEOUT, STREAM_BLOCK},
     message::{Message, Source},
     queues::RegionQueues,
-    replies::{Read, entries, value_of},
-    report::Report,
+    replies::{EntryReply, entries, value_of},
+    report::BridgeReport,
 };
 
 /// Reads one stream.
@@ -26,24 +26,25 @@ use crate::{
 pub(crate) struct Reader {
     pub(crate) client: Client,
     pub(crate) group: Arc<Group>,
-    /// The field of an entry that holds the message.
+    /// The field of an entry with the message.
     pub(crate) field: String,
-    /// Where a group begins that is made: `0` or `$`.
+    /// Where a new group starts: `0` or `$`.
     pub(crate) start: String,
-    /// Entries that another consumer has not acknowledged for this long are taken from it.
+    /// Time without an acknowledgement after which entries of other consumers are claimed.
     pub(crate) claim_idle: Duration,
     pub(crate) queues: Arc<RegionQueues>,
-    pub(crate) report: Arc<Report>,
+    pub(crate) report: Arc<BridgeReport>,
 }
 
 impl Reader {
-    /// Reads until it is stopped, and begins anew whenever Redis fails.
+    /// Reads until `stopped`, and reconnects whenever Redis fails.
     pub(crate) async fn run(self, stopped: CancellationToken) {
         let mut backoff = Backoff::new();
         let reading = async {
             loop {
                 let Err(error) = self.read(&mut backoff).await;
-                tracing::warn!(stream = self.group.stream, error = %Chain(&error), "stream not read, it keeps its entries");
+                let stream = &self.group.stream;
+                tracing::warn!(stream, error = %Chain(&error), "stream not read, it keeps its entries");
                 backoff.pause().await;
             }
         };
@@ -53,8 +54,8 @@ impl Reader {
         }
     }
 
-    /// Reads over one connection: first what this consumer was given and has not acknowledged, in the order of the stream, then
-    /// what is new, and now and then what other consumers have left.
+    /// Reads over one connection: first the pending entries of this consumer in the order of the stream, then new ones,
+    /// and every `claim_idle` those that other consumers have left.
     async fn read(&self, backoff: &mut Backoff) -> RedisResult<std::convert::Infallible> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(REDIS_TIMEOUT))
@@ -79,8 +80,8 @@ impl Reader {
         }
     }
 
-    /// Reads some entries once there are places for them, and says how many these were and which is the last.
-    async fn batch(&self, connection: &mut MultiplexedConnection, after: &str) -> RedisResult<Option<Batch>> {
+    /// Reads some entries once the queue has room for them.
+    async fn batch(&self, connection: &mut MultiplexedConnection, after: &str) -> RedisResult<Option<EntryBatch>> {
         let places = self.places().await?;
         let reply: Value = self.group.read(after, places.num_permits()).query_async(connection).await?;
         let Value::Array(mut streams) = reply else { return Ok(None) };
@@ -88,12 +89,12 @@ impl Reader {
             Some(Value::Array(mut stream)) => entries(stream.pop().unwrap_or(Value::Nil))?,
             _ => Vec::new(),
         };
-        let batch = read.last().map(|last| Batch { id: last.id.clone(), count: read.len() });
+        let batch = read.last().map(|last| EntryBatch { id: last.id.clone(), count: read.len() });
         self.take(read, places).await;
         Ok(batch)
     }
 
-    /// Takes entries that somebody was given and has not acknowledged for long.
+    /// Claims entries that other consumers have not acknowledged for `claim_idle`.
     async fn claim(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let Group { stream, name, consumer, .. } = &*self.group;
         let mut from = FIRST.to_owned();
@@ -117,7 +118,7 @@ impl Reader {
         }
     }
 
-    /// As many places as there are, up to a batch. While the queue is full nothing is read.
+    /// Takes the free room of the queue, up to a batch. Waits while the queue is full.
     async fn places(&self) -> RedisResult<OwnedSemaphorePermit> {
         let queue = &self.queues.entry_places;
         let closed = |error| RedisError::from(std::io::Error::other(error));
@@ -130,8 +131,8 @@ impl Reader {
         Ok(places)
     }
 
-    async fn take(&self, read: Vec<Read>, mut places: OwnedSemaphorePermit) {
-        for Read { id, fields } in read {
+    async fn take(&self, read: Vec<EntryReply>, mut places: OwnedSemaphorePermit) {
+        for EntryReply { id, fields } in read {
             if !self.group.held().insert(id.clone()) {
                 continue;
             }
@@ -158,7 +159,7 @@ impl Reader {
                     entry: Some(entry),
                     _place: place,
                 }),
-                // Redis gave more than it was asked for. What is not held is read again.
+                // Redis returned more than `COUNT`. An entry that is not held is read again.
                 (Ok(_), None) => {
                     self.group.held().remove(&entry.id);
                 }
@@ -172,12 +173,12 @@ impl Reader {
     }
 }
 
-/// The lowest id, where a pass over pending entries begins, and what ends it.
+/// The lowest id: a pass over pending entries starts there, and ends when Redis returns it.
 const FIRST: &str = "0-0";
 
-/// How many entries were read, and the last of them.
+/// Entries that one read returned: the last id, and how many.
 #[derive(Debug)]
-struct Batch {
+struct EntryBatch {
     id: String,
     count: usize,
 }

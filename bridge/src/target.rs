@@ -1,4 +1,4 @@
-//! Where publications go: the publish API over HTTPS, or the publish function itself.
+//! Publishes messages: through the publish API, or by invoking the publish function.
 
 use std::{
     fmt,
@@ -29,52 +29,52 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     limits::{ANSWER_BYTES_MAX, CREDENTIALS_LEFT_MIN, CREDENTIALS_TIMEOUT},
     message::Message,
-    verdict::Verdict,
+    outcome::PublishOutcome,
 };
 
-/// The service whose requests an HTTP API checks.
+/// The service name in signatures of requests to an API.
 const SIGNED_SERVICE: &str = "execute-api";
 
-/// A target that cannot be used.
+/// Why a target is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The address leads nowhere.
-    #[error("{0} is no address such as https://…/publish")]
+    /// The address is invalid.
+    #[error("invalid address `{0}`: expected one such as https://…/publish")]
     Address(Uri),
-    /// TLS has nothing to trust.
+    /// The system has no trusted certificates.
     #[error(transparent)]
     Certificates(#[from] NoCertificates),
-    /// The region of the signature is not known.
-    #[error("no region to sign for: the address names none, so AWS_REGION has to")]
+    /// The region of the signature is unknown.
+    #[error("no region to sign for: the address has none, set AWS_REGION")]
     Region,
-    /// There is nothing to sign with.
-    #[error("there is no place to get AWS credentials from")]
+    /// AWS credentials are not configured.
+    #[error("no AWS credentials: set them in variables, or in the profile that AWS_PROFILE names")]
     Credentials,
 }
 
-/// How a request over HTTP shows who it is of.
+/// How an HTTP request is signed.
 #[derive(Debug)]
 pub(crate) enum Signature {
-    /// Not at all: the local mode takes anything.
+    /// Not at all. The emulator accepts that.
     None,
-    /// As a webhook, with a secret.
+    /// As a webhook.
     Webhook(SigningSecrets),
-    /// For IAM, with AWS credentials.
+    /// For IAM.
     Iam(Iam),
 }
 
 /// Publishes, one attempt at a time.
 #[derive(Debug)]
-pub(crate) struct Target(Way);
+pub(crate) struct Target(Transport);
 
 #[derive(Debug)]
-enum Way {
+enum Transport {
     Http(Box<Http>),
     Function { name: String, client: Client },
 }
 
 impl Target {
-    /// The publish API at `address`.
+    /// Publishes to the publish API at `address`.
     pub(crate) fn http(
         address: Uri,
         signature: Signature,
@@ -85,27 +85,27 @@ impl Target {
             return Err(TargetError::Address(address));
         }
         let https = Https::new(&address)?;
-        Ok(Self(Way::Http(Box::new(Http { address, https, signature, attempt_timeout, clock }))))
+        Ok(Self(Transport::Http(Box::new(Http { address, https, signature, attempt_timeout, clock }))))
     }
 
-    /// The publish function, by name or ARN.
+    /// Invokes the publish function of this name or ARN.
     pub(crate) fn function(name: String, sdk: &SdkConfig, attempt_timeout: Duration) -> Self {
         let time = TimeoutConfig::builder().operation_timeout(attempt_timeout).build();
-        // What is tried again, and when, is decided in one place for both ways.
+        // The queue retries, for both transports.
         let config = aws_sdk_lambda::config::Builder::from(sdk)
             .retry_config(RetryConfig::disabled())
             .timeout_config(time)
             .build();
-        Self(Way::Function { name, client: Client::from_conf(config) })
+        Self(Transport::Function { name, client: Client::from_conf(config) })
     }
 
-    /// Tries to publish a message, once.
-    pub(crate) async fn publish(&self, message: &Message) -> Verdict {
+    /// Tries once to publish a message.
+    pub(crate) async fn publish(&self, message: &Message) -> PublishOutcome {
         let attempt = match &self.0 {
-            Way::Http(http) => http.post(message).await,
-            Way::Function { name, client } => invoke(message, name, client).await,
+            Transport::Http(http) => http.post(message).await,
+            Transport::Function { name, client } => invoke(message, name, client).await,
         };
-        attempt.unwrap_or_else(|failure| Verdict::unavailable(Chain(&failure).to_string()))
+        attempt.unwrap_or_else(|failure| PublishOutcome::unavailable(Chain(&failure).to_string()))
     }
 }
 
@@ -120,7 +120,7 @@ struct Http {
 }
 
 impl Http {
-    async fn post(&self, message: &Message) -> Result<Verdict, Failure> {
+    async fn post(&self, message: &Message) -> Result<PublishOutcome, Failure> {
         let doing = "publishing over HTTP";
         let mut request = Request::post(self.address.clone()).header("content-type", "application/json; charset=utf-8");
         match &self.signature {
@@ -141,11 +141,11 @@ impl Http {
         let request = request.body(Full::new(message.body.clone())).map_err(|error| Failure::new(doing, error))?;
         let answer = self.https.answer(request, self.attempt_timeout, ANSWER_BYTES_MAX).await;
         let (status, body) = answer.map_err(|error| Failure::new(doing, error))?;
-        Ok(Verdict::of_http(status, &body))
+        Ok(PublishOutcome::of_http(status, &body))
     }
 }
 
-async fn invoke(message: &Message, function: &str, client: &Client) -> Result<Verdict, Failure> {
+async fn invoke(message: &Message, function: &str, client: &Client) -> Result<PublishOutcome, Failure> {
     let output = client
         .invoke()
         .function_name(function)
@@ -155,16 +155,16 @@ async fn invoke(message: &Message, function: &str, client: &Client) -> Result<Ve
         .await
         .map_err(|error| Failure::new("invoking the publish function", error))?;
     let payload = output.payload.map(Blob::into_inner).unwrap_or_default();
-    Ok(Verdict::of_invocation(output.function_error.is_some(), &payload))
+    Ok(PublishOutcome::of_invocation(output.function_error.is_some(), &payload))
 }
 
-/// What the AWS clients find on this machine: region, credentials and endpoints, with TLS on ring.
+/// Loads the AWS configuration of this machine: region, credentials and endpoints, with TLS on ring.
 pub(crate) async fn sdk() -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     aws_config::from_env().http_client(http).load().await
 }
 
-/// Signatures (version 4) for an API that is protected by IAM.
+/// Signs requests (SigV4) to an API protected by IAM.
 pub(crate) struct Iam {
     region: String,
     provider: SharedCredentialsProvider,
@@ -178,7 +178,7 @@ impl fmt::Debug for Iam {
 }
 
 impl Iam {
-    /// Signs for the region that the address names, else for that of `sdk`, with its credentials.
+    /// Signs for the region in the address, or else that of `sdk`, with its credentials.
     pub(crate) fn new(address: &Uri, sdk: &SdkConfig) -> Result<Self, TargetError> {
         let region = region_of(address.host().unwrap_or_default())
             .map(str::to_owned)
@@ -188,7 +188,7 @@ impl Iam {
         Ok(Self { region, provider, last: Mutex::new(None) })
     }
 
-    /// Credentials that have not expired. While they cannot be renewed, the last ones are used to their end.
+    /// Returns valid credentials. While renewal fails, the last ones are used until they expire.
     async fn credentials(&self, now: SystemTime) -> Result<Credentials, Failure> {
         let doing = "getting AWS credentials";
         let mut last = self.last.lock().await;
@@ -206,7 +206,7 @@ impl Iam {
 
     async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
         let doing = "signing a request";
-        // The date of a signature is of the system's clock: the service compares it with its own.
+        // The system's clock, because the service compares the date with its own.
         let now = system_time();
         let identity = self.credentials(now).await?.into();
         let settings = v4::SigningParams::builder()
@@ -230,7 +230,7 @@ impl Iam {
     }
 }
 
-/// The region that a host of the service names: `{api}.execute-api.{region}.amazonaws.com`.
+/// Returns the region in a host such as `{api}.execute-api.{region}.amazonaws.com`.
 fn region_of(host: &str) -> Option<&str> {
     host.split_once(".execute-api.")?.1.split('.').next()
 }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(region_of("alerts.example.com"), None);
     }
 
-    /// Gives credentials that end at a time, then fails, then never answers.
+    /// Returns credentials that expire, then fails, then never answers.
     #[derive(Debug)]
     struct Provider(AtomicUsize, SystemTime);
 

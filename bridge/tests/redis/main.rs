@@ -1,4 +1,4 @@
-//! The bridge as a process, between a real Redis with publishers in PHP and Python, and the local mode with a browser at its end.
+//! The bridge as a process, between a real Redis with publishers in PHP and Python, and the service with a subscriber.
 
 mod site;
 
@@ -17,7 +17,15 @@ const TRENDING: &str = "topvideohub:trending";
 
 /// A message in the form of the reference systems.
 fn message(region: &str, id: &str) -> Value {
-    json!({"event": "new_trending", "region": region, "video_id": id, "title": "Title", "thumbnail": "", "channel": "c", "ts": 1_795_000_000})
+    json!({
+        "event": "new_trending",
+        "region": region,
+        "video_id": id,
+        "title": "Title",
+        "thumbnail": "",
+        "channel": "c",
+        "ts": 1_795_000_000
+    })
 }
 
 fn to_channel(region: &str, ids: &[String]) -> Vec<Value> {
@@ -45,7 +53,7 @@ fn of_publisher(frame: &Value) -> Value {
 #[ignore = "needs redis-server; tests/run runs it"]
 async fn what_php_and_python_publish_to_the_channels_of_today_reaches_browsers_as_it_was_sent() {
     let (redis, stack) = (Redis::start().await, stack(&[], &[]).await);
-    // Without any flag for sources.
+    // With the default sources.
     let bridge = Bridge::subscribed(&redis, ["--publish-url", &format!("http://{}/publish", stack.http_addr)]).await;
     let flat = |region: &str, title: &str, channel: &str, rtl: bool| {
         json!({"event": "new_trending", "region": region, "video_id": format!("v-{region}"), "title": title,
@@ -136,7 +144,7 @@ async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation()
     let aws: Vec<(&str, &str)> =
         stack.aws_variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
 
-    // By variables alone, as a container is configured.
+    // With variables alone, as in a container.
     let by = [
         vec![("BRIDGE_PUBLISH_URL", webhook.as_str()), ("BRIDGE_WEBHOOK_SECRET", SECRET)],
         vec![("BRIDGE_PUBLISH_URL", gate.url()), ("BRIDGE_IAM", "true")],
@@ -156,7 +164,7 @@ async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation()
     assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=local/"), "{authorization}");
     assert!(authorization.contains(&scope), "{authorization}");
 
-    // A secret that is not known is the bridge's own fault: the message waits.
+    // With a wrong secret of the bridge the message waits.
     let wrong = ["--publish-url", &webhook, "--webhook-secret", "whsec_plJ3nmyCDGBKInavdOK15jsl"];
     let bridge = Bridge::subscribed(&redis, wrong).await;
     redis.publish(Python, &to_channel("JP", &ids("waits", 1))).await;
@@ -167,7 +175,7 @@ async fn it_publishes_by_signed_webhook_by_signature_for_iam_and_by_invocation()
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; tests/run runs it"]
 async fn while_publish_fails_hangs_or_loses_its_answers_nothing_is_lost_doubled_or_out_of_order() {
-    // Nobody watches KR, and what nobody watches would go to everybody.
+    // KR has no subscribers, so its alerts would go to everyone.
     let (redis, stack) = (Redis::start().await, stack(&[("FallbackToEveryone", "false")], &[]).await);
     let gate = Gate::before(&stack, Mode::Fail).await;
     let bridge = Bridge::subscribed(&redis, ["--publish-url", gate.url(), "--attempt-secs", "1"]).await;
@@ -448,7 +456,7 @@ async fn a_full_queue_leaves_entries_in_their_stream_and_drops_messages_into_the
 fn what_cannot_be_configured_ends_at_once_and_says_why() {
     for (arguments, expected) in [
         (&["--stream", "s"][..], "--consumer"),
-        (&["--publish-url", "/publish"], "no address such as"),
+        (&["--publish-url", "/publish"], "invalid address `/publish`"),
         (&["--publish-url", "http://localhost/publish", "--redis-url", "localhost"], "redis://"),
     ] {
         let output =

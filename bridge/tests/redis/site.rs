@@ -1,5 +1,5 @@
-//! Redis, the bridge as a process, publishers, and something between the bridge and the publish API that can fail. Every wait is
-//! bounded and on a condition.
+//! Redis, the bridge as a process, publishers, and a proxy before the publish API that can fail. Every wait is bounded
+//! and on a condition.
 
 use std::{
     convert::Infallible,
@@ -35,15 +35,15 @@ use tokio::{
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-/// Bound of every wait. Nothing takes nearly as long, unless it never happens.
+/// Bound of every wait. Only what never happens takes as long.
 const WAIT_MAX: Duration = Duration::from_secs(40);
 
-/// Waits for something that happens elsewhere.
+/// Waits for a future, and fails after `WAIT_MAX`.
 pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(WAIT_MAX, future).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"))
 }
 
-/// Waits for a condition that is made true elsewhere.
+/// Waits until a condition is true.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let checks = async {
         while !condition().await {
@@ -57,7 +57,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the bridge lies in the repository").to_owned()
 }
 
-/// The project's local mode with the functions in this process.
+/// Starts the service in the emulator, with the functions in this process.
 pub(crate) async fn stack(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Stack {
     let owned =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -80,7 +80,7 @@ pub(crate) async fn stack(parameters: &[(&str, &str)], secrets: &[(&str, &str)])
     Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
 }
 
-/// Every alert of a region, in the order of its log.
+/// Returns the alerts of a region, in the order of its log.
 pub(crate) async fn log_of(stack: &Stack, region: &str) -> Vec<Value> {
     let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(HttpConnector::new());
     let mut alerts = Vec::new();
@@ -98,7 +98,7 @@ pub(crate) async fn log_of(stack: &Stack, region: &str) -> Vec<Value> {
     }
 }
 
-/// Ids of the videos of a region's alerts, in the order of its log, which has no gaps.
+/// Returns the ids of a region's videos, in the order of its log, which must have no gaps.
 pub(crate) async fn published(stack: &Stack, region: &str) -> Vec<String> {
     let alerts = log_of(stack, region).await;
     for (index, alert) in alerts.iter().enumerate() {
@@ -112,7 +112,7 @@ pub(crate) async fn until_published(stack: &Stack, region: &str, count: usize) {
     eventually(&format!("{count} alerts of {region}"), || async { log_of(stack, region).await.len() >= count }).await;
 }
 
-/// A browser that watches the region in its address, and so receives `new_trending`.
+/// A subscriber to one region, which receives `new_trending`.
 pub(crate) struct Watcher(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Watcher {
@@ -135,7 +135,7 @@ impl Watcher {
     }
 }
 
-/// A Redis of its own, which keeps streams over a restart.
+/// A Redis that keeps streams over a restart.
 pub(crate) struct Redis {
     directory: TempDir,
     server: Child,
@@ -158,7 +158,7 @@ impl Redis {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    /// Ends it as a machine that loses power.
+    /// Kills it, as when a machine loses power.
     pub(crate) async fn kill(&mut self) {
         self.server.kill().await.expect("killed");
     }
@@ -179,7 +179,7 @@ impl Redis {
         Ok(connection)
     }
 
-    /// Asks Redis something.
+    /// Sends a command.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
         let mut connection = self.connect().await.expect("a connection");
         let mut asked = redis::cmd(command[0]);
@@ -187,7 +187,7 @@ impl Redis {
         bounded("an answer of Redis", asked.query_async(&mut connection)).await.expect("an answer")
     }
 
-    /// How many entries a group was given and has not acknowledged.
+    /// Returns the number of pending entries of the bridge's group.
     pub(crate) async fn pending(&self, stream: &str) -> u64 {
         self.ask::<(u64, redis::Value, redis::Value, redis::Value)>(&["XPENDING", stream, "viral-alerts"]).await.0
     }
@@ -215,7 +215,7 @@ impl Redis {
     }
 }
 
-/// In what a publisher is written.
+/// The language of a publisher.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Language {
     Php,
@@ -308,27 +308,27 @@ impl Bridge {
         bounded("the bridge ends", self.process.wait()).await.expect("an end")
     }
 
-    /// Ends it without a chance to do anything.
+    /// Kills it.
     pub(crate) async fn kill(mut self) {
         self.process.kill().await.expect("killed");
     }
 }
 
-/// What happens to requests between the bridge and the publish API.
+/// What the proxy does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Pass,
-    /// Answered with 500, and not passed on.
+    /// Answers 500 without passing it on.
     Fail,
-    /// Passed on, and answered with 500: the publisher cannot know that it was published.
+    /// Passes it on and answers 500, so that the bridge cannot know that it was published.
     LoseAnswer,
-    /// Not answered at all.
+    /// Never answers.
     Hang,
-    /// Answered as a service answers whose rules are stricter than the bridge knows.
+    /// Refuses it, as a service with rules that the bridge does not know.
     Refuse,
 }
 
-/// Stands between the bridge and the publish API.
+/// A proxy before the publish API.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Inner>);
 
@@ -372,7 +372,7 @@ impl Gate {
         *self.0.mode.lock().expect("no panic") = mode;
     }
 
-    /// The headers of each request so far.
+    /// Returns the headers of each request so far.
     pub(crate) fn seen(&self) -> Vec<HeaderMap> {
         self.0.seen.lock().expect("no panic").clone()
     }
