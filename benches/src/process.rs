@@ -37,7 +37,7 @@ impl Server {
 
     /// The local mode beside this program.
     pub(crate) async fn local_with(arguments: &[&str]) -> Outcome<Self> {
-        let mut command = Command::new(sibling("apigw-local")?);
+        let mut command = Command::new(sibling("viral-alerts-local")?);
         command.args(["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log", "error"]).args(arguments);
         Self::start(command).await
     }

@@ -429,7 +429,7 @@ function refreshConnections() {
     refreshing = undefined;
     refreshedAt = performance.now();
     try {
-      const response = await fetch(`/local.json?search=${encodeURIComponent($("search").value.trim())}`);
+      const response = await fetch(`/inspector/connections?search=${encodeURIComponent($("search").value.trim())}`);
       if (response.ok) showConnections(await response.json());
     } catch {
       // The state of the page says already that the emulator is away.
@@ -440,7 +440,7 @@ function refreshConnections() {
 function item(connection) {
   const known = items.get(connection.connectionId);
   if (known) return known;
-  const parts = Object.fromEntries(["id", "counts", "since", "ip", "audiences", "agent"].map((name) => [name, element("span", { className: name })]));
+  const parts = Object.fromEntries(["id", "counts", "since", "ip", "labels", "agent"].map((name) => [name, element("span", { className: name })]));
   parts.counts.classList.add("end");
   parts.ip.classList.add("end");
   parts.id.classList.add("mono");
@@ -470,8 +470,8 @@ function showConnections({ webSocketUrl, connected, found, connections }) {
     parts.counts.textContent = `${count(connection.messagesReceived)} in · ${count(connection.messagesSent)} out`;
     parts.since.textContent = `since ${clock(new Date(connection.connectedAt))}`;
     parts.ip.textContent = connection.sourceIp;
-    parts.audiences.textContent = connection.audiences.join(", ");
-    parts.audiences.hidden = !connection.audiences.length;
+    parts.labels.textContent = connection.labels.join(", ");
+    parts.labels.hidden = !connection.labels.length;
     parts.agent.textContent = connection.userAgent ?? "no user agent";
     parts.agent.title = connection.userAgent ?? "";
     // Only what is out of place moves, so that the focus stays where it is.

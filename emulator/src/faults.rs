@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use crate::duration::{self, DurationError};
-
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
@@ -84,25 +82,25 @@ pub struct Fault {
 }
 
 /// A text that describes no fault.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FaultError {
     /// There is no probability.
-    #[error("a fault is given as KIND=PROBABILITY")]
+    #[error("expected KIND=PROBABILITY")]
     Form,
     /// There is no such kind.
-    #[error("there is no fault {0:?}, but {known}", known = FaultKind::ALL.map(FaultKind::name).join(", "))]
+    #[error("unknown fault {0:?}: expected one of {known}", known = FaultKind::ALL.map(FaultKind::name).join(", "))]
     Kind(String),
     /// The probability is none.
-    #[error("{0:?} is no probability between 0 and 1")]
+    #[error("invalid probability {0:?}: expected a number from 0 to 1")]
     Probability(String),
     /// The duration cannot be read.
-    #[error(transparent)]
-    Duration(#[from] DurationError),
+    #[error("invalid duration {0:?}: {1}")]
+    Duration(String, humantime::DurationError),
     /// The kind takes a time and none is given.
     #[error("{0} needs a duration, as in {0}=0.1:2s")]
     DurationMissing(FaultKind),
     /// The kind takes no time and one is given.
-    #[error("{0} takes no duration")]
+    #[error("{0} does not take a duration")]
     DurationUnused(FaultKind),
 }
 
@@ -114,7 +112,10 @@ impl FromStr for Fault {
         let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
         let kind = kind.ok_or_else(|| FaultError::Kind(name.to_owned()))?;
         let (probability, duration) = match rest.split_once(':') {
-            Some((probability, duration)) => (probability, Some(duration::parse(duration)?)),
+            Some((probability, duration)) => {
+                let parsed = humantime::parse_duration(duration);
+                (probability, Some(parsed.map_err(|error| FaultError::Duration(duration.to_owned(), error))?))
+            }
             None => (rest, None),
         };
         let chance = probability.parse().ok().filter(|chance| (0.0..=1.0).contains(chance));
@@ -224,12 +225,12 @@ mod tests {
         }
         for (text, expected) in [
             ("lost-disconnect", "KIND=PROBABILITY"),
-            ("lost=1", "no fault \"lost\", but lost-disconnect, false-gone, "),
-            ("false-gone=2", "\"2\" is no probability between 0 and 1"),
-            ("false-gone=NaN", "no probability"),
+            ("lost=1", "unknown fault \"lost\": expected one of lost-disconnect, false-gone, "),
+            ("false-gone=2", "invalid probability \"2\": expected a number from 0 to 1"),
+            ("false-gone=NaN", "invalid probability \"NaN\""),
             ("slow-post=0.1", "slow-post needs a duration, as in slow-post=0.1:2s"),
-            ("slow-post=0.1:2", "\"2\" is no duration"),
-            ("false-gone=0.1:2s", "false-gone takes no duration"),
+            ("slow-post=0.1:2", "invalid duration \"2\": time unit needed"),
+            ("false-gone=0.1:2s", "false-gone does not take a duration"),
         ] {
             let error = text.parse::<Fault>().expect_err(text).to_string();
             assert!(error.contains(expected), "{text}: {error}");

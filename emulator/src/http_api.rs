@@ -15,7 +15,6 @@ use hyper::{
 };
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
-use shared::limits::REQUEST_HEAD_BYTES_MAX;
 
 use crate::{
     http::{self, Body, Request},
@@ -26,6 +25,9 @@ use crate::{
 
 /// Largest request. Source: API Gateway quotas for HTTP APIs.
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Largest request line and header values together. Source: API Gateway quotas for HTTP APIs.
+const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
 
 /// The HTTP API of a template.
 #[derive(Debug)]

@@ -1,10 +1,14 @@
-//! The local mode: the very same functions as in the cloud, behind an API Gateway WebSocket API and HTTP API, the Lambda
-//! Invoke API and DynamoDB, all on one laptop, all created from `template.yaml`.
+//! API Gateway WebSocket and HTTP APIs on one machine, with what functions behind them use: Lambda, DynamoDB, SQS,
+//! EventBridge, schedules and Systems Manager parameters. One SAM or CloudFormation template declares all of it.
+//!
+//! The program `apigw-local` runs a template as it is. A program that has functions of its own, linked in, embeds the
+//! emulator instead: see [`Embedding`] and [`Stack::embedded`].
 
 mod aws;
-mod demo;
-mod duration;
+pub mod cli;
 mod dynamodb;
+mod embedding;
+mod error;
 mod events;
 mod faults;
 #[cfg(feature = "fuzzing")]
@@ -13,6 +17,7 @@ mod gateway;
 mod http;
 mod http_api;
 mod inspector;
+mod json;
 mod lambda;
 mod rate;
 mod schedules;
@@ -23,13 +28,17 @@ mod template;
 mod tls;
 
 pub use crate::{
-    duration::{DurationError, parse as parse_duration},
     dynamodb::{DatabaseError, TableCapacity, TableCapacityError, TableUnits, Tables},
+    embedding::{Embedding, FunctionSetting, Invocation, Invoke, Pages, Site, StartFailure},
+    error::ErrorChain,
+    events::{Pattern, Rule},
     faults::{Fault, FaultError, FaultKind, FaultOptions},
-    gateway::GatewayOptions,
-    lambda::StartError as FunctionStartError,
+    gateway::{GatewayOptions, Summary},
+    http::{Body, json as json_response, no_store, page},
+    lambda::{InvokeError, StartError as FunctionStartError},
     rate::{Rate, RateError},
+    schedules::{Cron, Times},
     stack::{Options, Stack, StartError},
-    template::{LoadError, TemplateError},
+    template::{Code, Function, LoadError, Queue, Schedule, Template, TemplateError, TemplateSource},
     tls::TlsError,
 };

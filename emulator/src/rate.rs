@@ -33,7 +33,7 @@ impl Rate {
 
 /// A text that is no rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no rate; write N or N:BURST, whole numbers above zero, such as 10000:5000")]
+#[error("invalid rate {0:?}: expected N or N:BURST, whole numbers above zero, such as 10000:5000")]
 pub struct RateError(String);
 
 impl FromStr for Rate {

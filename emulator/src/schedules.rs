@@ -9,7 +9,8 @@ use hyper::body::Bytes;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::cron::{Cron, CronError};
+pub use self::cron::Cron;
+pub(crate) use self::cron::CronError;
 use crate::{
     lambda::Functions,
     template::{ACCOUNT_ID, REGION, Schedule, arn},
@@ -20,7 +21,7 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
 /// When a function is invoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Times {
+pub enum Times {
     /// `rate(…)`: after each such interval.
     Every(Duration),
     /// `cron(…)`: in these minutes of UTC.

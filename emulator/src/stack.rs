@@ -1,19 +1,27 @@
-//! Everything of the local mode, started in order and stopped in reverse.
+//! Everything of the emulator, started in order and stopped in reverse.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clock::Clock;
-use hyper::{Response, StatusCode, Uri, http::request::Parts};
-use serde_json::json;
-use shared::{
-    runtime::environment::Environment,
-    tables::subscriptions::{Subscriptions, TABLE_VARIABLE},
+use hyper::{
+    Response, StatusCode, Uri,
+    header::{HeaderValue, LOCATION},
+    http::request::Parts,
 };
+use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    aws, demo,
+    aws,
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
+    embedding::{Embedding, Pages, Site},
     events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, Settings},
@@ -25,14 +33,11 @@ use crate::{
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, Function, HttpRoute, LoadError, REGION, Template, URL_SUFFIX},
+    template::{Authorization, Function, HttpRoute, LoadError, REGION, Template, TemplateSource, URL_SUFFIX},
     tls::{Identity, TlsError},
 };
 
-/// Variable of the project's own functions with the score from which an alert is published.
-const THRESHOLD_VARIABLE: &str = "SCORE_THRESHOLD";
-
-/// Time that sockets and running invocations have to finish when the local mode stops.
+/// Time that sockets and running invocations have to finish when the emulator stops.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// Path that says that the HTTP address answers.
@@ -43,14 +48,16 @@ const HEALTH: &str = "/health";
 pub struct Options {
     /// Address of the WebSocket gateway and management API.
     pub ws_addr: SocketAddr,
-    /// Address of the HTTP API, the demo page and the inspector.
+    /// Address of the HTTP API and the inspector.
     pub http_addr: SocketAddr,
     /// The template.
-    pub template: PathBuf,
+    pub template: TemplateSource,
     /// Values of its parameters that differ from the defaults.
     pub parameters: BTreeMap<String, String>,
-    /// Where the tables are kept; in memory where there is none.
+    /// The directory that keeps the tables. `None` keeps them in memory.
     pub data_dir: Option<PathBuf>,
+    /// A DynamoDB that has the template's tables, for the functions to use instead of the emulator's own.
+    pub dynamodb: Option<Uri>,
     /// Secret parameters of Systems Manager, by name.
     pub secrets: BTreeMap<String, String>,
     /// What every partition of a table takes and gives per second; no limit where there is none.
@@ -59,8 +66,6 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// A Lambda Invoke API that runs the functions instead of this process.
     pub lambda_endpoint: Option<Uri>,
-    /// Whether this workspace's functions run as processes, as built last, instead of in this one.
-    pub processes: bool,
     /// How many times faster than the real ones the gateway's time limits of connections, and the waits between
     /// retries of asynchronous invocations, pass; 1 is real.
     pub time_scale: f64,
@@ -70,7 +75,29 @@ pub struct Options {
     pub faults: FaultOptions,
 }
 
-/// Why the local mode cannot start.
+impl Options {
+    /// Runs a template on free ports of this machine, with its defaults and everything in memory.
+    pub fn on_free_ports(template: impl Into<TemplateSource>) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            ws_addr: free,
+            http_addr: free,
+            template: template.into(),
+            parameters: BTreeMap::new(),
+            data_dir: None,
+            dynamodb: None,
+            secrets: BTreeMap::new(),
+            table_capacity: None,
+            hosts: Vec::new(),
+            lambda_endpoint: None,
+            time_scale: 1.0,
+            gateway: GatewayOptions::default(),
+            faults: FaultOptions::default(),
+        }
+    }
+}
+
+/// Why the emulator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The template cannot be used.
@@ -93,12 +120,12 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// A running local mode.
+/// A running emulator.
 #[derive(Debug)]
 pub struct Stack {
     /// Where the WebSocket gateway and the management API answer.
     pub ws_addr: SocketAddr,
-    /// Where the HTTP API, the demo page and the inspector answer.
+    /// Where the HTTP API and the inspector answer.
     pub http_addr: SocketAddr,
     /// The stage of the WebSocket API.
     pub stage: String,
@@ -121,14 +148,21 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts everything. When it returns, all of it answers.
+    /// Starts everything, with each function as a process. When it returns, all of it answers.
+    ///
+    /// # Errors
+    ///
+    /// If the template cannot be run, an address is taken, or a function or a table cannot be made.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
-        Self::start_on(options, None).await
+        Self::embedded(options, &()).await
     }
 
-    /// The same with functions that use the database at `dynamodb`, which has the template's tables, instead of this
-    /// stack's own.
-    pub async fn start_on(options: &Options, dynamodb: Option<&Uri>) -> Result<Self, StartError> {
+    /// Starts everything within a program that adds functions and pages of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Stack::start`].
+    pub async fn embedded(options: &Options, program: &dyn Embedding) -> Result<Self, StartError> {
         let clock = Clock::System;
         let template = Template::load(&options.template, &options.parameters)?;
         let hosts = &options.hosts;
@@ -143,7 +177,7 @@ impl Stack {
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
-            &dynamodb.map_or_else(|| format!("http://{}", tables.address), Uri::to_string),
+            &options.dynamodb.as_ref().map_or_else(|| format!("http://{}", tables.address), Uri::to_string),
             &format!("http://{}", invoke.address),
             &format!("http://{ws_addr}/{stage}"),
             &format!("http://{sqs_addr}"),
@@ -160,7 +194,7 @@ impl Stack {
             dynamodb::api::handle(Arc::clone(&asked), request)
         }));
         let identity = Identity::new(ws_addr.ip())?;
-        let files = tempfile::Builder::new().prefix("viral-alerts-").tempdir().map_err(StartError::Files)?;
+        let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
         let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, sqs_addr, trust);
         let recorder = Recorder::new(clock.clone());
@@ -169,7 +203,7 @@ impl Stack {
         let setting = Setting {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
-            processes: options.processes,
+            program,
             machine: &machine,
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),
@@ -196,16 +230,9 @@ impl Stack {
         let of_function = |(name, function): (&String, &Function)| {
             (name.clone(), function.environment.iter().map(localised).collect())
         };
-        let function_variables = template.functions.iter().map(of_function).collect();
+        let function_variables: BTreeMap<_, _> = template.functions.iter().map(of_function).collect();
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
-        let service = Arc::new(demo::Service {
-            subscriptions: subscriptions(&template, &aws_variables, &clock),
-            score_threshold: template
-                .functions
-                .values()
-                .find_map(|function| function.environment.get(THRESHOLD_VARIABLE)?.parse().ok()),
-        });
         let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
         back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
@@ -237,14 +264,19 @@ impl Stack {
             functions: Arc::clone(&functions),
             clock: clock.clone(),
         });
-        let inspector = Arc::new(Inspector::new(recorder, Arc::clone(&gateway), fronts.clone()));
-        let shown = Arc::clone(&gateway);
-        let asked = Arc::clone(&http_api);
-        let api = api.except(move |request| asked.is_open_to(request) || is_public(request));
+        let pages = program.pages(Site {
+            websocket_port: ws_addr.port(),
+            aws_variables: aws_variables.clone(),
+            function_variables: function_variables.clone(),
+            gateway: Arc::clone(&gateway),
+        });
+        let inspector = Inspector::new(recorder, Arc::clone(&gateway), ws_addr.port(), pages.clone(), fronts.clone());
+        let (linked, routed) = (pages.clone(), Arc::clone(&http_api));
+        let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
+        let front = Arc::new(Front { http_api, inspector, pages });
         front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
-            let (http_api, gateway, service) = (Arc::clone(&http_api), Arc::clone(&shown), Arc::clone(&service));
-            let inspector = Arc::clone(&inspector);
-            async move { answer(&http_api, &gateway, &inspector, ws_addr.port(), &service, request, peer).await }
+            let front = Arc::clone(&front);
+            async move { front.answer(request, peer).await }
         }));
         let mut notes = template.notes;
         notes.extend(is_open.then(|| "anybody may connect: the route $connect asks for no authorization".to_owned()));
@@ -328,43 +360,51 @@ async fn listen(address: SocketAddr, flag: &'static str, hosts: &[String]) -> Re
 }
 
 /// Whether a page of another site may lead to what a request asks for: pages, which say nothing of this machine.
-fn is_public(request: &Parts) -> bool {
+fn is_public(request: &Parts, pages: Option<&dyn Pages>) -> bool {
     let path = request.uri.path();
-    http::is_read(&request.method) && (path == HEALTH || demo::is_public(path) || inspector::is_public(path))
+    let is_page = || pages.is_some_and(|pages| pages.is_public(path));
+    http::is_read(&request.method) && (path == "/" || path == HEALTH || inspector::is_public(path) || is_page())
 }
 
-/// The project's own subscriptions table, for the demo page. Another template has none.
-fn subscriptions(template: &Template, variables: &BTreeMap<String, String>, clock: &Clock) -> Option<Subscriptions> {
-    let table = template.functions.values().find_map(|function| function.environment.get(TABLE_VARIABLE))?;
-    let environment: Environment = variables.clone().into_iter().collect();
-    let region = aws_types::region::Region::new(aws::region(&environment));
-    let sdk = aws::base_config().region(region).service_config(environment).build();
-    Some(Subscriptions::new(aws_sdk_dynamodb::Client::new(&sdk), table.clone(), clock.clone()))
+/// What answers at the HTTP address.
+#[derive(Debug)]
+struct Front {
+    http_api: Arc<HttpApi>,
+    inspector: Inspector,
+    pages: Option<Arc<dyn Pages>>,
 }
 
-async fn answer(
-    http_api: &HttpApi,
-    gateway: &Gateway,
-    page: &Inspector,
-    websocket_port: u16,
-    service: &demo::Service,
-    request: Request,
-    peer: SocketAddr,
-) -> Response<Body> {
-    if let Some(response) = http_api.preflight(&request) {
-        return response;
+impl Front {
+    async fn answer(&self, request: Request, peer: SocketAddr) -> Response<Body> {
+        if let Some(response) = self.http_api.preflight(&request) {
+            return response;
+        }
+        if let Some(route) = self.http_api.route(request.method().as_str(), request.uri().path()) {
+            return self.http_api.handle(route, request, peer).await;
+        }
+        if request.uri().path() == HEALTH {
+            return http::json(StatusCode::OK, &json!({"status": "ok"}));
+        }
+        if inspector::is_for(request.uri().path()) {
+            return self.inspector.handle(request).await;
+        }
+        let (request, _) = request.into_parts();
+        if let Some(pages) = &self.pages
+            && let Some(response) = pages.handle(&request).await
+        {
+            return response;
+        }
+        if request.uri.path() == "/" && http::is_read(&request.method) {
+            return to_inspector();
+        }
+        http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
     }
-    if let Some(route) = http_api.route(request.method().as_str(), request.uri().path()) {
-        return http_api.handle(route, request, peer).await;
-    }
-    if request.uri().path() == HEALTH {
-        return http::json(StatusCode::OK, &json!({"status": "ok"}));
-    }
-    if inspector::is_for(request.uri().path()) {
-        return page.handle(request).await;
-    }
-    if let Some(response) = demo::handle(&request, gateway, websocket_port, service).await {
-        return response;
-    }
-    http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
+}
+
+/// Leads a browser from the address that the program prints to the inspector.
+fn to_inspector() -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::FOUND;
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/inspector"));
+    response
 }

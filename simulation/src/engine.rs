@@ -1,20 +1,17 @@
 //! The DynamoDB engine, called in this process, with the tables of the project's template.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{fmt, path::Path};
 
+use apigw_local::{Tables, TemplateSource};
 use dynoxide::{Database, errors::DynoxideError};
-use local::Tables;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::client::{Call, Reply};
 
 /// The template of the project.
-pub fn template() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml")
+pub fn template() -> TemplateSource {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml").into()
 }
 
 /// A database of its own, in memory, with the tables of the template, whose names are their logical ids.

@@ -12,12 +12,12 @@ use std::{
     time::Duration,
 };
 
+use apigw_local::Tables;
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use clock::Clock;
 use connect::Connect;
 use disconnect::Disconnect;
 use futures_util::{FutureExt, future::BoxFuture, future::join_all};
-use local::Tables;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 use shared::runtime::{

@@ -8,8 +8,8 @@ use std::{
     },
 };
 
+use apigw_local::Tables;
 use clock::Clock;
-use local::Tables;
 use publish::Publish;
 use serde_json::{Value, json};
 use shared::{

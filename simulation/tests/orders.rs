@@ -1,7 +1,7 @@
 //! The functions of a connection, whose requests to DynamoDB take effect in any order.
 
+use apigw_local::Tables;
 use clock::Clock;
-use local::Tables;
 use serde_json::json;
 use shared::runtime::function::{Function, Invocation};
 use simulation::{Delays, Engine, engine::template, environment, start};

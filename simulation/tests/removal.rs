@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
+use apigw_local::Tables;
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture, future::join_all};
-use local::Tables;
 use publish::Publish;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use recover::Recover;

@@ -18,9 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apigw_local::{GatewayOptions, Rate, TableCapacity};
 use cost::{DEFAULT_REGION, Prices};
 use futures_util::{SinkExt, StreamExt};
-use local::{GatewayOptions, Rate, TableCapacity};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use shared::runtime::environment::Environment;

@@ -1,8 +1,8 @@
 //! The gateway as clients and the AWS clients see it.
 
+use apigw_local::GatewayOptions;
 use aws_sdk_apigatewaymanagement::{Client as Management, error::ProvideErrorMetadata, primitives::Blob};
 use aws_sdk_dynamodb::types::{ProjectionType, TimeToLiveStatus};
-use local::GatewayOptions;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apigw_local::FaultKind;
 use futures_util::{StreamExt, stream};
-use local::FaultKind;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::{Value, json};
 use tokio_tungstenite::{

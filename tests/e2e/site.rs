@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apigw_local::{ErrorChain, FaultOptions, GatewayOptions, Options, Stack, TableCapacity};
 use aws_sdk_dynamodb::{
     config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
     types::AttributeValue,
@@ -25,7 +26,7 @@ use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local::{FaultOptions, GatewayOptions, Options, Stack, TableCapacity};
+use local::Service;
 use serde_json::Value;
 use shared::runtime::environment::Environment;
 use tokio::{
@@ -175,28 +176,29 @@ impl Site {
     /// The same with these parameters instead.
     pub(crate) async fn on_with(dynamodb: &Uri, parameters: &[(&str, &str)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let stack = Stack::start_on(&Options { parameters, ..options() }, Some(dynamodb)).await;
-        Self::Own(Box::new(stack.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))))
+        let options = Options { parameters, dynamodb: Some(dynamodb.clone()), ..options() };
+        Self::Own(Box::new(start_with(options).await))
     }
 
     /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
     pub(crate) async fn faulty(faults: &[&str]) -> Self {
-        Self::with_faults(faults, options()).await
+        Self::with_faults(faults, options(), Service::default()).await
     }
 
     /// The same with other parameters.
     pub(crate) async fn faulty_with(parameters: &[(&str, &str)], faults: &[&str]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self::with_faults(faults, Options { parameters, ..options() }).await
+        Self::with_faults(faults, Options { parameters, ..options() }, Service::default()).await
     }
 
     /// The same with another template and other parameters, and with the functions as processes.
     pub(crate) async fn faulty_processes(template: PathBuf, parameters: &[(&str, &str)], faults: &[&str]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self::with_faults(faults, Options { template, parameters, processes: true, ..options() }).await
+        let options = Options { template: template.into(), parameters, ..options() };
+        Self::with_faults(faults, options, Service { processes: true }).await
     }
 
-    async fn with_faults(faults: &[&str], options: Options) -> Self {
+    async fn with_faults(faults: &[&str], options: Options, service: Service) -> Self {
         let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
         let seed = rand::random();
         println!("fault seed {seed}");
@@ -206,7 +208,7 @@ impl Site {
             ..GatewayOptions::default()
         };
         let faults = FaultOptions { faults, seed: Some(seed) };
-        Self::Own(Box::new(start_with(Options { faults, gateway, time_scale: 600.0, ..options }).await))
+        Self::Own(Box::new(start_as(Options { faults, gateway, time_scale: 600.0, ..options }, service).await))
     }
 
     async fn leased(parameters: Parameters) -> Self {
@@ -375,31 +377,20 @@ pub(crate) fn credentials(access_key: &str, secret: &str) -> SharedCredentialsPr
 }
 
 async fn start(parameters: Parameters, processes: bool) -> Stack {
-    start_with(Options { parameters, processes, ..options() }).await
+    start_as(Options { parameters, ..options() }, Service { processes }).await
 }
 
 /// The project's template on free ports, and nothing else that differs from the defaults.
 fn options() -> Options {
-    let any_port = "127.0.0.1:0".parse().expect("an address");
-    Options {
-        ws_addr: any_port,
-        http_addr: any_port,
-        template: root().join("template.yaml"),
-        parameters: Parameters::new(),
-        secrets: Default::default(),
-        data_dir: None,
-        table_capacity: None,
-        hosts: Vec::new(),
-        lambda_endpoint: None,
-        processes: false,
-        time_scale: 1.0,
-        gateway: GatewayOptions::default(),
-        faults: Default::default(),
-    }
+    Options::on_free_ports(Service::template())
 }
 
 async fn start_with(options: Options) -> Stack {
-    Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
+    start_as(options, Service::default()).await
+}
+
+async fn start_as(options: Options, service: Service) -> Stack {
+    Stack::embedded(&options, &service).await.unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
 }
 
 /// A stack whose functions are the real binaries under `cargo lambda watch`.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use apigw_local::{ErrorChain, Options, Stack};
 use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -22,7 +23,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
 };
-use local::{GatewayOptions, Options, Stack};
+use local::Service;
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -61,23 +62,12 @@ fn root() -> PathBuf {
 pub(crate) async fn stack(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Stack {
     let owned =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let any_port = "127.0.0.1:0".parse().expect("an address");
     let options = Options {
-        ws_addr: any_port,
-        http_addr: any_port,
-        template: root().join("template.yaml"),
         parameters: owned(parameters),
         secrets: owned(secrets),
-        data_dir: None,
-        table_capacity: None,
-        hosts: Vec::new(),
-        lambda_endpoint: None,
-        processes: false,
-        time_scale: 1.0,
-        gateway: GatewayOptions::default(),
-        faults: Default::default(),
+        ..Options::on_free_ports(Service::template())
     };
-    Stack::start(&options).await.unwrap_or_else(|error| panic!("{}", shared::error::Chain(&error)))
+    Service::start(&options).await.unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
 }
 
 /// Returns the alerts of a region, in the order of its log.

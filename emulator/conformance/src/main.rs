@@ -16,10 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use apigw_local::{ErrorChain, GatewayOptions, Options, Stack};
 use aws_credential_types::Credentials;
 use clap::{Parser, ValueEnum};
 use hyper::Uri;
-use local::{Options, Stack};
 
 use crate::{
     case::Case,
@@ -102,7 +102,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {}", shared::error::Chain(error.as_ref()));
+            eprintln!("error: {}", ErrorChain(error.as_ref()));
             ExitCode::from(2)
         }
     }
@@ -192,24 +192,15 @@ async fn run_locally(
     for case in cases {
         groups.entry((case.slow, &case.parameters)).or_default().push(case);
     }
-    let any_port = "127.0.0.1:0".parse()?;
     for ((slow, parameters), cases) in groups {
         let mut all = parameters.clone();
         all.insert("Token".to_owned(), LOCAL_TOKEN.to_owned());
+        let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("template.yaml");
         let options = Options {
-            ws_addr: any_port,
-            http_addr: any_port,
-            template: Path::new(env!("CARGO_MANIFEST_DIR")).join("template.yaml"),
             parameters: all,
-            secrets: Default::default(),
-            data_dir: None,
-            table_capacity: None,
-            hosts: Vec::new(),
-            lambda_endpoint: None,
-            processes: false,
             time_scale: if slow { LOCAL_TIME_SCALE } else { 1.0 },
-            gateway: local::GatewayOptions { check_signatures: true, throttles: true, ..Default::default() },
-            faults: Default::default(),
+            gateway: GatewayOptions { check_signatures: true, throttles: true, ..Default::default() },
+            ..Options::on_free_ports(template)
         };
         let stack = Stack::start(&options).await?;
         let variable = |name: &str| stack.aws_variables.get(name).cloned().unwrap_or_default();

@@ -115,7 +115,7 @@ fn differs(expected: impl Into<String>, got: impl Into<String>) -> Difference {
 
 /// An error with its causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    shared::error::Chain(error).to_string()
+    apigw_local::ErrorChain(error).to_string()
 }
 
 fn unanswered(expected: &str) -> impl Fn(Unanswered) -> Difference {

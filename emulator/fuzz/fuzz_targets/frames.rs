@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| local::fuzzing::frames(bytes));
+fuzz_target!(|bytes: &[u8]| apigw_local::fuzzing::frames(bytes));

@@ -5,5 +5,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let (expression, message) = text.split_once('\n').unwrap_or((text, ""));
-    local::fuzzing::selection(expression, message);
+    apigw_local::fuzzing::selection(expression, message);
 });

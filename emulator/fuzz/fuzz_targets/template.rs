@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| local::fuzzing::template(text));
+fuzz_target!(|text: &str| apigw_local::fuzzing::template(text));

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::capacity::Capacity;
 pub use self::capacity::{TableCapacity, TableCapacityError, TableUnits};
 
-use crate::template::{LoadError, Template};
+use crate::template::{LoadError, Template, TemplateSource};
 
 /// Time between two removals of expired items. The service promises it within days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -59,9 +59,9 @@ pub enum DatabaseError {
 pub struct Tables(BTreeMap<String, Value>);
 
 impl Tables {
-    /// Reads those of the template at `path`, whose parameters have their defaults.
-    pub fn of_template(path: &Path) -> Result<Self, LoadError> {
-        Template::load(path, &BTreeMap::new()).map(|template| Self(template.tables))
+    /// Reads those of a template, whose parameters have their defaults.
+    pub fn of_template(source: &TemplateSource) -> Result<Self, LoadError> {
+        Template::load(source, &BTreeMap::new()).map(|template| Self(template.tables))
     }
 
     /// A database with these tables, in memory.

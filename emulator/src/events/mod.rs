@@ -11,11 +11,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shared::model::strict_json::whole_characters;
 
-pub(crate) use self::pattern::Pattern;
+pub use self::pattern::Pattern;
 use crate::{
     http::{Body, Request, response},
+    json::whole_characters,
     lambda::Functions,
     template::{ACCOUNT_ID, REGION},
 };
@@ -37,17 +37,17 @@ pub(crate) const DEFAULT_BUS: &str = "default";
 
 /// Invokes a function with the events that match.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rule {
+pub struct Rule {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// The bus whose events it gets.
-    pub(crate) bus: String,
+    pub bus: String,
     /// Which events.
-    pub(crate) pattern: Pattern,
+    pub pattern: Pattern,
     /// Name of the function.
-    pub(crate) function: String,
+    pub function: String,
     /// What the function is invoked with; the event where there is none.
-    pub(crate) input: Option<String>,
+    pub input: Option<String>,
 }
 
 /// The event buses of the template: all there are, told apart by the names in rules and entries.

@@ -18,7 +18,7 @@ pub(crate) struct PatternError {
 
 /// What an event has to have.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     /// All of these.
     fields: Vec<(String, Field)>,
     /// Of each list, one at least.
@@ -97,7 +97,7 @@ impl Pattern {
     }
 
     /// Whether an event has all that the pattern asks for.
-    pub(crate) fn matches(&self, event: &Value) -> bool {
+    pub fn matches(&self, event: &Value) -> bool {
         self.matches_value(Some(event))
     }
 

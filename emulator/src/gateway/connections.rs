@@ -147,8 +147,9 @@ impl Connection {
 /// What a person is told of a connection.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Summary {
-    pub(crate) connection_id: String,
+pub struct Summary {
+    /// Its id.
+    pub connection_id: String,
     connected_at: String,
     last_active_at: String,
     source_ip: String,

@@ -186,8 +186,8 @@ mod tests {
     const DISCONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","x-api-key":"","X-Forwarded-For":"","x-restapi":""},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"x-api-key":[""],"X-Forwarded-For":[""],"x-restapi":[""]},"requestContext":{"routeKey":"$disconnect","disconnectStatusCode":1001,"disconnectReason":"Going away","eventType":"DISCONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
 
     async fn parts() -> (Arc<Gateway>, Connection) {
-        let template =
-            Template::parse(include_str!("../../../template.yaml"), &BTreeMap::new()).expect("our own template");
+        let template = Template::parse(include_str!("../../tests/program/fuzzed.yaml"), &BTreeMap::new());
+        let template = template.expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
         let now = 1_708_326_702_789;
         let clock = Clock::Manual(Arc::new(now.into()));

@@ -28,12 +28,9 @@ use hyper::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::settings::GatewayOptions;
 use self::{backend::HttpClient, connections::Connections, load::Load};
-pub(crate) use self::{
-    connections::{NotSent, Summary},
-    settings::Settings,
-};
+pub(crate) use self::{connections::NotSent, settings::Settings};
+pub use self::{connections::Summary, settings::GatewayOptions};
 use crate::{
     http::{Body, Request, json},
     inspector::Recorder,
@@ -107,6 +104,15 @@ impl Gateway {
     /// The stage, first segment of the address.
     pub(crate) fn stage(&self) -> &str {
         &self.api.stage
+    }
+
+    /// The address of this gateway by the name under which a request has reached this machine, as a page may be open on
+    /// another one.
+    pub(crate) fn address_for(&self, headers: &HeaderMap, port: u16) -> String {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
+        let with_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let name = with_port.map_or(host, |(name, _)| name);
+        format!("ws://{name}:{port}/{}", self.stage())
     }
 
     /// How many sockets are open.

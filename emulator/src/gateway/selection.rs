@@ -6,7 +6,8 @@
 use std::fmt;
 
 use serde_json::Value;
-use shared::model::strict_json::whole_characters;
+
+use crate::json::whole_characters;
 
 /// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]

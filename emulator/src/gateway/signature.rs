@@ -279,12 +279,12 @@ impl Signatory<'_> {
             "{ALGORITHM}\n{}\n{}\n{}",
             presented.date,
             presented.scope.join("/"),
-            hex(&Sha256::digest(canonical.as_bytes()))
+            hex::encode(Sha256::digest(canonical.as_bytes()))
         );
         let first = format!("AWS4{}", self.secret).into_bytes();
         let key = presented.scope.iter().fold(first, |key, part| mac(&key, part).finalize().into_bytes().to_vec());
         // Compares in constant time.
-        let right = unhex(&presented.signature).is_some_and(|given| mac(&key, &text).verify_slice(&given).is_ok());
+        let right = hex::decode(&presented.signature).is_ok_and(|given| mac(&key, &text).verify_slice(&given).is_ok());
         if right {
             return Ok(());
         }
@@ -352,7 +352,7 @@ fn canonical_request<B>(
         &parameters.join("&"),
         &signed_headers.iter().map(header).collect::<String>(),
         &signed_headers.join(";"),
-        &hex(&Sha256::digest(body)),
+        &hex::encode(Sha256::digest(body)),
     ]
     .join("\n")
 }
@@ -361,20 +361,6 @@ fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(text.as_bytes());
     mac
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| <[u8; 2]>::try_from(pair).ok().and_then(|[a, b]| Some(digit(a)? * 16 + digit(b)?))).collect()
 }
 
 /// The form of dates in signatures: `20150830T123600Z`.
@@ -392,7 +378,7 @@ fn write_date(secs: i64) -> String {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use aws_sdk_dynamodb::config::Credentials;
+    use aws_credential_types::Credentials;
     use aws_sigv4::{
         http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
         sign::v4::SigningParams,
@@ -581,7 +567,7 @@ mod tests {
     fn a_refusal_quotes_what_should_have_been_signed() {
         let request = signed("POST", "/prod/@connections/eHrdFcnvvHcCE-w%3D", &[], b"x", None);
         let rejected = LOCAL.check(&request, b"y", at(SIGNED_AT)).expect_err("another body");
-        let hash = hex(&Sha256::digest("y"));
+        let hash = hex::encode(Sha256::digest("y"));
         let canonical = format!(
             "should have been\n'POST\n/prod/%40connections/eHrdFcnvvHcCE-w%253D\n\nhost:127.0.0.1:8765\n\
              x-amz-date:20150830T123600Z\n\nhost;x-amz-date\n{hash}'\n\nThe String-to-Sign should have been\n'AWS4-HMAC-SHA256\n\

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     body::Bytes,
-    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     server::conn::http1,
     service::service_fn,
 };
@@ -47,7 +47,7 @@ const FIRST_BYTE_WAIT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The body of every response.
-pub(crate) type Body = Full<Bytes>;
+pub type Body = Full<Bytes>;
 
 /// A request that has passed the guard of its listener.
 pub(crate) type Request = hyper::Request<Incoming>;
@@ -232,8 +232,22 @@ pub(crate) fn response(status: StatusCode, content_type: &'static str, body: imp
     response
 }
 
+/// A file of a page that may do what the content security policy says.
+pub fn page(content_type: &'static str, text: &'static str, policy: &'static str) -> Response<Body> {
+    let mut response = no_store(response(StatusCode::OK, content_type, text));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The response, never kept by a cache.
+pub fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// A JSON response of one piece.
-pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     response(status, "application/json", body.to_string())
 }
 

@@ -6,19 +6,22 @@ use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Recorder, recorder::Batch};
 use crate::{
-    demo,
+    embedding::Pages,
     gateway::{Gateway, MESSAGE_BYTES_MAX, NotSent},
     http::{self, Body, Request},
 };
 
 /// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
 const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Connections that are listed, the newest; beyond that the page shows the number alone.
+const CONNECTIONS_SHOWN_MAX: usize = 50;
 
 /// The page needs nothing but its own files and this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
@@ -35,26 +38,39 @@ const FILES: [(&str, &str, &str); 3] = [
 pub(crate) struct Inspector {
     recorder: Arc<Recorder>,
     gateway: Arc<Gateway>,
+    /// Where the page connects with a client of its own.
+    websocket_port: u16,
+    /// What the embedding program knows of connections.
+    pages: Option<Arc<dyn Pages>>,
     /// Ends questions that wait for a record.
     stopping: CancellationToken,
 }
 
 impl Inspector {
-    pub(crate) fn new(recorder: Arc<Recorder>, gateway: Arc<Gateway>, stopping: CancellationToken) -> Self {
-        Self { recorder, gateway, stopping }
+    pub(crate) fn new(
+        recorder: Arc<Recorder>,
+        gateway: Arc<Gateway>,
+        websocket_port: u16,
+        pages: Option<Arc<dyn Pages>>,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { recorder, gateway, websocket_port, pages, stopping }
     }
 
     /// Answers a request that is for the inspector.
     pub(crate) async fn handle(&self, request: Request) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if let (Some((_, content_type, text)), &Method::GET) = (file(&path), request.method()) {
-            return demo::file(content_type, text, POLICY);
+            return http::page(content_type, text, POLICY);
         }
         match (request.method(), path.strip_prefix("/inspector/").unwrap_or_default()) {
             (&Method::GET, "records") => {
                 // Numbers and texts cannot fail to be JSON.
                 let batch = serde_json::to_vec(&self.records(request.uri()).await).unwrap_or_default();
-                demo::no_store(http::response(StatusCode::OK, "application/json", batch))
+                http::no_store(http::response(StatusCode::OK, "application/json", batch))
+            }
+            (&Method::GET, "connections") => {
+                http::no_store(http::json(StatusCode::OK, &self.connections(&request).await))
             }
             (&Method::POST | &Method::DELETE, rest) => match rest.strip_prefix("connections/") {
                 Some(rest) => self.act(rest, request).await,
@@ -76,6 +92,27 @@ impl Inspector {
             () = tokio::time::sleep(WAIT_MAX) => self.recorder.after(after),
             () = self.stopping.cancelled() => self.recorder.after(after),
         }
+    }
+
+    /// The newest connections that the query looks for, and the address of the gateway as this browser reaches it.
+    async fn connections(&self, request: &Request) -> Value {
+        let (summaries, found) = self.gateway.summaries(&searched(request.uri()), CONNECTIONS_SHOWN_MAX);
+        let mut connections = Vec::new();
+        for summary in summaries {
+            let labels = match &self.pages {
+                Some(pages) => pages.labels(&summary.connection_id).await,
+                None => Vec::new(),
+            };
+            let mut connection = json!(summary);
+            connection["labels"] = json!(labels);
+            connections.push(connection);
+        }
+        json!({
+            "webSocketUrl": self.gateway.address_for(request.headers(), self.websocket_port),
+            "connected": self.gateway.connected(),
+            "found": found,
+            "connections": connections,
+        })
     }
 
     /// `{id}/received`, `{id}/sent` with a text to handle or send, or `{id}` with DELETE.
@@ -105,6 +142,13 @@ impl Inspector {
             }
         }
     }
+}
+
+/// The parameter `search` of a query.
+fn searched(uri: &Uri) -> String {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let found = pairs.find_map(|pair| pair.strip_prefix("search=")).unwrap_or_default();
+    percent_decode_str(found).decode_utf8_lossy().into_owned()
 }
 
 /// Whether a path is the inspector's.

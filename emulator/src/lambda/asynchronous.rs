@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Entry, Functions, InvokeError, new_request_id, panicked};
+use super::{Entry, Functions, InvokeError, new_request_id};
 use crate::template::arn;
 
 /// Time before the first and the second retry.
@@ -30,7 +30,7 @@ impl Functions {
         let (functions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
             let Some(entry) = functions.entry(&name) else { return };
-            let mut outcome = first.await.unwrap_or_else(|ended| Err(panicked(ended)));
+            let mut outcome = first.await.unwrap_or_else(|ended| Err(ended.into()));
             let waits = &RETRY_WAITS[..RETRY_WAITS.len().min(entry.async_retries.into())];
             for wait in waits {
                 if outcome.is_ok() {
@@ -43,7 +43,7 @@ impl Functions {
                     return;
                 }
                 let Ok(again) = functions.spawn("", &name, payload.clone(), request_id.clone()) else { return };
-                outcome = again.await.unwrap_or_else(|ended| Err(panicked(ended)));
+                outcome = again.await.unwrap_or_else(|ended| Err(ended.into()));
             }
             if let Err(error) = outcome {
                 functions.give_up(&name, entry, &Failed { request_id, payload, error, attempts: 1 + waits.len() });

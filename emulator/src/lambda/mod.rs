@@ -2,7 +2,6 @@
 
 pub(crate) mod api;
 mod asynchronous;
-mod in_process;
 pub(crate) mod process;
 mod remote;
 mod turns;
@@ -20,20 +19,16 @@ use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
 use serde_json::json;
-use shared::runtime::{environment::Environment, function::Invocation};
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinHandle},
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    in_process::InProcess,
     process::{Machine, Process},
     remote::Remote,
     turns::Turns,
 };
 use crate::{
+    embedding::{Embedding, FunctionSetting, Invocation, Invoke},
     faults::{FaultKind, Faults},
     inspector::Recorder,
     sqs::Queues,
@@ -42,7 +37,7 @@ use crate::{
 
 /// Why an invocation has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvokeError {
+pub enum InvokeError {
     /// There is no such function.
     #[error("there is no function {0} in the template")]
     UnknownFunction(String),
@@ -95,8 +90,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) endpoints: &'a BTreeMap<String, String>,
     /// The Lambda Invoke API that runs all functions, if one does.
     pub(crate) lambda_endpoint: Option<&'a hyper::Uri>,
-    /// Whether the functions of this workspace run as processes too.
-    pub(crate) processes: bool,
+    /// The program that embeds the emulator, which may have functions of its own.
+    pub(crate) program: &'a dyn Embedding,
     /// What functions need that run as processes.
     pub(crate) machine: &'a Arc<Machine>,
     /// How many times faster than in Lambda the waits between retries pass.
@@ -145,7 +140,7 @@ struct Entry {
 /// Where a function runs.
 #[derive(Debug)]
 enum Runner {
-    InProcess(InProcess),
+    Linked(Arc<dyn Invoke>),
     Process(Box<Process>),
     Remote(Box<Remote>),
 }
@@ -176,10 +171,16 @@ impl Functions {
                 function.environment.iter().map(|(name, value)| (name.clone(), setting.machine.localised(value)));
             let endpoints = setting.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
             let environment: BTreeMap<String, String> = environment.chain(endpoints).collect();
-            if !setting.processes && in_process::is_ours(function, setting.machine.template()) {
-                let name = ("AWS_LAMBDA_FUNCTION_NAME".to_owned(), name.to_owned());
-                let environment: Environment = environment.into_iter().chain([name]).collect();
-                return InProcess::start(function, environment, clock.clone()).map(Runner::InProcess);
+            let linked = FunctionSetting {
+                environment: environment
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .chain([("AWS_LAMBDA_FUNCTION_NAME".to_owned(), name.to_owned())])
+                    .collect(),
+                clock: clock.clone(),
+            };
+            if let Some(started) = setting.program.start(function, linked) {
+                return started.map(Runner::Linked);
             }
             let process = Process::new(name, function, environment, setting.machine, clock.clone())?;
             Ok(Runner::Process(Box::new(process)))
@@ -226,7 +227,7 @@ impl Functions {
         let setting = Setting {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
-            processes: false,
+            program: &(),
             machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
@@ -258,7 +259,7 @@ impl Functions {
 
     /// The same for one of many sources, which take turns where the function has more to do than it may at once.
     pub(crate) async fn invoke_for(&self, source: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(panicked(ended)))
+        self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(ended.into()))
     }
 
     fn spawn(
@@ -285,10 +286,10 @@ impl Functions {
             };
             let mut answer = match &entry.runner {
                 _ if fails_before => Err(InvokeError::injected("injected fault: the function did not run")),
-                Runner::InProcess(function) => {
-                    let until = tokio::time::Instant::now() + entry.timeout;
-                    let invocation = Invocation { request_id: request_id.clone(), until };
-                    limited(function.invoke(payload, invocation).boxed()).await
+                Runner::Linked(function) => {
+                    let deadline = tokio::time::Instant::now() + entry.timeout;
+                    let invocation = Invocation { request_id: request_id.clone(), deadline };
+                    limited(Arc::clone(function).invoke(payload, invocation)).await
                 }
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
                 // The time of a new process to start does not count, so it keeps the limit itself.
@@ -348,35 +349,5 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running -= 1);
-    }
-}
-
-/// A panic ends an invocation with an error, as in the Lambda runtime, and nothing else.
-fn panicked(ended: JoinError) -> InvokeError {
-    let error_message = match ended.try_into_panic() {
-        Err(cancelled) => cancelled.to_string(),
-        Ok(panic) => match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(panic) => {
-                panic.downcast::<&str>().map_or_else(|_| "unknown panic".to_owned(), |text| (*text).to_owned())
-            }
-        },
-    };
-    InvokeError::FunctionError { error_type: "Panic".to_owned(), error_message }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_is_reported_with_its_message() {
-        let message = async |task: JoinHandle<()>| match panicked(task.await.expect_err("it panics")) {
-            InvokeError::FunctionError { error_type, error_message } => (error_type, error_message),
-            other => panic!("{other}"),
-        };
-        let expected = ("Panic".to_owned(), "no 7".to_owned());
-        assert_eq!(message(tokio::spawn(async { panic!("no {}", 7) })).await, expected);
-        assert_eq!(message(tokio::spawn(async { panic!("no 7") })).await, expected);
     }
 }

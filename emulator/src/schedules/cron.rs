@@ -160,7 +160,7 @@ fn values_of(field: Field) -> String {
 
 /// A schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cron {
+pub struct Cron {
     minutes: BTreeSet<u16>,
     hours: BTreeSet<u16>,
     days: Days,

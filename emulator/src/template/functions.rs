@@ -24,38 +24,38 @@ const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Function {
+pub struct Function {
     /// Its key in the template.
-    pub(crate) logical_id: String,
+    pub logical_id: String,
     /// Its line in the template.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Where its code is.
-    pub(crate) code: Code,
+    pub code: Code,
     /// The language that runs it, such as `python3.13`; none for a container image.
-    pub(crate) runtime: Option<String>,
+    pub runtime: Option<String>,
     /// What of the code is invoked.
-    pub(crate) handler: Option<String>,
+    pub handler: Option<String>,
     /// The cargo binary that it is built from, where it is built with cargo-lambda.
-    pub(crate) binary: Option<String>,
+    pub binary: Option<String>,
     /// Longest time an invocation may take.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// Memory in megabytes. It is told to the function and not enforced.
-    pub(crate) memory_mb: u32,
+    pub memory_mb: u32,
     /// Its environment variables.
-    pub(crate) environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, String>,
     /// How often a failed asynchronous invocation is tried again, at most twice.
-    pub(crate) async_retries: u8,
+    pub async_retries: u8,
     /// Names of its aliases. All lead to the code that there is.
-    pub(crate) aliases: BTreeSet<String>,
+    pub aliases: BTreeSet<String>,
     /// ARN of what is told of an asynchronous invocation that failed for good.
-    pub(crate) on_failure: Option<String>,
+    pub on_failure: Option<String>,
     /// ARN of what gets the event of such an invocation.
-    pub(crate) dead_letters: Option<String>,
+    pub dead_letters: Option<String>,
 }
 
 /// Where a function's code is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
+pub enum Code {
     /// A directory, or a file in it, relative to the template.
     Path(String),
     /// The source text itself, in the template.
@@ -101,15 +101,15 @@ impl HttpRoute {
 
 /// A function that is invoked by the clock.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     /// Name of the rule in the events that the function receives.
-    pub(crate) name: String,
+    pub name: String,
     /// Name of the function.
-    pub(crate) function: String,
+    pub function: String,
     /// When it is invoked.
-    pub(crate) times: Times,
+    pub times: Times,
     /// What the function is invoked with; the scheduler's own event where there is none.
-    pub(crate) input: Option<String>,
+    pub input: Option<String>,
 }
 
 pub(super) fn read(

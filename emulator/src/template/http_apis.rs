@@ -103,12 +103,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_project_s_own_api_is_closed_to_other_origins_until_a_parameter_names_them() {
-        let text = include_str!("../../../template.yaml");
-        let read = |parameters: BTreeMap<String, String>| Template::parse(text, &parameters).expect("our own").cors;
+    fn an_api_is_closed_to_other_origins_until_a_parameter_names_them() {
+        let text = "Parameters:\n  Origins: { Type: CommaDelimitedList, Default: '' }\n\
+             Conditions:\n  Open: !Not [!Equals [!Join ['', !Ref Origins], '']]\nResources:\n  \
+             Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n  \
+             H: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: !If [Open, { AllowOrigins: !Ref Origins, AllowMethods: [GET], MaxAge: 3600 }, !Ref AWS::NoValue] } }\n";
+        let read = |parameters: BTreeMap<String, String>| Template::parse(text, &parameters).expect("valid").cors;
         assert_eq!(read(BTreeMap::new()), None);
         let origins = "https://a.example,http://localhost:3000";
-        let cors = read([("AllowedOrigins".to_owned(), origins.to_owned())].into()).expect("configured");
+        let cors = read([("Origins".to_owned(), origins.to_owned())].into()).expect("configured");
         assert_eq!(cors.origins, ["https://a.example", "http://localhost:3000"]);
         assert_eq!((cors.methods, cors.max_age_secs, cors.credentials), (vec!["GET".to_owned()], Some(3_600), false));
     }

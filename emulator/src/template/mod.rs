@@ -1,4 +1,4 @@
-//! Reads a SAM or CloudFormation template into what the local mode creates: functions, tables, APIs, schedules, rules.
+//! Reads a SAM or CloudFormation template into what the emulator creates: functions, tables, APIs, schedules, rules.
 
 mod functions;
 mod http_apis;
@@ -11,6 +11,7 @@ mod throttles;
 mod yaml;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
@@ -19,28 +20,51 @@ use std::{
 use serde_json::{Value, json};
 
 pub(crate) use self::{
-    functions::{Code, Function, HttpRoute, Schedule},
+    functions::HttpRoute,
     http_apis::Cors,
     integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
     intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
-    queues::Queue,
     sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
     throttles::{Throttle, Throttles},
+};
+pub use self::{
+    functions::{Code, Function, Schedule},
+    queues::Queue,
 };
 use self::{intrinsics::Resolver, yaml::Node};
 use crate::events::Rule;
 
-/// Everything in a template that the local mode creates.
+/// Where the template comes from.
 #[derive(Clone, Debug)]
-pub(crate) struct Template {
+pub enum TemplateSource {
+    /// A file. Paths in it are relative to its directory.
+    File(PathBuf),
+    /// The text itself.
+    Text {
+        /// The template, YAML or JSON.
+        text: &'static str,
+        /// The directory to which paths in it are relative.
+        directory: PathBuf,
+    },
+}
+
+impl From<PathBuf> for TemplateSource {
+    fn from(file: PathBuf) -> Self {
+        Self::File(file)
+    }
+}
+
+/// Everything in a template that the emulator creates.
+#[derive(Clone, Debug)]
+pub struct Template {
     /// Where the template lies: paths in it are relative to this directory.
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
     /// Functions by name.
-    pub(crate) functions: BTreeMap<String, Function>,
+    pub functions: BTreeMap<String, Function>,
     /// Tables by name: the properties of each in the form of `CreateTable`.
-    pub(crate) tables: BTreeMap<String, Value>,
+    pub tables: BTreeMap<String, Value>,
     /// Queues.
-    pub(crate) queues: Vec<Queue>,
+    pub queues: Vec<Queue>,
     /// The WebSocket API.
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
@@ -50,11 +74,11 @@ pub(crate) struct Template {
     /// How many requests the routes of HTTP APIs take.
     pub(crate) http_throttles: Throttles,
     /// Schedules of functions.
-    pub(crate) schedules: Vec<Schedule>,
+    pub schedules: Vec<Schedule>,
     /// Rules of event buses.
-    pub(crate) rules: Vec<Rule>,
-    /// What is in the template but not in the local mode, one sentence each.
-    pub(crate) notes: Vec<String>,
+    pub rules: Vec<Rule>,
+    /// What is in the template but not run here, one sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A template that cannot be used, and where.
@@ -100,17 +124,29 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the template {0}; name another with --template")]
     Unreadable(PathBuf, #[source] io::Error),
-    /// The file is no template that the local mode can run.
+    /// The file is no template that the emulator can run.
     #[error("the template {0} cannot be run")]
     Invalid(PathBuf, #[source] TemplateError),
 }
 
 impl Template {
-    /// Reads a file, with values for its parameters where they shall differ from the defaults.
-    pub(crate) fn load(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
-        let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
-        let template = Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path.to_owned(), error))?;
-        Ok(Self { directory: path.parent().map(Path::to_owned).unwrap_or_default(), ..template })
+    /// Reads a template, with values for its parameters that differ from the defaults.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or holds something that the emulator cannot run.
+    pub fn load(source: &TemplateSource, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
+        let (text, path, directory) = match source {
+            TemplateSource::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+                (Cow::Owned(text), path.clone(), path.parent().map(Path::to_owned).unwrap_or_default())
+            }
+            TemplateSource::Text { text, directory } => {
+                (Cow::Borrowed(*text), directory.join("template.yaml"), directory.clone())
+            }
+        };
+        let template = Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path, error))?;
+        Ok(Self { directory, ..template })
     }
 
     /// Reads the text of a template.
@@ -227,102 +263,11 @@ impl Resources {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
-
     use super::*;
     use crate::schedules::Times;
 
     fn refusal(text: &str) -> String {
         Template::parse(text, &BTreeMap::new()).expect_err("must be refused").to_string()
-    }
-
-    #[test]
-    fn the_project_s_own_template_is_understood() {
-        let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
-        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
-        let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
-        let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
-        assert_eq!(names, functions.map(|function| format!("{function}Function")));
-        let publish = &template.functions["PublishFunction"];
-        assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
-        let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
-        assert_eq!(queues, ["UnpublishedQueue", "UndeliveredQueue"]);
-        let recover = &template.functions["RecoverFunction"];
-        assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
-        let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
-        let every = |secs| Times::Every(Duration::from_secs(secs));
-        assert_eq!((schedule.function.as_str(), &schedule.times), ("RecoverFunction", &every(60)));
-        assert_eq!(publish.binary.as_deref(), Some("publish"));
-        assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
-        assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
-        assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
-        assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
-        assert_eq!(template.http_routes.len(), 5);
-        let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
-        assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
-        assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));
-        assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.next")), "of another stack");
-        let takes_back = json!({"source": "viral-alerts.scorer.local", "detail-type": "Remove Alert"});
-        assert!(rule.pattern.matches(&takes_back));
-        assert_eq!(template.notes, Vec::<String>::new());
-
-        let sockets = &template.sockets;
-        assert_eq!(sockets.stage, "prod");
-        let keys: Vec<_> = sockets.routes.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["$connect", "$default", "$disconnect", "ping"]);
-        assert!(
-            matches!(&sockets.routes["ping"].integration, Integration::Mapped(mapped) if matches!(mapped.backend, Backend::Mock) && mapped.responses.len() == 1)
-        );
-        assert!(sockets.routes["$default"].responds && !sockets.routes["$connect"].responds);
-    }
-
-    fn scored(source: &str) -> Value {
-        json!({"source": source, "detail-type": "Video Went Viral"})
-    }
-
-    #[test]
-    fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scorer() {
-        let parameters = [("ScorerSource", "viral-alerts.scorer"), ("FeedUrl", "https://feed")];
-        let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
-        let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
-        assert!(rule.pattern.matches(&scored("viral-alerts.scorer")));
-        assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.local")));
-        assert_eq!(template.functions["ScorerFunction"].environment["SCORER_SOURCE"], "viral-alerts.scorer");
-    }
-
-    #[test]
-    fn the_scorer_is_there_when_a_feed_is() {
-        let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
-        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
-        let scorer = &template.functions["ScorerFunction"];
-        assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
-        assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
-        assert_eq!(scorer.environment["SCORER_SOURCE"], "viral-alerts.scorer.local");
-        assert!(template.tables.contains_key("ScoresTable"));
-        let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
-        assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
-    }
-
-    #[test]
-    fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
-        let parameters = [("Canary".to_owned(), "on".to_owned())].into_iter().collect();
-        let template = Template::parse(include_str!("../../../template.yaml"), &parameters).expect("our own template");
-        let canary = &template.functions["CanaryFunction"];
-        assert_eq!(canary.environment["PUBLISH_FUNCTION"], "PublishFunction");
-        let address = &canary.environment["SOCKET_URL"];
-        assert!(address.starts_with("wss://") && address.ends_with("/prod"), "{address}");
-        assert!(
-            canary.timeout > CANARY_TIME_MAX + CANARY_CLOSE_MAX,
-            "a run says that nothing arrived before its time is up"
-        );
-        let of_canary = template.schedules.iter().find(|schedule| schedule.function == "CanaryFunction");
-        let every_minute = Duration::from_secs(60);
-        assert_eq!(of_canary.expect("a schedule").times, Times::Every(every_minute));
-        assert!(canary.timeout < every_minute && canary.async_retries == 0);
-        assert_eq!(template.notes, Vec::<String>::new());
     }
 
     #[test]

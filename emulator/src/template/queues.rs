@@ -12,13 +12,13 @@ const WITHOUT_EFFECT: [&str; 3] = ["DelaySeconds", "MaximumMessageSize", "Redriv
 
 /// A queue of the template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Queue {
+pub struct Queue {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// How long a message is hidden after it was received.
-    pub(crate) visibility: Duration,
+    pub visibility: Duration,
     /// How long a receiver waits who does not say.
-    pub(crate) wait: Duration,
+    pub wait: Duration,
 }
 
 pub(super) fn read(resources: &Resources, template: &mut Template) -> Result<(), TemplateError> {

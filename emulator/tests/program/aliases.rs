@@ -1,7 +1,7 @@
 //! Functions by alias: in integrations, and at the Lambda Invoke API.
 
+use apigw_local::{FaultOptions, GatewayOptions};
 use futures_util::SinkExt;
-use local::{FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 

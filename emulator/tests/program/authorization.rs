@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::config::Credentials;
+use apigw_local::{FaultOptions, GatewayOptions};
+use aws_credential_types::Credentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4::SigningParams,
 };
-use local::{FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     connect_async,

@@ -1,27 +1,24 @@
 //! The program as a person runs it: flags, what it prints, how it stops.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use cost::{Estimate, Usage};
+use apigw_local::FaultKind;
 use futures_util::{SinkExt, StreamExt};
-use local::FaultKind;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 /// Bound of every wait.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-fn local(arguments: &[&str]) -> Command {
+/// The template that is run where a test names no other.
+const TEMPLATE: &str = "tests/program/cli.yaml";
+
+fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apigw-local"));
-    command
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -34,7 +31,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts the program on free ports and waits for the line that says that all of it answers.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut command = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]);
+        Self::with(TEMPLATE, arguments)
+    }
+
+    /// The same with another template.
+    pub(crate) fn with(template: &str, arguments: &[&str]) -> Self {
+        let mut command = program(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--template", template]);
         let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
         let stdout = BufReader::new(running.child.stdout.take().expect("piped"));
         for line in stdout.lines() {
@@ -80,29 +82,6 @@ impl Drop for Running {
     }
 }
 
-/// Sends a request to the HTTP address and returns the status and body of the answer.
-fn ask(running: &Running, request: &str, body: &str) -> (u16, String) {
-    let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let mut socket = TcpStream::connect(&address).expect("connected");
-    let length = body.len();
-    write!(
-        socket,
-        "{request} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .expect("sent");
-    let mut response = String::new();
-    socket.read_to_string(&mut response).expect("an answer");
-    let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, body.to_owned())
-}
-
-/// Publishes an alert for PL over HTTP and returns the answer.
-fn publish(running: &Running) -> serde_json::Value {
-    let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
-    serde_json::from_str(&ask(running, "POST /", body).1).expect("JSON")
-}
-
 #[tokio::test]
 async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
     let mut running = Running::start(&[]);
@@ -125,38 +104,6 @@ async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket(
     }
     drop(socket);
     assert!(running.child.wait().expect("ended").success());
-}
-
-#[tokio::test]
-async fn an_alert_that_was_published_arrives_before_the_program_ends() {
-    let mut running = Running::start(&[]);
-    let (mut socket, _) = connect_async(format!("{}?region=PL", running.address("ws://"))).await.expect("connected");
-    assert_eq!(publish(&running)["published"], true);
-    running.interrupt();
-    let mut frames = Vec::new();
-    while let Some(Ok(frame)) = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time") {
-        frames.push(frame);
-    }
-    match frames.as_slice() {
-        [Message::Text(alert), Message::Close(Some(_))] => assert!(alert.contains("new_trending"), "{alert}"),
-        other => panic!("an alert and a close frame are due, not {other:?}"),
-    }
-    assert!(running.child.wait().expect("ended").success());
-}
-
-#[test]
-fn what_a_month_costs_is_answered_with_the_figures_of_the_command() {
-    let running = Running::start(&[]);
-    let usage = Usage { clients: 250_000, minutes_a_day: 1_440, alerts_a_day: 3, published_a_day: 60 };
-    let answer = ask(&running, "GET /cost?clients=250000&minutes=1440&alerts=3&published=60", "");
-    // As texts: to the last digit.
-    let text = |usage| serde_json::json!(Estimate::new(usage, "us-east-1").expect("there are prices")).to_string();
-    assert_eq!(answer, (200, text(usage)));
-    assert_eq!(ask(&running, "GET /cost", ""), (200, text(Usage::DEFAULT)));
-
-    let refusal = r#"{"message":"minutes is a whole number from 1 to 1440, not \"2000\""}"#;
-    assert_eq!(ask(&running, "GET /cost?minutes=2000", ""), (400, refusal.to_owned()));
-    assert_eq!(ask(&running, "GET /cost?region=mars-1", "").0, 400);
 }
 
 /// Opens a socket and returns the status and reason with which the gateway closes it, pinging meanwhile if asked to.
@@ -202,7 +149,7 @@ async fn idle_and_old_connections_are_closed_as_after_ten_minutes_and_two_hours(
 #[test]
 fn what_cannot_work_is_said_in_one_line_that_helps() {
     let check = |arguments: &[&str], expected: &str| {
-        let output = local(arguments).output().expect("ended");
+        let output = program(arguments).output().expect("ended");
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && printed.contains(expected), "{arguments:?}: {printed}");
     };
@@ -211,37 +158,21 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
         "cannot read the template nothing.yaml; name another with --template: No such file",
     );
     check(&["--template", "Cargo.toml"], "error: the template Cargo.toml cannot be run: ");
-    check(&["--parameter", "Nothing=1"], "the template has no parameter Nothing");
-    check(
-        &["--parameter", "DefaultRegion=P", "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"],
-        "DEFAULT_REGION cannot be used: a region has 2 to 16",
-    );
-    check(&["--time-scale", "0"], "the factor lies between 1 and 100000");
-    check(&["--parameter", "x"], "a parameter is given as NAME=VALUE");
-    check(&["--idle-timeout", "2"], "\"2\" is no duration; write a whole number above zero with ms, s, m or h");
-    check(&["--connection-duration", "3h"], "the service itself has 7200s, and no more");
-    check(&["--request-rate", "0"], "\"0\" is no rate; write N or N:BURST");
+    check(&["--template", TEMPLATE, "--parameter", "Nothing=1"], "the template has no parameter Nothing");
+    check(&["--time-scale", "0"], "expected a factor from 1 to 100000");
+    check(&["--parameter", "x"], "expected NAME=VALUE");
+    check(&["--idle-timeout", "2"], "time unit needed");
+    check(&["--connection-duration", "3h"], "expected more than 0s and at most 7200s");
+    check(&["--request-rate", "0"], "invalid rate \"0\": expected N or N:BURST");
     check(&["--table-capacity", "3000"], "invalid capacity \"3000\": expected READS:WRITES, whole numbers above zero");
-    check(&["--fault", "gone=1"], "there is no fault \"gone\", but lost-disconnect, false-gone, ");
+    check(&["--fault", "gone=1"], "unknown fault \"gone\": expected one of lost-disconnect, false-gone, ");
     check(&["--fault-seed", "1"], "--fault <KIND=PROBABILITY>");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("an address").to_string();
-    check(&["--ws-addr", &taken], &format!("cannot listen on {taken}; name another address with --ws-addr"));
-}
-
-#[tokio::test]
-async fn a_data_directory_keeps_the_log() {
-    let directory = std::env::temp_dir().join(format!("viral-alerts-{}", std::process::id()));
-    let data_dir = directory.to_string_lossy().into_owned();
-    let mut first = Running::start(&["--data-dir", &data_dir]);
-    let before = publish(&first);
-    first.interrupt();
-    assert!(first.child.wait().expect("ended").success());
-    let second = Running::start(&["--data-dir", &data_dir]);
-    let after = publish(&second);
-    drop(second);
-    assert_eq!((&before["seq"], &after["seq"], &before["epoch"]), (&1.into(), &2.into(), &after["epoch"]));
-    std::fs::remove_dir_all(directory).expect("removed");
+    check(
+        &["--template", TEMPLATE, "--ws-addr", &taken],
+        &format!("cannot listen on {taken}; name another address with --ws-addr"),
+    );
 }
 
 #[test]
@@ -249,22 +180,21 @@ fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
     let directory = tempfile::tempdir().expect("a directory");
     let data_dir = directory.path().to_str().expect("UTF-8");
     let first = Running::start(&["--data-dir", data_dir]);
-    let second = ["--data-dir", data_dir, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-    let second = local(&second).output().expect("ended");
+    let second =
+        ["--template", TEMPLATE, "--data-dir", data_dir, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let second = program(&second).output().expect("ended");
     let printed = String::from_utf8_lossy(&second.stderr).into_owned();
     let expected = format!("error: the data directory {data_dir} is in use by the process {} since 20", first.id());
     assert!(!second.status.success() && printed.contains(&expected), "{printed}");
     assert!(printed.contains("stop that process, or name another with --data-dir"), "{printed}");
-    assert_eq!(publish(&first)["published"], true, "the first one goes on");
     // Dropped, it is killed, and cannot tidy up.
     drop(first);
-    let third = Running::start(&["--data-dir", data_dir]);
-    assert_eq!(publish(&third)["seq"], 2);
+    Running::start(&["--data-dir", data_dir]).end();
 }
 
 #[test]
 fn help_is_in_groups_and_names_every_fault() {
-    let output = local(&["--help"]).output().expect("ended");
+    let output = program(&["--help"]).output().expect("ended");
     let printed = String::from_utf8(output.stdout).expect("a text");
     for group in ["Addresses", "Template", "Tables", "Functions", "Clocks", "Quotas", "Signatures", "Faults", "Logs"] {
         assert!(printed.contains(&format!("\n{group}:\n")), "{group}: {printed}");
@@ -295,13 +225,13 @@ fn a_run_with_faults_prints_the_seed_that_repeats_it() {
 #[tokio::test]
 async fn who_misses_the_stage_is_told_the_right_address_in_the_log() {
     let running = Running::start(&[]);
-    let wrong = running.address("ws://").replace("/prod", "/production");
+    let wrong = running.address("ws://").replace("/dev", "/development");
     assert!(connect_async(&wrong).await.is_err());
     let right = running.address("ws://");
     let endpoint = right.replace("ws://", "http://");
     let logged = running.end();
     let expected = format!(
-        "request outside of the stage refused; clients connect to {right}, and the endpoint of the management API is {endpoint} path=\"/production\""
+        "request outside of the stage refused; clients connect to {right}, and the endpoint of the management API is {endpoint} path=\"/development\""
     );
     assert!(logged.contains(&expected), "{logged}");
 }

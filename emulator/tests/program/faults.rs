@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use apigw_local::{FaultKind, FaultOptions, GatewayOptions};
 use futures_util::{SinkExt, StreamExt};
-use local::{FaultKind, FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 

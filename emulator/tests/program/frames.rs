@@ -1,33 +1,18 @@
 //! Frames that the gateway itself sends, byte for byte.
 
-use std::{path::Path, time::Duration};
-
+use apigw_local::{FaultOptions, GatewayOptions};
 use futures_util::{SinkExt, StreamExt};
-use local::{Options, Stack};
+use serde_json::json;
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-/// Bound of every wait.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+use crate::scripted::{Scripted, WAIT_MAX};
 
 #[tokio::test]
 async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
-    let any_port = "127.0.0.1:0".parse().expect("an address");
-    let options = Options {
-        ws_addr: any_port,
-        http_addr: any_port,
-        template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/frames.yaml"),
-        parameters: Default::default(),
-        secrets: Default::default(),
-        data_dir: None,
-        table_capacity: None,
-        hosts: Vec::new(),
-        lambda_endpoint: None,
-        processes: false,
-        time_scale: 1.0,
-        gateway: Default::default(),
-        faults: Default::default(),
-    };
-    let stack = Stack::start(&options).await.expect("started");
+    let script =
+        |name: String, _| async move { if name == "Failing" { Err("it broke") } else { Ok(json!({"done": 1})) } };
+    let site = Scripted::with("frames.yaml", &[], GatewayOptions::default(), FaultOptions::default(), script).await;
+    let stack = &site.stack;
     // A MOCK integration lets everybody in; there is no stage in the template, which is called prod then.
     let (mut socket, _) = connect_async(format!("ws://{}/prod", stack.ws_addr)).await.expect("connected");
     let cases = [
@@ -53,5 +38,5 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
     socket.close(None).await.expect("closed");
     let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
     assert!(matches!(end, Some(Ok(Message::Close(_)))), "{end:?}");
-    stack.stop().await;
+    site.stack.stop().await;
 }

@@ -196,7 +196,7 @@ async fn connections_are_found_by_id_address_and_agent() {
     let (site, _socket, id) = connected().await;
     let _newer = site.connect("", &[("user-agent", "Another 100%")]).await.expect("connected");
     let found = async |search: &str| {
-        let request = format!("GET /local.json?search={search}");
+        let request = format!("GET /inspector/connections?search={search}");
         let (_, body) = ask(site.stack.http_addr, &request, "Host: localhost\r\n", b"").await;
         let local: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(local["connected"], 2);
@@ -238,13 +238,13 @@ async fn a_page_of_another_site_reaches_nothing_that_listens_here() {
     let invoke = "POST /2015-03-31/functions/Message/invocations";
     for origin in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
         for (address, request) in
-            [(gateway, post.as_str()), (lambda, invoke), (site.stack.http_addr, "GET /local.json")]
+            [(gateway, post.as_str()), (lambda, invoke), (site.stack.http_addr, "GET /inspector/connections")]
         {
             let (status, body) = ask(address, request, &format!("Host: {address}\r\n{origin}"), b"{}").await;
             assert_eq!(status, 403, "{request}: {body}");
         }
     }
-    let (status, _) = ask(site.stack.http_addr, "GET /local.json", "Host: evil.example\r\n", b"").await;
+    let (status, _) = ask(site.stack.http_addr, "GET /inspector/connections", "Host: evil.example\r\n", b"").await;
     assert_eq!(status, 403, "a name that can be made to point here");
     assert!(site.events_of("Message").is_empty());
     let (status, _) = ask(gateway, &post, &format!("Host: {gateway}\r\n"), b"first").await;

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use apigw_local::{FaultOptions, GatewayOptions, Rate};
 use futures_util::{SinkExt, StreamExt};
-use local::{FaultOptions, GatewayOptions, Rate};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::cli::{Running, WAIT_MAX};
 
-const TEMPLATE: &str = "emulator/tests/program/listeners.yaml";
+const TEMPLATE: &str = "tests/program/listeners.yaml";
 
 /// The headers of a call of an AWS client, without its target.
 const SIGNED: &str = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20260101T000000Z\r\n\
@@ -118,17 +118,16 @@ fn listeners(running: &Running) -> Vec<Listener> {
             .asked("DELETE /dev/@connections/Gto47d9-DoECGqg=?X-Amz-Signature=x", "", "", Never)
             // $connect decides about the origin of a handshake, as in the service.
             .asked("GET /dev", handshake, "", Unread),
-        Listener::new("HTTP API, demo page and inspector", front)
+        Listener::new("HTTP API and inspector", front)
             .asked("POST /write", "", "x", Never)
             .asked("GET /read", "", "", Unread)
-            .asked("GET /local.json", "", "", Never)
+            .asked("GET /inspector/connections", "", "", Never)
             .asked("GET /inspector/records?run=0&after=0", "", "", Never)
             .asked("POST /inspector/connections/x/received", "", "x", Never)
             .asked("DELETE /inspector/connections/x", "", "", Never)
             .asked("GET /", "", "", Unread)
             .asked("GET /inspector", "", "", Unread)
-            .asked("GET /health", "", "", Unread)
-            .asked("GET /cost", "", "", Unread),
+            .asked("GET /health", "", "", Unread),
     ];
     let known: BTreeSet<u16> = listeners.iter().map(|listener| listener.port).collect();
     let of_processes: Vec<u16> = listening(running.id()).difference(&known).copied().collect();
@@ -146,7 +145,7 @@ fn listeners(running: &Running) -> Vec<Listener> {
 #[test]
 #[cfg(target_os = "linux")]
 fn no_listener_is_open_to_the_pages_of_other_sites() {
-    let running = Running::start(&["--template", TEMPLATE]);
+    let running = Running::with(TEMPLATE, &[]);
     let listeners = listeners(&running);
     let ports: BTreeMap<u16, &str> = listeners.iter().map(|listener| (listener.port, listener.name)).collect();
     assert_eq!(ports.keys().copied().collect::<BTreeSet<_>>(), listening(running.id()), "each listener has a row");
@@ -210,7 +209,7 @@ const READ: &str = "GET /read";
 
 #[test]
 fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
-    let running = Running::start(&["--template", TEMPLATE]);
+    let running = Running::with(TEMPLATE, &[]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
     let host = format!("Host: 127.0.0.1:{port}\r\n");
@@ -230,7 +229,7 @@ fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
 
 #[test]
 fn a_name_that_is_allowed_is_answered_and_others_are_told_how() {
-    let running = Running::start(&["--template", TEMPLATE, "--allow-host", "host.docker.internal"]);
+    let running = Running::with(TEMPLATE, &["--allow-host", "host.docker.internal"]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
     let status = |host: &str| ask(port, "GET /health", &format!("Host: {host}\r\n"), "").0;

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
+use apigw_local::{Options, Stack};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use local::{Options, Stack};
 use serde_json::{Value, json};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
@@ -27,22 +27,11 @@ async fn start(code: &Path, runtime: &str, handler: &str) -> Stack {
 }
 
 async fn start_scaled(code: &Path, runtime: &str, handler: &str, time_scale: f64) -> Stack {
-    let any_port = "127.0.0.1:0".parse().expect("an address");
     let parameters = [("Code", code.to_str().expect("UTF-8")), ("Runtime", runtime), ("Handler", handler)];
     let options = Options {
-        ws_addr: any_port,
-        http_addr: any_port,
-        template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/processes.yaml"),
         parameters: parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        secrets: Default::default(),
-        data_dir: None,
-        table_capacity: None,
-        hosts: Vec::new(),
-        lambda_endpoint: None,
-        processes: false,
         time_scale,
-        gateway: Default::default(),
-        faults: Default::default(),
+        ..Options::on_free_ports(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/processes.yaml"))
     };
     Stack::start(&options).await.expect("started")
 }

@@ -2,33 +2,21 @@
 
 use std::path::Path;
 
+use apigw_local::{Options, Stack};
 use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
     types::{Message, MessageSystemAttributeName, QueueAttributeName},
 };
 use aws_types::{SdkConfig, region::Region};
-use local::{Options, Stack};
 use serde_json::{Value, json};
 
 async fn start() -> (Stack, Client) {
-    let any_port = "127.0.0.1:0".parse().expect("an address");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program");
     let code = directory.join("functions/bash").to_str().expect("UTF-8").to_owned();
     let options = Options {
-        ws_addr: any_port,
-        http_addr: any_port,
-        template: directory.join("queues.yaml"),
         parameters: [("Code".to_owned(), code)].into(),
-        secrets: Default::default(),
-        data_dir: None,
-        table_capacity: None,
-        hosts: Vec::new(),
-        lambda_endpoint: None,
-        processes: false,
-        time_scale: 1.0,
-        gateway: Default::default(),
-        faults: Default::default(),
+        ..Options::on_free_ports(directory.join("queues.yaml"))
     };
     let stack = Stack::start(&options).await.expect("started");
     let sleep = aws_smithy_async::rt::sleep::SharedAsyncSleep::new(aws_smithy_async::rt::sleep::TokioSleep::new());
@@ -109,7 +97,7 @@ async fn what_is_not_there_is_refused_as_the_client_knows_it() {
     let delayed = client.send_message().queue_url(&url).message_body("x").delay_seconds(5).send();
     assert!(delayed.await.expect_err("not kept").into_service_error().is_unsupported_operation());
     let many = client.receive_message().queue_url(&url).max_number_of_messages(11).send().await.expect_err("too many");
-    let text = shared::error::Chain(&many).to_string();
+    let text = apigw_local::ErrorChain(&many).to_string();
     assert!(text.contains("Must be between 1 and 10"), "{text}");
     let empty = client.send_message().queue_url(&url).message_body("").send().await;
     assert!(empty.is_err());

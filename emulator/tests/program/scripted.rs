@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use apigw_local::{FaultOptions, GatewayOptions, Options, Stack};
 use futures_util::{StreamExt, future::BoxFuture};
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -18,7 +19,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use local::{FaultOptions, GatewayOptions, Options, Stack};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -85,21 +85,12 @@ impl Scripted {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        let any_port = "127.0.0.1:0".parse().expect("an address");
         let options = Options {
-            ws_addr: any_port,
-            http_addr: any_port,
-            template: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program").join(template),
             parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            secrets: Default::default(),
-            data_dir: None,
-            table_capacity: None,
-            hosts: Vec::new(),
             lambda_endpoint: Some(format!("http://{lambda}").parse().expect("an address")),
-            processes: false,
-            time_scale: 1.0,
             gateway,
             faults,
+            ..Options::on_free_ports(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program").join(template))
         };
         Self { stack: Stack::start(&options).await.expect("started"), events }
     }

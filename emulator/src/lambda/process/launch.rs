@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use shared::runtime::environment::Environment;
 use tokio::process::Command;
 
 use super::{
@@ -62,11 +61,7 @@ impl Launch {
                  run it elsewhere and name the place with --lambda-endpoint"
             ));
         };
-        let of_this_process = Environment::of_process();
-        let mut variables: BTreeMap<String, String> = INHERITED
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), of_this_process.get(name)?.to_owned())))
-            .collect();
+        let mut variables = inherited();
         variables.extend(machine.trust.clone());
         variables.extend(environment);
         let own = [
@@ -109,6 +104,12 @@ impl Launch {
             .kill_on_drop(true);
         command
     }
+}
+
+/// The variables of this process that functions get too, those that are UTF-8.
+#[expect(clippy::disallowed_methods, reason = "what is inherited is read here and nowhere else")]
+fn inherited() -> BTreeMap<String, String> {
+    INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 fn missing_program(function: &template::Function, directory: &Path) -> String {

@@ -88,11 +88,6 @@ impl Machine {
         })
     }
 
-    /// The directory of the template.
-    pub(super) fn template(&self) -> &Path {
-        &self.template
-    }
-
     /// A variable's value with local addresses in place of those that the API and the queues have in the cloud.
     pub(crate) fn localised(&self, value: &str) -> String {
         let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);

@@ -1,11 +1,10 @@
 //! What a month costs, for the chart of the page: the figures of `cargo run -p cost`.
 
+use apigw_local::{Body, json_response};
 use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, UnknownRegion, Usage};
 use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
-
-use crate::http::{self, Body};
 
 /// A query that nothing can be reckoned from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +20,8 @@ enum Refusal {
 /// Answers `/cost` with an [`Estimate`]. What the query does not name is as the command has it.
 pub(super) fn answer(query: &str) -> Response<Body> {
     match estimate(query) {
-        Ok(estimate) => http::json(StatusCode::OK, &json!(estimate)),
-        Err(refusal) => http::json(StatusCode::BAD_REQUEST, &json!({"message": refusal.to_string()})),
+        Ok(estimate) => json_response(StatusCode::OK, &json!(estimate)),
+        Err(refusal) => json_response(StatusCode::BAD_REQUEST, &json!({"message": refusal.to_string()})),
     }
 }
 

@@ -1,0 +1,282 @@
+//! The flags of a program that runs the emulator, and its run from the start to Ctrl-C.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use hyper::Uri;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    ErrorChain,
+    dynamodb::TableCapacity,
+    embedding::Embedding,
+    faults::{Fault, FaultOptions},
+    gateway::GatewayOptions,
+    rate::Rate,
+    stack::{Options, Stack},
+    template::TemplateSource,
+};
+
+/// The flags of every such program, for `#[command(flatten)]`.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Where the WebSocket gateway and the management API (@connections) listen; port 0 takes any
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765", help_heading = "Addresses")]
+    ws_addr: SocketAddr,
+
+    /// Where the HTTP API and the inspector listen; port 0 takes any
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766", help_heading = "Addresses")]
+    http_addr: SocketAddr,
+
+    /// Answer requests under this name too, such as host.docker.internal; may be repeated. Others than localhost and addresses of this
+    /// machine are refused, because a web page can make its own name point here
+    #[arg(long = "allow-host", value_name = "NAME", help_heading = "Addresses")]
+    hosts: Vec<String>,
+
+    /// A value for a parameter of the template; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
+    parameters: Vec<(String, String)>,
+
+    /// A secret parameter of Systems Manager, such as /viral-alerts/token=…; may be repeated
+    #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
+    secrets: Vec<(String, String)>,
+
+    /// Keep the tables in this directory instead of in memory; one process at a time can use it
+    #[arg(long, value_name = "DIR", help_heading = "Tables")]
+    data_dir: Option<PathBuf>,
+
+    /// Throttle each partition key of a table or an index that takes more units a second, such as 3000:1000, which the service has
+    #[arg(long, value_name = "READS:WRITES", help_heading = "Tables")]
+    table_capacity: Option<TableCapacity>,
+
+    /// Run the functions behind this Lambda Invoke API (such as cargo lambda watch) instead
+    #[arg(long, value_name = "URL", help_heading = "Functions")]
+    lambda_endpoint: Option<Uri>,
+
+    #[command(flatten)]
+    clocks: Clocks,
+
+    #[command(flatten)]
+    quotas: Quotas,
+
+    #[command(flatten)]
+    signatures: Signatures,
+
+    #[command(flatten)]
+    faults: Faults,
+
+    /// What to log, in the syntax of tracing: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", help_heading = "Logs")]
+    log: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Clocks")]
+struct Clocks {
+    /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
+    time_scale: f64,
+
+    /// Close a connection that is idle for this long, such as 2s or 500ms, instead of 10 minutes
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::IDLE_TIMEOUT_MAX))]
+    idle_timeout: Option<Duration>,
+
+    /// Close a connection after this long, instead of 2 hours
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::CONNECTION_DURATION_MAX))]
+    connection_duration: Option<Duration>,
+
+    /// Give no integration longer than this; those of the template that have less keep it
+    #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::INTEGRATION_TIMEOUT_MAX))]
+    integration_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quotas")]
+struct Quotas {
+    /// Have those of the service, and the throttles of the template: --connect-rate 500 --request-rate 10000:5000 --throttles
+    #[arg(long)]
+    quotas: bool,
+
+    /// Throttle routes as DefaultRouteSettings and RouteSettings of the template say; without this they do nothing
+    #[arg(long)]
+    throttles: bool,
+
+    /// Let in N clients per second, and BURST of them at once (N if not given); refuse others with 429
+    #[arg(long, value_name = "N[:BURST]")]
+    connect_rate: Option<Rate>,
+
+    /// Take N messages, @connections calls and HTTP API requests per second, and BURST of them at once (half of N if not given)
+    #[arg(long, value_name = "N[:BURST]")]
+    request_rate: Option<Rate>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signatures")]
+struct Signatures {
+    /// Refuse @connections calls and AWS_IAM handshakes whose signature is wrong; without this it only has to be there
+    #[arg(long)]
+    check_signatures: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults")]
+struct Faults {
+    /// Inject a fault this often, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
+    /// lost-disconnect: $disconnect does not run
+    /// false-gone: @connections answers 410 though the client is there
+    /// throttled-post: a POST answers 429 and delivers nothing
+    /// slow-post (slow-post=0.1:2s): a POST delivers, and answers after that time
+    /// hung-post: a POST delivers, and does not answer
+    /// dropped-connection: a message is lost and with it the connection, without a close frame
+    /// failed-invocation: an invocation fails before the function runs
+    /// failed-after-run: an invocation fails after the function has run
+    #[arg(long = "fault", value_name = "KIND=PROBABILITY", verbatim_doc_comment)]
+    faults: Vec<Fault>,
+
+    /// Inject the same faults as the run that printed this seed
+    #[arg(long, value_name = "N", requires = "faults")]
+    fault_seed: Option<u64>,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Fastest that limits may pass: two hours in 72 ms. Below that, a handshake may take longer than a connection lives.
+const TIME_SCALE_MAX: f64 = 100_000.0;
+
+fn time_scale(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    let acceptable = (1.0..=TIME_SCALE_MAX).contains(&factor);
+    acceptable.then_some(factor).ok_or_else(|| format!("expected a factor from 1 to {TIME_SCALE_MAX}"))
+}
+
+fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+        let acceptable = !duration.is_zero() && duration <= max;
+        acceptable
+            .then_some(duration)
+            .ok_or_else(|| format!("expected more than 0s and at most {max:?}, as in the service"))
+    }
+}
+
+/// Runs the emulator until Ctrl-C or SIGTERM, and returns with what the process ends. Prints where everything answers, and
+/// logs to the standard error.
+pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embedding) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&arguments.log))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let options = Options {
+        ws_addr: arguments.ws_addr,
+        http_addr: arguments.http_addr,
+        template,
+        parameters: arguments.parameters.into_iter().collect(),
+        secrets: arguments.secrets.into_iter().collect(),
+        data_dir: arguments.data_dir,
+        dynamodb: None,
+        table_capacity: arguments.table_capacity,
+        hosts: arguments.hosts,
+        lambda_endpoint: arguments.lambda_endpoint,
+        time_scale: arguments.clocks.time_scale,
+        gateway: gateway_options(&arguments.clocks, &arguments.quotas, &arguments.signatures),
+        faults: FaultOptions { faults: arguments.faults.faults, seed: arguments.faults.fault_seed },
+    };
+    match run_until_signal(&options, program).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", ErrorChain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gateway_options(clocks: &Clocks, quotas: &Quotas, signatures: &Signatures) -> GatewayOptions {
+    let or_of_service = |rate: Option<Rate>, service: Rate| rate.or(quotas.quotas.then_some(service));
+    GatewayOptions {
+        idle_timeout: clocks.idle_timeout,
+        connection_duration: clocks.connection_duration,
+        integration_timeout: clocks.integration_timeout,
+        connect_rate: or_of_service(quotas.connect_rate, Rate::SERVICE_CONNECTS),
+        request_rate: or_of_service(quotas.request_rate, Rate::SERVICE_REQUESTS),
+        throttles: quotas.throttles || quotas.quotas,
+        check_signatures: signatures.check_signatures,
+    }
+}
+
+async fn run_until_signal(options: &Options, program: &dyn Embedding) -> Result<(), Box<dyn std::error::Error>> {
+    // Both are asked for before `ready` is printed: whoever waits for that line may send a signal at once.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let stack = Stack::embedded(options, program).await?;
+    std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    eprintln!("stopping: closing sockets, finishing invocations");
+    stack.stop().await;
+    Ok(())
+}
+
+/// What is printed once everything answers. The line that starts with `ready` comes last.
+fn announcement(stack: &Stack) -> String {
+    let mut lines: Vec<String> = stack.notes.iter().map(|note| format!("# note: {note}")).collect();
+    lines.push("# for another terminal: AWS clients in any language, and functions run elsewhere".to_owned());
+    lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
+    lines.extend(function_variables(&stack.function_variables));
+    lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
+    lines.push(format!(
+        "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
+        stack.ws_addr, stack.stage, stack.http_addr
+    ));
+    lines.join("\n") + "\n"
+}
+
+/// Variables that have one value in all functions, but for those that lead to AWS: the local ones take their place.
+fn function_variables(functions: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
+    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, value) in functions.values().flatten().filter(|(name, _)| !name.starts_with("AWS_ENDPOINT_URL")) {
+        let known = values.entry(name).or_default();
+        if !known.contains(&value.as_str()) {
+            known.push(value);
+        }
+    }
+    let line = |(name, values): (&str, Vec<&str>)| match values.as_slice() {
+        [value] => format!("export {name}={value}"),
+        several => format!("# {name} differs between functions: {}", several.join(", ")),
+    };
+    values.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_with_several_values_is_not_exported() {
+        let of = |table: &str, more: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = [("TABLE", table), ("AWS_ENDPOINT_URL_X", "https://cloud")];
+            own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let functions =
+            [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
+        assert_eq!(function_variables(&functions), ["# LEVEL differs between functions: 1, 2", "export TABLE=t"]);
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Flags::augment_args(clap::Command::new("emulator")).debug_assert();
+    }
+}

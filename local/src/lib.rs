@@ -1,0 +1,47 @@
+//! Viral Alerts on one machine: the service's own functions, linked into this program, behind the emulator, and the demo
+//! page.
+
+mod demo;
+mod functions;
+
+use std::{path::PathBuf, sync::Arc};
+
+use apigw_local::{
+    Embedding, Function, FunctionSetting, Invoke, Options, Pages, Site, Stack, StartError, StartFailure, TemplateSource,
+};
+
+/// The service: how the emulator runs its functions, and its demo page.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Service {
+    /// Whether the functions run as processes, as built last, instead of in this one.
+    pub processes: bool,
+}
+
+impl Service {
+    /// The template, as this program was built with it. Paths in it are relative to the checkout it was built from.
+    pub fn template() -> TemplateSource {
+        TemplateSource::Text {
+            text: include_str!("../../template.yaml"),
+            directory: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")),
+        }
+    }
+
+    /// Starts the service on free ports, with its functions in this process and everything in memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Stack::embedded`].
+    pub async fn start(options: &Options) -> Result<Stack, StartError> {
+        Stack::embedded(options, &Self::default()).await
+    }
+}
+
+impl Embedding for Service {
+    fn start(&self, function: &Function, setting: FunctionSetting) -> Option<Result<Arc<dyn Invoke>, StartFailure>> {
+        if self.processes { None } else { functions::start(function, setting) }
+    }
+
+    fn pages(&self, site: Site) -> Option<Arc<dyn Pages>> {
+        Some(Arc::new(demo::Demo::new(site)))
+    }
+}

@@ -1,0 +1,85 @@
+//! What the emulator makes of the service's template, and the bounds that its functions rely on.
+
+use std::time::Duration;
+
+use apigw_local::{Template, Times};
+use local::Service;
+use serde_json::{Value, json};
+use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
+
+fn scored(source: &str) -> Value {
+    json!({"source": source, "detail-type": "Video Went Viral"})
+}
+
+#[test]
+fn the_project_s_own_template_is_understood() {
+    let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
+    let template = Template::load(&Service::template(), &parameters).expect("our own template");
+    let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
+    let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
+    assert_eq!(names, functions.map(|function| format!("{function}Function")));
+    let publish = &template.functions["PublishFunction"];
+    assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
+    let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
+    assert_eq!(queues, ["UnpublishedQueue", "UndeliveredQueue"]);
+    let recover = &template.functions["RecoverFunction"];
+    assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
+    let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
+    let every = |secs| Times::Every(Duration::from_secs(secs));
+    assert_eq!((schedule.function.as_str(), &schedule.times), ("RecoverFunction", &every(60)));
+    assert_eq!(publish.binary.as_deref(), Some("publish"));
+    assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
+    assert_eq!(publish.environment["DELIVER_FUNCTION"], "DeliverFunction");
+    assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
+    assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
+    let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
+    assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
+    assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));
+    assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.next")), "of another stack");
+    let takes_back = json!({"source": "viral-alerts.scorer.local", "detail-type": "Remove Alert"});
+    assert!(rule.pattern.matches(&takes_back));
+    assert_eq!(template.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scorer() {
+    let parameters = [("ScorerSource", "viral-alerts.scorer"), ("FeedUrl", "https://feed")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let template = Template::load(&Service::template(), &parameters).expect("our own template");
+    let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
+    assert!(rule.pattern.matches(&scored("viral-alerts.scorer")));
+    assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.local")));
+    assert_eq!(template.functions["ScorerFunction"].environment["SCORER_SOURCE"], "viral-alerts.scorer");
+}
+
+#[test]
+fn the_scorer_is_there_when_a_feed_is() {
+    let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
+    let template = Template::load(&Service::template(), &parameters).expect("our own template");
+    let scorer = &template.functions["ScorerFunction"];
+    assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
+    assert_eq!(scorer.environment["SCORE_THRESHOLD"], "85");
+    assert_eq!(scorer.environment["SCORER_SOURCE"], "viral-alerts.scorer.local");
+    assert!(template.tables.contains_key("ScoresTable"));
+    let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
+    assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
+}
+
+#[test]
+fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
+    let parameters = [("Canary".to_owned(), "on".to_owned())].into_iter().collect();
+    let template = Template::load(&Service::template(), &parameters).expect("our own template");
+    let canary = &template.functions["CanaryFunction"];
+    assert_eq!(canary.environment["PUBLISH_FUNCTION"], "PublishFunction");
+    let address = &canary.environment["SOCKET_URL"];
+    assert!(address.starts_with("wss://") && address.ends_with("/prod"), "{address}");
+    assert!(
+        canary.timeout > CANARY_TIME_MAX + CANARY_CLOSE_MAX,
+        "a run says that nothing arrived before its time is up"
+    );
+    let of_canary = template.schedules.iter().find(|schedule| schedule.function == "CanaryFunction");
+    let every_minute = Duration::from_secs(60);
+    assert_eq!(of_canary.expect("a schedule").times, Times::Every(every_minute));
+    assert!(canary.timeout < every_minute && canary.async_retries == 0);
+    assert_eq!(template.notes, Vec::<String>::new());
+}
