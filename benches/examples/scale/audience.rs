@@ -6,8 +6,8 @@ use shared::{
     model::{
         alert::Format,
         connection::{ConnectionId, Slot, SlotRange},
+        member::{Member, Page},
     },
-    tables::subscriptions::{Member, Page},
 };
 
 /// Everybody who watches the region.

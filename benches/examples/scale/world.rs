@@ -15,9 +15,9 @@ use shared::{
         alert::{Alert, Position},
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
+        member::Page,
     },
     push::{Answer, Cause, Existence, Frame},
-    tables::subscriptions::Page,
 };
 use tokio::{
     sync::mpsc,

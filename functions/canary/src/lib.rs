@@ -7,6 +7,7 @@ mod run;
 mod socket;
 
 use aws_sdk_lambda::{Client, primitives::Blob};
+use clock::Timestamp;
 use http::Uri;
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use shared::{
         metrics,
     },
 };
+use std::time::Duration;
 
 use crate::{
     run::{Silence, Stage, run},
@@ -83,7 +85,7 @@ impl Function for Canary {
         let id = uuid::Uuid::new_v4().to_string();
         let ended = run(self.connect(), self.publish(&id), &id).await;
         let now = self.start.clock.now();
-        self.start.metrics.emit(&metrics::of_canary(ended.as_ref().ok().copied(), &self.own_name, now));
+        self.start.metrics.emit(&metrics_of(ended.as_ref().ok().copied(), &self.own_name, now));
         match ended {
             Ok(latency) => {
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
@@ -114,5 +116,26 @@ impl Canary {
             return Ok(());
         }
         Err(Failure::new(doing, NotPublished(quoted(&body))))
+    }
+}
+
+/// The metrics of a run of the synthetic canary: whether its alert arrived, 1 or 0, and how long that took.
+fn metrics_of(latency: Option<Duration>, function: &str, at: Timestamp) -> Value {
+    let mut metrics = vec![("Arrived", "Count", json!(u8::from(latency.is_some())))];
+    metrics.extend(latency.map(|latency| ("ArrivalLatency", "Milliseconds", json!(latency.as_secs_f64() * 1_000.0))));
+    metrics::document(&metrics, function, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_an_arrival_has_no_latency() {
+        let at = Timestamp::from_millis(1_795_000_000_000);
+        let arrived = metrics_of(Some(Duration::from_millis(41)), "Canary", at);
+        assert_eq!((&arrived["Arrived"], &arrived["ArrivalLatency"]), (&json!(1), &json!(41.0)));
+        let silent = metrics_of(None, "Canary", at);
+        assert_eq!((&silent["Arrived"], silent.get("ArrivalLatency")), (&json!(0), None));
     }
 }

@@ -8,12 +8,13 @@ use serde::Serialize;
 use shared::{
     auth::{
         access::{Authorization, Regions, USER_FIELD, authorizer_field},
-        connect::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake, Opening},
+        connect::{ConnectPolicy, ConnectionLimits, DefaultRegion, Handshake},
         origin::AllowedOrigins,
         token::{self, SUBPROTOCOL},
     },
     error::Failure,
     limits::{CONNECTIONS_PER_USER_DEFAULT, SEATS_MAX},
+    model::connect_request::Opening,
     protocol::event,
     runtime::{
         environment::InvalidEnvironment,

@@ -11,18 +11,15 @@ use shared::{
         alert::Alert,
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
+        member::Page,
     },
     publish::publisher::Dispatcher,
     push::{self, Answer, Existence, Frame, Pusher, Session},
     runtime::{
         environment::InvalidEnvironment,
         function::{Function, Invocation, Start},
-        metrics,
     },
-    tables::{
-        alerts::Alerts,
-        subscriptions::{Page, Subscriptions},
-    },
+    tables::{alerts::Alerts, subscriptions::Subscriptions},
 };
 use tokio::time::timeout;
 
@@ -84,7 +81,7 @@ impl Function for Deliver {
         let ended = fanout.deliver(&task, until).await;
         let report = ended.as_ref().unwrap_or_else(|failed| &failed.report);
         let now = self.start.clock.now();
-        self.start.metrics.emit(&metrics::of_fanout(report, &task.content, &self.own_name, now));
+        self.start.metrics.emit(&report.metrics(&task.content, &self.own_name, now));
         let report = ended.map_err(|failed| failed.failure)?;
         if let (Some(audience), Content::Alert(alert)) = (report.audience, &task.content) {
             self.note_audience(alert, audience).await;

@@ -12,10 +12,10 @@ use shared::{
     limits::CANARY_RUN_BYTES_MAX,
     model::{
         audience::Audience,
-        publication::{IdempotencyKey, Publication},
+        publication::{IdempotencyKey, Publication, PublisherId},
         publications::Publications,
     },
-    publish::{publisher::PublisherId, removal::RemovalRequest},
+    publish::removal::RemovalRequest,
 };
 
 /// Headers that may carry the idempotency key, the first that is there counts. HTTP APIs lower-case header names.

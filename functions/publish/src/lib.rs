@@ -12,10 +12,14 @@ use shared::{
     auth::access::{Authorization, Regions, USER_FIELD, authorizer_field},
     error::{Chain, Failure, Refusal},
     limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, REGIONS_MAX_DEFAULT, SCORE_THRESHOLD_DEFAULT},
-    model::{connection::Connection, publication::Publication, publications::Publications},
+    model::{
+        connection::Connection,
+        publication::{Publication, PublisherId},
+        publications::Publications,
+    },
     protocol::{event::AnyEvent, message::Reply},
     publish::{
-        publisher::{Dispatcher, Outcome, Published, Publisher, PublisherId, alerts_per_minute},
+        publisher::{Dispatcher, Outcome, Published, Publisher, alerts_per_minute},
         removal::Removed,
     },
     runtime::{

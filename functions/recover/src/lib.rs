@@ -2,6 +2,7 @@
 //! to, invocations that failed for good. It also ends the logs of regions whose alerts have long expired.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use shared::{
     error::Failure,
     limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT},
@@ -80,16 +81,21 @@ impl Function for Recover {
         }
         let report = self.recovery.run(until).await;
         if report.recovered > 0 {
-            let now = self.start.clock.now();
-            self.start.metrics.emit(&metrics::of_recovery(report.recovered, &self.own_name, now));
+            self.start.metrics.emit(&self.metric("Recovered", report.recovered));
         }
         match self.recovery.alerts.end_old_logs(until).await {
             Some(regions) if regions * 100 >= self.regions_max * REGIONS_NEAR_MAX_PERCENT => {
-                let now = self.start.clock.now();
-                self.start.metrics.emit(&metrics::of_regions(regions, &self.own_name, now));
+                self.start.metrics.emit(&self.metric("Regions", regions));
             }
             _ => {}
         }
         report.failure.map_or(Ok(Answer::Recovered { recovered: report.recovered }), Err)
+    }
+}
+
+impl Recover {
+    /// Returns the metric `name`, a count.
+    fn metric(&self, name: &str, count: impl Serialize) -> Value {
+        metrics::document(&[(name, "Count", json!(count))], &self.own_name, self.start.clock.now())
     }
 }

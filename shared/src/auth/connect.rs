@@ -8,6 +8,7 @@ use crate::{
     model::{
         alert::{Format, InvalidFormat},
         audience::{Audience, InvalidRegion, Source},
+        connect_request::{ConnectionLimit, Opening},
         connection::Connection,
     },
 };
@@ -49,44 +50,6 @@ pub struct ConnectionLimits {
     pub per_address: u32,
     /// Of one user, where tokens say who that is.
     pub per_user: u32,
-}
-
-/// A bound on the connections from one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionLimit {
-    source: Source,
-    /// How many there may be.
-    pub max: u32,
-    /// Of what, for a person to read.
-    of: &'static str,
-}
-
-impl ConnectionLimit {
-    /// Where they come from.
-    pub fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// What to answer to one more.
-    pub fn refusal(&self) -> Refusal {
-        let message = format!("there are {} connections of this {}, close one first", self.max, self.of);
-        Refusal::new(Code::LimitReached, message)
-    }
-}
-
-/// A connection that opens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// The new connection.
-    pub connection: Connection,
-    /// The client's address, where the gateway told it.
-    pub address: Option<IpAddr>,
-    /// What it subscribes to at once, if anything.
-    pub audience: Option<Audience>,
-    /// The form in which alerts shall arrive, until a message says otherwise.
-    pub format: Format,
-    /// How many there may be from where it comes.
-    pub bounds: Vec<ConnectionLimit>,
 }
 
 /// What a client subscribes to that names no region: nothing, `ALL`, or one region.

@@ -7,9 +7,8 @@
 
 mod jwks;
 mod pass;
+mod secret;
 mod signatures;
-
-use std::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clock::{Clock, Timestamp};
@@ -17,15 +16,15 @@ use http::Uri;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 
-use self::jwks::Jwks;
 pub use self::pass::Pass;
+use self::{jwks::Jwks, secret::TokenSecret};
 use crate::{
     auth::{
         access::{Authorization, Regions},
         secrets::SecretParameter,
     },
     error::{Code, Failure, Refusal},
-    limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, TOKEN_SECRET_BYTES_MIN, USER_BYTES_MAX},
+    limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, USER_BYTES_MAX},
     model::strict_json,
     runtime::{environment::Reader, function::Start},
 };
@@ -120,31 +119,6 @@ struct Claims {
 enum Keys {
     Secret(Box<SecretParameter<TokenSecret>>),
     Published(Box<Jwks>),
-}
-
-/// The secret that tokens are signed with.
-#[derive(Clone)]
-struct TokenSecret(DecodingKey);
-
-/// A secret that could be guessed. It is not repeated.
-#[derive(Debug, thiserror::Error)]
-#[error("the secret of tokens has fewer than {TOKEN_SECRET_BYTES_MIN} bytes")]
-struct ShortSecret;
-
-impl FromStr for TokenSecret {
-    type Err = ShortSecret;
-
-    fn from_str(text: &str) -> Result<Self, ShortSecret> {
-        let is_long_enough = text.len() >= TOKEN_SECRET_BYTES_MIN;
-        is_long_enough.then(|| Self(DecodingKey::from_secret(text.as_bytes()))).ok_or(ShortSecret)
-    }
-}
-
-/// It does not show itself by accident.
-impl fmt::Debug for TokenSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenSecret")
-    }
 }
 
 /// Checks tokens.

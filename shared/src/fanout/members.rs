@@ -9,16 +9,21 @@ use futures_util::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Content, Fanout, Part, Services};
 use crate::{
     error::Failure,
-    fanout::{plan, union},
+    fanout::{
+        content::Content,
+        plan,
+        services::{Fanout, Services},
+        task::Part,
+        union,
+    },
     model::{
         alert::Format,
         audience::Audience,
         connection::{Slot, SlotRange},
+        member::{Member, Page},
     },
-    tables::subscriptions::{Member, Page},
 };
 
 /// What is read of the audience before the fan-out is divided.

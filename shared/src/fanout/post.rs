@@ -1,30 +1,35 @@
 //! Posting to the members of one part, and what becomes of each post.
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use clock::{Clock, Timestamp};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Content, Fanout, Refused, Report, Services, suspects::Suspect};
 use crate::{
     error::Failure,
     fanout::{
         concurrency_limit::{Lane, Lanes},
-        latencies::Latencies,
+        frames::Frames,
         push_rate::Pace,
+        services::{Fanout, Services},
+        suspect::Suspect,
     },
     limits::{
-        GONE_GRACE, GONE_REMOVED_MAX, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER,
-        POST_TIME_OUTS_MAX, POST_TIMEOUT, SUSPECT_FROM,
+        GONE_GRACE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT,
     },
-    model::{alert::Format, connection::ConnectionId},
-    push::{Answer, Cause, Frame},
-    tables::subscriptions::Member,
+    model::{connection::ConnectionId, member::Member},
+    push::{Answer, Cause},
 };
+
+/// The gateway refuses this deployment's calls.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the management API refuses posts: the endpoint lacks its stage or names another API, \
+     or the function may not execute-api:ManageConnections"
+)]
+struct Refused;
 
 /// What the posts of one part have in common.
 pub(super) struct Work<'a, S> {
@@ -41,9 +46,9 @@ pub(super) struct Work<'a, S> {
 pub(super) struct Post {
     pub(super) end: End,
     /// How long the last attempt took, where there was any.
-    latency: Option<Duration>,
-    throttled: u64,
-    retried: u64,
+    pub(super) latency: Option<Duration>,
+    pub(super) throttled: u64,
+    pub(super) retried: u64,
 }
 
 impl Post {
@@ -179,113 +184,4 @@ impl<S: Services> Work<'_, S> {
     pub(super) fn is_young(&self, member: &Member) -> bool {
         self.fanout.clock.now().since(member.since) < GONE_GRACE
     }
-}
-
-/// The ends of posts, counted in a report.
-pub(super) struct Tally<'a> {
-    report: &'a mut Report,
-    latencies: Latencies,
-    to_remove: Vec<ConnectionId>,
-    clock: &'a Clock,
-    dispatched_at: Timestamp,
-}
-
-impl<'a> Tally<'a> {
-    pub(super) fn of(report: &'a mut Report, clock: &'a Clock, dispatched_at: Timestamp) -> Self {
-        let mut tally = Self { report, latencies: Latencies::default(), to_remove: Vec::new(), clock, dispatched_at };
-        tally.note_lag();
-        tally
-    }
-
-    /// Counts a post. Returns the suspect, where it has no end yet.
-    pub(super) fn add(&mut self, post: Post) -> Option<Suspect> {
-        if let Some(latency) = post.latency {
-            self.latencies.record(latency);
-        }
-        self.report.throttled += post.throttled;
-        self.report.retried += post.retried;
-        match post.end {
-            End::Sent => {
-                self.report.sent += 1;
-                self.note_lag();
-            }
-            End::Suspected(suspect) => return Some(*suspect),
-            End::Gone(connection) => self.add_gone(connection),
-            End::Closed(connection) => {
-                self.report.closed += 1;
-                self.add_gone(connection);
-            }
-            End::Undelivered(cause) => {
-                *self.report.undelivered.entry(cause).or_default() += 1;
-                self.note_lag();
-            }
-        }
-        None
-    }
-
-    fn add_gone(&mut self, connection: ConnectionId) {
-        self.report.gone += 1;
-        if self.to_remove.len() < GONE_REMOVED_MAX {
-            self.to_remove.push(connection);
-        }
-    }
-
-    fn note_lag(&mut self) {
-        self.report.lag_ms = millis(self.clock.now().since(self.dispatched_at));
-    }
-
-    /// Completes the report with the times of posts. Returns what is gone.
-    pub(super) fn end(self) -> Vec<ConnectionId> {
-        let quantile_ms = |share| self.latencies.quantile(share).unwrap_or_default().as_secs_f64() * 1e3;
-        self.report.post_p50_ms = quantile_ms(0.5);
-        self.report.post_p99_ms = quantile_ms(0.99);
-        self.to_remove
-    }
-}
-
-/// What is posted to whom, encoded once.
-pub(super) struct Frames {
-    viral_alert: Frame,
-    new_trending: Frame,
-}
-
-impl Frames {
-    /// The frames of what is delivered; of an alert they say whether it goes to everyone.
-    pub(super) fn of(content: &Content, everyone: bool) -> Self {
-        match content {
-            Content::Alert(alert) => Self {
-                viral_alert: Frame::new(alert.pushed(Format::ViralAlert, everyone)),
-                new_trending: Frame::new(alert.pushed(Format::NewTrending, everyone)),
-            },
-            // The second has no reader.
-            Content::Removal(removal) => {
-                let frame = Frame::new(removal.frame());
-                Self { viral_alert: frame.clone(), new_trending: frame }
-            }
-            Content::RoomMessage(message) => {
-                let frame = Frame::new(message.frame.clone());
-                Self { viral_alert: frame.clone(), new_trending: frame }
-            }
-        }
-    }
-
-    fn of_format(&self, format: Format) -> &Frame {
-        match format {
-            Format::ViralAlert => &self.viral_alert,
-            Format::NewTrending => &self.new_trending,
-        }
-    }
-}
-
-/// Whether so many posts were not taken that it is the gateway that fails, for the next attempt of Lambda to ask it again: more
-/// than it took, and more than a few where a client might be the cause.
-pub(super) fn is_of_the_gateway(undelivered: &BTreeMap<Cause, u64>, sent: u64) -> bool {
-    let of_the_gateway = || undelivered.iter().filter(|(cause, _)| cause.is_of_the_gateway());
-    let count: u64 = of_the_gateway().map(|(_, count)| count).sum();
-    let is_certain = of_the_gateway().any(|(cause, _)| !cause.may_be_of_the_client());
-    count > sent && (is_certain || count >= SUSPECT_FROM)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

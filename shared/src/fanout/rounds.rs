@@ -16,16 +16,11 @@ use futures_util::{
 };
 use tokio::time::Instant;
 
-use super::{
-    Services,
-    post::{Tally, Work},
-    suspects::Suspect,
-};
 use crate::{
     error::Failure,
+    fanout::{post::Work, services::Services, suspect::Suspect, tally::Tally},
     limits::{CALLS_PER_SUSPECT, HANDOVER_BEFORE, POSTS_OPEN_MAX, SUSPECTS_END_BEFORE},
-    model::connection::Slot,
-    tables::subscriptions::Member,
+    model::{connection::Slot, member::Member},
 };
 
 /// What one invocation leaves to the next.

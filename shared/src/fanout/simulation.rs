@@ -12,26 +12,20 @@
 //! fails for everyone for at most four. A run is a function of its seed: `SIMULATION_SEED=7 cargo test -p shared
 //! simulation` shows one.
 
-mod world;
+pub(super) mod world;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use clock::{Clock, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use self::world::{Bug, Seen, Setup, World};
+use self::world::{Bug, NOW_MS, Seen, Setup, World, alert};
 use super::*;
-use crate::{
-    limits::PUSH_RATE_USED,
-    model::{
-        alert::{Alert, Position},
-        audience::Region,
-    },
-    runtime::environment::Environment,
-};
+use crate::{limits::PUSH_RATE_USED, runtime::environment::Environment};
 
 /// Runs in a test, unless `SIMULATION_SEEDS` says another number; `tests/run --nightly` makes 10,000.
 const SEEDS: u64 = 200;
@@ -41,24 +35,6 @@ const PLANTED_SEEDS: u64 = 1_000;
 
 /// Virtual time after which a run that has not ended never will.
 const END_MAX: Duration = Duration::from_secs(6 * 60 * 60);
-
-/// What the clock of the workers shows all the time, in milliseconds.
-pub(super) const NOW_MS: i64 = 3_600_000;
-
-pub(super) fn connection(number: usize) -> ConnectionId {
-    format!("connection-{number:05}").parse().expect("an id")
-}
-
-pub(super) fn alert() -> Alert {
-    let publication = serde_json::from_str(r#"{"id":"v","title":"t","thumbnail":"","score":99}"#).expect("a video");
-    Alert {
-        id: "0193-alert".to_owned(),
-        region: "PL".parse::<Region>().expect("a region"),
-        position: Position { epoch: 1, seq: 1 },
-        video: publication,
-        at: Timestamp::from_millis(0),
-    }
-}
 
 /// One asynchronous invocation with its retries, as Lambda makes them. What fails for good is a dead letter.
 async fn invoke(world: Arc<World>, task: Task, is_calm: bool) {

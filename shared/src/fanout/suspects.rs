@@ -9,45 +9,19 @@
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{
-    Services,
-    post::{End, Post, Tally, Work},
-};
 use crate::{
     error::Failure,
-    limits::{
-        GONE_AGAIN_AFTER, GONE_OVER, POST_BACKOFF_MAX, POST_TIMEOUT, SUSPECT_QUESTIONS_IN_FLIGHT, SUSPECT_QUESTIONS_MAX,
+    fanout::{
+        post::{End, Post, Work},
+        services::Services,
+        suspect::Suspect,
+        tally::Tally,
     },
-    model::connection::Slot,
+    limits::{GONE_OVER, POST_BACKOFF_MAX, POST_TIMEOUT, SUSPECT_QUESTIONS_IN_FLIGHT, SUSPECT_QUESTIONS_MAX},
     push::{Cause, Existence},
-    tables::subscriptions::Member,
 };
 
-/// A connection that was said to be gone.
-#[derive(Debug)]
-pub(super) struct Suspect {
-    member: Member,
-    /// When the first of the answers came that agree.
-    since: Instant,
-    /// How many there are: 1 to 3.
-    answers: u32,
-    /// When it may be asked about again.
-    due: Instant,
-    /// Questions after the first post, whatever the answers were.
-    asked: u32,
-}
-
 impl Suspect {
-    /// A member of which a post was just answered that it is gone.
-    pub(super) fn new(member: Member) -> Self {
-        let now = Instant::now();
-        Self { member, since: now, answers: 1, due: now + GONE_AGAIN_AFTER, asked: 0 }
-    }
-
-    pub(super) fn hash(&self) -> u32 {
-        Slot::of(&self.member.connection).hash()
-    }
-
     /// Stays one, and is asked about again after a pause of up to `share` of the longest.
     fn later(mut self, share: f64) -> Post {
         self.due = Instant::now() + POST_BACKOFF_MAX.mul_f64(share);

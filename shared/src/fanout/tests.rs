@@ -3,18 +3,29 @@
 mod canary;
 mod suspects;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::time::sleep;
+use clock::{Clock, Timestamp};
+use tokio::time::{Instant, sleep};
 
 use super::{
-    simulation::{NOW_MS, alert, connection},
+    simulation::world::{NOW_MS, alert, connection},
     *,
 };
 use crate::{
-    limits::{HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
-    model::alert::{Format, Removal},
-    tables::subscriptions::Member,
+    error::{Chain, Failure},
+    limits::{CHAIN_MAX, HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
+    model::{
+        alert::{Alert, Format, Removal},
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+        member::{Member, Page},
+    },
+    push::{Answer, Cause, Existence, Frame},
 };
 
 /// A world whose gateway answers the same from some post on.

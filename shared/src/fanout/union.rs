@@ -7,7 +7,10 @@ use futures_util::{
     stream::{self, Peekable},
 };
 
-use crate::{error::Failure, model::connection::Slot, tables::subscriptions::Member};
+use crate::{
+    error::Failure,
+    model::{connection::Slot, member::Member},
+};
 
 type Members<'a> = Peekable<Pin<Box<dyn Stream<Item = Result<Member, Failure>> + Send + 'a>>>;
 

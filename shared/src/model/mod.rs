@@ -2,8 +2,10 @@
 
 pub mod alert;
 pub mod audience;
+pub mod connect_request;
 pub mod connection;
 pub mod direction;
+pub mod member;
 pub mod position;
 pub mod publication;
 pub mod publications;

@@ -9,7 +9,7 @@ use crate::{
     error::{Code, Refusal},
     limits::REGIONS_OF_ALL_MAX,
     model::{
-        alert::Position,
+        alert::{Logged, Position},
         audience::{Audience, Region},
     },
 };
@@ -184,6 +184,35 @@ fn base_36(mut number: u64) -> String {
 fn number(text: &str) -> Option<u64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
     plain.then(|| u64::from_str_radix(text, RADIX).ok()).flatten()
+}
+
+/// Alerts of one log, both ends inclusive; never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The log.
+    pub epoch: i64,
+    /// The oldest.
+    pub first: u64,
+    /// The newest.
+    pub last: u64,
+}
+
+impl Span {
+    /// How many alerts it holds.
+    pub fn count(self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// Whether `alerts` begin the span and follow each other without a hole. The time to live removes items one by one and late.
+    pub fn begins_with(self, alerts: &[Logged]) -> bool {
+        let expected = (self.first..=self.last).map(|seq| Position { epoch: self.epoch, seq });
+        alerts.len() as u64 <= self.count() && alerts.iter().map(Logged::position).eq(expected.take(alerts.len()))
+    }
+
+    /// Whether `alerts` are the whole span.
+    pub fn is(self, alerts: &[Logged]) -> bool {
+        alerts.len() as u64 == self.count() && self.begins_with(alerts)
+    }
 }
 
 #[cfg(test)]

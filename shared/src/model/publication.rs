@@ -11,7 +11,7 @@ use crate::{
     },
     model::{
         alert::{Alert, Format, Position, Video},
-        audience::{InvalidRegion, Region},
+        audience::{InvalidRegion, Region, short_digest},
         strict_json,
     },
 };
@@ -284,6 +284,22 @@ fn missing(path: &str) -> Refusal {
 
 fn wrong_type(path: &str, expected: &str) -> Refusal {
     Refusal::of_field(Code::InvalidField, path, format!("{path} must be {expected}"))
+}
+
+/// Who publishes, as far as it is known: those who are the same share an allowance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublisherId(String);
+
+impl PublisherId {
+    /// The one that `name` stands for among those who publish in the same way: by HTTP, by event, over a socket.
+    pub fn new(way: &str, name: &str) -> Self {
+        Self(format!("{way}:{name}"))
+    }
+
+    /// The partition of the alerts table with its allowance.
+    pub(crate) fn partition(&self) -> String {
+        format!("@publisher#{}", short_digest(&self.0))
+    }
 }
 
 #[cfg(test)]

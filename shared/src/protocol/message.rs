@@ -21,7 +21,7 @@ use crate::{
     },
     publish::publisher::Outcome,
     replay::resumption::{Recovery, Resumption},
-    tables::subscriptions::count::Counted,
+    tables::subscriptions::Counted,
 };
 
 /// A message that a client sent.

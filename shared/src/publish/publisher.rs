@@ -12,8 +12,8 @@ use crate::{
     error::{Chain, Failure, Refusal},
     fanout::{Content, Task},
     model::{
-        audience::{Region, short_digest},
-        publication::Publication,
+        audience::Region,
+        publication::{Publication, PublisherId},
         rate_limit::Allowance,
     },
     publish::{commit::Committed, forecast::Forecast},
@@ -81,22 +81,6 @@ pub struct Publisher {
 #[derive(Debug, thiserror::Error)]
 #[error("the publication has no result")]
 struct NoResult;
-
-/// Who publishes, as far as it is known: those who are the same share an allowance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublisherId(String);
-
-impl PublisherId {
-    /// The one that `name` stands for among those who publish in the same way: by HTTP, by event, over a socket.
-    pub fn new(way: &str, name: &str) -> Self {
-        Self(format!("{way}:{name}"))
-    }
-
-    /// The partition of the alerts table with its allowance.
-    pub(crate) fn partition(&self) -> String {
-        format!("@publisher#{}", short_digest(&self.0))
-    }
-}
 
 /// So many alerts in a minute, and as many at once. None for any number, for which 0 stands.
 pub fn alerts_per_minute(count: u32) -> Option<Allowance> {

@@ -20,10 +20,14 @@ use crate::{
     model::{
         alert::{Logged, Removal},
         audience::Region,
+        publication::PublisherId,
     },
-    publish::publisher::{Publisher, PublisherId},
+    publish::publisher::Publisher,
     tables::{
-        alerts::{Alerts, EPOCH, Front, IS_UNDISPATCHED, REGION, REMOVED_AT, SEQ, logged},
+        alerts::{
+            Alerts, Front, logged,
+            schema::{EPOCH, IS_UNDISPATCHED, REGION, REMOVED_AT, SEQ},
+        },
         dynamodb::{number, read_number, text},
     },
 };

@@ -11,9 +11,9 @@ use crate::{
     model::{
         alert::{Logged, Position},
         audience::{Audience, Region},
-        position::{Positions, entry_bytes},
+        position::{Positions, Span, entry_bytes},
     },
-    replay::resumption::{Gap, Span, Standing},
+    replay::resumption::{Gap, Standing},
     tables::alerts::{
         history::{Budget, End, Found, History, Wanted},
         snapshot::Entry,

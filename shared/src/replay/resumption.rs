@@ -18,24 +18,13 @@ use crate::{
     model::{
         alert::{Logged, Position},
         audience::{Audience, Region},
-        position::Positions,
+        position::{Positions, Span},
     },
     tables::alerts::{
         history::{Budget, End, Found, History, Wanted, frame_bytes},
         snapshot::{Entries, Entry},
     },
 };
-
-/// Alerts of one log, both ends inclusive; never empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The log.
-    pub epoch: i64,
-    /// The oldest.
-    pub first: u64,
-    /// The newest.
-    pub last: u64,
-}
 
 /// What lies between a client's position and the head of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,24 +56,6 @@ impl Gap {
             Self::Missed(span) => span.count(),
             Self::Nothing | Self::Unknown => 0,
         }
-    }
-}
-
-impl Span {
-    /// How many alerts it holds.
-    pub fn count(self) -> u64 {
-        self.last - self.first + 1
-    }
-
-    /// Whether `alerts` begin the span and follow each other without a hole. The time to live removes items one by one and late.
-    pub fn begins_with(self, alerts: &[Logged]) -> bool {
-        let expected = (self.first..=self.last).map(|seq| Position { epoch: self.epoch, seq });
-        alerts.len() as u64 <= self.count() && alerts.iter().map(Logged::position).eq(expected.take(alerts.len()))
-    }
-
-    /// Whether `alerts` are the whole span.
-    pub fn is(self, alerts: &[Logged]) -> bool {
-        alerts.len() as u64 == self.count() && self.begins_with(alerts)
     }
 }
 

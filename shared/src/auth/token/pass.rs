@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use clock::Clock;
 use serde_json::{Map, Value, json};
 
-use super::{TokenSecret, signatures};
+use super::{secret::TokenSecret, signatures};
 use crate::{
     auth::{access::Authorization, secrets::SecretParameter},
     error::Failure,

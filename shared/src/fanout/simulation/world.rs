@@ -11,19 +11,36 @@ use clock::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::time::{Instant, sleep};
 
-use super::{NOW_MS, connection};
 use crate::{
     error::Failure,
     fanout::{Services, Task},
     limits::{GONE_OVER, HANDOVER_BEFORE},
     model::{
-        alert::{Alert, Format},
-        audience::Audience,
+        alert::{Alert, Format, Position},
+        audience::{Audience, Region},
         connection::{ConnectionId, Slot, SlotRange},
+        member::{Member, Page},
     },
     push::{Answer, Cause, Existence, Frame},
-    tables::subscriptions::{Member, Page},
 };
+
+/// What the clock of the workers shows all the time, in milliseconds.
+pub(in crate::fanout) const NOW_MS: i64 = 3_600_000;
+
+pub(in crate::fanout) fn connection(number: usize) -> ConnectionId {
+    format!("connection-{number:05}").parse().expect("an id")
+}
+
+pub(in crate::fanout) fn alert() -> Alert {
+    let publication = serde_json::from_str(r#"{"id":"v","title":"t","thumbnail":"","score":99}"#).expect("a video");
+    Alert {
+        id: "0193-alert".to_owned(),
+        region: "PL".parse::<Region>().expect("a region"),
+        position: Position { epoch: 1, seq: 1 },
+        video: publication,
+        at: Timestamp::from_millis(0),
+    }
+}
 
 /// A mistake that somebody could make, planted to see that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

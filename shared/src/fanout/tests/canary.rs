@@ -1,7 +1,16 @@
 //! Who gets an alert of the synthetic canary where its own region has no subscriber.
 
 use super::*;
-use crate::model::{alert::Alert, audience::Region};
+use crate::{
+    error::Failure,
+    model::{
+        alert::Alert,
+        audience::{Audience, Region},
+        connection::{ConnectionId, Slot, SlotRange},
+        member::Page,
+    },
+    push::{Answer, Existence, Frame},
+};
 
 /// A world in which one connection watches all regions and nobody watches one. It notes the audiences that it is asked for.
 #[derive(Default)]

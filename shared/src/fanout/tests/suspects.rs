@@ -24,10 +24,10 @@ use crate::{
         alert::Alert,
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
+        member::{Member, Page},
         room::RoomMessage,
     },
     push::{Answer, Cause, Existence, Frame},
-    tables::subscriptions::{Member, Page},
 };
 
 /// What was asked about a connection, and when.

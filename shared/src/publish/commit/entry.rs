@@ -10,7 +10,7 @@ use crate::{
         publication::{IdempotencyKey, Publication},
     },
     tables::{
-        alerts::{AT, EPOCH, EXPIRES_AT, ID, SEQ, VIDEO},
+        alerts::schema::{AT, EPOCH, EXPIRES_AT, ID, SEQ, VIDEO},
         dynamodb::{Item, UnreadableItem, number, read_number, read_text, text},
     },
 };

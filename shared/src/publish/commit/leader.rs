@@ -4,8 +4,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     entry::Ticket,
-    fitting,
-    transaction::{Attempt, Cancelled, Group, Plan, Unfit},
+    transaction::{Attempt, Cancelled, Group, Plan, Unfit, fitting},
 };
 use crate::{
     error::{Chain, Failure},

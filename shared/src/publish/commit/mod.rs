@@ -21,18 +21,22 @@ use self::{
     entry::{Entry, Receipt, Ticket},
     leader::{Leader, Led},
     queue::Changed,
-    transaction::{Attempt, FIRST_GROUP_MAX, GROUP_MAX, Plan, Unfit},
+    transaction::{Attempt, Plan, Unfit},
 };
 use crate::{
     error::{Chain, Failure, Refusal},
-    limits::{GROUP_BYTES_MAX, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_END_BEFORE, QUEUE_LOOK_MAX, QUEUE_LOOK_MIN},
+    limits::{LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_END_BEFORE, QUEUE_LOOK_MAX, QUEUE_LOOK_MIN},
     model::{
         alert::{Alert, Logged, Position},
         audience::Region,
         publication::Publication,
     },
+    publish::commit::transaction::fitting,
     tables::{
-        alerts::{Alerts, EPOCH, Front, ID, LogHead, UNDISPATCHED, logged, snapshot},
+        alerts::{
+            Alerts, Front, LogHead, logged,
+            schema::{EPOCH, ID, UNDISPATCHED},
+        },
         dynamodb::{Item, jittered, read_number, read_text},
     },
 };
@@ -149,21 +153,6 @@ impl Alerts {
         let logged = logged(&item).map_err(|error| Failure::new(doing, error))?;
         let dispatched = logged.removal().is_some() || !item.contains_key(UNDISPATCHED);
         Ok(Ok(Committed { logged, duplicate: true, dispatched, is_shown: false, audience: None }))
-    }
-
-    /// Records where the log of a region ends, for clients.
-    pub(crate) async fn record(&self, region: &Region, head: LogHead, audience: Option<u64>) -> Result<(), Failure> {
-        let LogHead { position, committed_at, largest_bytes } = head;
-        self.snapshot.record(region, &snapshot::Entry { position, committed_at, largest_bytes, audience }).await
-    }
-
-    /// The same as the head says it. Whatever was committed before is recorded then.
-    pub(crate) async fn record_head(&self, region: &Region) -> Result<(), Failure> {
-        let front = self.front(region).await?;
-        match front.head {
-            Some(head) => self.record(region, head, front.audience).await,
-            None => Ok(()),
-        }
     }
 
     /// Whether a transaction whose answer was lost has been made. None where it may still be made.
@@ -450,16 +439,4 @@ impl Pending<'_> {
             self.arrived.push((index, commit));
         }
     }
-}
-
-/// How many of these go into one transaction: at least one, so many that there are actions enough and that the
-/// partition of the log takes them within a fraction of a second.
-fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, head: Option<LogHead>) -> usize {
-    let count_max = if head.is_none() { FIRST_GROUP_MAX } else { GROUP_MAX };
-    let mut bytes = 0;
-    let fit = entries.take(count_max).take_while(|entry| {
-        bytes += entry.bytes();
-        bytes <= GROUP_BYTES_MAX
-    });
-    fit.count().max(1)
 }

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    Entry, Receipt, Ticket,
+    entry::{Entry, Receipt, Ticket},
     transaction::{GROUP_MAX, is_lost, one_attempt},
 };
 use crate::{
@@ -25,16 +25,13 @@ use crate::{
     },
     model::audience::Region,
     tables::{
-        alerts::{Alerts, EXPIRES_AT, HEAD_SEQ, REGION, SEQ, head_partition},
-        dynamodb::{Item, jittered, number, read_number, text},
+        alerts::{
+            Alerts, is_leased,
+            schema::{EXPIRES_AT, HEAD_SEQ, LEASE_SEQ, REGION, SEQ, head_partition, queue_partition},
+        },
+        dynamodb::{Item, jittered, number, text},
     },
 };
-
-/// Sort key of the lease, beside the head.
-pub(crate) const LEASE_SEQ: i64 = 1;
-
-/// Attribute of the lease: until when, in milliseconds since the Unix epoch.
-const LEASED_UNTIL: &str = "leased_until";
 
 /// Whether a change was made.
 #[derive(Debug)]
@@ -47,16 +44,6 @@ pub(super) enum Changed {
     Lost(Failure),
     /// It was not made.
     Failed(Failure),
-}
-
-/// Partition with those that wait for a region.
-pub(super) fn partition(region: &Region) -> String {
-    format!("@queue#{region}")
-}
-
-/// Whether somebody has the lease, as its item says.
-pub(crate) fn is_leased(lease: &Item, now: Timestamp) -> bool {
-    read_number::<i64>(lease, LEASED_UNTIL).is_ok_and(|until| until > now.millis())
 }
 
 impl Alerts {
@@ -75,7 +62,7 @@ impl Alerts {
                 .put_item()
                 .table_name(&self.table)
                 .set_item(Some(item.clone()))
-                .item(REGION, text(partition(region)))
+                .item(REGION, text(queue_partition(region)))
                 .item(SEQ, ticket.seq())
                 .item(EXPIRES_AT, number(self.clock.now().after(QUEUE_TTL).secs()))
                 .condition_expression("attribute_not_exists(id)")
@@ -113,7 +100,7 @@ impl Alerts {
                 .client
                 .delete_item()
                 .table_name(&self.table)
-                .key(REGION, text(partition(region)))
+                .key(REGION, text(queue_partition(region)))
                 .key(SEQ, ticket.seq())
                 .condition_expression("attribute_exists(id)")
                 .send()
@@ -146,7 +133,7 @@ impl Alerts {
             .consistent_read(true)
             .key_condition_expression("#region = :queue AND seq >= :oldest")
             .expression_attribute_names("#region", REGION)
-            .expression_attribute_values(":queue", text(partition(region)))
+            .expression_attribute_values(":queue", text(queue_partition(region)))
             .expression_attribute_values(":oldest", Ticket::earliest(oldest).seq())
             .limit(i32::try_from(GROUP_MAX).unwrap_or(i32::MAX))
             .send()

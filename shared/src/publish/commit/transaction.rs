@@ -9,21 +9,22 @@ use aws_sdk_dynamodb::{
 use clock::Timestamp;
 use tokio::time::sleep;
 
-use super::{
-    entry::{Entry, Ticket},
-    queue,
-};
+use super::entry::{Entry, Ticket};
 use crate::{
     error::Failure,
-    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, TRANSACTION_ACTIONS_MAX},
+    limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, GROUP_BYTES_MAX, TRANSACTION_ACTIONS_MAX},
     model::{
         alert::{Format, Position},
         audience::Region,
     },
     tables::{
         alerts::{
-            AT, Alerts, COMMITTED_AT, EPOCH, EXPIRES_AT, HEAD_SEQ, ID, IS_UNDISPATCHED, LogHead, REGION, SEQ,
-            UNDISPATCHED, VIDEO, head_partition, regions::registration,
+            Alerts, LogHead,
+            regions::registration,
+            schema::{
+                AT, COMMITTED_AT, EPOCH, EXPIRES_AT, HEAD_SEQ, ID, IS_UNDISPATCHED, REGION, SEQ, UNDISPATCHED, VIDEO,
+                head_partition, queue_partition,
+            },
         },
         dynamodb::{jittered, number, text},
     },
@@ -218,7 +219,7 @@ impl Alerts {
             if let Some(ticket) = ticket {
                 let waiting = Delete::builder()
                     .table_name(&self.table)
-                    .key(REGION, text(queue::partition(region)))
+                    .key(REGION, text(queue_partition(region)))
                     .key(SEQ, ticket.seq())
                     .condition_expression("attribute_exists(id)");
                 let waiting = TransactWriteItem::builder().delete(waiting.build().map_err(failed)?);
@@ -227,6 +228,18 @@ impl Alerts {
         }
         Ok(actions)
     }
+}
+
+/// How many of these go into one transaction: at least one, so many that there are actions enough and that the
+/// partition of the log takes them within a fraction of a second.
+pub(super) fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, head: Option<LogHead>) -> usize {
+    let count_max = if head.is_none() { FIRST_GROUP_MAX } else { GROUP_MAX };
+    let mut bytes = 0;
+    let fit = entries.take(count_max).take_while(|entry| {
+        bytes += entry.bytes();
+        bytes <= GROUP_BYTES_MAX
+    });
+    fit.count().max(1)
 }
 
 /// A call without the attempts that the client makes by itself: they would hide that the answer to one of them was lost.

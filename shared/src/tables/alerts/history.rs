@@ -10,11 +10,14 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use crate::{
     error::Failure,
     limits::REMOVED_ITEM_BYTES_MAX,
-    model::{alert::Logged, audience::Region},
-    replay::resumption::Span,
+    model::{alert::Logged, audience::Region, position::Span},
     runtime::{environment::Reader, function::Start},
     tables::{
-        alerts::{REGION, TABLE_VARIABLE, logged, snapshot::Snapshot},
+        alerts::{
+            logged,
+            schema::{REGION, TABLE_VARIABLE},
+            snapshot::Snapshot,
+        },
         dynamodb::{Item, number, text},
     },
 };

@@ -16,9 +16,12 @@ use crate::{
     error::{Chain, Failure},
     limits::{LOG_AGE_MAX, LOGS_ENDED_MAX, RECOVERY_END_BEFORE},
     model::{alert::Position, audience::Region},
-    publish::commit::queue::LEASE_SEQ,
     tables::{
-        alerts::{AUDIENCE_SEQ, Alerts, HEAD_SEQ, NAMES, REGION, REGISTRY, SEQ, head_partition, snapshot::Entry},
+        alerts::{
+            Alerts,
+            schema::{AUDIENCE_SEQ, HEAD_SEQ, LEASE_SEQ, NAMES, REGION, REGISTRY, SEQ, head_partition},
+            snapshot::Entry,
+        },
         dynamodb::{number, text},
     },
 };

@@ -32,7 +32,7 @@ use crate::{
     model::{alert::Position, audience::Region},
     runtime::{environment::Reader, function::Start},
     tables::{
-        alerts::{HEAD_SEQ, REGION, SEQ, TABLE_VARIABLE},
+        alerts::schema::{HEAD_SEQ, REGION, SEQ, TABLE_VARIABLE},
         dynamodb::{Item, number, read_all, text},
     },
 };

@@ -49,7 +49,11 @@ use crate::{
     runtime::environment::Reader,
     tables::{
         dynamodb::{Item, jittered, number, read_number, text},
-        subscriptions::{AUDIENCE, EXPIRES_AT, Key, SLOT, Subscriptions, seats::Seat},
+        subscriptions::{
+            Subscriptions,
+            schema::{AUDIENCE, EXPIRES_AT, Key, SLOT},
+            seats::Seat,
+        },
     },
 };
 

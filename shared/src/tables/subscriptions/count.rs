@@ -3,57 +3,20 @@
 //! Slots are hashes, so they lie evenly on their ring. If the first page covers a hundredth of the ring, the audience has a hundred pages.
 //! The estimate of a page of 1,000 is off by 3 % as a rule, and by 10 % once in 600 times.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use aws_sdk_dynamodb::types::Select;
-use clock::Timestamp;
 
 use crate::{
     error::Failure,
-    limits::{COUNT_AGE_MAX, COUNTED_EXACTLY_MAX, COUNTS_KEPT_MAX},
+    limits::COUNTED_EXACTLY_MAX,
     model::{
         audience::Audience,
         connection::{Slot, SlotRange},
     },
     tables::{
         dynamodb::{UnreadableItem, number, read_text, text},
-        subscriptions::{SLOT, Subscriptions},
+        subscriptions::{Subscriptions, recent_counts::Counted, schema::SLOT},
     },
 };
-
-/// How many connections are in an audience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counted {
-    /// Their number.
-    pub count: u64,
-    /// Whether it is an estimate.
-    pub is_approximate: bool,
-}
-
-/// What was counted lately by this process: clients that ask all at once read the first page of an audience once a second, and deliver,
-/// which needs it, does not wait for them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts(Arc<Mutex<HashMap<String, (Timestamp, Counted)>>>);
-
-impl Counts {
-    fn get(&self, key: &str, now: Timestamp) -> Option<Counted> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(key).filter(|(at, _)| now.since(*at) < COUNT_AGE_MAX).map(|(_, counted)| *counted)
-    }
-
-    fn keep(&self, key: &str, now: Timestamp, counted: Counted) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= COUNTS_KEPT_MAX {
-            counts.retain(|_, (at, _)| now.since(*at) < COUNT_AGE_MAX);
-        }
-        if counts.len() < COUNTS_KEPT_MAX {
-            counts.insert(key.to_owned(), (now, counted));
-        }
-    }
-}
 
 impl Subscriptions {
     /// How many are in an audience, at most [`COUNT_AGE_MAX`] ago. What has expired and is not removed yet does not count. It reads one page

@@ -19,16 +19,19 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    auth::connect::{ConnectionLimit, Opening},
     error::{Failure, Refusal},
     limits::SUBSCRIPTION_TTL,
     model::{
         audience::Source,
+        connect_request::{ConnectionLimit, Opening},
         connection::{Connection, ConnectionId, Slot},
     },
     tables::{
         dynamodb::{number, read_number, read_text, text},
-        subscriptions::{AUDIENCE, CONNECTION_ID, EXPIRES_AT, Key, SLOT, Subscriptions},
+        subscriptions::{
+            Subscriptions,
+            schema::{AUDIENCE, CONNECTION_ID, EXPIRES_AT, Key, SLOT},
+        },
     },
 };
 

@@ -1,0 +1,199 @@
+//! Dividing a fan-out, and delivering one part of it.
+
+use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+
+use futures_util::future::try_join_all;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    error::{Chain, Failure},
+    fanout::{
+        concurrency_limit::Lanes,
+        content::Content,
+        frames::Frames,
+        plan,
+        post::Work,
+        push_rate::Pace,
+        report::{Failed, Report},
+        rounds::Left,
+        services::{Fanout, Services},
+        tally::{Tally, is_of_the_gateway},
+        task::{Part, Task},
+    },
+    limits::{LOG_LOOK_TIMEOUT, RANGES_PER_TASK_MAX, REMOVALS_END_BEFORE},
+    model::{
+        alert::Alert,
+        connection::{ConnectionId, SlotRange},
+        member::Page,
+    },
+    push::Cause,
+};
+
+/// Most posts did not succeed, and it was not for the connections.
+#[derive(Debug, thiserror::Error)]
+#[error("the management API did not take most of the posts: {0:?}")]
+struct Unavailable(BTreeMap<Cause, u64>);
+
+impl<S: Services> Fanout<S> {
+    /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
+    /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
+    /// the gateway refuses all posts.
+    pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failed> {
+        let mut report = Report::default();
+        if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
+            return Ok(report);
+        }
+        let ended = match &task.part {
+            Some(part) => self.work(task, part, None, until, &mut report).await,
+            None => self.divide(task, until, &mut report).await,
+        };
+        match ended {
+            Ok(()) => {
+                self.log(task, &report);
+                Ok(report)
+            }
+            Err(failure) => Err(Failed { report: Box::new(report), failure }),
+        }
+    }
+
+    /// Whether an alert is not to be delivered any more. Where the log cannot be asked just now it is: that one was taken back between
+    /// its commit and this moment is rare, and clients know what to do with it.
+    async fn was_taken_back(&self, content: &Content) -> bool {
+        let Content::Alert(alert) = content else { return false };
+        let Alert { id, region, position, .. } = alert;
+        match timeout(LOG_LOOK_TIMEOUT, self.services.has(alert)).await {
+            Ok(Ok(true)) => return false,
+            Ok(Ok(false)) => {
+                tracing::info!(alert = id, %region, seq = position.seq, "alert not delivered: the log does not have it any more");
+                return true;
+            }
+            Ok(Err(failure)) => {
+                tracing::warn!(error = %Chain(&failure), alert = id, "alert delivered without a look at the log")
+            }
+            Err(_) => {
+                tracing::warn!(error = "no answer in time", alert = id, "alert delivered without a look at the log")
+            }
+        }
+        false
+    }
+
+    fn log(&self, task: &Task, report: &Report) {
+        tracing::info!(
+            alert = task.content.id(),
+            region = task.content.place(),
+            seq = task.content.seq(),
+            sent = report.sent,
+            gone = report.gone,
+            closed = report.closed,
+            undelivered = ?report.undelivered,
+            throttled = report.throttled,
+            retried = report.retried,
+            workers = report.workers,
+            handed_over = report.handed_over,
+            fell_back = report.fell_back,
+            post_p50_ms = report.post_p50_ms,
+            post_p99_ms = report.post_p99_ms,
+            lag_ms = report.lag_ms,
+            "alert delivered"
+        );
+    }
+
+    /// Divides the fan-out and keeps one part.
+    async fn divide(&self, task: &Task, until: Instant, report: &mut Report) -> Result<(), Failure> {
+        for everyone in [false, true] {
+            let survey = self.survey(&task.content, everyone).await?;
+            let last_chance = everyone || !self.fallback_to_everyone || !task.content.is_for_all();
+            if survey.estimate == 0 && !last_chance {
+                continue;
+            }
+            let push_rate = task.content.rate(self.push_rate);
+            let workers = plan::workers(survey.estimate, push_rate, self.worker_rate);
+            let rate = plan::share(push_rate, workers);
+            let (estimate, read) = (survey.estimate, survey.range());
+            let is_whole = read == Some(SlotRange::WHOLE);
+            let order = plan::order(read, task.content.start());
+            let ranges = plan::split(&order, if is_whole { 1 } else { workers });
+            let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
+            let Some(own) = parts.next() else { continue };
+            // Its own part begins with what it has read.
+            let read = read.and(own.ranges.first()).map(|range| survey.members(*range));
+            let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
+            try_join_all(others.iter().map(|other| self.services.start(other))).await?;
+            match self.work(task, &own, read, until, report).await {
+                // The next attempt of this invocation would start the others once more.
+                Err(failure) if !others.is_empty() => {
+                    tracing::error!(error = %Chain(&failure), "own part of a fan-out failed, another invocation repeats it");
+                    self.services.start(&task.followed_by(own)?).await?;
+                    report.handed_over = true;
+                }
+                ended => ended?,
+            }
+            // Items that are left of connections long gone are no audience.
+            let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
+            // Those who are there may all receive another form.
+            let last_chance = last_chance || task.content.is_for_viral_alert_alone();
+            if reached_nobody && !report.handed_over && !last_chance {
+                continue;
+            }
+            (report.workers, report.fell_back, report.audience) = (others.len(), everyone, Some(estimate));
+            break;
+        }
+        Ok(())
+    }
+
+    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it, also
+    /// where that is a failure.
+    async fn work(
+        &self,
+        task: &Task,
+        part: &Part,
+        read: Option<[Page; 2]>,
+        until: Instant,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let frames = Frames::of(&task.content, part.everyone);
+        let (pace, lanes) = (Pace::new(part.rate), Lanes::default());
+        let has_sent = AtomicBool::new(false);
+        let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
+        let mut tally = Tally::of(report, &self.clock, task.redriven_at.unwrap_or(task.dispatched_at));
+        let ended = work.reach(self.members(&task.content, part, read), until, &mut tally).await;
+        let to_remove = tally.end();
+        let left = ended?;
+        // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
+        if is_of_the_gateway(&report.undelivered, report.sent) {
+            return Err(Failure::new("posting an alert", Unavailable(report.undelivered.clone())));
+        }
+        report.handed_over = self.hand_over(task, part, &left).await?;
+        self.remove(to_remove, until).await;
+        Ok(())
+    }
+
+    /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything
+    /// is.
+    async fn hand_over(&self, task: &Task, part: &Part, left: &Left) -> Result<bool, Failure> {
+        let rest = left.from.map(|from| plan::rest(&part.ranges, from)).unwrap_or_default();
+        // Whoever is still subscribed under the hash gets it: a range of one is as good as a name.
+        let suspects = left.suspects.iter().map(|&hash| SlotRange { first: hash, last: hash });
+        let ranges: Vec<SlotRange> = rest.into_iter().chain(suspects).collect();
+        let parts = ranges.chunks(RANGES_PER_TASK_MAX);
+        let rate = part.rate / parts.len().max(1) as f64;
+        let tasks = parts.map(|ranges| task.followed_by(Part { ranges: ranges.to_vec(), rate, ..*part }));
+        let tasks: Vec<Task> = tasks.collect::<Result<_, _>>()?;
+        try_join_all(tasks.iter().map(|task| self.services.start(task))).await?;
+        Ok(!tasks.is_empty())
+    }
+
+    /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and
+    /// expires in any case.
+    async fn remove(&self, connections: Vec<ConnectionId>, until: Instant) {
+        if connections.is_empty() {
+            return;
+        }
+        let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
+        match timeout_at(end, self.services.remove(connections)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
+            Err(_) => tracing::warn!("gone connections not removed: the time is up"),
+        }
+    }
+}

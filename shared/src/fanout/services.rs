@@ -1,0 +1,66 @@
+//! What a fan-out needs of the world, and how it is set up.
+
+use std::{future::Future, sync::Arc};
+
+use clock::Clock;
+
+use crate::{
+    error::Failure,
+    fanout::task::Task,
+    model::{
+        alert::Alert,
+        audience::Audience,
+        connection::{ConnectionId, Slot, SlotRange},
+        member::Page,
+    },
+    push::{Answer, Existence, Frame},
+};
+
+/// What a fan-out needs of the world. A simulation stands in for it.
+pub trait Services: Send + Sync + 'static {
+    /// Whether the log has an alert still.
+    fn has(&self, alert: &Alert) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// One page of an audience within a range, after a slot or from the beginning.
+    fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> impl Future<Output = Result<Page, Failure>> + Send;
+
+    /// One attempt of a post.
+    fn post(&self, connection: &ConnectionId, frame: &Frame) -> impl Future<Output = Answer> + Send;
+
+    /// A question about a connection that was said to be gone.
+    fn look(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+
+    /// Closes a connection that counts as gone, and says whether it was there.
+    fn close(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+
+    /// Removes every trace of connections.
+    fn remove(&self, connections: Vec<ConnectionId>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Starts another invocation of deliver.
+    fn start(&self, task: &Task) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// A random number from 0 to 1, by which pauses are spread.
+    fn random(&self) -> f64;
+}
+
+/// Delivers what there is to tell.
+#[derive(Debug)]
+pub struct Fanout<S> {
+    /// How the world is reached.
+    pub services: Arc<S>,
+    /// Calls of the management API per second that all fan-outs together may make.
+    pub push_rate: f64,
+    /// Posts per second that one worker is expected to make.
+    pub worker_rate: f64,
+    /// Connections said to be gone that wait until all others have had their post, at most.
+    pub suspects_max: usize,
+    /// Whether an alert that nobody watches goes to everyone.
+    pub fallback_to_everyone: bool,
+    /// Tells the age of subscriptions.
+    pub clock: Clock,
+}

@@ -1,0 +1,28 @@
+//! The members of an audience, and pages of them.
+
+use clock::Timestamp;
+
+use crate::model::{
+    alert::Format,
+    connection::{ConnectionId, Slot},
+};
+
+/// One connection in an audience.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where to post.
+    pub connection: ConnectionId,
+    /// In which form.
+    pub format: Format,
+    /// When the connection began.
+    pub since: Timestamp,
+}
+
+/// A part of an audience, in ascending order of slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The members on it.
+    pub members: Vec<Member>,
+    /// Where the next page begins: after this slot. None on the last page.
+    pub next: Option<Slot>,
+}
