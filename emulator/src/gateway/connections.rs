@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
 
-use super::load::Load;
+use super::backlog::Load;
 
 /// How a connection is closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@
 mod actions;
 mod authorizer;
 mod backend;
+mod backlog;
 mod connections;
 mod event;
 mod handshake;
 mod ids;
 mod integration;
-mod load;
 mod management;
 mod mapping;
 pub(crate) mod selection;
@@ -28,7 +28,7 @@ use hyper::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{backend::HttpClient, connections::Connections, load::Load};
+use self::{backend::HttpClient, backlog::Load, connections::Connections};
 pub(crate) use self::{connections::NotSent, settings::Settings};
 pub use self::{connections::Summary, settings::GatewayOptions};
 use crate::{

@@ -1,9 +1,9 @@
 //! One loop for every HTTP listener of the local mode. What every listener needs is here: a guard against web pages, a time
 //! limit for requests, and an end in order.
 
-mod arriving;
 mod first_head;
 mod guard;
+mod timed_body;
 
 use std::{
     convert::Infallible,
@@ -30,13 +30,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
-#[cfg(test)]
-use self::arriving::BODY_WAIT;
 use self::first_head::FirstHead;
+#[cfg(test)]
+use self::timed_body::BODY_WAIT;
 pub(crate) use self::{
-    arriving::Incoming,
     first_head::HeaderNames,
     guard::{Guard, is_loopback_origin, is_read},
+    timed_body::Incoming,
 };
 use crate::tls::HANDSHAKE_RECORD;
 

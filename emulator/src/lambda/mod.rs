@@ -2,9 +2,9 @@
 
 pub(crate) mod api;
 mod asynchronous;
+mod concurrency;
 pub(crate) mod process;
 mod remote;
-mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +23,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    concurrency::Turns,
     process::{Machine, Process},
     remote::Remote,
-    turns::Turns,
 };
 use crate::{
     embedding::{Embedding, FunctionSetting, Invocation, Invoke},
