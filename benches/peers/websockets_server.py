@@ -25,7 +25,8 @@ async def send_each(sockets, text):
 
 async def publish(reader, writer, way):
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    headers = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n") if b":" in line)
+    length = int(headers[b"content-length"])
     text = (await reader.readexactly(length)).decode()
     if way == "broadcast":
         broadcast(connected, text)

@@ -14,5 +14,6 @@ const posts = createServer(async (request, response) => {
   for (const socket of sockets.clients) socket.send(text);
   response.end();
 });
-await Promise.all([new Promise((listening) => sockets.once("listening", listening)), new Promise((listening) => posts.listen(0, "127.0.0.1", listening))]);
+await new Promise((listening) => posts.listen(0, "127.0.0.1", listening));
+if (!sockets.address()) await new Promise((listening) => sockets.once("listening", listening));
 console.log(`ready ws://127.0.0.1:${sockets.address().port}/ http://127.0.0.1:${posts.address().port}/`);

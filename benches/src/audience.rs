@@ -10,13 +10,13 @@ use tokio::{
 
 use crate::{ALERT, Outcome, WAIT_MAX, client, process::Server};
 
-/// Time that sockets have to come to rest after they were opened.
+/// Pause after opening sockets, for the servers to settle.
 const REST: Duration = Duration::from_millis(500);
 
-/// Subscribers from which on their sockets are looked at from time to time.
+/// Number of subscribers from which on their sockets are polled instead of awaited.
 const MANY: usize = 1_000;
 
-/// Time between two such looks, by which an arrival may be noted too late.
+/// Interval of that polling, by which an arrival may be recorded too late.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Subscribers of one region, each with a task that reads its frames.
@@ -28,7 +28,7 @@ pub(crate) struct Audience {
     readers: JoinSet<Outcome<()>>,
 }
 
-/// When an alert arrived, from the moment in which it was posted.
+/// Time from the POST of an alert to its arrival.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrivals {
     /// At the first subscriber.
@@ -59,7 +59,7 @@ impl Audience {
         Ok(())
     }
 
-    /// Publishes one alert and waits until all have it, each once.
+    /// Publishes one alert and waits until each subscriber has it once.
     pub(crate) async fn alert(&mut self, server: &Server) -> Outcome<Arrivals> {
         let started = Instant::now();
         client::post(&server.http, ALERT).await?;
@@ -91,8 +91,7 @@ impl Audience {
             if let Some(ended) = self.readers.try_join_next() {
                 return Err(format!("a subscriber ended: {ended:?}").into());
             }
-            // The one thread there is: whoever sends would have to wake it for each frame, which costs the processor that both
-            // share more than to read it.
+            // Sender and readers share a processor. To wake the reader for each frame would cost more than to read it.
             std::thread::sleep(LOOK_EVERY);
             yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Clients that cost next to nothing, so that what is measured is the other end: raw sockets, no compression, no copies.
+//! Clients that cost almost no CPU, so that the server is measured: raw sockets, no compression, no copies.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{Outcome, WAIT_MAX};
 
-/// Handshakes under way at once.
+/// Concurrent handshakes.
 const CONNECTING_MAX: usize = 64;
 
 /// A WebSocket that only receives.
@@ -31,7 +31,7 @@ impl Subscriber {
         let address = url.strip_prefix("ws://").ok_or("not a ws address")?;
         let (host, path) = address.split_once('/').ok_or("no path")?;
         let mut socket = TcpStream::connect(host).await?;
-        // 16 bytes in base64, of each connection its own: serverless-offline tells connections apart by them.
+        // 16 random bytes in base64: serverless-offline tells connections apart by them.
         let key = format!("{:021}A==", COUNT.fetch_add(1, Ordering::Relaxed));
         let request = format!(
             "GET /{path}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -52,12 +52,12 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    /// Waits for the next frame and returns when it was there.
+    /// Waits for the next frame and returns when it arrived.
     pub(crate) async fn frame(&mut self) -> Outcome<Instant> {
         timeout(WAIT_MAX, self.any_frame()).await.map_err(|_| "no frame in time")?
     }
 
-    /// The same, however long it takes.
+    /// Waits for the next frame without a bound.
     pub(crate) async fn any_frame(&mut self) -> Outcome<Instant> {
         loop {
             if let Some(bytes) = frame_bytes(&self.buffer) {
@@ -69,7 +69,7 @@ impl Subscriber {
         }
     }
 
-    /// Closes with a close frame, and waits for the answer to it.
+    /// Sends a close frame and waits for the answer.
     pub(crate) async fn close(mut self) -> Outcome<()> {
         // Status 1000, masked with zeros.
         self.socket.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await?;
@@ -84,7 +84,7 @@ impl Subscriber {
     }
 }
 
-/// Length of the first frame, if all of it is there. Frames of a server are not masked.
+/// Returns the length of the first frame once it is complete. Frames of a server are not masked.
 fn frame_bytes(buffer: &[u8]) -> Option<usize> {
     let bytes = match *buffer {
         [_, short, ..] if short < 126 => 2 + usize::from(short),

@@ -1,26 +1,26 @@
-//! One alert to many subscribers of the local mode.
+//! One alert to many subscribers of the service in the emulator.
 
 use std::time::{Duration, Instant};
 
 use crate::{Outcome, audience::Audience, figures::Figures, process::Server};
 
-/// Alerts before the measured ones, after which connections to the gateway are open and buffers have their size.
+/// Alerts before the measured ones: they open connections to the gateway and size buffers.
 const WARM_UP_ALERTS: usize = 2;
 
-/// Name of deliver's thread in the local mode, as far as the system keeps it.
+/// Name of deliver's thread, as far as the system keeps it.
 const WORKER_THREAD: &str = "lambda-DeliverF";
 
-/// Requests per second that the service allows, and how many of them at once: in most regions, and in the newer ones.
+/// Quota of requests per second and their burst, in most regions and in newer ones.
 const QUOTAS: [(u32, u32); 2] = [(10_000, 5_000), (2_500, 1_250)];
 
-/// The few that an alert goes to, among others that it does not go to.
+/// Subscribers of the alert, among many others.
 const FEW: usize = 100;
 const OTHERS: usize = 15_000;
 
-/// Alerts to the few, in each run: they are short.
+/// Alerts to them in each run.
 const ALERTS_TO_FEW: usize = 20;
 
-/// One alert to `size` subscribers, as fast as posts can be made and taken. Returns the median time to the last frame.
+/// Measures one alert to `size` subscribers without a quota. Returns the median time to the last frame.
 pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<Duration> {
     let local = Server::local().await?;
     let mut audience = Audience::new();
@@ -30,7 +30,7 @@ pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<Duration> 
     audience.grow(&local.ws, "?region=PL", size - size / 2).await?;
     let per_second = size as f64 / started.elapsed().as_secs_f64();
     println!("| connect and subscribe {size}, per second | {per_second:.0} | | | 1 |");
-    // Of the second half alone: what is there once, such as the inspector's records, is there by then.
+    // Of the second half only: what is allocated once, such as the inspector's records, is there by then.
     println!(
         "| resident memory per idle connection, of {size}, table items included | {:.1} KB | | | 1 |",
         local.resident_kb()?.saturating_sub(half_kb) as f64 / (size - size / 2) as f64
@@ -59,7 +59,7 @@ pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<Duration> 
     Ok(median)
 }
 
-/// One alert to `size` subscribers while the gateway enforces the quotas of the service and deliver knows them.
+/// Measures one alert to `size` subscribers with the quotas of the service, which deliver knows.
 pub(crate) async fn at_quotas(size: usize, runs: usize) -> Outcome<()> {
     for (rate, burst) in QUOTAS {
         let (push_rate, request_rate) = (format!("PushRate={rate}"), format!("{rate}:{burst}"));
@@ -72,7 +72,8 @@ pub(crate) async fn at_quotas(size: usize, runs: usize) -> Outcome<()> {
         }
         let used = size as f64 / last.median().as_secs_f64() / f64::from(rate) * 100.0;
         last.print(&format!(
-            "one alert to {size} at a quota of {rate} per second: publish to last frame, {used:.0} % of the quota used, none missing"
+            "one alert to {size} at a quota of {rate} per second: publish to last frame, \
+             {used:.0} % of the quota used, none missing"
         ));
         drop(audience);
         local.stop().await?;
@@ -80,7 +81,7 @@ pub(crate) async fn at_quotas(size: usize, runs: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// One alert to few subscribers, alone and while many others are connected.
+/// Measures one alert to few subscribers, alone and among many others.
 pub(crate) async fn among_others(runs: usize) -> Outcome<()> {
     for others in [0, OTHERS] {
         let local = Server::local().await?;

@@ -1,4 +1,4 @@
-//! A figure of bars as SVG: no script, and colours for a light and for a dark page.
+//! A bar chart as SVG, without script, with colours for light and dark pages.
 
 use std::{fmt::Write, time::Duration};
 
@@ -24,13 +24,14 @@ const STYLE: &str = "
     }
 ";
 
-/// Bars below each other, the shortest first; those of this project, which are named so, stand out.
+/// Draws bars below each other, the shortest first. Those of this project stand out.
 pub(crate) fn draw(title: &str, own: &str, mut bars: Vec<Bar>) -> String {
     bars.sort_by_key(|bar| bar.time);
     let height = TOP + ROW * bars.len() as f64 + 12.0;
     let longest = bars.last().map_or(1.0, |bar| bar.time.as_secs_f64());
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+         aria-label=\"{title}\">\n\
          <style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
          <text x=\"16\" y=\"24\">{title}</text>\n"
     );

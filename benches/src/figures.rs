@@ -1,4 +1,4 @@
-//! Durations, and the line of the report that they make.
+//! Repeated measurements, and their row of the report.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl Figures {
         self.0.push(duration);
     }
 
-    /// The one in the middle; zero of none.
+    /// Returns the median, or zero without measurements.
     pub(crate) fn median(&self) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -30,7 +30,7 @@ impl Figures {
         }
     }
 
-    /// The same, with how many things in a second that is in the middle.
+    /// Prints the row with the median rate per second.
     pub(crate) fn print_with_rate(self, what: &str, things: usize) {
         let per_second = things as f64 / self.median().as_secs_f64();
         self.print(&format!("{what}, {per_second:.0} per second"));

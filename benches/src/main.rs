@@ -1,10 +1,10 @@
-//! Measures what `docs/performance.md` reports. Build first, then run, so that nothing is compiled meanwhile:
+//! Measures what `docs/performance.md` reports. Build before you measure:
 //!
 //! ```text
 //! cargo build --release --workspace --bins && ulimit -n 20000 && target/release/benches
 //! ```
 //!
-//! Clients and servers share the machine, so every figure contains the cost of both ends.
+//! Clients and servers share the machine, so every figure includes the cost of both.
 
 mod audience;
 mod client;
@@ -30,43 +30,43 @@ use crate::{
     process::Server,
 };
 
-/// Measures the local mode, the functions, and what they replace.
+/// Measures the service, the emulator and the servers that they replace
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What to measure
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Subject::value_variants().to_vec())]
     measure: Vec<Subject>,
 
-    /// Runs of everything that is repeated; the median of them is reported
+    /// Repetitions, of which the median is reported
     #[arg(long, default_value_t = 5)]
     runs: usize,
 
-    /// Sizes of the audience that one alert goes to
+    /// Sizes of the audience of one alert
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 17_000])]
     audiences: Vec<usize>,
 
-    /// Where to write a figure of one alert to 10,000, with the peers beside it
+    /// Write a chart of one alert to 10,000 subscribers, with the peers, to this file
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
 
-    /// Instead of measuring, keep connections open for this many minutes while some come and go
+    /// Keep connections open for this many minutes while some come and go, instead of measuring
     #[arg(long, value_name = "MINUTES")]
     soak: Option<u64>,
 
-    /// Connections that are kept open
+    /// Connections to keep open
     #[arg(long, default_value_t = 10_000, requires = "soak")]
     soak_connections: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Subject {
-    /// From the start of the local mode to its `ready`
+    /// From the start of the program to its `ready`
     Ready,
     /// From the POST of an alert to its frame, with one subscriber
     Latency,
-    /// One alert to many, as fast as posts can be made
+    /// One alert to many, without a quota
     Fanout,
-    /// One alert to 10,000 at the quotas of the service, which the gateway enforces
+    /// One alert to 10,000, with the quotas of the service
     Quota,
     /// One alert to few, alone and among many others
     Others,
@@ -76,27 +76,30 @@ enum Subject {
     Startup,
 }
 
-/// Alerts after which code, caches and connections are warm.
+/// Alerts before the measured ones, to warm code, caches and connections.
 const WARM_UP_ALERTS: usize = 20;
 
-/// Alerts of which the way from POST to frame is measured.
+/// Alerts whose time from POST to frame is measured.
 const LATENCY_ALERTS: usize = 500;
 
-/// The audience of the service's quota for one second, and of the comparison with peers.
+/// Audience that the service's quota covers in a second, and of the comparison with peers.
 const TEN_THOUSAND: usize = 10_000;
 
 /// The smaller audience of that comparison.
 const THOUSAND: usize = 1_000;
 
-/// How this project is called among its peers.
+/// Name of this project among its peers.
 const OWN: &str = "Viral Alerts";
 
-/// Region that nothing else uses.
-const ALERT: &str = r#"{"region":"PL","video":{"id":"v1","title":"Zażółć gęślą jaźń","thumbnail":"https://t.example/1.jpg","score":97}}"#;
+/// The alert that is published.
+const ALERT: &str = concat!(
+    r#"{"region":"PL","video":{"id":"v1","title":"Zażółć gęślą jaźń","#,
+    r#""thumbnail":"https://t.example/1.jpg","score":97}}"#
+);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-// One thread: what is measured shares the processor with it, and threads that wake each other would cost more than they read.
+// One thread: it shares the processor with the servers, and threads that wake each other would cost more CPU.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
@@ -163,5 +166,5 @@ async fn post_to_frame() -> Outcome<()> {
     local.stop().await
 }
 
-/// Bound of every wait for one thing.
+/// Bound of every wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);

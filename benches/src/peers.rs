@@ -1,20 +1,20 @@
-//! The same alert through other systems: the servers that small projects run.
+//! The same alert through other servers, as small projects run them.
 
 use std::path::{Path, PathBuf};
 
 use crate::{Outcome, audience::Audience, figure::Bar, figures::Figures, process::Server};
 
-/// Alerts before the measured ones: a JIT compiler needs some.
+/// Alerts before the measured ones, to warm a JIT compiler.
 const WARM_UP_ALERTS: usize = 10;
 
-/// A program that prints `ready`, an address of WebSockets and one to post to, and hands on what is posted.
+/// A server that prints `ready`, its WebSocket address and its publish address, and sends on what is posted.
 struct Peer {
     name: &'static str,
     program: &'static str,
     arguments: &'static [&'static str],
-    /// What has to be there.
+    /// The file that the peer needs.
     needs: &'static str,
-    /// What brings it.
+    /// The command that installs it.
     install: &'static str,
 }
 
@@ -49,12 +49,12 @@ const PEERS: [Peer; 4] = [
     },
 ];
 
-/// One alert to `audience` sockets of each peer. Returns the median times to the last frame.
+/// Measures one alert to `audience` sockets of each peer. Returns the median times to the last frame.
 pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<Vec<Bar>> {
     let mut bars = Vec::new();
     for peer in PEERS {
         if !Path::new(peer.needs).exists() {
-            println!("| {}: not installed, `{}` does it | | | | |", peer.name, peer.install);
+            println!("| {}: not installed, run `{}` | | | | |", peer.name, peer.install);
             continue;
         }
         let server = Server::peer(&PathBuf::from(peer.program), peer.arguments).await?;

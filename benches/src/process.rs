@@ -1,4 +1,4 @@
-//! The local mode and its peers as processes of their own, and what the system says of them.
+//! The emulator and its peers as processes, and their memory and CPU time.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,35 +14,35 @@ use tokio::{
 
 use crate::{Outcome, WAIT_MAX};
 
-/// Clock ticks per second in `/proc`, the same on every Linux that Rust runs on.
+/// Clock ticks per second in `/proc`, on every Linux that Rust supports.
 const TICKS_PER_SEC: u64 = 100;
 
-/// A running server that has printed `ready`, the address of its WebSockets and that of its publisher.
+/// A server that has printed `ready` with its WebSocket address and its publish address.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// Where clients connect; of the local mode with its stage.
+    /// The WebSocket address, with the stage of the emulator.
     pub(crate) ws: String,
-    /// Where alerts are posted.
+    /// The publish address.
     pub(crate) http: String,
-    /// Address of DynamoDB, of the local mode alone.
+    /// The address of DynamoDB, which only the emulator has.
     pub(crate) dynamodb: String,
 }
 
 impl Server {
-    /// The local mode beside this program, with no quota in the way of how fast posts can be made.
+    /// Starts the service in the emulator, without quotas.
     pub(crate) async fn local() -> Outcome<Self> {
         Self::local_with(&["--parameter", "PushRate=1000000"]).await
     }
 
-    /// The local mode beside this program.
+    /// Starts the service in the emulator: the program beside this one.
     pub(crate) async fn local_with(arguments: &[&str]) -> Outcome<Self> {
         let mut command = Command::new(sibling("viral-alerts-local")?);
         command.args(["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log", "error"]).args(arguments);
         Self::start(command).await
     }
 
-    /// A peer: a program that does the same in another way.
+    /// Starts a peer.
     pub(crate) async fn peer(program: &Path, arguments: &[&str]) -> Outcome<Self> {
         let mut command = Command::new(program);
         command.args(arguments);
@@ -66,19 +66,19 @@ impl Server {
         Err(format!("{:?} ended without being ready; does it run from the root of the repository?", command).into())
     }
 
-    /// Resident memory, in KB of 1,024 bytes.
+    /// Returns the resident memory in KB of 1,024 bytes.
     pub(crate) fn resident_kb(&self) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.split_whitespace().next().ok_or("no figure")?.parse()?)
     }
 
-    /// CPU time used so far.
+    /// Returns the CPU time used so far.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
         cpu_of(&format!("/proc/{}/stat", self.pid()?))
     }
 
-    /// CPU time used so far by the threads whose name begins so.
+    /// Returns the CPU time used so far by threads whose name begins with `name`.
     pub(crate) fn cpu_of_threads(&self, name: &str) -> Outcome<Duration> {
         let mut cpu = Duration::ZERO;
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()?))? {
@@ -90,7 +90,7 @@ impl Server {
         Ok(cpu)
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Stops it as Ctrl-C does.
     pub(crate) async fn stop(mut self) -> Outcome<()> {
         Command::new("sh").args(["-c", &format!("kill -INT {}", self.pid()?)]).status().await?;
         timeout(WAIT_MAX, self.child.wait()).await??;
@@ -102,7 +102,7 @@ impl Server {
     }
 }
 
-/// What a `stat` file of `/proc` says of user and system time.
+/// Parses user and system time from a `stat` file of `/proc`.
 fn cpu_of(stat: &str) -> Outcome<Duration> {
     let stat = std::fs::read_to_string(stat)?;
     let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
@@ -111,7 +111,7 @@ fn cpu_of(stat: &str) -> Outcome<Duration> {
     Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SEC))
 }
 
-/// A program in the directory of this one.
+/// Returns the path of a program beside this one.
 pub(crate) fn sibling(name: &str) -> Outcome<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! Many connections for a long time, some of which come and go: memory, closes and alerts are watched.
+//! Keeps many connections open while some come and go, and watches memory, closes and alerts.
 
 use std::{
     collections::VecDeque,
@@ -23,19 +23,19 @@ use crate::{
     process::Server,
 };
 
-/// Time from one alert to the next. Connections come and go in between.
+/// Interval of alerts. Connections come and go in between.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// Connections that are replaced in each round, half of them with a close frame and half without.
+/// Connections replaced in each round, half with a close frame and half without.
 const REPLACED: usize = 400;
 
 /// A subscriber that counts its alerts in the background.
 struct Counting {
     received: Arc<AtomicU64>,
     reader: JoinHandle<Outcome<()>>,
-    /// Closes the connection when it is sent to.
+    /// Tells it to close: with a close frame, or without.
     close: tokio::sync::oneshot::Sender<bool>,
-    /// Alerts that it should have when all have arrived.
+    /// Alerts that it should receive.
     expected: u64,
 }
 
@@ -52,7 +52,7 @@ impl Counting {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
                     politely = &mut closing => {
-                        // Without a close frame the socket is just dropped.
+                        // Without a close frame, the socket is dropped.
                         return if politely.unwrap_or(false) { subscriber.close().await } else { Ok(()) };
                     }
                 }
@@ -62,7 +62,7 @@ impl Counting {
     }
 
     async fn close(self, politely: bool) -> Outcome<()> {
-        // The reader is gone only if the connection is, which it then reports.
+        // The reader ends only with the connection, and then reports that.
         let _ = self.close.send(politely);
         self.reader.await?
     }
@@ -131,7 +131,7 @@ pub(crate) async fn run(minutes: u64, connections: usize) -> Outcome<()> {
     local.stop().await
 }
 
-/// Waits for what has to become true.
+/// Waits until a condition is true.
 async fn until(what: &str, is_so: impl AsyncFn() -> Outcome<bool>) -> Outcome<()> {
     let began = Instant::now();
     while !is_so().await? {
@@ -143,17 +143,18 @@ async fn until(what: &str, is_so: impl AsyncFn() -> Outcome<bool>) -> Outcome<()
     Ok(())
 }
 
-/// How many sockets the gateway holds.
+/// Returns the number of sockets of the gateway.
 async fn connected(local: &Server) -> Outcome<usize> {
     let body = exchange(&local.http, "GET /local.json", "", "").await?;
     let body: Value = serde_json::from_str(&body)?;
     Ok(body["connected"].as_u64().ok_or("no count of connections")?.try_into()?)
 }
 
-/// How many items a table has.
+/// Returns the number of items of a table.
 async fn items(local: &Server, table: &str) -> Outcome<u64> {
     let headers = "X-Amz-Target: DynamoDB_20120810.Scan\r\nContent-Type: application/x-amz-json-1.0\r\n\
-        Authorization: AWS4-HMAC-SHA256 Credential=local/20260101/eu-central-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0\r\n\
+        Authorization: AWS4-HMAC-SHA256 Credential=local/20260101/eu-central-1/dynamodb/aws4_request, \
+        SignedHeaders=host, Signature=0\r\n\
         X-Amz-Date: 20260101T000000Z\r\n";
     let body = format!(r#"{{"TableName":"{table}","Select":"COUNT"}}"#);
     let answer: Value = serde_json::from_str(&exchange(&local.dynamodb, "POST /", headers, &body).await?)?;

@@ -1,4 +1,4 @@
-//! How long each function takes from the start of its process to asking for its first event, and how large it is.
+//! Time from the start of each function's process to its first request for an event, and the size of its program.
 
 use std::{process::Stdio, time::Instant};
 
@@ -17,7 +17,7 @@ const STARTS_PER_RUN: usize = 10;
 const FUNCTIONS: [&str; 10] =
     ["alerts", "authorize", "canary", "connect", "disconnect", "subscribe", "publish", "deliver", "recover", "scorer"];
 
-/// Reports start-up and size of every function.
+/// Measures start-up and size of every function.
 pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
     for function in FUNCTIONS {
         let path = sibling(function)?;
@@ -46,7 +46,7 @@ pub(crate) async fn of_functions(runs: usize) -> Outcome<()> {
                 .env("TOKEN_ISSUER", "https://example.com/")
                 .env("TOKEN_AUDIENCE", "a")
                 .env("JWKS_URL", "https://example.com/keys.json")
-                // As in Lambda with TLS, whose certificates are read at the start.
+                // TLS as in Lambda: certificates are read at the start.
                 .env(
                     "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI",
                     "https://abcdefghij.execute-api.eu-central-1.amazonaws.com/prod",

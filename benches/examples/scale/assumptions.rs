@@ -1,8 +1,8 @@
-//! What the simulation takes for granted, each with its unit and origin. `docs/scale.md` lists the same.
+//! The assumptions of the simulation, with unit and origin, as `docs/scale.md` lists them.
 
 use std::time::Duration;
 
-/// A quota of the account: calls of the management API per second, and how many may come at once.
+/// An account's quota for calls of the management API: per second, and the burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quota {
     pub(crate) per_second: f64,
@@ -15,31 +15,31 @@ pub(crate) const QUOTA_NEWER: Quota = Quota { per_second: 2_500.0, burst: 1_250.
 /// In most regions. Source: API Gateway quotas.
 pub(crate) const QUOTA_DEFAULT: Quota = Quota { per_second: 10_000.0, burst: 5_000.0 };
 
-/// After a request to AWS; assumed, to show where the design's own limits lie.
+/// Raised by AWS on request. Assumed, to find the limits of the design.
 pub(crate) const QUOTA_RAISED: Quota = Quota { per_second: 100_000.0, burst: 50_000.0 };
 
-/// CPU of a worker for one push: signing, HTTP and TLS, and its share of reading the audience. A signed post on loopback
-/// without TLS takes 11 to 14 µs (`docs/performance.md`); assumed is what TLS and a slower processor may make of it.
+/// CPU of a worker for one push: signing, HTTP and TLS, and its share of reading the audience. Assumed: a signed post
+/// on loopback without TLS takes 11 to 14 µs (`docs/performance.md`), and TLS and a slower processor cost more.
 pub(crate) const WORKER_CPU_PER_PUSH: Duration = Duration::from_micros(50);
 
-/// A post that the gateway takes, in milliseconds: evenly spread on a logarithmic scale. Assumed.
+/// Time of an accepted post in milliseconds, evenly spread on a logarithmic scale. Assumed.
 pub(crate) const POST_MS: (f64, f64) = (8.0, 30.0);
 
-/// One post in a hundred takes longer: the same in milliseconds, and the probability. Assumed.
+/// Time of a slow post in milliseconds, and the probability of one. Assumed.
 pub(crate) const POST_TAIL_MS: (f64, f64) = (100.0, 500.0);
 /// See [`POST_TAIL_MS`].
 pub(crate) const POST_TAIL: f64 = 0.01;
 
-/// The gateway fails with a 500 for so many posts. Assumed.
+/// Probability that the gateway answers 500. Assumed.
 pub(crate) const POST_FAILS: f64 = 0.000_1;
 
-/// A post that the gateway refuses because of the rate takes so long. Assumed.
+/// Time of a throttled post. Assumed.
 pub(crate) const REFUSAL_MS: f64 = 4.0;
 
-/// Every so many-th connection is gone, and its `$disconnect` was lost, where nothing else is said. Assumed.
+/// One connection in this many is gone without a `$disconnect`. Assumed.
 pub(crate) const GONE_EVERY: u32 = 100;
 
-/// A consistent query of 1,000 items, in milliseconds. Assumed.
+/// Time of a consistent query of 1,000 items, in milliseconds. Assumed.
 pub(crate) const PAGE_MS: (f64, f64) = (10.0, 30.0);
 
 /// Size of an item of the subscriptions table, in bytes: names and values as DynamoDB counts them, with a region of two
@@ -49,14 +49,14 @@ pub(crate) const ITEM_BYTES: usize = 113;
 /// Unit in which consistent reads are counted, in bytes. Source: DynamoDB.
 pub(crate) const READ_UNIT_BYTES: usize = 4_096;
 
-/// The call by which a worker starts another, in milliseconds. Assumed.
+/// Time of the call by which a worker starts another, in milliseconds. Assumed.
 pub(crate) const INVOKE_MS: (f64, f64) = (10.0, 30.0);
 
-/// From that call to the handler in an environment that is there, in milliseconds. Assumed.
+/// Time from that call to the handler in a warm environment, in milliseconds. Assumed.
 pub(crate) const QUEUE_MS: (f64, f64) = (50.0, 150.0);
 
-/// What a new environment adds: 100 ms for its creation, assumed, and 20 ms for the start of the process (8 ms, measured)
-/// and its first connections. Every invocation is taken to need one.
+/// Time that a new environment adds: 100 ms for its creation, assumed, and 20 ms for the start of the process (8 ms,
+/// measured) and its first connections. Every invocation gets a new one.
 pub(crate) const COLD_START: Duration = Duration::from_millis(120);
 
 /// `Timeout` of deliver in the template.

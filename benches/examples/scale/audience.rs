@@ -1,4 +1,4 @@
-//! An audience of millions in little memory: sixteen bytes of each connection, in the order of their slots.
+//! An audience of millions in little memory: 16 bytes for each connection, in the order of slots.
 
 use clock::Timestamp;
 use shared::{
@@ -10,7 +10,7 @@ use shared::{
     },
 };
 
-/// Everybody who watches the region.
+/// The subscribers of the region.
 pub(crate) struct Ring {
     /// Hash and number of each connection, ascending.
     members: Vec<(u32, u32)>,
@@ -27,7 +27,7 @@ impl Ring {
         self.members.len()
     }
 
-    /// What a query answers that is limited to one page.
+    /// Returns one page of a query.
     pub(crate) fn page(&self, range: SlotRange, after: Option<&Slot>) -> Page {
         let from = match after {
             Some(slot) => {
@@ -47,7 +47,7 @@ fn member(number: u32) -> Member {
     Member { connection: connection(number), format: Format::ViralAlert, since: Timestamp::from_millis(0) }
 }
 
-/// As long as those of API Gateway.
+/// Makes an id as long as those of API Gateway.
 fn connection(number: u32) -> ConnectionId {
     format!("{number:016}").parse().unwrap_or_else(|error| unreachable!("{error}"))
 }

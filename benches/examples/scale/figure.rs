@@ -1,10 +1,10 @@
-//! A figure with logarithmic axes as SVG: no script, and colours for a light and for a dark page.
+//! A chart with logarithmic axes as SVG, without script, with colours for light and dark pages.
 
 use std::fmt::Write;
 
 use crate::report::grouped;
 
-/// Points that belong together.
+/// A line of the chart.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
@@ -37,7 +37,7 @@ const STYLE: &str = "
     }
 ";
 
-/// Time to the last push over the size of the audience.
+/// Draws the time to the last push over the size of the audience.
 pub(crate) fn draw(lines: &[Line]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \

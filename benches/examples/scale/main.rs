@@ -1,5 +1,5 @@
-//! Runs the real fan-out in virtual time for audiences that no machine here could hold, and prints the tables of
-//! `docs/scale.md`. What is taken for granted stands in `assumptions.rs`.
+//! Runs the real fan-out in virtual time, for audiences too large to measure, and prints the tables of
+//! `docs/scale.md`. `assumptions.rs` lists the assumptions.
 //!
 //! ```text
 //! cargo run --release --package benches --example scale -- --figure docs/scale.svg
@@ -30,31 +30,31 @@ use crate::{
 /// Simulates alerts to large audiences
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Sizes of the audience; the tables show those from 100,000 on
+    /// Sizes of the audience. The tables show those from 100,000
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000, 10_000_000])]
     audiences: Vec<u32>,
 
-    /// How many alerts are published at the same moment, to 100,000 each
+    /// Alerts published at the same moment, to 100,000 each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 5, 10, 20])]
     alerts: Vec<usize>,
 
-    /// By how much posts take longer than assumed, to 1,000,000
+    /// Factors by which posts are slower than assumed, to 1,000,000
     #[arg(long, value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 4.0, 8.0])]
     slower: Vec<f64>,
 
-    /// By how much `PushRate` is higher than the quota, to 1,000,000
+    /// Factors by which `PushRate` exceeds the quota, to 1,000,000
     #[arg(long, value_delimiter = ',', default_values_t = [1.0, 2.0, 4.0, 10.0])]
     push_rates: Vec<f64>,
 
-    /// Every how many-th connection is gone, of 1,000,000
+    /// One connection in this many is gone, of 1,000,000
     #[arg(long, value_delimiter = ',', default_values_t = [100, 10, 2])]
     gone_every: Vec<u32>,
 
-    /// Where the figure is written
+    /// Write the chart to this file
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
 
-    /// What the random numbers begin with
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -65,7 +65,7 @@ const SHOWN_MIN: u32 = 100_000;
 /// Audience of each of several alerts.
 const SEVERAL_AUDIENCE: u32 = 100_000;
 
-/// Audience for which posts are slower, `PushRate` is too high, and more connections are gone.
+/// Audience of the runs with slower posts, a high `PushRate`, and more dead connections.
 const SLOWER_AUDIENCE: u32 = 1_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -114,7 +114,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Runs scenarios on all processors, the long ones first, and returns them with their outcomes in the order given.
+/// Runs scenarios on all processors, the long ones first. Returns each with its outcome, in the given order.
 fn all(scenarios: &[Scenario], seed: u64) -> Vec<(Scenario, Outcome)> {
     let mut order: Vec<usize> = (0..scenarios.len()).collect();
     order.sort_by_key(|number| scenarios[*number].ring.len() * scenarios[*number].alerts);

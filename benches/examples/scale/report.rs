@@ -9,7 +9,7 @@ use crate::{
 
 type Run = (Scenario, Outcome);
 
-/// How long alerts take, and what the gateway and Lambda see of it.
+/// Prints how long alerts take, and the load on the gateway and Lambda.
 pub(crate) fn time(runs: &[&Run]) {
     println!(
         "| audience | quota | first push | half | 99 % | last | quota used | workers | invocations | in a row | \
@@ -36,7 +36,7 @@ pub(crate) fn time(runs: &[&Run]) {
     println!();
 }
 
-/// What alerts cost.
+/// Prints what alerts cost.
 pub(crate) fn cost(runs: &[&Run]) {
     println!(
         "| audience | quota | read units | most in a second | write units | GB-seconds | pushes | Lambda | DynamoDB | \
@@ -61,7 +61,7 @@ pub(crate) fn cost(runs: &[&Run]) {
     println!();
 }
 
-/// What connections that are gone take of the quota.
+/// Prints how much of the quota dead connections use.
 pub(crate) fn gone(runs: &[Run]) {
     println!(
         "| gone | first posts | later posts and GetConnection | DeleteConnection | of all calls | last push | \
@@ -85,7 +85,7 @@ pub(crate) fn gone(runs: &[Run]) {
     println!();
 }
 
-/// Alerts at the same moment.
+/// Prints alerts at the same moment.
 pub(crate) fn several(runs: &[Run]) {
     println!(
         "| alerts | first of them done | last of them done | quota used | refused | repeated | undelivered |\n\
@@ -106,12 +106,12 @@ pub(crate) fn several(runs: &[Run]) {
     println!();
 }
 
-/// Slower posts.
+/// Prints slower posts.
 pub(crate) fn slower(runs: &[Run]) {
     varied("posts take", runs, |scenario| format!("{} times as long", scenario.slower));
 }
 
-/// A rate that is set too high.
+/// Prints a rate that is set too high.
 pub(crate) fn rates(runs: &[Run]) {
     varied("`PushRate`", runs, |scenario| match scenario.push_rate {
         1.0 => "the quota".to_owned(),
@@ -135,12 +135,12 @@ fn varied(what: &str, runs: &[Run], name: impl Fn(&Scenario) -> String) {
     println!();
 }
 
-/// Seconds from the commit to the last push.
+/// Returns the seconds from the commit to the last push.
 pub(crate) fn time_to_last(outcome: &Outcome) -> f64 {
     outcome.last.iter().max().map_or(0.0, std::time::Duration::as_secs_f64)
 }
 
-/// Seconds by which this share of the pushes was made.
+/// Returns the seconds after which this share of the pushes was made.
 fn quantile(outcome: &Outcome, share: f64) -> f64 {
     let wanted = (outcome.sent as f64 * share).max(1.0);
     let mut seen = 0.0;
@@ -151,7 +151,7 @@ fn quantile(outcome: &Outcome, share: f64) -> f64 {
     ms.unwrap_or_default() as f64 / 1e3
 }
 
-/// Share of the calls that the quota allowed from the commit to the last push, that were made.
+/// Returns the share of the quota that was used from the commit to the last push.
 fn used(scenario: &Scenario, outcome: &Outcome) -> f64 {
     outcome.taken_by_last as f64 / (scenario.quota.per_second * time_to_last(outcome))
 }
@@ -169,7 +169,7 @@ fn shown(seconds: f64) -> String {
     }
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with separated thousands.
 pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! AWS in virtual time: a table, a gateway with its quota, and Lambda with its time limit. The fan-out is the real one.
+//! AWS in virtual time: a table, a gateway with its quota, and Lambda with its time-out. The fan-out is the real one.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,17 +34,17 @@ use crate::{
     audience::{Ring, number_of},
 };
 
-/// One run: alerts that are published at the same moment, each to the whole ring.
+/// A run: alerts published at the same moment, each to the whole audience.
 #[derive(Clone)]
 pub(crate) struct Scenario {
     pub(crate) ring: Arc<Ring>,
     pub(crate) quota: Quota,
-    /// `PushRate` of the deployment, as a multiple of the quota; 1 where it is set as it should be.
+    /// `PushRate` as a multiple of the quota. 1 is right.
     pub(crate) push_rate: f64,
     pub(crate) alerts: usize,
-    /// By how much posts take longer than assumed.
+    /// Factor by which posts are slower than assumed.
     pub(crate) slower: f64,
-    /// Every so many-th connection is gone.
+    /// One connection in this many is gone.
     pub(crate) gone_every: u32,
 }
 
@@ -53,16 +53,16 @@ impl Scenario {
         number.is_multiple_of(self.gone_every)
     }
 
-    /// One alert, and everything else as assumed.
+    /// One alert, with all assumptions.
     pub(crate) fn new(ring: Arc<Ring>, quota: Quota) -> Self {
         Self { ring, quota, push_rate: 1.0, alerts: 1, slower: 1.0, gone_every: GONE_EVERY }
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
-    /// Pushes that the gateway took, by the millisecond after the commit, of all alerts.
+    /// Accepted pushes of all alerts, by the millisecond after the commit.
     pub(crate) sent_at_ms: Vec<u32>,
     /// Time to the last push of each alert.
     pub(crate) last: Vec<Duration>,
@@ -71,13 +71,13 @@ pub(crate) struct Outcome {
     pub(crate) undelivered: u64,
     pub(crate) calls: u64,
     pub(crate) refused: u64,
-    /// Calls that the gateway took up to the last push.
+    /// Calls that the gateway accepted before the last push.
     pub(crate) taken_by_last: u64,
-    /// Posts to those that are gone, whatever the answer; questions about them, and calls that close them.
+    /// Calls for dead connections: posts, GetConnection and DeleteConnection.
     pub(crate) posts_to_gone: u64,
     pub(crate) looks: u64,
     pub(crate) closed: u64,
-    /// Items of connections removed from the table.
+    /// Connections removed from the table.
     pub(crate) removed: u64,
     /// Time to the end of the last invocation.
     pub(crate) ended: Duration,
@@ -94,9 +94,9 @@ pub(crate) struct Outcome {
 
 struct State {
     random: SmallRng,
-    /// Calls left in the gateway's bucket, and when it was filled last.
+    /// Tokens in the gateway's bucket, and when it was filled last.
     bucket: (f64, Instant),
-    /// How often each connection got each alert.
+    /// Number of copies of each alert, by connection.
     received: Vec<Vec<u8>>,
     outcome: Outcome,
 }
@@ -163,7 +163,7 @@ fn alert(number: usize) -> Alert {
     }
 }
 
-/// One asynchronous invocation with its repetitions.
+/// Runs one asynchronous invocation with its retries.
 async fn invocation(world: Arc<World>, task: Task) {
     for wait in REPEATED_AFTER {
         sleep(Duration::from_secs(wait)).await;
@@ -207,11 +207,11 @@ impl State {
         }
     }
 
-    /// Everybody who is there got each alert, unless the report says otherwise.
+    /// Asserts that every live connection got each alert, unless the report counts it as undelivered.
     fn check(&self, scenario: &Scenario) {
         let missed = self.received.iter().flat_map(|alert| alert.iter().enumerate());
         let missed = missed.filter(|(number, times)| **times == 0 && !scenario.is_gone(*number as u32)).count() as u64;
-        // What is undelivered may also be gone, where the later questions had no answer.
+        // An undelivered connection may also be gone, if the later checks had no answer.
         assert!(missed <= self.outcome.undelivered, "{missed} got nothing, {} are reported", self.outcome.undelivered);
         let all = (scenario.ring.len() * scenario.alerts) as u64;
         assert_eq!(self.outcome.sent + self.outcome.gone + self.outcome.undelivered, all, "each post has one end");
@@ -228,7 +228,7 @@ impl World {
         sleep(Duration::from_secs_f64(ms / 1e3)).await;
     }
 
-    /// Whether the quota has room for one more call.
+    /// Takes a token of the quota, if there is one.
     fn admits(&self) -> bool {
         let (quota, now) = (self.scenario.quota, Instant::now());
         let mut state = self.state();
@@ -272,11 +272,11 @@ impl World {
     }
 }
 
-/// What one invocation sees of the world, on one processor of its own.
+/// The world as one invocation sees it, with a processor of its own.
 struct Invocation {
     world: Arc<World>,
     alert: usize,
-    /// From when on its processor has nothing to do.
+    /// When its processor becomes idle.
     idle_from: Mutex<Instant>,
 }
 
@@ -290,13 +290,13 @@ impl Invocation {
             *idle_from = begins + WORKER_CPU_PER_PUSH;
             begins
         };
-        // Shorter than a tick of the timer it is nothing that could be waited for.
+        // The timer cannot wait for less than a tick.
         if begins > now + Duration::from_millis(1) {
             tokio::time::sleep_until(begins).await;
         }
     }
 
-    /// Makes a call. False when the gateway refuses it because of the rate.
+    /// Makes a call. Returns false if the gateway throttles it.
     async fn is_answered(&self) -> bool {
         self.computes().await;
         let is_admitted = self.world.admits();

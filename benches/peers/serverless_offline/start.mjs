@@ -19,7 +19,12 @@ const [http, websocket, lambda] = await freePorts(3);
 const ports = ["--httpPort", http, "--websocketPort", websocket, "--lambdaPort", lambda].map(String);
 const offline = spawn(`${directory}node_modules/.bin/serverless`, ["offline", "start", ...ports], {
   cwd: directory,
-  env: { ...process.env, MANAGEMENT_ENDPOINT: `http://127.0.0.1:${websocket}`, SLS_TELEMETRY_DISABLED: "1", SLS_NOTIFICATIONS_MODE: "off" },
+  env: {
+    ...process.env,
+    MANAGEMENT_ENDPOINT: `http://127.0.0.1:${websocket}`,
+    SLS_TELEMETRY_DISABLED: "1",
+    SLS_NOTIFICATIONS_MODE: "off",
+  },
   stdio: ["ignore", "pipe", "pipe"],
 });
 let said = "";

@@ -1,16 +1,16 @@
-//! What an attack costs whoever runs a stack, in US dollars an hour, at the default parameters of the template.
+//! The cost of attacks on a stack with the template's default parameters, in US dollars an hour.
 //!
-//! Throttles bound a flood of all clients together, so each row is a rate times what one request of it costs at most. A test
-//! compares the rates with the template and the bounds of one request with `shared::limits`.
+//! Throttles bound the requests of all clients together, so each row is a rate times the highest cost of a request. A
+//! test compares the rates with the template, and the bounds of one request with `shared::limits`.
 
 use crate::{GB_SECONDS_PER_INVOCATION, LOG_BYTES_PER_INVOCATION, Prices};
 
 /// Seconds of an hour.
 const HOUR_SECS: f64 = 3_600.0;
 
-/// Throttles of the template: requests per second of all clients together. A test compares them with its defaults.
+/// Throttles of the template, in requests per second of all clients together.
 pub const CONNECT_RATE: f64 = 500.0;
-/// Messages that a function answers.
+/// Messages to a function.
 pub const MESSAGE_RATE: f64 = 450.0;
 /// Pings.
 pub const PING_RATE: f64 = 250.0;
@@ -19,13 +19,13 @@ pub const WEBHOOK_RATE: f64 = 20.0;
 /// Requests to `GET /alerts`.
 pub const HISTORY_RATE: f64 = 500.0;
 
-/// Connections of an attacker who stays connected.
+/// Connections of an attacker that stays connected.
 const CONNECTIONS: f64 = 1_000.0;
 
-/// Changes of its subscriptions that one connection may make per second after its burst. Source: `shared::limits`.
+/// Rate limit of subscription changes of a connection, per second. Source: `shared::limits`.
 const CHANGES_PER_SEC: f64 = 1.0;
 
-/// Changes that it may make at once.
+/// Its burst.
 const CHANGES_BURST: f64 = 100.0;
 
 /// Write units of one change: the item, and the index by connection.
@@ -34,21 +34,21 @@ const WRITES_PER_CHANGE: f64 = 2.0;
 /// Regions of one message.
 const REGIONS_PER_MESSAGE: f64 = 25.0;
 
-/// Billing units of a message of 128 KB, the largest that API Gateway takes.
+/// Billing units of a message of 128 KB, the largest that API Gateway accepts.
 const LARGEST_MESSAGE: f64 = 4.0;
 
-/// Read units of a message that asks where all regions stand: the shards of the snapshot, and a look at the state of
-/// the connection.
+/// Read units of a message that asks for the positions of all regions: the shards of the snapshot, and the connection's
+/// state.
 const READS_PER_MESSAGE: f64 = 9.0;
 
-/// Read units of a message that asks for the missed alerts of one region, which fill a frame: one shard, the connection,
-/// twice a frame, and queries that find nothing. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
+/// Read units of a message that asks for the missed alerts of one region, which fill a frame: one shard, the
+/// connection, two frames, and empty queries. Source: `shared::limits`, `MESSAGE_READ_UNITS_MAX`.
 const READS_PER_FRAME: f64 = 30.0 - 8.0 + 1.0 + 1.0;
 
 /// Read units of one more region of a message, with its alerts.
 const READS_PER_REGION: f64 = 1.0;
 
-/// Read units of one page of an audience of 1,000, read without consistency, which is what a count reads at most.
+/// Read units of one eventually consistent page of 1,000 subscribers, the most that a count reads.
 const READS_PER_COUNT: f64 = 14.0;
 
 /// GB of the largest answer, one frame of 32 KB.
@@ -60,10 +60,10 @@ const GB_PER_PAGE: f64 = 64.0 * 1_024.0 / 1e9;
 /// Read units of the largest request to `GET /alerts`. Source: `shared::limits`, `PAGE_READ_UNITS_MAX`.
 const READS_PER_PAGE: f64 = 8.0 + 16.0 + 25.0 + 6.0;
 
-/// Billing units of the largest body that Lambda takes from an HTTP API, 6 MB in steps of 512 KB.
+/// Billing units of the largest request body for Lambda, 6 MB in steps of 512 KB.
 const LARGEST_HTTP_REQUEST: f64 = 12.0;
 
-/// What one request uses of what is billed.
+/// The billed units of one request.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     messages: f64,
@@ -88,7 +88,7 @@ impl Use {
     }
 }
 
-/// One attack, and its ceiling.
+/// An attack and its highest cost.
 #[derive(Clone, Debug)]
 pub struct Attack {
     /// What the attacker does.
@@ -97,11 +97,11 @@ pub struct Attack {
     pub formula: String,
     /// US dollars an hour at most.
     pub usd_an_hour: f64,
-    /// Whom else it delays.
+    /// Who else it delays.
     pub delays: &'static str,
 }
 
-/// All attacks, the dearest of those who stay connected last among them.
+/// Returns all attacks. Among those by connected clients, the most expensive comes last.
 pub fn attacks(prices: &Prices) -> Vec<Attack> {
     let hourly = |rate: f64, one: Use| rate * HOUR_SECS * one.usd(prices);
     let message = Use { messages: 2.0, invocations: 1.0, reads: READS_PER_MESSAGE, writes: 1.0, ..Use::default() };
@@ -117,7 +117,8 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
         row(
             "1,000 connections subscribe to 25 regions and leave them in turn",
             format!(
-                "`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write) + 1,000 changes × (2 writes + 1 read)"
+                "`MessageRate` × (2 messages + {READS_PER_MESSAGE} reads + 1 write) \
+                 + 1,000 changes × (2 writes + 1 read)"
             ),
             hourly(MESSAGE_RATE, message) + changes,
             waits,
@@ -125,7 +126,8 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
         row(
             "1,000 connections ask again for missed alerts that fill a frame",
             format!(
-                "`MessageRate` × (2 messages + {READS_PER_FRAME} reads + 1 write + 32 KB to the internet) + 1,000 changes"
+                "`MessageRate` × (2 messages + {READS_PER_FRAME} reads + 1 write + 32 KB to the internet) \
+                 + 1,000 changes"
             ),
             hourly(MESSAGE_RATE, frame) + changes,
             waits,
@@ -184,7 +186,8 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
         row(
             "connections that open, subscribe as much as they may, and close",
             format!(
-                "`ConnectRate` × (2 invocations + 10 writes) + `MessageRate` × {REGIONS_PER_MESSAGE} changes (4 writes)"
+                "`ConnectRate` × (2 invocations + 10 writes) \
+                 + `MessageRate` × {REGIONS_PER_MESSAGE} changes (4 writes)"
             ),
             hourly(CONNECT_RATE, Use { invocations: 2.0, writes: 10.0, reads: 3.0, ..Use::default() })
                 + hourly(
@@ -196,7 +199,7 @@ pub fn attacks(prices: &Prices) -> Vec<Attack> {
     ]
 }
 
-/// The table of `docs/security.md`, in Markdown.
+/// Returns the table of `docs/security.md`.
 pub fn table(prices: &Prices) -> String {
     let mut text =
         "| attack | formula, per second | dollars an hour, at most | who else waits |\n|---|---|---|---|\n".to_owned();
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!(READS_PER_PAGE, PAGE_READ_UNITS_MAX as f64);
         assert_eq!(GB_PER_FRAME, FRAME_BYTES_MAX as f64 / 1e9);
         assert_eq!(GB_PER_PAGE, PAGE_BYTES_MAX as f64 / 1e9);
-        // Items of 113 bytes, read without consistency.
+        // Items of 113 bytes, eventually consistent.
         assert_eq!(READS_PER_COUNT, (f64::from(AUDIENCE_PAGE_ITEMS) * 113.0 / 4_096.0).ceil() / 2.0);
     }
 

@@ -1,26 +1,26 @@
-//! What the synthetic canary (`Canary=on`) adds to a month, whatever else the stack is used for.
+//! What the synthetic canary (`Canary=on`) adds to a month.
 
 use crate::{
     Bill, DAYS, GB_SECONDS_PER_INVOCATION, LOG_BYTES_PER_INVOCATION, LOG_RETENTION_MONTHS, MESSAGES_PER_QUESTION,
     MINUTES_A_DAY, Part, Prices, units,
 };
 
-/// Runs of a month: one a minute.
+/// Runs in a month: one a minute.
 const RUNS: f64 = MINUTES_A_DAY * DAYS;
 
-/// Invocations of a run whose work is a few milliseconds: connect, subscribe, publish, disconnect.
+/// Short invocations of a run: connect, subscribe, publish, disconnect.
 const SHORT_INVOCATIONS: f64 = 4.0;
 
-/// All invocations of a run: these, deliver, and canary itself.
+/// All invocations of a run: these, deliver and canary.
 const INVOCATIONS: f64 = SHORT_INVOCATIONS + 2.0;
 
-/// GB-seconds of canary in a run: 256 MB for half a second, of which nearly all is waiting. An estimate, not measured in an account.
+/// GB-seconds of canary in a run: 256 MB for half a second, mostly waiting. An estimate, not measured in an account.
 const GB_SECONDS_OF_CANARY: f64 = 0.25 * 0.5;
 
-/// GB-seconds of deliver for one push: 1,769 MB for 50 ms. An estimate as well.
+/// GB-seconds of deliver for one push: 1,769 MB for 50 ms. Also an estimate.
 const GB_SECONDS_OF_DELIVER: f64 = 1.73 * 0.05;
 
-/// Messages of a run: the subscription and its answer, and the alert.
+/// Messages of a run: the subscription, its answer, and the alert.
 const MESSAGES: f64 = MESSAGES_PER_QUESTION + 1.0;
 
 /// `Arrived` and `ArrivalLatency`.
@@ -29,7 +29,7 @@ const METRICS: f64 = 2.0;
 /// `SilenceAlarm`.
 const ALARMS: f64 = 1.0;
 
-/// What the canary adds to a month.
+/// Returns what the canary adds to a month.
 pub fn bill(prices: &Prices) -> Bill {
     let run = units::of("a run of the synthetic canary");
     let gb_seconds = SHORT_INVOCATIONS * GB_SECONDS_PER_INVOCATION + GB_SECONDS_OF_CANARY + GB_SECONDS_OF_DELIVER;

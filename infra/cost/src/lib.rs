@@ -1,7 +1,7 @@
-//! What a month of Viral Alerts costs at list price, line by line, and what the alternatives would cost for the same use.
+//! The list price of a month of Viral Alerts, line by line, and of the alternatives for the same use.
 //!
-//! What the browser client says is counted by its own tests (`client.json`), units of DynamoDB are those of the table in
-//! `docs/cost.md`, which is measured, and CPU per push is that of `docs/scale.md`.
+//! The client's tests count its messages (`client.json`). The units of DynamoDB are those of the table in
+//! `docs/cost.md`, which a test measures. CPU per push comes from `docs/scale.md`.
 
 mod units;
 
@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use self::units::Units;
 
-/// Days of the month that is reckoned with.
+/// Days of a month.
 const DAYS: f64 = 30.0;
 
 /// Minutes after which a client rotates its connection. Source: `shared::limits`, `rotate_after_ms`.
 const ROTATION_MINUTES: f64 = 110.0;
 
-/// Minutes from one keepalive to the next. Source: `client/src/limits.ts`.
+/// Minutes between keepalives. Source: `client/src/limits.ts`.
 const KEEPALIVE_MINUTES: f64 = 9.5;
 
-/// Messages of a question and its answer: a ping, a keepalive, a subscription.
+/// Messages of a request and its answer: a ping, a keepalive, a subscription.
 const MESSAGES_PER_QUESTION: f64 = 2.0;
 
 /// Invocations for each connection: connect, subscribe, disconnect.
@@ -35,80 +35,80 @@ const INVOCATIONS_PER_ALERT: f64 = 2.0;
 /// Invocations of recover in a day: one a minute.
 const RECOVERIES_A_DAY: f64 = 24.0 * 60.0;
 
-/// GB-seconds of such an invocation: 256 MB for 15 ms, of which most is waiting for DynamoDB.
+/// GB-seconds of such an invocation: 256 MB for 15 ms, mostly waiting for DynamoDB.
 const GB_SECONDS_PER_INVOCATION: f64 = 0.25 * 0.015;
 
 /// GB-seconds of deliver for each push. Source: `docs/scale.md`.
 const GB_SECONDS_PER_PUSH: f64 = 0.00038;
 
-/// Bytes of a pushed alert, and of an answer, with what TLS and TCP add.
+/// Bytes of a pushed alert, and of an answer, with TLS and TCP.
 const BYTES_PER_PUSH: f64 = 600.0;
 const BYTES_PER_ANSWER: f64 = 250.0;
 
-/// Bytes that an invocation logs, those of Lambda itself included.
+/// Bytes that an invocation logs, including Lambda's own lines.
 const LOG_BYTES_PER_INVOCATION: f64 = 700.0;
 
-/// Months for which logs are kept: the default of the template's `LogRetentionDays`.
+/// Months of log retention: the default of the template's `LogRetentionDays`.
 const LOG_RETENTION_MONTHS: f64 = 1.0;
 
-/// Bytes that DynamoDB stores of a connection that follows one region, with the index: three items.
+/// Bytes that DynamoDB stores for a connection with one region: three items, and the index.
 const STORED_BYTES_PER_CONNECTION: f64 = 900.0;
 
-/// Bytes that DynamoDB stores of an alert, for the 24 hours that it is kept.
+/// Bytes that DynamoDB stores for an alert, for 24 hours.
 const STORED_BYTES_PER_ALERT: f64 = 1_000.0;
 
-/// Custom metrics of the template, and the metrics that its alarms watch, each of which is billed.
+/// Custom metrics of the template, and metrics that its alarms watch. Each is billed.
 const METRICS: f64 = 10.0;
 const ALARMS: f64 = 40.0;
 
-/// Channels of Ably that are in use around the clock: as many as the demo page has regions.
+/// Channels of Ably in use around the clock: the regions of the demo page.
 const ABLY_CHANNELS: f64 = 20.0;
 
-/// Minutes that a connection to AppSync Events and AWS IoT Core lives at most.
+/// Longest life of a connection to AppSync Events and AWS IoT Core, in minutes.
 const LONG_LIFE_MINUTES: f64 = MINUTES_A_DAY;
 
-/// Read units of recover when there is nothing to do: a query of an empty index, and a look at the snapshot.
+/// Read units of recover without work: a query of an empty index, and a read of the snapshot.
 const READS_PER_RECOVERY: f64 = 4.5;
 
 /// The row of a keepalive of one region, in the table of `docs/cost.md`.
 const KEEPALIVE_ROW: &str = "keepalive, one region";
 
-/// Connections that get the alert of the row with an idempotency key: those of the row before it.
+/// Subscribers of the alert in the row with an idempotency key: those of the row before it.
 const PUSHES_OF_KEYED_ROW: f64 = 999.0;
 
 /// Minutes of a day.
 pub const MINUTES_A_DAY_MAX: u16 = 24 * 60;
 const MINUTES_A_DAY: f64 = 24.0 * 60.0;
 
-/// The AWS region whose prices count where none is named.
+/// The default AWS region for prices.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
-/// How much the service is used. The wire names are those of the command's flags.
+/// How much the service is used. The fields have the names of the command's flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Browsers.
     pub clients: u32,
-    /// Minutes a day for which each of them is connected, 1 to [`MINUTES_A_DAY_MAX`].
+    /// Minutes a day that each is connected, 1 to [`MINUTES_A_DAY_MAX`].
     #[serde(rename = "minutes")]
     pub minutes_a_day: u16,
-    /// Alerts a day that each of them gets.
+    /// Alerts a day that each gets.
     #[serde(rename = "alerts")]
     pub alerts_a_day: u32,
-    /// Alerts a day that are published, in all regions together.
+    /// Alerts a day that are published, in all regions.
     #[serde(rename = "published")]
     pub published_a_day: u32,
 }
 
 impl Usage {
-    /// What is reckoned with where nothing else is said: a middling site whose visitors stay for half an hour.
+    /// A medium site whose visitors stay for half an hour.
     pub const DEFAULT: Self = Self { clients: 10_000, minutes_a_day: 30, alerts_a_day: 20, published_a_day: 500 };
 
-    /// Connections a month when none lives longer than so many minutes.
+    /// Returns the connections a month if none lives longer than this many minutes.
     fn connections(&self, life_minutes: f64) -> f64 {
         f64::from(self.clients) * (f64::from(self.minutes_a_day) / life_minutes).ceil() * DAYS
     }
 
-    /// Keepalives a month: the first of a connection after an interval, the last before it ends.
+    /// Returns the keepalives a month. A connection sends the first after an interval.
     fn keepalives(&self) -> f64 {
         let minutes = f64::from(self.minutes_a_day);
         let rotations = (minutes / ROTATION_MINUTES).floor();
@@ -130,18 +130,18 @@ impl Usage {
     }
 }
 
-/// A price at which something is sold.
+/// A list price.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Price {
     /// US dollars.
     pub usd: f64,
-    /// For so many.
+    /// The quantity that it is for.
     pub per: f64,
-    /// Of what.
+    /// The unit.
     pub of: String,
     /// Where it was read.
     pub source: String,
-    /// When, as year and month.
+    /// Year and month in which it was read.
     pub read: String,
 }
 
@@ -154,7 +154,7 @@ struct File {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Prices(BTreeMap<String, Price>);
 
-/// There are no prices for a region.
+/// A region has no prices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("infra/cost/prices.json has no prices for {region}, only for {known}; add them with their source")]
 pub struct UnknownRegion {
@@ -179,9 +179,9 @@ impl Prices {
         Line { part, what, quantity, usd: self.usd(price, quantity) }
     }
 
-    /// US dollars for so many of what has this name.
+    /// Returns the US dollars for a quantity of what has this name.
     fn usd(&self, price: &str, quantity: f64) -> f64 {
-        // Every name that is used here is in the file for every region; a test asks for all.
+        // The file has every name for every region: a test uses all.
         self.0.get(price).map_or(f64::NAN, |price| quantity * price.usd / price.per)
     }
 }
@@ -191,49 +191,49 @@ fn prices_by_region() -> BTreeMap<String, BTreeMap<String, Price>> {
     file.regions
 }
 
-/// What a line is for, so that services can be compared part by part.
+/// The purpose of a line, to compare services part by part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// That connections are open.
+    /// Open connections.
     Connections,
-    /// Keeping them open, and finding out what was lost: messages, functions and tables.
+    /// Keeping connections open and finding gaps: messages, functions and tables.
     Keepalives,
     /// Other messages.
     Messages,
-    /// Functions that run for anything else.
+    /// Other invocations of functions.
     Functions,
-    /// Tables, for anything else.
+    /// Other requests to tables.
     Tables,
     /// Logs, metrics and alarms.
     Operation,
     /// Bytes to the internet.
     Transfer,
-    /// What is paid whatever is used.
+    /// Fixed prices.
     Package,
 }
 
 /// One line of a bill.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
-    /// What it is for.
+    /// Its purpose.
     pub part: Part,
-    /// What is paid for.
+    /// What it charges for.
     pub what: &'static str,
-    /// How many in a month.
+    /// The quantity in a month.
     pub quantity: f64,
     /// US dollars in a month.
     pub usd: f64,
 }
 
-/// What one service costs in a month.
+/// The bill of one service for a month.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bill {
-    /// Who sells it.
+    /// The service.
     pub service: &'static str,
     /// US dollars in a month: the sum of the lines.
     pub total: f64,
-    /// What it consists of.
+    /// The lines.
     pub lines: Vec<Line>,
 }
 
@@ -243,7 +243,7 @@ impl Bill {
     }
 }
 
-/// What a use costs in a month, with the prices behind the figures.
+/// The bills for a use, with the prices behind them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The AWS region.
@@ -254,12 +254,12 @@ pub struct Estimate {
     pub bills: Vec<Bill>,
     /// The prices of the region.
     pub prices: Prices,
-    /// All regions that there are prices for.
+    /// All regions with prices.
     pub regions: Vec<String>,
 }
 
 impl Estimate {
-    /// What a use costs at the list prices of an AWS region.
+    /// Calculates the bills for a use at the list prices of an AWS region.
     pub fn new(usage: Usage, region: &str) -> Result<Self, UnknownRegion> {
         let prices = Prices::of_region(region)?;
         Ok(Self {
@@ -272,7 +272,7 @@ impl Estimate {
     }
 }
 
-/// The bills for a use: this project's first, then its alternatives.
+/// Returns the bills for a use: this project's first, then its alternatives.
 fn bills(usage: &Usage, prices: &Prices) -> Vec<Bill> {
     vec![
         own(usage, prices),
@@ -282,7 +282,7 @@ fn bills(usage: &Usage, prices: &Prices) -> Vec<Bill> {
     ]
 }
 
-/// What runs a function and logs it.
+/// Returns the lines of invocations and their logs.
 struct Invocations(f64);
 
 impl Invocations {
@@ -295,7 +295,7 @@ impl Invocations {
     }
 }
 
-/// Units of a connection that subscribes to one region, and closes.
+/// Returns the units of a connection that subscribes to one region and closes.
 fn units_of_connection() -> Units {
     ["connect", "subscribe to a region", "disconnect, with one region"].map(units::of).into_iter().fold(
         Units { reads: 0.0, writes: 0.0 },
@@ -303,7 +303,7 @@ fn units_of_connection() -> Units {
     )
 }
 
-/// Units of an alert itself, with an idempotency key and whoever gets it, and the read units of each connection that does.
+/// Returns the units of an alert with an idempotency key, and the read units for each of its subscribers.
 fn units_of_alert() -> (Units, f64) {
     let (one, many) = (units::of("an alert to 1"), units::of("the same with an idempotency key"));
     (Units { reads: one.reads, writes: many.writes }, (many.reads - one.reads) / (PUSHES_OF_KEYED_ROW - 1.0))
@@ -370,8 +370,8 @@ fn own(usage: &Usage, prices: &Prices) -> Bill {
     Bill::new("Viral Alerts", lines.collect())
 }
 
-/// A service whose connections live for a day, whose pings are free, and that counts what is published, delivered, and asked for
-/// when a client connects.
+/// Returns the lines of a service with connections of a day and free pings, which charges for messages that are
+/// published, delivered, and requested on connect.
 fn broker(service: &'static str, [minute, operation]: [&str; 2], usage: &Usage, prices: &Prices) -> Bill {
     let connections = usage.connections(LONG_LIFE_MINUTES);
     let operations = usage.pushes() + usage.published() + connections * MESSAGES_PER_QUESTION;

@@ -1,18 +1,18 @@
-//! `cargo run -p cost`: prints what a month costs.
+//! `cargo run -p cost` prints the cost of a month.
 
 use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, Usage, attacks, canary};
 
-/// What a month of Viral Alerts costs at list price, beside the alternatives.
+/// Prints the list price of a month of Viral Alerts, beside the alternatives
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Browsers
     #[arg(long, default_value_t = Usage::DEFAULT.clients)]
     clients: u32,
 
-    /// Minutes a day for which each of them is connected
+    /// Minutes a day that each is connected
     #[arg(
         long,
         default_value_t = Usage::DEFAULT.minutes_a_day,
@@ -20,27 +20,27 @@ struct Arguments {
     )]
     minutes: u16,
 
-    /// Alerts a day that each of them gets
+    /// Alerts a day that each gets
     #[arg(long, default_value_t = Usage::DEFAULT.alerts_a_day)]
     alerts: u32,
 
-    /// Alerts a day that are published, in all regions together
+    /// Alerts a day that are published, in all regions
     #[arg(long, default_value_t = Usage::DEFAULT.published_a_day)]
     published: u32,
 
-    /// AWS region whose prices count
+    /// AWS region for prices
     #[arg(long, default_value = DEFAULT_REGION)]
     region: String,
 
-    /// Print what the synthetic canary adds, as another bill
+    /// Add a bill for the synthetic canary
     #[arg(long, conflicts_with_all = ["json", "attacks"])]
     canary: bool,
 
-    /// Print JSON, with the prices and their sources, as the demo page asks the local mode for it
+    /// Print JSON with the prices and their sources, as the demo page uses it
     #[arg(long)]
     json: bool,
 
-    /// Print what attacks cost in an hour instead, as the table of docs/security.md
+    /// Print the cost of an hour of each attack instead, as the table of docs/security.md
     #[arg(long, conflicts_with = "json")]
     attacks: bool,
 }
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     } else {
         table(&estimate)
     };
-    // Whoever reads no further, such as `head`, has what it wants.
+    // A closed pipe is fine: `head` has what it wants.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

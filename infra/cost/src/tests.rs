@@ -10,7 +10,7 @@ fn prices() -> Prices {
     Prices::of_region(DEFAULT_REGION).expect("known")
 }
 
-/// The figures of a line: how many, and dollars.
+/// Returns quantity and dollars of a line.
 fn line(bill: &Bill, what: &str) -> (f64, f64) {
     bill.lines.iter().find(|line| line.what.contains(what)).map(|line| (line.quantity, line.usd)).expect(what)
 }
@@ -28,7 +28,7 @@ fn every_price_is_there_with_its_source_and_date() {
             assert!(price.usd > 0.0 && price.per >= 1.0 && !price.of.is_empty(), "{region}: {name}");
             assert!(price.source.starts_with("https://") && price.read.len() == 7, "{region}: {name}");
         }
-        // A row that the table of units lacks, or a price, would be no number.
+        // A missing row of units or a missing price would be NaN.
         assert!(bills(&usage(1, 1), &prices).iter().all(|bill| bill.total.is_finite()), "{region}");
     }
 }
@@ -44,7 +44,7 @@ struct Counted {
     counted: BTreeMap<String, Vec<Day>>,
 }
 
-/// What a client says in a day on which it is looked at for so many minutes.
+/// Returns what a client sends in a day with this many visible minutes.
 #[derive(Deserialize)]
 struct Day {
     minutes: u16,
@@ -63,7 +63,7 @@ fn messages_are_those_that_the_client_was_counted_to_send() {
             let case = format!("{watches}, {} minutes", day.minutes);
             let (keepalives, subscriptions) = (line(&bill, "keepalives and").0, line(&bill, "subscriptions and").0);
             assert_close(keepalives, day.keepalives * 2.0 * DAYS, &case);
-            // The model is of clients that subscribe with one message, as up to 25 regions and ALL take.
+            // The model assumes one message for a subscription, which is enough for ALL or 25 regions.
             let messages = day.subscriptions / day.connections;
             assert_close(subscriptions * messages, day.subscriptions * 2.0 * DAYS, &case);
             assert_close(keepalives + subscriptions * messages, day.units * DAYS, &case);
@@ -81,7 +81,7 @@ fn the_readme_of_the_client_has_the_messages_of_a_day() {
     assert!(include_str!("../../../client/README.md").contains(&sentence), "client/README.md lacks: {sentence}");
 }
 
-/// What is paid for one keepalive, by the row of its units.
+/// Returns the cost of one keepalive, by the row of its units.
 fn keepalive_usd(row: &str) -> f64 {
     let units = units::of(row);
     let invocation = Invocations(1.0);
@@ -98,7 +98,7 @@ fn keepalive_usd(row: &str) -> f64 {
     .sum()
 }
 
-/// Dollars of a ping and its answer.
+/// Returns the cost of a ping and its answer.
 const PING_USD: f64 = 2.0e-6;
 
 const KEEPALIVES: [&str; 3] = ["keepalive, one region", "keepalive, 25 regions", "keepalive, ALL"];
@@ -129,12 +129,12 @@ fn half_an_hour_a_day_costs_a_fraction_of_always_on() {
     assert!(total(30) < total(1_440) / 10.0, "{} {}", total(30), total(1_440));
 }
 
-/// Metrics that alarms of the template watch in every deployment.
+/// Returns the metrics that alarms of the template watch in every deployment.
 #[test]
 fn metrics_of_alarms_are_as_many_as_the_template_has() {
     let template = include_str!("../../../template.yaml");
     let resources = template.split("\nResources:\n").nth(1).expect("resources");
-    // A resource begins with a name that is indented by two spaces.
+    // A resource starts with a name indented by two spaces.
     let is_name = |line: &str| line.starts_with("  ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_alphabetic);
     let mut alarms: Vec<String> = Vec::new();
     for line in resources.lines() {
@@ -157,7 +157,7 @@ fn whole(usd: f64) -> String {
     if thousands.is_empty() { format!("${rest}") } else { format!("${thousands},{rest}") }
 }
 
-/// The rows of the document that say what the model says.
+/// Compares the rows of the document with the model.
 fn documented() -> Vec<String> {
     let [half_an_hour, all_day] = [30, 1_440].map(|minutes| bills(&usage(100_000, minutes), &prices()));
     let mut rows: Vec<_> = half_an_hour

@@ -1,18 +1,18 @@
-//! What the service asks of DynamoDB, from the table in `docs/cost.md`, which an end-to-end test measures.
+//! DynamoDB units of each operation, from the table in `docs/cost.md`, which an end-to-end test measures.
 
 const DOCUMENT: &str = include_str!("../../../docs/cost.md");
 
-/// A table of Markdown after this heading.
+/// The heading of the table.
 const HEADING: &str = "## Requests and units";
 
-/// Units that are billed.
+/// Billed units.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Units {
     pub(crate) reads: f64,
     pub(crate) writes: f64,
 }
 
-/// The units of a row, by what its first column says. A row that is not there has none that are numbers, which a test finds.
+/// Returns the units of a row by its first column, or NaN for a missing row, which a test finds.
 pub(crate) fn of(what: &str) -> Units {
     rows().find(|(name, _)| *name == what).map_or(Units { reads: f64::NAN, writes: f64::NAN }, |(_, units)| units)
 }
@@ -34,7 +34,7 @@ mod tests {
     fn every_row_of_the_table_is_read() {
         let section = DOCUMENT.split_once(HEADING).expect("the table").1;
         let lines = section.lines().filter(|line| line.starts_with("| ")).count();
-        // The first is the head.
+        // The first row is the head.
         assert_eq!(rows().count(), lines - 1);
         assert!(rows().count() > 20);
         assert_eq!(of("ping"), Units { reads: 0.0, writes: 0.0 });
