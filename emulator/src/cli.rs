@@ -62,16 +62,16 @@ pub struct Flags {
     lambda_endpoint: Option<Uri>,
 
     #[command(flatten)]
-    clocks: Clocks,
+    clocks: ClockFlags,
 
     #[command(flatten)]
-    quotas: Quotas,
+    quotas: QuotaFlags,
 
     #[command(flatten)]
-    signatures: Signatures,
+    signatures: SignatureFlags,
 
     #[command(flatten)]
-    faults: Faults,
+    faults: FaultFlags,
 
     /// What to log, in the syntax of tracing: a level, or target=level pairs
     #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", help_heading = "Logs")]
@@ -80,7 +80,7 @@ pub struct Flags {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clocks")]
-struct Clocks {
+struct ClockFlags {
     /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
@@ -100,7 +100,7 @@ struct Clocks {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quotas")]
-struct Quotas {
+struct QuotaFlags {
     /// Have those of the service, and the throttles of the template: --connect-rate 500 --request-rate 10000:5000 --throttles
     #[arg(long)]
     quotas: bool,
@@ -120,7 +120,7 @@ struct Quotas {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signatures")]
-struct Signatures {
+struct SignatureFlags {
     /// Refuse @connections calls and AWS_IAM handshakes whose signature is wrong; without this it only has to be there
     #[arg(long)]
     check_signatures: bool,
@@ -128,7 +128,7 @@ struct Signatures {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
-struct Faults {
+struct FaultFlags {
     /// Inject a fault this often, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
     /// lost-disconnect: $disconnect does not run
     /// false-gone: @connections answers 410 though the client is there
@@ -202,7 +202,7 @@ pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embed
     }
 }
 
-fn gateway_options(clocks: &Clocks, quotas: &Quotas, signatures: &Signatures) -> GatewayOptions {
+fn gateway_options(clocks: &ClockFlags, quotas: &QuotaFlags, signatures: &SignatureFlags) -> GatewayOptions {
     let or_of_service = |rate: Option<Rate>, service: Rate| rate.or(quotas.quotas.then_some(service));
     GatewayOptions {
         idle_timeout: clocks.idle_timeout,

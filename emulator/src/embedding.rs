@@ -8,7 +8,7 @@ use hyper::{HeaderMap, Response, body::Bytes, http::request::Parts};
 use tokio::{task::JoinError, time::Instant};
 
 use crate::{
-    gateway::{Gateway, Summary},
+    gateway::{ConnectionSummary, Gateway},
     http::Body,
     lambda::InvokeError,
     template::Function,
@@ -104,7 +104,7 @@ impl Site {
     }
 
     /// The newest connections whose id or address contains `part`, at most `max`, and how many there are of them.
-    pub fn connections(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+    pub fn connections(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         self.gateway.summaries(part, max)
     }
 }

@@ -9,7 +9,7 @@ use clock::Clock;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    gateway::{Gateway, GatewayOptions, Settings, selection::Selection},
+    gateway::{Gateway, GatewayOptions, GatewaySettings, selection::SelectionExpression},
     inspector::Recorder,
     lambda::Functions,
     template::Template,
@@ -24,7 +24,7 @@ pub fn template(text: &str) {
 
 /// Parses a selection expression and evaluates it for a message.
 pub fn selection(expression: &str, message: &str) {
-    if let Ok(selection) = Selection::parse(expression) {
+    if let Ok(selection) = SelectionExpression::parse(expression) {
         let _ = selection.evaluate(message);
     }
 }
@@ -35,7 +35,7 @@ pub fn frames(bytes: &[u8]) {
     let (runtime, gateway) = PARTS.get_or_init(|| {
         let template = Template::parse(include_str!("../tests/program/fuzzed.yaml"), &BTreeMap::new()).expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
-        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
+        let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);
         let gateway = Gateway::new(template.sockets, functions, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)

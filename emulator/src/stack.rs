@@ -24,11 +24,11 @@ use crate::{
     embedding::{Embedding, Pages, Site},
     events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
-    gateway::{Gateway, GatewayOptions, Settings},
+    gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
     http_api::HttpApi,
     inspector::{self, Inspector, Recorder},
-    lambda::{self, Functions, Setting, process::Machine},
+    lambda::{self, Functions, LambdaSettings, process::ProcessHost},
     rate::{Quotas, RouteBuckets},
     schedules,
     sqs::{self, Queues},
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Time that sockets and running invocations have to finish when the emulator stops.
-const STOP_WAIT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Path that says that the HTTP address answers.
 const HEALTH: &str = "/health";
@@ -111,7 +111,7 @@ pub enum StartError {
     Database(#[from] DatabaseError),
     /// A function cannot be started.
     #[error(transparent)]
-    Function(#[from] lambda::StartError),
+    Function(#[from] lambda::FunctionStartError),
     /// There is no place for loaders and certificates.
     #[error("cannot write to the directory for temporary files; TMPDIR names another")]
     Files(#[source] io::Error),
@@ -140,11 +140,11 @@ pub struct Stack {
     functions: Arc<Functions>,
     faults: Arc<Faults>,
     /// Stops accepting what starts something: requests and schedules.
-    fronts: CancellationToken,
-    front_tasks: TaskTracker,
+    intake: CancellationToken,
+    intake_tasks: TaskTracker,
     /// Stops what functions use: database, invocation, and the gateway with its management API.
-    backs: CancellationToken,
-    back_tasks: TaskTracker,
+    services: CancellationToken,
+    service_tasks: TaskTracker,
 }
 
 impl Stack {
@@ -184,49 +184,49 @@ impl Stack {
             &format!("http://{}", bus.address),
             &format!("http://{}", ssm.address),
         );
-        let (fronts, backs) = (CancellationToken::new(), CancellationToken::new());
-        let (front_tasks, back_tasks) = (TaskTracker::new(), TaskTracker::new());
+        let (intake, services) = (CancellationToken::new(), CancellationToken::new());
+        let (intake_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
 
         let database = dynamodb::open(options.data_dir.as_deref(), &template.tables, options.table_capacity, &clock)?;
-        dynamodb::sweep(Arc::clone(&database), backs.clone(), &back_tasks);
+        dynamodb::sweep(Arc::clone(&database), services.clone(), &service_tasks);
         let asked = Arc::clone(&database);
-        back_tasks.spawn(http::serve(tables, None, backs.clone(), move |request, _| {
+        service_tasks.spawn(http::serve(tables, None, services.clone(), move |request, _| {
             dynamodb::api::handle(Arc::clone(&asked), request)
         }));
         let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
-        let machine = Machine::new(&template.directory, files, &template.sockets.api_id, ws_addr, sqs_addr, trust);
+        let host = ProcessHost::new(&template.directory, files, &template.sockets.api_id, ws_addr, sqs_addr, trust);
         let recorder = Recorder::new(clock.clone());
         let faults = Arc::new(Faults::new(&options.faults));
         let queues = Arc::new(Queues::new(template.queues.clone(), format!("http://{sqs_addr}"), clock.clone()));
-        let setting = Setting {
+        let settings = LambdaSettings {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
             program,
-            machine: &machine,
+            host: &host,
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),
             faults: Arc::clone(&faults),
             queues: Arc::clone(&queues),
         };
-        let functions = Functions::start(&template.functions, &setting)?;
+        let functions = Functions::start(&template.functions, &settings)?;
         let invocable = Arc::clone(&functions);
-        back_tasks.spawn(http::serve(invoke, None, backs.clone(), move |request, _| {
+        service_tasks.spawn(http::serve(invoke, None, services.clone(), move |request, _| {
             lambda::api::handle(Arc::clone(&invocable), request)
         }));
 
-        let ending = backs.clone();
-        back_tasks.spawn(http::serve(sqs, None, backs.clone(), move |request, _| {
+        let ending = services.clone();
+        service_tasks.spawn(http::serve(sqs, None, services.clone(), move |request, _| {
             sqs::handle(Arc::clone(&queues), request, ending.clone())
         }));
 
         let parameters = Arc::new(options.secrets.clone());
-        back_tasks.spawn(http::serve(ssm, None, backs.clone(), move |request, _| {
+        service_tasks.spawn(http::serve(ssm, None, services.clone(), move |request, _| {
             ssm::handle(Arc::clone(&parameters), request)
         }));
 
-        let localised = |(name, value): (&String, &String)| (name.clone(), machine.localised(value));
+        let localised = |(name, value): (&String, &String)| (name.clone(), host.localised(value));
         let of_function = |(name, function): (&String, &Function)| {
             (name.clone(), function.environment.iter().map(localised).collect())
         };
@@ -234,7 +234,7 @@ impl Stack {
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
         let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
-        back_tasks.spawn(http::serve(bus, None, backs.clone(), move |request, _| {
+        service_tasks.spawn(http::serve(bus, None, services.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
         }));
         let quotas = Quotas::new(options.gateway.connect_rate, options.gateway.request_rate, clock.now());
@@ -243,14 +243,14 @@ impl Stack {
             template.sockets,
             Arc::clone(&functions),
             clock.clone(),
-            Settings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
+            GatewaySettings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
             Arc::clone(&recorder),
         );
         let sockets = Arc::clone(&gateway);
         let connecting = Arc::clone(&gateway);
         let ws = ws.except(move |request| connecting.is_handshake(request));
         // Functions post through this listener, so it stays until they have finished.
-        back_tasks.spawn(http::serve(ws, Some(identity.acceptor), backs.clone(), move |request, peer| {
+        service_tasks.spawn(http::serve(ws, Some(identity.acceptor), services.clone(), move |request, peer| {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
@@ -270,18 +270,18 @@ impl Stack {
             function_variables: function_variables.clone(),
             gateway: Arc::clone(&gateway),
         });
-        let inspector = Inspector::new(recorder, Arc::clone(&gateway), ws_addr.port(), pages.clone(), fronts.clone());
+        let inspector = Inspector::new(recorder, Arc::clone(&gateway), ws_addr.port(), pages.clone(), intake.clone());
         let (linked, routed) = (pages.clone(), Arc::clone(&http_api));
         let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
-        let front = Arc::new(Front { http_api, inspector, pages });
-        front_tasks.spawn(http::serve(api, None, fronts.clone(), move |request, peer| {
+        let front = Arc::new(HttpRouter { http_api, inspector, pages });
+        intake_tasks.spawn(http::serve(api, None, intake.clone(), move |request, peer| {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
         }));
         let mut notes = template.notes;
         notes.extend(is_open.then(|| "anybody may connect: the route $connect asks for no authorization".to_owned()));
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
-        schedules::run(template.schedules, &functions, &clock, &fronts, &front_tasks);
+        schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);
         Ok(Self {
             ws_addr,
             http_addr,
@@ -293,10 +293,10 @@ impl Stack {
             gateway,
             functions,
             faults,
-            fronts,
-            front_tasks,
-            backs,
-            back_tasks,
+            intake,
+            intake_tasks,
+            services,
+            service_tasks,
         })
     }
 
@@ -340,17 +340,17 @@ impl Stack {
     /// use. Gives up waiting after 10 seconds.
     pub async fn stop(self) {
         let orderly = async {
-            self.fronts.cancel();
-            self.front_tasks.close();
-            self.front_tasks.wait().await;
+            self.intake.cancel();
+            self.intake_tasks.close();
+            self.intake_tasks.wait().await;
             self.functions.finish().await;
             self.gateway.finish().await;
-            self.backs.cancel();
-            self.back_tasks.close();
-            self.back_tasks.wait().await;
+            self.services.cancel();
+            self.service_tasks.close();
+            self.service_tasks.wait().await;
         };
-        if tokio::time::timeout(STOP_WAIT, orderly).await.is_err() {
-            tracing::warn!("stopped with work unfinished after {} s", STOP_WAIT.as_secs());
+        if tokio::time::timeout(STOP_TIMEOUT, orderly).await.is_err() {
+            tracing::warn!("stopped with work unfinished after {} s", STOP_TIMEOUT.as_secs());
         }
     }
 }
@@ -368,13 +368,13 @@ fn is_public(request: &Parts, pages: Option<&dyn Pages>) -> bool {
 
 /// What answers at the HTTP address.
 #[derive(Debug)]
-struct Front {
+struct HttpRouter {
     http_api: Arc<HttpApi>,
     inspector: Inspector,
     pages: Option<Arc<dyn Pages>>,
 }
 
-impl Front {
+impl HttpRouter {
     async fn answer(&self, request: Request, peer: SocketAddr) -> Response<Body> {
         if let Some(response) = self.http_api.preflight(&request) {
             return response;

@@ -6,12 +6,12 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     Gateway,
-    connections::{Connection, NotSent},
+    connections::{Connection, SendError},
 };
 
 impl Gateway {
     /// Handles a text as if the client had sent it.
-    pub(crate) fn receive(self: &Arc<Self>, id: &str, text: Utf8Bytes) -> Result<(), NotSent> {
+    pub(crate) fn receive(self: &Arc<Self>, id: &str, text: Utf8Bytes) -> Result<(), SendError> {
         let connection = self.open(id)?;
         connection.note_received(self.clock.now());
         self.recorder.resent(id, &text);
@@ -20,12 +20,12 @@ impl Gateway {
     }
 
     /// Sends a text to the client, as a post to the management API does.
-    pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), NotSent> {
+    pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), SendError> {
         self.open(id)?.send(text)
     }
 
     /// Closes the connection, as DELETE in the management API does.
-    pub(crate) fn close(&self, id: &str) -> Result<(), NotSent> {
+    pub(crate) fn close(&self, id: &str) -> Result<(), SendError> {
         self.close_connection(&*self.open(id)?);
         Ok(())
     }
@@ -36,7 +36,7 @@ impl Gateway {
         connection.close();
     }
 
-    fn open(&self, id: &str) -> Result<Arc<Connection>, NotSent> {
-        self.connections.get(id).ok_or(NotSent::Gone)
+    fn open(&self, id: &str) -> Result<Arc<Connection>, SendError> {
+        self.connections.get(id).ok_or(SendError::Gone)
     }
 }

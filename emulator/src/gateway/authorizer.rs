@@ -11,7 +11,7 @@ use super::{
     Gateway,
     connections::Connection,
     event::{self, Handshake},
-    signature::Rejected,
+    signature::SignatureError,
 };
 use crate::{
     lambda::InvokeError,
@@ -23,14 +23,14 @@ const UNAUTHORIZED: &str = "Unauthorized";
 
 /// A refused handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct HandshakeRefusal {
     pub(super) status: StatusCode,
     pub(super) message: Cow<'static, str>,
     /// For the header `x-amzn-errortype`.
     pub(super) error_type: Option<&'static str>,
 }
 
-impl Refused {
+impl HandshakeRefusal {
     /// More handshakes than the quota lets in.
     pub(super) const TOO_MANY: Self = Self {
         status: StatusCode::TOO_MANY_REQUESTS,
@@ -46,65 +46,67 @@ impl Refused {
         StatusCode::FORBIDDEN,
         "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke action",
     );
-    const BROKEN: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
+    const INVALID_RESPONSE: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
     const fn new(status: StatusCode, message: &'static str) -> Self {
         Self { status, message: Cow::Borrowed(message), error_type: None }
     }
 }
 
-impl From<Rejected> for Refused {
-    fn from(rejected: Rejected) -> Self {
+impl From<SignatureError> for HandshakeRefusal {
+    fn from(rejected: SignatureError) -> Self {
         Self { status: StatusCode::FORBIDDEN, message: rejected.message, error_type: Some(rejected.error_type) }
     }
 }
 
 /// Decides about a handshake. What a Lambda authorizer says of the client is returned, for the events to come.
-pub(super) async fn decide(
+pub(super) async fn authorize(
     gateway: &Gateway,
     authorization: &Authorization,
     connection: &Connection,
     handshake: &Handshake,
-    authenticated: Result<(), Rejected>,
-) -> Result<Option<Value>, Refused> {
+    authenticated: Result<(), SignatureError>,
+) -> Result<Option<Value>, HandshakeRefusal> {
     match authorization {
         Authorization::None => Ok(None),
         Authorization::Iam => {
             authenticated.inspect_err(|rejected| rejected.log(&format!("/{}", gateway.stage())))?;
             Ok(None)
         }
-        Authorization::Lambda(authorizer) => ask(gateway, authorizer, connection, handshake).await.map(Some),
+        Authorization::Lambda(authorizer) => {
+            invoke_authorizer(gateway, authorizer, connection, handshake).await.map(Some)
+        }
     }
 }
 
-async fn ask(
+async fn invoke_authorizer(
     gateway: &Gateway,
     authorizer: &Authorizer,
     connection: &Connection,
     handshake: &Handshake,
-) -> Result<Value, Refused> {
-    if !authorizer.identity_sources.iter().all(|source| is_given(source, handshake)) {
-        return Err(Refused::UNAUTHORIZED);
+) -> Result<Value, HandshakeRefusal> {
+    if !authorizer.identity_sources.iter().all(|source| is_present(source, handshake)) {
+        return Err(HandshakeRefusal::UNAUTHORIZED);
     }
     let event = event::authorize(gateway, connection, handshake);
     let asked_at = gateway.clock.now();
-    let answer = match gateway
+    let response = match gateway
         .functions
         .invoke_for(&connection.id, &authorizer.function, Bytes::from(event.body.to_string()))
         .await
     {
-        Ok(answer) => serde_json::from_slice(&answer).map_err(|_| Refused::BROKEN)?,
+        Ok(answer) => serde_json::from_slice(&answer).map_err(|_| HandshakeRefusal::INVALID_RESPONSE)?,
         Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
-            return Err(Refused::UNAUTHORIZED);
+            return Err(HandshakeRefusal::UNAUTHORIZED);
         }
-        Err(_) => return Err(Refused::BROKEN),
+        Err(_) => return Err(HandshakeRefusal::INVALID_RESPONSE),
     };
     let latency = gateway.clock.now().since(asked_at).as_millis();
-    judge(&answer, &event::method_arn(gateway), u64::try_from(latency).unwrap_or(u64::MAX))
+    evaluate_policy(&response, &event::method_arn(gateway), u64::try_from(latency).unwrap_or(u64::MAX))
 }
 
 /// A source must be there and not be empty, or the function is not even asked.
-fn is_given(source: &IdentitySource, handshake: &Handshake) -> bool {
+fn is_present(source: &IdentitySource, handshake: &Handshake) -> bool {
     let (pairs, ignoring_case, name) = match source {
         IdentitySource::Header(name) => (&handshake.headers, true, name),
         IdentitySource::Query(name) => (&handshake.query, false, name),
@@ -115,12 +117,12 @@ fn is_given(source: &IdentitySource, handshake: &Handshake) -> bool {
 }
 
 /// Evaluates an authorizer's answer: its policy, and the context that later events carry.
-fn judge(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, Refused> {
-    let principal = answer.get("principalId").and_then(Value::as_str).ok_or(Refused::BROKEN)?;
+fn evaluate_policy(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, HandshakeRefusal> {
+    let principal = answer.get("principalId").and_then(Value::as_str).ok_or(HandshakeRefusal::INVALID_RESPONSE)?;
     let statements = match answer.pointer("/policyDocument/Statement") {
         Some(Value::Array(statements)) => statements.iter().collect(),
         Some(statement @ Value::Object(_)) => vec![statement],
-        _ => return Err(Refused::BROKEN),
+        _ => return Err(HandshakeRefusal::INVALID_RESPONSE),
     };
     let applies = |statement: &&Value| {
         any_matches(statement.get("Action"), "execute-api:Invoke") && any_matches(statement.get("Resource"), method_arn)
@@ -129,10 +131,10 @@ fn judge(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, Ref
         statements.iter().filter(|statement| applies(statement)).any(|statement| statement["Effect"] == effect)
     };
     if has("Deny") {
-        return Err(Refused::DENIED);
+        return Err(HandshakeRefusal::DENIED);
     }
     if !has("Allow") {
-        return Err(Refused::NOT_ALLOWED);
+        return Err(HandshakeRefusal::NOT_ALLOWED);
     }
     let mut context = match answer.get("context") {
         None | Some(Value::Null) => Map::new(),
@@ -140,7 +142,7 @@ fn judge(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, Ref
         Some(Value::Object(context)) if !context.values().any(|value| value.is_object() || value.is_array()) => {
             context.clone()
         }
-        Some(_) => return Err(Refused::BROKEN),
+        Some(_) => return Err(HandshakeRefusal::INVALID_RESPONSE),
     };
     context.insert("principalId".to_owned(), json!(principal));
     context.insert("integrationLatency".to_owned(), json!(latency_ms));
@@ -205,20 +207,26 @@ mod tests {
     fn the_policy_decides_and_a_denial_wins() {
         let statement = |effect: &str, resource: &str| json!({"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource});
         let judged = |statements: Value| {
-            let answer =
+            let response =
                 json!({"principalId": "user", "policyDocument": {"Statement": statements}, "context": {"n": 7}});
-            judge(&answer, ARN, 21)
+            evaluate_policy(&response, ARN, 21)
         };
         let context = json!({"n": 7, "principalId": "user", "integrationLatency": 21});
         assert_eq!(judged(json!([statement("Allow", "*")])), Ok(context.clone()));
         assert_eq!(judged(statement("Allow", ARN)), Ok(context));
-        assert_eq!(judged(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])), Err(Refused::DENIED));
-        assert_eq!(judged(json!([statement("Allow", "*/dev/*")])), Err(Refused::NOT_ALLOWED));
-        assert_eq!(judged(json!([])), Err(Refused::NOT_ALLOWED));
-        assert_eq!(judged(json!("x")), Err(Refused::BROKEN));
-        assert_eq!(judge(&json!({"policyDocument": {"Statement": []}}), ARN, 0), Err(Refused::BROKEN));
+        assert_eq!(
+            judged(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])),
+            Err(HandshakeRefusal::DENIED)
+        );
+        assert_eq!(judged(json!([statement("Allow", "*/dev/*")])), Err(HandshakeRefusal::NOT_ALLOWED));
+        assert_eq!(judged(json!([])), Err(HandshakeRefusal::NOT_ALLOWED));
+        assert_eq!(judged(json!("x")), Err(HandshakeRefusal::INVALID_RESPONSE));
+        assert_eq!(
+            evaluate_policy(&json!({"policyDocument": {"Statement": []}}), ARN, 0),
+            Err(HandshakeRefusal::INVALID_RESPONSE)
+        );
         let nested =
             json!({"principalId": "u", "policyDocument": {"Statement": statement("Allow", "*")}, "context": {"a": []}});
-        assert_eq!(judge(&nested, ARN, 0), Err(Refused::BROKEN));
+        assert_eq!(evaluate_policy(&nested, ARN, 0), Err(HandshakeRefusal::INVALID_RESPONSE));
     }
 }

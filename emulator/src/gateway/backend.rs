@@ -16,7 +16,7 @@ use hyper_util::{
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{event::Event, integration::Failed, mapping};
+use super::{event::Event, integration::IntegrationError, mapping};
 use crate::template::{HttpBackend, Target, WebSocketApi};
 
 /// Largest answer that is read from a server. Our own choice: far more than a client can be sent.
@@ -27,7 +27,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// What a server answered.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct IntegrationResponse {
     pub(super) status: u16,
     /// Headers with names in lower case.
     pub(super) headers: Vec<(String, String)>,
@@ -36,18 +36,18 @@ pub(super) struct Answer {
 
 /// The HTTP client of a gateway.
 #[derive(Debug)]
-pub(super) struct HttpClient {
+pub(super) struct IntegrationClient {
     plain: Client<HttpConnector, Full<Bytes>>,
     /// Reads the certificates of the system when it is first needed. `None` where there are none.
     secure: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
 }
 
-impl HttpClient {
+impl IntegrationClient {
     pub(super) fn new() -> Self {
         Self { plain: Client::builder(TokioExecutor::new()).build_http(), secure: OnceLock::new() }
     }
 
-    fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, Failed> {
+    fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, IntegrationError> {
         if request.uri().scheme() != Some(&Scheme::HTTPS) {
             return Ok(self.plain.request(request));
         }
@@ -57,42 +57,42 @@ impl HttpClient {
         });
         let secure = secure.as_ref().ok_or_else(|| {
             tracing::error!(uri = %request.uri(), "no certificates on this system; install ca-certificates");
-            Failed::Internal
+            IntegrationError::Internal
         })?;
         Ok(secure.request(request))
     }
 
     /// Sends a body to a server, and reads its answer.
-    pub(super) async fn ask(
+    pub(super) async fn call(
         &self,
         api: &WebSocketApi,
         backend: &HttpBackend,
         event: &Event,
         body: String,
         timeout: Duration,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<IntegrationResponse, IntegrationError> {
         let request = request(api, backend, event, body)?;
         let uri = request.uri().clone();
         let asked = async {
             let response = self.send(request)?.await.map_err(|error| {
                 tracing::error!(%uri, error = &error as &dyn std::error::Error, "no answer from an HTTP integration: is it running?");
-                Failed::Internal
+                IntegrationError::Internal
             })?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
                 tracing::error!(%uri, %error, "the answer of an HTTP integration cannot be read; it may have {ANSWER_BYTES_MAX} bytes");
-                Failed::Internal
+                IntegrationError::Internal
             })?;
             let headers = head.headers.iter();
             let headers =
                 headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-            Ok(Answer {
+            Ok(IntegrationResponse {
                 status: head.status.as_u16(),
                 headers: headers.collect(),
                 body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             })
         };
-        tokio::time::timeout(timeout, asked).await.unwrap_or(Err(Failed::TimedOut))
+        tokio::time::timeout(timeout, asked).await.unwrap_or(Err(IntegrationError::TimedOut))
     }
 }
 
@@ -102,7 +102,7 @@ fn request(
     backend: &HttpBackend,
     event: &Event,
     body: String,
-) -> Result<Request<Full<Bytes>>, Failed> {
+) -> Result<Request<Full<Bytes>>, IntegrationError> {
     let encoded = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
     let mut uri = backend.uri.clone();
     let mut headers = Vec::new();
@@ -120,7 +120,7 @@ fn request(
     }
     let unusable = |error: &dyn std::fmt::Display| {
         tracing::error!(uri, %error, "no request can be made for an HTTP integration; look at its RequestParameters");
-        Failed::Internal
+        IntegrationError::Internal
     };
     let mut request = Request::new(Full::from(body));
     *request.method_mut() = backend.method.clone();

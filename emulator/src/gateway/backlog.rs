@@ -8,50 +8,50 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::FRAME_BYTES_MAX;
 
 /// Messages of one connection that may be unanswered. Our own choice: far more than a client that waits for answers has.
-const OF_CONNECTION_MAX: usize = 256;
+const CONNECTION_MESSAGES_MAX: usize = 256;
 
 /// Bytes of the unanswered messages of one connection. Our own choice.
-const OF_CONNECTION_BYTES_MAX: usize = 1024 * 1024;
+const CONNECTION_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of the unanswered messages of all connections above which each has only [`SHARE_BYTES`]. Our own choice.
-const OF_ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
+const TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes that every connection may have unanswered, whatever the others do: a message of one frame.
 const SHARE_BYTES: usize = FRAME_BYTES_MAX;
 
 /// Messages that are not answered yet.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(super) struct Backlog {
     messages: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 /// One message among them, as long as this is there.
 #[derive(Debug)]
-pub(super) struct Loaded<'a> {
-    own: &'a Load,
-    all: &'a Load,
+pub(super) struct BacklogEntry<'a> {
+    own: &'a Backlog,
+    all: &'a Backlog,
     bytes: usize,
 }
 
-impl Load {
+impl Backlog {
     /// Adds a message of a connection, of which this is the load, to that of all. `None` when it is too much.
-    pub(super) fn add<'a>(&'a self, all: &'a Self, bytes: usize) -> Option<Loaded<'a>> {
-        let loaded = Loaded { own: self, all, bytes };
+    pub(super) fn add<'a>(&'a self, all: &'a Self, bytes: usize) -> Option<BacklogEntry<'a>> {
+        let loaded = BacklogEntry { own: self, all, bytes };
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let of_connection = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         all.messages.fetch_add(1, Ordering::Relaxed);
         let of_all = all.bytes.fetch_add(bytes, Ordering::Relaxed);
         // A message alone is always taken: what it may have at most is another limit.
         let fits = |before: usize, max: usize| before == 0 || before + bytes <= max;
-        let is_taken = messages < OF_CONNECTION_MAX
-            && fits(of_connection, OF_CONNECTION_BYTES_MAX)
-            && (fits(of_connection, SHARE_BYTES) || fits(of_all, OF_ALL_BYTES_MAX));
+        let is_taken = messages < CONNECTION_MESSAGES_MAX
+            && fits(of_connection, CONNECTION_BYTES_MAX)
+            && (fits(of_connection, SHARE_BYTES) || fits(of_all, TOTAL_BYTES_MAX));
         is_taken.then_some(loaded)
     }
 }
 
-impl Drop for Loaded<'_> {
+impl Drop for BacklogEntry<'_> {
     fn drop(&mut self) {
         for load in [self.own, self.all] {
             load.messages.fetch_sub(1, Ordering::Relaxed);
@@ -66,18 +66,18 @@ mod tests {
 
     #[test]
     fn one_connection_has_so_many_messages_and_bytes_and_each_its_share_of_what_all_may_have() {
-        let all = Load::default();
-        let small = Load::default();
+        let all = Backlog::default();
+        let small = Backlog::default();
         let taken: Vec<_> = (0..1_000).map_while(|_| small.add(&all, 10)).collect();
-        assert_eq!(taken.len(), OF_CONNECTION_MAX);
+        assert_eq!(taken.len(), CONNECTION_MESSAGES_MAX);
         drop(taken);
-        let large: Vec<Load> = (0..100).map(|_| Load::default()).collect();
+        let large: Vec<Backlog> = (0..100).map(|_| Backlog::default()).collect();
         let taken: Vec<Vec<_>> =
             large.iter().map(|load| (0..1_000).map_while(|_| load.add(&all, 100_000)).collect()).collect();
-        assert_eq!(taken[0].len(), OF_CONNECTION_BYTES_MAX / 100_000);
+        assert_eq!(taken[0].len(), CONNECTION_BYTES_MAX / 100_000);
         assert!(taken.iter().all(|taken| !taken.is_empty()), "each has one");
         let bytes = all.bytes.load(Ordering::Relaxed);
-        assert!((OF_ALL_BYTES_MAX - 100_000..OF_ALL_BYTES_MAX + 100 * 100_000).contains(&bytes), "{bytes}");
+        assert!((TOTAL_BYTES_MAX - 100_000..TOTAL_BYTES_MAX + 100 * 100_000).contains(&bytes), "{bytes}");
         assert!(small.add(&all, 10).is_some(), "nobody is kept out by others");
         drop(taken);
         assert_eq!((all.bytes.into_inner(), all.messages.into_inner()), (0, 0), "nothing is left");

@@ -16,18 +16,18 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
 
-use super::backlog::Load;
+use super::backlog::Backlog;
 
 /// How a connection is closed by the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Closing {
+pub(super) struct CloseReason {
     /// Status of the close frame and in the event.
     pub(super) code: CloseCode,
     /// Reason in the close frame and in the event.
     pub(super) reason: &'static str,
 }
 
-impl Closing {
+impl CloseReason {
     /// Idle for too long, open for too long, or the gateway stops.
     pub(super) const GOING_AWAY: Self = Self { code: CloseCode::Away, reason: "Going away" };
     /// Closed through the management API.
@@ -60,7 +60,7 @@ pub(super) struct Connection {
     /// Cancelled when it is closed through the management API. Beside the queue, which a client that does not read keeps full.
     closing: CancellationToken,
     /// Messages of the client that are not answered yet.
-    unanswered: Load,
+    unanswered: Backlog,
     last_active_ms: AtomicI64,
     received: AtomicU64,
     sent: AtomicU64,
@@ -68,7 +68,7 @@ pub(super) struct Connection {
 
 /// Why something was not handed to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotSent {
+pub(crate) enum SendError {
     /// It is not open (any more).
     Gone,
     /// Too much waits for the client already.
@@ -93,7 +93,7 @@ impl Connection {
             authorizer: OnceLock::new(),
             outbound,
             closing: CancellationToken::new(),
-            unanswered: Load::default(),
+            unanswered: Backlog::default(),
             last_active_ms: AtomicI64::new(connected_at.millis()),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -101,13 +101,13 @@ impl Connection {
     }
 
     /// Queues a text for the client.
-    pub(super) fn send(&self, text: Utf8Bytes) -> Result<(), NotSent> {
+    pub(super) fn send(&self, text: Utf8Bytes) -> Result<(), SendError> {
         if self.closing.is_cancelled() {
-            return Err(NotSent::Gone);
+            return Err(SendError::Gone);
         }
         self.outbound.try_send(text).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotSent::BufferFull,
-            mpsc::error::TrySendError::Closed(_) => NotSent::Gone,
+            mpsc::error::TrySendError::Full(_) => SendError::BufferFull,
+            mpsc::error::TrySendError::Closed(_) => SendError::Gone,
         })
     }
 
@@ -122,7 +122,7 @@ impl Connection {
     }
 
     /// Messages of the client that are not answered yet.
-    pub(super) fn unanswered(&self) -> &Load {
+    pub(super) fn unanswered(&self) -> &Backlog {
         &self.unanswered
     }
 
@@ -147,7 +147,7 @@ impl Connection {
 /// What a person is told of a connection.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub struct ConnectionSummary {
     /// Its id.
     pub connection_id: String,
     connected_at: String,
@@ -181,7 +181,7 @@ impl Connections {
 
     /// The newest `max` of those whose id, address or agent has `part` in it in either case, the newest first, and how many
     /// have it.
-    pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+    pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         let part = part.to_ascii_lowercase();
         let has = |text: &str| text.to_ascii_lowercase().contains(&part);
         let is_wanted = |connection: &&Arc<Connection>| {
@@ -194,7 +194,7 @@ impl Connections {
         let found = connections.len();
         connections.sort_by(|a, b| (b.connected_at, &b.id).cmp(&(a.connected_at, &a.id)));
         connections.truncate(max);
-        let summary = |connection: &Arc<Connection>| Summary {
+        let summary = |connection: &Arc<Connection>| ConnectionSummary {
             connection_id: connection.id.clone(),
             connected_at: connection.connected_at.rfc3339(),
             last_active_at: connection.last_active_at().rfc3339(),

@@ -8,7 +8,7 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 
 use super::{
     Gateway,
-    connections::{Closing, Connection},
+    connections::{CloseReason, Connection},
     ids,
 };
 use crate::template::{REGION, URL_SUFFIX, arn};
@@ -63,7 +63,7 @@ pub(super) fn method_arn(gateway: &Gateway) -> String {
 
 /// A message on `route_key`, which is `$default` where that was the fallback.
 pub(super) fn message(gateway: &Gateway, connection: &Connection, route_key: &str, body: &str) -> Event {
-    let message_id = ids::new(ids::Kind::Connection, gateway.clock.now());
+    let message_id = ids::new(ids::IdKind::Connection, gateway.clock.now());
     let context = Map::from_iter([("messageId".to_owned(), json!(message_id))]);
     let mut event = finish(gateway, connection, route_key, "MESSAGE", Map::new(), context);
     if let Value::Object(fields) = &mut event.body {
@@ -87,8 +87,8 @@ pub(super) fn disconnect(gateway: &Gateway, connection: &Connection, code: u16, 
     finish(gateway, connection, "$disconnect", "DISCONNECT", event, context)
 }
 
-impl From<Closing> for (u16, String) {
-    fn from(closing: Closing) -> Self {
+impl From<CloseReason> for (u16, String) {
+    fn from(closing: CloseReason) -> Self {
         (closing.code.into(), closing.reason.to_owned())
     }
 }
@@ -102,7 +102,7 @@ fn finish(
     extra_context: Map<String, Value>,
 ) -> Event {
     let now = gateway.clock.now();
-    let request_id = ids::new(ids::Kind::Request, now);
+    let request_id = ids::new(ids::IdKind::Request, now);
     let mut identity = Map::new();
     if let Some(user_agent) = &connection.user_agent {
         identity.insert("userAgent".to_owned(), json!(user_agent));
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        gateway::{GatewayOptions, Settings},
+        gateway::{GatewayOptions, GatewaySettings},
         inspector::Recorder,
         lambda::Functions,
         template::Template,
@@ -192,7 +192,7 @@ mod tests {
         let now = 1_708_326_702_789;
         let clock = Clock::Manual(Arc::new(now.into()));
         let recorder = Recorder::new(clock.clone());
-        let settings = Settings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
+        let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let gateway = Gateway::new(template.sockets, functions, clock, settings, recorder);
         let connection = Connection::new(
             "Gto47d9-DoECGqg=".to_owned(),

@@ -16,11 +16,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
     Gateway, OUTBOUND_MESSAGES_MAX,
-    authorizer::{self, Refused},
+    authorizer::{self, HandshakeRefusal},
     connections::Connection,
     event::{self, Handshake},
     ids,
-    integration::Failed,
+    integration::IntegrationError,
     socket,
 };
 use crate::http::{Body, HeaderNames, Request, json};
@@ -37,7 +37,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
     let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let connection = Arc::new(Connection::new(
-        ids::new(ids::Kind::Connection, now),
+        ids::new(ids::IdKind::Connection, now),
         now,
         peer,
         text(USER_AGENT),
@@ -60,17 +60,17 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     let is_within_rates =
         gateway.buckets.admits("$connect", &gateway.clock) && gateway.settings.quotas.admits_connect(&gateway.clock);
     let admitted = if !is_within_rates {
-        Err(Refused::TOO_MANY)
+        Err(HandshakeRefusal::TOO_MANY)
     } else if let Some(route) = route {
-        authorizer::decide(&gateway, &route.authorization, &connection, &handshake, authenticated).await
+        authorizer::authorize(&gateway, &route.authorization, &connection, &handshake, authenticated).await
     } else {
         Ok(None)
     };
     match admitted {
         // The connection is new: nothing was said of it before.
         Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
-        Err(Refused { status, message, error_type }) => {
-            let mut response = refuse(status, &message, &ids::new(ids::Kind::Request, now));
+        Err(HandshakeRefusal { status, message, error_type }) => {
+            let mut response = refuse(status, &message, &ids::new(ids::IdKind::Request, now));
             let error_type = error_type.map(HeaderValue::from_static);
             response.headers_mut().extend(error_type.map(|kind| (HeaderName::from_static("x-amzn-errortype"), kind)));
             return response;
@@ -78,16 +78,18 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     }
     let event = event::connect(&gateway, &connection, &handshake);
     let refuse = |status: StatusCode, message: &str| refuse(status, message, &event.request_id);
-    let verdict = match route {
+    let connect_response = match route {
         None => Ok(json!({"statusCode": 200})),
         Some(route) => gateway.run(route, &event, &connection).await,
     };
-    let verdict = match verdict {
-        Ok(verdict) => verdict,
-        Err(Failed::Internal) => return refuse(StatusCode::BAD_GATEWAY, "Internal server error"),
-        Err(Failed::TimedOut) => return refuse(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+    let connect_response = match connect_response {
+        Ok(connect_response) => connect_response,
+        Err(IntegrationError::Internal) => return refuse(StatusCode::BAD_GATEWAY, "Internal server error"),
+        Err(IntegrationError::TimedOut) => return refuse(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
     };
-    let Some(status) = status(&verdict) else { return refuse(StatusCode::BAD_GATEWAY, "Internal server error") };
+    let Some(status) = status(&connect_response) else {
+        return refuse(StatusCode::BAD_GATEWAY, "Internal server error");
+    };
     if !status.is_success() {
         return refuse(status, status.canonical_reason().unwrap_or("Forbidden"));
     }
@@ -106,22 +108,22 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if let Some(protocol) = subprotocol(&verdict) {
+    if let Some(protocol) = subprotocol(&connect_response) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     response
 }
 
 /// The status of a proxy response, a number or a text with one. `None` when there is none.
-fn status(verdict: &Value) -> Option<StatusCode> {
-    let code = verdict.get("statusCode")?;
+fn status(connect_response: &Value) -> Option<StatusCode> {
+    let code = connect_response.get("statusCode")?;
     let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
     StatusCode::from_u16(u16::try_from(code).ok()?).ok()
 }
 
 /// The subprotocol that the function chose: the only header of it that reaches the client.
-fn subprotocol(verdict: &Value) -> Option<HeaderValue> {
-    let headers = verdict.get("headers")?.as_object()?;
+fn subprotocol(connect_response: &Value) -> Option<HeaderValue> {
+    let headers = connect_response.get("headers")?.as_object()?;
     let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SEC_WEBSOCKET_PROTOCOL.as_str()))?;
     HeaderValue::from_str(value.as_str()?).ok()
 }

@@ -12,7 +12,7 @@ const ID_CHARS: usize = 16;
 
 /// The character that ids of a kind have at a fixed place, as observed in the real ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum IdKind {
     /// Connection and message ids.
     Connection,
     /// Request ids.
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 }
 
 /// A new id: unique in this process, and ordered in time like the real ones.
-pub(super) fn new(kind: Kind, now: Timestamp) -> String {
+pub(super) fn new(kind: IdKind, now: Timestamp) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut bytes = [0; 11];
@@ -29,8 +29,8 @@ pub(super) fn new(kind: Kind, now: Timestamp) -> String {
     bytes[9..].copy_from_slice(&rand::random::<[u8; 2]>());
     let mut id = BASE64_URL_SAFE.encode(bytes);
     let marker = match kind {
-        Kind::Connection => "C",
-        Kind::Request => "F",
+        IdKind::Connection => "C",
+        IdKind::Request => "F",
     };
     id.replace_range(11..12, marker);
     id
@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn ids_have_the_real_form_and_are_unique() {
         let now = Timestamp::from_millis(1_795_000_000_000);
-        let ids: BTreeSet<String> = (0..100_000).map(|_| new(Kind::Connection, now)).collect();
+        let ids: BTreeSet<String> = (0..100_000).map(|_| new(IdKind::Connection, now)).collect();
         assert_eq!(ids.len(), 100_000);
         assert!(ids.iter().all(|id| is_well_formed(id) && &id[11..12] == "C"));
         for recorded in ["eHrdFcnvvHcCE-w=", "JC1dgf9yoAMCK-g=", "TXzPWdnOjoECGjA="] {

@@ -16,14 +16,14 @@ use crate::template::{Integration, Route};
 
 /// How an integration ended that gave no answer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(super) enum IntegrationError {
     /// The function failed, or answered with something that is no response.
     Internal,
     /// The function did not answer in time.
     TimedOut,
 }
 
-impl Failed {
+impl IntegrationError {
     const fn message(self) -> &'static str {
         match self {
             Self::Internal => "Internal server error",
@@ -34,22 +34,27 @@ impl Failed {
 
 impl Gateway {
     /// Runs an integration with an event of a connection and returns its answer, in the form of a proxy response.
-    pub(super) async fn run(&self, route: &Route, event: &Event, connection: &Connection) -> Result<Value, Failed> {
+    pub(super) async fn run(
+        &self,
+        route: &Route,
+        event: &Event,
+        connection: &Connection,
+    ) -> Result<Value, IntegrationError> {
         match &route.integration {
             Integration::Mapped(mapped) => self.run_mapped(mapped, event, &connection.id).await,
             Integration::HttpProxy { backend, timeout } => {
                 let body = mapping::message(event).to_owned();
-                let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
+                let answer = self.http.call(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
                 Ok(json!({"statusCode": answer.status, "body": answer.body}))
             }
             Integration::Lambda { function, timeout } => {
                 let payload = Bytes::from(event.body.to_string());
                 let invoked = self.functions.invoke_for(&connection.id, function, payload);
                 match tokio::time::timeout(self.within_limit(*timeout), invoked).await {
-                    Err(_) => Err(Failed::TimedOut),
+                    Err(_) => Err(IntegrationError::TimedOut),
                     // A function that exceeds its own time-out has failed, as one that throws.
-                    Ok(Err(_)) => Err(Failed::Internal),
-                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|_| Failed::Internal),
+                    Ok(Err(_)) => Err(IntegrationError::Internal),
+                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|_| IntegrationError::Internal),
                 }
             }
         }
@@ -62,7 +67,7 @@ impl Gateway {
 
     /// Handles one message of a client: selects the route, runs it, and answers where the route responds.
     pub(super) async fn message(self: Arc<Self>, connection: Arc<Connection>, body: Utf8Bytes) {
-        let request_id = || ids::new(ids::Kind::Request, self.clock.now());
+        let request_id = || ids::new(ids::IdKind::Request, self.clock.now());
         let selected = self.route(&body);
         // The stage's own throttle first: what it refuses takes nothing of the account's quota.
         let admitted = selected.is_none_or(|(key, _)| self.buckets.admits(key, &self.clock))

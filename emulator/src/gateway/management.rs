@@ -18,7 +18,7 @@ use time::{OffsetDateTime, format_description::FormatItem, macros::format_descri
 
 use super::{
     Gateway, MESSAGE_BYTES_MAX,
-    connections::{Connection, NotSent},
+    connections::{Connection, SendError},
     ids,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
-const HUNG: Duration = Duration::from_secs(15 * 60);
+const HUNG_POST_DURATION: Duration = Duration::from_secs(15 * 60);
 
 /// Ids that every answer has.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -45,7 +45,7 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request) -> Res
     gateway.recorder.management(&id, &method, response.status(), kind, began.elapsed());
     // From the thread's own generator: the system's takes a call for each.
     let request_id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
-    let extended_id = ids::new(ids::Kind::Request, gateway.clock.now());
+    let extended_id = ids::new(ids::IdKind::Request, gateway.clock.now());
     let headers = response.headers_mut();
     for (name, value) in
         [(REQUEST_ID, request_id.to_string()), (EXTENDED_ID, extended_id), (TRACE_ID, format!("Root=1-{request_id}"))]
@@ -85,11 +85,11 @@ async fn answer(gateway: &Gateway, id: &str, request: Request) -> Response<Body>
         Method::POST | Method::GET if injected(FaultKind::FalseGone).is_some() => gone(),
         Method::POST if injected(FaultKind::ThrottledPost).is_some() => throttled(),
         Method::POST => match connection.send(text(request.body())) {
-            Err(NotSent::Gone) => gone(),
-            Err(NotSent::BufferFull) => throttled(),
+            Err(SendError::Gone) => gone(),
+            Err(SendError::BufferFull) => throttled(),
             Ok(()) => {
                 if injected(FaultKind::HungPost).is_some() {
-                    wait(gateway, HUNG).await;
+                    wait(gateway, HUNG_POST_DURATION).await;
                     return error(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeoutException", "");
                 }
                 if let Some(delay) = injected(FaultKind::SlowPost) {

@@ -7,7 +7,9 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use velocity::{Inputs, Template};
 
-use super::{Gateway, backend::Answer, event::Event, integration::Failed, selection::Responded};
+use super::{
+    Gateway, backend::IntegrationResponse, event::Event, integration::IntegrationError, selection::ResponseHead,
+};
 use crate::{
     lambda::InvokeError,
     template::{Backend, Mapped, Passthrough, WebSocketApi},
@@ -15,7 +17,12 @@ use crate::{
 
 impl Gateway {
     /// Maps the message, asks, and maps the answer. The result has the form of a proxy response.
-    pub(super) async fn run_mapped(&self, mapped: &Mapped, event: &Event, source: &str) -> Result<Value, Failed> {
+    pub(super) async fn run_mapped(
+        &self,
+        mapped: &Mapped,
+        event: &Event,
+        source: &str,
+    ) -> Result<Value, IntegrationError> {
         let message = message(event);
         let requests = &mapped.requests;
         let body = match requests.select(|selection| selection.template_key(message, None)) {
@@ -28,38 +35,41 @@ impl Gateway {
                         templates = requests.origin,
                         "no template for a message, and PassthroughBehavior keeps it back"
                     );
-                    return Err(Failed::Internal);
+                    return Err(IntegrationError::Internal);
                 }
             },
         };
         let (answer, selected_by) = match &mapped.backend {
             Backend::Mock => {
-                let answer =
-                    Answer { status: mock_status(&body, &requests.origin)?, headers: Vec::new(), body: String::new() };
+                let answer = IntegrationResponse {
+                    status: mock_status(&body, &requests.origin)?,
+                    headers: Vec::new(),
+                    body: String::new(),
+                };
                 let status = answer.status.to_string();
                 (answer, Some(status))
             }
             Backend::Lambda { function, asynchronous } => {
-                self.ask_lambda(mapped, function, *asynchronous, body, source).await?
+                self.call_lambda(mapped, function, *asynchronous, body, source).await?
             }
             Backend::Http(backend) => {
-                let answer = self.http.ask(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
+                let answer = self.http.call(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
                 let status = answer.status.to_string();
                 (answer, Some(status))
             }
         };
-        self.map_answer(mapped, event, answer, selected_by.as_deref())
+        self.map_response(mapped, event, answer, selected_by.as_deref())
     }
 
     /// Invokes a function with what the template made. What selects the response is its error message, if it has one.
-    async fn ask_lambda(
+    async fn call_lambda(
         &self,
         mapped: &Mapped,
         function: &str,
         asynchronous: bool,
         body: String,
         source: &str,
-    ) -> Result<(Answer, Option<String>), Failed> {
+    ) -> Result<(IntegrationResponse, Option<String>), IntegrationError> {
         // As the service was recorded to do with an empty body.
         let body = if body.is_empty() { "{}".to_owned() } else { body };
         if serde_json::from_str::<IgnoredAny>(&body).is_err() {
@@ -68,10 +78,10 @@ impl Gateway {
                 body,
                 "Lambda takes JSON only; correct the template, or give the message one"
             );
-            return Err(Failed::Internal);
+            return Err(IntegrationError::Internal);
         }
         let payload = Bytes::from(body);
-        let answered = |status, body: &[u8]| Answer {
+        let answered = |status, body: &[u8]| IntegrationResponse {
             status,
             headers: Vec::new(),
             body: String::from_utf8_lossy(body).into_owned(),
@@ -79,18 +89,18 @@ impl Gateway {
         if asynchronous {
             return match self.functions.invoke_async(function, payload) {
                 Ok(()) => Ok((answered(202, b""), None)),
-                Err(_) => Err(Failed::Internal),
+                Err(_) => Err(IntegrationError::Internal),
             };
         }
         let invoked = self.functions.invoke_for(source, function, payload);
         let answer = match tokio::time::timeout(self.within_limit(mapped.timeout), invoked).await {
-            Err(_) => return Err(Failed::TimedOut),
+            Err(_) => return Err(IntegrationError::TimedOut),
             Ok(Ok(answer)) => answered(200, &answer),
             // On $connect, a function that fails lets nobody in.
             Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
                 answered(502, &error.payload())
             }
-            Ok(Err(_)) => return Err(Failed::Internal),
+            Ok(Err(_)) => return Err(IntegrationError::Internal),
         };
         let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let error = said.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
@@ -98,13 +108,13 @@ impl Gateway {
     }
 
     /// Selects the integration response and renders it.
-    fn map_answer(
+    fn map_response(
         &self,
         mapped: &Mapped,
         event: &Event,
-        answer: Answer,
+        answer: IntegrationResponse,
         selected_by: Option<&str>,
-    ) -> Result<Value, Failed> {
+    ) -> Result<Value, IntegrationError> {
         let matching = selected_by.and_then(|text| {
             let matches = |pattern: &regex::Regex| pattern.is_match(text);
             mapped.responses.iter().find(|response| response.pattern.as_ref().is_some_and(matches))
@@ -120,9 +130,9 @@ impl Gateway {
                 selected_by,
                 "no integration response matches; add one with the key $default"
             );
-            return Err(Failed::Internal);
+            return Err(IntegrationError::Internal);
         };
-        let responded = Responded { status, headers: &answer.headers };
+        let responded = ResponseHead { status, headers: &answer.headers };
         let template = response.templates.select(|selection| selection.template_key(message(event), Some(responded)));
         let body = match template {
             Some(template) => {
@@ -149,7 +159,7 @@ pub(super) fn render(
     status: Option<u16>,
     template: &Template,
     origin: &str,
-) -> Result<String, Failed> {
+) -> Result<String, IntegrationError> {
     let object = |name: &str| event.body.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     let mut context = object("requestContext");
     context.extend(status.map(|status| ("status".to_owned(), json!(status.to_string()))));
@@ -161,12 +171,12 @@ pub(super) fn render(
     let inputs = Inputs { body, context: &context, stage_variables: &api.stage_variables, parameters: &parameters };
     template.render(&inputs).map_err(|error| {
         tracing::error!(templates = origin, %error, "a mapping template failed; correct it in the template file");
-        Failed::Internal
+        IntegrationError::Internal
     })
 }
 
 /// The status that the request of a MOCK integration names.
-fn mock_status(request: &str, origin: &str) -> Result<u16, Failed> {
+fn mock_status(request: &str, origin: &str) -> Result<u16, IntegrationError> {
     let named = serde_json::from_str::<Value>(request).ok();
     let named = named.as_ref().and_then(|request| request.get("statusCode"));
     let status = named.and_then(|status| status.as_u64().or_else(|| status.as_str()?.parse().ok()));
@@ -176,6 +186,6 @@ fn mock_status(request: &str, origin: &str) -> Result<u16, Failed> {
             request,
             "a MOCK integration takes JSON with a statusCode; correct the template"
         );
-        Failed::Internal
+        IntegrationError::Internal
     })
 }

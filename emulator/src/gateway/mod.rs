@@ -28,9 +28,9 @@ use hyper::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{backend::HttpClient, backlog::Load, connections::Connections};
-pub(crate) use self::{connections::NotSent, settings::Settings};
-pub use self::{connections::Summary, settings::GatewayOptions};
+use self::{backend::IntegrationClient, backlog::Backlog, connections::Connections};
+pub use self::{connections::ConnectionSummary, settings::GatewayOptions};
+pub(crate) use self::{connections::SendError, settings::GatewaySettings};
 use crate::{
     http::{Body, Request, json},
     inspector::Recorder,
@@ -49,10 +49,10 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 const OUTBOUND_MESSAGES_MAX: usize = 256;
 
 /// Time that a client has to take one frame before it counts as lost. The real limit is not documented.
-const SEND_WAIT: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time that a client has to answer a close frame.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One WebSocket API on one stage.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ pub(crate) struct Gateway {
     functions: Arc<Functions>,
     connections: Connections,
     /// For HTTP integrations.
-    http: HttpClient,
+    http: IntegrationClient,
     clock: Clock,
-    settings: Settings,
+    settings: GatewaySettings,
     /// Throttles of the routes.
     buckets: RouteBuckets,
     recorder: Arc<Recorder>,
     /// Messages of all clients that are not answered yet.
-    unanswered: Load,
+    unanswered: Backlog,
     /// Sockets and the `$disconnect` invocations that follow them.
     tasks: TaskTracker,
     /// Cancelled when every socket shall close.
@@ -81,7 +81,7 @@ impl Gateway {
         api: WebSocketApi,
         functions: Arc<Functions>,
         clock: Clock,
-        settings: Settings,
+        settings: GatewaySettings,
         recorder: Arc<Recorder>,
     ) -> Arc<Self> {
         let routes = api.routes.keys().map(String::as_str).filter(|_| settings.throttles);
@@ -90,12 +90,12 @@ impl Gateway {
             api,
             functions,
             connections: Connections::default(),
-            http: HttpClient::new(),
+            http: IntegrationClient::new(),
             clock,
             settings,
             buckets,
             recorder,
-            unanswered: Load::default(),
+            unanswered: Backlog::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -121,7 +121,7 @@ impl Gateway {
     }
 
     /// The newest `max` connections whose id, address or agent has `part` in it, and how many have it.
-    pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<Summary>, usize) {
+    pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         self.connections.summaries(part, max)
     }
 
@@ -191,14 +191,14 @@ impl Gateway {
         let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
         let now = self.clock.now();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let id = ids::new(ids::Kind::Connection, now);
+        let id = ids::new(ids::IdKind::Connection, now);
         let connection = connections::Connection::new(id, now, peer, None, "localhost".to_owned(), outbound);
         let connection = Arc::new(connection);
         self.connections.insert(Arc::clone(&connection));
         requests.write_all(bytes).await.expect("room for all");
         requests.shutdown().await.expect("open");
         let (mut read, served) = (Vec::new(), socket::serve(&self, &connection, server, waiting));
-        let (_, ended) = tokio::join!(replies.read_to_end(&mut read), tokio::time::timeout(CLOSE_WAIT * 2, served));
+        let (_, ended) = tokio::join!(replies.read_to_end(&mut read), tokio::time::timeout(CLOSE_TIMEOUT * 2, served));
         ended.expect("it ends when the bytes do");
         while !self.tasks.is_empty() {
             tokio::task::yield_now().await;

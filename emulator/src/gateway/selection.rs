@@ -11,18 +11,18 @@ use crate::json::whole_characters;
 
 /// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Selection(Vec<Part>);
+pub(crate) struct SelectionExpression(Vec<SelectionPart>);
 
 /// What a response of an integration is selected by.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Responded<'a> {
+pub(crate) struct ResponseHead<'a> {
     pub(crate) status: u16,
     /// Headers with names in lower case.
     pub(crate) headers: &'a [(String, String)],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum SelectionPart {
     Literal(String),
     /// Keys from the root of the body.
     Body(Vec<String>),
@@ -34,28 +34,28 @@ enum Part {
 
 /// Why a text is no selection expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InvalidSelection {
+pub(crate) enum SelectionError {
     #[error("a ${{ is not closed")]
     Unclosed,
     #[error("only $request.body can be selected by, not ${0}")]
     NotTheBody(String),
 }
 
-impl Selection {
+impl SelectionExpression {
     /// An expression that depends on the message alone.
-    pub(crate) fn parse(expression: &str) -> Result<Self, InvalidSelection> {
+    pub(crate) fn parse(expression: &str) -> Result<Self, SelectionError> {
         Self::parse_with(expression, |_| None)
     }
 
     /// An expression that depends on the response of an integration too.
-    pub(crate) fn parse_for_response(expression: &str) -> Result<Self, InvalidSelection> {
+    pub(crate) fn parse_for_response(expression: &str) -> Result<Self, SelectionError> {
         Self::parse_with(expression, |variable| match variable.strip_prefix("integration.response.")? {
-            "statuscode" => Some(Part::Status),
-            other => other.strip_prefix("header.").map(|name| Part::Header(name.to_ascii_lowercase())),
+            "statuscode" => Some(SelectionPart::Status),
+            other => other.strip_prefix("header.").map(|name| SelectionPart::Header(name.to_ascii_lowercase())),
         })
     }
 
-    fn parse_with(expression: &str, of_response: fn(&str) -> Option<Part>) -> Result<Self, InvalidSelection> {
+    fn parse_with(expression: &str, of_response: fn(&str) -> Option<SelectionPart>) -> Result<Self, SelectionError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = expression;
@@ -73,7 +73,7 @@ impl Selection {
                 continue;
             }
             let (variable, after) = match rest.strip_prefix("${") {
-                Some(braced) => braced.split_once('}').ok_or(InvalidSelection::Unclosed)?,
+                Some(braced) => braced.split_once('}').ok_or(SelectionError::Unclosed)?,
                 None => {
                     let bare = &rest[1..];
                     let end =
@@ -82,22 +82,22 @@ impl Selection {
                 }
             };
             let part = match variable.strip_prefix("request.body") {
-                Some("") => Some(Part::Body(Vec::new())),
+                Some("") => Some(SelectionPart::Body(Vec::new())),
                 Some(path) => {
-                    path.strip_prefix('.').map(|path| Part::Body(path.split('.').map(str::to_owned).collect()))
+                    path.strip_prefix('.').map(|path| SelectionPart::Body(path.split('.').map(str::to_owned).collect()))
                 }
                 None => of_response(variable),
             };
-            let part = part.ok_or_else(|| InvalidSelection::NotTheBody(variable.to_owned()))?;
+            let part = part.ok_or_else(|| SelectionError::NotTheBody(variable.to_owned()))?;
             if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
+                parts.push(SelectionPart::Literal(std::mem::take(&mut literal)));
             }
             parts.push(part);
             rest = after;
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
+            parts.push(SelectionPart::Literal(literal));
         }
         Ok(Self(parts))
     }
@@ -109,21 +109,21 @@ impl Selection {
     }
 
     /// The key of a template. A message that is not JSON has no fields.
-    pub(crate) fn template_key(&self, message: &str, responded: Option<Responded<'_>>) -> String {
+    pub(crate) fn template_key(&self, message: &str, responded: Option<ResponseHead<'_>>) -> String {
         self.key(&serde_json::from_str(&whole_characters(message)).unwrap_or_default(), responded)
     }
 
-    fn key(&self, body: &Value, responded: Option<Responded<'_>>) -> String {
+    fn key(&self, body: &Value, responded: Option<ResponseHead<'_>>) -> String {
         let mut key = String::new();
         for part in &self.0 {
             match part {
-                Part::Literal(text) => key.push_str(text),
-                Part::Body(keys) => {
+                SelectionPart::Literal(text) => key.push_str(text),
+                SelectionPart::Body(keys) => {
                     let found = keys.iter().try_fold(body, |value, key| value.get(key));
                     key.push_str(&found.map(|value| AsKey(value).to_string()).unwrap_or_default());
                 }
-                Part::Status => key.extend(responded.map(|responded| responded.status.to_string())),
-                Part::Header(name) => {
+                SelectionPart::Status => key.extend(responded.map(|responded| responded.status.to_string())),
+                SelectionPart::Header(name) => {
                     let headers = responded.map(|responded| responded.headers).unwrap_or_default();
                     key.extend(headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str()));
                 }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn expressions_select_as_the_developer_guide_says() {
         let check = |expression: &str, message: &str, expected: Option<&str>| {
-            let selection = Selection::parse(expression).expect(expression);
+            let selection = SelectionExpression::parse(expression).expect(expression);
             assert_eq!(selection.evaluate(message).as_deref(), expected, "{expression} on {message}");
         };
         check("$request.body.type", r#"{"type":"ping"}"#, Some("ping"));
@@ -177,24 +177,24 @@ mod tests {
 
     #[test]
     fn what_is_no_selection_expression_is_refused() {
-        assert_eq!(Selection::parse("${request.body.a"), Err(InvalidSelection::Unclosed));
-        let header = Selection::parse("$request.header.x");
-        assert_eq!(header, Err(InvalidSelection::NotTheBody("request.header.x".to_owned())));
-        let status = Selection::parse("${integration.response.statuscode}");
-        assert_eq!(status, Err(InvalidSelection::NotTheBody("integration.response.statuscode".to_owned())));
+        assert_eq!(SelectionExpression::parse("${request.body.a"), Err(SelectionError::Unclosed));
+        let header = SelectionExpression::parse("$request.header.x");
+        assert_eq!(header, Err(SelectionError::NotTheBody("request.header.x".to_owned())));
+        let status = SelectionExpression::parse("${integration.response.statuscode}");
+        assert_eq!(status, Err(SelectionError::NotTheBody("integration.response.statuscode".to_owned())));
     }
 
     #[test]
     fn templates_of_responses_are_selected_by_the_response_too() {
         let headers = [("x-kind".to_owned(), "b".to_owned())];
-        let responded = Some(Responded { status: 404, headers: &headers });
+        let responded = Some(ResponseHead { status: 404, headers: &headers });
         let key = |expression: &str| {
-            Selection::parse_for_response(expression).expect(expression).template_key(r#"{"a":1}"#, responded)
+            SelectionExpression::parse_for_response(expression).expect(expression).template_key(r#"{"a":1}"#, responded)
         };
         assert_eq!(key("${integration.response.statuscode}"), "404");
         assert_eq!(key("${integration.response.header.X-Kind}-${request.body.a}"), "b-1");
         assert_eq!(key("\\$default"), "$default");
         assert_eq!(key("${integration.response.header.none}"), "");
-        assert_eq!(Selection::parse("x${request.body.a}").expect("valid").template_key("no JSON", None), "x");
+        assert_eq!(SelectionExpression::parse("x${request.body.a}").expect("valid").template_key("no JSON", None), "x");
     }
 }

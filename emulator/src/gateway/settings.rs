@@ -62,7 +62,7 @@ impl Limits {
 
 /// The options as a gateway works with them.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct GatewaySettings {
     pub(super) limits: Limits,
     pub(super) quotas: Arc<Quotas>,
     pub(super) throttles: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Settings {
     pub(super) faults: Arc<Faults>,
 }
 
-impl Settings {
+impl GatewaySettings {
     /// Settings with the quotas of an account.
     pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, quotas: Arc<Quotas>) -> Self {
         Self {

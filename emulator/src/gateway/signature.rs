@@ -34,12 +34,12 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
 /// What the gateway accepts.
-const LOCAL: Signatory<'_> =
-    Signatory { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service: "execute-api" };
+const LOCAL: ExpectedSigner<'_> =
+    ExpectedSigner { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service: "execute-api" };
 
 /// Whose signatures count, and for what.
 #[derive(Clone, Copy, Debug)]
-struct Signatory<'a> {
+struct ExpectedSigner<'a> {
     access_key: &'a str,
     secret: &'a str,
     region: &'a str,
@@ -48,7 +48,7 @@ struct Signatory<'a> {
 
 /// A refused request. The status is always 403.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rejected {
+pub(super) struct SignatureError {
     /// For the header `x-amzn-errortype`.
     pub(super) error_type: &'static str,
     /// As the service words it.
@@ -57,7 +57,7 @@ pub(super) struct Rejected {
     advice: &'static str,
 }
 
-impl Rejected {
+impl SignatureError {
     /// Says in the log what to do.
     pub(super) fn log(&self, path: &str) {
         tracing::warn!(path, error_type = self.error_type, "signature refused: {}", self.advice);
@@ -75,9 +75,9 @@ impl Rejected {
 
 impl Gateway {
     /// Checks who sent a request as far as the settings ask for it: whether a signature is there, or whether it is right.
-    pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), Rejected> {
+    pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), SignatureError> {
         if !is_signed(request) {
-            return Err(Rejected {
+            return Err(SignatureError {
                 error_type: "MissingAuthenticationTokenException",
                 message: "Missing Authentication Token".into(),
                 advice: "sign the request, with the credentials of the export lines that were printed at start",
@@ -100,7 +100,7 @@ fn in_header(headers: &HeaderMap) -> Option<&str> {
 
 /// A signature with what it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Presented {
+struct PresentedSignature {
     access_key: String,
     /// Date, region, service and `aws4_request`.
     scope: [String; 4],
@@ -114,20 +114,20 @@ struct Presented {
     expires_secs: Option<i64>,
 }
 
-impl Presented {
-    fn read<B>(request: &Request<B>, query: &[(String, String)]) -> Result<Self, Rejected> {
+impl PresentedSignature {
+    fn read<B>(request: &Request<B>, query: &[(String, String)]) -> Result<Self, SignatureError> {
         match in_header(request.headers()) {
             Some(parameters) => Self::from_header(request.headers(), parameters),
             None => Self::from_query(query),
         }
     }
 
-    fn from_header(headers: &HeaderMap, parameters: &str) -> Result<Self, Rejected> {
+    fn from_header(headers: &HeaderMap, parameters: &str) -> Result<Self, SignatureError> {
         let mut given = BTreeMap::new();
         // Parameters are set apart by a comma, and by a space where a client leaves it out.
         for part in parameters.split([',', ' ']).filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').ok_or_else(|| {
-                Rejected::incomplete(format!(
+                SignatureError::incomplete(format!(
                     "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header: '{ALGORITHM}{parameters}'."
                 ))
             })?;
@@ -150,11 +150,13 @@ impl Presented {
             (Some(credential), Some(signature), Some(signed_headers), Some(date)) => {
                 Self::new(credential, signature, signed_headers, date, None)
             }
-            _ => Err(Rejected::incomplete(format!("{} Authorization={ALGORITHM}{parameters}", missing.join(" ")))),
+            _ => {
+                Err(SignatureError::incomplete(format!("{} Authorization={ALGORITHM}{parameters}", missing.join(" "))))
+            }
         }
     }
 
-    fn from_query(query: &[(String, String)]) -> Result<Self, Rejected> {
+    fn from_query(query: &[(String, String)]) -> Result<Self, SignatureError> {
         const WANTED: [&str; 6] = [
             "X-Amz-Algorithm",
             "X-Amz-Credential",
@@ -170,14 +172,14 @@ impl Presented {
             let missing = WANTED.iter().zip(given).filter(|(_, value)| value.is_none());
             let sentences = missing.map(|(name, _)| format!("AWS query-string parameters must include '{name}'."));
             let sentences = sentences.collect::<Vec<_>>().join(" ");
-            return Err(Rejected::incomplete(format!("{sentences} Re-examine the query-string parameters.")));
+            return Err(SignatureError::incomplete(format!("{sentences} Re-examine the query-string parameters.")));
         };
         if algorithm != ALGORITHM {
-            return Err(Rejected::incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'.")));
+            return Err(SignatureError::incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'.")));
         }
         let expires: Option<i64> = expires.parse().ok().filter(|secs| (0..=EXPIRES_SECS_MAX).contains(secs));
         let expires = expires.ok_or_else(|| {
-            Rejected::incomplete(format!("X-Amz-Expires must be between 0 and {EXPIRES_SECS_MAX} seconds."))
+            SignatureError::incomplete(format!("X-Amz-Expires must be between 0 and {EXPIRES_SECS_MAX} seconds."))
         })?;
         Self::new(credential, signature, signed_headers, date, Some(expires))
     }
@@ -188,18 +190,18 @@ impl Presented {
         signed_headers: &str,
         date: &str,
         expires_secs: Option<i64>,
-    ) -> Result<Self, Rejected> {
+    ) -> Result<Self, SignatureError> {
         // An access key holds no slash; the four parts of the scope follow it.
         let mut parts = credential.split('/').map(str::to_owned);
         let access_key = parts.next().unwrap_or_default();
         let scope: Result<[String; 4], _> = parts.collect::<Vec<_>>().try_into();
         let scope = scope.map_err(|_| {
-            Rejected::incomplete(format!(
+            SignatureError::incomplete(format!(
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
             ))
         })?;
         let signed_at = read_date(date).ok_or_else(|| {
-            Rejected::incomplete(format!(
+            SignatureError::incomplete(format!(
                 "Date must be in ISO-8601 'basic format'. Got '{date}'. See http://en.wikipedia.org/wiki/ISO_8601"
             ))
         })?;
@@ -217,12 +219,12 @@ impl Presented {
     }
 }
 
-impl Signatory<'_> {
-    fn check<B>(&self, request: &Request<B>, body: &[u8], now: Timestamp) -> Result<(), Rejected> {
+impl ExpectedSigner<'_> {
+    fn check<B>(&self, request: &Request<B>, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
         let query = handshake::query(request.uri().query().unwrap_or_default());
-        let presented = Presented::read(request, &query)?;
+        let presented = PresentedSignature::read(request, &query)?;
         if presented.access_key != self.access_key {
-            return Err(Rejected {
+            return Err(SignatureError {
                 error_type: "UnrecognizedClientException",
                 message: "The security token included in the request is invalid.".into(),
                 advice: "sign with AWS_ACCESS_KEY_ID=local and AWS_SECRET_ACCESS_KEY=local",
@@ -233,7 +235,10 @@ impl Signatory<'_> {
         self.check_signature(request, &query, &presented, body)
     }
 
-    fn check_scope(&self, Presented { scope, date, signed_headers, .. }: &Presented) -> Result<(), Rejected> {
+    fn check_scope(
+        &self,
+        PresentedSignature { scope, date, signed_headers, .. }: &PresentedSignature,
+    ) -> Result<(), SignatureError> {
         let [day, region, service, terminator] = scope;
         let mut wrong = String::new();
         // Writing to a string cannot fail.
@@ -258,11 +263,11 @@ impl Signatory<'_> {
         }
         if !wrong.is_empty() {
             let advice = "sign for the region of the export lines (AWS_REGION), the service execute-api and the day of X-Amz-Date";
-            return Err(Rejected::invalid(wrong, advice));
+            return Err(SignatureError::invalid(wrong, advice));
         }
         if !signed_headers.iter().any(|name| name == HOST.as_str()) {
             let message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned();
-            return Err(Rejected::invalid(message, "sign the header Host too"));
+            return Err(SignatureError::invalid(message, "sign the header Host too"));
         }
         Ok(())
     }
@@ -271,9 +276,9 @@ impl Signatory<'_> {
         &self,
         request: &Request<B>,
         query: &[(String, String)],
-        presented: &Presented,
+        presented: &PresentedSignature,
         body: &[u8],
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), SignatureError> {
         let canonical = canonical_request(request, query, &presented.signed_headers, body);
         let text = format!(
             "{ALGORITHM}\n{}\n{}\n{}",
@@ -294,11 +299,11 @@ impl Signatory<'_> {
              should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'{text}'\n"
         );
         let advice = "sign with AWS_SECRET_ACCESS_KEY=local; if you did, compare what you signed with the canonical string in the answer";
-        Err(Rejected::invalid(message, advice))
+        Err(SignatureError::invalid(message, advice))
     }
 }
 
-fn check_time(presented: &Presented, now: i64) -> Result<(), Rejected> {
+fn check_time(presented: &PresentedSignature, now: i64) -> Result<(), SignatureError> {
     let advice = "sign each request anew, and compare the clocks of both machines";
     let (lifetime, described) = match presented.expires_secs {
         None => (SKEW_SECS_MAX, format!("{} min.", SKEW_SECS_MAX / 60)),
@@ -309,7 +314,7 @@ fn check_time(presented: &Presented, now: i64) -> Result<(), Rejected> {
         let earliest = write_date(now - lifetime);
         let message =
             format!("Signature expired: {date} is now earlier than {earliest} ({} - {described})", write_date(now));
-        return Err(Rejected::invalid(message, advice));
+        return Err(SignatureError::invalid(message, advice));
     }
     if signed_at > now + SKEW_SECS_MAX {
         let latest = write_date(now + SKEW_SECS_MAX);
@@ -318,7 +323,7 @@ fn check_time(presented: &Presented, now: i64) -> Result<(), Rejected> {
             write_date(now),
             SKEW_SECS_MAX / 60
         );
-        return Err(Rejected::invalid(message, advice));
+        return Err(SignatureError::invalid(message, advice));
     }
     Ok(())
 }
@@ -391,7 +396,7 @@ mod tests {
     const SIGNED_AT: i64 = 1_440_938_160;
 
     /// Whose the published examples are.
-    const EXAMPLE: Signatory<'_> = Signatory {
+    const EXAMPLE: ExpectedSigner<'_> = ExpectedSigner {
         access_key: "AKIDEXAMPLE",
         secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
         region: "us-east-1",
@@ -414,7 +419,7 @@ mod tests {
     fn published_examples_are_accepted_and_what_differs_in_one_place_is_not() {
         let check = |service: &str, method: &str, uri: &str, more: &[(&str, &str)], body: &str, signature: &str| {
             let host = if service == "iam" { "iam.amazonaws.com" } else { "example.amazonaws.com" };
-            let signatory = Signatory { service, ..EXAMPLE };
+            let signatory = ExpectedSigner { service, ..EXAMPLE };
             let mut headers = more.to_vec();
             headers.extend([("host", host), ("x-amz-date", "20150830T123600Z")]);
             let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();

@@ -20,8 +20,8 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CLOSE_WAIT, FRAME_BYTES_MAX, Gateway, MESSAGE_BYTES_MAX, SEND_WAIT,
-    connections::{Closing, Connection},
+    CLOSE_TIMEOUT, FRAME_BYTES_MAX, Gateway, MESSAGE_BYTES_MAX, SEND_TIMEOUT,
+    connections::{CloseReason, Connection},
     event,
     settings::Limits,
 };
@@ -31,11 +31,11 @@ use crate::faults::FaultKind;
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// How a socket ended.
-enum Ended {
+enum SocketEnd {
     /// The client closed, with a status and a reason, or is lost.
     ByClient(u16, String),
     /// The gateway closes, and has to say so.
-    ByGateway(Closing),
+    ByGateway(CloseReason),
     /// The TCP connection is cut, as an injected fault.
     Cut,
 }
@@ -49,7 +49,7 @@ pub(super) async fn run(
 ) {
     let (code, reason) = match upgrade.await {
         Ok(upgraded) => serve(&gateway, &connection, TokioIo::new(upgraded), waiting).await,
-        Err(_) => Closing::LOST.into(),
+        Err(_) => CloseReason::LOST.into(),
     };
     gateway.connections.remove(&connection.id);
     tracing::debug!(connection = connection.id, code, reason, "connection closed");
@@ -88,20 +88,20 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let ended = loop {
         tokio::select! {
             outbound = waiting.recv() => match outbound {
-                Some(_) if is_cut() => break Ended::Cut,
+                Some(_) if is_cut() => break SocketEnd::Cut,
                 Some(text) => {
                     active = Instant::now();
                     connection.note_sent(gateway.clock.now());
                     gateway.recorder.sent(&connection.id, &text);
                     let sent = tokio::select! {
-                        sent = timeout(SEND_WAIT, socket.send(Message::Text(text))) => sent,
-                        () = &mut closed => break Ended::ByGateway(Closing::NORMAL),
+                        sent = timeout(SEND_TIMEOUT, socket.send(Message::Text(text))) => sent,
+                        () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
                     };
                     if !matches!(sent, Ok(Ok(()))) {
-                        break Ended::ByClient(Closing::LOST.code.into(), String::new());
+                        break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new());
                     }
                 }
-                None => break Ended::ByGateway(Closing::GOING_AWAY),
+                None => break SocketEnd::ByGateway(CloseReason::GOING_AWAY),
             },
             incoming = socket.next() => {
                 active = Instant::now();
@@ -109,28 +109,28 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     gateway.recorder.received(&connection.id, message);
                 }
                 match incoming {
-                    Some(Ok(Message::Text(_))) if is_cut() => break Ended::Cut,
+                    Some(Ok(Message::Text(_))) if is_cut() => break SocketEnd::Cut,
                     Some(Ok(Message::Text(body))) => {
                         connection.note_received(gateway.clock.now());
                         // The service promises no order between the messages of a connection, and keeps none waiting.
                         gateway.tasks.spawn(Arc::clone(gateway).message(Arc::clone(connection), body));
                     }
-                    Some(Ok(Message::Binary(_))) => break Ended::ByGateway(Closing::BINARY),
+                    Some(Ok(Message::Binary(_))) => break SocketEnd::ByGateway(CloseReason::BINARY),
                     Some(Ok(Message::Close(frame))) => break closed_by_client(frame),
                     // Pings are answered by the WebSocket implementation.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                     Some(Err(error)) => break broken(&error),
-                    None => break Ended::ByClient(Closing::LOST.code.into(), String::new()),
+                    None => break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
                 }
             },
-            () = &mut closed => break Ended::ByGateway(Closing::NORMAL),
-            () = &mut closing => break Ended::ByGateway(Closing::GOING_AWAY),
+            () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
+            () = &mut closing => break SocketEnd::ByGateway(CloseReason::GOING_AWAY),
             () = &mut limit => {
-                let due = (active + idle_max).min(opened + life_max);
-                if due <= Instant::now() {
-                    break Ended::ByGateway(Closing::GOING_AWAY);
+                let deadline = (active + idle_max).min(opened + life_max);
+                if deadline <= Instant::now() {
+                    break SocketEnd::ByGateway(CloseReason::GOING_AWAY);
                 }
-                limit.as_mut().reset(due);
+                limit.as_mut().reset(deadline);
             }
         }
     };
@@ -138,14 +138,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     waiting.close();
     gateway.connections.remove(&connection.id);
     match ended {
-        Ended::Cut => Closing::LOST.into(),
-        Ended::ByClient(code, reason) => {
-            let _ = timeout(CLOSE_WAIT, finish(&mut socket)).await;
+        SocketEnd::Cut => CloseReason::LOST.into(),
+        SocketEnd::ByClient(code, reason) => {
+            let _ = timeout(CLOSE_TIMEOUT, finish(&mut socket)).await;
             (code, reason)
         }
-        Ended::ByGateway(closing) => {
+        SocketEnd::ByGateway(closing) => {
             let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
-            let _ = timeout(CLOSE_WAIT, async {
+            let _ = timeout(CLOSE_TIMEOUT, async {
                 // What was taken for the client before comes first, if it reads.
                 while let Ok(text) = waiting.try_recv() {
                     connection.note_sent(gateway.clock.now());
@@ -167,21 +167,21 @@ async fn finish<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<
     while let Some(Ok(_)) = socket.next().await {}
 }
 
-fn closed_by_client(frame: Option<CloseFrame>) -> Ended {
+fn closed_by_client(frame: Option<CloseFrame>) -> SocketEnd {
     match frame {
-        Some(CloseFrame { code, reason }) => Ended::ByClient(code.into(), reason.to_string()),
-        None => Ended::ByClient(1005, "Client-side close frame status not set".to_owned()),
+        Some(CloseFrame { code, reason }) => SocketEnd::ByClient(code.into(), reason.to_string()),
+        None => SocketEnd::ByClient(1005, "Client-side close frame status not set".to_owned()),
     }
 }
 
-fn broken(error: &Error) -> Ended {
+fn broken(error: &Error) -> SocketEnd {
     match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => Ended::ByGateway(Closing::TOO_BIG),
-        Error::Utf8(_) => Ended::ByGateway(Closing::NOT_UTF8),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => SocketEnd::ByGateway(CloseReason::TOO_BIG),
+        Error::Utf8(_) => SocketEnd::ByGateway(CloseReason::NOT_UTF8),
         Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            Ended::ByClient(Closing::LOST.code.into(), String::new())
+            SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new())
         }
-        Error::Protocol(_) => Ended::ByGateway(Closing::PROTOCOL),
-        _ => Ended::ByClient(Closing::LOST.code.into(), String::new()),
+        Error::Protocol(_) => SocketEnd::ByGateway(CloseReason::PROTOCOL),
+        _ => SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
     }
 }

@@ -26,16 +26,16 @@ pub(super) struct FirstHead<S> {
 }
 
 /// What was kept.
-pub(super) struct Head(Arc<Mutex<Vec<u8>>>);
+pub(super) struct RecordedHead(Arc<Mutex<Vec<u8>>>);
 
 impl<S> FirstHead<S> {
-    pub(super) fn of(stream: S) -> (Self, Head) {
+    pub(super) fn of(stream: S) -> (Self, RecordedHead) {
         let bytes = Arc::new(Mutex::default());
-        (Self { stream, reading: Some(Arc::clone(&bytes)) }, Head(bytes))
+        (Self { stream, reading: Some(Arc::clone(&bytes)) }, RecordedHead(bytes))
     }
 }
 
-impl Head {
+impl RecordedHead {
     /// The names in the head, once.
     pub(super) fn take(&self) -> Option<HeaderNames> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));

@@ -31,11 +31,11 @@ pub(crate) struct Guard {
     /// Names beside those of this machine.
     names: Arc<[String]>,
     /// What is answered although a page of another site asks.
-    open: Option<Open>,
+    open: Option<Exemption>,
 }
 
 /// Whether a request is answered although a page of another site may have sent it.
-type Open = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+type Exemption = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,14 +45,14 @@ impl fmt::Debug for Guard {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum GuardError {
     /// It names no host, several, or one that can be made to point here.
     Host(String),
     /// A page of another site makes a browser send it.
     CrossSite,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for GuardError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(host) => write!(
@@ -78,14 +78,14 @@ impl Guard {
     }
 
     /// Whether a request may pass.
-    pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, request: &Parts) -> Result<(), GuardError> {
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
         if hosts.next().is_some() || !self.allows(host) {
-            return Err(Refusal::Host(host.to_owned()));
+            return Err(GuardError::Host(host.to_owned()));
         }
         let is_open = || self.open.as_ref().is_some_and(|open| open(request));
-        if is_cross_site(&request.headers, host) && !is_open() { Err(Refusal::CrossSite) } else { Ok(()) }
+        if is_cross_site(&request.headers, host) && !is_open() { Err(GuardError::CrossSite) } else { Ok(()) }
     }
 
     /// Whether a `Host` can only be this machine, or is allowed by name.
@@ -109,7 +109,7 @@ impl Guard {
 }
 
 /// What a refused request is answered, in the form that AWS clients understand.
-pub(super) fn refused(refusal: &Refusal) -> Response<Body> {
+pub(super) fn refused(refusal: &GuardError) -> Response<Body> {
     let kind = "AccessDeniedException";
     let mut response = json(StatusCode::FORBIDDEN, &json!({"__type": kind, "message": refusal.to_string()}));
     response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(kind));
@@ -217,7 +217,7 @@ mod tests {
             check(&guard(all, &[]), "192.168.1.7:8766", true);
             check(&guard(all, &[]), "evil.example", false);
         }
-        assert_eq!(local.check(&head(&[])), Err(Refusal::Host(String::new())));
+        assert_eq!(local.check(&head(&[])), Err(GuardError::Host(String::new())));
         let twice = head(&[("host", "localhost"), ("host", "evil.example")]);
         assert!(local.check(&twice).is_err(), "which of them counts is not known");
     }
@@ -281,12 +281,12 @@ mod tests {
             vec![local, ("origin", "null")],
             vec![local, ("origin", "")],
         ] {
-            assert_eq!(guard.check(&head(&headers)), Err(Refusal::CrossSite), "{headers:?}");
+            assert_eq!(guard.check(&head(&headers)), Err(GuardError::CrossSite), "{headers:?}");
             let mut opened = headers.clone();
             opened.push(("x-open", "1"));
             assert_eq!(open.check(&head(&opened)), Ok(()), "{opened:?}");
         }
         let rebound = [("host", "evil.example"), ("origin", "http://evil.example"), ("x-open", "1")];
-        assert!(matches!(open.check(&head(&rebound)), Err(Refusal::Host(_))), "no listener is open to other hosts");
+        assert!(matches!(open.check(&head(&rebound)), Err(GuardError::Host(_))), "no listener is open to other hosts");
     }
 }

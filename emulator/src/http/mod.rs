@@ -32,25 +32,25 @@ use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use self::first_head::FirstHead;
 #[cfg(test)]
-use self::timed_body::BODY_WAIT;
+use self::timed_body::BODY_TIMEOUT;
 pub(crate) use self::{
     first_head::HeaderNames,
     guard::{Guard, is_loopback_origin, is_read},
-    timed_body::Incoming,
+    timed_body::TimedBody,
 };
 use crate::tls::HANDSHAKE_RECORD;
 
 /// Time that a client has for its first byte, and for the TLS handshake if that begins one.
-const FIRST_BYTE_WAIT: Duration = Duration::from_secs(30);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause before a connection is accepted again after that has failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The body of every response.
 pub type Body = Full<Bytes>;
 
 /// A request that has passed the guard of its listener.
-pub(crate) type Request = hyper::Request<Incoming>;
+pub(crate) type Request = hyper::Request<TimedBody>;
 
 /// Where requests come in, and which of them are answered.
 #[derive(Debug)]
@@ -108,10 +108,10 @@ where
     connections.wait().await;
 }
 
-type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+type MaybeTlsStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Speaks TLS with a client that begins with it.
-async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Stream> {
+async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<MaybeTlsStream> {
     let Some(tls) = tls else { return Ok(Either::Left(stream)) };
     let secured = async {
         let mut first = [0];
@@ -120,11 +120,11 @@ async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Strea
         }
         Ok(Either::Left(stream))
     };
-    tokio::time::timeout(FIRST_BYTE_WAIT, secured).await?
+    tokio::time::timeout(FIRST_BYTE_TIMEOUT, secured).await?
 }
 
 async fn serve_connection<H, F>(
-    stream: Stream,
+    stream: MaybeTlsStream,
     peer: SocketAddr,
     guard: Guard,
     shutdown: CancellationToken,
@@ -140,7 +140,7 @@ async fn serve_connection<H, F>(
         if let Some(names) = head.take() {
             request.extensions.insert(names);
         }
-        let (body, late) = Incoming::new(body);
+        let (body, body_timed_out) = TimedBody::new(body);
         let handled = guard.check(&request).map(|()| handler(Request::from_parts(request, body), peer));
         let answer = async move {
             let answer = match handled {
@@ -150,9 +150,9 @@ async fn serve_connection<H, F>(
                     guard::refused(&refusal)
                 }
             };
-            if late.get() { timed_out() } else { answer }
+            if body_timed_out.get() { timed_out() } else { answer }
         };
-        CarriedOut::of(answer, requests.clone())
+        Detached::of(answer, requests.clone())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -174,20 +174,20 @@ async fn serve_connection<H, F>(
 }
 
 /// A request that is carried out whether or not its sender waits: what is left of it when the connection ends becomes a task.
-struct CarriedOut {
+struct Detached {
     /// None once it has been answered.
     answer: Option<BoxFuture<'static, Response<Body>>>,
     requests: TaskTracker,
 }
 
-impl CarriedOut {
+impl Detached {
     fn of(answer: impl Future<Output = Response<Body>> + Send + 'static, requests: TaskTracker) -> Self {
         let answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_| panicked()));
         Self { answer: Some(answer.boxed()), requests }
     }
 }
 
-impl Future for CarriedOut {
+impl Future for Detached {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -199,7 +199,7 @@ impl Future for CarriedOut {
     }
 }
 
-impl Drop for CarriedOut {
+impl Drop for Detached {
     fn drop(&mut self) {
         if let Some(unanswered) = self.answer.take() {
             self.requests.spawn(unanswered);
@@ -210,7 +210,7 @@ impl Drop for CarriedOut {
 /// Out of file descriptors, most likely: they come back as connections close, so wait instead of spinning.
 async fn accept_failed(error: &io::Error) {
     tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+    tokio::time::sleep(ACCEPT_BACKOFF).await;
 }
 
 /// The answer to a request whose body has not come, after which the connection ends.
@@ -285,7 +285,7 @@ mod tests {
         for rest in ["Content-Length: 5\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"] {
             let (answer, took) = answered_at_last(&format!("POST / HTTP/1.1\r\nHost: localhost\r\n{rest}")).await;
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-            assert!((BODY_WAIT..BODY_WAIT + Duration::from_secs(1)).contains(&took), "{took:?}");
+            assert!((BODY_TIMEOUT..BODY_TIMEOUT + Duration::from_secs(1)).contains(&took), "{took:?}");
         }
     }
 
@@ -293,7 +293,7 @@ mod tests {
     async fn a_body_that_comes_is_answered_as_the_listener_does() {
         let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
         let (answer, took) = answered_at_last(&format!("{head}Content-Length: 3\r\n\r\nabc")).await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && took < BODY_WAIT, "{took:?}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && took < BODY_TIMEOUT, "{took:?}: {answer}");
         let (answer, _) = answered_at_last(&format!("{head}Content-Length: 2000\r\n\r\n{}", "x".repeat(2_000))).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     }
@@ -308,7 +308,7 @@ mod tests {
             carried_out.send(()).expect("somebody waits");
             json(StatusCode::OK, &serde_json::Value::Null)
         };
-        let mut request = CarriedOut::of(answer, requests.clone());
+        let mut request = Detached::of(answer, requests.clone());
         assert!((&mut request).now_or_never().is_none(), "it waits");
         drop(request);
         assert_eq!(requests.len(), 1, "whoever waits for requests waits for it");
@@ -319,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_is_answered_with_500_and_one_that_ended_leaves_nothing() {
         let requests = TaskTracker::new();
-        let Ok(answer) = CarriedOut::of(async { panic!("a bug") }, requests.clone()).await;
+        let Ok(answer) = Detached::of(async { panic!("a bug") }, requests.clone()).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(requests.is_empty());
     }

@@ -15,23 +15,23 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Time that a client has for its whole request from the end of its head on; as much as the HTTP library gives it for the
 /// head.
-pub(super) const BODY_WAIT: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body that ends with an error when it has not arrived within [`BODY_WAIT`].
+/// A body that ends with an error when it has not arrived within [`BODY_TIMEOUT`].
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct TimedBody {
     body: hyper::body::Incoming,
-    due: Instant,
+    deadline: Instant,
     /// Made when the body is waited for, which most never are.
     sleep: Option<Pin<Box<Sleep>>>,
-    late: Late,
+    timed_out: TimedOutFlag,
 }
 
 /// Whether a body has not arrived in time.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Late(Arc<AtomicBool>);
+pub(super) struct TimedOutFlag(Arc<AtomicBool>);
 
-impl Late {
+impl TimedOutFlag {
     pub(super) fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -41,21 +41,21 @@ impl Late {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// It has not arrived in time.
-    #[error("the body has not arrived within {BODY_WAIT:?}")]
-    Late,
+    #[error("the body has not arrived within {BODY_TIMEOUT:?}")]
+    TimedOut,
     /// The connection has ended, or what came is not a body.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
 }
 
-impl Incoming {
-    pub(super) fn new(body: hyper::body::Incoming) -> (Self, Late) {
-        let late = Late::default();
-        (Self { body, due: Instant::now() + BODY_WAIT, sleep: None, late: late.clone() }, late)
+impl TimedBody {
+    pub(super) fn new(body: hyper::body::Incoming) -> (Self, TimedOutFlag) {
+        let timed_out = TimedOutFlag::default();
+        (Self { body, deadline: Instant::now() + BODY_TIMEOUT, sleep: None, timed_out: timed_out.clone() }, timed_out)
     }
 }
 
-impl Body for Incoming {
+impl Body for TimedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -63,12 +63,12 @@ impl Body for Incoming {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)));
         }
-        let due = self.due;
-        match self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due))).as_mut().poll(cx) {
+        let deadline = self.deadline;
+        match self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline))).as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.late.0.store(true, Ordering::Relaxed);
-                Poll::Ready(Some(Err(BodyError::Late)))
+                self.timed_out.0.store(true, Ordering::Relaxed);
+                Poll::Ready(Some(Err(BodyError::TimedOut)))
             }
         }
     }

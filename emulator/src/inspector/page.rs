@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Recorder, recorder::Batch};
+use super::{Recorder, recorder::RecordBatch};
 use crate::{
     embedding::Pages,
-    gateway::{Gateway, MESSAGE_BYTES_MAX, NotSent},
+    gateway::{Gateway, MESSAGE_BYTES_MAX, SendError},
     http::{self, Body, Request},
 };
 
 /// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
-const WAIT_MAX: Duration = Duration::from_secs(20);
+const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections that are listed, the newest; beyond that the page shows the number alone.
 const CONNECTIONS_SHOWN_MAX: usize = 50;
@@ -80,8 +80,8 @@ impl Inspector {
         }
     }
 
-    /// The records after the one that the query names, at once or within [`WAIT_MAX`].
-    async fn records(&self, uri: &Uri) -> Batch {
+    /// The records after the one that the query names, at once or within [`POLL_TIMEOUT`].
+    async fn records(&self, uri: &Uri) -> RecordBatch {
         let number = |name: &str| {
             let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<i64>().ok())
@@ -89,7 +89,7 @@ impl Inspector {
         let after = number("after").and_then(|after| u64::try_from(after).ok()).unwrap_or_default();
         tokio::select! {
             batch = self.recorder.next(number("run").map(Timestamp::from_millis), after) => batch,
-            () = tokio::time::sleep(WAIT_MAX) => self.recorder.after(after),
+            () = tokio::time::sleep(POLL_TIMEOUT) => self.recorder.after(after),
             () = self.stopping.cancelled() => self.recorder.after(after),
         }
     }
@@ -136,8 +136,8 @@ impl Inspector {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
             }
-            Err(NotSent::Gone) => refused(StatusCode::GONE, "The connection is not open"),
-            Err(NotSent::BufferFull) => {
+            Err(SendError::Gone) => refused(StatusCode::GONE, "The connection is not open"),
+            Err(SendError::BufferFull) => {
                 refused(StatusCode::TOO_MANY_REQUESTS, "Too much waits for this client already: it does not read")
             }
         }

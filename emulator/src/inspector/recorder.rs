@@ -54,7 +54,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn push(&mut self, at: Timestamp, what: What, payload: Payload) -> u64 {
+    fn push(&mut self, at: Timestamp, what: RecordKind, payload: Payload) -> u64 {
         self.last += 1;
         self.bytes += payload.kept.len();
         self.records.push_back(Arc::new(Record { number: self.last, at, what, payload }));
@@ -72,14 +72,14 @@ struct Record {
     number: u64,
     at: Timestamp,
     #[serde(flatten)]
-    what: What,
+    what: RecordKind,
     #[serde(flatten)]
     payload: Payload,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum What {
+enum RecordKind {
     /// A handshake that was answered. Its payload is the headers, as pairs.
     Handshake {
         /// `None` when it was refused before it got one.
@@ -146,7 +146,7 @@ impl Payload {
 /// Records in their order, as they are handed out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Batch {
+pub(super) struct RecordBatch {
     /// Numbers start again with every run of the local mode.
     run: Timestamp,
     /// Number of the newest record.
@@ -168,7 +168,7 @@ impl Recorder {
 
     /// The newest records after the one of a number in a run, at once or when the next one arrives. Another run has
     /// other numbers: whoever asks for those, or names none, gets what there is of this one, at once.
-    pub(super) async fn next(&self, run: Option<Timestamp>, after: u64) -> Batch {
+    pub(super) async fn next(&self, run: Option<Timestamp>, after: u64) -> RecordBatch {
         if run != Some(self.run) {
             return self.after(0);
         }
@@ -184,7 +184,7 @@ impl Recorder {
     }
 
     /// The newest records after the one of a number.
-    pub(super) fn after(&self, number: u64) -> Batch {
+    pub(super) fn after(&self, number: u64) -> RecordBatch {
         let ring = self.lock();
         let wanted = usize::try_from(ring.last.saturating_sub(number)).unwrap_or(usize::MAX);
         let mut bytes = 0;
@@ -195,7 +195,7 @@ impl Recorder {
         });
         let mut records: Vec<_> = newest.map(|(_, record)| Arc::clone(record)).collect();
         records.reverse();
-        Batch { run: self.run, last: ring.last, missed: (wanted - records.len()) as u64, records }
+        RecordBatch { run: self.run, last: ring.last, missed: (wanted - records.len()) as u64, records }
     }
 
     /// A handshake begins; it is recorded with its verdict.
@@ -205,8 +205,8 @@ impl Recorder {
         uri: &Uri,
         headers: &[(String, String)],
         peer: SocketAddr,
-    ) -> Attempt<'_> {
-        Attempt {
+    ) -> HandshakeRecord<'_> {
+        HandshakeRecord {
             recorder: self,
             connection_id: connection_id.map(Into::into),
             uri: uri.to_string().into(),
@@ -227,27 +227,27 @@ impl Recorder {
             Message::Close(_) | Message::Frame(_) => return,
         };
         // A copy, because the original is a part of the socket's read buffer and would keep all of that.
-        let what = What::Received { connection_id: connection_id.into(), frame, resent: false };
+        let what = RecordKind::Received { connection_id: connection_id.into(), frame, resent: false };
         self.record(what, Payload::copied(payload));
     }
 
     /// A text is handled as if a client had sent it.
     pub(crate) fn resent(&self, connection_id: &str, text: &Utf8Bytes) {
-        let what = What::Received { connection_id: connection_id.into(), frame: "text", resent: true };
+        let what = RecordKind::Received { connection_id: connection_id.into(), frame: "text", resent: true };
         self.record(what, Payload::shared(text.clone().into()));
     }
 
     /// A text frame goes to a client.
     pub(crate) fn sent(&self, connection_id: &str, text: &Utf8Bytes) {
-        self.record(What::Sent { connection_id: connection_id.into() }, Payload::shared(text.clone().into()));
+        self.record(RecordKind::Sent { connection_id: connection_id.into() }, Payload::shared(text.clone().into()));
     }
 
     /// A function is invoked; what it answers is recorded apart.
-    pub(crate) fn invoked(self: &Arc<Self>, function: &str, request_id: &str, event: &Bytes) -> Invocation {
+    pub(crate) fn invoked(self: &Arc<Self>, function: &str, request_id: &str, event: &Bytes) -> InvocationRecord {
         let (function, request_id): (Box<str>, Box<str>) = (function.into(), request_id.into());
-        let what = What::Invoked { function: function.clone(), request_id: request_id.clone() };
+        let what = RecordKind::Invoked { function: function.clone(), request_id: request_id.clone() };
         let number = self.record(what, Payload::shared(event.clone()));
-        Invocation { recorder: Arc::clone(self), number, function, request_id, began: Instant::now() }
+        InvocationRecord { recorder: Arc::clone(self), number, function, request_id, began: Instant::now() }
     }
 
     /// A call of the management API was answered, with an error of this name where it was one.
@@ -259,7 +259,7 @@ impl Recorder {
         error: Option<&str>,
         took: Duration,
     ) {
-        let what = What::Management {
+        let what = RecordKind::Management {
             connection_id: connection_id.into(),
             method: method.as_str().into(),
             status: status.as_u16(),
@@ -271,11 +271,12 @@ impl Recorder {
 
     /// A connection ended after it was open for so long.
     pub(crate) fn closed(&self, connection_id: &str, code: u16, reason: &str, lived: Duration) {
-        let what = What::Closed { connection_id: connection_id.into(), code, reason: reason.into(), ms: Millis(lived) };
+        let what =
+            RecordKind::Closed { connection_id: connection_id.into(), code, reason: reason.into(), ms: Millis(lived) };
         self.record(what, Payload::default());
     }
 
-    fn record(&self, what: What, payload: Payload) -> u64 {
+    fn record(&self, what: RecordKind, payload: Payload) -> u64 {
         let at = self.clock.now();
         let number = self.lock().push(at, what, payload);
         self.arrived.notify_waiters();
@@ -290,7 +291,7 @@ impl Recorder {
 
 /// A handshake without a verdict.
 #[derive(Debug)]
-pub(crate) struct Attempt<'a> {
+pub(crate) struct HandshakeRecord<'a> {
     recorder: &'a Recorder,
     connection_id: Option<Box<str>>,
     uri: Box<str>,
@@ -299,10 +300,10 @@ pub(crate) struct Attempt<'a> {
     began: Instant,
 }
 
-impl Attempt<'_> {
+impl HandshakeRecord<'_> {
     /// Records the verdict; the message says why it is a refusal.
     pub(crate) fn answered(&self, status: StatusCode, message: &str) {
-        let what = What::Handshake {
+        let what = RecordKind::Handshake {
             connection_id: self.connection_id.clone(),
             uri: self.uri.clone(),
             source_ip: self.peer.ip().to_string().into(),
@@ -316,7 +317,7 @@ impl Attempt<'_> {
 
 /// An invocation without an answer.
 #[derive(Debug)]
-pub(crate) struct Invocation {
+pub(crate) struct InvocationRecord {
     recorder: Arc<Recorder>,
     number: u64,
     function: Box<str>,
@@ -324,14 +325,14 @@ pub(crate) struct Invocation {
     began: Instant,
 }
 
-impl Invocation {
+impl InvocationRecord {
     /// Records the answer.
     pub(crate) fn answered(self, answer: &Result<Bytes, InvokeError>) {
         let Self { recorder, number, function, request_id, began } = self;
         let error = answer.as_ref().err().map(|error| error.to_string().into());
         let ms = Millis(began.elapsed());
         let answer = answer.as_ref().map_or_else(|error| Cow::Owned(error.payload()), Cow::Borrowed);
-        let what = What::Answered { invoked: number, function, request_id, error, ms };
+        let what = RecordKind::Answered { invoked: number, function, request_id, error, ms };
         recorder.record(what, Payload::shared(answer.into_owned()));
     }
 }
@@ -350,11 +351,11 @@ mod tests {
         Recorder::new(Clock::Manual(Arc::new(AtomicI64::new(1_795_000_000_120))))
     }
 
-    fn numbers(batch: &Batch) -> Vec<u64> {
+    fn numbers(batch: &RecordBatch) -> Vec<u64> {
         batch.records.iter().map(|record| record.number).collect()
     }
 
-    fn seen(batch: &Batch) -> Vec<Value> {
+    fn seen(batch: &RecordBatch) -> Vec<Value> {
         serde_json::to_value(batch).expect("JSON")["records"].as_array().expect("records").clone()
     }
 

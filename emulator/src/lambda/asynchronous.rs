@@ -7,14 +7,14 @@ use std::{sync::Arc, time::Duration};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Entry, Functions, InvokeError, new_request_id};
+use super::{Functions, InvokeError, RegisteredFunction, new_request_id};
 use crate::template::arn;
 
 /// Time before the first and the second retry.
-const RETRY_WAITS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
 /// An asynchronous invocation whose last attempt has failed.
-struct Failed {
+struct ExhaustedInvocation {
     request_id: String,
     payload: Bytes,
     error: InvokeError,
@@ -31,7 +31,7 @@ impl Functions {
         tokio::spawn(async move {
             let Some(entry) = functions.entry(&name) else { return };
             let mut outcome = first.await.unwrap_or_else(|ended| Err(ended.into()));
-            let waits = &RETRY_WAITS[..RETRY_WAITS.len().min(entry.async_retries.into())];
+            let waits = &RETRY_DELAYS[..RETRY_DELAYS.len().min(entry.async_retries.into())];
             for wait in waits {
                 if outcome.is_ok() {
                     return;
@@ -46,14 +46,18 @@ impl Functions {
                 outcome = again.await.unwrap_or_else(|ended| Err(ended.into()));
             }
             if let Err(error) = outcome {
-                functions.give_up(&name, entry, &Failed { request_id, payload, error, attempts: 1 + waits.len() });
+                functions.send_to_destinations(
+                    &name,
+                    entry,
+                    &ExhaustedInvocation { request_id, payload, error, attempts: 1 + waits.len() },
+                );
             }
         });
         Ok(())
     }
 
     /// Tells the on-failure destination, and hands the event to what takes dead letters. What reaches nobody is logged.
-    fn give_up(self: &Arc<Self>, name: &str, entry: &Entry, failed: &Failed) {
+    fn send_to_destinations(self: &Arc<Self>, name: &str, entry: &RegisteredFunction, failed: &ExhaustedInvocation) {
         tracing::error!(function = name, attempts = failed.attempts, "asynchronous invocation failed for good");
         let event = || String::from_utf8_lossy(&failed.payload).into_owned();
         let mut messages = Vec::new();
@@ -65,14 +69,18 @@ impl Functions {
             tracing::error!(function = name, event = event(), "nobody is told of it");
         }
         for (destination, message) in messages {
-            if !self.tell(destination, &message) {
+            if !self.deliver(destination, &message) {
                 tracing::error!(function = name, destination, message, "its destination is not run locally");
             }
         }
     }
 
     /// What a destination is told.
-    fn record(&self, name: &str, Failed { request_id, payload, error, attempts }: &Failed) -> Value {
+    fn record(
+        &self,
+        name: &str,
+        ExhaustedInvocation { request_id, payload, error, attempts }: &ExhaustedInvocation,
+    ) -> Value {
         let text = || String::from_utf8_lossy(payload).into_owned();
         json!({
             "version": "1.0",
@@ -90,7 +98,7 @@ impl Functions {
     }
 
     /// Hands a message to the function or queue of an ARN. False when there is none of that name here.
-    fn tell(self: &Arc<Self>, destination: &str, message: &str) -> bool {
+    fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
         match destination.split(':').collect::<Vec<_>>().as_slice() {
             ["arn", _, "lambda", _, _, "function", function, ..] => {
                 self.invoke_async(function, Bytes::from(message.to_owned())).is_ok()

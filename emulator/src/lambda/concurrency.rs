@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 /// Places for invocations. Where none is free, those who wait get the next ones by turns, so that one that asks for many
 /// holds nobody up for longer than one of its own.
 #[derive(Debug)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct FairConcurrencyLimit(Mutex<LimitState>);
 
 #[derive(Debug)]
-struct State {
+struct LimitState {
     free: usize,
     /// The sources that wait, in the order of their turns. Each is here once.
     order: VecDeque<Arc<str>>,
@@ -22,21 +22,21 @@ struct State {
 
 /// A place, as long as this is there.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Turns);
+pub(super) struct Permit<'a>(&'a FairConcurrencyLimit);
 
-impl Turns {
-    /// As many places as `at_once`.
-    pub(super) fn new(at_once: usize) -> Self {
-        Self(Mutex::new(State { free: at_once, order: VecDeque::new(), waiting: HashMap::new() }))
+impl FairConcurrencyLimit {
+    /// As many places as `max`.
+    pub(super) fn new(max: usize) -> Self {
+        Self(Mutex::new(LimitState { free: max, order: VecDeque::new(), waiting: HashMap::new() }))
     }
 
     /// Waits for a place.
-    pub(super) async fn take(&self, source: &str) -> Turn<'_> {
+    pub(super) async fn acquire(&self, source: &str) -> Permit<'_> {
         let turn = {
             let mut state = self.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Turn(self);
+                return Permit(self);
             }
             let (called, turn) = oneshot::channel();
             if let Some(queue) = state.waiting.get_mut(source) {
@@ -50,11 +50,11 @@ impl Turns {
         };
         // The sender is dropped only with all of this, and then nobody runs anything.
         let _ = turn.await;
-        Turn(self)
+        Permit(self)
     }
 
     /// Hands a place to whose turn it is.
-    fn give(&self) {
+    fn release(&self) {
         let mut state = self.lock();
         while let Some(source) = state.order.pop_front() {
             let Some(queue) = state.waiting.get_mut(&source) else { continue };
@@ -73,14 +73,14 @@ impl Turns {
     }
 
     /// A thread that panicked while it held the lock left the queues whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LimitState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.give();
+        self.0.release();
     }
 }
 
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn whoever_asks_for_many_holds_nobody_up_for_longer_than_one() {
-        let turns = Turns::new(1);
-        let first = turns.take("flood").now_or_never().expect("free");
-        let mut flood: Vec<_> = (0..100).map(|_| Box::pin(turns.take("flood"))).collect();
+        let limit = FairConcurrencyLimit::new(1);
+        let first = limit.acquire("flood").now_or_never().expect("free");
+        let mut flood: Vec<_> = (0..100).map(|_| Box::pin(limit.acquire("flood"))).collect();
         assert!(flood.iter_mut().all(|turn| turn.as_mut().now_or_never().is_none()));
-        let mut other = Box::pin(turns.take("other"));
-        let mut another = Box::pin(turns.take("another"));
+        let mut other = Box::pin(limit.acquire("other"));
+        let mut another = Box::pin(limit.acquire("another"));
         assert!(other.as_mut().now_or_never().is_none() && another.as_mut().now_or_never().is_none());
         drop(first);
         let of_flood = flood[0].as_mut().now_or_never().expect("it was there first");
@@ -112,16 +112,16 @@ mod tests {
 
     #[test]
     fn one_that_waits_no_more_passes_its_turn_on_and_nothing_is_left_at_the_end() {
-        let turns = Turns::new(2);
-        let held = [turns.take("a").now_or_never().expect("free"), turns.take("b").now_or_never().expect("free")];
-        let mut gone = Box::pin(turns.take("a"));
-        let mut waits = Box::pin(turns.take("a"));
+        let limit = FairConcurrencyLimit::new(2);
+        let held = [limit.acquire("a").now_or_never().expect("free"), limit.acquire("b").now_or_never().expect("free")];
+        let mut gone = Box::pin(limit.acquire("a"));
+        let mut waits = Box::pin(limit.acquire("a"));
         assert!(gone.as_mut().now_or_never().is_none() && waits.as_mut().now_or_never().is_none());
         drop(gone);
         drop(held);
         drop(waits.as_mut().now_or_never().expect("its turn"));
         drop(waits);
-        let state = turns.lock();
+        let state = limit.lock();
         assert_eq!((state.free, state.order.len(), state.waiting.len()), (2, 0, 0));
     }
 }

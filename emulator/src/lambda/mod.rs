@@ -23,8 +23,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    concurrency::Turns,
-    process::{Machine, Process},
+    concurrency::FairConcurrencyLimit,
+    process::{Process, ProcessHost},
     remote::Remote,
 };
 use crate::{
@@ -85,7 +85,7 @@ const PROCESSES_MAX: usize = 16;
 
 /// Where functions run, and what they are given.
 #[derive(Clone, Debug)]
-pub(crate) struct Setting<'a> {
+pub(crate) struct LambdaSettings<'a> {
     /// Variables that every function gets, before all others: they lead to the services of the local mode.
     pub(crate) endpoints: &'a BTreeMap<String, String>,
     /// The Lambda Invoke API that runs all functions, if one does.
@@ -93,7 +93,7 @@ pub(crate) struct Setting<'a> {
     /// The program that embeds the emulator, which may have functions of its own.
     pub(crate) program: &'a dyn Embedding,
     /// What functions need that run as processes.
-    pub(crate) machine: &'a Arc<Machine>,
+    pub(crate) host: &'a Arc<ProcessHost>,
     /// How many times faster than in Lambda the waits between retries pass.
     pub(crate) time_scale: f64,
     /// What is told of every invocation.
@@ -110,7 +110,7 @@ pub(crate) struct Setting<'a> {
 /// stop publish between the commit and the dispatch.
 #[derive(Debug)]
 pub(crate) struct Functions {
-    functions: BTreeMap<String, Arc<Entry>>,
+    functions: BTreeMap<String, Arc<RegisteredFunction>>,
     tasks: TaskTracker,
     /// How many invocations run.
     running: watch::Sender<usize>,
@@ -124,11 +124,11 @@ pub(crate) struct Functions {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RegisteredFunction {
     binary: Option<String>,
     timeout: Duration,
     /// Invocations that may run at once.
-    turns: Turns,
+    concurrency: FairConcurrencyLimit,
     runner: Runner,
     aliases: BTreeSet<String>,
     async_retries: u8,
@@ -148,7 +148,7 @@ enum Runner {
 /// A function that cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the function {function} in line {line} of the template")]
-pub struct StartError {
+pub struct FunctionStartError {
     function: String,
     line: usize,
     #[source]
@@ -159,17 +159,17 @@ impl Functions {
     /// Makes every function ready, in the setting that is given.
     pub(crate) fn start(
         functions: &BTreeMap<String, Function>,
-        setting: &Setting<'_>,
-    ) -> Result<Arc<Self>, StartError> {
+        settings: &LambdaSettings<'_>,
+    ) -> Result<Arc<Self>, FunctionStartError> {
         let clock = Clock::System;
         let client = remote::client();
         let runner = |name: &str, function: &Function| {
-            if let Some(endpoint) = setting.lambda_endpoint {
+            if let Some(endpoint) = settings.lambda_endpoint {
                 return Ok(Runner::Remote(Box::new(Remote::new(client.clone(), endpoint, name, function))));
             }
             let environment =
-                function.environment.iter().map(|(name, value)| (name.clone(), setting.machine.localised(value)));
-            let endpoints = setting.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
+                function.environment.iter().map(|(name, value)| (name.clone(), settings.host.localised(value)));
+            let endpoints = settings.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
             let environment: BTreeMap<String, String> = environment.chain(endpoints).collect();
             let linked = FunctionSetting {
                 environment: environment
@@ -179,24 +179,24 @@ impl Functions {
                     .collect(),
                 clock: clock.clone(),
             };
-            if let Some(started) = setting.program.start(function, linked) {
+            if let Some(started) = settings.program.start(function, linked) {
                 return started.map(Runner::Linked);
             }
-            let process = Process::new(name, function, environment, setting.machine, clock.clone())?;
+            let process = Process::new(name, function, environment, settings.host, clock.clone())?;
             Ok(Runner::Process(Box::new(process)))
         };
         let mut entries = BTreeMap::new();
         for (name, function) in functions {
-            let runner = runner(name, function).map_err(|source| StartError {
+            let runner = runner(name, function).map_err(|source| FunctionStartError {
                 function: function.logical_id.clone(),
                 line: function.line,
                 source,
             })?;
-            let at_once = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
-            let entry = Entry {
+            let max = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
+            let entry = RegisteredFunction {
                 binary: function.binary.clone(),
                 timeout: function.timeout,
-                turns: Turns::new(at_once),
+                concurrency: FairConcurrencyLimit::new(max),
                 runner,
                 aliases: function.aliases.clone(),
                 async_retries: function.async_retries,
@@ -211,11 +211,11 @@ impl Functions {
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             clock,
-            time_scale: setting.time_scale,
+            time_scale: settings.time_scale,
             stopping: CancellationToken::new(),
-            recorder: Arc::clone(&setting.recorder),
-            faults: Arc::clone(&setting.faults),
-            queues: Arc::clone(&setting.queues),
+            recorder: Arc::clone(&settings.recorder),
+            faults: Arc::clone(&settings.faults),
+            queues: Arc::clone(&settings.queues),
         }))
     }
 
@@ -224,17 +224,17 @@ impl Functions {
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
         let files = tempfile::tempdir().expect("a directory");
         let any = ([127, 0, 0, 1], 1).into();
-        let setting = Setting {
+        let settings = LambdaSettings {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
             program: &(),
-            machine: &Machine::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
+            host: &ProcessHost::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
             faults: Arc::default(),
             queues: Arc::new(Queues::new(Vec::new(), String::new(), Clock::System)),
         };
-        Self::start(functions, &setting).expect("nothing to find")
+        Self::start(functions, &settings).expect("nothing to find")
     }
 
     /// Whether there is a function of this name, with such an alias or version. Versions have no code of their own here, so any number is one.
@@ -247,7 +247,7 @@ impl Functions {
     }
 
     /// The function of this name. A program under `cargo lambda watch` knows itself by its binary.
-    fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
+    fn entry(&self, name: &str) -> Option<&Arc<RegisteredFunction>> {
         let by_binary = || self.functions.values().find(|entry| entry.binary.as_deref() == Some(name));
         self.functions.get(name).or_else(by_binary)
     }
@@ -270,7 +270,7 @@ impl Functions {
         request_id: String,
     ) -> Result<JoinHandle<Result<Bytes, InvokeError>>, InvokeError> {
         let entry = self.entry(name).ok_or_else(|| InvokeError::UnknownFunction(name.to_owned()))?;
-        let (entry, name, running) = (Arc::clone(entry), name.to_owned(), Running::new(&self.running));
+        let (entry, name, running) = (Arc::clone(entry), name.to_owned(), RunningGuard::new(&self.running));
         let source = source.to_owned();
         entry.invocations.fetch_add(1, Ordering::Relaxed);
         // Decided here, in the order of the calls, and not where invocations run side by side.
@@ -279,7 +279,7 @@ impl Functions {
         let recorded = self.recorder.invoked(&name, &request_id, &payload);
         Ok(self.tasks.spawn(async move {
             let _running = running;
-            let _turn = entry.turns.take(&source).await;
+            let _permit = entry.concurrency.acquire(&source).await;
             let limited = async |answer: BoxFuture<'_, Result<Bytes, InvokeError>>| {
                 let answer = tokio::time::timeout(entry.timeout, answer).await;
                 answer.unwrap_or(Err(InvokeError::TimedOut(entry.timeout)))
@@ -337,16 +337,16 @@ fn new_request_id() -> String {
 
 /// Counts an invocation as long as it runs, however it ends.
 #[derive(Debug)]
-struct Running(watch::Sender<usize>);
+struct RunningGuard(watch::Sender<usize>);
 
-impl Running {
+impl RunningGuard {
     fn new(count: &watch::Sender<usize>) -> Self {
         count.send_modify(|running| *running += 1);
         Self(count.clone())
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running -= 1);
     }

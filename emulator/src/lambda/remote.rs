@@ -12,24 +12,24 @@ use super::InvokeError;
 use crate::template::Function;
 
 /// An HTTP client without TLS: the endpoint is a local one.
-pub(super) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+pub(super) type InvokeClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Builds the client that all functions share.
-pub(super) fn client() -> HttpClient {
+pub(super) fn client() -> InvokeClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// A function that runs elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
-    client: HttpClient,
+    client: InvokeClient,
     endpoint: Uri,
     /// `cargo lambda watch` knows a function by its binary, SAM by its logical id, Lambda by its name.
     names: Vec<String>,
 }
 
 impl Remote {
-    pub(super) fn new(client: HttpClient, endpoint: &Uri, name: &str, function: &Function) -> Self {
+    pub(super) fn new(client: InvokeClient, endpoint: &Uri, name: &str, function: &Function) -> Self {
         let mut names: Vec<String> = function.binary.iter().cloned().collect();
         for other in [&function.logical_id, name] {
             if !names.iter().any(|known| known == other) {

@@ -11,7 +11,7 @@ use super::{
     Resource, Resources, TemplateError, intrinsics,
     sockets::{function_of, integration_timeout},
 };
-use crate::gateway::selection::{InvalidSelection, Selection};
+use crate::gateway::selection::{SelectionError, SelectionExpression};
 
 /// The key that stands for whatever no other key matches.
 const DEFAULT_KEY: &str = "$default";
@@ -109,7 +109,7 @@ pub(crate) enum Passthrough {
 pub(crate) struct Templates {
     /// Where they stand, for the log.
     pub(crate) origin: String,
-    selection: Option<Selection>,
+    selection: Option<SelectionExpression>,
     by_key: BTreeMap<String, Template>,
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct IntegrationResponse {
 impl Templates {
     /// The template that `key` makes of the selection expression, or that of `$default`. Without an expression that of
     /// `application/json` will do too: public templates rely on it.
-    pub(crate) fn select(&self, key: impl FnOnce(&Selection) -> String) -> Option<&Template> {
+    pub(crate) fn select(&self, key: impl FnOnce(&SelectionExpression) -> String) -> Option<&Template> {
         let Some(selection) = &self.selection else {
             return self.by_key.get(DEFAULT_KEY).or_else(|| self.by_key.get(JSON_KEY));
         };
@@ -140,7 +140,7 @@ impl Templates {
     fn read(
         resource: &Resource,
         property: &str,
-        parse: fn(&str) -> Result<Selection, InvalidSelection>,
+        parse: fn(&str) -> Result<SelectionExpression, SelectionError>,
     ) -> Result<Self, TemplateError> {
         let selection = resource.text("TemplateSelectionExpression").map(|expression| {
             parse(&expression)
@@ -188,7 +188,7 @@ pub(super) fn read(
         Some("NEVER") => Passthrough::Never,
         Some(other) => return Err(integration.error(format!("PassthroughBehavior cannot be {other}"))),
     };
-    let requests = Templates::read(integration, "RequestTemplates", Selection::parse)?;
+    let requests = Templates::read(integration, "RequestTemplates", SelectionExpression::parse)?;
     let is_of_this =
         |response: &&Resource| response.text("IntegrationId").is_some_and(|id| id == integration.logical_id);
     let responses = resources.of_type("AWS::ApiGatewayV2::IntegrationResponse").filter(is_of_this).map(response);
@@ -208,7 +208,7 @@ fn response(response: &Resource) -> Result<IntegrationResponse, TemplateError> {
             return Err(response.error(format!("IntegrationResponseKey {key} is neither $default nor a /pattern/")));
         }
     };
-    let templates = Templates::read(response, "ResponseTemplates", Selection::parse_for_response)?;
+    let templates = Templates::read(response, "ResponseTemplates", SelectionExpression::parse_for_response)?;
     Ok(IntegrationResponse { pattern, templates })
 }
 

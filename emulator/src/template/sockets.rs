@@ -8,7 +8,7 @@ use super::{
     Resource, Resources, TemplateError, integrations, integrations::Integration, intrinsics, sam_sockets,
     throttles::Throttles,
 };
-use crate::gateway::selection::Selection;
+use crate::gateway::selection::SelectionExpression;
 
 /// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
 const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
@@ -23,7 +23,7 @@ pub(crate) struct WebSocketApi {
     /// Variables of the stage, for mapping templates and addresses.
     pub(crate) stage_variables: BTreeMap<String, String>,
     /// How the route of a message is chosen.
-    pub(crate) selection: Selection,
+    pub(crate) selection: SelectionExpression,
     /// Routes by route key.
     pub(crate) routes: BTreeMap<String, Route>,
     /// How many requests the routes take.
@@ -123,9 +123,10 @@ pub(super) fn stage_variables(properties: &Value) -> BTreeMap<String, String> {
 }
 
 /// The route selection expression of an API of either kind.
-pub(super) fn selection(api: &Resource) -> Result<Selection, TemplateError> {
+pub(super) fn selection(api: &Resource) -> Result<SelectionExpression, TemplateError> {
     let expression = api.required_text("RouteSelectionExpression")?;
-    Selection::parse(&expression).map_err(|error| api.error(format!("RouteSelectionExpression {expression}: {error}")))
+    SelectionExpression::parse(&expression)
+        .map_err(|error| api.error(format!("RouteSelectionExpression {expression}: {error}")))
 }
 
 /// The time that an integration has: what it names in milliseconds, and at most what the service allows.

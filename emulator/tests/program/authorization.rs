@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::scripted::{Answer, SCRIPTED, Scripted, Socket};
+use crate::scripted::{SCRIPTED, Scripted, ScriptedResult, Socket};
 use clock::system_time;
 
 fn policy(effect: &str) -> Value {
@@ -70,7 +70,7 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
             ("Authorize", "unknown") => Err("Unauthorized"),
             ("Authorize", "broken") => Ok(json!({"principalId": "user-1"})),
             ("Authorize", _) => Err("it broke"),
-            _ => Answer::Ok(json!({"statusCode": 200})),
+            _ => ScriptedResult::Ok(json!({"statusCode": 200})),
         }
     };
     let site = Scripted::start(&[("Authorization", "CUSTOM")], script).await;
@@ -116,7 +116,7 @@ async fn iam_signatures_are_checked_when_asked() {
     let answer = |_, _| async { Ok(json!({"statusCode": 200})) };
     let site =
         Scripted::with(SCRIPTED, &[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), answer).await;
-    let refused = |end: Result<Reply, Error>| match end {
+    let refused = |end: Result<Connected, Error>| match end {
         Err(Error::Http(response)) => {
             let body: Value = serde_json::from_slice(response.body().as_deref().expect("a body")).expect("JSON");
             let error_type = response.headers()["x-amzn-errortype"].to_str().expect("a text").to_owned();
@@ -138,7 +138,7 @@ async fn iam_signatures_are_checked_when_asked() {
 }
 
 /// What `connect_async` returns.
-type Reply = (Socket, Response<Option<Vec<u8>>>);
+type Connected = (Socket, Response<Option<Vec<u8>>>);
 
 /// A handshake that is signed as an AWS client does it, in headers or in the query.
 fn signed(site: &Scripted, secret: &str, in_query: bool) -> Request<()> {

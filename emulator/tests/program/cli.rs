@@ -23,12 +23,12 @@ fn program(arguments: &[&str]) -> Command {
 }
 
 /// A running program that is ended with the test, passed or failed.
-pub(crate) struct Running {
+pub(crate) struct RunningProgram {
     child: Child,
     pub(crate) lines: Vec<String>,
 }
 
-impl Running {
+impl RunningProgram {
     /// Starts the program on free ports and waits for the line that says that all of it answers.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::with(TEMPLATE, arguments)
@@ -75,7 +75,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -84,7 +84,7 @@ impl Drop for Running {
 
 #[tokio::test]
 async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
-    let mut running = Running::start(&[]);
+    let mut running = RunningProgram::start(&[]);
     for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI", "SQS"] {
         let line = format!("export AWS_ENDPOINT_URL_{variable}=http://127.0.0.1:");
         assert!(running.lines.iter().any(|printed| printed.starts_with(&line)), "{:?}", running.lines);
@@ -107,7 +107,7 @@ async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket(
 }
 
 /// Opens a socket and returns the status and reason with which the gateway closes it, pinging meanwhile if asked to.
-async fn closed_after(running: &Running, ping_every: Option<Duration>) -> (u16, String) {
+async fn closed_after(running: &RunningProgram, ping_every: Option<Duration>) -> (u16, String) {
     let (socket, _) = connect_async(running.address("ws://")).await.expect("connected");
     let (mut sending, mut receiving) = socket.split();
     let pinging = async {
@@ -136,7 +136,7 @@ async fn closed_after(running: &Running, ping_every: Option<Duration>) -> (u16, 
 #[tokio::test]
 async fn idle_and_old_connections_are_closed_as_after_ten_minutes_and_two_hours() {
     // Ten minutes in 0.2 s, two hours in 2.4 s.
-    let running = Running::start(&["--time-scale", "3000"]);
+    let running = RunningProgram::start(&["--time-scale", "3000"]);
     let started = Instant::now();
     assert_eq!(closed_after(&running, None).await, (1001, "Going away".to_owned()));
     let idle = started.elapsed();
@@ -179,7 +179,7 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
 fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
     let directory = tempfile::tempdir().expect("a directory");
     let data_dir = directory.path().to_str().expect("UTF-8");
-    let first = Running::start(&["--data-dir", data_dir]);
+    let first = RunningProgram::start(&["--data-dir", data_dir]);
     let second =
         ["--template", TEMPLATE, "--data-dir", data_dir, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
     let second = program(&second).output().expect("ended");
@@ -189,7 +189,7 @@ fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
     assert!(printed.contains("stop that process, or name another with --data-dir"), "{printed}");
     // Dropped, it is killed, and cannot tidy up.
     drop(first);
-    Running::start(&["--data-dir", data_dir]).end();
+    RunningProgram::start(&["--data-dir", data_dir]).end();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn help_is_in_groups_and_names_every_fault() {
 #[test]
 fn a_run_with_faults_prints_the_seed_that_repeats_it() {
     let seed = |arguments: &[&str]| {
-        let running = Running::start(arguments);
+        let running = RunningProgram::start(arguments);
         let note =
             running.lines.iter().find_map(|line| line.strip_prefix("# note: faults are injected; --fault-seed "));
         note.and_then(|note| note.strip_suffix(" repeats them")).map(str::to_owned)
@@ -224,7 +224,7 @@ fn a_run_with_faults_prints_the_seed_that_repeats_it() {
 
 #[tokio::test]
 async fn who_misses_the_stage_is_told_the_right_address_in_the_log() {
-    let running = Running::start(&[]);
+    let running = RunningProgram::start(&[]);
     let wrong = running.address("ws://").replace("/dev", "/development");
     assert!(connect_async(&wrong).await.is_err());
     let right = running.address("ws://");

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Reply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, eventually, next};
+use crate::scripted::{HttpReply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, eventually, next};
 
 /// Every test has the same seed, so that a failure can be repeated.
 const SEED: u64 = 20_261_122;
@@ -27,8 +27,8 @@ fn injected(site: &Scripted, kind: FaultKind) -> u64 {
     site.stack.faults()[&kind]
 }
 
-fn reply(status: u16, error_type: &str) -> Reply {
-    Reply { status, error_type: error_type.to_owned(), body: String::new() }
+fn reply(status: u16, error_type: &str) -> HttpReply {
+    HttpReply { status, error_type: error_type.to_owned(), body: String::new() }
 }
 
 /// Shows that the next thing a client receives is the answer to a message that is sent now.

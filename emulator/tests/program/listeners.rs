@@ -6,7 +6,7 @@ use std::{
     net::TcpStream,
 };
 
-use crate::cli::{Running, WAIT_MAX};
+use crate::cli::{RunningProgram, WAIT_MAX};
 
 const TEMPLATE: &str = "tests/program/listeners.yaml";
 
@@ -16,7 +16,7 @@ const SIGNED: &str = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20
 
 /// What a page of another site may have of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Answered {
+enum ForeignAccess {
     /// Nothing: it is refused.
     Never,
     /// It is answered, and no browser shows the answer to the page.
@@ -24,24 +24,24 @@ enum Answered {
 }
 
 /// A listener, with requests that it answers when a program sends them.
-struct Listener {
+struct ListenerCase {
     name: &'static str,
     port: u16,
-    requests: Vec<(String, String, &'static str, Answered)>,
+    requests: Vec<(String, String, &'static str, ForeignAccess)>,
 }
 
-impl Listener {
+impl ListenerCase {
     fn new(name: &'static str, port: u16) -> Self {
         Self { name, port, requests: Vec::new() }
     }
 
-    fn asked(mut self, request: &str, headers: &str, body: &'static str, answered: Answered) -> Self {
+    fn asked(mut self, request: &str, headers: &str, body: &'static str, answered: ForeignAccess) -> Self {
         self.requests.push((request.to_owned(), headers.to_owned(), body, answered));
         self
     }
 
     fn called(self, target: &str) -> Self {
-        self.asked("POST /", &format!("{SIGNED}X-Amz-Target: {target}\r\n"), "{}", Answered::Never)
+        self.asked("POST /", &format!("{SIGNED}X-Amz-Target: {target}\r\n"), "{}", ForeignAccess::Never)
     }
 }
 
@@ -90,8 +90,8 @@ fn listening(process: u32) -> BTreeSet<u16> {
 }
 
 /// Every listener of the program, by its port. The one that the program does not print is of the function's process.
-fn listeners(running: &Running) -> Vec<Listener> {
-    use Answered::{Never, Unread};
+fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
+    use ForeignAccess::{Never, Unread};
     let printed = |name: &str| {
         let line = format!("export AWS_ENDPOINT_URL_{name}=http://127.0.0.1:");
         let rest = running.lines.iter().find_map(|printed| printed.strip_prefix(&line)).expect(name);
@@ -100,25 +100,25 @@ fn listeners(running: &Running) -> Vec<Listener> {
     let front = running.address("http://");
     let front: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
     let invoke = "POST /2015-03-31/functions/Message/invocations";
-    let lambda = Listener::new("Lambda Invoke API", printed("LAMBDA")).asked(invoke, SIGNED, "{}", Never);
+    let lambda = ListenerCase::new("Lambda Invoke API", printed("LAMBDA")).asked(invoke, SIGNED, "{}", Never);
     let (host, body) = (format!("Host: 127.0.0.1:{}\r\n", lambda.port), "{}");
     assert_eq!(ask(lambda.port, invoke, &host, body).0, 200, "the function runs, and with it its Runtime API");
     let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut listeners = vec![
         lambda,
-        Listener::new("DynamoDB", printed("DYNAMODB"))
+        ListenerCase::new("DynamoDB", printed("DYNAMODB"))
             .called("DynamoDB_20120810.ListTables")
             .called("DynamoDB_20120810.DeleteTable")
             .asked("GET /", "", "", Never),
-        Listener::new("SQS", printed("SQS")).called("AmazonSQS.GetQueueUrl"),
-        Listener::new("Systems Manager", printed("SSM")).called("AmazonSSM.GetParameter"),
-        Listener::new("EventBridge", printed("EVENTBRIDGE")).called("AWSEvents.PutEvents"),
-        Listener::new("WebSocket gateway and @connections", printed("APIGATEWAYMANAGEMENTAPI"))
+        ListenerCase::new("SQS", printed("SQS")).called("AmazonSQS.GetQueueUrl"),
+        ListenerCase::new("Systems Manager", printed("SSM")).called("AmazonSSM.GetParameter"),
+        ListenerCase::new("EventBridge", printed("EVENTBRIDGE")).called("AWSEvents.PutEvents"),
+        ListenerCase::new("WebSocket gateway and @connections", printed("APIGATEWAYMANAGEMENTAPI"))
             .asked("POST /dev/@connections/Gto47d9-DoECGqg=", SIGNED, "x", Never)
             .asked("DELETE /dev/@connections/Gto47d9-DoECGqg=?X-Amz-Signature=x", "", "", Never)
             // $connect decides about the origin of a handshake, as in the service.
             .asked("GET /dev", handshake, "", Unread),
-        Listener::new("HTTP API and inspector", front)
+        ListenerCase::new("HTTP API and inspector", front)
             .asked("POST /write", "", "x", Never)
             .asked("GET /read", "", "", Unread)
             .asked("GET /inspector/connections", "", "", Never)
@@ -133,7 +133,7 @@ fn listeners(running: &Running) -> Vec<Listener> {
     let of_processes: Vec<u16> = listening(running.id()).difference(&known).copied().collect();
     let [runtime] = of_processes.as_slice() else { panic!("listeners without a row here: {of_processes:?}") };
     let answer = "POST /2018-06-01/runtime/invocation/none/response";
-    listeners.push(Listener::new("Runtime API", *runtime).asked(answer, "", "{}", Never).asked(
+    listeners.push(ListenerCase::new("Runtime API", *runtime).asked(answer, "", "{}", Never).asked(
         "POST /2018-06-01/runtime/invocation/none/error",
         "",
         "{}",
@@ -145,12 +145,12 @@ fn listeners(running: &Running) -> Vec<Listener> {
 #[test]
 #[cfg(target_os = "linux")]
 fn no_listener_is_open_to_the_pages_of_other_sites() {
-    let running = Running::with(TEMPLATE, &[]);
+    let running = RunningProgram::with(TEMPLATE, &[]);
     let listeners = listeners(&running);
     let ports: BTreeMap<u16, &str> = listeners.iter().map(|listener| (listener.port, listener.name)).collect();
     assert_eq!(ports.keys().copied().collect::<BTreeSet<_>>(), listening(running.id()), "each listener has a row");
     let evil = "http://evil.example";
-    for Listener { name, port, requests } in &listeners {
+    for ListenerCase { name, port, requests } in &listeners {
         let host = format!("Host: 127.0.0.1:{port}\r\n");
         let own = format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n");
         let rebound = format!("Host: evil.example:{port}\r\n");
@@ -169,7 +169,7 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
             check(&rebound, true);
             check(&format!("{rebound}Origin: {evil}:{port}\r\nSec-Fetch-Site: same-origin\r\n"), true);
             check(&format!("{host}{rebound}"), true);
-            let foreign = *answered == Answered::Never;
+            let foreign = *answered == ForeignAccess::Never;
             for origin in [evil, "https://evil.example", "null"] {
                 check(&format!("{host}Origin: {origin}\r\n"), foreign);
             }
@@ -209,7 +209,7 @@ const READ: &str = "GET /read";
 
 #[test]
 fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
-    let running = Running::with(TEMPLATE, &[]);
+    let running = RunningProgram::with(TEMPLATE, &[]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
     let host = format!("Host: 127.0.0.1:{port}\r\n");
@@ -229,7 +229,7 @@ fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
 
 #[test]
 fn a_name_that_is_allowed_is_answered_and_others_are_told_how() {
-    let running = Running::with(TEMPLATE, &["--allow-host", "host.docker.internal"]);
+    let running = RunningProgram::with(TEMPLATE, &["--allow-host", "host.docker.internal"]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
     let status = |host: &str| ask(port, "GET /health", &format!("Host: {host}\r\n"), "").0;

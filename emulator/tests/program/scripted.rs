@@ -33,7 +33,7 @@ use tokio_tungstenite::{
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// What a function answers, or the message of the error that it throws.
-pub(crate) type Answer = Result<Value, &'static str>;
+pub(crate) type ScriptedResult = Result<Value, &'static str>;
 
 /// The template of most tests.
 pub(crate) const SCRIPTED: &str = "scripted.yaml";
@@ -57,7 +57,7 @@ impl Scripted {
         script: impl Fn(String, Value) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = ScriptedResult> + Send + 'static,
     {
         Self::with(SCRIPTED, parameters, GatewayOptions::default(), FaultOptions::default(), script).await
     }
@@ -71,7 +71,7 @@ impl Scripted {
         script: impl Fn(String, Value) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = ScriptedResult> + Send + 'static,
     {
         let events = Events::default();
         let script: Script = Arc::new(move |name, event| Box::pin(script(name, event)));
@@ -126,17 +126,17 @@ impl Scripted {
     }
 
     /// Calls the management API with a signature that is there, but wrong.
-    pub(crate) async fn manage(&self, method: &str, id: &str, body: &str) -> Reply {
+    pub(crate) async fn manage(&self, method: &str, id: &str, body: &str) -> HttpReply {
         self.request(&format!("{method} /dev/@connections/{id}"), "Authorization: AWS4-HMAC-SHA256 x\r\n", body).await
     }
 
     /// Sends the gateway an HTTP request and reads to the end of the answer.
-    pub(crate) async fn request(&self, method_and_path: &str, headers: &str, body: &str) -> Reply {
+    pub(crate) async fn request(&self, method_and_path: &str, headers: &str, body: &str) -> HttpReply {
         ask(self.stack.ws_addr, method_and_path, headers, body).await
     }
 
     /// Asks the Lambda Invoke API of the local mode.
-    pub(crate) async fn invoke(&self, function_and_query: &str, kind: &str, body: &str) -> Reply {
+    pub(crate) async fn invoke(&self, function_and_query: &str, kind: &str, body: &str) -> HttpReply {
         let address = self.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://");
         let (function, query) = function_and_query.split_once('?').unwrap_or((function_and_query, ""));
         let path = format!("POST /2015-03-31/functions/{function}/invocations?{query}");
@@ -165,7 +165,7 @@ impl Scripted {
 }
 
 /// Sends an HTTP request and reads to the end of the answer.
-pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> Reply {
+pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> HttpReply {
     let exchange = async {
         let mut socket = TcpStream::connect(address).await.expect("connected");
         let request = format!(
@@ -181,12 +181,12 @@ pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &st
     let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let error_type = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: "));
-    Reply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
+    HttpReply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
 }
 
 /// An answer over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct HttpReply {
     pub(crate) status: u16,
     /// Empty where there is none.
     pub(crate) error_type: String,
@@ -209,7 +209,7 @@ pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     tokio::time::timeout(WAIT_MAX, checks).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"));
 }
 
-type Script = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Answer> + Send + Sync>;
+type Script = Arc<dyn Fn(String, Value) -> BoxFuture<'static, ScriptedResult> + Send + Sync>;
 
 async fn answer(
     request: Request<Incoming>,

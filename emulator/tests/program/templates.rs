@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Answer, Scripted, Socket, WAIT_MAX};
+use crate::scripted::{Scripted, ScriptedResult, Socket, WAIT_MAX};
 
 /// A function that says what it got, or refuses, or fails.
-async fn function(_: String, event: Value) -> Answer {
+async fn function(_: String, event: Value) -> ScriptedResult {
     match event["text"].as_str() {
         Some("refuse") => Err("Refused for a reason"),
         Some("fail") => Err("Something else"),

@@ -16,13 +16,13 @@ const WATCHED_FILES_MAX: usize = 2_000;
 
 /// The state of a function's files: how many, how large together, and when the last one was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct CodeVersion {
     files: usize,
     bytes: u64,
     newest: SystemTime,
 }
 
-impl Version {
+impl CodeVersion {
     /// Looks at a file, or at all files below a directory.
     pub(super) fn of(path: &Path) -> Self {
         let mut version = Self { files: 0, bytes: 0, newest: SystemTime::UNIX_EPOCH };
@@ -55,7 +55,7 @@ pub(super) fn directory(function: &template::Function, template: &Path, inline: 
     let path = match &function.code {
         Code::Path(path) => template.join(path),
         Code::Inline(text) => return write_inline(function, text, inline),
-        Code::Elsewhere => return Err("its code is not on this machine: build it and name the directory".to_owned()),
+        Code::Elsewhere => return Err("its code is not on this host: build it and name the directory".to_owned()),
     };
     let path =
         fs::canonicalize(&path).map_err(|error| format!("its code {} cannot be read: {error}", path.display()))?;
@@ -104,15 +104,15 @@ mod tests {
         };
         write("app.py", "one");
         write("lib/part.py", "one");
-        let first = Version::of(directory.path());
+        let first = CodeVersion::of(directory.path());
         write("node_modules/a/index.js", "");
         write("__pycache__/app.pyc", "");
-        assert_eq!(Version::of(directory.path()), first);
+        assert_eq!(CodeVersion::of(directory.path()), first);
         write("lib/part.py", "three");
-        let second = Version::of(directory.path());
+        let second = CodeVersion::of(directory.path());
         assert_ne!(second, first);
         write("more.py", "");
-        assert_ne!(Version::of(directory.path()), second);
-        assert_eq!(Version::of(Path::new("/nowhere")).files, 0);
+        assert_ne!(CodeVersion::of(directory.path()), second);
+        assert_eq!(CodeVersion::of(Path::new("/nowhere")).files, 0);
     }
 }

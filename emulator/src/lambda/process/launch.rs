@@ -11,8 +11,8 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    Machine,
-    code::{self, Version},
+    ProcessHost,
+    code::{self, CodeVersion},
 };
 use crate::template;
 
@@ -40,21 +40,21 @@ impl Launch {
         name: &str,
         function: &template::Function,
         environment: BTreeMap<String, String>,
-        machine: &Arc<Machine>,
+        host: &Arc<ProcessHost>,
     ) -> Result<Self, String> {
         let runtime = function.runtime.as_deref().unwrap_or("an image");
-        let inline = machine.files.path().join("inline");
-        let directory = code::directory(function, &machine.template, &inline)?;
+        let inline = host.files.path().join("inline");
+        let directory = code::directory(function, &host.template, &inline)?;
         let handler = function.handler.clone().unwrap_or_default();
         let (program, arguments, watched) = if runtime.starts_with("provided") {
             let program = code::program(function, &directory).ok_or_else(|| missing_program(function, &directory))?;
             (program.clone().into_os_string(), Vec::new(), program)
         } else if runtime.starts_with("python3") {
-            let loader = machine.file("runtime.py", PYTHON_RUNTIME)?;
-            (machine.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
+            let loader = host.file("runtime.py", PYTHON_RUNTIME)?;
+            (host.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
         } else if runtime.starts_with("nodejs") {
-            let loader = machine.file("runtime.mjs", NODE_RUNTIME)?;
-            (machine.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
+            let loader = host.file("runtime.mjs", NODE_RUNTIME)?;
+            (host.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
         } else {
             return Err(format!(
                 "functions of {runtime} are not run here, those of provided.*, python3.* and nodejs* are; \
@@ -62,7 +62,7 @@ impl Launch {
             ));
         };
         let mut variables = inherited();
-        variables.extend(machine.trust.clone());
+        variables.extend(host.trust.clone());
         variables.extend(environment);
         let own = [
             ("AWS_EXECUTION_ENV", format!("AWS_Lambda_{runtime}")),
@@ -71,9 +71,9 @@ impl Launch {
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
             ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
-            ("LAMBDA_RUNTIME_DIR", machine.files.path().display().to_string()),
+            ("LAMBDA_RUNTIME_DIR", host.files.path().display().to_string()),
             ("LAMBDA_TASK_ROOT", directory.display().to_string()),
-            ("LOCAL_EXECUTE_API", machine.redirection()),
+            ("LOCAL_EXECUTE_API", host.redirection()),
             ("TZ", ":UTC".to_owned()),
             ("_HANDLER", handler),
         ];
@@ -82,8 +82,8 @@ impl Launch {
     }
 
     /// The state of the code.
-    pub(super) fn version(&self) -> Version {
-        Version::of(&self.watched)
+    pub(super) fn version(&self) -> CodeVersion {
+        CodeVersion::of(&self.watched)
     }
 
     /// A process that takes its invocations from the Runtime API at `address`.

@@ -28,9 +28,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    code::Version,
+    code::CodeVersion,
     launch::Launch,
-    runtime_api::{Exchange, Invocation},
+    runtime_api::{PendingInvocation, RuntimeApi},
 };
 use super::InvokeError;
 use crate::{
@@ -39,17 +39,17 @@ use crate::{
 };
 
 /// Time that a process has until it asks for its first invocation. Lambda gives 10 s; a laptop with a cold disk needs more.
-const INIT_WAIT: Duration = Duration::from_secs(30);
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time in which the answer of a process that has ended is still read: both come over different ways.
-const LAST_ANSWER_WAIT: Duration = Duration::from_millis(200);
+const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Longest line of a function's log, in bytes; a longer one is logged in pieces. Source: CloudWatch Logs quotas.
 const LOG_LINE_BYTES_MAX: u64 = 256 * 1024;
 
 /// What all processes of functions share.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct ProcessHost {
     /// Directory of the template.
     template: PathBuf,
     /// Loaders and inline code, as long as the local mode runs.
@@ -66,7 +66,7 @@ pub(crate) struct Machine {
     interpreters: Mutex<BTreeMap<String, Result<OsString, String>>>,
 }
 
-impl Machine {
+impl ProcessHost {
     /// Prepares for functions of the template in the directory `template`, behind `gateway`, whose certificate `trust` leads to,
     /// with SQS at `queues`.
     pub(crate) fn new(
@@ -162,9 +162,9 @@ pub(super) struct Process {
     launch: Launch,
     timeout: Duration,
     clock: Clock,
-    idle: Mutex<Vec<Environment>>,
+    idle: Mutex<Vec<ExecutionEnvironment>>,
     /// Keeps loaders and certificates where the launch says they are.
-    _machine: Arc<Machine>,
+    _machine: Arc<ProcessHost>,
 }
 
 impl Process {
@@ -173,17 +173,17 @@ impl Process {
         name: &str,
         function: &template::Function,
         environment: BTreeMap<String, String>,
-        machine: &Arc<Machine>,
+        host: &Arc<ProcessHost>,
         clock: Clock,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let launch = Launch::new(name, function, environment, machine)?;
+        let launch = Launch::new(name, function, environment, host)?;
         Ok(Self {
             name: name.to_owned(),
             launch,
             timeout: function.timeout,
             clock,
             idle: Mutex::default(),
-            _machine: Arc::clone(machine),
+            _machine: Arc::clone(host),
         })
     }
 
@@ -193,23 +193,23 @@ impl Process {
         loop {
             let (mut environment, is_new) = match self.take_idle(version) {
                 Some(environment) => (environment, false),
-                None => (Environment::start(&self.name, &self.launch, version).await?, true),
+                None => (ExecutionEnvironment::start(&self.name, &self.launch, version).await?, true),
             };
             match environment.invoke(request_id, payload.clone(), self.timeout, &self.clock).await {
-                Invoked::Answered(answer) => {
+                InvocationEnd::Answered(answer) => {
                     self.idle().push(environment);
                     return answer;
                 }
-                Invoked::Ended(answer) => return answer,
-                Invoked::NotTaken(error) if is_new => return Err(error),
+                InvocationEnd::Ended(answer) => return answer,
+                InvocationEnd::NotTaken(error) if is_new => return Err(error),
                 // A process may end after its last answer, as Node.js does after an error that nobody caught.
-                Invoked::NotTaken(_) => {}
+                InvocationEnd::NotTaken(_) => {}
             }
         }
     }
 
     /// The environment used last that still runs. Those of older code are ended.
-    fn take_idle(&self, version: Version) -> Option<Environment> {
+    fn take_idle(&self, version: CodeVersion) -> Option<ExecutionEnvironment> {
         let mut idle = self.idle();
         let before = idle.len();
         idle.retain_mut(|environment| environment.version == version && environment.is_running());
@@ -219,25 +219,25 @@ impl Process {
         idle.pop()
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Environment>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<ExecutionEnvironment>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One process and its Runtime API. The process ends when this is dropped.
 #[derive(Debug)]
-struct Environment {
+struct ExecutionEnvironment {
     function_arn: String,
-    version: Version,
+    version: CodeVersion,
     child: Child,
-    invocations: mpsc::Sender<Invocation>,
-    exchange: Arc<Exchange>,
+    invocations: mpsc::Sender<PendingInvocation>,
+    exchange: Arc<RuntimeApi>,
     /// The request that log lines belong to.
     request_id: watch::Sender<String>,
     _api: DropGuard,
 }
 
-impl Drop for Environment {
+impl Drop for ExecutionEnvironment {
     /// Ends what the process has started, too.
     fn drop(&mut self) {
         let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -246,8 +246,8 @@ impl Drop for Environment {
     }
 }
 
-impl Environment {
-    async fn start(name: &str, launch: &Launch, version: Version) -> Result<Self, InvokeError> {
+impl ExecutionEnvironment {
+    async fn start(name: &str, launch: &Launch, version: CodeVersion) -> Result<Self, InvokeError> {
         let failed = |error: &dyn std::fmt::Display| InvokeError::FunctionError {
             error_type: "Runtime.InvalidEntrypoint".to_owned(),
             error_message: format!("the process cannot be started: {error}"),
@@ -255,7 +255,7 @@ impl Environment {
         let listener = http::Listener::bind(([127, 0, 0, 1], 0).into(), &[]).await.map_err(|error| failed(&error))?;
         let address = listener.address.to_string();
         let (invocations, waiting) = mpsc::channel(1);
-        let exchange = Exchange::new(waiting);
+        let exchange = RuntimeApi::new(waiting);
         let shutdown = CancellationToken::new();
         // However this function is left, the Runtime API of a process that is not there ends.
         let api = shutdown.clone().drop_guard();
@@ -271,7 +271,7 @@ impl Environment {
         tokio::select! {
             started = exchange.started() => started?,
             ended = child.wait() => return Err(exited(&ended)),
-            () = tokio::time::sleep(INIT_WAIT) => return Err(InvokeError::TimedOut(INIT_WAIT)),
+            () = tokio::time::sleep(INIT_TIMEOUT) => return Err(InvokeError::TimedOut(INIT_TIMEOUT)),
         }
         Ok(Self {
             function_arn: template::arn("lambda", &format!("function:{name}")),
@@ -289,10 +289,10 @@ impl Environment {
     }
 
     /// Invokes the function.
-    async fn invoke(&mut self, request_id: &str, payload: Bytes, limit: Duration, clock: &Clock) -> Invoked {
+    async fn invoke(&mut self, request_id: &str, payload: Bytes, limit: Duration, clock: &Clock) -> InvocationEnd {
         let (answer, answered) = oneshot::channel();
         self.request_id.send_replace(request_id.to_owned());
-        let invocation = Invocation {
+        let invocation = PendingInvocation {
             request_id: request_id.to_owned(),
             function_arn: self.function_arn.clone(),
             payload,
@@ -305,21 +305,21 @@ impl Environment {
         tokio::select! {
             biased;
             answered = &mut answered => match answered {
-                Ok(Ok(answer)) => Invoked::Answered(answer),
-                Ok(Err(_)) => Invoked::Ended(Err(exited(&self.child.wait().await))),
-                Err(_) => Invoked::Ended(Err(InvokeError::TimedOut(limit))),
+                Ok(Ok(answer)) => InvocationEnd::Answered(answer),
+                Ok(Err(_)) => InvocationEnd::Ended(Err(exited(&self.child.wait().await))),
+                Err(_) => InvocationEnd::Ended(Err(InvokeError::TimedOut(limit))),
             },
-            ended = self.child.wait() => match timeout(LAST_ANSWER_WAIT, answered).await {
-                Ok(Ok(Ok(answer))) => Invoked::Ended(answer),
-                _ if !self.exchange.has_taken(request_id) => Invoked::NotTaken(exited(&ended)),
-                _ => Invoked::Ended(Err(exited(&ended))),
+            ended = self.child.wait() => match timeout(LAST_RESPONSE_TIMEOUT, answered).await {
+                Ok(Ok(Ok(answer))) => InvocationEnd::Ended(answer),
+                _ if !self.exchange.has_taken(request_id) => InvocationEnd::NotTaken(exited(&ended)),
+                _ => InvocationEnd::Ended(Err(exited(&ended))),
             },
         }
     }
 }
 
 /// How an invocation of one environment ended.
-enum Invoked {
+enum InvocationEnd {
     /// With an answer, or a reported error. The environment can be used again.
     Answered(Result<Bytes, InvokeError>),
     /// With the environment.
@@ -339,14 +339,14 @@ fn exited(ended: &std::io::Result<std::process::ExitStatus>) -> InvokeError {
     }
 }
 
-type Output = Box<dyn AsyncRead + Send + Unpin>;
+type ProcessOutput = Box<dyn AsyncRead + Send + Unpin>;
 
-fn boxed(output: impl AsyncRead + Send + Unpin + 'static) -> Output {
+fn boxed(output: impl AsyncRead + Send + Unpin + 'static) -> ProcessOutput {
     Box::new(output)
 }
 
 /// Logs what a function prints, line by line, until it ends.
-async fn log(function: String, output: Output, request_id: watch::Receiver<String>) {
+async fn log(function: String, output: ProcessOutput, request_id: watch::Receiver<String>) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     loop {

@@ -17,21 +17,21 @@ use crate::http::{Body, Request, json, response};
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// Where an answer is waited for.
-type Waiting = oneshot::Sender<Result<Bytes, InvokeError>>;
+type ResponseSender = oneshot::Sender<Result<Bytes, InvokeError>>;
 
 /// One invocation on its way to the function.
 #[derive(Debug)]
-pub(super) struct Invocation {
+pub(super) struct PendingInvocation {
     pub(super) request_id: String,
     pub(super) function_arn: String,
     pub(super) payload: Bytes,
     pub(super) deadline: Timestamp,
-    pub(super) answer: Waiting,
+    pub(super) answer: ResponseSender,
 }
 
 /// How far an execution environment has come.
 #[derive(Clone, Debug)]
-pub(super) enum Phase {
+pub(super) enum InitPhase {
     /// The process starts.
     Starting,
     /// It has asked for an invocation.
@@ -42,19 +42,19 @@ pub(super) enum Phase {
 
 /// What one execution environment and its Runtime API share.
 #[derive(Debug)]
-pub(super) struct Exchange {
-    waiting: tokio::sync::Mutex<mpsc::Receiver<Invocation>>,
+pub(super) struct RuntimeApi {
+    waiting: tokio::sync::Mutex<mpsc::Receiver<PendingInvocation>>,
     /// The invocation that the function has and has not answered.
-    current: Mutex<Option<(String, Waiting)>>,
-    phase: watch::Sender<Phase>,
+    current: Mutex<Option<(String, ResponseSender)>>,
+    phase: watch::Sender<InitPhase>,
 }
 
-impl Exchange {
-    pub(super) fn new(waiting: mpsc::Receiver<Invocation>) -> Arc<Self> {
+impl RuntimeApi {
+    pub(super) fn new(waiting: mpsc::Receiver<PendingInvocation>) -> Arc<Self> {
         Arc::new(Self {
             waiting: tokio::sync::Mutex::new(waiting),
             current: Mutex::default(),
-            phase: watch::Sender::new(Phase::Starting),
+            phase: watch::Sender::new(InitPhase::Starting),
         })
     }
 
@@ -62,8 +62,8 @@ impl Exchange {
     pub(super) async fn started(&self) -> Result<(), InvokeError> {
         let mut phase = self.phase.subscribe();
         // The sender lives as long as this borrow, so waiting cannot fail.
-        match phase.wait_for(|phase| !matches!(phase, Phase::Starting)).await.as_deref() {
-            Ok(Phase::Failed(error)) => Err(error.clone()),
+        match phase.wait_for(|phase| !matches!(phase, InitPhase::Starting)).await.as_deref() {
+            Ok(InitPhase::Failed(error)) => Err(error.clone()),
             _ => Ok(()),
         }
     }
@@ -82,7 +82,7 @@ impl Exchange {
             (&Method::GET, ["invocation", "next"]) => self.next().await,
             (&Method::POST, ["init", "error"]) => {
                 let error = reported(request).await;
-                self.phase.send_replace(Phase::Failed(error));
+                self.phase.send_replace(InitPhase::Failed(error));
                 accepted()
             }
             (&Method::POST, ["invocation", id, "response"]) => {
@@ -105,9 +105,9 @@ impl Exchange {
 
     async fn next(&self) -> Response<Body> {
         self.phase.send_if_modified(|phase| {
-            let starting = matches!(phase, Phase::Starting);
+            let starting = matches!(phase, InitPhase::Starting);
             if starting {
-                *phase = Phase::Ready;
+                *phase = InitPhase::Ready;
             }
             starting
         });
