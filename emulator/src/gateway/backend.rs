@@ -27,7 +27,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// What a server answered.
 #[derive(Clone, Debug)]
-pub(super) struct IntegrationResponse {
+pub(super) struct BackendResponse {
     pub(super) status: u16,
     /// Headers with names in lower case.
     pub(super) headers: Vec<(String, String)>,
@@ -70,7 +70,7 @@ impl IntegrationClient {
         event: &Event,
         body: String,
         timeout: Duration,
-    ) -> Result<IntegrationResponse, IntegrationError> {
+    ) -> Result<BackendResponse, IntegrationError> {
         let request = request(api, backend, event, body)?;
         let uri = request.uri().clone();
         let asked = async {
@@ -86,7 +86,7 @@ impl IntegrationClient {
             let headers = head.headers.iter();
             let headers =
                 headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-            Ok(IntegrationResponse {
+            Ok(BackendResponse {
                 status: head.status.as_u16(),
                 headers: headers.collect(),
                 body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),

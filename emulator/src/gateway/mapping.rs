@@ -7,9 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use velocity::{Inputs, Template};
 
-use super::{
-    Gateway, backend::IntegrationResponse, event::Event, integration::IntegrationError, selection::ResponseHead,
-};
+use super::{Gateway, backend::BackendResponse, event::Event, integration::IntegrationError, selection::ResponseHead};
 use crate::{
     lambda::InvokeError,
     template::{Backend, Mapped, Passthrough, WebSocketApi},
@@ -41,7 +39,7 @@ impl Gateway {
         };
         let (answer, selected_by) = match &mapped.backend {
             Backend::Mock => {
-                let answer = IntegrationResponse {
+                let answer = BackendResponse {
                     status: mock_status(&body, &requests.origin)?,
                     headers: Vec::new(),
                     body: String::new(),
@@ -69,7 +67,7 @@ impl Gateway {
         asynchronous: bool,
         body: String,
         source: &str,
-    ) -> Result<(IntegrationResponse, Option<String>), IntegrationError> {
+    ) -> Result<(BackendResponse, Option<String>), IntegrationError> {
         // As the service was recorded to do with an empty body.
         let body = if body.is_empty() { "{}".to_owned() } else { body };
         if serde_json::from_str::<IgnoredAny>(&body).is_err() {
@@ -81,7 +79,7 @@ impl Gateway {
             return Err(IntegrationError::Internal);
         }
         let payload = Bytes::from(body);
-        let answered = |status, body: &[u8]| IntegrationResponse {
+        let answered = |status, body: &[u8]| BackendResponse {
             status,
             headers: Vec::new(),
             body: String::from_utf8_lossy(body).into_owned(),
@@ -112,7 +110,7 @@ impl Gateway {
         &self,
         mapped: &Mapped,
         event: &Event,
-        answer: IntegrationResponse,
+        answer: BackendResponse,
         selected_by: Option<&str>,
     ) -> Result<Value, IntegrationError> {
         let matching = selected_by.and_then(|text| {
