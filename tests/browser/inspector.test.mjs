@@ -23,8 +23,8 @@ after(async () => {
 async function open(t, options = {}) {
   local = await startLocal();
   const page = await openPage(t, browser, { viewport: { width: 1440, height: 850 }, ...options });
-  const own = local;
-  t.after(() => stopLocal(own));
+  // A test may start it again.
+  t.after(() => stopLocal(local));
   await page.goto(`${local.address}inspector`);
   await page.waitForSelector("#state[data-state=live]");
   return page;

@@ -26,12 +26,23 @@ const CONNECTIONS_SHOWN_MAX: usize = 50;
 /// The page needs nothing but its own files and this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-/// Files of the page, by path.
-const FILES: [(&str, &str, &str); 3] = [
-    ("/inspector", "text/html; charset=utf-8", include_str!("../../inspector/inspector.html")),
-    ("/inspector.css", "text/css; charset=utf-8", include_str!("../../inspector/inspector.css")),
-    ("/inspector.js", "text/javascript; charset=utf-8", include_str!("../../inspector/inspector.js")),
-];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files of the page beside `inspector.html`, each at `/inspector/` and its name.
+macro_rules! files {
+    ($($content_type:expr => $($name:literal)+;)+) => {
+        [$($((concat!("/inspector/", $name), $content_type, include_str!(concat!("../../inspector/", $name)))),+),+]
+    };
+}
+
+/// Path, content type and text of each file of the page.
+const FILES: &[(&str, &str, &str)] = &files! {
+    "text/css; charset=utf-8" => "inspector.css";
+    SCRIPT => "inspector.js" "connections.js" "detail.js" "dom.js" "feed.js" "json.js" "list.js" "panes.js"
+        "records.js" "requests.js" "save.js" "summary.js" "text.js" "view.js";
+};
+const PAGE: (&str, &str, &str) =
+    ("/inspector", "text/html; charset=utf-8", include_str!("../../inspector/inspector.html"));
 
 /// Serves the page, the records, and what the page does to connections.
 #[derive(Debug)]
@@ -163,7 +174,8 @@ pub(crate) fn is_public(path: &str) -> bool {
 
 /// The file of a path, which may end in a slash.
 fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
-    FILES.iter().find(|(file, ..)| *file == path.trim_end_matches('/'))
+    let path = path.trim_end_matches('/');
+    std::iter::once(&PAGE).chain(FILES).find(|(file, ..)| *file == path)
 }
 
 /// The body as a message.
