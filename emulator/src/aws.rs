@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::template::REGION;
+/// Account, region and names that the local mode stands for.
+pub(crate) const ACCOUNT_ID: &str = "000000000000";
+pub(crate) const REGION: &str = "eu-central-1";
+pub(crate) const PARTITION: &str = "aws";
+pub(crate) const URL_SUFFIX: &str = "amazonaws.com";
+pub(crate) const STACK_NAME: &str = "local";
 
 /// Access key id and secret of the emulator. They are not secret: nothing outside accepts them.
 pub(crate) const ACCESS_KEY: &str = "local";
@@ -31,4 +36,14 @@ pub(crate) fn variables(
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
+}
+
+/// An ARN of the local account and region.
+pub(crate) fn arn(service: &str, resource: &str) -> String {
+    format!("arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}")
+}
+
+/// Where SQS is in the cloud.
+pub(crate) fn sqs_endpoint() -> String {
+    format!("https://sqs.{REGION}.{URL_SUFFIX}")
 }

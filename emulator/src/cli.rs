@@ -15,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    ErrorChain,
     dynamodb::TableCapacity,
     embedding::Embedding,
+    error::ErrorChain,
     faults::{Fault, FaultOptions},
     gateway::GatewayOptions,
     rate::Rate,

@@ -9,10 +9,10 @@ use clock::Clock;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    gateway::{Gateway, GatewayOptions, GatewaySettings, selection::SelectionExpression},
-    inspector::Recorder,
+    gateway::{Gateway, GatewayOptions, GatewaySettings},
     lambda::Functions,
-    template::Template,
+    recorder::Recorder,
+    template::{SelectionExpression, Template},
 };
 
 /// Reads a template.

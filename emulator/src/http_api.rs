@@ -17,10 +17,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    aws::ACCOUNT_ID,
     http::{self, Body, Request},
     lambda::Functions,
     rate::{Quotas, RouteBuckets},
-    template::{ACCOUNT_ID, Cors, HttpRoute},
+    template::{Cors, HttpRoute},
 };
 
 /// Largest request. Source: API Gateway quotas for HTTP APIs.

@@ -17,9 +17,11 @@ mod gateway;
 mod http;
 mod http_api;
 mod inspector;
+mod invocation;
 mod json;
 mod lambda;
 mod rate;
+mod recorder;
 mod schedules;
 mod sqs;
 mod ssm;
@@ -29,16 +31,17 @@ mod tls;
 
 pub use crate::{
     dynamodb::{DatabaseError, TableCapacity, TableCapacityError, TableUnits, Tables},
-    embedding::{Embedding, FunctionSetting, Invocation, Invoke, Pages, Site, StartFailure},
+    embedding::{Embedding, Pages, Site},
     error::ErrorChain,
-    events::{Pattern, Rule},
     faults::{Fault, FaultError, FaultKind, FaultOptions},
     gateway::{ConnectionSummary, GatewayOptions},
     http::{Body, json as json_response, no_store, page},
-    lambda::{FunctionStartError, InvokeError},
+    invocation::{FunctionSetting, Invocation, Invoke, InvokeError, LinkedFunctions, StartFailure},
+    lambda::FunctionStartError,
     rate::{Rate, RateError},
-    schedules::{Cron, Times},
     stack::{Options, Stack, StartError},
-    template::{Code, Function, LoadError, Queue, Schedule, Template, TemplateError, TemplateSource},
+    template::{
+        Code, Cron, Function, LoadError, Pattern, Queue, Rule, Schedule, Template, TemplateError, TemplateSource, Times,
+    },
     tls::TlsError,
 };

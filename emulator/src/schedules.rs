@@ -1,7 +1,5 @@
 //! EventBridge schedules: functions that are invoked at intervals, or in certain minutes.
 
-mod cron;
-
 use std::{sync::Arc, time::Duration};
 
 use clock::{Clock, Timestamp};
@@ -9,48 +7,14 @@ use hyper::body::Bytes;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::cron::Cron;
-pub(crate) use self::cron::CronError;
 use crate::{
+    aws::{ACCOUNT_ID, REGION, arn},
     lambda::Functions,
-    template::{ACCOUNT_ID, REGION, Schedule, arn},
+    template::{Schedule, Times},
 };
 
 /// Time between two looks at the clock while a schedule waits: it may be set, and sleep as the machine does.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
-
-/// When a function is invoked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Times {
-    /// `rate(…)`: after each such interval.
-    Every(Duration),
-    /// `cron(…)`: in these minutes of UTC.
-    In(Cron),
-}
-
-impl Times {
-    /// Reads `rate(5 minutes)` or `cron(0 10 * * ? *)`. `None` when it is neither.
-    pub(crate) fn parse(expression: &str) -> Result<Option<Self>, CronError> {
-        let within = |kind: &str| expression.trim().strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
-        match within("cron") {
-            Some(fields) => Cron::parse(fields).map(Self::In).map(Some),
-            None => Ok(within("rate").and_then(rate).map(Self::Every)),
-        }
-    }
-}
-
-/// Reads `5 minutes`. `None` when it is anything else.
-fn rate(interval: &str) -> Option<Duration> {
-    let (count, unit) = interval.trim().split_once(' ')?;
-    let secs = match unit.trim() {
-        "minute" | "minutes" => 60,
-        "hour" | "hours" => 60 * 60,
-        "day" | "days" => 24 * 60 * 60,
-        _ => return None,
-    };
-    let count: u64 = count.parse().ok()?;
-    (count > 0).then(|| count.checked_mul(secs).map(Duration::from_secs)).flatten()
-}
 
 /// Runs every schedule until `shutdown`; the first invocation of a rate comes after one interval, as in EventBridge. Time passes as fast
 /// as it does: what is scheduled, and what functions see of the clock, belong together.
@@ -143,20 +107,6 @@ Resources:
         run(vec![schedule], &functions, clock, &shutdown, &tasks);
         tasks.close();
         (functions, shutdown, tasks)
-    }
-
-    #[test]
-    fn rates_are_read_and_what_is_neither_rate_nor_cron_is_not() {
-        let every = |secs| Ok(Some(Times::Every(Duration::from_secs(secs))));
-        assert_eq!(Times::parse("rate(1 minute)"), every(60));
-        assert_eq!(Times::parse("rate(2 hours)"), every(7_200));
-        assert!(matches!(Times::parse(" cron(0 1 * * ? *) "), Ok(Some(Times::In(_)))));
-        assert!(matches!(Times::parse("cron(0 1 * * * *)"), Err(CronError::Days)));
-        for bad in ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "at(2026-11-22T00:00:00)", "cron", "cron(", ""]
-        {
-            assert_eq!(Times::parse(bad), Ok(None), "{bad}");
-        }
-        assert_eq!(Times::parse("rate(18446744073709551615 days)"), Ok(None));
     }
 
     #[tokio::test(start_paused = true)]

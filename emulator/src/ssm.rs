@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    aws::arn,
     http::{Body, Request, response},
-    template::arn,
 };
 
 /// Largest request, in bytes: a name has at most 2,048.

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    aws,
+    aws::{self, REGION, URL_SUFFIX},
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     embedding::{Embedding, Pages, Site},
     events::{self, Buses},
@@ -27,13 +27,14 @@ use crate::{
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
     http_api::HttpApi,
-    inspector::{self, Inspector, Recorder},
+    inspector::{self, Inspector},
     lambda::{self, Functions, LambdaSettings, process::ProcessHost},
     rate::{Quotas, RouteBuckets},
+    recorder::Recorder,
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, Function, HttpRoute, LoadError, REGION, Template, TemplateSource, URL_SUFFIX},
+    template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateSource},
     tls::{Identity, TlsError},
 };
 
@@ -203,7 +204,7 @@ impl Stack {
         let settings = LambdaSettings {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
-            program,
+            linked: program,
             host: &host,
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),

@@ -17,7 +17,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::template::REGION;
+use crate::aws::REGION;
 
 /// Where systems keep the certificates that they trust, the first that exists.
 const SYSTEM_BUNDLES: [&str; 3] =

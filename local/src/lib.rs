@@ -7,7 +7,8 @@ mod functions;
 use std::{path::PathBuf, sync::Arc};
 
 use apigw_local::{
-    Embedding, Function, FunctionSetting, Invoke, Options, Pages, Site, Stack, StartError, StartFailure, TemplateSource,
+    Embedding, Function, FunctionSetting, Invoke, LinkedFunctions, Options, Pages, Site, Stack, StartError,
+    StartFailure, TemplateSource,
 };
 
 /// The service: how the emulator runs its functions, and its demo page.
@@ -36,11 +37,13 @@ impl Service {
     }
 }
 
-impl Embedding for Service {
+impl LinkedFunctions for Service {
     fn start(&self, function: &Function, setting: FunctionSetting) -> Option<Result<Arc<dyn Invoke>, StartFailure>> {
         if self.processes { None } else { functions::start(function, setting) }
     }
+}
 
+impl Embedding for Service {
     fn pages(&self, site: Site) -> Option<Arc<dyn Pages>> {
         Some(Arc::new(demo::Demo::new(site)))
     }

@@ -27,10 +27,10 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    api::{Answer, carry_out, refusal},
+    engine::{Reply, carry_out, refusal},
     schema::{Schema, size},
 };
-use crate::{rate::TokenBucket, template::arn};
+use crate::{aws::arn, rate::TokenBucket};
 
 /// Partitions whose buckets are remembered before those that are full are forgotten.
 const PARTITIONS_MAX: usize = 65_536;
@@ -151,7 +151,7 @@ impl Capacity {
     }
 
     /// Carries out an operation as far as the capacity of its partitions goes.
-    pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> Answer {
+    pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> Reply {
         let limited = serde_json::from_str::<Value>(body).ok().and_then(|input| match operation {
             "GetItem" => self.get(database, body, &input),
             "Query" => self.query(database, input),
@@ -170,7 +170,7 @@ impl Capacity {
         limited.unwrap_or_else(|| carry_out(database, operation, body))
     }
 
-    fn get(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+    fn get(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
         let (partition, units) = self.cost_of_read(database, input["TableName"].as_str()?, &input["Key"], input)?;
         if let Some(throttled) = self.throttled(Kind::Read, &[(partition.clone(), units)]) {
             return Some(self.refuse(database, Kind::Read, &throttled, 1));
@@ -179,7 +179,7 @@ impl Capacity {
         Some(carry_out(database, "GetItem", body))
     }
 
-    fn query(&self, database: &Database, mut input: Value) -> Option<Answer> {
+    fn query(&self, database: &Database, mut input: Value) -> Option<Reply> {
         let table = input["TableName"].as_str()?.to_owned();
         let index = input["IndexName"].as_str().map(str::to_owned);
         let schema = self.schema(database, &table)?;
@@ -205,7 +205,7 @@ impl Capacity {
         Some((status, Value::Object(output).to_string()))
     }
 
-    fn write(&self, database: &Database, operation: &str, body: &str, input: &Value) -> Option<Answer> {
+    fn write(&self, database: &Database, operation: &str, body: &str, input: &Value) -> Option<Reply> {
         let change = self.change(database, operation.trim_end_matches("Item"), input)?;
         let estimate = change.cost(&change.expected(), 1.0);
         if let Some(throttled) = self.throttled(Kind::Write, &estimate) {
@@ -216,7 +216,7 @@ impl Capacity {
         Some(answer)
     }
 
-    fn batch_get(&self, database: &Database, mut input: Value) -> Option<Answer> {
+    fn batch_get(&self, database: &Database, mut input: Value) -> Option<Reply> {
         let mut unprocessed = Map::new();
         let mut first = None;
         let (mut refused, mut asked) = (0, 0);
@@ -248,7 +248,7 @@ impl Capacity {
         self.batched(database, "BatchGetItem", input, "UnprocessedKeys", unprocessed, first, refused == asked, refused)
     }
 
-    fn batch_write(&self, database: &Database, mut input: Value) -> Option<Answer> {
+    fn batch_write(&self, database: &Database, mut input: Value) -> Option<Reply> {
         let mut unprocessed = Map::new();
         let mut first = None;
         let mut changes = Vec::new();
@@ -292,7 +292,7 @@ impl Capacity {
         throttled: Option<(Kind, Partition)>,
         is_all: bool,
         refused: usize,
-    ) -> Option<Answer> {
+    ) -> Option<Reply> {
         let Some(throttled) = throttled else { return Some(carry_out(database, operation, &input.to_string())) };
         if is_all {
             return Some(self.refuse(database, throttled.0, &throttled, refused));
@@ -310,7 +310,7 @@ impl Capacity {
         Some((status, output.to_string()))
     }
 
-    fn transact_get(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+    fn transact_get(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
         let consistent = json!({"ConsistentRead": true});
         let mut costs = Vec::new();
         for item in input["TransactItems"].as_array()? {
@@ -326,7 +326,7 @@ impl Capacity {
         Some(carry_out(database, "TransactGetItems", body))
     }
 
-    fn transact_write(&self, database: &Database, body: &str, input: &Value) -> Option<Answer> {
+    fn transact_write(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
         let mut changes = Vec::new();
         for item in input["TransactItems"].as_array()? {
             let (operation, request) = item.as_object()?.iter().next()?;
@@ -345,7 +345,7 @@ impl Capacity {
     }
 
     /// The refusal of a transaction of which these items together need more than there is.
-    fn cancelled(&self, kind: Kind, costs: &[Units]) -> Option<Answer> {
+    fn cancelled(&self, kind: Kind, costs: &[Units]) -> Option<Reply> {
         self.throttled(kind, &costs.concat())?;
         lock(&self.used).throttled += 1;
         let reason = |cost: &Units| match self.throttled(kind, cost) {
@@ -448,7 +448,7 @@ impl Capacity {
     }
 
     /// The refusal of a request, or of all `items` of a batch.
-    fn refuse(&self, database: &Database, kind: Kind, (_, partition): &(Kind, Partition), items: usize) -> Answer {
+    fn refuse(&self, database: &Database, kind: Kind, (_, partition): &(Kind, Partition), items: usize) -> Reply {
         lock(&self.used).throttled += items as u64;
         let Partition { table, index, key } = partition;
         tracing::debug!(table, index, key, kind = kind.name(), "throttled: the partition has no capacity left");

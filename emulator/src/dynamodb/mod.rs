@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 mod capacity;
+mod engine;
 mod schema;
 
 use std::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    Gateway,
+    api::Gateway,
     connections::{Connection, SendError},
 };
 

@@ -8,13 +8,13 @@ use hyper::{StatusCode, body::Bytes};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Gateway,
+    api::Gateway,
     connections::Connection,
     event::{self, Handshake},
     signature::SignatureError,
 };
 use crate::{
-    lambda::InvokeError,
+    invocation::InvokeError,
     template::{Authorization, Authorizer, IdentitySource},
 };
 

@@ -1,22 +1,22 @@
 //! HTTP servers behind routes.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request,
     body::Bytes,
     header::{CONTENT_TYPE, HeaderValue, USER_AGENT},
-    http::uri::{InvalidUri, Scheme},
-};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
-    rt::TokioExecutor,
+    http::uri::InvalidUri,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{event::Event, integration::IntegrationError, mapping};
+use super::{
+    event::Event,
+    http_client::IntegrationClient,
+    mapping,
+    response::{BackendResponse, IntegrationError},
+};
 use crate::template::{HttpBackend, Target, WebSocketApi};
 
 /// Largest answer that is read from a server. Our own choice: far more than a client can be sent.
@@ -25,43 +25,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// What is escaped in paths and queries: all but the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a server answered.
-#[derive(Clone, Debug)]
-pub(super) struct BackendResponse {
-    pub(super) status: u16,
-    /// Headers with names in lower case.
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: String,
-}
-
-/// The HTTP client of a gateway.
-#[derive(Debug)]
-pub(super) struct IntegrationClient {
-    plain: Client<HttpConnector, Full<Bytes>>,
-    /// Reads the certificates of the system when it is first needed. `None` where there are none.
-    secure: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
-}
-
 impl IntegrationClient {
-    pub(super) fn new() -> Self {
-        Self { plain: Client::builder(TokioExecutor::new()).build_http(), secure: OnceLock::new() }
-    }
-
-    fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, IntegrationError> {
-        if request.uri().scheme() != Some(&Scheme::HTTPS) {
-            return Ok(self.plain.request(request));
-        }
-        let secure = self.secure.get_or_init(|| {
-            let connector = HttpsConnectorBuilder::new().with_native_roots().ok()?.https_only().enable_http1().build();
-            Some(Client::builder(TokioExecutor::new()).build(connector))
-        });
-        let secure = secure.as_ref().ok_or_else(|| {
-            tracing::error!(uri = %request.uri(), "no certificates on this system; install ca-certificates");
-            IntegrationError::Internal
-        })?;
-        Ok(secure.request(request))
-    }
-
     /// Sends a body to a server, and reads its answer.
     pub(super) async fn call(
         &self,

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::FRAME_BYTES_MAX;
+use super::limits::FRAME_BYTES_MAX;
 
 /// Messages of one connection that may be unanswered. Our own choice: far more than a client that waits for answers has.
 const CONNECTION_MESSAGES_MAX: usize = 256;
@@ -35,7 +35,7 @@ pub(super) struct BacklogEntry<'a> {
 }
 
 impl Backlog {
-    /// Adds a message of a connection, of which this is the load, to that of all. `None` when it is too much.
+    /// Adds a message of a connection, of which this is the backlog, to that of all. `None` when it is too much.
     pub(super) fn add<'a>(&'a self, all: &'a Self, bytes: usize) -> Option<BacklogEntry<'a>> {
         let loaded = BacklogEntry { own: self, all, bytes };
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
@@ -53,9 +53,9 @@ impl Backlog {
 
 impl Drop for BacklogEntry<'_> {
     fn drop(&mut self) {
-        for load in [self.own, self.all] {
-            load.messages.fetch_sub(1, Ordering::Relaxed);
-            load.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        for backlog in [self.own, self.all] {
+            backlog.messages.fetch_sub(1, Ordering::Relaxed);
+            backlog.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         }
     }
 }
@@ -73,7 +73,7 @@ mod tests {
         drop(taken);
         let large: Vec<Backlog> = (0..100).map(|_| Backlog::default()).collect();
         let taken: Vec<Vec<_>> =
-            large.iter().map(|load| (0..1_000).map_while(|_| load.add(&all, 100_000)).collect()).collect();
+            large.iter().map(|backlog| (0..1_000).map_while(|_| backlog.add(&all, 100_000)).collect()).collect();
         assert_eq!(taken[0].len(), CONNECTION_BYTES_MAX / 100_000);
         assert!(taken.iter().all(|taken| !taken.is_empty()), "each has one");
         let bytes = all.bytes.load(Ordering::Relaxed);

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{
-    Gateway,
+    api::Gateway,
     connections::{CloseReason, Connection},
     ids,
 };
-use crate::template::{REGION, URL_SUFFIX, arn};
+use crate::aws::{REGION, URL_SUFFIX, arn};
 
 /// Headers of the handshake, in order, and the parameters of its query.
 #[derive(Clone, Debug, Default)]
@@ -175,8 +175,8 @@ mod tests {
     use super::*;
     use crate::{
         gateway::{GatewayOptions, GatewaySettings},
-        inspector::Recorder,
         lambda::Functions,
+        recorder::Recorder,
         template::Template,
     };
 

@@ -9,18 +9,19 @@ use hyper::{
         SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
     },
 };
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
-    Gateway, OUTBOUND_MESSAGES_MAX,
+    api::Gateway,
     authorizer::{self, HandshakeRefusal},
     connections::Connection,
     event::{self, Handshake},
     ids,
-    integration::IntegrationError,
+    limits::OUTBOUND_MESSAGES_MAX,
+    query::query,
+    response::IntegrationError,
     socket,
 };
 use crate::http::{Body, HeaderNames, Request, json};
@@ -158,27 +159,9 @@ fn title_case(name: &str) -> String {
     name.split('-').map(word).collect::<Vec<String>>().join("-")
 }
 
-/// Parameters of a query, decoded, in their order.
-pub(super) fn query(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (decoded(name), decoded(value)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn queries_are_decoded() {
-        let pairs =
-            |text: &str| query(text).into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
-        assert_eq!(pairs("region=AE&x=a%20b+c&&flag&y=%ff"), ["region=AE", "x=a b c", "flag=", "y=\u{fffd}"]);
-        assert!(query("").is_empty());
-    }
 
     #[test]
     fn only_a_verdict_with_a_status_counts() {

@@ -7,30 +7,13 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
-    Gateway,
+    api::Gateway,
     connections::Connection,
     event::{self, Event},
     ids, mapping,
+    response::IntegrationError,
 };
 use crate::template::{Integration, Route};
-
-/// How an integration ended that gave no answer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum IntegrationError {
-    /// The function failed, or answered with something that is no response.
-    Internal,
-    /// The function did not answer in time.
-    TimedOut,
-}
-
-impl IntegrationError {
-    const fn message(self) -> &'static str {
-        match self {
-            Self::Internal => "Internal server error",
-            Self::TimedOut => "Endpoint request timed out",
-        }
-    }
-}
 
 impl Gateway {
     /// Runs an integration with an event of a connection and returns its answer, in the form of a proxy response.

@@ -17,9 +17,10 @@ use serde_json::json;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
 use super::{
-    Gateway, MESSAGE_BYTES_MAX,
+    api::Gateway,
     connections::{Connection, SendError},
     ids,
+    limits::MESSAGE_BYTES_MAX,
 };
 use crate::{
     faults::FaultKind,

@@ -7,10 +7,14 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use velocity::{Inputs, Template};
 
-use super::{Gateway, backend::BackendResponse, event::Event, integration::IntegrationError, selection::ResponseHead};
+use super::{
+    api::Gateway,
+    event::Event,
+    response::{BackendResponse, IntegrationError},
+};
 use crate::{
-    lambda::InvokeError,
-    template::{Backend, Mapped, Passthrough, WebSocketApi},
+    invocation::InvokeError,
+    template::{Backend, Mapped, Passthrough, ResponseHead, WebSocketApi},
 };
 
 impl Gateway {

@@ -71,7 +71,7 @@ pub(crate) struct GatewaySettings {
 }
 
 impl GatewaySettings {
-    /// Settings with the quotas of an account.
+    /// GatewaySettings with the quotas of an account.
     pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, quotas: Arc<Quotas>) -> Self {
         Self {
             limits: Limits::new(options, time_scale),

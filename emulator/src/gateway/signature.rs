@@ -15,8 +15,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, macros::format_description};
 
-use super::{Gateway, handshake};
-use crate::{aws, template::REGION};
+use super::{api::Gateway, query::query};
+use crate::aws::{self, REGION};
 
 /// The only algorithm there is.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -221,7 +221,7 @@ impl PresentedSignature {
 
 impl ExpectedSigner<'_> {
     fn check<B>(&self, request: &Request<B>, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
-        let query = handshake::query(request.uri().query().unwrap_or_default());
+        let query = query(request.uri().query().unwrap_or_default());
         let presented = PresentedSignature::read(request, &query)?;
         if presented.access_key != self.access_key {
             return Err(SignatureError {

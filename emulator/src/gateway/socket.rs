@@ -20,9 +20,10 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    CLOSE_TIMEOUT, FRAME_BYTES_MAX, Gateway, MESSAGE_BYTES_MAX, SEND_TIMEOUT,
+    api::Gateway,
     connections::{CloseReason, Connection},
     event,
+    limits::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, SEND_TIMEOUT},
     settings::Limits,
 };
 use crate::faults::FaultKind;

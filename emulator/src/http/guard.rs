@@ -18,7 +18,7 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::{Body, json};
+use super::response::{Body, json};
 
 /// The name under which containers reach the machine that they run on, as an example of what has to be allowed.
 const EXAMPLE: &str = "--allow-host host.docker.internal";

@@ -3,6 +3,7 @@
 
 mod first_head;
 mod guard;
+mod response;
 mod timed_body;
 
 use std::{
@@ -17,11 +18,9 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    body::Bytes,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -31,11 +30,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 use self::first_head::FirstHead;
+pub use self::response::{Body, json, no_store, page};
 #[cfg(test)]
 use self::timed_body::BODY_TIMEOUT;
 pub(crate) use self::{
     first_head::HeaderNames,
     guard::{Guard, is_loopback_origin, is_read},
+    response::response,
     timed_body::TimedBody,
 };
 use crate::tls::HANDSHAKE_RECORD;
@@ -45,9 +46,6 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause before a connection is accepted again after that has failed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// The body of every response.
-pub type Body = Full<Bytes>;
 
 /// A request that has passed the guard of its listener.
 pub(crate) type Request = hyper::Request<TimedBody>;
@@ -222,33 +220,6 @@ fn timed_out() -> Response<Body> {
 
 fn panicked() -> Response<Body> {
     json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "Internal server error"}))
-}
-
-/// A response of one piece.
-pub(crate) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-/// A file of a page that may do what the content security policy says.
-pub fn page(content_type: &'static str, text: &'static str, policy: &'static str) -> Response<Body> {
-    let mut response = no_store(response(StatusCode::OK, content_type, text));
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// The response, never kept by a cache.
-pub fn no_store(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// A JSON response of one piece.
-pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
-    response(status, "application/json", body.to_string())
 }
 
 #[cfg(test)]

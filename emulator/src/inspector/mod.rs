@@ -1,9 +1,5 @@
 //! The inspector: the page that a person keeps open while writing handlers, and the record that it shows.
 
 mod page;
-mod recorder;
 
-pub(crate) use self::{
-    page::{Inspector, is_for, is_public},
-    recorder::Recorder,
-};
+pub(crate) use self::page::{Inspector, is_for, is_public};

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{Recorder, recorder::RecordBatch};
 use crate::{
     embedding::Pages,
     gateway::{Gateway, MESSAGE_BYTES_MAX, SendError},
     http::{self, Body, Request},
+    recorder::{RecordBatch, Recorder},
 };
 
 /// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.

@@ -7,10 +7,11 @@ use hyper::{Method, Response, StatusCode, body::Bytes};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use super::{Functions, InvokeError};
+use super::Functions;
 use crate::{
+    aws::arn,
     http::{Body, Request, response},
-    template::arn,
+    invocation::InvokeError,
 };
 
 /// Largest payload of a synchronous invocation, in bytes. Source: Lambda quotas.

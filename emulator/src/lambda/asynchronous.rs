@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Functions, InvokeError, RegisteredFunction, new_request_id};
-use crate::template::arn;
+use super::{Functions, RegisteredFunction, new_request_id};
+use crate::{aws::arn, invocation::InvokeError};
 
 /// Time before the first and the second retry.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];

@@ -18,7 +18,6 @@ use std::{
 use clock::Clock;
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::body::Bytes;
-use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,53 +27,12 @@ use self::{
     remote::Remote,
 };
 use crate::{
-    embedding::{Embedding, FunctionSetting, Invocation, Invoke},
     faults::{FaultKind, Faults},
-    inspector::Recorder,
+    invocation::{FunctionSetting, Invocation, Invoke, InvokeError, LinkedFunctions},
+    recorder::Recorder,
     sqs::Queues,
     template::Function,
 };
-
-/// Why an invocation has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvokeError {
-    /// There is no such function.
-    #[error("there is no function {0} in the template")]
-    UnknownFunction(String),
-    /// The function reported an error, or panicked.
-    #[error("{error_type}: {error_message}")]
-    FunctionError {
-        /// What a program branches on.
-        error_type: String,
-        /// What a person reads.
-        error_message: String,
-    },
-    /// The function took longer than it may.
-    #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
-    TimedOut(Duration),
-    /// Where the functions run there is no answer.
-    #[error("no answer from the Lambda endpoint {0}: is it running?")]
-    Unreachable(String),
-}
-
-impl InvokeError {
-    /// What Lambda reports when the process of a function ends in the middle.
-    fn injected(error_message: &str) -> Self {
-        Self::FunctionError { error_type: "Runtime.ExitError".to_owned(), error_message: error_message.to_owned() }
-    }
-
-    /// The payload of a failed invocation, as Lambda writes it.
-    pub(crate) fn payload(&self) -> Bytes {
-        let payload = match self {
-            Self::FunctionError { error_type, error_message } => {
-                json!({"errorType": error_type, "errorMessage": error_message})
-            }
-            Self::TimedOut(_) => json!({"errorType": "Sandbox.Timedout", "errorMessage": self.to_string()}),
-            other => json!({"errorType": "Runtime.Unavailable", "errorMessage": other.to_string()}),
-        };
-        Bytes::from(payload.to_string())
-    }
-}
 
 /// Invocations of one function at once; more of them wait. Lambda starts 1,000 environments instead, but when all sockets
 /// close at the same moment, this machine could not open as many connections to the database.
@@ -90,8 +48,8 @@ pub(crate) struct LambdaSettings<'a> {
     pub(crate) endpoints: &'a BTreeMap<String, String>,
     /// The Lambda Invoke API that runs all functions, if one does.
     pub(crate) lambda_endpoint: Option<&'a hyper::Uri>,
-    /// The program that embeds the emulator, which may have functions of its own.
-    pub(crate) program: &'a dyn Embedding,
+    /// The functions that are linked into the program.
+    pub(crate) linked: &'a dyn LinkedFunctions,
     /// What functions need that run as processes.
     pub(crate) host: &'a Arc<ProcessHost>,
     /// How many times faster than in Lambda the waits between retries pass.
@@ -171,7 +129,7 @@ impl Functions {
                 function.environment.iter().map(|(name, value)| (name.clone(), settings.host.localised(value)));
             let endpoints = settings.endpoints.iter().map(|(name, value)| (name.clone(), value.clone()));
             let environment: BTreeMap<String, String> = environment.chain(endpoints).collect();
-            let linked = FunctionSetting {
+            let own = FunctionSetting {
                 environment: environment
                     .iter()
                     .map(|(name, value)| (name.clone(), value.clone()))
@@ -179,7 +137,7 @@ impl Functions {
                     .collect(),
                 clock: clock.clone(),
             };
-            if let Some(started) = settings.program.start(function, linked) {
+            if let Some(started) = settings.linked.start(function, own) {
                 return started.map(Runner::Linked);
             }
             let process = Process::new(name, function, environment, settings.host, clock.clone())?;
@@ -227,7 +185,7 @@ impl Functions {
         let settings = LambdaSettings {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
-            program: &(),
+            linked: &(),
             host: &ProcessHost::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),

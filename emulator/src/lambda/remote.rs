@@ -8,7 +8,7 @@ use hyper_util::{
 };
 use serde_json::Value;
 
-use super::InvokeError;
+use crate::invocation::InvokeError;
 use crate::template::Function;
 
 /// An HTTP client without TLS: the endpoint is a local one.

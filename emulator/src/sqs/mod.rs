@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::queue::Queues;
 use self::queue::{Queue, Received};
 use crate::{
+    aws::arn,
     http::{Body, Request, response},
-    template::arn,
 };
 
 /// Largest message, in bytes. Source: SQS quotas (1 MB since August 2025).

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::template::{self, ACCOUNT_ID};
+use crate::{aws::ACCOUNT_ID, template};
 
 /// The queues of a template, by name.
 #[derive(Debug)]

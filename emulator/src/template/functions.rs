@@ -7,10 +7,13 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, yaml::Node};
-use crate::{
-    events::{DEFAULT_BUS, Pattern, Rule},
-    schedules::Times,
+use super::{
+    error::TemplateError,
+    event_pattern::Pattern,
+    intrinsics::{self, Resolver},
+    resources::{Resource, Resources},
+    times::Times,
+    yaml::Node,
 };
 
 /// Time-out of a function that names none. Source: Lambda and SAM.
@@ -112,12 +115,36 @@ pub struct Schedule {
     pub input: Option<String>,
 }
 
-pub(super) fn read(
-    root: &Node,
-    resolver: &Resolver<'_>,
-    resources: &Resources,
-    template: &mut Template,
-) -> Result<(), TemplateError> {
+/// The bus that every account has.
+pub(crate) const DEFAULT_BUS: &str = "default";
+
+/// Invokes a function with the events that match.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// The bus whose events it gets.
+    pub bus: String,
+    /// Which events.
+    pub pattern: Pattern,
+    /// Name of the function.
+    pub function: String,
+    /// What the function is invoked with; the event where there is none.
+    pub input: Option<String>,
+}
+
+/// The functions of a template, and what invokes them.
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    pub(super) functions: BTreeMap<String, Function>,
+    pub(super) http_routes: Vec<HttpRoute>,
+    pub(super) schedules: Vec<Schedule>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) notes: Vec<String>,
+}
+
+pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources) -> Result<Functions, TemplateError> {
+    let mut found = Functions::default();
     let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
         Some(node) => resolver.resolve(node)?.unwrap_or_default(),
         None => Value::Null,
@@ -127,20 +154,20 @@ pub(super) fn read(
         .of_type("AWS::Serverless::Function")
         .map(|resource| (resource, merged(&globals, &resource.properties)));
     for (resource, properties) in serverless.chain(plain) {
-        template.functions.insert(resource.name.clone(), function(resource, &properties)?);
+        found.functions.insert(resource.name.clone(), function(resource, &properties)?);
         let events = properties.get("Events").and_then(Value::as_object);
         for (name, event) in events.into_iter().flatten() {
-            read_event(resource, name, event, template)?;
+            read_event(resource, name, event, &mut found)?;
         }
     }
     for alias in resources.of_type("AWS::Lambda::Alias") {
         let (function, name) = (alias.required_text("FunctionName")?, alias.required_text("Name")?);
         let function = function.rsplit(":function:").next().unwrap_or_default();
-        if let Some(function) = template.functions.get_mut(function) {
+        if let Some(function) = found.functions.get_mut(function) {
             function.aliases.insert(name);
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn function(resource: &Resource, properties: &Value) -> Result<Function, TemplateError> {
@@ -203,7 +230,7 @@ fn code(properties: &Value) -> Code {
     }
 }
 
-fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
+fn read_event(resource: &Resource, name: &str, event: &Value, found: &mut Functions) -> Result<(), TemplateError> {
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     let text = |key: &str| {
         property(key)
@@ -211,7 +238,7 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
             .ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
-        Some("HttpApi") => template.http_routes.push(HttpRoute {
+        Some("HttpApi") => found.http_routes.push(HttpRoute {
             method: text("Method")?.to_uppercase(),
             path: text("Path")?,
             function: resource.name.clone(),
@@ -227,24 +254,24 @@ fn read_event(resource: &Resource, name: &str, event: &Value, template: &mut Tem
             let zone = property("ScheduleExpressionTimezone").and_then(intrinsics::as_text);
             let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(Times::In(_))));
             match (times, zone) {
-                (Some(times), None) => template.schedules.push(Schedule {
+                (Some(times), None) => found.schedules.push(Schedule {
                     name: format!("{}-{name}", resource.logical_id),
                     function: resource.name.clone(),
                     times,
                     input: property("Input").and_then(intrinsics::as_text),
                 }),
-                (Some(_), Some(zone)) => template.notes.push(format!(
+                (Some(_), Some(zone)) => found.notes.push(format!(
                     "{} is not invoked by its schedule {name}: the time zone {zone} is not run locally, UTC is",
                     resource.logical_id
                 )),
-                (None, _) => template.notes.push(format!(
+                (None, _) => found.notes.push(format!(
                     "{} is not invoked by its schedule {name}: {expression} is not run locally, rate(…) and cron(…) are",
                     resource.logical_id
                 )),
             }
         }
-        Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, template)?,
-        other => template.notes.push(format!(
+        Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, found)?,
+        other => found.notes.push(format!(
             "{} is not invoked by its event {name}: {} is not run locally",
             resource.logical_id,
             other.unwrap_or("an event without a type")
@@ -262,20 +289,20 @@ fn is_disabled(event: &Value) -> bool {
 /// Properties of rules that change what a function is invoked with, in ways that are not there locally.
 const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
 
-fn read_rule(resource: &Resource, name: &str, event: &Value, template: &mut Template) -> Result<(), TemplateError> {
+fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functions) -> Result<(), TemplateError> {
     if is_disabled(event) {
         return Ok(());
     }
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     if let Some(unknown) = RULE_INPUTS_NOT_RUN.iter().find(|key| property(key).is_some()) {
         let function = &resource.logical_id;
-        template.notes.push(format!("{function} is not invoked by its event {name}: {unknown} is not run locally"));
+        found.notes.push(format!("{function} is not invoked by its event {name}: {unknown} is not run locally"));
         return Ok(());
     }
     let pattern = Pattern::parse(property("Pattern").unwrap_or(&Value::Null))
         .map_err(|error| resource.error(format!("the pattern of the event {name} cannot be used: {error}")))?;
     let bus = property("EventBusName").and_then(intrinsics::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
-    template.rules.push(Rule {
+    found.rules.push(Rule {
         name: format!("{}-{name}", resource.logical_id),
         bus: bus.rsplit('/').next().unwrap_or_default().to_owned(),
         pattern,

@@ -3,7 +3,11 @@
 use serde_json::Value;
 
 use super::{
-    Resource, Resources, Template, TemplateError, intrinsics, intrinsics::Resolver, throttles::Throttles, yaml::Node,
+    error::TemplateError,
+    intrinsics::{self, Resolver},
+    resources::{Resource, Resources},
+    throttles::Throttles,
+    yaml::Node,
 };
 
 /// What an HTTP API answers to pages of other origins.
@@ -23,14 +27,18 @@ pub(crate) struct Cors {
     pub(crate) credentials: bool,
 }
 
+/// What holds for all HTTP APIs of a template.
+#[derive(Debug, Default)]
+pub(super) struct HttpApis {
+    pub(super) cors: Option<Cors>,
+    pub(super) throttles: Throttles,
+    pub(super) notes: Vec<String>,
+}
+
 /// Reads the CORS configuration and the throttles of the HTTP API. All HTTP APIs of a template share a port here, so they
 /// share the first configuration, and each route has the throttle of whichever names it.
-pub(super) fn read(
-    root: &Node,
-    resolver: &Resolver<'_>,
-    resources: &Resources,
-    template: &mut Template,
-) -> Result<(), TemplateError> {
+pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources) -> Result<HttpApis, TemplateError> {
+    let mut found = HttpApis::default();
     let globals = root.get("Globals").and_then(|globals| globals.get("HttpApi"));
     let globals = match globals.and_then(|api| api.get("CorsConfiguration")) {
         Some(node) => resolver.resolve(node)?,
@@ -43,7 +51,7 @@ pub(super) fn read(
     let of_raw = |stage: &&Resource| stage.text("ApiId").is_some_and(|id| raw.iter().any(|api| api.name == id));
     let stages = resources.of_type("AWS::ApiGatewayV2::Stage").filter(of_raw);
     for stage in resources.of_type("AWS::Serverless::HttpApi").chain(stages) {
-        template.http_throttles.extend(Throttles::read(stage)?);
+        found.throttles.extend(Throttles::read(stage)?);
     }
     if let Some(node) = root.get("Globals").and_then(|globals| globals.get("HttpApi")) {
         let global = resolver.resolve(node)?.unwrap_or_default();
@@ -51,9 +59,9 @@ pub(super) fn read(
             TemplateError::at(node.line, format!("Globals: HttpApi: {what}: {name} is not a number of at least 0"))
         };
         let global = Throttles::of_properties(&global).map_err(invalid)?;
-        template.http_throttles.default = template.http_throttles.default.or(global.default);
+        found.throttles.default = found.throttles.default.or(global.default);
         for (route, throttle) in global.routes {
-            template.http_throttles.routes.entry(route).or_insert(throttle);
+            found.throttles.routes.entry(route).or_insert(throttle);
         }
     }
     let mut configured = Vec::new();
@@ -64,13 +72,11 @@ pub(super) fn read(
         configured.extend(own.map(|cors| (api.logical_id.clone(), cors)));
     }
     for (api, _) in configured.iter().skip(1) {
-        template
-            .notes
-            .push(format!("the CORS configuration of {api} is not used: all HTTP APIs share that of the first"));
+        found.notes.push(format!("the CORS configuration of {api} is not used: all HTTP APIs share that of the first"));
     }
     let own = configured.into_iter().next().map(|(_, cors)| cors);
-    template.cors = own.or_else(|| globals.as_ref().and_then(cors));
-    Ok(())
+    found.cors = own.or_else(|| globals.as_ref().and_then(cors));
+    Ok(found)
 }
 
 /// `None` when it is neither an object nor a boolean.
@@ -101,6 +107,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::template::Template;
 
     #[test]
     fn an_api_is_closed_to_other_origins_until_a_parameter_names_them() {

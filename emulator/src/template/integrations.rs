@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 use velocity::Template;
 
 use super::{
-    Resource, Resources, TemplateError, intrinsics,
-    sockets::{function_of, integration_timeout},
+    error::TemplateError,
+    intrinsics,
+    references::{function_of, integration_timeout},
+    resources::{Resource, Resources},
+    selection::{SelectionError, SelectionExpression},
 };
-use crate::gateway::selection::{SelectionError, SelectionExpression};
 
 /// The key that stands for whatever no other key matches.
 const DEFAULT_KEY: &str = "$default";

@@ -4,17 +4,12 @@ use std::{cell::Cell, collections::BTreeMap};
 
 use serde_json::{Map, Number, Value};
 
+use crate::aws::{ACCOUNT_ID, PARTITION, REGION, STACK_NAME, URL_SUFFIX, arn, sqs_endpoint};
+
 use super::{
-    TemplateError,
+    error::TemplateError,
     yaml::{Kind, Node},
 };
-
-/// Account, region and names that the local mode stands for.
-pub(crate) const ACCOUNT_ID: &str = "000000000000";
-pub(crate) const REGION: &str = "eu-central-1";
-pub(crate) const PARTITION: &str = "aws";
-pub(crate) const URL_SUFFIX: &str = "amazonaws.com";
-pub(crate) const STACK_NAME: &str = "local";
 
 /// Bound of nested conditions and references, so that a circle ends with an error.
 const DEPTH_MAX: usize = 50;
@@ -329,16 +324,6 @@ impl<'a> Resolver<'a> {
         };
         self.list(node)?.iter().map(text).collect()
     }
-}
-
-/// An ARN of the local account and region.
-pub(crate) fn arn(service: &str, resource: &str) -> String {
-    format!("arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}")
-}
-
-/// Where SQS is in the cloud.
-pub(crate) fn sqs_endpoint() -> String {
-    format!("https://sqs.{REGION}.{URL_SUFFIX}")
 }
 
 /// The URL of a queue in the cloud.

@@ -1,38 +1,50 @@
 //! Reads a SAM or CloudFormation template into what the emulator creates: functions, tables, APIs, schedules, rules.
 
+mod cron;
+mod error;
+mod event_pattern;
 mod functions;
 mod http_apis;
+mod identity;
 mod integrations;
 mod intrinsics;
 mod queues;
+mod references;
+mod resources;
 mod sam_sockets;
+mod selection;
 mod sockets;
 mod throttles;
+mod times;
+mod websocket_api;
 mod yaml;
 
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    fmt, io,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
 
-pub(crate) use self::{
-    functions::HttpRoute,
-    http_apis::Cors,
-    integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
-    intrinsics::{ACCOUNT_ID, REGION, URL_SUFFIX, arn, sqs_endpoint},
-    sockets::{Authorization, Authorizer, IdentitySource, Route, WebSocketApi},
-    throttles::{Throttle, Throttles},
-};
 pub use self::{
-    functions::{Code, Function, Schedule},
+    cron::Cron,
+    error::{LoadError, TemplateError},
+    event_pattern::Pattern,
+    functions::{Code, Function, Rule, Schedule},
     queues::Queue,
+    times::Times,
 };
-use self::{intrinsics::Resolver, yaml::Node};
-use crate::events::Rule;
+pub(crate) use self::{
+    functions::{DEFAULT_BUS, HttpRoute},
+    http_apis::Cors,
+    identity::IdentitySource,
+    integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
+    selection::ResponseHead,
+    throttles::{Throttle, Throttles},
+    websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
+};
+use self::{intrinsics::Resolver, resources::Resources};
 
 /// Where the template comes from.
 #[derive(Clone, Debug)]
@@ -81,54 +93,6 @@ pub struct Template {
     pub notes: Vec<String>,
 }
 
-/// A template that cannot be used, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateError {
-    pub(crate) resource: Option<String>,
-    pub(crate) line: Option<usize>,
-    message: String,
-}
-
-impl TemplateError {
-    fn new(message: impl Into<String>) -> Self {
-        Self { resource: None, line: None, message: message.into() }
-    }
-
-    fn at(line: usize, message: impl Into<String>) -> Self {
-        Self { resource: None, line: Some(line), message: message.into() }
-    }
-
-    fn in_resource(mut self, name: &str) -> Self {
-        self.resource.get_or_insert_with(|| name.to_owned());
-        self
-    }
-}
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        if let Some(resource) = &self.resource {
-            write!(f, "{resource}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for TemplateError {}
-
-/// A template file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file cannot be read.
-    #[error("cannot read the template {0}; name another with --template")]
-    Unreadable(PathBuf, #[source] io::Error),
-    /// The file is no template that the emulator can run.
-    #[error("the template {0} cannot be run")]
-    Invalid(PathBuf, #[source] TemplateError),
-}
-
 impl Template {
     /// Reads a template, with values for its parameters that differ from the defaults.
     ///
@@ -154,31 +118,32 @@ impl Template {
         let root = yaml::parse(text)?;
         let resolver = Resolver::new(&root, parameters)?;
         let resources = Resources::of(&root, &resolver)?;
-        let mut template = Self {
+        let tables = resources
+            .of_type("AWS::DynamoDB::Table")
+            .map(|table| (table.name.clone(), table.properties.clone()))
+            .chain(
+                resources
+                    .of_type("AWS::Serverless::SimpleTable")
+                    .map(|table| (table.name.clone(), simple_table(&table.properties))),
+            )
+            .collect();
+        let sockets = sockets::read(&resources)?;
+        let functions = functions::read(&root, &resolver, &resources)?;
+        let http_apis = http_apis::read(&root, &resolver, &resources)?;
+        let (queues, of_queues) = queues::read(&resources)?;
+        Ok(Self {
             directory: PathBuf::new(),
-            functions: BTreeMap::new(),
-            tables: resources
-                .of_type("AWS::DynamoDB::Table")
-                .map(|table| (table.name.clone(), table.properties.clone()))
-                .chain(
-                    resources
-                        .of_type("AWS::Serverless::SimpleTable")
-                        .map(|table| (table.name.clone(), simple_table(&table.properties))),
-                )
-                .collect(),
-            queues: Vec::new(),
-            sockets: sockets::read(&resources)?,
-            http_routes: Vec::new(),
-            cors: None,
-            http_throttles: Throttles::default(),
-            schedules: Vec::new(),
-            rules: Vec::new(),
-            notes: Vec::new(),
-        };
-        functions::read(&root, &resolver, &resources, &mut template)?;
-        http_apis::read(&root, &resolver, &resources, &mut template)?;
-        queues::read(&resources, &mut template)?;
-        Ok(template)
+            functions: functions.functions,
+            tables,
+            queues,
+            sockets,
+            http_routes: functions.http_routes,
+            cors: http_apis.cors,
+            http_throttles: http_apis.throttles,
+            schedules: functions.schedules,
+            rules: functions.rules,
+            notes: [functions.notes, http_apis.notes, of_queues].concat(),
+        })
     }
 }
 
@@ -198,73 +163,9 @@ fn simple_table(properties: &Value) -> Value {
     })
 }
 
-/// One resource with its properties resolved.
-#[derive(Debug)]
-struct Resource {
-    logical_id: String,
-    /// Its name, which `Ref` gives of most.
-    name: String,
-    kind: String,
-    line: usize,
-    properties: Value,
-    metadata: Value,
-}
-
-impl Resource {
-    fn error(&self, message: impl Into<String>) -> TemplateError {
-        TemplateError::at(self.line, message).in_resource(&self.logical_id)
-    }
-
-    /// A property as text; numbers and booleans are written out.
-    fn text(&self, property: &str) -> Option<String> {
-        self.properties.get(property).and_then(intrinsics::as_text)
-    }
-
-    fn required_text(&self, property: &str) -> Result<String, TemplateError> {
-        self.text(property).ok_or_else(|| self.error(format!("{property} is missing")))
-    }
-}
-
-/// All resources whose condition holds, in the order of the file.
-struct Resources(Vec<Resource>);
-
-impl Resources {
-    fn of(root: &Node, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
-        let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no Resources"))?;
-        let mut resources = Vec::new();
-        for (logical_id, node) in nodes.entries() {
-            let within = |error: TemplateError| error.in_resource(logical_id);
-            if let Some(condition) = node.get("Condition").and_then(Node::text)
-                && !resolver.condition(condition, node.line).map_err(within)?
-            {
-                continue;
-            }
-            let resolved = |key: &str| match node.get(key) {
-                Some(node) => resolver.resolve(node).map(Option::unwrap_or_default).map_err(within),
-                None => Ok(Value::Null),
-            };
-            let kind = node.get("Type").and_then(Node::text);
-            resources.push(Resource {
-                logical_id: logical_id.clone(),
-                name: resolver.physical_name(logical_id, node.line).map_err(within)?,
-                kind: kind.ok_or_else(|| within(TemplateError::at(node.line, "Type is missing")))?.to_owned(),
-                line: node.line,
-                properties: resolved("Properties")?,
-                metadata: resolved("Metadata")?,
-            });
-        }
-        Ok(Self(resources))
-    }
-
-    fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Resource> {
-        self.0.iter().filter(move |resource| resource.kind == kind)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedules::Times;
 
     fn refusal(text: &str) -> String {
         Template::parse(text, &BTreeMap::new()).expect_err("must be refused").to_string()

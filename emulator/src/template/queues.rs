@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Resource, Resources, Template, TemplateError};
+use super::{
+    error::TemplateError,
+    resources::{Resource, Resources},
+};
 
 /// How long a message is hidden after it was received where nothing else is said. Source: SQS.
 const VISIBILITY_DEFAULT: Duration = Duration::from_secs(30);
@@ -21,24 +24,26 @@ pub struct Queue {
     pub wait: Duration,
 }
 
-pub(super) fn read(resources: &Resources, template: &mut Template) -> Result<(), TemplateError> {
+/// Reads the queues, and notes on what of them is not run.
+pub(super) fn read(resources: &Resources) -> Result<(Vec<Queue>, Vec<String>), TemplateError> {
+    let (mut queues, mut notes) = (Vec::new(), Vec::new());
     for resource in resources.of_type("AWS::SQS::Queue") {
-        template.queues.push(Queue {
+        queues.push(Queue {
             name: resource.name.clone(),
             visibility: secs(resource, "VisibilityTimeout")?.unwrap_or(VISIBILITY_DEFAULT),
             wait: secs(resource, "ReceiveMessageWaitTimeSeconds")?.unwrap_or_default(),
         });
         if resource.text("FifoQueue").is_some_and(|fifo| fifo == "true") {
-            template.notes.push(format!(
+            notes.push(format!(
                 "{} is a queue like any other locally: neither in order nor without repeats",
                 resource.logical_id
             ));
         }
         for property in WITHOUT_EFFECT.iter().filter(|property| resource.properties.get(**property).is_some()) {
-            template.notes.push(format!("{property} of {} has no effect locally", resource.logical_id));
+            notes.push(format!("{property} of {} has no effect locally", resource.logical_id));
         }
     }
-    Ok(())
+    Ok((queues, notes))
 }
 
 fn secs(resource: &Resource, property: &str) -> Result<Option<Duration>, TemplateError> {

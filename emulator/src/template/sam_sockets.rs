@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    Resource, TemplateError,
+    error::TemplateError,
+    identity::identity_sources,
     integrations::Integration,
     intrinsics,
-    sockets::{
-        Authorization, Authorizer, Route, WebSocketApi, identity_sources, integration_timeout, selection,
-        stage_variables,
-    },
+    references::{integration_timeout, selection, stage_variables},
+    resources::Resource,
     throttles::Throttles,
+    websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 
 /// The stage where the resource names none. Source: SAM.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Resource, TemplateError, intrinsics};
+use super::{error::TemplateError, intrinsics, resources::Resource};
 
 /// How many requests a route takes.
 #[derive(Clone, Copy, Debug, PartialEq)]

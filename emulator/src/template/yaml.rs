@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
-use super::TemplateError;
+use super::error::TemplateError;
 
 /// A node of the template and the line it starts on, from 1.
 #[derive(Clone, Debug, PartialEq)]

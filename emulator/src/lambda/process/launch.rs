@@ -11,8 +11,8 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    ProcessHost,
     code::{self, CodeVersion},
+    host::ProcessHost,
 };
 use crate::template;
 

@@ -10,8 +10,8 @@ use hyper::{Method, Response, StatusCode, body::Bytes, header::HeaderValue};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::InvokeError;
 use crate::http::{Body, Request, json, response};
+use crate::invocation::InvokeError;
 
 /// Largest answer of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;

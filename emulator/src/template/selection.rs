@@ -1,4 +1,4 @@
-//! Selection expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`, and for templates of
+//! SelectionExpression expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`, and for templates of
 //! responses `${integration.response.statuscode}` and `${integration.response.header.NAME}`.
 //!
 //! Source: API Gateway developer guide, "WebSocket selection expressions".

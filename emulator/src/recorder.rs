@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::lambda::InvokeError;
+use crate::invocation::InvokeError;
 
 /// Records kept. A fan-out makes two for each post, so this is one alert to 5,000 connections.
 const RECORDS_MAX: usize = 10_000;

@@ -2,8 +2,6 @@
 //!
 //! Source: EventBridge API reference and user guide, and the model of the service in the AWS SDKs.
 
-mod pattern;
-
 use std::sync::Arc;
 
 use clock::{Clock, Timestamp};
@@ -12,12 +10,12 @@ use hyper::{Response, StatusCode, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use self::pattern::Pattern;
 use crate::{
+    aws::{ACCOUNT_ID, REGION},
     http::{Body, Request, response},
     json::whole_characters,
     lambda::Functions,
-    template::{ACCOUNT_ID, REGION},
+    template::{DEFAULT_BUS, Rule},
 };
 
 /// Entries of one call. Source: EventBridge API reference.
@@ -31,24 +29,6 @@ const TIME_BYTES: usize = 14;
 
 /// Largest request, in bytes: entries each of whose characters is escaped, and what is around them.
 const REQUEST_BYTES_MAX: usize = 6 * ENTRIES_MAX * ENTRY_BYTES_MAX + 64 * 1024;
-
-/// The bus that every account has.
-pub(crate) const DEFAULT_BUS: &str = "default";
-
-/// Invokes a function with the events that match.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Its name.
-    pub name: String,
-    /// The bus whose events it gets.
-    pub bus: String,
-    /// Which events.
-    pub pattern: Pattern,
-    /// Name of the function.
-    pub function: String,
-    /// What the function is invoked with; the event where there is none.
-    pub input: Option<String>,
-}
 
 /// The event buses of the template: all there are, told apart by the names in rules and entries.
 #[derive(Debug)]

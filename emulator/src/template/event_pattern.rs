@@ -312,5 +312,5 @@ fn error(path: &str, problem: &str) -> PatternError {
 }
 
 #[cfg(test)]
-#[path = "pattern_tests.rs"]
+#[path = "event_pattern_tests.rs"]
 mod tests;

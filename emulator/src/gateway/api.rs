@@ -1,0 +1,120 @@
+//! The gateway: one WebSocket API on one stage, and everything that it holds.
+
+use std::sync::Arc;
+
+use clock::Clock;
+use hyper::{
+    HeaderMap, Method,
+    header::{HOST, UPGRADE},
+    http::request::Parts,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    backlog::Backlog,
+    connections::{ConnectionSummary, Connections},
+    http_client::IntegrationClient,
+    settings::GatewaySettings,
+};
+use crate::{lambda::Functions, rate::RouteBuckets, recorder::Recorder, template::WebSocketApi};
+
+/// One WebSocket API on one stage.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(super) api: WebSocketApi,
+    pub(super) functions: Arc<Functions>,
+    pub(super) connections: Connections,
+    /// For HTTP integrations.
+    pub(super) http: IntegrationClient,
+    pub(super) clock: Clock,
+    pub(super) settings: GatewaySettings,
+    /// Throttles of the routes.
+    pub(super) buckets: RouteBuckets,
+    pub(super) recorder: Arc<Recorder>,
+    /// Messages of all clients that are not answered yet.
+    pub(super) unanswered: Backlog,
+    /// Sockets and the `$disconnect` invocations that follow them.
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when every socket shall close.
+    pub(super) closing: CancellationToken,
+}
+
+impl Gateway {
+    /// A gateway that invokes `functions` as `api` says.
+    pub(crate) fn new(
+        api: WebSocketApi,
+        functions: Arc<Functions>,
+        clock: Clock,
+        settings: GatewaySettings,
+        recorder: Arc<Recorder>,
+    ) -> Arc<Self> {
+        let routes = api.routes.keys().map(String::as_str).filter(|_| settings.throttles);
+        let buckets = RouteBuckets::new(&api.throttles, routes, clock.now());
+        Arc::new(Self {
+            api,
+            functions,
+            connections: Connections::default(),
+            http: IntegrationClient::new(),
+            clock,
+            settings,
+            buckets,
+            recorder,
+            unanswered: Backlog::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// The stage, first segment of the address.
+    pub(crate) fn stage(&self) -> &str {
+        &self.api.stage
+    }
+
+    /// The address of this gateway by the name under which a request has reached this machine, as a page may be open on
+    /// another one.
+    pub(crate) fn address_for(&self, headers: &HeaderMap, port: u16) -> String {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
+        let with_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let name = with_port.map_or(host, |(name, _)| name);
+        format!("ws://{name}:{port}/{}", self.stage())
+    }
+
+    /// How many sockets are open.
+    pub(crate) fn connected(&self) -> usize {
+        self.connections.count()
+    }
+
+    /// The newest `max` connections whose id, address or agent has `part` in it, and how many have it.
+    pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
+        self.connections.summaries(part, max)
+    }
+
+    /// Whether a request is a handshake. Pages of other sites may send one: which of them may connect, the function behind
+    /// `$connect` decides, as in the service.
+    pub(crate) fn is_handshake(&self, request: &Parts) -> bool {
+        request.method == Method::GET && self.within_stage(request.uri.path()).is_empty() && upgrades(&request.headers)
+    }
+
+    /// What follows the stage in a path, or all of it where another segment comes first.
+    pub(super) fn within_stage<'a>(&self, path: &'a str) -> &'a str {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        match path.strip_prefix(self.stage()) {
+            Some("") => "",
+            // Endpoints that end in a slash make two of them, and public templates have such.
+            Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
+            _ => path,
+        }
+    }
+
+    /// Closes every socket with a close frame and waits until `$disconnect` has run for each.
+    pub(crate) async fn finish(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn upgrades(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

@@ -1,0 +1,38 @@
+//! Responses of one piece.
+
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    body::Bytes,
+    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+};
+
+/// The body of every response.
+pub type Body = Full<Bytes>;
+
+/// A response of one piece.
+pub(crate) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A file of a page that may do what the content security policy says.
+pub fn page(content_type: &'static str, text: &'static str, policy: &'static str) -> Response<Body> {
+    let mut response = no_store(response(StatusCode::OK, content_type, text));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The response, never kept by a cache.
+pub fn no_store(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A JSON response of one piece.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    response(status, "application/json", body.to_string())
+}

@@ -1,0 +1,128 @@
+//! An invocation of a function: what it is given, how it ends, and functions that are linked into the program.
+
+use std::{collections::BTreeMap, error::Error, fmt, sync::Arc, time::Duration};
+
+use clock::Clock;
+use futures_util::future::BoxFuture;
+use hyper::body::Bytes;
+use serde_json::json;
+use tokio::{task::JoinError, time::Instant};
+
+use crate::template::Function;
+
+/// Functions that are linked into the program. `()` has none.
+pub trait LinkedFunctions: fmt::Debug + Send + Sync {
+    /// Starts a function that is linked into this program. `None` runs the function as a process.
+    ///
+    /// # Errors
+    ///
+    /// If the function is linked in and cannot start, such as with a variable missing. The emulator then does not start.
+    fn start(&self, function: &Function, setting: FunctionSetting) -> Option<Result<Arc<dyn Invoke>, StartFailure>> {
+        let _ = (function, setting);
+        None
+    }
+}
+
+impl LinkedFunctions for () {}
+
+/// Why a function that is linked in cannot start.
+pub type StartFailure = Box<dyn Error + Send + Sync>;
+
+/// What a function that is linked in gets at its start.
+#[derive(Clone, Debug)]
+pub struct FunctionSetting {
+    /// Its environment variables: those of the template, and those that lead AWS clients to the emulator.
+    pub environment: BTreeMap<String, String>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A function that is linked into the program.
+pub trait Invoke: fmt::Debug + Send + Sync {
+    /// Handles one event, JSON in and JSON out. The emulator drops the future when the function's time-out has passed.
+    fn invoke(
+        self: Arc<Self>,
+        payload: Bytes,
+        invocation: Invocation,
+    ) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
+}
+
+/// What a function knows of the invocation that it handles.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The id of the request. It stays the same when an asynchronous invocation is retried.
+    pub request_id: String,
+    /// When the time-out of the function passes.
+    pub deadline: Instant,
+}
+
+/// Why an invocation has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvokeError {
+    /// There is no such function.
+    #[error("there is no function {0} in the template")]
+    UnknownFunction(String),
+    /// The function reported an error, or panicked.
+    #[error("{error_type}: {error_message}")]
+    FunctionError {
+        /// What a program branches on.
+        error_type: String,
+        /// What a person reads.
+        error_message: String,
+    },
+    /// The function took longer than it may.
+    #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// Where the functions run there is no answer.
+    #[error("no answer from the Lambda endpoint {0}: is it running?")]
+    Unreachable(String),
+}
+
+impl InvokeError {
+    /// What Lambda reports when the process of a function ends in the middle.
+    pub(crate) fn injected(error_message: &str) -> Self {
+        Self::FunctionError { error_type: "Runtime.ExitError".to_owned(), error_message: error_message.to_owned() }
+    }
+
+    /// The payload of a failed invocation, as Lambda writes it.
+    pub(crate) fn payload(&self) -> Bytes {
+        let payload = match self {
+            Self::FunctionError { error_type, error_message } => {
+                json!({"errorType": error_type, "errorMessage": error_message})
+            }
+            Self::TimedOut(_) => json!({"errorType": "Sandbox.Timedout", "errorMessage": self.to_string()}),
+            other => json!({"errorType": "Runtime.Unavailable", "errorMessage": other.to_string()}),
+        };
+        Bytes::from(payload.to_string())
+    }
+}
+
+impl From<JoinError> for InvokeError {
+    /// Reports a panic of a function, which ends its invocation and nothing else, as in the Lambda runtime.
+    fn from(ended: JoinError) -> Self {
+        let error_message = match ended.try_into_panic() {
+            Err(cancelled) => cancelled.to_string(),
+            Ok(panic) => match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => {
+                    panic.downcast::<&str>().map_or_else(|_| "unknown panic".to_owned(), |text| (*text).to_owned())
+                }
+            },
+        };
+        Self::FunctionError { error_type: "Panic".to_owned(), error_message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_reported_with_its_message() {
+        let expected = InvokeError::FunctionError { error_type: "Panic".to_owned(), error_message: "no 7".to_owned() };
+        let formatted = tokio::spawn(async { panic!("no {}", 7) }).await.map(|()| unreachable!()).expect_err("a panic");
+        assert_eq!(InvokeError::from(formatted), expected);
+        let plain = tokio::spawn(async { panic!("no 7") }).await.map(|()| unreachable!()).expect_err("a panic");
+        assert_eq!(InvokeError::from(plain), expected);
+    }
+}

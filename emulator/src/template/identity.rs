@@ -1,0 +1,33 @@
+//! Identity sources of authorizers.
+
+use serde_json::Value;
+
+use super::{error::TemplateError, resources::Resource};
+
+/// A part of the handshake that says who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdentitySource {
+    /// `route.request.header.NAME`
+    Header(String),
+    /// `route.request.querystring.NAME`
+    Query(String),
+}
+
+/// What must be there for an authorizer to be asked. WebSocket APIs have a syntax of their own for it.
+pub(super) fn identity_sources(
+    authorizer: &Resource,
+    sources: Option<&Value>,
+) -> Result<Vec<IdentitySource>, TemplateError> {
+    let source = |source: &Value| {
+        let text = source.as_str().unwrap_or_default();
+        let header = text.strip_prefix("route.request.header.").map(|name| IdentitySource::Header(name.to_owned()));
+        let query =
+            || text.strip_prefix("route.request.querystring.").map(|name| IdentitySource::Query(name.to_owned()));
+        header.or_else(query).ok_or_else(|| {
+            authorizer.error(format!(
+                "IdentitySource {source} is neither route.request.header.… nor route.request.querystring.…"
+            ))
+        })
+    };
+    sources.and_then(Value::as_array).into_iter().flatten().map(source).collect()
+}

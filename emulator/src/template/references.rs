@@ -1,0 +1,63 @@
+//! What the raw and SAM's form of a WebSocket API write alike: the function that an address names, time-outs, stage
+//! variables, and expressions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{error::TemplateError, intrinsics, resources::Resource, selection::SelectionExpression};
+
+/// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
+const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
+
+/// The variables of a stage, from its properties.
+pub(super) fn stage_variables(properties: &Value) -> BTreeMap<String, String> {
+    let variables = properties.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
+    variables.filter_map(|(name, value)| Some((name.clone(), intrinsics::as_text(value)?))).collect()
+}
+
+/// The route selection expression of an API of either kind.
+pub(super) fn selection(api: &Resource) -> Result<SelectionExpression, TemplateError> {
+    let expression = api.required_text("RouteSelectionExpression")?;
+    SelectionExpression::parse(&expression)
+        .map_err(|error| api.error(format!("RouteSelectionExpression {expression}: {error}")))
+}
+
+/// The time that an integration has: what it names in milliseconds, and at most what the service allows.
+pub(super) fn integration_timeout(millis: Option<&Value>) -> Duration {
+    let named = millis.and_then(Value::as_u64).map(Duration::from_millis);
+    named.map_or(INTEGRATION_TIMEOUT_MAX, |named| named.min(INTEGRATION_TIMEOUT_MAX))
+}
+
+/// The function that an integration's or authorizer's address names: the path of its invocations, or its ARN alone, with or
+/// without a version.
+pub(super) fn function_of(uri: &str) -> Option<&str> {
+    let arn = match uri.strip_suffix("/invocations") {
+        Some(path) => path.rsplit_once("/functions/")?.1,
+        None => uri,
+    };
+    let (_, name) = arn.split_once(":function:")?;
+    name.split(':').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_named_by_its_invocations_or_its_arn_with_or_without_a_version() {
+        let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
+        let path = "arn:aws:apigateway:eu-central-1:lambda:path/2015-03-31/functions";
+        for uri in [
+            arn.to_owned(),
+            format!("{arn}:live"),
+            format!("{path}/{arn}/invocations"),
+            format!("{path}/{arn}:2/invocations"),
+        ] {
+            assert_eq!(function_of(&uri), Some("Message"), "{uri}");
+        }
+        for uri in ["", "https://example.com/invocations", "arn:aws:sqs:eu-central-1:000000000000:queue"] {
+            assert_eq!(function_of(uri), None, "{uri}");
+        }
+    }
+}
