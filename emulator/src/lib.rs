@@ -41,7 +41,8 @@ pub use crate::{
     rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{
-        Code, Cron, Function, LoadError, Pattern, Queue, Rule, Schedule, Template, TemplateError, TemplateSource, Times,
+        Code, Cron, Function, LoadError, Pattern, Queue, Rule, Schedule, Template, TemplateError, TemplateSource,
+        Times, YamlError, YamlNode,
     },
     tls::TlsError,
 };

@@ -6,13 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use apigw_local::{YamlError, YamlNode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
-    pattern::Pattern,
-    yaml::{self, InvalidYaml},
-};
+use crate::pattern::{self, Pattern};
 
 /// A behaviour, and the steps that show it.
 #[derive(Clone, Debug, Deserialize)]
@@ -350,7 +348,7 @@ pub(crate) enum LoadError {
     Unreadable(PathBuf, #[source] io::Error),
     /// A file is not YAML.
     #[error("{0} is not YAML")]
-    Yaml(PathBuf, #[source] InvalidYaml),
+    Yaml(PathBuf, #[source] YamlError),
     /// A case has another form than the README says.
     #[error("{0}, case {1}: {2}")]
     Form(PathBuf, String, serde_json::Error),
@@ -380,7 +378,8 @@ pub(crate) fn load(directory: &Path) -> Result<Vec<Case>, LoadError> {
 
 /// Reads the cases of one file.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Case>, LoadError> {
-    let value = yaml::parse(text).map_err(|error| LoadError::Yaml(path.to_owned(), error))?;
+    let document =
+        YamlNode::parse(text, pattern::key_of_tag).map_err(|error| LoadError::Yaml(path.to_owned(), error))?;
     let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let case = |value: &Value| {
         let name = value["name"].as_str().unwrap_or("without a name").to_owned();
@@ -388,7 +387,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Case>, LoadError> {
             serde_json::from_value(value.clone()).map_err(|error| LoadError::Form(path.to_owned(), name, error))?;
         Ok(Case { file: file.clone(), ..case })
     };
-    value.as_array().into_iter().flatten().map(case).collect()
+    document.to_json().as_array().into_iter().flatten().map(case).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ mod observer;
 mod pattern;
 mod report;
 mod runner;
-mod yaml;
 
 use std::{
     collections::BTreeMap,

@@ -6,7 +6,13 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::yaml::TAG_PREFIX;
+/// What the key of a matcher begins with.
+const TAG_PREFIX: char = '!';
+
+/// The key under which a case's JSON has what a tag stands on.
+pub(crate) fn key_of_tag(tag: &str) -> String {
+    format!("{TAG_PREFIX}{tag}")
+}
 
 /// What stands for one value of JSON. Texts may hold placeholders such as `{client.id}`.
 #[derive(Clone, Debug, Deserialize)]
@@ -223,13 +229,17 @@ pub(crate) fn placeholders(text: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
+    use apigw_local::YamlNode;
     use serde_json::json;
 
     use super::*;
-    use crate::yaml;
+
+    fn yaml(text: &str) -> Value {
+        YamlNode::parse(text, key_of_tag).expect("YAML").to_json()
+    }
 
     fn pattern(text: &str) -> Pattern {
-        Pattern::try_from(yaml::parse(text).expect("YAML")).expect(text)
+        Pattern::try_from(yaml(text)).expect(text)
     }
 
     fn difference(text: &str, value: &Value) -> Option<(String, String)> {
@@ -263,7 +273,7 @@ mod tests {
         check("{a: !absent }", &[json!({}), json!({"b": 1})], &[json!({"a": null}), json!({"a": 1})]);
         check("{a: {b: !only {c: x}}}", &[json!({"a": {"b": {"c": "x"}}})], &[json!({"a": {"b": {"c": "x", "d": 1}}})]);
         for bad in ["!regex '('", "!between [1]", "!between 7", "!nothing x", "!only x"] {
-            assert!(Pattern::try_from(yaml::parse(bad).expect("YAML")).is_err(), "{bad}");
+            assert!(Pattern::try_from(yaml(bad)).is_err(), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     intrinsics::{self, Resolver},
     resources::{Resource, Resources},
     times::Times,
-    yaml::Node,
+    yaml::YamlNode,
 };
 
 /// Time-out of a function that names none. Source: Lambda and SAM.
@@ -143,7 +143,11 @@ pub(super) struct Functions {
     pub(super) notes: Vec<String>,
 }
 
-pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources) -> Result<Functions, TemplateError> {
+pub(super) fn read(
+    root: &YamlNode,
+    resolver: &Resolver<'_>,
+    resources: &Resources,
+) -> Result<Functions, TemplateError> {
     let mut found = Functions::default();
     let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
         Some(node) => resolver.resolve(node)?.unwrap_or_default(),

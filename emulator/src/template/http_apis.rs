@@ -7,7 +7,7 @@ use super::{
     intrinsics::{self, Resolver},
     resources::{Resource, Resources},
     throttles::Throttles,
-    yaml::Node,
+    yaml::YamlNode,
 };
 
 /// What an HTTP API answers to pages of other origins.
@@ -37,7 +37,7 @@ pub(super) struct HttpApis {
 
 /// Reads the CORS configuration and the throttles of the HTTP API. All HTTP APIs of a template share a port here, so they
 /// share the first configuration, and each route has the throttle of whichever names it.
-pub(super) fn read(root: &Node, resolver: &Resolver<'_>, resources: &Resources) -> Result<HttpApis, TemplateError> {
+pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resources) -> Result<HttpApis, TemplateError> {
     let mut found = HttpApis::default();
     let globals = root.get("Globals").and_then(|globals| globals.get("HttpApi"));
     let globals = match globals.and_then(|api| api.get("CorsConfiguration")) {

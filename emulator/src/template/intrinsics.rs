@@ -2,13 +2,13 @@
 
 use std::{cell::Cell, collections::BTreeMap};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use crate::aws::{ACCOUNT_ID, PARTITION, REGION, STACK_NAME, URL_SUFFIX, arn, sqs_endpoint};
 
 use super::{
     error::TemplateError,
-    yaml::{Kind, Node},
+    yaml::{YamlKind, YamlNode},
 };
 
 /// Bound of nested conditions and references, so that a circle ends with an error.
@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 50;
 
 /// What intrinsic functions refer to.
 pub(crate) struct Resolver<'a> {
-    root: &'a Node,
+    root: &'a YamlNode,
     parameters: BTreeMap<String, Value>,
     depth: Cell<usize>,
 }
@@ -26,8 +26,8 @@ type Resolved = Result<Option<Value>, TemplateError>;
 
 impl<'a> Resolver<'a> {
     /// Takes defaults of parameters from the template, and `overrides` where there are any.
-    pub(crate) fn new(root: &'a Node, overrides: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let declared = root.get("Parameters").map(Node::entries).unwrap_or_default();
+    pub(crate) fn new(root: &'a YamlNode, overrides: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+        let declared = root.get("Parameters").map(YamlNode::entries).unwrap_or_default();
         if let Some(unknown) = overrides.keys().find(|name| !declared.iter().any(|(declared, _)| declared == *name)) {
             return Err(TemplateError::new(format!("the template has no parameter {unknown}")));
         }
@@ -35,13 +35,13 @@ impl<'a> Resolver<'a> {
         for (name, declaration) in declared {
             let text = match overrides.get(name) {
                 Some(text) => text.as_str(),
-                None => declaration.get("Default").and_then(Node::text).ok_or_else(|| {
+                None => declaration.get("Default").and_then(YamlNode::text).ok_or_else(|| {
                     TemplateError::at(declaration.line, format!("the parameter {name} has no default, give it a value"))
                 })?,
             };
             let is_list = declaration
                 .get("Type")
-                .and_then(Node::text)
+                .and_then(YamlNode::text)
                 .is_some_and(|kind| kind == "CommaDelimitedList" || kind.starts_with("List<"));
             let value = if is_list {
                 Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect())
@@ -54,16 +54,14 @@ impl<'a> Resolver<'a> {
     }
 
     /// Resolves everything in a node. `None` when it is `AWS::NoValue`.
-    pub(crate) fn resolve(&self, node: &Node) -> Resolved {
+    pub(crate) fn resolve(&self, node: &YamlNode) -> Resolved {
         match &node.kind {
-            Kind::Scalar { text, plain } => {
-                Ok(Some(if *plain { plain_scalar(text) } else { Value::from(text.as_str()) }))
-            }
-            Kind::List(items) => {
+            YamlKind::Scalar { .. } => Ok(Some(node.to_json())),
+            YamlKind::List(items) => {
                 let values = items.iter().filter_map(|item| self.resolve(item).transpose());
                 values.collect::<Result<_, _>>().map(|values| Some(Value::Array(values)))
             }
-            Kind::Map(entries) => match entries.as_slice() {
+            YamlKind::Map(entries) => match entries.as_slice() {
                 [(name, argument)] if name == "Ref" || name.starts_with("Fn::") => self.function(name, argument),
                 _ => self.map(entries),
             },
@@ -77,7 +75,7 @@ impl<'a> Resolver<'a> {
         self.holds(condition)
     }
 
-    fn map(&self, entries: &[(String, Node)]) -> Resolved {
+    fn map(&self, entries: &[(String, YamlNode)]) -> Resolved {
         let mut map = Map::new();
         for (name, node) in entries {
             if let Some(value) = self.resolve(node)? {
@@ -87,13 +85,13 @@ impl<'a> Resolver<'a> {
         Ok(Some(Value::Object(map)))
     }
 
-    fn function(&self, name: &str, argument: &Node) -> Resolved {
+    fn function(&self, name: &str, argument: &YamlNode) -> Resolved {
         let wrong = |expected: &str| TemplateError::at(argument.line, format!("{name} takes {expected}"));
         match name {
             "Ref" => self.reference(argument.text().ok_or_else(|| wrong("a name"))?, argument.line),
             "Fn::GetAtt" => {
                 let path = match &argument.kind {
-                    Kind::Scalar { text, .. } => text.clone(),
+                    YamlKind::Scalar { text, .. } => text.clone(),
                     _ => self.texts(argument)?.join("."),
                 };
                 let (resource, attribute) = path.split_once('.').ok_or_else(|| wrong("Resource.Attribute"))?;
@@ -101,7 +99,7 @@ impl<'a> Resolver<'a> {
             }
             "Fn::Sub" => self.substitute(argument).map(|text| Some(Value::from(text))),
             "Fn::Join" => match &argument.kind {
-                Kind::List(parts) if parts.len() == 2 => {
+                YamlKind::List(parts) if parts.len() == 2 => {
                     let delimiter = parts[0].text().ok_or_else(|| wrong("a delimiter and a list"))?;
                     Ok(Some(Value::from(self.texts(&parts[1])?.join(delimiter))))
                 }
@@ -130,7 +128,7 @@ impl<'a> Resolver<'a> {
                 self.resolve(found)
             }
             "Fn::If" => match &argument.kind {
-                Kind::List(parts) if parts.len() == 3 => {
+                YamlKind::List(parts) if parts.len() == 3 => {
                     let condition = parts[0].text().ok_or_else(|| wrong("the name of a condition first"))?;
                     self.resolve(if self.condition(condition, argument.line)? { &parts[1] } else { &parts[2] })
                 }
@@ -197,14 +195,14 @@ impl<'a> Resolver<'a> {
         Ok(format!("{}:{}", arn("lambda", &format!("function:{name}")), text("Name")?))
     }
 
-    fn property(&self, resource: &str, property: &str) -> Option<&Node> {
+    fn property(&self, resource: &str, property: &str) -> Option<&YamlNode> {
         self.root.get("Resources")?.get(resource)?.get("Properties")?.get(property)
     }
 
     /// The type of a resource.
     fn kind(&self, resource: &str) -> &str {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        node.and_then(|node| node.get("Type")).and_then(Node::text).unwrap_or_default()
+        node.and_then(|node| node.get("Type")).and_then(YamlNode::text).unwrap_or_default()
     }
 
     /// The name of a resource, which `Ref` gives, but for queues: its own name property where it has one, else its logical id.
@@ -212,7 +210,7 @@ impl<'a> Resolver<'a> {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
         let node =
             node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
-        let property = match node.get("Type").and_then(Node::text) {
+        let property = match node.get("Type").and_then(YamlNode::text) {
             Some("AWS::DynamoDB::Table" | "AWS::Serverless::SimpleTable") => "TableName",
             Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
             Some("AWS::ApiGatewayV2::Stage") => "StageName",
@@ -256,10 +254,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn substitute(&self, argument: &Node) -> Result<String, TemplateError> {
+    fn substitute(&self, argument: &YamlNode) -> Result<String, TemplateError> {
         let (template, variables) = match &argument.kind {
-            Kind::Scalar { text, .. } => (text.as_str(), None),
-            Kind::List(parts) if parts.len() == 2 => (parts[0].text().unwrap_or_default(), Some(&parts[1])),
+            YamlKind::Scalar { text, .. } => (text.as_str(), None),
+            YamlKind::List(parts) if parts.len() == 2 => (parts[0].text().unwrap_or_default(), Some(&parts[1])),
             _ => return Err(TemplateError::at(argument.line, "Fn::Sub takes a text, or a text and a map")),
         };
         let mut text = String::new();
@@ -282,17 +280,17 @@ impl<'a> Resolver<'a> {
         Ok(text + rest)
     }
 
-    fn holds(&self, node: &Node) -> Result<bool, TemplateError> {
+    fn holds(&self, node: &YamlNode) -> Result<bool, TemplateError> {
         self.bounded(node.line, || match node.entries() {
             [(name, argument)] => match (name.as_str(), &argument.kind) {
-                ("Fn::Equals", Kind::List(sides)) if sides.len() == 2 => {
+                ("Fn::Equals", YamlKind::List(sides)) if sides.len() == 2 => {
                     let text = |side| Ok::<_, TemplateError>(self.resolve(side)?.as_ref().and_then(as_text));
                     Ok(text(&sides[0])? == text(&sides[1])?)
                 }
-                ("Fn::And", Kind::List(all)) => all.iter().try_fold(true, |held, one| Ok(held & self.holds(one)?)),
-                ("Fn::Or", Kind::List(any)) => any.iter().try_fold(false, |held, one| Ok(held | self.holds(one)?)),
-                ("Fn::Not", Kind::List(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
-                ("Condition", Kind::Scalar { text, .. }) => self.condition(text, argument.line),
+                ("Fn::And", YamlKind::List(all)) => all.iter().try_fold(true, |held, one| Ok(held & self.holds(one)?)),
+                ("Fn::Or", YamlKind::List(any)) => any.iter().try_fold(false, |held, one| Ok(held | self.holds(one)?)),
+                ("Fn::Not", YamlKind::List(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
+                ("Condition", YamlKind::Scalar { text, .. }) => self.condition(text, argument.line),
                 _ => {
                     Err(TemplateError::at(node.line, format!("{name} is not a condition function with such arguments")))
                 }
@@ -311,14 +309,14 @@ impl<'a> Resolver<'a> {
         result
     }
 
-    fn list(&self, node: &Node) -> Result<Vec<Value>, TemplateError> {
+    fn list(&self, node: &YamlNode) -> Result<Vec<Value>, TemplateError> {
         match self.resolve(node)? {
             Some(Value::Array(items)) => Ok(items),
             _ => Err(TemplateError::at(node.line, "a list is needed here")),
         }
     }
 
-    fn texts(&self, node: &Node) -> Result<Vec<String>, TemplateError> {
+    fn texts(&self, node: &YamlNode) -> Result<Vec<String>, TemplateError> {
         let text = |value: &Value| {
             as_text(value).ok_or_else(|| TemplateError::at(node.line, "a list of texts is needed here"))
         };
@@ -346,6 +344,11 @@ fn api_id(resource: &str) -> String {
         .collect()
 }
 
+/// The key that a tag of CloudFormation stands for: `!Sub x` is `{"Fn::Sub": x}`; `!Ref` and `!Condition` have no prefix.
+pub(super) fn long_form(tag: &str) -> String {
+    if matches!(tag, "Ref" | "Condition") { tag.to_owned() } else { format!("Fn::{tag}") }
+}
+
 /// Scalars as text: what environment variables, names and `Fn::Join` make of them.
 pub(crate) fn as_text(value: &Value) -> Option<String> {
     match value {
@@ -356,26 +359,9 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-fn plain_scalar(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        // Only what is written back in the same way is a number: 0123 and 1e5 stay texts, as dates and versions do.
-        _ => match text.parse::<i64>() {
-            Ok(number) if number.to_string() == text => Value::from(number),
-            _ => match text.parse::<f64>().ok().and_then(Number::from_f64) {
-                Some(number) if number.to_string() == text => Value::Number(number),
-                _ => Value::from(text),
-            },
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::template::yaml;
 
     const TEMPLATE: &str = r#"
 Parameters:
@@ -400,10 +386,10 @@ Resources:
 "#;
 
     fn resolve(expression: &str) -> Resolved {
-        let root = yaml::parse(TEMPLATE).expect("valid");
+        let root = YamlNode::parse(TEMPLATE, long_form).expect("valid");
         let overrides = BTreeMap::new();
         let resolver = Resolver::new(&root, &overrides).expect("valid parameters");
-        resolver.resolve(&yaml::parse(expression).expect("valid expression"))
+        resolver.resolve(&YamlNode::parse(expression, long_form).expect("valid expression"))
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use self::{
     functions::{Code, Function, Rule, Schedule},
     queues::Queue,
     times::Times,
+    yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
     functions::{DEFAULT_BUS, HttpRoute},
@@ -115,7 +116,8 @@ impl Template {
 
     /// Reads the text of a template.
     pub(crate) fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let root = yaml::parse(text)?;
+        let root = YamlNode::parse(text, intrinsics::long_form)
+            .map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
         let resolver = Resolver::new(&root, parameters)?;
         let resources = Resources::of(&root, &resolver)?;
         let tables = resources

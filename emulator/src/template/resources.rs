@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     error::TemplateError,
     intrinsics::{self, Resolver},
-    yaml::Node,
+    yaml::YamlNode,
 };
 
 /// One resource with its properties resolved.
@@ -39,12 +39,12 @@ impl Resource {
 pub(super) struct Resources(Vec<Resource>);
 
 impl Resources {
-    pub(super) fn of(root: &Node, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
+    pub(super) fn of(root: &YamlNode, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
         let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no Resources"))?;
         let mut resources = Vec::new();
         for (logical_id, node) in nodes.entries() {
             let within = |error: TemplateError| error.in_resource(logical_id);
-            if let Some(condition) = node.get("Condition").and_then(Node::text)
+            if let Some(condition) = node.get("Condition").and_then(YamlNode::text)
                 && !resolver.condition(condition, node.line).map_err(within)?
             {
                 continue;
@@ -53,7 +53,7 @@ impl Resources {
                 Some(node) => resolver.resolve(node).map(Option::unwrap_or_default).map_err(within),
                 None => Ok(Value::Null),
             };
-            let kind = node.get("Type").and_then(Node::text);
+            let kind = node.get("Type").and_then(YamlNode::text);
             resources.push(Resource {
                 logical_id: logical_id.clone(),
                 name: resolver.physical_name(logical_id, node.line).map_err(within)?,

@@ -1,103 +1,137 @@
-//! YAML (and so JSON) with the tags of CloudFormation and the line of every node.
+//! YAML, and so JSON, as a tree that knows the line of every node.
 
 use std::collections::BTreeMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
+use serde_json::{Number, Value};
 
-use super::error::TemplateError;
+/// Deepest nesting that is read; a template has about ten levels.
+const DEPTH_MAX: usize = 100;
 
-/// A node of the template and the line it starts on, from 1.
+/// A node and the line it starts on, from 1.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) line: usize,
-    pub(crate) kind: Kind,
+pub struct YamlNode {
+    pub(super) line: usize,
+    pub(super) kind: YamlKind,
 }
 
-/// What a node is.
+/// The three kinds of node.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    /// A scalar; `plain` ones may be numbers, booleans or null.
-    Scalar { text: String, plain: bool },
+pub(super) enum YamlKind {
+    /// A scalar.
+    Scalar {
+        /// The text, without quotes.
+        text: String,
+        /// Whether it has no quotes, so that it may be a number, a boolean or null.
+        plain: bool,
+    },
     /// A sequence.
-    List(Vec<Node>),
-    /// A mapping, in the order of the file.
-    Map(Vec<(String, Node)>),
+    List(Vec<YamlNode>),
+    /// A mapping, in the order of the text. No key occurs twice.
+    Map(Vec<(String, YamlNode)>),
 }
 
-impl Node {
+/// A text that is not the YAML this module reads, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct YamlError {
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+impl YamlNode {
+    /// Reads the first document of a text. A node with the local tag `!x` becomes a mapping with one key, `key_of_tag("x")`.
+    ///
+    /// ```
+    /// use apigw_local::YamlNode;
+    ///
+    /// let node = YamlNode::parse("a: !Sub b", |tag| format!("Fn::{tag}"))?;
+    /// assert_eq!(node.to_json(), serde_json::json!({"a": {"Fn::Sub": "b"}}));
+    /// # Ok::<(), apigw_local::YamlError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the text is empty or not YAML, repeats a key, has a key that is not a scalar, a tag of another kind, or more
+    /// than 100 levels.
+    pub fn parse(text: &str, key_of_tag: impl Fn(&str) -> String) -> Result<Self, YamlError> {
+        let mut reader = Reader { parser: Parser::new_from_str(text), key_of_tag, anchors: BTreeMap::new() };
+        loop {
+            match reader.next()? {
+                (Event::StreamStart | Event::DocumentStart(_), _) => {}
+                (Event::StreamEnd | Event::DocumentEnd, line) => return Err(error(line, "the document is empty")),
+                (event, line) => return reader.node(event, line, 0),
+            }
+        }
+    }
+
     /// The value of a key of a mapping.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find_map(|(name, value)| (name == key).then_some(value))
     }
 
     /// The entries of a mapping; none for anything else.
-    pub(crate) fn entries(&self) -> &[(String, Node)] {
+    pub(super) fn entries(&self) -> &[(String, Self)] {
         match &self.kind {
-            Kind::Map(entries) => entries,
+            YamlKind::Map(entries) => entries,
             _ => &[],
         }
     }
 
     /// The text of a scalar.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar { text, .. } => Some(text),
+            YamlKind::Scalar { text, .. } => Some(text),
             _ => None,
         }
     }
-}
 
-/// Deepest nesting that is read; a template has about ten levels.
-const DEPTH_MAX: usize = 100;
-
-/// Reads the first document of a file.
-pub(crate) fn parse(text: &str) -> Result<Node, TemplateError> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new() };
-    loop {
-        match reader.next()? {
-            (Event::StreamStart | Event::DocumentStart(_), _) => {}
-            (Event::StreamEnd | Event::DocumentEnd, line) => {
-                return Err(TemplateError::at(line, "the template is empty"));
-            }
-            (event, line) => return reader.node(event, line, 0),
+    /// The node as JSON. Plain scalars become numbers, booleans and null where they look like them.
+    pub fn to_json(&self) -> Value {
+        match &self.kind {
+            YamlKind::Scalar { text, plain: true } => plain_scalar(text),
+            YamlKind::Scalar { text, plain: false } => Value::from(text.as_str()),
+            YamlKind::List(items) => items.iter().map(Self::to_json).collect(),
+            YamlKind::Map(entries) => entries.iter().map(|(key, node)| (key.clone(), node.to_json())).collect(),
         }
     }
 }
 
-struct Reader<'a> {
-    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    anchors: BTreeMap<usize, Node>,
+struct Reader<'a, K> {
+    parser: Parser<'a, StrInput<'a>>,
+    key_of_tag: K,
+    anchors: BTreeMap<usize, YamlNode>,
 }
 
-impl<'a> Reader<'a> {
-    fn next(&mut self) -> Result<(Event<'a>, usize), TemplateError> {
+impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
+    fn next(&mut self) -> Result<(Event<'a>, usize), YamlError> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
-            Some(Err(error)) => Err(TemplateError::at(error.marker().line(), format!("not YAML: {}", error.info()))),
-            None => Err(TemplateError::at(0, "the template ends in the middle")),
+            Some(Err(scan)) => Err(error(scan.marker().line(), format!("invalid YAML: {}", scan.info()))),
+            None => Err(error(1, "invalid YAML: the document does not end")),
         }
     }
 
-    fn node(&mut self, event: Event<'a>, line: usize, depth: usize) -> Result<Node, TemplateError> {
+    fn node(&mut self, event: Event<'a>, line: usize, depth: usize) -> Result<YamlNode, YamlError> {
         if depth > DEPTH_MAX {
-            return Err(TemplateError::at(line, format!("nested deeper than {DEPTH_MAX} levels")));
+            return Err(error(line, format!("nested deeper than {DEPTH_MAX} levels")));
         }
         let (kind, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
-                (Kind::Scalar { text: text.into_owned(), plain }, anchor, tag)
+                (YamlKind::Scalar { text: text.into_owned(), plain }, anchor, tag)
             }
-            Event::SequenceStart(anchor, tag) => (Kind::List(self.list(depth)?), anchor, tag),
-            Event::MappingStart(anchor, tag) => (Kind::Map(self.map(depth)?), anchor, tag),
+            Event::SequenceStart(anchor, tag) => (YamlKind::List(self.list(depth)?), anchor, tag),
+            Event::MappingStart(anchor, tag) => (YamlKind::Map(self.map(depth)?), anchor, tag),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
-                return node.ok_or_else(|| TemplateError::at(line, "an alias refers to a node that is not complete"));
+                return node.ok_or_else(|| error(line, "an alias refers to a node that contains it"));
             }
-            other => return Err(TemplateError::at(line, format!("unexpected {other:?}"))),
+            other => return Err(error(line, format!("unexpected {other:?}"))),
         };
-        let node = Node { line, kind };
+        let node = YamlNode { line, kind };
         let node = match tag {
-            Some(tag) => long_form(&tag, node)?,
+            Some(tag) => self.tagged(&tag, node)?,
             None => node,
         };
         if anchor > 0 {
@@ -106,7 +140,18 @@ impl<'a> Reader<'a> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, TemplateError> {
+    fn tagged(&self, tag: &Tag, node: YamlNode) -> Result<YamlNode, YamlError> {
+        if tag.is_yaml_core_schema() {
+            return Ok(node);
+        }
+        let line = node.line;
+        if tag.handle != "!" {
+            return Err(error(line, format!("unknown tag {tag}: expected a short one such as !Ref")));
+        }
+        Ok(YamlNode { line, kind: YamlKind::Map(vec![((self.key_of_tag)(&tag.suffix), node)]) })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<YamlNode>, YamlError> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -116,17 +161,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<(String, Node)>, TemplateError> {
-        let mut entries: Vec<(String, Node)> = Vec::new();
+    fn map(&mut self, depth: usize) -> Result<Vec<(String, YamlNode)>, YamlError> {
+        let mut entries: Vec<(String, YamlNode)> = Vec::new();
         loop {
             let (event, line) = self.next()?;
             let key = match event {
                 Event::MappingEnd => return Ok(entries),
                 Event::Scalar(key, ..) => key.into_owned(),
-                _ => return Err(TemplateError::at(line, "a key must be a scalar")),
+                _ => return Err(error(line, "a key must be a text or a number")),
             };
             if entries.iter().any(|(name, _)| *name == key) {
-                return Err(TemplateError::at(line, format!("the key {key} stands twice")));
+                return Err(error(line, format!("duplicate key {key}")));
             }
             let (event, line) = self.next()?;
             let value = self.node(event, line, depth + 1)?;
@@ -135,38 +180,61 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `!Sub x` becomes `{"Fn::Sub": x}`; `!Ref` and `!Condition` have no prefix.
-fn long_form(tag: &Tag, node: Node) -> Result<Node, TemplateError> {
-    let line = node.line;
-    let name = match (tag.handle.as_str(), tag.suffix.as_str()) {
-        ("!", "Ref" | "Condition") => tag.suffix.clone(),
-        ("!", suffix) => format!("Fn::{suffix}"),
-        _ if tag.is_yaml_core_schema() => return Ok(node),
-        _ => return Err(TemplateError::at(line, format!("the tag {tag} is not one of CloudFormation's"))),
-    };
-    Ok(Node { line, kind: Kind::Map(vec![(name, node)]) })
+fn error(line: usize, message: impl Into<String>) -> YamlError {
+    YamlError { line, message: message.into() }
+}
+
+fn plain_scalar(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        // Only what is written back in the same way is a number: 0123 and 1e5 stay texts, as dates and versions do.
+        _ => match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => Value::from(number),
+            _ => match text.parse::<f64>().ok().and_then(Number::from_f64) {
+                Some(number) if number.to_string() == text => Value::Number(number),
+                _ => Value::from(text),
+            },
+        },
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn parse(text: &str) -> Result<YamlNode, YamlError> {
+        YamlNode::parse(text, |tag| format!("!{tag}"))
+    }
+
     #[test]
-    fn tags_become_long_forms_and_lines_are_kept() {
+    fn tags_become_keys_and_lines_are_kept() {
         let root = parse("A:\n  B: !Sub \"x-${Y}\"\n  C: !Ref Z\n  D: &d [1, '1']\n  E: *d\n").expect("valid");
         let a = root.get("A").expect("A");
         let sub = a.get("B").expect("B");
-        assert_eq!((sub.line, sub.get("Fn::Sub").and_then(Node::text)), (2, Some("x-${Y}")));
-        assert_eq!(a.get("C").and_then(|c| c.get("Ref")).and_then(Node::text), Some("Z"));
+        assert_eq!((sub.line, sub.get("!Sub").and_then(YamlNode::text)), (2, Some("x-${Y}")));
+        assert_eq!(a.get("C").and_then(|c| c.get("!Ref")).and_then(YamlNode::text), Some("Z"));
         assert_eq!(a.get("D").map(|d| &d.kind), a.get("E").map(|e| &e.kind));
+    }
+
+    #[test]
+    fn a_document_becomes_json() {
+        let node = parse("a: [1, '1', x y, ~, true, -2]\nb: !only {c: !absent }\nd: |-\n  {\n   e\n").expect("valid");
+        assert_eq!(
+            node.to_json(),
+            json!({"a": [1, "1", "x y", null, true, -2], "b": {"!only": {"c": {"!absent": null}}}, "d": "{\n e"})
+        );
     }
 
     #[test]
     fn mistakes_name_their_line() {
         let line = |text: &str| parse(text).expect_err(text).line;
-        assert_eq!(line("a: 1\na: 2\n"), Some(2));
-        assert_eq!(line("a: 1\nb: !<tag:x,2000:y> 1\n"), Some(2));
-        assert_eq!(line("a: [1\nb: 2\n"), Some(2));
+        assert_eq!(line("a: 1\na: 2\n"), 2);
+        assert_eq!(line("a: 1\nb: !<tag:x,2000:y> 1\n"), 2);
+        assert_eq!(line("a: [1\nb: 2\n"), 2);
         assert!(parse("").is_err());
         assert!(parse(&"[".repeat(100_000)).is_err());
     }
