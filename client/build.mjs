@@ -1,7 +1,7 @@
 // Builds the modules of the package from src/, each with its types, into this folder.
 //
 //   node build.mjs            writes them
-//   node build.mjs --check    fails if what is committed differs, if the client is too large, or if a README says another size
+//   node build.mjs --check    fails if committed files or READMEs are out of date, or the client is too large
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,23 +14,29 @@ import { minify } from "terser";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const MODULES = ["viral-alerts", "viral-toast"];
-/** Bytes of the client after gzip -9 stay below this. */
+/** Upper bound of the client's size in bytes after `gzip -9`. */
 const CLIENT_SIZE_MAX = 6_500;
 const KILOBYTES = `under ${Math.ceil(CLIENT_SIZE_MAX / 100) / 10} kB`;
-/** What the READMEs say of it. */
+/** What the READMEs say about the size. */
 const CLAIMS = {
   "README.md": `${KILOBYTES} (${CLIENT_SIZE_MAX.toLocaleString("en")} bytes) after gzip`,
   "../README.md": KILOBYTES,
 };
 
-/** Names of properties that neither applications nor other tabs see. They are shortened. */
-const INTERNAL =
-  /^(opened|heardAt|isBehind|rewind|accept|apply|keep|head|top|tries|early|forget|ask|leave|wake|receive|ping|refresh|pause|giveUp|idle|offline|stop|serve|exchange|at|acknowledged|busy|overHttp)$/;
+/** Properties that neither applications nor other tabs see. The build shortens their names. */
+const INTERNAL = new RegExp(
+  `^(${[
+    "accept acknowledged apply ask at busy early exchange forget giveUp head heardAt idle isBehind keep leave offline",
+    "opened overHttp pause ping receive refresh rewind serve stop top tries wake",
+  ]
+    .join(" ")
+    .replaceAll(" ", "|")})$`,
+);
 
 /** Classes keep their names, which consoles and error messages show. */
 const CLASSES = ["ViralAlerts", "ViralAlertsError"];
 
-/** What comes out smallest after gzip: fewer transformations leave more that repeats. */
+/** The options that give the smallest gzip: fewer transformations leave more repetition. */
 const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_vars: true, sequences: false };
 
 const BANNER = "// Built from src/.";

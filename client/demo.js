@@ -1,4 +1,4 @@
-// The demo page: what a site would build around `ViralAlerts`, a look at what is connected, and what a month costs.
+// The demo page: what a site would build around `ViralAlerts`, the open connections, and the cost of a month.
 
 import { ViralAlerts } from "./viral-alerts.js";
 import { defineViralToast, videoUrl } from "./viral-toast.js";
@@ -10,7 +10,7 @@ const LOG_REGIONS_MAX = 25;
 const CONNECTIONS_EVERY_MS = 2_000;
 const COUNTDOWN_EVERY_MS = 1_000;
 
-/** What the lines of a bill are for: words for what the emulator calls them. */
+/** Names for the parts of a bill. */
 const PARTS = {
   connections: "open connections",
   keepalives: "keepalives",
@@ -28,7 +28,7 @@ const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const names = new Intl.DisplayNames(["en"], { type: "region" });
 const listed = new Intl.ListFormat("en");
 
-/** The English name of a region, where it is a country. */
+/** Returns the English name of a region that is a country, or the region itself. */
 function nameOf(region) {
   if (region === "ALL") return "every region";
   try {
@@ -38,7 +38,7 @@ function nameOf(region) {
   }
 }
 
-/** Builds an element. Text is always set as text, so nothing that a publisher wrote becomes markup. */
+/** Builds an element. Text is set as text, so a publisher's text never becomes markup. */
 function element(tag, { text, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   if (text !== undefined) made.textContent = text;
@@ -46,7 +46,7 @@ function element(tag, { text, ...properties } = {}, ...children) {
   return made;
 }
 
-/** The thumbnail, or a neutral picture where there is none or it does not load. */
+/** Returns the thumbnail, or a neutral picture if there is none or it fails to load. */
 function picture(address) {
   const fallback = () => {
     const box = element("div", { className: "picture", text: "▶" });
@@ -62,19 +62,19 @@ function picture(address) {
 // ---- the list
 
 /**
- * Alerts and gaps of the list, the newest first: the time, the item of the list, and of an alert also its `key`, `alert`, and whether it is
- * `older` than the visit.
+ * The alerts and gaps of the list, newest first: the time and the list item, and for an alert its `key`, the `alert`,
+ * and whether it is `older` than the visit.
  */
 const entries = [];
-/** The last number in each log that the list follows. */
+/** The last sequence number in each log that the list follows. */
 const published = new Map();
-/** Keys of alerts that were taken back. */
+/** Keys of removed alerts. */
 const gone = new Set();
 
 const logOf = ({ region, epoch }) => `${region} ${epoch}`;
 const keyOf = (alert) => `${logOf(alert)} ${alert.seq}`;
 
-/** The time of day, with the date where that is not today. */
+/** Returns the time of day, with the date if it is not today. */
 function timeOf(date) {
   const isToday = date.toDateString() === new Date().toDateString();
   return isToday ? date.toLocaleTimeString() : date.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
@@ -87,7 +87,7 @@ function itemOf(alert, older) {
     video.score !== undefined && `score ${video.score}`,
     timeOf(new Date(timestamp)),
     older && "earlier",
-    everyone && "to everyone, as nobody watches it",
+    everyone && "sent to everyone: no subscribers",
   ];
   const url = videoUrl(alert);
   const title = url
@@ -102,12 +102,12 @@ function itemOf(alert, older) {
   );
 }
 
-/** Lists an alert at its time. One that is listed as an older one is listed as a new one instead, and nothing is listed twice. */
+/** Lists an alert at its time, once. An alert that is listed as older becomes a new one if the client delivers it. */
 function list(alert, older = false) {
   const { seq, everyone, timestamp } = alert;
   const key = keyOf(alert);
   if (gone.has(key)) return;
-  // Of a region that nobody watches nothing else is listed.
+  // A region that is not watched contributes only this alert to the count.
   if (!everyone || published.has(logOf(alert))) know(logOf(alert), seq);
   const known = entries.findIndex((entry) => entry.key === key);
   if (known >= 0) {
@@ -117,7 +117,7 @@ function list(alert, older = false) {
   add({ key, alert, older, at: Date.parse(timestamp), item: itemOf(alert, older) });
 }
 
-/** Takes an alert that was taken back out of the list, and keeps it out. */
+/** Removes an alert from the list and keeps it out. */
 function unlist(removed) {
   gone.add(keyOf(removed));
   know(logOf(removed), removed.seq);
@@ -175,7 +175,7 @@ const read = new Set();
 const reading = new Set();
 let logFailed = false;
 
-/** Lists what is in the logs of the regions that are watched: the newest, as older than this visit. */
+/** Lists the newest alerts in the logs of the watched regions, as older than this visit. */
 async function readLogs(alerts) {
   const unread = alerts.watched.filter((region) => !read.has(region) && !reading.has(region));
   const regions = (unread.includes("ALL") ? ["ALL"] : unread).slice(0, LOG_REGIONS_MAX);
@@ -183,7 +183,7 @@ async function readLogs(alerts) {
   for (const region of regions) reading.add(region);
   showWhyNone();
   try {
-    // An answer of a second ago may lack an alert that the client has told since, before a reload.
+    // A cached answer may lack an alert that the client delivered before a reload.
     const response = await fetch(`/alerts?region=${regions.join(",")}`, { cache: "no-store" });
     const log = await response.json();
     logFailed = !response.ok;
@@ -196,14 +196,14 @@ async function readLogs(alerts) {
   }
   for (const region of regions) reading.delete(region);
   showCount();
-  // It is tried again when the connection comes back.
+  // A failed read is repeated after reconnecting.
   if (!logFailed) readLogs(alerts);
 }
 
 /** The client, once there is one. */
 let client;
 
-/** Says why the list is empty, where it is. */
+/** Says why the list is empty, if it is. */
 function showWhyNone() {
   const watched = client?.watched ?? [];
   const isRead = watched.every((region) => read.has(region) || read.has("ALL"));
@@ -217,7 +217,7 @@ function showWhyNone() {
     $("why-none").textContent = `Nothing yet in ${where}. Publish an alert with the form, or from a terminal:`;
   else
     $("why-none").textContent = logFailed
-      ? "The log could not be read. It is read again after reconnecting."
+      ? "Could not read the log. The page retries after it reconnects."
       : "Reading the log";
 }
 
@@ -233,7 +233,7 @@ function showCountdown(retryAt) {
 }
 
 function showState({ state, retryInMs = 0, transport }) {
-  // An attempt that follows a failure is a part of reconnecting: the text and the button stay.
+  // An attempt after a failure is part of reconnecting: text and button stay.
   const isRetry = state === "connecting" && !$("reconnect").hidden;
   $("state").dataset.state = state;
   $("state-text").textContent = {
@@ -250,12 +250,12 @@ function showState({ state, retryInMs = 0, transport }) {
   $("reconnect").hidden = !isRetry && state !== "waiting" && state !== "offline";
   if (hadFocus && $("reconnect").hidden) $("alerts").focus({ preventScroll: true });
   if (state !== "open") return;
-  // What was said because the service was away is true no more.
+  // Messages about the missing service are out of date.
   for (const id of ["published", "problem"]) if ($(id).dataset.away) say(id);
   readLogs(client);
 }
 
-/** Shows a text, until the connection is back where `away` says that it is about the service being away. */
+/** Shows a text. With `away` it is about the missing service, and goes when the connection is back. */
 function say(id, text = "", { away = false } = {}) {
   $(id).textContent = text;
   $(id).dataset.away = away ? "yes" : "";
@@ -272,7 +272,7 @@ function chip(region) {
   return box;
 }
 
-/** Watches a region, which somebody may have typed. */
+/** Watches a region. Shows an error if its name is invalid. */
 function watch(region) {
   try {
     client.watch(region);
@@ -308,19 +308,20 @@ function watchRegions() {
 
 // ---- publishing
 
-/** Score from which an alert is published, where the emulator runs the project's own template. */
+/** The lowest score that is published, or `null` if the template sets none. */
 let scoreThreshold;
-/** What publishing answered last. */
+/** The last answer of publish. */
 let answered;
 
-/** Says where the alert went that was published last: to those who watch its region, or to everyone. */
+/** Says where the last alert went: to the subscribers of its region, or to everyone. */
 function showPublished() {
   if (!answered?.published) return;
   const { id, region, seq } = answered;
   const wentToEveryone = entries.some(({ alert }) => alert?.id === id && alert.everyone);
   say(
     "published",
-    `Published as #${seq} of ${nameOf(region)}.${wentToEveryone ? ` Nobody watches ${region}, so it went to everyone.` : ""}`,
+    `Published as #${seq} of ${nameOf(region)}.` +
+      (wentToEveryone ? ` ${region} has no subscribers, so it went to everyone.` : ""),
   );
 }
 
@@ -347,7 +348,8 @@ async function publish(event) {
     else
       say(
         "published",
-        `Not published: the score ${score} is below the threshold${scoreThreshold === null ? "" : ` of ${scoreThreshold}`}.`,
+        `Not published: the score ${score} is below the threshold` +
+          (scoreThreshold === null ? "." : ` of ${scoreThreshold}.`),
       );
   } catch {
     say("published", "The service did not answer.", { away: true });
@@ -369,20 +371,20 @@ function showConnections({ connected, connections }) {
   $("connections").replaceChildren(...connections.map(row));
 }
 
-/** Asks the emulator what is connected, while somebody looks at the page. */
+/** Fetches the open connections while the page is visible. */
 async function pollConnections() {
   if (!document.hidden) {
     try {
       const response = await fetch("/local.json");
       if (response.ok) showConnections(await response.json());
     } catch {
-      // The state of the connection says already that the service is away.
+      // The state of the connection already says that the service is away.
     }
   }
   setTimeout(pollConnections, CONNECTIONS_EVERY_MS);
 }
 
-/** The coloured place of a part, in a bar or in the legend. */
+/** Returns the coloured box of a part, for a bar or the legend. */
 function swatch(part) {
   const made = element("i");
   made.dataset.part = part;
@@ -436,7 +438,7 @@ function listLines(bills) {
   $("cost-lines").append(...bodies);
 }
 
-/** Where the prices were read, and when: each address once. */
+/** Lists the sources of the prices, and returns the months in which they were read. */
 function listSources(prices) {
   const read = new Map(Object.values(prices).map(({ source, read }) => [source, read]));
   const item = ([source, read]) =>
@@ -463,7 +465,7 @@ function showCostProblem(text = "") {
 
 let newestCost = 0;
 
-/** Asks what a month costs. Only the answer to the newest question is used. */
+/** Fetches the cost of a month. Only the answer to the newest request is used. */
 async function askCost(query, use) {
   const question = ++newestCost;
   let estimate;
@@ -473,14 +475,14 @@ async function askCost(query, use) {
     estimate = await response.json();
     if (!response.ok) problem = estimate.message;
   } catch {
-    problem = "The emulator does not answer";
+    problem = "The service does not answer";
   }
   if (question !== newestCost) return;
   showCostProblem(problem);
   if (!problem) use(estimate);
 }
 
-/** Shows what a month costs, first for the use that the emulator assumes, then for what is typed. */
+/** Shows the cost of a month, first for the default use, then for what is typed. */
 function startCost() {
   const form = $("cost-form");
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -517,11 +519,11 @@ async function start() {
     unlist(detail);
   });
   client.addEventListener("gap", ({ detail }) => showGap(detail));
-  // An error with one of these codes is over when there is a connection.
+  // Errors with these codes end when the connection is open.
   client.addEventListener("error", ({ detail }) =>
     showProblem(detail.message, { away: ["connect", "http"].includes(detail.code) }),
   );
-  // The client tries at once when a browser says that the network is back.
+  // The event `online` makes the client try at once.
   $("reconnect").addEventListener("click", () => window.dispatchEvent(new Event("online")));
   watchRegions();
   $("publish").addEventListener("submit", publish);
@@ -530,6 +532,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  showProblem(`This page could not start: ${error.message}. Is the emulator running?`);
+  showProblem(`This page could not start: ${error.message}. Is the service running?`);
   throw error;
 });

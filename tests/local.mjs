@@ -11,12 +11,15 @@ import { fileURLToPath } from "node:url";
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /**
- * Starts the local mode, on free ports unless `args` name others, and returns it with the two addresses of its `ready` line
- * and the variables of its `export` lines. What it logs goes to `log`, as in the option `stdio` of Node.js.
+ * Starts the local mode, on free ports unless `args` name others, and returns it with the two addresses of its `ready`
+ * line and the variables of its `export` lines. What it logs goes to `log`, as in the option `stdio` of Node.js.
  */
 export async function startLocal(args = [], { program = "viral-alerts-local", directory = ROOT, log = "ignore" } = {}) {
   const addresses = args.includes("--ws-addr") ? [] : ["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-  const child = spawn(`${ROOT}/target/debug/${program}`, [...addresses, ...args], { cwd: directory, stdio: ["ignore", "pipe", log] });
+  const child = spawn(`${ROOT}/target/debug/${program}`, [...addresses, ...args], {
+    cwd: directory,
+    stdio: ["ignore", "pipe", log],
+  });
   const variables = {};
   for await (const line of createInterface({ input: child.stdout })) {
     const exported = /^export (\w+)=(.*)$/.exec(line);

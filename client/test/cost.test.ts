@@ -1,4 +1,5 @@
-// What the client says while it is looked at, counted: the cost model (infra/cost) multiplies these figures with prices.
+// What the client says while it is looked at, counted: the cost model (infra/cost) multiplies these figures with
+// prices.
 
 import { expect, test } from "vitest";
 import figures from "../../infra/cost/client.json" with { type: "json" };

@@ -325,11 +325,7 @@ test.each([
     () => Promise.reject(TypeError("Failed to fetch")),
     "TokenError: TypeError: Failed to fetch",
   ],
-  [
-    "a text that no header can carry",
-    () => "ą",
-    "TokenError: it has characters that an HTTP header cannot carry",
-  ],
+  ["a text that no header can carry", () => "ą", "TokenError: it has characters that an HTTP header cannot carry"],
 ])("CORS is not blamed for a token: %s", async (_, token, message) => {
   vi.stubGlobal("location", new URL("http://localhost:5173/"));
   const { errors, states } = start(service, { regions: ["PL"], token, ...HTTP });

@@ -221,7 +221,7 @@ test("what is rate limited is repeated when the service says, and not before", a
   expect(service.messages.length).toBe(2);
 });
 
-test("regions beyond the limit are refused, those within it are followed, and room is made before it is taken", async () => {
+test("regions beyond the limit are refused, the others are followed, and room is made before it is taken", async () => {
   const regions = names(101);
   const { client, told, errors } = start(service, { regions });
   await pass(60_000);

@@ -147,7 +147,10 @@ export class Service {
     return log ? { epoch: log.epoch, seq: log.alerts.length } : { epoch: 0, seq: 0 };
   }
 
-  /** The regions that are meant; under `ALL` those that have a log or that the client names, as far as they have a place. */
+  /**
+   * The regions that are meant; under `ALL` those that have a log or that the client names, as far as they have a
+   * place.
+   */
   #regions(names: string[], since: Record<string, Position> = {}): string[] {
     if (!names.includes("ALL")) return names;
     return [...new Set([...names, ...Object.keys(since), ...this.#logs.keys()])]

@@ -180,7 +180,7 @@ test("a maximum that makes no sense ends", () => {
   expect(toasts()).toEqual([]);
 });
 
-test("the button and Escape dismiss a toast and move focus to the next one, and each button says what it dismisses", () => {
+test("the button and Escape dismiss a toast and move focus to the next one, and each button names its toast", () => {
   const [first, second, third] = ["one", "two", "three"].map((title) => show(title));
   expect(close(second!).ariaLabel).toBe("Dismiss: two");
   close(first!).focus();

@@ -49,7 +49,8 @@ function item(connection) {
   return made;
 }
 
-function showConnections({ webSocketUrl, connected, found, connections }) {
+function showConnections({ webSocketUrl, hasPages, connected, found, connections }) {
+  $("home").hidden = !hasPages;
   showAddress(webSocketUrl);
   if (connected > 0) noteConnection();
   $("connected").textContent = count(connected);

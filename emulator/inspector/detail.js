@@ -78,7 +78,7 @@ function describe(record) {
           ...(record.route ? [["Route", record.route]] : []),
           [
             "Took",
-            answer ? duration(answer.ms) : record.unanswered ? "not known: the answer was missed" : "still running",
+            answer ? duration(answer.ms) : record.unanswered ? "unknown: the answer was dropped" : "still running",
           ],
           ...(answer?.error ? [["Error", answer.error]] : []),
         ],

@@ -19,7 +19,9 @@ function showState(name, text) {
   $("state").textContent = text;
 }
 
-/** Fetches batches of records until the page is left. Calls `onBatch` with each, and whether it is the first in a while. */
+/**
+ * Fetches batches of records as long as the page is open. Calls `onBatch` with each, and whether it follows a break.
+ */
 export async function follow(onBatch) {
   for (;;) {
     if (isPaused) {

@@ -3,8 +3,8 @@
 import { parsed } from "./text.js";
 
 /**
- * Lays JSON out over lines, and keeps its own spelling of numbers and strings. Returns pairs of a class name and a text,
- * or `undefined` if the text is not JSON.
+ * Lays JSON out over lines, and keeps its own spelling of numbers and strings. Returns pairs of a class name and a
+ * text, or `undefined` if the text is not JSON.
  */
 export function laidOut(text) {
   if (parsed(text) === undefined) return undefined;

@@ -90,15 +90,17 @@ function renderNotes() {
   const hidden = matching - rows.size;
   const notes = [
     hidden > 0 &&
-      `${count(hidden)} earlier ${hidden === 1 ? "record matches and is" : "records match and are"} not shown: narrow the filter to see them.`,
+      `${count(hidden)} earlier ${hidden === 1 ? "record matches and is" : "records match and are"} not shown: ` +
+        "narrow the filter to see them.",
     kept.missed > 0 &&
-      `${count(kept.missed)} ${kept.missed === 1 ? "record is" : "records are"} missing: more happened than the page could be told.`,
+      `${count(kept.missed)} ${kept.missed === 1 ? "record is" : "records are"} missing: ` +
+        "the emulator dropped them before the page could fetch them.",
   ].filter(Boolean);
   $("not-shown").textContent = notes.join(" ");
   $("not-shown").hidden = !notes.length;
   $("save").disabled = matching === 0;
   $("empty").hidden = kept.records.length > 0;
-  $("empty").querySelector("h2").textContent = everConnected ? "Nothing since then" : "Nothing has happened yet";
+  $("empty").querySelector("h2").textContent = everConnected ? "Nothing new yet" : "Nothing has happened yet";
   $("none-match").hidden = !kept.records.length || matching > 0;
 }
 

@@ -67,8 +67,8 @@ export function clear() {
 }
 
 /**
- * Keeps the records of a batch. Returns those that are new, the invocations that were answered, and the records that had
- * to make room. If the emulator has restarted, all earlier records are dropped first.
+ * Keeps the records of a batch. Returns those that are new, the invocations that were answered, and the records that
+ * had to make room. If the emulator has restarted, all earlier records are dropped first.
  */
 export function take(batch) {
   const isNewRun = kept.run !== "" && batch.run !== kept.run;

@@ -26,7 +26,7 @@ async function act(output, done, method, connectionId, action, text) {
 
 /** The gateway handles the text as if the client had sent it. */
 export const receive = (output, connectionId, text) =>
-  act(output, "Handled as the client's", "POST", connectionId, "/received", text);
+  act(output, "Sent as the client", "POST", connectionId, "/received", text);
 /** The client receives the text. */
 export const push = (output, connectionId, text) => act(output, "Pushed", "POST", connectionId, "/sent", text);
 export const close = (output, connectionId) => act(output, "Closed", "DELETE", connectionId, "");

@@ -23,8 +23,8 @@ export const CLOSE_CODES = {
 const readings = new WeakMap();
 
 /**
- * Reads a message's type, the rest of its text, and whether it is an error: by its type, or because it has the fields of
- * an error of the gateway itself.
+ * Reads a message's type, the rest of its text, and whether it is an error: by its type, or because it has the fields
+ * of an error of the gateway itself.
  */
 function read(record) {
   const known = readings.get(record);

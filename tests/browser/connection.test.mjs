@@ -135,7 +135,7 @@ test("the gateway is killed and started again: the client comes back by itself",
   await tab.screenshot("client-gateway-back");
 });
 
-test("two hours, shrunk to seconds: connections are replaced before they are cut, and the client is open all the time", async (t) => {
+test("two hours in seconds: connections are replaced before they are cut, and the client stays open", async (t) => {
   const site = await Site.on(t, devtools, "--connection-duration", "3s");
   const tab = await site.open({ rotateAfterMs: 1_500 });
   let published = 0;

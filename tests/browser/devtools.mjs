@@ -1,4 +1,5 @@
-// Chromium, led by its DevTools protocol alone. Playwright keeps every page focused, so that none is ever hidden or frozen.
+// Chromium, led by its DevTools protocol alone. Playwright keeps every page focused, so that none is ever hidden or
+// frozen.
 
 import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";

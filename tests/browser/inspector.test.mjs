@@ -102,7 +102,10 @@ test("what a client does is shown as it happens, in detail, and by connection", 
   await row(page, "sent", "subscribed").waitFor();
 });
 
-/** What a person sees of the rows of this kind: the type in bold, the rest, the status, the sign before the kind, and whether it is set apart. */
+/**
+ * What a person sees of the rows of this kind: the type in bold, the rest, the status, the sign before the kind, and
+ * whether it is set apart.
+ */
 const seen = (page, kind) =>
   page.locator(`#rows .row[data-kind=${kind}]`).evaluateAll((rows) =>
     rows.map((row) => {
@@ -309,9 +312,7 @@ test("a message is sent as the client, pushed to it, and the connection is close
   await page.fill("#message", `{"type":"subscribe_region","region":"SE"}`);
   await page.press("#message", "Control+Enter");
   await client.receives(`"region":"SE"`);
-  await page.waitForFunction(() =>
-    document.querySelector("#outcome").textContent.startsWith("Handled as the client's at"),
-  );
+  await page.waitForFunction(() => document.querySelector("#outcome").textContent.startsWith("Sent as the client at"));
 
   await page.fill("#message", "hello from the inspector");
   await page.click("#push");

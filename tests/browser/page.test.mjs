@@ -9,14 +9,13 @@ import { ROOT, publish as publishTo, startLocal, stopLocal } from "../local.mjs"
 import { SCREENSHOTS, launchBrowser, openPage, violations } from "./browser.mjs";
 
 const PICTURE =
-  "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
+  "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'%3E" +
+  "%3Crect width='16' height='9' fill='%23348'/%3E%3C/svg%3E";
 
-/** As long as a title is on the sites where most videos are. */
+/** As long as titles may be on the large video sites. */
 const LONG_TITLE =
-  "Zażółć gęślą jaźń: the clip that everybody shares today, from Gdańsk to Zakopane, and nobody knows who made it or why it is so good. ".padEnd(
-    140,
-    "!",
-  );
+  "Zażółć gęślą jaźń: the clip that everybody shares today, from Gdańsk to Zakopane, " +
+  `and nobody knows who made it or why it is so good. ${"!".repeat(7)}`;
 
 let browser;
 let local;
@@ -350,7 +349,7 @@ test("who publishes to a region that nobody watches is told that it went to ever
   await page.waitForFunction(
     () =>
       document.querySelector("#published").textContent ===
-      "Published as #1 of Chile. Nobody watches CL, so it went to everyone.",
+      "Published as #1 of Chile. CL has no subscribers, so it went to everyone.",
   );
 });
 
@@ -372,7 +371,7 @@ test("an alert for a region that nobody watches is shown on every page, and says
     assert.deepEqual(await page.locator(".toast .title").allTextContents(), ["Para todos"]);
     assert.match(
       await page.textContent("#alerts li .what"),
-      /^Brazil · score 97 · .* · to everyone, as nobody watches it$/,
+      /^Brazil · score 97 · .* · sent to everyone: no subscribers$/,
     );
   }
 });
@@ -505,7 +504,7 @@ test("on a phone, in the dark, the cost is no wider than the screen", async (t) 
   await page.locator("#cost").screenshot({ path: `${SCREENSHOTS}/cost-phone-dark.png` });
 });
 
-test("a visitor sees what is in the log as earlier alerts, once, without toasts, and nothing is empty that is not", async (t) => {
+test("a visitor sees the log as earlier alerts, without toasts, and the list says why it is empty", async (t) => {
   const page = await open(t, { query: "?watch=NO" });
   await page.waitForFunction(
     () =>
@@ -557,7 +556,7 @@ test("a log that cannot be read is not said to be empty", async (t) => {
   await page.waitForFunction(
     () =>
       document.querySelector("#why-none").textContent ===
-      "The log could not be read. It is read again after reconnecting.",
+      "Could not read the log. The page retries after it reconnects.",
   );
   assert.equal(await page.locator("#curl").isVisible(), false);
   isBroken = false;
@@ -744,7 +743,7 @@ test("what is lost is named: after a restart of the log, and where the log does 
   }
 });
 
-test("while the gateway is away the state stays in view, counts down and reconnects at once when asked to", async (t) => {
+test("while the gateway is away the state stays in view, counts down and reconnects on request", async (t) => {
   // Pauses are as long as they may be, and those of more than 3 s never end, so that nothing but the button reconnects.
   const prepare = (page) =>
     page.addInitScript(() => {

@@ -1,5 +1,5 @@
-// What the remote protocols of browsers have in common: commands with their results, events, and tabs that are asked until
-// something holds.
+// What the remote protocols of browsers have in common: commands with their results, events, and tabs that are asked
+// until something holds.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,5 +1,6 @@
 // The built client in Node.js against the local mode with faults: connections are cut 10,000 times while alerts are
-// published, and the gateway is killed now and then. Every client has to be told every alert of its regions once, in order.
+// published, and the gateway is killed now and then. Every client has to be told every alert of its regions once, in
+// order.
 //
 //   npm test                                       a run with a seed of its own, which it prints
 //   SEED=1234 CLIENTS=200 DROPS=10000 npm test     that run again, as far as two processes and a network let it
@@ -40,7 +41,10 @@ const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const pick = (items) => items[Math.floor(random() * items.length)];
 
-/** Sockets that are open, those of them that have subscribed, and how many were cut: by this test, by the gateway, or with it. */
+/**
+ * Sockets that are open, those of them that have subscribed, and how many were cut: by this test, by the gateway, or
+ * with it.
+ */
 const open = new Set();
 const standing = new Set();
 let drops = 0;

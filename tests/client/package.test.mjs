@@ -142,7 +142,8 @@ test("Vite builds an application with it, and leaves out what is not used", () =
 test("its types are strict, for bundlers and for Node.js", () => {
   const script = `import { ViralAlerts, ViralAlertsError, type ViralAlert } from "viral-alerts";
     import { defineViralToast, videoUrl, type ViralToastElement } from "viral-alerts/toast";
-    const alerts = new ViralAlerts({ url: "wss://example.com/prod", regions: ["PL"], token: async () => "t", hiddenMs: Infinity });
+    const url = "wss://example.com/prod";
+    const alerts = new ViralAlerts({ url, regions: ["PL"], token: async () => "t", hiddenMs: Infinity });
     alerts.addEventListener("alert", ({ detail }) => detail satisfies ViralAlert);
     alerts.addEventListener("gap", ({ detail: { from, to } }) => [from satisfies number, to satisfies number | null]);
     alerts.addEventListener("error", ({ detail }) => detail instanceof ViralAlertsError && detail.terminal);
@@ -150,7 +151,7 @@ test("its types are strict, for bundlers and for Node.js", () => {
     // @ts-expect-error: no such event
     alerts.addEventListener("alerts", () => {});
     // @ts-expect-error: no such option
-    new ViralAlerts({ url: "wss://example.com/prod", region: "PL" });
+    new ViralAlerts({ url, region: "PL" });
     export async function titles(): Promise<string[]> {
       const found = [];
       for await (const { video } of alerts) found.push(video.title);
@@ -159,7 +160,7 @@ test("its types are strict, for bundlers and for Node.js", () => {
     defineViralToast();
     document.querySelector<ViralToastElement>("viral-toast")!.headline = ({ region }) => region;
     const toast = document.createElement("viral-toast");
-    toast.href = ({ region, video }) => (region === "PL" ? "watch/" + video.id : videoUrl({ type: "viral_alert", region, video, timestamp: "" }));
+    toast.href = (alert) => (alert.region === "PL" ? "watch/" + alert.video.id : videoUrl(alert));
     toast.addEventListener("activate", (event) => event.detail satisfies ViralAlert);
     toast.addEventListener("dismiss", (event) => event.preventDefault());
     toast.addEventListener("keydown", (event) => event.key satisfies string);

@@ -1,4 +1,5 @@
-// Region alerts with a webhook: a Python server on asyncio, whose clients subscribe by message and whose scorer posts to the root.
+// Region alerts with a webhook: a Python server on asyncio, whose clients subscribe by message and whose scorer posts
+// to the root.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

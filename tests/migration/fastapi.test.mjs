@@ -1,4 +1,5 @@
-// Notifications of a FastAPI application: a token in the address, Redis pub/sub or HTTP between instances, events where WebSockets fail.
+// Notifications of a FastAPI application: a token in the address, Redis pub/sub or HTTP between instances, events where
+// WebSockets fail.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -70,7 +71,7 @@ test("FastAPI: the client's own branch for errors ends it where 4001 and 4002 we
   }
 });
 
-test("FastAPI, changed: a page learns over HTTP that its token is not good, and does not come back for ever", async (t) => {
+test("FastAPI, changed: a page learns over HTTP that its token is invalid, and stops", async (t) => {
   const service = await startService(t, TOKENS);
   const client = page(t, service, await login(t, "ola", { seconds: -3600 }));
   await client.prints(/^location/);

@@ -1,4 +1,5 @@
-// Notifications and chat on Node.js with the package ws: rooms, echo, heartbeats, and a back end that notifies everybody.
+// Notifications and chat on Node.js with the package ws: rooms, echo, heartbeats, and a back end that notifies
+// everybody.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,7 +13,7 @@ const publisher = (t, address, text, variables) =>
 /** What a client has printed that is a frame. */
 const frames = (client) => client.lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
 
-test("Node ws: what is said in a room reaches everyone in it, the one who speaks too, with the fields of before", async (t) => {
+test("Node ws: a message to a room reaches everyone in it, the speaker too, with the same fields", async (t) => {
   const service = await startService(t, { Rooms: "on" });
   const [ola, per, eva] = [
     ["Ola", "general"],
@@ -52,7 +53,7 @@ test("Node ws: who joins no room is in the global one with the first word", asyn
   );
 });
 
-test("Node ws, changed: a chat that names its room is in it, whether or not the client has waited for `joined`", async (t) => {
+test("Node ws, changed: a message that names its room reaches it, even before `joined`", async (t) => {
   const service = await startService(t, { Rooms: "on" });
   const [ola, per] = [["Ola"], ["Per", "general"]].map((who) => chat(t, service, who));
   await ola.prints(/^connected$/);
@@ -73,7 +74,7 @@ test("Node ws: an echo comes back, where it says that it is one", async (t) => {
   assert.deepEqual(frames(client), [{ type: "response", data: { type: "echo", text: "zażółć" } }]);
 });
 
-test("Node ws: a text or a type that the server sent to everybody is answered with an error, and the socket stays open", async (t) => {
+test("Node ws: text or types that the server sent to everybody get an error, and the socket stays open", async (t) => {
   const service = await startService(t, { Rooms: "on" });
   const [ola, per] = ["Ola", "Per"].map((user) => chat(t, service, [user, "general"]));
   await Promise.all([ola, per].map((client) => client.prints(/"joined"/)));
@@ -106,7 +107,7 @@ test("Node ws: the client's heartbeat is answered, and it comes back to its room
   await client.prints(/"joined"/, 2);
 });
 
-test("Node ws, changed: a client that waited for the server's pings sends its own, and gets notifications", async (t) => {
+test("Node ws, changed: a client that waited for pings sends its own, and gets notifications", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL", ...WEBHOOKS });
   const client = new Program(t, "node", ["node-ws/watchdog.js", service.webSocketAddress], { HEARTBEAT_MS: "500" });
   await client.prints(/^heard$/, 4);

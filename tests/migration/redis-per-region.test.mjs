@@ -1,4 +1,5 @@
-// Per-region channels with right-to-left text: PHP publishes to tvs:REGION, and a Python server tells the browsers of that region.
+// Per-region channels with right-to-left text: PHP publishes to tvs:REGION, and a Python server tells the browsers of
+// that region.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

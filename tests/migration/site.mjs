@@ -1,4 +1,5 @@
-// What a migrated project meets: the service, where the project has one a Redis with the bridge, and the project's own programs.
+// What a migrated project meets: the service, where the project has one a Redis with the bridge, and the project's own
+// programs.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";

@@ -1,5 +1,5 @@
-// Notifications of a Spring application. Its clients and back end are in Java, written with what the JDK has: docs/migrating.md says
-// which classes of Spring are the same.
+// Notifications of a Spring application. Its clients and back end are in Java, written with what the JDK has:
+// docs/migrating.md says which classes of Spring are the same.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ const client = (t, service, region) =>
 const publisher = (t, address, region, text, variables) =>
   new Program(t, "java", ["spring/Publisher.java", address, region, text], variables);
 
-test("Spring: a client gets what is published for the region of its header, and its heartbeat is answered", async (t) => {
+test("Spring: a client gets the alerts of the region in its header, and an answer to its heartbeat", async (t) => {
   const service = await startService(t, { DefaultRegion: "ALL", ...WEBHOOKS });
   const address = `${service.address}webhook`;
   const [austria, britain] = [client(t, service, "AT"), client(t, service, "GB")];

@@ -120,6 +120,7 @@ impl Inspector {
         }
         json!({
             "webSocketUrl": self.gateway.address_for(request.headers(), self.websocket_port),
+            "hasPages": self.pages.is_some(),
             "connected": self.gateway.connected(),
             "found": found,
             "connections": connections,

@@ -46,7 +46,8 @@ def handle(message):
         print("pong")
     elif message["type"] == "viral_alert":
         video = message["video"]
-        print(f"Viral in {message['region']}! {video['title']} {json.dumps(video, ensure_ascii=False)} {message['timestamp']}")
+        fields = json.dumps(video, ensure_ascii=False)
+        print(f"Viral in {message['region']}! {video['title']} {fields} {message['timestamp']}")
 
 
 asyncio.run(watch(sys.argv[1], sys.argv[2:]))

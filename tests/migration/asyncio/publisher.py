@@ -1,4 +1,4 @@
-"""The scorer: posts what went viral to the webhook of the alert server.  publisher.py http://host:8766 < videos.jsonl"""
+"""The scorer: posts viral videos to the webhook of the alert server.  publisher.py http://host:8766 < videos.jsonl"""
 
 import base64
 import hashlib

@@ -19,4 +19,5 @@ class RedisManager:
 channel, text = sys.argv[1:3]
 manager = RedisManager(os.environ.get("REDIS_URL", "redis://localhost:6379"))
 # Changed: was `{"type": "alert", "text": text}`.
-manager.publish(channel, {"event": "new_trending", "region": "EU", "video_id": str(uuid.uuid4()), "title": text, "thumbnail": ""})
+video = {"video_id": str(uuid.uuid4()), "title": text, "thumbnail": ""}
+manager.publish(channel, {"event": "new_trending", "region": "EU", **video})

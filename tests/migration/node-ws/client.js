@@ -1,4 +1,6 @@
-// A chat in the terminal: what is typed goes to everyone in the room, what arrives is printed.  client.js ws://host:8080 USER [ROOM]
+// A chat in the terminal: sends what is typed to the room, and prints what arrives.
+//
+//   client.js ws://host:8080 USER [ROOM]
 
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
