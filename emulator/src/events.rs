@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use clock::{Clock, Timestamp};
-use http_body_util::{BodyExt, Limited};
-use hyper::{Response, StatusCode, body::Bytes};
+use hyper::{Response, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     aws::{ACCOUNT_ID, REGION},
-    http::{Body, Request, response},
+    aws_json::{Protocol, ServiceError, Unreadable},
+    http::{Body, Request},
     json::whole_characters,
     lambda::Functions,
     template::{DEFAULT_BUS, Rule},
@@ -30,6 +30,9 @@ const TIME_BYTES: usize = 14;
 /// Largest request, in bytes: entries each of whose characters is escaped, and what is around them.
 const REQUEST_BYTES_MAX: usize = 6 * ENTRIES_MAX * ENTRY_BYTES_MAX + 64 * 1024;
 
+/// The service's words for entries that are too large together.
+const TOO_LARGE: &str = "Total size of the entries in the request is over the limit.";
+
 /// The event buses of the template: all there are, told apart by the names in rules and entries.
 #[derive(Debug)]
 pub(crate) struct Buses {
@@ -39,12 +42,6 @@ pub(crate) struct Buses {
     pub(crate) functions: Arc<Functions>,
     /// The time of entries that name none.
     pub(crate) clock: Clock,
-}
-
-/// What is refused as a whole, in the words of the service.
-struct Refusal {
-    kind: &'static str,
-    message: String,
 }
 
 #[derive(Deserialize)]
@@ -74,38 +71,39 @@ struct EntryError {
     message: String,
 }
 
+/// How EventBridge speaks.
+const PROTOCOL: Protocol = Protocol {
+    media_type: "application/x-amz-json-1.1",
+    target_prefix: "AWSEvents.",
+    request_bytes_max: REQUEST_BYTES_MAX,
+    unreadable: |request| match request {
+        Unreadable::Target(target) => unknown_operation(target),
+        Unreadable::TooLarge => invalid(TOO_LARGE),
+        Unreadable::Json(error) => ServiceError::new("SerializationException", error.to_string()),
+    },
+};
+
 /// Answers one request.
 pub(crate) async fn handle(buses: Arc<Buses>, request: Request) -> Response<Body> {
-    let (status, body) = match put_events(&buses, request).await {
-        Ok(body) => (StatusCode::OK, body),
-        Err(Refusal { kind, message }) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),
+    let perform = async |operation: &str, input: Value| match operation {
+        "PutEvents" => put_events(&buses, input),
+        other => Err(unknown_operation(other)),
     };
-    response(status, "application/x-amz-json-1.1", body.to_string())
+    PROTOCOL.serve(request, perform).await
 }
 
-async fn put_events(buses: &Buses, request: Request) -> Result<Value, Refusal> {
-    let refusal = |kind, message: String| Err(Refusal { kind, message });
-    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    if target != "AWSEvents.PutEvents" {
-        return refusal("UnknownOperationException", format!("of EventBridge only PutEvents is here, not {target:?}"));
-    }
-    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
-    let Ok(body) = body else { return refusal("ValidationException", too_large()) };
-    let PutEvents { entries } = match serde_json::from_slice(&body.to_bytes()) {
-        Ok(input) => input,
-        Err(error) => return refusal("SerializationException", error.to_string()),
-    };
+fn put_events(buses: &Buses, input: Value) -> Result<Value, ServiceError> {
+    let PutEvents { entries } = serde_json::from_value(input)
+        .map_err(|error| ServiceError::new("SerializationException", error.to_string()))?;
     if !(1..=ENTRIES_MAX).contains(&entries.len()) {
         let constraint = if entries.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
-        return refusal(
-            "ValidationException",
-            format!(
-                "1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length {constraint}"
-            ),
-        );
+        return Err(invalid(format!(
+            "1 validation error detected: Value at 'entries' failed to satisfy constraint: \
+             Member must have length {constraint}"
+        )));
     }
     if entries.iter().any(|entry| entry.bytes() > ENTRY_BYTES_MAX) {
-        return refusal("ValidationException", too_large());
+        return Err(invalid(TOO_LARGE));
     }
     let results: Vec<_> = entries.into_iter().map(|entry| buses.put(entry)).collect();
     let failed = results.iter().filter(|result| result.is_err()).count();
@@ -116,8 +114,13 @@ async fn put_events(buses: &Buses, request: Request) -> Result<Value, Refusal> {
     Ok(json!({"FailedEntryCount": failed, "Entries": results.collect::<Vec<_>>()}))
 }
 
-fn too_large() -> String {
-    "Total size of the entries in the request is over the limit.".to_owned()
+fn unknown_operation(target: &str) -> ServiceError {
+    let message = format!("the emulator has PutEvents alone of EventBridge, not {target:?}");
+    ServiceError::new("UnknownOperationException", message)
+}
+
+fn invalid(message: impl Into<String>) -> ServiceError {
+    ServiceError::new("ValidationException", message)
 }
 
 impl Entry {

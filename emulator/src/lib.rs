@@ -5,6 +5,7 @@
 //! emulator instead: see [`Embedding`] and [`Stack::embedded`].
 
 mod aws;
+mod aws_json;
 pub mod cli;
 mod dynamodb;
 mod embedding;

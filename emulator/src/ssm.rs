@@ -4,14 +4,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     aws::arn,
-    http::{Body, Request, response},
+    aws_json::{Protocol, ServiceError, Unreadable},
+    http::{Body, Request},
 };
 
 /// Largest request, in bytes: a name has at most 2,048.
@@ -25,36 +25,50 @@ struct GetParameter {
     with_decryption: bool,
 }
 
+/// How Systems Manager speaks.
+const PROTOCOL: Protocol = Protocol {
+    media_type: "application/x-amz-json-1.1",
+    target_prefix: "AmazonSSM.",
+    request_bytes_max: REQUEST_BYTES_MAX,
+    unreadable: |request| match request {
+        Unreadable::Target(_) => unknown_operation(),
+        Unreadable::TooLarge => invalid(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
+        Unreadable::Json(error) => invalid(error.to_string()),
+    },
+};
+
 /// Answers one request from the secrets, by name.
 pub(crate) async fn handle(secrets: Arc<BTreeMap<String, String>>, request: Request) -> Response<Body> {
-    let (status, body) = match answer(&secrets, request).await {
-        Ok(parameter) => (StatusCode::OK, json!({"Parameter": parameter})),
-        Err((kind, message)) => (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message})),
+    let perform = async |operation: &str, input: Value| match operation {
+        "GetParameter" => get_parameter(&secrets, input),
+        _ => Err(unknown_operation()),
     };
-    response(status, "application/x-amz-json-1.1", body.to_string())
+    PROTOCOL.serve(request, perform).await
 }
 
-/// The parameter, or the kind and the message of a refusal.
-async fn answer(secrets: &BTreeMap<String, String>, request: Request) -> Result<Value, (&'static str, String)> {
-    if request.headers().get("x-amz-target").is_none_or(|target| target != "AmazonSSM.GetParameter") {
-        return Err(("UnknownOperationException", "only GetParameter is there locally".to_owned()));
-    }
-    let invalid = |message: String| ("ValidationException", message);
-    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| invalid(format!("a request has at most {REQUEST_BYTES_MAX} bytes")))?.to_bytes();
-    let asked: GetParameter = serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?;
+fn get_parameter(secrets: &BTreeMap<String, String>, input: Value) -> Result<Value, ServiceError> {
+    let asked: GetParameter = serde_json::from_value(input).map_err(|error| invalid(error.to_string()))?;
     if !asked.with_decryption {
-        return Err(invalid("locally a secret is read with WithDecryption only".to_owned()));
+        return Err(invalid("the emulator reads a secret with WithDecryption only"));
     }
     let value = secrets.get(&asked.name);
-    let value = value.ok_or_else(|| ("ParameterNotFound", format!("--secret names no {}", asked.name)))?;
+    let value =
+        value.ok_or_else(|| ServiceError::new("ParameterNotFound", format!("--secret names no {}", asked.name)))?;
     let separator = if asked.name.starts_with('/') { "" } else { "/" };
-    Ok(json!({
+    Ok(json!({"Parameter": {
         "Name": asked.name,
         "Type": "SecureString",
         "Value": value,
         "Version": 1,
         "ARN": arn("ssm", &format!("parameter{separator}{}", asked.name)),
         "DataType": "text",
-    }))
+    }}))
+}
+
+fn unknown_operation() -> ServiceError {
+    ServiceError::new("UnknownOperationException", "the emulator has GetParameter alone of Systems Manager")
+}
+
+fn invalid(message: impl Into<String>) -> ServiceError {
+    ServiceError::new("ValidationException", message)
 }

@@ -7,11 +7,7 @@ mod queue;
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Response, StatusCode,
-    header::{HeaderName, HeaderValue},
-};
+use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +16,8 @@ pub(crate) use self::queue::Queues;
 use self::queue::{Queue, Received};
 use crate::{
     aws::arn,
-    http::{Body, Request, response},
+    aws_json::{Protocol, ServiceError, Unreadable},
+    http::{Body, Request},
 };
 
 /// Largest message, in bytes. Source: SQS quotas (1 MB since August 2025).
@@ -38,85 +35,50 @@ const WAIT_SECS_MAX: i64 = 20;
 /// Longest time that a message is hidden, in seconds. Source: SQS.
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
 
-/// What is refused, in the words of the service.
-#[derive(Debug, PartialEq, Eq)]
-struct Refusal {
-    status: StatusCode,
-    /// Its name in the model, which clients read from the body.
-    kind: &'static str,
-    /// Its name from before the service spoke JSON, which some clients go by.
-    query_code: &'static str,
-    message: String,
+/// How SQS speaks.
+const PROTOCOL: Protocol = Protocol {
+    media_type: "application/x-amz-json-1.0",
+    target_prefix: "AmazonSQS.",
+    request_bytes_max: REQUEST_BYTES_MAX,
+    unreadable: |request| match request {
+        Unreadable::Target(_) => {
+            unsupported("expected a call of SQS in AWS JSON 1.0: POST with X-Amz-Target: AmazonSQS.{operation}")
+        }
+        Unreadable::TooLarge => invalid_parameter(too_long()),
+        Unreadable::Json(error) => invalid_parameter(format!("invalid JSON: {error}")),
+    },
+};
+
+fn error(kind: &'static str, query_code: &'static str, message: impl Into<String>) -> ServiceError {
+    ServiceError { query_code: Some(query_code), ..ServiceError::new(kind, message) }
 }
 
-impl Refusal {
-    fn no_queue() -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            kind: "com.amazonaws.sqs#QueueDoesNotExist",
-            query_code: "AWS.SimpleQueueService.NonExistentQueue;Sender",
-            message: "The specified queue does not exist.".to_owned(),
-        }
-    }
-
-    fn no_receipt(receipt: &str) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            kind: "com.amazonaws.sqs#ReceiptHandleIsInvalid",
-            query_code: "ReceiptHandleIsInvalid;Sender",
-            message: format!("The input receipt handle \"{receipt}\" is not a valid receipt handle."),
-        }
-    }
-
-    fn parameter(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            kind: "com.amazon.coral.service#InvalidParameterValueException",
-            query_code: "InvalidParameterValue;Sender",
-            message: message.into(),
-        }
-    }
-
-    fn unsupported(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            kind: "com.amazonaws.sqs#UnsupportedOperation",
-            query_code: "AWS.SimpleQueueService.UnsupportedOperation;Sender",
-            message: message.into(),
-        }
-    }
+fn no_queue() -> ServiceError {
+    error(
+        "com.amazonaws.sqs#QueueDoesNotExist",
+        "AWS.SimpleQueueService.NonExistentQueue;Sender",
+        "The specified queue does not exist.",
+    )
 }
 
-/// Answers one request. Whoever waits for a message goes away empty-handed at `shutdown`.
+fn no_receipt(receipt: &str) -> ServiceError {
+    let message = format!("The input receipt handle \"{receipt}\" is not a valid receipt handle.");
+    let error = error("com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid;Sender", message);
+    ServiceError { status: StatusCode::NOT_FOUND, ..error }
+}
+
+fn invalid_parameter(message: impl Into<String>) -> ServiceError {
+    error("com.amazon.coral.service#InvalidParameterValueException", "InvalidParameterValue;Sender", message)
+}
+
+fn unsupported(message: impl Into<String>) -> ServiceError {
+    error("com.amazonaws.sqs#UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation;Sender", message)
+}
+
+/// Answers one request. A receiver that waits for a message gets none at `shutdown`.
 pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
-    let answer = match read(request).await {
-        Ok((operation, body)) => perform(&queues, &operation, body, &shutdown).await,
-        Err(refusal) => Err(refusal),
-    };
-    let (status, body, query_code) = match answer {
-        Ok(body) => (StatusCode::OK, body, None),
-        Err(Refusal { status, kind, query_code, message }) => {
-            (status, json!({"__type": kind, "message": message}), Some(query_code))
-        }
-    };
-    let mut response = response(status, "application/x-amz-json-1.0", body.to_string());
-    if let Some(code) = query_code {
-        response.headers_mut().insert(HeaderName::from_static("x-amzn-query-error"), HeaderValue::from_static(code));
-    }
-    response
-}
-
-/// The name of the operation and its input.
-async fn read(request: Request) -> Result<(String, Value), Refusal> {
-    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-    let operation = target.and_then(|target| target.strip_prefix("AmazonSQS.")).map(str::to_owned);
-    let operation = operation.ok_or_else(|| {
-        Refusal::unsupported("this is SQS in AWS JSON 1.0: POST with X-Amz-Target: AmazonSQS.{operation}")
-    })?;
-    let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Refusal::parameter(too_long()))?.to_bytes();
-    let body = serde_json::from_slice(&body).map_err(|error| Refusal::parameter(format!("no JSON: {error}")))?;
-    Ok((operation, body))
+    let perform = async |operation: &str, input: Value| perform(&queues, operation, input, &shutdown).await;
+    PROTOCOL.serve(request, perform).await
 }
 
 async fn perform(
@@ -124,11 +86,11 @@ async fn perform(
     operation: &str,
     body: Value,
     shutdown: &CancellationToken,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ServiceError> {
     match operation {
         "GetQueueUrl" => {
             let GetQueueUrl { queue_name } = input(body)?;
-            let queue = queues.get(&queue_name).ok_or_else(Refusal::no_queue)?;
+            let queue = queues.get(&queue_name).ok_or_else(no_queue)?;
             Ok(json!({"QueueUrl": queues.url(queue)}))
         }
         "SendMessage" => send(queues, input(body)?),
@@ -136,7 +98,7 @@ async fn perform(
         "DeleteMessage" => {
             let DeleteMessage { queue_url, receipt_handle } = input(body)?;
             let deleted = of_url(queues, &queue_url)?.delete(&receipt_handle);
-            deleted.map(|()| json!({})).ok_or_else(|| Refusal::no_receipt(&receipt_handle))
+            deleted.map(|()| json!({})).ok_or_else(|| no_receipt(&receipt_handle))
         }
         "GetQueueAttributes" => {
             let GetQueueAttributes { queue_url, attribute_names } = input(body)?;
@@ -148,7 +110,7 @@ async fn perform(
             of_url(queues, &queue_url)?.purge();
             Ok(json!({}))
         }
-        other => Err(Refusal::unsupported(format!("{other} is not there locally"))),
+        other => Err(unsupported(format!("{other} is not there locally"))),
     }
 }
 
@@ -204,33 +166,33 @@ struct PurgeQueue {
     queue_url: String,
 }
 
-fn input<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, Refusal> {
-    serde_json::from_value(body).map_err(|error| Refusal::parameter(error.to_string()))
+fn input<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, ServiceError> {
+    serde_json::from_value(body).map_err(|error| invalid_parameter(error.to_string()))
 }
 
 /// The queue at a URL: its name is the last part, whatever host is before it.
-fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, Refusal> {
-    url.rsplit('/').next().and_then(|name| queues.get(name)).ok_or_else(Refusal::no_queue)
+fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, ServiceError> {
+    url.rsplit('/').next().and_then(|name| queues.get(name)).ok_or_else(no_queue)
 }
 
 fn too_long() -> String {
     format!("One or more parameters are invalid. Reason: Message must be shorter than {MESSAGE_BYTES_MAX} bytes.")
 }
 
-fn send(queues: &Queues, message: SendMessage) -> Result<Value, Refusal> {
+fn send(queues: &Queues, message: SendMessage) -> Result<Value, ServiceError> {
     let queue = of_url(queues, &message.queue_url)?;
     if message.message_body.is_empty() || message.message_body.len() > MESSAGE_BYTES_MAX {
-        return Err(Refusal::parameter(too_long()));
+        return Err(invalid_parameter(too_long()));
     }
     if message.delay_seconds != 0 || !message.message_attributes.is_empty() || message.message_group_id.is_some() {
-        return Err(Refusal::unsupported("messages are not delayed, grouped or given attributes locally"));
+        return Err(unsupported("messages are not delayed, grouped or given attributes locally"));
     }
     let digest = digest(&message.message_body);
-    let id = queues.send(&queue.settings.name, message.message_body).ok_or_else(Refusal::no_queue)?;
+    let id = queues.send(&queue.settings.name, message.message_body).ok_or_else(no_queue)?;
     Ok(json!({"MessageId": id, "MD5OfMessageBody": digest}))
 }
 
-async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &CancellationToken) -> Result<Value, Refusal> {
+async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &CancellationToken) -> Result<Value, ServiceError> {
     let queue = of_url(queues, &asked.queue_url)?;
     let max = within(asked.max_number_of_messages.unwrap_or(1), 1, RECEIVED_MAX, "MaxNumberOfMessages")?;
     let secs = |asked: Option<i64>, max: i64, name: &str, default: Duration| match asked {
@@ -249,9 +211,9 @@ async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &Cancellation
     Ok(if messages.is_empty() { json!({}) } else { json!({"Messages": messages}) })
 }
 
-fn within(value: i64, min: i64, max: i64, name: &str) -> Result<u64, Refusal> {
+fn within(value: i64, min: i64, max: i64, name: &str) -> Result<u64, ServiceError> {
     let refusal = || {
-        Refusal::parameter(format!(
+        invalid_parameter(format!(
             "Value {value} for parameter {name} is invalid. Reason: Must be between {min} and {max}, if provided."
         ))
     };
