@@ -12,7 +12,7 @@ use super::{
     event_pattern::Pattern,
     intrinsics::{self, Resolver},
     resources::{Resource, Resources},
-    times::Times,
+    schedule_expression::Times,
     yaml::YamlNode,
 };
 

@@ -12,10 +12,11 @@ mod queues;
 mod references;
 mod resources;
 mod sam_sockets;
+mod schedule_expression;
 mod selection;
 mod sockets;
 mod throttles;
-mod times;
+
 mod websocket_api;
 mod yaml;
 
@@ -33,7 +34,7 @@ pub use self::{
     event_pattern::Pattern,
     functions::{Code, Function, Rule, Schedule},
     queues::Queue,
-    times::Times,
+    schedule_expression::Times,
     yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
