@@ -142,11 +142,11 @@ pub struct FaultOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     seed: u64,
-    sources: BTreeMap<FaultKind, Source>,
+    sources: BTreeMap<FaultKind, FaultCounter>,
 }
 
 #[derive(Debug)]
-struct Source {
+struct FaultCounter {
     fault: Fault,
     /// Occasions so far.
     asked: AtomicU64,
@@ -155,7 +155,7 @@ struct Source {
 
 impl Faults {
     pub(crate) fn new(options: &FaultOptions) -> Self {
-        let source = |&fault: &Fault| Source { fault, asked: AtomicU64::new(0), injected: AtomicU64::new(0) };
+        let source = |&fault: &Fault| FaultCounter { fault, asked: AtomicU64::new(0), injected: AtomicU64::new(0) };
         Self {
             seed: options.seed.unwrap_or_else(rand::random),
             sources: options.faults.iter().map(|fault| (fault.kind, source(fault))).collect(),
@@ -169,7 +169,7 @@ impl Faults {
 
     /// Asks at an occasion for a fault whether there is one, and if so how long it takes.
     pub(crate) fn inject(&self, kind: FaultKind) -> Option<Duration> {
-        let Source { fault, asked, injected } = self.sources.get(&kind)?;
+        let FaultCounter { fault, asked, injected } = self.sources.get(&kind)?;
         let occasion = asked.fetch_add(1, Ordering::Relaxed);
         if draw(self.seed, kind, occasion) >= fault.probability {
             return None;

@@ -42,8 +42,8 @@ pub use crate::{
     rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{
-        Code, Cron, Function, LoadError, Pattern, Queue, Rule, Schedule, Template, TemplateError, TemplateSource,
-        Times, YamlError, YamlNode,
+        Code, CronExpression, EventPattern, Function, LoadError, QueueSettings, Rule, Schedule, ScheduleExpression,
+        Template, TemplateError, TemplateSource, YamlError, YamlNode,
     },
     tls::TlsError,
 };

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     aws::{ACCOUNT_ID, REGION, arn},
     lambda::Functions,
-    template::{Schedule, Times},
+    template::{Schedule, ScheduleExpression},
 };
 
 /// Time between two looks at the clock while a schedule waits: it may be set, and sleep as the machine does.
@@ -41,11 +41,11 @@ pub(crate) fn run(
 /// Waits until a schedule is due, and returns the time for which it is. `None` when it never is again.
 async fn due(schedule: &Schedule, clock: &Clock) -> Option<Timestamp> {
     match &schedule.times {
-        Times::Every(interval) => {
+        ScheduleExpression::Rate(interval) => {
             tokio::time::sleep(*interval).await;
             Some(clock.now())
         }
-        Times::In(cron) => {
+        ScheduleExpression::Cron(cron) => {
             let Some(due) = cron.next(clock.now()) else {
                 tracing::warn!(
                     schedule = schedule.name,
@@ -100,7 +100,7 @@ Resources:
         let schedule = Schedule {
             name: "s".to_owned(),
             function: "F".to_owned(),
-            times: Times::parse(expression).expect("valid").expect("known"),
+            times: ScheduleExpression::parse(expression).expect("valid").expect("known"),
             input: Some("{}".to_owned()),
         };
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -33,14 +33,14 @@ const FILES: [(&str, &str, &str); 5] = [
 
 /// The page, and what it shows of the service.
 #[derive(Debug)]
-pub(crate) struct Demo {
+pub(crate) struct DemoPage {
     site: Site,
     subscriptions: Option<Subscriptions>,
     /// Score from which an alert is published.
     score_threshold: Option<f64>,
 }
 
-impl Demo {
+impl DemoPage {
     pub(crate) fn new(site: Site) -> Self {
         let variable = |name: &str| site.function_variables.values().find_map(|variables| variables.get(name));
         let subscriptions = variable(TABLE_VARIABLE).map(|table| {
@@ -95,7 +95,7 @@ impl Demo {
     }
 }
 
-impl Pages for Demo {
+impl Pages for DemoPage {
     fn is_public(&self, path: &str) -> bool {
         path == "/cost" || FILES.iter().any(|(file, ..)| *file == path)
     }

@@ -45,6 +45,6 @@ impl LinkedFunctions for Service {
 
 impl Embedding for Service {
     fn pages(&self, site: Site) -> Option<Arc<dyn Pages>> {
-        Some(Arc::new(demo::Demo::new(site)))
+        Some(Arc::new(demo::DemoPage::new(site)))
     }
 }

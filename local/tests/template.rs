@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apigw_local::{Template, Times};
+use apigw_local::{ScheduleExpression, Template};
 use local::Service;
 use serde_json::{Value, json};
 use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
@@ -25,7 +25,7 @@ fn the_project_s_own_template_is_understood() {
     let recover = &template.functions["RecoverFunction"];
     assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
     let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
-    let every = |secs| Times::Every(Duration::from_secs(secs));
+    let every = |secs| ScheduleExpression::Rate(Duration::from_secs(secs));
     assert_eq!((schedule.function.as_str(), &schedule.times), ("RecoverFunction", &every(60)));
     assert_eq!(publish.binary.as_deref(), Some("publish"));
     assert_eq!(publish.environment["SCORE_THRESHOLD"], "90");
@@ -62,7 +62,7 @@ fn the_scorer_is_there_when_a_feed_is() {
     assert_eq!(scorer.environment["SCORER_SOURCE"], "viral-alerts.scorer.local");
     assert!(template.tables.contains_key("ScoresTable"));
     let of_scorer = template.schedules.iter().find(|schedule| schedule.function == "ScorerFunction");
-    assert_eq!(of_scorer.expect("a schedule").times, Times::Every(Duration::from_secs(300)));
+    assert_eq!(of_scorer.expect("a schedule").times, ScheduleExpression::Rate(Duration::from_secs(300)));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
     );
     let of_canary = template.schedules.iter().find(|schedule| schedule.function == "CanaryFunction");
     let every_minute = Duration::from_secs(60);
-    assert_eq!(of_canary.expect("a schedule").times, Times::Every(every_minute));
+    assert_eq!(of_canary.expect("a schedule").times, ScheduleExpression::Rate(every_minute));
     assert!(canary.timeout < every_minute && canary.async_retries == 0);
     assert_eq!(template.notes, Vec::<String>::new());
 }

@@ -19,7 +19,7 @@ pub(crate) struct Case {
     /// What is so, as a sentence.
     pub(crate) name: String,
     /// How sure it is that API Gateway behaves like this.
-    pub(crate) source: Source,
+    pub(crate) source: CaseSource,
     /// Where that can be read.
     pub(crate) cite: String,
     /// Parameters of the template that differ from the defaults.
@@ -40,7 +40,7 @@ pub(crate) struct Case {
 
 /// How sure it is that API Gateway behaves as a case says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) enum Source {
+pub(crate) enum CaseSource {
     /// Documented by AWS.
     #[serde(rename = "D")]
     Documented,
@@ -50,21 +50,21 @@ pub(crate) enum Source {
     /// Read in the source of another emulator.
     #[serde(rename = "S")]
     Emulator,
-    /// Told by one person.
+    /// Reported by one person.
     #[serde(rename = "1")]
-    Told,
+    Reported,
     /// Not known: what our own gateway does.
     #[serde(rename = "?")]
     Unknown,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for CaseSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Documented => "D",
             Self::Recorded => "R",
             Self::Emulator => "S",
-            Self::Told => "1",
+            Self::Reported => "1",
             Self::Unknown => "?",
         })
     }
@@ -77,11 +77,11 @@ pub(crate) enum Step {
     /// A handshake.
     Connect(Connect),
     /// A message or a ping frame.
-    Send(Send),
+    Send(SendFrame),
     /// A close frame.
     Close(Close),
     /// The end of the TCP connection without a close frame.
-    Drop(Drop),
+    Drop(DropConnection),
     /// The next frame.
     Expect(Expect),
     /// The next event of a kind.
@@ -124,7 +124,7 @@ pub(crate) struct Connect {
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     /// The token, if not the right one.
-    pub(crate) token: Option<Token>,
+    pub(crate) token: Option<InvalidToken>,
     /// Whether functions tell the observer of this connection.
     #[serde(default = "yes")]
     pub(crate) observed: bool,
@@ -149,7 +149,7 @@ fn switching_protocols() -> u16 {
 /// A token that does not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Token {
+pub(crate) enum InvalidToken {
     /// No such header.
     Absent,
     /// The header without a value.
@@ -161,17 +161,17 @@ pub(crate) enum Token {
 /// A message or a ping frame.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Send {
+pub(crate) struct SendFrame {
     #[serde(default = "client")]
     pub(crate) client: String,
     #[serde(flatten)]
-    pub(crate) message: Sent,
+    pub(crate) message: SentMessage,
 }
 
 /// What is sent.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Sent {
+pub(crate) enum SentMessage {
     /// One text frame.
     Text(String),
     /// One text frame with JSON.
@@ -205,7 +205,7 @@ pub(crate) struct Close {
 /// The end of the TCP connection.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Drop {
+pub(crate) struct DropConnection {
     #[serde(default = "client")]
     pub(crate) client: String,
 }
@@ -219,13 +219,13 @@ pub(crate) struct Expect {
     /// Longest wait in seconds, where it is not the usual one.
     pub(crate) within: Option<u64>,
     #[serde(flatten)]
-    pub(crate) frame: Frame,
+    pub(crate) frame: ExpectedFrame,
 }
 
 /// What is received.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Frame {
+pub(crate) enum ExpectedFrame {
     /// A text, byte for byte.
     Text(Pattern),
     /// A text of so many letters `x`.
@@ -281,7 +281,7 @@ pub(crate) struct EventKind {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Call {
     #[serde(default)]
-    pub(crate) to: To,
+    pub(crate) to: Endpoint,
     pub(crate) method: String,
     /// What follows the address.
     #[serde(default)]
@@ -310,7 +310,7 @@ pub(crate) struct Call {
 /// Which of the two addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum To {
+pub(crate) enum Endpoint {
     /// That of `@connections`.
     #[default]
     Management,
@@ -342,7 +342,7 @@ pub(crate) enum Operation {
 
 /// Cases that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
+pub(crate) enum CaseError {
     /// The directory or a file of it cannot be read.
     #[error("cannot read the cases in {0}; name another directory with --cases")]
     Unreadable(PathBuf, #[source] io::Error),
@@ -358,18 +358,18 @@ pub(crate) enum LoadError {
 }
 
 /// Reads all cases of a directory, file by file.
-pub(crate) fn load(directory: &Path) -> Result<Vec<Case>, LoadError> {
-    let unreadable = |error| LoadError::Unreadable(directory.to_owned(), error);
+pub(crate) fn load(directory: &Path) -> Result<Vec<Case>, CaseError> {
+    let unreadable = |error| CaseError::Unreadable(directory.to_owned(), error);
     let entries = fs::read_dir(directory).map_err(unreadable)?.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
     let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     let mut cases: Vec<Case> = Vec::new();
     for path in files {
-        let text = fs::read_to_string(&path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+        let text = fs::read_to_string(&path).map_err(|error| CaseError::Unreadable(path.clone(), error))?;
         let of_file = parse(&text, &path)?;
         if let Some(twice) = of_file.iter().find(|case| cases.iter().any(|other| other.name == case.name)) {
-            return Err(LoadError::Twice(twice.name.clone()));
+            return Err(CaseError::Twice(twice.name.clone()));
         }
         cases.extend(of_file);
     }
@@ -377,14 +377,14 @@ pub(crate) fn load(directory: &Path) -> Result<Vec<Case>, LoadError> {
 }
 
 /// Reads the cases of one file.
-pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Case>, LoadError> {
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Case>, CaseError> {
     let document =
-        YamlNode::parse(text, pattern::key_of_tag).map_err(|error| LoadError::Yaml(path.to_owned(), error))?;
+        YamlNode::parse(text, pattern::key_of_tag).map_err(|error| CaseError::Yaml(path.to_owned(), error))?;
     let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let case = |value: &Value| {
         let name = value["name"].as_str().unwrap_or("without a name").to_owned();
         let case: Case =
-            serde_json::from_value(value.clone()).map_err(|error| LoadError::Form(path.to_owned(), name, error))?;
+            serde_json::from_value(value.clone()).map_err(|error| CaseError::Form(path.to_owned(), name, error))?;
         Ok(Case { file: file.clone(), ..case })
     };
     document.to_json().as_array().into_iter().flatten().map(case).collect()

@@ -62,7 +62,7 @@ pub(crate) struct Address {
 }
 
 /// A gateway, with clients for it.
-pub(crate) struct Gateway {
+pub(crate) struct GatewayClient {
     pub(crate) address: Address,
     /// Longest wait for anything that a gateway should do.
     pub(crate) wait: Duration,
@@ -73,7 +73,7 @@ pub(crate) struct Gateway {
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum RequestError {
     /// The case asks for something that is no request.
     #[error("not a valid request: {0}")]
     Invalid(String),
@@ -90,7 +90,7 @@ pub(crate) enum Unanswered {
 
 /// An answer, with header names in lower case.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) headers: Value,
     pub(crate) body: String,
@@ -98,7 +98,7 @@ pub(crate) struct Answer {
 
 /// A request before it is signed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct HttpRequest {
     pub(crate) method: String,
     pub(crate) uri: String,
     pub(crate) headers: Vec<(String, String)>,
@@ -106,7 +106,7 @@ pub(crate) struct Asked {
     pub(crate) signed: bool,
 }
 
-impl Gateway {
+impl GatewayClient {
     /// A gateway at an address. Credentials are those that are given, or come from the environment as for any AWS client.
     pub(crate) async fn new(
         address: Address,
@@ -147,7 +147,7 @@ impl Gateway {
     }
 
     /// A handshake. Whoever was let in has a socket.
-    pub(crate) async fn connect(&self, mut asked: Asked) -> Result<(Answer, Option<Socket>), Unanswered> {
+    pub(crate) async fn connect(&self, mut asked: HttpRequest) -> Result<(HttpResponse, Option<Socket>), RequestError> {
         let key = generate_key();
         let own = [
             ("Connection", "Upgrade"),
@@ -162,26 +162,26 @@ impl Gateway {
         }
         let accept = response.headers().get("sec-websocket-accept");
         if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(Unanswered::NoWebSocket(accept.cloned()));
+            return Err(RequestError::NoWebSocket(accept.cloned()));
         }
         let upgrade = hyper::upgrade::on(&mut response);
-        let upgraded = tokio::time::timeout(self.wait, upgrade).await.map_err(|_| Unanswered::TimedOut(self.wait))?;
-        let upgraded = upgraded.map_err(|error| Unanswered::Unreachable("the upgrade".to_owned(), error.into()))?;
+        let upgraded = tokio::time::timeout(self.wait, upgrade).await.map_err(|_| RequestError::TimedOut(self.wait))?;
+        let upgraded = upgraded.map_err(|error| RequestError::Unreachable("the upgrade".to_owned(), error.into()))?;
         let config =
             WebSocketConfig::default().max_frame_size(Some(FRAME_BYTES_MAX)).max_message_size(Some(FRAME_BYTES_MAX));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-        let answer = Answer { status: 101, headers: headers(response.headers()), body: String::new() };
+        let answer = HttpResponse { status: 101, headers: headers(response.headers()), body: String::new() };
         Ok((answer, Some(socket)))
     }
 
     /// An HTTP request.
-    pub(crate) async fn call(&self, asked: Asked) -> Result<Answer, Unanswered> {
+    pub(crate) async fn call(&self, asked: HttpRequest) -> Result<HttpResponse, RequestError> {
         let response = self.send(asked).await?;
         self.read(response).await
     }
 
     /// A call of the AWS client: `ok`, or the kind of the error.
-    pub(crate) async fn sdk(&self, operation: Operation, id: &str, data: &str) -> Result<String, Unanswered> {
+    pub(crate) async fn sdk(&self, operation: Operation, id: &str, data: &str) -> Result<String, RequestError> {
         fn kind<T, E: ProvideErrorMetadata, R>(
             result: Result<T, aws_sdk_apigatewaymanagement::error::SdkError<E, R>>,
         ) -> String {
@@ -199,30 +199,30 @@ impl Gateway {
                 Operation::Delete => kind(self.sdk.delete_connection().connection_id(id).send().await),
             }
         };
-        tokio::time::timeout(self.wait, result).await.map_err(|_| Unanswered::TimedOut(self.wait))
+        tokio::time::timeout(self.wait, result).await.map_err(|_| RequestError::TimedOut(self.wait))
     }
 
-    async fn send(&self, asked: Asked) -> Result<Response<Incoming>, Unanswered> {
+    async fn send(&self, asked: HttpRequest) -> Result<Response<Incoming>, RequestError> {
         let request = self.request(&asked)?;
         let response = tokio::time::timeout(self.wait, self.http.request(request)).await;
-        let response = response.map_err(|_| Unanswered::TimedOut(self.wait))?;
-        response.map_err(|error| Unanswered::Unreachable(asked.uri, error.into()))
+        let response = response.map_err(|_| RequestError::TimedOut(self.wait))?;
+        response.map_err(|error| RequestError::Unreachable(asked.uri, error.into()))
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Answer, Unanswered> {
+    async fn read(&self, response: Response<Incoming>) -> Result<HttpResponse, RequestError> {
         let (head, body) = response.into_parts();
         let body = tokio::time::timeout(self.wait, body.collect()).await;
-        let body = body.map_err(|_| Unanswered::TimedOut(self.wait))?;
-        let body = body.map_err(|error| Unanswered::Unreachable("the body".to_owned(), error.into()))?.to_bytes();
-        Ok(Answer {
+        let body = body.map_err(|_| RequestError::TimedOut(self.wait))?;
+        let body = body.map_err(|error| RequestError::Unreachable("the body".to_owned(), error.into()))?.to_bytes();
+        Ok(HttpResponse {
             status: head.status.as_u16(),
             headers: headers(&head.headers),
             body: String::from_utf8_lossy(&body).into_owned(),
         })
     }
 
-    fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, Unanswered> {
-        let invalid = |error: &dyn std::fmt::Display| Unanswered::Invalid(error.to_string());
+    fn request(&self, asked: &HttpRequest) -> Result<Request<Full<Bytes>>, RequestError> {
+        let invalid = |error: &dyn std::fmt::Display| RequestError::Invalid(error.to_string());
         let body = Full::from(asked.body.clone());
         let mut request = Request::builder()
             .method(asked.method.as_str())

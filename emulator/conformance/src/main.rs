@@ -22,9 +22,9 @@ use hyper::Uri;
 
 use crate::{
     case::Case,
-    gateway::{Address, Gateway},
-    report::{Outcome, Report},
-    runner::Session,
+    gateway::{Address, GatewayClient},
+    report::{CaseOutcome, ConformanceReport},
+    runner::CaseRunner,
 };
 
 /// Token of the API that this program starts itself, which only this machine reaches.
@@ -114,7 +114,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
     let is_named = |case: &Case, texts: &[String]| texts.iter().any(|text| contains(case, text));
     cases.retain(|case| arguments.only.is_empty() || is_named(case, &arguments.only));
     cases.retain(|case| !is_named(case, &arguments.skip));
-    let mut report = Report::default();
+    let mut report = ConformanceReport::default();
     let gateway = match (&arguments.url, &arguments.management, &arguments.token) {
         (Some(url), Some(management), Some(token)) => {
             let address = Address {
@@ -125,10 +125,10 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
                 parameters: arguments.parameters.iter().cloned().collect(),
             };
             let deployed = address.parameters.clone();
-            let gateway = Gateway::new(address, None, Duration::from_secs(arguments.wait)).await?;
+            let gateway = GatewayClient::new(address, None, Duration::from_secs(arguments.wait)).await?;
             // Where nobody answers there is nothing to look at.
             gateway.call(runner::handshake(&gateway)).await?;
-            let mut session = Session::new(gateway);
+            let mut session = CaseRunner::new(gateway);
             for case in &cases {
                 let skipped = why_skipped(case, &deployed, arguments.slow);
                 look(&mut report, arguments.format, case, skipped, &mut session, false).await;
@@ -163,17 +163,17 @@ fn why_skipped(case: &Case, deployed: &BTreeMap<String, String>, slow: bool) -> 
 }
 
 async fn look(
-    report: &mut Report,
+    report: &mut ConformanceReport,
     format: Format,
     case: &Case,
     skipped: Option<String>,
-    session: &mut Session,
+    session: &mut CaseRunner,
     is_ours: bool,
 ) {
     let started = Instant::now();
     let outcome = match skipped {
-        Some(why) => Outcome::Skipped(why),
-        None => Outcome::of(session.run(case).await, case, is_ours),
+        Some(why) => CaseOutcome::Skipped(why),
+        None => CaseOutcome::of(session.run(case).await, case, is_ours),
     };
     let lines = report.add(case, &outcome, started.elapsed());
     if format == Format::Text {
@@ -185,7 +185,7 @@ async fn look(
 async fn run_locally(
     arguments: &Arguments,
     cases: &[Case],
-    report: &mut Report,
+    report: &mut ConformanceReport,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let mut groups: BTreeMap<(bool, &BTreeMap<String, String>), Vec<&Case>> = BTreeMap::new();
     for case in cases {
@@ -217,8 +217,8 @@ async fn run_locally(
             None,
             "local mode",
         );
-        let gateway = Gateway::new(address, Some(credentials), Duration::from_secs(arguments.wait)).await?;
-        let mut session = Session::new(gateway);
+        let gateway = GatewayClient::new(address, Some(credentials), Duration::from_secs(arguments.wait)).await?;
+        let mut session = CaseRunner::new(gateway);
         for case in cases {
             look(report, arguments.format, case, None, &mut session, true).await;
         }

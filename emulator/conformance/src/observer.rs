@@ -10,16 +10,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
     case::{EventKind, HANDLER},
-    gateway::{Gateway, Socket, Unanswered},
+    gateway::{GatewayClient, RequestError, Socket},
     runner,
 };
 
 /// Why events cannot be seen.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Blind {
+pub(crate) enum ObserverError {
     /// The observer's handshake has no answer.
     #[error("the observer cannot connect")]
-    Handshake(#[from] Unanswered),
+    Handshake(#[from] RequestError),
     /// The observer was not let in.
     #[error("the observer is refused with {0}: {1}")]
     Refused(u16, String),
@@ -30,7 +30,7 @@ pub(crate) enum Blind {
 
 /// What a function told.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct ObservedEvent {
     client: String,
     by: String,
     /// The event.
@@ -43,17 +43,17 @@ pub(crate) struct Told {
 pub(crate) struct Observer {
     socket: Socket,
     id: String,
-    told: Vec<Told>,
-    taken: Vec<Told>,
+    told: Vec<ObservedEvent>,
+    taken: Vec<ObservedEvent>,
 }
 
 impl Observer {
     /// Connects and asks for its own id.
-    pub(crate) async fn start(gateway: &Gateway) -> Result<Self, Blind> {
+    pub(crate) async fn start(gateway: &GatewayClient) -> Result<Self, ObserverError> {
         let (answer, socket) = gateway.connect(runner::handshake(gateway)).await?;
-        let mut socket = socket.ok_or(Blind::Refused(answer.status, answer.body))?;
+        let mut socket = socket.ok_or(ObserverError::Refused(answer.status, answer.body))?;
         let ask = Message::text(json!({"action": "one-way", "identify": true}).to_string());
-        let nameless = |what: String| Blind::Nameless(what);
+        let nameless = |what: String| ObserverError::Nameless(what);
         socket.send(ask).await.map_err(|error| nameless(error.to_string()))?;
         let deadline = Instant::now() + gateway.wait;
         loop {
@@ -75,8 +75,8 @@ impl Observer {
     }
 
     /// The first event of a kind that was not taken yet. `None` when there is none in time.
-    pub(crate) async fn take(&mut self, label: &str, kind: &EventKind, wait: Duration) -> Option<Told> {
-        let is_meant = |told: &Told| {
+    pub(crate) async fn take(&mut self, label: &str, kind: &EventKind, wait: Duration) -> Option<ObservedEvent> {
+        let is_meant = |told: &ObservedEvent| {
             told.client == label && told.by == kind.by && told.event["requestContext"]["eventType"] == kind.event_type
         };
         let deadline = Instant::now() + wait;
@@ -114,7 +114,7 @@ impl Observer {
     /// Everything that functions told of a client and no step took, for whoever looks for a mistake.
     pub(crate) fn untaken(&self, label: &str) -> String {
         let of_client = self.told.iter().filter(|told| told.client == label);
-        let name = |told: &Told| format!("{} by the {}", told.event["requestContext"]["eventType"], told.by);
+        let name = |told: &ObservedEvent| format!("{} by the {}", told.event["requestContext"]["eventType"], told.by);
         let names: Vec<_> = of_client.map(name).collect();
         if names.is_empty() { "no event".to_owned() } else { names.join(", ") }
     }
@@ -123,7 +123,7 @@ impl Observer {
     async fn receive(&mut self, deadline: Instant) -> Option<()> {
         let frame = timeout_at(deadline, self.socket.next()).await.ok()??.ok()?;
         if let Message::Text(text) = frame {
-            self.told.extend(serde_json::from_str::<Told>(&text));
+            self.told.extend(serde_json::from_str::<ObservedEvent>(&text));
         }
         Some(())
     }

@@ -5,39 +5,39 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    case::{Case, Source},
-    runner::Failure,
+    case::{Case, CaseSource},
+    runner::StepFailure,
 };
 
 /// What became of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CaseOutcome {
     /// The gateway does what the case says.
     Passed,
     /// It does not.
-    Failed(Failure),
+    Failed(StepFailure),
     /// It does something else than ours where nobody knows what API Gateway does.
-    Unconfirmed(Failure),
+    Unconfirmed(StepFailure),
     /// Ours does not, and the case says so.
-    Known(Failure),
+    Known(StepFailure),
     /// It was not run, and why.
     Skipped(String),
 }
 
-impl Outcome {
+impl CaseOutcome {
     /// What a result means: ours has to do what we say, others only what is known.
-    pub(crate) fn of(result: Result<(), Failure>, case: &Case, is_ours: bool) -> Self {
+    pub(crate) fn of(result: Result<(), StepFailure>, case: &Case, is_ours: bool) -> Self {
         let known = case.known_difference.as_ref().filter(|_| is_ours);
         match (result, known) {
             (Ok(()), None) => Self::Passed,
-            (Ok(()), Some(known)) => Self::Failed(Failure {
+            (Ok(()), Some(known)) => Self::Failed(StepFailure {
                 step: case.steps.len(),
                 verb: "known-difference",
                 expected: known.clone(),
                 got: "what the case says: it differs no more, so take the line out".to_owned(),
             }),
             (Err(failure), Some(_)) => Self::Known(failure),
-            (Err(failure), None) if case.source == Source::Unknown && !is_ours => Self::Unconfirmed(failure),
+            (Err(failure), None) if case.source == CaseSource::Unknown && !is_ours => Self::Unconfirmed(failure),
             (Err(failure), None) => Self::Failed(failure),
         }
     }
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    const fn failure(&self) -> Option<&Failure> {
+    const fn failure(&self) -> Option<&StepFailure> {
         match self {
             Self::Failed(failure) | Self::Unconfirmed(failure) | Self::Known(failure) => Some(failure),
             Self::Passed | Self::Skipped(_) => None,
@@ -62,21 +62,21 @@ impl Outcome {
 
 /// The outcomes so far.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct ConformanceReport {
     counts: BTreeMap<&'static str, usize>,
     cases: Vec<Value>,
 }
 
-impl Report {
+impl ConformanceReport {
     /// Notes an outcome and returns the lines about it.
-    pub(crate) fn add(&mut self, case: &Case, outcome: &Outcome, took: Duration) -> String {
+    pub(crate) fn add(&mut self, case: &Case, outcome: &CaseOutcome, took: Duration) -> String {
         *self.counts.entry(outcome.name()).or_default() += 1;
         let mut entry = json!({
             "name": case.name, "file": case.file, "source": case.source.to_string(), "outcome": outcome.name(),
             "millis": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         });
         let mut lines = format!("{:<12}[{}] {}", outcome.name(), case.source, case.name);
-        if let Some(Failure { step, verb, expected, got }) = outcome.failure() {
+        if let Some(StepFailure { step, verb, expected, got }) = outcome.failure() {
             entry["step"] = json!({"number": step, "verb": verb, "expected": expected, "got": got});
             let file = &case.file;
             lines += &format!(
@@ -84,7 +84,7 @@ impl Report {
                 case.cite
             );
         }
-        if let Outcome::Skipped(why) = outcome {
+        if let CaseOutcome::Skipped(why) = outcome {
             entry["why"] = json!(why);
             lines += &format!(" ({why})");
         }
@@ -131,32 +131,32 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_fails_ours_and_no_other() {
-        let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
-        let of = |source, is_ours| Outcome::of(Err(failure.clone()), &case(source, ""), is_ours);
-        assert_eq!(of("?", false), Outcome::Unconfirmed(failure.clone()));
-        assert_eq!(of("?", true), Outcome::Failed(failure.clone()));
-        assert_eq!(of("S", false), Outcome::Failed(failure.clone()));
-        assert_eq!(Outcome::of(Ok(()), &case("?", ""), false), Outcome::Passed);
+        let failure = StepFailure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
+        let of = |source, is_ours| CaseOutcome::of(Err(failure.clone()), &case(source, ""), is_ours);
+        assert_eq!(of("?", false), CaseOutcome::Unconfirmed(failure.clone()));
+        assert_eq!(of("?", true), CaseOutcome::Failed(failure.clone()));
+        assert_eq!(of("S", false), CaseOutcome::Failed(failure.clone()));
+        assert_eq!(CaseOutcome::of(Ok(()), &case("?", ""), false), CaseOutcome::Passed);
     }
 
     #[test]
     fn a_known_difference_is_ours_alone_and_has_to_be_there() {
-        let failure = Failure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
+        let failure = StepFailure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
         let case = case("R", ", known-difference: it does b");
-        assert_eq!(Outcome::of(Err(failure.clone()), &case, true), Outcome::Known(failure.clone()));
-        assert_eq!(Outcome::of(Err(failure.clone()), &case, false), Outcome::Failed(failure));
-        assert!(matches!(Outcome::of(Ok(()), &case, true), Outcome::Failed(_)));
-        assert_eq!(Outcome::of(Ok(()), &case, false), Outcome::Passed);
+        assert_eq!(CaseOutcome::of(Err(failure.clone()), &case, true), CaseOutcome::Known(failure.clone()));
+        assert_eq!(CaseOutcome::of(Err(failure.clone()), &case, false), CaseOutcome::Failed(failure));
+        assert!(matches!(CaseOutcome::of(Ok(()), &case, true), CaseOutcome::Failed(_)));
+        assert_eq!(CaseOutcome::of(Ok(()), &case, false), CaseOutcome::Passed);
     }
 
     #[test]
     fn a_run_without_a_passed_case_or_with_a_failed_one_is_no_success() {
-        let mut report = Report::default();
+        let mut report = ConformanceReport::default();
         assert!(!report.is_success(), "nothing was looked at");
-        report.add(&case("D", ""), &Outcome::Passed, Duration::ZERO);
+        report.add(&case("D", ""), &CaseOutcome::Passed, Duration::ZERO);
         assert!(report.is_success());
-        let failure = Failure { step: 2, verb: "expect", expected: "a".to_owned(), got: "b".to_owned() };
-        let lines = report.add(&case("D", ""), &Outcome::Failed(failure), Duration::ZERO);
+        let failure = StepFailure { step: 2, verb: "expect", expected: "a".to_owned(), got: "b".to_owned() };
+        let lines = report.add(&case("D", ""), &CaseOutcome::Failed(failure), Duration::ZERO);
         assert!(
             lines.contains("f.yaml, step 2 (expect)") && lines.contains("expected a") && lines.contains("got      b")
         );

@@ -9,17 +9,20 @@ use tokio_tungstenite::tungstenite::{
     protocol::{
         CloseFrame,
         frame::{
-            Frame as RawFrame,
+            Frame,
             coding::{Data, OpCode},
         },
     },
 };
 
 use crate::{
-    case::{Call, Case, Connect, EventKind, Expect, ExpectEvent, Frame, Sdk, Send, Sent, Step, To, Token},
+    case::{
+        Call, Case, Connect, Endpoint, EventKind, Expect, ExpectEvent, ExpectedFrame, InvalidToken, Sdk, SendFrame,
+        SentMessage, Step,
+    },
     client::Client,
-    gateway::{Answer, Asked, Gateway, Unanswered},
-    observer::{Blind, Observer, Told},
+    gateway::{GatewayClient, HttpRequest, HttpResponse, RequestError},
+    observer::{ObservedEvent, Observer, ObserverError},
     pattern::{Difference, Pattern, Variables, placeholders},
 };
 
@@ -31,7 +34,7 @@ const SHOWN_CHARACTERS_MAX: usize = 600;
 
 /// What a step found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct StepFailure {
     /// Number of the step, from 1.
     pub(crate) step: usize,
     /// What the step does.
@@ -41,24 +44,24 @@ pub(crate) struct Failure {
 }
 
 /// Cases on one gateway. They share the observer.
-pub(crate) struct Session {
-    pub(crate) gateway: Gateway,
+pub(crate) struct CaseRunner {
+    pub(crate) gateway: GatewayClient,
     observer: Option<Observer>,
     cases: usize,
 }
 
-impl Session {
-    pub(crate) fn new(gateway: Gateway) -> Self {
+impl CaseRunner {
+    pub(crate) fn new(gateway: GatewayClient) -> Self {
         Self { gateway, observer: None, cases: 0 }
     }
 
     /// Runs a case.
-    pub(crate) async fn run(&mut self, case: &Case) -> Result<(), Failure> {
+    pub(crate) async fn run(&mut self, case: &Case) -> Result<(), StepFailure> {
         self.cases += 1;
         let number = self.cases;
-        let mut run = Run { session: self, number, clients: BTreeMap::new(), variables: Variables::default() };
+        let mut run = CaseRun { session: self, number, clients: BTreeMap::new(), variables: Variables::default() };
         for (index, step) in case.steps.iter().enumerate() {
-            let failure = |Difference { expected, got }: Difference| Failure {
+            let failure = |Difference { expected, got }: Difference| StepFailure {
                 step: index + 1,
                 verb: verb(step),
                 expected,
@@ -69,17 +72,17 @@ impl Session {
         Ok(())
     }
 
-    async fn observer(&mut self) -> Result<&mut Observer, Blind> {
+    async fn observer(&mut self) -> Result<&mut Observer, ObserverError> {
         if self.observer.is_none() {
             self.observer = Some(Observer::start(&self.gateway).await?);
         }
-        self.observer.as_mut().ok_or_else(|| Blind::Nameless("nothing".to_owned()))
+        self.observer.as_mut().ok_or_else(|| ObserverError::Nameless("nothing".to_owned()))
     }
 }
 
 /// A handshake with everything that lets in.
-pub(crate) fn handshake(gateway: &Gateway) -> Asked {
-    Asked {
+pub(crate) fn handshake(gateway: &GatewayClient) -> HttpRequest {
+    HttpRequest {
         method: "GET".to_owned(),
         uri: gateway.address.socket.to_string(),
         headers: vec![(TOKEN_HEADER.to_owned(), gateway.address.token.clone())],
@@ -118,18 +121,18 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     apigw_local::ErrorChain(error).to_string()
 }
 
-fn unanswered(expected: &str) -> impl Fn(Unanswered) -> Difference {
+fn unanswered(expected: &str) -> impl Fn(RequestError) -> Difference {
     move |error| differs(expected, chain(&error))
 }
 
-struct Run<'a> {
-    session: &'a mut Session,
+struct CaseRun<'a> {
+    session: &'a mut CaseRunner,
     number: usize,
     clients: BTreeMap<String, Client>,
     variables: Variables,
 }
 
-impl Run<'_> {
+impl CaseRun<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), Difference> {
         match step {
             Step::Connect(connect) => self.connect(connect).await,
@@ -203,9 +206,9 @@ impl Run<'_> {
         asked.signed = connect.signed.unwrap_or(asked.signed);
         match connect.token {
             None => {}
-            Some(Token::Absent) => asked.headers.clear(),
-            Some(Token::Empty) => asked.headers[0].1.clear(),
-            Some(Token::Wrong) => asked.headers[0].1.push('x'),
+            Some(InvalidToken::Absent) => asked.headers.clear(),
+            Some(InvalidToken::Empty) => asked.headers[0].1.clear(),
+            Some(InvalidToken::Wrong) => asked.headers[0].1.push('x'),
         }
         asked.headers.extend(connect.headers.clone());
         if connect.observed {
@@ -224,9 +227,9 @@ impl Run<'_> {
     }
 
     /// Hangs up as soon as the function of `$connect` runs.
-    async fn abandon(&mut self, connect: &Connect, asked: Asked) -> Result<(), Difference> {
+    async fn abandon(&mut self, connect: &Connect, asked: HttpRequest) -> Result<(), Difference> {
         let label = self.label(&connect.client);
-        let Session { gateway, observer, .. } = &mut *self.session;
+        let CaseRunner { gateway, observer, .. } = &mut *self.session;
         let expected = "the event CONNECT before the answer to the handshake";
         let observer = observer.as_mut().ok_or_else(|| differs(expected, "a client that is not observed"))?;
         tokio::select! {
@@ -238,14 +241,14 @@ impl Run<'_> {
         }
     }
 
-    async fn send(&mut self, send: &Send) -> Result<(), Difference> {
+    async fn send(&mut self, send: &SendFrame) -> Result<(), Difference> {
         let messages = match &send.message {
-            Sent::Text(text) => vec![Message::text(self.fill(text).await?)],
-            Sent::Json(value) => vec![Message::text(self.fill(&value.to_string()).await?)],
-            Sent::Binary(data) => vec![Message::binary(data.clone().into_bytes())],
-            Sent::Ping(data) => vec![Message::Ping(data.clone().into())],
-            Sent::Fragments(parts) => fragments(parts),
-            Sent::Fill { bytes, frame } => {
+            SentMessage::Text(text) => vec![Message::text(self.fill(text).await?)],
+            SentMessage::Json(value) => vec![Message::text(self.fill(&value.to_string()).await?)],
+            SentMessage::Binary(data) => vec![Message::binary(data.clone().into_bytes())],
+            SentMessage::Ping(data) => vec![Message::Ping(data.clone().into())],
+            SentMessage::Fragments(parts) => fragments(parts),
+            SentMessage::Fill { bytes, frame } => {
                 let part = |at: usize| "x".repeat((*frame).min(bytes - at));
                 fragments(&(0..*bytes).step_by((*frame).max(1)).map(part).collect::<Vec<_>>())
             }
@@ -258,14 +261,14 @@ impl Run<'_> {
 
     async fn expect(&mut self, expect: &Expect) -> Result<(), Difference> {
         let expected = match &expect.frame {
-            Frame::Text(Pattern::Text(text)) => format!("the text {}", self.variables.fill_known(text)),
-            Frame::Text(_) => "a text".to_owned(),
-            Frame::Json(_) => "a text with JSON".to_owned(),
-            Frame::Fill(bytes) => format!("a text of {bytes} bytes"),
-            Frame::Pong(data) => format!("a pong frame {data:?}"),
-            Frame::Close { code, .. } => format!("a close frame with {code}"),
+            ExpectedFrame::Text(Pattern::Text(text)) => format!("the text {}", self.variables.fill_known(text)),
+            ExpectedFrame::Text(_) => "a text".to_owned(),
+            ExpectedFrame::Json(_) => "a text with JSON".to_owned(),
+            ExpectedFrame::Fill(bytes) => format!("a text of {bytes} bytes"),
+            ExpectedFrame::Pong(data) => format!("a pong frame {data:?}"),
+            ExpectedFrame::Close { code, .. } => format!("a close frame with {code}"),
         };
-        if let Frame::Text(Pattern::Text(text)) = &expect.frame {
+        if let ExpectedFrame::Text(Pattern::Text(text)) = &expect.frame {
             for name in placeholders(text).into_iter().filter(|name| name.ends_with(".id")) {
                 self.fill(&format!("{{{name}}}")).await?;
             }
@@ -275,20 +278,22 @@ impl Run<'_> {
         let received = received.map_err(|instead| differs(&expected, instead))?;
         let variables = &mut self.variables;
         match (&expect.frame, received) {
-            (Frame::Text(pattern), Message::Text(text)) => pattern.check(Some(&Value::from(text.as_str())), variables),
-            (Frame::Json(pattern), Message::Text(text)) => {
+            (ExpectedFrame::Text(pattern), Message::Text(text)) => {
+                pattern.check(Some(&Value::from(text.as_str())), variables)
+            }
+            (ExpectedFrame::Json(pattern), Message::Text(text)) => {
                 let value = serde_json::from_str(&text).map_err(|_| differs(&expected, text.to_string()))?;
                 let whole =
                     |difference: Difference| differs(difference.expected, format!("{} in {text}", difference.got));
                 pattern.check(Some(&value), variables).map_err(whole)
             }
-            (Frame::Fill(bytes), Message::Text(text))
+            (ExpectedFrame::Fill(bytes), Message::Text(text))
                 if text.len() == *bytes && text.bytes().all(|byte| byte == b'x') =>
             {
                 Ok(())
             }
-            (Frame::Pong(data), Message::Pong(got)) if got == data.as_bytes() => Ok(()),
-            (Frame::Close { code, reason }, Message::Close(frame)) => {
+            (ExpectedFrame::Pong(data), Message::Pong(got)) if got == data.as_bytes() => Ok(()),
+            (ExpectedFrame::Close { code, reason }, Message::Close(frame)) => {
                 let (got_code, got_reason) =
                     frame.map_or((1005, String::new()), |frame| (u16::from(frame.code), frame.reason.to_string()));
                 if got_code != *code {
@@ -303,9 +308,9 @@ impl Run<'_> {
         }
     }
 
-    async fn event(&mut self, kind: &EventKind, wait: Duration) -> Result<Option<Told>, Difference> {
+    async fn event(&mut self, kind: &EventKind, wait: Duration) -> Result<Option<ObservedEvent>, Difference> {
         let label = self.label(&kind.client);
-        let blind = |blind: Blind| differs("that functions tell their events", chain(&blind));
+        let blind = |blind: ObserverError| differs("that functions tell their events", chain(&blind));
         Ok(self.session.observer().await.map_err(blind)?.take(&label, kind, wait).await)
     }
 
@@ -334,8 +339,8 @@ impl Run<'_> {
     async fn call(&mut self, call: &Call) -> Result<(), Difference> {
         let address = &self.session.gateway.address;
         let base = match call.to {
-            To::Management => address.management.to_string(),
-            To::Socket => address.socket.to_string(),
+            Endpoint::Management => address.management.to_string(),
+            Endpoint::Socket => address.socket.to_string(),
         };
         let base = call.root.as_ref().map_or(base.clone(), |root| with_path(&base, root));
         let body = match (call.fill, call.bytes.is_empty()) {
@@ -343,7 +348,7 @@ impl Run<'_> {
             (0, false) => call.bytes.clone(),
             (letters, _) => vec![b'x'; letters],
         };
-        let asked = Asked {
+        let asked = HttpRequest {
             method: call.method.clone(),
             uri: base.trim_end_matches('/').to_owned() + &self.fill(&call.path).await?,
             headers: Vec::new(),
@@ -364,7 +369,7 @@ impl Run<'_> {
 
     async fn check(
         &mut self,
-        answer: &Answer,
+        answer: &HttpResponse,
         status: Option<u16>,
         headers: Option<&Pattern>,
         body: Option<&Pattern>,
@@ -410,7 +415,7 @@ fn fragments(parts: &[String]) -> Vec<Message> {
     let last = parts.len().saturating_sub(1);
     let frame = |(index, part): (usize, &String)| {
         let kind = if index == 0 { Data::Text } else { Data::Continue };
-        Message::Frame(RawFrame::message(part.clone(), OpCode::Data(kind), index == last))
+        Message::Frame(Frame::message(part.clone(), OpCode::Data(kind), index == last))
     };
     parts.iter().enumerate().map(frame).collect()
 }

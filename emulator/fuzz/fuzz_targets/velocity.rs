@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 fuzz_target!(|text: &str| {
     let (template, body) = text.split_once('\0').unwrap_or((text, r#"{"a": [1, {"b": "c"}, null], "n": 2.5}"#));
-    let Ok(template) = velocity::Template::parse(template) else { return };
+    let Ok(template) = velocity::MappingTemplate::parse(template) else { return };
     let context = Map::from_iter([("connectionId".to_owned(), json!("Gto47d9-DoECGqg="))]);
     let inputs = velocity::Inputs {
         body,

@@ -15,7 +15,7 @@ use hyper::{
 
 use super::{
     Store,
-    engine::{Reply, carry_out, refusal, unknown_operation},
+    engine::{DynamoDbResponse, carry_out, refusal, unknown_operation},
 };
 use crate::http::{Body, Request, response};
 
@@ -62,7 +62,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn answer(store: &Store, headers: &HeaderMap, query: &str, body: &[u8]) -> Reply {
+fn answer(store: &Store, headers: &HeaderMap, query: &str, body: &[u8]) -> DynamoDbResponse {
     let target = text(headers, HeaderName::from_static("x-amz-target"));
     let operation =
         target.strip_prefix("DynamoDB_20120810.").or_else(|| target.strip_prefix("DynamoDBStreams_20120810."));

@@ -27,7 +27,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    engine::{Reply, carry_out, refusal},
+    engine::{DynamoDbResponse, carry_out, refusal},
     schema::{Schema, size},
 };
 use crate::{aws::arn, rate::TokenBucket};
@@ -89,12 +89,12 @@ pub(super) struct Partition {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Kind {
+enum CapacityKind {
     Read,
     Write,
 }
 
-impl Kind {
+impl CapacityKind {
     const fn name(self) -> &'static str {
         match self {
             Self::Read => "Read",
@@ -111,24 +111,24 @@ type Units = Vec<(Partition, f64)>;
 pub(crate) struct Capacity {
     limits: TableCapacity,
     clock: Clock,
-    buckets: Mutex<HashMap<(Kind, Partition), TokenBucket>>,
+    buckets: Mutex<HashMap<(CapacityKind, Partition), TokenBucket>>,
     schemas: Mutex<HashMap<String, Arc<Schema>>>,
     used: Mutex<TableUnits>,
 }
 
 /// One item that a request writes.
-struct Change {
+struct ItemChange {
     table: String,
     schema: Arc<Schema>,
     key: Value,
     /// The item before.
     old: Option<Value>,
     /// The item after, as far as the request says it.
-    new: After,
+    new: ItemAfter,
 }
 
 /// What a request makes of an item.
-enum After {
+enum ItemAfter {
     /// Itself.
     Put(Value),
     /// Nothing.
@@ -151,7 +151,7 @@ impl Capacity {
     }
 
     /// Carries out an operation as far as the capacity of its partitions goes.
-    pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> Reply {
+    pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> DynamoDbResponse {
         let limited = serde_json::from_str::<Value>(body).ok().and_then(|input| match operation {
             "GetItem" => self.get(database, body, &input),
             "Query" => self.query(database, input),
@@ -170,16 +170,16 @@ impl Capacity {
         limited.unwrap_or_else(|| carry_out(database, operation, body))
     }
 
-    fn get(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
+    fn get(&self, database: &Database, body: &str, input: &Value) -> Option<DynamoDbResponse> {
         let (partition, units) = self.cost_of_read(database, input["TableName"].as_str()?, &input["Key"], input)?;
-        if let Some(throttled) = self.throttled(Kind::Read, &[(partition.clone(), units)]) {
-            return Some(self.refuse(database, Kind::Read, &throttled, 1));
+        if let Some(throttled) = self.throttled(CapacityKind::Read, &[(partition.clone(), units)]) {
+            return Some(self.refuse(database, CapacityKind::Read, &throttled, 1));
         }
-        self.charge(Kind::Read, &[(partition, units)]);
+        self.charge(CapacityKind::Read, &[(partition, units)]);
         Some(carry_out(database, "GetItem", body))
     }
 
-    fn query(&self, database: &Database, mut input: Value) -> Option<Reply> {
+    fn query(&self, database: &Database, mut input: Value) -> Option<DynamoDbResponse> {
         let table = input["TableName"].as_str()?.to_owned();
         let index = input["IndexName"].as_str().map(str::to_owned);
         let schema = self.schema(database, &table)?;
@@ -187,8 +187,8 @@ impl Capacity {
         let partition = Partition { table, index, key };
         // What a query reads is known when it has been read: it is charged then, and the next ones wait for it.
         let least = if input["ConsistentRead"] == true { 1.0 } else { 0.5 };
-        if let Some(throttled) = self.throttled(Kind::Read, &[(partition.clone(), least)]) {
-            return Some(self.refuse(database, Kind::Read, &throttled, 1));
+        if let Some(throttled) = self.throttled(CapacityKind::Read, &[(partition.clone(), least)]) {
+            return Some(self.refuse(database, CapacityKind::Read, &throttled, 1));
         }
         let asked = input["ReturnConsumedCapacity"].as_str().is_some_and(|asked| asked != "NONE");
         if !asked {
@@ -197,7 +197,7 @@ impl Capacity {
         let (status, answer) = carry_out(database, "Query", &input.to_string());
         let Ok(Value::Object(mut output)) = serde_json::from_str(&answer) else { return Some((status, answer)) };
         let units = output.get("ConsumedCapacity").and_then(|consumed| consumed["CapacityUnits"].as_f64());
-        self.charge(Kind::Read, &[(partition, units.unwrap_or(least))]);
+        self.charge(CapacityKind::Read, &[(partition, units.unwrap_or(least))]);
         if asked {
             return Some((status, answer));
         }
@@ -205,18 +205,18 @@ impl Capacity {
         Some((status, Value::Object(output).to_string()))
     }
 
-    fn write(&self, database: &Database, operation: &str, body: &str, input: &Value) -> Option<Reply> {
+    fn write(&self, database: &Database, operation: &str, body: &str, input: &Value) -> Option<DynamoDbResponse> {
         let change = self.change(database, operation.trim_end_matches("Item"), input)?;
         let estimate = change.cost(&change.expected(), 1.0);
-        if let Some(throttled) = self.throttled(Kind::Write, &estimate) {
-            return Some(self.refuse(database, Kind::Write, &throttled, 1));
+        if let Some(throttled) = self.throttled(CapacityKind::Write, &estimate) {
+            return Some(self.refuse(database, CapacityKind::Write, &throttled, 1));
         }
         let answer = carry_out(database, operation, body);
-        self.charge(Kind::Write, &change.cost(&change.actual(database, answer.0), 1.0));
+        self.charge(CapacityKind::Write, &change.cost(&change.actual(database, answer.0), 1.0));
         Some(answer)
     }
 
-    fn batch_get(&self, database: &Database, mut input: Value) -> Option<Reply> {
+    fn batch_get(&self, database: &Database, mut input: Value) -> Option<DynamoDbResponse> {
         let mut unprocessed = Map::new();
         let mut first = None;
         let (mut refused, mut asked) = (0, 0);
@@ -226,9 +226,9 @@ impl Capacity {
             let (mut taken, mut left) = (Vec::new(), Vec::new());
             for key in keys {
                 let cost = self.cost_of_read(database, table, &key, request)?;
-                match self.throttled(Kind::Read, std::slice::from_ref(&cost)) {
+                match self.throttled(CapacityKind::Read, std::slice::from_ref(&cost)) {
                     None => {
-                        self.charge(Kind::Read, &[cost]);
+                        self.charge(CapacityKind::Read, &[cost]);
                         taken.push(key);
                     }
                     Some(throttled) => {
@@ -248,7 +248,7 @@ impl Capacity {
         self.batched(database, "BatchGetItem", input, "UnprocessedKeys", unprocessed, first, refused == asked, refused)
     }
 
-    fn batch_write(&self, database: &Database, mut input: Value) -> Option<Reply> {
+    fn batch_write(&self, database: &Database, mut input: Value) -> Option<DynamoDbResponse> {
         let mut unprocessed = Map::new();
         let mut first = None;
         let mut changes = Vec::new();
@@ -258,9 +258,9 @@ impl Capacity {
             for request in std::mem::take(requests.as_array_mut()?) {
                 let change = self.change_of_batch(database, table, &request)?;
                 let cost = change.cost(&change.expected(), 1.0);
-                match self.throttled(Kind::Write, &cost) {
+                match self.throttled(CapacityKind::Write, &cost) {
                     None => {
-                        self.charge(Kind::Write, &cost);
+                        self.charge(CapacityKind::Write, &cost);
                         changes.push(change);
                         taken.push(request);
                     }
@@ -289,10 +289,10 @@ impl Capacity {
         mut input: Value,
         unprocessed_name: &str,
         unprocessed: Map<String, Value>,
-        throttled: Option<(Kind, Partition)>,
+        throttled: Option<(CapacityKind, Partition)>,
         is_all: bool,
         refused: usize,
-    ) -> Option<Reply> {
+    ) -> Option<DynamoDbResponse> {
         let Some(throttled) = throttled else { return Some(carry_out(database, operation, &input.to_string())) };
         if is_all {
             return Some(self.refuse(database, throttled.0, &throttled, refused));
@@ -310,7 +310,7 @@ impl Capacity {
         Some((status, output.to_string()))
     }
 
-    fn transact_get(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
+    fn transact_get(&self, database: &Database, body: &str, input: &Value) -> Option<DynamoDbResponse> {
         let consistent = json!({"ConsistentRead": true});
         let mut costs = Vec::new();
         for item in input["TransactItems"].as_array()? {
@@ -319,33 +319,33 @@ impl Capacity {
                 self.cost_of_read(database, get["TableName"].as_str()?, &get["Key"], &consistent)?;
             costs.push(vec![(partition, units * TRANSACTION_FACTOR)]);
         }
-        if let Some(cancelled) = self.cancelled(Kind::Read, &costs) {
+        if let Some(cancelled) = self.cancelled(CapacityKind::Read, &costs) {
             return Some(cancelled);
         }
-        self.charge(Kind::Read, &costs.concat());
+        self.charge(CapacityKind::Read, &costs.concat());
         Some(carry_out(database, "TransactGetItems", body))
     }
 
-    fn transact_write(&self, database: &Database, body: &str, input: &Value) -> Option<Reply> {
+    fn transact_write(&self, database: &Database, body: &str, input: &Value) -> Option<DynamoDbResponse> {
         let mut changes = Vec::new();
         for item in input["TransactItems"].as_array()? {
             let (operation, request) = item.as_object()?.iter().next()?;
             changes.push(self.change(database, operation, request)?);
         }
         let costs: Vec<_> = changes.iter().map(|change| change.cost(&change.expected(), TRANSACTION_FACTOR)).collect();
-        if let Some(cancelled) = self.cancelled(Kind::Write, &costs) {
+        if let Some(cancelled) = self.cancelled(CapacityKind::Write, &costs) {
             return Some(cancelled);
         }
         let answer = carry_out(database, "TransactWriteItems", body);
         for change in &changes {
             // One that is cancelled consumes what it would have.
-            self.charge(Kind::Write, &change.cost(&change.actual(database, answer.0), TRANSACTION_FACTOR));
+            self.charge(CapacityKind::Write, &change.cost(&change.actual(database, answer.0), TRANSACTION_FACTOR));
         }
         Some(answer)
     }
 
     /// The refusal of a transaction of which these items together need more than there is.
-    fn cancelled(&self, kind: Kind, costs: &[Units]) -> Option<Reply> {
+    fn cancelled(&self, kind: CapacityKind, costs: &[Units]) -> Option<DynamoDbResponse> {
         self.throttled(kind, &costs.concat())?;
         lock(&self.used).throttled += 1;
         let reason = |cost: &Units| match self.throttled(kind, cost) {
@@ -376,7 +376,7 @@ impl Capacity {
         Some((partition, read_capacity_units_with_consistency(bytes, is_consistent)))
     }
 
-    fn change_of_batch(&self, database: &Database, table: &str, request: &Value) -> Option<Change> {
+    fn change_of_batch(&self, database: &Database, table: &str, request: &Value) -> Option<ItemChange> {
         let put = &request["PutRequest"];
         let (operation, mut request) =
             if put.is_object() { ("Put", put.clone()) } else { ("Delete", request["DeleteRequest"].clone()) };
@@ -385,19 +385,19 @@ impl Capacity {
     }
 
     /// What `Put`, `Update`, `Delete` or `ConditionCheck` does.
-    fn change(&self, database: &Database, operation: &str, request: &Value) -> Option<Change> {
+    fn change(&self, database: &Database, operation: &str, request: &Value) -> Option<ItemChange> {
         let table = request["TableName"].as_str()?.to_owned();
         let schema = self.schema(database, &table)?;
         let (key, new) = match operation {
-            "Put" => (schema.key_of(&request["Item"])?, After::Put(request["Item"].clone())),
-            "Delete" => (request["Key"].clone(), After::Deleted),
-            "Update" => (request["Key"].clone(), After::Updated),
-            "ConditionCheck" => (request["Key"].clone(), After::Same),
+            "Put" => (schema.key_of(&request["Item"])?, ItemAfter::Put(request["Item"].clone())),
+            "Delete" => (request["Key"].clone(), ItemAfter::Deleted),
+            "Update" => (request["Key"].clone(), ItemAfter::Updated),
+            "ConditionCheck" => (request["Key"].clone(), ItemAfter::Same),
             _ => return None,
         };
         schema.partition_of(&key)?;
         let old = item(database, &table, &key);
-        Some(Change { table, schema, key, old, new })
+        Some(ItemChange { table, schema, key, old, new })
     }
 
     fn schema(&self, database: &Database, table: &str) -> Option<Arc<Schema>> {
@@ -411,7 +411,7 @@ impl Capacity {
     }
 
     /// The first partition that has less than it takes. One that takes more than a bucket holds needs a full one.
-    fn throttled(&self, kind: Kind, costs: &[(Partition, f64)]) -> Option<(Kind, Partition)> {
+    fn throttled(&self, kind: CapacityKind, costs: &[(Partition, f64)]) -> Option<(CapacityKind, Partition)> {
         let mut totals: BTreeMap<&Partition, f64> = BTreeMap::new();
         for (partition, units) in costs {
             *totals.entry(partition).or_default() += units;
@@ -425,11 +425,11 @@ impl Capacity {
         lacking.map(|(partition, _)| (kind, partition.clone()))
     }
 
-    fn charge(&self, kind: Kind, costs: &[(Partition, f64)]) {
+    fn charge(&self, kind: CapacityKind, costs: &[(Partition, f64)]) {
         let now = self.clock.now();
         let per_second = match kind {
-            Kind::Read => f64::from(self.limits.reads.get()),
-            Kind::Write => f64::from(self.limits.writes.get()),
+            CapacityKind::Read => f64::from(self.limits.reads.get()),
+            CapacityKind::Write => f64::from(self.limits.writes.get()),
         };
         let mut buckets = lock(&self.buckets);
         for (partition, units) in costs {
@@ -442,13 +442,19 @@ impl Capacity {
         let total: f64 = costs.iter().map(|(_, units)| units).sum();
         let mut used = lock(&self.used);
         match kind {
-            Kind::Read => used.read += total,
-            Kind::Write => used.write += total,
+            CapacityKind::Read => used.read += total,
+            CapacityKind::Write => used.write += total,
         }
     }
 
     /// The refusal of a request, or of all `items` of a batch.
-    fn refuse(&self, database: &Database, kind: Kind, (_, partition): &(Kind, Partition), items: usize) -> Reply {
+    fn refuse(
+        &self,
+        database: &Database,
+        kind: CapacityKind,
+        (_, partition): &(CapacityKind, Partition),
+        items: usize,
+    ) -> DynamoDbResponse {
         lock(&self.used).throttled += items as u64;
         let Partition { table, index, key } = partition;
         tracing::debug!(table, index, key, kind = kind.name(), "throttled: the partition has no capacity left");
@@ -469,20 +475,20 @@ impl Capacity {
 /// What the service says of a partition without capacity.
 const MESSAGE: &str = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically scaling your table or index so please try again shortly. If exceptions persist, check if you have a hot key: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html";
 
-impl Change {
+impl ItemChange {
     /// The item after, as far as it is known before.
     fn expected(&self) -> Option<Value> {
         match &self.new {
-            After::Put(item) => Some(item.clone()),
-            After::Deleted => None,
-            After::Updated | After::Same => self.old.clone(),
+            ItemAfter::Put(item) => Some(item.clone()),
+            ItemAfter::Deleted => None,
+            ItemAfter::Updated | ItemAfter::Same => self.old.clone(),
         }
     }
 
     /// The item after a request that was answered with this status. One that failed has changed nothing.
     fn actual(&self, database: &Database, status: StatusCode) -> Option<Value> {
         match &self.new {
-            After::Updated if status == StatusCode::OK => item(database, &self.table, &self.key),
+            ItemAfter::Updated if status == StatusCode::OK => item(database, &self.table, &self.key),
             _ if status != StatusCode::OK => self.old.clone(),
             _ => self.expected(),
         }

@@ -5,10 +5,10 @@ use hyper::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A reply of the API: its status, and JSON.
-pub(super) type Reply = (StatusCode, String);
+pub(super) type DynamoDbResponse = (StatusCode, String);
 
 /// Carries out an operation whose input is JSON, without any limit of capacity.
-pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> Reply {
+pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> DynamoDbResponse {
     match dispatch(database, operation, body) {
         Some(Ok(output)) => (StatusCode::OK, output),
         Some(Err(error)) => {
@@ -20,11 +20,11 @@ pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> Rep
 }
 
 /// A refusal in the words of the service.
-pub(super) fn refusal(kind: &str, message: &str) -> Reply {
+pub(super) fn refusal(kind: &str, message: &str) -> DynamoDbResponse {
     (StatusCode::BAD_REQUEST, serde_json::json!({"__type": kind, "message": message}).to_string())
 }
 
-pub(super) fn unknown_operation() -> Reply {
+pub(super) fn unknown_operation() -> DynamoDbResponse {
     let body = serde_json::json!({"__type": "com.amazon.coral.service#UnknownOperationException"});
     (StatusCode::BAD_REQUEST, body.to_string())
 }

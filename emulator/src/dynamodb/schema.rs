@@ -30,7 +30,7 @@ enum Projection {
 
 /// What an index holds of an item.
 #[derive(Debug, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     /// Value of the partition key, as JSON.
     pub(super) partition: String,
     /// Values of all keys of the index.
@@ -101,7 +101,7 @@ impl Schema {
 
 impl Index {
     /// The entry of an item. There is none without all keys of the index.
-    pub(super) fn entry(&self, table: &Schema, item: &Value) -> Option<Entry> {
+    pub(super) fn entry(&self, table: &Schema, item: &Value) -> Option<IndexEntry> {
         let place: Vec<Value> = self.keys.iter().map(|key| item.get(key).cloned()).collect::<Option<_>>()?;
         let all = item.as_object()?;
         let attributes: Map<String, Value> = match &self.projection {
@@ -116,7 +116,7 @@ impl Index {
             }
         };
         let attributes_value = Value::Object(attributes.clone());
-        Some(Entry { partition: place.first()?.to_string(), place, bytes: size(&attributes_value), attributes })
+        Some(IndexEntry { partition: place.first()?.to_string(), place, bytes: size(&attributes_value), attributes })
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     mapping,
     response::{BackendResponse, IntegrationError},
 };
-use crate::template::{HttpBackend, Target, WebSocketApi};
+use crate::template::{HttpBackend, ParameterTarget, WebSocketApi};
 
 /// Largest answer that is read from a server. Our own choice: far more than a client can be sent.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -73,13 +73,13 @@ fn request(
     for (target, template) in &backend.parameters {
         let value = mapping::render(api, event, mapping::message(event), None, template, &backend.uri)?;
         match target {
-            Target::Path(name) => uri = uri.replace(&format!("{{{name}}}"), &encoded(&value)),
+            ParameterTarget::Path(name) => uri = uri.replace(&format!("{{{name}}}"), &encoded(&value)),
             _ if value.is_empty() => {}
-            Target::Query(name) => {
+            ParameterTarget::Query(name) => {
                 uri.push(if uri.contains('?') { '&' } else { '?' });
                 uri.push_str(&format!("{}={}", encoded(name), encoded(&value)));
             }
-            Target::Header(name) => headers.push((name, value)),
+            ParameterTarget::Header(name) => headers.push((name, value)),
         }
     }
     let unusable = |error: &dyn std::fmt::Display| {

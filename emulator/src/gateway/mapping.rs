@@ -5,7 +5,7 @@
 use hyper::body::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
-use velocity::{Inputs, Template};
+use velocity::{Inputs, MappingTemplate};
 
 use super::{
     api::Gateway,
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::{
     invocation::InvokeError,
-    template::{Backend, Mapped, Passthrough, ResponseHead, WebSocketApi},
+    template::{IntegrationBackend, MappedIntegration, Passthrough, ResponseHead, WebSocketApi},
 };
 
 impl Gateway {
     /// Maps the message, asks, and maps the answer. The result has the form of a proxy response.
     pub(super) async fn run_mapped(
         &self,
-        mapped: &Mapped,
+        mapped: &MappedIntegration,
         event: &Event,
         source: &str,
     ) -> Result<Value, IntegrationError> {
@@ -42,7 +42,7 @@ impl Gateway {
             },
         };
         let (answer, selected_by) = match &mapped.backend {
-            Backend::Mock => {
+            IntegrationBackend::Mock => {
                 let answer = BackendResponse {
                     status: mock_status(&body, &requests.origin)?,
                     headers: Vec::new(),
@@ -51,10 +51,10 @@ impl Gateway {
                 let status = answer.status.to_string();
                 (answer, Some(status))
             }
-            Backend::Lambda { function, asynchronous } => {
+            IntegrationBackend::Lambda { function, asynchronous } => {
                 self.call_lambda(mapped, function, *asynchronous, body, source).await?
             }
-            Backend::Http(backend) => {
+            IntegrationBackend::Http(backend) => {
                 let answer = self.http.call(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
                 let status = answer.status.to_string();
                 (answer, Some(status))
@@ -66,7 +66,7 @@ impl Gateway {
     /// Invokes a function with what the template made. What selects the response is its error message, if it has one.
     async fn call_lambda(
         &self,
-        mapped: &Mapped,
+        mapped: &MappedIntegration,
         function: &str,
         asynchronous: bool,
         body: String,
@@ -112,7 +112,7 @@ impl Gateway {
     /// Selects the integration response and renders it.
     fn map_response(
         &self,
-        mapped: &Mapped,
+        mapped: &MappedIntegration,
         event: &Event,
         answer: BackendResponse,
         selected_by: Option<&str>,
@@ -142,7 +142,7 @@ impl Gateway {
                 Some(render(&self.api, event, &answer.body, Some(status), template, origin)?)
             }
             // MOCK has no answer of its own.
-            None => Some(answer.body).filter(|_| !matches!(mapped.backend, Backend::Mock)),
+            None => Some(answer.body).filter(|_| !matches!(mapped.backend, IntegrationBackend::Mock)),
         };
         Ok(json!({"statusCode": status, "body": body}))
     }
@@ -159,7 +159,7 @@ pub(super) fn render(
     event: &Event,
     body: &str,
     status: Option<u16>,
-    template: &Template,
+    template: &MappingTemplate,
     origin: &str,
 ) -> Result<String, IntegrationError> {
     let object = |name: &str| event.body.get(name).and_then(Value::as_object).cloned().unwrap_or_default();

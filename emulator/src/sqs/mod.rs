@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::queue::Queues;
-use self::queue::{Queue, Received};
+use self::queue::{Queue, ReceivedMessage};
 use crate::{
     aws::arn,
     aws_json::{Protocol, ServiceError, Unreadable},
@@ -220,7 +220,7 @@ fn within(value: i64, min: i64, max: i64, name: &str) -> Result<u64, ServiceErro
     u64::try_from(value).ok().filter(|_| (min..=max).contains(&value)).ok_or_else(refusal)
 }
 
-fn message_as_json(message: &Received, names: &[String]) -> Value {
+fn message_as_json(message: &ReceivedMessage, names: &[String]) -> Value {
     let attributes = [
         ("ApproximateFirstReceiveTimestamp", message.first_received_at.millis().to_string()),
         ("ApproximateReceiveCount", message.receives.to_string()),

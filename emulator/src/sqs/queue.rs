@@ -25,8 +25,8 @@ pub(crate) struct Queues {
 
 impl Queues {
     /// Empty queues.
-    pub(crate) fn new(queues: Vec<template::Queue>, endpoint: String, clock: Clock) -> Self {
-        let queue = |settings: template::Queue| {
+    pub(crate) fn new(queues: Vec<template::QueueSettings>, endpoint: String, clock: Clock) -> Self {
+        let queue = |settings: template::QueueSettings| {
             (settings.name.clone(), Queue { settings, messages: Mutex::default(), arrived: Notify::new() })
         };
         Self { queues: queues.into_iter().map(queue).collect(), endpoint, clock }
@@ -56,7 +56,7 @@ impl Queues {
 /// One standard queue.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) settings: template::Queue,
+    pub(super) settings: template::QueueSettings,
     /// In the order in which they were sent.
     messages: Mutex<Vec<Message>>,
     /// Wakes whoever waits for a message.
@@ -76,7 +76,7 @@ struct Message {
 
 /// A message as a receiver gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     pub(super) id: String,
     /// Other than at the time before: only the last receiver can delete a message.
     pub(super) receipt: String,
@@ -88,7 +88,7 @@ pub(super) struct Received {
 
 /// How many messages there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct MessageCounts {
     pub(super) visible: usize,
     pub(super) not_visible: usize,
 }
@@ -120,7 +120,7 @@ impl Queue {
         visibility: Duration,
         wait: Duration,
         clock: &Queues,
-    ) -> Vec<Received> {
+    ) -> Vec<ReceivedMessage> {
         let give_up = Instant::now() + wait;
         loop {
             // Asked for before the look, so that no message arrives unseen between the two.
@@ -138,14 +138,14 @@ impl Queue {
         }
     }
 
-    fn take(&self, max: usize, visibility: Duration, now: Timestamp) -> Vec<Received> {
+    fn take(&self, max: usize, visibility: Duration, now: Timestamp) -> Vec<ReceivedMessage> {
         let at = Instant::now();
         let mut messages = self.messages();
         let visible = messages.iter_mut().filter(|message| message.visible_at <= at).take(max);
         let received = visible.map(|message| {
             message.visible_at = at + visibility;
             message.receives += 1;
-            Received {
+            ReceivedMessage {
                 id: message.id.clone(),
                 receipt: format!("{}{RECEIPT_SEPARATOR}{}", message.id, message.receives),
                 body: message.body.clone(),
@@ -171,10 +171,10 @@ impl Queue {
         self.messages().clear();
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> MessageCounts {
         let (at, messages) = (Instant::now(), self.messages());
         let visible = messages.iter().filter(|message| message.visible_at <= at).count();
-        Counts { visible, not_visible: messages.len() - visible }
+        MessageCounts { visible, not_visible: messages.len() - visible }
     }
 
     fn messages(&self) -> MutexGuard<'_, Vec<Message>> {
@@ -189,11 +189,11 @@ mod tests {
     const VISIBILITY: Duration = Duration::from_secs(30);
 
     fn queues() -> Queues {
-        let queue = template::Queue { name: "q".to_owned(), visibility: VISIBILITY, wait: Duration::ZERO };
+        let queue = template::QueueSettings { name: "q".to_owned(), visibility: VISIBILITY, wait: Duration::ZERO };
         Queues::new(vec![queue], "http://127.0.0.1:1".to_owned(), Clock::System)
     }
 
-    async fn receive(queues: &Queues, wait: Duration) -> Vec<Received> {
+    async fn receive(queues: &Queues, wait: Duration) -> Vec<ReceivedMessage> {
         queues.get("q").expect("a queue").receive(10, VISIBILITY, wait, queues).await
     }
 
@@ -203,7 +203,7 @@ mod tests {
         let queue = queues.get("q").expect("a queue");
         queues.send("q", "a".to_owned()).expect("a queue");
         let first = receive(&queues, Duration::ZERO).await.swap_remove(0);
-        assert_eq!(queue.counts(), Counts { visible: 0, not_visible: 1 });
+        assert_eq!(queue.counts(), MessageCounts { visible: 0, not_visible: 1 });
         assert_eq!(receive(&queues, VISIBILITY - Duration::from_secs(1)).await, []);
         let second = receive(&queues, VISIBILITY).await.swap_remove(0);
         assert_eq!((&second.id, second.receives), (&first.id, 2));

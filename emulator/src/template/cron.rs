@@ -20,7 +20,7 @@ const BEFORE_LAST_MAX: u16 = 30;
 
 /// One of the six fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
+pub(crate) enum CronField {
     Minutes,
     Hours,
     DayOfMonth,
@@ -29,7 +29,7 @@ pub(crate) enum Field {
     Year,
 }
 
-impl Field {
+impl CronField {
     const fn bounds(self) -> RangeInclusive<u16> {
         match self {
             Self::Minutes => 0..=59,
@@ -50,7 +50,7 @@ impl Field {
         }
     }
 
-    fn error(self, text: &str, problem: Problem) -> CronError {
+    fn error(self, text: &str, problem: CronFieldProblem) -> CronError {
         CronError::Field { field: self, text: text.to_owned(), problem }
     }
 
@@ -60,7 +60,7 @@ impl Field {
         value
             .or_else(|| number(text))
             .filter(|value| self.bounds().contains(value))
-            .ok_or_else(|| self.error(text, Problem::Value(self)))
+            .ok_or_else(|| self.error(text, CronFieldProblem::Value(self)))
     }
 
     /// The values of `*`, `5`, `5-10`, and of each with `/step`. A range that ends before it begins goes on from the first value, as
@@ -68,7 +68,7 @@ impl Field {
     fn values(self, text: &str) -> Result<BTreeSet<u16>, CronError> {
         let (min, max) = self.bounds().into_inner();
         let (base, step) = match text.split_once('/') {
-            Some(_) if self == Self::DayOfWeek => return Err(self.error(text, Problem::Slash)),
+            Some(_) if self == Self::DayOfWeek => return Err(self.error(text, CronFieldProblem::Slash)),
             Some((base, step)) => (base, Some(step)),
             None => (text, None),
         };
@@ -84,13 +84,13 @@ impl Field {
         let step = match step {
             Some(step) => number(step)
                 .filter(|step| (1..=max).contains(step))
-                .ok_or_else(|| self.error(text, Problem::Step(max)))?,
+                .ok_or_else(|| self.error(text, CronFieldProblem::Step(max)))?,
             None => 1,
         };
         let count = max - min + 1;
         let span = match last.checked_sub(first) {
             Some(span) => span,
-            None if self == Self::Year => return Err(self.error(text, Problem::Backwards)),
+            None if self == Self::Year => return Err(self.error(text, CronFieldProblem::Backwards)),
             None => count - first + last,
         };
         let values = (0..=span).step_by(step.into());
@@ -106,7 +106,7 @@ impl Field {
     }
 }
 
-impl fmt::Display for Field {
+impl fmt::Display for CronField {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Minutes => "minutes",
@@ -127,14 +127,14 @@ pub(crate) enum CronError {
     #[error("one of day-of-month and day-of-week has to be ?, and the other one not")]
     Days,
     #[error("{field} cannot be {text:?}: {problem}")]
-    Field { field: Field, text: String, problem: Problem },
+    Field { field: CronField, text: String, problem: CronFieldProblem },
 }
 
 /// What is wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum CronFieldProblem {
     #[error("{}", values_of(*.0))]
-    Value(Field),
+    Value(CronField),
     #[error("a step is a whole number from 1 to {0}")]
     Step(u16),
     #[error("this field takes no /")]
@@ -150,7 +150,7 @@ pub(crate) enum Problem {
 }
 
 /// The values of a field, as a person reads them.
-fn values_of(field: Field) -> String {
+fn values_of(field: CronField) -> String {
     let (min, max) = field.bounds().into_inner();
     match field.names() {
         [first, .., last] => format!("values are {min}-{max} or {first}-{last}"),
@@ -160,7 +160,7 @@ fn values_of(field: Field) -> String {
 
 /// A schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cron {
+pub struct CronExpression {
     minutes: BTreeSet<u16>,
     hours: BTreeSet<u16>,
     days: Days,
@@ -198,7 +198,7 @@ enum DayOfWeek {
     Nth { weekday: u16, nth: u8 },
 }
 
-impl Cron {
+impl CronExpression {
     /// Reads the six fields that stand between the brackets.
     pub(crate) fn parse(fields: &str) -> Result<Self, CronError> {
         let fields: Vec<_> = fields.split_whitespace().collect();
@@ -212,11 +212,11 @@ impl Cron {
             _ => return Err(CronError::Days),
         };
         Ok(Self {
-            minutes: Field::Minutes.all_values(minutes)?,
-            hours: Field::Hours.all_values(hours)?,
+            minutes: CronField::Minutes.all_values(minutes)?,
+            hours: CronField::Hours.all_values(hours)?,
             days,
-            months: Field::Month.all_values(month)?,
-            years: Field::Year.all_values(year)?,
+            months: CronField::Month.all_values(month)?,
+            years: CronField::Year.all_values(year)?,
         })
     }
 
@@ -256,7 +256,7 @@ impl Days {
 
 impl DayOfMonth {
     fn parse(text: &str) -> Result<Self, CronError> {
-        const FIELD: Field = Field::DayOfMonth;
+        const FIELD: CronField = CronField::DayOfMonth;
         let upper = text.to_ascii_uppercase();
         if upper == "L" {
             return Ok(Self::Last { before: 0 });
@@ -269,7 +269,7 @@ impl DayOfMonth {
             // Fits in eight bits by its bound; so do the two further down.
             return before
                 .map(|before| Self::Last { before: before as u8 })
-                .ok_or_else(|| FIELD.error(text, Problem::BeforeLast));
+                .ok_or_else(|| FIELD.error(text, CronFieldProblem::BeforeLast));
         }
         if let Some(day) = upper.strip_suffix('W') {
             return FIELD.value(day).map(|day| Self::NearestWorkday(day as u8));
@@ -306,16 +306,16 @@ impl DayOfWeek {
     fn parse_all(text: &str) -> Result<Vec<Self>, CronError> {
         let days = text.split(',').map(Self::parse).collect::<Result<Vec<_>, _>>()?;
         if days.len() > 1 && days.iter().any(|days| matches!(days, Self::Nth { .. })) {
-            return Err(Field::DayOfWeek.error(text, Problem::Alone));
+            return Err(CronField::DayOfWeek.error(text, CronFieldProblem::Alone));
         }
         Ok(days)
     }
 
     fn parse(text: &str) -> Result<Self, CronError> {
-        const FIELD: Field = Field::DayOfWeek;
+        const FIELD: CronField = CronField::DayOfWeek;
         if let Some((weekday, nth)) = text.split_once('#') {
             let nth = number(nth).filter(|nth| (1..=OCCURRENCES_MAX).contains(nth));
-            let nth = nth.ok_or_else(|| FIELD.error(text, Problem::Occurrence))?;
+            let nth = nth.ok_or_else(|| FIELD.error(text, CronFieldProblem::Occurrence))?;
             return Ok(Self::Nth { weekday: FIELD.value(weekday)?, nth: nth as u8 });
         }
         match text.strip_suffix(['L', 'l']) {
@@ -399,7 +399,7 @@ mod tests {
             ("0 20-2/3 1 1 ? *", "2026-01-01T00:00:00", &["2026-01-01T02:00:00", "2026-01-01T20:00:00"]),
         ];
         for (expression, after, expected) in table {
-            let cron = Cron::parse(expression).expect(expression);
+            let cron = CronExpression::parse(expression).expect(expression);
             let times = std::iter::successors(cron.next(at(after)), |time| cron.next(*time));
             let times: Vec<_> = times.take(expected.len()).map(Timestamp::rfc3339_secs).collect();
             assert_eq!(times, expected.iter().map(|time| format!("{time}Z")).collect::<Vec<_>>(), "{expression}");
@@ -409,10 +409,10 @@ mod tests {
     #[test]
     fn what_never_comes_again_has_no_next_time() {
         for expression in ["0 0 30 2 ? *", "0 0 1 1 ? 2020", "0 0 ? 2 1#5 2025-2026", "0 0 31W 4 ? *"] {
-            let cron = Cron::parse(expression).expect(expression);
+            let cron = CronExpression::parse(expression).expect(expression);
             assert_eq!(cron.next(at("2026-11-22T00:00:00")), None, "{expression}");
         }
-        let always = Cron::parse("* * * * ? *").expect("valid");
+        let always = CronExpression::parse("* * * * ? *").expect("valid");
         assert_eq!(always.next(at("2199-12-31T23:58:59")), Some(at("2199-12-31T23:59:00")));
         assert_eq!(always.next(at("2199-12-31T23:59:00")), None);
         assert_eq!(always.next(Timestamp::from_millis(i64::MAX)), None);
@@ -456,19 +456,19 @@ mod tests {
             ("0 0 1 * ? 1969", "year cannot be \"1969\": values are 1970-2199"),
             ("0 0 1 * ? 2030-2020", "year cannot be \"2030-2020\": a range of years does not end before it begins"),
         ] {
-            assert_eq!(Cron::parse(expression).expect_err(expression).to_string(), expected, "{expression}");
+            assert_eq!(CronExpression::parse(expression).expect_err(expression).to_string(), expected, "{expression}");
         }
     }
 
     /// One part of a list, with its meaning said another way than the parser says it: value by value.
     #[derive(Clone, Debug)]
-    struct Part {
+    struct ListItem {
         first: Option<u16>,
         last: Option<u16>,
         step: Option<u16>,
     }
 
-    impl Part {
+    impl ListItem {
         fn text(&self) -> String {
             let base = match (self.first, self.last) {
                 (None, _) => "*".to_owned(),
@@ -479,7 +479,7 @@ mod tests {
         }
 
         /// Walks from the first value to the last, around the end if need be.
-        fn contains(&self, value: u16, field: Field) -> bool {
+        fn contains(&self, value: u16, field: CronField) -> bool {
             let (min, max) = field.bounds().into_inner();
             let first = self.first.unwrap_or(min);
             let last = self.last.unwrap_or(if self.first.is_none() || self.step.is_some() { max } else { first });
@@ -496,27 +496,27 @@ mod tests {
         }
     }
 
-    fn part(field: Field) -> impl Strategy<Value = Part> {
+    fn part(field: CronField) -> impl Strategy<Value = ListItem> {
         let (min, max) = field.bounds().into_inner();
-        let step = if field == Field::DayOfWeek { Just(None).boxed() } else { prop::option::of(1..=max).boxed() };
+        let step = if field == CronField::DayOfWeek { Just(None).boxed() } else { prop::option::of(1..=max).boxed() };
         (prop::option::of(min..=max), prop::option::of(min..=max), step).prop_map(move |(first, last, step)| {
-            let last = last.filter(|last| field != Field::Year || first.is_none_or(|first| first <= *last));
-            Part { first, last: last.filter(|_| first.is_some()), step }
+            let last = last.filter(|last| field != CronField::Year || first.is_none_or(|first| first <= *last));
+            ListItem { first, last: last.filter(|_| first.is_some()), step }
         })
     }
 
-    fn parts(field: Field) -> impl Strategy<Value = Vec<Part>> {
+    fn parts(field: CronField) -> impl Strategy<Value = Vec<ListItem>> {
         prop::collection::vec(part(field), 1..=3)
     }
 
     /// A day field with its meaning, found by looking at the days of the month.
     #[derive(Clone, Debug)]
     enum Day {
-        Parts(Vec<Part>),
+        Parts(Vec<ListItem>),
         BeforeLast(u16),
         LastWorkday,
         NearestWorkday(u16),
-        Weekdays(Vec<Part>),
+        Weekdays(Vec<ListItem>),
         LastWeekday(u16),
         NthWeekday(u16, u16),
     }
@@ -524,7 +524,7 @@ mod tests {
     impl Day {
         /// The fields day-of-month and day-of-week.
         fn fields(&self) -> (String, String) {
-            let list = |parts: &[Part]| parts.iter().map(Part::text).collect::<Vec<_>>().join(",");
+            let list = |parts: &[ListItem]| parts.iter().map(ListItem::text).collect::<Vec<_>>().join(",");
             let of_month = |text: String| (text, "?".to_owned());
             let of_week = |text: String| ("?".to_owned(), text);
             match self {
@@ -545,7 +545,7 @@ mod tests {
             let is_workday = |date: &&Date| !matches!(date.weekday(), Weekday::Saturday | Weekday::Sunday);
             let alike = month.iter().filter(|other| other.weekday() == date.weekday());
             match self {
-                Self::Parts(parts) => parts.iter().any(|part| part.contains(date.day().into(), Field::DayOfMonth)),
+                Self::Parts(parts) => parts.iter().any(|part| part.contains(date.day().into(), CronField::DayOfMonth)),
                 Self::BeforeLast(days) => month.iter().rev().nth((*days).into()) == Some(&date),
                 Self::LastWorkday => month.iter().rfind(is_workday) == Some(&date),
                 Self::NearestWorkday(day) => {
@@ -553,7 +553,7 @@ mod tests {
                     usize::from(*day) <= month.len()
                         && month.iter().filter(is_workday).min_by_key(distance) == Some(&date)
                 }
-                Self::Weekdays(parts) => parts.iter().any(|part| part.contains(weekday(date), Field::DayOfWeek)),
+                Self::Weekdays(parts) => parts.iter().any(|part| part.contains(weekday(date), CronField::DayOfWeek)),
                 Self::LastWeekday(last) => weekday(date) == *last && alike.clone().next_back() == Some(&date),
                 Self::NthWeekday(of, nth) => {
                     weekday(date) == *of && alike.clone().nth(usize::from(*nth) - 1) == Some(&date)
@@ -564,11 +564,11 @@ mod tests {
 
     fn day() -> impl Strategy<Value = Day> {
         prop_oneof![
-            parts(Field::DayOfMonth).prop_map(Day::Parts),
+            parts(CronField::DayOfMonth).prop_map(Day::Parts),
             (0..=30_u16).prop_map(Day::BeforeLast),
             Just(Day::LastWorkday),
             (1..=31_u16).prop_map(Day::NearestWorkday),
-            parts(Field::DayOfWeek).prop_map(Day::Weekdays),
+            parts(CronField::DayOfWeek).prop_map(Day::Weekdays),
             (1..=7_u16).prop_map(Day::LastWeekday),
             (1..=7_u16, 1..=5_u16).prop_map(|(weekday, nth)| Day::NthWeekday(weekday, nth)),
         ]
@@ -580,20 +580,20 @@ mod tests {
     proptest! {
         #[test]
         fn the_next_time_matches_is_later_and_none_lies_between(
-            minutes in parts(Field::Minutes),
-            hours in parts(Field::Hours),
+            minutes in parts(CronField::Minutes),
+            hours in parts(CronField::Hours),
             day in day(),
-            months in parts(Field::Month),
-            years in parts(Field::Year),
+            months in parts(CronField::Month),
+            years in parts(CronField::Year),
             // 1970 to 2199, in seconds.
             after in 0..7_258_118_400_i64,
         ) {
-            let list = |parts: &[Part]| parts.iter().map(Part::text).collect::<Vec<_>>().join(",");
+            let list = |parts: &[ListItem]| parts.iter().map(ListItem::text).collect::<Vec<_>>().join(",");
             let (of_month, of_week) = day.fields();
             let expression =
                 format!("{} {} {of_month} {} {of_week} {}", list(&minutes), list(&hours), list(&months), list(&years));
-            let cron = Cron::parse(&expression).map_err(|error| TestCaseError::fail(format!("{expression}: {error}")))?;
-            let in_list = |parts: &[Part], value: u16, field| parts.iter().any(|part| part.contains(value, field));
+            let cron = CronExpression::parse(&expression).map_err(|error| TestCaseError::fail(format!("{expression}: {error}")))?;
+            let in_list = |parts: &[ListItem], value: u16, field| parts.iter().any(|part| part.contains(value, field));
 
             let after = OffsetDateTime::from_unix_timestamp(after).expect("in range");
             let end = after + Duration::days(HORIZON_DAYS);
@@ -601,11 +601,11 @@ mod tests {
             let mut expected = None;
             while expected.is_none() && minute < end && minute.year() <= 2199 {
                 let matches_day = day.contains(minute.date())
-                    && in_list(&months, u8::from(minute.month()).into(), Field::Month)
-                    && in_list(&years, minute.year().try_into().expect("a year"), Field::Year);
+                    && in_list(&months, u8::from(minute.month()).into(), CronField::Month)
+                    && in_list(&years, minute.year().try_into().expect("a year"), CronField::Year);
                 let matches_time = || {
-                    in_list(&hours, minute.hour().into(), Field::Hours)
-                        && in_list(&minutes, minute.minute().into(), Field::Minutes)
+                    in_list(&hours, minute.hour().into(), CronField::Hours)
+                        && in_list(&minutes, minute.minute().into(), CronField::Minutes)
                 };
                 if matches_day && matches_time() {
                     expected = Some(minute);

@@ -10,7 +10,7 @@ const NUMERIC_MAX: f64 = 5e9;
 /// A pattern that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
-pub(crate) struct PatternError {
+pub(crate) struct EventPatternError {
     /// Where in the pattern, such as `detail.state`.
     path: String,
     problem: String,
@@ -18,16 +18,16 @@ pub(crate) struct PatternError {
 
 /// What an event has to have.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pattern {
+pub struct EventPattern {
     /// All of these.
-    fields: Vec<(String, Field)>,
+    fields: Vec<(String, FieldPattern)>,
     /// Of each list, one at least.
-    alternatives: Vec<Vec<Pattern>>,
+    alternatives: Vec<Vec<EventPattern>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Field {
-    Object(Pattern),
+enum FieldPattern {
+    Object(EventPattern),
     /// One of these at least.
     Leaf(Vec<Matcher>),
 }
@@ -37,7 +37,7 @@ enum Matcher {
     Exactly(Value),
     Text(TextMatcher),
     AnythingBut(Vec<Matcher>),
-    Numeric(Vec<(Comparison, f64)>),
+    Numeric(Vec<(NumericComparison, f64)>),
     Exists(bool),
 }
 
@@ -50,7 +50,7 @@ enum TextMatcher {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Comparison {
+enum NumericComparison {
     Less,
     LessOrEqual,
     Equal,
@@ -58,16 +58,16 @@ enum Comparison {
     Greater,
 }
 
-impl Pattern {
+impl EventPattern {
     /// Reads a pattern.
-    pub(crate) fn parse(pattern: &Value) -> Result<Self, PatternError> {
+    pub(crate) fn parse(pattern: &Value) -> Result<Self, EventPatternError> {
         match pattern {
             Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, ""),
             _ => Err(error("the pattern", "an object with fields is expected")),
         }
     }
 
-    fn of_fields(fields: &Map<String, Value>, path: &str) -> Result<Self, PatternError> {
+    fn of_fields(fields: &Map<String, Value>, path: &str) -> Result<Self, EventPatternError> {
         let mut pattern = Self { fields: Vec::new(), alternatives: Vec::new() };
         for (name, value) in fields {
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -76,10 +76,10 @@ impl Pattern {
                     pattern.alternatives.push(Self::alternatives(alternatives, &path)?);
                 }
                 Value::Array(matchers) => {
-                    pattern.fields.push((name.clone(), Field::Leaf(Matcher::all(matchers, &path)?)));
+                    pattern.fields.push((name.clone(), FieldPattern::Leaf(Matcher::all(matchers, &path)?)));
                 }
                 Value::Object(fields) if !fields.is_empty() => {
-                    pattern.fields.push((name.clone(), Field::Object(Self::of_fields(fields, &path)?)));
+                    pattern.fields.push((name.clone(), FieldPattern::Object(Self::of_fields(fields, &path)?)));
                 }
                 _ => return Err(error(&path, "a list, or an object with fields, is expected")),
             }
@@ -87,7 +87,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    fn alternatives(alternatives: &[Value], path: &str) -> Result<Vec<Self>, PatternError> {
+    fn alternatives(alternatives: &[Value], path: &str) -> Result<Vec<Self>, EventPatternError> {
         let patterns = alternatives.iter().map(|alternative| match alternative {
             Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, path),
             _ => Err(error(path, "a list of objects with fields is expected")),
@@ -115,8 +115,8 @@ impl Pattern {
     fn matches_fields(&self, fields: Option<&Map<String, Value>>) -> bool {
         let of = |name: &str| fields.and_then(|fields| fields.get(name));
         let all = self.fields.iter().all(|(name, field)| match field {
-            Field::Object(pattern) => pattern.matches_value(of(name)),
-            Field::Leaf(matchers) => {
+            FieldPattern::Object(pattern) => pattern.matches_value(of(name)),
+            FieldPattern::Leaf(matchers) => {
                 let mut leaves = Vec::new();
                 collect_leaves(of(name), &mut leaves);
                 matchers.iter().any(|matcher| matcher.matches(&leaves))
@@ -136,14 +136,14 @@ fn collect_leaves<'a>(value: Option<&'a Value>, leaves: &mut Vec<&'a Value>) {
 }
 
 impl Matcher {
-    fn all(matchers: &[Value], path: &str) -> Result<Vec<Self>, PatternError> {
+    fn all(matchers: &[Value], path: &str) -> Result<Vec<Self>, EventPatternError> {
         if matchers.is_empty() {
             return Err(error(path, "a list that is not empty is expected"));
         }
         matchers.iter().map(|matcher| Self::parse(matcher, path)).collect()
     }
 
-    fn parse(matcher: &Value, path: &str) -> Result<Self, PatternError> {
+    fn parse(matcher: &Value, path: &str) -> Result<Self, EventPatternError> {
         match matcher {
             Value::Object(operator) => {
                 let (name, argument) = single(operator, path)?;
@@ -154,7 +154,7 @@ impl Matcher {
         }
     }
 
-    fn of_operator(name: &str, argument: &Value, path: &str) -> Result<Self, PatternError> {
+    fn of_operator(name: &str, argument: &Value, path: &str) -> Result<Self, EventPatternError> {
         match (name, argument) {
             ("exists", Value::Bool(exists)) => Ok(Self::Exists(*exists)),
             ("numeric", Value::Array(parts)) => numeric(parts, path).map(Self::Numeric),
@@ -202,7 +202,7 @@ impl Matcher {
 }
 
 impl TextMatcher {
-    fn parse(name: &str, argument: &Value, path: &str) -> Result<Self, PatternError> {
+    fn parse(name: &str, argument: &Value, path: &str) -> Result<Self, EventPatternError> {
         let (text, ignore_case) = match argument {
             Value::String(text) => (text.clone(), false),
             Value::Object(operator) if matches!(name, "prefix" | "suffix") => match single(operator, path)? {
@@ -233,7 +233,7 @@ impl TextMatcher {
 }
 
 /// The texts between the asterisks: `a*b` is `a` and `b`. A backslash makes an asterisk or a backslash a character as any other.
-fn wildcard(text: &str, path: &str) -> Result<Vec<String>, PatternError> {
+fn wildcard(text: &str, path: &str) -> Result<Vec<String>, EventPatternError> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars();
     let mut after_asterisk = false;
@@ -265,7 +265,7 @@ fn matches_parts(text: &str, parts: &[String]) -> bool {
     rest.ends_with(last.as_str())
 }
 
-impl Comparison {
+impl NumericComparison {
     fn holds(self, number: f64, with: f64) -> bool {
         match self {
             Self::Less => number < with,
@@ -278,18 +278,18 @@ impl Comparison {
 }
 
 /// `["=", 5]`, `[">", 0]`, or a range such as `[">", 0, "<=", 5]`.
-fn numeric(parts: &[Value], path: &str) -> Result<Vec<(Comparison, f64)>, PatternError> {
+fn numeric(parts: &[Value], path: &str) -> Result<Vec<(NumericComparison, f64)>, EventPatternError> {
     let wrong = || error(path, "numeric takes an operator and a number, or those of a range");
     let comparisons: Vec<_> = parts
         .chunks(2)
         .map(|pair| {
             let [operator, number] = pair else { return Err(wrong()) };
             let comparison = match operator.as_str() {
-                Some("<") => Comparison::Less,
-                Some("<=") => Comparison::LessOrEqual,
-                Some("=") => Comparison::Equal,
-                Some(">=") => Comparison::GreaterOrEqual,
-                Some(">") => Comparison::Greater,
+                Some("<") => NumericComparison::Less,
+                Some("<=") => NumericComparison::LessOrEqual,
+                Some("=") => NumericComparison::Equal,
+                Some(">=") => NumericComparison::GreaterOrEqual,
+                Some(">") => NumericComparison::Greater,
                 _ => return Err(wrong()),
             };
             let number = number.as_f64().filter(|number| number.abs() <= NUMERIC_MAX).ok_or_else(wrong)?;
@@ -299,7 +299,7 @@ fn numeric(parts: &[Value], path: &str) -> Result<Vec<(Comparison, f64)>, Patter
     if (1..=2).contains(&comparisons.len()) { Ok(comparisons) } else { Err(wrong()) }
 }
 
-fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, &'a Value), PatternError> {
+fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, &'a Value), EventPatternError> {
     let mut entries = operator.iter();
     match (entries.next(), entries.next()) {
         (Some((name, argument)), None) => Ok((name, argument)),
@@ -307,8 +307,8 @@ fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, 
     }
 }
 
-fn error(path: &str, problem: &str) -> PatternError {
-    PatternError { path: path.to_owned(), problem: problem.to_owned() }
+fn error(path: &str, problem: &str) -> EventPatternError {
+    EventPatternError { path: path.to_owned(), problem: problem.to_owned() }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn check(pattern: Value, matching: &[Value], others: &[Value]) {
-    let parsed = Pattern::parse(&pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
+    let parsed = EventPattern::parse(&pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
     for event in matching {
         assert!(parsed.matches(event), "{pattern} is for {event}");
     }
@@ -120,7 +120,7 @@ fn one_of_several_alternatives_is_enough() {
 
 #[test]
 fn what_is_no_pattern_is_refused_with_its_place() {
-    let refusal = |pattern: Value| Pattern::parse(&pattern).expect_err("no pattern").to_string();
+    let refusal = |pattern: Value| EventPattern::parse(&pattern).expect_err("no pattern").to_string();
     assert_eq!(refusal(json!([])), "the pattern: an object with fields is expected");
     assert_eq!(refusal(json!({})), "the pattern: an object with fields is expected");
     assert_eq!(refusal(json!({"a": "b"})), "a: a list, or an object with fields, is expected");

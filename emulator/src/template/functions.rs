@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use super::{
     error::TemplateError,
-    event_pattern::Pattern,
+    event_pattern::EventPattern,
     intrinsics::{self, Resolver},
     resources::{Resource, Resources},
-    schedule_expression::Times,
+    schedule_expression::ScheduleExpression,
     yaml::YamlNode,
 };
 
@@ -110,7 +110,7 @@ pub struct Schedule {
     /// Name of the function.
     pub function: String,
     /// When it is invoked.
-    pub times: Times,
+    pub times: ScheduleExpression,
     /// What the function is invoked with; the scheduler's own event where there is none.
     pub input: Option<String>,
 }
@@ -126,7 +126,7 @@ pub struct Rule {
     /// The bus whose events it gets.
     pub bus: String,
     /// Which events.
-    pub pattern: Pattern,
+    pub pattern: EventPattern,
     /// Name of the function.
     pub function: String,
     /// What the function is invoked with; the event where there is none.
@@ -253,10 +253,10 @@ fn read_event(resource: &Resource, name: &str, event: &Value, found: &mut Functi
                 return Ok(());
             }
             let expression = text(key)?;
-            let times = Times::parse(&expression)
+            let times = ScheduleExpression::parse(&expression)
                 .map_err(|error| resource.error(format!("the schedule of the event {name} cannot be used: {error}")))?;
             let zone = property("ScheduleExpressionTimezone").and_then(intrinsics::as_text);
-            let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(Times::In(_))));
+            let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(ScheduleExpression::Cron(_))));
             match (times, zone) {
                 (Some(times), None) => found.schedules.push(Schedule {
                     name: format!("{}-{name}", resource.logical_id),
@@ -303,7 +303,7 @@ fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functio
         found.notes.push(format!("{function} is not invoked by its event {name}: {unknown} is not run locally"));
         return Ok(());
     }
-    let pattern = Pattern::parse(property("Pattern").unwrap_or(&Value::Null))
+    let pattern = EventPattern::parse(property("Pattern").unwrap_or(&Value::Null))
         .map_err(|error| resource.error(format!("the pattern of the event {name} cannot be used: {error}")))?;
     let bus = property("EventBusName").and_then(intrinsics::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
     found.rules.push(Rule {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use hyper::{Method, header::HeaderName};
 use regex::Regex;
 use serde_json::{Map, Value};
-use velocity::Template;
+use velocity::MappingTemplate;
 
 use super::{
     error::TemplateError,
@@ -39,16 +39,16 @@ pub(crate) enum Integration {
         timeout: Duration,
     },
     /// Anything with mapping templates before and after it.
-    Mapped(Box<Mapped>),
+    Mapped(Box<MappedIntegration>),
 }
 
 /// An integration whose requests and responses are mapped.
 #[derive(Clone, Debug)]
-pub(crate) struct Mapped {
+pub(crate) struct MappedIntegration {
     /// What is asked.
-    pub(crate) backend: Backend,
+    pub(crate) backend: IntegrationBackend,
     /// What it is asked with.
-    pub(crate) requests: Templates,
+    pub(crate) requests: MappingTemplates,
     /// What happens to a message that no template matches.
     pub(crate) passthrough: Passthrough,
     /// What is made of its answer, in the order of the file.
@@ -59,7 +59,7 @@ pub(crate) struct Mapped {
 
 /// What a mapped integration asks.
 #[derive(Clone, Debug)]
-pub(crate) enum Backend {
+pub(crate) enum IntegrationBackend {
     /// Nothing: the request itself names the status.
     Mock,
     /// A function, which gets no proxy event.
@@ -81,12 +81,12 @@ pub(crate) struct HttpBackend {
     /// `http://` or `https://`, with `{name}` where a path parameter goes.
     pub(crate) uri: String,
     /// What requests carry beside the body: where, and a template for the value.
-    pub(crate) parameters: Vec<(Target, Template)>,
+    pub(crate) parameters: Vec<(ParameterTarget, MappingTemplate)>,
 }
 
 /// A part of a request that a parameter goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum ParameterTarget {
     /// A header.
     Header(HeaderName),
     /// A parameter of the query.
@@ -108,11 +108,11 @@ pub(crate) enum Passthrough {
 
 /// Mapping templates and which of them is used.
 #[derive(Clone, Debug)]
-pub(crate) struct Templates {
+pub(crate) struct MappingTemplates {
     /// Where they stand, for the log.
     pub(crate) origin: String,
     selection: Option<SelectionExpression>,
-    by_key: BTreeMap<String, Template>,
+    by_key: BTreeMap<String, MappingTemplate>,
 }
 
 /// What is made of some of the answers of an integration.
@@ -121,13 +121,13 @@ pub(crate) struct IntegrationResponse {
     /// Which answers: those that match, or those that nothing else matches.
     pub(crate) pattern: Option<Regex>,
     /// What they become.
-    pub(crate) templates: Templates,
+    pub(crate) templates: MappingTemplates,
 }
 
-impl Templates {
+impl MappingTemplates {
     /// The template that `key` makes of the selection expression, or that of `$default`. Without an expression that of
     /// `application/json` will do too: public templates rely on it.
-    pub(crate) fn select(&self, key: impl FnOnce(&SelectionExpression) -> String) -> Option<&Template> {
+    pub(crate) fn select(&self, key: impl FnOnce(&SelectionExpression) -> String) -> Option<&MappingTemplate> {
         let Some(selection) = &self.selection else {
             return self.by_key.get(DEFAULT_KEY).or_else(|| self.by_key.get(JSON_KEY));
         };
@@ -162,8 +162,8 @@ impl Templates {
     }
 }
 
-fn template(resource: &Resource, place: &str, text: &str) -> Result<Template, TemplateError> {
-    Template::parse(text).map_err(|error| resource.error(format!("{place}: {error}")))
+fn template(resource: &Resource, place: &str, text: &str) -> Result<MappingTemplate, TemplateError> {
+    MappingTemplate::parse(text).map_err(|error| resource.error(format!("{place}: {error}")))
 }
 
 pub(super) fn read(
@@ -175,9 +175,11 @@ pub(super) fn read(
     let backend = match integration.required_text("IntegrationType")?.as_str() {
         "AWS_PROXY" => return Ok(Integration::Lambda { function: function(integration)?, timeout }),
         "HTTP_PROXY" => return Ok(Integration::HttpProxy { backend: http(integration, stage_variables)?, timeout }),
-        "MOCK" => Backend::Mock,
-        "AWS" => Backend::Lambda { function: function(integration)?, asynchronous: is_asynchronous(integration)? },
-        "HTTP" => Backend::Http(http(integration, stage_variables)?),
+        "MOCK" => IntegrationBackend::Mock,
+        "AWS" => {
+            IntegrationBackend::Lambda { function: function(integration)?, asynchronous: is_asynchronous(integration)? }
+        }
+        "HTTP" => IntegrationBackend::Http(http(integration, stage_variables)?),
         other => {
             return Err(integration.error(format!(
                 "integrations of type {other} are not run locally; AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK are"
@@ -190,12 +192,12 @@ pub(super) fn read(
         Some("NEVER") => Passthrough::Never,
         Some(other) => return Err(integration.error(format!("PassthroughBehavior cannot be {other}"))),
     };
-    let requests = Templates::read(integration, "RequestTemplates", SelectionExpression::parse)?;
+    let requests = MappingTemplates::read(integration, "RequestTemplates", SelectionExpression::parse)?;
     let is_of_this =
         |response: &&Resource| response.text("IntegrationId").is_some_and(|id| id == integration.logical_id);
     let responses = resources.of_type("AWS::ApiGatewayV2::IntegrationResponse").filter(is_of_this).map(response);
     let responses = responses.collect::<Result<_, _>>()?;
-    Ok(Integration::Mapped(Box::new(Mapped { backend, requests, passthrough, responses, timeout })))
+    Ok(Integration::Mapped(Box::new(MappedIntegration { backend, requests, passthrough, responses, timeout })))
 }
 
 fn response(response: &Resource) -> Result<IntegrationResponse, TemplateError> {
@@ -210,7 +212,7 @@ fn response(response: &Resource) -> Result<IntegrationResponse, TemplateError> {
             return Err(response.error(format!("IntegrationResponseKey {key} is neither $default nor a /pattern/")));
         }
     };
-    let templates = Templates::read(response, "ResponseTemplates", SelectionExpression::parse_for_response)?;
+    let templates = MappingTemplates::read(response, "ResponseTemplates", SelectionExpression::parse_for_response)?;
     Ok(IntegrationResponse { pattern, templates })
 }
 
@@ -273,9 +275,9 @@ fn http(integration: &Resource, stage_variables: &BTreeMap<String, String>) -> R
         let value = template(integration, &place, &text)?;
         let part = target.strip_prefix("integration.request.").and_then(|part| part.split_once('.'));
         let part = part.and_then(|(part, name)| match part {
-            "header" => name.parse().ok().map(Target::Header),
-            "querystring" => Some(Target::Query(name.to_owned())),
-            "path" => Some(Target::Path(name.to_owned())),
+            "header" => name.parse().ok().map(ParameterTarget::Header),
+            "querystring" => Some(ParameterTarget::Query(name.to_owned())),
+            "path" => Some(ParameterTarget::Path(name.to_owned())),
             _ => None,
         });
         let part = part.ok_or_else(|| {

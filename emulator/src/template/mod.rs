@@ -29,19 +29,19 @@ use std::{
 use serde_json::{Value, json};
 
 pub use self::{
-    cron::Cron,
+    cron::CronExpression,
     error::{LoadError, TemplateError},
-    event_pattern::Pattern,
+    event_pattern::EventPattern,
     functions::{Code, Function, Rule, Schedule},
-    queues::Queue,
-    schedule_expression::Times,
+    queues::QueueSettings,
+    schedule_expression::ScheduleExpression,
     yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
     functions::{DEFAULT_BUS, HttpRoute},
     http_apis::Cors,
     identity::IdentitySource,
-    integrations::{Backend, HttpBackend, Integration, Mapped, Passthrough, Target},
+    integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
     selection::ResponseHead,
     throttles::{Throttle, Throttles},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
@@ -78,7 +78,7 @@ pub struct Template {
     /// Tables by name: the properties of each in the form of `CreateTable`.
     pub tables: BTreeMap<String, Value>,
     /// Queues.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<QueueSettings>,
     /// The WebSocket API.
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
@@ -184,7 +184,7 @@ mod tests {
         };
         let parse =
             |kind: &str, properties: &str| Template::parse(&with(kind, properties), &BTreeMap::new()).expect("valid");
-        let noon = Times::parse("cron(0 12 * * ? *)").expect("valid").expect("known");
+        let noon = ScheduleExpression::parse("cron(0 12 * * ? *)").expect("valid").expect("known");
         for (kind, properties) in [
             ("Schedule", "{ Schedule: 'cron(0 12 * * ? *)' }"),
             ("ScheduleV2", "{ ScheduleExpression: 'cron(0 12 * * ? *)', ScheduleExpressionTimezone: UTC }"),

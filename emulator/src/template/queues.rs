@@ -15,7 +15,7 @@ const WITHOUT_EFFECT: [&str; 3] = ["DelaySeconds", "MaximumMessageSize", "Redriv
 
 /// A queue of the template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct QueueSettings {
     /// Its name.
     pub name: String,
     /// How long a message is hidden after it was received.
@@ -25,10 +25,10 @@ pub struct Queue {
 }
 
 /// Reads the queues, and notes on what of them is not run.
-pub(super) fn read(resources: &Resources) -> Result<(Vec<Queue>, Vec<String>), TemplateError> {
+pub(super) fn read(resources: &Resources) -> Result<(Vec<QueueSettings>, Vec<String>), TemplateError> {
     let (mut queues, mut notes) = (Vec::new(), Vec::new());
     for resource in resources.of_type("AWS::SQS::Queue") {
-        queues.push(Queue {
+        queues.push(QueueSettings {
             name: resource.name.clone(),
             visibility: secs(resource, "VisibilityTimeout")?.unwrap_or(VISIBILITY_DEFAULT),
             wait: secs(resource, "ReceiveMessageWaitTimeSeconds")?.unwrap_or_default(),

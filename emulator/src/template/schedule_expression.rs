@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use super::cron::{Cron, CronError};
+use super::cron::{CronError, CronExpression};
 
 /// When a function is invoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Times {
+pub enum ScheduleExpression {
     /// `rate(…)`: after each such interval.
-    Every(Duration),
+    Rate(Duration),
     /// `cron(…)`: in these minutes of UTC.
-    In(Cron),
+    Cron(CronExpression),
 }
 
-impl Times {
+impl ScheduleExpression {
     /// Reads `rate(5 minutes)` or `cron(0 10 * * ? *)`. `None` when it is neither.
     pub(crate) fn parse(expression: &str) -> Result<Option<Self>, CronError> {
         let within = |kind: &str| expression.trim().strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
         match within("cron") {
-            Some(fields) => Cron::parse(fields).map(Self::In).map(Some),
-            None => Ok(within("rate").and_then(rate).map(Self::Every)),
+            Some(fields) => CronExpression::parse(fields).map(Self::Cron).map(Some),
+            None => Ok(within("rate").and_then(rate).map(Self::Rate)),
         }
     }
 }
@@ -43,15 +43,15 @@ mod tests {
 
     #[test]
     fn rates_are_read_and_what_is_neither_rate_nor_cron_is_not() {
-        let every = |secs| Ok(Some(Times::Every(Duration::from_secs(secs))));
-        assert_eq!(Times::parse("rate(1 minute)"), every(60));
-        assert_eq!(Times::parse("rate(2 hours)"), every(7_200));
-        assert!(matches!(Times::parse(" cron(0 1 * * ? *) "), Ok(Some(Times::In(_)))));
-        assert!(matches!(Times::parse("cron(0 1 * * * *)"), Err(CronError::Days)));
+        let every = |secs| Ok(Some(ScheduleExpression::Rate(Duration::from_secs(secs))));
+        assert_eq!(ScheduleExpression::parse("rate(1 minute)"), every(60));
+        assert_eq!(ScheduleExpression::parse("rate(2 hours)"), every(7_200));
+        assert!(matches!(ScheduleExpression::parse(" cron(0 1 * * ? *) "), Ok(Some(ScheduleExpression::Cron(_)))));
+        assert!(matches!(ScheduleExpression::parse("cron(0 1 * * * *)"), Err(CronError::Days)));
         for bad in ["rate(0 minutes)", "rate(minute)", "rate(5 weeks)", "at(2026-11-22T00:00:00)", "cron", "cron(", ""]
         {
-            assert_eq!(Times::parse(bad), Ok(None), "{bad}");
+            assert_eq!(ScheduleExpression::parse(bad), Ok(None), "{bad}");
         }
-        assert_eq!(Times::parse("rate(18446744073709551615 days)"), Ok(None));
+        assert_eq!(ScheduleExpression::parse("rate(18446744073709551615 days)"), Ok(None));
     }
 }

@@ -4,7 +4,7 @@ use crate::{MEMORY_BYTES_MAX, NESTING_MAX, STEPS_MAX, TEXT_BYTES_MAX};
 
 /// A bound that a template exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Exceeded {
+pub enum LimitExceeded {
     /// [`STEPS_MAX`].
     #[error("the template takes more than {STEPS_MAX} steps")]
     Steps,
@@ -32,21 +32,21 @@ impl Budget {
     }
 
     /// Takes steps.
-    pub(crate) fn steps(&mut self, count: usize) -> Result<(), Exceeded> {
-        self.steps = self.steps.checked_sub(count).ok_or(Exceeded::Steps)?;
+    pub(crate) fn steps(&mut self, count: usize) -> Result<(), LimitExceeded> {
+        self.steps = self.steps.checked_sub(count).ok_or(LimitExceeded::Steps)?;
         Ok(())
     }
 
     /// Takes memory.
-    pub(crate) fn memory(&mut self, bytes: usize) -> Result<(), Exceeded> {
-        self.memory_bytes = self.memory_bytes.checked_sub(bytes).ok_or(Exceeded::Memory)?;
+    pub(crate) fn memory(&mut self, bytes: usize) -> Result<(), LimitExceeded> {
+        self.memory_bytes = self.memory_bytes.checked_sub(bytes).ok_or(LimitExceeded::Memory)?;
         Ok(())
     }
 
     /// Appends to a text.
-    pub(crate) fn push(&mut self, out: &mut String, text: &str) -> Result<(), Exceeded> {
+    pub(crate) fn push(&mut self, out: &mut String, text: &str) -> Result<(), LimitExceeded> {
         if out.len() + text.len() > TEXT_BYTES_MAX {
-            return Err(Exceeded::Text);
+            return Err(LimitExceeded::Text);
         }
         self.memory(text.len())?;
         out.push_str(text);
@@ -55,6 +55,6 @@ impl Budget {
 }
 
 /// Refuses a depth that is too large.
-pub(crate) const fn nested(depth: usize) -> Result<(), Exceeded> {
-    if depth > NESTING_MAX { Err(Exceeded::Nesting) } else { Ok(()) }
+pub(crate) const fn nested(depth: usize) -> Result<(), LimitExceeded> {
+    if depth > NESTING_MAX { Err(LimitExceeded::Nesting) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@
 //! such as `.length()`, the filter operators `in`, `=~` and their like, and paths of `$` within filters are not.
 
 use crate::{
-    Cause, NESTING_MAX,
+    NESTING_MAX, RenderCause,
     budget::nested,
     number,
     value::{Heap, Key, Value},
@@ -13,10 +13,10 @@ use crate::{
 
 /// A parsed path.
 #[derive(Debug)]
-pub(crate) struct JsonPath(Vec<Step>);
+pub(crate) struct JsonPath(Vec<PathStep>);
 
 #[derive(Debug)]
-enum Step {
+enum PathStep {
     Select(Selector),
     /// The same for the value and all that is below it.
     Deep(Selector),
@@ -57,9 +57,9 @@ enum Comparison {
 }
 
 impl JsonPath {
-    pub(crate) fn parse(path: &str) -> Result<Self, Cause> {
+    pub(crate) fn parse(path: &str) -> Result<Self, RenderCause> {
         let text = path.trim();
-        let failed = |message: String| Cause::JsonPath { path: path.to_owned(), message };
+        let failed = |message: String| RenderCause::JsonPath { path: path.to_owned(), message };
         // A path without a root is one from the root.
         let rooted = match text.strip_prefix('$') {
             Some(rest) => rest.to_owned(),
@@ -77,26 +77,26 @@ impl JsonPath {
     /// Whether the path can lead to one value only.
     fn is_definite(&self) -> bool {
         self.0.iter().all(|step| match step {
-            Step::Select(Selector::Names(names)) => names.len() == 1,
-            Step::Select(Selector::Indexes(indexes)) => indexes.len() == 1,
+            PathStep::Select(Selector::Names(names)) => names.len() == 1,
+            PathStep::Select(Selector::Indexes(indexes)) => indexes.len() == 1,
             _ => false,
         })
     }
 
     /// What the path leads to: one value, `None` where there is none, or a list where there can be several.
-    pub(crate) fn find(&self, heap: &mut Heap, root: &Value) -> Result<Option<Value>, Cause> {
+    pub(crate) fn find(&self, heap: &mut Heap, root: &Value) -> Result<Option<Value>, RenderCause> {
         let mut found = self.walk(heap, root)?;
         if self.is_definite() { Ok(found.pop()) } else { heap.json_list(found).map(Some) }
     }
 
-    fn walk(&self, heap: &mut Heap, root: &Value) -> Result<Vec<Value>, Cause> {
+    fn walk(&self, heap: &mut Heap, root: &Value) -> Result<Vec<Value>, RenderCause> {
         let mut values = vec![root.clone()];
         for step in &self.0 {
             let mut found = Vec::new();
             for value in &values {
                 match step {
-                    Step::Select(selector) => selector.select(heap, value, &mut found)?,
-                    Step::Deep(selector) => selector.select_deep(heap, value, &mut found, 0)?,
+                    PathStep::Select(selector) => selector.select(heap, value, &mut found)?,
+                    PathStep::Deep(selector) => selector.select_deep(heap, value, &mut found, 0)?,
                 }
             }
             values = found;
@@ -106,7 +106,7 @@ impl JsonPath {
 }
 
 impl Selector {
-    fn select(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>) -> Result<(), Cause> {
+    fn select(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>) -> Result<(), RenderCause> {
         let before = found.len();
         match (self, value) {
             (Self::Names(names), Value::Map(map)) => {
@@ -146,7 +146,13 @@ impl Selector {
         Ok(heap.pay_for_items(1 + found.len() - before)?)
     }
 
-    fn select_deep(&self, heap: &mut Heap, value: &Value, found: &mut Vec<Value>, depth: usize) -> Result<(), Cause> {
+    fn select_deep(
+        &self,
+        heap: &mut Heap,
+        value: &Value,
+        found: &mut Vec<Value>,
+        depth: usize,
+    ) -> Result<(), RenderCause> {
         nested(depth)?;
         self.select(heap, value, found)?;
         for child in heap.children(value)?.unwrap_or_default() {
@@ -165,7 +171,7 @@ fn from_start(index: i64, len: usize) -> Option<usize> {
 }
 
 impl Filter {
-    fn holds(&self, heap: &mut Heap, value: &Value) -> Result<bool, Cause> {
+    fn holds(&self, heap: &mut Heap, value: &Value) -> Result<bool, RenderCause> {
         heap.budget.steps(1)?;
         match self {
             Self::Or(filters) => {
@@ -209,7 +215,7 @@ impl Filter {
 }
 
 impl Operand {
-    fn value(&self, heap: &mut Heap, value: &Value) -> Result<Option<Value>, Cause> {
+    fn value(&self, heap: &mut Heap, value: &Value) -> Result<Option<Value>, RenderCause> {
         match self {
             Self::Path(path) => path.find(heap, value),
             Self::Literal(literal) => heap.json(literal, 0).map(Some),
@@ -246,7 +252,7 @@ impl<'p> PathParser<'p> {
         if self.eat(text) { Ok(()) } else { Err(format!("{text} is missing before \"{}\"", self.rest())) }
     }
 
-    fn steps(&mut self) -> Result<Vec<Step>, String> {
+    fn steps(&mut self) -> Result<Vec<PathStep>, String> {
         let mut steps = Vec::new();
         loop {
             let deep = self.eat("..");
@@ -257,7 +263,7 @@ impl<'p> PathParser<'p> {
             } else {
                 return Ok(steps);
             };
-            steps.push(if deep { Step::Deep(selector) } else { Step::Select(selector) });
+            steps.push(if deep { PathStep::Deep(selector) } else { PathStep::Select(selector) });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Mapping templates: the Velocity Template Language with the variables that API Gateway gives to it.
 //!
-//! A [`Template`] is parsed once and rendered many times. Rendering is pure: the same [`Inputs`] give the same text.
+//! A [`MappingTemplate`] is parsed once and rendered many times. Rendering is pure: the same [`Inputs`] give the same text.
 //!
 //! The language is that of Velocity 1.7, whose answers to several hundred templates the tests of this crate hold. In three
 //! points the service was recorded to differ, and the service wins:
@@ -9,7 +9,7 @@
 //! - nothing equals the empty text;
 //! - a list that comes from JSON is written as JSON, with all that is in it; a map is written as `{key=value}`.
 //!
-//! Left out, and refused by [`Template::parse`]: `#macro`, `#parse`, `#include`, `#evaluate` and `#literal`. Java methods
+//! Left out, and refused by [`MappingTemplate::parse`]: `#macro`, `#parse`, `#include`, `#evaluate` and `#literal`. Java methods
 //! that are not in [the catalogue](crate#methods) are rendered as nothing, as a method is that does not exist.
 //!
 //! # Methods
@@ -41,7 +41,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
-pub use self::budget::Exceeded;
+pub use self::budget::LimitExceeded;
 use self::{parser::Parser, render::Renderer, syntax::Node};
 
 /// Largest template, in bytes. Source: API Gateway quotas.
@@ -96,15 +96,15 @@ pub struct RenderError {
     /// Where.
     pub at: Position,
     /// Why.
-    pub cause: Cause,
+    pub cause: RenderCause,
 }
 
 /// Why a template cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
+pub enum RenderCause {
     /// It is too large a piece of work.
     #[error(transparent)]
-    Exceeded(#[from] Exceeded),
+    Limit(#[from] LimitExceeded),
     /// There is no item of this index.
     #[error("there is no item {index} in a list of {len}; ask for the size first")]
     NoSuchItem {
@@ -150,11 +150,11 @@ pub struct Inputs<'a> {
 
 /// A parsed template.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub struct MappingTemplate {
     nodes: Vec<Node>,
 }
 
-impl Template {
+impl MappingTemplate {
     /// Parses the text of a template.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use crate::{
-    Cause,
+    RenderCause,
     number::{self, as_float},
     render::Renderer,
     value::{Entries, Value},
@@ -23,7 +23,7 @@ const BYTES_PER_STEP: usize = 256;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
-pub(crate) struct Pattern {
+pub(crate) struct CompiledPattern {
     regex: Regex,
     /// Longest text that it can match, if there is one: how far a search looks beyond what it finds.
     match_bytes_max: Option<usize>,
@@ -34,13 +34,13 @@ fn integer(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn failed(method: &str, message: impl Into<String>) -> Cause {
-    Cause::Method { method: method.to_owned(), message: message.into() }
+fn failed(method: &str, message: impl Into<String>) -> RenderCause {
+    RenderCause::Method { method: method.to_owned(), message: message.into() }
 }
 
 impl Renderer<'_, '_> {
     /// Calls a method. One that does not exist gives nothing.
-    pub(crate) fn method(&mut self, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    pub(crate) fn method(&mut self, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         self.heap.budget.steps(1)?;
         match (value, method, arguments) {
             (Value::Null, ..) => Ok(Value::Null),
@@ -66,7 +66,7 @@ impl Renderer<'_, '_> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "Java's conversion from double to long saturates as well")]
-    fn number_method(&mut self, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    fn number_method(&mut self, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         let whole = |value: &Value| match value {
             Value::Float(number) => *number as i64,
             Value::Integer(number) => *number,
@@ -92,7 +92,7 @@ impl Renderer<'_, '_> {
                 parsed.ok_or_else(|| failed(method, format!("\"{text}\" is no number")))
             }
             ("abs", [number]) => match number {
-                Value::Integer(number) => number.checked_abs().map(Value::Integer).ok_or(Cause::Overflow),
+                Value::Integer(number) => number.checked_abs().map(Value::Integer).ok_or(RenderCause::Overflow),
                 Value::Float(number) => Ok(Value::Float(number.abs())),
                 _ => Ok(Value::Null),
             },
@@ -105,7 +105,7 @@ impl Renderer<'_, '_> {
         }
     }
 
-    fn text_method(&mut self, text: &str, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    fn text_method(&mut self, text: &str, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         self.heap.budget.steps(text.len() / BYTES_PER_STEP)?;
         match (method, arguments) {
             ("length", []) => Ok(integer(text.encode_utf16().count())),
@@ -159,18 +159,18 @@ impl Renderer<'_, '_> {
     }
 
     /// A search may look at all that is `left` of the text before it settles on a shorter match.
-    fn pay_for_match(&mut self, pattern: &Pattern, left: usize) -> Result<(), Cause> {
+    fn pay_for_match(&mut self, pattern: &CompiledPattern, left: usize) -> Result<(), RenderCause> {
         let seen = pattern.match_bytes_max.map_or(left, |most| most.min(left));
         Ok(self.heap.budget.steps(1 + seen / PATTERN_BYTES_PER_STEP)?)
     }
 
     /// A replacement is paid for before it is made.
-    fn pay_for_replacement(&mut self, text: &str, count: usize, new: usize) -> Result<(), Cause> {
+    fn pay_for_replacement(&mut self, text: &str, count: usize, new: usize) -> Result<(), RenderCause> {
         Ok(self.heap.budget.memory(text.len().saturating_add(count.saturating_mul(new)))?)
     }
 
     /// Part of a text, in UTF-16 units.
-    fn part(&mut self, method: &str, text: &str, start: i64, end: Option<i64>) -> Result<Value, Cause> {
+    fn part(&mut self, method: &str, text: &str, start: i64, end: Option<i64>) -> Result<Value, RenderCause> {
         let units: Vec<u16> = text.encode_utf16().collect();
         let end = end.map_or(Ok(units.len()), usize::try_from);
         let range = usize::try_from(start).ok().zip(end.ok());
@@ -180,7 +180,7 @@ impl Renderer<'_, '_> {
     }
 
     /// Parts between matches of a pattern, as Java counts them: at most `limit`, and no empty ones at the end for a limit of 0.
-    fn split(&mut self, text: &str, pattern: &str, limit: i64) -> Result<Value, Cause> {
+    fn split(&mut self, text: &str, pattern: &str, limit: i64) -> Result<Value, RenderCause> {
         let pattern = self.pattern("split", pattern, text)?;
         let most = usize::try_from(limit).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
         let mut parts = Vec::new();
@@ -207,7 +207,7 @@ impl Renderer<'_, '_> {
     }
 
     /// Compiles a Java pattern, once for each rendering, and pays for passing over a text with it.
-    fn pattern(&mut self, method: &str, pattern: &str, text: &str) -> Result<Pattern, Cause> {
+    fn pattern(&mut self, method: &str, pattern: &str, text: &str) -> Result<CompiledPattern, RenderCause> {
         self.heap.budget.steps(text.len() / PATTERN_BYTES_PER_STEP)?;
         if let Some(compiled) = self.patterns.get(pattern) {
             return Ok(compiled.clone());
@@ -220,12 +220,12 @@ impl Renderer<'_, '_> {
         let regex =
             RegexBuilder::new(&translated).size_limit(PATTERN_BYTES_MAX).build().map_err(|error| failed(&error))?;
         let syntax = regex_syntax::parse(&translated).map_err(|error| failed(&error))?;
-        let compiled = Pattern { regex, match_bytes_max: syntax.properties().maximum_len() };
+        let compiled = CompiledPattern { regex, match_bytes_max: syntax.properties().maximum_len() };
         self.patterns.insert(pattern.to_owned(), compiled.clone());
         Ok(compiled)
     }
 
-    fn list_method(&mut self, list: usize, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    fn list_method(&mut self, list: usize, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         let len = self.heap.items(list).len();
         match (method, arguments) {
             ("size" | "count", []) => Ok(integer(len)),
@@ -303,12 +303,12 @@ impl Renderer<'_, '_> {
     }
 
     /// An index that must be below `end`.
-    fn place_in(&self, list: usize, index: i64, end: usize) -> Result<usize, Cause> {
+    fn place_in(&self, list: usize, index: i64, end: usize) -> Result<usize, RenderCause> {
         let len = self.heap.items(list).len();
-        usize::try_from(index).ok().filter(|position| *position < end).ok_or(Cause::NoSuchItem { index, len })
+        usize::try_from(index).ok().filter(|position| *position < end).ok_or(RenderCause::NoSuchItem { index, len })
     }
 
-    fn find_item(&mut self, list: usize, item: &Value) -> Result<Option<usize>, Cause> {
+    fn find_item(&mut self, list: usize, item: &Value) -> Result<Option<usize>, RenderCause> {
         for position in 0..self.heap.items(list).len() {
             let candidate = self.heap.items(list)[position].clone();
             if self.heap.equal(&candidate, item, 0)? {
@@ -318,7 +318,7 @@ impl Renderer<'_, '_> {
         Ok(None)
     }
 
-    fn map_method(&mut self, map: usize, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    fn map_method(&mut self, map: usize, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         match (method, arguments) {
             ("size", []) => Ok(integer(self.heap.entries(map).len())),
             ("isEmpty", []) => Ok(Value::Boolean(self.heap.entries(map).is_empty())),
@@ -370,12 +370,12 @@ impl Renderer<'_, '_> {
         }
     }
 
-    fn entry(&mut self, map: usize, key: &Value) -> Result<Option<Value>, Cause> {
+    fn entry(&mut self, map: usize, key: &Value) -> Result<Option<Value>, RenderCause> {
         let key = self.heap.key(key)?;
         Ok(self.heap.entries(map).get(&key).cloned())
     }
 
-    fn put(&mut self, map: usize, key: &Value, value: &Value) -> Result<Value, Cause> {
+    fn put(&mut self, map: usize, key: &Value, value: &Value) -> Result<Value, RenderCause> {
         let key = self.heap.key(key)?;
         self.heap.pay_for_items(1)?;
         Ok(self.heap.entries_mut(map).insert(key, value.clone()).unwrap_or(Value::Null))

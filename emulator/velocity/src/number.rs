@@ -1,6 +1,6 @@
 //! Numbers as Java writes them, and arithmetic on them.
 
-use crate::{Cause, syntax::Operator, value::Value};
+use crate::{RenderCause, syntax::Operator, value::Value};
 
 /// A number with a fraction, as Java writes a `double`.
 pub(crate) fn java_double(number: f64) -> String {
@@ -21,7 +21,7 @@ pub(crate) fn java_double(number: f64) -> String {
 }
 
 /// `+ - * / %`. `None` where one side is no number, and where a whole number is divided by zero.
-pub(crate) fn calculate(left: &Value, operator: Operator, right: &Value) -> Result<Option<Value>, Cause> {
+pub(crate) fn calculate(left: &Value, operator: Operator, right: &Value) -> Result<Option<Value>, RenderCause> {
     if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
         if *right == 0 && matches!(operator, Operator::Divide | Operator::Remainder) {
             return Ok(None);
@@ -34,7 +34,7 @@ pub(crate) fn calculate(left: &Value, operator: Operator, right: &Value) -> Resu
             Operator::Remainder => left.checked_rem(*right),
             _ => return Ok(None),
         };
-        return result.map(|result| Some(Value::Integer(result))).ok_or(Cause::Overflow);
+        return result.map(|result| Some(Value::Integer(result))).ok_or(RenderCause::Overflow);
     }
     let (Some(left), Some(right)) = (as_float(left), as_float(right)) else { return Ok(None) };
     Ok(match operator {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use crate::{
-    Cause, Inputs, Position, RenderError,
+    Inputs, Position, RenderCause, RenderError,
     budget::nested,
-    methods::Pattern,
+    methods::CompiledPattern,
     number,
     syntax::{Accessor, Escaped, Expression, Node, Operator, Reference},
     value::{Entries, Heap, Value},
@@ -39,12 +39,12 @@ pub(crate) struct Renderer<'t, 'i> {
     /// Variables of the service, once they are asked for.
     pub(crate) globals: HashMap<&'static str, Value>,
     /// Patterns that were compiled already.
-    pub(crate) patterns: HashMap<String, Pattern>,
+    pub(crate) patterns: HashMap<String, CompiledPattern>,
     depth: usize,
 }
 
 /// A cause without a place gets one.
-fn place(at: Position) -> impl Fn(Cause) -> RenderError {
+fn place(at: Position) -> impl Fn(RenderCause) -> RenderError {
     move |cause| RenderError { at, cause }
 }
 
@@ -206,14 +206,14 @@ impl<'t, 'i> Renderer<'t, 'i> {
     }
 
     /// The place of an item. From the end where it is negative.
-    pub(crate) fn item_at(&self, list: usize, index: i64) -> Result<usize, Cause> {
+    pub(crate) fn item_at(&self, list: usize, index: i64) -> Result<usize, RenderCause> {
         let len = self.heap.items(list).len();
         let position = if index < 0 {
             usize::try_from(-i128::from(index)).ok().and_then(|back| len.checked_sub(back))
         } else {
             usize::try_from(index).ok()
         };
-        position.filter(|position| *position < len).ok_or(Cause::NoSuchItem { index, len })
+        position.filter(|position| *position < len).ok_or(RenderCause::NoSuchItem { index, len })
     }
 
     fn reference(&mut self, reference: &'t Reference) -> Result<Value, RenderError> {
@@ -227,7 +227,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         Ok(value)
     }
 
-    fn root(&mut self, name: &str) -> Result<Value, Cause> {
+    fn root(&mut self, name: &str) -> Result<Value, RenderCause> {
         self.heap.budget.steps(1)?;
         if let Some(value) = self.variables.get(name) {
             return Ok(value.clone());
@@ -317,7 +317,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
     }
 
     /// Whole numbers from one to another, upwards or downwards.
-    fn range(&mut self, first: i64, last: i64) -> Result<Value, Cause> {
+    fn range(&mut self, first: i64, last: i64) -> Result<Value, RenderCause> {
         let count = usize::try_from(first.abs_diff(last)).unwrap_or(usize::MAX).saturating_add(1);
         self.heap.budget.steps(count)?;
         let items = if first <= last {

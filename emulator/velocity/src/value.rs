@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use crate::{
-    Cause,
-    budget::{Budget, Exceeded, nested},
+    RenderCause,
+    budget::{Budget, LimitExceeded, nested},
     number,
 };
 
@@ -82,29 +82,29 @@ impl Heap {
         Self { budget: Budget::new(), lists: Vec::new(), maps: Vec::new(), pairs: Vec::new() }
     }
 
-    pub(crate) fn text(&mut self, text: &str) -> Result<Value, Cause> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<Value, RenderCause> {
         let mut checked = String::new();
         self.budget.push(&mut checked, text)?;
         Ok(Value::Text(checked.into()))
     }
 
-    pub(crate) fn list(&mut self, items: Vec<Value>) -> Result<Value, Cause> {
+    pub(crate) fn list(&mut self, items: Vec<Value>) -> Result<Value, RenderCause> {
         self.new_list(items, false)
     }
 
     /// A list that is written as JSON.
-    pub(crate) fn json_list(&mut self, items: Vec<Value>) -> Result<Value, Cause> {
+    pub(crate) fn json_list(&mut self, items: Vec<Value>) -> Result<Value, RenderCause> {
         self.new_list(items, true)
     }
 
-    fn new_list(&mut self, items: Vec<Value>, json: bool) -> Result<Value, Cause> {
+    fn new_list(&mut self, items: Vec<Value>, json: bool) -> Result<Value, RenderCause> {
         self.budget.steps(1 + items.len())?;
         self.budget.memory((1 + items.len()) * ITEM_BYTES)?;
         self.lists.push(List { items, json });
         Ok(Value::List(self.lists.len() - 1))
     }
 
-    pub(crate) fn map(&mut self, entries: Entries) -> Result<Value, Cause> {
+    pub(crate) fn map(&mut self, entries: Entries) -> Result<Value, RenderCause> {
         self.budget.steps(1 + entries.len())?;
         self.budget.memory((1 + entries.len()) * 2 * ITEM_BYTES)?;
         self.maps.push(entries);
@@ -112,7 +112,7 @@ impl Heap {
     }
 
     /// The entries of a map, as they are now.
-    pub(crate) fn entry_set(&mut self, map: usize) -> Result<Value, Cause> {
+    pub(crate) fn entry_set(&mut self, map: usize) -> Result<Value, RenderCause> {
         let first = self.pairs.len();
         self.pay_for_items(self.maps[map].len())?;
         self.pairs.extend(self.maps[map].iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -143,13 +143,13 @@ impl Heap {
     }
 
     /// Takes the time to visit items and the memory to keep them.
-    pub(crate) fn pay_for_items(&mut self, count: usize) -> Result<(), Exceeded> {
+    pub(crate) fn pay_for_items(&mut self, count: usize) -> Result<(), LimitExceeded> {
         self.budget.steps(count)?;
         self.budget.memory(count.saturating_mul(2 * ITEM_BYTES))
     }
 
     /// The items of a list or the values of a map, copied for as long as they are visited: they may change meanwhile.
-    pub(crate) fn children(&mut self, value: &Value) -> Result<Option<Vec<Value>>, Cause> {
+    pub(crate) fn children(&mut self, value: &Value) -> Result<Option<Vec<Value>>, RenderCause> {
         let children: Vec<Value> = match value {
             Value::List(list) => self.items(*list).to_vec(),
             Value::Map(map) => self.entries(*map).values().cloned().collect(),
@@ -163,7 +163,7 @@ impl Heap {
         self.maps[map].get(&Key::Text(name.into())).cloned().unwrap_or(Value::Null)
     }
 
-    pub(crate) fn key(&mut self, value: &Value) -> Result<Key, Cause> {
+    pub(crate) fn key(&mut self, value: &Value) -> Result<Key, RenderCause> {
         Ok(match value {
             Value::Null => Key::Null,
             Value::Boolean(value) => Key::Boolean(*value),
@@ -173,7 +173,7 @@ impl Heap {
         })
     }
 
-    pub(crate) fn json(&mut self, json: &Json, depth: usize) -> Result<Value, Cause> {
+    pub(crate) fn json(&mut self, json: &Json, depth: usize) -> Result<Value, RenderCause> {
         nested(depth)?;
         match json {
             Json::Null => Ok(Value::Null),
@@ -198,14 +198,14 @@ impl Heap {
     }
 
     /// A value as text.
-    pub(crate) fn written(&mut self, value: &Value) -> Result<String, Cause> {
+    pub(crate) fn written(&mut self, value: &Value) -> Result<String, RenderCause> {
         let mut out = String::new();
         self.write(value, &mut out, 0)?;
         Ok(out)
     }
 
     /// Appends a value as Java's `toString` writes it. Nothing is written as nothing.
-    pub(crate) fn write(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), Cause> {
+    pub(crate) fn write(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), RenderCause> {
         self.budget.steps(1)?;
         nested(depth)?;
         match value {
@@ -248,14 +248,14 @@ impl Heap {
         Ok(())
     }
 
-    fn write_entry(&mut self, key: &Key, value: &Value, out: &mut String, depth: usize) -> Result<(), Cause> {
+    fn write_entry(&mut self, key: &Key, value: &Value, out: &mut String, depth: usize) -> Result<(), RenderCause> {
         self.write_inner(&key.clone().into(), out, depth)?;
         self.budget.push(out, "=")?;
         self.write_inner(value, out, depth)
     }
 
     /// Within a list or map, Java writes nothing as `null`.
-    fn write_inner(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), Cause> {
+    fn write_inner(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), RenderCause> {
         match value {
             Value::Null => Ok(self.budget.push(out, "null")?),
             value => self.write(value, out, depth + 1),
@@ -263,7 +263,7 @@ impl Heap {
     }
 
     /// Appends a value as JSON.
-    pub(crate) fn write_json(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), Cause> {
+    pub(crate) fn write_json(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), RenderCause> {
         self.budget.steps(1)?;
         nested(depth)?;
         match value {
@@ -306,7 +306,7 @@ impl Heap {
     }
 
     /// Java's `equals`, with numbers compared by their value.
-    pub(crate) fn equal(&mut self, left: &Value, right: &Value, depth: usize) -> Result<bool, Cause> {
+    pub(crate) fn equal(&mut self, left: &Value, right: &Value, depth: usize) -> Result<bool, RenderCause> {
         self.budget.steps(1)?;
         nested(depth)?;
         if let Some(order) = number::compare(left, right) {

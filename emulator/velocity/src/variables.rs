@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde_json::Value as Json;
 
 use crate::{
-    Cause,
+    RenderCause,
     json_path::JsonPath,
     render::Renderer,
     value::{Entries, Key, Value},
@@ -26,18 +26,24 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 impl Renderer<'_, '_> {
     /// A variable of the service. Each is made once, so that what a template puts into it is seen later.
-    pub(crate) fn global(&mut self, name: &str) -> Result<Value, Cause> {
+    pub(crate) fn global(&mut self, name: &str) -> Result<Value, RenderCause> {
         let (name, made) = match name {
             "input" => return Ok(Value::Input),
             "util" => return Ok(Value::Util),
-            "context" => ("context", Self::context as fn(&mut Self) -> Result<Value, Cause>),
-            "stageVariables" => ("stageVariables", Self::stage_variables as fn(&mut Self) -> Result<Value, Cause>),
+            "context" => ("context", Self::context as fn(&mut Self) -> Result<Value, RenderCause>),
+            "stageVariables" => {
+                ("stageVariables", Self::stage_variables as fn(&mut Self) -> Result<Value, RenderCause>)
+            }
             _ => return Ok(Value::Null),
         };
         self.once(name, made)
     }
 
-    fn once(&mut self, name: &'static str, make: fn(&mut Self) -> Result<Value, Cause>) -> Result<Value, Cause> {
+    fn once(
+        &mut self,
+        name: &'static str,
+        make: fn(&mut Self) -> Result<Value, RenderCause>,
+    ) -> Result<Value, RenderCause> {
         if let Some(value) = self.globals.get(name) {
             return Ok(value.clone());
         }
@@ -46,7 +52,7 @@ impl Renderer<'_, '_> {
         Ok(value)
     }
 
-    fn context(&mut self) -> Result<Value, Cause> {
+    fn context(&mut self) -> Result<Value, RenderCause> {
         let mut entries = Entries::new();
         for (name, value) in self.inputs.context {
             let value = match value {
@@ -66,7 +72,7 @@ impl Renderer<'_, '_> {
         self.heap.map(entries)
     }
 
-    fn stage_variables(&mut self) -> Result<Value, Cause> {
+    fn stage_variables(&mut self) -> Result<Value, RenderCause> {
         let mut entries = Entries::new();
         for (name, value) in self.inputs.stage_variables {
             entries.insert(Key::Text(name.as_str().into()), self.heap.text(value)?);
@@ -74,12 +80,12 @@ impl Renderer<'_, '_> {
         self.heap.map(entries)
     }
 
-    fn parameters(&mut self) -> Result<Value, Cause> {
+    fn parameters(&mut self) -> Result<Value, RenderCause> {
         self.heap.json(&Json::Object(self.inputs.parameters.clone()), 0)
     }
 
     /// The body as a value. One that is no JSON is a text, and an empty one nothing.
-    fn body(&mut self) -> Result<Value, Cause> {
+    fn body(&mut self) -> Result<Value, RenderCause> {
         let body = self.inputs.body;
         self.heap.budget.steps(body.len() / 16)?;
         match serde_json::from_str::<Json>(body) {
@@ -90,13 +96,13 @@ impl Renderer<'_, '_> {
     }
 
     /// What a path of `$input` leads to. `None` where it leads nowhere.
-    fn find(&mut self, path: &Value) -> Result<Option<Value>, Cause> {
+    fn find(&mut self, path: &Value) -> Result<Option<Value>, RenderCause> {
         let path = self.heap.written(path)?;
         let body = self.once("body", Self::body)?;
         JsonPath::parse(&path)?.find(&mut self.heap, &body)
     }
 
-    pub(crate) fn input_method(&mut self, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    pub(crate) fn input_method(&mut self, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         match (method, arguments) {
             ("path", [path]) => Ok(self.find(path)?.unwrap_or(Value::Null)),
             ("json", [path]) => {
@@ -124,14 +130,14 @@ impl Renderer<'_, '_> {
         }
     }
 
-    pub(crate) fn util_method(&mut self, method: &str, arguments: &[Value]) -> Result<Value, Cause> {
+    pub(crate) fn util_method(&mut self, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         let [argument] = arguments else { return Ok(Value::Null) };
         if matches!(argument, Value::Null) {
             return Ok(Value::Null);
         }
         let text = self.heap.written(argument)?;
         self.heap.budget.steps(text.len() / 16)?;
-        let failed = |message: String| Cause::Method { method: format!("$util.{method}"), message };
+        let failed = |message: String| RenderCause::Method { method: format!("$util.{method}"), message };
         let result = match method {
             "escapeJavaScript" => escape_java_script(&text),
             "urlEncode" => utf8_percent_encode(&text, URL_ENCODED).to_string().replace(' ', "+"),
@@ -152,7 +158,7 @@ impl Renderer<'_, '_> {
     }
 
     /// `.name`: what a map has under it, else a getter.
-    pub(crate) fn property(&mut self, value: &Value, name: &str) -> Result<Value, Cause> {
+    pub(crate) fn property(&mut self, value: &Value, name: &str) -> Result<Value, RenderCause> {
         match value {
             Value::Map(map) => Ok(self.heap.property(*map, name)),
             Value::Loop(depth) => self.loop_property(*depth, name),
@@ -173,7 +179,7 @@ impl Renderer<'_, '_> {
         }
     }
 
-    pub(crate) fn loop_property(&mut self, depth: usize, name: &str) -> Result<Value, Cause> {
+    pub(crate) fn loop_property(&mut self, depth: usize, name: &str) -> Result<Value, RenderCause> {
         let Some(current) = self.loops.get(depth) else { return Ok(Value::Null) };
         let number = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         Ok(match name {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// A query that nothing can be reckoned from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Refusal {
+enum QueryError {
     #[error("{name} is a whole number from {min} to {max}, not {text:?}")]
     Number { name: &'static str, min: u32, max: u32, text: String },
     #[error("there is no parameter {0:?}; clients, minutes, alerts, published and region are")]
@@ -25,7 +25,7 @@ pub(super) fn answer(query: &str) -> Response<Body> {
     }
 }
 
-fn estimate(query: &str) -> Result<Estimate, Refusal> {
+fn estimate(query: &str) -> Result<Estimate, QueryError> {
     let (mut usage, mut region) = (Usage::DEFAULT, DEFAULT_REGION.to_owned());
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
@@ -36,17 +36,17 @@ fn estimate(query: &str) -> Result<Estimate, Refusal> {
             "alerts" => usage.alerts_a_day = number("alerts", &text, 0, u32::MAX)?,
             "published" => usage.published_a_day = number("published", &text, 0, u32::MAX)?,
             "region" => region = text.into_owned(),
-            _ => return Err(Refusal::Parameter(name.to_owned())),
+            _ => return Err(QueryError::Parameter(name.to_owned())),
         }
     }
     Ok(Estimate::new(usage, &region)?)
 }
 
-fn number<T>(name: &'static str, text: &str, min: T, max: T) -> Result<T, Refusal>
+fn number<T>(name: &'static str, text: &str, min: T, max: T) -> Result<T, QueryError>
 where
     T: std::str::FromStr + PartialOrd + Copy + Into<u32>,
 {
-    let refusal = || Refusal::Number { name, min: min.into(), max: max.into(), text: text.to_owned() };
+    let refusal = || QueryError::Number { name, min: min.into(), max: max.into(), text: text.to_owned() };
     text.parse().ok().filter(|number| (min..=max).contains(number)).ok_or_else(refusal)
 }
 

@@ -23,17 +23,17 @@ use tokio_tungstenite::{
     },
 };
 
-use super::Session;
+use super::CaseRunner;
 use crate::{
     case,
-    gateway::{Address, Gateway},
+    gateway::{Address, GatewayClient},
 };
 
-type Observer = Arc<Mutex<Option<mpsc::UnboundedSender<Message>>>>;
+type ObserverSender = Arc<Mutex<Option<mpsc::UnboundedSender<Message>>>>;
 
 /// A gateway that echoes texts, closes when it is told `close`, refuses the path `/refused`, and tells of every
 /// handshake.
-async fn serve(stream: TcpStream, observer: Observer) {
+async fn serve(stream: TcpStream, observer: ObserverSender) {
     let mut header = None;
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let callback = |request: &Request, response: Response| {
@@ -79,10 +79,10 @@ async fn serve(stream: TcpStream, observer: Observer) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
-async fn session() -> Session {
+async fn session() -> CaseRunner {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/dev", listener.local_addr().expect("an address"));
-    let observer = Observer::default();
+    let observer = ObserverSender::default();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, Arc::clone(&observer)));
@@ -96,11 +96,11 @@ async fn session() -> Session {
         parameters: BTreeMap::new(),
     };
     let credentials = Credentials::new("a", "b", None, None, "test");
-    Session::new(Gateway::new(address, Some(credentials), Duration::from_secs(20)).await.expect("a gateway"))
+    CaseRunner::new(GatewayClient::new(address, Some(credentials), Duration::from_secs(20)).await.expect("a gateway"))
 }
 
 /// The number of the step that fails, what it expects and what it got.
-async fn run(session: &mut Session, steps: &str) -> Option<(usize, String, String)> {
+async fn run(session: &mut CaseRunner, steps: &str) -> Option<(usize, String, String)> {
     let text = format!("- name: n\n  source: D\n  cite: c\n  steps: [{steps}]\n");
     let case = case::parse(&text, Path::new("t.yaml")).expect(steps).remove(0);
     session.run(&case).await.err().map(|failure| (failure.step, failure.expected, failure.got))

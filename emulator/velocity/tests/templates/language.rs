@@ -48,7 +48,7 @@ fn comments_vanish_and_unparsed_text_stays() {
 fn what_velocity_refuses_is_refused_with_its_place() {
     for (template, expected) in REFUSED {
         assert_eq!(
-            velocity::Template::parse(template).map(drop).map_err(|error| error.to_string()),
+            velocity::MappingTemplate::parse(template).map(drop).map_err(|error| error.to_string()),
             Err((*expected).to_owned()),
             "{template}"
         );
@@ -65,7 +65,7 @@ fn what_velocity_throws_at_fails_with_its_place() {
 
 #[test]
 fn places_count_lines_and_characters() {
-    let refused = |template: &str| velocity::Template::parse(template).expect_err(template).to_string();
+    let refused = |template: &str| velocity::MappingTemplate::parse(template).expect_err(template).to_string();
     assert_eq!(refused("a\r\n\u{e9}\u{e9} #if(\n1"), "line 3, column 2: ) is missing at the end of #if");
     assert_eq!(refused("\n  #set($x = \"a\n#if\")"), "line 2, column 13: ( is missing after #if");
     assert_eq!(render("\n$input.path('$[')", ""), Err("line 2, column 1: the JSONPath $[ is not understood: a name in quotes, an index, * or ?(\u{2026}) is missing after [".to_owned()));
@@ -74,7 +74,7 @@ fn places_count_lines_and_characters() {
 #[test]
 fn directives_that_are_left_out_are_refused() {
     for name in ["macro", "parse", "include", "evaluate", "literal"] {
-        let refused = velocity::Template::parse(&format!("a #{name}('x')")).expect_err(name).to_string();
+        let refused = velocity::MappingTemplate::parse(&format!("a #{name}('x')")).expect_err(name).to_string();
         assert_eq!(refused, format!("line 1, column 3: #{name} is not understood here"));
     }
 }

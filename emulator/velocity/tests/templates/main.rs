@@ -6,7 +6,7 @@ mod properties;
 mod service;
 
 use serde_json::{Map, Value, json};
-use velocity::{Inputs, Template};
+use velocity::{Inputs, MappingTemplate};
 
 /// The context of a message, as the service documents it.
 fn context() -> Map<String, Value> {
@@ -33,7 +33,7 @@ fn context() -> Map<String, Value> {
 
 /// Parses and renders with a body.
 fn render(template: &str, body: &str) -> Result<String, String> {
-    let template = Template::parse(template).map_err(|error| error.to_string())?;
+    let template = MappingTemplate::parse(template).map_err(|error| error.to_string())?;
     let parameters = json!({"path": {}, "querystring": {"token": "t"}, "header": {"X-Client": "c", "token": "h"}});
     let inputs = Inputs {
         body,
