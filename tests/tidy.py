@@ -23,7 +23,7 @@ CODE = {
 }  # fmt: skip
 
 # Files with longer lines, because a program wrote them.
-LONG_LINES = ["client/viral-alerts.js", "client/viral-toast.js"]
+LONG_LINES = [f"client/viral-{name}" for name in ("alerts.js", "alerts.d.ts", "toast.js", "toast.d.ts")]
 
 # Places that do not keep a rule yet: `RULE GLOB` a line. It only ever shrinks.
 OPEN = ROOT / "tests/tidy.open"
