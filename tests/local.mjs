@@ -1,4 +1,4 @@
-// Starts the local mode as a person does and reads what it prints.
+// Starts the local mode as you do in a terminal, and reads its output.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,4 @@
-// An application around the client: what it was told, in short.
+// An application around the client, which records its events in short.
 
 import { expect, onTestFinished, vi } from "vitest";
 import { ViralAlerts, type EventMap, type Options } from "../src/viral-alerts.js";
@@ -8,14 +8,14 @@ export const URL_OF_SERVICE = "wss://service.example/prod";
 
 export interface Application {
   client: ViralAlerts;
-  /** Alerts as `PL 1`, gaps as `PL gap 2-3`, in the order in which they were told. */
+  /** Alerts as `PL 1`, gaps as `PL gap 2-3`, in the order of their events. */
   told: string[];
   states: string[];
   errors: EventMap["error"]["detail"][];
   subscribed: EventMap["subscribed"]["detail"][];
 }
 
-/** Starts a client of `service`; it is closed with the test. */
+/** Starts a client of `service`, and closes it when the test ends. */
 export function start(service: Service, options: Partial<Options> = {}): Application {
   const client = new ViralAlerts({ url: URL_OF_SERVICE, WebSocket: service.WebSocket, storage: null, ...options });
   const application: Application = { client, told: [], states: [], errors: [], subscribed: [] };
@@ -38,7 +38,7 @@ export const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsyn
 export const alertsOf = (region: string, from: number, to: number): string[] =>
   Array.from({ length: to - from + 1 }, (_, index) => `${region} ${from + index}`);
 
-/** Publishes numbers until `to` of a region. */
+/** Publishes alerts of a region up to number `to`. */
 export function publishUntil(service: Service, region: string, to: number): void {
   while (service.head(region).seq < to) service.publish(region);
   expect(service.head(region).seq).toBe(to);

@@ -1,8 +1,8 @@
-// What a browser gives to its tabs, as far as the client uses it, for tests in Node.js.
+// The parts of a browser that the client uses, for tests in Node.js.
 
 import { vi } from "vitest";
 
-/** A page: what is global to it. */
+/** The globals of a page. */
 class Page {
   readonly page = new EventTarget();
   readonly document = Object.assign(new EventTarget(), { hidden: false });
@@ -13,7 +13,7 @@ class Page {
     vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
   }
 
-  /** Something happens to the page. */
+  /** Dispatches an event on the page. */
   happens(type: string): void {
     this.page.dispatchEvent(new Event(type));
   }
@@ -29,7 +29,7 @@ class Page {
   }
 }
 
-/** A browser with its first page. Clients that are started afterwards are in that page, until another one is opened. */
+/** A browser with its first page. New clients belong to the page that was opened last. */
 export class Browser extends Page {
   readonly #channels = new Set<FakeChannel>();
   readonly #locks = new Map<string, (() => Promise<void>)[]>();
@@ -49,9 +49,9 @@ export class Browser extends Page {
     );
   }
 
-  /** Locks are refused, as in a page that may not store anything. */
+  /** Locks are refused, as in a page without permission to store. */
   refusesLocks = false;
-  /** A lock is granted although its request was given up before, as in Chromium. */
+  /** A lock is granted although its request was aborted, as in Chromium. */
   grantsLate = false;
   /** Milliseconds before a lock is asked for. */
   lockDelay = 0;
@@ -61,7 +61,7 @@ export class Browser extends Page {
   /** Messages between tabs are lost. */
   deaf = false;
 
-  /** Opens another page; clients that are started now are in it. */
+  /** Opens another page, to which new clients belong. */
   open(): Page {
     return new Page();
   }
@@ -85,7 +85,7 @@ export class Browser extends Page {
       const queue = this.#locks.get(name) ?? [];
       this.#locks.set(name, queue);
       const run = async (): Promise<void> => {
-        // A lock that is granted to a request that was given up is free again.
+        // A lock that is granted to an aborted request is free again.
         if (!signal?.aborted || this.grantsLate) await then();
         queue.shift();
         void queue[0]?.();

@@ -1,4 +1,4 @@
-// Alerts that reach everyone because nobody watches their region.
+// Alerts that reach everyone because their region has no subscribers.
 
 import { expect, test } from "vitest";
 import type { ViralAlert } from "../src/viral-alerts.js";
@@ -58,7 +58,7 @@ test("a region that is watched keeps its order, whatever reached everyone before
   service.publishToEveryone("FR");
   client.watch("FR");
   await pass(100);
-  // What was on its way to everyone is before the beginning of the region.
+  // The alert that was on its way comes before the beginning of the region.
   await pass(1_000);
   service.deliver = ({ seq }) => [seq === 3 ? 200 : 10];
   publishUntil(service, "FR", 4);
@@ -94,7 +94,7 @@ test("each tab is told once, whether it leads, and whatever it watches", async (
   const connections = [...service.sockets];
   tabs[0]!.client.close();
   await pass(1_000);
-  // Where another tab leads now, a late repeat comes to it.
+  // Another tab leads now, and gets a late repeat.
   const alert = { ...service.publish("XX"), region: "FR", everyone: true };
   expect(service.sockets.size).toBe(1);
   for (const socket of service.sockets) {

@@ -1,11 +1,11 @@
-// The keepalive: a lost push and a lost subscription show at the next one, for the price of one message and its answer.
+// The keepalive finds lost pushes and lost subscriptions, for the price of one message and its answer.
 
 import { expect, test } from "vitest";
 import { alertsOf, pass, publishUntil, start } from "./application.js";
 import { service } from "./current.js";
 
 const MINUTE = 60_000;
-/** One keepalive is due in this time, and whatever follows from it is over. */
+/** Time for one keepalive and everything that follows from it. */
 const ONE_KEEPALIVE = 9.6 * MINUTE;
 /** Bytes of a frame, and of a unit that is billed. Source: API Gateway. */
 const FRAME_BYTES_MAX = 32 * 1_024;
@@ -14,7 +14,7 @@ const names = (count: number): string[] => Array.from({ length: count }, (_, ind
 /** Types of the messages since `from`, each with its regions. */
 const said = (from: number): string[] =>
   service.messages.slice(from).map(({ type, regions = [] }) => `${type} ${regions.join()}`);
-/** Nothing is pushed of what is published in here. */
+/** Loses the pushes of the alerts that `publish` publishes. */
 function unheard(publish: () => void): void {
   service.deliver = () => [];
   publish();
@@ -143,7 +143,7 @@ test("a keepalive of ALL with the longest positions of 300 regions fits in a fra
   expect(Object.keys(since!).length).toBe(300);
   const { type, bytes } = service.frames.at(-2)!;
   expect(type).toBe("keepalive");
-  // The longest numbers have 15 digits more than those that were counted to here.
+  // The longest numbers have 15 digits more than these.
   expect(bytes + 300 * 15).toBeLessThan(FRAME_BYTES_MAX);
 });
 

@@ -1,4 +1,4 @@
-// What happens to a page and to the tabs of a browser.
+// The life of a page, and several tabs of a browser.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { Browser } from "./browser.js";

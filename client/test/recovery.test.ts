@@ -1,4 +1,4 @@
-// What is missing, and what a client that cannot have it is told.
+// Recovery of missing alerts, and gaps where they cannot be recovered.
 
 import { expect, test, vi } from "vitest";
 import { alertsOf, pass, publishUntil, start } from "./application.js";
@@ -59,7 +59,7 @@ test("without HTTP, what neither an answer nor a subscription of its own recover
   for (const region of regions) publishUntil(service, region, 1);
   service.recoveredRegionsMax = 25;
   await pass(60_000);
-  // ALL and 99 regions are as many as a connection may have.
+  // ALL and 99 regions: the limit of a connection.
   const gaps = told.filter((alert) => alert.includes("gap"));
   expect(gaps.length).toBe(130 - 25 - 99);
   expect(told.length - gaps.length).toBe(25 + 99);
@@ -201,7 +201,7 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
     }
     service.deliver = () => [10];
     service.refuses = false;
-    // The last alert of all may be lost in silence: the keepalive finds it.
+    // If the very last alert was lost, the keepalive finds it.
     await pass(11 * 60_000);
     for (const region of ["PL", "DE"]) {
       const seen = told.filter((alert) => alert.startsWith(region));

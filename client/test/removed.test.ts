@@ -5,7 +5,7 @@ import { newStorage, pass, publishUntil, start } from "./application.js";
 import { Browser } from "./browser.js";
 import { service } from "./current.js";
 
-/** What `start` tells, and removals as `PL removed 1`. */
+/** Like `start`, but records removals too, as `PL removed 1`. */
 function startWith(options: Parameters<typeof start>[1]) {
   const application = start(service, options);
   application.client.addEventListener("removed", ({ detail: { region, seq } }) =>
@@ -38,7 +38,7 @@ test("a removal that overtakes its alert leaves nothing to tell and no gap, also
   publishUntil(service, "PL", 3);
   service.remove("PL", 2);
   await pass(60_000);
-  // The second came after its removal, before its turn and once more after that.
+  // The second alert came after its removal, before its turn, and once more later.
   expect(told).toEqual(["PL 1", "PL removed 2", "PL 3"]);
   expect(service.messages.length).toBe(1);
 });

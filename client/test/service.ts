@@ -1,8 +1,8 @@
-// The service as docs/protocol.md has it, in memory and in virtual time, with faults on request.
+// The service of docs/protocol.md, in memory and in virtual time, with faults on request.
 
 import type { Position, RemovedAlert, ViralAlert } from "../src/viral-alerts.js";
 
-/** Milliseconds that anything takes on its way. */
+/** Latency of every message and request, in milliseconds. */
 export const LATENCY = 10;
 /** Milliseconds after which a browser goes on with an event stream that ended. */
 const RETRY = 3_000;
@@ -14,7 +14,7 @@ const SUBSCRIPTIONS_MAX = 100;
 const POSITIONS_MAX = 300;
 const PARAMETERS = ["region", "after", "limit"];
 
-/** What a log has at a number. */
+/** An entry of a log. */
 type Logged = ViralAlert | RemovedAlert;
 
 interface Log {
@@ -39,7 +39,7 @@ export interface Message {
   since?: Record<string, Position>;
 }
 
-/** Where a request of a client goes; `handshake` and `answer` decide about WebSockets. */
+/** The service. `handshake` and `answer` decide about WebSockets, `fetch` about HTTP. */
 export class Service {
   readonly sockets = new Set<FakeSocket>();
   readonly sources = new Set<FakeEventSource>();
@@ -56,17 +56,17 @@ export class Service {
   readonly offers: (string[] | undefined)[] = [];
   /** Handshakes are refused. */
   refuses = false;
-  /** Nothing is answered any more, and nothing is closed. */
+  /** The service is silent: it answers nothing and closes nothing. */
   silent = false;
-  /** What HTTP answers instead of 200. */
+  /** The HTTP status instead of 200. */
   status = 200;
   /** The body of such an answer. */
   body: object = {};
   /** The page may not read what HTTP answers. */
   blocksPages = false;
-  /** Regions that nobody may have. */
+  /** Regions that the service refuses. */
   readonly forbidden = new Set<string>();
-  /** What is answered to the next message instead. */
+  /** The answer to the next message, instead of the usual one. */
   nextAnswer: object | undefined;
   /** Whether the service knows the message `keepalive`, as those before it do not. */
   knowsKeepalive = true;
@@ -107,7 +107,7 @@ export class Service {
     return alert;
   }
 
-  /** Publishes for a region that nobody watches: the alert goes to every connection. */
+  /** Publishes to a region without subscribers: the alert goes to every connection. */
   publishToEveryone(region: string): ViralAlert {
     const alert = this.publish(region);
     for (const socket of this.sockets) {
@@ -116,7 +116,7 @@ export class Service {
     return alert;
   }
 
-  /** Takes an alert back: those are told who are `told` of it. */
+  /** Takes an alert back, and pushes the removal to the connections in `told`. */
   remove(region: string, seq: number, told = [...this.sockets]): RemovedAlert {
     const { epoch, alerts } = this.#logs.get(region)!;
     const removed: RemovedAlert = { type: "alert_removed", region, seq, epoch, id: `${region}-${seq}` };
@@ -125,13 +125,13 @@ export class Service {
     return removed;
   }
 
-  /** What is older than the newest `kept` alerts is gone. */
+  /** Forgets all alerts but the newest `kept`. */
   forget(region: string, kept: number): void {
     const log = this.#logs.get(region)!;
     log.forgotten = log.alerts.length - kept;
   }
 
-  /** The tables are lost; the next alerts begin a new log. */
+  /** Loses the tables: the next alerts begin a new log. */
   reset(): void {
     this.#logs.clear();
     this.epoch += 1_000;
@@ -159,7 +159,7 @@ export class Service {
       .slice(0, POSITIONS_MAX);
   }
 
-  /** What follows a position, or nothing where that cannot be said. */
+  /** Returns what follows a position, or `undefined` if the log cannot tell. */
   #after(region: string, since: Position): Logged[] | undefined {
     const log = this.#logs.get(region);
     if (!log) return since.epoch ? undefined : [];
@@ -231,7 +231,7 @@ export class Service {
     return answer ? Response.json(answer) : new Response("{}", { status: 400 });
   };
 
-  /** The answer to `GET /alerts`, where it is not refused. */
+  /** The answer to `GET /alerts`, unless it is refused. */
   history({ searchParams }: URL, cursor: string | null): History | undefined {
     const asked = searchParams.get("region")!.split(",");
     const after = parseCursor(cursor ?? "");
@@ -292,7 +292,7 @@ const refusal = (field?: string): object => ({
   retryable: false,
 });
 
-/** Alerts, and apart from them what was taken back. */
+/** Separates alerts from removals. */
 function parts(logged: Logged[]): { alerts: ViralAlert[]; removed?: RemovedAlert[] } {
   const alerts = logged.filter((one) => one.type === "viral_alert");
   const removed = logged.filter((one) => one.type === "alert_removed");

@@ -1,4 +1,4 @@
-// Tabs that come, go, hide, and watch this and that, at random, while alerts are published and taken back.
+// Tabs open, close, hide, watch and unwatch at random, while alerts are published and taken back.
 
 import { expect, test, vi } from "vitest";
 import type { Position } from "../src/viral-alerts.js";
@@ -12,10 +12,10 @@ const ALL = "ALL";
 const REGIONS = ["PL", "DE", "FR", "XX", "YY"];
 const RUNS = 150;
 const STEPS = 80;
-/** Hidden pages give their connection up after this time, so that it happens within a run. */
+/** Short enough for hidden pages to close their connection within a run. */
 const HIDDEN_MS = 2_000;
 
-/** A tab and what it may expect: by region the number that it was told last. */
+/** A tab and what it may expect: the last sequence number of each region. */
 class Tab {
   readonly #storage = newStorage();
   readonly #options;
@@ -57,7 +57,7 @@ class Tab {
     });
     client.addEventListener("removed", ({ detail: { region, seq } }) => {
       this.#removed.add(`${region} ${seq}`);
-      // It takes the place of an alert that has not been told.
+      // The removal takes the place of an alert that was not delivered yet.
       if (!(seq <= this.#at.get(region)!)) this.#hears(region, seq, told);
     });
     return page;
@@ -102,7 +102,7 @@ class Tab {
     this.page = this.#load();
   }
 
-  /** Has everything that it watches, up to the last alert. */
+  /** Asserts that the tab has all alerts of its regions. */
   expectComplete(): void {
     expect([...this.#acknowledged].sort(), this.#label).toEqual([...this.watched].sort());
     for (const region of REGIONS) {
@@ -146,7 +146,7 @@ test(
         } else if (chance < 0.65) tab.watch(region);
         else if (chance < 0.73) tab.unwatch(pick([region, ...tab.watched]));
         else if (chance < 0.76) {
-          // As effects of a component that is rendered anew do.
+          // As the effects of a component that renders again do.
           for (const again of [...tab.watched]) if (random() < 0.5) (tab.unwatch(again), tab.watch(again));
         } else if (chance < 0.8) tab.page.hide();
         else if (chance < 0.88) tab.page.show();
@@ -161,7 +161,7 @@ test(
         page.document.dispatchEvent(new Event("resume"));
       }
       for (let end = 0; end < 2; end++) {
-        // The last alert may have been lost in silence: the keepalive, and the alert after it, bring it to light.
+        // If the last alert was lost, the keepalive or the next alert shows it.
         await pass(11 * 60_000);
         for (const region of REGIONS) service.publish(region);
       }

@@ -1,4 +1,4 @@
-// The toast in the little of a document that it uses. That it is seen, said and reached is tested in a browser.
+// The toast in a small fake document. tests/browser has what users see, hear and reach.
 
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { defineViralToast, type ViralToastElement } from "../src/viral-toast.js";
@@ -29,7 +29,7 @@ class FakeElement extends EventTarget {
     this.append(...children);
   }
   remove(): void {
-    // The one that has the focus is not told that it is left.
+    // A removed element gets no `focusout`.
     if (FakeElement.focused && this.contains(FakeElement.focused)) FakeElement.focused = undefined;
     const siblings = this.parent!.children;
     if (siblings.includes(this)) siblings.splice(siblings.indexOf(this), 1);
@@ -215,7 +215,7 @@ test.each([
   ["https://video.example/watch?v=1", "https://video.example/watch?v=1"],
   ["HTTPS://video.example", "https://video.example/"],
   ["http://video.example/", undefined],
-  // Not even on the page's own origin: a publisher does not choose where a page leads.
+  // Not even on the page's own origin: a publisher does not choose addresses of the page.
   ["/logout", undefined],
   ["//video.example/", undefined],
   ["javascript:alert(1)", undefined],
@@ -223,7 +223,7 @@ test.each([
   ["data:text/html,<script>alert(1)</script>", undefined],
   ["blob:https://www.example.com/1", undefined],
   ["https://", undefined],
-  // It looks like a page of user.
+  // The user name looks like a host.
   ["https://user@video.example/", undefined],
   ["https://user:password@video.example/", undefined],
   ["https://:password@video.example/", undefined],
@@ -367,7 +367,7 @@ describe("the hot key", () => {
     expect(FakeElement.focused).toBe(close(second));
     happens(second, "keydown", { key: "Escape" });
     expect(FakeElement.focused).toBe(close(first));
-    // Within the toasts it remembers nothing new.
+    // A move among toasts is not remembered.
     happens(page, "keydown", F8);
     expect(FakeElement.focused).toBe(first.querySelector("a"));
     happens(first, "keydown", { key: "Escape" });

@@ -1,4 +1,4 @@
-// What all browsers have in common: bounded waits, and where their screenshots go; and Chromium.
+// Bounded waits, screenshots, and pages of Chromium.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -20,7 +20,7 @@ export const SCREENSHOTS = `${ROOT}/target/screenshots`;
 
 /** Bound of every wait, in milliseconds. */
 const WAIT_MAX = 20_000;
-/** Pause between two looks at a condition, in milliseconds. */
+/** Interval at which a condition is checked, in milliseconds. */
 const LOOK_EVERY = 25;
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

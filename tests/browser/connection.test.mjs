@@ -1,4 +1,4 @@
-// The client in a real Chromium that is led by DevTools: what networks, browsers and gateways do to a connection.
+// The client in a real Chromium: what networks, browsers and gateways do to a connection.
 //
 // Screenshots are kept in target/screenshots.
 
@@ -139,7 +139,7 @@ test("two hours in seconds: connections are replaced before they are cut, and th
   const site = await Site.on(t, devtools, "--connection-duration", "3s");
   const tab = await site.open({ rotateAfterMs: 1_500 });
   let published = 0;
-  // More than two lives of a connection.
+  // Longer than two connections last.
   while (tab.sockets.length < 5) {
     await site.publish();
     published++;
@@ -168,7 +168,7 @@ test("a token goes beside the subprotocol, which is answered", (t) => sendsItsTo
 
 test("a page that may not read is told which parameter names its origin", (t) => tellsOfCors(t, devtools));
 
-/** What stands in front of the gateway in some networks: lets WebSockets hang, refuses them, or lets them through. */
+/** A proxy in front of the gateway, as some networks have: lets WebSockets hang, refuses them, or passes them on. */
 async function startProxy(t, { webSocketAddress }) {
   const gateway = new URL(webSocketAddress);
   const sockets = new Set();
@@ -199,7 +199,7 @@ test("where WebSockets cannot be had alerts come over HTTP, and by WebSocket aga
   await site.publish(3);
   await hasTold(tab, 1, 3);
   await tab.screenshot("client-event-source");
-  // The browser gives an EventSource up whose answer is no event stream; polling is left.
+  // The browser gives up an EventSource whose answer is not an event stream. Polling remains.
   const { address } = site.local;
   await tab.send("Fetch.enable", { patterns: [{ urlPattern: `${address}alerts*` }] });
   devtools.listen(({ method, params: { requestId, request } = {} }) => {

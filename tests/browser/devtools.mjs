@@ -1,5 +1,4 @@
-// Chromium, led by its DevTools protocol alone. Playwright keeps every page focused, so that none is ever hidden or
-// frozen.
+// Chromium, led by its DevTools protocol. Playwright keeps every page focused, so its pages are never hidden or frozen.
 
 import { spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";

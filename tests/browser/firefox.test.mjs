@@ -1,4 +1,4 @@
-// The client in a real Firefox: what depends on how a browser does its locks, channels and sockets.
+// The client in a real Firefox: what depends on the browser's locks, channels and sockets.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -131,13 +131,13 @@ export async function hasConnections({ local }, ...expected) {
 /** A client that is closed in the tick that made it opens no connection, and one that follows it at once opens one. */
 export async function leaksNothing(site) {
   const after = async (region, script) => {
-    // A page of its own: where one has had a lock before, Chromium sees in time that a request was given up.
+    // A new page: in one that has had a lock before, Chromium notices an aborted request in time.
     const tab = await site.openBare();
     await tab.evaluate(`import("/viral-alerts.js").then(({ ViralAlerts }) => {
       const url = ${JSON.stringify(site.local.webSocketAddress)};
       const start = () => new ViralAlerts({ url, share: "${region}", regions: "${region}" });
       ${script}
-      // Whatever the clients ask of the lock manager is answered before this.
+      // The lock manager answers the clients' requests before this one.
       return navigator.locks.request("last", () => {});
     })`);
     return tab;
@@ -154,11 +154,11 @@ export async function leaksNothing(site) {
   await hasConnections(site, "FR");
 }
 
-/** A page whose origin `AllowedOrigins` does not name is told so. */
+/** The client tells a page whose origin `AllowedOrigins` does not name. */
 export async function tellsOfCors(t, browser) {
   const site = await Site.on(t, browser, "--parameter", "AllowedOrigins=https://www.example.com");
   const { origin, port } = new URL(site.local.address);
-  // To a browser another name of the same server is another origin.
+  // Another name of the same server is another origin.
   const httpUrl = `http://localhost:${port}`;
   const tab = await site.openUnconnected({ httpUrl });
   await tab.until("errors.length", "states");
@@ -166,7 +166,7 @@ export async function tellsOfCors(t, browser) {
   assert.deepEqual(await tab.evaluate("errors"), [["cors", message]]);
 }
 
-/** A token lets a client in, and stands in no address. */
+/** A token lets a client in, and no address contains it. */
 export async function sendsItsToken(t, browser) {
   const name = "/viral-alerts/token";
   const secret = "the secret of 32 bytes and more that signs tokens";

@@ -1,9 +1,8 @@
-// The built client in Node.js against the local mode with faults: connections are cut 10,000 times while alerts are
-// published, and the gateway is killed now and then. Every client has to be told every alert of its regions once, in
-// order.
+// The built client in Node.js against the local mode with faults. Connections are cut 10,000 times while alerts are
+// published, and the gateway is killed three times. Every client has to get every alert of its regions once, in order.
 //
 //   npm test                                       a run with a seed of its own, which it prints
-//   SEED=1234 CLIENTS=200 DROPS=10000 npm test     that run again, as far as two processes and a network let it
+//   SEED=1234 CLIENTS=200 DROPS=10000 npm test     the same run again, as far as two processes allow
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -16,7 +15,7 @@ const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const CLIENTS = Number(process.env.CLIENTS ?? 200);
 const DROPS = Number(process.env.DROPS ?? 10_000);
 const REGIONS = ["PL", "DE", "FR", "AE"];
-/** Share of the clients that stand before another one is cut, and how often one is cut that has not subscribed yet. */
+/** Share of clients that are subscribed before the next cut, and chance that a cut hits one that is not. */
 const STANDING_MIN = 0.6;
 const CUT_EARLY = 0.1;
 /** Pause between two alerts in milliseconds, on average. */
@@ -28,7 +27,7 @@ const SETTLE_MAX = 60_000;
 const FAULTS = [
   "lost-disconnect=0.3",
   "false-gone=0.01",
-  // Posts that go astray with their connection, and duplicates: an invocation that is repeated after it has run.
+  // Lost posts, and duplicates by invocations that are repeated after they have run.
   "dropped-connection=0.005",
   "failed-after-run=0.05",
   "failed-invocation=0.01",
@@ -41,10 +40,7 @@ const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const pick = (items) => items[Math.floor(random() * items.length)];
 
-/**
- * Sockets that are open, those of them that have subscribed, and how many were cut: by this test, by the gateway, or
- * with it.
- */
+/** Open sockets, subscribed sockets, and the number of cuts by this test, by the gateway, or by its death. */
 const open = new Set();
 const standing = new Set();
 let drops = 0;
@@ -68,7 +64,7 @@ class CountedSocket extends WebSocket {
   }
 }
 
-/** Publishes until it is known where the alert stands in its log. */
+/** Publishes until the service answers with the sequence number. */
 async function publishUntilKnown({ local }, heads, region, number) {
   const headers = { "idempotency-key": `${SEED}-${number}` };
   const video = { id: `v${number}`, title: `alert ${number}` };
@@ -83,7 +79,7 @@ async function publishUntilKnown({ local }, heads, region, number) {
   }
 }
 
-/** A client, and what it was told: by region where it began, and the numbers since. */
+/** A client and what it received: the first position of each region, and the sequence numbers since. */
 class Application {
   began = new Map();
   told = new Map();
@@ -104,7 +100,7 @@ class Application {
         if (!this.began.has(region)) this.began.set(region, seq);
     });
     this.client.addEventListener("alert", ({ detail: { region, seq, everyone } }) => {
-      // What reaches everyone is told of regions that this client does not follow, or not yet.
+      // Alerts to everyone may be of regions that this client does not follow, or not yet.
       const follows = this.began.has(region) || (this.regions.includes("ALL") && this.began.size);
       if (everyone && !follows) return;
       if (!this.told.has(region)) this.told.set(region, []);
@@ -114,7 +110,7 @@ class Application {
     this.client.addEventListener("error", ({ detail }) => this.errors.push(detail));
   }
 
-  /** What is expected of it: a region that came into being later is told from its beginning. */
+  /** Yields what the client should have. A new region is followed from its beginning. */
   *expected(heads) {
     const watched = this.regions.includes("ALL") ? [...heads.keys()] : this.regions;
     for (const region of watched) {
@@ -175,7 +171,7 @@ test(
       if (!among.length) continue;
       const socket = pick(among);
       socket.terminate();
-      // A socket that is terminated says so later.
+      // The socket's `close` event comes later.
       standing.delete(socket);
       cut++;
     }
@@ -183,7 +179,7 @@ test(
     await publisher;
     console.log(`${drops} cuts, ${cut} of them by this test; ${published} alerts published`);
 
-    // The last minutes of a real day have an end too: without faults, everybody gets what is still missing.
+    // Without faults, every client gets what it still misses.
     await gateway.kill();
     await gateway.start(FLAGS);
     for (const region of REGIONS) await publishUntilKnown(gateway, heads, region, ++published);

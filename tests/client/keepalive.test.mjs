@@ -1,4 +1,4 @@
-// The built client against the local mode: what a keepalive says there, and what it repairs.
+// The built client against the local mode: what a keepalive sends and repairs.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -16,7 +16,7 @@ before(async () => {
 });
 after(() => stopLocal(local));
 
-/** Starts a client whose frames are kept: what it says, and what it is answered. Pushes arrive unless they are lost. */
+/** Starts a client and records what it sends and is answered. `losesPushes` drops its alerts. */
 function start(t, regions, options) {
   const application = { said: [], answers: [], told: [], sockets: [], losesPushes: false };
   class Socket extends WebSocket {
@@ -88,7 +88,7 @@ test("a lost push and a lost subscription show at the next keepalive", async (t)
   assert.deepEqual(subscriptions(application).at(-1), ["LOST-A"]);
   assert.ok(kept(application).some(({ behind }) => behind?.join() === "LOST-A"));
 
-  // The service is told something behind the back of the client.
+  // The subscription is removed without the client's knowledge.
   application.sockets[0].send(JSON.stringify({ type: "unsubscribe_region", region: "LOST-B" }));
   await until("the subscription", () => subscriptions(application).at(-1).join() === "LOST-B");
   assert.ok(kept(application).some(({ missing }) => missing?.join() === "LOST-B"));

@@ -1,4 +1,4 @@
-// The package as `npm pack` makes it, in what applications are built with.
+// The package that `npm pack` makes, in Node.js, Vite and TypeScript.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -18,7 +18,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const CLIENT = fileURLToPath(new URL("../../client", import.meta.url));
-/** What an application installs beside it. */
+/** Packages that the application installs too. */
 const INSTALLED = ["ws", "@types/react"];
 
 /** Bound of every program that is run, in milliseconds. */
@@ -164,7 +164,7 @@ test("its types are strict, for bundlers and for Node.js", () => {
     toast.addEventListener("activate", (event) => event.detail satisfies ViralAlert);
     toast.addEventListener("dismiss", (event) => event.preventDefault());
     toast.addEventListener("keydown", (event) => event.key satisfies string);
-    // @ts-expect-error: an address, and no address of something else
+    // @ts-expect-error: a number is not an address
     toast.href = () => 7;`;
   writeFileSync(join(application, "types.ts"), script);
   for (const [module, resolution] of [
@@ -190,7 +190,7 @@ test("the snippets of the READMEs compile, strictly, and the toast has types in 
   const directory = join(application, "snippets");
   mkdirSync(directory);
   const files = {
-    // Snippets use what those before them have made, and an application's own way to show an alert.
+    // Snippets use values of earlier snippets, and a function of the application that shows an alert.
     "around.d.ts": `import type { ViralAlerts } from "viral-alerts";
       declare global {
         const alerts: ViralAlerts;
@@ -200,7 +200,7 @@ test("the snippets of the READMEs compile, strictly, and the toast has types in 
       export const Wrong = () => [
         // @ts-expect-error: no such attribute
         <viral-toast hotkeys="F8" />,
-        // @ts-expect-error: an address, and not a function that returns it
+        // @ts-expect-error: an address instead of a function
         <viral-toast href="https://www.example.com" />,
       ];`,
   };
@@ -213,7 +213,7 @@ test("the snippets of the READMEs compile, strictly, and the toast has types in 
   }
   assert.ok(Object.keys(files).length >= 7, `found too few snippets: ${Object.keys(files)}`);
   for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
-  // As where a page has it beside itself.
+  // For snippets that import the file beside the page.
   for (const name of ["viral-alerts.js", "viral-alerts.d.ts"]) copyFileSync(join(CLIENT, name), join(directory, name));
   const strict = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess"];
   const options = [...strict, "--allowJs", "--checkJs", "--jsx", "react-jsx", "--types", ""];

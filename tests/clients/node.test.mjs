@@ -20,7 +20,7 @@ const FRAME_MAX = 32 * 1024;
 const MESSAGE_MAX = 128 * 1024;
 /** Bound of every wait, in milliseconds. */
 const WAIT_MAX = 10_000;
-/** An id of the right form that was never given out. */
+/** A well-formed id that no connection has had. */
 const UNKNOWN_ID = "eHrdFcnvvHcCE-w=";
 
 let local;
@@ -36,7 +36,7 @@ after(() => local && stopLocal(local));
 const newRegion = () => `JS-${regions++}`;
 const soon = (emitter, event) => once(emitter, event, { signal: AbortSignal.timeout(WAIT_MAX) });
 
-/** Opens a socket whose messages are kept until `receive` takes them, and ends it with the test. */
+/** Opens a socket until the test ends. Its messages wait for `receive`. */
 async function open(t, { address = local.webSocketAddress, protocols = [], ...options } = {}) {
   const socket = new WebSocket(address, protocols, options);
   t.after(() => socket.terminate());
@@ -73,7 +73,7 @@ async function connected(t, options) {
   return { socket, region, connectionId };
 }
 
-/** What the close frame of the gateway says. */
+/** Returns the code and reason of the gateway's close frame. */
 async function closed(socket) {
   const [code, reason] = await soon(socket, "close");
   return [code, reason.toString()];
@@ -169,13 +169,13 @@ test("ws: a refused handshake tells its status", async (t) => {
 });
 
 test("ws: the same port speaks TLS", async (t) => {
-  // The local authority is not known outside of functions.
+  // Only functions trust the local certificate authority.
   const socket = await open(t, { address: local.webSocketAddress.replace("ws:", "wss:"), rejectUnauthorized: false });
   socket.send(PING);
   await pong(socket);
 });
 
-/** What is refused has to arrive at once, not after retries. */
+/** A client without retries: a refusal has to come at the first attempt. */
 const management = (options) => new ApiGatewayManagementApiClient({ maxAttempts: 1, ...options });
 const post = (ConnectionId, Data = "x") => new PostToConnectionCommand({ ConnectionId, Data });
 

@@ -8,7 +8,7 @@ import { Program, startService, takeBack, WEBHOOK_SECRET, WEBHOOKS } from "./sit
 const watch = (t, service, regions, variables) =>
   new Program(t, "python3", ["asyncio/client.py", service.webSocketAddress, ...regions], variables);
 
-/** Has the scorer post these videos: `[region, title, score]`. */
+/** Lets the scorer post these videos: `[region, title, score]`. */
 async function publish(t, address, videos, variables) {
   const publisher = new Program(t, "python3", ["asyncio/publisher.py", address], variables);
   for (const [region, title, score] of videos) publisher.type(JSON.stringify({ region, video: video(title, score) }));
@@ -18,7 +18,7 @@ async function publish(t, address, videos, variables) {
 
 const video = (title, score) => ({ id: `v-${title}`, title, thumbnail: "https://example.com/v.jpg", score });
 
-/** What a client has said of alerts, without their videos and times. */
+/** The alerts that a client has printed, without their fields and times. */
 const toasts = (client) => client.lines.flatMap((line) => /^(Viral in .*?) \{/.exec(line)?.[1] ?? []);
 
 test("asyncio: a client gets the alerts of its regions, as they were published, and once", async (t) => {

@@ -1,4 +1,4 @@
-// What a browser has and Node.js 20 does not.
+// Globals of a browser that Node.js 20 lacks.
 
 import { EventSource } from "eventsource";
 import { WebSocket } from "ws";

@@ -10,7 +10,7 @@ const VIDEOS = [
   { region: "TW", title: "全新單曲 🎵", channel: "音樂頻道" },
 ];
 
-/** Has the cron job publish these videos, one region after the other. */
+/** Lets the cron job publish these videos, one region after the other. */
 async function publish(t, redis, videos) {
   const publisher = new Program(t, "php", ["redis-broadcast/publisher.php"], { REDIS_HOST: redis.socket });
   for (const video of videos)

@@ -22,10 +22,10 @@ test("Redis per region: a client gets its region alone, and learns which way a t
   await Promise.all([emirates, finland].map((client) => client.prints(/^connected$/)));
   await publish(t, redis, "AE", "v1", "أغنية جديدة", "قناة الموسيقى");
   await emirates.prints(/<div/);
-  // A title of Latin letters: what the publisher says of it counts.
+  // The title is in Latin letters: the publisher's `dir` counts.
   await publish(t, redis, "AE", "v2", "Remix 2026", "قناة الموسيقى");
   await emirates.prints(/<div/, 2);
-  // This client takes whatever arrives for an alert, and hears nothing of it.
+  // This client takes every frame for an alert, so it must not get this one.
   await takeBack(service, "AE", 1);
   await publish(t, redis, "DK", "v3", "Ny sang, which nobody watches", "Musik");
   await redis.bridge.prints(/message published.*DK|DK.*message published/);

@@ -1,5 +1,4 @@
-// What a migrated project meets: the service, where the project has one a Redis with the bridge, and the project's own
-// programs.
+// What a migrated project needs: the service, a Redis with the bridge for some, and the project's own programs.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { ROOT, startLocal, stopLocal } from "../local.mjs";
 
 const FOLDER = fileURLToPath(new URL(".", import.meta.url));
-/** Bound of every wait, in milliseconds: a Java program is compiled in it. */
+/** Bound of every wait, in milliseconds. Long enough to compile a Java program. */
 const WAIT_MAX = 30_000;
 
 const TOKEN_SECRET_NAME = "/viral-alerts/token";
@@ -19,9 +18,9 @@ const WEBHOOK_SECRET_NAME = "/viral-alerts/webhook";
 export const TOKEN_SECRET = "the secret of 32 bytes and more that signs tokens";
 /** The secret that a publisher without AWS credentials gets. */
 export const WEBHOOK_SECRET = `whsec_${Buffer.from("a secret of publishers, 24+ bytes").toString("base64")}`;
-/** Parameters of the template with which a token is asked for. */
+/** Parameters of the template that require a token. */
 export const TOKENS = { Authorization: "required", TokenSecretParameter: TOKEN_SECRET_NAME };
-/** Parameters of the template with which signed webhooks are taken. */
+/** Parameters of the template that accept signed webhooks. */
 export const WEBHOOKS = { WebhookSecretParameter: WEBHOOK_SECRET_NAME };
 
 /** The local mode with these parameters of the template, until the test ends. */
@@ -37,7 +36,7 @@ export async function startService(t, parameters = {}, flags = []) {
   return { ...local, stop: () => stopLocal(local) };
 }
 
-/** Has an alert taken back. */
+/** Takes an alert back. */
 export async function takeBack(service, region, seq) {
   const answer = await fetch(`${service.address}alerts/${region}/${seq}`, { method: "DELETE" });
   assert.equal((await answer.json()).removed, true);
@@ -67,7 +66,7 @@ export async function startRedis(t, service, flags = []) {
   return { socket, bridge };
 }
 
-/** A program of the project, and what it has printed. It ends with the test at the latest. */
+/** A program of the project and its output. It is killed when the test ends. */
 export class Program {
   #child;
   #name;
@@ -78,7 +77,7 @@ export class Program {
 
   constructor(t, command, args, variables = {}) {
     const { PATH, HOME } = process.env;
-    // Python keeps output back that goes to no terminal, and Java 17 writes in the encoding of the locale.
+    // Without these, Python buffers its output, and Java 17 writes in the encoding of the locale.
     const env = { PATH, HOME, LANG: "C.UTF-8", PYTHONUNBUFFERED: "1", PYTHONDONTWRITEBYTECODE: "1", ...variables };
     this.#name = [command, ...args].join(" ");
     this.#child = spawn(command, args, { cwd: FOLDER, env });
@@ -107,12 +106,12 @@ export class Program {
     });
   }
 
-  /** All that it has printed so far. */
+  /** The lines printed so far. */
   get lines() {
     return [...this.#lines];
   }
 
-  /** Waits until it has printed, `times` in all, a line that matches, and returns the last of these. */
+  /** Waits for the line number `times` that matches, and returns it. */
   prints(pattern, times = 1) {
     return this.#until(`${pattern}, ${times} times`, () => {
       const found = this.#lines.filter((line) => pattern.test(line))[times - 1];
@@ -121,12 +120,12 @@ export class Program {
     });
   }
 
-  /** Waits until it ends by itself, and returns its exit status. */
+  /** Waits for its end, and returns its exit status. */
   ends() {
     return this.#until("its end", () => this.#status);
   }
 
-  /** Waits for a good end, and returns what it has printed. */
+  /** Waits for its end with status 0, and returns its lines. */
   async succeeds() {
     if ((await this.ends()) !== 0) throw new Error(this.#report("a good end"));
     return this.lines;
