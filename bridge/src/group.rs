@@ -11,7 +11,7 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
     cmd, pipe,
 };
-use shared::error::Chain;
+use shared::error::ErrorChain;
 use tokio::time::timeout;
 
 use crate::{
@@ -55,7 +55,7 @@ impl Entry {
         let mut backoff = Backoff::new();
         while let Err(error) = self.group.finish(&self.id, refusal).await {
             let (stream, id) = (&self.group.stream, &self.id);
-            tracing::warn!(stream, id, error = %Chain(&error), "entry not acknowledged yet");
+            tracing::warn!(stream, id, error = %ErrorChain(&error), "entry not acknowledged yet");
             backoff.pause().await;
         }
         self.group.held().remove(&self.id);
@@ -107,7 +107,7 @@ impl Group {
             Err(error) if is_of_the_copy(&error) => {
                 let entry: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field)).collect();
                 let stream = &self.stream;
-                tracing::error!(stream, id, error = %Chain(&error), ?entry, "refused entry not copied, it is here");
+                tracing::error!(stream, id, error = %ErrorChain(&error), ?entry, "refused entry not copied, it is here");
                 cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await
             }
             ended => ended,
@@ -125,8 +125,8 @@ impl Group {
                 let lag = lag.flatten();
                 tracing::info!(stream = self.stream, group = self.name, pending, lag, "stream report");
             }
-            Ok(Err(error)) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
-            Err(error) => tracing::warn!(stream = self.stream, error = %Chain(&error), "stream not looked at"),
+            Ok(Err(error)) => tracing::warn!(stream = self.stream, error = %ErrorChain(&error), "stream not looked at"),
+            Err(error) => tracing::warn!(stream = self.stream, error = %ErrorChain(&error), "stream not looked at"),
         }
     }
 

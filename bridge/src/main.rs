@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bridge::{Options, StartError, Unpublished};
 use clap::Parser;
-use shared::error::Chain;
+use shared::error::ErrorChain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("error: {}", Chain(error.as_ref()));
+            eprintln!("error: {}", ErrorChain(error.as_ref()));
             ExitCode::from(if error.is::<StartError>() { MISCONFIGURED } else { 1 })
         }
     }

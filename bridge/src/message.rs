@@ -4,7 +4,7 @@ use hyper::body::Bytes;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use shared::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::PUBLISH_BODY_BYTES_MAX,
     model::{audience::Region, publication::Publication, strict_json},
 };
@@ -45,11 +45,11 @@ impl Message {
     /// # Errors
     ///
     /// Why the message can never be published.
-    pub(crate) fn read(source: Source<'_>, bytes: &[u8], unique: Uuid) -> Result<Self, Refusal> {
+    pub(crate) fn read(source: Source<'_>, bytes: &[u8], unique: Uuid) -> Result<Self, ApiError> {
         if bytes.len() > PUBLISH_BODY_BYTES_MAX {
             let message =
                 format!("the message has {} bytes: at most {PUBLISH_BODY_BYTES_MAX} are allowed", bytes.len());
-            return Err(Refusal::new(Code::TooLarge, message));
+            return Err(ApiError::new(Code::TooLarge, message));
         }
         let mut fields = strict_json::object(bytes)?;
         let channel_region = match source {
@@ -64,7 +64,7 @@ impl Message {
         let key = match fields.get("id") {
             None | Some(Value::Null) => key(source, &fields, bytes, unique),
             Some(Value::String(id)) => id.clone(),
-            Some(_) => return Err(Refusal::of_field(Code::InvalidField, "id", "id must be a string")),
+            Some(_) => return Err(ApiError::of_field(Code::InvalidField, "id", "id must be a string")),
         };
         fields.insert("id".to_owned(), key.clone().into());
         // Publish would take an invocation with one of these for an HTTP request or an event. No publication has them.
@@ -126,7 +126,7 @@ mod tests {
     );
     const NO_REGION: &str = r#"{"event":"new_trending","video_id":"v1","title":"t","thumbnail":"","ts":1795000000}"#;
 
-    fn read(source: Source<'_>, text: &str) -> Result<Message, Refusal> {
+    fn read(source: Source<'_>, text: &str) -> Result<Message, ApiError> {
         Message::read(source, text.as_bytes(), Uuid::from_u128(7))
     }
 

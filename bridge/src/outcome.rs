@@ -100,7 +100,7 @@ fn read(body: &[u8]) -> Option<PublishOutcome> {
 
 #[cfg(test)]
 mod tests {
-    use shared::error::{Code, Refusal};
+    use shared::error::{ApiError, Code};
 
     use super::*;
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_message_is_given_up_only_when_the_service_says_that_the_message_is_wrong() {
         let refused = |code: Code| {
-            let body = serde_json::json!({"error": Refusal::new(code, "why").body()}).to_string();
+            let body = serde_json::json!({"error": ApiError::new(code, "why").body()}).to_string();
             let outcome = http(code.http_status(), &body);
             assert_eq!(outcome, PublishOutcome::of_invocation(false, body.as_bytes()));
             outcome

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use redis::{Client, Msg, RedisError, RedisResult, aio::PubSubSink};
-use shared::error::Chain;
+use shared::error::ErrorChain;
 use tokio::time::{Instant, MissedTickBehavior, error::Elapsed, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl Subscriber {
                     away_since = Some(Instant::now());
                     self.report.gaps.increment();
                 }
-                tracing::warn!(error = %Chain(&ended), "subscription ended, messages are lost until there is another");
+                tracing::warn!(error = %ErrorChain(&ended), "subscription ended, messages are lost until there is another");
                 backoff.pause().await;
             }
         };

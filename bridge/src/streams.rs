@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{
     AsyncConnectionConfig, Client, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd, from_redis_value,
 };
-use shared::error::Chain;
+use shared::error::ErrorChain;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -44,7 +44,7 @@ impl Reader {
             loop {
                 let Err(error) = self.read(&mut backoff).await;
                 let stream = &self.group.stream;
-                tracing::warn!(stream, error = %Chain(&error), "stream not read, it keeps its entries");
+                tracing::warn!(stream, error = %ErrorChain(&error), "stream not read, it keeps its entries");
                 backoff.pause().await;
             }
         };

@@ -21,7 +21,7 @@ use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 use shared::{
     auth::webhook::SigningSecrets,
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     runtime::https::{Https, NoCertificates},
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -105,7 +105,7 @@ impl Target {
             Transport::Http(http) => http.post(message).await,
             Transport::Function { name, client } => invoke(message, name, client).await,
         };
-        attempt.unwrap_or_else(|failure| PublishOutcome::unavailable(Chain(&failure).to_string()))
+        attempt.unwrap_or_else(|failure| PublishOutcome::unavailable(ErrorChain(&failure).to_string()))
     }
 }
 
@@ -120,7 +120,7 @@ struct Http {
 }
 
 impl Http {
-    async fn post(&self, message: &Message) -> Result<PublishOutcome, Failure> {
+    async fn post(&self, message: &Message) -> Result<PublishOutcome, InternalError> {
         let doing = "publishing over HTTP";
         let mut request = Request::post(self.address.clone()).header("content-type", "application/json; charset=utf-8");
         match &self.signature {
@@ -138,14 +138,15 @@ impl Http {
                 }
             }
         }
-        let request = request.body(Full::new(message.body.clone())).map_err(|error| Failure::new(doing, error))?;
+        let request =
+            request.body(Full::new(message.body.clone())).map_err(|error| InternalError::new(doing, error))?;
         let answer = self.https.answer(request, self.attempt_timeout, ANSWER_BYTES_MAX).await;
-        let (status, body) = answer.map_err(|error| Failure::new(doing, error))?;
+        let (status, body) = answer.map_err(|error| InternalError::new(doing, error))?;
         Ok(PublishOutcome::of_http(status, &body))
     }
 }
 
-async fn invoke(message: &Message, function: &str, client: &Client) -> Result<PublishOutcome, Failure> {
+async fn invoke(message: &Message, function: &str, client: &Client) -> Result<PublishOutcome, InternalError> {
     let output = client
         .invoke()
         .function_name(function)
@@ -153,7 +154,7 @@ async fn invoke(message: &Message, function: &str, client: &Client) -> Result<Pu
         .payload(Blob::new(message.body.clone()))
         .send()
         .await
-        .map_err(|error| Failure::new("invoking the publish function", error))?;
+        .map_err(|error| InternalError::new("invoking the publish function", error))?;
     let payload = output.payload.map(Blob::into_inner).unwrap_or_default();
     Ok(PublishOutcome::of_invocation(output.function_error.is_some(), &payload))
 }
@@ -189,7 +190,7 @@ impl Iam {
     }
 
     /// Returns valid credentials. While renewal fails, the last ones are used until they expire.
-    async fn credentials(&self, now: SystemTime) -> Result<Credentials, Failure> {
+    async fn credentials(&self, now: SystemTime) -> Result<Credentials, InternalError> {
         let doing = "getting AWS credentials";
         let mut last = self.last.lock().await;
         let left = |credentials: &&Credentials, min| credentials.expiry().is_none_or(|expiry| now + min < expiry);
@@ -198,13 +199,13 @@ impl Iam {
         }
         let failure = match timeout(CREDENTIALS_TIMEOUT, self.provider.provide_credentials()).await {
             Ok(Ok(fresh)) => return Ok(last.insert(fresh).clone()),
-            Ok(Err(error)) => Failure::new(doing, error),
-            Err(error) => Failure::new(doing, error),
+            Ok(Err(error)) => InternalError::new(doing, error),
+            Err(error) => InternalError::new(doing, error),
         };
         last.as_ref().filter(|credentials| left(credentials, Duration::ZERO)).cloned().ok_or(failure)
     }
 
-    async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+    async fn headers(&self, address: &Uri, body: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, InternalError> {
         let doing = "signing a request";
         // The system's clock, because the service compares the date with its own.
         let now = system_time();
@@ -216,15 +217,15 @@ impl Iam {
             .time(now)
             .settings(SigningSettings::default())
             .build()
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         let address = address.to_string();
         let signable = SignableRequest::new("POST", &address, std::iter::empty(), SignableBody::Bytes(body));
-        let signable = signable.map_err(|error| Failure::new(doing, error))?;
-        let signed = sign(signable, &settings.into()).map_err(|error| Failure::new(doing, error))?;
+        let signable = signable.map_err(|error| InternalError::new(doing, error))?;
+        let signed = sign(signable, &settings.into()).map_err(|error| InternalError::new(doing, error))?;
         let (instructions, _) = signed.into_parts();
         let header = |(name, value): (&str, &str)| {
-            let name = HeaderName::try_from(name).map_err(|error| Failure::new(doing, error))?;
-            Ok((name, HeaderValue::try_from(value).map_err(|error| Failure::new(doing, error))?))
+            let name = HeaderName::try_from(name).map_err(|error| InternalError::new(doing, error))?;
+            Ok((name, HeaderValue::try_from(value).map_err(|error| InternalError::new(doing, error))?))
         };
         instructions.headers().map(header).collect()
     }

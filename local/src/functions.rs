@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use lambda_runtime::Diagnostic;
 use shared::runtime::{
     environment::Environment,
-    function::{Function, Invocation, Start, time_limits},
+    function::{Function, Invocation, StartContext, time_limits},
     metrics::Metrics,
 };
 use tokio::{
@@ -58,7 +58,7 @@ impl<F> fmt::Debug for OnThread<F> {
 fn on_thread<F: Function>(logical_id: &str, setting: FunctionSetting) -> Result<Arc<dyn Invoke>, StartFailure> {
     let environment: Environment = setting.environment.into_iter().collect();
     let sdk = sdk_config(&environment);
-    let function = F::start(&Start { sdk, environment, clock: setting.clock, metrics: Metrics::Off })?;
+    let function = F::start(&StartContext { sdk, environment, clock: setting.clock, metrics: Metrics::Off })?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (alive, ended) = oneshot::channel();
@@ -76,7 +76,7 @@ impl<F: Function> Invoke for OnThread<F> {
         invocation: apigw_local::Invocation,
     ) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
         let runtime = self.runtime.clone();
-        let invocation = Invocation { request_id: invocation.request_id, until: invocation.deadline };
+        let invocation = Invocation { request_id: invocation.request_id, deadline: invocation.deadline };
         let task = runtime.spawn(async move {
             let event = serde_json::from_slice(&payload)
                 .map_err(|error| function_error("DeserializeError", error.to_string()))?;

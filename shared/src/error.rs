@@ -80,7 +80,7 @@ impl Code {
 /// A request that is answered with an error: what a person reads, and what a program branches on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct ApiError {
     /// What a program branches on.
     pub code: Code,
     /// Path of the field at fault, such as `video.title`.
@@ -91,7 +91,7 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl ApiError {
     /// A refusal of the request as a whole.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, field: None, message: message.into(), retry_after: None }
@@ -139,8 +139,8 @@ impl Refusal {
 
     /// The refusal as JSON: the fields `code`, `message`, `retryable`, `field` where one is at fault, and `retry_after_ms` where
     /// it is known.
-    pub fn body(&self) -> RefusalBody<'_> {
-        RefusalBody {
+    pub fn body(&self) -> ApiErrorBody<'_> {
+        ApiErrorBody {
             code: self.code,
             message: &self.message,
             field: self.field.as_deref(),
@@ -150,9 +150,9 @@ impl Refusal {
     }
 }
 
-/// A [`Refusal`] as it goes over the wire.
+/// A [`ApiError`] as it goes over the wire.
 #[derive(Debug, Serialize)]
-pub struct RefusalBody<'a> {
+pub struct ApiErrorBody<'a> {
     code: Code,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,16 +162,24 @@ pub struct RefusalBody<'a> {
     retry_after_ms: Option<u64>,
 }
 
+/// What a request came to, in two levels:
+///
+/// - `Ok(Ok(value))`: it was carried out.
+/// - `Ok(Err(ApiError))`: it was refused, and the client is told why. Nothing is wrong with the service.
+/// - `Err(InternalError)`: something that the service depends on failed. The log has the causes; the client is told
+///   `unavailable`, or Lambda retries the invocation.
+pub type Decision<T> = Result<Result<T, ApiError>, InternalError>;
+
 /// A failure of something that the service depends on: what was being done, and the cause as the error's source.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing} failed")]
-pub struct Failure {
+pub struct InternalError {
     doing: &'static str,
     #[source]
     source: Arc<dyn StdError + Send + Sync>,
 }
 
-impl Failure {
+impl InternalError {
     /// Wraps `source`, which happened while `doing` something: a noun phrase such as `reading the head of a region`.
     pub fn new(doing: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { doing, source: Arc::from(source.into()) }
@@ -184,19 +192,19 @@ impl Failure {
 pub struct Unauthorized;
 
 /// What Lambda reports for a failed invocation: a stable type, and the whole chain of causes.
-impl From<Failure> for Diagnostic {
-    fn from(failure: Failure) -> Self {
+impl From<InternalError> for Diagnostic {
+    fn from(failure: InternalError) -> Self {
         if failure.source.is::<Unauthorized>() {
             return Self { error_type: "Unauthorized".to_owned(), error_message: Unauthorized.to_string() };
         }
-        Self { error_type: "Failure".to_owned(), error_message: Chain(&failure).to_string() }
+        Self { error_type: "Failure".to_owned(), error_message: ErrorChain(&failure).to_string() }
     }
 }
 
 /// An error with all its causes on one line. The AWS clients say only "service error" without their source.
-pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
+pub struct ErrorChain<'a>(pub &'a (dyn StdError + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
@@ -214,14 +222,14 @@ mod tests {
 
     #[test]
     fn a_refusal_has_a_stable_form() {
-        let refusal = Refusal::of_field(Code::MissingField, "video.title", "video.title is missing");
+        let refusal = ApiError::of_field(Code::MissingField, "video.title", "video.title is missing");
         assert_eq!(
             serde_json::to_string(&refusal.body()).expect("serialisable"),
             r#"{"code":"missing_field","message":"video.title is missing","field":"video.title","retryable":false}"#
         );
-        assert!(Refusal::unavailable().body().retryable);
+        assert!(ApiError::unavailable().body().retryable);
         assert!(!Code::LimitReached.retryable(), "the same would be refused until something is left");
-        let limited = Refusal::rate_limited("10 messages per second", Duration::from_millis(80));
+        let limited = ApiError::rate_limited("10 messages per second", Duration::from_millis(80));
         assert_eq!(
             serde_json::to_string(&limited.body()).expect("serialisable"),
             r#"{"code":"rate_limited","message":"at most 10 messages per second, try again in 80 ms","retryable":true,"retry_after_ms":80}"#
@@ -231,7 +239,7 @@ mod tests {
     #[test]
     fn a_chain_names_every_cause_once() {
         let cause = std::io::Error::other("connection refused");
-        let failure = Failure::new("reading a page", Failure::new("querying", cause));
-        assert_eq!(Chain(&failure).to_string(), "reading a page failed: querying failed: connection refused");
+        let failure = InternalError::new("reading a page", InternalError::new("querying", cause));
+        assert_eq!(ErrorChain(&failure).to_string(), "reading a page failed: querying failed: connection refused");
     }
 }

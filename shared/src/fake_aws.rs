@@ -12,28 +12,28 @@ use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::body::SdkBody;
 
 /// What a test answers to a request: a status, a kind of error, and a body.
-pub(crate) struct Answer(pub(crate) u16, pub(crate) &'static str, pub(crate) String);
+pub(crate) struct FakeResponse(pub(crate) u16, pub(crate) &'static str, pub(crate) String);
 
 /// Requests that were made: the bodies, in their order.
 pub(crate) type Requests = Arc<Mutex<Vec<String>>>;
 
 /// A configuration whose every request is answered by `answer`, which is given the number of requests before it.
-pub(crate) fn sdk(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (SdkConfig, Requests) {
+pub(crate) fn sdk(answer: impl Fn(usize) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
     configuration(move |before, _| answer(before))
 }
 
 /// A configuration whose every request is answered by `answer`, which is given its body.
-pub(crate) fn sdk_for(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (SdkConfig, Requests) {
+pub(crate) fn sdk_for(answer: impl Fn(&str) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
     configuration(move |_, body| answer(body))
 }
 
-fn configuration(answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static) -> (SdkConfig, Requests) {
+fn configuration(answer: impl Fn(usize, &str) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
     let requests = Requests::default();
     let seen = Arc::clone(&requests);
     let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
         let mut seen = seen.lock().expect("no test panics with the lock");
-        let Answer(status, kind, text) = answer(seen.len(), &body);
+        let FakeResponse(status, kind, text) = answer(seen.len(), &body);
         seen.push(body);
         let response = http::Response::builder().status(status).header("x-amzn-errortype", kind);
         response.body(SdkBody::from(text)).expect("a valid response")

@@ -290,7 +290,7 @@ pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Attempts of one post that may time out. What fails at once is repeated as long as [`POST_TIMEOUT`] lets it.
-pub const POST_TIME_OUTS_MAX: u32 = 3;
+pub const POST_TIMEOUT_RETRIES_MAX: u32 = 3;
 
 /// How long a connection is waited for that is said to be gone and may only be opening. `$connect` takes milliseconds.
 pub const OPENING_WAIT: Duration = Duration::from_secs(3);
@@ -381,7 +381,7 @@ pub const AWS_CALL_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// Invocations in a row that one alert may cause. Lambda stops a chain of about 16 as a loop. Source: Lambda developer
 /// guide, "Recursive loop detection".
-pub const CHAIN_MAX: u32 = 12;
+pub const INVOCATION_DEPTH_MAX: u32 = 12;
 
 /// Age from which an alert that has not been dispatched counts as forgotten: longer than publish runs, which is 29 s.
 /// Source: template.yaml.
@@ -517,7 +517,7 @@ pub const CONNECTIONS_PER_USER_DEFAULT: u32 = 50;
 pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
 
 /// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a minute.
-pub const ALLOWANCE_TTL: Duration = Duration::from_secs(60 * 60);
+pub const RATE_LIMIT_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// Longest pause after the allowance of a publisher was throttled, through all attempts of the client. The pause is random.
 pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);

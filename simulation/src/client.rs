@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde_json::json;
 use shared::runtime::{
     environment::Environment,
-    function::{Function, Start, time_limits},
+    function::{Function, StartContext, time_limits},
     metrics::Metrics,
 };
 
@@ -144,6 +144,6 @@ pub fn environment(more: &[(&str, &str)]) -> Environment {
 ///
 /// If the environment does not suffice.
 pub fn start<F: Function, W: World>(world: &Arc<W>, process: &str, clock: &Clock, environment: Environment) -> F {
-    let start = Start { environment, sdk: sdk(world, process), clock: clock.clone(), metrics: Metrics::Off };
+    let start = StartContext { environment, sdk: sdk(world, process), clock: clock.clone(), metrics: Metrics::Off };
     F::start(&start).unwrap_or_else(|error| panic!("{process} does not start: {error}"))
 }

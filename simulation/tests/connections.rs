@@ -164,7 +164,7 @@ fn read(event: Value) -> ApiGatewayWebsocketProxyRequest {
 }
 
 fn invocation() -> Invocation {
-    Invocation { request_id: "request".to_owned(), until: Instant::now() + Duration::from_secs(29) }
+    Invocation { request_id: "request".to_owned(), deadline: Instant::now() + Duration::from_secs(29) }
 }
 
 /// A connection and its user.
@@ -189,7 +189,7 @@ impl Who {
 
 /// The seeds to run: one that was asked for, or all, or a `share` of them where each takes long.
 fn seeds(share: u64) -> Vec<u64> {
-    let variable = |name| Environment::of_process().get(name).map(|number| number.parse::<u64>().expect("a number"));
+    let variable = |name| Environment::from_process().get(name).map(|number| number.parse::<u64>().expect("a number"));
     match variable("SIMULATION_SEED") {
         Some(seed) => vec![seed],
         None => (0..variable("CONNECTION_ORDERS").unwrap_or(SEEDS) / share).collect(),

@@ -78,7 +78,7 @@ async fn publish(world: &Arc<Quotas>, clock: &Clock, crowd: Crowd, number: usize
     let from = Instant::now();
     let key = crowd.with_keys.then(|| format!("key-{number}"));
     let event = request(number % crowd.publishers, key.as_deref(), &alert(number));
-    let invocation = Invocation { request_id: process, until: from + Duration::from_secs(29) };
+    let invocation = Invocation { request_id: process, deadline: from + Duration::from_secs(29) };
     let answer = function.handle(AnyEvent(event), invocation).await.expect("HTTP is always answered");
     let answer = serde_json::to_value(answer).expect("JSON");
     let body = serde_json::from_str(answer["body"].as_str().expect("a body")).expect("JSON");
@@ -233,7 +233,8 @@ async fn endure(seed: u64) -> (Arc<Quotas>, Vec<Told>) {
         ("AWS_LAMBDA_FUNCTION_NAME", "RecoverFunction"),
     ];
     let recover: recover::Recover = start(&world, "recover", &clock, environment(&variables));
-    let invocation = Invocation { request_id: "recover".to_owned(), until: Instant::now() + Duration::from_secs(55) };
+    let invocation =
+        Invocation { request_id: "recover".to_owned(), deadline: Instant::now() + Duration::from_secs(55) };
     recover.handle(serde_json::from_str("{}").expect("a request"), invocation).await.expect("recovered");
     (world, told)
 }

@@ -8,7 +8,7 @@ use simulation::{Delays, Engine, engine::template, environment, start};
 use tokio::time::{Duration, Instant};
 
 fn invocation() -> Invocation {
-    Invocation { request_id: "request".to_owned(), until: Instant::now() + Duration::from_secs(29) }
+    Invocation { request_id: "request".to_owned(), deadline: Instant::now() + Duration::from_secs(29) }
 }
 
 fn event(kind: &str, body: Option<&str>) -> aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest {

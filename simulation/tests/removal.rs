@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use recover::Recover;
 use serde_json::{Value, json};
 use shared::{
-    fanout::{Content, Task},
+    fanout::{Content, FanoutTask},
     protocol::event::AnyEvent,
     runtime::function::{Function, Invocation},
     tables::alerts::Alerts,
@@ -36,7 +36,7 @@ const LATER_MS: i64 = 60_000;
 struct Watched {
     inner: Arc<Delays>,
     /// What deliver is invoked with.
-    tasks: Mutex<Vec<Task>>,
+    tasks: Mutex<Vec<FanoutTask>>,
 }
 
 impl World for Watched {
@@ -50,7 +50,7 @@ impl World for Watched {
 }
 
 fn invocation(id: &str) -> Invocation {
-    Invocation { request_id: id.to_owned(), until: Instant::now() + Duration::from_secs(29) }
+    Invocation { request_id: id.to_owned(), deadline: Instant::now() + Duration::from_secs(29) }
 }
 
 fn publication() -> Value {

@@ -363,7 +363,7 @@ fn alerts_arrive_within_two_seconds_whatever_anybody_does() {
     // Sockets have two ends here.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a higher limit of open files");
-    let attackers = Environment::of_process().get("E2E_ATTACKERS").map(|number| number.parse().expect("a number"));
+    let attackers = Environment::from_process().get("E2E_ATTACKERS").map(|number| number.parse().expect("a number"));
     run(async move {
         let Some(attackers) = attackers else {
             let scale = Scale {

@@ -103,9 +103,9 @@ fn the_log_of_a_canary_that_is_switched_off_ends_and_is_none_of_the_regions_that
         let commit = async |publication: Publication, age: Duration| {
             let then = now - i64::try_from(age.as_millis()).expect("not that long ago");
             let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::Manual(Arc::new(then.into())));
-            let until = tokio::time::Instant::now() + Duration::from_secs(29);
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(29);
             let region = publication.region.clone();
-            let commit = alerts.commit(&region, &[publication], until).await.pop().expect("a result");
+            let commit = alerts.commit(&region, &[publication], deadline).await.pop().expect("a result");
             commit.expect("committed").expect("not refused");
         };
         let germany = Publication::from_bytes(alert("DE").to_string().as_bytes()).expect("valid");

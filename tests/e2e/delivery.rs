@@ -12,7 +12,7 @@ use shared::{
     },
     tables::subscriptions::{
         Subscriptions,
-        connection_state::{Change, Charged},
+        connection_state::{Charged, MembershipChange},
     },
 };
 
@@ -111,7 +111,7 @@ fn a_client_that_vanishes_while_alerts_arrive_fails_none_of_them() {
 }
 
 async fn subscribe(subscriptions: &Subscriptions, connection: &Connection, audiences: &[Audience]) {
-    let change = Change::Join(audiences, Format::ViralAlert);
+    let change = MembershipChange::Join(audiences, Format::ViralAlert);
     subscriptions.admit(connection, change, Charged::Change).await.expect("a write").expect("open");
     subscriptions.subscribe(connection, audiences, Format::ViralAlert).await.expect("a write").expect("open");
 }

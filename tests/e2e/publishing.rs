@@ -375,9 +375,9 @@ fn an_event_with_several_publications_is_repeated_as_a_whole_and_publishes_none_
         let (_, failure) = site.invoke("PublishFunction", &event).await;
         let message = failure["errorMessage"].as_str().unwrap_or_default();
         assert!(message.contains("at most 1 alerts per minute"), "Lambda repeats what failed: {failure}");
-        let allowance =
+        let rate_limit =
             json!({"id": "e-1", "detail-type": "v", "source": "another", "detail": detail["publications"][0]});
-        let (_, answer) = site.invoke("PublishFunction", &allowance).await;
+        let (_, answer) = site.invoke("PublishFunction", &rate_limit).await;
         assert_eq!((&answer["seq"], &answer["duplicate"]), (&json!(2), &json!(false)), "another key: {answer}");
         let only = json!({"publications": [detail["publications"][0]]});
         let event = json!({"id": "e-1", "detail-type": "v", "source": "third", "detail": only});

@@ -42,8 +42,8 @@ pub(crate) async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
     let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::Manual(Arc::new(then.into())));
     let publication = Publication::from_bytes(alert(region).to_string().as_bytes()).expect("valid");
     let region = publication.region.clone();
-    let until = tokio::time::Instant::now() + Duration::from_secs(29);
-    let commit = alerts.commit(&region, &[publication], until).await.pop().expect("a result");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(29);
+    let commit = alerts.commit(&region, &[publication], deadline).await.pop().expect("a result");
     commit.expect("committed").expect("not refused").logged.alert().cloned().expect("an alert")
 }
 

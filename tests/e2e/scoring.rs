@@ -201,7 +201,7 @@ fn entries_are_taken_or_refused_one_by_one_and_those_that_no_rule_is_for_reach_n
         watcher.expect_nothing().await;
 
         let eleven = client.put_events().set_entries(Some(vec![entry(&detail); 11])).send().await;
-        let text = shared::error::Chain(&eleven.expect_err("too many")).to_string();
+        let text = shared::error::ErrorChain(&eleven.expect_err("too many")).to_string();
         assert!(text.contains("ValidationException") && text.contains("less than or equal to 10"), "{text}");
         let large = json!({"x": "x".repeat(256 * 1024)});
         assert!(client.put_events().entries(entry(&large)).send().await.is_err());

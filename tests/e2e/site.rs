@@ -127,7 +127,7 @@ impl Site {
     pub(crate) async fn with(parameters: &[(&str, &str)]) -> Self {
         let parameters: Parameters =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        match Environment::of_process().get("E2E_FUNCTIONS") {
+        match Environment::from_process().get("E2E_FUNCTIONS") {
             Some("cargo-lambda") => Self::leased(parameters).await,
             Some("in-process") | None => Self::Own(Box::new(start(parameters, false).await)),
             Some("processes") => Self::Own(Box::new(start(parameters, true).await)),

@@ -62,7 +62,7 @@ pub(crate) struct Target {
 impl Target {
     /// Reads `E2E_TARGET`: the outputs `WebSocketUrl` and `PublishUrl` of the stack, with a comma between them.
     pub(crate) fn of_environment() -> Option<Self> {
-        let environment = Environment::of_process();
+        let environment = Environment::from_process();
         let named = environment.get("E2E_TARGET")?;
         let (sockets, publish) = named.split_once(',').expect("E2E_TARGET is WebSocketUrl,PublishUrl");
         let http = publish.strip_suffix("/publish").unwrap_or(publish);
@@ -84,7 +84,7 @@ impl Target {
     /// The headers with which a publisher signs, by the credentials of the environment. None where there are none: the local
     /// mode takes anything.
     pub(crate) fn signature(url: &str, body: &[u8]) -> Vec<(String, String)> {
-        let environment = Environment::of_process();
+        let environment = Environment::from_process();
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) else {
             return Vec::new();

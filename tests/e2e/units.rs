@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use shared::{
     limits::{FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, REGION_BYTES_MAX, REGIONS_OF_ALL_MAX},
     model::alert::Position,
-    tables::alerts::snapshot::{Entry, Snapshot},
+    tables::alerts::snapshot::{Snapshot, SnapshotEntry},
 };
 use tokio::net::TcpListener;
 
@@ -388,7 +388,7 @@ async fn metered(regions: &[String]) -> (Site, Site, Meter, Value) {
     let site = Site::on(&meter.address).await;
     let snapshot = Snapshot::new(tables.dynamodb(), "AlertsTable".to_owned());
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as i64;
-    let entry = Entry {
+    let entry = SnapshotEntry {
         position: Position { epoch: now, seq: 1 },
         committed_at: Timestamp::from_millis(now),
         largest_bytes: FRAME_BYTES_MAX,

@@ -6,7 +6,7 @@ use shared::{
     model::{
         alert::Format,
         connection::{ConnectionId, Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
     },
 };
 
@@ -28,7 +28,7 @@ impl Ring {
     }
 
     /// Returns one page of a query.
-    pub(crate) fn page(&self, range: SlotRange, after: Option<&Slot>) -> Page {
+    pub(crate) fn page(&self, range: SlotRange, after: Option<&Slot>) -> AudiencePage {
         let from = match after {
             Some(slot) => {
                 self.members.partition_point(|member| *member <= (slot.hash(), number_of(&slot.as_str()[8..])))
@@ -39,7 +39,7 @@ impl Ring {
         let end = to.min(from + usize::try_from(AUDIENCE_PAGE_ITEMS).unwrap_or(usize::MAX));
         let page = self.members.get(from..end).unwrap_or_default();
         let next = page.last().filter(|_| end < to).map(|(_, number)| Slot::of(&connection(*number)));
-        Page { members: page.iter().map(|(_, number)| member(*number)).collect(), next }
+        AudiencePage { members: page.iter().map(|(_, number)| member(*number)).collect(), next }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn time(runs: &[&Run]) {
             percent(used(scenario, outcome)),
             outcome.workers,
             outcome.invocations,
-            outcome.chain,
+            outcome.depth,
             percent(outcome.refused as f64 / outcome.calls as f64),
             grouped(outcome.retried as f64),
             outcome.undelivered,

@@ -8,16 +8,16 @@ use std::{
 use clock::{Clock, Timestamp};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use shared::{
-    error::{Chain, Failure},
-    fanout::{Content, Fanout, Report, Services, Task},
+    error::{ErrorChain, InternalError},
+    fanout::{Content, Fanout, FanoutReport, FanoutTask, Services},
     limits::{SUSPECTS_MAX, WORKER_RATE},
     model::{
         alert::{Alert, Position},
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
-        member::Page,
+        member::AudiencePage,
     },
-    push::{Answer, Cause, Existence, Frame},
+    push::{Cause, ConnectionState, Frame, PostOutcome},
 };
 use tokio::{
     sync::mpsc,
@@ -85,7 +85,7 @@ pub(crate) struct Outcome {
     pub(crate) workers: usize,
     pub(crate) invocations: u64,
     pub(crate) failed_invocations: u64,
-    pub(crate) chain: u32,
+    pub(crate) depth: u32,
     pub(crate) lambda_secs: f64,
     pub(crate) read_units: f64,
     pub(crate) read_units_by_second: Vec<f64>,
@@ -105,7 +105,7 @@ struct World {
     scenario: Scenario,
     began: Instant,
     state: Mutex<State>,
-    started: mpsc::UnboundedSender<Task>,
+    started: mpsc::UnboundedSender<FanoutTask>,
 }
 
 /// Runs a scenario in virtual time. The same seed gives the same outcome.
@@ -127,11 +127,11 @@ async fn run(scenario: &Scenario, seed: u64) -> Outcome {
     let mut under_way = JoinSet::new();
     for number in 0..scenario.alerts {
         let alert = alert(number);
-        let task = Task {
+        let task = FanoutTask {
             content: Content::Alert(alert),
             dispatched_at: Timestamp::from_millis(0),
             part: None,
-            chain: 0,
+            depth: 0,
             redriven_at: None,
         };
         under_way.spawn(invocation(Arc::clone(&world), task));
@@ -164,7 +164,7 @@ fn alert(number: usize) -> Alert {
 }
 
 /// Runs one asynchronous invocation with its retries.
-async fn invocation(world: Arc<World>, task: Task) {
+async fn invocation(world: Arc<World>, task: FanoutTask) {
     for wait in REPEATED_AFTER {
         sleep(Duration::from_secs(wait)).await;
         world.takes(QUEUE_MS).await;
@@ -173,7 +173,7 @@ async fn invocation(world: Arc<World>, task: Task) {
         {
             let outcome = &mut world.state().outcome;
             outcome.invocations += 1;
-            outcome.chain = outcome.chain.max(task.chain + 1);
+            outcome.depth = outcome.depth.max(task.depth + 1);
         }
         let alert = usize::try_from(task.content.seq().unwrap_or_default() - 1).unwrap_or_default();
         let services = Invocation { world: Arc::clone(&world), alert, idle_from: Mutex::new(began) };
@@ -190,7 +190,7 @@ async fn invocation(world: Arc<World>, task: Task) {
         state.outcome.lambda_secs += (began.elapsed() + COLD_START).as_secs_f64();
         match ended {
             Ok(Ok(report)) => return state.add(&task, &report),
-            Ok(Err(failed)) => eprintln!("an invocation failed: {}", Chain(&failed.failure)),
+            Ok(Err(failed)) => eprintln!("an invocation failed: {}", ErrorChain(&failed.failure)),
             Err(_) => eprintln!("an invocation ran into its time limit"),
         }
         state.outcome.failed_invocations += 1;
@@ -198,7 +198,7 @@ async fn invocation(world: Arc<World>, task: Task) {
 }
 
 impl State {
-    fn add(&mut self, task: &Task, report: &Report) {
+    fn add(&mut self, task: &FanoutTask, report: &FanoutReport) {
         self.outcome.gone += report.gone;
         self.outcome.undelivered += report.undelivered.values().sum::<u64>();
         self.outcome.retried += report.retried;
@@ -308,12 +308,12 @@ impl Invocation {
         is_admitted
     }
 
-    async fn existence(&self, connection: &ConnectionId) -> Existence {
+    async fn existence(&self, connection: &ConnectionId) -> ConnectionState {
         if !self.is_answered().await {
-            return Existence::Throttled;
+            return ConnectionState::Throttled;
         }
         let is_gone = self.world.scenario.is_gone(number_of(connection.as_str()));
-        if is_gone { Existence::Gone } else { Existence::Open }
+        if is_gone { ConnectionState::Gone } else { ConnectionState::Open }
     }
 
     async fn answers(&self) {
@@ -327,48 +327,53 @@ impl Invocation {
 }
 
 impl Services for Invocation {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         let page = match audience {
             Audience::Region(_) => self.world.scenario.ring.page(range, after),
-            Audience::All | Audience::Everyone | Audience::Room(_) => Page::default(),
+            Audience::All | Audience::Everyone | Audience::Room(_) => AudiencePage::default(),
         };
         self.world.read(page.members.len());
         self.world.takes(PAGE_MS).await;
         Ok(page)
     }
 
-    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> PostOutcome {
         let number = number_of(connection.as_str());
         let is_gone = self.world.scenario.is_gone(number);
         self.world.state().outcome.posts_to_gone += u64::from(is_gone);
         if !self.is_answered().await {
-            return Answer::Throttled;
+            return PostOutcome::Throttled;
         }
         if is_gone {
-            return Answer::Gone;
+            return PostOutcome::Gone;
         }
         if self.world.state().random.random_bool(POST_FAILS) {
-            return Answer::Transient(Cause::Unavailable);
+            return PostOutcome::Transient(Cause::Unavailable);
         }
         self.world.sent(self.alert, number);
-        Answer::Sent
+        PostOutcome::Sent
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         self.world.state().outcome.looks += 1;
         self.existence(connection).await
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         self.world.state().outcome.closed += 1;
         self.existence(connection).await
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         for _ in connections {
             sleep(REMOVAL).await;
             let outcome = &mut self.world.state().outcome;
@@ -379,9 +384,9 @@ impl Services for Invocation {
         Ok(())
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.world.takes(INVOKE_MS).await;
-        self.world.started.send(task.clone()).map_err(|error| Failure::new("starting an invocation", error))
+        self.world.started.send(task.clone()).map_err(|error| InternalError::new("starting an invocation", error))
     }
 
     fn random(&self) -> f64 {

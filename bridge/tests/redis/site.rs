@@ -27,7 +27,7 @@ use local::Service;
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use shared::error::{Code, Refusal};
+use shared::error::{ApiError, Code};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -387,7 +387,7 @@ impl Gate {
             }
             Mode::Hang => std::future::pending().await,
             Mode::Refuse => {
-                let refusal = Refusal::of_field(Code::InvalidField, "title", "title is not wanted");
+                let refusal = ApiError::of_field(Code::InvalidField, "title", "title is not wanted");
                 let body = serde_json::json!({"error": refusal.body()}).to_string();
                 let response = Response::builder().status(refusal.code.http_status());
                 response.body(Full::from(body)).expect("a response")

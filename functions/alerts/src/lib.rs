@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use shared::{
-    auth::token::Gate,
-    error::{Chain, Failure},
+    auth::token::Authenticator,
+    error::{ErrorChain, InternalError},
     replay::paging,
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::alerts::history::History,
 };
@@ -24,7 +24,7 @@ pub use self::response::Response;
 #[derive(Debug)]
 pub struct Alerts {
     history: History,
-    gate: Gate,
+    authenticator: Authenticator,
 }
 
 /// What the function reads of an event of an HTTP API (payload version 2.0). It may hold a token, so nothing can print it.
@@ -41,22 +41,22 @@ impl Function for Alerts {
     type Event = Event;
     type Response = Response;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let history = History::of_function(start, &mut environment);
-        let gate = Gate::of_function(start, &mut environment);
-        environment.finish(Self { history, gate })
+        let history = History::from_env(start, &mut environment);
+        let authenticator = Authenticator::from_env(start, &mut environment);
+        environment.finish(Self { history, authenticator })
     }
 
-    async fn handle(&self, event: Event, _invocation: Invocation) -> Result<Response, Failure> {
-        let principal = match self.gate.admit(request::token(&event)).await {
+    async fn handle(&self, event: Event, _invocation: Invocation) -> Result<Response, InternalError> {
+        let principal = match self.authenticator.admit(request::token(&event)).await {
             Ok(Ok(principal)) => principal,
             Ok(Err(rejected)) => {
                 tracing::info!(reason = %rejected, "reading refused");
                 return Ok(response::refused(&rejected.into()));
             }
             Err(failure) => {
-                tracing::error!(error = %Chain(&failure), "token not checked");
+                tracing::error!(error = %ErrorChain(&failure), "token not checked");
                 return Ok(response::unavailable(request::form(&event)));
             }
         };
@@ -66,11 +66,11 @@ impl Function for Alerts {
         };
         match paging::read(&self.history, &request.audiences, &request.begin, request.limit).await {
             Ok(batch) => {
-                let cached_by = if self.gate.is_on() { CachedBy::Client } else { CachedBy::Anybody };
+                let cached_by = if self.authenticator.is_on() { CachedBy::Client } else { CachedBy::Anybody };
                 Ok(response::of(&request, &batch, cached_by))
             }
             Err(failure) => {
-                tracing::error!(error = %Chain(&failure), "alerts not read");
+                tracing::error!(error = %ErrorChain(&failure), "alerts not read");
                 Ok(response::unavailable(request.form))
             }
         }

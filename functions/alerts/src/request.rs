@@ -2,7 +2,7 @@
 
 use shared::{
     auth::{access::Regions, token},
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::{ALERTS_PER_PAGE_MAX, REGIONS_PER_MESSAGE_MAX},
     model::{
         audience::{Audience, InvalidRegion},
@@ -18,7 +18,7 @@ const PARAMETERS: [&str; 4] = ["region", "after", "limit", "token"];
 
 /// A request, valid in itself.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Request {
+pub(crate) struct AlertsRequest {
     pub(crate) audiences: Vec<Audience>,
     pub(crate) begin: Begin,
     /// Alerts, 1 to [`ALERTS_PER_PAGE_MAX`].
@@ -42,15 +42,15 @@ pub(crate) fn token(event: &Event) -> Option<&str> {
 }
 
 /// Reads a request of somebody who may have `regions`.
-pub(crate) fn parse(event: &Event, regions: &Regions) -> Result<Request, Refusal> {
+pub(crate) fn parse(event: &Event, regions: &Regions) -> Result<AlertsRequest, ApiError> {
     let parameters = &event.query_string_parameters;
     if let Some(unknown) = parameters.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
         let message = format!("this parameter does not exist, there are {}", PARAMETERS.join(", "));
-        return Err(Refusal::of_field(Code::InvalidField, unknown, message));
+        return Err(ApiError::of_field(Code::InvalidField, unknown, message));
     }
     let region = parameters.get("region");
     let audiences =
-        audiences(region.ok_or_else(|| Refusal::of_field(Code::MissingField, "region", "region is missing"))?)?;
+        audiences(region.ok_or_else(|| ApiError::of_field(Code::MissingField, "region", "region is missing"))?)?;
     regions.check(&audiences, "region")?;
     let form = form(event);
     let last_event_id = event.headers.get("last-event-id").filter(|id| form == Form::EventStream && !id.is_empty());
@@ -61,44 +61,44 @@ pub(crate) fn parse(event: &Event, regions: &Regions) -> Result<Request, Refusal
         (None, None, Form::Json) => Begin::Newest,
     };
     let limit = parameters.get("limit").map_or(Ok(ALERTS_PER_PAGE_MAX), |text| limit(text))?;
-    Ok(Request { audiences, begin, limit, form, if_none_match: event.headers.get("if-none-match").cloned() })
+    Ok(AlertsRequest { audiences, begin, limit, form, if_none_match: event.headers.get("if-none-match").cloned() })
 }
 
-fn audiences(text: &str) -> Result<Vec<Audience>, Refusal> {
+fn audiences(text: &str) -> Result<Vec<Audience>, ApiError> {
     let mut audiences = Vec::new();
     for name in text.split(',') {
         let audience = name
             .parse()
-            .map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, "region", error.to_string()))?;
+            .map_err(|error: InvalidRegion| ApiError::of_field(Code::InvalidRegion, "region", error.to_string()))?;
         if !audiences.contains(&audience) {
             audiences.push(audience);
         }
     }
     if audiences.len() > REGIONS_PER_MESSAGE_MAX {
         let message = format!("region may name at most {REGIONS_PER_MESSAGE_MAX} regions, or ALL");
-        return Err(Refusal::of_field(Code::InvalidField, "region", message));
+        return Err(ApiError::of_field(Code::InvalidField, "region", message));
     }
     Ok(audiences)
 }
 
 /// A cursor, or the number of an alert where one region is asked for.
-fn after(text: &str, field: &str, audiences: &[Audience]) -> Result<Begin, Refusal> {
+fn after(text: &str, field: &str, audiences: &[Audience]) -> Result<Begin, ApiError> {
     if let Some(seq) = digits(text) {
         return match audiences {
             [Audience::Region(_)] => Ok(Begin::Seq(seq)),
-            _ => Err(Refusal::of_field(Code::InvalidField, field, "with several regions or ALL, a cursor is needed")),
+            _ => Err(ApiError::of_field(Code::InvalidField, field, "with several regions or ALL, a cursor is needed")),
         };
     }
     let cursor = text.parse();
     cursor
         .map(Begin::After)
-        .map_err(|error: InvalidCursor| Refusal::of_field(Code::InvalidField, field, error.to_string()))
+        .map_err(|error: InvalidCursor| ApiError::of_field(Code::InvalidField, field, error.to_string()))
 }
 
-fn limit(text: &str) -> Result<usize, Refusal> {
+fn limit(text: &str) -> Result<usize, ApiError> {
     let limit = digits(text).and_then(|limit| usize::try_from(limit).ok());
     limit.filter(|limit| (1..=ALERTS_PER_PAGE_MAX).contains(limit)).ok_or_else(|| {
-        Refusal::of_field(Code::InvalidField, "limit", format!("limit is a number from 1 to {ALERTS_PER_PAGE_MAX}"))
+        ApiError::of_field(Code::InvalidField, "limit", format!("limit is a number from 1 to {ALERTS_PER_PAGE_MAX}"))
     })
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn form(event: &Event) -> Form {
 mod tests {
     use super::*;
 
-    fn request(parameters: &[(&str, &str)], headers: &[(&str, &str)]) -> Result<Request, Refusal> {
+    fn request(parameters: &[(&str, &str)], headers: &[(&str, &str)]) -> Result<AlertsRequest, ApiError> {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };

@@ -6,17 +6,17 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use shared::{
-    error::Refusal,
+    error::ApiError,
     limits::{EVENT_STREAM_NEXT, EVENT_STREAM_RETRY, PAGE_AGE_MAX},
     model::{
         alert::{Format, Logged, Removal, Wire, WireRemoval},
         audience::Region,
         position::Positions,
     },
-    replay::paging::Batch,
+    replay::paging::LogPage,
 };
 
-use crate::request::{Form, Request};
+use crate::request::{AlertsRequest, Form};
 
 /// The type of an event stream.
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
@@ -32,7 +32,7 @@ pub struct Response {
 
 /// The JSON form.
 #[derive(Serialize)]
-struct Page<'a> {
+struct AlertsPage<'a> {
     alerts: Vec<Wire<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed: Vec<WireRemoval<'a>>,
@@ -54,7 +54,7 @@ pub(crate) enum CachedBy {
 }
 
 /// The answer to a request that was carried out.
-pub(crate) fn of(request: &Request, batch: &Batch, by: CachedBy) -> Response {
+pub(crate) fn of(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
     match request.form {
         Form::Json => page(request, batch, by),
         Form::EventStream => stream(events(batch)),
@@ -72,13 +72,13 @@ fn stream(body: String) -> Response {
 /// to come back, with the id that it has.
 pub(crate) fn unavailable(form: Form) -> Response {
     match form {
-        Form::Json => refused(&Refusal::unavailable()),
+        Form::Json => refused(&ApiError::unavailable()),
         Form::EventStream => stream(retry(EVENT_STREAM_RETRY)),
     }
 }
 
 /// The answer to one that was not.
-pub(crate) fn refused(refusal: &Refusal) -> Response {
+pub(crate) fn refused(refusal: &ApiError) -> Response {
     Response {
         status_code: refusal.code.http_status(),
         headers: BTreeMap::from([
@@ -89,8 +89,8 @@ pub(crate) fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-fn page(request: &Request, batch: &Batch, by: CachedBy) -> Response {
-    let page = Page {
+fn page(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
+    let page = AlertsPage {
         alerts: batch.alerts.iter().filter_map(Logged::alert).map(|alert| alert.wire(Format::ViralAlert)).collect(),
         removed: batch.alerts.iter().filter_map(Logged::removal).map(Removal::wire).collect(),
         positions: &batch.positions,
@@ -137,7 +137,7 @@ fn matches(tags: &str, etag: &str) -> bool {
 }
 
 /// The events: each carries the cursor that is right once it has arrived, and the last moves the browser to the end.
-fn events(batch: &Batch) -> String {
+fn events(batch: &LogPage) -> String {
     let mut text = retry(if batch.more { EVENT_STREAM_NEXT } else { EVENT_STREAM_RETRY });
     let mut reached = batch.from.clone();
     let mut block = |fields: String| text.push_str(&(fields + "\n"));
@@ -179,9 +179,9 @@ mod tests {
 
     #[test]
     fn an_event_stream_says_that_there_are_more_regions_than_it_follows() {
-        let truncated = Batch { truncated: true, ..Batch::default() };
+        let truncated = LogPage { truncated: true, ..LogPage::default() };
         assert!(events(&truncated).contains("event: truncated\ndata: {}\n\n"));
-        assert!(!events(&Batch::default()).contains("truncated"));
+        assert!(!events(&LogPage::default()).contains("truncated"));
     }
 
     #[test]

@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 use shared::{
     auth::{
         access::{NAME_FIELD, PUBLISH_FIELD, REGIONS_FIELD, USER_FIELD},
-        token::{self, Gate, Principal},
+        token::{self, Authenticator, Principal},
     },
-    error::{Failure, Unauthorized},
+    error::{InternalError, Unauthorized},
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
 };
 
 /// The function's state.
 #[derive(Debug)]
 pub struct Authorize {
-    gate: Gate,
+    authenticator: Authenticator,
 }
 
 /// What the function reads of the question. It holds a token, so nothing can print it.
@@ -51,7 +51,7 @@ impl Question {
 /// Who connects, what that allows, and what later events say of it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Verdict {
+pub struct AuthorizerResponse {
     principal_id: String,
     policy_document: Value,
     context: Value,
@@ -59,16 +59,16 @@ pub struct Verdict {
 
 impl Function for Authorize {
     type Event = Question;
-    type Response = Verdict;
+    type Response = AuthorizerResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let gate = Gate::of_function(start, &mut environment);
-        environment.finish(Self { gate })
+        let authenticator = Authenticator::from_env(start, &mut environment);
+        environment.finish(Self { authenticator })
     }
 
-    async fn handle(&self, question: Question, _invocation: Invocation) -> Result<Verdict, Failure> {
-        match self.gate.admit(question.token()).await? {
+    async fn handle(&self, question: Question, _invocation: Invocation) -> Result<AuthorizerResponse, InternalError> {
+        match self.authenticator.admit(question.token()).await? {
             Ok(principal) => Ok(allowed(&question.method_arn, &principal)),
             Err(rejected) => {
                 tracing::info!(reason = %rejected, "connection refused");
@@ -79,12 +79,12 @@ impl Function for Authorize {
 }
 
 /// What a refusal fails with. Its line in the log is told from others by the filters of the template.
-fn refusal() -> Failure {
-    Failure::new("authorizing a connection", Unauthorized)
+fn refusal() -> InternalError {
+    InternalError::new("authorizing a connection", Unauthorized)
 }
 
-fn allowed(method_arn: &str, principal: &Principal) -> Verdict {
-    Verdict {
+fn allowed(method_arn: &str, principal: &Principal) -> AuthorizerResponse {
+    AuthorizerResponse {
         principal_id: principal.id.clone(),
         policy_document: json!({
             "Version": "2012-10-17",
@@ -124,9 +124,10 @@ mod tests {
             assert_eq!(template.matches(&pattern).count(), 1, "{pattern}");
         }
         // The runtime logs a failure as its debug form.
-        let line = |failure: &Failure| format!("{failure:?}");
+        let line = |failure: &InternalError| format!("{failure:?}");
         assert!(line(&refusal()).contains("source: Unauthorized"));
-        let failure = Failure::new("reading a secret parameter", std::io::Error::other("Unauthorized by the service"));
+        let failure =
+            InternalError::new("reading a secret parameter", std::io::Error::other("Unauthorized by the service"));
         assert!(!line(&failure).contains("source: Unauthorized"), "{}", line(&failure));
     }
 

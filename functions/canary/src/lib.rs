@@ -13,10 +13,10 @@ use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use shared::{
     auth::token::Pass,
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
         https::quoted,
         metrics,
     },
@@ -24,7 +24,7 @@ use shared::{
 use std::time::Duration;
 
 use crate::{
-    run::{Silence, Stage, run},
+    run::{CanaryFailure, Stage, run},
     socket::{Endpoint, Socket},
 };
 
@@ -36,13 +36,13 @@ pub struct Canary {
     lambda: Client,
     publish_function: String,
     own_name: String,
-    start: Start,
+    start: StartContext,
 }
 
 /// What a run came to.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum CanaryResponse {
     /// The alert arrived.
     Arrived {
         /// Always true.
@@ -66,13 +66,13 @@ struct NotPublished(String);
 
 impl Function for Canary {
     type Event = IgnoredAny;
-    type Response = Answer;
+    type Response = CanaryResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let address = environment.required_parsed::<Uri>("SOCKET_URL");
         let endpoint = address.and_then(|address| environment.understood("SOCKET_URL", Endpoint::new(address)));
-        let pass = Pass::of_function(start, &mut environment);
+        let pass = Pass::from_env(start, &mut environment);
         let publish_function = environment.required("PUBLISH_FUNCTION");
         // Set by Lambda: the dimension of its metrics.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
@@ -81,7 +81,7 @@ impl Function for Canary {
         Ok(Self { endpoint, pass, lambda, publish_function, own_name, start: start.clone() })
     }
 
-    async fn handle(&self, _schedule: IgnoredAny, _invocation: Invocation) -> Result<Answer, Failure> {
+    async fn handle(&self, _schedule: IgnoredAny, _invocation: Invocation) -> Result<CanaryResponse, InternalError> {
         let id = uuid::Uuid::new_v4().to_string();
         let ended = run(self.connect(), self.publish(&id), &id).await;
         let now = self.start.clock.now();
@@ -90,32 +90,32 @@ impl Function for Canary {
             Ok(latency) => {
                 let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(run = id, latency_ms, "canary alert arrived");
-                Ok(Answer::Arrived { arrived: true, latency_ms })
+                Ok(CanaryResponse::Arrived { arrived: true, latency_ms })
             }
-            Err(Silence { stage, failure }) => {
-                tracing::warn!(run = id, ?stage, error = %Chain(&failure), "canary alert did not arrive");
-                Ok(Answer::Silent { arrived: false, stage })
+            Err(CanaryFailure { stage, failure }) => {
+                tracing::warn!(run = id, ?stage, error = %ErrorChain(&failure), "canary alert did not arrive");
+                Ok(CanaryResponse::Silent { arrived: false, stage })
             }
         }
     }
 }
 
 impl Canary {
-    async fn connect(&self) -> Result<Socket, Failure> {
+    async fn connect(&self) -> Result<Socket, InternalError> {
         let token = self.pass.token().await?;
         self.endpoint.connect(token.as_deref()).await
     }
 
-    async fn publish(&self, run: &str) -> Result<(), Failure> {
+    async fn publish(&self, run: &str) -> Result<(), InternalError> {
         let doing = "publishing the alert of the canary";
         let payload = Blob::new(json!({"canary": run}).to_string());
         let answer = self.lambda.invoke().function_name(&self.publish_function).payload(payload).send().await;
-        let answer = answer.map_err(|error| Failure::new(doing, error))?;
+        let answer = answer.map_err(|error| InternalError::new(doing, error))?;
         let body = answer.payload.unwrap_or_else(|| Blob::new(Vec::new())).into_inner();
         if serde_json::from_slice::<Value>(&body).is_ok_and(|answer| answer["published"] == true) {
             return Ok(());
         }
-        Err(Failure::new(doing, NotPublished(quoted(&body))))
+        Err(InternalError::new(doing, NotPublished(quoted(&body))))
     }
 }
 

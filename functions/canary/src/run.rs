@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt, future::try_join};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
-    error::Failure,
+    error::InternalError,
     limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX},
     model::audience::CANARY,
     runtime::https::quoted,
@@ -33,11 +33,11 @@ pub enum Stage {
 
 /// A run whose alert did not arrive.
 #[derive(Debug)]
-pub(crate) struct Silence {
+pub(crate) struct CanaryFailure {
     /// How far it came.
     pub(crate) stage: Stage,
     /// Why it came no further.
-    pub(crate) failure: Failure,
+    pub(crate) failure: InternalError,
 }
 
 /// The time of the run is up.
@@ -57,27 +57,27 @@ struct Refused(String);
 
 /// Runs once, and returns the time from the call of publish to the frame. `run` is the id of the video of the alert.
 pub(crate) async fn run<W: AsyncRead + AsyncWrite + Unpin>(
-    connecting: impl Future<Output = Result<WebSocketStream<W>, Failure>>,
-    publishing: impl Future<Output = Result<(), Failure>>,
+    connecting: impl Future<Output = Result<WebSocketStream<W>, InternalError>>,
+    publishing: impl Future<Output = Result<(), InternalError>>,
     run: &str,
-) -> Result<Duration, Silence> {
+) -> Result<Duration, CanaryFailure> {
     let mut stage = Stage::Connecting;
     let ended = timeout(CANARY_TIME_MAX, steps(&mut stage, connecting, publishing, run)).await;
-    match ended.unwrap_or_else(|_| Err(Failure::new("waiting for the alert of the canary", TimedOut))) {
+    match ended.unwrap_or_else(|_| Err(InternalError::new("waiting for the alert of the canary", TimedOut))) {
         Ok((latency, socket)) => {
             close(socket).await;
             Ok(latency)
         }
-        Err(failure) => Err(Silence { stage, failure }),
+        Err(failure) => Err(CanaryFailure { stage, failure }),
     }
 }
 
 async fn steps<W: AsyncRead + AsyncWrite + Unpin>(
     stage: &mut Stage,
-    connecting: impl Future<Output = Result<WebSocketStream<W>, Failure>>,
-    publishing: impl Future<Output = Result<(), Failure>>,
+    connecting: impl Future<Output = Result<WebSocketStream<W>, InternalError>>,
+    publishing: impl Future<Output = Result<(), InternalError>>,
     run: &str,
-) -> Result<(Duration, WebSocketStream<W>), Failure> {
+) -> Result<(Duration, WebSocketStream<W>), InternalError> {
     let mut socket = connecting.await?;
     *stage = Stage::Subscribing;
     subscribe(&mut socket).await?;
@@ -98,17 +98,17 @@ async fn steps<W: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Subscribes to the region of the canary, and waits until that is confirmed.
-async fn subscribe<W: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<W>) -> Result<(), Failure> {
+async fn subscribe<W: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<W>) -> Result<(), InternalError> {
     let doing = "subscribing the canary";
     let message = json!({"type": "subscribe_region", "region": CANARY});
-    socket.send(Message::text(message.to_string())).await.map_err(|error| Failure::new(doing, error))?;
+    socket.send(Message::text(message.to_string())).await.map_err(|error| InternalError::new(doing, error))?;
     loop {
         let frame = next(socket, doing).await?;
         // Alerts that go to everyone may come first. The gateway's own errors have no type.
         match (frame["type"].as_str(), &frame["connectionId"]) {
             (Some("subscribed"), _) => return Ok(()),
             (Some("error"), _) | (None, Value::String(_)) => {
-                return Err(Failure::new(doing, Refused(quoted(frame.to_string().as_bytes()))));
+                return Err(InternalError::new(doing, Refused(quoted(frame.to_string().as_bytes()))));
             }
             _ => {}
         }
@@ -116,7 +116,10 @@ async fn subscribe<W: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStre
 }
 
 /// Waits for the alert of this run.
-async fn arrival<W: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<W>, run: &str) -> Result<(), Failure> {
+async fn arrival<W: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut WebSocketStream<W>,
+    run: &str,
+) -> Result<(), InternalError> {
     loop {
         let frame = next(socket, "waiting for the alert of the canary").await?;
         if frame["region"] == CANARY && frame["video"]["id"] == run {
@@ -129,16 +132,16 @@ async fn arrival<W: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream
 async fn next<W: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut WebSocketStream<W>,
     doing: &'static str,
-) -> Result<Value, Failure> {
+) -> Result<Value, InternalError> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap_or_default()),
             Some(Ok(Message::Close(frame))) => {
-                return Err(Failure::new(doing, Closed(frame.map(|frame| frame.code.into()))));
+                return Err(InternalError::new(doing, Closed(frame.map(|frame| frame.code.into()))));
             }
             Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(Failure::new(doing, error)),
-            None => return Err(Failure::new(doing, Closed(None))),
+            Some(Err(error)) => return Err(InternalError::new(doing, error)),
+            None => return Err(InternalError::new(doing, Closed(None))),
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL, uri::Scheme};
 use rustls::{ClientConfig, pki_types::ServerName};
 use shared::{
     auth::token::SUBPROTOCOL,
-    error::Failure,
+    error::InternalError,
     runtime::https::{self, NoCertificates},
 };
 use tokio::{
@@ -74,17 +74,18 @@ impl Endpoint {
     }
 
     /// Opens a socket, with a token where there is one.
-    pub(crate) async fn connect(&self, token: Option<&str>) -> Result<Socket, Failure> {
+    pub(crate) async fn connect(&self, token: Option<&str>) -> Result<Socket, InternalError> {
         let doing = "opening the socket of the canary";
-        let mut request = self.address.clone().into_client_request().map_err(|error| Failure::new(doing, error))?;
+        let mut request =
+            self.address.clone().into_client_request().map_err(|error| InternalError::new(doing, error))?;
         if let Some(token) = token {
             let offered = HeaderValue::from_str(&format!("{SUBPROTOCOL}, bearer.{token}"));
-            let mut offered = offered.map_err(|error| Failure::new(doing, error))?;
+            let mut offered = offered.map_err(|error| InternalError::new(doing, error))?;
             offered.set_sensitive(true);
             request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
         }
-        let wire = self.open().await.map_err(|error| Failure::new(doing, error))?;
-        let (socket, _) = client_async(request, wire).await.map_err(|error| Failure::new(doing, error))?;
+        let wire = self.open().await.map_err(|error| InternalError::new(doing, error))?;
+        let (socket, _) = client_async(request, wire).await.map_err(|error| InternalError::new(doing, error))?;
         Ok(socket)
     }
 
@@ -106,7 +107,7 @@ mod tests {
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer},
     };
-    use shared::error::Chain;
+    use shared::error::ErrorChain;
     use tokio::net::TcpListener;
     use tokio_rustls::TlsAcceptor;
     use tokio_tungstenite::{
@@ -178,7 +179,7 @@ mod tests {
         let (_, trusts_another, _) = gateway().await;
         let endpoint = Endpoint::with(address.parse().expect("a URI"), || Ok(trusts_another)).expect("usable");
         let (socket, offered) = tokio::join!(endpoint.connect(None), handshake);
-        let failure = Chain(&socket.err().expect("not trusted")).to_string();
+        let failure = ErrorChain(&socket.err().expect("not trusted")).to_string();
         assert!(failure.contains("certificate"), "{failure}");
         assert_eq!(offered, None);
     }

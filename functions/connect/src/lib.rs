@@ -12,13 +12,13 @@ use shared::{
         origin::AllowedOrigins,
         token::{self, SUBPROTOCOL},
     },
-    error::Failure,
+    error::InternalError,
     limits::{CONNECTIONS_PER_USER_DEFAULT, SEATS_MAX},
-    model::connect_request::Opening,
+    model::connect_request::ConnectRequest,
     protocol::event,
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::subscriptions::Subscriptions,
 };
@@ -37,7 +37,7 @@ pub struct Connect {
 /// The verdict: a status outside 200-299 refuses the handshake with that same status.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Verdict {
+pub struct ConnectResponse {
     status_code: u16,
     /// The subprotocol that was chosen: a browser ends a connection whose answer has none of those that it offered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,11 +48,11 @@ pub struct Verdict {
 
 impl Function for Connect {
     type Event = ApiGatewayWebsocketProxyRequest;
-    type Response = Verdict;
+    type Response = ConnectResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let subscriptions = Subscriptions::of_function(start, &mut environment);
+        let subscriptions = Subscriptions::from_env(start, &mut environment);
         let default_region = environment.parsed("DEFAULT_REGION", DefaultRegion(None));
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let origins = environment.parsed(AllowedOrigins::VARIABLE, AllowedOrigins::default());
@@ -67,7 +67,7 @@ impl Function for Connect {
         environment.finish(Self { subscriptions, default_region, authorization, origins, limits, clock })
     }
 
-    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Verdict, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<ConnectResponse, InternalError> {
         let connection = event::connection(&event, &self.clock)?;
         let handshake = Handshake {
             region: event.query_string_parameters.first("region"),
@@ -84,12 +84,12 @@ impl Function for Connect {
             regions: &regions,
             limits: self.limits,
         };
-        let opened = match Opening::of(connection, handshake, policy) {
+        let opened = match ConnectRequest::of(connection, handshake, policy) {
             Ok(opening) => self.subscriptions.open(&opening).await?,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = opened {
-            return Ok(Verdict {
+            return Ok(ConnectResponse {
                 status_code: refusal.code.http_status(),
                 headers: None,
                 body: Some(serde_json::json!({"error": refusal.body()}).to_string()),
@@ -99,6 +99,6 @@ impl Function for Connect {
         let headers = offered
             .is_some_and(token::offers_subprotocol)
             .then(|| BTreeMap::from([("Sec-WebSocket-Protocol", SUBPROTOCOL)]));
-        Ok(Verdict { status_code: 200, headers, body: None })
+        Ok(ConnectResponse { status_code: 200, headers, body: None })
     }
 }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use shared::{
-    error::{Chain, Failure},
-    fanout::{Content, Fanout, Report, Services, Task},
+    error::{ErrorChain, InternalError},
+    fanout::{Content, Fanout, FanoutReport, FanoutTask, Services},
     limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, SUSPECTS_MAX, WORKER_RATE},
     model::{
         alert::Alert,
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
-        member::Page,
+        member::AudiencePage,
     },
     publish::publisher::Dispatcher,
-    push::{self, Answer, Existence, Frame, Pusher, Session},
+    push::{self, ConnectionState, Frame, PostOutcome, Pusher, Session},
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::{alerts::Alerts, subscriptions::Subscriptions},
 };
@@ -33,17 +33,17 @@ pub struct Deliver {
     own_name: String,
     push_rate: f64,
     fallback_to_everyone: bool,
-    start: Start,
+    start: StartContext,
 }
 
 impl Function for Deliver {
-    type Event = Task;
-    type Response = Report;
+    type Event = FanoutTask;
+    type Response = FanoutReport;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let subscriptions = Subscriptions::of_function(start, &mut environment);
-        let alerts = Alerts::of_function(start, &mut environment);
+        let subscriptions = Subscriptions::from_env(start, &mut environment);
+        let alerts = Alerts::from_env(start, &mut environment);
         let endpoint = environment.required_endpoint(push::SERVICE);
         // Set by Lambda: the function invokes itself.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
@@ -63,7 +63,11 @@ impl Function for Deliver {
         })
     }
 
-    async fn handle(&self, task: Task, Invocation { until, .. }: Invocation) -> Result<Report, Failure> {
+    async fn handle(
+        &self,
+        task: FanoutTask,
+        Invocation { deadline, .. }: Invocation,
+    ) -> Result<FanoutReport, InternalError> {
         let services = Aws {
             subscriptions: self.subscriptions.clone(),
             alerts: self.alerts.clone(),
@@ -78,7 +82,7 @@ impl Function for Deliver {
             fallback_to_everyone: self.fallback_to_everyone,
             clock: self.start.clock.clone(),
         };
-        let ended = fanout.deliver(&task, until).await;
+        let ended = fanout.deliver(&task, deadline).await;
         let report = ended.as_ref().unwrap_or_else(|failed| &failed.report);
         let now = self.start.clock.now();
         self.start.metrics.emit(&report.metrics(&task.content, &self.own_name, now));
@@ -96,7 +100,7 @@ impl Deliver {
         let noted = timeout(AUDIENCE_NOTE_TIMEOUT, self.alerts.note_audience(&alert.region, audience)).await;
         let error = match noted {
             Ok(Ok(())) => return,
-            Ok(Err(failure)) => Chain(&failure).to_string(),
+            Ok(Err(failure)) => ErrorChain(&failure).to_string(),
             Err(_) => format!("not within {AUDIENCE_NOTE_TIMEOUT:?}"),
         };
         tracing::warn!(error, region = %alert.region, audience, "size of the audience not noted");
@@ -113,31 +117,36 @@ struct Aws {
 }
 
 impl Services for Aws {
-    async fn has(&self, alert: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, alert: &Alert) -> Result<bool, InternalError> {
         self.alerts.has(alert).await
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         self.subscriptions.page(audience, range, after).await
     }
 
-    async fn post(&self, connection: &ConnectionId, frame: &Frame) -> Answer {
+    async fn post(&self, connection: &ConnectionId, frame: &Frame) -> PostOutcome {
         self.session.post(connection, frame).await
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
-        self.session.look(connection).await
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
+        self.session.get_connection(connection).await
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         self.session.close(connection).await
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         self.subscriptions.close_all(connections).await
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.dispatcher.start(task).await
     }
 

@@ -2,11 +2,11 @@
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use shared::{
-    error::Failure,
+    error::InternalError,
     protocol::event,
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::subscriptions::Subscriptions,
 };
@@ -21,13 +21,13 @@ impl Function for Disconnect {
     type Event = ApiGatewayWebsocketProxyRequest;
     type Response = serde_json::Value;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let subscriptions = Subscriptions::of_function(start, &mut environment);
+        let subscriptions = Subscriptions::from_env(start, &mut environment);
         environment.finish(Self { subscriptions })
     }
 
-    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Self::Response, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Self::Response, InternalError> {
         self.subscriptions.close(&event::connection_id(&event)?).await?;
         Ok(serde_json::json!({"statusCode": 200}))
     }

@@ -8,7 +8,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 use shared::{
     auth::access::Regions,
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::CANARY_RUN_BYTES_MAX,
     model::{
         audience::Audience,
@@ -53,18 +53,18 @@ pub(crate) enum Caller {
 
 /// A publication, and who asks for it.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct PublishRequest {
     /// Who waits for the answer.
     pub(crate) caller: Caller,
     /// Who publishes.
     pub(crate) publisher: PublisherId,
     /// What is published, or why it cannot be.
-    pub(crate) publications: Result<Publications, Refusal>,
+    pub(crate) publications: Result<Publications, ApiError>,
 }
 
 /// That an alert is to be taken back, and who asks for it.
 #[derive(Debug)]
-pub(crate) struct Removal {
+pub(crate) struct RemovalEvent {
     /// Who waits for the answer.
     pub(crate) caller: Caller,
     /// Whose allowance it takes.
@@ -72,14 +72,14 @@ pub(crate) struct Removal {
     /// Who it is, for the log: an ARN where the request is signed, or the source of the event.
     pub(crate) by: String,
     /// Which alert, or why none can be.
-    pub(crate) request: Result<RemovalRequest, Refusal>,
+    pub(crate) request: Result<RemovalRequest, ApiError>,
 }
 
 /// Reads an event that takes an alert back. None for any other event.
-pub(crate) fn removal(event: &Value) -> Option<Removal> {
+pub(crate) fn removal(event: &Value) -> Option<RemovalEvent> {
     let of_fields = |value: &Value| match value {
         Value::Object(fields) => RemovalRequest::from_fields(fields),
-        _ => Err(Refusal::new(Code::NotAnObject, "what is to be removed must be an object with region and seq")),
+        _ => Err(ApiError::new(Code::NotAnObject, "what is to be removed must be an object with region and seq")),
     };
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     if event.pointer("/requestContext/http").is_some() {
@@ -88,7 +88,7 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
         }
         let part = |name: &str| text(&format!("/pathParameters/{name}")).unwrap_or_default();
         let request = epoch(event).and_then(|epoch| RemovalRequest::of_path(part("region"), part("seq"), epoch));
-        return Some(Removal {
+        return Some(RemovalEvent {
             caller: Caller::Http,
             publisher: http_publisher(event),
             by: text("/requestContext/authorizer/iam/userArn").unwrap_or("unsigned").to_owned(),
@@ -97,7 +97,7 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
     }
     if event.get("detail-type").is_some() {
         let source = text("/source").unwrap_or_default();
-        return (text("/detail-type") == Some(REMOVAL_DETAIL_TYPE)).then(|| Removal {
+        return (text("/detail-type") == Some(REMOVAL_DETAIL_TYPE)).then(|| RemovalEvent {
             caller: Caller::Invocation,
             publisher: PublisherId::new("event", source),
             by: source.to_owned(),
@@ -106,7 +106,7 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
     }
     // A publication may have a field of this name beside others, which the pages are sent.
     let remove = event.as_object().filter(|fields| fields.len() == 1)?.get(REMOVE)?;
-    Some(Removal {
+    Some(RemovalEvent {
         caller: Caller::Invocation,
         publisher: PublisherId::new("invocation", ""),
         by: "invocation".to_owned(),
@@ -115,18 +115,18 @@ pub(crate) fn removal(event: &Value) -> Option<Removal> {
 }
 
 /// The log that a request names. A misspelt parameter is refused, or an alert would be taken back from any log.
-fn epoch(event: &Value) -> Result<Option<&str>, Refusal> {
+fn epoch(event: &Value) -> Result<Option<&str>, ApiError> {
     let Some(parameters) = event.get("queryStringParameters").and_then(Value::as_object) else { return Ok(None) };
     if let Some(unknown) = parameters.keys().find(|name| *name != EPOCH) {
-        return Err(Refusal::of_field(Code::InvalidField, unknown, format!("expected no parameter but {EPOCH}")));
+        return Err(ApiError::of_field(Code::InvalidField, unknown, format!("expected no parameter but {EPOCH}")));
     }
     Ok(parameters.get(EPOCH).and_then(Value::as_str))
 }
 
 /// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
-pub(crate) fn parse(event: Value, request_id: &str) -> Request {
+pub(crate) fn parse(event: Value, request_id: &str) -> PublishRequest {
     if event.pointer("/requestContext/http").is_some() {
-        return Request { caller: Caller::Http, publisher: http_publisher(&event), publications: http(&event) };
+        return PublishRequest { caller: Caller::Http, publisher: http_publisher(&event), publications: http(&event) };
     }
     let (publisher, publications) = match event {
         Value::Object(mut fields) if fields.contains_key("detail-type") => {
@@ -139,11 +139,11 @@ pub(crate) fn parse(event: Value, request_id: &str) -> Request {
         }
         Value::Object(fields) => (PublisherId::new("invocation", ""), invocation(fields, request_id)),
         _ => {
-            let refusal = Refusal::new(Code::NotAnObject, "the event must be an object");
+            let refusal = ApiError::new(Code::NotAnObject, "the event must be an object");
             (PublisherId::new("invocation", ""), Err(refusal))
         }
     };
-    Request { caller: Caller::Invocation, publisher, publications }
+    PublishRequest { caller: Caller::Invocation, publisher, publications }
 }
 
 /// Who signed a request, or that somebody did who shares the secret of webhooks. Without a signature, as on a laptop, all are one.
@@ -164,7 +164,7 @@ pub(crate) fn message(event: &Value) -> Option<ApiGatewayWebsocketProxyRequest> 
 }
 
 /// Reads a message of a client that may publish for some regions.
-pub(crate) fn socket(body: &str, allowed: &Regions) -> Result<Publication, Refusal> {
+pub(crate) fn socket(body: &str, allowed: &Regions) -> Result<Publication, ApiError> {
     let publication = Publication::from_bytes(body.as_bytes())?;
     allowed.check(&[Audience::Region(publication.region.clone())], "region")?;
     Ok(publication)
@@ -176,17 +176,17 @@ pub(crate) fn is_webhook(event: &Value) -> bool {
 }
 
 /// The body of a request, as it was sent.
-pub(crate) fn body(event: &Value) -> Result<Cow<'_, [u8]>, Refusal> {
+pub(crate) fn body(event: &Value) -> Result<Cow<'_, [u8]>, ApiError> {
     let text = event.get("body").and_then(Value::as_str).unwrap_or_default();
     if !event.get("isBase64Encoded").and_then(Value::as_bool).unwrap_or_default() {
         return Ok(Cow::Borrowed(text.as_bytes()));
     }
     BASE64_STANDARD.decode(text).map(Cow::Owned).map_err(|error| {
-        Refusal::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}"))
+        ApiError::new(Code::BadJson, format!("the body is not the base64 that the event says: {error}"))
     })
 }
 
-fn http(event: &Value) -> Result<Publications, Refusal> {
+fn http(event: &Value) -> Result<Publications, ApiError> {
     let mut publications = Publications::from_bytes(&body(event)?)?;
     let header = |name: &&'static str| Some((*name, event.get("headers")?.get(*name)?.as_str()?));
     let names = if is_webhook(event) { &SIGNED_KEY_HEADERS[..] } else { &KEY_HEADERS[..] };
@@ -200,7 +200,7 @@ fn http(event: &Value) -> Result<Publications, Refusal> {
     Ok(publications)
 }
 
-fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publications, Refusal> {
+fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publications, ApiError> {
     let mut publications = Publications::from_fields(fields)?;
     // Lambda may run an asynchronous invocation more than once, even one that succeeded; its id stays the same.
     if let Ok(key) = IdempotencyKey::parse(request_id, "request_id") {
@@ -209,21 +209,21 @@ fn invocation(fields: Map<String, Value>, request_id: &str) -> Result<Publicatio
     Ok(publications)
 }
 
-fn canary(run: &Value) -> Result<Publications, Refusal> {
+fn canary(run: &Value) -> Result<Publications, ApiError> {
     match run.as_str() {
         Some(run) if (1..=CANARY_RUN_BYTES_MAX).contains(&run.len()) => {
             Ok(Publications::One(Publication::of_canary(run)))
         }
         _ => {
             let message = format!("{CANARY_FIELD} must be a string of 1 to {CANARY_RUN_BYTES_MAX} bytes");
-            Err(Refusal::of_field(Code::InvalidField, CANARY_FIELD, message))
+            Err(ApiError::of_field(Code::InvalidField, CANARY_FIELD, message))
         }
     }
 }
 
-fn eventbridge(event: &mut Map<String, Value>) -> Result<Publications, Refusal> {
+fn eventbridge(event: &mut Map<String, Value>) -> Result<Publications, ApiError> {
     let Some(Value::Object(detail)) = event.remove("detail") else {
-        return Err(Refusal::of_field(Code::InvalidField, "detail", "detail must be an object"));
+        return Err(ApiError::of_field(Code::InvalidField, "detail", "detail must be an object"));
     };
     let mut publications = Publications::from_fields(detail)?;
     // The id of the event itself names a call of PutEvents: a source that repeats a call says so in the detail.
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn key(event: Value) -> (Caller, Option<String>) {
-        let Request { caller, publications, .. } = parse(event, REQUEST_ID);
+        let PublishRequest { caller, publications, .. } = parse(event, REQUEST_ID);
         let Ok(Publications::One(publication)) = publications else { panic!("one: {publications:?}") };
         (caller, publication.idempotency_key.map(|key| key.as_str().to_owned()))
     }
@@ -281,7 +281,7 @@ mod tests {
         let envelope = json!({"publications": [unnamed, alert()]});
         let keys = |event| {
             let Ok(Publications::Several(list)) = parse(event, REQUEST_ID).publications else { panic!("several") };
-            let key = |one: Result<Publication, Refusal>| one.expect("valid").idempotency_key;
+            let key = |one: Result<Publication, ApiError>| one.expect("valid").idempotency_key;
             list.into_iter().map(|one| key(one).expect("a key").as_str().to_owned()).collect::<Vec<_>>()
         };
         let body = envelope.to_string();
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn an_alert_is_taken_back_by_a_route_an_event_or_an_invocation_and_the_log_is_told_by_whom() {
         let read = |event: Value| {
-            let Removal { caller, publisher, by, request } = removal(&event).expect("a removal");
+            let RemovalEvent { caller, publisher, by, request } = removal(&event).expect("a removal");
             (caller, publisher, by, request.map_err(|refusal| (refusal.code, refusal.field)))
         };
         let pl = |epoch| Ok(RemovalRequest { region: "PL".parse().expect("a region"), seq: 7, epoch });

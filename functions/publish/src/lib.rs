@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     auth::access::{Authorization, Regions, USER_FIELD, authorizer_field},
-    error::{Chain, Failure, Refusal},
+    error::{ApiError, ErrorChain, InternalError},
     limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, REGIONS_MAX_DEFAULT, SCORE_THRESHOLD_DEFAULT},
     model::{
         connection::Connection,
@@ -19,25 +19,25 @@ use shared::{
     },
     protocol::{event::AnyEvent, message::Reply},
     publish::{
-        publisher::{Dispatcher, Outcome, Published, Publisher, alerts_per_minute},
-        removal::Removed,
+        publisher::{Dispatcher, PublishOutcome, Published, Publisher, alerts_per_minute},
+        removal::RemovalOutcome,
     },
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::{
         alerts::Alerts,
         subscriptions::{
             Subscriptions,
-            connection_state::{Change, Charged, MessageRate},
+            connection_state::{Charged, MembershipChange, MessageRate},
         },
     },
 };
 use tokio::time::Instant;
 
 use crate::{
-    event::{Caller, Removal, Request},
+    event::{Caller, PublishRequest, RemovalEvent},
     webhook::Webhook,
 };
 
@@ -55,19 +55,19 @@ pub struct Publish {
 /// What the caller gets, in the caller's own form.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum PublishResponse {
     /// A response of the HTTP API.
     Http(HttpResponse),
     /// What the gateway sends back over the socket, as the route has a route response.
     Frame(FrameResponse),
     /// The result of an invocation.
-    Outcome(Outcome),
+    Published(PublishOutcome),
     /// The result of an invocation that takes an alert back.
-    Removed(Removed),
+    Removed(RemovalOutcome),
     /// The results of an invocation with several publications, as `{"results": …}`.
     Results(Value),
     /// The refusal of an invocation, as `{"error": …}`.
-    Refusal(Value),
+    Rejected(Value),
 }
 
 /// A response in the form that an HTTP API expects (payload version 2.0).
@@ -89,19 +89,19 @@ pub struct FrameResponse {
 
 impl Function for Publish {
     type Event = AnyEvent;
-    type Response = Answer;
+    type Response = PublishResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let alerts = Alerts::of_function(start, &mut environment);
+        let alerts = Alerts::from_env(start, &mut environment);
         let alerts = alerts.with_regions_max(environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT));
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
-        let allowance = alerts_per_minute(environment.parsed("ALERTS_PER_MINUTE", ALERTS_PER_MINUTE_DEFAULT));
-        let webhook = Webhook::of_function(start, &mut environment);
-        let subscriptions = Subscriptions::of_function(start, &mut environment);
-        let message_rate = MessageRate::of_function(&mut environment);
+        let rate_limit = alerts_per_minute(environment.parsed("ALERTS_PER_MINUTE", ALERTS_PER_MINUTE_DEFAULT));
+        let webhook = Webhook::from_env(start, &mut environment);
+        let subscriptions = Subscriptions::from_env(start, &mut environment);
+        let message_rate = MessageRate::from_env(&mut environment);
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         environment.finish(Self {
             subscriptions,
@@ -114,36 +114,40 @@ impl Function for Publish {
                 dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
                 score_threshold,
                 push_rate,
-                allowance,
+                rate_limit,
             },
         })
     }
 
-    async fn handle(&self, AnyEvent(event): AnyEvent, invocation: Invocation) -> Result<Answer, Failure> {
+    async fn handle(
+        &self,
+        AnyEvent(event): AnyEvent,
+        invocation: Invocation,
+    ) -> Result<PublishResponse, InternalError> {
         if let Some(message) = event::message(&event) {
-            return self.answer(&message, invocation.until).await;
+            return self.answer(&message, invocation.deadline).await;
         }
         if event::is_webhook(&event) {
             match self.webhook.check(&event, self.clock.now()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => return Ok(refused(Caller::Http, &refusal)),
                 Err(failure) => {
-                    tracing::error!(error = %Chain(&failure), "webhook not checked");
-                    return Ok(refused(Caller::Http, &Refusal::unavailable()));
+                    tracing::error!(error = %ErrorChain(&failure), "webhook not checked");
+                    return Ok(refused(Caller::Http, &ApiError::unavailable()));
                 }
             }
         }
         if let Some(removal) = event::removal(&event) {
             return self.take_back(removal).await;
         }
-        let Request { caller, publisher, publications } = event::parse(event, &invocation.request_id);
+        let PublishRequest { caller, publisher, publications } = event::parse(event, &invocation.request_id);
         match publications {
             Ok(Publications::One(publication)) => {
-                let published = self.publisher.publish(publication, &publisher, invocation.until).await;
+                let published = self.publisher.publish(publication, &publisher, invocation.deadline).await;
                 answer_of_one(caller, published)
             }
             Ok(Publications::Several(publications)) => {
-                let results = self.publish_each(publications, &publisher, invocation.until).await;
+                let results = self.publish_each(publications, &publisher, invocation.deadline).await;
                 answer_of_several(caller, results)
             }
             Err(refusal) => Ok(refused(caller, &refusal)),
@@ -151,26 +155,26 @@ impl Function for Publish {
     }
 }
 
-fn answer_of_one(caller: Caller, published: Published) -> Result<Answer, Failure> {
+fn answer_of_one(caller: Caller, published: Published) -> Result<PublishResponse, InternalError> {
     match (caller, published) {
-        (Caller::Invocation, Ok(Ok(outcome))) => Ok(Answer::Outcome(outcome)),
+        (Caller::Invocation, Ok(Ok(outcome))) => Ok(PublishResponse::Published(outcome)),
         // Lambda tries a failed asynchronous invocation again, with the same document: what may pass later does.
         (Caller::Invocation, Ok(Err(refusal))) if refusal.code.retryable() => {
-            Err(Failure::new("publishing an alert", refusal))
+            Err(InternalError::new("publishing an alert", refusal))
         }
         (Caller::Invocation, Err(failure)) => Err(failure),
         (Caller::Http, Ok(Ok(outcome))) => Ok(http(200, &outcome)),
         (_, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
         (Caller::Http, Err(failure)) => {
-            tracing::error!(error = %Chain(&failure), "alert not published");
-            Ok(refused(caller, &Refusal::unavailable()))
+            tracing::error!(error = %ErrorChain(&failure), "alert not published");
+            Ok(refused(caller, &ApiError::unavailable()))
         }
     }
 }
 
 /// The results of several publications. An invocation of which a part may pass later fails: Lambda tries it again with the same
 /// document, and the others are told as duplicates then.
-fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<Answer, Failure> {
+fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<PublishResponse, InternalError> {
     let mut answers = Vec::new();
     for result in results {
         let refusal = match result {
@@ -180,12 +184,12 @@ fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<Answer, 
             }
             Err(failure) if caller == Caller::Invocation => return Err(failure),
             Ok(Err(refusal)) if caller == Caller::Invocation && refusal.code.retryable() => {
-                return Err(Failure::new("publishing an alert", refusal));
+                return Err(InternalError::new("publishing an alert", refusal));
             }
             Ok(Err(refusal)) => refusal,
             Err(failure) => {
-                tracing::error!(error = %Chain(&failure), "alert not published");
-                Refusal::unavailable()
+                tracing::error!(error = %ErrorChain(&failure), "alert not published");
+                ApiError::unavailable()
             }
         };
         if caller == Caller::Invocation {
@@ -194,27 +198,30 @@ fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<Answer, 
         answers.push(json!({"error": refusal.body()}));
     }
     let body = json!({"results": answers});
-    Ok(if caller == Caller::Http { http(200, &body) } else { Answer::Results(body) })
+    Ok(if caller == Caller::Http { http(200, &body) } else { PublishResponse::Results(body) })
 }
 
 impl Publish {
-    async fn take_back(&self, Removal { caller, publisher, by, request }: Removal) -> Result<Answer, Failure> {
+    async fn take_back(
+        &self,
+        RemovalEvent { caller, publisher, by, request }: RemovalEvent,
+    ) -> Result<PublishResponse, InternalError> {
         let removed = match &request {
             Ok(request) => self.publisher.take_back(request, &publisher, &by).await,
             Err(refusal) => Ok(Err(refusal.clone())),
         };
         match (caller, removed) {
             (Caller::Http, Ok(Ok(removed))) => Ok(http(200, &removed)),
-            (Caller::Invocation, Ok(Ok(removed))) => Ok(Answer::Removed(removed)),
+            (Caller::Invocation, Ok(Ok(removed))) => Ok(PublishResponse::Removed(removed)),
             // Lambda tries a failed asynchronous invocation again.
             (Caller::Invocation, Ok(Err(refusal))) if refusal.code.retryable() => {
-                Err(Failure::new("taking an alert back", refusal))
+                Err(InternalError::new("taking an alert back", refusal))
             }
             (Caller::Invocation, Err(failure)) => Err(failure),
             (_, Ok(Err(refusal))) => Ok(refused(caller, &refusal)),
             (Caller::Http, Err(failure)) => {
-                tracing::error!(error = %Chain(&failure), "alert not taken back");
-                Ok(refused(caller, &Refusal::unavailable()))
+                tracing::error!(error = %ErrorChain(&failure), "alert not taken back");
+                Ok(refused(caller, &ApiError::unavailable()))
             }
         }
     }
@@ -222,12 +229,12 @@ impl Publish {
     /// Publishes those of several that are valid, and has a result for each.
     async fn publish_each(
         &self,
-        publications: Vec<Result<Publication, Refusal>>,
+        publications: Vec<Result<Publication, ApiError>>,
         publisher: &PublisherId,
-        until: Instant,
+        deadline: Instant,
     ) -> Vec<Published> {
         let valid = publications.iter().filter_map(|publication| publication.as_ref().ok()).cloned().collect();
-        let mut published = self.publisher.publish_all(valid, publisher, until).await.into_iter();
+        let mut published = self.publisher.publish_all(valid, publisher, deadline).await.into_iter();
         let result = |publication| match publication {
             Ok(_) => published.next(),
             Err(refusal) => Some(Ok(Err(refusal))),
@@ -236,27 +243,31 @@ impl Publish {
     }
 
     /// Answers a client that wants to publish.
-    async fn answer(&self, event: &ApiGatewayWebsocketProxyRequest, until: Instant) -> Result<Answer, Failure> {
+    async fn answer(
+        &self,
+        event: &ApiGatewayWebsocketProxyRequest,
+        deadline: Instant,
+    ) -> Result<PublishResponse, InternalError> {
         let connection = shared::protocol::event::connection(event, &self.clock)?;
-        let body = match self.publish_of(&connection, event, until).await {
+        let body = match self.publish_of(&connection, event, deadline).await {
             Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
             Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),
             Err(failure) => {
-                tracing::error!(connection = %connection.id, error = %Chain(&failure), "alert of a client not published");
-                Reply::Error(Refusal::unavailable().body()).frame()
+                tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "alert of a client not published");
+                Reply::Error(ApiError::unavailable().body()).frame()
             }
         };
-        Ok(Answer::Frame(FrameResponse { status_code: 200, body }))
+        Ok(PublishResponse::Frame(FrameResponse { status_code: 200, body }))
     }
 
     async fn publish_of(
         &self,
         connection: &Connection,
         event: &ApiGatewayWebsocketProxyRequest,
-        until: Instant,
+        deadline: Instant,
     ) -> Published {
         if let Err(refusal) =
-            self.subscriptions.admit(connection, Change::None, Charged::Message(self.message_rate)).await?
+            self.subscriptions.admit(connection, MembershipChange::None, Charged::Message(self.message_rate)).await?
         {
             return Ok(Err(refusal));
         }
@@ -266,16 +277,16 @@ impl Publish {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let user = authorizer_field(event, USER_FIELD).unwrap_or_default();
-        self.publisher.publish(publication, &PublisherId::new("user", user), until).await
+        self.publisher.publish(publication, &PublisherId::new("user", user), deadline).await
     }
 }
 
-fn refused(caller: Caller, refusal: &Refusal) -> Answer {
+fn refused(caller: Caller, refusal: &ApiError) -> PublishResponse {
     let body = json!({"error": refusal.body()});
     match caller {
         Caller::Http => {
             let mut answer = http(refusal.code.http_status(), &body);
-            if let (Answer::Http(response), Some(after)) = (&mut answer, refusal.retry_after) {
+            if let (PublishResponse::Http(response), Some(after)) = (&mut answer, refusal.retry_after) {
                 // Whole seconds, rounded up.
                 response.headers["retry-after"] = json!(after.as_millis().div_ceil(1_000).to_string());
             }
@@ -283,13 +294,13 @@ fn refused(caller: Caller, refusal: &Refusal) -> Answer {
         }
         Caller::Invocation => {
             tracing::warn!(%refusal, field = refusal.field, "publication refused");
-            Answer::Refusal(body)
+            PublishResponse::Rejected(body)
         }
     }
 }
 
-fn http(status_code: u16, body: &impl Serialize) -> Answer {
-    Answer::Http(HttpResponse {
+fn http(status_code: u16, body: &impl Serialize) -> PublishResponse {
+    PublishResponse::Http(HttpResponse {
         status_code,
         headers: json!({"content-type": "application/json; charset=utf-8", "cache-control": "no-store"}),
         body: serde_json::to_string(body).expect("strings, numbers and booleans always serialise"),

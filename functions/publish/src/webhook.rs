@@ -7,8 +7,8 @@ use shared::{
         secrets::SecretParameter,
         webhook::{Headers, SigningSecrets},
     },
-    error::{Code, Failure, Refusal},
-    runtime::{environment::Reader, function::Start},
+    error::{ApiError, Code, Decision},
+    runtime::{environment::Reader, function::StartContext},
 };
 
 use crate::event;
@@ -19,18 +19,18 @@ pub(crate) struct Webhook(Option<SecretParameter<SigningSecrets>>);
 
 impl Webhook {
     /// The check that a function's environment describes.
-    pub(crate) fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub(crate) fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         let parameter: String = environment.parsed("WEBHOOK_SECRET_PARAMETER", String::new());
         if parameter.is_empty() {
             return Self(None);
         }
-        Self(SecretParameter::of_function(start, environment, parameter))
+        Self(SecretParameter::from_env(start, environment, parameter))
     }
 
     /// Refuses a request that is not signed. It is a failure that the secrets cannot be read.
-    pub(crate) async fn check(&self, event: &Value, now: Timestamp) -> Result<Result<(), Refusal>, Failure> {
+    pub(crate) async fn check(&self, event: &Value, now: Timestamp) -> Decision<()> {
         let Some(secrets) = &self.0 else {
-            return Ok(Err(Refusal::new(Code::Unauthorized, "no secret of webhooks is configured")));
+            return Ok(Err(ApiError::new(Code::Unauthorized, "no secret of webhooks is configured")));
         };
         let secrets = secrets.get().await?;
         let header = |name| event.get("headers")?.get(name)?.as_str();

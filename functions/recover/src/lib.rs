@@ -4,16 +4,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
-    error::Failure,
+    error::InternalError,
     limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT},
     publish::{
         publisher::Dispatcher,
-        redrive::{Counts, Redrive},
-        undispatched::Recovery,
+        redrive::{Redrive, RedriveCounts},
+        undispatched::UndispatchedRecovery,
     },
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
         metrics,
     },
     tables::alerts::Alerts,
@@ -22,16 +22,16 @@ use shared::{
 /// The function's state.
 #[derive(Debug)]
 pub struct Recover {
-    recovery: Recovery,
+    recovery: UndispatchedRecovery,
     redrive: Redrive,
     regions_max: usize,
     own_name: String,
-    start: Start,
+    start: StartContext,
 }
 
 /// What it is invoked with: the event of a schedule, or `{"redrive": true}`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Request {
+pub struct RecoverRequest {
     #[serde(default)]
     redrive: bool,
 }
@@ -39,23 +39,23 @@ pub struct Request {
 /// What was done.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum RecoverResponse {
     /// Alerts were looked for that were never dispatched.
     Recovered {
         /// How many were dispatched.
         recovered: u64,
     },
     /// Failed invocations were made again.
-    Redriven(Counts),
+    Redriven(RedriveCounts),
 }
 
 impl Function for Recover {
-    type Event = Request;
-    type Response = Answer;
+    type Event = RecoverRequest;
+    type Response = RecoverResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let alerts = Alerts::of_function(start, &mut environment);
+        let alerts = Alerts::from_env(start, &mut environment);
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
         let mut dispatcher =
             |variable| Dispatcher::new(lambda.clone(), environment.required(variable), start.clock.clone());
@@ -67,29 +67,33 @@ impl Function for Recover {
             unpublished_queue: environment.required("UNPUBLISHED_QUEUE"),
             publish,
         };
-        let recovery = Recovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
+        let recovery = UndispatchedRecovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
         let regions_max = environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT);
         // Set by Lambda: the dimension of its metrics.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
         environment.finish(Self { recovery, redrive, regions_max, own_name, start: start.clone() })
     }
 
-    async fn handle(&self, request: Request, Invocation { until, .. }: Invocation) -> Result<Answer, Failure> {
+    async fn handle(
+        &self,
+        request: RecoverRequest,
+        Invocation { deadline, .. }: Invocation,
+    ) -> Result<RecoverResponse, InternalError> {
         if request.redrive {
-            let report = self.redrive.run(until).await;
-            return report.failure.map_or(Ok(Answer::Redriven(report.counts)), Err);
+            let report = self.redrive.run(deadline).await;
+            return report.failure.map_or(Ok(RecoverResponse::Redriven(report.counts)), Err);
         }
-        let report = self.recovery.run(until).await;
+        let report = self.recovery.run(deadline).await;
         if report.recovered > 0 {
             self.start.metrics.emit(&self.metric("Recovered", report.recovered));
         }
-        match self.recovery.alerts.end_old_logs(until).await {
+        match self.recovery.alerts.end_old_logs(deadline).await {
             Some(regions) if regions * 100 >= self.regions_max * REGIONS_NEAR_MAX_PERCENT => {
                 self.start.metrics.emit(&self.metric("Regions", regions));
             }
             _ => {}
         }
-        report.failure.map_or(Ok(Answer::Recovered { recovered: report.recovered }), Err)
+        report.failure.map_or(Ok(RecoverResponse::Recovered { recovered: report.recovered }), Err)
     }
 }
 

@@ -6,7 +6,7 @@ use aws_sdk_eventbridge::{
     types::{PutEventsRequestEntry, PutEventsResultEntry},
 };
 use shared::{
-    error::Failure,
+    error::InternalError,
     limits::{ANNOUNCE_ATTEMPTS_MAX, ANNOUNCE_BACKOFF},
     tables::dynamodb::jittered,
 };
@@ -23,11 +23,11 @@ pub(crate) struct Announcer {
 
 /// What became of announcements.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct AnnouncementReport {
     /// Ids of those that the bus has taken.
     pub(crate) announced: Vec<String>,
     /// Why others were not, if there are any.
-    pub(crate) failure: Option<Failure>,
+    pub(crate) failure: Option<InternalError>,
 }
 
 /// The bus took a call and not every entry of it.
@@ -46,8 +46,8 @@ impl Announcer {
     }
 
     /// Announces at most as many as fit in one call, and those again that were not taken, within bounds.
-    pub(crate) async fn announce(&self, announcements: &[Announcement]) -> Report {
-        let mut report = Report::default();
+    pub(crate) async fn announce(&self, announcements: &[Announcement]) -> AnnouncementReport {
+        let mut report = AnnouncementReport::default();
         let mut left: Vec<&Announcement> = announcements.iter().collect();
         let mut pause_max = ANNOUNCE_BACKOFF;
         for attempt in 0..ANNOUNCE_ATTEMPTS_MAX {
@@ -58,7 +58,7 @@ impl Announcer {
             let results = match self.put(&left).await {
                 Ok(results) => results,
                 // The client has tried again by itself.
-                Err(failure) => return Report { failure: Some(failure), ..report },
+                Err(failure) => return AnnouncementReport { failure: Some(failure), ..report },
             };
             let refused = first_refused(&results);
             let (taken, others): (Vec<_>, Vec<_>) =
@@ -66,25 +66,25 @@ impl Announcer {
             report.announced.extend(taken.into_iter().map(|(_, announcement)| announcement.id.clone()));
             left = others.into_iter().map(|(_, announcement)| announcement).collect();
             if left.is_empty() {
-                return Report { failure: None, ..report };
+                return AnnouncementReport { failure: None, ..report };
             }
             let (code, message) = refused.unwrap_or_default();
             tracing::warn!(entries = left.len(), code, message, "announcements not taken");
             report.failure =
-                Some(Failure::new("announcing what went viral", Refused { count: left.len(), code, message }));
+                Some(InternalError::new("announcing what went viral", Refused { count: left.len(), code, message }));
         }
         report
     }
 
-    async fn put(&self, announcements: &[&Announcement]) -> Result<Vec<PutEventsResultEntry>, Failure> {
+    async fn put(&self, announcements: &[&Announcement]) -> Result<Vec<PutEventsResultEntry>, InternalError> {
         let doing = "putting events";
         let entries = announcements.iter().map(|announcement| {
-            let detail = serde_json::to_string(announcement).map_err(|error| Failure::new(doing, error))?;
+            let detail = serde_json::to_string(announcement).map_err(|error| InternalError::new(doing, error))?;
             Ok(PutEventsRequestEntry::builder().source(&self.source).detail_type(DETAIL_TYPE).detail(detail).build())
         });
-        let entries = entries.collect::<Result<_, Failure>>()?;
+        let entries = entries.collect::<Result<_, InternalError>>()?;
         let output = self.client.put_events().set_entries(Some(entries)).send().await;
-        Ok(output.map_err(|error| Failure::new(doing, error))?.entries.unwrap_or_default())
+        Ok(output.map_err(|error| InternalError::new(doing, error))?.entries.unwrap_or_default())
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use aws_smithy_http_client::test_util::infallible_client_fn;
     use aws_smithy_types::body::SdkBody;
     use serde_json::{Value, json};
-    use shared::error::Chain;
+    use shared::error::ErrorChain;
 
     use super::*;
 
@@ -180,7 +180,7 @@ mod tests {
         let report = announcer.announce(&announcements()).await;
         assert_eq!(calls.lock().expect("unpoisoned").len(), ANNOUNCE_ATTEMPTS_MAX as usize);
         assert_eq!(report.announced, ["b"]);
-        let text = Chain(&report.failure.expect("two are left")).to_string();
+        let text = ErrorChain(&report.failure.expect("two are left")).to_string();
         assert!(text.contains("2 entries were not taken, the first with ThrottlingException: slow down"), "{text}");
     }
 

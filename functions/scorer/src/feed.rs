@@ -15,7 +15,7 @@ use hyper::{
 use serde::Deserialize;
 use serde_json::Value;
 use shared::{
-    error::Failure,
+    error::InternalError,
     limits::{
         FEED_AHEAD_MAX, FEED_BYTES_MAX, FEED_ID_BYTES_MAX, FEED_REGIONS_MAX, FEED_TEXT_BYTES_MAX, FEED_TIMEOUT,
         FEED_URL_BYTES_MAX, TITLE_CHARS_MAX,
@@ -78,16 +78,16 @@ impl FeedReader {
     }
 
     /// Reads it once.
-    pub(crate) async fn read(&self) -> Result<Feed, Failure> {
+    pub(crate) async fn read(&self) -> Result<Feed, InternalError> {
         let doing = "reading the feed";
         let request = Request::get(self.address.clone())
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "viral-alerts")
             .body(Full::default())
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         let body = self.http.exchange(request, FEED_TIMEOUT, FEED_BYTES_MAX).await;
-        let body = body.map_err(|error| Failure::new(doing, error))?;
-        let entries = entries(&body).map_err(|error| Failure::new(doing, error))?;
+        let body = body.map_err(|error| InternalError::new(doing, error))?;
+        let entries = entries(&body).map_err(|error| InternalError::new(doing, error))?;
         Ok(Feed::of_entries(entries, self.clock.now()))
     }
 }
@@ -104,7 +104,7 @@ impl Feed {
         for (number, entry) in entries.into_iter().enumerate() {
             if let Err(error) = feed.add(entry, now) {
                 feed.skipped += 1;
-                tracing::warn!(number, error = %shared::error::Chain(&error), "entry of the feed skipped");
+                tracing::warn!(number, error = %shared::error::ErrorChain(&error), "entry of the feed skipped");
             }
         }
         feed

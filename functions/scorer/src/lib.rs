@@ -14,12 +14,12 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{REGIONS_IN_FLIGHT, SCORE_THRESHOLD_DEFAULT},
     model::audience::Region,
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
 };
 
@@ -37,7 +37,7 @@ pub struct Scorer {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Answer {
+pub struct ScorerResponse {
     /// Regions that were scored.
     regions: u64,
     /// Counts that were read.
@@ -50,9 +50,9 @@ pub struct Answer {
 
 impl Function for Scorer {
     type Event = Value;
-    type Response = Answer;
+    type Response = ScorerResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let feed = environment.required_parsed("FEED_URL");
         let states = States::new(
@@ -69,9 +69,9 @@ impl Function for Scorer {
     }
 
     /// The event does not matter: it is that of a schedule.
-    async fn handle(&self, _event: Value, _invocation: Invocation) -> Result<Answer, Failure> {
+    async fn handle(&self, _event: Value, _invocation: Invocation) -> Result<ScorerResponse, InternalError> {
         let Feed { regions, skipped } = self.feed.read().await?;
-        let mut answer = Answer { skipped, ..Answer::default() };
+        let mut answer = ScorerResponse { skipped, ..ScorerResponse::default() };
         let mut failure = None;
         let scored = regions.into_iter().map(|(region, observations)| self.score(region, observations));
         let mut scored = stream::iter(scored).buffer_unordered(REGIONS_IN_FLIGHT);
@@ -81,26 +81,26 @@ impl Function for Scorer {
             match result {
                 Ok(announced) => answer.announced += announced,
                 Err(error) => {
-                    tracing::error!(error = %Chain(&error), %region, "region not scored");
+                    tracing::error!(error = %ErrorChain(&error), %region, "region not scored");
                     failure.get_or_insert(error);
                 }
             }
         }
-        let Answer { regions, counts, skipped, announced } = answer;
+        let ScorerResponse { regions, counts, skipped, announced } = answer;
         tracing::info!(regions, counts, skipped, announced, "feed scored");
         failure.map_or(Ok(answer), Err)
     }
 }
 
 impl Scorer {
-    async fn score(&self, region: Region, observations: Vec<Observation>) -> (Region, u64, Result<u64, Failure>) {
+    async fn score(&self, region: Region, observations: Vec<Observation>) -> (Region, u64, Result<u64, InternalError>) {
         let counts = observations.len() as u64;
         let result = self.observe(&region, observations).await;
         (region, counts, result)
     }
 
     /// Stores what the counts say, announces what has to be, and stores that it was. Returns how many were announced.
-    async fn observe(&self, region: &Region, observations: Vec<Observation>) -> Result<u64, Failure> {
+    async fn observe(&self, region: &Region, observations: Vec<Observation>) -> Result<u64, InternalError> {
         let mut state = self.states.get(region).await?;
         for judged in state.rises.observe(region, observations, self.score_threshold) {
             tracing::debug!(%region, ?judged, "count judged");

@@ -63,7 +63,7 @@ pub struct ScoredVideo {
 
 /// What a score meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum RiseChange {
     /// Nothing.
     None,
     /// A rise began.
@@ -82,7 +82,7 @@ pub struct Judged {
     /// Its score. None where the count fell, was not there long enough, or the region has too little history.
     pub score: Option<Score>,
     /// What followed.
-    pub change: Change,
+    pub change: RiseChange,
 }
 
 /// All that is known of a region. It fits in an item of DynamoDB, which the limits assert.
@@ -108,7 +108,7 @@ struct Watched {
 /// What an observation says beside what was known of the video.
 enum Measured {
     Growth(Growth),
-    Standing,
+    Unchanged,
     Unknown,
 }
 
@@ -144,7 +144,7 @@ impl Rises {
         let judged = |score, change| Some(Judged { video: video.id.clone(), snapshot, score, change });
         let Some(watched) = self.videos.get_mut(&video.id) else {
             self.videos.insert(video.id.clone(), Watched { older: None, newest: snapshot, rising: false });
-            return judged(None, Change::None);
+            return judged(None, RiseChange::None);
         };
         if snapshot.at <= watched.newest.at {
             return None;
@@ -153,18 +153,18 @@ impl Rises {
         self.growths.extend(noted.map(Growth::rounded));
         let score = match (measured, usual) {
             (Measured::Growth(growth), Some(usual)) => Score::of(growth, usual),
-            (Measured::Standing, _) => Score::NONE,
-            _ => return judged(None, Change::None),
+            (Measured::Unchanged, _) => Score::NONE,
+            _ => return judged(None, RiseChange::None),
         };
         if watched.rising && score.get() < threshold * RISE_END_SHARE {
             watched.rising = false;
-            return judged(Some(score), Change::Ended);
+            return judged(Some(score), RiseChange::Ended);
         }
         if watched.rising || score == Score::NONE || score.get() < threshold || self.outbox.len() >= OUTBOX_MAX {
-            return judged(Some(score), Change::None);
+            return judged(Some(score), RiseChange::None);
         }
         watched.rising = true;
-        let judged = judged(Some(score), Change::Begun);
+        let judged = judged(Some(score), RiseChange::Begun);
         self.outbox.push(Announcement {
             id: format!("rise:{region}:{}:{}", video.id, snapshot.at.millis()),
             region: region.to_string(),
@@ -205,9 +205,9 @@ impl Watched {
                 return (Measured::Unknown, None);
             }
             (self.older, self.newest) = (None, snapshot);
-            return (Measured::Standing, None);
+            return (Measured::Unchanged, None);
         }
-        let of = |before| Growth::between(before, snapshot).map_or(Measured::Standing, Measured::Growth);
+        let of = |before| Growth::between(before, snapshot).map_or(Measured::Unchanged, Measured::Growth);
         if snapshot.at.since(self.newest.at) < GROWTH_TIME_MIN {
             return (self.older.map_or(Measured::Unknown, of), None);
         }
@@ -245,7 +245,7 @@ mod tests {
         rises
     }
 
-    fn change(rises: &mut Rises, id: &str, minute: i64, views: u64) -> (Option<f64>, Change) {
+    fn change(rises: &mut Rises, id: &str, minute: i64, views: u64) -> (Option<f64>, RiseChange) {
         let judged = rises.observe(&region(), vec![seen(id, minute, views)], THRESHOLD);
         let [judged] = judged.as_slice() else { panic!("{judged:?}") };
         (judged.score.map(Score::get), judged.change)
@@ -254,11 +254,11 @@ mod tests {
     #[test]
     fn a_rise_is_announced_once_and_the_next_one_again() {
         let mut rises = usual();
-        assert_eq!(change(&mut rises, "v", 0, 100_000), (None, Change::None), "the first count");
-        assert_eq!(change(&mut rises, "v", HOUR, 900_000).1, Change::Begun);
-        assert_eq!(change(&mut rises, "v", 2 * HOUR, 1_700_000).1, Change::None, "it goes on");
-        assert_eq!(change(&mut rises, "v", 3 * HOUR, 1_700_100), (Some(0.0), Change::Ended));
-        assert_eq!(change(&mut rises, "v", 4 * HOUR, 9_000_000).1, Change::Begun);
+        assert_eq!(change(&mut rises, "v", 0, 100_000), (None, RiseChange::None), "the first count");
+        assert_eq!(change(&mut rises, "v", HOUR, 900_000).1, RiseChange::Begun);
+        assert_eq!(change(&mut rises, "v", 2 * HOUR, 1_700_000).1, RiseChange::None, "it goes on");
+        assert_eq!(change(&mut rises, "v", 3 * HOUR, 1_700_100), (Some(0.0), RiseChange::Ended));
+        assert_eq!(change(&mut rises, "v", 4 * HOUR, 9_000_000).1, RiseChange::Begun);
         let ids: Vec<_> = rises.outbox().iter().map(|announcement| announcement.id.clone()).collect();
         assert_eq!(ids, ["rise:PL:v:3600000", "rise:PL:v:14400000"]);
         rises.announced(&ids[..1]);
@@ -276,31 +276,31 @@ mod tests {
         let mut rises = usual();
         change(&mut rises, "v", 0, 100_000);
         let views = between(&rises, "v", HOUR, 100_000);
-        assert_eq!(change(&mut rises, "v", HOUR, views).1, Change::None, "none begins");
-        assert_eq!(change(&mut rises, "v", 2 * HOUR, views + 900_000).1, Change::Begun);
+        assert_eq!(change(&mut rises, "v", HOUR, views).1, RiseChange::None, "none begins");
+        assert_eq!(change(&mut rises, "v", 2 * HOUR, views + 900_000).1, RiseChange::Begun);
         let views = between(&rises, "v", 3 * HOUR, views + 900_000);
-        assert_eq!(change(&mut rises, "v", 3 * HOUR, views).1, Change::None, "none ends");
+        assert_eq!(change(&mut rises, "v", 3 * HOUR, views).1, RiseChange::None, "none ends");
     }
 
     #[test]
     fn what_is_regained_after_a_dip_is_no_growth_and_a_dip_ends_no_rise() {
         let mut rises = usual();
         change(&mut rises, "v", 0, 100_000);
-        assert_eq!(change(&mut rises, "v", HOUR, 1_000_000).1, Change::Begun);
-        assert_eq!(change(&mut rises, "v", 2 * HOUR, 500_000), (None, Change::None));
+        assert_eq!(change(&mut rises, "v", HOUR, 1_000_000).1, RiseChange::Begun);
+        assert_eq!(change(&mut rises, "v", 2 * HOUR, 500_000), (None, RiseChange::None));
         change(&mut rises, "w", 0, 1_000_000);
         change(&mut rises, "w", HOUR, 400_000);
         let (score, change) = change(&mut rises, "w", 2 * HOUR, 1_000_010);
-        assert!(score < Some(1.0) && change == Change::None, "{score:?}");
+        assert!(score < Some(1.0) && change == RiseChange::None, "{score:?}");
     }
 
     #[test]
     fn a_count_that_stays_lower_is_believed_after_two_days() {
         let mut rises = usual();
         change(&mut rises, "v", 0, 1_000_000);
-        assert_eq!(change(&mut rises, "v", 48 * HOUR, 100_000), (None, Change::None));
-        assert_eq!(change(&mut rises, "v", 49 * HOUR, 100_001), (Some(0.0), Change::None));
-        assert_eq!(change(&mut rises, "v", 50 * HOUR, 900_000).1, Change::Begun);
+        assert_eq!(change(&mut rises, "v", 48 * HOUR, 100_000), (None, RiseChange::None));
+        assert_eq!(change(&mut rises, "v", 49 * HOUR, 100_001), (Some(0.0), RiseChange::None));
+        assert_eq!(change(&mut rises, "v", 50 * HOUR, 900_000).1, RiseChange::Begun);
     }
 
     #[test]
@@ -353,7 +353,7 @@ mod tests {
             let mut rises = usual();
             for (step, views) in counts.into_iter().enumerate() {
                 let judged = rises.observe(&region(), vec![seen("v", step as i64 * minutes, views)], THRESHOLD);
-                prop_assert!(judged.iter().all(|judged| judged.change != Change::Begun), "{judged:?}");
+                prop_assert!(judged.iter().all(|judged| judged.change != RiseChange::Begun), "{judged:?}");
             }
             prop_assert!(rises.outbox().is_empty());
         }

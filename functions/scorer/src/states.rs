@@ -11,7 +11,7 @@ use crate::rises::Rises;
 use aws_sdk_dynamodb::Client;
 use clock::Clock;
 use shared::{
-    error::Failure,
+    error::InternalError,
     limits::SCORES_TTL,
     model::audience::Region,
     tables::dynamodb::{UnreadableItem, number, read_number, read_text, text},
@@ -27,7 +27,7 @@ pub(crate) struct States {
 
 /// What is known of a region, and when it was read.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct RegionState {
     pub(crate) rises: Rises,
     /// None when there is no item.
     version: Option<u64>,
@@ -39,23 +39,23 @@ impl States {
     }
 
     /// What is known of a region; nothing when it is new.
-    pub(crate) async fn get(&self, region: &Region) -> Result<State, Failure> {
+    pub(crate) async fn get(&self, region: &Region) -> Result<RegionState, InternalError> {
         let doing = "reading what is known of a region";
         let get = self.client.get_item().table_name(&self.table).key("region", text(region.as_str()));
-        let output = get.consistent_read(true).send().await.map_err(|error| Failure::new(doing, error))?;
-        let Some(item) = output.item else { return Ok(State::default()) };
-        let unreadable = |error: UnreadableItem| Failure::new(doing, error);
+        let output = get.consistent_read(true).send().await.map_err(|error| InternalError::new(doing, error))?;
+        let Some(item) = output.item else { return Ok(RegionState::default()) };
+        let unreadable = |error: UnreadableItem| InternalError::new(doing, error);
         let rises = read_text(&item, "rises").map_err(unreadable)?;
-        Ok(State {
-            rises: serde_json::from_str(rises).map_err(|error| Failure::new(doing, error))?,
+        Ok(RegionState {
+            rises: serde_json::from_str(rises).map_err(|error| InternalError::new(doing, error))?,
             version: Some(read_number(&item, "version").map_err(unreadable)?),
         })
     }
 
     /// Stores it, unless another invocation has stored something since it was read.
-    pub(crate) async fn put(&self, region: &Region, state: &mut State) -> Result<(), Failure> {
+    pub(crate) async fn put(&self, region: &Region, state: &mut RegionState) -> Result<(), InternalError> {
         let doing = "storing what is known of a region";
-        let rises = serde_json::to_string(&state.rises).map_err(|error| Failure::new(doing, error))?;
+        let rises = serde_json::to_string(&state.rises).map_err(|error| InternalError::new(doing, error))?;
         let version = state.version.map_or(1, |version| version + 1);
         let put = self
             .client
@@ -75,7 +75,7 @@ impl States {
                 .expression_attribute_names("#version", "version")
                 .expression_attribute_values(":read", number(read)),
         };
-        put.send().await.map_err(|error| Failure::new(doing, error))?;
+        put.send().await.map_err(|error| InternalError::new(doing, error))?;
         state.version = Some(version);
         Ok(())
     }

@@ -5,7 +5,7 @@ use clock::Clock;
 use serde::Serialize;
 use shared::{
     auth::access::{Authorization, NAME_FIELD, Regions, authorizer_field},
-    error::{Chain, Failure, Refusal},
+    error::{ApiError, ErrorChain, InternalError},
     fanout::Content,
     limits::{JOIN_LOOK_EVERY, JOIN_WAIT},
     model::{
@@ -17,19 +17,19 @@ use shared::{
     },
     protocol::{
         event,
-        message::{self, Audiences, Count, InRoom, Kept, Reply, Request, Rooms, Subscribed},
+        message::{self, Audiences, ClientRequest, Count, InRoom, Kept, Reply, Rooms, Subscribed},
     },
     publish::publisher::Dispatcher,
     replay::resumption,
     runtime::{
         environment::InvalidEnvironment,
-        function::{Function, Invocation, Start},
+        function::{Function, Invocation, StartContext},
     },
     tables::{
         alerts::history::History,
         subscriptions::{
             Subscriptions,
-            connection_state::{Change, Charged, Memberships, MessageRate, State},
+            connection_state::{Charged, MembershipChange, Memberships, MessageRate, RecordedState},
         },
     },
 };
@@ -52,7 +52,7 @@ pub struct Subscribe {
 /// always 200: what API Gateway does with the body of any other is not documented.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct SubscribeResponse {
     status_code: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
@@ -61,33 +61,33 @@ pub struct Answer {
 /// Why a message has no answer of its own.
 enum Unanswered {
     /// The client is told why.
-    Refused(Refusal),
+    Refused(ApiError),
     /// The log is told why.
-    Failed(Failure),
+    Failed(InternalError),
 }
 
-impl From<Refusal> for Unanswered {
-    fn from(refusal: Refusal) -> Self {
+impl From<ApiError> for Unanswered {
+    fn from(refusal: ApiError) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Self {
+impl From<InternalError> for Unanswered {
+    fn from(failure: InternalError) -> Self {
         Self::Failed(failure)
     }
 }
 
 impl Function for Subscribe {
     type Event = ApiGatewayWebsocketProxyRequest;
-    type Response = Answer;
+    type Response = SubscribeResponse;
 
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment> {
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
-        let subscriptions = Subscriptions::of_function(start, &mut environment);
-        let history = History::of_function(start, &mut environment);
+        let subscriptions = Subscriptions::from_env(start, &mut environment);
+        let history = History::from_env(start, &mut environment);
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
-        let message_rate = MessageRate::of_function(&mut environment);
+        let message_rate = MessageRate::from_env(&mut environment);
         let rooms = environment.parsed("ROOMS", Rooms::Off);
         let deliver = environment.required("DELIVER_FUNCTION");
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
@@ -102,7 +102,7 @@ impl Function for Subscribe {
         })
     }
 
-    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<Answer, Failure> {
+    async fn handle(&self, event: Self::Event, _invocation: Invocation) -> Result<SubscribeResponse, InternalError> {
         let connection = event::connection(&event, &self.clock)?;
         let regions = Regions::of_event(&event, self.authorization);
         let name = match self.authorization {
@@ -110,13 +110,13 @@ impl Function for Subscribe {
             Authorization::Optional | Authorization::Required => authorizer_field(&event, NAME_FIELD),
         };
         let request = message::parse(event.body.as_deref().unwrap_or_default())
-            .and_then(|request| request.allowed_to(&regions))
-            .and_then(|request| request.where_rooms_are(self.rooms))
-            .and_then(|request| request.under_name(name));
+            .and_then(|request| request.authorize(&regions))
+            .and_then(|request| request.require_rooms(self.rooms))
+            .and_then(|request| request.with_display_name(name));
         let answered = match request {
             Ok(request) => self.answer(&connection, &request).await,
             // What is refused counts as well: a client in a loop is told so.
-            Err(refusal) => match self.admit(&connection, Change::None).await {
+            Err(refusal) => match self.admit(&connection, MembershipChange::None).await {
                 Ok(_) => Err(refusal.into()),
                 Err(unanswered) => Err(unanswered),
             },
@@ -125,50 +125,50 @@ impl Function for Subscribe {
             let refusal = match unanswered {
                 Unanswered::Refused(refusal) => refusal,
                 Unanswered::Failed(failure) => {
-                    tracing::error!(connection = %connection.id, error = %Chain(&failure), "message not carried out");
-                    Refusal::unavailable()
+                    tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "message not carried out");
+                    ApiError::unavailable()
                 }
             };
             Some(Reply::Error(refusal.body()).frame())
         });
-        Ok(Answer { status_code: 200, body })
+        Ok(SubscribeResponse { status_code: 200, body })
     }
 }
 
 impl Subscribe {
     /// Carries a message out. None when what it causes is answer enough.
-    async fn answer(&self, connection: &Connection, request: &Request) -> Result<Option<String>, Unanswered> {
+    async fn answer(&self, connection: &Connection, request: &ClientRequest) -> Result<Option<String>, Unanswered> {
         match request {
-            Request::Subscribe { audiences, format, since } => {
+            ClientRequest::Subscribe { audiences, format, since } => {
                 self.subscribe(connection, audiences, *format, since.as_ref()).await.map(Some)
             }
-            Request::Keepalive { audiences, since } => {
+            ClientRequest::Keepalive { audiences, since } => {
                 self.keepalive(connection, audiences, since.as_ref()).await.map(Some)
             }
-            Request::Unsubscribe { audiences } => {
-                self.admit(connection, Change::Leave(audiences.as_slice())).await?;
+            ClientRequest::Unsubscribe { audiences } => {
+                self.admit(connection, MembershipChange::Leave(audiences.as_slice())).await?;
                 self.subscriptions.unsubscribe(connection, audiences.as_slice()).await??;
                 Ok(Some(Reply::Unsubscribed(audiences.into()).frame()))
             }
-            Request::Join(room) => {
+            ClientRequest::Join(room) => {
                 self.enter(connection, &Audience::Room(room.clone()), Charged::Message(self.message_rate)).await?;
                 Ok(Some(Reply::Joined(InRoom { room: room.name() }).frame()))
             }
-            Request::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
-            Request::Say(request) => self.say(connection, request).await.map(|()| None),
-            Request::Count(audience) => {
-                self.admit(connection, Change::None).await?;
+            ClientRequest::Leave(room) => self.leave(connection, room.as_ref()).await.map(Some),
+            ClientRequest::Say(request) => self.say(connection, request).await.map(|()| None),
+            ClientRequest::Count(audience) => {
+                self.admit(connection, MembershipChange::None).await?;
                 let count = self.subscriptions.count(audience).await?;
                 Ok(Some(Reply::Count(Count::of(audience, count)).frame()))
             }
-            Request::Echo(data) => {
-                self.admit(connection, Change::None).await?;
+            ClientRequest::Echo(data) => {
+                self.admit(connection, MembershipChange::None).await?;
                 Ok(Some(message::echo(data)?))
             }
         }
     }
 
-    async fn admit(&self, connection: &Connection, change: Change<'_>) -> Result<Memberships, Unanswered> {
+    async fn admit(&self, connection: &Connection, change: MembershipChange<'_>) -> Result<Memberships, Unanswered> {
         Ok(self.subscriptions.admit(connection, change, Charged::Message(self.message_rate)).await??)
     }
 
@@ -181,7 +181,7 @@ impl Subscribe {
         since: Option<&Positions>,
     ) -> Result<String, Unanswered> {
         let charged = since.map_or(Charged::Message(self.message_rate), |_| Charged::Resumption(self.message_rate));
-        self.subscriptions.admit(connection, Change::Join(audiences.as_slice(), format), charged).await??;
+        self.subscriptions.admit(connection, MembershipChange::Join(audiences.as_slice(), format), charged).await??;
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await??;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
@@ -194,7 +194,7 @@ impl Subscribe {
         audiences: &Audiences,
         since: Option<&Positions>,
     ) -> Result<String, Unanswered> {
-        let memberships = self.admit(connection, Change::None).await?;
+        let memberships = self.admit(connection, MembershipChange::None).await?;
         let behind = resumption::behind(&self.history, audiences.as_slice(), since).await?;
         let missing = audiences.as_slice().iter().filter(|audience| !memberships.contains(audience));
         Ok(Reply::Kept(Kept { behind: &behind, missing: missing.map(Audience::key).collect() }).frame())
@@ -204,7 +204,7 @@ impl Subscribe {
     async fn enter(&self, connection: &Connection, room: &Audience, charged: Charged) -> Result<(), Unanswered> {
         // What is said has one form for all.
         let (rooms, format) = (std::slice::from_ref(room), Format::ViralAlert);
-        self.subscriptions.admit(connection, Change::Join(rooms, format), charged).await??;
+        self.subscriptions.admit(connection, MembershipChange::Join(rooms, format), charged).await??;
         Ok(self.subscriptions.subscribe(connection, rooms, format).await??)
     }
 
@@ -212,10 +212,12 @@ impl Subscribe {
     async fn leave(&self, connection: &Connection, room: Option<&Room>) -> Result<String, Unanswered> {
         let (room, charged) = match room {
             Some(room) => (room.clone(), Charged::Message(self.message_rate)),
-            None => (self.admit(connection, Change::None).await?.first_room.unwrap_or_default(), Charged::Change),
+            None => {
+                (self.admit(connection, MembershipChange::None).await?.first_room.unwrap_or_default(), Charged::Change)
+            }
         };
         let audiences = [Audience::Room(room.clone())];
-        self.subscriptions.admit(connection, Change::Leave(&audiences), charged).await??;
+        self.subscriptions.admit(connection, MembershipChange::Leave(&audiences), charged).await??;
         self.subscriptions.unsubscribe(connection, &audiences).await??;
         Ok(Reply::Left(InRoom { room: room.name() }).frame())
     }
@@ -225,8 +227,8 @@ impl Subscribe {
         let wait_until = Instant::now() + JOIN_WAIT;
         loop {
             tokio::time::sleep(JOIN_LOOK_EVERY).await;
-            let State::Open(memberships) = self.subscriptions.state(&connection.id).await? else {
-                return Err(Refusal::connection_closed().into());
+            let RecordedState::Open(memberships) = self.subscriptions.state(&connection.id).await? else {
+                return Err(ApiError::connection_closed().into());
             };
             if memberships.first_room.is_some() || Instant::now() >= wait_until {
                 return Ok(memberships);
@@ -236,7 +238,7 @@ impl Subscribe {
 
     /// Has something delivered to all in a room, the one who speaks included: whoever speaks in a room is in it.
     async fn say(&self, connection: &Connection, request: &RoomRequest) -> Result<(), Unanswered> {
-        let mut memberships = self.admit(connection, Change::None).await?;
+        let mut memberships = self.admit(connection, MembershipChange::None).await?;
         let mut is_certain = true;
         if request.room.is_none() && memberships.first_room.is_none() {
             memberships = self.once_joined(connection).await?;

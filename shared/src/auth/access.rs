@@ -6,7 +6,7 @@ use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use serde_json::Value;
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::{REGION_BYTES_MAX, REGION_PATTERNS_MAX},
     model::audience::{ALL, Audience, Region},
 };
@@ -134,11 +134,11 @@ impl Regions {
     }
 
     /// Refuses the first audience that is not allowed, as a value of `field`.
-    pub fn check(&self, audiences: &[Audience], field: &str) -> Result<(), Refusal> {
+    pub fn check(&self, audiences: &[Audience], field: &str) -> Result<(), ApiError> {
         match audiences.iter().find(|audience| !self.allow(audience)) {
             None => Ok(()),
             Some(audience) => {
-                Err(Refusal::of_field(Code::Forbidden, field, format!("the token does not allow {}", audience.key())))
+                Err(ApiError::of_field(Code::Forbidden, field, format!("the token does not allow {}", audience.key())))
             }
         }
     }

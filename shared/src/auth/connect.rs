@@ -4,11 +4,11 @@ use std::{net::IpAddr, str::FromStr};
 
 use crate::{
     auth::{access::Regions, origin::AllowedOrigins},
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     model::{
         alert::{Format, InvalidFormat},
-        audience::{Audience, InvalidRegion, Source},
-        connect_request::{ConnectionLimit, Opening},
+        audience::{Audience, ConnectionQuotaKey, InvalidRegion},
+        connect_request::{ConnectRequest, ConnectionLimit},
         connection::Connection,
     },
 };
@@ -71,16 +71,16 @@ impl FromStr for DefaultRegion {
     }
 }
 
-impl Opening {
+impl ConnectRequest {
     /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
     /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
     /// nobody asked for, then does not apply.
-    pub fn of(connection: Connection, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, Refusal> {
+    pub fn of(connection: Connection, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, ApiError> {
         policy.origins.check(handshake.origin)?;
         let named = |text, field| {
             let audience = audience(text, field)?;
             policy.regions.check(std::slice::from_ref(&audience), field)?;
-            Ok::<_, Refusal>(Some(audience))
+            Ok::<_, ApiError>(Some(audience))
         };
         let audience = match (handshake.region, handshake.region_header) {
             (Some(region), _) => named(region, "region")?,
@@ -90,14 +90,14 @@ impl Opening {
         let format = match (handshake.format, &audience) {
             (Some(format), _) => format
                 .parse()
-                .map_err(|error: InvalidFormat| Refusal::of_field(Code::InvalidField, "format", error.to_string()))?,
+                .map_err(|error: InvalidFormat| ApiError::of_field(Code::InvalidField, "format", error.to_string()))?,
             (None, Some(_)) => Format::NewTrending,
             (None, None) => Format::ViralAlert,
         };
         let ConnectionLimits { per_address, per_user } = policy.limits;
         let bounds = [
-            (handshake.address.map(Source::of_address), per_address, "address"),
-            (handshake.user.map(Source::of_user), per_user, "user"),
+            (handshake.address.map(ConnectionQuotaKey::of_address), per_address, "address"),
+            (handshake.user.map(ConnectionQuotaKey::of_user), per_user, "user"),
         ];
         let bounds = bounds.into_iter().filter(|(_, max, _)| *max > 0);
         let bounds =
@@ -106,8 +106,8 @@ impl Opening {
     }
 }
 
-fn audience(text: &str, field: &str) -> Result<Audience, Refusal> {
-    text.parse().map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, field, error.to_string()))
+fn audience(text: &str, field: &str) -> Result<Audience, ApiError> {
+    text.parse().map_err(|error: InvalidRegion| ApiError::of_field(Code::InvalidRegion, field, error.to_string()))
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         let origins = "https://a.example".parse().expect("origins");
         let limits = ConnectionLimits { per_address: 0, per_user: 0 };
         let policy = ConnectPolicy { default_region: &default_region, origins: &origins, regions, limits };
-        Opening::of(connection, handshake, policy)
+        ConnectRequest::of(connection, handshake, policy)
             .map(|opening| (opening.audience.map(|audience| audience.key().to_owned()), opening.format))
             .map_err(|refusal| (refusal.code, refusal.field))
     }

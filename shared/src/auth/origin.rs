@@ -6,7 +6,7 @@
 
 use std::{convert::Infallible, str::FromStr};
 
-use crate::error::{Code, Refusal};
+use crate::error::{ApiError, Code};
 
 /// Origins that may connect, as for CORS: exact, `*`, `https://*` or `http://*`. An empty list allows every origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl AllowedOrigins {
     pub const VARIABLE: &str = "ALLOWED_ORIGINS";
 
     /// Refuses a page whose origin is not in the list.
-    pub fn check(&self, origin: Option<&str>) -> Result<(), Refusal> {
+    pub fn check(&self, origin: Option<&str>) -> Result<(), ApiError> {
         let Some(origin) = origin else { return Ok(()) };
         let allows = |allowed: &String| match allowed.as_str() {
             "*" => true,
@@ -37,7 +37,7 @@ impl AllowedOrigins {
         if self.0.is_empty() || self.0.iter().any(allows) {
             return Ok(());
         }
-        Err(Refusal::of_field(Code::Forbidden, "Origin", "pages of this origin may not connect"))
+        Err(ApiError::of_field(Code::Forbidden, "Origin", "pages of this origin may not connect"))
     }
 }
 

@@ -20,11 +20,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{SECRET_AGE_MAX, SECRET_ANSWER_BYTES_MAX, SECRET_KEPT_MAX, SECRET_TIMEOUT},
     runtime::{
         environment::Reader,
-        function::Start,
+        function::StartContext,
         https::Https,
         refreshed::{Fetched, Refreshed, Terms},
     },
@@ -53,7 +53,7 @@ where
     T: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + 'static,
 {
     /// The parameter of this name, in the service that a function's environment leads to. Errors of `T` must not repeat the text.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>, parameter: String) -> Option<Self> {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>, parameter: String) -> Option<Self> {
         let region = start.sdk.region().map(ToString::to_string).unwrap_or_default();
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let named = start.environment.endpoint_url(SERVICE);
@@ -71,7 +71,7 @@ where
     }
 
     /// Returns the secret. Fails if it cannot be read and none that was read within an hour is there.
-    pub async fn get(&self) -> Result<T, Failure> {
+    pub async fn get(&self) -> Result<T, InternalError> {
         self.0.get().await
     }
 }
@@ -86,7 +86,7 @@ struct ParameterStore {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct GetParameterOutput {
     parameter: Parameter,
 }
 
@@ -100,7 +100,7 @@ impl ParameterStore {
     async fn read(&self, name: &str) -> Fetched<String> {
         let request = self.request(name).await?;
         let answer = self.https.exchange(request, SECRET_TIMEOUT, SECRET_ANSWER_BYTES_MAX).await?;
-        let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
+        let answer: GetParameterOutput = serde_json::from_slice(&answer).map_err(|error| {
             // What the parser quotes may be the secret.
             format!("the answer is not understood, at line {}", error.line())
         })?;

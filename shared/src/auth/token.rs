@@ -23,10 +23,10 @@ use crate::{
         access::{Authorization, Regions},
         secrets::SecretParameter,
     },
-    error::{Code, Failure, Refusal},
+    error::{ApiError, Code, InternalError},
     limits::{TOKEN_BYTES_MAX, TOKEN_LEEWAY, USER_BYTES_MAX},
     model::strict_json,
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
 };
 
 /// Somebody who was let in.
@@ -92,7 +92,7 @@ pub enum Rejected {
     Regions,
 }
 
-impl From<Rejected> for Refusal {
+impl From<Rejected> for ApiError {
     fn from(rejected: Rejected) -> Self {
         let message = match rejected {
             Rejected::Missing => "a token is needed, as Authorization: Bearer or as the parameter token",
@@ -157,18 +157,18 @@ pub fn offers_subprotocol(header: &str) -> bool {
 
 /// Who is let in: what every function asks that is given a token.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Authenticator {
     authorization: Authorization,
     verifier: Option<Verifier>,
 }
 
-impl Gate {
+impl Authenticator {
     /// The gate that a function's environment describes.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let verifier = match authorization {
             Authorization::Off => None,
-            Authorization::Optional | Authorization::Required => Verifier::of_function(start, environment),
+            Authorization::Optional | Authorization::Required => Verifier::from_env(start, environment),
         };
         Self { authorization, verifier }
     }
@@ -179,7 +179,7 @@ impl Gate {
     }
 
     /// Lets somebody in, or says why not. It is a failure that no key could be read.
-    pub async fn admit(&self, token: Option<&str>) -> Result<Result<Principal, Rejected>, Failure> {
+    pub async fn admit(&self, token: Option<&str>) -> Result<Result<Principal, Rejected>, InternalError> {
         match (&self.verifier, token.filter(|token| !token.is_empty())) {
             (None, _) => Ok(Ok(Principal::anonymous())),
             (Some(_), None) if self.authorization == Authorization::Optional => Ok(Ok(Principal::anonymous())),
@@ -190,14 +190,14 @@ impl Gate {
 }
 
 impl Verifier {
-    fn of_function(start: &Start, environment: &mut Reader<'_>) -> Option<Self> {
+    fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Option<Self> {
         signatures::install();
         let issuer: String = environment.parsed("TOKEN_ISSUER", String::new());
         let audience: String = environment.parsed("TOKEN_AUDIENCE", String::new());
         let url: String = environment.parsed("JWKS_URL", String::new());
         let parameter: String = environment.parsed("TOKEN_SECRET_PARAMETER", String::new());
         let keys = match (url.is_empty(), parameter.is_empty()) {
-            (true, false) => Keys::Secret(Box::new(SecretParameter::of_function(start, environment, parameter)?)),
+            (true, false) => Keys::Secret(Box::new(SecretParameter::from_env(start, environment, parameter)?)),
             (false, true) => {
                 // An identity provider signs for many, and many have one.
                 if issuer.is_empty() || audience.is_empty() {
@@ -214,7 +214,7 @@ impl Verifier {
         Some(Self { keys, issuer, audience, clock: start.clock.clone() })
     }
 
-    async fn verify(&self, token: &str) -> Result<Result<Principal, Rejected>, Failure> {
+    async fn verify(&self, token: &str) -> Result<Result<Principal, Rejected>, InternalError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Ok(Err(Rejected::Malformed));
         }

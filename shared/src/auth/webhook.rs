@@ -9,7 +9,7 @@ use clock::Timestamp;
 use ring::hmac;
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::{WEBHOOK_SECRET_BYTES, WEBHOOK_SECRETS_MAX, WEBHOOK_WINDOW},
 };
 
@@ -75,8 +75,9 @@ impl SigningSecrets {
 
     /// Refuses a request that nobody with a secret has signed within the last five minutes. The comparison takes the same
     /// time whatever is compared.
-    pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<(), Refusal> {
-        let missing = |name: &str| Refusal::of_field(Code::Unauthorized, name, format!("the header {name} is missing"));
+    pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<(), ApiError> {
+        let missing =
+            |name: &str| ApiError::of_field(Code::Unauthorized, name, format!("the header {name} is missing"));
         let id = headers.id.filter(|id| !id.is_empty()).ok_or_else(|| missing("webhook-id"))?;
         let timestamp = headers.timestamp.ok_or_else(|| missing("webhook-timestamp"))?;
         let signatures = headers.signature.ok_or_else(|| missing("webhook-signature"))?;
@@ -88,7 +89,7 @@ impl SigningSecrets {
         });
         if !is_recent {
             let message = format!("webhook-timestamp is not a time within {window} s of now");
-            return Err(Refusal::of_field(Code::Unauthorized, "webhook-timestamp", message));
+            return Err(ApiError::of_field(Code::Unauthorized, "webhook-timestamp", message));
         }
 
         let message = signed(id, timestamp, body);
@@ -98,7 +99,7 @@ impl SigningSecrets {
         });
         let signed = given.any(|signature| self.0.iter().any(|key| hmac::verify(key, &message, &signature).is_ok()));
         signed.then_some(()).ok_or_else(|| {
-            Refusal::of_field(Code::Unauthorized, "webhook-signature", "no signature of a known secret is there")
+            ApiError::of_field(Code::Unauthorized, "webhook-signature", "no signature of a known secret is there")
         })
     }
 }
@@ -126,7 +127,7 @@ mod tests {
     /// Signed by another implementation of HMAC, of which the second secret is another one.
     const SECRET_2: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-    fn check(secrets: &str, id: &str, timestamp: &str, signature: &str, body: &str, now: i64) -> Result<(), Refusal> {
+    fn check(secrets: &str, id: &str, timestamp: &str, signature: &str, body: &str, now: i64) -> Result<(), ApiError> {
         let headers = Headers { id: Some(id), timestamp: Some(timestamp), signature: Some(signature) };
         secrets.parse::<SigningSecrets>().expect("secrets").check(
             headers,
@@ -135,7 +136,7 @@ mod tests {
         )
     }
 
-    fn field(result: Result<(), Refusal>) -> String {
+    fn field(result: Result<(), ApiError>) -> String {
         let refusal = result.expect_err("refused");
         assert_eq!(refusal.code, Code::Unauthorized);
         refusal.field.expect("a field")

@@ -29,16 +29,16 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// 80 ms in 400; but more than it takes cost CPU and connections. So there are [`POSTS_IN_FLIGHT`] at first, and half as
 /// many more, up to [`POSTS_IN_FLIGHT_MAX`], as long as lanes are what posts wait for and the last widening made them faster.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct ConcurrencyLimit {
     free: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<LimitState>,
 }
 
 /// A lane that is taken, until it is dropped.
-pub(super) type Lane = OwnedSemaphorePermit;
+pub(super) type ConcurrencyPermit = OwnedSemaphorePermit;
 
 #[derive(Debug)]
-struct State {
+struct LimitState {
     count: usize,
     /// Lanes to be taken away as soon as they are free.
     surplus: usize,
@@ -52,10 +52,10 @@ struct State {
     widen_from: Instant,
 }
 
-impl Default for Lanes {
+impl Default for ConcurrencyLimit {
     fn default() -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = LimitState {
             count: POSTS_IN_FLIGHT,
             surplus: 0,
             began: now,
@@ -68,18 +68,18 @@ impl Default for Lanes {
     }
 }
 
-impl Lanes {
+impl ConcurrencyLimit {
     /// Waits for a lane.
-    pub(super) async fn take(&self) -> Option<Lane> {
+    pub(super) async fn take(&self) -> Option<ConcurrencyPermit> {
         let asked = Instant::now();
         loop {
             // The semaphore is never closed, so there is always a permit in the end.
-            let lane = Arc::clone(&self.free).acquire_owned().await.ok()?;
+            let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
             if !self.is_surplus() {
                 self.count(asked, Instant::now());
-                return Some(lane);
+                return Some(permit);
             }
-            lane.forget();
+            permit.forget();
         }
     }
 
@@ -125,7 +125,7 @@ impl Lanes {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,14 +142,17 @@ mod tests {
     use super::*;
 
     /// Makes as many posts as the lanes allow for ten seconds of virtual time. Returns posts per second.
-    async fn posts<F: Future<Output = ()> + Send + 'static>(lanes: &Lanes, post: impl Fn() -> F) -> f64 {
+    async fn posts<F: Future<Output = ()> + Send + 'static>(
+        concurrency: &ConcurrencyLimit,
+        post: impl Fn() -> F,
+    ) -> f64 {
         let (began, mut count) = (Instant::now(), 0);
         while began.elapsed() < Duration::from_secs(10) {
-            let lane = lanes.take().await;
+            let permit = concurrency.take().await;
             let post = post();
             tokio::spawn(async move {
                 post.await;
-                drop(lane);
+                drop(permit);
             });
             count += 1;
         }
@@ -158,9 +161,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_gateway_that_takes_its_time_gets_as_many_posts_in_flight_as_it_needs() {
-        let lanes = Lanes::default();
-        let per_second = posts(&lanes, || sleep(Duration::from_millis(100))).await;
-        assert_eq!(lanes.count_now(), POSTS_IN_FLIGHT_MAX);
+        let concurrency = ConcurrencyLimit::default();
+        let per_second = posts(&concurrency, || sleep(Duration::from_millis(100))).await;
+        assert_eq!(concurrency.count_now(), POSTS_IN_FLIGHT_MAX);
         // Of what the most lanes make of a tenth of a second each, less the time in which they widen.
         assert!(per_second > POSTS_IN_FLIGHT_MAX as f64 * 10.0 * 0.9, "{per_second} per second");
     }
@@ -168,9 +171,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_busy_processor_is_not_given_more_to_do_at_once() {
         // Whatever is in flight, one post is done each 200 µs.
-        let (lanes, began) = (Lanes::default(), Instant::now());
+        let (concurrency, began) = (ConcurrencyLimit::default(), Instant::now());
         let done = Arc::new(AtomicU64::new(0));
-        let per_second = posts(&lanes, || {
+        let per_second = posts(&concurrency, || {
             let done = Arc::clone(&done);
             async move {
                 let idle_from = done.load(Ordering::Relaxed).max(began.elapsed().as_micros() as u64) + 200;
@@ -179,17 +182,17 @@ mod tests {
             }
         });
         assert!((4_900.0..5_200.0).contains(&per_second.await));
-        assert_eq!(lanes.count_now(), POSTS_IN_FLIGHT, "what brought nothing is taken back");
+        assert_eq!(concurrency.count_now(), POSTS_IN_FLIGHT, "what brought nothing is taken back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn lanes_that_nobody_waits_for_stay_as_few_as_they_are() {
-        let lanes = Lanes::default();
+        let concurrency = ConcurrencyLimit::default();
         for _ in 0..10_000 {
-            let lane = lanes.take().await;
+            let permit = concurrency.take().await;
             sleep(Duration::from_millis(1)).await;
-            drop(lane);
+            drop(permit);
         }
-        assert_eq!(lanes.count_now(), POSTS_IN_FLIGHT);
+        assert_eq!(concurrency.count_now(), POSTS_IN_FLIGHT);
     }
 }

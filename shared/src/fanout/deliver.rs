@@ -6,25 +6,25 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     fanout::{
-        concurrency_limit::Lanes,
+        concurrency_limit::ConcurrencyLimit,
         content::Content,
         frames::Frames,
         plan,
         post::Work,
-        push_rate::Pace,
-        report::{Failed, Report},
+        push_rate::PushRateLimiter,
+        report::{FailedPart, FanoutReport},
         rounds::Left,
         services::{Fanout, Services},
         tally::{Tally, is_of_the_gateway},
-        task::{Part, Task},
+        task::{FanoutPart, FanoutTask},
     },
     limits::{LOG_LOOK_TIMEOUT, RANGES_PER_TASK_MAX, REMOVALS_END_BEFORE},
     model::{
         alert::Alert,
         connection::{ConnectionId, SlotRange},
-        member::Page,
+        member::AudiencePage,
     },
     push::Cause,
 };
@@ -32,27 +32,27 @@ use crate::{
 /// Most posts did not succeed, and it was not for the connections.
 #[derive(Debug, thiserror::Error)]
 #[error("the management API did not take most of the posts: {0:?}")]
-struct Unavailable(BTreeMap<Cause, u64>);
+struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
 impl<S: Services> Fanout<S> {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
-    /// nobody and the fallback is on. `until` is when the invocation ends. Fails when the audience cannot be read, and when
+    /// nobody and the fallback is on. `deadline` is when the invocation ends. Fails when the audience cannot be read, and when
     /// the gateway refuses all posts.
-    pub async fn deliver(&self, task: &Task, until: Instant) -> Result<Report, Failed> {
-        let mut report = Report::default();
+    pub async fn deliver(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, FailedPart> {
+        let mut report = FanoutReport::default();
         if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
             return Ok(report);
         }
         let ended = match &task.part {
-            Some(part) => self.work(task, part, None, until, &mut report).await,
-            None => self.divide(task, until, &mut report).await,
+            Some(part) => self.work(task, part, None, deadline, &mut report).await,
+            None => self.divide(task, deadline, &mut report).await,
         };
         match ended {
             Ok(()) => {
                 self.log(task, &report);
                 Ok(report)
             }
-            Err(failure) => Err(Failed { report: Box::new(report), failure }),
+            Err(failure) => Err(FailedPart { report: Box::new(report), failure }),
         }
     }
 
@@ -68,7 +68,7 @@ impl<S: Services> Fanout<S> {
                 return true;
             }
             Ok(Err(failure)) => {
-                tracing::warn!(error = %Chain(&failure), alert = id, "alert delivered without a look at the log")
+                tracing::warn!(error = %ErrorChain(&failure), alert = id, "alert delivered without a look at the log")
             }
             Err(_) => {
                 tracing::warn!(error = "no answer in time", alert = id, "alert delivered without a look at the log")
@@ -77,7 +77,7 @@ impl<S: Services> Fanout<S> {
         false
     }
 
-    fn log(&self, task: &Task, report: &Report) {
+    fn log(&self, task: &FanoutTask, report: &FanoutReport) {
         tracing::info!(
             alert = task.content.id(),
             region = task.content.place(),
@@ -99,7 +99,12 @@ impl<S: Services> Fanout<S> {
     }
 
     /// Divides the fan-out and keeps one part.
-    async fn divide(&self, task: &Task, until: Instant, report: &mut Report) -> Result<(), Failure> {
+    async fn divide(
+        &self,
+        task: &FanoutTask,
+        deadline: Instant,
+        report: &mut FanoutReport,
+    ) -> Result<(), InternalError> {
         for everyone in [false, true] {
             let survey = self.survey(&task.content, everyone).await?;
             let last_chance = everyone || !self.fallback_to_everyone || !task.content.is_for_all();
@@ -113,16 +118,16 @@ impl<S: Services> Fanout<S> {
             let is_whole = read == Some(SlotRange::WHOLE);
             let order = plan::order(read, task.content.start());
             let ranges = plan::split(&order, if is_whole { 1 } else { workers });
-            let mut parts = ranges.into_iter().map(|ranges| Part { ranges, rate, everyone });
+            let mut parts = ranges.into_iter().map(|ranges| FanoutPart { ranges, rate, everyone });
             let Some(own) = parts.next() else { continue };
             // Its own part begins with what it has read.
             let read = read.and(own.ranges.first()).map(|range| survey.members(*range));
-            let others: Vec<Task> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
+            let others: Vec<FanoutTask> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
             try_join_all(others.iter().map(|other| self.services.start(other))).await?;
-            match self.work(task, &own, read, until, report).await {
+            match self.work(task, &own, read, deadline, report).await {
                 // The next attempt of this invocation would start the others once more.
                 Err(failure) if !others.is_empty() => {
-                    tracing::error!(error = %Chain(&failure), "own part of a fan-out failed, another invocation repeats it");
+                    tracing::error!(error = %ErrorChain(&failure), "own part of a fan-out failed, another invocation repeats it");
                     self.services.start(&task.followed_by(own)?).await?;
                     report.handed_over = true;
                 }
@@ -145,54 +150,55 @@ impl<S: Services> Fanout<S> {
     /// where that is a failure.
     async fn work(
         &self,
-        task: &Task,
-        part: &Part,
-        read: Option<[Page; 2]>,
-        until: Instant,
-        report: &mut Report,
-    ) -> Result<(), Failure> {
+        task: &FanoutTask,
+        part: &FanoutPart,
+        read: Option<[AudiencePage; 2]>,
+        deadline: Instant,
+        report: &mut FanoutReport,
+    ) -> Result<(), InternalError> {
         let frames = Frames::of(&task.content, part.everyone);
-        let (pace, lanes) = (Pace::new(part.rate), Lanes::default());
+        let (rate_limiter, concurrency) = (PushRateLimiter::new(part.rate), ConcurrencyLimit::default());
         let has_sent = AtomicBool::new(false);
-        let work = Work { fanout: self, pace: &pace, lanes: &lanes, frames: &frames, has_sent };
+        let work =
+            Work { fanout: self, rate_limiter: &rate_limiter, concurrency: &concurrency, frames: &frames, has_sent };
         let mut tally = Tally::of(report, &self.clock, task.redriven_at.unwrap_or(task.dispatched_at));
-        let ended = work.reach(self.members(&task.content, part, read), until, &mut tally).await;
+        let ended = work.reach(self.members(&task.content, part, read), deadline, &mut tally).await;
         let to_remove = tally.end();
         let left = ended?;
         // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
         if is_of_the_gateway(&report.undelivered, report.sent) {
-            return Err(Failure::new("posting an alert", Unavailable(report.undelivered.clone())));
+            return Err(InternalError::new("posting an alert", GatewayUnavailable(report.undelivered.clone())));
         }
         report.handed_over = self.hand_over(task, part, &left).await?;
-        self.remove(to_remove, until).await;
+        self.remove(to_remove, deadline).await;
         Ok(())
     }
 
     /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything
     /// is.
-    async fn hand_over(&self, task: &Task, part: &Part, left: &Left) -> Result<bool, Failure> {
+    async fn hand_over(&self, task: &FanoutTask, part: &FanoutPart, left: &Left) -> Result<bool, InternalError> {
         let rest = left.from.map(|from| plan::rest(&part.ranges, from)).unwrap_or_default();
         // Whoever is still subscribed under the hash gets it: a range of one is as good as a name.
         let suspects = left.suspects.iter().map(|&hash| SlotRange { first: hash, last: hash });
         let ranges: Vec<SlotRange> = rest.into_iter().chain(suspects).collect();
         let parts = ranges.chunks(RANGES_PER_TASK_MAX);
         let rate = part.rate / parts.len().max(1) as f64;
-        let tasks = parts.map(|ranges| task.followed_by(Part { ranges: ranges.to_vec(), rate, ..*part }));
-        let tasks: Vec<Task> = tasks.collect::<Result<_, _>>()?;
+        let tasks = parts.map(|ranges| task.followed_by(FanoutPart { ranges: ranges.to_vec(), rate, ..*part }));
+        let tasks: Vec<FanoutTask> = tasks.collect::<Result<_, _>>()?;
         try_join_all(tasks.iter().map(|task| self.services.start(task))).await?;
         Ok(!tasks.is_empty())
     }
 
     /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and
     /// expires in any case.
-    async fn remove(&self, connections: Vec<ConnectionId>, until: Instant) {
+    async fn remove(&self, connections: Vec<ConnectionId>, deadline: Instant) {
         if connections.is_empty() {
             return;
         }
-        let end = until.checked_sub(REMOVALS_END_BEFORE).unwrap_or(until);
+        let end = deadline.checked_sub(REMOVALS_END_BEFORE).unwrap_or(deadline);
         match timeout_at(end, self.services.remove(connections)).await {
             Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::warn!(error = %Chain(&failure), "gone connections not removed"),
+            Ok(Err(failure)) => tracing::warn!(error = %ErrorChain(&failure), "gone connections not removed"),
             Err(_) => tracing::warn!("gone connections not removed: the time is up"),
         }
     }

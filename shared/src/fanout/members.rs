@@ -10,19 +10,19 @@ use futures_util::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     fanout::{
         content::Content,
         plan,
         services::{Fanout, Services},
-        task::Part,
+        task::FanoutPart,
         union,
     },
     model::{
         alert::Format,
         audience::Audience,
         connection::{Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
     },
 };
 
@@ -30,7 +30,7 @@ use crate::{
 pub(super) struct Survey {
     pub(super) estimate: u64,
     /// The pages that were read: of the region, or everyone, and of those who watch all regions.
-    pages: [Page; 2],
+    pages: [AudiencePage; 2],
 }
 
 impl Survey {
@@ -45,25 +45,25 @@ impl Survey {
     }
 
     /// The members within a range that both pages hold, and that begins where they do.
-    pub(super) fn members(self, range: SlotRange) -> [Page; 2] {
-        self.pages.map(|Page { mut members, .. }| {
+    pub(super) fn members(self, range: SlotRange) -> [AudiencePage; 2] {
+        self.pages.map(|AudiencePage { mut members, .. }| {
             let count = members.partition_point(|member| Slot::of(&member.connection).hash() <= range.last);
             members.truncate(count);
-            Page { members, next: None }
+            AudiencePage { members, next: None }
         })
     }
 }
 
 impl<S: Services> Fanout<S> {
     /// Reads the beginning of the audience and judges its size.
-    pub(super) async fn survey(&self, content: &Content, everyone: bool) -> Result<Survey, Failure> {
+    pub(super) async fn survey(&self, content: &Content, everyone: bool) -> Result<Survey, InternalError> {
         let (first, second) = content.audiences(everyone);
         let page = async |audience: Option<Audience>| match audience {
             Some(audience) => self.services.page(&audience, SlotRange::WHOLE, None).await,
-            None => Ok(Page::default()),
+            None => Ok(AudiencePage::default()),
         };
         let (first, second) = try_join(page(Some(first)), page(second)).await?;
-        let size = |page: &Page| match &page.next {
+        let size = |page: &AudiencePage| match &page.next {
             None => page.members.len() as u64,
             Some(last) => plan::estimate(page.members.len(), last.hash()),
         };
@@ -75,9 +75,9 @@ impl<S: Services> Fanout<S> {
     pub(super) fn members(
         &self,
         content: &Content,
-        part: &Part,
-        read: Option<[Page; 2]>,
-    ) -> BoxStream<'_, Result<Member, Failure>> {
+        part: &FanoutPart,
+        read: Option<[AudiencePage; 2]>,
+    ) -> BoxStream<'_, Result<Member, InternalError>> {
         let (first, second) = content.audiences(part.everyone);
         let mut read = read.map(|[first, second]| (first, second));
         let unions = part.ranges.clone().into_iter().map(move |range| {
@@ -99,8 +99,8 @@ impl<S: Services> Fanout<S> {
         &self,
         audience: &Audience,
         range: SlotRange,
-        read: Option<Page>,
-    ) -> impl Stream<Item = Result<Member, Failure>> + Send + use<S> {
+        read: Option<AudiencePage>,
+    ) -> impl Stream<Item = Result<Member, InternalError>> + Send + use<S> {
         let (services, audience) = (Arc::clone(&self.services), audience.clone());
         let read_after = move |after: Option<Slot>| {
             let (services, audience) = (Arc::clone(&services), audience.clone());
@@ -117,12 +117,12 @@ impl<S: Services> Fanout<S> {
                 None => return Ok(None),
                 Some(Reading::Done(page)) => page,
                 Some(Reading::InFlight(reading)) => {
-                    reading.await.map_err(|error| Failure::new("reading a page of an audience", error))??
+                    reading.await.map_err(|error| InternalError::new("reading a page of an audience", error))??
                 }
             };
             let next = page.next.map(|last| read_after(Some(last)));
             let members = stream::iter(page.members.into_iter().map(Ok));
-            Ok::<_, Failure>(Some((members, (next, read_after))))
+            Ok::<_, InternalError>(Some((members, (next, read_after))))
         });
         pages.try_flatten()
     }
@@ -130,6 +130,6 @@ impl<S: Services> Fanout<S> {
 
 /// A page that is there, or on its way.
 enum Reading {
-    Done(Page),
-    InFlight(AbortOnDropHandle<Result<Page, Failure>>),
+    Done(AudiencePage),
+    InFlight(AbortOnDropHandle<Result<AudiencePage, InternalError>>),
 }

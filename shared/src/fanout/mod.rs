@@ -24,9 +24,9 @@ mod union;
 
 pub use self::{
     content::Content,
-    report::{Failed, Report},
+    report::{FailedPart, FanoutReport},
     services::{Fanout, Services},
-    task::{Part, Task},
+    task::{FanoutPart, FanoutTask},
 };
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{CHAIN_MAX, HANDOVER_BEFORE, WORKER_RATE};
+    use crate::limits::{HANDOVER_BEFORE, INVOCATION_DEPTH_MAX, WORKER_RATE};
 
     #[test]
     fn small_audiences_take_one_worker_and_none_takes_more_than_use_the_rate() {
@@ -101,7 +101,7 @@ mod tests {
             let workers = workers(audience, rate, WORKER_RATE);
             let seconds = audience as f64 / workers as f64 / share(rate, workers);
             let chain = 2 + (seconds / usable).ceil() as u32;
-            assert!(chain <= CHAIN_MAX, "{audience} at {rate}/s: {chain} in a row");
+            assert!(chain <= INVOCATION_DEPTH_MAX, "{audience} at {rate}/s: {chain} in a row");
         }
     }
 

@@ -8,19 +8,20 @@ use std::{
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     fanout::{
-        concurrency_limit::{Lane, Lanes},
+        concurrency_limit::{ConcurrencyLimit, ConcurrencyPermit},
         frames::Frames,
-        push_rate::Pace,
+        push_rate::PushRateLimiter,
         services::{Fanout, Services},
         suspect::Suspect,
     },
     limits::{
-        GONE_GRACE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER, POST_TIME_OUTS_MAX, POST_TIMEOUT,
+        GONE_GRACE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER, POST_TIMEOUT,
+        POST_TIMEOUT_RETRIES_MAX,
     },
     model::{connection::ConnectionId, member::Member},
-    push::{Answer, Cause},
+    push::{Cause, PostOutcome},
 };
 
 /// The gateway refuses this deployment's calls.
@@ -29,14 +30,14 @@ use crate::{
     "the management API refuses posts: the endpoint lacks its stage or names another API, \
      or the function may not execute-api:ManageConnections"
 )]
-struct Refused;
+struct GatewayRefused;
 
 /// What the posts of one part have in common.
 pub(super) struct Work<'a, S> {
     pub(super) fanout: &'a Fanout<S>,
-    pub(super) pace: &'a Pace,
+    pub(super) rate_limiter: &'a PushRateLimiter,
     /// Posts in flight that are not slow.
-    pub(super) lanes: &'a Lanes,
+    pub(super) concurrency: &'a ConcurrencyLimit,
     pub(super) frames: &'a Frames,
     /// Whether the gateway has taken any post of this part.
     pub(super) has_sent: AtomicBool,
@@ -93,26 +94,30 @@ impl Default for Progress {
 
 impl<S: Services> Work<'_, S> {
     /// Waits until one more post may start.
-    pub(super) async fn admit(&self, member: Member) -> Result<(Member, Option<Lane>), Failure> {
-        let lane = self.lanes.take().await;
-        self.pace.wait().await;
-        Ok((member, lane))
+    pub(super) async fn admit(&self, member: Member) -> Result<(Member, Option<ConcurrencyPermit>), InternalError> {
+        let permit = self.concurrency.take().await;
+        self.rate_limiter.wait().await;
+        Ok((member, permit))
     }
 
     /// Posts to one member until that has an end. The lane is given back when the post turns out to be slow.
-    pub(super) async fn deliver(&self, member: Member, lane: Option<Lane>) -> Result<Post, Failure> {
+    pub(super) async fn deliver(
+        &self,
+        member: Member,
+        permit: Option<ConcurrencyPermit>,
+    ) -> Result<Post, InternalError> {
         let mut post = std::pin::pin!(self.post(member, Instant::now() + POST_TIMEOUT));
         match timeout(POST_SLOW_AFTER, &mut post).await {
             Ok(ended) => ended,
             Err(_) => {
-                drop(lane);
+                drop(permit);
                 post.await
             }
         }
     }
 
     /// Posts to one member, again and again where that may help.
-    pub(super) async fn post(&self, member: Member, give_up: Instant) -> Result<Post, Failure> {
+    pub(super) async fn post(&self, member: Member, give_up: Instant) -> Result<Post, InternalError> {
         let mut progress = Progress::default();
         let end = timeout_at(give_up, self.post_until_it_ends(&member, give_up, &mut progress)).await;
         let Progress { latency, throttled, retried, cause } = progress;
@@ -129,7 +134,7 @@ impl<S: Services> Work<'_, S> {
         member: &Member,
         give_up: Instant,
         progress: &mut Progress,
-    ) -> Result<Attempts, Failure> {
+    ) -> Result<Attempts, InternalError> {
         let services = &self.fanout.services;
         let frame = self.frames.of_format(member.format);
         let opened_by = Instant::now() + OPENING_WAIT;
@@ -139,35 +144,35 @@ impl<S: Services> Work<'_, S> {
             let answer = services.post(&member.connection, frame).await;
             progress.latency = asked.elapsed();
             progress.cause = match answer {
-                Answer::Sent => {
+                PostOutcome::Sent => {
                     self.has_sent.store(true, Ordering::Relaxed);
                     return Ok(Attempts::Sent);
                 }
-                Answer::Refused => return Ok(Attempts::Failed(Cause::Rejected)),
+                PostOutcome::Refused => return Ok(Attempts::Failed(Cause::Rejected)),
                 // Once others were taken, it may be this one alone: how many there are is seen in the end.
-                Answer::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
+                PostOutcome::Forbidden if self.has_sent.load(Ordering::Relaxed) => {
                     return Ok(Attempts::Failed(Cause::Forbidden));
                 }
-                Answer::Forbidden => return Err(Failure::new("posting an alert", Refused)),
-                Answer::Throttled => {
+                PostOutcome::Forbidden => return Err(InternalError::new("posting an alert", GatewayRefused)),
+                PostOutcome::Throttled => {
                     progress.throttled += 1;
                     // A client whose own buffer is full is refused again and again: that says nothing of the rate.
                     if progress.throttled == 1 {
-                        self.pace.refused();
+                        self.rate_limiter.refused();
                     }
                     Cause::Throttled
                 }
                 // Gone is what is answered as well while `$connect` has not returned.
-                Answer::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
-                Answer::Gone => return Ok(Attempts::Gone),
-                Answer::Transient(Cause::TimedOut) => {
+                PostOutcome::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
+                PostOutcome::Gone => return Ok(Attempts::Gone),
+                PostOutcome::Transient(Cause::TimedOut) => {
                     time_outs += 1;
-                    if time_outs == POST_TIME_OUTS_MAX {
+                    if time_outs == POST_TIMEOUT_RETRIES_MAX {
                         return Ok(Attempts::Failed(Cause::TimedOut));
                     }
                     Cause::TimedOut
                 }
-                Answer::Transient(cause) => cause,
+                PostOutcome::Transient(cause) => cause,
             };
             let pause = pause_max.mul_f64(services.random());
             if Instant::now() + pause >= give_up {
@@ -176,7 +181,7 @@ impl<S: Services> Work<'_, S> {
             progress.retried += 1;
             sleep(pause).await;
             pause_max = POST_BACKOFF_MAX.min(pause_max * 2);
-            self.pace.wait().await;
+            self.rate_limiter.wait().await;
         }
     }
 

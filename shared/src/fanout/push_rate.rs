@@ -30,15 +30,15 @@ const FLOOR: f64 = 0.02;
 /// Callers are released in the order in which they came, and each at the rate of that moment. So those who queue while
 /// the rate is low are no debt once it is back, and a caller that gives up leaves its place to the next.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct PushRateLimiter {
     ceiling: f64,
     /// Held by the caller that is next. Fair: the others get it in turn.
     turn: AsyncMutex<()>,
-    state: Mutex<State>,
+    state: Mutex<RateState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct RateState {
     /// Calls per second.
     rate: f64,
     /// When the last call was due. None before the first.
@@ -49,11 +49,11 @@ struct State {
     refused: Option<Instant>,
 }
 
-impl Pace {
+impl PushRateLimiter {
     /// At most `ceiling` calls per second, and that many until a refusal. At least one.
     pub(super) fn new(ceiling: f64) -> Self {
         let (ceiling, now) = (ceiling.max(1.0), Instant::now());
-        let state = State { rate: ceiling, last: None, changed: now, refused: None };
+        let state = RateState { rate: ceiling, last: None, changed: now, refused: None };
         Self { ceiling, turn: AsyncMutex::new(()), state: Mutex::new(state) }
     }
 
@@ -105,7 +105,7 @@ impl Pace {
         self.state().rate
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,79 +121,80 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_lowers_the_rate_once_per_step_and_time_brings_it_back() {
-        let pace = Pace::new(1_000.0);
+        let rate_limiter = PushRateLimiter::new(1_000.0);
         for _ in 0..50 {
-            pace.refused();
+            rate_limiter.refused();
         }
-        assert!((pace.rate() - 700.0).abs() < 1.0);
+        assert!((rate_limiter.rate() - 700.0).abs() < 1.0);
         tokio::time::sleep(STEP_EVERY).await;
-        pace.refused();
-        assert!((pace.rate() - 490.0).abs() < 1.0);
+        rate_limiter.refused();
+        assert!((rate_limiter.rate() - 490.0).abs() < 1.0);
         for _ in 0..100 {
             tokio::time::sleep(STEP_EVERY).await;
-            pace.refused();
+            rate_limiter.refused();
         }
-        assert!((pace.rate() - 20.0).abs() < 1.0, "never below its floor");
+        assert!((rate_limiter.rate() - 20.0).abs() < 1.0, "never below its floor");
         tokio::time::sleep(Duration::from_secs(3)).await;
-        pace.wait().await;
-        assert!((pace.rate() - 1_000.0).abs() < 1.0);
+        rate_limiter.wait().await;
+        assert!((rate_limiter.rate() - 1_000.0).abs() < 1.0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_between_calls_keep_the_rate_down() {
-        let pace = Pace::new(1_000.0);
+        let rate_limiter = PushRateLimiter::new(1_000.0);
         for call in 0..3_000 {
-            pace.wait().await;
+            rate_limiter.wait().await;
             if call % 2 == 0 {
-                pace.refused();
+                rate_limiter.refused();
             }
         }
         // Between a fiftieth and one step above it.
-        assert!(pace.rate() <= 71.0, "{} although every second call is refused", pace.rate());
+        assert!(rate_limiter.rate() <= 71.0, "{} although every second call is refused", rate_limiter.rate());
     }
 
     /// A pace that was refused until its rate is at the floor, which is 95 calls per second.
-    async fn at_the_floor() -> Arc<Pace> {
-        let pace = Arc::new(Pace::new(4_750.0));
-        while pace.rate() > 95.0 {
+    async fn at_the_floor() -> Arc<PushRateLimiter> {
+        let rate_limiter = Arc::new(PushRateLimiter::new(4_750.0));
+        while rate_limiter.rate() > 95.0 {
             tokio::time::sleep(STEP_EVERY).await;
-            pace.refused();
+            rate_limiter.refused();
         }
-        pace
+        rate_limiter
     }
 
-    fn queue(pace: &Arc<Pace>, callers: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    fn queue(rate_limiter: &Arc<PushRateLimiter>, callers: usize) -> Vec<tokio::task::JoinHandle<()>> {
         let wait = |_| {
-            let pace = Arc::clone(pace);
-            tokio::spawn(async move { pace.wait().await })
+            let rate_limiter = Arc::clone(rate_limiter);
+            tokio::spawn(async move { rate_limiter.wait().await })
         };
         (0..callers).map(wait).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn callers_that_give_up_leave_no_debt() {
-        let pace = at_the_floor().await;
-        let callers = queue(&pace, 800);
+        let rate_limiter = at_the_floor().await;
+        let callers = queue(&rate_limiter, 800);
         tokio::time::sleep(Duration::from_millis(1)).await;
         callers.iter().for_each(tokio::task::JoinHandle::abort);
         // At once, a call is as far away as the low rate says; and after two calm seconds, as the whole one does.
         let began = Instant::now();
-        pace.wait().await;
+        rate_limiter.wait().await;
         assert!(began.elapsed() <= Duration::from_millis(12), "{:?}", began.elapsed());
         tokio::time::sleep(Duration::from_secs(2)).await;
         let began = Instant::now();
         for _ in 0..475 {
-            pace.wait().await;
+            rate_limiter.wait().await;
         }
         assert!(began.elapsed() <= Duration::from_millis(101), "{:?} for a tenth of a second", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_queue_are_released_at_the_rate_of_the_moment_and_in_their_order() {
-        let pace = at_the_floor().await;
+        let rate_limiter = at_the_floor().await;
         let (began, mut calls) = (Instant::now(), Vec::new());
         // Far more than the low rate releases in the time that the rate takes to come back.
-        let mut callers: FuturesUnordered<_> = (0..20_000).map(|caller| pace.wait().map(move |()| caller)).collect();
+        let mut callers: FuturesUnordered<_> =
+            (0..20_000).map(|caller| rate_limiter.wait().map(move |()| caller)).collect();
         while let Some(caller) = callers.next().await {
             assert_eq!(caller, calls.len());
             calls.push(began.elapsed());
@@ -214,14 +215,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_lowest_rate_keeps_nobody_waiting_once_there_is_room_again() {
         // One call per second, of which a fiftieth is one in fifty seconds.
-        let pace = Arc::new(Pace::new(1.0));
-        pace.wait().await;
+        let rate_limiter = Arc::new(PushRateLimiter::new(1.0));
+        rate_limiter.wait().await;
         for _ in 0..30 {
             tokio::time::sleep(STEP_EVERY).await;
-            pace.refused();
+            rate_limiter.refused();
         }
         let began = Instant::now();
-        pace.wait().await;
+        rate_limiter.wait().await;
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 
@@ -231,13 +232,13 @@ mod tests {
         fn no_second_has_more_calls_than_the_rate_and_its_slack(rate in 1.0_f64..3_000.0, pauses in prop::collection::vec(0_u64..50, 1..20)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
             let calls = runtime.block_on(async {
-                let pace = Pace::new(rate);
+                let rate_limiter = PushRateLimiter::new(rate);
                 let start = Instant::now();
                 let mut calls = Vec::new();
                 for pause in pauses {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     for _ in 0..100 {
-                        pace.wait().await;
+                        rate_limiter.wait().await;
                         calls.push(start.elapsed());
                     }
                 }

@@ -6,11 +6,11 @@ use clock::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{error::Failure, fanout::content::Content, push::Cause, runtime::metrics::document};
+use crate::{error::InternalError, fanout::content::Content, push::Cause, runtime::metrics::document};
 
 /// How a part of a fan-out ended, in numbers of connections where nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Report {
+pub struct FanoutReport {
     /// The gateway took the alert.
     pub sent: u64,
     /// The connection does not exist any more, as three answers in a row agreed.
@@ -42,14 +42,14 @@ pub struct Report {
 
 /// A part of a fan-out that failed.
 #[derive(Debug)]
-pub struct Failed {
+pub struct FailedPart {
     /// What it did until then. Posts that were under way are in none of its numbers.
-    pub report: Box<Report>,
+    pub report: Box<FanoutReport>,
     /// Why.
-    pub failure: Failure,
+    pub failure: InternalError,
 }
 
-impl Report {
+impl FanoutReport {
     /// Returns the metrics of one part of a fan-out. What was delivered is in properties, which can be searched for and
     /// cost nothing.
     pub fn metrics(&self, content: &Content, function: &str, at: Timestamp) -> Value {
@@ -79,11 +79,11 @@ mod tests {
 
     #[test]
     fn the_metrics_of_a_part_have_its_numbers_and_name_what_was_delivered() {
-        let report = Report {
+        let report = FanoutReport {
             sent: 3,
             undelivered: [(Cause::TimedOut, 1), (Cause::Throttled, 2)].into(),
             lag_ms: 41,
-            ..Report::default()
+            ..FanoutReport::default()
         };
         let document = report.metrics(&Content::Alert(alert()), "Deliver", Timestamp::from_millis(7));
         assert_eq!((&document["Sent"], &document["Undelivered"], &document["Lag"]), (&json!(3), &json!(3), &json!(41)));

@@ -17,7 +17,7 @@ use futures_util::{
 use tokio::time::Instant;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     fanout::{post::Work, services::Services, suspect::Suspect, tally::Tally},
     limits::{CALLS_PER_SUSPECT, HANDOVER_BEFORE, POSTS_OPEN_MAX, SUSPECTS_END_BEFORE},
     model::{connection::Slot, member::Member},
@@ -37,11 +37,11 @@ impl<S: Services> Work<'_, S> {
     /// are [`suspects_max`](super::Fanout).
     pub(super) async fn reach(
         &self,
-        members: BoxStream<'_, Result<Member, Failure>>,
-        until: Instant,
+        members: BoxStream<'_, Result<Member, InternalError>>,
+        deadline: Instant,
         tally: &mut Tally<'_>,
-    ) -> Result<Left, Failure> {
-        let (stop_at, settled_by) = (before(until, HANDOVER_BEFORE), before(until, SUSPECTS_END_BEFORE));
+    ) -> Result<Left, InternalError> {
+        let (stop_at, settled_by) = (before(deadline, HANDOVER_BEFORE), before(deadline, SUSPECTS_END_BEFORE));
         let suspected = AtomicUsize::new(0);
         let has_time = || Instant::now() + self.time_for(suspected.load(Ordering::Relaxed)) < stop_at;
         let unreached = OnceLock::new();
@@ -76,8 +76,10 @@ impl<S: Services> Work<'_, S> {
             let round = stream::unfold(&mut admitted, |admitted| async move {
                 if pauses() { None } else { admitted.next().await.map(|member| (member, admitted)) }
             });
-            let mut posts =
-                round.map_ok(|(member, lane)| self.deliver(member, lane)).try_buffer_unordered(POSTS_OPEN_MAX).boxed();
+            let mut posts = round
+                .map_ok(|(member, permit)| self.deliver(member, permit))
+                .try_buffer_unordered(POSTS_OPEN_MAX)
+                .boxed();
             while let Some(post) = posts.try_next().await? {
                 suspects.extend(tally.add(post));
                 suspected.store(suspects.len(), Ordering::Relaxed);
@@ -95,7 +97,7 @@ impl<S: Services> Work<'_, S> {
 
     /// Time that the calls about suspects take at the rate that there is.
     fn time_for(&self, suspects: usize) -> Duration {
-        Duration::from_secs_f64(suspects as f64 * CALLS_PER_SUSPECT / self.pace.ceiling())
+        Duration::from_secs_f64(suspects as f64 * CALLS_PER_SUSPECT / self.rate_limiter.ceiling())
     }
 }
 

@@ -5,21 +5,21 @@ use std::{future::Future, sync::Arc};
 use clock::Clock;
 
 use crate::{
-    error::Failure,
-    fanout::task::Task,
+    error::InternalError,
+    fanout::task::FanoutTask,
     model::{
         alert::Alert,
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
-        member::Page,
+        member::AudiencePage,
     },
-    push::{Answer, Existence, Frame},
+    push::{ConnectionState, Frame, PostOutcome},
 };
 
 /// What a fan-out needs of the world. A simulation stands in for it.
 pub trait Services: Send + Sync + 'static {
     /// Whether the log has an alert still.
-    fn has(&self, alert: &Alert) -> impl Future<Output = Result<bool, Failure>> + Send;
+    fn has(&self, alert: &Alert) -> impl Future<Output = Result<bool, InternalError>> + Send;
 
     /// One page of an audience within a range, after a slot or from the beginning.
     fn page(
@@ -27,22 +27,22 @@ pub trait Services: Send + Sync + 'static {
         audience: &Audience,
         range: SlotRange,
         after: Option<&Slot>,
-    ) -> impl Future<Output = Result<Page, Failure>> + Send;
+    ) -> impl Future<Output = Result<AudiencePage, InternalError>> + Send;
 
     /// One attempt of a post.
-    fn post(&self, connection: &ConnectionId, frame: &Frame) -> impl Future<Output = Answer> + Send;
+    fn post(&self, connection: &ConnectionId, frame: &Frame) -> impl Future<Output = PostOutcome> + Send;
 
     /// A question about a connection that was said to be gone.
-    fn look(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+    fn get_connection(&self, connection: &ConnectionId) -> impl Future<Output = ConnectionState> + Send;
 
     /// Closes a connection that counts as gone, and says whether it was there.
-    fn close(&self, connection: &ConnectionId) -> impl Future<Output = Existence> + Send;
+    fn close(&self, connection: &ConnectionId) -> impl Future<Output = ConnectionState> + Send;
 
     /// Removes every trace of connections.
-    fn remove(&self, connections: Vec<ConnectionId>) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn remove(&self, connections: Vec<ConnectionId>) -> impl Future<Output = Result<(), InternalError>> + Send;
 
     /// Starts another invocation of deliver.
-    fn start(&self, task: &Task) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn start(&self, task: &FanoutTask) -> impl Future<Output = Result<(), InternalError>> + Send;
 
     /// A random number from 0 to 1, by which pauses are spread.
     fn random(&self) -> f64;

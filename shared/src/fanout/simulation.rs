@@ -37,7 +37,7 @@ const PLANTED_SEEDS: u64 = 1_000;
 const END_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// One asynchronous invocation with its retries, as Lambda makes them. What fails for good is a dead letter.
-async fn invoke(world: Arc<World>, task: Task, is_calm: bool) {
+async fn invoke(world: Arc<World>, task: FanoutTask, is_calm: bool) {
     for wait in [0, 60, 120] {
         sleep(Duration::from_secs(wait)).await;
         world.takes(5, 200).await;
@@ -74,11 +74,11 @@ async fn invoke(world: Arc<World>, task: Task, is_calm: bool) {
 
 /// Runs until nothing is left to do, dead letters included, which are driven again when all else has ended.
 async fn run(world: &Arc<World>) {
-    let first = Task {
+    let first = FanoutTask {
         content: Content::Alert(alert()),
         dispatched_at: Timestamp::from_millis(0),
         part: None,
-        chain: 0,
+        depth: 0,
         redriven_at: None,
     };
     world.state().started.push(first);
@@ -102,7 +102,7 @@ async fn run(world: &Arc<World>) {
                 }
                 is_calm = true;
                 // Whoever drives dead letters again starts a new chain.
-                world.state().started.extend(dead.into_iter().map(|task| Task { chain: 0, ..task }));
+                world.state().started.extend(dead.into_iter().map(|task| FanoutTask { depth: 0, ..task }));
             }
             Err(_) => {}
         }
@@ -170,7 +170,7 @@ fn seeds(count: u64) -> Vec<u64> {
 }
 
 fn variable(name: &str) -> Option<u64> {
-    Environment::of_process().get(name).map(|number| number.parse().expect("a number"))
+    Environment::from_process().get(name).map(|number| number.parse().expect("a number"))
 }
 
 #[test]

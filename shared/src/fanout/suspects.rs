@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     fanout::{
         post::{End, Post, Work},
         services::Services,
@@ -18,7 +18,7 @@ use crate::{
         tally::Tally,
     },
     limits::{GONE_OVER, POST_BACKOFF_MAX, POST_TIMEOUT, SUSPECT_QUESTIONS_IN_FLIGHT, SUSPECT_QUESTIONS_MAX},
-    push::{Cause, Existence},
+    push::{Cause, ConnectionState},
 };
 
 impl Suspect {
@@ -38,14 +38,14 @@ impl<S: Services> Work<'_, S> {
     pub(super) async fn settle(
         &self,
         mut suspects: Vec<Suspect>,
-        until: Instant,
+        deadline: Instant,
         tally: &mut Tally<'_>,
-    ) -> Result<Vec<Suspect>, Failure> {
-        while !suspects.is_empty() && Instant::now() < until {
+    ) -> Result<Vec<Suspect>, InternalError> {
+        while !suspects.is_empty() && Instant::now() < deadline {
             // Nobody waits behind somebody who may be asked later.
             suspects.sort_by_key(|suspect| suspect.due);
             let mut questions = stream::iter(suspects)
-                .map(|suspect| self.ask(suspect, until))
+                .map(|suspect| self.ask(suspect, deadline))
                 .buffer_unordered(SUSPECT_QUESTIONS_IN_FLIGHT)
                 .boxed();
             let mut left = Vec::new();
@@ -59,31 +59,31 @@ impl<S: Services> Work<'_, S> {
     }
 
     /// Asks the next question about a suspect when it is due.
-    async fn ask(&self, mut suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+    async fn ask(&self, mut suspect: Suspect, deadline: Instant) -> Result<Post, InternalError> {
         if suspect.asked >= SUSPECT_QUESTIONS_MAX {
             return Ok(Post::of(End::Undelivered(Cause::Unconfirmed)));
         }
-        if suspect.due >= until {
+        if suspect.due >= deadline {
             return Ok(suspect.stays());
         }
         sleep_until(suspect.due).await;
-        if !self.is_admitted(until).await {
+        if !self.is_admitted(deadline).await {
             return Ok(suspect.stays());
         }
         suspect.asked += 1;
         match suspect.answers {
-            1 => self.look(suspect, until).await,
-            2 => self.post_again(suspect, until).await,
-            _ => Ok(self.close(suspect, until).await),
+            1 => self.check_connection(suspect, deadline).await,
+            2 => self.post_again(suspect, deadline).await,
+            _ => Ok(self.close(suspect, deadline).await),
         }
     }
 
-    async fn look(&self, mut suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+    async fn check_connection(&self, mut suspect: Suspect, deadline: Instant) -> Result<Post, InternalError> {
         let services = &self.fanout.services;
-        match timeout_at(until, services.look(&suspect.member.connection)).await {
-            Ok(Existence::Open) if self.is_admitted(until).await => self.post_again(suspect, until).await,
-            Ok(Existence::Open) | Err(_) => Ok(suspect.stays()),
-            Ok(Existence::Gone) => {
+        match timeout_at(deadline, services.get_connection(&suspect.member.connection)).await {
+            Ok(ConnectionState::Open) if self.is_admitted(deadline).await => self.post_again(suspect, deadline).await,
+            Ok(ConnectionState::Open) | Err(_) => Ok(suspect.stays()),
+            Ok(ConnectionState::Gone) => {
                 suspect.answers += 1;
                 suspect.due = suspect.since + GONE_OVER;
                 Ok(suspect.stays())
@@ -93,9 +93,9 @@ impl<S: Services> Work<'_, S> {
     }
 
     /// Posts to a suspect: as the third question, or because it was just said to be open.
-    async fn post_again(&self, suspect: Suspect, until: Instant) -> Result<Post, Failure> {
+    async fn post_again(&self, suspect: Suspect, deadline: Instant) -> Result<Post, InternalError> {
         let Suspect { member, since, answers, asked, due } = suspect;
-        let give_up = until.min(Instant::now() + POST_TIMEOUT);
+        let give_up = deadline.min(Instant::now() + POST_TIMEOUT);
         // Boxed: it is seldom needed, and large.
         let mut post = self.post(member.clone(), give_up).boxed().await?;
         post.end = match post.end {
@@ -104,12 +104,15 @@ impl<S: Services> Work<'_, S> {
             End::Suspected(_) if self.is_young(&member) => End::Undelivered(Cause::Unconfirmed),
             End::Suspected(_) => {
                 let suspect = Suspect { member, since, answers: answers + 1, due: Instant::now(), asked };
-                let post =
-                    if self.is_admitted(until).await { self.close(suspect, until).await } else { suspect.stays() };
+                let post = if self.is_admitted(deadline).await {
+                    self.close(suspect, deadline).await
+                } else {
+                    suspect.stays()
+                };
                 post.end
             }
             // It was no answer of its own that ended it.
-            End::Undelivered(_) if Instant::now() >= until => {
+            End::Undelivered(_) if Instant::now() >= deadline => {
                 End::Suspected(Box::new(Suspect { member, since, answers, due, asked }))
             }
             end => end,
@@ -118,28 +121,28 @@ impl<S: Services> Work<'_, S> {
     }
 
     /// Closes a connection that counts as gone. Without a clear answer it stays a suspect: it may be there.
-    async fn close(&self, suspect: Suspect, until: Instant) -> Post {
+    async fn close(&self, suspect: Suspect, deadline: Instant) -> Post {
         let connection = &suspect.member.connection;
-        match timeout_at(until, self.fanout.services.close(connection)).await {
-            Ok(Existence::Open) => Post::of(End::Closed(connection.clone())),
-            Ok(Existence::Gone) => Post::of(End::Gone(connection.clone())),
+        match timeout_at(deadline, self.fanout.services.close(connection)).await {
+            Ok(ConnectionState::Open) => Post::of(End::Closed(connection.clone())),
+            Ok(ConnectionState::Gone) => Post::of(End::Gone(connection.clone())),
             Ok(unclear) => self.unclear(suspect, unclear),
             Err(_) => suspect.stays(),
         }
     }
 
     /// Where there is no answer about a suspect, it is asked about again, unless there will never be one.
-    fn unclear(&self, suspect: Suspect, existence: Existence) -> Post {
+    fn unclear(&self, suspect: Suspect, existence: ConnectionState) -> Post {
         match existence {
-            Existence::Forbidden => return Post::of(End::Undelivered(Cause::Unconfirmed)),
-            Existence::Throttled => self.pace.refused(),
-            Existence::Open | Existence::Gone | Existence::Unknown => {}
+            ConnectionState::Forbidden => return Post::of(End::Undelivered(Cause::Unconfirmed)),
+            ConnectionState::Throttled => self.rate_limiter.refused(),
+            ConnectionState::Open | ConnectionState::Gone | ConnectionState::Unknown => {}
         }
         suspect.later(self.fanout.services.random())
     }
 
     /// Waits until one more call may be made. False when the time is up.
-    async fn is_admitted(&self, until: Instant) -> bool {
-        timeout_at(until, self.pace.wait()).await.is_ok()
+    async fn is_admitted(&self, deadline: Instant) -> bool {
+        timeout_at(deadline, self.rate_limiter.wait()).await.is_ok()
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     fanout::{
         latencies::Latencies,
         post::{End, Post},
-        report::Report,
+        report::FanoutReport,
         suspect::Suspect,
     },
     limits::{GONE_REMOVED_MAX, SUSPECT_FROM},
@@ -18,7 +18,7 @@ use crate::{
 
 /// The ends of posts, counted in a report.
 pub(super) struct Tally<'a> {
-    report: &'a mut Report,
+    report: &'a mut FanoutReport,
     latencies: Latencies,
     to_remove: Vec<ConnectionId>,
     clock: &'a Clock,
@@ -26,7 +26,7 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn of(report: &'a mut Report, clock: &'a Clock, dispatched_at: Timestamp) -> Self {
+    pub(super) fn of(report: &'a mut FanoutReport, clock: &'a Clock, dispatched_at: Timestamp) -> Self {
         let mut tally = Self { report, latencies: Latencies::default(), to_remove: Vec::new(), clock, dispatched_at };
         tally.note_lag();
         tally

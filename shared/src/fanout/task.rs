@@ -3,11 +3,13 @@
 use clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Failure, fanout::content::Content, limits::CHAIN_MAX, model::connection::SlotRange};
+use crate::{
+    error::InternalError, fanout::content::Content, limits::INVOCATION_DEPTH_MAX, model::connection::SlotRange,
+};
 
 /// What one invocation of deliver does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Task {
+pub struct FanoutTask {
     /// What is delivered.
     #[serde(flatten)]
     pub content: Content,
@@ -15,10 +17,10 @@ pub struct Task {
     pub dispatched_at: Timestamp,
     /// Its part of the fan-out. None for the invocation that divides it.
     #[serde(default)]
-    pub part: Option<Part>,
+    pub part: Option<FanoutPart>,
     /// Invocations of this function before it in the chain that led to it.
-    #[serde(default)]
-    pub chain: u32,
+    #[serde(default, rename = "chain")]
+    pub depth: u32,
     /// When it was taken out of the queue of what failed for good, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_at: Option<Timestamp>,
@@ -26,7 +28,7 @@ pub struct Task {
 
 /// A part of a fan-out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct FanoutPart {
     /// Which slots, in the order in which they are reached.
     pub ranges: Vec<SlotRange>,
     /// Calls of the management API per second that it may make.
@@ -37,16 +39,18 @@ pub struct Part {
 
 /// Lambda would take the next invocation for a loop.
 #[derive(Debug, thiserror::Error)]
-#[error("{CHAIN_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience")]
-struct ChainTooLong;
+#[error(
+    "{INVOCATION_DEPTH_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience"
+)]
+struct InvocationDepthExceeded;
 
-impl Task {
+impl FanoutTask {
     /// The task that shares this one's work, or goes on with it.
-    pub(super) fn followed_by(&self, part: Part) -> Result<Self, Failure> {
-        let chain = self.chain + 1;
-        if chain >= CHAIN_MAX {
-            return Err(Failure::new("handing over the rest of a fan-out", ChainTooLong));
+    pub(super) fn followed_by(&self, part: FanoutPart) -> Result<Self, InternalError> {
+        let depth = self.depth + 1;
+        if depth >= INVOCATION_DEPTH_MAX {
+            return Err(InternalError::new("handing over the rest of a fan-out", InvocationDepthExceeded));
         }
-        Ok(Self { part: Some(part), chain, ..self.clone() })
+        Ok(Self { part: Some(part), depth, ..self.clone() })
     }
 }

@@ -17,15 +17,17 @@ use super::{
     *,
 };
 use crate::{
-    error::{Chain, Failure},
-    limits::{CHAIN_MAX, HANDOVER_BEFORE, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX},
+    error::{ErrorChain, InternalError},
+    limits::{
+        HANDOVER_BEFORE, INVOCATION_DEPTH_MAX, POSTS_IN_FLIGHT, PUSH_RATE_USED, RANGES_PER_TASK_MAX, SUSPECTS_MAX,
+    },
     model::{
         alert::{Alert, Format, Removal},
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
     },
-    push::{Answer, Cause, Existence, Frame},
+    push::{Cause, ConnectionState, Frame, PostOutcome},
 };
 
 /// A world whose gateway answers the same from some post on.
@@ -33,13 +35,13 @@ struct Monotonous {
     watchers: usize,
     /// Posts that it takes before.
     taken: usize,
-    answer: Answer,
+    answer: PostOutcome,
     after: Duration,
     posts: Mutex<usize>,
 }
 
 impl Monotonous {
-    fn fanout(watchers: usize, taken: usize, answer: Answer, push_rate: f64) -> Fanout<Self> {
+    fn fanout(watchers: usize, taken: usize, answer: PostOutcome, push_rate: f64) -> Fanout<Self> {
         let posts = Mutex::default();
         fanout(Self { watchers, taken, answer, after: Duration::from_millis(10), posts }, push_rate)
     }
@@ -57,7 +59,7 @@ fn fanout<S>(services: S, push_rate: f64) -> Fanout<S> {
 }
 
 /// The time at which an invocation that begins now has to end.
-fn until() -> Instant {
+fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(900)
 }
 
@@ -66,40 +68,40 @@ fn member(number: usize) -> Member {
 }
 
 impl Services for Monotonous {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<AudiencePage, InternalError> {
         let number = if *audience == Audience::All { 0 } else { self.watchers };
         let members: BTreeMap<Slot, Member> =
             (0..number).map(member).map(|member| (Slot::of(&member.connection), member)).collect();
-        Ok(Page { members: members.into_values().collect(), next: None })
+        Ok(AudiencePage { members: members.into_values().collect(), next: None })
     }
 
-    async fn post(&self, _: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, _: &ConnectionId, _: &Frame) -> PostOutcome {
         let number = {
             let mut posts = self.posts.lock().expect("unpoisoned");
             *posts += 1;
             *posts
         };
         sleep(self.after).await;
-        if number <= self.taken { Answer::Sent } else { self.answer }
+        if number <= self.taken { PostOutcome::Sent } else { self.answer }
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is looked up")
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is closed")
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         panic!("{connections:?} are removed")
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         panic!("{task:?} is started")
     }
 
@@ -108,21 +110,21 @@ impl Services for Monotonous {
     }
 }
 
-fn task(chain: u32) -> Task {
-    Task {
+fn task(depth: u32) -> FanoutTask {
+    FanoutTask {
         content: Content::Alert(alert()),
         dispatched_at: Timestamp::from_millis(0),
         part: None,
-        chain,
+        depth,
         redriven_at: None,
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is_removed() {
-    let fanout = Monotonous::fanout(500, 0, Answer::Forbidden, 1e6);
-    let failed = fanout.deliver(&task(0), until()).await.expect_err("refused");
-    let text = Chain(&failed.failure).to_string();
+    let fanout = Monotonous::fanout(500, 0, PostOutcome::Forbidden, 1e6);
+    let failed = fanout.deliver(&task(0), deadline()).await.expect_err("refused");
+    let text = ErrorChain(&failed.failure).to_string();
     assert!(text.contains("the endpoint lacks its stage"), "{text}");
     let posts = *fanout.services.posts.lock().expect("unpoisoned");
     assert!(posts <= POSTS_IN_FLIGHT, "{posts} posts");
@@ -130,9 +132,9 @@ async fn a_gateway_that_refuses_everything_stops_the_work_at_once_and_nothing_is
 
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_fails_after_it_took_some_posts_fails_the_part() {
-    for answer in [Answer::Transient(Cause::Unavailable), Answer::Forbidden, Answer::Throttled] {
-        let failed = Monotonous::fanout(300, 5, answer, 1e6).deliver(&task(0), until()).await.expect_err("it fails");
-        let text = Chain(&failed.failure).to_string();
+    for answer in [PostOutcome::Transient(Cause::Unavailable), PostOutcome::Forbidden, PostOutcome::Throttled] {
+        let failed = Monotonous::fanout(300, 5, answer, 1e6).deliver(&task(0), deadline()).await.expect_err("it fails");
+        let text = ErrorChain(&failed.failure).to_string();
         assert!(text.contains("did not take most of the posts"), "{answer:?}: {text}");
         let report = failed.report;
         assert_eq!((report.sent, report.undelivered.values().sum()), (5, 295_u64), "{answer:?}");
@@ -141,9 +143,11 @@ async fn a_gateway_that_fails_after_it_took_some_posts_fails_the_part() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_fails_no_alert() {
-    for (taken, answer) in [(0, Answer::Throttled), (0, Answer::Transient(Cause::TimedOut)), (2, Answer::Throttled)] {
+    for (taken, answer) in
+        [(0, PostOutcome::Throttled), (0, PostOutcome::Transient(Cause::TimedOut)), (2, PostOutcome::Throttled)]
+    {
         let fanout = Monotonous::fanout(taken + 1, taken, answer, 1e6);
-        let report = fanout.deliver(&task(0), until()).await.expect("no failure");
+        let report = fanout.deliver(&task(0), deadline()).await.expect("no failure");
         assert_eq!((report.sent, report.undelivered.values().sum::<u64>()), (taken as u64, 1), "{answer:?}");
     }
 }
@@ -151,51 +155,56 @@ async fn a_client_that_does_not_read_fails_no_alert() {
 #[tokio::test(start_paused = true)]
 async fn a_part_that_fails_hands_nothing_over() {
     // One post per second or so: the time is up long before the end, and `start` would panic.
-    let fanout = Monotonous::fanout(500, 0, Answer::Transient(Cause::Unavailable), 1.0);
-    let until = Instant::now() + HANDOVER_BEFORE + Duration::from_secs(60);
-    fanout.deliver(&task(0), until).await.expect_err("it fails");
+    let fanout = Monotonous::fanout(500, 0, PostOutcome::Transient(Cause::Unavailable), 1.0);
+    let deadline = Instant::now() + HANDOVER_BEFORE + Duration::from_secs(60);
+    fanout.deliver(&task(0), deadline).await.expect_err("it fails");
 }
 
 /// A world in which an audience of many pages can be surveyed and not read.
 #[derive(Default)]
 struct Unreadable {
-    started: Mutex<Vec<Task>>,
+    started: Mutex<Vec<FanoutTask>>,
 }
 
 impl Services for Unreadable {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        _: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         match (audience, range) {
-            (Audience::All, _) => Ok(Page::default()),
+            (Audience::All, _) => Ok(AudiencePage::default()),
             (_, SlotRange::WHOLE) => {
                 // A thousandth of the ring: some ten thousand members.
                 let next = Slot::of_key("00400000last").expect("a slot");
-                Ok(Page { members: (0..10).map(member).collect(), next: Some(next) })
+                Ok(AudiencePage { members: (0..10).map(member).collect(), next: Some(next) })
             }
-            _ => Err(Failure::new("reading a page of an audience", "the table fails")),
+            _ => Err(InternalError::new("reading a page of an audience", "the table fails")),
         }
     }
 
-    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> PostOutcome {
         panic!("{connection} is posted to")
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is looked up")
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is closed")
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         panic!("{connections:?} are removed")
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.started.lock().expect("unpoisoned").push(task.clone());
         Ok(())
     }
@@ -208,7 +217,7 @@ impl Services for Unreadable {
 #[tokio::test(start_paused = true)]
 async fn a_divider_whose_own_part_fails_leaves_the_other_parts_alone() {
     let fanout = Fanout { worker_rate: 2_500.0, ..fanout(Unreadable::default(), 10_000.0) };
-    let report = fanout.deliver(&task(0), until()).await.expect("the part is another invocation's");
+    let report = fanout.deliver(&task(0), deadline()).await.expect("the part is another invocation's");
     let started = fanout.services.started.lock().expect("unpoisoned");
     let ranges = started.iter().flat_map(|task| task.part.clone().expect("a part").ranges);
     let covered: u64 = ranges.map(SlotRange::size).sum();
@@ -221,10 +230,10 @@ async fn a_gateway_that_takes_its_time_is_given_the_whole_rate() {
     const RATE: f64 = 4_000.0;
     let watchers = 40_000;
     let after = Duration::from_millis(80);
-    let services = Monotonous { watchers, taken: 0, answer: Answer::Sent, after, posts: Mutex::default() };
+    let services = Monotonous { watchers, taken: 0, answer: PostOutcome::Sent, after, posts: Mutex::default() };
     let fanout = Fanout { worker_rate: f64::from(u32::MAX), ..fanout(services, RATE) };
     let began = Instant::now();
-    let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+    let report = fanout.deliver(&task(0), deadline()).await.expect("delivered");
     assert_eq!(report.sent, watchers as u64);
     // A second to find out how many it takes in flight.
     let at_most = watchers as f64 / (RATE * PUSH_RATE_USED) + 1.0;
@@ -237,9 +246,9 @@ struct Listed {
     /// In which form all of them receive alerts.
     format: Format,
     /// What the log says. None where it does not answer.
-    has: Option<Result<bool, Failure>>,
+    has: Option<Result<bool, InternalError>>,
     posted: Mutex<Vec<ConnectionId>>,
-    started: Mutex<Vec<Task>>,
+    started: Mutex<Vec<FanoutTask>>,
 }
 
 impl Listed {
@@ -250,37 +259,42 @@ impl Listed {
 }
 
 impl Services for Listed {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         match &self.has {
             Some(answer) => answer.clone(),
             None => std::future::pending().await,
         }
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        _: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         let is_here = |id: &&ConnectionId| *audience != Audience::All && range.contains(Slot::of(id).hash());
         let member = |id: &ConnectionId| Member { connection: id.clone(), format: self.format, ..member(0) };
-        Ok(Page { members: self.members.iter().filter(is_here).map(member).collect(), next: None })
+        Ok(AudiencePage { members: self.members.iter().filter(is_here).map(member).collect(), next: None })
     }
 
-    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> PostOutcome {
         self.posted.lock().expect("unpoisoned").push(connection.clone());
-        Answer::Sent
+        PostOutcome::Sent
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is looked up")
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is closed")
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         panic!("{connections:?} are removed")
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.started.lock().expect("unpoisoned").push(task.clone());
         Ok(())
     }
@@ -312,20 +326,20 @@ async fn a_handover_does_not_part_connections_whose_hashes_are_equal() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_log_does_not_have_any_more_is_not_delivered_and_a_log_that_is_silent_holds_nothing_up() {
-    let silent = || Failure::new("reading", std::io::Error::other("no answer"));
+    let silent = || InternalError::new("reading", std::io::Error::other("no answer"));
     for (has, posts) in [(Some(Ok(true)), 2), (Some(Ok(false)), 0), (Some(Err(silent())), 2), (None, 2)] {
-        let whole = Part { ranges: vec![SlotRange::WHOLE], rate: 1e3, everyone: false };
+        let whole = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1e3, everyone: false };
         // One that divides, one that has a part, and one that was taken out of the queue of what failed.
         let tasks = [
             task(0),
             task(0).followed_by(whole).expect("a part"),
-            Task { redriven_at: Some(Timestamp::from_millis(NOW_MS)), ..task(0) },
+            FanoutTask { redriven_at: Some(Timestamp::from_millis(NOW_MS)), ..task(0) },
         ];
         for task in tasks {
             let members = vec![connection(1), connection(2)];
             let fanout = fanout(Listed { has: has.clone(), ..Listed::of(members) }, 1e6);
             let began = Instant::now();
-            let report = fanout.deliver(&task, until()).await.expect("delivered");
+            let report = fanout.deliver(&task, deadline()).await.expect("delivered");
             assert_eq!((report.sent, report.fell_back), (posts, false), "{has:?}");
             assert_eq!(fanout.services.posted.lock().expect("unpoisoned").len() as u64, posts, "{has:?}");
             assert!(began.elapsed() < Duration::from_secs(2), "{has:?}");
@@ -336,14 +350,14 @@ async fn what_the_log_does_not_have_any_more_is_not_delivered_and_a_log_that_is_
 #[tokio::test(start_paused = true)]
 async fn that_an_alert_was_taken_back_is_told_to_those_alone_who_can_tell_it_from_an_alert() {
     let Alert { id, region, position, at, .. } = alert();
-    let removal = Task { content: Content::Removal(Removal { id, region, position, at }), ..task(0) };
+    let removal = FanoutTask { content: Content::Removal(Removal { id, region, position, at }), ..task(0) };
     for (format, sent) in [(Format::ViralAlert, 2), (Format::NewTrending, 0)] {
         // The log has no such alert any more, of course.
         let services = Listed { format, has: Some(Ok(false)), ..Listed::of(vec![connection(1), connection(2)]) };
-        let report = fanout(services, 1e6).deliver(&removal, until()).await.expect("delivered");
+        let report = fanout(services, 1e6).deliver(&removal, deadline()).await.expect("delivered");
         assert_eq!((report.sent, report.fell_back), (sent, false), "{format}");
     }
-    let nobody = fanout(Listed::of(Vec::new()), 1e6).deliver(&removal, until()).await.expect("delivered");
+    let nobody = fanout(Listed::of(Vec::new()), 1e6).deliver(&removal, deadline()).await.expect("delivered");
     assert!(nobody.fell_back, "as the alert, it goes to everyone where nobody watches");
 }
 
@@ -357,18 +371,18 @@ struct Quota {
 }
 
 impl Services for Quota {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<AudiencePage, InternalError> {
         let number = if *audience == Audience::All { 0 } else { self.watchers };
         let members: BTreeMap<Slot, Member> =
             (0..number).map(member).map(|member| (Slot::of(&member.connection), member)).collect();
-        Ok(Page { members: members.into_values().collect(), next: None })
+        Ok(AudiencePage { members: members.into_values().collect(), next: None })
     }
 
-    async fn post(&self, _: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, _: &ConnectionId, _: &Frame) -> PostOutcome {
         sleep(Duration::from_millis(10)).await;
         let at = self.began.elapsed();
         let narrow = Duration::from_secs(1)..Duration::from_secs(1) + self.narrow_for;
@@ -376,25 +390,25 @@ impl Services for Quota {
         let mut taken = self.taken.lock().expect("unpoisoned");
         let count = taken.entry(at.as_millis() / 100).or_default();
         if *count == most {
-            return Answer::Throttled;
+            return PostOutcome::Throttled;
         }
         *count += 1;
-        Answer::Sent
+        PostOutcome::Sent
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is looked up")
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is closed")
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         panic!("{connections:?} are removed")
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         panic!("{task:?} is started")
     }
 
@@ -410,7 +424,7 @@ async fn what_a_short_throttling_costs_is_its_own_time_and_the_steps_back() {
     for narrow_ms in [0, 1_000, 2_000] {
         let (began, narrow_for) = (Instant::now(), Duration::from_millis(narrow_ms));
         let services = Quota { watchers: 40_000, began, narrow_for, taken: Mutex::default() };
-        let report = fanout(services, 5_000.0).deliver(&task(0), until()).await.expect("delivered");
+        let report = fanout(services, 5_000.0).deliver(&task(0), deadline()).await.expect("delivered");
         assert_eq!((report.sent, report.undelivered.len()), (40_000, 0));
         // The rate comes back in two seconds, of which it makes half of the posts.
         let undisturbed = 40_000.0 / (5_000.0 * PUSH_RATE_USED);
@@ -422,18 +436,18 @@ async fn what_a_short_throttling_costs_is_its_own_time_and_the_steps_back() {
 
 #[test]
 fn a_chain_of_invocations_ends_before_lambda_takes_it_for_a_loop() {
-    let part = Part { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false };
+    let part = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false };
     let mut task = task(0);
     while let Ok(next) = task.followed_by(part.clone()) {
         task = next;
     }
-    assert_eq!(task.chain, CHAIN_MAX - 1);
+    assert_eq!(task.depth, INVOCATION_DEPTH_MAX - 1);
 }
 
 #[test]
 fn the_largest_task_fits_in_an_invocation() {
     let ranges = vec![SlotRange { first: u32::MAX, last: u32::MAX }; RANGES_PER_TASK_MAX];
-    let part = Part { ranges, rate: 1.0 / 3.0, everyone: true };
+    let part = FanoutPart { ranges, rate: 1.0 / 3.0, everyone: true };
     let bytes = serde_json::to_string(&part).expect("JSON").len();
     assert!(bytes + 2 * crate::limits::FRAME_BYTES_MAX < 256 * 1024, "{bytes} and an alert");
 }

@@ -8,18 +8,18 @@ use futures_util::{
 };
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     model::{connection::Slot, member::Member},
 };
 
-type Members<'a> = Peekable<Pin<Box<dyn Stream<Item = Result<Member, Failure>> + Send + 'a>>>;
+type Members<'a> = Peekable<Pin<Box<dyn Stream<Item = Result<Member, InternalError>> + Send + 'a>>>;
 
 /// Merges `first` and `second`, each in ascending order of slots and without repetition, into one such sequence. A
 /// connection that is in both appears once, as `first` has it. Holds one item of each in memory.
 pub(super) fn of<'a>(
-    first: impl Stream<Item = Result<Member, Failure>> + Send + 'a,
-    second: impl Stream<Item = Result<Member, Failure>> + Send + 'a,
-) -> impl Stream<Item = Result<Member, Failure>> + Send + 'a {
+    first: impl Stream<Item = Result<Member, InternalError>> + Send + 'a,
+    second: impl Stream<Item = Result<Member, InternalError>> + Send + 'a,
+) -> impl Stream<Item = Result<Member, InternalError>> + Send + 'a {
     stream::try_unfold((peekable(first), peekable(second)), |(mut first, mut second)| async move {
         let b = head(&mut second).await?;
         // Mostly nobody watches all regions, and then nothing is compared.
@@ -39,13 +39,13 @@ pub(super) fn of<'a>(
     })
 }
 
-fn peekable<'a>(members: impl Stream<Item = Result<Member, Failure>> + Send + 'a) -> Members<'a> {
+fn peekable<'a>(members: impl Stream<Item = Result<Member, InternalError>> + Send + 'a) -> Members<'a> {
     let boxed: Pin<Box<dyn Stream<Item = _> + Send + 'a>> = Box::pin(members);
     boxed.peekable()
 }
 
 /// The slot of the next member. A failure is taken out of the stream and returned.
-async fn head(members: &mut Members<'_>) -> Result<Option<Slot>, Failure> {
+async fn head(members: &mut Members<'_>) -> Result<Option<Slot>, InternalError> {
     match Pin::new(&mut *members).peek().await {
         None => Ok(None),
         Some(Ok(member)) => Ok(Some(Slot::of(&member.connection))),
@@ -73,14 +73,14 @@ mod tests {
         numbers.iter().map(member).collect()
     }
 
-    fn members(audience: &BTreeMap<Slot, Member>) -> Vec<Result<Member, Failure>> {
+    fn members(audience: &BTreeMap<Slot, Member>) -> Vec<Result<Member, InternalError>> {
         audience.values().cloned().map(Ok).collect()
     }
 
     fn collect(
-        first: Vec<Result<Member, Failure>>,
-        second: Vec<Result<Member, Failure>>,
-    ) -> Result<Vec<Member>, Failure> {
+        first: Vec<Result<Member, InternalError>>,
+        second: Vec<Result<Member, InternalError>>,
+    ) -> Result<Vec<Member>, InternalError> {
         of(iter(first), iter(second)).try_collect().now_or_never().expect("nothing here waits")
     }
 
@@ -100,7 +100,7 @@ mod tests {
             let mut sides = [members(&audience(&first, Format::ViralAlert)), members(&audience(&second, Format::ViralAlert))];
             let side = &mut sides[usize::from(!of_first)];
             let at = at.index(side.len() + 1);
-            side.insert(at, Err(Failure::new("reading", "page lost")));
+            side.insert(at, Err(InternalError::new("reading", "page lost")));
             let [first, second] = sides;
             prop_assert!(collect(first, second).is_err());
         }

@@ -158,7 +158,7 @@ impl fmt::Display for Room {
 
 /// A place from which there are so many connections at once: an address or a user. It holds the partition key of their seats.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Source(String);
+pub struct ConnectionQuotaKey(String);
 
 /// What the keys of addresses begin with.
 const ADDRESS_PREFIX: &str = "@address#";
@@ -166,7 +166,7 @@ const ADDRESS_PREFIX: &str = "@address#";
 /// What the keys of users begin with.
 const USER_PREFIX: &str = "@user#";
 
-impl Source {
+impl ConnectionQuotaKey {
     /// Those of an address. Of IPv6 the first 64 bits count: any host has all that begin with them.
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -293,12 +293,12 @@ mod tests {
 
     #[test]
     fn hosts_of_one_network_come_from_one_place() {
-        let key = |address: &str| Source::of_address(address.parse().expect(address)).key().to_owned();
+        let key = |address: &str| ConnectionQuotaKey::of_address(address.parse().expect(address)).key().to_owned();
         assert_eq!(key("203.0.113.7"), "@address#203.0.113.7");
         assert_eq!(key("::ffff:203.0.113.7"), key("203.0.113.7"));
         assert_eq!(key("2001:db8:0:1::5"), key("2001:db8:0:1:ffff::"));
         assert_ne!(key("2001:db8:0:1::5"), key("2001:db8:0:2::5"));
-        assert_ne!(Source::of_user("a"), Source::of_user("b"));
+        assert_ne!(ConnectionQuotaKey::of_user("a"), ConnectionQuotaKey::of_user("b"));
     }
 
     proptest! {

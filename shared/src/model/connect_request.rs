@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     model::{
         alert::Format,
-        audience::{Audience, Source},
+        audience::{Audience, ConnectionQuotaKey},
         connection::Connection,
     },
 };
@@ -14,7 +14,7 @@ use crate::{
 /// A bound on the connections from one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionLimit {
-    pub(crate) source: Source,
+    pub(crate) source: ConnectionQuotaKey,
     /// How many there may be.
     pub max: u32,
     /// Of what, for a person to read.
@@ -23,20 +23,20 @@ pub struct ConnectionLimit {
 
 impl ConnectionLimit {
     /// Where they come from.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &ConnectionQuotaKey {
         &self.source
     }
 
     /// What to answer to one more.
-    pub fn refusal(&self) -> Refusal {
+    pub fn refusal(&self) -> ApiError {
         let message = format!("there are {} connections of this {}, close one first", self.max, self.of);
-        Refusal::new(Code::LimitReached, message)
+        ApiError::new(Code::LimitReached, message)
     }
 }
 
 /// A connection that opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct ConnectRequest {
     /// The new connection.
     pub connection: Connection,
     /// The client's address, where the gateway told it.

@@ -20,7 +20,7 @@ pub struct Member {
 
 /// A part of an audience, in ascending order of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct AudiencePage {
     /// The members on it.
     pub members: Vec<Member>,
     /// Where the next page begins: after this slot. None on the last page.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::REGIONS_OF_ALL_MAX,
     model::{
         alert::{Logged, Position},
@@ -37,7 +37,7 @@ impl Positions {
 
     /// Reads the field `since` of a message about `audiences`: a position where that is one region, or else one for each
     /// region by its name, where one region alone has to be named.
-    pub fn of_message(since: &Value, audiences: &[Audience]) -> Result<Self, Refusal> {
+    pub fn of_message(since: &Value, audiences: &[Audience]) -> Result<Self, ApiError> {
         let Value::Object(fields) = since else {
             return Err(invalid("since", "since must be a position or an object of positions by region"));
         };
@@ -54,7 +54,7 @@ impl Positions {
                 let positions = Self::by_region(fields)?;
                 // Whoever names other regions alone is not told that nothing was missed.
                 let field = format!("since.{region}");
-                let missing = || Refusal::of_field(Code::MissingField, &field, format!("{field} is missing"));
+                let missing = || ApiError::of_field(Code::MissingField, &field, format!("{field} is missing"));
                 positions.get(region).ok_or_else(missing)?;
                 Ok(positions)
             }
@@ -62,7 +62,7 @@ impl Positions {
         }
     }
 
-    fn by_region(fields: &Map<String, Value>) -> Result<Self, Refusal> {
+    fn by_region(fields: &Map<String, Value>) -> Result<Self, ApiError> {
         if fields.len() > REGIONS_OF_ALL_MAX {
             return Err(invalid("since", format!("since may name at most {REGIONS_OF_ALL_MAX} regions")));
         }
@@ -70,7 +70,7 @@ impl Positions {
         for (name, value) in fields {
             let region: Region = name
                 .parse()
-                .map_err(|error| Refusal::of_field(Code::InvalidRegion, "since", format!("in since, {error}")))?;
+                .map_err(|error| ApiError::of_field(Code::InvalidRegion, "since", format!("in since, {error}")))?;
             let field = format!("since.{region}");
             let Value::Object(value) = value else { return Err(invalid(&field, "a position must be an object")) };
             if positions.insert(region, position(value, &field)?).is_some() {
@@ -87,11 +87,11 @@ impl FromIterator<(Region, Position)> for Positions {
     }
 }
 
-fn position(fields: &Map<String, Value>, field: &str) -> Result<Position, Refusal> {
+fn position(fields: &Map<String, Value>, field: &str) -> Result<Position, ApiError> {
     let number = |name: &str| {
         let field = format!("{field}.{name}");
         match fields.get(name) {
-            None => Err(Refusal::of_field(Code::MissingField, &field, format!("{field} is missing"))),
+            None => Err(ApiError::of_field(Code::MissingField, &field, format!("{field} is missing"))),
             // No log has a negative epoch, so both are bounded by the smaller of the two types.
             Some(value) => value
                 .as_i64()
@@ -102,8 +102,8 @@ fn position(fields: &Map<String, Value>, field: &str) -> Result<Position, Refusa
     Ok(Position { epoch: number("epoch")?, seq: number("seq")?.unsigned_abs() })
 }
 
-fn invalid(field: &str, message: impl Into<String>) -> Refusal {
-    Refusal::of_field(Code::InvalidField, field, message)
+fn invalid(field: &str, message: impl Into<String>) -> ApiError {
+    ApiError::of_field(Code::InvalidField, field, message)
 }
 
 /// What stands between the regions of a cursor, and is the cursor that names none. Like the dot within an entry it is part of no

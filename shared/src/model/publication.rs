@@ -4,7 +4,7 @@ use clock::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::{
         FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT,
         TITLE_CHARS_MAX,
@@ -37,12 +37,12 @@ pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
     /// Checks a key that stood in `field`.
-    pub fn parse(text: &str, field: &str) -> Result<Self, Refusal> {
+    pub fn parse(text: &str, field: &str) -> Result<Self, ApiError> {
         if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) {
             Ok(Self(text.to_owned()))
         } else {
             let message = format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
-            Err(Refusal::of_field(Code::InvalidField, field, message))
+            Err(ApiError::of_field(Code::InvalidField, field, message))
         }
     }
 
@@ -67,23 +67,23 @@ impl Publication {
     }
 
     /// Reads the body of an HTTP request.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.len() > PUBLISH_BODY_BYTES_MAX {
             let message = format!("the body has {} bytes, at most {PUBLISH_BODY_BYTES_MAX} are taken", bytes.len());
-            return Err(Refusal::new(Code::TooLarge, message));
+            return Err(ApiError::new(Code::TooLarge, message));
         }
         Self::from_fields(strict_json::object(bytes)?)
     }
 
     /// Reads an alert in either form: `{"region","video":{…}}`, or flat as `new_trending`.
-    pub fn from_fields(fields: Map<String, Value>) -> Result<Self, Refusal> {
+    pub fn from_fields(fields: Map<String, Value>) -> Result<Self, ApiError> {
         if let Some(deep) = fields.iter().find_map(|(name, value)| (depth(value) >= NESTING_MAX).then_some(name)) {
             let message = format!("{deep} nests deeper than {NESTING_MAX}");
-            return Err(Refusal::of_field(Code::InvalidField, deep, message));
+            return Err(ApiError::of_field(Code::InvalidField, deep, message));
         }
         if let Some(path) = strict_json::oversized_number(&fields) {
             let message = format!("{path} has more than 64 bits, send it as a string");
-            return Err(Refusal::of_field(Code::InvalidField, path, message));
+            return Err(ApiError::of_field(Code::InvalidField, path, message));
         }
         let region = region(&fields)?;
         let idempotency_key = match fields.get("id") {
@@ -99,7 +99,7 @@ impl Publication {
     }
 
     /// Checks the size of both frames with the longest position there can be.
-    fn fits_in_a_frame(&self) -> Result<(), Refusal> {
+    fn fits_in_a_frame(&self) -> Result<(), ApiError> {
         let largest = Alert {
             id: uuid::Uuid::nil().to_string(),
             region: self.region.clone(),
@@ -114,7 +114,7 @@ impl Publication {
         match bytes {
             Some(bytes) if bytes > FRAME_BYTES_MAX => {
                 let message = format!("the alert would have {bytes} bytes, one frame holds {FRAME_BYTES_MAX}");
-                Err(Refusal::new(Code::TooLarge, message))
+                Err(ApiError::new(Code::TooLarge, message))
             }
             _ => Ok(()),
         }
@@ -130,7 +130,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn region(fields: &Map<String, Value>) -> Result<Region, Refusal> {
+fn region(fields: &Map<String, Value>) -> Result<Region, ApiError> {
     let text = match fields.get("region") {
         None => REGION_DEFAULT,
         Some(Value::String(region)) => region,
@@ -138,22 +138,22 @@ fn region(fields: &Map<String, Value>) -> Result<Region, Refusal> {
     };
     let region: Region = text
         .parse()
-        .map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, "region", error.to_string()))?;
+        .map_err(|error: InvalidRegion| ApiError::of_field(Code::InvalidRegion, "region", error.to_string()))?;
     if region.is_canary() {
         let message = format!("{region} is reserved for the synthetic canary, publish to another region");
-        return Err(Refusal::of_field(Code::InvalidRegion, "region", message));
+        return Err(ApiError::of_field(Code::InvalidRegion, "region", message));
     }
     Ok(region)
 }
 
 /// Publishers say more on their channels than what went viral. A browser must not show that as an alert.
-fn event(fields: &Map<String, Value>) -> Result<(), Refusal> {
+fn event(fields: &Map<String, Value>) -> Result<(), ApiError> {
     match fields.get("event") {
         None | Some(Value::Null) => Ok(()),
         Some(Value::String(event)) if event == Format::NewTrending.as_str() => Ok(()),
         Some(Value::String(_)) => {
             let message = "event must be new_trending: a message of another event is not an alert";
-            Err(Refusal::of_field(Code::InvalidField, "event", message))
+            Err(ApiError::of_field(Code::InvalidField, "event", message))
         }
         Some(_) => Err(wrong_type("event", "a string")),
     }
@@ -166,7 +166,7 @@ fn is_flat(fields: &Map<String, Value>) -> bool {
 
 type Content = (Video, Option<f64>, Option<Timestamp>);
 
-fn nested_form(mut fields: Map<String, Value>) -> Result<Content, Refusal> {
+fn nested_form(mut fields: Map<String, Value>) -> Result<Content, ApiError> {
     let video = match fields.remove("video") {
         Some(Value::Object(video)) => video,
         None | Some(Value::Null) => return Err(missing("video")),
@@ -178,7 +178,7 @@ fn nested_form(mut fields: Map<String, Value>) -> Result<Content, Refusal> {
 }
 
 /// The video of a flat publication is all of it but what is about the publication itself.
-fn flat_form(fields: Map<String, Value>) -> Result<Content, Refusal> {
+fn flat_form(fields: Map<String, Value>) -> Result<Content, ApiError> {
     let mut at = None;
     let mut video = Map::new();
     for (name, value) in fields {
@@ -199,12 +199,12 @@ fn flat_form(fields: Map<String, Value>) -> Result<Content, Refusal> {
 }
 
 /// Checks the fields of a video, which a refusal names by their `path`, and gives it a title if it has none.
-fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Result<(Video, Option<f64>), Refusal> {
+fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Result<(Video, Option<f64>), ApiError> {
     let id = path("id");
     match video.get("id") {
         None => return Err(missing(&id)),
         Some(Value::String(text)) if text.is_empty() => {
-            return Err(Refusal::of_field(Code::InvalidField, &id, format!("{id} must not be empty")));
+            return Err(ApiError::of_field(Code::InvalidField, &id, format!("{id} must not be empty")));
         }
         Some(Value::String(_)) => {}
         Some(_) => return Err(wrong_type(&id, "a string")),
@@ -227,13 +227,13 @@ fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Resu
 }
 
 /// A title is shown in a corner of the page. It is not cut here: whoever wrote it knows where it can be.
-fn title_fits(video: &Map<String, Value>, path: &str) -> Result<(), Refusal> {
+fn title_fits(video: &Map<String, Value>, path: &str) -> Result<(), ApiError> {
     let chars = video.get("title").and_then(Value::as_str).unwrap_or_default().chars().count();
     if chars <= TITLE_CHARS_MAX {
         return Ok(());
     }
     let message = format!("{path} has {chars} characters, at most {TITLE_CHARS_MAX} are taken: cut it");
-    Err(Refusal::of_field(Code::TitleTooLong, path, message))
+    Err(ApiError::of_field(Code::TitleTooLong, path, message))
 }
 
 /// Whether a text is an address that a page may link to.
@@ -243,12 +243,12 @@ pub fn is_https(text: &str) -> bool {
     rest.is_some_and(|(_, rest)| is_host(rest)) && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-fn score(fields: &Map<String, Value>, path: &str) -> Result<Option<f64>, Refusal> {
+fn score(fields: &Map<String, Value>, path: &str) -> Result<Option<f64>, ApiError> {
     match fields.get("score") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => match number.as_f64() {
             Some(score) if (0.0..=100.0).contains(&score) => Ok(Some(score)),
-            _ => Err(Refusal::of_field(Code::InvalidField, path, format!("{path} must lie between 0 and 100"))),
+            _ => Err(ApiError::of_field(Code::InvalidField, path, format!("{path} must lie between 0 and 100"))),
         },
         Some(Value::String(_)) => Err(wrong_type(path, NOT_TEXT)),
         Some(_) => Err(wrong_type(path, "a number")),
@@ -261,8 +261,8 @@ const NOT_TEXT: &str = "a number and not text, without quotation marks";
 /// Latest `ts` that is taken, in seconds since the Unix epoch: the end of the year 9999, the last that RFC 3339 writes.
 const TS_MAX: i64 = 253_402_300_799;
 
-fn unix_seconds(ts: &Value) -> Result<Option<Timestamp>, Refusal> {
-    let invalid = |message: &str| Err(Refusal::of_field(Code::InvalidField, "ts", message));
+fn unix_seconds(ts: &Value) -> Result<Option<Timestamp>, ApiError> {
+    let invalid = |message: &str| Err(ApiError::of_field(Code::InvalidField, "ts", message));
     let secs = match ts {
         Value::Null => return Ok(None),
         Value::String(_) => return Err(wrong_type("ts", NOT_TEXT)),
@@ -278,12 +278,12 @@ fn unix_seconds(ts: &Value) -> Result<Option<Timestamp>, Refusal> {
     }
 }
 
-fn missing(path: &str) -> Refusal {
-    Refusal::of_field(Code::MissingField, path, format!("{path} is missing"))
+fn missing(path: &str) -> ApiError {
+    ApiError::of_field(Code::MissingField, path, format!("{path} is missing"))
 }
 
-fn wrong_type(path: &str, expected: &str) -> Refusal {
-    Refusal::of_field(Code::InvalidField, path, format!("{path} must be {expected}"))
+fn wrong_type(path: &str, expected: &str) -> ApiError {
+    ApiError::of_field(Code::InvalidField, path, format!("{path} must be {expected}"))
 }
 
 /// Who publishes, as far as it is known: those who are the same share an allowance.
@@ -399,7 +399,7 @@ mod tests {
         r#"{"event":"new_trending","region":"JP","video_id":"v2","title":"新","channel":"c","ts":1795000000}"#;
 
     fn refusal_of(body: &str) -> (Code, String, String) {
-        let Refusal { code, field, message, .. } = Publication::from_bytes(body.as_bytes()).expect_err(body);
+        let ApiError { code, field, message, .. } = Publication::from_bytes(body.as_bytes()).expect_err(body);
         (code, field.unwrap_or_default(), message)
     }
 
@@ -491,17 +491,17 @@ mod tests {
             video: deepest.video,
             at: Timestamp::from_millis(0),
         };
-        let task = crate::fanout::Task {
+        let task = crate::fanout::FanoutTask {
             content: crate::fanout::Content::Alert(alert),
             dispatched_at: Timestamp::from_millis(0),
             part: None,
-            chain: 0,
+            depth: 0,
             redriven_at: None,
         };
         let event = serde_json::to_string(&task).expect("JSON");
         // As Lambda wraps it for the queue of what failed for good.
         let record = format!(r#"{{"requestPayload":{event}}}"#);
-        assert!(serde_json::from_str::<crate::fanout::Task>(&event).is_ok());
+        assert!(serde_json::from_str::<crate::fanout::FanoutTask>(&event).is_ok());
         assert!(serde_json::from_str::<Value>(&record).is_ok());
         for depth in [NESTING_MAX - 1, NESTING_MAX, 120] {
             let refusal = Publication::from_bytes(nested(depth).as_bytes()).expect_err("too deep");

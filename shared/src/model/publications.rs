@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::{PUBLICATIONS_BODY_BYTES_MAX, PUBLICATIONS_MAX, PUBLISH_BODY_BYTES_MAX},
     model::{
         publication::{IdempotencyKey, Publication},
@@ -20,15 +20,15 @@ pub enum Publications {
     /// One publication.
     One(Publication),
     /// Several, each valid or not for itself.
-    Several(Vec<Result<Publication, Refusal>>),
+    Several(Vec<Result<Publication, ApiError>>),
 }
 
 impl Publications {
     /// Reads the body of an HTTP request.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ApiError> {
         let too_large = |bytes_max: usize| {
             let message = format!("the body has {} bytes, at most {bytes_max} are taken", bytes.len());
-            Refusal::new(Code::TooLarge, message)
+            ApiError::new(Code::TooLarge, message)
         };
         if bytes.len() > PUBLICATIONS_BODY_BYTES_MAX {
             return Err(too_large(PUBLICATIONS_BODY_BYTES_MAX));
@@ -41,7 +41,7 @@ impl Publications {
     }
 
     /// Reads a publication, or an envelope: `{"publications":[…]}`, with an `id` for those that have none of their own.
-    pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self, Refusal> {
+    pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self, ApiError> {
         if !is_envelope(&fields) {
             return Publication::from_fields(fields).map(Self::One);
         }
@@ -49,17 +49,17 @@ impl Publications {
             Some(Value::Array(publications)) if (1..=PUBLICATIONS_MAX).contains(&publications.len()) => publications,
             _ => {
                 let message = format!("{PUBLICATIONS} must be a list of 1 to {PUBLICATIONS_MAX} publications");
-                return Err(Refusal::of_field(Code::InvalidField, PUBLICATIONS, message));
+                return Err(ApiError::of_field(Code::InvalidField, PUBLICATIONS, message));
             }
         };
         let id = match fields.get("id") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) => Some(IdempotencyKey::parse(id, "id")?),
-            Some(_) => return Err(Refusal::of_field(Code::InvalidField, "id", "id must be a string")),
+            Some(_) => return Err(ApiError::of_field(Code::InvalidField, "id", "id must be a string")),
         };
         let read = |publication| match publication {
             Value::Object(fields) => Publication::from_fields(fields),
-            _ => Err(Refusal::new(Code::NotAnObject, "a publication must be an object")),
+            _ => Err(ApiError::new(Code::NotAnObject, "a publication must be an object")),
         };
         let mut several = Self::Several(publications.into_iter().map(read).collect());
         if let Some(id) = id {
@@ -104,7 +104,7 @@ mod tests {
         publication
     }
 
-    fn read(envelope: &Value) -> Result<Publications, Refusal> {
+    fn read(envelope: &Value) -> Result<Publications, ApiError> {
         Publications::from_bytes(envelope.to_string().as_bytes())
     }
 

@@ -1,7 +1,7 @@
 //! Rate limits that several functions keep together in a table: the generic cell rate algorithm, in nanoseconds.
 //!
 //! One number is kept of each source: its theoretical arrival time, here the moment until which what it has sent would have taken at
-//! its rate. A [`Charge`] takes a number of events from an [`Allowance`]. In DynamoDB that is one conditional update:
+//! its rate. A [`Charge`] takes a number of events from an [`RateLimit`]. In DynamoDB that is one conditional update:
 //!
 //! | [`Step`] | writes | where |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use clock::Timestamp;
 
 /// `count` events per `per`, with bursts of up to `count`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimit {
     count: u32,
     per: Duration,
 }
@@ -60,7 +60,7 @@ fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-impl Allowance {
+impl RateLimit {
     /// The least there is.
     pub const ONE_A_SECOND: Self = Self { count: 1, per: Duration::from_secs(1) };
 
@@ -157,15 +157,15 @@ mod tests {
     }
 
     /// What is kept after a charge, or the wait.
-    fn take(allowance: Allowance, events: u32, stored: Option<i64>, now: Timestamp) -> Result<Option<i64>, Duration> {
-        let step = allowance.charge(events, now).step(stored)?;
+    fn take(rate_limit: RateLimit, events: u32, stored: Option<i64>, now: Timestamp) -> Result<Option<i64>, Duration> {
+        let step = rate_limit.charge(events, now).step(stored)?;
         Ok(Some(step.apply(stored).expect("what the step says of what is there is so")))
     }
 
     /// Takes one by one until one has to wait: how many there were, and what is kept.
-    fn burst(allowance: Allowance, mut stored: Option<i64>, now: Timestamp) -> (u32, Option<i64>) {
+    fn burst(rate_limit: RateLimit, mut stored: Option<i64>, now: Timestamp) -> (u32, Option<i64>) {
         for admitted in 0.. {
-            match take(allowance, 1, stored, now) {
+            match take(rate_limit, 1, stored, now) {
                 Ok(next) => stored = next,
                 Err(_) => return (admitted, stored),
             }
@@ -177,14 +177,14 @@ mod tests {
     fn exactly_the_count_comes_at_once_after_a_rest_at_every_setting_there_is() {
         let settings = (1..=1_000).map(|count| (count, SECOND)).chain((1..=60_000).map(|count| (count, MINUTE)));
         for (count, per) in settings {
-            let allowance = Allowance::new(count, per).expect("a bound");
-            let stored = take(allowance, count, None, at(0)).expect("all at once");
-            assert!(take(allowance, 1, stored, at(0)).is_err(), "one more than {count} in {per:?}");
+            let rate_limit = RateLimit::new(count, per).expect("a bound");
+            let stored = take(rate_limit, count, None, at(0)).expect("all at once");
+            assert!(take(rate_limit, 1, stored, at(0)).is_err(), "one more than {count} in {per:?}");
             // And once more after the whole time, whatever is kept.
             let later = at(i64::try_from(per.as_millis()).expect("short"));
-            assert_eq!(allowance.left(stored, later), count, "{count} in {per:?}, the second time");
+            assert_eq!(rate_limit.left(stored, later), count, "{count} in {per:?}, the second time");
             if count < 1_000 && count % 7 == 3 {
-                assert_eq!(burst(allowance, stored, later).0, count, "{count} in {per:?}, one by one");
+                assert_eq!(burst(rate_limit, stored, later).0, count, "{count} in {per:?}, one by one");
             }
         }
     }
@@ -192,11 +192,11 @@ mod tests {
     #[test]
     fn the_sustained_rate_is_the_stated_one() {
         for (count, per) in [(1, SECOND), (3, SECOND), (7, MINUTE), (600, SECOND), (999, SECOND), (59_999, MINUTE)] {
-            let allowance = Allowance::new(count, per).expect("a bound");
-            let (mut stored, mut admitted, periods) = (burst(allowance, None, at(0)).1, 0, 20);
+            let rate_limit = RateLimit::new(count, per).expect("a bound");
+            let (mut stored, mut admitted, periods) = (burst(rate_limit, None, at(0)).1, 0, 20);
             for ms in 1..=periods * i64::try_from(per.as_millis()).expect("short") {
                 let more;
-                (more, stored) = burst(allowance, stored, at(ms));
+                (more, stored) = burst(rate_limit, stored, at(ms));
                 admitted += i64::from(more);
             }
             let stated = periods * i64::from(count);
@@ -206,26 +206,26 @@ mod tests {
 
     #[test]
     fn several_at_once_take_as_much_as_one_by_one_and_all_or_nothing() {
-        let allowance = Allowance::new(100, Duration::from_secs(100)).expect("a bound");
+        let rate_limit = RateLimit::new(100, Duration::from_secs(100)).expect("a bound");
         let mut stored = None;
         for _ in 0..4 {
-            stored = take(allowance, 25, stored, at(0)).expect("one of four");
+            stored = take(rate_limit, 25, stored, at(0)).expect("one of four");
         }
-        assert_eq!((allowance.left(None, at(0)), allowance.left(stored, at(0))), (100, 0));
-        assert_eq!(take(allowance, 25, stored, at(0)), Err(Duration::from_secs(25)));
-        assert_eq!(take(allowance, 1, stored, at(0)), Err(SECOND));
-        assert_eq!((allowance.left(stored, at(999)), allowance.left(stored, at(1_000))), (0, 1));
-        assert!(take(allowance, 25, stored, at(25_000)).is_ok());
+        assert_eq!((rate_limit.left(None, at(0)), rate_limit.left(stored, at(0))), (100, 0));
+        assert_eq!(take(rate_limit, 25, stored, at(0)), Err(Duration::from_secs(25)));
+        assert_eq!(take(rate_limit, 1, stored, at(0)), Err(SECOND));
+        assert_eq!((rate_limit.left(stored, at(999)), rate_limit.left(stored, at(1_000))), (0, 1));
+        assert!(take(rate_limit, 25, stored, at(25_000)).is_ok());
         // More than fit at all pass after a rest, and are paid for.
-        let debt = take(allowance, 150, None, at(0)).expect("after a rest");
-        assert_eq!(take(allowance, 1, debt, at(0)), Err(Duration::from_secs(51)));
-        assert_eq!(take(allowance, 150, stored, at(99_999)), Err(Duration::from_millis(1)));
-        assert_eq!(Allowance::new(0, SECOND), None);
+        let debt = take(rate_limit, 150, None, at(0)).expect("after a rest");
+        assert_eq!(take(rate_limit, 1, debt, at(0)), Err(Duration::from_secs(51)));
+        assert_eq!(take(rate_limit, 150, stored, at(99_999)), Err(Duration::from_millis(1)));
+        assert_eq!(RateLimit::new(0, SECOND), None);
     }
 
     #[test]
     fn a_step_is_an_update_that_names_its_own_placeholders() {
-        let charge = Allowance::new(3, SECOND).expect("a bound").charge(2, Timestamp::from_millis(1));
+        let charge = RateLimit::new(3, SECOND).expect("a bound").charge(2, Timestamp::from_millis(1));
         let rested = charge.step(None).expect("rested").write("until");
         assert_eq!(rested.set, "until = :until_next");
         assert_eq!(rested.condition, "(attribute_not_exists(until) OR until <= :until_now)");
@@ -243,14 +243,14 @@ mod tests {
             per in prop_oneof![Just(SECOND), Just(MINUTE)],
             pauses in proptest::collection::vec((0_i64..400, 1_u32..30), 1..400),
         ) {
-            let allowance = Allowance::new(count, per).expect("a bound");
+            let rate_limit = RateLimit::new(count, per).expect("a bound");
             let (mut now, mut stored, mut admitted) = (0, None, Vec::new());
             for (pause, events) in pauses {
                 now += pause;
                 let events = events.min(count);
-                let left = allowance.left(stored, at(now));
-                prop_assert!(take(allowance, left + 1, stored, at(now)).is_err() || left == count);
-                match take(allowance, events, stored, at(now)) {
+                let left = rate_limit.left(stored, at(now));
+                prop_assert!(take(rate_limit, left + 1, stored, at(now)).is_err() || left == count);
+                match take(rate_limit, events, stored, at(now)) {
                     Ok(next) => {
                         prop_assert!(next > stored && events <= left);
                         stored = next;
@@ -259,9 +259,9 @@ mod tests {
                     Err(wait) => {
                         prop_assert!(events > left && !wait.is_zero());
                         let later = at(now).after(wait);
-                        prop_assert!(take(allowance, events, stored, later).is_ok());
+                        prop_assert!(take(rate_limit, events, stored, later).is_ok());
                         let earlier = Timestamp::from_millis(later.millis() - 1);
-                        prop_assert!(take(allowance, events, stored, earlier).is_err());
+                        prop_assert!(take(rate_limit, events, stored, earlier).is_err());
                     }
                 }
             }

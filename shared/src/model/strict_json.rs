@@ -13,19 +13,19 @@ use serde::{
 use serde_json::{Map, Number, Value};
 
 use crate::{
-    error::{Code, Refusal},
+    error::{ApiError, Code},
     limits::WHOLE_NUMBER_MAX,
 };
 
 /// Reads one JSON object. Nesting deeper than 128 (the bound of `serde_json`) is refused.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = str::from_utf8(bytes)
-        .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
+        .map_err(|error| ApiError::new(Code::BadJson, format!("the text is not UTF-8: {error}")))?;
     let Strict(value) = serde_json::from_str(&whole_characters(text))
-        .map_err(|error| Refusal::new(Code::BadJson, format!("the text is not acceptable JSON: {error}")))?;
+        .map_err(|error| ApiError::new(Code::BadJson, format!("the text is not acceptable JSON: {error}")))?;
     match value {
         Value::Object(fields) => Ok(fields),
-        _ => Err(Refusal::new(Code::NotAnObject, "the JSON must be an object")),
+        _ => Err(ApiError::new(Code::NotAnObject, "the JSON must be an object")),
     }
 }
 

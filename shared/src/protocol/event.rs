@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     model::{
         connection::{Connection, ConnectionId},
         strict_json::whole_characters,
@@ -31,13 +31,13 @@ impl<'de> Deserialize<'de> for AnyEvent {
 struct NoConnection;
 
 /// The connection that an event is about.
-pub fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, Failure> {
+pub fn connection_id(event: &ApiGatewayWebsocketProxyRequest) -> Result<ConnectionId, InternalError> {
     let id = event.request_context.connection_id.as_deref().and_then(|id| id.parse().ok());
-    id.ok_or_else(|| Failure::new("reading an event", NoConnection))
+    id.ok_or_else(|| InternalError::new("reading an event", NoConnection))
 }
 
 /// The connection that an event is about, and when it began: now, where the event does not say.
-pub fn connection(event: &ApiGatewayWebsocketProxyRequest, clock: &Clock) -> Result<Connection, Failure> {
+pub fn connection(event: &ApiGatewayWebsocketProxyRequest, clock: &Clock) -> Result<Connection, InternalError> {
     let since = match event.request_context.connected_at {
         ms @ 1.. => Timestamp::from_millis(ms),
         _ => clock.now(),

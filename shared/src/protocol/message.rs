@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     auth::access::Regions,
-    error::{Code, Refusal, RefusalBody},
+    error::{ApiError, ApiErrorBody, Code},
     limits::{
         CHAT_BYTES_MAX, FRAME_BYTES_MAX, REGIONS_PER_MESSAGE_MAX, ROTATE_AFTER, SUBSCRIPTIONS_PER_CONNECTION_MAX,
         USER_BYTES_MAX,
@@ -19,14 +19,14 @@ use crate::{
         room::RoomRequest,
         strict_json,
     },
-    publish::publisher::Outcome,
-    replay::resumption::{Recovery, Resumption},
+    publish::publisher::PublishOutcome,
+    replay::resumption::{MissedAlerts, Resumption},
     tables::subscriptions::Counted,
 };
 
 /// A message that a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum ClientRequest {
     /// `{"type":"subscribe_region",…}`
     Subscribe {
         /// What to subscribe to, without repetition, in the order of the message.
@@ -79,10 +79,10 @@ impl Audiences {
     }
 }
 
-impl Request {
+impl ClientRequest {
     /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed. Rooms and the
     /// number of all connections take any region: whoever may have none is nobody's guest.
-    pub fn allowed_to(self, regions: &Regions) -> Result<Self, Refusal> {
+    pub fn authorize(self, regions: &Regions) -> Result<Self, ApiError> {
         match &self {
             Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
                 let field = if matches!(audiences, Audiences::One(_)) { "region" } else { "regions" };
@@ -92,7 +92,7 @@ impl Request {
                 regions.check(std::slice::from_ref(audience), "region")?;
             }
             Self::Count(_) | Self::Join(_) | Self::Say(_) if !regions.allow_any() => {
-                return Err(Refusal::of_field(Code::Forbidden, "type", "the token allows no region, and so no rooms"));
+                return Err(ApiError::of_field(Code::Forbidden, "type", "the token allows no region, and so no rooms"));
             }
             Self::Count(_)
             | Self::Unsubscribe { .. }
@@ -105,16 +105,16 @@ impl Request {
     }
 
     /// The request where there are rooms; where there are none, those that need one are refused.
-    pub fn where_rooms_are(self, rooms: Rooms) -> Result<Self, Refusal> {
+    pub fn require_rooms(self, rooms: Rooms) -> Result<Self, ApiError> {
         let needs_one = matches!(self, Self::Join(_) | Self::Leave(_) | Self::Say(_) | Self::Count(Audience::Room(_)));
         if needs_one && rooms == Rooms::Off {
-            return Err(Refusal::of_field(Code::Forbidden, "type", "there are no rooms in this deployment"));
+            return Err(ApiError::of_field(Code::Forbidden, "type", "there are no rooms in this deployment"));
         }
         Ok(self)
     }
 
     /// The same request with what is said under the name that the token gives, where it gives one. Otherwise the message has to say it.
-    pub fn under_name(self, name: Option<&str>) -> Result<Self, Refusal> {
+    pub fn with_display_name(self, name: Option<&str>) -> Result<Self, ApiError> {
         match (self, name) {
             (Self::Say(request), Some(name)) => Ok(Self::Say(RoomRequest { user: Some(name.to_owned()), ..request })),
             (Self::Say(RoomRequest { user: None, .. }), None) => Err(missing("user")),
@@ -151,10 +151,10 @@ impl FromStr for Rooms {
 }
 
 /// Reads the body of a message.
-pub fn parse(body: &str) -> Result<Request, Refusal> {
+pub fn parse(body: &str) -> Result<ClientRequest, ApiError> {
     if body.len() > FRAME_BYTES_MAX {
         let message = format!("the message has {} bytes, at most {FRAME_BYTES_MAX} are read", body.len());
-        return Err(Refusal::new(Code::TooLarge, message));
+        return Err(ApiError::new(Code::TooLarge, message));
     }
     let fields = strict_json::object(body.as_bytes())?;
     let known =
@@ -164,83 +164,87 @@ pub fn parse(body: &str) -> Result<Request, Refusal> {
             let audiences = audiences(&fields, REGIONS_PER_MESSAGE_MAX)?;
             let format = format(&fields)?.unwrap_or(Format::ViralAlert);
             let since = since(&fields, &audiences)?;
-            Ok(Request::Subscribe { audiences, format, since })
+            Ok(ClientRequest::Subscribe { audiences, format, since })
         }
         Some("keepalive") => {
             // All that a connection can be in: it takes no more to compare than 25.
             let audiences = audiences(&fields, SUBSCRIPTIONS_PER_CONNECTION_MAX)?;
             let since = since(&fields, &audiences)?;
-            Ok(Request::Keepalive { audiences, since })
+            Ok(ClientRequest::Keepalive { audiences, since })
         }
         Some("unsubscribe_region") => {
-            Ok(Request::Unsubscribe { audiences: audiences(&fields, REGIONS_PER_MESSAGE_MAX)? })
+            Ok(ClientRequest::Unsubscribe { audiences: audiences(&fields, REGIONS_PER_MESSAGE_MAX)? })
         }
-        Some("join") => Ok(Request::Join(room(&fields)?.unwrap_or_default())),
-        Some("leave") => room(&fields).map(Request::Leave),
+        Some("join") => Ok(ClientRequest::Join(room(&fields)?.unwrap_or_default())),
+        Some("leave") => room(&fields).map(ClientRequest::Leave),
         Some("chat") => {
             let message = bounded(&fields, "message", CHAT_BYTES_MAX)?;
-            Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: Some(message) }))
+            Ok(ClientRequest::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: Some(message) }))
         }
-        Some("typing") => Ok(Request::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: None })),
-        Some("count") => counted(&fields).map(Request::Count),
+        Some("typing") => {
+            Ok(ClientRequest::Say(RoomRequest { room: room(&fields)?, user: user(&fields)?, message: None }))
+        }
+        Some("count") => counted(&fields).map(ClientRequest::Count),
         Some("echo") => match strict_json::oversized_number(&fields) {
             Some(path) => {
                 let message = format!("{path} has more than 64 bits, send it as a string");
-                Err(Refusal::of_field(Code::InvalidField, path, message))
+                Err(ApiError::of_field(Code::InvalidField, path, message))
             }
-            None => Ok(Request::Echo(fields)),
+            None => Ok(ClientRequest::Echo(fields)),
         },
         // Where tokens are asked for, this type has a route and a function of its own.
         Some("publish") => {
             let message = "publishing over a socket takes a token that allows it, and none is asked for here";
-            Err(Refusal::of_field(Code::Forbidden, "type", message))
+            Err(ApiError::of_field(Code::Forbidden, "type", message))
         }
         // The unknown type itself is not repeated: it may be long, and it is the client's own.
         Some(_) => {
-            Err(Refusal::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}")))
+            Err(ApiError::of_field(Code::UnknownType, "type", format!("this type of message does not exist: {known}")))
         }
         None if fields.contains_key("type") => {
-            Err(Refusal::of_field(Code::UnknownType, "type", format!("type must be a string: {known}")))
+            Err(ApiError::of_field(Code::UnknownType, "type", format!("type must be a string: {known}")))
         }
-        None => Err(Refusal::of_field(Code::UnknownType, "type", format!("type is missing: {known}"))),
+        None => Err(ApiError::of_field(Code::UnknownType, "type", format!("type is missing: {known}"))),
     }
 }
 
-fn since(fields: &Map<String, Value>, audiences: &Audiences) -> Result<Option<Positions>, Refusal> {
+fn since(fields: &Map<String, Value>, audiences: &Audiences) -> Result<Option<Positions>, ApiError> {
     fields.get("since").map(|since| Positions::of_message(since, audiences.as_slice())).transpose()
 }
 
-fn room(fields: &Map<String, Value>) -> Result<Option<Room>, Refusal> {
+fn room(fields: &Map<String, Value>) -> Result<Option<Room>, ApiError> {
     let Some(value) = fields.get("room") else { return Ok(None) };
-    let text = value.as_str().ok_or_else(|| Refusal::of_field(Code::InvalidField, "room", "room must be a string"))?;
+    let text = value.as_str().ok_or_else(|| ApiError::of_field(Code::InvalidField, "room", "room must be a string"))?;
     let room =
-        text.parse().map_err(|error: InvalidRoom| Refusal::of_field(Code::InvalidField, "room", error.to_string()));
+        text.parse().map_err(|error: InvalidRoom| ApiError::of_field(Code::InvalidField, "room", error.to_string()));
     room.map(Some)
 }
 
 /// Under which name somebody speaks. A token may say it instead.
-fn user(fields: &Map<String, Value>) -> Result<Option<String>, Refusal> {
+fn user(fields: &Map<String, Value>) -> Result<Option<String>, ApiError> {
     fields.contains_key("user").then(|| bounded(fields, "user", USER_BYTES_MAX)).transpose()
 }
 
-fn missing(field: &'static str) -> Refusal {
-    Refusal::of_field(Code::MissingField, field, format!("{field} is missing"))
+fn missing(field: &'static str) -> ApiError {
+    ApiError::of_field(Code::MissingField, field, format!("{field} is missing"))
 }
 
 /// A text that must be there, of 1 to `max` bytes.
-fn bounded(fields: &Map<String, Value>, field: &'static str, max: usize) -> Result<String, Refusal> {
+fn bounded(fields: &Map<String, Value>, field: &'static str, max: usize) -> Result<String, ApiError> {
     let value = fields.get(field).ok_or_else(|| missing(field))?;
     match value.as_str() {
         Some(text) if (1..=max).contains(&text.len()) => Ok(text.to_owned()),
-        _ => Err(Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string of 1 to {max} bytes"))),
+        _ => {
+            Err(ApiError::of_field(Code::InvalidField, field, format!("{field} must be a string of 1 to {max} bytes")))
+        }
     }
 }
 
 /// Whose number is asked for: those of a room, of a region, or all.
-fn counted(fields: &Map<String, Value>) -> Result<Audience, Refusal> {
+fn counted(fields: &Map<String, Value>) -> Result<Audience, ApiError> {
     match (room(fields)?, fields.get("region")) {
         (Some(_), Some(_)) => {
-            Err(Refusal::of_field(Code::InvalidField, "room", "name either region or room, not both"))
+            Err(ApiError::of_field(Code::InvalidField, "room", "name either region or room, not both"))
         }
         (Some(room), None) => Ok(Audience::Room(room)),
         (None, Some(region)) => audience(region, "region"),
@@ -249,16 +253,16 @@ fn counted(fields: &Map<String, Value>) -> Result<Audience, Refusal> {
 }
 
 /// What the message names, `max` regions at most.
-fn audiences(fields: &Map<String, Value>, max: usize) -> Result<Audiences, Refusal> {
+fn audiences(fields: &Map<String, Value>, max: usize) -> Result<Audiences, ApiError> {
     match (fields.get("region"), fields.get("regions")) {
         (Some(_), Some(_)) => {
-            Err(Refusal::of_field(Code::InvalidField, "regions", "name either region or regions, not both"))
+            Err(ApiError::of_field(Code::InvalidField, "regions", "name either region or regions, not both"))
         }
         (Some(region), None) => audience(region, "region").map(Audiences::One),
         (None, Some(Value::Array(regions))) if regions.is_empty() => {
-            Err(Refusal::of_field(Code::InvalidField, "regions", "regions must name at least one region"))
+            Err(ApiError::of_field(Code::InvalidField, "regions", "regions must name at least one region"))
         }
-        (None, Some(Value::Array(regions))) if regions.len() > max => Err(Refusal::of_field(
+        (None, Some(Value::Array(regions))) if regions.len() > max => Err(ApiError::of_field(
             Code::InvalidField,
             "regions",
             format!("regions may name at most {max} regions, send several messages"),
@@ -273,21 +277,23 @@ fn audiences(fields: &Map<String, Value>, max: usize) -> Result<Audiences, Refus
             }
             Ok(Audiences::Many(audiences))
         }
-        (None, Some(_)) => Err(Refusal::of_field(Code::InvalidField, "regions", "regions must be an array of strings")),
-        (None, None) => Err(Refusal::of_field(Code::MissingField, "region", "region is missing")),
+        (None, Some(_)) => {
+            Err(ApiError::of_field(Code::InvalidField, "regions", "regions must be an array of strings"))
+        }
+        (None, None) => Err(ApiError::of_field(Code::MissingField, "region", "region is missing")),
     }
 }
 
-fn audience(value: &Value, field: &str) -> Result<Audience, Refusal> {
+fn audience(value: &Value, field: &str) -> Result<Audience, ApiError> {
     let text = value
         .as_str()
-        .ok_or_else(|| Refusal::of_field(Code::InvalidField, field, format!("{field} must be a string")))?;
-    text.parse().map_err(|error: InvalidRegion| Refusal::of_field(Code::InvalidRegion, field, error.to_string()))
+        .ok_or_else(|| ApiError::of_field(Code::InvalidField, field, format!("{field} must be a string")))?;
+    text.parse().map_err(|error: InvalidRegion| ApiError::of_field(Code::InvalidRegion, field, error.to_string()))
 }
 
-fn format(fields: &Map<String, Value>) -> Result<Option<Format>, Refusal> {
+fn format(fields: &Map<String, Value>) -> Result<Option<Format>, ApiError> {
     let Some(value) = fields.get("format") else { return Ok(None) };
-    let invalid = || Refusal::of_field(Code::InvalidField, "format", crate::model::alert::InvalidFormat.to_string());
+    let invalid = || ApiError::of_field(Code::InvalidField, "format", crate::model::alert::InvalidFormat.to_string());
     value.as_str().ok_or_else(invalid)?.parse().map(Some).map_err(|_| invalid())
 }
 
@@ -313,9 +319,9 @@ pub enum Reply<'a> {
         data: &'a Map<String, Value>,
     },
     /// The alert that the client asked to publish, or why it is withheld.
-    Published(&'a Outcome),
+    Published(&'a PublishOutcome),
     /// The message was refused; the socket stays open.
-    Error(RefusalBody<'a>),
+    Error(ApiErrorBody<'a>),
 }
 
 /// The room of a reply.
@@ -397,7 +403,7 @@ impl<'a> Subscribed<'a> {
         answer
     }
 
-    fn fill(&mut self, recovery: &'a Recovery, format: Format) {
+    fn fill(&mut self, recovery: &'a MissedAlerts, format: Format) {
         let mut alerts = Vec::new();
         for (region, recovered) in &recovery.regions {
             match recovered {
@@ -440,13 +446,13 @@ impl<'a> From<&'a Audiences> for Named<'a> {
 }
 
 /// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around it.
-pub fn echo(data: &Map<String, Value>) -> Result<String, Refusal> {
+pub fn echo(data: &Map<String, Value>) -> Result<String, ApiError> {
     let frame = Reply::Response { data }.frame();
     if frame.len() <= FRAME_BYTES_MAX {
         return Ok(frame);
     }
     let message = format!("the answer would have {} bytes, a frame has {FRAME_BYTES_MAX}", frame.len());
-    Err(Refusal::new(Code::TooLarge, message))
+    Err(ApiError::new(Code::TooLarge, message))
 }
 
 impl Reply<'_> {
@@ -470,30 +476,37 @@ mod tests {
 
     #[test]
     fn messages_of_the_reference_clients_are_understood() {
-        let subscribe = Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: None };
+        let subscribe = ClientRequest::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: None };
         assert_eq!(parse(r#"{"type":"subscribe_region","region":"pl"}"#), Ok(subscribe.clone()));
         assert_eq!(parse(r#"{"region":" PL ","type":"subscribe_region","other":1}"#), Ok(subscribe));
         assert_eq!(
             parse(r#"{"type":"unsubscribe_region","region":"all"}"#),
-            Ok(Request::Unsubscribe { audiences: Audiences::One(Audience::All) })
+            Ok(ClientRequest::Unsubscribe { audiences: Audiences::One(Audience::All) })
         );
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
         assert_eq!(
             parse(r#"{"type":"subscribe_region","regions":["pl","ALL","PL"],"format":"new_trending"}"#),
-            Ok(Request::Subscribe { audiences: many, format: Format::NewTrending, since: None })
+            Ok(ClientRequest::Subscribe { audiences: many, format: Format::NewTrending, since: None })
         );
         let since = Positions::from_iter([("PL".parse().expect("PL"), Position { epoch: 9, seq: 41 })]);
         assert_eq!(
             parse(r#"{"type":"subscribe_region","region":"pl","since":{"epoch":9,"seq":41}}"#),
-            Ok(Request::Subscribe { audiences: one("PL"), format: Format::ViralAlert, since: Some(since.clone()) })
+            Ok(ClientRequest::Subscribe {
+                audiences: one("PL"),
+                format: Format::ViralAlert,
+                since: Some(since.clone())
+            })
         );
         assert_eq!(
             parse(r#"{"type":"keepalive","regions":["pl"],"since":{"PL":{"epoch":9,"seq":41}}}"#),
-            Ok(Request::Keepalive { audiences: Audiences::Many(vec!["PL".parse().expect("PL")]), since: Some(since) })
+            Ok(ClientRequest::Keepalive {
+                audiences: Audiences::Many(vec!["PL".parse().expect("PL")]),
+                since: Some(since)
+            })
         );
         assert_eq!(
             parse(r#"{"type":"keepalive","region":"ALL"}"#),
-            Ok(Request::Keepalive { audiences: Audiences::One(Audience::All), since: None })
+            Ok(ClientRequest::Keepalive { audiences: Audiences::One(Audience::All), since: None })
         );
     }
 
@@ -501,36 +514,36 @@ mod tests {
     fn what_is_said_in_rooms_is_understood() {
         let general: Room = "general".parse().expect("a room");
         let say = |room, message: Option<&str>| {
-            Request::Say(RoomRequest { room, user: Some("Ola".to_owned()), message: message.map(str::to_owned) })
+            ClientRequest::Say(RoomRequest { room, user: Some("Ola".to_owned()), message: message.map(str::to_owned) })
         };
         for (body, request) in [
-            (r#"{"type":"join","room":" general "}"#, Request::Join(general.clone())),
-            (r#"{"type":"join"}"#, Request::Join(Room::default())),
-            (r#"{"type":"leave","room":"general"}"#, Request::Leave(Some(general.clone()))),
-            (r#"{"type":"leave"}"#, Request::Leave(None)),
+            (r#"{"type":"join","room":" general "}"#, ClientRequest::Join(general.clone())),
+            (r#"{"type":"join"}"#, ClientRequest::Join(Room::default())),
+            (r#"{"type":"leave","room":"general"}"#, ClientRequest::Leave(Some(general.clone()))),
+            (r#"{"type":"leave"}"#, ClientRequest::Leave(None)),
             (r#"{"type":"chat","user":"Ola","message":"hej","timestamp":1}"#, say(None, Some("hej"))),
             (
                 r#"{"type":"chat","room":"general","user":"Ola","message":"hej"}"#,
                 say(Some(general.clone()), Some("hej")),
             ),
             (r#"{"type":"typing","user":"Ola"}"#, say(None, None)),
-            (r#"{"type":"count","room":"general"}"#, Request::Count(Audience::Room(general.clone()))),
-            (r#"{"type":"count","region":"pl"}"#, Request::Count("PL".parse().expect("PL"))),
-            (r#"{"type":"count"}"#, Request::Count(Audience::Everyone)),
+            (r#"{"type":"count","room":"general"}"#, ClientRequest::Count(Audience::Room(general.clone()))),
+            (r#"{"type":"count","region":"pl"}"#, ClientRequest::Count("PL".parse().expect("PL"))),
+            (r#"{"type":"count"}"#, ClientRequest::Count(Audience::Everyone)),
         ] {
             assert_eq!(parse(body), Ok(request), "{body}");
         }
         let chat = parse(r#"{"type":"chat","user":"Ola","message":"hej"}"#).expect("a chat");
-        assert_eq!(chat.where_rooms_are(Rooms::Off).expect_err("no rooms").code, Code::Forbidden);
+        assert_eq!(chat.require_rooms(Rooms::Off).expect_err("no rooms").code, Code::Forbidden);
         let count = parse(r#"{"type":"count","region":"DE"}"#).expect("a count");
-        assert!(count.clone().where_rooms_are(Rooms::Off).is_ok());
-        assert_eq!(count.allowed_to(&"PL".parse().expect("patterns")).expect_err("not allowed").code, Code::Forbidden);
+        assert!(count.clone().require_rooms(Rooms::Off).is_ok());
+        assert_eq!(count.authorize(&"PL".parse().expect("patterns")).expect_err("not allowed").code, Code::Forbidden);
     }
 
     #[test]
     fn an_echo_is_the_whole_message_where_that_fits() {
         let echoed = |body: &str| match parse(body) {
-            Ok(Request::Echo(data)) => echo(&data),
+            Ok(ClientRequest::Echo(data)) => echo(&data),
             other => panic!("no echo: {other:?}"),
         };
         assert_eq!(
@@ -584,7 +597,7 @@ mod tests {
     fn only_what_is_allowed_is_subscribed_to_and_anything_can_be_left() {
         let regions: Regions = "PL".parse().expect("patterns");
         let asked =
-            |body: &str| parse(body).expect(body).allowed_to(&regions).map_err(|refusal| (refusal.code, refusal.field));
+            |body: &str| parse(body).expect(body).authorize(&regions).map_err(|refusal| (refusal.code, refusal.field));
         let forbidden = |field: &str| Err((Code::Forbidden, Some(field.to_owned())));
         assert!(asked(r#"{"type":"subscribe_region","region":"pl"}"#).is_ok());
         assert_eq!(asked(r#"{"type":"subscribe_region","region":"DE"}"#), forbidden("region"));
@@ -597,7 +610,7 @@ mod tests {
 
     #[test]
     fn a_token_that_allows_no_region_joins_no_room_and_counts_nobody() {
-        let asked = |body: &str| parse(body).expect(body).allowed_to(&Regions::none()).map_err(|refusal| refusal.code);
+        let asked = |body: &str| parse(body).expect(body).authorize(&Regions::none()).map_err(|refusal| refusal.code);
         for body in [
             r#"{"type":"join","room":"general"}"#,
             r#"{"type":"chat","user":"Ola","message":"hej"}"#,
@@ -615,8 +628,8 @@ mod tests {
 
     #[test]
     fn a_name_is_that_of_the_token_or_else_that_of_the_message_and_one_has_to_be_there() {
-        let user = |body: &str, name| match parse(body).expect(body).under_name(name) {
-            Ok(Request::Say(request)) => Ok(request.user.expect("a name")),
+        let user = |body: &str, name| match parse(body).expect(body).with_display_name(name) {
+            Ok(ClientRequest::Say(request)) => Ok(request.user.expect("a name")),
             Ok(other) => panic!("{other:?}"),
             Err(refusal) => Err((refusal.code, refusal.field.expect("a field"))),
         };
@@ -646,7 +659,7 @@ mod tests {
         });
         Resumption {
             positions: regions.iter().map(|(name, seq, _)| (region(name), Position { epoch: 9, seq: *seq })).collect(),
-            recovery: Some(Recovery { regions: missed.collect(), covers_all: true }),
+            recovery: Some(MissedAlerts { regions: missed.collect(), covers_all: true }),
             reconnect_within: Duration::from_secs(5),
         }
     }
@@ -702,7 +715,7 @@ mod tests {
         }
         assert_eq!(Reply::Unsubscribed((&many).into()).frame(), r#"{"type":"unsubscribed","regions":["PL","ALL"]}"#);
         assert_eq!(
-            Reply::Error(Refusal::new(Code::BadJson, "no").body()).frame(),
+            Reply::Error(ApiError::new(Code::BadJson, "no").body()).frame(),
             r#"{"type":"error","code":"bad_json","message":"no","retryable":false}"#
         );
     }

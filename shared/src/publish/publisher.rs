@@ -9,12 +9,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    error::{Chain, Failure, Refusal},
-    fanout::{Content, Task},
+    error::{Decision, ErrorChain, InternalError},
+    fanout::{Content, FanoutTask},
     model::{
         audience::Region,
         publication::{Publication, PublisherId},
-        rate_limit::Allowance,
+        rate_limit::RateLimit,
     },
     publish::{commit::Committed, forecast::Forecast},
     tables::alerts::Alerts,
@@ -23,7 +23,7 @@ use crate::{
 /// What a publisher is told.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Outcome {
+pub enum PublishOutcome {
     /// The alert is in the log and on its way.
     Published {
         /// Unique id of the alert.
@@ -74,7 +74,7 @@ pub struct Publisher {
     /// Calls of the management API per second that a fan-out may make.
     pub push_rate: f64,
     /// How many alerts one publisher may have published. None for any number.
-    pub allowance: Option<Allowance>,
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// A publication has no result, which would be a fault of the program.
@@ -83,35 +83,35 @@ pub struct Publisher {
 struct NoResult;
 
 /// So many alerts in a minute, and as many at once. None for any number, for which 0 stands.
-pub fn alerts_per_minute(count: u32) -> Option<Allowance> {
-    Allowance::new(count, Duration::from_secs(60))
+pub fn alerts_per_minute(count: u32) -> Option<RateLimit> {
+    RateLimit::new(count, Duration::from_secs(60))
 }
 
 /// What a publication came to: an outcome; a refusal; or a failure, and then nothing was published.
-pub type Published = Result<Result<Outcome, Refusal>, Failure>;
+pub type Published = Decision<PublishOutcome>;
 
 impl Publisher {
     /// Publishes one alert, see [`Self::publish_all`].
-    pub async fn publish(&self, publication: Publication, publisher: &PublisherId, until: Instant) -> Published {
-        let published = self.publish_all(vec![publication], publisher, until).await.pop();
-        published.unwrap_or_else(|| Err(Failure::new("publishing an alert", NoResult)))
+    pub async fn publish(&self, publication: Publication, publisher: &PublisherId, deadline: Instant) -> Published {
+        let published = self.publish_all(vec![publication], publisher, deadline).await.pop();
+        published.unwrap_or_else(|| Err(InternalError::new("publishing an alert", NoResult)))
     }
 
     /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their order. Each has
     /// its own result, in the same order. What is in the log is published: a fan-out that cannot be started just now is started by
     /// recover, or by a repeat. Told of a failure, the publisher would publish the same again, and without a key that would be another
-    /// alert. A publisher that has used up what it is allowed is refused. `until` is when the invocation ends.
+    /// alert. A publisher that has used up what it is allowed is refused. `deadline` is when the invocation ends.
     pub async fn publish_all(
         &self,
         publications: Vec<Publication>,
         publisher: &PublisherId,
-        until: Instant,
+        deadline: Instant,
     ) -> Vec<Published> {
         let is_withheld =
             |publication: &Publication| publication.score.is_some_and(|score| score < self.score_threshold);
         let (withheld, rest): (Vec<_>, Vec<_>) =
             publications.into_iter().enumerate().partition(|(_, publication)| is_withheld(publication));
-        let below = Outcome::Withheld { published: false, reason: Reason::BelowThreshold };
+        let below = PublishOutcome::Withheld { published: false, reason: Reason::BelowThreshold };
         let mut results: Vec<(usize, Published)> =
             withheld.into_iter().map(|(index, _)| (index, Ok(Ok(below.clone())))).collect();
 
@@ -129,7 +129,7 @@ impl Publisher {
             }
         }
         let of_regions = by_region.into_iter().map(|(region, (indices, publications))| async move {
-            let commits = self.alerts.commit(&region, &publications, until).await;
+            let commits = self.alerts.commit(&region, &publications, deadline).await;
             join_all(indices.into_iter().zip(commits).map(|(index, commit)| async move {
                 let result = match commit {
                     Ok(Ok(committed)) => Ok(Ok(self.dispatched(committed).await)),
@@ -146,19 +146,19 @@ impl Publisher {
     }
 
     /// Takes so many alerts from the allowance of a publisher; where that has fewer left, the first ones pass.
-    async fn allow(&self, publisher: &PublisherId, count: usize) -> Vec<Result<Result<(), Refusal>, Failure>> {
-        let Some(allowance) = self.allowance.filter(|_| count > 0) else { return vec![Ok(Ok(())); count] };
+    async fn allow(&self, publisher: &PublisherId, count: usize) -> Vec<Decision<()>> {
+        let Some(rate_limit) = self.rate_limit.filter(|_| count > 0) else { return vec![Ok(Ok(())); count] };
         let mut allowed = Vec::new();
         let events = u32::try_from(count).unwrap_or(u32::MAX);
         // More than it allows at all would pass after a rest.
-        if events <= allowance.count() {
-            let all = self.alerts.allow(publisher, allowance, events).await;
+        if events <= rate_limit.count() {
+            let all = self.alerts.allow(publisher, rate_limit, events).await;
             if count == 1 || !matches!(all, Ok(Err(_))) {
                 return vec![all; count];
             }
         }
         while allowed.len() < count && allowed.last().is_none_or(|last| matches!(last, Ok(Ok(())))) {
-            allowed.push(self.alerts.allow(publisher, allowance, 1).await);
+            allowed.push(self.alerts.allow(publisher, rate_limit, 1).await);
         }
         let last = allowed.last().cloned().unwrap_or(Ok(Ok(())));
         allowed.resize(count, last);
@@ -166,22 +166,22 @@ impl Publisher {
     }
 
     /// Starts the fan-out of an alert that is in the log, unless that was done before.
-    async fn dispatched(&self, committed: Committed) -> Outcome {
+    async fn dispatched(&self, committed: Committed) -> PublishOutcome {
         let Committed { logged, duplicate, dispatched, is_shown, audience } = committed;
         let (id, region, position) = (logged.id().to_owned(), logged.region().clone(), logged.position());
         if !dispatched && is_shown {
             match self.dispatcher.deliver(logged.clone().into()).await {
-                Err(failure) => tracing::error!(error = %Chain(&failure), alert = id, "alert not dispatched yet"),
+                Err(failure) => tracing::error!(error = %ErrorChain(&failure), alert = id, "alert not dispatched yet"),
                 // If only the mark fails, recover sends it twice and clients drop the copy.
                 Ok(()) => {
                     if let Err(failure) = self.alerts.mark_dispatched(&logged).await {
-                        tracing::warn!(error = %Chain(&failure), alert = id, "dispatched alert not marked");
+                        tracing::warn!(error = %ErrorChain(&failure), alert = id, "dispatched alert not marked");
                     }
                 }
             }
         }
         tracing::info!(alert = id, %region, seq = position.seq, duplicate, "alert published");
-        Outcome::Published {
+        PublishOutcome::Published {
             id,
             region: region.into(),
             seq: position.seq,
@@ -214,18 +214,19 @@ impl Dispatcher {
     }
 
     /// Starts the fan-out of something.
-    pub async fn deliver(&self, content: Content) -> Result<(), Failure> {
-        self.start(&Task { content, dispatched_at: self.clock.now(), part: None, chain: 0, redriven_at: None }).await
+    pub async fn deliver(&self, content: Content) -> Result<(), InternalError> {
+        self.start(&FanoutTask { content, dispatched_at: self.clock.now(), part: None, depth: 0, redriven_at: None })
+            .await
     }
 
     /// Starts a part of a fan-out, and does not wait for it.
-    pub async fn start(&self, task: &Task) -> Result<(), Failure> {
+    pub async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.invoke(task, "starting a fan-out").await
     }
 
     /// Starts an invocation with any event.
-    pub(crate) async fn invoke(&self, event: &impl Serialize, doing: &'static str) -> Result<(), Failure> {
-        let payload = serde_json::to_vec(event).map_err(|error| Failure::new(doing, error))?;
+    pub(crate) async fn invoke(&self, event: &impl Serialize, doing: &'static str) -> Result<(), InternalError> {
+        let payload = serde_json::to_vec(event).map_err(|error| InternalError::new(doing, error))?;
         self.client
             .invoke()
             .function_name(&self.function)
@@ -233,7 +234,7 @@ impl Dispatcher {
             .payload(Blob::new(payload))
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         Ok(())
     }
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    error::{Chain, Failure},
-    fanout::Task,
+    error::{ErrorChain, InternalError},
+    fanout::FanoutTask,
     limits::{RECEIVE_WAIT_SECS, RECEIVED_MESSAGES_MAX, RECOVERY_END_BEFORE, REDRIVE_VISIBILITY_SECS},
     model::strict_json::whole_characters,
     publish::publisher::Dispatcher,
@@ -33,7 +33,7 @@ pub struct Redrive {
 
 /// What became of the messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct RedriveCounts {
     /// Messages whose function was invoked again.
     pub redriven: u64,
     /// Messages that are no record of a failed invocation of it. They stay in the queue.
@@ -44,9 +44,9 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Redriven {
     /// What became of the messages.
-    pub counts: Counts,
+    pub counts: RedriveCounts,
     /// The first thing that failed, if anything did; the log has all.
-    pub failure: Option<Failure>,
+    pub failure: Option<InternalError>,
 }
 
 /// A message that is no record.
@@ -57,15 +57,15 @@ struct Incomplete(&'static str);
 /// What a function is invoked with again: the task of deliver, or the event of publish.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Event {
-    Deliver(Box<Task>),
+enum RedrivenEvent {
+    Deliver(Box<FanoutTask>),
     Publish(Value),
 }
 
 /// What is read of the record of a failed invocation.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct FailedInvocation {
     #[serde(default)]
     request_context: RequestContext,
     request_payload: Value,
@@ -78,19 +78,19 @@ struct RequestContext {
 }
 
 /// Makes an event of the record of a failed invocation. None when it is of no such invocation.
-type EventOf = fn(Record, Timestamp) -> Option<Event>;
+type EventOf = fn(FailedInvocation, Timestamp) -> Option<RedrivenEvent>;
 
-impl Event {
+impl RedrivenEvent {
     /// A part of a fan-out, at the beginning of a new chain of invocations. Its lag is measured from now on: the time in the queue is
     /// known already.
-    fn of_deliver(record: Record, now: Timestamp) -> Option<Self> {
-        let task: Task = serde_json::from_value(record.request_payload).ok()?;
-        Some(Self::Deliver(Box::new(Task { chain: 0, redriven_at: Some(now), ..task })))
+    fn of_deliver(record: FailedInvocation, now: Timestamp) -> Option<Self> {
+        let task: FanoutTask = serde_json::from_value(record.request_payload).ok()?;
+        Some(Self::Deliver(Box::new(FanoutTask { depth: 0, redriven_at: Some(now), ..task })))
     }
 
     /// A publication, whose idempotency key lets nothing be published twice: the id of the failed invocation where it has no
     /// other, as the failure may have come after the alert was committed.
-    fn of_publish(record: Record, _: Timestamp) -> Option<Self> {
+    fn of_publish(record: FailedInvocation, _: Timestamp) -> Option<Self> {
         let Value::Object(mut event) = record.request_payload else { return None };
         let is_named = event.contains_key("detail-type") || event.get("id").is_some_and(|id| !id.is_null());
         if let (false, Some(id)) = (is_named, record.request_context.request_id) {
@@ -101,14 +101,14 @@ impl Event {
 }
 
 impl Redrive {
-    /// Empties both queues, as far as the time reaches: a message is deleted when its function has been invoked. `until` is when
+    /// Empties both queues, as far as the time reaches: a message is deleted when its function has been invoked. `deadline` is when
     /// the invocation ends.
-    pub async fn run(&self, until: Instant) -> Redriven {
-        let stop_at = until.checked_sub(RECOVERY_END_BEFORE).unwrap_or(until);
+    pub async fn run(&self, deadline: Instant) -> Redriven {
+        let stop_at = deadline.checked_sub(RECOVERY_END_BEFORE).unwrap_or(deadline);
         let mut report = Redriven::default();
         let queues: [(&str, &Dispatcher, EventOf); 2] = [
-            (&self.undelivered_queue, &self.deliver, Event::of_deliver),
-            (&self.unpublished_queue, &self.publish, Event::of_publish),
+            (&self.undelivered_queue, &self.deliver, RedrivenEvent::of_deliver),
+            (&self.unpublished_queue, &self.publish, RedrivenEvent::of_publish),
         ];
         for (queue, dispatcher, event_of) in queues {
             while Instant::now() < stop_at {
@@ -133,12 +133,12 @@ impl Redrive {
                 }
             }
         }
-        let Counts { redriven, unreadable } = report.counts;
+        let RedriveCounts { redriven, unreadable } = report.counts;
         tracing::info!(redriven, unreadable, "failed invocations redriven");
         report
     }
 
-    async fn receive(&self, queue: &str) -> Result<Vec<Message>, Failure> {
+    async fn receive(&self, queue: &str) -> Result<Vec<Message>, InternalError> {
         let output = self
             .client
             .receive_message()
@@ -148,7 +148,7 @@ impl Redrive {
             .wait_time_seconds(RECEIVE_WAIT_SECS)
             .send()
             .await
-            .map_err(|error| Failure::new("reading a queue", error))?;
+            .map_err(|error| InternalError::new("reading a queue", error))?;
         Ok(output.messages.unwrap_or_default())
     }
 
@@ -157,26 +157,27 @@ impl Redrive {
         &self,
         queue: &str,
         dispatcher: &Dispatcher,
-        event: &Event,
+        event: &RedrivenEvent,
         message: &Message,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), InternalError> {
         let doing = "deleting a message whose function has been invoked again";
         dispatcher.invoke(event, "invoking a function again").await?;
-        let receipt = message.receipt_handle().ok_or_else(|| Failure::new(doing, Incomplete("receipt handle")))?;
+        let receipt =
+            message.receipt_handle().ok_or_else(|| InternalError::new(doing, Incomplete("receipt handle")))?;
         let delete = self.client.delete_message().queue_url(queue).receipt_handle(receipt);
-        delete.send().await.map_err(|error| Failure::new(doing, error))?;
+        delete.send().await.map_err(|error| InternalError::new(doing, error))?;
         Ok(())
     }
 }
 
 impl Redriven {
-    fn fail(&mut self, failure: Failure, queue: &str) {
-        tracing::error!(error = %Chain(&failure), queue, "failed invocation not redriven");
+    fn fail(&mut self, failure: InternalError, queue: &str) {
+        tracing::error!(error = %ErrorChain(&failure), queue, "failed invocation not redriven");
         self.failure.get_or_insert(failure);
     }
 }
 
-fn record(message: &Message) -> Option<Record> {
+fn record(message: &Message) -> Option<FailedInvocation> {
     serde_json::from_str(&whole_characters(message.body()?)).ok()
 }
 
@@ -188,12 +189,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fake_aws::{Answer, Requests, sdk};
+    use crate::fake_aws::{FakeResponse, Requests, sdk};
 
     /// When it is redriven: long after it was dispatched.
     const NOW_MS: i64 = 5_000_000;
 
-    fn redrive(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Redrive, Requests) {
+    fn redrive(answer: impl Fn(usize) -> FakeResponse + Send + Sync + 'static) -> (Redrive, Requests) {
         let (sdk, requests) = sdk(answer);
         let clock = Clock::Manual(std::sync::Arc::new(NOW_MS.into()));
         let dispatcher =
@@ -208,9 +209,9 @@ mod tests {
         (redrive, requests)
     }
 
-    fn messages(bodies: &[&str]) -> Answer {
+    fn messages(bodies: &[&str]) -> FakeResponse {
         let message = |body: &&str| json!({"MessageId": "m", "ReceiptHandle": "r", "Body": body});
-        Answer(200, "", json!({"Messages": bodies.iter().map(message).collect::<Vec<_>>()}).to_string())
+        FakeResponse(200, "", json!({"Messages": bodies.iter().map(message).collect::<Vec<_>>()}).to_string())
     }
 
     fn record(payload: &Value) -> String {
@@ -235,11 +236,11 @@ mod tests {
         let body = record(&task());
         let (redrive, requests) = redrive(move |before| match before {
             0 => messages(&[&body]),
-            1 => Answer(202, "", String::new()),
-            _ => Answer(200, "", "{}".to_owned()),
+            1 => FakeResponse(202, "", String::new()),
+            _ => FakeResponse(200, "", "{}".to_owned()),
         });
         let report = redrive.run(in_a_minute()).await;
-        assert_eq!((report.counts, report.failure.is_none()), (Counts { redriven: 1, unreadable: 0 }, true));
+        assert_eq!((report.counts, report.failure.is_none()), (RedriveCounts { redriven: 1, unreadable: 0 }, true));
         let requests = requests.lock().expect("unpoisoned");
         let mut expected = task();
         expected["chain"] = json!(0);
@@ -252,7 +253,8 @@ mod tests {
     fn a_publication_without_a_name_has_that_of_the_invocation_that_failed() {
         let redriven = |payload: Value| {
             let record = json!({"requestContext": {"requestId": "r-1"}, "requestPayload": payload});
-            let event = Event::of_publish(serde_json::from_value(record).expect("a record"), Timestamp::from_millis(0));
+            let event =
+                RedrivenEvent::of_publish(serde_json::from_value(record).expect("a record"), Timestamp::from_millis(0));
             let event = event.expect("an event");
             serde_json::to_value(event).expect("JSON")["id"].take()
         };
@@ -267,10 +269,10 @@ mod tests {
         let bodies = ["no JSON", "{}", &record(&json!(7)), &record(&json!({"alert": {}}))].map(str::to_owned);
         let (redrive, requests) = redrive(move |before| match before {
             0 => messages(&bodies.each_ref().map(String::as_str)),
-            _ => Answer(200, "", "{}".to_owned()),
+            _ => FakeResponse(200, "", "{}".to_owned()),
         });
         let report = redrive.run(in_a_minute()).await;
-        assert_eq!(report.counts, Counts { redriven: 0, unreadable: 4 });
+        assert_eq!(report.counts, RedriveCounts { redriven: 0, unreadable: 4 });
         assert_eq!(requests.lock().expect("unpoisoned").len(), 3, "until each queue is empty, and nothing else");
     }
 
@@ -279,14 +281,18 @@ mod tests {
         let body = record(&json!({"region": "PL"}));
         let (redrive, requests) = redrive(move |before| match before {
             1 => messages(&[&body, &body]),
-            2 => Answer(403, "AccessDeniedException", "{}".to_owned()),
-            3 => Answer(202, "", String::new()),
-            _ => Answer(200, "", "{}".to_owned()),
+            2 => FakeResponse(403, "AccessDeniedException", "{}".to_owned()),
+            3 => FakeResponse(202, "", String::new()),
+            _ => FakeResponse(200, "", "{}".to_owned()),
         });
         let report = redrive.run(in_a_minute()).await;
-        assert_eq!(report.counts, Counts { redriven: 1, unreadable: 0 });
+        assert_eq!(report.counts, RedriveCounts { redriven: 1, unreadable: 0 });
         let failure = report.failure.expect("the first");
-        assert!(Chain(&failure).to_string().starts_with("invoking a function again failed"), "{}", Chain(&failure));
+        assert!(
+            ErrorChain(&failure).to_string().starts_with("invoking a function again failed"),
+            "{}",
+            ErrorChain(&failure)
+        );
         let deleted = requests.lock().expect("unpoisoned").iter().filter(|body| body.contains("ReceiptHandle")).count();
         assert_eq!(deleted, 1);
     }

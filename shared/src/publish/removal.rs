@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{Chain, Code, Failure, Refusal},
+    error::{ApiError, Code, Decision, ErrorChain, InternalError},
     fanout::Content,
     model::{
         alert::{Logged, Removal},
@@ -25,7 +25,7 @@ use crate::{
     publish::publisher::Publisher,
     tables::{
         alerts::{
-            Alerts, Front, logged,
+            Alerts, LogFront, logged,
             schema::{EPOCH, IS_UNDISPATCHED, REGION, REMOVED_AT, SEQ},
         },
         dynamodb::{number, read_number, text},
@@ -45,7 +45,7 @@ pub struct RemovalRequest {
 
 /// What the one who takes an alert back is told, the first time and each time after that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Removed {
+pub struct RemovalOutcome {
     /// Id of the alert.
     pub id: String,
     /// The region.
@@ -59,11 +59,11 @@ pub struct Removed {
 }
 
 /// What taking an alert back came to: it is gone; a refusal; or a failure, after which it may be gone or not.
-pub type TakenBack = Result<Result<Removed, Refusal>, Failure>;
+pub type TakenBack = Decision<RemovalOutcome>;
 
 impl RemovalRequest {
     /// Reads the path and the query of a request: `/alerts/{region}/{seq}?epoch={epoch}`.
-    pub fn of_path(region: &str, seq: &str, epoch: Option<&str>) -> Result<Self, Refusal> {
+    pub fn of_path(region: &str, seq: &str, epoch: Option<&str>) -> Result<Self, ApiError> {
         // In one form only, so that "007" is not another address of an alert.
         let number = |field: &str, text: &str| {
             whole_number(field, text.parse().ok().filter(|number: &i64| number.to_string() == text))
@@ -76,9 +76,9 @@ impl RemovalRequest {
     }
 
     /// Reads `{"region","seq","epoch"}`, the last of which may be missing.
-    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, Refusal> {
+    pub fn from_fields(fields: &Map<String, Value>) -> Result<Self, ApiError> {
         let field = |name: &str| {
-            let missing = || Refusal::of_field(Code::MissingField, name, format!("{name} is missing"));
+            let missing = || ApiError::of_field(Code::MissingField, name, format!("{name} is missing"));
             fields.get(name).filter(|value| !value.is_null()).ok_or_else(missing)
         };
         let region = field("region")?.as_str().unwrap_or_default();
@@ -87,22 +87,22 @@ impl RemovalRequest {
         Ok(Self { region: parsed(region)?, seq, epoch })
     }
 
-    fn unknown(&self) -> Refusal {
+    fn unknown(&self) -> ApiError {
         let Self { region, seq, .. } = self;
         let message =
             format!("{region} has no alert {seq}: GET /alerts?region={region} has the numbers that there are");
-        Refusal::of_field(Code::UnknownAlert, "seq", message)
+        ApiError::of_field(Code::UnknownAlert, "seq", message)
     }
 
-    fn expired(&self) -> Refusal {
+    fn expired(&self) -> ApiError {
         let Self { region, seq, .. } = self;
         let message = format!("alert {seq} of {region} has expired, so nobody gets it any more");
-        Refusal::of_field(Code::AlertExpired, "seq", message)
+        ApiError::of_field(Code::AlertExpired, "seq", message)
     }
 }
 
-fn parsed(region: &str) -> Result<Region, Refusal> {
-    let invalid = |message| Err(Refusal::of_field(Code::InvalidRegion, "region", message));
+fn parsed(region: &str) -> Result<Region, ApiError> {
+    let invalid = |message| Err(ApiError::of_field(Code::InvalidRegion, "region", message));
     match region.parse::<Region>() {
         Ok(region) if region.is_canary() => invalid(format!("{region} is reserved for the synthetic canary")),
         Ok(region) => Ok(region),
@@ -110,14 +110,14 @@ fn parsed(region: &str) -> Result<Region, Refusal> {
     }
 }
 
-fn whole_number(field: &str, number: Option<i64>) -> Result<i64, Refusal> {
-    let invalid = || Refusal::of_field(Code::InvalidField, field, format!("{field} must be a whole number from 1"));
+fn whole_number(field: &str, number: Option<i64>) -> Result<i64, ApiError> {
+    let invalid = || ApiError::of_field(Code::InvalidField, field, format!("{field} must be a whole number from 1"));
     number.filter(|number| *number > 0).ok_or_else(invalid)
 }
 
 impl Alerts {
     /// Takes the content of an alert out of the log. The front of the log that it is in, and what is left of the alert.
-    async fn take_back(&self, request: &RemovalRequest) -> Result<Result<(Front, Removal), Refusal>, Failure> {
+    async fn take_back(&self, request: &RemovalRequest) -> Decision<(LogFront, Removal)> {
         let doing = "taking an alert back";
         let front = self.front(&request.region).await?;
         let Some(head) = front.head else { return Ok(Err(request.unknown())) };
@@ -148,11 +148,11 @@ impl Alerts {
         let item = match update {
             Ok(output) => output.attributes,
             Err(UpdateItemError::ConditionalCheckFailedException(failed)) => failed.item,
-            Err(error) => return Err(Failure::new(doing, error)),
+            Err(error) => return Err(InternalError::new(doing, error)),
         };
         let is_removed =
             item.filter(|item| item.contains_key(REMOVED_AT) && read_number(item, EPOCH).ok() == Some(epoch));
-        match is_removed.as_ref().map(logged).transpose().map_err(|error| Failure::new(doing, error))? {
+        match is_removed.as_ref().map(logged).transpose().map_err(|error| InternalError::new(doing, error))? {
             Some(Logged::Removed(removal)) => Ok(Ok((front, removal))),
             _ => Ok(Err(request.expired())),
         }
@@ -163,8 +163,8 @@ impl Publisher {
     /// Takes an alert back, and has those told who are connected: each time, so a repeat also tells those who were away. `by` says
     /// for the log who it was.
     pub async fn take_back(&self, request: &RemovalRequest, publisher: &PublisherId, by: &str) -> TakenBack {
-        if let Some(allowance) = self.allowance
-            && let Err(refusal) = self.alerts.allow(publisher, allowance, 1).await?
+        if let Some(rate_limit) = self.rate_limit
+            && let Err(refusal) = self.alerts.allow(publisher, rate_limit, 1).await?
         {
             return Ok(Err(refusal));
         }
@@ -175,20 +175,20 @@ impl Publisher {
         let Removal { id, region, position, .. } = removal.clone();
         tracing::info!(alert = id, %region, seq = position.seq, epoch = position.epoch, by, "alert removed");
         if let Err(failure) = self.tell(front, removal).await {
-            tracing::error!(error = %Chain(&failure), alert = id, "removal not dispatched yet");
+            tracing::error!(error = %ErrorChain(&failure), alert = id, "removal not dispatched yet");
         }
-        Ok(Ok(Removed { id, region: region.into(), seq: position.seq, epoch: position.epoch, removed: true }))
+        Ok(Ok(RemovalOutcome { id, region: region.into(), seq: position.seq, epoch: position.epoch, removed: true }))
     }
 
     /// Starts the fan-out of a removal. As with an alert, the snapshot has its number before: a client that comes to know of it by
     /// a frame must not be ahead of where the log seems to end.
-    async fn tell(&self, front: Front, removal: Removal) -> Result<(), Failure> {
+    async fn tell(&self, front: LogFront, removal: Removal) -> Result<(), InternalError> {
         if let Some(head) = front.head {
             self.alerts.record(&removal.region, head, front.audience).await?;
         }
         self.dispatcher.deliver(Content::Removal(removal.clone())).await?;
         if let Err(failure) = self.alerts.mark_dispatched(&Logged::Removed(removal.clone())).await {
-            tracing::warn!(error = %Chain(&failure), alert = removal.id, "dispatched alert not marked");
+            tracing::warn!(error = %ErrorChain(&failure), alert = removal.id, "dispatched alert not marked");
         }
         Ok(())
     }

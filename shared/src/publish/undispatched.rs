@@ -4,7 +4,7 @@ use clock::{Clock, Timestamp};
 use tokio::time::Instant;
 
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{DISPATCH_GRACE, RECOVERY_END_BEFORE, RECOVERY_PAGES_MAX},
     publish::publisher::Dispatcher,
     tables::alerts::{AlertKey, Alerts},
@@ -12,7 +12,7 @@ use crate::{
 
 /// Dispatches what publish did not.
 #[derive(Clone, Debug)]
-pub struct Recovery {
+pub struct UndispatchedRecovery {
     /// The log.
     pub alerts: Alerts,
     /// Starts fan-outs.
@@ -23,26 +23,26 @@ pub struct Recovery {
 
 /// How a recovery ended.
 #[derive(Debug, Default)]
-pub struct Recovered {
+pub struct RecoveryReport {
     /// Alerts that were dispatched.
     pub recovered: u64,
     /// The first thing that failed, if anything did; the log has all.
-    pub failure: Option<Failure>,
+    pub failure: Option<InternalError>,
 }
 
-impl Recovery {
+impl UndispatchedRecovery {
     /// Dispatches alerts that should have been long ago, the oldest first, within bounds of number and time: what is left is for
-    /// the next run. One that fails does not stop the others. `until` is when the invocation ends.
-    pub async fn run(&self, until: Instant) -> Recovered {
-        let mut report = Recovered::default();
-        let stop_at = until.checked_sub(RECOVERY_END_BEFORE).unwrap_or(until);
+    /// the next run. One that fails does not stop the others. `deadline` is when the invocation ends.
+    pub async fn run(&self, deadline: Instant) -> RecoveryReport {
+        let mut report = RecoveryReport::default();
+        let stop_at = deadline.checked_sub(RECOVERY_END_BEFORE).unwrap_or(deadline);
         let before = Timestamp::from_millis(self.clock.now().millis() - DISPATCH_GRACE.as_millis() as i64);
         let mut after = None;
         for _ in 0..RECOVERY_PAGES_MAX {
             let page = match self.alerts.undispatched(before, after).await {
                 Ok(page) => page,
                 Err(failure) => {
-                    tracing::error!(error = %Chain(&failure), "forgotten alerts not looked for");
+                    tracing::error!(error = %ErrorChain(&failure), "forgotten alerts not looked for");
                     report.failure.get_or_insert(failure);
                     return report;
                 }
@@ -56,7 +56,7 @@ impl Recovery {
                     Ok(dispatched) => report.recovered += u64::from(dispatched),
                     Err(failure) => {
                         tracing::error!(
-                            error = %Chain(&failure),
+                            error = %ErrorChain(&failure),
                             region = key.region,
                             seq = key.seq,
                             "forgotten alert not dispatched"
@@ -74,7 +74,7 @@ impl Recovery {
     }
 
     /// Dispatches one alert, unless that has been done since the index said otherwise.
-    async fn recover(&self, key: &AlertKey) -> Result<bool, Failure> {
+    async fn recover(&self, key: &AlertKey) -> Result<bool, InternalError> {
         let Some(logged) = self.alerts.if_undispatched(key).await? else { return Ok(false) };
         // Where publish has not done it, a client that subscribes at this moment would miss the alert.
         self.alerts.record_head(logged.region()).await?;
@@ -95,12 +95,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fake_aws::{Answer, Requests, sdk};
+    use crate::fake_aws::{FakeResponse, Requests, sdk};
 
-    fn recovery(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> (Recovery, Requests) {
+    fn recovery(answer: impl Fn(usize) -> FakeResponse + Send + Sync + 'static) -> (UndispatchedRecovery, Requests) {
         let (sdk, requests) = sdk(answer);
         let clock = Clock::Manual(std::sync::Arc::new(100_000.into()));
-        let recovery = Recovery {
+        let recovery = UndispatchedRecovery {
             alerts: Alerts::new(Client::new(&sdk), "t".to_owned(), clock.clone()),
             dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&sdk), "f".to_owned(), clock.clone()),
             clock,
@@ -109,13 +109,13 @@ mod tests {
     }
 
     /// A page of the index.
-    fn page(seqs: &[u64], has_next: bool) -> Answer {
+    fn page(seqs: &[u64], has_next: bool) -> FakeResponse {
         let key = |seq: u64| json!({"region": {"S": "PL"}, "seq": {"N": seq.to_string()}});
         let mut page = json!({"Items": seqs.iter().copied().map(key).collect::<Vec<_>>()});
         if has_next {
             page["LastEvaluatedKey"] = key(1);
         }
-        Answer(200, "", page.to_string())
+        FakeResponse(200, "", page.to_string())
     }
 
     fn in_a_minute() -> Instant {
@@ -126,7 +126,7 @@ mod tests {
     async fn one_that_was_dispatched_while_the_index_lagged_behind_is_not_dispatched_again() {
         let item = json!({"Item": {"region": {"S": "PL"}, "seq": {"N": "1"}, "id": {"S": "a"}}}).to_string();
         let (recovery, requests) =
-            recovery(move |before| if before == 0 { page(&[1], false) } else { Answer(200, "", item.clone()) });
+            recovery(move |before| if before == 0 { page(&[1], false) } else { FakeResponse(200, "", item.clone()) });
         let report = recovery.run(in_a_minute()).await;
         assert_eq!((report.recovered, report.failure.is_none()), (0, true));
         let requests = requests.lock().expect("unpoisoned");
@@ -151,8 +151,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_index_that_cannot_be_read_is_a_failure() {
-        let (recovery, _) = recovery(|_| Answer(400, "AccessDeniedException", "{}".to_owned()));
+        let (recovery, _) = recovery(|_| FakeResponse(400, "AccessDeniedException", "{}".to_owned()));
         let failure = recovery.run(in_a_minute()).await.failure.expect("a failure");
-        assert!(Chain(&failure).to_string().starts_with("looking for alerts that were never dispatched failed"));
+        assert!(ErrorChain(&failure).to_string().starts_with("looking for alerts that were never dispatched failed"));
     }
 }

@@ -34,7 +34,7 @@ use self::{
     signature::{RESERVED, Signer, sha256_hex},
 };
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
     model::connection::ConnectionId,
     runtime::https::{NoCertificates, tls},
@@ -48,7 +48,7 @@ const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security
 
 /// What one attempt of a post came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PostOutcome {
     /// The gateway took it.
     Sent,
     /// The gateway says that the connection does not exist (any more).
@@ -97,7 +97,7 @@ impl Cause {
 
 /// Whether a connection is there, as the gateway says when it is asked, or when it is told to close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existence {
+pub enum ConnectionState {
     /// It is open.
     Open,
     /// It is gone.
@@ -190,12 +190,12 @@ impl Pusher {
     }
 
     /// Prepares for many posts with the same credentials.
-    pub async fn session(&self) -> Result<Session, Failure> {
+    pub async fn session(&self) -> Result<Session, InternalError> {
         let doing = "getting credentials for the management API";
-        let provider = self.credentials.as_ref().ok_or_else(|| Failure::new(doing, "there are none"))?;
-        let credentials = provider.provide_credentials().await.map_err(|error| Failure::new(doing, error))?;
+        let provider = self.credentials.as_ref().ok_or_else(|| InternalError::new(doing, "there are none"))?;
+        let credentials = provider.provide_credentials().await.map_err(|error| InternalError::new(doing, error))?;
         let token = credentials.session_token().map(HeaderValue::from_str).transpose();
-        let token = token.map_err(|error| Failure::new(doing, error))?;
+        let token = token.map_err(|error| InternalError::new(doing, error))?;
         let host = String::from_utf8_lossy(self.endpoint.host.as_bytes()).into_owned();
         let signer = Signer::new(credentials, self.region.clone(), host, system_time());
         Ok(Session { pusher: self.clone(), signer: Arc::new(signer), token })
@@ -219,49 +219,49 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// Posts once. Every end is a value: a post never fails an alert.
-    pub async fn post(&self, connection: &ConnectionId, frame: &Frame) -> Answer {
+    pub async fn post(&self, connection: &ConnectionId, frame: &Frame) -> PostOutcome {
         let request = match self.request(connection, frame) {
             Ok(request) => request,
             Err(error) => {
                 tracing::error!(%connection, %error, "post cannot be written");
-                return Answer::Refused;
+                return PostOutcome::Refused;
             }
         };
         match timeout(POST_ATTEMPT_TIMEOUT, self.pusher.pool.exchange(request)).await {
-            Err(_) => Answer::Transient(Cause::TimedOut),
+            Err(_) => PostOutcome::Transient(Cause::TimedOut),
             Ok(Err(error)) => {
-                tracing::debug!(%connection, error = %Chain(&error), "management API unreachable");
-                Answer::Transient(Cause::Unreachable)
+                tracing::debug!(%connection, error = %ErrorChain(&error), "management API unreachable");
+                PostOutcome::Transient(Cause::Unreachable)
             }
             Ok(Ok((status, body))) => {
-                let answer = answer(status);
-                if matches!(answer, Answer::Refused | Answer::Forbidden) {
+                let outcome_of = outcome_of(status);
+                if matches!(outcome_of, PostOutcome::Refused | PostOutcome::Forbidden) {
                     let body = String::from_utf8_lossy(&body);
                     tracing::warn!(%connection, status = status.as_u16(), %body, "post refused");
                 }
-                answer
+                outcome_of
             }
         }
     }
 
     /// Asks whether a connection is there. Once: whoever asks keeps to a rate.
-    pub async fn look(&self, connection: &ConnectionId) -> Existence {
+    pub async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         let asked = self.pusher.sdk.get_connection().connection_id(connection.as_str()).send().await;
-        let (existence, error) = existence(asked);
+        let (state_of, error) = state_of(asked);
         if let Some(error) = error {
-            tracing::warn!(%connection, error = %Chain(&error), "connection could not be looked up");
+            tracing::warn!(%connection, error = %ErrorChain(&error), "connection could not be looked up");
         }
-        existence
+        state_of
     }
 
     /// Closes a connection, and says whether it was there. Once, too.
-    pub async fn close(&self, connection: &ConnectionId) -> Existence {
+    pub async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         let asked = self.pusher.sdk.delete_connection().connection_id(connection.as_str()).send().await;
-        let (existence, error) = existence(asked);
+        let (state_of, error) = state_of(asked);
         if let Some(error) = error {
-            tracing::warn!(%connection, error = %Chain(&error), "gone connection could not be closed");
+            tracing::warn!(%connection, error = %ErrorChain(&error), "gone connection could not be closed");
         }
-        existence
+        state_of
     }
 
     fn request(&self, connection: &ConnectionId, frame: &Frame) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -283,25 +283,25 @@ impl Session {
 }
 
 /// What an answer says of the connection that it is about, and the error that has to be told.
-fn existence<T, E>(asked: Result<T, SdkError<E, HttpResponse>>) -> (Existence, Option<SdkError<E, HttpResponse>>) {
-    let Err(error) = asked else { return (Existence::Open, None) };
+fn state_of<T, E>(asked: Result<T, SdkError<E, HttpResponse>>) -> (ConnectionState, Option<SdkError<E, HttpResponse>>) {
+    let Err(error) = asked else { return (ConnectionState::Open, None) };
     match error.raw_response().map(|response| response.status().as_u16()) {
-        Some(410) => (Existence::Gone, None),
-        Some(429) => (Existence::Throttled, None),
-        Some(401 | 403 | 404) => (Existence::Forbidden, Some(error)),
-        _ => (Existence::Unknown, Some(error)),
+        Some(410) => (ConnectionState::Gone, None),
+        Some(429) => (ConnectionState::Throttled, None),
+        Some(401 | 403 | 404) => (ConnectionState::Forbidden, Some(error)),
+        _ => (ConnectionState::Unknown, Some(error)),
     }
 }
 
-fn answer(status: StatusCode) -> Answer {
+fn outcome_of(status: StatusCode) -> PostOutcome {
     match status {
-        StatusCode::GONE => Answer::Gone,
+        StatusCode::GONE => PostOutcome::Gone,
         // On a custom domain a path that leads nowhere is 404.
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => Answer::Forbidden,
-        StatusCode::TOO_MANY_REQUESTS => Answer::Throttled,
-        status if status.is_success() => Answer::Sent,
-        status if status.is_server_error() => Answer::Transient(Cause::Unavailable),
-        _ => Answer::Refused,
+        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => PostOutcome::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => PostOutcome::Throttled,
+        status if status.is_success() => PostOutcome::Sent,
+        status if status.is_server_error() => PostOutcome::Transient(Cause::Unavailable),
+        _ => PostOutcome::Refused,
     }
 }
 
@@ -386,24 +386,24 @@ mod tests {
     #[tokio::test]
     async fn every_status_has_its_answer_and_the_aws_client_agrees_on_what_succeeded() {
         let table = [
-            (200, Answer::Sent),
-            (204, Answer::Sent),
-            (400, Answer::Refused),
-            (401, Answer::Forbidden),
-            (403, Answer::Forbidden),
-            (404, Answer::Forbidden),
-            (410, Answer::Gone),
-            (413, Answer::Refused),
-            (429, Answer::Throttled),
-            (500, Answer::Transient(Cause::Unavailable)),
-            (502, Answer::Transient(Cause::Unavailable)),
-            (503, Answer::Transient(Cause::Unavailable)),
-            (504, Answer::Transient(Cause::Unavailable)),
+            (200, PostOutcome::Sent),
+            (204, PostOutcome::Sent),
+            (400, PostOutcome::Refused),
+            (401, PostOutcome::Forbidden),
+            (403, PostOutcome::Forbidden),
+            (404, PostOutcome::Forbidden),
+            (410, PostOutcome::Gone),
+            (413, PostOutcome::Refused),
+            (429, PostOutcome::Throttled),
+            (500, PostOutcome::Transient(Cause::Unavailable)),
+            (502, PostOutcome::Transient(Cause::Unavailable)),
+            (503, PostOutcome::Transient(Cause::Unavailable)),
+            (504, PostOutcome::Transient(Cause::Unavailable)),
         ];
         for (status, expected) in table {
             let (address, _) = gateway(status).await;
-            let answer = session(address, None).await.post(&connection(), &Frame::new("{}")).await;
-            assert_eq!(answer, expected, "{status}");
+            let outcome_of = session(address, None).await.post(&connection(), &Frame::new("{}")).await;
+            assert_eq!(outcome_of, expected, "{status}");
             let sdk = aws_sdk_apigatewaymanagement::config::Builder::from(&config(address, None))
                 .retry_config(RetryConfig::disabled())
                 .build();
@@ -413,7 +413,7 @@ mod tests {
                 sent.as_ref().err().and_then(|error| error.raw_response().map(|raw| raw.status().as_u16()));
             assert_eq!(
                 (sent.is_ok(), status_of_error),
-                (answer == Answer::Sent, (answer != Answer::Sent).then_some(status))
+                (outcome_of == PostOutcome::Sent, (outcome_of != PostOutcome::Sent).then_some(status))
             );
         }
     }
@@ -434,11 +434,11 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_that_hangs_or_is_not_there_is_told_apart() {
         let (hanging, _) = gateway(0).await;
-        let answer = session(hanging, None).await.post(&connection(), &Frame::new("{}")).await;
-        assert_eq!(answer, Answer::Transient(Cause::TimedOut));
+        let outcome_of = session(hanging, None).await.post(&connection(), &Frame::new("{}")).await;
+        assert_eq!(outcome_of, PostOutcome::Transient(Cause::TimedOut));
         let nowhere = ([127, 0, 0, 1], 1).into();
-        let answer = session(nowhere, None).await.post(&connection(), &Frame::new("{}")).await;
-        assert_eq!(answer, Answer::Transient(Cause::Unreachable));
+        let outcome_of = session(nowhere, None).await.post(&connection(), &Frame::new("{}")).await;
+        assert_eq!(outcome_of, PostOutcome::Transient(Cause::Unreachable));
     }
 
     /// A management API that takes every post, and leaves each connection after as many without a word. It says when one has
@@ -472,28 +472,28 @@ mod tests {
         let (session, other) = (session(address, None).await, session(other, None).await);
         for connections in 1..=3 {
             for _ in 0..3 {
-                assert_eq!(session.post(&connection(), &Frame::new("frame")).await, Answer::Sent);
+                assert_eq!(session.post(&connection(), &Frame::new("frame")).await, PostOutcome::Sent);
             }
             assert_eq!(leaving.recv().await, Some(connections));
             // By the time that something else was read, it is known that the connection has ended.
-            assert_eq!(other.post(&connection(), &Frame::new("{}")).await, Answer::Sent);
+            assert_eq!(other.post(&connection(), &Frame::new("{}")).await, PostOutcome::Sent);
         }
     }
 
     #[tokio::test]
     async fn looking_and_closing_tell_open_from_gone_and_from_not_known_in_one_request_each() {
         let table = [
-            (200, Existence::Open),
-            (204, Existence::Open),
-            (410, Existence::Gone),
-            (429, Existence::Throttled),
-            (403, Existence::Forbidden),
-            (500, Existence::Unknown),
+            (200, ConnectionState::Open),
+            (204, ConnectionState::Open),
+            (410, ConnectionState::Gone),
+            (429, ConnectionState::Throttled),
+            (403, ConnectionState::Forbidden),
+            (500, ConnectionState::Unknown),
         ];
         for (status, expected) in table {
             let (address, arrived) = gateway(status).await;
             let session = session(address, None).await;
-            assert_eq!(session.look(&connection()).await, expected, "{status}");
+            assert_eq!(session.get_connection(&connection()).await, expected, "{status}");
             assert_eq!(session.close(&connection()).await, expected, "{status}");
             let path = "/prod/@connections/eHrdFcnvvHcCE-w%3D";
             let asked: Vec<_> =

@@ -34,7 +34,7 @@ pub(super) struct Pool {
     connector: TowerToHyperService<HttpsConnector<HttpConnector>>,
     address: Uri,
     /// In the order in which they were used last. Closing them is the gateway's affair.
-    idle: Mutex<Vec<(Box<Line>, Instant)>>,
+    idle: Mutex<Vec<(Box<PooledConnection>, Instant)>>,
 }
 
 impl fmt::Debug for Pool {
@@ -45,7 +45,7 @@ impl fmt::Debug for Pool {
 
 /// A request that has no answer, and may have arrived.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnswer {
+pub(super) enum ExchangeError {
     #[error("no connection")]
     NoConnection(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the connection broke")]
@@ -58,7 +58,7 @@ impl Pool {
     }
 
     /// Sends a request in origin form and reads the answer to its end.
-    pub(super) async fn exchange(&self, mut request: Request<Body>) -> Result<(StatusCode, Bytes), NoAnswer> {
+    pub(super) async fn exchange(&self, mut request: Request<Body>) -> Result<(StatusCode, Bytes), ExchangeError> {
         loop {
             let kept = self.take();
             let is_kept = kept.is_some();
@@ -75,20 +75,20 @@ impl Pool {
                 Err(mut error) => match error.take_message() {
                     // The gateway had closed it before anything was written.
                     Some(unsent) if is_kept => request = unsent,
-                    _ => return Err(NoAnswer::Broken(error.into_error())),
+                    _ => return Err(ExchangeError::Broken(error.into_error())),
                 },
             }
         }
     }
 
-    async fn connect(&self) -> Result<Box<Line>, NoAnswer> {
-        let stream = self.connector.call(self.address.clone()).await.map_err(NoAnswer::NoConnection)?;
-        let (sender, connection) = http1::handshake(stream).await.map_err(NoAnswer::Broken)?;
-        Ok(Box::new(Line { sender, connection: Some(connection) }))
+    async fn connect(&self) -> Result<Box<PooledConnection>, ExchangeError> {
+        let stream = self.connector.call(self.address.clone()).await.map_err(ExchangeError::NoConnection)?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(ExchangeError::Broken)?;
+        Ok(Box::new(PooledConnection { sender, connection: Some(connection) }))
     }
 
     /// The one that was used last. If that is too old, so are all others.
-    fn take(&self) -> Option<Box<Line>> {
+    fn take(&self) -> Option<Box<PooledConnection>> {
         let mut idle = self.idle();
         let (line, since) = idle.pop()?;
         if since.elapsed() < POST_CONNECTION_IDLE_MAX {
@@ -98,26 +98,26 @@ impl Pool {
         None
     }
 
-    fn keep(&self, line: Box<Line>) {
+    fn keep(&self, line: Box<PooledConnection>) {
         let mut idle = self.idle();
         if line.connection.is_some() && idle.len() < POSTS_OPEN_MAX {
             idle.push((line, Instant::now()));
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Box<Line>, Instant)>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Box<PooledConnection>, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One connection.
-struct Line {
+struct PooledConnection {
     sender: SendRequest<Body>,
     /// None once it has ended. What it had not sent by then is given back.
     connection: Option<Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Body>>,
 }
 
-impl Line {
+impl PooledConnection {
     async fn exchange(&mut self, request: Request<Body>) -> Result<(StatusCode, Bytes), TrySendError<Request<Body>>> {
         let response = self.sender.try_send_request(request);
         let mut answer = pin!(async {

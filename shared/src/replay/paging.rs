@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{CURSOR_BYTES_MAX, LOG_READS_MAX, PAGE_BYTES_MAX, RECOVERED_REGIONS_MAX},
     model::{
         alert::{Logged, Position},
@@ -16,7 +16,7 @@ use crate::{
     replay::resumption::{Gap, Standing},
     tables::alerts::{
         history::{Budget, End, Found, History, Wanted},
-        snapshot::Entry,
+        snapshot::SnapshotEntry,
     },
 };
 
@@ -35,7 +35,7 @@ pub enum Begin {
 
 /// Some alerts of one or several logs.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
+pub struct LogPage {
     /// The alerts, by region, oldest first, with what is left of those that were taken back.
     pub alerts: Vec<Logged>,
     /// Where each region was before them.
@@ -51,7 +51,7 @@ pub struct Batch {
     pub truncated: bool,
 }
 
-impl Batch {
+impl LogPage {
     /// Whether nothing is missing up to `positions`.
     pub fn recovered(&self) -> bool {
         self.not_recovered.is_empty() && !self.truncated
@@ -59,7 +59,12 @@ impl Batch {
 }
 
 /// Reads a page of at most `limit` alerts, which are fewer where they are large.
-pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limit: usize) -> Result<Batch, Failure> {
+pub async fn read(
+    history: &History,
+    audiences: &[Audience],
+    begin: &Begin,
+    limit: usize,
+) -> Result<LogPage, InternalError> {
     let since = match begin {
         Begin::After(positions) => Some(positions),
         Begin::Newest | Begin::Head | Begin::Seq(_) => None,
@@ -76,10 +81,10 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
         Begin::After(positions) => standing.since(region, positions).unwrap_or(head),
     };
     let batch = match begin {
-        Begin::Head => Batch { from: at_head.clone(), positions: at_head, ..Batch::default() },
+        Begin::Head => LogPage { from: at_head.clone(), positions: at_head, ..LogPage::default() },
         Begin::Newest => newest(history, &standing, at_head, limit).await?,
         Begin::Seq(_) | Begin::After(_) => {
-            let starts = heads.iter().map(|(region, head)| Start {
+            let starts = heads.iter().map(|(region, head)| PageStart {
                 region: region.clone(),
                 since: since(region, *head),
                 head: *head,
@@ -87,7 +92,7 @@ pub async fn read(history: &History, audiences: &[Audience], begin: &Begin, limi
             after(history, &standing, starts.collect(), limit).await?
         }
     };
-    Ok(Batch { truncated: !standing.covers_all || !fits, ..batch })
+    Ok(LogPage { truncated: !standing.covers_all || !fits, ..batch })
 }
 
 /// What a page may read.
@@ -114,8 +119,13 @@ fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
 
 /// The newest alerts of those regions that had one last, an equal share of `limit` for each, rounded up, and of these the newest of
 /// all.
-async fn newest(history: &History, standing: &Standing, at_head: Positions, limit: usize) -> Result<Batch, Failure> {
-    let mut logs: Vec<(&Region, &Entry)> = standing.entries.iter().collect();
+async fn newest(
+    history: &History,
+    standing: &Standing,
+    at_head: Positions,
+    limit: usize,
+) -> Result<LogPage, InternalError> {
+    let mut logs: Vec<(&Region, &SnapshotEntry)> = standing.entries.iter().collect();
     logs.retain(|(region, _)| at_head.get(region).is_some() && !standing.has_expired(region));
     logs.sort_by_key(|(_, entry)| Reverse(entry.committed_at));
     logs.truncate(RECOVERED_REGIONS_MAX);
@@ -128,11 +138,11 @@ async fn newest(history: &History, standing: &Standing, at_head: Positions, limi
     let mut read: BTreeMap<Region, VecDeque<Logged>> =
         found.into_iter().map(|found| (found.region, found.alerts.into())).collect();
     drop_oldest(&mut read, limit);
-    Ok(Batch {
+    Ok(LogPage {
         alerts: read.into_values().flatten().collect(),
         from: at_head.clone(),
         positions: at_head,
-        ..Batch::default()
+        ..LogPage::default()
     })
 }
 
@@ -157,17 +167,22 @@ fn drop_oldest(regions: &mut BTreeMap<Region, VecDeque<Logged>>, limit: usize) {
 
 /// One region of a page after a position.
 #[derive(Clone, Debug)]
-struct Start {
+struct PageStart {
     region: Region,
     since: Position,
     head: Position,
 }
 
-async fn after(history: &History, standing: &Standing, starts: Vec<Start>, limit: usize) -> Result<Batch, Failure> {
+async fn after(
+    history: &History,
+    standing: &Standing,
+    starts: Vec<PageStart>,
+    limit: usize,
+) -> Result<LogPage, InternalError> {
     let mut left = limit;
     let mut logs = Vec::new();
     let mut found: BTreeMap<Region, Option<Vec<Logged>>> = BTreeMap::new();
-    for Start { region, since, .. } in &starts {
+    for PageStart { region, since, .. } in &starts {
         // The next page finds out what this one is too small to say.
         let gap = standing.gap(region, *since);
         found.insert(region.clone(), (gap != Gap::Unknown).then(Vec::new));
@@ -189,9 +204,9 @@ async fn after(history: &History, standing: &Standing, starts: Vec<Start>, limit
 }
 
 /// Puts together what was found of each region: none where its log cannot tell what came after the position.
-fn assemble(starts: Vec<Start>, mut found: BTreeMap<Region, Option<Vec<Logged>>>) -> Batch {
-    let mut batch = Batch::default();
-    for Start { region, since, head } in starts {
+fn assemble(starts: Vec<PageStart>, mut found: BTreeMap<Region, Option<Vec<Logged>>>) -> LogPage {
+    let mut batch = LogPage::default();
+    for PageStart { region, since, head } in starts {
         batch.from.set(region.clone(), since);
         let Some(alerts) = found.remove(&region).flatten() else {
             batch.positions.set(region.clone(), head);
@@ -248,8 +263,11 @@ mod tests {
             ("EE", Position::START, Position::START, Some(Vec::new())),
         ];
         let batch = |logs: Vec<(&str, Position, Position, Option<Vec<Logged>>)>| {
-            let starts =
-                logs.iter().map(|(name, since, head, _)| Start { region: region(name), since: *since, head: *head });
+            let starts = logs.iter().map(|(name, since, head, _)| PageStart {
+                region: region(name),
+                since: *since,
+                head: *head,
+            });
             assemble(starts.collect(), logs.iter().map(|(name, _, _, found)| (region(name), found.clone())).collect())
         };
         let lost = batch(vec![logs[1].clone()]);

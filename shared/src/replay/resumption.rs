@@ -9,7 +9,7 @@ use std::{
 use clock::Timestamp;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{
         ALERT_TTL, ALERTS_PER_PAGE_MAX, ANSWER_BYTES, CONNECTS_PER_SEC, FRAME_BYTES_MAX, LOG_READS_MAX,
         RECONNECT_SHARE, RECONNECT_WINDOW_DEFAULT, RECONNECT_WINDOW_MAX, RECONNECT_WINDOW_MIN, RECOVERED_REGIONS_MAX,
@@ -22,7 +22,7 @@ use crate::{
     },
     tables::alerts::{
         history::{Budget, End, Found, History, Wanted, frame_bytes},
-        snapshot::{Entries, Entry},
+        snapshot::{SnapshotEntries, SnapshotEntry},
     },
 };
 
@@ -65,14 +65,14 @@ pub struct Resumption {
     /// The head of every region that the client asked for; for `ALL`, of every region that has a log.
     pub positions: Positions,
     /// What was missed, where the client said where it was.
-    pub recovery: Option<Recovery>,
+    pub recovery: Option<MissedAlerts>,
     /// The time over which clients spread their reconnections.
     pub reconnect_within: Duration,
 }
 
 /// What a client has missed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recovery {
+pub struct MissedAlerts {
     /// For every region that the client gave a position for: all that it missed there, oldest first, or none where that is not
     /// known or too much. What is left of alerts that were taken back is among them.
     pub regions: BTreeMap<Region, Option<Vec<Logged>>>,
@@ -86,14 +86,14 @@ pub async fn resume(
     history: &History,
     audiences: &[Audience],
     since: Option<&Positions>,
-) -> Result<Resumption, Failure> {
+) -> Result<Resumption, InternalError> {
     let standing = Standing::of(history, audiences, since).await?;
     let positions: Positions = standing.regions.iter().map(|region| (region.clone(), standing.head(region))).collect();
     let recovery = match since {
         None => None,
         Some(since) => {
             let regions = missed(history, &standing, since, room(&positions)).await?;
-            Some(Recovery { regions, covers_all: standing.covers_all })
+            Some(MissedAlerts { regions, covers_all: standing.covers_all })
         }
     };
     Ok(Resumption { positions, recovery, reconnect_within: reconnect_within(standing.entries.values()) })
@@ -105,7 +105,7 @@ pub async fn behind(
     history: &History,
     audiences: &[Audience],
     since: Option<&Positions>,
-) -> Result<Vec<Region>, Failure> {
+) -> Result<Vec<Region>, InternalError> {
     let Some(since) = since else { return Ok(Vec::new()) };
     let standing = Standing::of(history, audiences, Some(since)).await?;
     let is_behind = |region: &Region| {
@@ -122,7 +122,7 @@ pub(crate) struct Standing {
     /// by name.
     pub(crate) regions: Vec<Region>,
     /// What the snapshot says of them, where they have a log.
-    pub(crate) entries: Entries,
+    pub(crate) entries: SnapshotEntries,
     /// Whether these are all that `ALL` stands for.
     pub(crate) covers_all: bool,
     /// Whether `ALL` is among the audiences.
@@ -135,7 +135,7 @@ impl Standing {
         history: &History,
         audiences: &[Audience],
         since: Option<&Positions>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, InternalError> {
         let named = audiences.iter().filter_map(|audience| match audience {
             Audience::Region(region) => Some(region.clone()),
             Audience::All | Audience::Everyone | Audience::Room(_) => None,
@@ -203,7 +203,7 @@ async fn missed(
     standing: &Standing,
     since: &Positions,
     room: usize,
-) -> Result<BTreeMap<Region, Option<Vec<Logged>>>, Failure> {
+) -> Result<BTreeMap<Region, Option<Vec<Logged>>>, InternalError> {
     let mut regions = BTreeMap::new();
     let mut wanted = Vec::new();
     for region in &standing.regions {
@@ -249,7 +249,7 @@ fn affordable(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
 }
 
 /// The time in which the largest audience can come back at its share of the connections per second.
-fn reconnect_within<'a>(entries: impl Iterator<Item = &'a Entry>) -> Duration {
+fn reconnect_within<'a>(entries: impl Iterator<Item = &'a SnapshotEntry>) -> Duration {
     let audience = entries.filter_map(|entry| entry.audience).max();
     let window = |audience: u64| {
         let ms = audience.saturating_mul(1_000 * RECONNECT_SHARE) / CONNECTS_PER_SEC;
@@ -324,13 +324,13 @@ mod tests {
     #[test]
     fn the_window_of_reconnections_follows_the_largest_audience() {
         let check = |audiences: &[Option<u64>], ms: u64| {
-            let entry = |audience: &Option<u64>| Entry {
+            let entry = |audience: &Option<u64>| SnapshotEntry {
                 position: at(9, 1),
                 committed_at: Timestamp::from_millis(0),
                 largest_bytes: 1_024,
                 audience: *audience,
             };
-            let entries: Vec<Entry> = audiences.iter().map(entry).collect();
+            let entries: Vec<SnapshotEntry> = audiences.iter().map(entry).collect();
             assert_eq!(reconnect_within(entries.iter()), Duration::from_millis(ms), "{audiences:?}");
         };
         check(&[], 10_000);

@@ -14,7 +14,7 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The variables of this process. Those that are not UTF-8 are left out.
     #[expect(clippy::disallowed_methods, reason = "the place where it is read")]
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect()

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{AWS_ATTEMPT_TIMEOUT, AWS_CALL_TIMEOUT},
     runtime::{
         environment::{Environment, InvalidEnvironment},
@@ -31,14 +31,14 @@ pub trait Function: Sized + Send + Sync + 'static {
     type Response: Serialize + Send;
 
     /// Reads its environment and builds its clients, once for each execution environment.
-    fn start(start: &Start) -> Result<Self, InvalidEnvironment>;
+    fn start(start: &StartContext) -> Result<Self, InvalidEnvironment>;
 
     /// Handles one event. A failure is reported to Lambda, which retries an asynchronous invocation.
     fn handle(
         &self,
         event: Self::Event,
         invocation: Invocation,
-    ) -> impl Future<Output = Result<Self::Response, Failure>> + Send;
+    ) -> impl Future<Output = Result<Self::Response, InternalError>> + Send;
 }
 
 /// What a function knows of the invocation that it handles.
@@ -47,12 +47,12 @@ pub struct Invocation {
     /// Names the invocation. Lambda keeps it when it tries an asynchronous invocation again.
     pub request_id: String,
     /// When it has to have ended.
-    pub until: Instant,
+    pub deadline: Instant,
 }
 
 /// What a function finds when it starts.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct StartContext {
     /// Its environment variables.
     pub environment: Environment,
     /// Region, credentials, endpoints and HTTP client for the AWS clients.
@@ -70,8 +70,8 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let start = Start {
-            environment: Environment::of_process(),
+        let start = StartContext {
+            environment: Environment::from_process(),
             sdk: aws_config::from_env().http_client(http).timeout_config(time_limits()).load().await,
             clock: Clock::System,
             metrics: Metrics::Log,
@@ -80,8 +80,8 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         lambda_runtime::run(service_fn(move |event: LambdaEvent<F::Event>| {
             let function = Arc::clone(&function);
             let LambdaEvent { payload, context, .. } = event;
-            let until = Instant::now() + left_until(context.deadline);
-            let invocation = Invocation { request_id: context.request_id, until };
+            let deadline = Instant::now() + left_until(context.deadline);
+            let invocation = Invocation { request_id: context.request_id, deadline };
             // Boxed, because the future of a whole function nests deeper than the compiler follows.
             async move { function.handle(payload, invocation).boxed().await }
         }))

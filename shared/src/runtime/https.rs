@@ -38,7 +38,7 @@ pub fn tls(scheme: Option<&Scheme>) -> Result<ClientConfig, NoCertificates> {
 
 /// A service that did not answer as it should. What it was sent is not part of it: that may be secret.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum HttpsError {
     /// The answer was not there, or not whole, in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -93,12 +93,12 @@ impl Https {
         request: Request<Full<Bytes>>,
         time: Duration,
         bytes_max: usize,
-    ) -> Result<Bytes, NoAnswer> {
+    ) -> Result<Bytes, HttpsError> {
         let (status, body) = self.answer(request, time, bytes_max).await?;
         if status == StatusCode::OK {
             return Ok(body);
         }
-        Err(NoAnswer::Status(status, quoted(&body)))
+        Err(HttpsError::Status(status, quoted(&body)))
     }
 
     /// Status and body of any answer, which is there within `time` and has at most `bytes_max` bytes.
@@ -107,14 +107,14 @@ impl Https {
         request: Request<Full<Bytes>>,
         time: Duration,
         bytes_max: usize,
-    ) -> Result<(StatusCode, Bytes), NoAnswer> {
+    ) -> Result<(StatusCode, Bytes), HttpsError> {
         let answer = async {
-            let response = self.0.request(request).await.map_err(NoAnswer::Unreachable)?;
+            let response = self.0.request(request).await.map_err(HttpsError::Unreachable)?;
             let status = response.status();
             let body = Limited::new(response.into_body(), bytes_max).collect().await;
-            Ok((status, body.map_err(|error| NoAnswer::Unreadable(bytes_max, error))?.to_bytes()))
+            Ok((status, body.map_err(|error| HttpsError::Unreadable(bytes_max, error))?.to_bytes()))
         };
-        timeout(time, answer).await.map_err(|_| NoAnswer::TimedOut(time))?
+        timeout(time, answer).await.map_err(|_| HttpsError::TimedOut(time))?
     }
 }
 
@@ -175,6 +175,6 @@ mod tests {
             assert_eq!(get(&uri.to_string()).await.expect("an answer"), "here");
         }
         let moved = get(&format!("{uri}moved")).await;
-        assert!(matches!(moved, Err(NoAnswer::Status(StatusCode::MOVED_PERMANENTLY, _))), "{moved:?}");
+        assert!(matches!(moved, Err(HttpsError::Status(StatusCode::MOVED_PERMANENTLY, _))), "{moved:?}");
     }
 }

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{REFRESH_PAUSE, REFRESH_PAUSE_MAX, REFRESH_WAIT},
 };
 
@@ -32,7 +32,7 @@ pub(crate) type Fetched<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// How long a value is used, and how long fetching it may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    /// What a fetch does, as in [`Failure::new`].
+    /// What a fetch does, as in [`InternalError::new`].
     pub(crate) doing: &'static str,
     /// Age at which the value is fetched again.
     pub(crate) age_max: Duration,
@@ -49,30 +49,30 @@ pub(crate) struct Refreshed<T> {
     name: String,
     clock: Clock,
     fetch: Box<dyn Fn() -> BoxFuture<'static, Fetched<T>> + Send + Sync>,
-    state: Arc<Mutex<State<T>>>,
+    state: Arc<Mutex<RefreshState<T>>>,
     /// Held by the fetch that is running.
     turn: Arc<Turn<()>>,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct RefreshState<T> {
     /// The value, and when the fetch that returned it began.
     held: Option<(T, Timestamp)>,
     /// When the last fetch began.
     asked_at: Option<Timestamp>,
     /// How the last fetch failed, if it did.
-    failed: Option<Failed>,
+    failed: Option<FailedFetch>,
 }
 
 #[derive(Debug)]
-struct Failed {
+struct FailedFetch {
     at: Timestamp,
     /// Failures in a row.
     count: u32,
     reason: String,
 }
 
-impl Failed {
+impl FailedFetch {
     /// Pause after this failure. It doubles from one failure to the next.
     fn pause(&self) -> Duration {
         let doublings = self.count.saturating_sub(1).min(u32::BITS - 1);
@@ -93,12 +93,12 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
     where
         F: Fn() -> BoxFuture<'static, Fetched<T>> + Send + Sync + 'static,
     {
-        let state = Arc::new(Mutex::new(State { held: None, asked_at: None, failed: None }));
+        let state = Arc::new(Mutex::new(RefreshState { held: None, asked_at: None, failed: None }));
         Self { terms, name, clock, fetch: Box::new(fetch), state, turn: Arc::default() }
     }
 
     /// Returns the value, fetched again if it is too old. Fails if it cannot be fetched and no older value may be used.
-    pub(crate) async fn get(&self) -> Result<T, Failure> {
+    pub(crate) async fn get(&self) -> Result<T, InternalError> {
         if let Some(value) = self.younger_than(self.terms.age_max) {
             return Ok(value);
         }
@@ -114,7 +114,7 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
 
     /// Fetches the value again and returns it. Within `pause` after the beginning of a fetch there is no other one: then it returns
     /// what that fetch returned, or fails if it failed.
-    pub(crate) async fn get_again(&self, pause: Duration) -> Result<T, Failure> {
+    pub(crate) async fn get_again(&self, pause: Duration) -> Result<T, InternalError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let asked_at = self.state().asked_at;
         if asked_at.is_none_or(|at| self.clock.now().since(at) >= pause) {
@@ -125,7 +125,7 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
     }
 
     /// The value where none was there: whoever comes first fetches it, and the others wait for that.
-    async fn first(&self) -> Result<T, Failure> {
+    async fn first(&self) -> Result<T, InternalError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         if self.is_due() {
             self.finish(turn).await;
@@ -136,7 +136,7 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
     /// Whether the value is too old, and the pause after the last failure is over.
     fn is_due(&self) -> bool {
         let now = self.clock.now();
-        let is_over = |failed: &Failed| now.since(failed.at) >= failed.pause();
+        let is_over = |failed: &FailedFetch| now.since(failed.at) >= failed.pause();
         self.younger_than(self.terms.age_max).is_none() && self.state().failed.as_ref().is_none_or(is_over)
     }
 
@@ -160,12 +160,12 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
                     state.failed = None;
                 }
                 Err(error) => {
-                    let (at, reason) = (clock.now(), Chain(&*error).to_string());
+                    let (at, reason) = (clock.now(), ErrorChain(&*error).to_string());
                     if state.held.as_ref().is_some_and(|(_, fetched_at)| at.since(*fetched_at) < kept_max) {
                         tracing::warn!(name, error = reason, "value not fetched again, the older one is used");
                     }
                     let count = state.failed.as_ref().map_or(1, |failed| failed.count.saturating_add(1));
-                    state.failed = Some(Failed { at, count, reason });
+                    state.failed = Some(FailedFetch { at, count, reason });
                 }
             }
             drop((state, turn));
@@ -178,17 +178,17 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
         state.held.as_ref().filter(|(_, fetched_at)| now.since(*fetched_at) < age).map(|(value, _)| value.clone())
     }
 
-    fn failure(&self) -> Failure {
+    fn failure(&self) -> InternalError {
         let reason = self.state().failed.as_ref().map(|failed| failed.reason.clone());
-        Failure::new(self.terms.doing, reason.unwrap_or_else(|| "nothing was fetched".to_owned()))
+        InternalError::new(self.terms.doing, reason.unwrap_or_else(|| "nothing was fetched".to_owned()))
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, RefreshState<T>> {
         lock(&self.state)
     }
 }
 
-fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+fn lock<T>(state: &Mutex<RefreshState<T>>) -> MutexGuard<'_, RefreshState<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

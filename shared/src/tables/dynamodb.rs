@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::{
 use rand::RngExt;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{BATCH_BACKOFF, BATCH_GET_KEYS_MAX, BATCH_ROUNDS_MAX, BATCH_WRITE_ITEMS_MAX},
 };
 
@@ -47,7 +47,7 @@ pub struct UnreadableItem(pub(crate) &'static str);
 struct Unprocessed(usize);
 
 /// Writes or deletes items in batches, sending again what DynamoDB leaves unprocessed, within bounds.
-pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteRequest>) -> Result<(), Failure> {
+pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteRequest>) -> Result<(), InternalError> {
     for batch in requests.chunks(BATCH_WRITE_ITEMS_MAX) {
         let mut left = batch.to_vec();
         let mut pause_max = BATCH_BACKOFF;
@@ -61,14 +61,14 @@ pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteR
                 .request_items(table, left)
                 .send()
                 .await
-                .map_err(|error| Failure::new("writing a batch of items", error))?;
+                .map_err(|error| InternalError::new("writing a batch of items", error))?;
             left = output.unprocessed_items.and_then(|mut tables| tables.remove(table)).unwrap_or_default();
             if left.is_empty() {
                 break;
             }
         }
         if !left.is_empty() {
-            return Err(Failure::new("writing a batch of items", Unprocessed(left.len())));
+            return Err(InternalError::new("writing a batch of items", Unprocessed(left.len())));
         }
     }
     Ok(())
@@ -76,7 +76,7 @@ pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteR
 
 /// Reads items by their keys, consistently and in batches, asking again for what DynamoDB leaves unprocessed, within
 /// bounds. Those that are not there are left out; the order is any.
-pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, Failure> {
+pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> Result<Vec<Item>, InternalError> {
     let doing = "reading a batch of items";
     let mut items = Vec::new();
     for batch in keys.chunks(BATCH_GET_KEYS_MAX) {
@@ -88,13 +88,13 @@ pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> R
                 pause_max *= 2;
             }
             let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
-            let wanted = wanted.map_err(|error| Failure::new(doing, error))?;
+            let wanted = wanted.map_err(|error| InternalError::new(doing, error))?;
             let output = client
                 .batch_get_item()
                 .request_items(table, wanted)
                 .send()
                 .await
-                .map_err(|error| Failure::new(doing, error))?;
+                .map_err(|error| InternalError::new(doing, error))?;
             items.extend(output.responses.and_then(|mut tables| tables.remove(table)).unwrap_or_default());
             left = output
                 .unprocessed_keys
@@ -105,7 +105,7 @@ pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> R
             }
         }
         if !left.is_empty() {
-            return Err(Failure::new(doing, Unprocessed(left.len())));
+            return Err(InternalError::new(doing, Unprocessed(left.len())));
         }
     }
     Ok(items)
@@ -121,17 +121,17 @@ mod tests {
     use aws_sdk_dynamodb::types::DeleteRequest;
 
     use super::*;
-    use crate::fake_aws::{Answer, sdk};
+    use crate::fake_aws::{FakeResponse, sdk};
 
     fn deletions(count: usize) -> Vec<WriteRequest> {
         let delete = |n| DeleteRequest::builder().key("k", number(n)).build().expect("complete");
         (0..count).map(|n| WriteRequest::builder().delete_request(delete(n)).build()).collect()
     }
 
-    fn unprocessed(count: usize) -> Answer {
+    fn unprocessed(count: usize) -> FakeResponse {
         let items: Vec<String> =
             (0..count).map(|n| format!(r#"{{"DeleteRequest":{{"Key":{{"k":{{"N":"{n}"}}}}}}}}"#)).collect();
-        Answer(200, "", format!(r#"{{"UnprocessedItems":{{"t":[{}]}}}}"#, items.join(",")))
+        FakeResponse(200, "", format!(r#"{{"UnprocessedItems":{{"t":[{}]}}}}"#, items.join(",")))
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,13 +148,13 @@ mod tests {
     }
 
     /// One item, and `left` keys unprocessed.
-    fn partly_read(left: usize) -> Answer {
+    fn partly_read(left: usize) -> FakeResponse {
         let keys: Vec<String> = (0..left).map(|n| format!(r#"{{"k":{{"N":"{n}"}}}}"#)).collect();
         let left = match left {
             0 => String::new(),
             _ => format!(r#""t":{{"Keys":[{}],"ConsistentRead":true}}"#, keys.join(",")),
         };
-        Answer(200, "", format!(r#"{{"Responses":{{"t":[{{"k":{{"N":"7"}}}}]}},"UnprocessedKeys":{{{left}}}}}"#))
+        FakeResponse(200, "", format!(r#"{{"Responses":{{"t":[{{"k":{{"N":"7"}}}}]}},"UnprocessedKeys":{{{left}}}}}"#))
     }
 
     #[tokio::test(start_paused = true)]
@@ -171,7 +171,7 @@ mod tests {
     async fn keys_that_are_never_processed_fail_within_bounds() {
         let (sdk, requests) = sdk(|_| partly_read(1));
         let failure = read_all(&Client::new(&sdk), "t", keys(1)).await.expect_err("never processed");
-        assert!(crate::error::Chain(&failure).to_string().contains("1 items were still unprocessed"));
+        assert!(crate::error::ErrorChain(&failure).to_string().contains("1 items were still unprocessed"));
         assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_ROUNDS_MAX as usize);
     }
 
@@ -179,7 +179,7 @@ mod tests {
     async fn a_batch_that_is_never_processed_fails_within_bounds() {
         let (sdk, requests) = sdk(|_| unprocessed(1));
         let failure = write_all(&Client::new(&sdk), "t", deletions(1)).await.expect_err("never processed");
-        assert!(crate::error::Chain(&failure).to_string().contains("1 items were still unprocessed"));
+        assert!(crate::error::ErrorChain(&failure).to_string().contains("1 items were still unprocessed"));
         assert_eq!(requests.lock().expect("unpoisoned").len(), BATCH_ROUNDS_MAX as usize);
     }
 }

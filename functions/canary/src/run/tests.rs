@@ -5,7 +5,7 @@ use std::{
     io,
 };
 
-use shared::error::Chain;
+use shared::error::ErrorChain;
 use tokio::{
     io::{DuplexStream, duplex},
     time::sleep,
@@ -44,12 +44,12 @@ async fn confirm(gateway: &mut Gateway) {
 
 /// The stage and the reason of a run that ends in silence, and how long it took.
 async fn silence(
-    connecting: impl Future<Output = Result<WebSocketStream<DuplexStream>, Failure>>,
-    publishing: impl Future<Output = Result<(), Failure>>,
+    connecting: impl Future<Output = Result<WebSocketStream<DuplexStream>, InternalError>>,
+    publishing: impl Future<Output = Result<(), InternalError>>,
 ) -> (Stage, String, Duration) {
     let began = Instant::now();
-    let Silence { stage, failure } = run(connecting, publishing, "run-1").await.expect_err("silence");
-    (stage, Chain(&failure).to_string(), began.elapsed())
+    let CanaryFailure { stage, failure } = run(connecting, publishing, "run-1").await.expect_err("silence");
+    (stage, ErrorChain(&failure).to_string(), began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,11 +102,12 @@ async fn a_run_in_which_something_hangs_ends_after_ten_seconds_and_says_where() 
 
 #[tokio::test(start_paused = true)]
 async fn whatever_fails_ends_the_run_at_once() {
-    let refused = silence(ready(Err(Failure::new("connecting", io::Error::other("no route")))), ready(Ok(()))).await;
+    let refused =
+        silence(ready(Err(InternalError::new("connecting", io::Error::other("no route")))), ready(Ok(()))).await;
     assert_eq!(refused, (Stage::Connecting, "connecting failed: no route".to_owned(), Duration::ZERO));
 
     let (near, mut far) = sockets().await;
-    let failing = ready(Err(Failure::new("publishing", io::Error::other("throttled"))));
+    let failing = ready(Err(InternalError::new("publishing", io::Error::other("throttled"))));
     let (failed, ()) = tokio::join!(silence(ready(Ok(near)), failing), confirm(&mut far));
     assert_eq!(failed, (Stage::Publishing, "publishing failed: throttled".to_owned(), Duration::ZERO));
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use scorer::rises::Change;
+use scorer::rises::RiseChange;
 use shared::limits::{RISE_END_SHARE, SCORE_THRESHOLD_DEFAULT};
 
 use crate::Replay;
@@ -55,10 +55,10 @@ pub(crate) fn draw(replay: &Replay) -> String {
             text(&mut svg, WIDTH - RIGHT + 8.0, y(score) + 4.0, "start", &format!("{score} {name}"));
         }
         text(&mut svg, WIDTH - RIGHT + 8.0, bottom, "start", region.as_str());
-        let begun = |begun: bool| judged.iter().filter(move |judged| (judged.change == Change::Begun) == begun);
+        let begun = |begun: bool| judged.iter().filter(move |judged| (judged.change == RiseChange::Begun) == begun);
         for judged in begun(false).chain(begun(true)) {
             let Some(score) = judged.score else { continue };
-            let (class, radius) = if judged.change == Change::Begun { ("viral", 4.5) } else { ("count", 2.5) };
+            let (class, radius) = if judged.change == RiseChange::Begun { ("viral", 4.5) } else { ("count", 2.5) };
             let (x, y) = (x(judged.snapshot.at.millis()), y(score.get()));
             put(&mut svg, format_args!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\"/>"));
         }

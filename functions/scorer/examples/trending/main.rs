@@ -13,7 +13,7 @@ use std::{
 
 use clock::Timestamp;
 use scorer::{
-    rises::{Change, FeedVideo, Judged, Observation, Rises},
+    rises::{FeedVideo, Judged, Observation, RiseChange, Rises},
     score::Snapshot,
 };
 use serde::Deserialize;
@@ -106,7 +106,7 @@ fn report(replay: &Replay, titles: &BTreeMap<String, String>) {
             unscored.push(format!("{region} ({})", judged.len()));
             continue;
         }
-        let begun: Vec<_> = judged.iter().filter(|judged| judged.change == Change::Begun).collect();
+        let begun: Vec<_> = judged.iter().filter(|judged| judged.change == RiseChange::Begun).collect();
         let rose: BTreeSet<_> = begun.iter().map(|judged| &judged.video).collect();
         let median = scores[scores.len() / 2];
         println!(
@@ -125,7 +125,7 @@ fn report(replay: &Replay, titles: &BTreeMap<String, String>) {
         let mut before: BTreeMap<&str, u64> = BTreeMap::new();
         for Judged { video, snapshot, score, change } in judged {
             let views = before.insert(video, snapshot.views);
-            if *change == Change::Begun {
+            if *change == RiseChange::Begun {
                 println!(
                     "| {region} | {} | `{video}` | {} | {} | {} | {} |",
                     snapshot.at.rfc3339_secs(),
@@ -145,7 +145,7 @@ fn sensitivity(series: &[Series]) -> Result<(), Box<dyn Error>> {
     for threshold in [60.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0] {
         let mut rises: BTreeMap<(Region, String), u32> = BTreeMap::new();
         for (region, judged) in replay(series, threshold)? {
-            for judged in judged.into_iter().filter(|judged| judged.change == Change::Begun) {
+            for judged in judged.into_iter().filter(|judged| judged.change == RiseChange::Begun) {
                 *rises.entry((region.clone(), judged.video)).or_default() += 1;
             }
         }
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn one_series_that_takes_off_is_reported_once_at_its_snapshot() {
         let replay = replay(&series(), SCORE_THRESHOLD_DEFAULT).expect("valid");
-        let judged: Vec<_> = replay.values().flatten().filter(|judged| judged.change == Change::Begun).collect();
+        let judged: Vec<_> = replay.values().flatten().filter(|judged| judged.change == RiseChange::Begun).collect();
         let [judged] = judged.as_slice() else { panic!("{judged:?}") };
         assert_eq!((judged.video.as_str(), judged.snapshot.views), ("viral", 9_000_002));
         let svg = figure::draw(&replay);

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_KEPT_MAX, JWKS_PAUSE, JWKS_TIMEOUT},
     runtime::{
         https::{Https, NoCertificates},
@@ -53,7 +53,7 @@ pub(super) enum InvalidUrl {
 }
 
 #[derive(Deserialize)]
-struct Published {
+struct PublishedKeys {
     keys: Vec<Value>,
 }
 
@@ -76,7 +76,7 @@ impl Jwks {
 
     /// Returns the key of this id, or none if the issuer publishes no such key. Fails if that is not known, because the issuer does not
     /// answer. Keys that were fetched before are used for an hour then.
-    pub(super) async fn key(&self, id: &str) -> Result<Option<Key>, Failure> {
+    pub(super) async fn key(&self, id: &str) -> Result<Option<Key>, InternalError> {
         if let Some(key) = self.0.get().await?.get(id) {
             return Ok(Some(key.clone()));
         }
@@ -87,7 +87,7 @@ impl Jwks {
 async fn fetch(https: &Https, url: &Uri) -> Fetched<Keys> {
     let request = Request::get(url).header("accept", "application/json").body(Full::new(Bytes::new()))?;
     let body = https.exchange(request, JWKS_TIMEOUT, JWKS_BYTES_MAX).await?;
-    let published: Published = serde_json::from_slice(&body)?;
+    let published: PublishedKeys = serde_json::from_slice(&body)?;
     let keys: Keys = published.keys.into_iter().filter_map(usable).collect();
     // Such an answer is a fault of the issuer. With it in place of the keys that are there, every token would be refused.
     if keys.is_empty() { Err("none of the published keys can be used".into()) } else { Ok(keys) }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::{secret::TokenSecret, signatures};
 use crate::{
     auth::{access::Authorization, secrets::SecretParameter},
-    error::Failure,
+    error::InternalError,
     limits::{CANARY_TOKEN_LIFE, TOKEN_BYTES_MAX},
     model::audience::CANARY,
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
 };
 
 /// What the canary connects with.
@@ -64,16 +64,16 @@ impl fmt::Debug for GivenToken {
 impl Pass {
     /// The pass that a function's environment describes: the token of `CANARY_TOKEN_PARAMETER` where there is one, or one that is signed
     /// with the secret of `TOKEN_SECRET_PARAMETER`.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Option<Self> {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Option<Self> {
         if environment.parsed(Authorization::VARIABLE, Authorization::Off) != Authorization::Required {
             return Some(Self::None);
         }
         let given: String = environment.parsed("CANARY_TOKEN_PARAMETER", String::new());
         let secret: String = environment.parsed("TOKEN_SECRET_PARAMETER", String::new());
         match (given.is_empty(), secret.is_empty()) {
-            (false, _) => Some(Self::Given(Box::new(SecretParameter::of_function(start, environment, given)?))),
+            (false, _) => Some(Self::Given(Box::new(SecretParameter::from_env(start, environment, given)?))),
             (true, false) => Some(Self::Signed(Box::new(Signer {
-                secret: SecretParameter::of_function(start, environment, secret)?,
+                secret: SecretParameter::from_env(start, environment, secret)?,
                 issuer: environment.parsed("TOKEN_ISSUER", String::new()),
                 audience: environment.parsed("TOKEN_AUDIENCE", String::new()),
                 clock: start.clock.clone(),
@@ -88,7 +88,7 @@ impl Pass {
     }
 
     /// The token to connect with. Fails if the parameter cannot be read.
-    pub async fn token(&self) -> Result<Option<String>, Failure> {
+    pub async fn token(&self) -> Result<Option<String>, InternalError> {
         match self {
             Self::None => Ok(None),
             Self::Given(parameter) => Ok(Some(parameter.get().await?.0)),
@@ -99,7 +99,7 @@ impl Pass {
 
 impl Signer {
     /// Without `sub`: it takes no seat of a user.
-    async fn token(&self) -> Result<String, Failure> {
+    async fn token(&self) -> Result<String, InternalError> {
         let TokenSecret(key) = self.secret.get().await?;
         let expires_at = self.clock.now().after(CANARY_TOKEN_LIFE).secs();
         let mut claims =

@@ -17,7 +17,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::InternalError;
 
 static RING: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
@@ -45,9 +45,9 @@ struct Check {
 struct NoSecret;
 
 /// A token with these claims, signed with a secret.
-pub(super) fn signed_hs256(claims: &Value, secret: &DecodingKey) -> Result<String, Failure> {
+pub(super) fn signed_hs256(claims: &Value, secret: &DecodingKey) -> Result<String, InternalError> {
     let DecodingKeyKind::SecretOrDer(secret) = secret.kind() else {
-        return Err(Failure::new("signing a token", NoSecret));
+        return Err(InternalError::new("signing a token", NoSecret));
     };
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));

@@ -86,13 +86,13 @@ fn sdk() -> SdkConfig {
         .build()
 }
 
-fn gate(variables: &[(&str, &str)], clock: Clock) -> Result<Gate, String> {
+fn authenticator(variables: &[(&str, &str)], clock: Clock) -> Result<Authenticator, String> {
     let environment: Environment =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let start = Start { environment, sdk: sdk(), clock, metrics: Metrics::Off };
+    let start = StartContext { environment, sdk: sdk(), clock, metrics: Metrics::Off };
     let mut reader = start.environment.reader();
-    let gate = Gate::of_function(&start, &mut reader);
-    reader.finish(gate).map_err(|error| error.to_string())
+    let authenticator = Authenticator::from_env(&start, &mut reader);
+    reader.finish(authenticator).map_err(|error| error.to_string())
 }
 
 fn manual() -> (Clock, Arc<AtomicI64>) {
@@ -106,12 +106,15 @@ fn parameter(value: &str) -> Value {
 }
 
 /// A gate with a secret, and the service that it reads it from.
-async fn gate_with_secret(more: &[(&str, &str)]) -> (Gate, Service, Arc<AtomicI64>) {
-    gate_with_secret_at("AWS_ENDPOINT_URL_SSM", more).await
+async fn authenticator_with_secret(more: &[(&str, &str)]) -> (Authenticator, Service, Arc<AtomicI64>) {
+    authenticator_with_secret_at("AWS_ENDPOINT_URL_SSM", more).await
 }
 
 /// The same with the variable that leads to the service.
-async fn gate_with_secret_at(endpoint_variable: &str, more: &[(&str, &str)]) -> (Gate, Service, Arc<AtomicI64>) {
+async fn authenticator_with_secret_at(
+    endpoint_variable: &str,
+    more: &[(&str, &str)],
+) -> (Authenticator, Service, Arc<AtomicI64>) {
     let service = Service::start(parameter(SECRET)).await;
     let (clock, ms) = manual();
     let endpoint = format!("http://{}", service.address);
@@ -122,11 +125,11 @@ async fn gate_with_secret_at(endpoint_variable: &str, more: &[(&str, &str)]) -> 
         ("TOKEN_AUDIENCE", "alerts"),
         (endpoint_variable, &endpoint),
     ];
-    (gate(&[&own, more].concat(), clock).expect("complete"), service, ms)
+    (authenticator(&[&own, more].concat(), clock).expect("complete"), service, ms)
 }
 
 /// A gate with published keys, and the service that publishes them.
-async fn gate_with_keys(keys: Vec<Value>) -> (Gate, Service, Arc<AtomicI64>) {
+async fn authenticator_with_keys(keys: Vec<Value>) -> (Authenticator, Service, Arc<AtomicI64>) {
     let service = Service::start(json!({"keys": keys})).await;
     let (clock, ms) = manual();
     let url = format!("http://{}/keys.json", service.address);
@@ -136,7 +139,7 @@ async fn gate_with_keys(keys: Vec<Value>) -> (Gate, Service, Arc<AtomicI64>) {
         ("TOKEN_ISSUER", ISSUER),
         ("TOKEN_AUDIENCE", "alerts"),
     ];
-    (gate(&variables, clock).expect("complete"), service, ms)
+    (authenticator(&variables, clock).expect("complete"), service, ms)
 }
 
 fn claims() -> Value {
@@ -195,8 +198,8 @@ fn rsa_token(id: &str) -> String {
     token(json!({"alg": "RS256", "kid": id}), &claims(), rs256(&rsa()))
 }
 
-async fn admitted(gate: &Gate, token: &str) -> Result<Principal, Rejected> {
-    gate.admit(Some(token)).await.expect("keys")
+async fn admitted(authenticator: &Authenticator, token: &str) -> Result<Principal, Rejected> {
+    authenticator.admit(Some(token)).await.expect("keys")
 }
 
 fn user() -> Principal {
@@ -211,25 +214,26 @@ fn user() -> Principal {
 
 #[tokio::test]
 async fn a_token_says_who_somebody_is_and_which_regions_are_allowed() {
-    let (gate, service, ms) = gate_with_secret(&[]).await;
-    assert_eq!(admitted(&gate, &with_secret(&claims())).await, Ok(user()));
-    let without = admitted(&gate, &with_secret(&with("regions", Value::Null))).await.expect("let in");
+    let (authenticator, service, ms) = authenticator_with_secret(&[]).await;
+    assert_eq!(admitted(&authenticator, &with_secret(&claims())).await, Ok(user()));
+    let without = admitted(&authenticator, &with_secret(&with("regions", Value::Null))).await.expect("let in");
     assert_eq!(without.regions, Regions::all());
-    let publisher = admitted(&gate, &with_secret(&with("publish", json!(["PL"])))).await.expect("let in");
+    let publisher = admitted(&authenticator, &with_secret(&with("publish", json!(["PL"])))).await.expect("let in");
     assert_eq!(publisher.publishes, "PL".parse().expect("patterns"));
-    let named = admitted(&gate, &with_secret(&with("name", json!("ż".repeat(USER_BYTES_MAX))))).await.expect("let in");
+    let named =
+        admitted(&authenticator, &with_secret(&with("name", json!("ż".repeat(USER_BYTES_MAX))))).await.expect("let in");
     assert_eq!(named.name.as_deref(), Some("ż".repeat(USER_BYTES_MAX / 2).as_str()));
     let several = with("aud", json!(["other", "alerts"]));
-    assert!(admitted(&gate, &with_secret(&several)).await.is_ok());
+    assert!(admitted(&authenticator, &with_secret(&several)).await.is_ok());
     assert_eq!(service.asked(), 1, "a secret is kept for a while");
     ms.fetch_add(5 * 60 * 1_000, Ordering::SeqCst);
-    assert!(admitted(&gate, &with_secret(&claims())).await.is_ok());
+    assert!(admitted(&authenticator, &with_secret(&claims())).await.is_ok());
     assert_eq!(service.asked(), 2, "and then read again");
 }
 
 #[tokio::test]
 async fn a_token_with_a_claim_that_is_wrong_or_missing_is_refused() {
-    let (gate, ..) = gate_with_secret(&[]).await;
+    let (authenticator, ..) = authenticator_with_secret(&[]).await;
     for (name, value, expected) in [
         ("exp", json!(NOW - 60), Rejected::Expired),
         ("exp", Value::Null, Rejected::Malformed),
@@ -246,45 +250,52 @@ async fn a_token_with_a_claim_that_is_wrong_or_missing_is_refused() {
         ("publish", json!(["P L"]), Rejected::Regions),
         ("publish", json!(true), Rejected::Malformed),
     ] {
-        assert_eq!(admitted(&gate, &with_secret(&with(name, value.clone()))).await, Err(expected), "{name} {value}");
+        assert_eq!(
+            admitted(&authenticator, &with_secret(&with(name, value.clone()))).await,
+            Err(expected),
+            "{name} {value}"
+        );
     }
     for (name, value) in [("exp", json!(NOW - 59)), ("exp", json!(f64::from(i32::MAX))), ("nbf", json!(NOW + 60))] {
-        assert!(admitted(&gate, &with_secret(&with(name, value.clone()))).await.is_ok(), "{name} {value}: leeway");
+        assert!(
+            admitted(&authenticator, &with_secret(&with(name, value.clone()))).await.is_ok(),
+            "{name} {value}: leeway"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_token_that_is_not_signed_with_the_secret_is_refused() {
-    let (gate, ..) = gate_with_secret(&[]).await;
+    let (authenticator, ..) = authenticator_with_secret(&[]).await;
     let unsigned = |algorithm: &str| token(json!({"alg": algorithm}), &claims(), |_| Vec::new());
     for algorithm in ["none", "None", "NONE", ""] {
-        assert!(admitted(&gate, &unsigned(algorithm)).await.is_err(), "{algorithm}");
+        assert!(admitted(&authenticator, &unsigned(algorithm)).await.is_err(), "{algorithm}");
     }
-    assert_eq!(admitted(&gate, &unsigned("HS256")).await, Err(Rejected::Signature));
+    assert_eq!(admitted(&authenticator, &unsigned("HS256")).await, Err(Rejected::Signature));
     let other = token(json!({"alg": "HS256"}), &claims(), hs256(b"another secret"));
-    assert_eq!(admitted(&gate, &other).await, Err(Rejected::Signature));
-    assert_eq!(admitted(&gate, &rsa_token("a")).await, Err(Rejected::Algorithm));
+    assert_eq!(admitted(&authenticator, &other).await, Err(Rejected::Signature));
+    assert_eq!(admitted(&authenticator, &rsa_token("a")).await, Err(Rejected::Algorithm));
     let longer = token(json!({"alg": "HS512"}), &claims(), hs256(SECRET.as_bytes()));
-    assert_eq!(admitted(&gate, &longer).await, Err(Rejected::Algorithm));
+    assert_eq!(admitted(&authenticator, &longer).await, Err(Rejected::Algorithm));
     for text in ["x", "a.b", "a.b.c", "a.b.c.d", "..", &"a".repeat(TOKEN_BYTES_MAX + 1)] {
-        assert_eq!(admitted(&gate, text).await, Err(Rejected::Malformed), "{text:.20}");
+        assert_eq!(admitted(&authenticator, text).await, Err(Rejected::Malformed), "{text:.20}");
     }
 }
 
 #[tokio::test]
 async fn a_secret_that_is_too_short_or_cannot_be_read_lets_nobody_in() {
-    let (gate, service, _) = gate_with_secret(&[]).await;
+    let (authenticator, service, _) = authenticator_with_secret(&[]).await;
     service.says(400, json!({"__type": "ParameterNotFound"}));
-    assert!(gate.admit(Some(&with_secret(&claims()))).await.is_err());
+    assert!(authenticator.admit(Some(&with_secret(&claims()))).await.is_err());
     service.says(200, parameter("short"));
     let short = token(json!({"alg": "HS256"}), &claims(), hs256(b"short"));
-    assert!(gate.admit(Some(&short)).await.is_err());
+    assert!(authenticator.admit(Some(&short)).await.is_err());
 }
 
 #[tokio::test]
 async fn the_secret_is_read_where_the_variable_for_all_services_leads() {
-    let (gate, service, _) = gate_with_secret_at("AWS_ENDPOINT_URL", &[]).await;
-    assert_eq!(admitted(&gate, &with_secret(&claims())).await, Ok(user()));
+    let (authenticator, service, _) = authenticator_with_secret_at("AWS_ENDPOINT_URL", &[]).await;
+    assert_eq!(admitted(&authenticator, &with_secret(&claims())).await, Ok(user()));
     assert_eq!(service.asked(), 1);
 }
 
@@ -296,7 +307,7 @@ async fn published_keys_of_each_kind_check_the_tokens_of_their_own_algorithm_alo
     let (x, y) = ec.public_key().as_ref()[1..].split_at(32);
     let ed =
         Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&random).expect("a key").as_ref()).expect("a key");
-    let (gate, ..) = gate_with_keys(vec![
+    let (authenticator, ..) = authenticator_with_keys(vec![
         rsa_jwk("rsa"),
         json!({"kty": "EC", "kid": "ec", "crv": "P-256", "x": part(x), "y": part(y)}),
         json!({"kty": "OKP", "kid": "ed", "crv": "Ed25519", "x": part(ed.public_key().as_ref())}),
@@ -309,100 +320,103 @@ async fn published_keys_of_each_kind_check_the_tokens_of_their_own_algorithm_alo
     let es256 = |message: &[u8]| ec.sign(&random, message).expect("signed").as_ref().to_vec();
     let eddsa = |message: &[u8]| ed.sign(message).as_ref().to_vec();
     let header = |algorithm: &str, id: &str| json!({"alg": algorithm, "kid": id});
-    assert_eq!(admitted(&gate, &rsa_token("rsa")).await, Ok(user()));
-    assert_eq!(admitted(&gate, &token(header("ES256", "ec"), &claims(), es256)).await, Ok(user()));
-    assert_eq!(admitted(&gate, &token(header("EdDSA", "ed"), &claims(), eddsa)).await, Ok(user()));
+    assert_eq!(admitted(&authenticator, &rsa_token("rsa")).await, Ok(user()));
+    assert_eq!(admitted(&authenticator, &token(header("ES256", "ec"), &claims(), es256)).await, Ok(user()));
+    assert_eq!(admitted(&authenticator, &token(header("EdDSA", "ed"), &claims(), eddsa)).await, Ok(user()));
     // The classic: the public key, which everybody has, taken for a secret.
     let public: ring::rsa::PublicKeyComponents<Vec<u8>> = rsa().public().into();
     for known_to_all in [rsa().public().as_ref(), &public.n, rsa_jwk("rsa").to_string().as_bytes()] {
         let forged = token(header("HS256", "rsa"), &claims(), hs256(known_to_all));
-        assert_eq!(admitted(&gate, &forged).await, Err(Rejected::Algorithm));
+        assert_eq!(admitted(&authenticator, &forged).await, Err(Rejected::Algorithm));
     }
     let secret = token(header("HS256", "oct"), &claims(), hs256(SECRET.as_bytes()));
-    assert_eq!(admitted(&gate, &secret).await, Err(Rejected::UnknownKey), "a published secret is none");
-    assert_eq!(admitted(&gate, &rsa_token("for-encryption")).await, Err(Rejected::UnknownKey));
+    assert_eq!(admitted(&authenticator, &secret).await, Err(Rejected::UnknownKey), "a published secret is none");
+    assert_eq!(admitted(&authenticator, &rsa_token("for-encryption")).await, Err(Rejected::UnknownKey));
     let crossed = token(header("ES256", "rsa"), &claims(), es256);
-    assert_eq!(admitted(&gate, &crossed).await, Err(Rejected::Algorithm));
-    assert_eq!(admitted(&gate, &token(header("ES256", "ec"), &claims(), eddsa)).await, Err(Rejected::Signature));
+    assert_eq!(admitted(&authenticator, &crossed).await, Err(Rejected::Algorithm));
+    assert_eq!(
+        admitted(&authenticator, &token(header("ES256", "ec"), &claims(), eddsa)).await,
+        Err(Rejected::Signature)
+    );
     let nameless = token(json!({"alg": "RS256"}), &claims(), rs256(&rsa()));
-    assert_eq!(admitted(&gate, &nameless).await, Err(Rejected::NoKeyId));
-    assert!(admitted(&gate, &token(header("none", "rsa"), &claims(), |_| Vec::new())).await.is_err());
+    assert_eq!(admitted(&authenticator, &nameless).await, Err(Rejected::NoKeyId));
+    assert!(admitted(&authenticator, &token(header("none", "rsa"), &claims(), |_| Vec::new())).await.is_err());
 }
 
 #[tokio::test]
 async fn keys_that_are_rotated_are_fetched_when_a_token_names_them_and_at_most_once_a_minute() {
-    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("old")]).await;
+    let (authenticator, service, ms) = authenticator_with_keys(vec![rsa_jwk("old")]).await;
     let passes = |time: Duration| ms.fetch_add(i64::try_from(time.as_millis()).expect("short"), Ordering::SeqCst);
-    assert!(admitted(&gate, &rsa_token("old")).await.is_ok());
+    assert!(admitted(&authenticator, &rsa_token("old")).await.is_ok());
     service.says(200, json!({"keys": [rsa_jwk("new")]}));
     for _ in 0..3 {
-        assert_eq!(admitted(&gate, &rsa_token("new")).await, Err(Rejected::UnknownKey));
+        assert_eq!(admitted(&authenticator, &rsa_token("new")).await, Err(Rejected::UnknownKey));
     }
     assert_eq!(service.asked(), 1, "whatever tokens name");
     passes(Duration::from_secs(60));
-    assert!(admitted(&gate, &rsa_token("new")).await.is_ok());
-    assert_eq!(admitted(&gate, &rsa_token("old")).await, Err(Rejected::UnknownKey), "withdrawn");
+    assert!(admitted(&authenticator, &rsa_token("new")).await.is_ok());
+    assert_eq!(admitted(&authenticator, &rsa_token("old")).await, Err(Rejected::UnknownKey), "withdrawn");
     assert_eq!(service.asked(), 2);
 
     service.says(500, json!({}));
     passes(Duration::from_secs(10 * 60));
-    assert!(admitted(&gate, &rsa_token("new")).await.is_err_and(|rejected| rejected == Rejected::Expired));
+    assert!(admitted(&authenticator, &rsa_token("new")).await.is_err_and(|rejected| rejected == Rejected::Expired));
     assert_eq!(service.asked(), 3, "old keys serve where the issuer fails");
     passes(Duration::from_secs(60 * 60));
-    assert!(gate.admit(Some(&rsa_token("new"))).await.is_err(), "but not longer than an hour");
+    assert!(authenticator.admit(Some(&rsa_token("new"))).await.is_err(), "but not longer than an hour");
 }
 
 #[tokio::test]
 async fn after_a_first_fetch_of_keys_that_failed_tokens_are_admitted_a_second_later() {
-    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("k")]).await;
+    let (authenticator, service, ms) = authenticator_with_keys(vec![rsa_jwk("k")]).await;
     for stumble in [json!({}), json!({"keys": []}), json!({"keys": [{"kty": "new kind", "kid": "k"}]})] {
         service.says(if stumble == json!({}) { 503 } else { 200 }, stumble);
         let asked = service.asked();
         for _ in 0..20 {
-            assert!(gate.admit(Some(&rsa_token("k"))).await.is_err(), "the issuer stumbles");
+            assert!(authenticator.admit(Some(&rsa_token("k"))).await.is_err(), "the issuer stumbles");
         }
         assert_eq!(service.asked(), asked + 1, "20 requests ask once");
         ms.fetch_add(5_000, Ordering::SeqCst);
     }
-    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("k")]).await;
+    let (authenticator, service, ms) = authenticator_with_keys(vec![rsa_jwk("k")]).await;
     service.says(503, json!({}));
-    assert!(gate.admit(Some(&rsa_token("k"))).await.is_err());
+    assert!(authenticator.admit(Some(&rsa_token("k"))).await.is_err());
     service.says(200, json!({"keys": [rsa_jwk("k")]}));
     ms.fetch_add(1_000, Ordering::SeqCst);
-    assert_eq!(admitted(&gate, &rsa_token("k")).await, Ok(user()));
+    assert_eq!(admitted(&authenticator, &rsa_token("k")).await, Ok(user()));
     assert_eq!(service.asked(), 2);
 }
 
 #[tokio::test]
 async fn a_new_key_that_could_not_be_fetched_is_a_failure_and_an_invented_one_is_asked_for_once_a_minute() {
-    let (gate, service, ms) = gate_with_keys(vec![rsa_jwk("old")]).await;
-    assert!(admitted(&gate, &rsa_token("old")).await.is_ok());
+    let (authenticator, service, ms) = authenticator_with_keys(vec![rsa_jwk("old")]).await;
+    assert!(admitted(&authenticator, &rsa_token("old")).await.is_ok());
     service.says(503, json!({}));
     ms.fetch_add(60_000, Ordering::SeqCst);
     for second in 0..60 {
-        let unknown = gate.admit(Some(&rsa_token("new"))).await;
+        let unknown = authenticator.admit(Some(&rsa_token("new"))).await;
         assert!(unknown.is_err(), "{second}: whether there is such a key is not known");
-        assert!(admitted(&gate, &rsa_token("old")).await.is_ok());
+        assert!(admitted(&authenticator, &rsa_token("old")).await.is_ok());
         assert_eq!(service.asked(), 2, "{second}");
         ms.fetch_add(1_000, Ordering::SeqCst);
     }
     service.says(200, json!({"keys": [rsa_jwk("old"), rsa_jwk("new")]}));
-    assert!(admitted(&gate, &rsa_token("new")).await.is_ok());
-    assert_eq!(admitted(&gate, &rsa_token("invented")).await, Err(Rejected::UnknownKey));
+    assert!(admitted(&authenticator, &rsa_token("new")).await.is_ok());
+    assert_eq!(admitted(&authenticator, &rsa_token("invented")).await, Err(Rejected::UnknownKey));
     assert_eq!(service.asked(), 3);
 }
 
 #[tokio::test]
 async fn in_an_outage_of_parameter_store_the_older_secret_is_used_and_asked_for_once() {
-    let (gate, service, ms) = gate_with_secret(&[]).await;
-    assert!(admitted(&gate, &with_secret(&claims())).await.is_ok());
+    let (authenticator, service, ms) = authenticator_with_secret(&[]).await;
+    assert!(admitted(&authenticator, &with_secret(&claims())).await.is_ok());
     for (status, answer) in [(503, json!({})), (200, parameter("short"))] {
         service.says(status, answer);
         ms.fetch_add(5 * 60 * 1_000, Ordering::SeqCst);
         let asked = service.asked();
         let token = with_secret(&with("exp", json!(f64::from(i32::MAX))));
         for _ in 0..20 {
-            assert!(admitted(&gate, &token).await.is_ok());
+            assert!(admitted(&authenticator, &token).await.is_ok());
         }
         assert_eq!(service.asked(), asked + 1);
     }
@@ -410,7 +424,7 @@ async fn in_an_outage_of_parameter_store_the_older_secret_is_used_and_asked_for_
     service.says(200, parameter(secret));
     ms.fetch_add(5_000, Ordering::SeqCst);
     let token = token(json!({"alg": "HS256"}), &with("exp", json!(f64::from(i32::MAX))), hs256(secret.as_bytes()));
-    assert!(admitted(&gate, &token).await.is_ok(), "soon after the outage the new secret counts");
+    assert!(admitted(&authenticator, &token).await.is_ok(), "soon after the outage the new secret counts");
 }
 
 #[test]
@@ -423,7 +437,7 @@ fn a_secret_does_not_show_itself() {
 
 #[tokio::test]
 async fn a_token_that_needs_an_extension_is_refused() {
-    let (gate, ..) = gate_with_secret(&[]).await;
+    let (authenticator, ..) = authenticator_with_secret(&[]).await;
     let with_header = |more: Value| {
         let mut header = json!({"alg": "HS256", "typ": "JWT"});
         header.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -437,22 +451,22 @@ async fn a_token_that_needs_an_extension_is_refused() {
         json!({"b64": false}),
         json!({"b64": null}),
     ] {
-        let refused = admitted(&gate, &with_header(more.clone())).await.expect_err("refused");
+        let refused = admitted(&authenticator, &with_header(more.clone())).await.expect_err("refused");
         assert_eq!(refused, Rejected::Extension, "{more}");
     }
     for more in [json!({"b64": true}), json!({"x5t": "x", "own": {"crit": 1}})] {
-        assert!(admitted(&gate, &with_header(more.clone())).await.is_ok(), "{more}");
+        assert!(admitted(&authenticator, &with_header(more.clone())).await.is_ok(), "{more}");
     }
     let twice = format!("{}.{}", part(br#"{"alg":"HS256","b64":true,"b64":false}"#), encoded(&claims()));
     let signature = part(&hs256(SECRET.as_bytes())(twice.as_bytes()));
-    assert_eq!(admitted(&gate, &format!("{twice}.{signature}")).await, Err(Rejected::Malformed));
+    assert_eq!(admitted(&authenticator, &format!("{twice}.{signature}")).await, Err(Rejected::Malformed));
 }
 
 #[tokio::test]
 async fn the_mode_says_what_becomes_of_those_without_a_token() {
-    let (required, ..) = gate_with_secret(&[]).await;
-    let (optional, ..) = gate_with_secret(&[("AUTHORIZATION", "optional")]).await;
-    let off = gate(&[("AUTHORIZATION", "off")], manual().0).expect("complete");
+    let (required, ..) = authenticator_with_secret(&[]).await;
+    let (optional, ..) = authenticator_with_secret(&[("AUTHORIZATION", "optional")]).await;
+    let off = authenticator(&[("AUTHORIZATION", "off")], manual().0).expect("complete");
     let anonymous = Principal::anonymous();
     assert_eq!((&anonymous.user, &anonymous.publishes), (&None, &Regions::none()));
     for nothing in [None, Some("")] {
@@ -468,7 +482,7 @@ async fn the_mode_says_what_becomes_of_those_without_a_token() {
 #[test]
 fn a_gate_that_could_not_hold_is_not_built() {
     let on = ("AUTHORIZATION", "required");
-    let problem = |variables: &[(&str, &str)]| gate(variables, Clock::System).expect_err("incomplete");
+    let problem = |variables: &[(&str, &str)]| authenticator(variables, Clock::System).expect_err("incomplete");
     assert!(problem(&[on]).contains("either JWKS_URL or TOKEN_SECRET_PARAMETER"));
     let both = problem(&[on, ("JWKS_URL", "https://x.example"), ("TOKEN_SECRET_PARAMETER", "/x")]);
     assert!(both.contains("either JWKS_URL or TOKEN_SECRET_PARAMETER"), "{both}");
@@ -482,15 +496,15 @@ fn a_gate_that_could_not_hold_is_not_built() {
 fn pass(variables: &[(&str, &str)], clock: Clock) -> Result<Pass, String> {
     let environment: Environment =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let start = Start { environment, sdk: sdk(), clock, metrics: Metrics::Off };
+    let start = StartContext { environment, sdk: sdk(), clock, metrics: Metrics::Off };
     let mut reader = start.environment.reader();
-    let pass = Pass::of_function(&start, &mut reader);
+    let pass = Pass::from_env(&start, &mut reader);
     reader.finish_whole(pass).map_err(|error| error.to_string())
 }
 
 #[tokio::test]
 async fn the_canary_signs_itself_a_token_that_allows_its_own_region_for_minutes() {
-    let (gate, service, ms) = gate_with_secret(&[]).await;
+    let (authenticator, service, ms) = authenticator_with_secret(&[]).await;
     let endpoint = format!("http://{}", service.address);
     let variables = [
         ("AUTHORIZATION", "required"),
@@ -501,16 +515,16 @@ async fn the_canary_signs_itself_a_token_that_allows_its_own_region_for_minutes(
     ];
     let pass = pass(&variables, Clock::Manual(Arc::clone(&ms))).expect("complete");
     let token = pass.token().await.expect("the secret is read").expect("a token");
-    let principal = admitted(&gate, &token).await.expect("let in");
+    let principal = admitted(&authenticator, &token).await.expect("let in");
     assert_eq!(
         (principal.regions, principal.publishes),
         (Regions::of_patterns(["X-CANARY"]).expect("one"), Regions::none())
     );
     assert_eq!(principal.user, None, "it takes no seat of a user");
     ms.fetch_add(7 * 60 * 1_000, Ordering::SeqCst);
-    assert_eq!(admitted(&gate, &token).await, Err(Rejected::Expired));
+    assert_eq!(admitted(&authenticator, &token).await, Err(Rejected::Expired));
     let later = pass.token().await.expect("the secret is read").expect("a token");
-    assert!(admitted(&gate, &later).await.is_ok());
+    assert!(admitted(&authenticator, &later).await.is_ok());
 }
 
 #[tokio::test]
@@ -534,7 +548,7 @@ async fn the_canary_takes_a_token_that_is_given_to_it_and_none_where_none_is_req
     service.says(200, parameter("a.b.c, bearer.d"));
     let pass = pass(&of_an_issuer, manual().0).expect("complete");
     let failure = pass.token().await.expect_err("no token");
-    let text = crate::error::Chain(&failure).to_string();
+    let text = crate::error::ErrorChain(&failure).to_string();
     assert!(text.contains("the parameter holds no token") && !text.contains("bearer"), "{text}");
 }
 
@@ -573,16 +587,16 @@ async fn no_part_of_a_token_or_a_secret_is_logged_at_any_level() {
     let to = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || to.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
-    let (gate, service, ms) = gate_with_secret(&[]).await;
+    let (authenticator, service, ms) = authenticator_with_secret(&[]).await;
     let good = with_secret(&claims());
     let bad = token(json!({"alg": "HS256"}), &claims(), hs256(b"another secret"));
     let mut said = String::new();
     for token in [&good, &bad, "not.a.token"] {
-        said += &format!("{:?}", gate.admit(Some(token)).await);
+        said += &format!("{:?}", authenticator.admit(Some(token)).await);
     }
     service.says(500, json!({}));
     ms.fetch_add(6 * 60 * 1_000, Ordering::SeqCst);
-    said += &format!("{:?} {gate:?}", gate.admit(Some(&good)).await);
+    said += &format!("{:?} {authenticator:?}", authenticator.admit(Some(&good)).await);
     let logged = String::from_utf8(lines.0.lock().expect("unpoisoned").clone()).expect("UTF-8") + &said;
     assert!(logged.contains("the older one is used"), "something is logged: {logged}");
     let parts = good.split('.').chain(bad.split('.')).chain([SECRET, "another secret"]);
@@ -602,10 +616,10 @@ proptest! {
         prop_assume!(changed != good);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let (gate, ..) = gate_with_secret(&[]).await;
+            let (authenticator, ..) = authenticator_with_secret(&[]).await;
             // The last character of a signature carries two bits that count for nothing.
             let last = at + 1 == good.len();
-            prop_assert!(admitted(&gate, &changed).await.is_err() || last, "{changed}");
+            prop_assert!(admitted(&authenticator, &changed).await.is_err() || last, "{changed}");
             Ok(())
         })?;
     }
@@ -614,10 +628,10 @@ proptest! {
     fn nothing_that_is_sent_as_a_token_is_a_panic(text in "\\PC{0,80}", header in "[{}\":,a-z0-9]{0,40}") {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let (gate, ..) = gate_with_secret(&[]).await;
+            let (authenticator, ..) = authenticator_with_secret(&[]).await;
             let dotted = format!("{}.{}.{}", part(header.as_bytes()), part(text.as_bytes()), part(b"x"));
             for token in [text.as_str(), &dotted] {
-                prop_assert!(token.is_empty() || admitted(&gate, token).await.is_err());
+                prop_assert!(token.is_empty() || admitted(&authenticator, token).await.is_err());
             }
             Ok(())
         })?;

@@ -12,16 +12,16 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    error::Failure,
-    fanout::{Services, Task},
+    error::InternalError,
+    fanout::{FanoutTask, Services},
     limits::{GONE_OVER, HANDOVER_BEFORE},
     model::{
         alert::{Alert, Format, Position},
         audience::{Audience, Region},
         connection::{ConnectionId, Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
     },
-    push::{Answer, Cause, Existence, Frame},
+    push::{Cause, ConnectionState, Frame, PostOutcome},
 };
 
 /// What the clock of the workers shows all the time, in milliseconds.
@@ -175,8 +175,8 @@ pub(super) struct State {
     pub(super) calls: Vec<Instant>,
     /// Calls left in the gateway's bucket, and when it was filled last.
     pub(super) bucket: (f64, Instant),
-    pub(super) started: Vec<Task>,
-    pub(super) dead: Vec<Task>,
+    pub(super) started: Vec<FanoutTask>,
+    pub(super) dead: Vec<FanoutTask>,
     pub(super) invocations: usize,
     pub(super) violations: Vec<String>,
     pub(super) trace: u64,
@@ -271,14 +271,14 @@ impl World {
     }
 
     /// Counts a question about a connection, and takes its time. Returns the answer where the gateway has none.
-    async fn asked(&self) -> Option<Existence> {
+    async fn asked(&self) -> Option<ConnectionState> {
         let admitted = self.call();
         self.takes(1, 30).await;
         if !admitted || self.chance(self.setup.throttled) {
-            return Some(Existence::Throttled);
+            return Some(ConnectionState::Throttled);
         }
         let is_unclear = self.fails() || self.chance(self.setup.transient);
-        is_unclear.then_some(Existence::Unknown)
+        is_unclear.then_some(ConnectionState::Unknown)
     }
 
     /// Whether the gateway fails for everyone at this moment.
@@ -341,21 +341,26 @@ impl Seen {
 }
 
 impl Services for Seen {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         let world = &self.world;
         world.takes(1, 20).await;
         if world.chance(world.setup.unreadable_page) {
-            return Err(Failure::new("reading a page of an audience", "the table fails"));
+            return Err(InternalError::new("reading a page of an audience", "the table fails"));
         }
         if world.bug == Some(Bug::NoMerge) && *audience == Audience::All {
-            return Ok(Page::default());
+            return Ok(AudiencePage::default());
         }
         let state = world.state();
-        let Some(table) = state.tables.get(audience.key()) else { return Ok(Page::default()) };
+        let Some(table) = state.tables.get(audience.key()) else { return Ok(AudiencePage::default()) };
         let mut rest = table
             .iter()
             .filter(|(slot, _)| range.contains(slot.hash()) && after.is_none_or(|after| *slot > after))
@@ -372,19 +377,19 @@ impl Services for Seen {
         if world.bug == Some(Bug::LastOfPageLost) && members.len() == world.setup.page_items {
             members.pop();
         }
-        Ok(Page { members, next })
+        Ok(AudiencePage { members, next })
     }
 
-    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> PostOutcome {
         let world = &self.world;
         world.churn();
         let admitted = world.call();
         world.takes(1, 30).await;
         if !admitted || world.chance(world.setup.throttled) {
-            return Answer::Throttled;
+            return PostOutcome::Throttled;
         }
         if world.fails() {
-            return Answer::Transient(Cause::Unavailable);
+            return PostOutcome::Transient(Cause::Unavailable);
         }
         let (transient, hung, lies) = (world.setup.transient, world.setup.hung, world.setup.post_lies);
         let is_hung = {
@@ -394,12 +399,12 @@ impl Services for Seen {
             *trace = trace.wrapping_mul(31).wrapping_add(u64::from(Slot::of(connection).hash()));
             if truth.failures < 2 && random.random_bool(transient) {
                 truth.failures += 1;
-                return Answer::Transient(Cause::Unavailable);
+                return PostOutcome::Transient(Cause::Unavailable);
             }
             let is_opening = truth.opens_at.is_some_and(|opens_at| Instant::now() < opens_at);
             if !truth.open || is_opening || random.random_bool(lies) {
                 self.says(connection, true);
-                return Answer::Gone;
+                return PostOutcome::Gone;
             }
             truth.received += 1;
             // Delivered, but the answer never comes.
@@ -407,16 +412,16 @@ impl Services for Seen {
         };
         if is_hung {
             sleep(Duration::from_secs(3)).await;
-            return Answer::Transient(Cause::TimedOut);
+            return PostOutcome::Transient(Cause::TimedOut);
         }
         self.says(connection, false);
-        Answer::Sent
+        PostOutcome::Sent
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         let world = &self.world;
         if world.bug == Some(Bug::TwoAnswersSuffice) {
-            return Existence::Gone;
+            return ConnectionState::Gone;
         }
         if let Some(unclear) = world.asked().await {
             return unclear;
@@ -426,16 +431,16 @@ impl Services for Seen {
         let Some(truth) = connections.get_mut(connection) else { panic!("{connection} is unknown") };
         if !truth.open || random.random_bool(world.setup.look_lies) {
             self.says(connection, true);
-            return Existence::Gone;
+            return ConnectionState::Gone;
         }
         self.says(connection, false);
-        Existence::Open
+        ConnectionState::Open
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         let world = &self.world;
         if world.bug == Some(Bug::RemovedAndNotClosed) {
-            return Existence::Gone;
+            return ConnectionState::Gone;
         }
         if let Some(unclear) = world.asked().await {
             return unclear;
@@ -448,10 +453,10 @@ impl Services for Seen {
         }
         let was_open = std::mem::take(&mut truth.open);
         truth.was_closed |= was_open;
-        if was_open { Existence::Open } else { Existence::Gone }
+        if was_open { ConnectionState::Open } else { ConnectionState::Gone }
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         self.world.takes(1, 20).await;
         let mut state = self.world.state();
         for id in connections {
@@ -464,9 +469,9 @@ impl Services for Seen {
         Ok(())
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.world.takes(1, 20).await;
-        let is_rest = task.part.as_ref().is_some_and(|part| part.ranges.len() == 1) && task.chain > 1;
+        let is_rest = task.part.as_ref().is_some_and(|part| part.ranges.len() == 1) && task.depth > 1;
         if self.world.bug == Some(Bug::RestLost) && is_rest {
             return Ok(());
         }

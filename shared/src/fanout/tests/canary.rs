@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    error::Failure,
+    error::InternalError,
     model::{
         alert::Alert,
         audience::{Audience, Region},
         connection::{ConnectionId, Slot, SlotRange},
-        member::Page,
+        member::AudiencePage,
     },
-    push::{Answer, Existence, Frame},
+    push::{ConnectionState, Frame, PostOutcome},
 };
 
 /// A world in which one connection watches all regions and nobody watches one. It notes the audiences that it is asked for.
@@ -17,33 +17,33 @@ use crate::{
 struct WatchedByAll(Mutex<Vec<Audience>>);
 
 impl Services for WatchedByAll {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(&self, audience: &Audience, _: SlotRange, _: Option<&Slot>) -> Result<AudiencePage, InternalError> {
         self.0.lock().expect("unpoisoned").push(audience.clone());
         let is_watched = matches!(audience, Audience::All | Audience::Everyone);
-        Ok(Page { members: is_watched.then(|| member(0)).into_iter().collect(), next: None })
+        Ok(AudiencePage { members: is_watched.then(|| member(0)).into_iter().collect(), next: None })
     }
 
-    async fn post(&self, _: &ConnectionId, _: &Frame) -> Answer {
-        Answer::Sent
+    async fn post(&self, _: &ConnectionId, _: &Frame) -> PostOutcome {
+        PostOutcome::Sent
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is looked up")
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
         panic!("{connection} is closed")
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         panic!("{connections:?} are removed")
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         panic!("{task:?} is started")
     }
 
@@ -55,8 +55,8 @@ impl Services for WatchedByAll {
 /// Connections that get an alert of a region, and the audiences that are read for it.
 async fn delivered(region: Region) -> (u64, Vec<Audience>) {
     let fanout = fanout(WatchedByAll::default(), 1e6);
-    let task = Task { content: Content::Alert(Alert { region, ..alert() }), ..task(0) };
-    let report = fanout.deliver(&task, until()).await.expect("delivered");
+    let task = FanoutTask { content: Content::Alert(Alert { region, ..alert() }), ..task(0) };
+    let report = fanout.deliver(&task, deadline()).await.expect("delivered");
     let asked = fanout.services.0.lock().expect("unpoisoned").clone();
     (report.sent, asked)
 }

@@ -12,10 +12,10 @@ use std::{
 use clock::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::{connection, fanout, member, task, until};
+use super::{connection, deadline, fanout, member, task};
 use crate::{
-    error::Failure,
-    fanout::{Content, Fanout, Services, Task},
+    error::InternalError,
+    fanout::{Content, Fanout, FanoutTask, Services},
     limits::{
         GONE_AGAIN_AFTER, GONE_OVER, GONE_REMOVED_MAX, HANDOVER_BEFORE, PUSH_RATE_USED, SUSPECT_QUESTIONS_MAX,
         SUSPECTS_END_BEFORE,
@@ -24,10 +24,10 @@ use crate::{
         alert::Alert,
         audience::Audience,
         connection::{ConnectionId, Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
         room::RoomMessage,
     },
-    push::{Answer, Cause, Existence, Frame},
+    push::{Cause, ConnectionState, Frame, PostOutcome},
 };
 
 /// What was asked about a connection, and when.
@@ -45,11 +45,11 @@ struct Lying {
     answers: BTreeMap<ConnectionId, Mutex<VecDeque<bool>>>,
     look_takes_ms: AtomicU64,
     /// What every look is answered instead.
-    look_says: Option<Existence>,
+    look_says: Option<ConnectionState>,
     began: Instant,
     asked: Mutex<Vec<(ConnectionId, Asked, Duration)>>,
     removed: Mutex<Vec<ConnectionId>>,
-    started: Mutex<Vec<Task>>,
+    started: Mutex<Vec<FanoutTask>>,
 }
 
 impl Lying {
@@ -91,35 +91,41 @@ impl Lying {
 }
 
 impl Services for Lying {
-    async fn has(&self, _: &Alert) -> Result<bool, Failure> {
+    async fn has(&self, _: &Alert) -> Result<bool, InternalError> {
         Ok(true)
     }
 
-    async fn page(&self, audience: &Audience, range: SlotRange, _: Option<&Slot>) -> Result<Page, Failure> {
+    async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        _: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         let is_here =
             |member: &&Member| *audience != Audience::All && range.contains(Slot::of(&member.connection).hash());
-        Ok(Page { members: self.members.iter().filter(is_here).cloned().collect(), next: None })
+        Ok(AudiencePage { members: self.members.iter().filter(is_here).cloned().collect(), next: None })
     }
 
-    async fn post(&self, connection: &ConnectionId, _: &Frame) -> Answer {
-        if self.is_there(connection, Asked::Post).await { Answer::Sent } else { Answer::Gone }
+    async fn post(&self, connection: &ConnectionId, _: &Frame) -> PostOutcome {
+        if self.is_there(connection, Asked::Post).await { PostOutcome::Sent } else { PostOutcome::Gone }
     }
 
-    async fn look(&self, connection: &ConnectionId) -> Existence {
-        let existence = if self.is_there(connection, Asked::Look).await { Existence::Open } else { Existence::Gone };
+    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
+        let existence =
+            if self.is_there(connection, Asked::Look).await { ConnectionState::Open } else { ConnectionState::Gone };
         self.look_says.unwrap_or(existence)
     }
 
-    async fn close(&self, connection: &ConnectionId) -> Existence {
-        if self.is_there(connection, Asked::Close).await { Existence::Open } else { Existence::Gone }
+    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
+        if self.is_there(connection, Asked::Close).await { ConnectionState::Open } else { ConnectionState::Gone }
     }
 
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         self.removed.lock().expect("unpoisoned").extend(connections);
         Ok(())
     }
 
-    async fn start(&self, task: &Task) -> Result<(), Failure> {
+    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
         self.started.lock().expect("unpoisoned").push(task.clone());
         Ok(())
     }
@@ -148,13 +154,13 @@ async fn a_connection_is_given_up_after_three_answers_that_agree_and_closed_as_i
         frame: r#"{"type":"chat"}"#.to_owned(),
         until: Timestamp::from_millis(i64::MAX),
     };
-    let message = Task { content: Content::RoomMessage(message), ..task(0) };
+    let message = FanoutTask { content: Content::RoomMessage(message), ..task(0) };
     for ((answers, questions, [sent, gone, closed]), task) in
         table.into_iter().flat_map(|row| [(row, task(0)), (row, message.clone())])
     {
         let fanout = fanout(Lying::world(0, &[answers]), 10_000.0);
         let fanout = Fanout { fallback_to_everyone: false, ..fanout };
-        let report = fanout.deliver(&task, until()).await.expect("delivered");
+        let report = fanout.deliver(&task, deadline()).await.expect("delivered");
         assert_eq!((report.sent, report.gone, report.closed), (sent, gone, closed), "{answers:?}");
         assert_eq!((report.undelivered.len(), report.handed_over), (0, false), "{answers:?}");
         let asked = fanout.services.asked_of(0);
@@ -172,7 +178,7 @@ async fn a_connection_is_given_up_after_three_answers_that_agree_and_closed_as_i
 async fn those_who_are_there_have_it_before_anybody_is_asked_about_again() {
     const OTHERS: usize = 2_000;
     let fanout = fanout(Lying::world(OTHERS, &[&[][..]; 500]), 500.0);
-    let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+    let report = fanout.deliver(&task(0), deadline()).await.expect("delivered");
     assert_eq!((report.sent, report.gone, report.closed), (OTHERS as u64, 500, 0));
     let asked = fanout.services.asked.lock().expect("unpoisoned");
     let first_look = asked.iter().position(|(_, asked, _)| *asked == Asked::Look).expect("looks");
@@ -190,7 +196,7 @@ async fn suspects_that_are_too_many_are_asked_about_in_between_and_none_is_forgo
     let lied_about = vec![&[false, true, true][..]; 1_000];
     let fanout = fanout(Lying::world(15_000, &[gone, lied_about].concat()), 50_000.0);
     let fanout = Fanout { suspects_max: 1_000, ..fanout };
-    let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+    let report = fanout.deliver(&task(0), deadline()).await.expect("delivered");
     assert_eq!((report.sent, report.gone), (16_000, GONE_REMOVED_MAX as u64 + 100));
     assert!(report.undelivered.is_empty() && !report.handed_over);
     let asked = fanout.services.asked.lock().expect("unpoisoned");
@@ -204,30 +210,30 @@ async fn suspects_that_are_too_many_are_asked_about_in_between_and_none_is_forgo
 async fn suspects_for_whom_there_is_no_time_are_handed_over_and_get_it() {
     let fanout = fanout(Lying::world(50, &[&[false, true, true][..]; 20]), 1_000.0);
     fanout.services.look_takes_ms.store(60_000, Ordering::Relaxed);
-    let until = Instant::now() + HANDOVER_BEFORE + Duration::from_secs(1);
-    let report = fanout.deliver(&task(0), until).await.expect("delivered");
+    let deadline = Instant::now() + HANDOVER_BEFORE + Duration::from_secs(1);
+    let report = fanout.deliver(&task(0), deadline).await.expect("delivered");
     assert_eq!((report.sent, report.gone, report.undelivered.len(), report.handed_over), (50, 0, 0, true));
-    assert!(Instant::now() < until - SUSPECTS_END_BEFORE + Duration::from_millis(10), "in good time");
+    assert!(Instant::now() < deadline - SUSPECTS_END_BEFORE + Duration::from_millis(10), "in good time");
     let started = std::mem::take(&mut *fanout.services.started.lock().expect("unpoisoned"));
     let [rest] = &started[..] else { panic!("{started:?}") };
     let sizes: Vec<u64> = rest.part.iter().flat_map(|part| &part.ranges).map(|range| range.size()).collect();
     assert_eq!(sizes, [1; 20], "they alone");
     fanout.services.look_takes_ms.store(5, Ordering::Relaxed);
-    let report = fanout.deliver(rest, self::until()).await.expect("delivered");
+    let report = fanout.deliver(rest, self::deadline()).await.expect("delivered");
     assert_eq!((report.sent, report.gone, report.undelivered.len(), report.handed_over), (20, 0, 0, false));
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_nobody_can_be_asked_nobody_is_given_up() {
     let table = [
-        (Existence::Forbidden, 1),
-        (Existence::Unknown, SUSPECT_QUESTIONS_MAX as usize),
-        (Existence::Throttled, SUSPECT_QUESTIONS_MAX as usize),
+        (ConnectionState::Forbidden, 1),
+        (ConnectionState::Unknown, SUSPECT_QUESTIONS_MAX as usize),
+        (ConnectionState::Throttled, SUSPECT_QUESTIONS_MAX as usize),
     ];
     for (says, looks) in table {
         let world = Lying { look_says: Some(says), ..Lying::world(1, &[&[false]]) };
         let fanout = fanout(world, 1_000.0);
-        let report = fanout.deliver(&task(0), until()).await.expect("delivered");
+        let report = fanout.deliver(&task(0), deadline()).await.expect("delivered");
         assert_eq!((report.sent, report.gone), (1, 0), "{says:?}");
         assert_eq!(report.undelivered, [(Cause::Unconfirmed, 1)].into(), "{says:?}");
         assert_eq!(fanout.services.asked_of(1).len(), 1 + looks, "{says:?}");

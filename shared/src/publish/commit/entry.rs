@@ -26,7 +26,7 @@ const ALERT_SEQ: &str = "alert_seq";
 
 /// A publication on its way into the log of its region.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct PendingPublication {
     /// Id of the alert that it becomes.
     pub(super) id: String,
     /// What the alert is about.
@@ -80,7 +80,7 @@ pub(super) struct Receipt {
     expires_at: i64,
 }
 
-impl Entry {
+impl PendingPublication {
     /// The publication, at the moment at which it begins its way.
     pub(super) fn of(publication: &Publication, now: Timestamp) -> Self {
         Self {
@@ -154,7 +154,7 @@ impl Receipt {
     }
 
     /// Whether it is the receipt of this very publication, and not of another one with the same key.
-    pub(super) fn is_of(&self, entry: &Entry) -> bool {
+    pub(super) fn is_of(&self, entry: &PendingPublication) -> bool {
         self.id.as_deref() == Some(&entry.id)
     }
 
@@ -235,12 +235,12 @@ mod tests {
     #[test]
     fn what_waits_is_read_back_as_it_was() {
         let publication = read(r#"{"region":"pl","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#);
-        let entry = Entry::of(&publication, Timestamp::from_millis(7));
+        let entry = PendingPublication::of(&publication, Timestamp::from_millis(7));
         let mut item = entry.waiting_item().expect("JSON");
         let ticket = Ticket::take(1, Timestamp::from_millis(9)).next().expect("one");
         item.insert(SEQ.to_owned(), ticket.seq());
-        let (place, read) = Entry::waiting(&item).expect("readable");
+        let (place, read) = PendingPublication::waiting(&item).expect("readable");
         assert_eq!((place, read.receipt()), (ticket, entry.receipt()));
-        assert_eq!(Entry { key: None, ..read }, entry);
+        assert_eq!(PendingPublication { key: None, ..read }, entry);
     }
 }

@@ -4,10 +4,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     entry::Ticket,
-    transaction::{Attempt, Cancelled, Group, Plan, Unfit, fitting},
+    transaction::{AppendPlan, Cancelled, CommitAttempt, Group, Unfit, fitting},
 };
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{COMMIT_BACKOFF_MAX, COMMIT_BACKOFF_MIN, LEAD_TIME, LEASE},
     model::audience::Region,
     tables::{
@@ -58,27 +58,27 @@ impl Leader<'_> {
                 Ok((_, group)) if group.is_empty() => return Led::Enough,
                 Ok(work) => work,
                 Err(failure) => {
-                    tracing::error!(error = %Chain(&failure), region = %self.region, "waiting publications not read");
+                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "waiting publications not read");
                     return Led::Enough;
                 }
             };
-            let plan = Plan::of(self.region, head, &group, self.alerts.clock.now());
+            let plan = AppendPlan::of(self.region, head, &group, self.alerts.clock.now());
             match self.alerts.append(self.region, &plan, &group).await {
-                Attempt::Committed => {
+                CommitAttempt::Committed => {
                     self.committed(plan.head, &group).await;
                     pause_max = COMMIT_BACKOFF_MIN;
                     continue;
                 }
-                Attempt::Cancelled(cancelled) => {
+                CommitAttempt::Cancelled(cancelled) => {
                     self.set_aside(&cancelled, &group).await;
                     if cancelled.is_of_publications() {
                         self.head = Some(head);
                         continue;
                     }
                 }
-                Attempt::TooManyRegions => return Led::TooManyRegions,
-                Attempt::Failed(failure) => {
-                    tracing::error!(error = %Chain(&failure), region = %self.region, "waiting publications not committed");
+                CommitAttempt::TooManyRegions => return Led::TooManyRegions,
+                CommitAttempt::Failed(failure) => {
+                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "waiting publications not committed");
                     if self.is_alone {
                         return Led::Enough;
                     }
@@ -86,8 +86,8 @@ impl Leader<'_> {
                     self.is_alone = true;
                 }
                 // If it was made, those that were in it are out of the queue.
-                Attempt::Lost(failure) => {
-                    tracing::warn!(error = %Chain(&failure), region = %self.region, "commit not answered");
+                CommitAttempt::Lost(failure) => {
+                    tracing::warn!(error = %ErrorChain(&failure), region = %self.region, "commit not answered");
                 }
             }
             self.head = None;
@@ -98,7 +98,7 @@ impl Leader<'_> {
     }
 
     /// The head of the region, and of those that wait as many as one transaction takes.
-    async fn work(&self) -> Result<(Option<LogHead>, Group), Failure> {
+    async fn work(&self) -> Result<(Option<LogHead>, Group), InternalError> {
         let waiting = self.alerts.waiting(self.region).await?;
         let head = match self.head {
             Some(head) => head,
@@ -123,7 +123,7 @@ impl Leader<'_> {
         self.set_aside.clear();
         // Each that waited looks whether it is there, and records it where this fails.
         if let Err(failure) = self.alerts.record(self.region, head, self.audience).await {
-            tracing::warn!(error = %Chain(&failure), region = %self.region, "end of the log not recorded");
+            tracing::warn!(error = %ErrorChain(&failure), region = %self.region, "end of the log not recorded");
         }
     }
 

@@ -18,13 +18,13 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use self::{
-    entry::{Entry, Receipt, Ticket},
+    entry::{PendingPublication, Receipt, Ticket},
     leader::{Leader, Led},
     queue::Changed,
-    transaction::{Attempt, Plan, Unfit},
+    transaction::{AppendPlan, CommitAttempt, Unfit},
 };
 use crate::{
-    error::{Chain, Failure, Refusal},
+    error::{ApiError, Decision, ErrorChain, InternalError},
     limits::{LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_END_BEFORE, QUEUE_LOOK_MAX, QUEUE_LOOK_MIN},
     model::{
         alert::{Alert, Logged, Position},
@@ -34,7 +34,7 @@ use crate::{
     publish::commit::transaction::fitting,
     tables::{
         alerts::{
-            Alerts, Front, LogHead, logged,
+            Alerts, LogFront, LogHead, logged,
             schema::{EPOCH, ID, UNDISPATCHED},
         },
         dynamodb::{Item, jittered, read_number, read_text},
@@ -66,17 +66,17 @@ impl Committed {
 }
 
 /// What a publication came to: in the log; refused; or failed, and then it is not in the log and never will be.
-pub type Commit = Result<Result<Committed, Refusal>, Failure>;
+pub type Commit = Decision<Committed>;
 
 /// Nobody committed a publication that waited.
 #[derive(Debug, thiserror::Error)]
 #[error("the publication waited for others of {0} until the time was up, and was withdrawn")]
-struct Crowded(Region);
+struct CommitQueueTimeout(Region);
 
 /// An idempotency key points to an alert that is not there.
 #[derive(Debug, thiserror::Error)]
 #[error("the alert {0} that an idempotency key points to is not in the log")]
-struct Dangling(u64);
+struct DanglingIdempotencyKey(u64);
 
 /// Of two publications with one key in one request, the first was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -87,11 +87,11 @@ struct FirstFailed;
 struct Pending<'a> {
     alerts: &'a Alerts,
     region: &'a Region,
-    front: Front,
+    front: LogFront,
     /// Those that have not arrived, with their index, in order.
-    open: Vec<(usize, Entry)>,
+    open: Vec<(usize, PendingPublication)>,
     /// Those whose key is in use, by one of these publications or by an earlier one.
-    repeats: Vec<(usize, Entry)>,
+    repeats: Vec<(usize, PendingPublication)>,
     /// The index of the first publication with each key.
     firsts: BTreeMap<String, usize>,
     /// The head after what was committed directly.
@@ -103,18 +103,18 @@ struct Pending<'a> {
 struct Waiting {
     index: usize,
     ticket: Ticket,
-    entry: Entry,
+    entry: PendingPublication,
     /// Whether it is known to have arrived in the queue.
     is_queued: bool,
 }
 
 impl Alerts {
     /// Appends publications of one region to its log, in their order. Each has its own result, in the same order.
-    /// `until` is when the invocation ends.
-    pub async fn commit(&self, region: &Region, publications: &[Publication], until: Instant) -> Vec<Commit> {
+    /// `deadline` is when the invocation ends.
+    pub async fn commit(&self, region: &Region, publications: &[Publication], deadline: Instant) -> Vec<Commit> {
         let now = self.clock.now();
-        let entries = publications.iter().map(|publication| Entry::of(publication, now));
-        let (mut open, mut repeats) = (Vec::<(usize, Entry)>::new(), Vec::new());
+        let entries = publications.iter().map(|publication| PendingPublication::of(publication, now));
+        let (mut open, mut repeats) = (Vec::<(usize, PendingPublication)>::new(), Vec::new());
         let mut firsts = BTreeMap::new();
         for (index, entry) in entries.enumerate() {
             // Two with one key cannot be in one transaction.
@@ -130,7 +130,7 @@ impl Alerts {
         if !front.is_led {
             pending.directly().await;
         }
-        pending.in_the_queue(until).await;
+        pending.in_the_queue(deadline).await;
         pending.as_repeats().await;
         pending.show().await;
         pending.arrived.sort_by_key(|(index, _)| *index);
@@ -139,24 +139,24 @@ impl Alerts {
 
     /// What the publication came to whose receipt this is: its own alert, or that of an earlier one if it was the
     /// same publication.
-    async fn earlier(&self, region: &Region, entry: &Entry, receipt: &Receipt, front: Front) -> Commit {
+    async fn earlier(&self, region: &Region, entry: &PendingPublication, receipt: &Receipt, front: LogFront) -> Commit {
         let doing = "reading the alert of an earlier publication";
         if let (true, Some(position)) = (receipt.is_of(entry), receipt.position()) {
             return Ok(Ok(Committed::new(entry.alert(region, position), front.audience)));
         }
         if receipt.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != entry.fingerprint) {
-            return Ok(Err(Refusal::idempotency_conflict()));
+            return Ok(Err(ApiError::idempotency_conflict()));
         }
         let item = self.get(region.as_str(), receipt.seq, doing).await?;
         let is_its = |item: &Item| receipt.epoch.is_none_or(|epoch| read_number(item, EPOCH).ok() == Some(epoch));
-        let item = item.filter(is_its).ok_or_else(|| Failure::new(doing, Dangling(receipt.seq)))?;
-        let logged = logged(&item).map_err(|error| Failure::new(doing, error))?;
+        let item = item.filter(is_its).ok_or_else(|| InternalError::new(doing, DanglingIdempotencyKey(receipt.seq)))?;
+        let logged = logged(&item).map_err(|error| InternalError::new(doing, error))?;
         let dispatched = logged.removal().is_some() || !item.contains_key(UNDISPATCHED);
         Ok(Ok(Committed { logged, duplicate: true, dispatched, is_shown: false, audience: None }))
     }
 
     /// Whether a transaction whose answer was lost has been made. None where it may still be made.
-    async fn was_made(&self, region: &Region, plan: &Plan, id: &str) -> Option<bool> {
+    async fn was_made(&self, region: &Region, plan: &AppendPlan, id: &str) -> Option<bool> {
         for look in 0..LOST_LOOKS_MAX {
             if look > 0 {
                 sleep(LOST_LOOK_PAUSE).await;
@@ -181,7 +181,7 @@ impl Alerts {
 }
 
 impl Pending<'_> {
-    fn arrive(&mut self, index: usize, entry: &Entry, position: Position) {
+    fn arrive(&mut self, index: usize, entry: &PendingPublication, position: Position) {
         let committed = Committed::new(entry.alert(self.region, position), self.front.audience);
         self.arrived.push((index, Ok(Ok(committed))));
     }
@@ -198,10 +198,10 @@ impl Pending<'_> {
             let sizes = self.open.iter().map(|(_, entry)| entry);
             let group: Vec<_> =
                 self.open[..fitting(sizes, head)].iter().map(|(_, entry)| (None, entry.clone())).collect();
-            let plan = Plan::of(self.region, head, &group, self.alerts.clock.now());
+            let plan = AppendPlan::of(self.region, head, &group, self.alerts.clock.now());
             match self.alerts.append(self.region, &plan, &group).await {
-                Attempt::Committed => {}
-                Attempt::Cancelled(cancelled) => {
+                CommitAttempt::Committed => {}
+                CommitAttempt::Cancelled(cancelled) => {
                     let goes_on = cancelled.is_of_publications();
                     for (index, _) in cancelled.unfit.iter().rev().filter(|(_, unfit)| *unfit == Unfit::KeyInUse) {
                         let repeat = self.open.remove(*index);
@@ -212,14 +212,14 @@ impl Pending<'_> {
                     }
                     return;
                 }
-                Attempt::TooManyRegions => return self.end(&Ok(Err(Refusal::too_many_regions()))),
-                Attempt::Failed(failure) => return self.end(&Err(failure)),
-                Attempt::Lost(failure) => {
-                    tracing::warn!(error = %Chain(&failure), region = %self.region, "commit not answered");
+                CommitAttempt::TooManyRegions => return self.end(&Ok(Err(ApiError::too_many_regions()))),
+                CommitAttempt::Failed(failure) => return self.end(&Err(failure)),
+                CommitAttempt::Lost(failure) => {
+                    tracing::warn!(error = %ErrorChain(&failure), region = %self.region, "commit not answered");
                     match self.alerts.was_made(self.region, &plan, &group[0].1.id).await {
                         Some(true) => {}
                         Some(false) => return,
-                        None => return self.end(&Ok(Err(Refusal::outcome_unknown()))),
+                        None => return self.end(&Ok(Err(ApiError::outcome_unknown()))),
                     }
                 }
             }
@@ -233,15 +233,15 @@ impl Pending<'_> {
     }
 
     /// Waits in the queue until all have arrived, and leads where nobody does.
-    async fn in_the_queue(&mut self, until: Instant) {
+    async fn in_the_queue(&mut self, deadline: Instant) {
         self.set_repeats_aside().await;
         if self.open.is_empty() {
             return;
         }
         if self.front.head.is_none() && self.alerts.is_full_for(self.region).await.unwrap_or_default() {
-            return self.end(&Ok(Err(Refusal::too_many_regions())));
+            return self.end(&Ok(Err(ApiError::too_many_regions())));
         }
-        let stop_at = until.checked_sub(QUEUE_END_BEFORE).unwrap_or(until);
+        let stop_at = deadline.checked_sub(QUEUE_END_BEFORE).unwrap_or(deadline);
         let mut waiting = self.enqueue().await;
         let holder = uuid::Uuid::new_v4().to_string();
         let mut pause_max = QUEUE_LOOK_MIN;
@@ -260,7 +260,7 @@ impl Pending<'_> {
                 let led = self.leader(&holder, own).lead(stop_at).await;
                 self.alerts.release(self.region, &holder).await;
                 if matches!(led, Led::TooManyRegions) {
-                    return self.withdraw(waiting, &Ok(Err(Refusal::too_many_regions()))).await;
+                    return self.withdraw(waiting, &Ok(Err(ApiError::too_many_regions()))).await;
                 }
                 continue;
             }
@@ -331,7 +331,7 @@ impl Pending<'_> {
 
     /// The time is up: whatever is not in the log is withdrawn, so that it never will be.
     async fn give_up(&mut self, waiting: Vec<Waiting>) {
-        let crowded = Err(Failure::new("committing an alert", Crowded(self.region.clone())));
+        let crowded = Err(InternalError::new("committing an alert", CommitQueueTimeout(self.region.clone())));
         self.withdraw(waiting, &crowded).await;
     }
 
@@ -342,14 +342,14 @@ impl Pending<'_> {
                 Changed::Yes if one.is_queued => commit.clone(),
                 changed => {
                     if let Changed::Lost(failure) | Changed::Failed(failure) = &changed {
-                        tracing::warn!(error = %Chain(failure), region = %self.region, "waiting publication not withdrawn");
+                        tracing::warn!(error = %ErrorChain(failure), region = %self.region, "waiting publication not withdrawn");
                     }
                     match self.receipt_of(&one).await {
                         Ok(Some(receipt)) => self.alerts.earlier(self.region, &one.entry, &receipt, self.front).await,
                         // Its first attempt has taken it out, or one that found its key in use, which has expired
                         // since.
                         Ok(None) if one.is_queued && matches!(changed, Changed::No) => commit.clone(),
-                        Ok(None) | Err(_) => Ok(Err(Refusal::outcome_unknown())),
+                        Ok(None) | Err(_) => Ok(Err(ApiError::outcome_unknown())),
                     }
                 }
             };
@@ -358,7 +358,7 @@ impl Pending<'_> {
     }
 
     /// The receipt of one that is not in the queue any more, if it has one. It may be seen a moment later than that.
-    async fn receipt_of(&self, one: &Waiting) -> Result<Option<Receipt>, Failure> {
+    async fn receipt_of(&self, one: &Waiting) -> Result<Option<Receipt>, InternalError> {
         let mut read = Ok(None);
         for look in 0..LOST_LOOKS_MAX {
             if look > 0 {
@@ -400,7 +400,7 @@ impl Pending<'_> {
             },
         };
         if let Err(failure) = &recorded {
-            tracing::error!(error = %Chain(failure), region = %self.region, "alerts not dispatched yet: end of the log not recorded");
+            tracing::error!(error = %ErrorChain(failure), region = %self.region, "alerts not dispatched yet: end of the log not recorded");
         }
         for (_, commit) in &mut self.arrived {
             if let Ok(Ok(committed)) = commit {
@@ -410,7 +410,7 @@ impl Pending<'_> {
     }
 
     /// What the first publication with the same key came to, in the same request.
-    fn first_of(&self, entry: &Entry) -> Option<Commit> {
+    fn first_of(&self, entry: &PendingPublication) -> Option<Commit> {
         let first = self.firsts.get(entry.key.as_ref()?)?;
         self.arrived.iter().find(|(index, _)| index == first).map(|(_, commit)| commit.clone())
     }
@@ -429,11 +429,11 @@ impl Pending<'_> {
                 }
                 // Whatever kept the first of them from the log keeps this one too.
                 Ok(None) => {
-                    self.first_of(&entry).unwrap_or_else(|| Err(Failure::new("committing an alert", FirstFailed)))
+                    self.first_of(&entry).unwrap_or_else(|| Err(InternalError::new("committing an alert", FirstFailed)))
                 }
                 Err(failure) => {
-                    tracing::error!(error = %Chain(&failure), region = %self.region, "receipt of a publication not read");
-                    Ok(Err(Refusal::outcome_unknown()))
+                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "receipt of a publication not read");
+                    Ok(Err(ApiError::outcome_unknown()))
                 }
             };
             self.arrived.push((index, commit));

@@ -14,11 +14,11 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    entry::{Entry, Receipt, Ticket},
+    entry::{PendingPublication, Receipt, Ticket},
     transaction::{GROUP_MAX, is_lost, one_attempt},
 };
 use crate::{
-    error::{Chain, Failure},
+    error::{ErrorChain, InternalError},
     limits::{
         LEASE, LOST_LOOK_PAUSE, LOST_LOOKS_MAX, QUEUE_AGE_MAX, QUEUE_TTL, TABLE_ATTEMPTS_MAX, TABLE_BACKOFF,
         TABLE_BACKOFF_MAX,
@@ -41,19 +41,19 @@ pub(super) enum Changed {
     /// It was not: the item was not as it has to be.
     No,
     /// The answer did not come.
-    Lost(Failure),
+    Lost(InternalError),
     /// It was not made.
-    Failed(Failure),
+    Failed(InternalError),
 }
 
 impl Alerts {
     /// Puts a publication into the queue. Where the answer to an attempt was lost, it may have been committed before the
     /// next attempt, and be there once more for nothing: only without that it is certain to wait.
-    pub(super) async fn enqueue(&self, region: &Region, ticket: Ticket, entry: &Entry) -> Changed {
+    pub(super) async fn enqueue(&self, region: &Region, ticket: Ticket, entry: &PendingPublication) -> Changed {
         let doing = "queueing a publication";
         let item = match entry.waiting_item() {
             Ok(item) => item,
-            Err(error) => return Changed::Failed(Failure::new(doing, error)),
+            Err(error) => return Changed::Failed(InternalError::new(doing, error)),
         };
         let (mut ended, mut pause_max) = (None, TABLE_BACKOFF);
         for _ in 0..TABLE_ATTEMPTS_MAX {
@@ -72,14 +72,14 @@ impl Alerts {
             match put.send().await {
                 Ok(_) if is_lost_before => break,
                 Ok(_) => return Changed::Yes,
-                Err(error) if is_lost(&error) => ended = Some(Changed::Lost(Failure::new(doing, error))),
+                Err(error) if is_lost(&error) => ended = Some(Changed::Lost(InternalError::new(doing, error))),
                 // It is there, or in a transaction, by an attempt whose answer was lost: nobody else has this ticket.
                 Err(_) if is_lost_before => break,
                 Err(error) => {
                     let is_throttled = error.code() == Some("ProvisionedThroughputExceededException")
                         || error.code() == Some("ThrottlingException")
                         || error.code() == Some("RequestLimitExceeded");
-                    ended = Some(Changed::Failed(Failure::new(doing, error)));
+                    ended = Some(Changed::Failed(InternalError::new(doing, error)));
                     if !is_throttled {
                         break;
                     }
@@ -114,8 +114,8 @@ impl Alerts {
                     Some(DeleteItemError::TransactionConflictException(_)) if looks < LOST_LOOKS_MAX => {
                         sleep(LOST_LOOK_PAUSE).await;
                     }
-                    _ if is_lost(&error) => return Changed::Lost(Failure::new(doing, error)),
-                    _ => return Changed::Failed(Failure::new(doing, error)),
+                    _ if is_lost(&error) => return Changed::Lost(InternalError::new(doing, error)),
+                    _ => return Changed::Failed(InternalError::new(doing, error)),
                 },
             }
         }
@@ -123,7 +123,7 @@ impl Alerts {
 
     /// Those that wait, in the order in which they came, as many as one transaction may take. What has waited longer
     /// than anybody waits for it is left to expire.
-    pub(super) async fn waiting(&self, region: &Region) -> Result<Vec<(Ticket, Entry)>, Failure> {
+    pub(super) async fn waiting(&self, region: &Region) -> Result<Vec<(Ticket, PendingPublication)>, InternalError> {
         let now = self.clock.now();
         let oldest = Timestamp::from_millis(now.millis() - QUEUE_AGE_MAX.as_millis() as i64);
         let output = self
@@ -138,9 +138,9 @@ impl Alerts {
             .limit(i32::try_from(GROUP_MAX).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(|error| Failure::new("reading the queue of a region", error))?;
+            .map_err(|error| InternalError::new("reading the queue of a region", error))?;
         let readable = |item: &Item| {
-            let read = Entry::waiting(item);
+            let read = PendingPublication::waiting(item);
             read.inspect_err(|error| tracing::error!(%error, ?item, "waiting publication skipped")).ok()
         };
         Ok(output.items().iter().filter_map(readable).collect())
@@ -153,14 +153,14 @@ impl Alerts {
     }
 
     /// Reads a receipt.
-    pub(super) async fn receipt(&self, partition: &str) -> Result<Option<Receipt>, Failure> {
+    pub(super) async fn receipt(&self, partition: &str) -> Result<Option<Receipt>, InternalError> {
         let doing = "reading the receipt of a publication";
         let item = self.get(partition, HEAD_SEQ, doing).await?;
-        item.as_ref().map(Receipt::read).transpose().map_err(|error| Failure::new(doing, error))
+        item.as_ref().map(Receipt::read).transpose().map_err(|error| InternalError::new(doing, error))
     }
 
     /// Whether somebody has the lease of a region. It may be an old answer: many ask, and taking the lease looks again.
-    pub(super) async fn is_led(&self, region: &Region) -> Result<bool, Failure> {
+    pub(super) async fn is_led(&self, region: &Region) -> Result<bool, InternalError> {
         let output = self
             .client
             .get_item()
@@ -168,12 +168,12 @@ impl Alerts {
             .set_key(Some(lease_key(region)))
             .send()
             .await
-            .map_err(|error| Failure::new("reading the lease of a region", error))?;
+            .map_err(|error| InternalError::new("reading the lease of a region", error))?;
         Ok(output.item.is_some_and(|lease| is_leased(&lease, self.clock.now())))
     }
 
     /// Takes the lease of a region, or renews it. False where another one has it.
-    pub(super) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, Failure> {
+    pub(super) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, InternalError> {
         let now = self.clock.now();
         let update = self
             .client
@@ -188,7 +188,7 @@ impl Alerts {
         match update.send().await {
             Ok(_) => Ok(true),
             Err(error) if is_condition(&error) => Ok(false),
-            Err(error) => Err(Failure::new("taking the lease of a region", error)),
+            Err(error) => Err(InternalError::new("taking the lease of a region", error)),
         }
     }
 
@@ -205,8 +205,8 @@ impl Alerts {
             .expression_attribute_values(":none", number(0));
         match update.send().await {
             Err(error) if !is_condition(&error) => {
-                let failure = Failure::new("giving back the lease of a region", error);
-                tracing::warn!(error = %Chain(&failure), %region, "lease not given back");
+                let failure = InternalError::new("giving back the lease of a region", error);
+                tracing::warn!(error = %ErrorChain(&failure), %region, "lease not given back");
             }
             _ => {}
         }

@@ -9,9 +9,9 @@ use aws_sdk_dynamodb::{
 use clock::Timestamp;
 use tokio::time::sleep;
 
-use super::entry::{Entry, Ticket};
+use super::entry::{PendingPublication, Ticket};
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{ALERT_TTL, COMMIT_ATTEMPTS_MAX, COMMIT_BACKOFF_MAX, GROUP_BYTES_MAX, TRANSACTION_ACTIONS_MAX},
     model::{
         alert::{Format, Position},
@@ -32,7 +32,7 @@ use crate::{
 
 /// What one attempt to commit came to.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(super) enum CommitAttempt {
     /// All are in the log, in their order, from the position after the head on.
     Committed,
     /// Nothing was written.
@@ -40,9 +40,9 @@ pub(super) enum Attempt {
     /// Nothing was written: the log would be one too many.
     TooManyRegions,
     /// The answer did not come: it was written, or may still be, or will never be.
-    Lost(Failure),
+    Lost(InternalError),
     /// Nothing was written, and the next attempt would fail in the same way.
-    Failed(Failure),
+    Failed(InternalError),
 }
 
 /// Why a transaction was cancelled that may succeed in another form or at another moment.
@@ -74,7 +74,7 @@ pub(super) enum Unfit {
 
 /// What an action of the transaction is about, in the order in which the reasons of a cancellation stand.
 #[derive(Clone, Copy, Debug)]
-enum Part {
+enum TransactionItem {
     Head,
     Registry,
     Alert,
@@ -90,11 +90,11 @@ pub(super) const GROUP_MAX: usize = (TRANSACTION_ACTIONS_MAX - 1) / 3;
 pub(super) const FIRST_GROUP_MAX: usize = (TRANSACTION_ACTIONS_MAX - 2) / 3;
 
 /// Publications of one transaction, with their places in the queue where they wait.
-pub(super) type Group = Vec<(Option<Ticket>, Entry)>;
+pub(super) type Group = Vec<(Option<Ticket>, PendingPublication)>;
 
 /// What appending a group to a log makes of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct AppendPlan {
     previous: Option<LogHead>,
     /// Where the first of the group comes.
     pub(super) first: Position,
@@ -102,7 +102,7 @@ pub(super) struct Plan {
     pub(super) head: LogHead,
 }
 
-impl Plan {
+impl AppendPlan {
     /// Appending to a log with this head, or to one that begins now.
     pub(super) fn of(region: &Region, previous: Option<LogHead>, group: &Group, now: Timestamp) -> Self {
         let first = match previous {
@@ -110,7 +110,7 @@ impl Plan {
             None => Position { epoch: now.millis(), seq: 1 },
         };
         let position = Position { seq: first.seq + group.len() as u64 - 1, ..first };
-        let bytes = |entry: &Entry| entry.alert(region, position).frame(Format::ViralAlert).len();
+        let bytes = |entry: &PendingPublication| entry.alert(region, position).frame(Format::ViralAlert).len();
         let largest = group.iter().map(|(_, entry)| bytes(entry)).max().unwrap_or_default();
         let largest_bytes = previous.map_or(0, |head| head.largest_bytes).max(largest);
         Self { previous, first, head: LogHead { position, committed_at: now, largest_bytes } }
@@ -130,10 +130,10 @@ impl Plan {
 impl Alerts {
     /// Appends publications to the log of a region: head, alerts, receipts, and the removal from the queue of those
     /// that wait, all or nothing.
-    pub(super) async fn append(&self, region: &Region, plan: &Plan, group: &Group) -> Attempt {
+    pub(super) async fn append(&self, region: &Region, plan: &AppendPlan, group: &Group) -> CommitAttempt {
         let (parts, actions) = match self.actions(region, plan, group) {
             Ok(actions) => actions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>(),
-            Err(failure) => return Attempt::Failed(failure),
+            Err(failure) => return CommitAttempt::Failed(failure),
         };
         // Of several attempts with one token DynamoDB makes one transaction. The client's own attempts would hide
         // that one was lost, after which an error of the next one does not say that nothing was written.
@@ -149,20 +149,25 @@ impl Alerts {
                 .set_transact_items(Some(actions.clone()))
                 .client_request_token(&token);
             let ended = match transaction.customize().config_override(one_attempt()).send().await {
-                Ok(_) => return Attempt::Committed,
+                Ok(_) => return CommitAttempt::Committed,
                 Err(error) => ended(&parts, error),
             };
             match (ended, lost) {
-                (Attempt::Lost(failure), _) => lost = Some(failure),
-                (_, Some(failure)) => return Attempt::Lost(failure),
+                (CommitAttempt::Lost(failure), _) => lost = Some(failure),
+                (_, Some(failure)) => return CommitAttempt::Lost(failure),
                 (ended, None) => return ended,
             }
         }
-        lost.map_or(Attempt::Cancelled(Cancelled::default()), Attempt::Lost)
+        lost.map_or(CommitAttempt::Cancelled(Cancelled::default()), CommitAttempt::Lost)
     }
 
-    fn actions(&self, region: &Region, plan: &Plan, group: &Group) -> Result<Vec<(Part, TransactWriteItem)>, Failure> {
-        let failed = |error: BuildError| Failure::new("building a transaction", error);
+    fn actions(
+        &self,
+        region: &Region,
+        plan: &AppendPlan,
+        group: &Group,
+    ) -> Result<Vec<(TransactionItem, TransactWriteItem)>, InternalError> {
+        let failed = |error: BuildError| InternalError::new("building a transaction", error);
         let LogHead { position: last, committed_at: now, largest_bytes } = plan.head;
         let expires_at = number(now.after(ALERT_TTL).secs());
 
@@ -182,15 +187,15 @@ impl Alerts {
                 .expression_attribute_values(":previous", number(previous.position.seq)),
         };
         let mut actions =
-            vec![(Part::Head, TransactWriteItem::builder().update(update.build().map_err(failed)?).build())];
+            vec![(TransactionItem::Head, TransactWriteItem::builder().update(update.build().map_err(failed)?).build())];
         if plan.previous.is_none() && !region.is_canary() {
             let registration = registration(&self.table, region, self.regions_max).build().map_err(failed)?;
-            actions.push((Part::Registry, TransactWriteItem::builder().update(registration).build()));
+            actions.push((TransactionItem::Registry, TransactWriteItem::builder().update(registration).build()));
         }
         for (index, (ticket, entry)) in group.iter().enumerate() {
             let position = plan.position(index);
-            let video =
-                serde_json::to_string(&entry.video).map_err(|error| Failure::new("writing a video as JSON", error))?;
+            let video = serde_json::to_string(&entry.video)
+                .map_err(|error| InternalError::new("writing a video as JSON", error))?;
             let alert = Put::builder()
                 .table_name(&self.table)
                 .item(REGION, text(region.as_str()))
@@ -202,7 +207,10 @@ impl Alerts {
                 .item(COMMITTED_AT, number(now.millis()))
                 .item(UNDISPATCHED, text(IS_UNDISPATCHED))
                 .item(EXPIRES_AT, expires_at.clone());
-            actions.push((Part::Alert, TransactWriteItem::builder().put(alert.build().map_err(failed)?).build()));
+            actions.push((
+                TransactionItem::Alert,
+                TransactWriteItem::builder().put(alert.build().map_err(failed)?).build(),
+            ));
             if ticket.is_some() || entry.key.is_some() {
                 let receipt = Put::builder()
                     .table_name(&self.table)
@@ -214,7 +222,7 @@ impl Alerts {
                     .condition_expression("attribute_not_exists(alert_seq) OR expires_at < :now")
                     .expression_attribute_values(":now", number(now.secs()));
                 let receipt = TransactWriteItem::builder().put(receipt.build().map_err(failed)?);
-                actions.push((Part::Receipt(index), receipt.build()));
+                actions.push((TransactionItem::Receipt(index), receipt.build()));
             }
             if let Some(ticket) = ticket {
                 let waiting = Delete::builder()
@@ -223,7 +231,7 @@ impl Alerts {
                     .key(SEQ, ticket.seq())
                     .condition_expression("attribute_exists(id)");
                 let waiting = TransactWriteItem::builder().delete(waiting.build().map_err(failed)?);
-                actions.push((Part::Ticket(index), waiting.build()));
+                actions.push((TransactionItem::Ticket(index), waiting.build()));
             }
         }
         Ok(actions)
@@ -232,7 +240,7 @@ impl Alerts {
 
 /// How many of these go into one transaction: at least one, so many that there are actions enough and that the
 /// partition of the log takes them within a fraction of a second.
-pub(super) fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, head: Option<LogHead>) -> usize {
+pub(super) fn fitting<'a>(entries: impl Iterator<Item = &'a PendingPublication>, head: Option<LogHead>) -> usize {
     let count_max = if head.is_none() { FIRST_GROUP_MAX } else { GROUP_MAX };
     let mut bytes = 0;
     let fit = entries.take(count_max).take_while(|entry| {
@@ -256,36 +264,40 @@ pub(super) fn is_lost<E>(error: &SdkError<E>) -> bool {
     }
 }
 
-fn ended(parts: &[Part], error: SdkError<TransactWriteItemsError>) -> Attempt {
+fn ended(parts: &[TransactionItem], error: SdkError<TransactWriteItemsError>) -> CommitAttempt {
     let doing = "committing an alert";
     let reasons = match error.as_service_error() {
         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled.cancellation_reasons(),
         Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
-            return Attempt::Lost(Failure::new(doing, error));
+            return CommitAttempt::Lost(InternalError::new(doing, error));
         }
         Some(TransactWriteItemsError::ProvisionedThroughputExceededException(_)) => {
-            return Attempt::Cancelled(Cancelled::default());
+            return CommitAttempt::Cancelled(Cancelled::default());
         }
-        _ if is_lost(&error) => return Attempt::Lost(Failure::new(doing, error)),
-        _ => return Attempt::Failed(Failure::new(doing, error)),
+        _ if is_lost(&error) => return CommitAttempt::Lost(InternalError::new(doing, error)),
+        _ => return CommitAttempt::Failed(InternalError::new(doing, error)),
     };
     match judge(parts, reasons) {
         Some(attempt) => attempt,
-        None => Attempt::Failed(Failure::new(doing, error)),
+        None => CommitAttempt::Failed(InternalError::new(doing, error)),
     }
 }
 
 /// What the reasons of a cancellation mean. None where one of them will not pass, or there are none.
-fn judge(parts: &[Part], reasons: &[CancellationReason]) -> Option<Attempt> {
+fn judge(parts: &[TransactionItem], reasons: &[CancellationReason]) -> Option<CommitAttempt> {
     let mut cancelled = Cancelled::default();
     let mut may_pass = false;
     for (part, reason) in parts.iter().zip(reasons) {
         match (part, reason.code().unwrap_or("None")) {
             (_, "None") => continue,
-            (Part::Registry, "ConditionalCheckFailed") => return Some(Attempt::TooManyRegions),
-            (Part::Receipt(index), "ConditionalCheckFailed") => cancelled.unfit.push((*index, Unfit::KeyInUse)),
-            (Part::Ticket(index), "ConditionalCheckFailed") => cancelled.unfit.push((*index, Unfit::Withdrawn)),
-            (Part::Receipt(index) | Part::Ticket(index), "TransactionConflict") => {
+            (TransactionItem::Registry, "ConditionalCheckFailed") => return Some(CommitAttempt::TooManyRegions),
+            (TransactionItem::Receipt(index), "ConditionalCheckFailed") => {
+                cancelled.unfit.push((*index, Unfit::KeyInUse))
+            }
+            (TransactionItem::Ticket(index), "ConditionalCheckFailed") => {
+                cancelled.unfit.push((*index, Unfit::Withdrawn))
+            }
+            (TransactionItem::Receipt(index) | TransactionItem::Ticket(index), "TransactionConflict") => {
                 cancelled.unfit.push((*index, Unfit::Busy));
             }
             (_, "ConditionalCheckFailed" | "TransactionConflict") => cancelled.head_moved = true,
@@ -295,23 +307,30 @@ fn judge(parts: &[Part], reasons: &[CancellationReason]) -> Option<Attempt> {
         }
         may_pass = true;
     }
-    may_pass.then_some(Attempt::Cancelled(cancelled))
+    may_pass.then_some(CommitAttempt::Cancelled(cancelled))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(codes: &[&str]) -> Option<Attempt> {
-        let parts =
-            [Part::Head, Part::Registry, Part::Alert, Part::Receipt(0), Part::Ticket(0), Part::Alert, Part::Receipt(1)];
+    fn judged(codes: &[&str]) -> Option<CommitAttempt> {
+        let parts = [
+            TransactionItem::Head,
+            TransactionItem::Registry,
+            TransactionItem::Alert,
+            TransactionItem::Receipt(0),
+            TransactionItem::Ticket(0),
+            TransactionItem::Alert,
+            TransactionItem::Receipt(1),
+        ];
         let reasons: Vec<_> = codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect();
         judge(&parts, &reasons)
     }
 
     fn cancelled(codes: &[&str]) -> Cancelled {
         match judged(codes) {
-            Some(Attempt::Cancelled(cancelled)) => cancelled,
+            Some(CommitAttempt::Cancelled(cancelled)) => cancelled,
             other => panic!("{codes:?}: {other:?}"),
         }
     }
@@ -329,7 +348,7 @@ mod tests {
         for moved in [[failed, none, none, none, none, none, none], [none, conflict, none, none, none, none, none]] {
             assert_eq!(cancelled(&moved), Cancelled { head_moved: true, unfit: Vec::new() });
         }
-        assert!(matches!(judged(&[none, failed]), Some(Attempt::TooManyRegions)));
+        assert!(matches!(judged(&[none, failed]), Some(CommitAttempt::TooManyRegions)));
         assert!(judged(&[none, "ValidationError"]).is_none());
         assert!(judged(&[none, none]).is_none() && judged(&[]).is_none());
     }

@@ -171,7 +171,7 @@ async fn asked_for_a_newer_value_it_fetches_once_in_a_pause_and_says_when_that_f
     let world = World::new(Says::Value(1, AT_ONCE));
     world.get().await;
     let again = || async { join_all((0..20).map(|_| world.value.get_again(60 * SECOND))).await };
-    let values = |got: Vec<Result<u32, Failure>>| got.into_iter().map(Result::ok).collect::<Vec<_>>();
+    let values = |got: Vec<Result<u32, InternalError>>| got.into_iter().map(Result::ok).collect::<Vec<_>>();
     assert_eq!((values(again().await), world.asked()), (vec![Some(1); 20], 1), "it was fetched just now");
     world.pass(60 * SECOND).await;
     world.says(Says::Value(2, SECOND));

@@ -8,10 +8,10 @@ use clock::Clock;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::REMOVED_ITEM_BYTES_MAX,
     model::{alert::Logged, audience::Region, position::Span},
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
     tables::{
         alerts::{
             logged,
@@ -67,13 +67,13 @@ pub struct Found {
 }
 
 /// A log that is being read.
-struct Task {
+struct LogRead {
     wanted: Wanted,
     alerts: VecDeque<Logged>,
     hole: bool,
 }
 
-impl Task {
+impl LogRead {
     fn missing(&self) -> usize {
         self.wanted.count - self.alerts.len()
     }
@@ -89,7 +89,7 @@ impl Task {
     }
 
     /// Adds what a query for `limit` alerts found. It may have ended early only where DynamoDB says that more follows.
-    fn take(&mut self, limit: usize, end: End, page: Page) {
+    fn take(&mut self, limit: usize, end: End, page: QueryPage) {
         let complete = page.alerts.len() == limit || (!page.whole && !page.alerts.is_empty());
         match end {
             End::Oldest => {
@@ -115,7 +115,7 @@ impl Task {
 
 /// Some alerts of a log, ascending.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Page {
+struct QueryPage {
     /// The alerts that are there.
     alerts: Vec<Logged>,
     /// Whether these are all that were asked for. One answer of DynamoDB holds 1 MB.
@@ -134,7 +134,7 @@ pub struct History {
 
 impl History {
     /// The table that the function's environment names.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         let table = environment.required(TABLE_VARIABLE);
         Self::new(Client::new(&start.sdk), table, start.clock.clone())
     }
@@ -146,9 +146,9 @@ impl History {
 
     /// Reads alerts of several logs within a budget, whatever lies in them. Several logs are read at once where all that is wanted
     /// of them surely fits; one that may not fit is read alone and bit by bit. Logs come back in any order.
-    pub async fn read(&self, wanted: Vec<Wanted>, end: End, budget: Budget) -> Result<Vec<Found>, Failure> {
-        let task = |wanted| Task { wanted, alerts: VecDeque::new(), hole: false };
-        let mut queue: VecDeque<Task> = wanted.into_iter().map(task).collect();
+    pub async fn read(&self, wanted: Vec<Wanted>, end: End, budget: Budget) -> Result<Vec<Found>, InternalError> {
+        let task = |wanted| LogRead { wanted, alerts: VecDeque::new(), hole: false };
+        let mut queue: VecDeque<LogRead> = wanted.into_iter().map(task).collect();
         let mut done = Vec::new();
         let Budget { mut bytes, mut reads } = budget;
         let mut running = FuturesUnordered::new();
@@ -167,7 +167,7 @@ impl History {
                 (bytes, reads) = (bytes - reserved, reads - 1);
                 running.push(async move {
                     let page = self.page(&task.wanted.region, task.rest(end), limit, end).await?;
-                    Ok::<_, Failure>((task, limit, reserved, page))
+                    Ok::<_, InternalError>((task, limit, reserved, page))
                 });
             }
             let Some(read) = running.next().await else { break };
@@ -184,20 +184,20 @@ impl History {
             }
         }
         done.extend(queue);
-        Ok(done.into_iter().map(Task::found).collect())
+        Ok(done.into_iter().map(LogRead::found).collect())
     }
 
     /// Up to `limit` alerts of a span, from one end of it.
-    async fn page(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<Page, Failure> {
+    async fn page(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<QueryPage, InternalError> {
         let output = self.query(region, span, limit, end).await?;
         let mut alerts: Vec<Logged> = output.items().iter().filter_map(readable).collect();
         if end == End::Newest {
             alerts.reverse();
         }
-        Ok(Page { alerts, whole: output.items().len() >= limit || output.last_evaluated_key.is_none() })
+        Ok(QueryPage { alerts, whole: output.items().len() >= limit || output.last_evaluated_key.is_none() })
     }
 
-    async fn query(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<QueryOutput, Failure> {
+    async fn query(&self, region: &Region, span: Span, limit: usize, end: End) -> Result<QueryOutput, InternalError> {
         self.client
             .query()
             .table_name(&self.table)
@@ -211,7 +211,7 @@ impl History {
             .scan_index_forward(end == End::Oldest)
             .send()
             .await
-            .map_err(|error| Failure::new("reading alerts of a region", error))
+            .map_err(|error| InternalError::new("reading alerts of a region", error))
     }
 }
 

@@ -12,18 +12,18 @@ use aws_sdk_dynamodb::{
 use clock::{Clock, Timestamp};
 
 use crate::{
-    error::{Failure, Refusal},
+    error::{ApiError, Decision, InternalError},
     limits::{
-        ALLOWANCE_TTL, CHARGE_ATTEMPTS_MAX, RECOVERY_PAGE_ITEMS, REGIONS_MAX_DEFAULT, TABLE_ATTEMPTS_MAX,
+        CHARGE_ATTEMPTS_MAX, RATE_LIMIT_TTL, RECOVERY_PAGE_ITEMS, REGIONS_MAX_DEFAULT, TABLE_ATTEMPTS_MAX,
         TABLE_BACKOFF, TABLE_BACKOFF_MAX, THROTTLED_PAUSE, THROTTLED_PAUSES_MAX,
     },
     model::{
         alert::{Alert, Logged, Position, Removal},
         audience::Region,
         publication::PublisherId,
-        rate_limit::Allowance,
+        rate_limit::RateLimit,
     },
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
     tables::{
         alerts::{
             schema::{
@@ -31,7 +31,7 @@ use crate::{
                 LAST_SEQ, LEASE_SEQ, LEASED_UNTIL, MEASURED_AT, REGION, REMOVED_AT, SEQ, TABLE_VARIABLE, UNDISPATCHED,
                 USED_UNTIL, VIDEO, head_partition,
             },
-            snapshot::{Entry, Snapshot},
+            snapshot::{Snapshot, SnapshotEntry},
         },
         dynamodb::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
     },
@@ -50,7 +50,7 @@ pub(crate) struct LogHead {
 
 /// What is known of the log of a region as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Front {
+pub(crate) struct LogFront {
     /// None where there is no log.
     pub(crate) head: Option<LogHead>,
     /// How many the last fan-out found in the audience. None until one has said.
@@ -91,11 +91,11 @@ pub struct Alerts {
 /// The item of an allowance was removed between every two updates.
 #[derive(Debug, thiserror::Error)]
 #[error("the allowance of the publisher was removed meanwhile at each of {CHARGE_ATTEMPTS_MAX} attempts")]
-struct Removed;
+struct RateLimitContended;
 
 impl Alerts {
     /// The table that the function's environment names.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         // Of many at one moment some are throttled several times: a partition takes 1,000 units a second.
         let retries = RetryConfig::standard()
             .with_max_attempts(TABLE_ATTEMPTS_MAX)
@@ -118,7 +118,7 @@ impl Alerts {
 
     /// Notes that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery starts it again. The
     /// mark of an alert that was taken back meanwhile stays: it is that of the removal now.
-    pub async fn mark_dispatched(&self, logged: &Logged) -> Result<(), Failure> {
+    pub async fn mark_dispatched(&self, logged: &Logged) -> Result<(), InternalError> {
         let condition = match logged {
             Logged::Alert(_) => "attribute_exists(id) AND attribute_not_exists(removed_at)",
             Logged::Removed(_) => "attribute_exists(removed_at)",
@@ -142,12 +142,12 @@ impl Alerts {
             {
                 Ok(())
             }
-            Err(error) => Err(Failure::new("marking an alert as dispatched", error)),
+            Err(error) => Err(InternalError::new("marking an alert as dispatched", error)),
         }
     }
 
     /// Whether the log has an alert still: it was neither taken back, nor has it expired and gone.
-    pub async fn has(&self, alert: &Alert) -> Result<bool, Failure> {
+    pub async fn has(&self, alert: &Alert) -> Result<bool, InternalError> {
         let doing = "looking whether an alert was taken back";
         let item = self.get(alert.region.as_str(), alert.position.seq, doing).await?;
         let is_it = |item: &Item| read_text(item, ID).is_ok_and(|id| id == alert.id) && !item.contains_key(REMOVED_AT);
@@ -160,7 +160,7 @@ impl Alerts {
         &self,
         committed_before: Timestamp,
         after: Option<HashMap<String, AttributeValue>>,
-    ) -> Result<Undispatched, Failure> {
+    ) -> Result<Undispatched, InternalError> {
         let doing = "looking for alerts that were never dispatched";
         let output = self
             .client
@@ -174,38 +174,33 @@ impl Alerts {
             .set_exclusive_start_key(after)
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         let key =
             |item: &Item| Ok(AlertKey { region: read_text(item, REGION)?.to_owned(), seq: read_number(item, SEQ)? });
         let keys = output.items().iter().map(key).collect::<Result<_, _>>();
-        let keys = keys.map_err(|error: UnreadableItem| Failure::new(doing, error))?;
+        let keys = keys.map_err(|error: UnreadableItem| InternalError::new(doing, error))?;
         Ok(Undispatched { keys, next: output.last_evaluated_key })
     }
 
     /// The alert at a key, or what is left of it, if it is there and has not been dispatched.
-    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Logged>, Failure> {
+    pub async fn if_undispatched(&self, key: &AlertKey) -> Result<Option<Logged>, InternalError> {
         let doing = "reading an alert that was never dispatched";
         let item = self.get(&key.region, key.seq, doing).await?.filter(|item| item.contains_key(UNDISPATCHED));
-        item.as_ref().map(logged).transpose().map_err(|error| Failure::new(doing, error))
+        item.as_ref().map(logged).transpose().map_err(|error| InternalError::new(doing, error))
     }
 
     /// Takes `alerts` from the allowance of a publisher, all or none, or says when they would pass.
-    pub async fn allow(
-        &self,
-        publisher: &PublisherId,
-        allowance: Allowance,
-        alerts: u32,
-    ) -> Result<Result<(), Refusal>, Failure> {
+    pub async fn allow(&self, publisher: &PublisherId, rate_limit: RateLimit, alerts: u32) -> Decision<()> {
         let doing = "noting an alert of a publisher";
         let now = self.clock.now();
-        let charge = allowance.charge(alerts, now);
+        let charge = rate_limit.charge(alerts, now);
         let (mut stored, mut attempts, mut pauses) = (None::<i64>, 0, 0);
         while attempts < CHARGE_ATTEMPTS_MAX {
             let write = match charge.step(stored) {
                 Ok(step) => step.write(USED_UNTIL),
                 Err(wait) => {
-                    let allowed = format!("{} alerts per minute of one publisher", allowance.count());
-                    return Ok(Err(Refusal::rate_limited(&allowed, wait)));
+                    let allowed = format!("{} alerts per minute of one publisher", rate_limit.count());
+                    return Ok(Err(ApiError::rate_limited(&allowed, wait)));
                 }
             };
             let mut update = self
@@ -216,7 +211,7 @@ impl Alerts {
                 .key(SEQ, number(HEAD_SEQ))
                 .update_expression(format!("SET {}, expires_at = :expires", write.set))
                 .condition_expression(write.condition)
-                .expression_attribute_values(":expires", number(now.after(ALLOWANCE_TTL).secs()))
+                .expression_attribute_values(":expires", number(now.after(RATE_LIMIT_TTL).secs()))
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             for (name, value) in write.values {
                 update = update.expression_attribute_values(name, number(value));
@@ -232,14 +227,14 @@ impl Alerts {
                     pauses += 1;
                     tokio::time::sleep(jittered(THROTTLED_PAUSE)).await;
                 }
-                Err(error) => return Err(Failure::new(doing, error)),
+                Err(error) => return Err(InternalError::new(doing, error)),
             }
         }
-        Err(Failure::new(doing, Removed))
+        Err(InternalError::new(doing, RateLimitContended))
     }
 
     /// Notes how many a fan-out found in the audience of a region, for the publisher of the next alert.
-    pub async fn note_audience(&self, region: &Region, audience: u64) -> Result<(), Failure> {
+    pub async fn note_audience(&self, region: &Region, audience: u64) -> Result<(), InternalError> {
         self.client
             .put_item()
             .table_name(&self.table)
@@ -249,12 +244,12 @@ impl Alerts {
             .item(MEASURED_AT, number(self.clock.now().millis()))
             .send()
             .await
-            .map_err(|error| Failure::new("noting the size of an audience", error))?;
+            .map_err(|error| InternalError::new("noting the size of an audience", error))?;
         Ok(())
     }
 
     /// Reads head, audience and lease of a region: one query, which costs what reading the head alone does.
-    pub(crate) async fn front(&self, region: &Region) -> Result<Front, Failure> {
+    pub(crate) async fn front(&self, region: &Region) -> Result<LogFront, InternalError> {
         let doing = "reading the head of a region";
         let output = self
             .client
@@ -267,18 +262,23 @@ impl Alerts {
             .expression_attribute_values(":head", text(head_partition(region)))
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
-        front(output.items(), self.clock.now()).map_err(|error| Failure::new(doing, error))
+            .map_err(|error| InternalError::new(doing, error))?;
+        front(output.items(), self.clock.now()).map_err(|error| InternalError::new(doing, error))
     }
 
     /// Records where the log of a region ends, for clients.
-    pub(crate) async fn record(&self, region: &Region, head: LogHead, audience: Option<u64>) -> Result<(), Failure> {
+    pub(crate) async fn record(
+        &self,
+        region: &Region,
+        head: LogHead,
+        audience: Option<u64>,
+    ) -> Result<(), InternalError> {
         let LogHead { position, committed_at, largest_bytes } = head;
-        self.snapshot.record(region, &Entry { position, committed_at, largest_bytes, audience }).await
+        self.snapshot.record(region, &SnapshotEntry { position, committed_at, largest_bytes, audience }).await
     }
 
     /// The same as the head says it. Whatever was committed before is recorded then.
-    pub(crate) async fn record_head(&self, region: &Region) -> Result<(), Failure> {
+    pub(crate) async fn record_head(&self, region: &Region) -> Result<(), InternalError> {
         let front = self.front(region).await?;
         match front.head {
             Some(head) => self.record(region, head, front.audience).await,
@@ -286,7 +286,12 @@ impl Alerts {
         }
     }
 
-    pub(crate) async fn get(&self, partition: &str, seq: u64, doing: &'static str) -> Result<Option<Item>, Failure> {
+    pub(crate) async fn get(
+        &self,
+        partition: &str,
+        seq: u64,
+        doing: &'static str,
+    ) -> Result<Option<Item>, InternalError> {
         let output = self
             .client
             .get_item()
@@ -296,7 +301,7 @@ impl Alerts {
             .key(SEQ, number(seq))
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         Ok(output.item)
     }
 }
@@ -306,8 +311,8 @@ pub(crate) fn is_leased(lease: &Item, now: Timestamp) -> bool {
     read_number::<i64>(lease, LEASED_UNTIL).is_ok_and(|until| until > now.millis())
 }
 
-fn front(items: &[Item], now: Timestamp) -> Result<Front, UnreadableItem> {
-    let mut front = Front::default();
+fn front(items: &[Item], now: Timestamp) -> Result<LogFront, UnreadableItem> {
+    let mut front = LogFront::default();
     for item in items {
         match read_number::<i64>(item, SEQ)? {
             // Only an estimate: without it there is none to tell.

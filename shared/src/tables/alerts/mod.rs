@@ -7,4 +7,4 @@ pub(crate) mod schema;
 pub mod snapshot;
 
 pub use self::log::{AlertKey, Alerts, Undispatched};
-pub(crate) use self::log::{Front, LogHead, is_leased, logged};
+pub(crate) use self::log::{LogFront, LogHead, is_leased, logged};

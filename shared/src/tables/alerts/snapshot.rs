@@ -2,7 +2,7 @@
 //!
 //! | item | `region` (partition) | `seq` (sort) | other attributes |
 //! |---|---|---|---|
-//! | shard | `@heads#0` … `@heads#7` | 0 | one for each region, named as the region: its [`Entry`] as a text; never expires |
+//! | shard | `@heads#0` … `@heads#7` | 0 | one for each region, named as the region: its [`SnapshotEntry`] as a text; never expires |
 //!
 //! A region's shard follows from a hash of its name, which must never change: stored entries lie where it says (a test holds it).
 //! Names of regions begin with a capital, so none is `region` or `seq`.
@@ -27,10 +27,10 @@ use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{FRAME_BYTES_MAX, SNAPSHOT_SHARDS},
     model::{alert::Position, audience::Region},
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
     tables::{
         alerts::schema::{HEAD_SEQ, REGION, SEQ, TABLE_VARIABLE},
         dynamodb::{Item, number, read_all, text},
@@ -39,7 +39,7 @@ use crate::{
 
 /// What the snapshot says of a region's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct SnapshotEntry {
     /// The last alert.
     pub position: Position,
     /// When it was committed, to the second: all alerts of the log have expired one time to live after that.
@@ -52,12 +52,12 @@ pub struct Entry {
 }
 
 /// Entries by region.
-pub type Entries = BTreeMap<Region, Entry>;
+pub type SnapshotEntries = BTreeMap<Region, SnapshotEntry>;
 
 /// The text is no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the snapshot is EPOCH, SEQ, COMMITTED_AT, LARGEST and AUDIENCE in base {RADIX}")]
-struct InvalidEntry;
+struct InvalidSnapshotEntry;
 
 /// Base of the numbers in an entry.
 const RADIX: u32 = 36;
@@ -81,7 +81,7 @@ const KB: usize = 1024;
 
 const _: () = assert!(FRAME_BYTES_MAX.div_ceil(KB) < RADIX as usize);
 
-impl Entry {
+impl SnapshotEntry {
     pub(crate) fn to_text(self) -> String {
         let mut text = String::with_capacity(FIXED_DIGITS + 5);
         let seconds = self.committed_at.secs().max(0).unsigned_abs();
@@ -95,21 +95,21 @@ impl Entry {
         text
     }
 
-    fn of_text(text: &str) -> Result<Self, InvalidEntry> {
+    fn of_text(text: &str) -> Result<Self, InvalidSnapshotEntry> {
         let mut rest = text;
         let mut take = |digits: usize| {
-            let (number, after) = rest.split_at_checked(digits).ok_or(InvalidEntry)?;
+            let (number, after) = rest.split_at_checked(digits).ok_or(InvalidSnapshotEntry)?;
             rest = after;
-            u64::from_str_radix(number, RADIX).map_err(|_| InvalidEntry)
+            u64::from_str_radix(number, RADIX).map_err(|_| InvalidSnapshotEntry)
         };
-        let epoch = i64::try_from(take(EPOCH_DIGITS)?).map_err(|_| InvalidEntry)?;
+        let epoch = i64::try_from(take(EPOCH_DIGITS)?).map_err(|_| InvalidSnapshotEntry)?;
         let position = Position { epoch, seq: take(SEQ_DIGITS)? };
-        let seconds = i64::try_from(take(COMMITTED_AT_DIGITS)?).map_err(|_| InvalidEntry)?;
+        let seconds = i64::try_from(take(COMMITTED_AT_DIGITS)?).map_err(|_| InvalidSnapshotEntry)?;
         let committed_at = Timestamp::from_millis(seconds.saturating_mul(1_000));
-        let largest_bytes = usize::try_from(take(LARGEST_DIGITS)?).map_err(|_| InvalidEntry)? * KB;
+        let largest_bytes = usize::try_from(take(LARGEST_DIGITS)?).map_err(|_| InvalidSnapshotEntry)? * KB;
         let audience = match rest {
             "" => None,
-            digits => Some(u64::from_str_radix(digits, RADIX).map_err(|_| InvalidEntry)?),
+            digits => Some(u64::from_str_radix(digits, RADIX).map_err(|_| InvalidSnapshotEntry)?),
         };
         Ok(Self { position, committed_at, largest_bytes, audience })
     }
@@ -142,7 +142,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The snapshot in the alerts table that the function's environment names.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE))
     }
 
@@ -153,7 +153,7 @@ impl Snapshot {
 
     /// Records where a log stands, unless the snapshot has it there or further already. To be called after the commit and before
     /// the dispatch: an alert that is dispatched without it is missed by who subscribes in between.
-    pub async fn record(&self, region: &Region, entry: &Entry) -> Result<(), Failure> {
+    pub async fn record(&self, region: &Region, entry: &SnapshotEntry) -> Result<(), InternalError> {
         let update = self
             .update(region)
             .update_expression("SET #of = :entry")
@@ -163,7 +163,7 @@ impl Snapshot {
     }
 
     /// Removes a region whose log has expired, unless an alert was recorded since it was read. Returns whether it is removed.
-    pub async fn remove(&self, region: &Region, as_seen: &Entry) -> Result<bool, Failure> {
+    pub async fn remove(&self, region: &Region, as_seen: &SnapshotEntry) -> Result<bool, InternalError> {
         let update = self
             .update(region)
             .update_expression("REMOVE #of")
@@ -174,7 +174,7 @@ impl Snapshot {
 
     /// Reads where the logs of some regions stand. Those that have none are left out. Costs a read unit for each shard that is
     /// needed, so [`SNAPSHOT_SHARDS`] at most.
-    pub async fn read(&self, regions: impl IntoIterator<Item = &Region>) -> Result<Entries, Failure> {
+    pub async fn read(&self, regions: impl IntoIterator<Item = &Region>) -> Result<SnapshotEntries, InternalError> {
         let wanted: BTreeSet<&Region> = regions.into_iter().collect();
         let shards: BTreeSet<usize> = wanted.iter().map(|region| shard(region)).collect();
         let mut entries = self.shards(shards).await?;
@@ -183,21 +183,21 @@ impl Snapshot {
     }
 
     /// Reads where all logs stand. Costs [`SNAPSHOT_SHARDS`] read units.
-    pub async fn read_all(&self) -> Result<Entries, Failure> {
+    pub async fn read_all(&self) -> Result<SnapshotEntries, InternalError> {
         self.shards(0..SNAPSHOT_SHARDS).await
     }
 
     /// The same as [`Self::read_all`], as it was a moment ago: for half the price.
-    pub(crate) async fn look(&self) -> Result<Entries, Failure> {
+    pub(crate) async fn look(&self) -> Result<SnapshotEntries, InternalError> {
         let looks = (0..SNAPSHOT_SHARDS).map(|shard| {
             let look = self.client.get_item().table_name(&self.table).set_key(Some(key(shard)));
-            async { look.send().await.map_err(|error| Failure::new("looking at where all logs stand", error)) }
+            async { look.send().await.map_err(|error| InternalError::new("looking at where all logs stand", error)) }
         });
         let shards = try_join_all(looks).await?;
         Ok(shards.iter().filter_map(|shard| shard.item()).flat_map(entries).collect())
     }
 
-    async fn shards(&self, shards: impl IntoIterator<Item = usize>) -> Result<Entries, Failure> {
+    async fn shards(&self, shards: impl IntoIterator<Item = usize>) -> Result<SnapshotEntries, InternalError> {
         let items = read_all(&self.client, &self.table, shards.into_iter().map(key).collect()).await?;
         Ok(items.iter().flat_map(entries).collect())
     }
@@ -211,11 +211,11 @@ impl Snapshot {
     }
 
     /// Whether the condition of an update was met and it was carried out.
-    async fn carried_out(&self, update: UpdateItemFluentBuilder, doing: &'static str) -> Result<bool, Failure> {
+    async fn carried_out(&self, update: UpdateItemFluentBuilder, doing: &'static str) -> Result<bool, InternalError> {
         match update.send().await.map_err(SdkError::into_service_error) {
             Ok(_) => Ok(true),
             Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
-            Err(error) => Err(Failure::new(doing, error)),
+            Err(error) => Err(InternalError::new(doing, error)),
         }
     }
 }
@@ -237,13 +237,13 @@ fn key(shard: usize) -> Item {
 
 /// The entries of a shard. One that cannot be read must not take the snapshot from all others: its region counts as one without a
 /// log, and is recovered for nobody.
-fn entries(item: &Item) -> Entries {
-    let mut entries = Entries::new();
+fn entries(item: &Item) -> SnapshotEntries {
+    let mut entries = SnapshotEntries::new();
     for (name, value) in item {
         if name == REGION || name == SEQ {
             continue;
         }
-        let entry = value.as_s().map_err(|_| InvalidEntry).and_then(|text| Entry::of_text(text));
+        let entry = value.as_s().map_err(|_| InvalidSnapshotEntry).and_then(|text| SnapshotEntry::of_text(text));
         match (name.parse(), entry) {
             (Ok(region), Ok(entry)) => {
                 entries.insert(region, entry);
@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        fake_aws::{Answer, Requests, sdk},
+        fake_aws::{FakeResponse, Requests, sdk},
         limits::{REGION_BYTES_MAX, REGIONS_OF_ALL_MAX},
     };
 
@@ -269,8 +269,8 @@ mod tests {
         name.parse().expect(name)
     }
 
-    fn entry(epoch: i64, seq: u64) -> Entry {
-        Entry {
+    fn entry(epoch: i64, seq: u64) -> SnapshotEntry {
+        SnapshotEntry {
             position: Position { epoch, seq },
             committed_at: Timestamp::from_millis(1_795_000_000_000),
             largest_bytes: KB,
@@ -280,7 +280,7 @@ mod tests {
 
     /// A table whose every answer is this, and the requests that it gets.
     fn snapshot(status: u16, kind: &'static str, answer: &'static str) -> (Snapshot, Requests) {
-        let (sdk, requests) = sdk(move |_| Answer(status, kind, answer.to_owned()));
+        let (sdk, requests) = sdk(move |_| FakeResponse(status, kind, answer.to_owned()));
         (Snapshot::new(Client::new(&sdk), "t".to_owned()), requests)
     }
 
@@ -293,9 +293,9 @@ mod tests {
     #[test]
     fn an_entry_is_a_short_text_of_fixed_numbers() {
         assert_eq!(entry(1_795_000_000_001, 43).to_text(), "0mwm0nk7500000170top2v419kg");
-        assert_eq!(Entry { audience: None, ..entry(9, 1) }.to_text(), "00000000900000010top2v41");
+        assert_eq!(SnapshotEntry { audience: None, ..entry(9, 1) }.to_text(), "00000000900000010top2v41");
         for absurd in ["", "0mwm0nk7", "0mwm0nk7500000170top2v", "0mwm0nk7500000170top2v41?", "é"] {
-            assert_eq!(Entry::of_text(absurd), Err(InvalidEntry), "{absurd}");
+            assert_eq!(SnapshotEntry::of_text(absurd), Err(InvalidSnapshotEntry), "{absurd}");
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
     fn as_many_regions_as_all_can_name_fit_in_two_kilobytes_a_shard_whatever_their_names() {
         let largest = |names: &[String]| {
             let mut shards = [0; SNAPSHOT_SHARDS];
-            let entry = Entry { audience: Some(10_000_000), ..entry(1_795_000_000_000, 1_000_000) };
+            let entry = SnapshotEntry { audience: Some(10_000_000), ..entry(1_795_000_000_000, 1_000_000) };
             for name in names {
                 shards[shard(&region(name))] += name.len() + entry.to_text().len();
             }
@@ -337,7 +337,7 @@ mod tests {
         let (pl, de) = (region("PL"), region("DE"));
         assert_eq!(snapshot.read([&pl, &pl]).await.expect("read"), [(pl.clone(), entry(9, 4))].into());
         assert_eq!(snapshot.read_all().await.expect("read").len(), 2);
-        assert_eq!(snapshot.read([]).await.expect("read"), Entries::new());
+        assert_eq!(snapshot.read([]).await.expect("read"), SnapshotEntries::new());
         let shards: Vec<usize> =
             requests.lock().expect("unpoisoned").iter().map(|body| body.matches("@heads#").count()).collect();
         assert_eq!(shards, [1, SNAPSHOT_SHARDS], "none at all for nothing");
@@ -361,14 +361,14 @@ mod tests {
             one in (0..101_559_956_668_416_i64, 0..78_364_164_096_u64, 0..4_000_000_000_i64, 0..=32_usize, proptest::option::of(0..u64::MAX)),
             other in (0..101_559_956_668_416_i64, 0..78_364_164_096_u64, 0..4_000_000_000_i64, 0..=32_usize, proptest::option::of(0..u64::MAX)),
         ) {
-            let entry = |(epoch, seq, secs, kb, audience): (i64, u64, i64, usize, Option<u64>)| Entry {
+            let entry = |(epoch, seq, secs, kb, audience): (i64, u64, i64, usize, Option<u64>)| SnapshotEntry {
                 position: Position { epoch, seq },
                 committed_at: Timestamp::from_millis(secs * 1_000),
                 largest_bytes: kb * KB,
                 audience,
             };
             let (one, other) = (entry(one), entry(other));
-            prop_assert_eq!(Entry::of_text(&one.to_text()), Ok(one));
+            prop_assert_eq!(SnapshotEntry::of_text(&one.to_text()), Ok(one));
             let order = (one.position.epoch, one.position.seq).cmp(&(other.position.epoch, other.position.seq));
             prop_assert!(order.is_eq() || one.to_text().cmp(&other.to_text()) == order);
         }

@@ -34,7 +34,7 @@ use aws_sdk_dynamodb::{
 use clock::Timestamp;
 
 use crate::{
-    error::{Code, Failure, Refusal},
+    error::{ApiError, Code, Decision, InternalError},
     limits::{
         ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, CHANGE_EVERY, CHANGES_AT_ONCE, CLOSED_MARK_TTL,
         MESSAGES_PER_SEC_DEFAULT, RECOVERED_REGIONS_MAX, REGIONS_PER_MESSAGE_MAX, SUBSCRIPTION_TTL,
@@ -44,7 +44,7 @@ use crate::{
         alert::Format,
         audience::{Audience, Room},
         connection::{Connection, ConnectionId},
-        rate_limit::{Allowance, Charge, Step},
+        rate_limit::{Charge, RateLimit, Step},
     },
     runtime::environment::Reader,
     tables::{
@@ -59,7 +59,7 @@ use crate::{
 
 /// What a message changes of what its connection is in.
 #[derive(Clone, Copy, Debug)]
-pub enum Change<'a> {
+pub enum MembershipChange<'a> {
     /// Nothing.
     None,
     /// It joins audiences, or changes the form of their alerts: at least one, none of them twice.
@@ -68,19 +68,21 @@ pub enum Change<'a> {
     Leave(&'a [Audience]),
 }
 
-impl Change<'_> {
+impl MembershipChange<'_> {
     /// How many audiences it joins or leaves.
     fn len(self) -> u32 {
         match self {
-            Change::None => 0,
-            Change::Join(audiences, _) | Change::Leave(audiences) => u32::try_from(audiences.len()).unwrap_or(u32::MAX),
+            MembershipChange::None => 0,
+            MembershipChange::Join(audiences, _) | MembershipChange::Leave(audiences) => {
+                u32::try_from(audiences.len()).unwrap_or(u32::MAX)
+            }
         }
     }
 
     /// What of the allowance of changes it takes.
     fn cost(self, charged: Charged) -> u32 {
         match (charged, self) {
-            (Charged::Resumption(_), Change::Join(audiences, _)) if audiences.contains(&Audience::All) => {
+            (Charged::Resumption(_), MembershipChange::Join(audiences, _)) if audiences.contains(&Audience::All) => {
                 self.len() - 1 + RECOVERED_REGIONS
             }
             _ => self.len(),
@@ -136,10 +138,10 @@ impl Memberships {
     }
 
     /// How many audiences there are after a change.
-    fn after(&self, change: Change<'_>) -> usize {
+    fn after(&self, change: MembershipChange<'_>) -> usize {
         match change {
-            Change::None | Change::Leave(_) => self.audiences.len(),
-            Change::Join(joined, _) => {
+            MembershipChange::None | MembershipChange::Leave(_) => self.audiences.len(),
+            MembershipChange::Join(joined, _) => {
                 self.audiences.len() + joined.iter().filter(|audience| !self.contains(audience)).count()
             }
         }
@@ -148,7 +150,7 @@ impl Memberships {
 
 /// What is known of a connection when its state is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RecordedState {
     /// It is open, or about to open.
     Open(Memberships),
     /// It has closed, and nothing may be written for it.
@@ -183,27 +185,27 @@ const IS_OPEN: &str = "attribute_not_exists(closed)";
 
 /// How often messages of a connection may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MessageRate(Allowance);
+pub struct MessageRate(RateLimit);
 
 impl MessageRate {
     /// So many per second, and as many at once.
     pub fn per_second(count: u32) -> Option<Self> {
-        Allowance::new(count, Duration::from_secs(1)).map(Self)
+        RateLimit::new(count, Duration::from_secs(1)).map(Self)
     }
 
     /// What a function's environment says in `MESSAGES_PER_SECOND`, 1 to 1,000.
-    pub fn of_function(environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(environment: &mut Reader<'_>) -> Self {
         let count = environment.parsed("MESSAGES_PER_SECOND", MESSAGES_PER_SEC_DEFAULT);
         Self::per_second(count).unwrap_or_else(|| {
             environment.problem("MESSAGES_PER_SECOND has to be 1 at least");
-            Self(Allowance::ONE_A_SECOND)
+            Self(RateLimit::ONE_A_SECOND)
         })
     }
 }
 
 /// One allowance of a connection that is charged.
 #[derive(Clone, Copy, Debug)]
-struct Bill {
+struct RateLimitCharge {
     attribute: &'static str,
     charge: Charge,
     count: u32,
@@ -212,31 +214,36 @@ struct Bill {
 }
 
 /// What a charge and a change are charged from, at one moment.
-fn bills(charged: Charged, change: Change<'_>, now: Timestamp) -> Vec<Bill> {
+fn bills(charged: Charged, change: MembershipChange<'_>, now: Timestamp) -> Vec<RateLimitCharge> {
     let mut bills = Vec::new();
-    if let Charged::Message(MessageRate(allowance)) | Charged::Resumption(MessageRate(allowance)) = charged {
-        let charge = allowance.charge(1, now);
-        bills.push(Bill { attribute: MESSAGES_UNTIL, charge, count: allowance.count(), of: "messages per second" });
+    if let Charged::Message(MessageRate(rate_limit)) | Charged::Resumption(MessageRate(rate_limit)) = charged {
+        let charge = rate_limit.charge(1, now);
+        bills.push(RateLimitCharge {
+            attribute: MESSAGES_UNTIL,
+            charge,
+            count: rate_limit.count(),
+            of: "messages per second",
+        });
     }
     let cost = change.cost(charged);
     if cost > 0 {
-        let allowance = Allowance::new(CHANGES_AT_ONCE, CHANGE_EVERY * CHANGES_AT_ONCE);
-        let allowance = allowance.unwrap_or(Allowance::ONE_A_SECOND);
-        let charge = allowance.charge(cost, now);
+        let rate_limit = RateLimit::new(CHANGES_AT_ONCE, CHANGE_EVERY * CHANGES_AT_ONCE);
+        let rate_limit = rate_limit.unwrap_or(RateLimit::ONE_A_SECOND);
+        let charge = rate_limit.charge(cost, now);
         let of = "regions and rooms joined and left at once, and one more each second";
-        bills.push(Bill { attribute: CHANGES_UNTIL, charge, count: allowance.count(), of });
+        bills.push(RateLimitCharge { attribute: CHANGES_UNTIL, charge, count: rate_limit.count(), of });
     }
     bills
 }
 
 /// What to write for some bills of a connection of which `seen` is known, or why it has to wait: for the longest of them.
-fn steps(bills: &[Bill], seen: Option<&Item>) -> Result<Vec<(&'static str, Step)>, Refusal> {
-    let (mut steps, mut refused) = (Vec::new(), None::<(Duration, Refusal)>);
-    for &Bill { attribute, charge, count, of } in bills {
+fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Vec<(&'static str, Step)>, ApiError> {
+    let (mut steps, mut refused) = (Vec::new(), None::<(Duration, ApiError)>);
+    for &RateLimitCharge { attribute, charge, count, of } in bills {
         match charge.step(seen.and_then(|item| read_number(item, attribute).ok())) {
             Ok(step) => steps.push((attribute, step)),
             Err(wait) if refused.as_ref().is_some_and(|(longest, _)| *longest >= wait) => {}
-            Err(wait) => refused = Some((wait, Refusal::rate_limited(&format!("{count} {of}"), wait))),
+            Err(wait) => refused = Some((wait, ApiError::rate_limited(&format!("{count} {of}"), wait))),
         }
     }
     refused.map_or(Ok(steps), |(_, refusal)| Err(refusal))
@@ -248,9 +255,9 @@ impl Subscriptions {
     pub async fn admit(
         &self,
         connection: &Connection,
-        change: Change<'_>,
+        change: MembershipChange<'_>,
         charged: Charged,
-    ) -> Result<Result<Memberships, Refusal>, Failure> {
+    ) -> Decision<Memberships> {
         let charges = bills(charged, change, self.clock().now());
         let mut seen: Option<Item> = None;
         for attempt in 0..ADMISSION_ATTEMPTS_MAX {
@@ -259,7 +266,7 @@ impl Subscriptions {
                 tokio::time::sleep(jittered(ADMISSION_PAUSE_MAX)).await;
             }
             if seen.as_ref().is_some_and(|item| item.contains_key(CLOSED)) {
-                return Ok(Err(Refusal::connection_closed()));
+                return Ok(Err(ApiError::connection_closed()));
             }
             let writes = match steps(&charges, seen.as_ref()) {
                 Ok(writes) => writes,
@@ -274,7 +281,7 @@ impl Subscriptions {
                 let message = format!(
                     "a connection is in at most {SUBSCRIPTIONS_PER_CONNECTION_MAX} regions and rooms, leave some first"
                 );
-                return Ok(Err(Refusal::new(Code::LimitReached, message)));
+                return Ok(Err(ApiError::new(Code::LimitReached, message)));
             }
             let noted = self.note(connection, change, writes, before.as_ref()).send().await;
             match noted.map_err(SdkError::into_service_error) {
@@ -286,11 +293,11 @@ impl Subscriptions {
                 Err(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     seen = Some(failed.item.unwrap_or_default());
                 }
-                Err(error) => return Err(Failure::new("admitting a message", error)),
+                Err(error) => return Err(InternalError::new("admitting a message", error)),
             }
         }
         // Other messages of the connection changed what it is in between all of them.
-        Ok(Err(Refusal::rate_limited("a few messages at once that join and leave", ADMISSION_PAUSE_MAX)))
+        Ok(Err(ApiError::rate_limited("a few messages at once that join and leave", ADMISSION_PAUSE_MAX)))
     }
 
     /// Notes what a connection is in and where it sits when it opens. False where it has closed already.
@@ -299,7 +306,7 @@ impl Subscriptions {
         connection: &Connection,
         audience: Option<(&Audience, Format)>,
         seats: &[Seat],
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, InternalError> {
         let mut expression = "SET expires_at = :expires".to_owned();
         let mut update = self
             .update_of(&connection.id)
@@ -318,12 +325,12 @@ impl Subscriptions {
         match noted.map_err(SdkError::into_service_error) {
             Ok(_) => Ok(true),
             Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
-            Err(error) => Err(Failure::new("noting a new connection", error)),
+            Err(error) => Err(InternalError::new("noting a new connection", error)),
         }
     }
 
     /// Marks a connection as closed, and returns what was noted of it. Nothing else of its state remains.
-    pub(crate) async fn mark_closed(&self, connection: &ConnectionId) -> Result<Noted, Failure> {
+    pub(crate) async fn mark_closed(&self, connection: &ConnectionId) -> Result<Noted, InternalError> {
         let now = self.clock().now();
         let output = self
             .update_of(connection)
@@ -336,7 +343,7 @@ impl Subscriptions {
             .return_values(ReturnValue::AllOld)
             .send()
             .await
-            .map_err(|error| Failure::new("marking a connection as closed", error))?;
+            .map_err(|error| InternalError::new("marking a connection as closed", error))?;
         let item = output.attributes.unwrap_or_default();
         let seats = texts(&item, SEATS).iter().filter_map(|seat| seat.parse().ok()).collect();
         Ok(Noted { audiences: texts(&item, AUDIENCES), seats })
@@ -348,7 +355,7 @@ impl Subscriptions {
     }
 
     /// The state of a connection, read consistently.
-    pub async fn state(&self, connection: &ConnectionId) -> Result<State, Failure> {
+    pub async fn state(&self, connection: &ConnectionId) -> Result<RecordedState, InternalError> {
         let (partition, sort) = Self::state_key(connection);
         let output = self
             .client()
@@ -359,9 +366,9 @@ impl Subscriptions {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| Failure::new("reading the state of a connection", error))?;
+            .map_err(|error| InternalError::new("reading the state of a connection", error))?;
         let item = output.item.unwrap_or_default();
-        Ok(if item.contains_key(CLOSED) { State::Closed } else { State::Open(Memberships::of(&item)) })
+        Ok(if item.contains_key(CLOSED) { RecordedState::Closed } else { RecordedState::Open(Memberships::of(&item)) })
     }
 
     fn update_of(&self, connection: &ConnectionId) -> UpdateItemFluentBuilder {
@@ -373,7 +380,7 @@ impl Subscriptions {
     fn note(
         &self,
         connection: &Connection,
-        change: Change<'_>,
+        change: MembershipChange<'_>,
         steps: Vec<(&'static str, Step)>,
         before: Option<&Memberships>,
     ) -> UpdateItemFluentBuilder {
@@ -394,12 +401,12 @@ impl Subscriptions {
             }
         }
         match change {
-            Change::None => {}
-            Change::Leave(left) => {
+            MembershipChange::None => {}
+            MembershipChange::Leave(left) => {
                 rest = " DELETE audiences :audiences, new_trending :audiences";
                 update = update.expression_attribute_values(":audiences", keys(left));
             }
-            Change::Join(joined, format) => {
+            MembershipChange::Join(joined, format) => {
                 rest = joining(format);
                 update = update.expression_attribute_values(":audiences", keys(joined));
                 if let Some(room) = joined.iter().find(|audience| matches!(audience, Audience::Room(_))) {
@@ -420,10 +427,10 @@ impl Subscriptions {
     async fn forget_first_room(
         &self,
         connection: &ConnectionId,
-        change: Change<'_>,
+        change: MembershipChange<'_>,
         memberships: &mut Memberships,
-    ) -> Result<(), Failure> {
-        let Change::Leave(left) = change else { return Ok(()) };
+    ) -> Result<(), InternalError> {
+        let MembershipChange::Leave(left) = change else { return Ok(()) };
         let Some(room) = memberships.first_room.clone().map(Audience::Room) else { return Ok(()) };
         if !left.contains(&room) {
             return Ok(());
@@ -439,7 +446,7 @@ impl Subscriptions {
         match forgotten.map_err(SdkError::into_service_error) {
             // Another message has changed it meanwhile.
             Ok(_) | Err(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
-            Err(error) => Err(Failure::new("forgetting a room", error)),
+            Err(error) => Err(InternalError::new("forgetting a room", error)),
         }
     }
 }

@@ -6,7 +6,7 @@
 use aws_sdk_dynamodb::types::Select;
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::COUNTED_EXACTLY_MAX,
     model::{
         audience::Audience,
@@ -21,7 +21,7 @@ use crate::{
 impl Subscriptions {
     /// How many are in an audience, at most [`COUNT_AGE_MAX`] ago. What has expired and is not removed yet does not count. It reads one page
     /// of the audience, which the index of slots bounds: some 15 read units.
-    pub async fn count(&self, audience: &Audience) -> Result<Counted, Failure> {
+    pub async fn count(&self, audience: &Audience) -> Result<Counted, InternalError> {
         let doing = "counting an audience";
         let now = self.clock().now();
         if let Some(counted) = self.counts().get(audience.key(), now) {
@@ -42,11 +42,11 @@ impl Subscriptions {
             .limit(COUNTED_EXACTLY_MAX + 1)
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         let seen = u64::try_from(page.count()).unwrap_or_default();
         let last = page.last_evaluated_key.as_ref();
         let last = last.map(|key| read_text(key, SLOT).and_then(|slot| Slot::of_key(slot).ok_or(UnreadableItem(SLOT))));
-        let counted = match last.transpose().map_err(|error| Failure::new(doing, error))? {
+        let counted = match last.transpose().map_err(|error| InternalError::new(doing, error))? {
             None => Counted { count: seen, is_approximate: false },
             Some(slot) => Counted { count: estimate(seen, slot.hash()), is_approximate: true },
         };

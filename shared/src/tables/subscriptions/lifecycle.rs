@@ -8,18 +8,18 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, future::join, stream};
 
 use crate::{
-    error::{Failure, Refusal},
+    error::{ApiError, Decision, InternalError},
     limits::{BATCH_WRITE_ITEMS_MAX, MEMBERSHIP_ROUNDS_MAX, REMOVALS_IN_FLIGHT},
     model::{
         alert::Format,
         audience::Audience,
-        connect_request::Opening,
+        connect_request::ConnectRequest,
         connection::{Connection, ConnectionId},
     },
     tables::{
         dynamodb::{Item, text},
         subscriptions::{
-            connection_state::{Noted, State},
+            connection_state::{Noted, RecordedState},
             schema::{ADDRESS, Key, key_in},
             seats::{Seat, Seated},
             table::Subscriptions,
@@ -39,12 +39,12 @@ struct Traces {
 impl Subscriptions {
     /// Records a connection and its first subscription. Refuses it if its address or user is at its connection limit, before anything is
     /// written, so that a flood costs next to nothing.
-    pub async fn open(&self, opening: &Opening) -> Result<Result<(), Refusal>, Failure> {
-        let Opening { connection, audience, .. } = opening;
-        let (seats, opened) = match self.take_seats(opening).await {
+    pub async fn open(&self, request: &ConnectRequest) -> Decision<()> {
+        let ConnectRequest { connection, audience, .. } = request;
+        let (seats, opened) = match self.take_seats(request).await {
             Ok(Seated::Full(refusal)) => return Ok(Err(refusal)),
             Ok(Seated::No(refusal, tried)) => (tried, Ok(Err(refusal))),
-            Ok(Seated::Yes(seats)) => (seats, self.record(opening).await),
+            Ok(Seated::Yes(seats)) => (seats, self.record(request).await),
             Err(failure) => return self.close(&connection.id).await.and(Err(failure)),
         };
         if let Ok(Ok(())) = opened {
@@ -59,8 +59,8 @@ impl Subscriptions {
     }
 
     /// Writes the first items of a connection.
-    async fn record(&self, opening: &Opening) -> Result<Result<(), Refusal>, Failure> {
-        let Opening { connection, address, audience, format, .. } = opening;
+    async fn record(&self, request: &ConnectRequest) -> Decision<()> {
+        let ConnectRequest { connection, address, audience, format, .. } = request;
         let mut everyone = self.item(&Audience::Everyone, connection, *format);
         if let Some(address) = address {
             everyone.insert(ADDRESS.to_owned(), text(address.to_string()));
@@ -70,22 +70,13 @@ impl Subscriptions {
     }
 
     /// Subscribes a connection to audiences that were noted before. Repeating it changes the format and nothing else.
-    pub async fn subscribe(
-        &self,
-        connection: &Connection,
-        audiences: &[Audience],
-        format: Format,
-    ) -> Result<Result<(), Refusal>, Failure> {
+    pub async fn subscribe(&self, connection: &Connection, audiences: &[Audience], format: Format) -> Decision<()> {
         let wanted = audiences.iter().map(|audience| (audience.clone(), Some(format))).collect();
         self.settle(connection, None, wanted).await
     }
 
     /// Ends subscriptions of a connection whose end was noted before. Those that never were are no error.
-    pub async fn unsubscribe(
-        &self,
-        connection: &Connection,
-        audiences: &[Audience],
-    ) -> Result<Result<(), Refusal>, Failure> {
+    pub async fn unsubscribe(&self, connection: &Connection, audiences: &[Audience]) -> Decision<()> {
         self.settle(connection, None, audiences.iter().map(|audience| (audience.clone(), None)).collect()).await
     }
 
@@ -97,7 +88,7 @@ impl Subscriptions {
         connection: &Connection,
         mut also: Option<Item>,
         wanted: Vec<(Audience, Option<Format>)>,
-    ) -> Result<Result<(), Refusal>, Failure> {
+    ) -> Decision<()> {
         let mut unsettled = wanted.clone();
         for _ in 0..MEMBERSHIP_ROUNDS_MAX {
             let puts =
@@ -105,10 +96,10 @@ impl Subscriptions {
             let deletes = unsettled.iter().filter(|(_, format)| format.is_none());
             let deletes = deletes.map(|(audience, _)| key_in(audience.key(), &connection.id));
             self.write(also.take().into_iter().chain(puts), deletes).await?;
-            let State::Open(noted) = self.state(&connection.id).await? else {
+            let RecordedState::Open(noted) = self.state(&connection.id).await? else {
                 let keys = wanted.iter().map(|(audience, _)| key_in(audience.key(), &connection.id));
                 self.delete(keys).await?;
-                return Ok(Err(Refusal::connection_closed()));
+                return Ok(Err(ApiError::connection_closed()));
             };
             unsettled.retain_mut(|(audience, format)| {
                 let written = std::mem::replace(format, noted.format_in(audience));
@@ -118,31 +109,31 @@ impl Subscriptions {
                 return Ok(Ok(()));
             }
         }
-        Ok(Err(Refusal::unavailable()))
+        Ok(Err(ApiError::unavailable()))
     }
 
     /// Marks a connection as closed and removes every other trace of it.
-    pub async fn close(&self, connection: &ConnectionId) -> Result<(), Failure> {
+    pub async fn close(&self, connection: &ConnectionId) -> Result<(), InternalError> {
         let (traces, failure) = self.traces(connection).await?;
         self.remove(connection, traces).await?;
         failure.map_or(Ok(()), Err)
     }
 
     /// The same for many connections, in full batches.
-    pub async fn close_all(&self, connections: Vec<ConnectionId>) -> Result<(), Failure> {
+    pub async fn close_all(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
         let failed = Mutex::new(None);
         let traces = stream::iter(connections)
             .map(|connection| async move {
                 let (Traces { keys, seats }, failure) = self.traces(&connection).await?;
                 self.remove(&connection, Traces { keys: Vec::new(), seats }).await?;
-                Ok::<_, Failure>((keys, failure))
+                Ok::<_, InternalError>((keys, failure))
             })
             .buffer_unordered(REMOVALS_IN_FLIGHT)
             .map_ok(|(keys, failure)| {
                 if failure.is_some() {
                     *failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
                 }
-                stream::iter(keys.into_iter().map(Ok::<_, Failure>))
+                stream::iter(keys.into_iter().map(Ok::<_, InternalError>))
             })
             .try_flatten()
             .try_chunks(BATCH_WRITE_ITEMS_MAX);
@@ -155,7 +146,7 @@ impl Subscriptions {
 
     /// Marks a connection as closed: what it leaves behind, and what went wrong when the index was read. What is noted is known in any
     /// case, and would be known to nobody after that. The index adds what was written and could not be noted any more.
-    async fn traces(&self, connection: &ConnectionId) -> Result<(Traces, Option<Failure>), Failure> {
+    async fn traces(&self, connection: &ConnectionId) -> Result<(Traces, Option<InternalError>), InternalError> {
         let (indexed, noted) = join(self.items_of(connection), self.mark_closed(connection)).await;
         let Noted { audiences, seats } = noted?;
         let (indexed, failure) = indexed.map_or_else(|failure| (Vec::new(), Some(failure)), |keys| (keys, None));
@@ -172,7 +163,7 @@ impl Subscriptions {
         Ok((traces, failure))
     }
 
-    async fn remove(&self, connection: &ConnectionId, traces: Traces) -> Result<(), Failure> {
+    async fn remove(&self, connection: &ConnectionId, traces: Traces) -> Result<(), InternalError> {
         self.delete(traces.keys.into_iter()).await?;
         for seat in &traces.seats {
             self.stand_up(seat, connection).await?;

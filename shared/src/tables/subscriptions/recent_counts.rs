@@ -21,9 +21,9 @@ pub struct Counted {
 /// What was counted lately by this process: clients that ask all at once read the first page of an audience once a second, and deliver,
 /// which needs it, does not wait for them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counts(Arc<Mutex<HashMap<String, (Timestamp, Counted)>>>);
+pub(super) struct RecentCounts(Arc<Mutex<HashMap<String, (Timestamp, Counted)>>>);
 
-impl Counts {
+impl RecentCounts {
     pub(super) fn get(&self, key: &str, now: Timestamp) -> Option<Counted> {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(key).filter(|(at, _)| now.since(*at) < COUNT_AGE_MAX).map(|(_, counted)| *counted)

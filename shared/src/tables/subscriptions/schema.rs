@@ -13,7 +13,7 @@
 //! Two kinds of items are of no audience. The state of a connection is in the partition `@connection#` and its id, each in one of its own
 //! because each message writes it, with the sort key `state`, and in no index; when the connection has closed, a mark remains there for ten
 //! minutes: [`crate::tables::subscriptions::connection_state`]. Where connections of an address or a user are limited, each has a seat in the partition of that
-//! [`Source`](crate::model::audience::Source): [`crate::tables::subscriptions::seats`].
+//! [`Source`](crate::model::audience::ConnectionQuotaKey): [`crate::tables::subscriptions::seats`].
 
 use crate::model::connection::{ConnectionId, Slot};
 

@@ -6,7 +6,7 @@
 //!
 //! | attribute | value |
 //! |---|---|
-//! | `audience` (partition) | [`Source::key`]: `@address#…` or `@user#…` |
+//! | `audience` (partition) | [`ConnectionQuotaKey::key`]: `@address#…` or `@user#…` |
 //! | `slot` (sort) | `seat#0001` and so on, from 1 to the limit |
 //! | `connection_id` | who holds it |
 //! | `expires_at` | seconds since the Unix epoch; from then on it is free |
@@ -19,11 +19,11 @@ use aws_sdk_dynamodb::{
 };
 
 use crate::{
-    error::{Failure, Refusal},
+    error::{ApiError, InternalError},
     limits::SUBSCRIPTION_TTL,
     model::{
-        audience::Source,
-        connect_request::{ConnectionLimit, Opening},
+        audience::ConnectionQuotaKey,
+        connect_request::{ConnectRequest, ConnectionLimit},
         connection::{Connection, ConnectionId, Slot},
     },
     tables::{
@@ -44,7 +44,7 @@ const DIGITS: usize = 4;
 /// One of the connections that there may be from one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seat {
-    source: Source,
+    source: ConnectionQuotaKey,
     /// From 1 on.
     number: u32,
 }
@@ -63,7 +63,7 @@ impl Seat {
     /// The seat at a key, if it is one of a seat.
     pub(crate) fn of_key((partition, sort): &Key) -> Option<Self> {
         let number = sort.strip_prefix(SEAT_PREFIX)?.parse().ok()?;
-        Some(Self { source: Source::of_key(partition)?, number })
+        Some(Self { source: ConnectionQuotaKey::of_key(partition)?, number })
     }
 }
 
@@ -79,7 +79,7 @@ impl FromStr for Seat {
 
     fn from_str(text: &str) -> Result<Self, InvalidSeat> {
         let (number, source) = text.split_at_checked(DIGITS).ok_or(InvalidSeat)?;
-        let source = Source::of_key(source).ok_or(InvalidSeat)?;
+        let source = ConnectionQuotaKey::of_key(source).ok_or(InvalidSeat)?;
         Ok(Self { source, number: number.parse().map_err(|_| InvalidSeat)? })
     }
 }
@@ -111,17 +111,17 @@ pub(crate) enum Seated {
     /// It has those that it needs, and they are noted.
     Yes(Vec<Seat>),
     /// There is none, and nothing was written.
-    Full(Refusal),
+    Full(ApiError),
     /// It cannot have them. Something was noted, and it may hold those that are named.
-    No(Refusal, Vec<Seat>),
+    No(ApiError, Vec<Seat>),
 }
 
 impl Subscriptions {
     /// Takes a seat for each limit of a new connection. What is tried is noted before it is taken, with the first subscription.
     ///
     /// Each round either ends it or has found a seat to be taken since it was read, so there are as many as there are seats at most.
-    pub(crate) async fn take_seats(&self, opening: &Opening) -> Result<Seated, Failure> {
-        let Opening { connection, audience, format, bounds, .. } = opening;
+    pub(crate) async fn take_seats(&self, request: &ConnectRequest) -> Result<Seated, InternalError> {
+        let ConnectRequest { connection, audience, format, bounds, .. } = request;
         let mut searches = Vec::with_capacity(bounds.len());
         for limit in bounds {
             searches.push(Search { limit, taken: self.taken_seats(limit).await?, seat: None, is_held: false });
@@ -139,7 +139,7 @@ impl Subscriptions {
             if (audience.is_some() || !seats.is_empty())
                 && !self.note_opening(connection, audience.as_ref().map(|audience| (audience, *format)), &seats).await?
             {
-                return Ok(Seated::No(Refusal::connection_closed(), tried(&searches)));
+                return Ok(Seated::No(ApiError::connection_closed(), tried(&searches)));
             }
             for search in searches.iter_mut().filter(|search| !search.is_held) {
                 let Some(seat) = &search.seat else { continue };
@@ -154,11 +154,11 @@ impl Subscriptions {
                 return Ok(Seated::Yes(seats));
             }
         }
-        Ok(Seated::No(Refusal::unavailable(), tried(&searches)))
+        Ok(Seated::No(ApiError::unavailable(), tried(&searches)))
     }
 
     /// The numbers of the seats that are taken.
-    async fn taken_seats(&self, limit: &ConnectionLimit) -> Result<BTreeSet<u32>, Failure> {
+    async fn taken_seats(&self, limit: &ConnectionLimit) -> Result<BTreeSet<u32>, InternalError> {
         let doing = "reading which seats are taken";
         let page = self
             .client()
@@ -171,7 +171,7 @@ impl Subscriptions {
             .projection_expression("slot, expires_at")
             .send()
             .await
-            .map_err(|error| Failure::new(doing, error))?;
+            .map_err(|error| InternalError::new(doing, error))?;
         let now = self.clock().now().secs();
         let taken = page.items().iter().filter(|item| read_number::<i64>(item, EXPIRES_AT).is_ok_and(|at| at > now));
         let number = |sort: &str| sort.strip_prefix(SEAT_PREFIX)?.parse().ok();
@@ -179,7 +179,7 @@ impl Subscriptions {
     }
 
     /// Takes a seat. False where somebody else holds it.
-    async fn sit(&self, seat: &Seat, connection: &Connection) -> Result<bool, Failure> {
+    async fn sit(&self, seat: &Seat, connection: &Connection) -> Result<bool, InternalError> {
         let (partition, sort) = seat.key();
         let put = self
             .client()
@@ -198,12 +198,12 @@ impl Subscriptions {
         match put.map_err(SdkError::into_service_error) {
             Ok(_) => Ok(true),
             Err(PutItemError::ConditionalCheckFailedException(_)) => Ok(false),
-            Err(error) => Err(Failure::new("taking a seat", error)),
+            Err(error) => Err(InternalError::new("taking a seat", error)),
         }
     }
 
     /// Leaves a seat, if the connection holds it.
-    pub(crate) async fn stand_up(&self, seat: &Seat, connection: &ConnectionId) -> Result<(), Failure> {
+    pub(crate) async fn stand_up(&self, seat: &Seat, connection: &ConnectionId) -> Result<(), InternalError> {
         let (partition, sort) = seat.key();
         let deleted = self
             .client()
@@ -217,7 +217,7 @@ impl Subscriptions {
             .await;
         match deleted.map_err(SdkError::into_service_error) {
             Ok(_) | Err(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
-            Err(error) => Err(Failure::new("leaving a seat", error)),
+            Err(error) => Err(InternalError::new("leaving a seat", error)),
         }
     }
 }
@@ -232,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_seat_is_read_as_it_was_written() {
-        for source in [Source::of_address("2001:db8::1".parse().expect("an address")), Source::of_user("ola")] {
+        for source in [
+            ConnectionQuotaKey::of_address("2001:db8::1".parse().expect("an address")),
+            ConnectionQuotaKey::of_user("ola"),
+        ] {
             let seat = Seat { source, number: 7 };
             assert_eq!(seat.to_string().parse(), Ok(seat.clone()));
             assert_eq!(Seat::of_key(&seat.key()), Some(seat));

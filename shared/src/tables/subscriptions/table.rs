@@ -7,19 +7,19 @@ use aws_sdk_dynamodb::{
 use clock::{Clock, Timestamp};
 
 use crate::{
-    error::Failure,
+    error::InternalError,
     limits::{AUDIENCE_PAGE_ITEMS, SUBSCRIPTION_TTL},
     model::{
         alert::Format,
         audience::Audience,
         connection::{Connection, ConnectionId, Slot, SlotRange},
-        member::{Member, Page},
+        member::{AudiencePage, Member},
     },
-    runtime::{environment::Reader, function::Start},
+    runtime::{environment::Reader, function::StartContext},
     tables::{
         dynamodb::{Item, UnreadableItem, number, read_number, read_text, text, write_all},
         subscriptions::{
-            recent_counts::Counts,
+            recent_counts::RecentCounts,
             schema::{AUDIENCE, BY_CONNECTION, CONNECTION_ID, EXPIRES_AT, FORMAT, Key, SINCE, SLOT, TABLE_VARIABLE},
         },
     },
@@ -31,27 +31,27 @@ pub struct Subscriptions {
     client: Client,
     table: String,
     clock: Clock,
-    counts: Counts,
+    counts: RecentCounts,
 }
 
 impl Subscriptions {
     /// The table that the function's environment names.
-    pub fn of_function(start: &Start, environment: &mut Reader<'_>) -> Self {
+    pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Self {
         Self::new(Client::new(&start.sdk), environment.required(TABLE_VARIABLE), start.clock.clone())
     }
 
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
-        Self { client, table, clock, counts: Counts::default() }
+        Self { client, table, clock, counts: RecentCounts::default() }
     }
 
     /// The keys of all audiences that a connection is in, as far as the index knows yet, and of where its seats are.
-    pub async fn audiences_of(&self, connection: &ConnectionId) -> Result<Vec<String>, Failure> {
+    pub async fn audiences_of(&self, connection: &ConnectionId) -> Result<Vec<String>, InternalError> {
         Ok(self.items_of(connection).await?.into_iter().map(|(audience, _)| audience).collect())
     }
 
     /// The keys of all items of a connection, as far as the index knows yet.
-    pub(super) async fn items_of(&self, connection: &ConnectionId) -> Result<Vec<Key>, Failure> {
+    pub(super) async fn items_of(&self, connection: &ConnectionId) -> Result<Vec<Key>, InternalError> {
         let doing = "looking up the subscriptions of a connection";
         let key = |item: &Item| Ok((read_text(item, AUDIENCE)?.to_owned(), read_text(item, SLOT)?.to_owned()));
         self.client
@@ -65,16 +65,21 @@ impl Subscriptions {
             .send()
             .try_collect()
             .await
-            .map_err(|error| Failure::new(doing, error))?
+            .map_err(|error| InternalError::new(doing, error))?
             .iter()
-            .map(|item| key(item).map_err(|error: UnreadableItem| Failure::new(doing, error)))
+            .map(|item| key(item).map_err(|error: UnreadableItem| InternalError::new(doing, error)))
             .collect()
     }
 
     /// One page of an audience within a range, in ascending order of slots: the first, or that after a slot.
     ///
     /// Reads are consistent: whoever had an answer to a subscription before an alert was committed is among them.
-    pub async fn page(&self, audience: &Audience, range: SlotRange, after: Option<&Slot>) -> Result<Page, Failure> {
+    pub async fn page(
+        &self,
+        audience: &Audience,
+        range: SlotRange,
+        after: Option<&Slot>,
+    ) -> Result<AudiencePage, InternalError> {
         let start = after.map(|slot| {
             Item::from([(AUDIENCE.to_owned(), text(audience.key())), (SLOT.to_owned(), text(slot.as_str()))])
         });
@@ -96,15 +101,15 @@ impl Subscriptions {
             .set_exclusive_start_key(start)
             .send()
             .await
-            .map_err(|error| Failure::new("reading a page of an audience", error))?;
+            .map_err(|error| InternalError::new("reading a page of an audience", error))?;
         let members = page.items().iter().filter_map(readable_member).collect();
         // A key that cannot be read must not end the audience.
         let next = page
             .last_evaluated_key
             .as_ref()
             .map(|key| read_text(key, SLOT).and_then(|slot| Slot::of_key(slot).ok_or(UnreadableItem(SLOT))));
-        let next = next.transpose().map_err(|error| Failure::new("reading a page of an audience", error))?;
-        Ok(Page { members, next })
+        let next = next.transpose().map_err(|error| InternalError::new("reading a page of an audience", error))?;
+        Ok(AudiencePage { members, next })
     }
 
     pub(super) fn item(&self, audience: &Audience, connection: &Connection, format: Format) -> Item {
@@ -131,11 +136,11 @@ impl Subscriptions {
         &self.clock
     }
 
-    pub(super) fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &RecentCounts {
         &self.counts
     }
 
-    pub(super) async fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, keys: impl Iterator<Item = Key>) -> Result<(), InternalError> {
         self.write(std::iter::empty(), keys).await
     }
 
@@ -143,16 +148,16 @@ impl Subscriptions {
         &self,
         puts: impl Iterator<Item = Item>,
         deletes: impl Iterator<Item = Key>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), InternalError> {
         let mut requests = Vec::new();
         for item in puts {
             let put = PutRequest::builder().set_item(Some(item)).build();
-            let put = put.map_err(|error| Failure::new("building a subscription", error))?;
+            let put = put.map_err(|error| InternalError::new("building a subscription", error))?;
             requests.push(WriteRequest::builder().put_request(put).build());
         }
         for (audience, slot) in deletes {
             let delete = DeleteRequest::builder().key(AUDIENCE, text(audience)).key(SLOT, text(slot)).build();
-            let delete = delete.map_err(|error| Failure::new("building a removal", error))?;
+            let delete = delete.map_err(|error| InternalError::new("building a removal", error))?;
             requests.push(WriteRequest::builder().delete_request(delete).build());
         }
         write_all(&self.client, &self.table, requests).await

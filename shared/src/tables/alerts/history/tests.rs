@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    fake_aws::{Answer, sdk_for},
+    fake_aws::{FakeResponse, sdk_for},
     limits::{
         ALERT_TTL, FRAME_BYTES_MAX, MESSAGE_READ_UNITS_MAX, PAGE_READ_UNITS_MAX, READ_UNIT_BYTES, REGIONS_OF_ALL_MAX,
         REMOVED_ITEM_BYTES_MAX,
@@ -29,7 +29,7 @@ use crate::{
         paging::{self, Begin},
         resumption::{self, Standing},
     },
-    tables::alerts::snapshot::Entry,
+    tables::alerts::snapshot::SnapshotEntry,
 };
 
 const EPOCH: i64 = 1_795_000_000_000;
@@ -53,7 +53,7 @@ fn history(logs: Vec<Log>) -> (History, Arc<AtomicUsize>) {
             None => query(&logs, &request),
         };
         taken.fetch_add(units, Ordering::Relaxed);
-        Answer(200, "", answer.to_string())
+        FakeResponse(200, "", answer.to_string())
     });
     (History::new(Client::new(&sdk), "t".to_owned(), clock(NOW)), units)
 }
@@ -100,7 +100,7 @@ fn shards(logs: &BTreeMap<String, Log>, keys: &[Value]) -> (Value, usize) {
     let entries: BTreeMap<String, Value> = with_log
         .map(|(name, log)| {
             let largest = log.iter().flatten().max().copied().unwrap_or_default();
-            let entry = Entry {
+            let entry = SnapshotEntry {
                 position: Position { epoch: EPOCH, seq: log.len() as u64 },
                 committed_at: Timestamp::from_millis(EPOCH),
                 largest_bytes: largest + 250,

@@ -2,7 +2,7 @@ use aws_sdk_dynamodb::Client;
 use clock::Clock;
 
 use super::*;
-use crate::fake_aws::{Answer, sdk};
+use crate::fake_aws::{FakeResponse, sdk};
 
 fn connection() -> Connection {
     Connection { id: "eHrdFcnvvHcCE-w=".parse().expect("an id"), since: Timestamp::from_millis(0) }
@@ -10,7 +10,7 @@ fn connection() -> Connection {
 
 /// The table, whose answers are all the same, and the requests that it gets.
 fn table(answer: &'static str) -> (Subscriptions, crate::fake_aws::Requests) {
-    let (sdk, requests) = sdk(move |_| Answer(200, "", answer.to_owned()));
+    let (sdk, requests) = sdk(move |_| FakeResponse(200, "", answer.to_owned()));
     (Subscriptions::new(Client::new(&sdk), "t".to_owned(), Clock::System), requests)
 }
 
@@ -40,8 +40,8 @@ fn what_a_connection_is_in_is_counted_once() {
     let memberships = Memberships::of(&item);
     assert!(memberships.contains(&room) && !memberships.contains(&Audience::All));
     assert_eq!(memberships.first_room, Some(Room::default()));
-    assert_eq!(memberships.after(Change::Join(&[room.clone(), Audience::All], Format::ViralAlert)), 3);
-    assert_eq!(memberships.after(Change::Leave(&[room])), 2);
+    assert_eq!(memberships.after(MembershipChange::Join(&[room.clone(), Audience::All], Format::ViralAlert)), 3);
+    assert_eq!(memberships.after(MembershipChange::Leave(&[room])), 2);
     assert_eq!(Memberships::of(&Item::new()), Memberships::default());
 }
 
@@ -52,7 +52,7 @@ fn a_change_is_charged_for_what_it_changes_and_the_longest_wait_is_told() {
     let now = Timestamp::from_millis(1_795_000_000_000);
     let mut item = Item::new();
     for round in 0..4 {
-        let bills = bills(Charged::Message(rate), Change::Join(&regions, Format::ViralAlert), now);
+        let bills = bills(Charged::Message(rate), MembershipChange::Join(&regions, Format::ViralAlert), now);
         assert!(steps(&bills, Some(&item)).is_ok(), "{round} times 25 of a hundred");
         let used = (round + 1) * 25 * 1_000_000_000 + now.millis() * 1_000_000;
         item.insert(CHANGES_UNTIL.to_owned(), number(used));
@@ -60,10 +60,13 @@ fn a_change_is_charged_for_what_it_changes_and_the_longest_wait_is_told() {
     let refused = |charged, change| {
         steps(&bills(charged, change, now), Some(&item)).err().map(|refusal| refusal.retry_after.expect("a time"))
     };
-    assert_eq!(refused(Charged::Message(rate), Change::Leave(&regions)), Some(Duration::from_secs(25)));
-    assert_eq!(refused(Charged::Change, Change::Join(&regions[..1], Format::ViralAlert)), Some(Duration::from_secs(1)));
-    assert_eq!(refused(Charged::Message(rate), Change::None), None);
-    let all = Change::Join(&[Audience::All], Format::ViralAlert);
+    assert_eq!(refused(Charged::Message(rate), MembershipChange::Leave(&regions)), Some(Duration::from_secs(25)));
+    assert_eq!(
+        refused(Charged::Change, MembershipChange::Join(&regions[..1], Format::ViralAlert)),
+        Some(Duration::from_secs(1))
+    );
+    assert_eq!(refused(Charged::Message(rate), MembershipChange::None), None);
+    let all = MembershipChange::Join(&[Audience::All], Format::ViralAlert);
     assert_eq!(refused(Charged::Message(rate), all), Some(Duration::from_secs(1)));
     assert_eq!(refused(Charged::Resumption(rate), all), Some(Duration::from_secs(25)), "as much as 25 regions");
 }
