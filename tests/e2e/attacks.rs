@@ -1,8 +1,9 @@
-//! Attacks of clients that anybody can be, while a publisher publishes: its alerts arrive within two seconds.
+//! Attacks by anonymous clients, while a publisher publishes: its alerts arrive within two seconds.
 //!
-//! The gateway has the quotas of the service and the throttles of the template, and each partition of the tables has what DynamoDB
-//! gives one. The test runs two attacks for a moment, and asks that every alert arrives. `E2E_ATTACKERS=1000` runs all of them with as
-//! many connections, for ten seconds each, each of them twice a second, prints what each uses, and asks that alerts arrive in time:
+//! The gateway has the quotas of the service and the throttles of the template, and each partition of the tables has
+//! the capacity of DynamoDB. The test runs two attacks for two seconds and asserts that every alert arrives. With
+//! `E2E_ATTACKERS=1000` it runs all attacks for ten seconds each, with 1,000 connections of two requests a second,
+//! prints what each uses, and asserts that alerts arrive in time:
 //!
 //! ```text
 //! E2E_ATTACKERS=1000 cargo test --release --package tests --test e2e -- attacks --nocapture
@@ -30,31 +31,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::site::{Site, eventually, http, run};
 
-/// Within which time 99 of 100 alerts have to be with those who watch, in a release build on a machine that does nothing else.
+/// Bound of the 99th percentile of an alert's time to its subscribers, in a release build on an idle machine.
 const P99_MAX: Duration = Duration::from_secs(2);
 
-/// Time after which alerts are lost, and not late.
+/// Time after which an alert counts as lost.
 const ARRIVAL_MAX: Duration = Duration::from_secs(120);
 
-/// Time between two alerts.
+/// Interval of alerts.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 
 /// Bytes of a message that are billed as one. Source: API Gateway pricing.
 const MESSAGE_UNIT_BYTES: u64 = 32 * 1024;
 
-/// GB-seconds of an invocation, as `infra/cost` takes them: 256 MB for 15 ms.
+/// GB-seconds of an invocation, as in `infra/cost`: 256 MB for 15 ms.
 const GB_SECONDS: f64 = 0.25 * 0.015;
 
-/// What attackers do.
+/// An attack, by what each attacker does.
 #[derive(Clone, Copy)]
 enum Attack {
-    /// Each sends its n-th message, over and over.
+    /// Sends its n-th message.
     Messages(&'static str, fn(usize) -> Value),
-    /// Each asks the HTTP API.
+    /// Sends requests to the HTTP API.
     Requests(&'static str, &'static str, &'static str),
-    /// Each connects, subscribes to what it may, and leaves at once.
+    /// Connects, subscribes to as many regions as allowed, and leaves at once.
     ComeAndGo,
-    /// Nothing: what publishing uses alone.
+    /// Does nothing, to measure publishing alone.
     Nothing,
 }
 
@@ -71,10 +72,10 @@ impl fmt::Display for Attack {
 const ATTACKS: [Attack; 12] = [
     Attack::Nothing,
     SUBSCRIBE_AND_LEAVE,
-    Attack::Messages(
-        "ALL with since of 300 invented names",
-        |_| json!({"type": "subscribe_region", "region": "ALL", "since": since((0..300).map(|number| format!("X{number}")))}),
-    ),
+    Attack::Messages("ALL with since of 300 invented names", |_| {
+        let since = since((0..300).map(|number| format!("X{number}")));
+        json!({"type": "subscribe_region", "region": "ALL", "since": since})
+    }),
     Attack::Messages("25 regions that missed alerts of 28 KB", |_| {
         let regions: Vec<String> = known_regions().collect();
         json!({"type": "subscribe_region", "regions": regions, "since": since(known_regions())})
@@ -105,28 +106,28 @@ fn since(regions: impl Iterator<Item = String>) -> Value {
     regions.map(|region| (region, json!({"epoch": 0, "seq": 0}))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// How large an attack is.
+/// The size of an attack.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     attackers: usize,
     watchers: usize,
-    /// Messages, requests or connections per second of all attackers together.
+    /// Messages, requests or connections per second, of all attackers together.
     per_second: f64,
     duration: Duration,
-    /// Messages and pings per second that the gateway lets through; those of the template where there is none.
+    /// Throttle of messages and pings per second, if not the template's.
     throttle: Option<&'static str>,
 }
 
-/// What attackers have seen.
+/// What attackers sent and received.
 #[derive(Debug, Default)]
 struct Seen {
     sent: AtomicU64,
-    /// Messages as they are billed, in either direction, without those that a throttle refused.
+    /// Billed messages in both directions, without throttled ones.
     billed: AtomicU64,
     answered: AtomicU64,
-    /// Refused by a throttle of the gateway.
+    /// Throttled by the gateway.
     refused: AtomicU64,
-    /// Refused by the service, as too many of one connection.
+    /// Refused by the service's rate limit of a connection.
     limited: AtomicU64,
 }
 
@@ -138,12 +139,12 @@ impl Seen {
         }
         let counted = if answer.contains("rate_limited") { &self.limited } else { &self.answered };
         counted.fetch_add(1, Relaxed);
-        // The message and its answer.
+        // The message, and its answer.
         self.billed.fetch_add(1 + (answer.len() as u64).div_ceil(MESSAGE_UNIT_BYTES), Relaxed);
     }
 }
 
-/// When each alert was published, and how long each took to each who watches.
+/// When each alert was published, and how long it took to each subscriber.
 #[derive(Debug, Default)]
 struct Alerts {
     published: Mutex<HashMap<String, Instant>>,
@@ -162,7 +163,7 @@ impl Alerts {
         self.took.lock().expect("whole").len()
     }
 
-    /// The times that so many of a hundred did not exceed.
+    /// Returns a percentile of these times.
     fn percentile(&self, percent: usize) -> Duration {
         let mut took = self.took.lock().expect("whole").clone();
         took.sort();
@@ -182,7 +183,7 @@ async fn attacked_site(throttle: Option<&str>) -> Site {
     Site::limited(&parameters, gateway, TableCapacity::SERVICE).await
 }
 
-/// Connects, trying again for as long as the gateway lets nobody in.
+/// Connects, with retries while the gateway throttles connections.
 async fn connected(
     address: &str,
 ) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
@@ -194,11 +195,11 @@ async fn connected(
     }
 }
 
-/// One attacker, until it is told to stop.
+/// Runs one attacker, until it is dropped.
 async fn attacker(attack: Attack, socket: String, front: String, every: Duration, seen: Arc<Seen>) {
     let mut turns = tokio::time::interval(every);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // Not all at the same moment.
+    // Attackers do not start at the same moment.
     tokio::time::sleep(every.mul_f64(rand::random())).await;
     match attack {
         Attack::Nothing => {}
@@ -249,7 +250,7 @@ async fn attacker(attack: Attack, socket: String, front: String, every: Duration
     }
 }
 
-/// Publishes an alert for those who watch.
+/// Publishes an alert.
 async fn publish(site: &Site, alerts: &Alerts, id: &str) {
     let alert = json!({"region": "PL", "video": {"id": id, "title": "Viral", "thumbnail": "", "score": 97}});
     alerts.published.lock().expect("whole").insert(id.to_owned(), Instant::now());
@@ -257,7 +258,7 @@ async fn publish(site: &Site, alerts: &Alerts, id: &str) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// Runs an attack, and returns a row of what it used, and what is wrong with it.
+/// Runs an attack. Returns a row of what it used, and what went wrong.
 async fn carry_out(attack: Attack, scale: Scale) -> (String, Vec<&'static str>) {
     let site = attacked_site(scale.throttle).await;
     let (socket, front) = (format!("ws://{}/prod", site.ws_addr), format!("http://{}", site.http_addr));
@@ -292,11 +293,11 @@ async fn carry_out(attack: Attack, scale: Scale) -> (String, Vec<&'static str>) 
         let attacker = attacker(attack, socket.clone(), front.clone(), every, Arc::clone(&seen));
         attacking.spawn(stop.clone().run_until_cancelled_owned(attacker));
     }
-    // Those who stay are connected first, at the rate at which the gateway lets them in.
+    // Attackers that stay connect first, at the rate that the gateway allows.
     if matches!(attack, Attack::Messages(..)) {
         eventually("all attackers are connected", async || site.connected() == scale.attackers + scale.watchers).await;
     }
-    // What runs for the first time takes longer, attacked or not.
+    // The first alert takes longer, with or without an attack.
     publish(&site, &alerts, "first").await;
     eventually("the first alert arrives", async || alerts.arrived() == scale.watchers).await;
     alerts.took.lock().expect("whole").clear();
@@ -336,13 +337,13 @@ async fn carry_out(attack: Attack, scale: Scale) -> (String, Vec<&'static str>) 
         p50.as_secs_f64() * 1_000.0,
         p99.as_secs_f64() * 1_000.0,
     );
-    // Beside other tests, in a debug build, a time says more of the machine than of the service.
+    // In a debug build beside other tests, times depend on the machine.
     let late = (scale.throttle.is_none() && p99 > P99_MAX).then_some("alerts are late");
     let open = (scale.throttle.is_some() && seen.refused.load(Relaxed) == 0).then_some("nothing was throttled");
     (row, late.into_iter().chain(open).collect())
 }
 
-/// What it costs to be attacked for an hour, without logs and bytes to the internet.
+/// Returns the cost of an hour of the attack, without logs and bytes to the internet.
 fn usd_an_hour(attack: Attack, billed: f64, invoked: f64, (reads, writes): (f64, f64), seconds: f64) -> f64 {
     let prices = Prices::of_region(DEFAULT_REGION).expect("there are prices");
     let usd = |name: &str, quantity: f64| {
@@ -360,7 +361,7 @@ fn usd_an_hour(attack: Attack, billed: f64, invoked: f64, (reads, writes): (f64,
 
 #[test]
 fn alerts_arrive_within_two_seconds_whatever_anybody_does() {
-    // Sockets have two ends here.
+    // This process holds both ends of each socket.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a higher limit of open files");
     let attackers = Environment::from_process().get("E2E_ATTACKERS").map(|number| number.parse().expect("a number"));
@@ -380,7 +381,8 @@ fn alerts_arrive_within_two_seconds_whatever_anybody_does() {
             return;
         };
         println!(
-            "| attack | sent/s | answered/s | refused by a throttle/s | refused by the service/s | read units/s | write units/s | throttled by tables/s | p50 | p99 | dollars an hour |"
+            "| attack | sent/s | answered/s | refused by a throttle/s | refused by the service/s | read units/s \\
+             | write units/s | throttled by tables/s | p50 | p99 | dollars an hour |"
         );
         println!("|---|---|---|---|---|---|---|---|---|---|---|");
         let scale = Scale {

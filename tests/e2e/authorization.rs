@@ -1,4 +1,4 @@
-//! Who may connect, subscribe and read where tokens are asked for.
+//! Who may connect, subscribe and read with `Authorization=required`.
 
 use std::time::UNIX_EPOCH;
 
@@ -18,18 +18,18 @@ use clock::system_time;
 pub(crate) const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";
 pub(crate) const PARAMETER: &str = "/viral-alerts/token";
 
-/// Seconds since the Unix epoch.
+/// Returns the seconds since the Unix epoch.
 fn now() -> i64 {
     let now = system_time().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     i64::try_from(now).expect("not that late")
 }
 
-/// A token for some regions that is valid for so many more seconds.
+/// Makes a token for some regions that is valid for this many seconds.
 fn token(regions: &[&str], secs: i64) -> String {
     token_of(json!({"exp": now() + secs, "regions": regions}))
 }
 
-/// A token with more claims than those that the service asks for, of `user-1` unless they say otherwise.
+/// Makes a token with more claims, of `user-1` unless they name another user.
 pub(crate) fn token_of(more: Value) -> String {
     let encoded = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let mut claims = json!({"sub": "user-1", "iss": "tests", "aud": "alerts", "exp": now() + 60});
@@ -49,7 +49,7 @@ async fn site_with(authorization: &str, secrets: &[(&str, &str)]) -> Site {
     site_of(&[("Authorization", authorization)], secrets).await
 }
 
-/// The project's template with tokens asked for and other parameters.
+/// Starts the service with tokens required and other parameters.
 pub(crate) async fn tokens_and(parameters: &[(&str, &str)]) -> Site {
     let required = [("Authorization", "required")];
     site_of(&[&required[..], parameters].concat(), &[(PARAMETER, SECRET)]).await
@@ -89,7 +89,7 @@ fn a_token_may_come_as_a_subprotocol_and_only_the_other_one_is_answered() {
     run(async {
         let site = site("required").await;
         let offered = format!("viral-alerts, bearer.{}", token(&["PL"], 60));
-        // The client itself ends a connection whose answer has no subprotocol that it offered.
+        // The client itself ends a connection if the answer has none of its subprotocols.
         let client = site.try_connect("/prod", &[("sec-websocket-protocol", &offered)]).await;
         client.expect("let in").subscribe("PL").await;
         let bad = [("sec-websocket-protocol", "viral-alerts, bearer.x")];
@@ -105,7 +105,7 @@ fn regions_outside_of_the_token_are_refused_at_connect_and_in_every_message() {
         for (region, expected) in [("PL", None), ("EU", None), ("DE", Some(403)), ("ALL", Some(403))] {
             assert_eq!(status(&site, &format!("?token={token}&region={region}")).await, expected, "{region}");
         }
-        // The default, ALL, is not for this token.
+        // The token does not allow the default region, ALL.
         let mut client = site.connect(&format!("/prod?token={token}")).await;
         let subscribe = |region: Value| json!({"type": "subscribe_region", "region": region});
         for _ in 0..2 {
@@ -124,7 +124,7 @@ fn regions_outside_of_the_token_are_refused_at_connect_and_in_every_message() {
         site.publish(&alert("EU")).await;
         assert_eq!(client.json().await["region"], "EU");
 
-        // Nothing is told of other regions, whatever a message names.
+        // Messages that name other regions get nothing of them.
         let start = json!({"epoch": 0, "seq": 0});
         let since = json!({"EU": start, "DE": start});
         for kind in ["keepalive", "subscribe_region"] {
@@ -219,7 +219,7 @@ fn pages_of_listed_origins_connect_and_others_do_not() {
     });
 }
 
-/// A request of a publisher that signs as Standard Webhooks says.
+/// Publishes with a signature of Standard Webhooks.
 fn signed(id: &str, at: i64, body: &str, secret: &[u8]) -> [(&'static str, String); 3] {
     let message = format!("{id}.{at}.{body}");
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());

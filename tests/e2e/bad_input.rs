@@ -1,4 +1,4 @@
-//! Bad input, each with its exact answer. After it the socket is open and nothing has changed.
+//! Bad input and its exact answers. The socket stays open and nothing changes.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,8 @@ fn bad_messages_are_answered_and_the_socket_stays_open() {
             answer["retryable"] = json!(false);
             answer
         };
-        let types = "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, typing or publish";
+        let types = "send subscribe_region, unsubscribe_region, keepalive, ping, count, echo, join, leave, chat, \
+                     typing or publish";
         let long = "P".repeat(300);
         let absurd = |region: &str| json!({"type": "subscribe_region", "region": region}).to_string();
         let region_form = error("invalid_region", Some("region"), REGION_FORM);
@@ -158,7 +159,7 @@ fn bad_publications_are_answered_and_nothing_is_published() {
         }
         let (status, answer) = site.post("/publish", &[("Idempotency-Key", &"k".repeat(300))], good.clone()).await;
         assert_eq!((status, answer["error"]["field"].as_str()), (400, Some("idempotency-key")));
-        // An invocation has no status: the refusal is its result.
+        // An invocation has no status. Its result is the refusal.
         let (status, answer) = site.invoke("PublishFunction", &json!({"region": "PL"})).await;
         assert_eq!((status, answer["error"]["code"].as_str()), (200, Some("missing_field")));
         site.settled().await;

@@ -1,4 +1,4 @@
-//! The synthetic canary: its alert arrives, nobody else sees anything of it, and it says so when nothing arrives.
+//! The synthetic canary: its alert arrives, no one else sees it, and it reports when nothing arrives.
 
 use std::{
     sync::Arc,
@@ -19,12 +19,12 @@ use crate::{
     site::{Site, eventually, run},
 };
 
-/// What the schedule invokes it with.
+/// The event of its schedule.
 fn scheduled() -> Value {
     json!({"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
 }
 
-/// What a run of the canary answers, when everything that follows is done.
+/// Runs the canary, waits until all functions have ended, and returns its result.
 async fn probe(site: &Site) -> Value {
     let (status, answer) = site.invoke("CanaryFunction", &scheduled()).await;
     assert_eq!(status, 200, "{answer}");
@@ -131,7 +131,7 @@ fn the_log_of_a_canary_that_is_switched_off_ends_and_is_none_of_the_regions_that
 #[test]
 fn no_publisher_can_use_the_region_of_the_canary() {
     run(async {
-        // Without a schedule that publishes there.
+        // Without the canary's schedule.
         let site = Site::with(&[]).await;
         let mut watcher = site.watcher("X-CANARY").await;
         let (status, refusal) = site.post("/publish", &[], alert("x-canary").to_string()).await;
@@ -164,7 +164,7 @@ fn where_messages_are_lost_the_canary_says_silence_at_once() {
     });
 }
 
-/// Parameters with which a token is required, beside others.
+/// Starts the service with tokens required and other parameters.
 async fn with_tokens(more: &[(&str, &str)], secrets: &[(&str, &str)]) -> Site {
     let required = [
         ("Canary", "on"),

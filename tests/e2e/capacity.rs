@@ -1,4 +1,4 @@
-//! Tables that throttle as DynamoDB does, as an AWS client sees it.
+//! Tables that throttle as DynamoDB does, through an AWS client.
 
 use aws_sdk_dynamodb::{
     Client as DynamoDb,
@@ -11,7 +11,7 @@ use crate::site::{Site, run};
 
 type Item = std::collections::HashMap<String, AttributeValue>;
 
-/// An item of the alerts table, of this many bytes.
+/// Makes an item of the alerts table, of this many bytes.
 fn item(region: &str, seq: usize, bytes: usize) -> Item {
     [
         ("region".to_owned(), AttributeValue::S(region.to_owned())),
@@ -21,7 +21,7 @@ fn item(region: &str, seq: usize, bytes: usize) -> Item {
     .into()
 }
 
-/// A client that does not try again, on tables of which each partition key has 40 read and 20 write units a second.
+/// Returns a client without retries, of tables with 40 read and 20 write units a second for each partition key.
 async fn tables() -> (Site, DynamoDb) {
     let site = Site::with_capacity("40:20").await;
     let sdk = site.sdk().into_builder().retry_config(RetryConfig::disabled()).build();
@@ -39,7 +39,7 @@ fn a_partition_above_its_capacity_is_throttled_and_another_one_is_not() {
             let sent = client.put_item().table_name(TABLE).set_item(Some(item(region, 1, bytes))).send().await;
             sent.err().map(|error| error.code().unwrap_or_default().to_owned())
         };
-        // 300 units, of which 20 were there: for the next 14 seconds there are none.
+        // It takes 300 units of 20, so there are none for the next 14 seconds.
         assert_eq!(put("PL", 300_000).await, None);
         assert_eq!(put("PL", 10).await.as_deref(), Some("ThrottlingException"));
         assert_eq!(put("DE", 10).await, None);

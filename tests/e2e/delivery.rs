@@ -1,4 +1,4 @@
-//! Who receives an alert, and what becomes of connections that are gone.
+//! Who receives an alert, and what happens to dead connections.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use clock::Clock;
@@ -50,7 +50,7 @@ fn an_alert_that_nobody_watches_goes_to_everyone() {
         let mut idle = site.connect("/prod").await;
         let mut at_connect = site.connect("/prod?region=JP").await;
         site.publish(&alert("PL")).await;
-        // With what tells a client why it gets the alert of a region that it has not asked for.
+        // The frame says why a client gets an alert of a region without a subscription.
         for client in [&mut germany, &mut idle] {
             let frame = client.json().await;
             assert_eq!((&frame["type"], &frame["everyone"]), (&json!("viral_alert"), &json!(true)));
@@ -116,7 +116,7 @@ async fn subscribe(subscriptions: &Subscriptions, connection: &Connection, audie
     subscriptions.subscribe(connection, audiences, Format::ViralAlert).await.expect("a write").expect("open");
 }
 
-/// Puts the items of a connection that is gone without a `$disconnect`, as old as `age_ms`.
+/// Writes the items of a connection that ended without a `$disconnect`, `age_ms` old.
 async fn leave_behind(site: &Site, connection: &str, age_ms: i64) {
     let then = Clock::System.now().millis() - age_ms;
     let clock = Clock::Manual(std::sync::Arc::new(then.into()));
@@ -126,7 +126,7 @@ async fn leave_behind(site: &Site, connection: &str, age_ms: i64) {
     subscribe(&subscriptions, &connection, &audiences).await;
 }
 
-/// Puts `count` subscriptions to PL of connections that are long gone, all in a sixth of the ring.
+/// Writes `count` subscriptions to PL of dead connections, all in a sixth of the slots.
 pub(crate) async fn leave_behind_in_a_sixth_of_the_ring(site: &Site, count: usize) {
     let then = Clock::System.now().millis() - 3_600_000;
     let clock = Clock::Manual(std::sync::Arc::new(then.into()));
@@ -161,7 +161,7 @@ fn what_a_lost_disconnect_left_behind_is_removed_by_the_next_alert() {
 
 #[test]
 fn a_large_audience_is_divided_among_invocations_and_each_connection_is_reached_once() {
-    /// A little more than a page, all in a sixth of the ring: as a sample they stand for more than one worker takes.
+    /// A little more than a page. In a sixth of the slots, they let the fan-out expect more than one worker's share.
     const ITEMS: usize = 1_100;
     run(async {
         let site = Site::start().await;
@@ -250,7 +250,7 @@ fn more_than_one_page_of_watchers_of_region_and_all_get_one_copy_each() {
             }
             clients.push(client);
         }
-        // Items of the dead on both sides push the live ones onto later pages.
+        // Items of dead connections move the live ones to later pages.
         let site = &site;
         let write = |n| async move { leave_behind(site, &format!("Page{n:04}PagePCC="), 3_600_000).await };
         let writes = (0..1_500).map(write);

@@ -1,4 +1,4 @@
-//! What clients and publishers see when something that the functions depend on is away, or lies.
+//! What clients and publishers see while something that the functions need is down, or lies.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +15,12 @@ fn alert() -> Value {
     json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
 }
 
-/// What a table was created with.
+/// Describes a table.
 pub(crate) async fn description(dynamodb: &Client, table: &str) -> TableDescription {
     dynamodb.describe_table().table_name(table).send().await.expect("a table").table.expect("a table")
 }
 
-/// Creates a table, empty, as another one was.
+/// Creates an empty table from the description of another.
 pub(crate) async fn create(dynamodb: &Client, as_it_was: TableDescription) {
     let indexes = as_it_was.global_secondary_indexes().iter().map(|index| {
         GlobalSecondaryIndex::builder()
@@ -45,7 +45,7 @@ pub(crate) async fn create(dynamodb: &Client, as_it_was: TableDescription) {
 #[test]
 fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() {
     run(async {
-        // Parameters of its own: no other test shares a stack whose tables are taken away.
+        // Its own parameters, so that no other test shares the stack without tables.
         let site = Site::with(&[("LogLevel", "WARN"), ("ScoreThreshold", "80")]).await;
         let mut client = site.watcher("PL").await;
         let before = site.publish(&alert()).await;
@@ -64,7 +64,7 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
         assert_eq!(answer, json!({"type": "error", "code": "unavailable", "message": message, "retryable": true}));
         let headers = [("content-type", "application/json")];
         assert_eq!(site.post("/publish", &headers, alert().to_string()).await, (503, json!({"error": unavailable})));
-        // Whoever invokes gets a failure, which Lambda tries again.
+        // The invocation fails, so Lambda retries it.
         let (_, failure) = site.invoke("PublishFunction", &alert()).await;
         assert!(
             failure["errorMessage"]
@@ -73,7 +73,7 @@ fn without_its_tables_the_service_says_so_and_loses_nothing_that_it_confirmed() 
             "{failure}"
         );
 
-        // Back again, empty: the open socket and new ones work, and the log starts a new epoch.
+        // With new, empty tables the open socket and new ones work, and the log starts a new epoch.
         create(&dynamodb, alerts).await;
         create(&dynamodb, subscriptions).await;
         client.subscribe("PL").await;
@@ -100,10 +100,10 @@ fn an_alert_reaches_everyone_though_posts_and_invocations_fail_on_purpose() {
         .await;
         let mut watchers = Vec::new();
         while watchers.len() < WATCHERS {
-            // A handshake whose function failed is a 502, after which a client tries again.
+            // A handshake whose function failed is answered with 502, and the client retries.
             watchers.extend(site.try_connect("/prod?region=PL&format=viral_alert", &[]).await.ok());
         }
-        // A publisher repeats what it had no answer to, with the same key.
+        // A publisher retries with the same key until it has an answer.
         let headers = [("content-type", "application/json"), ("idempotency-key", "once")];
         let seq = loop {
             let (status, answer) = site.post("/publish", &headers, alert().to_string()).await;
@@ -113,7 +113,7 @@ fn an_alert_reaches_everyone_though_posts_and_invocations_fail_on_purpose() {
         };
         assert_eq!(seq, 1);
         for watcher in &mut watchers {
-            // Some get it twice: from an invocation whose answer was lost, and from its repetition.
+            // Some get it twice: from an invocation whose answer was lost, and from its retry.
             assert_eq!(watcher.json().await["seq"], seq);
         }
         site.settled().await;
@@ -122,7 +122,7 @@ fn an_alert_reaches_everyone_though_posts_and_invocations_fail_on_purpose() {
     });
 }
 
-/// Makes every subscription an hour old: older than connections for which "gone" may mean that they are only opening.
+/// Makes every subscription an hour old. For younger ones "gone" may mean that they are still opening.
 async fn age(site: &Site) {
     let dynamodb = site.dynamodb();
     let items = dynamodb.scan().table_name("SubscriptionsTable").filter_expression("attribute_exists(connection_id)");
@@ -141,9 +141,9 @@ async fn age(site: &Site) {
     stream::iter(updates).buffer_unordered(32).for_each(|updated| async { drop(updated.expect("a write")) }).await;
 }
 
-/// Sends `alerts` to `watchers` that are long there, while the gateway says of each post and of each question with the
-/// probability `lie` that the connection is gone. Each of them gets all of them, or sees its socket close; and whose
-/// socket is open is subscribed. Returns how many were closed.
+/// Sends `alerts` to `watchers`, while the gateway answers "gone" with the probability `lie` to each post and each
+/// GetConnection. Every watcher gets all alerts or sees its socket close, and exactly the open sockets are subscribed.
+/// Returns how many were closed.
 async fn nobody_goes_deaf(watchers: usize, alerts: u64, lie: f64) -> usize {
     let site = Site::faulty(&[&format!("false-gone={lie}")]).await;
     let connect = |_| site.connect("/prod?region=PL&format=viral_alert");
@@ -175,7 +175,7 @@ async fn nobody_goes_deaf(watchers: usize, alerts: u64, lie: f64) -> usize {
     let lies = site.faults();
     println!("{watchers} watchers, {alerts} alerts: {closed} closed, {} subscribed, {lies:?}", subscribed.len());
     assert_eq!(open, subscribed, "whose socket is open is subscribed, and nobody else");
-    // A socket may close after its client has had everything, which the client sees when it reads on.
+    // A socket may also close after its client has read everything.
     let removed = watchers - open.len();
     assert!(removed >= closed, "{removed} removed, {closed} closed");
     removed
@@ -183,7 +183,7 @@ async fn nobody_goes_deaf(watchers: usize, alerts: u64, lie: f64) -> usize {
 
 #[test]
 fn a_gateway_that_lies_about_connections_leaves_nobody_deaf() {
-    // Often enough that some are closed: three lies in a row are one in a hundred posts.
+    // Three lies in a row happen in one of a hundred posts, so some are closed.
     run(async {
         let closed = nobody_goes_deaf(100, 3, 0.2).await;
         assert!(closed <= 20, "{closed} of 300 posts ended in a closed socket");
@@ -194,7 +194,7 @@ fn a_gateway_that_lies_about_connections_leaves_nobody_deaf() {
 #[ignore = "takes half a minute; tests/run runs it"]
 fn six_hundred_who_are_lied_about_get_all_of_ten_alerts_or_see_their_sockets_close() {
     run(async {
-        // One in 8,000 posts: of 6,000, more than 6 are less likely than one in 10,000.
+        // One in 8,000 posts: more than 6 of 6,000 happen in one of 10,000 runs.
         let closed = nobody_goes_deaf(600, 10, 0.05).await;
         assert!(closed <= 6, "{closed} of 6,000 posts ended in a closed socket");
     });

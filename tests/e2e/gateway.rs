@@ -1,4 +1,4 @@
-//! The gateway as clients and the AWS clients see it.
+//! The gateway as clients and AWS SDKs see it.
 
 use apigw_local::GatewayOptions;
 use aws_sdk_apigatewaymanagement::{Client as Management, error::ProvideErrorMetadata, primitives::Blob};
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::site::{Received, Site, credentials, eventually, http, run};
 
-/// The id that the gateway gave to the only connection there is.
+/// Returns the id of the only connection.
 async fn only_connection(site: &Site) -> String {
     let (_, id) = site.subscriptions().await.into_iter().next().expect("one connection");
     id
@@ -53,7 +53,7 @@ fn signatures_of_the_sdk_are_accepted_when_they_are_checked_and_those_with_anoth
     run(async {
         let site = Site::behind(GatewayOptions { check_signatures: true, ..GatewayOptions::default() }).await;
         let mut client = site.watcher("PL").await;
-        // deliver posts with a client of its own.
+        // deliver posts with its own client.
         site.publish(&json!({"region": "PL", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}})).await;
         assert_eq!(client.json().await["type"], "viral_alert");
 
@@ -138,8 +138,8 @@ fn a_subprotocol_is_not_echoed_unless_the_function_returns_it() {
         let site = Site::start().await;
         let mut socket = TcpStream::connect(site.ws_addr).await.expect("a connection");
         let request = format!(
-            "GET /prod HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+            "GET /prod HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
             site.ws_addr
         );
         socket.write_all(request.as_bytes()).await.expect("sent");

@@ -1,4 +1,4 @@
-//! `GET /alerts`: history, paging, polling and EventSource, and what the gateway does for pages of other origins.
+//! `GET /alerts`: history, pages, polling, EventSource and CORS.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::site::{Site, run};
 
 pub(crate) fn alert(region: &str) -> Value {
-    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97}})
+    let video = json!({"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97});
+    json!({"region": region, "video": video})
 }
 
-/// A region that no other test publishes to: several tests may share a log.
+/// Returns a region that no other test publishes to.
 pub(crate) fn new_region() -> String {
     format!("R{:010X}", rand::random_range(0..1_u64 << 40))
 }
@@ -20,7 +21,7 @@ pub(crate) async fn publish(site: &Site, region: &str) -> Value {
     json!({"epoch": answer["epoch"], "seq": answer["seq"]})
 }
 
-/// Takes an alert from the log, as the time to live does.
+/// Deletes an alert from the log, as the time to live does.
 pub(crate) async fn delete_alert(site: &Site, region: &str, seq: u64) {
     site.dynamodb()
         .delete_item()
@@ -41,13 +42,13 @@ async fn publish_many(site: &Site, region: &str, count: usize) -> Value {
     last["epoch"].clone()
 }
 
-/// The numbers of a region's alerts in an answer.
+/// Returns the sequence numbers of a region's alerts in an answer.
 fn seqs(answer: &Value, region: &str) -> Vec<u64> {
     let alerts = answer["alerts"].as_array().unwrap_or_else(|| panic!("no alerts: {answer}")).iter();
     alerts.filter(|alert| alert["region"] == region).filter_map(|alert| alert["seq"].as_u64()).collect()
 }
 
-/// A number as a cursor has it.
+/// Formats a number as cursors do.
 pub(crate) fn base_36(number: &Value) -> String {
     let mut left = number.as_u64().unwrap_or_else(|| panic!("no number: {number}"));
     let mut text = String::new();
@@ -58,7 +59,7 @@ pub(crate) fn base_36(number: &Value) -> String {
     text
 }
 
-/// What every answer has: a cursor that says the same as the positions.
+/// Asserts that the cursor of an answer equals its positions.
 async fn page(site: &Site, query: &str) -> Value {
     let (status, answer) = site.get(&format!("/alerts?{query}")).await;
     assert_eq!(status, 200, "{answer}");
@@ -81,7 +82,13 @@ fn the_newest_alerts_are_the_history_and_the_cursor_leads_on() {
         let empty = page(&site, &format!("region={region}")).await;
         assert_eq!(
             empty,
-            json!({"alerts": [], "positions": {&region: {"epoch": 0, "seq": 0}}, "after": format!("{region}.0.0"), "more": false, "recovered": true})
+            json!({
+                "alerts": [],
+                "positions": {&region: {"epoch": 0, "seq": 0}},
+                "after": format!("{region}.0.0"),
+                "more": false,
+                "recovered": true
+            })
         );
         let epoch = publish_many(&site, &region, 5).await;
         let history = page(&site, &format!("region={}&limit=3", region.to_lowercase())).await;
@@ -92,7 +99,7 @@ fn the_newest_alerts_are_the_history_and_the_cursor_leads_on() {
         let next =
             page(&site, &format!("region={region}&after={}", history["after"].as_str().expect("a cursor"))).await;
         assert_eq!(seqs(&next, &region), [6]);
-        // A client that knew the region before its first alert gets everything.
+        // A client with the position before the first alert gets everything.
         let all = page(&site, &format!("region={region}&after={}", empty["after"].as_str().expect("a cursor"))).await;
         assert_eq!(seqs(&all, &region), [1, 2, 3, 4, 5, 6]);
     });
@@ -126,7 +133,7 @@ fn what_was_missed_is_read_page_by_page_over_several_regions() {
         }
         assert_eq!(pages, 3);
         assert_eq!(read, [vec![2, 3, 4], vec![], vec![5], vec![1, 2], vec![], vec![3, 4]]);
-        // A region that the cursor does not name is taken from its end.
+        // A region that the cursor does not name starts at its end.
         let page = page(&site, &format!("region={first},{second}&after={first}.{epoch}.4")).await;
         assert_eq!((seqs(&page, first), seqs(&page, second)), (vec![5], vec![]));
     });
@@ -226,8 +233,8 @@ fn whoever_has_the_answer_already_is_told_so() {
     });
 }
 
-/// What an EventSource makes of a body: alerts with the id that they leave behind, the last id, and the pause. Ids count where they come with
-/// data, as for clients that are no browsers.
+/// Parses a body as EventSource does: alerts with their ids, the last id, and the pause. As in clients other than
+/// browsers, an id counts only with data.
 struct Events {
     alerts: Vec<(String, Value)>,
     others: Vec<(String, Value)>,
@@ -274,7 +281,7 @@ fn an_event_source_goes_on_where_it_was_cut_off() {
         let region = new_region();
         let epoch = base_36(&publish_many(&site, &region, 2).await);
         let query = format!("region={region}&limit=2");
-        // At first it begins at the end.
+        // Without a cursor it starts at the end.
         let start = events(&site, &query, None).await;
         assert_eq!(
             (start.alerts.len(), start.retry, start.last_id.as_str()),
@@ -288,7 +295,7 @@ fn an_event_source_goes_on_where_it_was_cut_off() {
         assert_eq!((next.retry, next.last_id.as_str()), (500, ids[1]), "there are more: it comes back soon");
         let last = events(&site, &query, Some(ids[1])).await;
         assert_eq!((last.alerts.len(), last.retry, last.others.len()), (1, 3_000, 0));
-        // Cut off after the first: that alert's own id leads on. It wins over the address.
+        // After a cut behind the first alert, that alert's id continues. It wins over the address.
         let again = events(&site, &format!("{query}&after=0"), Some(ids[0])).await;
         assert_eq!(again.alerts[0].1["seq"], 4);
         let by_address = events(&site, &format!("{query}&after=0"), None).await;
@@ -312,7 +319,7 @@ fn an_event_source_over_several_regions_is_never_ahead_of_what_it_was_sent() {
         let epoch = &epochs[1];
         assert_eq!(ids, [id(1, "0.0"), id(2, "0.0"), id(2, &format!("{epoch}.1")), id(2, &format!("{epoch}.2"))]);
         assert_eq!(stream.last_id, ids[3]);
-        // What the log cannot tell is said, and the browser goes on from the end.
+        // The answer says that alerts are missing, and the browser continues from the end.
         let lost = events(&site, &query, Some(&format!("{first}.7.1_{second}.{epoch}.2"))).await;
         assert_eq!(lost.others, [("not_recovered".to_owned(), json!({"not_recovered": [first]}))]);
         assert_eq!((lost.alerts.len(), lost.last_id.as_str()), (0, ids[3]));
@@ -348,7 +355,7 @@ fn each_mistake_in_the_address_is_refused_with_its_field() {
 fn two_cursors_of_the_longest_kind_pass_the_gateway_and_more_do_not() {
     run(async {
         let site = Site::start().await;
-        // 4,096 bytes are the longest cursor that the service writes, an EventSource sends two, and 2,048 are for the rest.
+        // The service writes cursors of up to 4,096 bytes. An EventSource sends two, and 2,048 are for the rest.
         let cursor = |bytes: usize| {
             let names = (b'A'..=b'Z').flat_map(|first| (b'A'..=b'Z').map(move |second| [first, second]));
             let names: Vec<String> = names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
@@ -401,17 +408,17 @@ fn pages_of_allowed_origins_may_read_and_others_may_not() {
         let refused = site.request("GET", "/alerts", &[("origin", page)]).await;
         assert_eq!((refused.status, refused.header("access-control-allow-origin")), (400, page));
 
-        // Other methods have no route, and without the parameter nothing is allowed.
+        // Other methods have no route, and without the parameter no origin is allowed.
         assert_eq!(site.request("HEAD", "/alerts?region=PL", &[]).await.status, 404);
         assert_eq!(site.request("DELETE", "/alerts?region=PL", &[]).await.status, 404);
         let closed = Site::start().await;
         let preflight = closed.request("OPTIONS", "/alerts?region=PL", &[("origin", page), asked]).await;
-        // The service has no such route; here no page of another site has one.
+        // The service has no such route, so pages of other sites cannot use it.
         assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (403, ""));
         let answer = closed.request("GET", "/alerts?region=PL", &[("origin", page)]).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, ""));
 
-        // A page that is being developed has an origin of its own: the local mode lets it read until origins are named.
+        // In local mode a page of any origin may read until `AllowedOrigins` names some.
         let own = "http://localhost:5173";
         let answer = closed.request("GET", "/alerts?region=PL", &[("origin", own)]).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, own));
@@ -423,7 +430,7 @@ fn pages_of_allowed_origins_may_read_and_others_may_not() {
 #[test]
 fn without_its_table_the_log_is_said_to_be_unavailable() {
     run(async {
-        // Parameters of its own: no other test shares a stack whose table is taken away.
+        // Its own parameters, so that no other test shares the stack without a table.
         let site = Site::with(&[("LogLevel", "ERROR"), ("ScoreThreshold", "81")]).await;
         site.dynamodb().delete_table().table_name("AlertsTable").send().await.expect("deleted");
         let (status, answer) = site.get("/alerts?region=PL").await;
@@ -431,7 +438,7 @@ fn without_its_table_the_log_is_said_to_be_unavailable() {
             (status, &answer["error"]["code"], &answer["error"]["retryable"]),
             (503, &json!("unavailable"), &json!(true))
         );
-        // A browser would give the stream up for ever.
+        // A browser would not reconnect.
         let stream = site.request("GET", "/alerts?region=PL", &[("accept", "text/event-stream")]).await;
         assert_eq!((stream.status, stream.body.as_str()), (200, "retry: 3000\n\n"));
         assert_eq!(stream.header("cache-control"), "no-store");

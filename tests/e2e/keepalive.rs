@@ -1,4 +1,4 @@
-//! The keepalive: whether the subscriptions stand and nothing was missed.
+//! The keepalive: it says whether the subscriptions exist and nothing was missed.
 
 use serde_json::{Value, json};
 use shared::tables::alerts::snapshot::Snapshot;
@@ -12,7 +12,7 @@ async fn keepalive(client: &mut Client, regions: &Value, since: &Value) -> Value
     client.ask(&json!({"type": "keepalive", "regions": regions, "since": since})).await
 }
 
-/// Takes a region from the snapshot, as where its log has expired.
+/// Removes a region from the snapshot, as when its log has expired.
 async fn sweep(site: &Site, region: &str) {
     let snapshot = Snapshot::new(site.dynamodb(), "AlertsTable".to_owned());
     let region = region.parse().expect("a region");
@@ -46,7 +46,7 @@ fn an_unchanged_world_is_kept_and_a_lost_push_shows() {
             keepalive(&mut client, &regions, &json!({&region: last, &silent: start})).await["behind"],
             Value::Null
         );
-        // Of another log, ahead of this one, and what is not said is not compared.
+        // A position of another log, one ahead of this log, and none, which is not compared.
         for other in [json!({"epoch": 7, "seq": 2}), json!({"epoch": last["epoch"], "seq": 3})] {
             assert_eq!(keepalive(&mut client, &regions, &json!({&region: other})).await, behind);
         }
@@ -90,7 +90,7 @@ fn under_all_a_region_that_came_into_being_is_behind_and_so_is_one_that_is_gone(
         let answer = keepalive(&mut client, &json!(["ALL"]), &since).await;
         assert_eq!(answer, json!({"type": "kept", "behind": behind}));
 
-        // The client is told of the gap wherever it asks.
+        // Every way to resume reports the gap.
         let answer = client.ask(&json!({"type": "subscribe_region", "region": "ALL", "since": since})).await;
         assert_eq!((&answer["not_recovered"], &answer["positions"][&gone]["epoch"]), (&json!([gone]), &json!(0)));
         let old = &since[&gone];

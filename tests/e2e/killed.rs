@@ -1,4 +1,4 @@
-//! A fan-out whose workers are killed, as processes of the operating system, while the gateway has the faults that it is known for.
+//! A fan-out whose worker processes are killed, while the gateway has the faults that are reported of it.
 
 use std::{
     collections::BTreeSet,
@@ -28,31 +28,30 @@ use crate::{
 /// Clients that watch PL.
 const WATCHERS: usize = 5_000;
 
-/// Clients that watch something else.
+/// Clients that watch another region.
 const OUTSIDERS: usize = 20;
 
-/// Subscriptions of connections that are long gone.
+/// Subscriptions of dead connections.
 const LEFTOVERS: usize = 200;
 
 /// How often workers are killed.
 const KILLS: usize = 3;
 
-/// Pushes per second: fewer than a busy machine makes with programs that are built for debugging. A gateway that cannot answer in
-/// ten seconds is another test.
+/// Pushes per second, few enough for debug builds on a busy machine.
 const PUSH_RATE: &str = "300";
 
-/// The time-out of deliver, in seconds: it stops taking connections 15 s before that, so each worker has seven seconds.
+/// The time-out of deliver in seconds. A worker hands over 15 s before it, so each works for seven seconds.
 const DELIVER_TIMEOUT: &str = "Timeout: 22";
 
 /// Bound of each wait for a share of the connections.
 const FANOUT_WAIT: Duration = Duration::from_secs(60);
 
-/// What one client has seen.
+/// What one client received.
 #[derive(Default)]
 struct Watcher {
-    /// How often the alert has arrived.
+    /// Copies of the alert.
     frames: AtomicU64,
-    /// Whether the service has closed it.
+    /// Whether it received a close frame.
     closed: AtomicBool,
     ended: AtomicBool,
 }
@@ -66,14 +65,14 @@ impl Watcher {
         !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether its connection was cut.
+    /// Whether its connection was cut without a close frame.
     fn is_dropped(&self) -> bool {
         !self.is_open() && !self.closed.load(Ordering::Relaxed)
     }
 }
 
-/// The project's template, but for the time-out of deliver: its workers hand over every few seconds. It lies where the functions'
-/// programs are found.
+/// Writes the template with a short time-out of deliver, so that workers hand over every few seconds. The emulator
+/// finds the functions' programs from where the file lies.
 fn template() -> PathBuf {
     let text = fs::read_to_string(root().join("template.yaml")).expect("the template");
     assert_eq!(text.matches("Timeout: 900").count(), 1, "the time-out of deliver");
@@ -83,10 +82,10 @@ fn template() -> PathBuf {
     path
 }
 
-/// Connects a client that watches PL, and reads all that it receives. A handshake whose function failed is tried again.
+/// Connects a client that watches PL, and counts what it receives. Retries a handshake whose function failed.
 async fn watch(site: &Site) -> Arc<Watcher> {
     let address = format!("ws://{}/prod?region=PL", site.ws_addr);
-    // The default buffers are too much for thousands of clients.
+    // The default buffers are too large for thousands of clients.
     let config = WebSocketConfig::default().read_buffer_size(4_096);
     let mut socket = loop {
         match connect_async_with_config(&address, Some(config), true).await {
@@ -114,7 +113,7 @@ async fn watch(site: &Site) -> Arc<Watcher> {
     watcher
 }
 
-/// Publishes as a publisher does: again with the same key, until there is an answer.
+/// Publishes with retries, as publishers do: with the same key until there is an answer.
 async fn publish(site: &Site) {
     let body =
         json!({"region": "PL", "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}}).to_string();
@@ -127,7 +126,7 @@ async fn publish(site: &Site) {
     }
 }
 
-/// Processes of the deliver function that this process has started, in the order of their ids.
+/// Returns the process ids of deliver that this process has started.
 fn workers() -> BTreeSet<i32> {
     let is_worker = |id: i32| {
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -138,7 +137,7 @@ fn workers() -> BTreeSet<i32> {
     ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|&id| is_worker(id)).collect()
 }
 
-/// Waits for a condition, and says what is missing when it does not come true in time.
+/// Waits until a condition is true, or fails with what is missing.
 async fn until(condition: impl Fn() -> bool, missing: impl Fn() -> String) {
     let checks = async {
         while !condition() {
@@ -152,7 +151,7 @@ async fn until(condition: impl Fn() -> bool, missing: impl Fn() -> String) {
 #[test]
 #[ignore = "needs the functions as programs; tests/run builds them and runs this"]
 fn an_alert_reaches_everyone_though_its_workers_are_killed() {
-    // Each connection has both its ends in this process.
+    // This process holds both ends of each connection.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit })
         .expect("up to the maximum");
@@ -189,14 +188,14 @@ fn an_alert_reaches_everyone_though_its_workers_are_killed() {
         let is_repeated = |watcher: &Arc<Watcher>| watcher.frames.load(Ordering::Relaxed) > 1;
         assert!(watchers.iter().any(is_repeated), "what a killed worker had done was done again, so kills hit");
 
-        // Each connection is there that was not cut on purpose, and not closed because it was lied about three times.
+        // Connections are open, except those that the gateway cut or lied about three times.
         let dropped = || watchers.iter().filter(|watcher| watcher.is_dropped()).count() as u64;
         let cut = || site.faults()[&FaultKind::DroppedConnection];
         until(|| dropped() == cut(), || format!("{} connections seen to be cut, {} are", dropped(), cut())).await;
         let left = watchers.iter().filter(|watcher| watcher.is_open()).count();
         let open = site.connections();
         assert_eq!(open.len(), left + OUTSIDERS);
-        // Whoever is there is still subscribed.
+        // Every open connection is still subscribed.
         let items: BTreeSet<(String, String)> = site.subscriptions().await.into_iter().collect();
         let is_subscribed =
             |id: &String| ["PL", "DE"].iter().any(|&region| items.contains(&(region.to_owned(), id.clone())));
@@ -208,11 +207,11 @@ fn an_alert_reaches_everyone_though_its_workers_are_killed() {
     });
 }
 
-/// Kills the workers of a fan-out now and then while it reaches more and more of the watchers.
+/// Kills the workers of a fan-out several times while it reaches the watchers.
 async fn kill_workers(watchers: &[Arc<Watcher>]) {
     let have = || watchers.iter().filter(|watcher| watcher.has_it()).count();
     for round in 0..KILLS {
-        // So far apart that others are killed each time: an invocation has three attempts, and the gateway's faults take some too.
+        // Far enough apart to kill other workers each time, as an invocation has only three attempts.
         let share = WATCHERS * (3 + 5 * round) / 20;
         until(|| have() >= share && !workers().is_empty(), || format!("{} have it, workers {:?}", have(), workers()))
             .await;
@@ -224,7 +223,7 @@ async fn kill_workers(watchers: &[Arc<Watcher>]) {
     }
 }
 
-/// Shows that clients have received nothing: only the answers to their pings come. Returns how many have ended instead.
+/// Asserts that clients receive only the answers to their pings. Returns how many connections have ended instead.
 async fn only_pongs(clients: Vec<Client>) -> u64 {
     let mut ended = 0;
     for mut client in clients {

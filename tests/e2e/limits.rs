@@ -1,4 +1,4 @@
-//! How much may come from one connection, one address, one user and one publisher.
+//! Limits of a connection, an address, a user and a publisher.
 
 use std::time::Instant;
 
@@ -24,19 +24,19 @@ fn a_connection_that_sends_too_many_messages_is_told_when_to_go_on() {
             answers.push(client.json().await);
         }
         let (echoed, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer["type"] == "response");
-        // One at once, and one for each second that all of them took.
+        // One at once, and one for each second that passed.
         let allowed = 1 + began.elapsed().as_secs() as usize;
         assert!((1..=allowed).contains(&echoed.len()), "{} of {allowed} echoed", echoed.len());
         for answer in refused {
             assert_eq!((&answer["code"], &answer["retryable"]), (&json!("rate_limited"), &json!(true)), "{answer}");
             assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| (1..=1_000).contains(&ms)), "{answer}");
         }
-        // Nobody else is held up, and neither is it any longer than it was told.
+        // Other connections are not delayed, and this one only as long as it was told.
         let mut other = site.connect("/prod").await;
         other.send(r#"{"type":"echo"}"#).await;
         assert_eq!(other.json().await["type"], "response");
         assert_eq!(client.ask(&json!({"type": "echo"})).await["type"], "response");
-        // What cannot be carried out counts too.
+        // Invalid messages count, too.
         let mut bad = site.connect("/prod").await;
         let mut codes = Vec::new();
         for _ in 0..20 {
@@ -59,11 +59,11 @@ fn a_connection_is_in_so_many_regions_and_no_more() {
         for from in [0, 25, 50] {
             assert_eq!(client.ask(&subscribe(names(from))).await["type"], "subscribed");
         }
-        // 76, of which these would make 101. None of them is taken.
+        // With the 76 there would be 101, so none is added.
         let refused = client.ask(&subscribe(names(75))).await;
         assert_eq!((&refused["code"], &refused["retryable"]), (&json!("limit_reached"), &json!(false)), "{refused}");
         assert_eq!(site.subscriptions().await.len(), 1 + 76);
-        // What it is in already is not counted twice, and what it leaves makes room.
+        // Existing subscriptions do not count twice, and leaving one makes room.
         assert_eq!(client.ask(&subscribe(names(75)[..24].to_vec())).await["type"], "subscribed");
         assert_eq!(client.ask(&subscribe(names(50)[..1].to_vec())).await["type"], "subscribed");
         assert_eq!(client.ask(&subscribe(names(75)[24..].to_vec())).await["code"], "limit_reached");
@@ -93,7 +93,7 @@ fn a_connection_joins_and_leaves_a_hundred_at_once_and_then_one_each_second() {
         let after = refused["retry_after_ms"].as_u64().expect("a time");
         assert!((1..=25_000).contains(&after), "{refused}");
         assert_eq!(site.subscriptions().await.len(), 1, "nothing of it is carried out");
-        // Whoever waits as told gets on, and what changes nothing does not wait.
+        // After the told wait it may subscribe, and messages that change nothing need not wait.
         assert_eq!(client.ask(&json!({"type": "echo"})).await["type"], "response");
         assert_eq!(client.ask(&json!({"type": "subscribe_region", "region": "PL"})).await["type"], "subscribed");
     });
@@ -166,7 +166,7 @@ fn a_publisher_that_publishes_too_much_is_told_when_to_go_on_and_loses_nothing()
         assert_eq!((&error["code"], &error["retryable"]), (&json!("rate_limited"), &json!(true)), "{error}");
         let after = refused.header("retry-after").parse::<u64>().expect("seconds");
         assert!((1..=30).contains(&after), "{after}");
-        // Whoever cannot be told fails, and Lambda tries again: an event is not lost.
+        // An event has no answer, so its invocation fails and Lambda retries it.
         let event = json!({"detail-type": "v", "source": "tests", "detail": alert("PL")});
         for _ in 0..2 {
             assert_eq!(site.invoke("PublishFunction", &event).await.1["published"], true, "another publisher");
@@ -174,7 +174,7 @@ fn a_publisher_that_publishes_too_much_is_told_when_to_go_on_and_loses_nothing()
         let (_, failure) = site.invoke("PublishFunction", &event).await;
         let message = failure["errorMessage"].as_str().unwrap_or_default();
         assert!(message.contains("at most 2 alerts per minute of one publisher"), "{failure}");
-        // What is below the threshold is none.
+        // Publications below the threshold do not count.
         let mut below = alert("PL");
         below["video"]["score"] = json!(1);
         let withheld = site.post_json("/publish", &below).await;

@@ -1,9 +1,9 @@
-//! One suite for the whole system. By default the functions run in this process; with `E2E_FUNCTIONS=cargo-lambda` the
-//! same tests run against the real binaries under `cargo lambda watch`, and with `E2E_FUNCTIONS=processes` against those that cargo
-//! built last. One test always needs these and is ignored by default: workers that run in this process cannot be killed.
+//! One suite for the whole service. By default the functions run in this process. With `E2E_FUNCTIONS=processes` they
+//! are the programs that cargo built last, and with `E2E_FUNCTIONS=cargo-lambda` they run under `cargo lambda watch`.
+//! One ignored test always needs the programs, because it kills workers.
 //!
-//! With `E2E_TARGET` the tests that tests/smoke.txt names run against a deployed stack (`tests/run --target`). They see it only
-//! from outside, and publish only to new regions that they watch themselves: an alert that nobody watches goes to everyone.
+//! With `E2E_TARGET` the tests in tests/smoke.txt run against a deployed stack (`tests/run --target`). They see it only
+//! from outside, and publish only to new regions with subscribers of their own, because other alerts go to everyone.
 
 mod attacks;
 mod authorization;

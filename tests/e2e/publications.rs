@@ -1,4 +1,4 @@
-//! What publishers send, as it arrives at both kinds of clients.
+//! Publications as clients of both formats receive them.
 
 use serde_json::{Value, json};
 

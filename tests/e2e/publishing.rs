@@ -17,7 +17,8 @@ use crate::{
 };
 
 fn alert(region: &str, score: f64) -> Value {
-    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": score}})
+    let video = json!({"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": score});
+    json!({"region": region, "video": video})
 }
 
 #[test]
@@ -26,7 +27,8 @@ fn any_of_the_three_ways_reaches_the_watchers() {
         let site = Site::start().await;
         let mut client = site.watcher("PL").await;
         let body = alert("PL", 97.0);
-        let event = json!({"version": "0", "id": "e-1", "detail-type": "Video Went Viral", "source": "viral-alerts.scorer", "detail": body});
+        let (kind, source) = ("Video Went Viral", "viral-alerts.scorer");
+        let event = json!({"version": "0", "id": "e-1", "detail-type": kind, "source": source, "detail": body});
         // curl -d sends no JSON content type.
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let answers = [
@@ -40,11 +42,18 @@ fn any_of_the_three_ways_reaches_the_watchers() {
             assert_eq!(*status, 200);
             let seq = first + index as u64;
             let mut answer = answer.clone();
-            // Known once a fan-out has ended, which may be by now.
+            // Present once a fan-out has ended.
             for forecast in ["audience", "eta_ms"] {
                 answer.as_object_mut().expect("an object").remove(forecast);
             }
-            let expected = json!({"id": answer["id"], "region": "PL", "seq": seq, "epoch": answers[0].1["epoch"], "duplicate": false, "published": true});
+            let expected = json!({
+                "id": answer["id"],
+                "region": "PL",
+                "seq": seq,
+                "epoch": answers[0].1["epoch"],
+                "duplicate": false,
+                "published": true
+            });
             assert_eq!(answer, expected);
         }
         site.settled().await;
@@ -60,7 +69,7 @@ fn any_of_the_three_ways_reaches_the_watchers() {
 #[test]
 fn a_publisher_is_told_how_many_the_last_alert_of_the_region_went_to() {
     run(async {
-        // Of its own, because another test may have published for the region already.
+        // Its own stack, because another test may have published to the region.
         let site = Site::with(&[("PushRate", "9000")]).await;
         let mut watching = Vec::new();
         for _ in 0..3 {
@@ -77,10 +86,10 @@ fn a_publisher_is_told_how_many_the_last_alert_of_the_region_went_to() {
         assert_eq!((&second["audience"], &second["eta_ms"]), (&json!("~3"), &json!(200)));
         let repeat = site.publish(&with_key("second")).await;
         assert_eq!((repeat["duplicate"].clone(), repeat.get("audience")), (json!(true), None));
-        // Of the region, not of all.
+        // The audience is that of the region.
         assert_eq!(site.publish(&alert("DE", 97.0)).await.get("audience"), None);
 
-        // 1,100 items in a sixth of the ring stand for more than six times as many.
+        // 1,100 items in a sixth of the slots stand for six times as many.
         leave_behind_in_a_sixth_of_the_ring(&site, 1_100).await;
         site.publish(&alert("PL", 97.0)).await;
         let told = site.publish(&alert("PL", 97.0)).await;
@@ -114,13 +123,21 @@ fn alerts_have_the_form_of_the_reference() {
         let region = new_region();
         let mut by_message = site.watcher(&region).await;
         let mut at_connect = site.connect(&format!("/prod?region={region}")).await;
-        let video = json!({"id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "score": 97.5, "channel": "Kanał", "views": 12});
+        let video = json!({
+            "id": "v1",
+            "title": "Zażółć",
+            "thumbnail": "https://t.example/1.jpg",
+            "score": 97.5,
+            "channel": "Kanał",
+            "views": 12
+        });
         let answer = site.publish(&json!({"region": region, "video": video})).await;
         let frame = by_message.json().await;
         assert_eq!(
             frame,
             json!({
-                "type": "viral_alert", "region": region, "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "type": "viral_alert", "region": region,
+                "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
                 "dir": "ltr", "video": video, "timestamp": frame["timestamp"],
             })
         );
@@ -129,7 +146,8 @@ fn alerts_have_the_form_of_the_reference() {
         assert_eq!(
             frame,
             json!({
-                "event": "new_trending", "region": region, "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
+                "event": "new_trending", "region": region,
+                "seq": answer["seq"], "epoch": answer["epoch"], "id": answer["id"],
                 "video_id": "v1", "title": "Zażółć", "thumbnail": "https://t.example/1.jpg", "channel": "Kanał",
                 "rtl": false, "ts": frame["ts"], "score": 97.5, "views": 12,
             })
@@ -142,7 +160,15 @@ fn the_flat_form_is_taken_and_keeps_its_time() {
     run(async {
         let site = Site::start().await;
         let mut client = site.connect("/prod?region=JP").await;
-        let flat = json!({"event": "new_trending", "region": "JP", "video_id": "v2", "title": "新しい", "thumbnail": "", "channel": "c", "ts": 1_795_000_000});
+        let flat = json!({
+            "event": "new_trending",
+            "region": "JP",
+            "video_id": "v2",
+            "title": "新しい",
+            "thumbnail": "",
+            "channel": "c",
+            "ts": 1_795_000_000
+        });
         site.publish(&flat).await;
         let frame = client.json().await;
         for field in ["event", "region", "video_id", "title", "thumbnail", "channel", "ts"] {
@@ -190,7 +216,7 @@ fn a_repeated_key_pushes_nothing_and_answers_with_the_first_result() {
             assert_eq!(client.json().await["seq"], first["seq"]);
             client.expect_nothing().await;
         }
-        // The same id for another region is another alert.
+        // The same id in another region is another alert.
         let with_id = |region: &str| {
             let mut body = alert(region, 97.0);
             body["id"] = json!("video-1");
@@ -211,7 +237,7 @@ fn a_repeat_of_an_alert_that_was_never_dispatched_dispatches_it() {
         let (_, first) = site.post("/publish", &headers, alert("PL", 97.0).to_string()).await;
         site.settled().await;
         assert_eq!(client.json().await["seq"], first["seq"]);
-        // As if publish had ended between the commit and the dispatch.
+        // As if publish had died between commit and dispatch.
         site.dynamodb()
             .update_item()
             .table_name("AlertsTable")
@@ -270,7 +296,7 @@ fn a_publisher_that_hangs_up_at_once_has_published() {
     });
 }
 
-/// Publishes many alerts of one region at one moment, none of which may be refused: how long 99 in 100 took at most.
+/// Publishes many alerts of one region at the same moment. None may be refused. Returns the 99th percentile.
 async fn crowd(site: &Site, count: usize) -> Duration {
     let region = new_region();
     let headers = [("content-type", "application/json")];
@@ -297,20 +323,20 @@ fn none_of_sixty_at_one_moment_is_refused() {
     });
 }
 
-/// Run it with `E2E_FUNCTIONS=processes` and in a release build, on a machine that does nothing else.
+/// Run it with `E2E_FUNCTIONS=processes` and in a release build, on an idle machine.
 #[test]
 #[ignore = "a bound of real time"]
 fn two_hundred_at_one_moment_are_published_within_three_seconds() {
     run(async {
         let site = Site::start().await;
-        // The functions' processes are there.
+        // The first crowd starts the functions' processes.
         crowd(&site, 200).await;
         let p99 = crowd(&site, 200).await;
         assert!(p99 < Duration::from_secs(3), "{p99:?}");
     });
 }
 
-/// A publication with an id of its own, or none.
+/// Makes a publication with or without an id.
 fn named(region: &str, id: Option<&str>) -> Value {
     let mut publication = alert(region, 97.0);
     if let Some(id) = id {
@@ -366,7 +392,7 @@ fn several_publications_in_one_request_have_an_answer_each_and_a_bad_one_stops_n
 #[test]
 fn an_event_with_several_publications_is_repeated_as_a_whole_and_publishes_none_twice() {
     run(async {
-        // Only one of the two passes at first.
+        // Only one of the two is accepted at first.
         let site = Site::with(&[("AlertsPerMinute", "1")]).await;
         let region = new_region();
         let detail = json!({"publications": [named(&region, None), named(&region, None)]});
@@ -413,14 +439,13 @@ fn a_key_that_comes_again_with_another_body_is_a_conflict() {
         let (status, answer) = publish("Idempotency-Key", &alert(&region, 98.0)).await;
         let error = &answer["error"];
         assert_eq!((status, &error["code"], &error["retryable"]), (409, &json!("idempotency_conflict"), &json!(false)));
-        // The same in another order of its fields is the same.
-        let reordered = format!(
-            r#"{{"video":{{"score":97.0,"thumbnail":"https://t.example/1.jpg","title":"Title","id":"v1"}},"region":"{region}"}}"#
-        );
+        // The order of fields does not matter.
+        let video = r#"{"score":97.0,"thumbnail":"https://t.example/1.jpg","title":"Title","id":"v1"}"#;
+        let reordered = format!(r#"{{"video":{video},"region":"{region}"}}"#);
         let (status, answer) = publish("webhook-id", &serde_json::from_str(&reordered).expect("JSON")).await;
         assert_eq!((status, &answer["duplicate"], &answer["seq"]), (200, &json!(true), &first["seq"]), "{answer}");
 
-        // An event is not repeated for it, as no repetition would help.
+        // The invocation of an event succeeds, because a retry would not help.
         let mut other = alert(&region, 99.0);
         other["id"] = json!("one");
         let (_, answer) = site.invoke("PublishFunction", &other).await;

@@ -1,4 +1,4 @@
-//! What publish and deliver left behind, and recover sends.
+//! Alerts that publish or deliver left undone, which recover delivers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ fn alert(region: &str) -> Value {
     json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "", "score": 97}})
 }
 
-/// What the schedule invokes recover with.
+/// The event of recover's schedule.
 pub(crate) fn scheduled() -> Value {
     json!({
         "version": "0",
@@ -36,7 +36,7 @@ pub(crate) fn scheduled() -> Value {
     })
 }
 
-/// Commits an alert as publish does, `age_ms` ago, and ends there.
+/// Commits an alert as publish does, `age_ms` ago, without a dispatch.
 pub(crate) async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
     let then = Clock::System.now().millis() - i64::try_from(age_ms).expect("not that long ago");
     let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::Manual(Arc::new(then.into())));
@@ -54,7 +54,7 @@ fn an_alert_that_was_committed_and_never_dispatched_is_sent_within_a_minute() {
         let mut client = site.watcher("PL").await;
         let mut germany = site.watcher("DE").await;
         let forgotten = commit(&site, "PL", DISPATCH_GRACE.as_millis() + 1_000).await;
-        // Publish may be about to dispatch this one.
+        // Publish may be about to dispatch it.
         let young = commit(&site, "DE", 0).await;
         site.settled().await;
         client.expect_nothing().await;
@@ -68,7 +68,7 @@ fn an_alert_that_was_committed_and_never_dispatched_is_sent_within_a_minute() {
         client.expect_nothing().await;
         germany.expect_nothing().await;
         assert_eq!(young.region.as_str(), "DE");
-        // What was published in order is nothing to recover, ever.
+        // A dispatched alert is never recovered.
         site.publish(&alert("PL")).await;
         assert_eq!(client.json().await["region"], "PL");
         let left = site.dynamodb().query().table_name("AlertsTable").index_name("undispatched");
@@ -106,7 +106,7 @@ fn an_alert_that_cannot_be_sent_does_not_stop_the_others_and_fails_the_invocatio
     });
 }
 
-/// Asks for what failed for good to be tried again.
+/// Asks recover to redrive the dead-letter queues.
 pub(crate) async fn redrive(site: &Site) -> Value {
     let (_, answer) = site.invoke("RecoverFunction", &json!({"redrive": true})).await;
     site.settled().await;
@@ -144,7 +144,8 @@ fn an_event_that_was_not_published_for_good_lies_in_the_queue_and_a_redrive_publ
         let dynamodb = site.dynamodb();
         let alerts = description(&dynamodb, "AlertsTable").await;
         dynamodb.delete_table().table_name("AlertsTable").send().await.expect("deleted");
-        let event = json!({"id": "event-1", "detail-type": "Video Went Viral", "source": "viral-alerts.scorer", "detail": alert("PL")});
+        let (kind, source) = ("Video Went Viral", "viral-alerts.scorer");
+        let event = json!({"id": "event-1", "detail-type": kind, "source": source, "detail": alert("PL")});
         for _ in 0..2 {
             site.invoke_async("PublishFunction", &event).await;
         }
@@ -154,7 +155,7 @@ fn an_event_that_was_not_published_for_good_lies_in_the_queue_and_a_redrive_publ
         assert_eq!(redrive(&site).await, json!({"redriven": 2, "unreadable": 0}));
         site.settled().await;
         assert_eq!(client.json().await["seq"], 1);
-        // Two repeats at the same moment may both start the fan-out of the one alert that there is.
+        // Two retries at the same moment may both start the fan-out of the alert.
         let (_, log) = site.get("/alerts?region=PL").await;
         assert_eq!(log["alerts"].as_array().map(Vec::len), Some(1), "{log}");
     });
@@ -183,7 +184,7 @@ fn what_a_redrive_cannot_read_stays_in_the_queue_and_is_counted() {
         let task = json!({
             "alert": published,
             "dispatched_at": 0,
-            // As long as a chain of invocations may become: with one more, deliver would refuse to hand over.
+            // The largest depth of invocations at which deliver still hands over.
             "chain": 11,
         });
         let record = json!({"version": "1.0", "requestPayload": task});
@@ -219,7 +220,7 @@ fn the_lag_of_a_fan_out_that_is_redriven_begins_when_it_is() {
     });
 }
 
-/// Whether a region is in the snapshot, and whether it is registered.
+/// Returns whether a region is in the snapshot, and whether it is registered.
 async fn known(site: &Site, region: &Region) -> (bool, bool) {
     let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::System);
     let snapshot = Snapshot::new(site.dynamodb(), "AlertsTable".to_owned());
@@ -257,7 +258,7 @@ fn a_publication_at_the_moment_at_which_its_log_ends_is_never_lost() {
     run(async {
         let site = Site::with(&[("PushRate", "9600")]).await;
         let region: Region = "PL".parse().expect("a region");
-        // The publication comes first: the log that was looked at before has gone on.
+        // The publication comes first, so the log has changed since recover read it.
         let old = commit(&site, "PL", LOG_AGE_MAX.as_millis() + 1_000).await;
         site.publish(&alert("PL")).await;
         let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::System);
@@ -265,7 +266,7 @@ fn a_publication_at_the_moment_at_which_its_log_ends_is_never_lost() {
         assert_eq!(known(&site, &region).await, (true, true));
         assert_eq!(site.publish(&alert("PL")).await["seq"], 3);
 
-        // The end comes first, and recover dies before it has changed the snapshot.
+        // The end of the log comes first, and recover dies before it has changed the snapshot.
         let germany: Region = "DE".parse().expect("a region");
         let old = commit(&site, "DE", LOG_AGE_MAX.as_millis() + 1_000).await;
         assert!(alerts.end_log(&germany).await.expect("ended"));

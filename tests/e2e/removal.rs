@@ -1,4 +1,4 @@
-//! Alerts that are taken back.
+//! Alerts that publishers take back.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::{
     site::{Client, Site, run},
 };
 
-/// What must be nowhere any more.
+/// The title that must be gone.
 const WRONG: &str = "Wrong headline";
 
 fn alert(region: &str, title: &str) -> Value {
     json!({"region": region, "video": {"id": "v1", "title": title, "thumbnail": "", "score": 97}})
 }
 
-/// The frame that tells of it.
+/// The frame that clients receive.
 fn removed(of: &Value) -> Value {
     json!({"type": "alert_removed", "region": of["region"], "seq": of["seq"], "epoch": of["epoch"], "id": of["id"]})
 }
 
-/// Takes an alert back, and waits until clients were told.
+/// Takes an alert back, and waits until clients have been told.
 async fn take_back(site: &Site, path: &str) -> (u16, Value) {
     let answer = site.request("DELETE", path, &[]).await;
     site.settled().await;
@@ -35,7 +35,7 @@ fn key(region: &str, seq: u64) -> [(&str, AttributeValue); 2] {
     [("region", AttributeValue::S(region.to_owned())), ("seq", AttributeValue::N(seq.to_string()))]
 }
 
-/// All items of the log's table.
+/// Returns all items of the log's table.
 async fn items(site: &Site) -> String {
     let scan = site.dynamodb().scan().table_name("AlertsTable").consistent_read(true).send().await.expect("read");
     format!("{:?}", scan.items())
@@ -110,10 +110,10 @@ fn whoever_asks_after_a_removal_gets_the_number_and_not_the_content() {
         assert!(after.contains(&format!("\n\nid: {}\ndata: {{\"type\":\"viral_alert\"", id(3))), "{stream}");
         assert!(!stream.contains(WRONG), "{stream}");
 
-        // Twice is once, and clients are told again: some may have been away.
+        // A second removal changes nothing, and clients are told again.
         assert_eq!(take_back(&site, &format!("/alerts/PL/2?epoch={epoch}")).await, (200, taken));
         assert_eq!(by_message.json().await, frame);
-        // What follows is number four.
+        // The next alert is number four.
         site.publish(&alert("PL", "Four")).await;
         assert_eq!(seqs_of(&mut by_message, 1).await, [4]);
         assert_eq!(seqs_of(&mut at_connect, 1).await, [4]);
@@ -143,7 +143,7 @@ fn an_alert_that_is_not_there_is_refused_by_its_kind() {
         assert_eq!(refused("/alerts/ALL/1".to_owned()).await, error(400, "invalid_region", "region"));
         assert_eq!(site.request("DELETE", &format!("/alerts/{region}"), &[]).await.status, 404, "no such route");
 
-        // The time to live removes items; and at a number may lie the alert of a log before.
+        // The time to live deletes items, and a number may hold the alert of an earlier log.
         let log = site.dynamodb();
         let [(region_key, name), (seq_key, seq)] = key(&region, 1);
         let item = log.get_item().table_name("AlertsTable").key(region_key, name.clone()).key(seq_key, seq.clone());
@@ -168,7 +168,12 @@ fn an_event_and_an_invocation_take_back_what_a_request_does() {
             (WRONG, json!({"remove": {"region": "pl", "seq": 1}})),
             (
                 WRONG,
-                json!({"id": "e", "detail-type": "Remove Alert", "source": "desk", "detail": {"region": "PL", "seq": 2}}),
+                json!({
+                    "id": "e",
+                    "detail-type": "Remove Alert",
+                    "source": "desk",
+                    "detail": {"region": "PL", "seq": 2}
+                }),
             ),
         ] {
             let published = site.publish(&alert("PL", title)).await;
@@ -177,7 +182,8 @@ fn an_event_and_an_invocation_take_back_what_a_request_does() {
                 let (status, answer) = site.invoke("PublishFunction", &takes_back).await;
                 site.settled().await;
                 let seq = &published["seq"];
-                let taken = json!({"id": published["id"], "region": "PL", "seq": seq, "epoch": published["epoch"], "removed": true});
+                let (id, epoch) = (&published["id"], &published["epoch"]);
+                let taken = json!({"id": id, "region": "PL", "seq": seq, "epoch": epoch, "removed": true});
                 assert_eq!((status, answer), (200, taken));
                 assert_eq!(client.json().await, removed(&published));
             }
@@ -187,7 +193,7 @@ fn an_event_and_an_invocation_take_back_what_a_request_does() {
         assert_eq!(refused["error"]["code"], "unknown_alert", "{refused}");
         let (_, refused) = site.invoke("PublishFunction", &json!({"remove": 9})).await;
         assert_eq!(refused["error"]["code"], "not_an_object", "{refused}");
-        // What may pass later fails, for Lambda to try it again.
+        // An error that a retry may mend fails the invocation, so that Lambda retries.
         site.dynamodb().delete_table().table_name("AlertsTable").send().await.expect("deleted");
         let (_, failure) = site.invoke("PublishFunction", &json!({"remove": {"region": "PL", "seq": 1}})).await;
         assert!(failure["errorMessage"].is_string(), "{failure}");
@@ -214,7 +220,8 @@ fn what_was_taken_back_is_not_delivered_by_any_worker_that_begins_later() {
         let site = Site::with(&[("PushRate", "9720")]).await;
         let mut client = site.watcher("PL").await;
         let mut at_connect = site.connect("/prod?region=PL").await;
-        let body = json!({"id": "scored-1", "region": "PL", "video": {"id": "v1", "title": WRONG, "thumbnail": "", "score": 97}});
+        let video = json!({"id": "v1", "title": WRONG, "thumbnail": "", "score": 97});
+        let body = json!({"id": "scored-1", "region": "PL", "video": video});
         let published = site.publish(&body).await;
         client.json().await;
         at_connect.json().await;
@@ -232,7 +239,7 @@ fn what_was_taken_back_is_not_delivered_by_any_worker_that_begins_later() {
         take_back(&site, "/alerts/PL/1").await;
         assert_eq!(client.json().await, removed(&published));
 
-        // One that waited in Lambda's queue, one that has a part, and one that failed for good and is tried again.
+        // A task that waited in Lambda's queue, a part of an audience, and a redriven task.
         let mut part = task.clone();
         part["part"] = json!({"ranges": [{"first": 0, "last": u32::MAX}], "rate": 50.0, "everyone": false});
         for late in [&task, &part] {
@@ -245,7 +252,7 @@ fn what_was_taken_back_is_not_delivered_by_any_worker_that_begins_later() {
         assert_eq!(redrive(&site).await["redriven"], 1);
         assert_eq!(site.messages_in("UndeliveredQueue").await, 0, "and with it the content is gone from the queue");
 
-        // The scorer tries again: the key is known, and the answer is that of the first time.
+        // The scorer retries with the same key and gets the first answer.
         let repeat = site.publish(&body).await;
         assert_eq!((&repeat["id"], &repeat["duplicate"]), (&published["id"], &json!(true)), "{repeat}");
         assert_eq!(repeat["removed"], true, "{repeat}");
@@ -261,7 +268,7 @@ fn a_removal_that_nobody_was_told_of_is_told_by_recover_and_the_alert_never_is()
     run(async {
         let site = Site::with(&[("PushRate", "9730")]).await;
         let mut client = site.watcher("PL").await;
-        // Neither the alert nor its removal was dispatched: publish ended twice.
+        // Publish died twice, before it dispatched the alert and before it dispatched the removal.
         let age = DISPATCH_GRACE + Duration::from_secs(1);
         let forgotten = crate::recovering::commit(&site, "PL", age.as_millis()).await;
         let update = site.dynamodb().update_item().table_name("AlertsTable");
@@ -270,17 +277,18 @@ fn a_removal_that_nobody_was_told_of_is_told_by_recover_and_the_alert_never_is()
             update.key(region_key, name).key(seq_key, seq).update_expression("REMOVE video SET removed_at = :now");
         update.expression_attribute_values(":now", AttributeValue::N("1".to_owned())).send().await.expect("updated");
 
-        // The publisher of the alert comes to note that it was dispatched. What is to be told is something else now.
+        // The alert's publisher marks it as dispatched. The mark of the removal stays.
         let alerts = Alerts::new(site.dynamodb(), "AlertsTable".to_owned(), Clock::System);
         alerts.mark_dispatched(&Logged::Alert(forgotten.clone())).await.expect("nothing is wrong with that");
 
         assert_eq!(site.invoke("RecoverFunction", &scheduled()).await, (200, json!({"recovered": 1})));
         site.settled().await;
-        let position = json!({"region": "PL", "seq": forgotten.position.seq, "epoch": forgotten.position.epoch, "id": forgotten.id});
+        let (seq, epoch) = (forgotten.position.seq, forgotten.position.epoch);
+        let position = json!({"region": "PL", "seq": seq, "epoch": epoch, "id": forgotten.id});
         assert_eq!(client.json().await, removed(&position));
         assert_eq!(site.invoke("RecoverFunction", &scheduled()).await.1, json!({"recovered": 0}));
         client.expect_nothing().await;
-        // The snapshot has the number, so a client that was told of it is not ahead of the log.
+        // The snapshot has the number, so a client with it is not ahead of the log.
         let since = json!({"epoch": forgotten.position.epoch, "seq": forgotten.position.seq});
         let answer = client.ask(&json!({"type": "subscribe_region", "region": "PL", "since": since})).await;
         assert_eq!(answer["recovered"], true, "{answer}");

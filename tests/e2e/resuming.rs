@@ -1,4 +1,4 @@
-//! Clients that were away: what they missed comes in the acknowledgement, or they are told that it does not.
+//! Clients that resume: the acknowledgement has what they missed, or says that it does not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ async fn subscribe(client: &mut Client, region: &str, since: &Value) -> Value {
     client.ask(&json!({"type": "subscribe_region", "region": region, "since": since})).await
 }
 
-/// The alerts of an answer as region and number.
+/// Returns region and sequence number of each alert in an answer.
 fn alerts(answer: &Value) -> Vec<(String, u64)> {
     let alert = |alert: &Value| Some((alert["region"].as_str()?.to_owned(), alert["seq"].as_u64()?));
     answer["alerts"].as_array().expect("alerts").iter().filter_map(alert).collect()
@@ -51,7 +51,7 @@ fn what_was_missed_comes_in_the_answer_oldest_first_and_then_alerts_are_pushed()
         assert_eq!(client.json().await["seq"], next["seq"]);
         client.expect_nothing().await;
 
-        // In the form of the subscription.
+        // Alerts have the format of the subscription.
         let message = json!({"type": "subscribe_region", "region": region, "format": "new_trending", "since": last});
         let answer = client.ask(&message).await;
         assert_eq!((&answer["alerts"][0]["event"], &answer["alerts"][0]["seq"]), (&json!("new_trending"), &json!(4)));
@@ -74,7 +74,7 @@ fn a_client_that_names_no_position_learns_where_it_is_and_nothing_else() {
                 "reconnect_within_ms": answer["reconnect_within_ms"], "rotate_after_ms": 6_600_000,
             })
         );
-        // The first alerts of a region are missed like any others.
+        // The first alerts of a region count as missed, too.
         client.close().await;
         let first = publish(&site, &silent).await;
         let mut client = site.connect("/prod").await;
@@ -107,10 +107,10 @@ fn what_the_log_cannot_tell_is_not_recovered_in_part() {
                 "the client can go on from here"
             );
         };
-        // Of another log, and of a log that went further.
+        // A position of another log, and one ahead of the log.
         lost(&subscribe(&mut client, &region, &json!({"epoch": 7, "seq": 3})).await);
         lost(&subscribe(&mut client, &region, &json!({"epoch": epoch, "seq": 6})).await);
-        // The time to live has taken one from the middle.
+        // The time to live has deleted one in the middle.
         delete_alert(&site, &region, 3).await;
         lost(&subscribe(&mut client, &region, &first).await);
         let answer = subscribe(&mut client, &region, &json!({"epoch": epoch, "seq": 3})).await;
@@ -176,7 +176,7 @@ fn regions_that_the_map_does_not_name_get_no_recovery_but_under_all() {
         assert_eq!((&answer["recovered"], &answer["region"]), (&json!(true), &json!("ALL")));
         assert_eq!(answer["positions"][&born_meanwhile]["seq"], 1);
 
-        // A region whose log is gone.
+        // The log of a region is gone.
         let gone = new_region();
         everything[&gone] = json!({"epoch": 7, "seq": 3});
         let answer = subscribe(&mut client, "ALL", &everything).await;
@@ -190,12 +190,12 @@ fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
     run(async {
         let site = Site::start().await;
         let regions: Vec<String> = (0..8).map(|_| new_region()).collect();
-        // Two publishers for each, of which one makes the log.
+        // Two publishers for each region, of which one creates the log.
         let twice = || regions.iter().chain(&regions);
         let answers = join_all(twice().map(|region| site.post("/publish", &[], alert(region).to_string()))).await;
         let mut published: BTreeMap<&str, u64> = BTreeMap::new();
         for (region, (status, answer)) in twice().zip(&answers) {
-            // Whoever lost every race is told to try again.
+            // A publisher that loses every race is told to retry.
             assert!(*status == 200 || (*status == 503 && answer["error"]["retryable"] == true), "{answer}");
             *published.entry(region).or_default() += u64::from(*status == 200);
         }
@@ -209,7 +209,7 @@ fn regions_that_come_into_being_at_the_same_moment_are_all_known() {
     });
 }
 
-/// Where the size of a region's audience is noted.
+/// The key of the item with the size of a region's audience.
 const AUDIENCE_PARTITION: &str = "@head#REGION";
 
 #[test]
@@ -237,34 +237,34 @@ fn the_window_of_reconnections_follows_the_audience_of_the_last_alert() {
     });
 }
 
-/// How far one push may be ahead of another that is still to come.
+/// By how many alerts a push may overtake another.
 const AHEAD_MAX: u64 = 30;
 
-/// What one client knows of a region's log.
+/// A client's state of a region's log.
 struct Known {
     epoch: Value,
     seen: BTreeSet<u64>,
 }
 
 impl Known {
-    /// The last alert before the first that is missing.
+    /// Returns the last sequence number before the first gap.
     fn last(&self) -> u64 {
         (1..).find(|seq| !self.seen.contains(seq)).expect("numbers do not end") - 1
     }
 
-    /// One connection: subscribes with its position, and stays until `further` alerts after the answer have been pushed.
+    /// Connects once: subscribes with its position, and stays for `further` pushes after the answer.
     async fn visit(&mut self, site: &Site, region: &str, further: u64) {
         let mut client = site.connect("/prod").await;
         let since = json!({"epoch": self.epoch, "seq": self.last()});
         client.send(&json!({"type": "subscribe_region", "region": region, "since": since}).to_string()).await;
         let mut answered = None;
-        // What is pushed may overtake the answer.
+        // Pushes may overtake the answer.
         while answered.is_none_or(|head| self.last() < head + further) {
             let frame = client.json().await;
             if frame["type"] == "subscribed" {
                 self.seen.extend(alerts(&frame).into_iter().map(|(_, seq)| seq));
                 let head = frame["positions"][region]["seq"].as_u64().expect("a position");
-                // More than fit in a frame, where publishing is fast and coming back is slow: as clients do, by HTTP.
+                // More alerts than fit into a frame: the rest comes over HTTP, as in clients.
                 while frame["recovered"] == false && self.last() < head {
                     let (_, page) = site.get(&format!("/alerts?region={region}&after={}", self.last())).await;
                     assert_eq!(page["recovered"], true, "{page}");
@@ -275,7 +275,7 @@ impl Known {
             } else {
                 self.seen.insert(frame["seq"].as_u64().expect("an alert"));
             }
-            // What is pushed may overtake a few others.
+            // A push may overtake others.
             let ahead = self.seen.last().map_or(0, |newest| newest - self.last());
             assert!(answered.is_none() || ahead < AHEAD_MAX, "{} is missing: {:?}", self.last() + 1, self.seen);
         }

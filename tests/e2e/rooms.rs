@@ -1,4 +1,4 @@
-//! What clients say to each other, how many there are, and what they publish themselves.
+//! Chat in rooms, the number of members, and clients that publish.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ async fn in_room(site: &Site, room: &str) -> Client {
     client
 }
 
-/// A chat without its time.
+/// Returns a chat frame without its time.
 fn said(mut frame: Value) -> Value {
     let at = frame.as_object_mut().and_then(|fields| fields.remove("timestamp")).expect("a time");
     assert!(at.as_str().is_some_and(|at| at.ends_with('Z')), "{at}");
@@ -42,7 +42,7 @@ fn what_is_said_in_a_room_reaches_all_in_it_and_nobody_else() {
         site.settled().await;
         elsewhere.expect_nothing().await;
         watcher.expect_nothing().await;
-        // Nor does an alert reach a room.
+        // Alerts do not reach rooms.
         site.publish(&alert("PL")).await;
         assert_eq!(watcher.json().await["type"], "viral_alert");
         ola.expect_nothing().await;
@@ -64,7 +64,7 @@ fn whoever_names_no_room_speaks_in_the_one_joined_first_or_in_the_global_one() {
         assert_eq!(second.ask(&json!({"type": "join", "room": "dogs"})).await["type"], "joined");
         second.send(&chat.to_string()).await;
         assert_eq!(said(second.json().await), chat);
-        // Only now: who joins while something is being said may hear it.
+        // It joins now, because a client that joins during a message may receive it.
         let mut cats = in_room(&site, "cats").await;
         let named = json!({"type": "chat", "room": "dogs", "user": "Ola", "message": "2"});
         second.send(&named.to_string()).await;
@@ -93,7 +93,7 @@ fn whoever_names_no_room_speaks_in_the_one_joined_first_or_in_the_global_one() {
 #[test]
 fn whoever_joins_and_speaks_at_once_speaks_in_that_room() {
     run(async {
-        // In one process: where each of both messages starts one, it may take longer than they are waited for.
+        // In one process: to start a process for each message may take longer than the service waits.
         let site = Site::with_secrets(&[("Rooms", "on")], &[]).await;
         let mut listener = in_room(&site, "cats").await;
         for number in 0..10 {
@@ -186,7 +186,7 @@ fn a_client_publishes_where_its_token_allows_it_and_speaks_under_the_name_that_i
         let mut message = alert("PL");
         message["type"] = json!("publish");
         message["id"] = json!("once");
-        // Both watch ALL, which is the default here, and the alert may overtake the answer.
+        // Both watch ALL, the default here, and the alert may overtake the answer.
         let mut frames = [publisher.ask(&message).await, publisher.json().await];
         frames.sort_by_key(|frame| frame["type"] != "published");
         let [answer, own] = frames;
@@ -197,7 +197,7 @@ fn a_client_publishes_where_its_token_allows_it_and_speaks_under_the_name_that_i
         assert_eq!(publisher.ask(&message).await["duplicate"], true);
         site.settled().await;
         watcher.expect_nothing().await;
-        // Both counted. The third waits for its minute, and it is the user that waits, not the connection.
+        // Both count. The limit is that of the user, so a new connection does not help.
         for client in [&mut publisher, &mut connect(json!({"publish": ["PL"]})).await] {
             client.send(&message.to_string()).await;
             assert_eq!(client.json().await["code"], "rate_limited");
@@ -214,18 +214,18 @@ fn a_client_publishes_where_its_token_allows_it_and_speaks_under_the_name_that_i
         let (_, log) = site.get(&format!("/alerts?region=PL&token={}", token_of(json!({})))).await;
         assert_eq!(log["alerts"].as_array().map(Vec::len), Some(1), "{log}");
 
-        // Nobody speaks under the name of somebody else where the token has one.
+        // A name in the token replaces the name in a message.
         let chat = json!({"type": "chat", "user": "Jan", "message": "hej"});
         publisher.send(&chat.to_string()).await;
         let frame = said(publisher.json().await);
         assert_eq!((&frame["user"], &frame["message"]), (&json!("Aleksandra"), &json!("hej")));
-        // So it need not say any, and whoever has none has to.
+        // With a name in the token a message needs none. Without one it does.
         publisher.send(r#"{"type":"chat","message":"hej"}"#).await;
         assert_eq!(said(publisher.json().await), json!({"type": "chat", "user": "Aleksandra", "message": "hej"}));
         let refused = watcher.ask(&json!({"type": "chat", "message": "hej"})).await;
         assert_eq!((&refused["code"], &refused["field"]), (&json!("missing_field"), &json!("user")), "{refused}");
 
-        // A token that allows no region is of no use in rooms either.
+        // A token without regions allows no rooms.
         let mut nobody = connect(json!({"regions": []})).await;
         for message in
             [json!({"type": "join"}), json!({"type": "count"}), json!({"type": "chat", "user": "x", "message": "x"})]

@@ -1,4 +1,4 @@
-//! A feed that somebody else writes, read by the scorer; and events that somebody else puts. Through the event bus to clients.
+//! Feeds of view counts and events of others, from the scorer through the event bus to clients.
 
 use std::{
     convert::Infallible,
@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 
 use crate::site::{Site, run};
 
-/// Videos beside the one that goes viral: enough to say what is usual.
+/// Other videos, enough to tell what is usual.
 const OTHERS: u64 = 30;
 
-/// Minutes between two counts.
+/// Minutes between counts.
 const STEP: i64 = 60;
 
-/// A feed on this machine: what it says is set by the test.
+/// A feed on this machine, whose content the test sets.
 struct Feed {
     address: String,
     body: Arc<Mutex<(StatusCode, String)>>,
@@ -45,7 +45,7 @@ impl Feed {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
         });
-        // Ten steps ago, so that no count is of the future.
+        // Ten steps ago, so that no count lies in the future.
         let begun = Timestamp::from_millis(Clock::System.now().millis() - 10 * STEP * 60_000);
         Self { address, body, begun }
     }
@@ -54,7 +54,7 @@ impl Feed {
         *self.body.lock().expect("unpoisoned") = (status, text);
     }
 
-    /// The other videos grow as usual at this step; the one has so many views.
+    /// Sets the counts of a step: usual growth of the others, and the views of the one.
     fn counts(&self, step: i64, views: u64) {
         let at = Timestamp::from_millis(self.begun.millis() + step * STEP * 60_000).rfc3339();
         let entry = |id: String, views: u64| {
@@ -67,7 +67,7 @@ impl Feed {
     }
 }
 
-/// Invokes the scorer, and waits until everything that follows is done.
+/// Invokes the scorer, and waits until all functions have ended.
 async fn score(site: &Site) -> Value {
     let (status, answer) = site.invoke("ScorerFunction", &json!({})).await;
     assert_eq!(status, 200, "{answer}");
@@ -136,7 +136,7 @@ pub(crate) fn entry(detail: &Value) -> PutEventsRequestEntry {
     entry_of_text(&detail.to_string())
 }
 
-/// The same with any text.
+/// Serves a text as the feed.
 pub(crate) fn entry_of_text(detail: &str) -> PutEventsRequestEntry {
     let entry = PutEventsRequestEntry::builder().source("viral-alerts.scorer.local").detail_type("Video Went Viral");
     entry.detail(detail).build()

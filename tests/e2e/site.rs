@@ -1,4 +1,4 @@
-//! A running local mode, and the clients that tests talk to it with. Every wait is bounded and on a condition.
+//! A running service, and the clients of the tests. Every wait is bounded and on a condition.
 
 use std::{
     collections::BTreeMap,
@@ -41,21 +41,21 @@ use tokio_tungstenite::{
 
 use crate::target::{TLS, Target, Wire, open};
 
-/// Bound of every wait. Nothing takes nearly as long, unless it never happens.
+/// Bound of every wait. Only what never happens takes as long.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Bound of the first invocation of a function under cargo lambda watch.
+/// Bound of the first invocation of a function under cargo lambda watch, which builds it.
 const BUILD_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// One runtime for all tests: a stack that several tests share has to outlive each of them.
+/// One runtime for all tests, because shared stacks outlive each test.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
-/// Stacks with real function processes, by parameters: each is used by one test at a time.
+/// Stacks under cargo lambda watch, by parameters. One test at a time uses each.
 static SHARED: LazyLock<Mutex<BTreeMap<Parameters, Slot>>> = LazyLock::new(Mutex::default);
 
 type Parameters = BTreeMap<String, String>;
 
-/// A stack that is started when it is first needed.
+/// A stack that starts when it is first needed.
 type Slot = Arc<Mutex<Option<Stack>>>;
 
 /// Runs a test.
@@ -63,7 +63,7 @@ pub(crate) fn run(test: impl Future<Output = ()> + Send) {
     RUNTIME.block_on(test);
 }
 
-/// Waits for a condition that is made true elsewhere.
+/// Waits until a condition is true.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let checks = async {
         while !condition().await {
@@ -73,7 +73,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: 
     tokio::time::timeout(WAIT_MAX, checks).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"));
 }
 
-/// A stack for one test: its own, one that it has to itself for a while, or a deployed one that others use too.
+/// A stack for one test: its own, one leased from the shared ones, or a deployed one.
 pub(crate) enum Site {
     Own(Box<Stack>),
     Leased(OwnedMutexGuard<Option<Stack>>),
@@ -95,7 +95,7 @@ impl Deref for Site {
 }
 
 impl Site {
-    /// The project's template with its defaults.
+    /// Starts the template with its defaults.
     pub(crate) async fn start() -> Self {
         match Target::of_environment() {
             Some(target) => Self::Deployed(target),
@@ -103,19 +103,19 @@ impl Site {
         }
     }
 
-    /// Whether this is a stack that tests can look into, and that nobody else uses.
+    /// Whether tests can inspect the stack, and no one else uses it.
     pub(crate) fn is_local(&self) -> bool {
         !matches!(self, Self::Deployed(_))
     }
 
-    /// Waits until no function runs any more. Of a deployed stack nobody can know it: frames are waited for, as always.
+    /// Waits until no function runs. Returns at once for a deployed stack, which cannot be asked.
     pub(crate) async fn settled(&self) {
         if self.is_local() {
             Stack::settled(self).await;
         }
     }
 
-    /// The address of the HTTP API.
+    /// Returns an address of the HTTP API.
     fn http_address(&self, path_and_query: &str) -> String {
         match self {
             Self::Deployed(target) => target.http(path_and_query),
@@ -123,7 +123,7 @@ impl Site {
         }
     }
 
-    /// The project's template with other parameters.
+    /// Starts the template with parameters.
     pub(crate) async fn with(parameters: &[(&str, &str)]) -> Self {
         let parameters: Parameters =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -135,7 +135,7 @@ impl Site {
         }
     }
 
-    /// The project's template with other parameters and with secrets by name, with the functions in this process.
+    /// Starts the template with parameters and secrets, with the functions in this process.
     pub(crate) async fn with_secrets(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Self {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Parameters>()
@@ -144,54 +144,53 @@ impl Site {
         Self::Own(Box::new(start_with(options).await))
     }
 
-    /// The project's template with its defaults, with the functions in this process.
+    /// Starts the template with its defaults, with the functions in this process.
     pub(crate) async fn start_in_process() -> Self {
         Self::Own(Box::new(start_with(options()).await))
     }
 
-    /// The project's template behind a gateway that is not left as it is, with the functions in this process.
+    /// Starts the template with other options of the gateway, with the functions in this process.
     pub(crate) async fn behind(gateway: GatewayOptions) -> Self {
         Self::Own(Box::new(start_with(Options { gateway, ..options() }).await))
     }
 
-    /// The project's template with tables of which each partition key has `READS:WRITES` units a second.
+    /// Starts the template with `READS:WRITES` units a second for each partition key of the tables.
     pub(crate) async fn with_capacity(capacity: &str) -> Self {
         let table_capacity = Some(capacity.parse().expect("a capacity"));
         Self::Own(Box::new(start_with(Options { table_capacity, ..options() }).await))
     }
 
-    /// The project's template with other parameters, behind a gateway and on tables with limits, with the functions in this process.
+    /// Starts the template with parameters, and with limits of gateway and tables, with the functions in this process.
     pub(crate) async fn limited(parameters: &[(&str, &str)], gateway: GatewayOptions, capacity: TableCapacity) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let options = Options { parameters, gateway, table_capacity: Some(capacity), ..options() };
         Self::Own(Box::new(start_with(options).await))
     }
 
-    /// The project's template with functions in this process that use the database at `dynamodb`, which has its tables. One
-    /// message and one alert may come right after another.
+    /// Starts the template on the tables of another database, with the functions in this process and high rate limits.
     pub(crate) async fn on(dynamodb: &Uri) -> Self {
         Self::on_with(dynamodb, &[("MessagesPerSecond", "1000"), ("AlertsPerMinute", "60000"), ("Rooms", "on")]).await
     }
 
-    /// The same with these parameters instead.
+    /// Starts it with these parameters instead.
     pub(crate) async fn on_with(dynamodb: &Uri, parameters: &[(&str, &str)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let options = Options { parameters, dynamodb: Some(dynamodb.clone()), ..options() };
         Self::Own(Box::new(start_with(options).await))
     }
 
-    /// The project's template with faults on purpose, the functions in this process. Retries of invocations come at once.
+    /// Starts the template with injected faults, with the functions in this process. Lambda retries at once.
     pub(crate) async fn faulty(faults: &[&str]) -> Self {
         Self::with_faults(faults, options(), Service::default()).await
     }
 
-    /// The same with other parameters.
+    /// Starts it with parameters, too.
     pub(crate) async fn faulty_with(parameters: &[(&str, &str)], faults: &[&str]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self::with_faults(faults, Options { parameters, ..options() }, Service::default()).await
     }
 
-    /// The same with another template and other parameters, and with the functions as processes.
+    /// Starts another template with parameters, and with the functions as processes.
     pub(crate) async fn faulty_processes(template: PathBuf, parameters: &[(&str, &str)], faults: &[&str]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let options = Options { template: template.into(), parameters, ..options() };
@@ -224,7 +223,7 @@ impl Site {
         site
     }
 
-    /// Connects a WebSocket client that succeeds.
+    /// Connects a WebSocket client, which must succeed.
     pub(crate) async fn connect(&self, path_and_query: &str) -> Client {
         self.try_connect(path_and_query, &[]).await.unwrap_or_else(|status| panic!("refused with {status}"))
     }
@@ -251,14 +250,14 @@ impl Site {
         }
     }
 
-    /// A client that watches `region` and has the answer.
+    /// Connects a client that has subscribed to `region`.
     pub(crate) async fn watcher(&self, region: &str) -> Client {
         let mut client = self.connect("/prod").await;
         client.subscribe(region).await;
         client
     }
 
-    /// Posts a body and returns status and JSON.
+    /// Posts a body. Returns status and JSON.
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
         let (url, body) = (self.http_address(path), body.into());
         let signature = if self.is_local() { Vec::new() } else { Target::signature(&url, &body) };
@@ -275,20 +274,20 @@ impl Site {
         whole(request.body(Full::default()).expect("a valid request")).await
     }
 
-    /// Posts JSON to the HTTP API, and returns the whole answer.
+    /// Posts JSON to the HTTP API.
     pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
         let request =
             Request::builder().method("POST").uri(self.http_address(path)).header("content-type", "application/json");
         whole(request.body(Full::from(body.to_string())).expect("a valid request")).await
     }
 
-    /// Gets JSON from the HTTP API, with its status.
+    /// Gets JSON from the HTTP API. Returns status and JSON.
     pub(crate) async fn get(&self, path_and_query: &str) -> (u16, Value) {
         let answer = self.request("GET", path_and_query, &[]).await;
         (answer.status, answer.json())
     }
 
-    /// Publishes, which must succeed, waits until it is delivered, and returns the answer.
+    /// Publishes, which must succeed, and waits until the alert is delivered. Returns the answer.
     pub(crate) async fn publish(&self, alert: &Value) -> Value {
         let (status, answer) = self.post("/publish", &[("content-type", "application/json")], alert.to_string()).await;
         assert_eq!(status, 200, "{answer}");
@@ -296,7 +295,7 @@ impl Site {
         answer
     }
 
-    /// Invokes a function, and waits neither for it nor for its retries.
+    /// Invokes a function asynchronously.
     pub(crate) async fn invoke_async(&self, function: &str, event: &Value) {
         let url =
             format!("{}/2015-03-31/functions/{function}/invocations", self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
@@ -308,13 +307,13 @@ impl Site {
         self.invoke_text(function, &event.to_string()).await
     }
 
-    /// The same with any text.
+    /// Invokes a function with any text.
     pub(crate) async fn invoke_text(&self, function: &str, event: &str) -> (u16, Value) {
         let endpoint = &self.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
         http(&format!("{endpoint}/2015-03-31/functions/{function}/invocations"), &[], event.to_owned()).await
     }
 
-    /// What an AWS client of this stack is built from.
+    /// Returns the configuration of AWS clients of this stack.
     pub(crate) fn sdk(&self) -> SdkConfig {
         let environment: Environment = self.aws_variables.clone().into_iter().collect();
         let variable = |name: &str| self.aws_variables[name].clone();
@@ -331,17 +330,17 @@ impl Site {
             .build()
     }
 
-    /// A client of the database.
+    /// Returns a client of the database.
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.sdk())
     }
 
-    /// A client of the queues.
+    /// Returns a client of the queues.
     pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
         aws_sdk_sqs::Client::new(&self.sdk())
     }
 
-    /// How many messages lie in a queue, received ones included.
+    /// Returns the number of messages in a queue, including received ones.
     pub(crate) async fn messages_in(&self, queue: &str) -> usize {
         let attributes = self.sqs().get_queue_attributes().queue_url(self.queue_url(queue).await);
         let attributes = attributes.attribute_names(QueueAttributeName::All).send().await.expect("attributes");
@@ -351,18 +350,18 @@ impl Site {
             + count(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
     }
 
-    /// The URL of a queue.
+    /// Returns the URL of a queue.
     pub(crate) async fn queue_url(&self, queue: &str) -> String {
         let output = self.sqs().get_queue_url().queue_name(queue).send().await.expect("a queue");
         output.queue_url.expect("a URL")
     }
 
-    /// Every item of the subscriptions table that is of a connection, as `audience` and `connection_id`.
+    /// Returns `audience` and `connection_id` of all items of connections in the subscriptions table.
     pub(crate) async fn subscriptions(&self) -> Vec<(String, String)> {
         let scan = self.dynamodb().scan().table_name("SubscriptionsTable").consistent_read(true);
         let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.expect("a scan");
         let text = |value: &AttributeValue| value.as_s().expect("a text").clone();
-        // A count of an audience is of none.
+        // The count of an audience has no connection.
         let of_connections = items.iter().filter(|item| item.contains_key("connection_id"));
         let mut items: Vec<_> =
             of_connections.map(|item| (text(&item["audience"]), text(&item["connection_id"]))).collect();
@@ -371,7 +370,7 @@ impl Site {
     }
 }
 
-/// Credentials of an AWS client.
+/// Makes credentials of an AWS client.
 pub(crate) fn credentials(access_key: &str, secret: &str) -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new(access_key, secret, None, None, "test"))
 }
@@ -380,7 +379,7 @@ async fn start(parameters: Parameters, processes: bool) -> Stack {
     start_as(Options { parameters, ..options() }, Service { processes }).await
 }
 
-/// The project's template on free ports, and nothing else that differs from the defaults.
+/// Returns the defaults, with free ports.
 fn options() -> Options {
     Options::on_free_ports(Service::template())
 }
@@ -393,7 +392,7 @@ async fn start_as(options: Options, service: Service) -> Stack {
     Stack::embedded(&options, &service).await.unwrap_or_else(|error| panic!("{}", ErrorChain(&error)))
 }
 
-/// A stack whose functions are the real binaries under `cargo lambda watch`.
+/// Starts a stack with the functions under `cargo lambda watch`.
 async fn start_with_processes(parameters: Parameters) -> Stack {
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -401,7 +400,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
     };
     let lambda_endpoint = Some(format!("http://127.0.0.1:{port}").parse().expect("a URL"));
     let stack = start_with(Options { parameters, lambda_endpoint, ..options() }).await;
-    // The shell ends its process group when this process, and with it the pipe, is gone: no server outlives the tests.
+    // When this process ends, its pipe closes and the shell kills its process group.
     let script = format!(
         "cargo lambda watch -A 127.0.0.1 -P {port} --ignore-changes --concurrency 4 </dev/null & read -r _; kill 0"
     );
@@ -413,7 +412,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
     let shell = shell.spawn().expect("a shell");
     std::mem::forget(shell);
     eventually("cargo lambda watch answers", || async { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }).await;
-    // The first invocation builds each binary that is not built yet, which takes longer than a gateway waits.
+    // The first invocation builds the binary, which takes longer than a gateway waits.
     for function in stack.function_variables.keys() {
         let endpoint = &stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"];
         let url = format!("{endpoint}/2015-03-31/functions/{function}/invocations");
@@ -424,7 +423,7 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
     stack
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
 }
@@ -433,7 +432,7 @@ async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(WAIT_MAX, future).await.unwrap_or_else(|_| panic!("not within {WAIT_MAX:?}: {what}"))
 }
 
-/// Any HTTP exchange: POST when there is a body, and GET when there is none.
+/// Sends a POST with a body, or a GET without one. Returns status and JSON.
 pub(crate) async fn http(url: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> (u16, Value) {
     bounded("an answer", exchange(url, headers, body.into())).await
 }
@@ -444,7 +443,7 @@ static HTTP: LazyLock<HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>> = 
     HttpClient::builder(TokioExecutor::new()).build(connector)
 });
 
-/// The whole of an HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -453,12 +452,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A header, empty when it is not there.
+    /// Returns a header, or an empty text.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -483,7 +482,7 @@ async fn exchange(url: &str, headers: &[(&str, &str)], body: Bytes) -> (u16, Val
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-/// How a socket ended, or what it sent.
+/// What a socket received: a text or its end.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Received {
     Text(String),
@@ -504,7 +503,7 @@ impl Client {
         bounded("sending", self.socket.send(message)).await.expect("an open socket");
     }
 
-    /// The next text or the end.
+    /// Receives the next text or the end.
     pub(crate) async fn receive(&mut self) -> Received {
         loop {
             match bounded("a frame", self.socket.next()).await {
@@ -519,7 +518,7 @@ impl Client {
         }
     }
 
-    /// The next text, as it is on the wire.
+    /// Receives the next text.
     pub(crate) async fn text(&mut self) -> String {
         match self.receive().await {
             Received::Text(text) => text,
@@ -527,18 +526,18 @@ impl Client {
         }
     }
 
-    /// The next text as JSON.
+    /// Receives the next text as JSON.
     pub(crate) async fn json(&mut self) -> Value {
         let text = self.text().await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Sends a message and returns the answer. Told that it sends too many, it waits as long as it is told to.
+    /// Sends a message and returns the answer. Waits and retries if it is rate limited.
     pub(crate) async fn ask(&mut self, message: &Value) -> Value {
         self.ask_text(&message.to_string()).await
     }
 
-    /// The same with any text.
+    /// Invokes a function with any text.
     pub(crate) async fn ask_text(&mut self, text: &str) -> Value {
         let began = Instant::now();
         loop {
@@ -557,14 +556,14 @@ impl Client {
         assert_eq!(answer["type"], "subscribed", "{answer}");
     }
 
-    /// Shows that nothing waits for the client: frames arrive in the order in which the gateway took them, so whatever
-    /// was sent before comes before the answer to a ping.
+    /// Asserts that the client has received nothing: frames keep their order, so everything sent before comes before
+    /// the answer to a ping.
     pub(crate) async fn expect_nothing(&mut self) {
         let answer = self.ask(&serde_json::json!({"type": "ping"})).await;
         assert_eq!(answer, serde_json::json!({"type": "pong"}), "a frame that should not be there");
     }
 
-    /// Closes the socket in order, which the gateway must answer.
+    /// Closes the socket with a close frame, which the gateway must answer.
     pub(crate) async fn close(mut self) {
         bounded("closing", self.socket.close(None)).await.expect("an open socket");
         let answer = bounded("the answer to a close frame", self.socket.next()).await;

@@ -1,4 +1,4 @@
-//! What clients send, and what the service answers.
+//! Subscriptions of clients, and the answers of the service.
 
 use serde_json::json;
 
@@ -8,7 +8,8 @@ use crate::{
 };
 
 fn alert(region: &str) -> serde_json::Value {
-    json!({"region": region, "video": {"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97}})
+    let video = json!({"id": "v1", "title": "Title", "thumbnail": "https://t.example/1.jpg", "score": 97});
+    json!({"region": region, "video": video})
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn several_regions_at_once_and_leaving_one() {
         assert_eq!(answer, json!({"type": "unsubscribed", "region": left}));
         let answer = client.ask(&json!({"type": "unsubscribe_region", "region": never})).await;
         assert_eq!(answer, json!({"type": "unsubscribed", "region": never}), "what never was is no error");
-        // Somebody else watches what it left, so that its alert does not go to everyone.
+        // Another client watches the region, so that its alert does not go to everyone.
         let mut other = site.watcher(&left).await;
         site.publish(&alert(&left)).await;
         site.publish(&alert(&kept)).await;

@@ -1,4 +1,4 @@
-//! A deployed stack, or anything that answers like one: what of the tests can run against it sees it only from outside.
+//! A deployed stack, which tests see only from outside.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// TLS with the certificates that the system trusts, or those of `SSL_CERT_FILE`.
+/// TLS with the trusted certificates of the system, or those of `SSL_CERT_FILE`.
 pub(crate) static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -29,7 +29,7 @@ pub(crate) static TLS: LazyLock<ClientConfig> = LazyLock::new(|| {
         .with_no_client_auth()
 });
 
-/// What a WebSocket runs over: TCP with or without TLS.
+/// The transport of a WebSocket: TCP with or without TLS.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 
@@ -60,7 +60,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `E2E_TARGET`: the outputs `WebSocketUrl` and `PublishUrl` of the stack, with a comma between them.
+    /// Reads `E2E_TARGET`: the outputs `WebSocketUrl` and `PublishUrl` of the stack, separated by a comma.
     pub(crate) fn of_environment() -> Option<Self> {
         let environment = Environment::from_process();
         let named = environment.get("E2E_TARGET")?;
@@ -70,19 +70,19 @@ impl Target {
         Some(Self { sockets, http })
     }
 
-    /// The address of a WebSocket, from a path that begins with the stage of the tests.
+    /// Returns the address of a WebSocket, from a path that starts with the stage of the tests.
     pub(crate) fn sockets(&self, path_and_query: &str) -> String {
         let after_stage = path_and_query.strip_prefix("/prod").expect("only paths of the stage lead to a deployed API");
         format!("{}{after_stage}", self.sockets)
     }
 
-    /// An address of the HTTP API.
+    /// Returns an address of the HTTP API.
     pub(crate) fn http(&self, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.http)
     }
 
-    /// The headers with which a publisher signs, by the credentials of the environment. None where there are none: the local
-    /// mode takes anything.
+    /// Returns the headers of a signed publication, or none without credentials in the environment: local mode needs
+    /// none.
     pub(crate) fn signature(url: &str, body: &[u8]) -> Vec<(String, String)> {
         let environment = Environment::from_process();
         let variable = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
@@ -107,7 +107,7 @@ impl Target {
     }
 }
 
-/// The region that an address of the service names.
+/// Returns the region in an address of API Gateway.
 fn region_of(url: &str) -> Option<String> {
     let host = url.split_once("://")?.1.split('/').next()?;
     Some(host.split_once(".execute-api.")?.1.split('.').next()?.to_owned())

@@ -8,7 +8,7 @@ use crate::{
     site::{Site, root, run},
 };
 
-/// Region, title, and whether it runs from right to left.
+/// Region, title, and whether it is written from right to left.
 const FIXTURES: [(&str, &str, bool); 14] = [
     ("AE", "أغنية جديدة تتصدر المشاهدات", true),
     ("AE", "New song in Latin letters", false),
@@ -26,13 +26,13 @@ const FIXTURES: [(&str, &str, bool); 14] = [
     ("GB", "  spaces around, tab\tand \u{2028} separator  ", false),
 ];
 
-/// Real records, where they are at hand: (region, video id, title, channel, thumbnail).
+/// Real records, if present: (region, video id, title, channel, thumbnail).
 fn records() -> Option<Vec<Value>> {
     let text = std::fs::read_to_string(root().join("../shared/data/trending.jsonl")).ok()?;
     Some(text.lines().map(|line| serde_json::from_str(line).expect("a record")).collect())
 }
 
-/// The title as it stands between the quotes of a frame.
+/// Returns the title between the quotes of a frame.
 fn as_json(text: &str) -> String {
     serde_json::to_string(text).expect("a text")
 }
@@ -76,7 +76,7 @@ fn real_trending_titles_arrive_byte_for_byte() {
             });
             let answer = site.publish(&json!({"region": record["region"], "video": video})).await;
             let frame = client.text().await;
-            // No escapes but those that JSON demands, no normalisation, nothing trimmed: the bytes of the title itself.
+            // The bytes of the title: only escapes that JSON requires, no normalisation, no trimming.
             let title = record["title"].as_str().expect("a title");
             assert!(frame.contains(&format!("\"title\":{}", as_json(title))), "{frame}");
             let frame: Value = serde_json::from_str(&frame).expect("JSON");

@@ -1,8 +1,8 @@
-//! What the project asks of DynamoDB, request by request, as `docs/cost.md` says it.
+//! DynamoDB units of each operation, as `docs/cost.md` lists them.
 //!
-//! A proxy between the functions and the engine asks with each request for the consumed capacity. The engine counts as the
-//! service does: what is written in units of 1 KB and read in units of 4 KB, half of that where it need not be consistent,
-//! twice in a transaction, and once more for each index that an item is in.
+//! A proxy between functions and engine adds a request for the consumed capacity to each call. The engine counts as
+//! DynamoDB does: writes in units of 1 KB and reads in units of 4 KB, half of it for eventually consistent reads, twice
+//! in a transaction, and once more for each index of an item.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,7 +37,7 @@ use crate::site::{Client, Site, root, run};
 /// The index that only recover reads.
 const UNDISPATCHED_INDEX: &str = "undispatched";
 
-/// What requests consumed.
+/// Consumed units.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Consumed {
     requests: BTreeMap<String, u32>,
@@ -57,14 +57,14 @@ impl fmt::Display for Consumed {
     }
 }
 
-/// Operations that write. All others of the project read.
+/// Operations that write. The others read.
 const WRITES: [&str; 6] =
     ["BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem", "ExecuteTransaction"];
 
-/// Units of an item of at most 1 KB in a transaction. The service takes them of one that is cancelled too.
+/// Units of an item of at most 1 KB in a transaction, even a cancelled one.
 const TRANSACTED_ITEM_UNITS: f64 = 2.0;
 
-/// Units of an item of at most 1 KB. The service takes them where the condition of a write fails, too.
+/// Units of an item of at most 1 KB, even if the condition of the write fails.
 const WRITTEN_ITEM_UNITS: f64 = 1.0;
 
 impl Consumed {
@@ -93,7 +93,7 @@ impl Consumed {
     }
 }
 
-/// A proxy before a database that adds up what its answers say they consumed.
+/// A proxy before a database that sums the consumed units.
 struct Meter {
     address: Uri,
     consumed: Arc<Mutex<Consumed>>,
@@ -119,7 +119,7 @@ impl Meter {
         Self { address, consumed }
     }
 
-    /// What was consumed since this was asked last.
+    /// Returns the units consumed since the last call.
     fn take(&self) -> Consumed {
         std::mem::take(&mut *self.consumed.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -136,7 +136,7 @@ async fn forward(
     asked["ReturnConsumedCapacity"] = json!("TOTAL");
     let target = head.headers["x-amz-target"].to_str().expect("text").to_owned();
     head.uri = database;
-    // Both are of the body that was sent to this proxy.
+    // Both describe the body that the proxy received.
     head.headers.remove("content-length");
     head.headers.remove("x-amz-content-sha256");
     let answer = client.request(Request::from_parts(head, asked.to_string().into())).await.expect("an answer");
@@ -144,7 +144,7 @@ async fn forward(
     let body = body.collect().await.expect("a body").to_bytes();
     let operation = target.rsplit('.').next().expect("an operation");
     let told = serde_json::from_slice(&body).expect("JSON");
-    // recover asks each minute, in the middle of whatever is counted.
+    // recover runs each minute, also during a measurement.
     let is_of_snapshot = |key: &Value| key["region"]["S"].as_str().is_some_and(|region| region.starts_with("@heads#"));
     if asked["IndexName"] == UNDISPATCHED_INDEX || is_of_snapshot(&asked["Key"]) && operation == "GetItem" {
         return Response::from_parts(head, body.into());
@@ -153,10 +153,10 @@ async fn forward(
     Response::from_parts(head, body.into())
 }
 
-/// The rows of the table, measured.
+/// The measured rows of the table.
 struct Rows {
     site: Site,
-    /// Where the tables are, past the meter.
+    /// The database behind the meter.
     tables: Site,
     meter: Meter,
     rows: Vec<(String, Consumed)>,
@@ -164,7 +164,7 @@ struct Rows {
 }
 
 impl Rows {
-    /// Notes what was consumed since the last row.
+    /// Records the units since the last row.
     async fn note(&mut self, what: &str) {
         self.site.settled().await;
         self.rows.push((what.to_owned(), self.meter.take()));
@@ -209,7 +209,7 @@ impl Rows {
         let since: BTreeMap<_, _> = regions.iter().map(|region| (region, &start)).collect();
         assert_eq!(many.ask(&json!({"type": "keepalive", "regions": regions, "since": since})).await, kept);
         self.note("keepalive, 25 regions").await;
-        // From here on it has changed so much that its allowance is in use for a while.
+        // From here on its rate limit is in use.
         many.subscribe("R1").await;
         self.note("subscribe to one of them once more, at once").await;
         many.ask(&json!({"type": "unsubscribe_region", "regions": regions})).await;
@@ -246,7 +246,7 @@ impl Rows {
         self.meter.take();
     }
 
-    /// A connection that has changed nothing yet.
+    /// Connects a client without changes.
     async fn newcomer(&self) -> Client {
         let client = self.site.connect("/prod").await;
         self.site.settled().await;
@@ -254,7 +254,7 @@ impl Rows {
         client
     }
 
-    /// Waits until no connection has left a trace: `$disconnect` begins some time after the socket has ended.
+    /// Waits until no connection has items: `$disconnect` runs some time after the socket has ended.
     async fn gone(&self) {
         crate::site::eventually("no traces", || async { self.tables.subscriptions().await.is_empty() }).await;
         self.site.settled().await;
@@ -283,7 +283,7 @@ impl Rows {
         for _ in 0..3 {
             self.publish("YY", None).await;
         }
-        // Nobody watches it, so it goes to whoever is there before that.
+        // It has no subscribers, so it goes to everyone.
         self.site.settled().await;
         let mut client = self.site.connect("/prod").await;
         self.meter.take();
@@ -325,12 +325,12 @@ impl Rows {
 /// Items in one page of an audience.
 const PAGE: usize = shared::limits::AUDIENCE_PAGE_ITEMS as usize;
 
-/// A table of Markdown after this heading.
+/// The heading of the table.
 const HEADING: &str = "## Requests and units";
 
 #[test]
 fn every_request_to_dynamodb_is_in_the_table_of_what_it_costs() {
-    // A thousand sockets have two ends here.
+    // This process holds both ends of a thousand sockets.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("a higher limit of open files");
     run(async {
@@ -347,13 +347,12 @@ fn every_request_to_dynamodb_is_in_the_table_of_what_it_costs() {
     });
 }
 
-/// What a run of the canary consumes that is not its first, in a stack of its own: its schedule would run it in the middle of whatever
-/// else is counted.
+/// Measures the second run of the canary, in its own stack, because its schedule would disturb other measurements.
 async fn of_canary() -> Consumed {
     let tables = Site::start_in_process().await;
     let database = tables.aws_variables["AWS_ENDPOINT_URL_DYNAMODB"].parse().expect("an address");
     let meter = Meter::before(database).await;
-    // The second run comes right after the first, and takes as much as one a minute later.
+    // The second run follows at once, and takes as much as one a minute later.
     let site = Site::on_with(&meter.address, &[("Canary", "on"), ("AlertsPerMinute", "60000")]).await;
     for _ in 0..2 {
         meter.take();
@@ -375,12 +374,13 @@ fn compare(measured: &[(String, Consumed)]) {
     let table = lines.join("\n");
     assert!(
         documented == lines,
-        "{} says something else than was measured; write\n\n| what | requests | read units | write units |\n|---|---|---|---|\n{table}\n",
+        "{} differs from what was measured; write\n\n| what | requests | read units | write units |\n\
+             |---|---|---|---|\n{table}\n",
         file.display()
     );
 }
 
-/// A site behind a meter, with `regions` that are in the snapshot at their first alert and not in the log.
+/// Starts a site behind a meter, with `regions` that are in the snapshot at their first alert, and not in the log.
 async fn metered(regions: &[String]) -> (Site, Site, Meter, Value) {
     let tables = Site::start_in_process().await;
     let database = tables.aws_variables["AWS_ENDPOINT_URL_DYNAMODB"].parse().expect("an address");
@@ -401,19 +401,19 @@ async fn metered(regions: &[String]) -> (Site, Site, Meter, Value) {
     (tables, site, meter, Value::Object(positions))
 }
 
-/// As many regions as `ALL` can name, with the longest names.
+/// Returns as many regions as `ALL` may have, with the longest names.
 fn regions_of_all() -> Vec<String> {
     (0..REGIONS_OF_ALL_MAX).map(|number| format!("{number:R>REGION_BYTES_MAX$}")).collect()
 }
 
 #[test]
 fn coming_back_to_all_takes_nine_read_units_however_many_regions_there_are() {
-    /// Reconnections per second of a large audience: half of the connections that an account opens. Source: docs/protocol.md.
+    /// Reconnects per second of a large audience: half of an account's quota. Source: docs/protocol.md.
     const RECONNECTIONS: f64 = 250.0;
     run(async {
         let (_tables, site, meter, positions) = metered(&regions_of_all()).await;
         let mut client = site.connect("/prod").await;
-        // Those that write look whether the connection has closed.
+        // Writing messages also read the connection's state.
         for (message, units) in [
             (json!({"type": "subscribe_region", "region": "ALL", "since": positions}), 9.0),
             (json!({"type": "subscribe_region", "region": "ALL"}), 9.0),
