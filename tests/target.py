@@ -1,6 +1,6 @@
-"""Prints, as lines for a shell, what the smoke test needs to know: the addresses of a stack, and credentials to sign with.
+"""Prints shell variables for the smoke test: the addresses of a stack, and credentials to sign with.
 
-The argument is the name of a stack, whose outputs are asked for, or both addresses: wss://…/prod,https://…/publish
+The argument is the name of a stack, or both addresses: wss://…/prod,https://…/publish
 """
 
 import os

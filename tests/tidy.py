@@ -78,7 +78,8 @@ def folder_edges(edges):
             # A file and what lies in the folder beside it are one room.
             if depth is not None and (len(a) > depth + 1 or len(b) > depth + 1):
                 folder = folders.setdefault("/".join(a[:depth]), {})
-                folder.setdefault("/".join(a[: depth + 1]), {}).setdefault("/".join(b[: depth + 1]), set()).update(names)
+                taken = folder.setdefault("/".join(a[: depth + 1]), {})
+                taken.setdefault("/".join(b[: depth + 1]), set()).update(names)
     return folders
 
 

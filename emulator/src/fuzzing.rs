@@ -12,7 +12,7 @@ use crate::{
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     lambda::Functions,
     recorder::Recorder,
-    template::{SelectionExpression, Template},
+    template::{Template, selection::SelectionExpression},
 };
 
 /// Reads a template.

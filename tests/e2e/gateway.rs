@@ -139,7 +139,8 @@ fn a_subprotocol_is_not_echoed_unless_the_function_returns_it() {
         let mut socket = TcpStream::connect(site.ws_addr).await.expect("a connection");
         let request = format!(
             "GET /prod HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat\r\n\r\n",
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: chat\r\n\r\n",
             site.ws_addr
         );
         socket.write_all(request.as_bytes()).await.expect("sent");

@@ -52,7 +52,8 @@ async function start(t, sample, template = "template.yaml") {
   const directory = path.join(SAMPLES, sample);
   const log = `${path.join(SAMPLES, sample.replaceAll("/", "-"))}.log`;
   t.diagnostic(`log: ${path.relative(ROOT, log)}`);
-  const local = await startLocal(["--template", template], { program: "apigw-local", directory, log: openSync(log, "w") });
+  const options = { program: "apigw-local", directory, log: openSync(log, "w") };
+  const local = await startLocal(["--template", template], options);
   t.after(() => stopLocal(local));
   return local;
 }

@@ -79,6 +79,8 @@ impl Gateway {
     #[cfg(feature = "fuzzing")]
     pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        use crate::gateway::limits::{CLOSE_TIMEOUT, OUTBOUND_MESSAGES_MAX};
         let (client, server) = tokio::io::duplex(bytes.len().max(1));
         let (mut replies, mut requests) = tokio::io::split(client);
         let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
