@@ -12,7 +12,7 @@ use crate::{
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     lambda::Functions,
     recorder::Recorder,
-    template::{Template, selection::SelectionExpression},
+    template::{SelectionExpression, Template},
 };
 
 /// Reads a template.

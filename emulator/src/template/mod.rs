@@ -28,6 +28,8 @@ use std::{
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::selection::SelectionExpression;
 pub use self::{
     cron::CronExpression,
     error::{LoadError, TemplateError},
