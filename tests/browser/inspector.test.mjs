@@ -55,6 +55,7 @@ const row = (page, kind, text) => page.locator(`#rows .row[data-kind=${kind}]`, 
 test("what a client does is shown as it happens, in detail, and by connection", async (t) => {
   const page = await open(t);
   assert.match(await page.textContent("#snippets"), new RegExp(`wscat -c ${local.webSocketAddress}`));
+  assert.equal(await page.getByRole("link", { name: "Start page" }).isVisible(), true);
   await page.screenshot({ path: `${SCREENSHOTS}/inspector-empty.png` });
 
   const client = await connect(t);

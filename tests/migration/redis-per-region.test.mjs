@@ -22,7 +22,7 @@ test("Redis per region: a client gets its region alone, and learns which way a t
   await Promise.all([emirates, finland].map((client) => client.prints(/^connected$/)));
   await publish(t, redis, "AE", "v1", "أغنية جديدة", "قناة الموسيقى");
   await emirates.prints(/<div/);
-  // The title is in Latin letters: the publisher's `dir` counts.
+  // The title is in Latin letters: the publisher's `rtl` counts.
   await publish(t, redis, "AE", "v2", "Remix 2026", "قناة الموسيقى");
   await emirates.prints(/<div/, 2);
   // This client takes every frame for an alert, so it must not get this one.

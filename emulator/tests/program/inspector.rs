@@ -200,6 +200,7 @@ async fn connections_are_found_by_id_address_and_agent() {
         let (_, body) = ask(site.stack.http_addr, &request, "Host: localhost\r\n", b"").await;
         let local: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(local["connected"], 2);
+        assert_eq!(local["hasPages"], false);
         let agents = local["connections"].as_array().expect("connections").iter();
         let mut agents: Vec<_> = agents.map(|one| one["userAgent"].as_str().expect("an agent").to_owned()).collect();
         assert_eq!(local["found"], agents.len());
