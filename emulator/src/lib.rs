@@ -2,7 +2,20 @@
 //! EventBridge, schedules and Systems Manager parameters. One SAM or CloudFormation template declares all of it.
 //!
 //! The program `apigw-local` runs a template as it is. A program that has functions of its own, linked in, embeds the
-//! emulator instead: see [`Embedding`] and [`Stack::embedded`].
+//! emulator instead: see [`Embedding`] and [`Stack::embedded`]. A test of such an API starts and stops it:
+//!
+//! ```no_run
+//! use apigw_local::{Options, Stack, StartError};
+//!
+//! # async fn run() -> Result<(), StartError> {
+//! let template = std::path::PathBuf::from("template.yaml");
+//! let stack = Stack::start(&Options::on_free_ports(template)).await?;
+//! println!("clients connect to ws://{}/{}", stack.ws_addr, stack.stage);
+//! stack.settled().await; // No function runs any more.
+//! stack.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod aws;
 mod aws_json;
