@@ -1,25 +1,25 @@
-# From nothing to a stack in an account, and away again. The account and the region are those of AWS_PROFILE and AWS_REGION.
+# Deploys, tests and deletes a stack in the account and region of AWS_PROFILE and AWS_REGION.
 
 STACK ?= viral-alerts
-# Such as DefaultRegion=ALL ScoringSchedule='rate(1 minute)' FeedUrl= where nothing after = clears a parameter, or file://FILE.yaml
-# with such values. A stack keeps the others; docs/operations.md has them all. Neither make nor a shell expands what is in it:
-# infra/sam.py reads it from the environment.
+# Parameters of the template, such as DefaultRegion=ALL ScoringSchedule='rate(1 minute)', or file://FILE.yaml with
+# them. An empty value clears a parameter, and the stack keeps those that are not named. docs/operations.md lists all.
+# infra/sam.py reads them from the environment, so neither make nor a shell expands them.
 PARAMETERS ?=
 override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
-# The stack of infra/domain.yaml, which leads domain names to STACK.
+# The stack of infra/domain.yaml, which maps domain names to STACK.
 DOMAIN_STACK ?= viral-alerts-domain
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export SAM_CLI_TELEMETRY ?= 0
-# sam reads only the one, other clients the other. An empty one would hide the region of the profile.
+# sam reads only AWS_DEFAULT_REGION. An empty value would hide the region of the profile.
 ifneq ($(AWS_REGION),)
 export AWS_DEFAULT_REGION ?= $(AWS_REGION)
 endif
 
 .PHONY: tools deploy smoke delete account domain
 
-# sam, cargo-lambda and what the smoke test needs, from PyPI. A changed list makes them anew.
+# Installs sam, cargo-lambda and what the smoke test needs from PyPI, again after the list has changed.
 tools: target/tools/requirements.txt
 target/tools/requirements.txt: tests/requirements.txt
 	rm -rf target/tools
@@ -27,7 +27,7 @@ target/tools/requirements.txt: tests/requirements.txt
 	target/tools/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	cp tests/requirements.txt $@
 
-# Each stack has its artifacts under its own name in the bucket of sam: to delete one leaves those of the others.
+# Each stack has its artifacts under its own name in sam's bucket, so deleting one keeps those of the others.
 deploy: tools
 	python infra/sam.py build
 	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK)
@@ -38,15 +38,16 @@ smoke:
 delete: tools
 	@python infra/in_use.py $(STACK)
 	sam delete --no-prompts --stack-name $(STACK)
-	@echo "$(STACK) is deleted, with its log of alerts and its artifacts. Left: the stack aws-sam-cli-managed-default and its bucket, which all"
-	@echo "stacks of sam in this account and region share; and secrets in Parameter Store, which are not of a stack."
+	@echo "$(STACK) is deleted, with its log of alerts and its artifacts. Two things are left: the stack"
+	@echo "aws-sam-cli-managed-default with its bucket, which all stacks of sam in this account and region share,"
+	@echo "and secrets in Parameter Store, which belong to no stack."
 
-# Once per account and region, before SocketAccessLogs=true, and only where API Gateway has no role for logs yet.
+# Run it once per account and region, before SocketAccessLogs=true, if API Gateway has no role for logs yet.
 account: tools
 	sam deploy --template-file infra/account.yaml --config-file $(CURDIR)/samconfig.toml \
 	  --stack-name api-gateway-logs --s3-prefix api-gateway-logs
 
-# Leads the domain names in PARAMETERS, or those that it had, to STACK.
+# Maps the domain names in PARAMETERS, or the current ones, to STACK.
 domain: tools
 	python infra/sam.py Stack=$(STACK) deploy --template-file infra/domain.yaml --config-file $(CURDIR)/samconfig.toml \
 	  --stack-name $(DOMAIN_STACK) --s3-prefix $(DOMAIN_STACK)

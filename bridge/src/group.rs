@@ -107,7 +107,8 @@ impl Group {
             Err(error) if is_of_the_copy(&error) => {
                 let entry: Vec<_> = fields.iter().map(|field| String::from_utf8_lossy(field)).collect();
                 let stream = &self.stream;
-                tracing::error!(stream, id, error = %ErrorChain(&error), ?entry, "refused entry not copied, it is here");
+                let error = ErrorChain(&error).to_string();
+                tracing::error!(stream, id, error, ?entry, "refused entry not copied, it is here");
                 cmd("XACK").arg(&self.stream).arg(&self.name).arg(id).query_async(&mut commands).await
             }
             ended => ended,

@@ -54,7 +54,8 @@ impl Subscriber {
                     away_since = Some(Instant::now());
                     self.report.gaps.increment();
                 }
-                tracing::warn!(error = %ErrorChain(&ended), "subscription ended, messages are lost until there is another");
+                let error = ErrorChain(&ended).to_string();
+                tracing::warn!(error, "subscription ended, messages are lost until there is another");
                 backoff.pause().await;
             }
         };
