@@ -634,7 +634,7 @@ test("ALL goes on with more regions than positions fit in a message", async () =
   expect(errors).toEqual([]);
 });
 
-test("a position that the service refuses is no end of the region", async () => {
+test("a region goes on after the service refuses its position", async () => {
   const { told, errors } = start(service, { regions: ["PL"] });
   await pass(100);
   service.nextAnswer = { type: "error", code: "invalid_field", message: "no", field: "since.PL", retryable: false };

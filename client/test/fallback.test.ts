@@ -430,7 +430,7 @@ test("a token that is refused while what was missed is fetched ends the client",
   expect(states.at(-1)).toBe("closed");
 });
 
-test("a token that is good for some regions is no failure of the token", async () => {
+test("a token that is refused one region is still good for others", async () => {
   service.refuses = true;
   service.status = 403;
   const { client, errors, told } = start(service, { token: "for-PL", ...HTTP });

@@ -155,7 +155,7 @@ test("one request that fails holds up none of many regions for long", async () =
     expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
 });
 
-test("HTTP that goes on failing makes a gap, and is not asked for ever", async () => {
+test("HTTP that keeps failing makes a gap, and the requests end", async () => {
   const { told } = start(service, { regions: ["PL"], ...HTTP });
   service.status = 503;
   await miss(["PL"], 450);

@@ -54,7 +54,7 @@ test("an alert that waits for its turn is taken back before it is told", async (
   expect(told).toEqual(["PL 1", "PL removed 2"]);
 });
 
-test("whoever comes back past a removal sees no gap and nothing of the content", async () => {
+test("a client that comes back after a removal sees no gap and no content", async () => {
   const { told } = startWith({ regions: ["PL", "ALL"] });
   await pass(100);
   publishUntil(service, "PL", 1);

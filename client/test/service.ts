@@ -424,7 +424,7 @@ export class FakeEventSource {
     this.onerror?.({} as never);
   }
 
-  /** The browser gives up, as it does after an answer that is no event stream. */
+  /** The browser gives up, as after an answer that is not an event stream. */
   fails(): void {
     this.close();
     this.onerror?.({} as never);

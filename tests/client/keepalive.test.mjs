@@ -106,7 +106,7 @@ test("under ALL a push of a region that came into being shows too", async (t) =>
   assert.deepEqual(subscriptions(application), [["ALL"], ["ALL"]]);
 });
 
-test("an alert that nobody watches is told once, and says that it is for everyone", async (t) => {
+test("an alert of a region without subscribers comes once, marked for everyone", async (t) => {
   const application = start(t, ["WATCHED"]);
   await until("a keepalive", () => kept(application).length);
   await publish(local.address, "UNWATCHED");
