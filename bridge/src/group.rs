@@ -15,8 +15,7 @@ use shared::error::ErrorChain;
 use tokio::time::timeout;
 
 use crate::{
-    backoff::Backoff,
-    limits::{DEAD_ENTRIES_MAX, REDIS_TIMEOUT, STREAM_BLOCK},
+    limits::{BACKOFF, DEAD_ENTRIES_MAX, REDIS_TIMEOUT, STREAM_BLOCK},
     replies::{entries, standing},
 };
 
@@ -52,7 +51,7 @@ impl Entry {
     /// Acknowledges the entry, with retries until Redis accepts. With a reason for its refusal, copies it to the
     /// dead-letter stream first.
     pub(crate) async fn finish(&self, refusal: Option<&str>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = BACKOFF;
         while let Err(error) = self.group.finish(&self.id, refusal).await {
             let (stream, id) = (&self.group.stream, &self.id);
             tracing::warn!(stream, id, error = %ErrorChain(&error), "entry not acknowledged yet");

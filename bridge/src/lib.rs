@@ -1,6 +1,5 @@
 //! The Redis bridge reads messages from channels, patterns and streams, and publishes each as an alert.
 
-mod backoff;
 mod group;
 mod item;
 mod limits;

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use shared::runtime::backoff::Backoff;
+
 /// Upper bound of the first backoff pause. A cold start or a restart of Redis takes about as long.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(200);
 
 /// Longest backoff pause: publishing resumes at most half a minute after an outage.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Backoff between attempts to publish, and to reach Redis.
+pub(crate) const BACKOFF: Backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
 
 /// Concurrent publications, over all regions. Of one region, publish commits one at a time in any case.
 pub(crate) const IN_FLIGHT_MAX: usize = 16;

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use redis::{Client, Msg, RedisError, RedisResult, aio::PubSubSink};
-use shared::error::ErrorChain;
+use shared::{error::ErrorChain, runtime::backoff::Backoff};
 use tokio::time::{Instant, MissedTickBehavior, error::Elapsed, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    backoff::Backoff,
     item::Item,
-    limits::{PING_INTERVAL, REDIS_TIMEOUT},
+    limits::{BACKOFF, PING_INTERVAL, REDIS_TIMEOUT},
     message::{Message, Source},
     queues::RegionQueues,
     report::{BridgeReport, ms},
@@ -45,7 +44,7 @@ impl Subscriber {
         if self.channels.is_empty() && self.patterns.is_empty() {
             return;
         }
-        let mut backoff = Backoff::new();
+        let mut backoff = BACKOFF;
         let (mut away_since, mut was_subscribed) = (None, false);
         let reading = async {
             loop {
@@ -74,7 +73,7 @@ impl Subscriber {
         };
         *was_subscribed = true;
         let away = away_since.take().map(|since| since.elapsed());
-        *backoff = Backoff::new();
+        backoff.reset();
         tracing::info!(channels = ?self.channels, patterns = ?self.patterns, away_ms = ms(away), "subscribed");
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -15,8 +15,12 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    backoff::Backoff, item::Item, limits::IN_FLIGHT_MAX, message::Message, outcome::PublishOutcome,
-    report::BridgeReport, target::Target,
+    item::Item,
+    limits::{BACKOFF, IN_FLIGHT_MAX},
+    message::Message,
+    outcome::PublishOutcome,
+    report::BridgeReport,
+    target::Target,
 };
 
 /// Messages that were not published when the time was up.
@@ -121,7 +125,7 @@ impl RegionQueues {
     /// Publishes one message, with as many retries as it takes.
     async fn carry(&self, item: &Item) {
         let Item { message, from, .. } = item;
-        let mut backoff = Backoff::new();
+        let mut backoff = BACKOFF;
         let refusal = loop {
             match self.attempt(message).await {
                 PublishOutcome::Published { seq, duplicate } => {
@@ -149,7 +153,7 @@ impl RegionQueues {
                     self.report.retried.increment();
                     tracing::warn!(from, region = %message.region, reason, "message not published yet");
                     match after {
-                        Some(after) => backoff.pause_of(after).await,
+                        Some(after) => backoff.pause_as_told(after).await,
                         None => backoff.pause().await,
                     }
                 }

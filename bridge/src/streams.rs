@@ -5,16 +5,15 @@ use std::{sync::Arc, time::Duration};
 use redis::{
     AsyncConnectionConfig, Client, RedisError, RedisResult, Value, aio::MultiplexedConnection, cmd, from_redis_value,
 };
-use shared::error::ErrorChain;
+use shared::{error::ErrorChain, runtime::backoff::Backoff};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    backoff::Backoff,
     group::{Entry, Group, NEW},
     item::Item,
-    limits::{BATCH_ENTRIES, REDIS_TIMEOUT, STREAM_BLOCK},
+    limits::{BACKOFF, BATCH_ENTRIES, REDIS_TIMEOUT, STREAM_BLOCK},
     message::{Message, Source},
     queues::RegionQueues,
     replies::{EntryReply, entries, value_of},
@@ -39,7 +38,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads until `stopped`, and reconnects whenever Redis fails.
     pub(crate) async fn run(self, stopped: CancellationToken) {
-        let mut backoff = Backoff::new();
+        let mut backoff = BACKOFF;
         let reading = async {
             loop {
                 let Err(error) = self.read(&mut backoff).await;
@@ -69,7 +68,7 @@ impl Reader {
             given += last.count;
         }
         tracing::info!(stream = self.group.stream, group = self.group.name, given, "stream read");
-        *backoff = Backoff::new();
+        backoff.reset();
         let mut claim_at = Instant::now();
         loop {
             if claim_at <= Instant::now() {

@@ -17,7 +17,7 @@ use shared::{
         publication::{Publication, PublisherId},
         publications::Publications,
     },
-    protocol::{event::AnyEvent, message::Reply},
+    protocol::{event::AnyEvent, reply::Reply},
     publish::{
         publisher::{Dispatcher, PublishOutcome, Published, Publisher, alerts_per_minute},
         removal::RemovalOutcome,

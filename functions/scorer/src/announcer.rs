@@ -8,7 +8,7 @@ use aws_sdk_eventbridge::{
 use shared::{
     error::InternalError,
     limits::{ANNOUNCE_ATTEMPTS_MAX, ANNOUNCE_BACKOFF},
-    tables::dynamodb::jittered,
+    runtime::backoff::Backoff,
 };
 
 /// What publish's rule in the template goes by, beside the source.
@@ -49,11 +49,10 @@ impl Announcer {
     pub(crate) async fn announce(&self, announcements: &[Announcement]) -> AnnouncementReport {
         let mut report = AnnouncementReport::default();
         let mut left: Vec<&Announcement> = announcements.iter().collect();
-        let mut pause_max = ANNOUNCE_BACKOFF;
+        let mut backoff = Backoff::doubling(ANNOUNCE_BACKOFF);
         for attempt in 0..ANNOUNCE_ATTEMPTS_MAX {
             if attempt > 0 {
-                tokio::time::sleep(jittered(pause_max)).await;
-                pause_max *= 2;
+                backoff.pause().await;
             }
             let results = match self.put(&left).await {
                 Ok(results) => results,

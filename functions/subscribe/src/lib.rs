@@ -17,7 +17,8 @@ use shared::{
     },
     protocol::{
         event,
-        message::{self, Audiences, ClientRequest, Count, InRoom, Kept, Reply, Rooms, Subscribed},
+        reply::{self, Count, InRoom, Kept, Reply, Subscribed},
+        request::{self, Audiences, ClientRequest, Rooms},
     },
     publish::publisher::Dispatcher,
     replay::resumption,
@@ -58,7 +59,7 @@ pub struct SubscribeResponse {
     body: Option<String>,
 }
 
-/// Why a message has no answer of its own.
+/// Why a request has no answer of its own.
 enum Unanswered {
     /// The client is told why.
     Refused(ApiError),
@@ -109,7 +110,7 @@ impl Function for Subscribe {
             Authorization::Off => None,
             Authorization::Optional | Authorization::Required => authorizer_field(&event, NAME_FIELD),
         };
-        let request = message::parse(event.body.as_deref().unwrap_or_default())
+        let request = request::parse(event.body.as_deref().unwrap_or_default())
             .and_then(|request| request.authorize(&regions))
             .and_then(|request| request.require_rooms(self.rooms))
             .and_then(|request| request.with_display_name(name));
@@ -125,7 +126,7 @@ impl Function for Subscribe {
             let refusal = match unanswered {
                 Unanswered::Refused(refusal) => refusal,
                 Unanswered::Failed(failure) => {
-                    tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "message not carried out");
+                    tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "request not carried out");
                     ApiError::unavailable()
                 }
             };
@@ -136,7 +137,7 @@ impl Function for Subscribe {
 }
 
 impl Subscribe {
-    /// Carries a message out. None when what it causes is answer enough.
+    /// Carries a request out. None when what it causes is answer enough.
     async fn answer(&self, connection: &Connection, request: &ClientRequest) -> Result<Option<String>, Unanswered> {
         match request {
             ClientRequest::Subscribe { audiences, format, since } => {
@@ -163,7 +164,7 @@ impl Subscribe {
             }
             ClientRequest::Echo(data) => {
                 self.admit(connection, MembershipChange::None).await?;
-                Ok(Some(message::echo(data)?))
+                Ok(Some(reply::echo(data)?))
             }
         }
     }
@@ -187,7 +188,7 @@ impl Subscribe {
         Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
     }
 
-    /// Compares what the client believes with what is so, and writes nothing but what admits the message.
+    /// Compares what the client believes with what is so, and writes nothing but what admits the request.
     async fn keepalive(
         &self,
         connection: &Connection,
@@ -250,7 +251,7 @@ impl Subscribe {
         if !is_certain || !memberships.contains(&audience) {
             self.enter(connection, &audience, Charged::Change).await?;
         }
-        let message = request.room_message(&room, self.clock.now());
-        Ok(self.dispatcher.deliver(Content::RoomMessage(message)).await?)
+        let request = request.room_message(&room, self.clock.now());
+        Ok(self.dispatcher.deliver(Content::RoomMessage(request)).await?)
     }
 }

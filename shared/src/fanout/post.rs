@@ -22,6 +22,7 @@ use crate::{
     },
     model::{connection::ConnectionId, member::Member},
     push::{Cause, PostOutcome},
+    runtime::backoff::Backoff,
 };
 
 /// The gateway refuses this deployment's calls.
@@ -138,7 +139,7 @@ impl<S: Services> Work<'_, S> {
         let services = &self.fanout.services;
         let frame = self.frames.of_format(member.format);
         let opened_by = Instant::now() + OPENING_WAIT;
-        let (mut time_outs, mut pause_max) = (0, POST_BACKOFF);
+        let (mut timeouts, mut backoff) = (0, Backoff::new(POST_BACKOFF, POST_BACKOFF_MAX));
         loop {
             let asked = Instant::now();
             let answer = services.post(&member.connection, frame).await;
@@ -166,21 +167,20 @@ impl<S: Services> Work<'_, S> {
                 PostOutcome::Gone if self.is_young(member) && Instant::now() < opened_by => Cause::Unconfirmed,
                 PostOutcome::Gone => return Ok(Attempts::Gone),
                 PostOutcome::Transient(Cause::TimedOut) => {
-                    time_outs += 1;
-                    if time_outs == POST_TIMEOUT_RETRIES_MAX {
+                    timeouts += 1;
+                    if timeouts == POST_TIMEOUT_RETRIES_MAX {
                         return Ok(Attempts::Failed(Cause::TimedOut));
                     }
                     Cause::TimedOut
                 }
                 PostOutcome::Transient(cause) => cause,
             };
-            let pause = pause_max.mul_f64(services.random());
+            let pause = backoff.next(services.random());
             if Instant::now() + pause >= give_up {
                 return Ok(Attempts::Failed(progress.cause));
             }
             progress.retried += 1;
             sleep(pause).await;
-            pause_max = POST_BACKOFF_MAX.min(pause_max * 2);
             self.rate_limiter.wait().await;
         }
     }

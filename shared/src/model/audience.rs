@@ -196,9 +196,7 @@ impl ConnectionQuotaKey {
 
 /// Half of the SHA-256 of a text, as hexadecimal digits: a key of one length for texts of any.
 pub(crate) fn short_digest(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    let half = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
-    format!("{half:032x}")
+    hex::encode(&Sha256::digest(text)[..16])
 }
 
 /// A set of connections that is kept as one item collection.

@@ -1,4 +1,5 @@
 //! Messages between a client and the service, and the events in which Lambda brings them.
 
 pub mod event;
-pub mod message;
+pub mod reply;
+pub mod request;

@@ -64,8 +64,8 @@ impl Signer {
         request.update(payload_sha256);
         let mut text = hmac::Context::with_key(&stamp.key);
         text.update(stamp.text.as_bytes());
-        text.update(hex(&request.finalize()).as_bytes());
-        (format!("{}{}", stamp.authorization, hex(text.sign().as_ref())), stamp.date.clone())
+        text.update(hex::encode(request.finalize()).as_bytes());
+        (format!("{}{}", stamp.authorization, hex::encode(text.sign())), stamp.date.clone())
     }
 
     fn stamp(&self, now: SystemTime) -> Arc<Stamp> {
@@ -106,17 +106,7 @@ impl Stamp {
 
 /// The hash of a payload, in hexadecimal digits.
 pub(super) fn sha256_hex(payload: &[u8]) -> String {
-    hex(&Sha256::digest(payload))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        hex.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    hex
+    hex::encode(Sha256::digest(payload))
 }
 
 #[cfg(test)]

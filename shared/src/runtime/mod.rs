@@ -1,5 +1,6 @@
 //! What every function needs to run: its environment, its start, its metrics, and calls to HTTPS services.
 
+pub mod backoff;
 pub mod environment;
 pub mod function;
 pub mod https;

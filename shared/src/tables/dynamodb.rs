@@ -1,16 +1,16 @@
 //! What all tables need from DynamoDB: reading attributes, and reading and writing batches until nothing is left over.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, KeysAndAttributes, WriteRequest},
 };
-use rand::RngExt;
 
 use crate::{
     error::InternalError,
     limits::{BATCH_BACKOFF, BATCH_GET_KEYS_MAX, BATCH_ROUNDS_MAX, BATCH_WRITE_ITEMS_MAX},
+    runtime::backoff::Backoff,
 };
 
 /// The attributes of one item.
@@ -50,11 +50,10 @@ struct Unprocessed(usize);
 pub(crate) async fn write_all(client: &Client, table: &str, requests: Vec<WriteRequest>) -> Result<(), InternalError> {
     for batch in requests.chunks(BATCH_WRITE_ITEMS_MAX) {
         let mut left = batch.to_vec();
-        let mut pause_max = BATCH_BACKOFF;
+        let mut backoff = Backoff::doubling(BATCH_BACKOFF);
         for round in 0..BATCH_ROUNDS_MAX {
             if round > 0 {
-                tokio::time::sleep(jittered(pause_max)).await;
-                pause_max *= 2;
+                backoff.pause().await;
             }
             let output = client
                 .batch_write_item()
@@ -81,11 +80,10 @@ pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> R
     let mut items = Vec::new();
     for batch in keys.chunks(BATCH_GET_KEYS_MAX) {
         let mut left = batch.to_vec();
-        let mut pause_max = BATCH_BACKOFF;
+        let mut backoff = Backoff::doubling(BATCH_BACKOFF);
         for round in 0..BATCH_ROUNDS_MAX {
             if round > 0 {
-                tokio::time::sleep(jittered(pause_max)).await;
-                pause_max *= 2;
+                backoff.pause().await;
             }
             let wanted = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(true).build();
             let wanted = wanted.map_err(|error| InternalError::new(doing, error))?;
@@ -109,11 +107,6 @@ pub(crate) async fn read_all(client: &Client, table: &str, keys: Vec<Item>) -> R
         }
     }
     Ok(items)
-}
-
-/// A random pause of up to `max`: many that wait for the same thing do not come back together.
-pub fn jittered(max: Duration) -> Duration {
-    max.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The one that has the lease of a region commits for all that wait.
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::{
     entry::Ticket,
@@ -10,10 +10,8 @@ use crate::{
     error::{ErrorChain, InternalError},
     limits::{COMMIT_BACKOFF_MAX, COMMIT_BACKOFF_MIN, LEAD_TIME, LEASE},
     model::audience::Region,
-    tables::{
-        alerts::{Alerts, LogHead},
-        dynamodb::jittered,
-    },
+    runtime::backoff::Backoff,
+    tables::alerts::{Alerts, LogHead},
 };
 
 /// How leading ended.
@@ -46,7 +44,7 @@ impl Leader<'_> {
     /// found by those that wait, each for itself.
     pub(super) async fn lead(&mut self, stop_at: Instant) -> Led {
         let (began, mut leased_at) = (Instant::now(), Instant::now());
-        let mut pause_max = COMMIT_BACKOFF_MIN;
+        let mut backoff = Backoff::new(COMMIT_BACKOFF_MIN, COMMIT_BACKOFF_MAX);
         while Instant::now() < stop_at && (!self.own.is_empty() || began.elapsed() < LEAD_TIME) {
             if leased_at.elapsed() > LEASE / 2 {
                 match self.alerts.lease(self.region, self.holder).await {
@@ -66,7 +64,7 @@ impl Leader<'_> {
             match self.alerts.append(self.region, &plan, &group).await {
                 CommitAttempt::Committed => {
                     self.committed(plan.head, &group).await;
-                    pause_max = COMMIT_BACKOFF_MIN;
+                    backoff.reset();
                     continue;
                 }
                 CommitAttempt::Cancelled(cancelled) => {
@@ -91,8 +89,7 @@ impl Leader<'_> {
                 }
             }
             self.head = None;
-            sleep(jittered(pause_max)).await;
-            pause_max = COMMIT_BACKOFF_MAX.min(pause_max * 2);
+            backoff.pause().await;
         }
         Led::Enough
     }

@@ -32,12 +32,13 @@ use crate::{
         publication::Publication,
     },
     publish::commit::transaction::fitting,
+    runtime::backoff::Backoff,
     tables::{
         alerts::{
             Alerts, LogFront, LogHead, logged,
             schema::{EPOCH, ID, UNDISPATCHED},
         },
-        dynamodb::{Item, jittered, read_number, read_text},
+        dynamodb::{Item, read_number, read_text},
     },
 };
 
@@ -244,7 +245,7 @@ impl Pending<'_> {
         let stop_at = deadline.checked_sub(QUEUE_END_BEFORE).unwrap_or(deadline);
         let mut waiting = self.enqueue().await;
         let holder = uuid::Uuid::new_v4().to_string();
-        let mut pause_max = QUEUE_LOOK_MIN;
+        let mut backoff = Backoff::new(QUEUE_LOOK_MIN, QUEUE_LOOK_MAX);
         loop {
             self.collect(&mut waiting).await;
             if waiting.is_empty() {
@@ -264,8 +265,7 @@ impl Pending<'_> {
                 }
                 continue;
             }
-            sleep(pause_max / 2 + jittered(pause_max / 2)).await;
-            pause_max = QUEUE_LOOK_MAX.min(pause_max * 2);
+            backoff.pause_to_poll().await;
         }
     }
 

@@ -24,12 +24,13 @@ use crate::{
         TABLE_BACKOFF_MAX,
     },
     model::audience::Region,
+    runtime::backoff::Backoff,
     tables::{
         alerts::{
             Alerts, is_leased,
             schema::{EXPIRES_AT, HEAD_SEQ, LEASE_SEQ, REGION, SEQ, head_partition, queue_partition},
         },
-        dynamodb::{Item, jittered, number, text},
+        dynamodb::{Item, number, text},
     },
 };
 
@@ -55,7 +56,7 @@ impl Alerts {
             Ok(item) => item,
             Err(error) => return Changed::Failed(InternalError::new(doing, error)),
         };
-        let (mut ended, mut pause_max) = (None, TABLE_BACKOFF);
+        let (mut ended, mut backoff) = (None, Backoff::new(TABLE_BACKOFF, TABLE_BACKOFF_MAX));
         for _ in 0..TABLE_ATTEMPTS_MAX {
             let put = self
                 .client
@@ -85,8 +86,7 @@ impl Alerts {
                     }
                 }
             }
-            sleep(jittered(pause_max)).await;
-            pause_max = TABLE_BACKOFF_MAX.min(pause_max * 2);
+            backoff.pause().await;
         }
         ended.unwrap_or(Changed::No)
     }

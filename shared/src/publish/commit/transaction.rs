@@ -17,6 +17,7 @@ use crate::{
         alert::{Format, Position},
         audience::Region,
     },
+    runtime::backoff::jittered,
     tables::{
         alerts::{
             Alerts, LogHead,
@@ -26,7 +27,7 @@ use crate::{
                 head_partition, queue_partition,
             },
         },
-        dynamodb::{jittered, number, text},
+        dynamodb::{number, text},
     },
 };
 

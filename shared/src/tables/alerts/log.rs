@@ -23,7 +23,7 @@ use crate::{
         publication::PublisherId,
         rate_limit::RateLimit,
     },
-    runtime::{environment::Reader, function::StartContext},
+    runtime::{backoff::jittered, environment::Reader, function::StartContext},
     tables::{
         alerts::{
             schema::{
@@ -33,7 +33,7 @@ use crate::{
             },
             snapshot::{Snapshot, SnapshotEntry},
         },
-        dynamodb::{Item, UnreadableItem, jittered, number, read_number, read_text, text},
+        dynamodb::{Item, UnreadableItem, number, read_number, read_text, text},
     },
 };
 

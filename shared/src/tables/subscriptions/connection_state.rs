@@ -46,9 +46,9 @@ use crate::{
         connection::{Connection, ConnectionId},
         rate_limit::{Charge, RateLimit, Step},
     },
-    runtime::environment::Reader,
+    runtime::{backoff::jittered, environment::Reader},
     tables::{
-        dynamodb::{Item, jittered, number, read_number, text},
+        dynamodb::{Item, number, read_number, text},
         subscriptions::{
             Subscriptions,
             schema::{AUDIENCE, EXPIRES_AT, Key, SLOT},

@@ -24,7 +24,10 @@ use crate::{
         audience::Audience,
         position::Positions,
     },
-    protocol::message::{Audiences, Reply, Subscribed},
+    protocol::{
+        reply::{Reply, Subscribed},
+        request::Audiences,
+    },
     replay::{
         paging::{self, Begin},
         resumption::{self, Standing},
