@@ -1,4 +1,4 @@
-//! The flags of a program that runs the emulator, and its run from the start to Ctrl-C.
+//! The flags of a program that runs the emulator, and the run itself until Ctrl-C.
 
 use std::{
     collections::BTreeMap,
@@ -25,39 +25,39 @@ use crate::{
     template::TemplateSource,
 };
 
-/// The flags of every such program, for `#[command(flatten)]`.
+/// The emulator's flags, for `#[command(flatten)]`.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// Where the WebSocket gateway and the management API (@connections) listen; port 0 takes any
+    /// Address of the WebSocket gateway and the management API (@connections); port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765", help_heading = "Addresses")]
     ws_addr: SocketAddr,
 
-    /// Where the HTTP API and the inspector listen; port 0 takes any
+    /// Address of the HTTP API and the inspector; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766", help_heading = "Addresses")]
     http_addr: SocketAddr,
 
-    /// Answer requests under this name too, such as host.docker.internal; may be repeated. Others than localhost and addresses of this
-    /// machine are refused, because a web page can make its own name point here
+    /// Also accept requests with this host name, such as host.docker.internal; may be repeated. Other names than
+    /// localhost and this machine's addresses are refused, because a web page can point its own name here
     #[arg(long = "allow-host", value_name = "NAME", help_heading = "Addresses")]
     hosts: Vec<String>,
 
-    /// A value for a parameter of the template; may be repeated
+    /// Set a parameter of the template; may be repeated
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     parameters: Vec<(String, String)>,
 
-    /// A secret parameter of Systems Manager, such as /viral-alerts/token=…; may be repeated
+    /// Set a secret parameter of Systems Manager, such as /viral-alerts/token=…; may be repeated
     #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     secrets: Vec<(String, String)>,
 
-    /// Keep the tables in this directory instead of in memory; one process at a time can use it
+    /// Keep the tables in this directory instead of in memory; only one process at a time can use it
     #[arg(long, value_name = "DIR", help_heading = "Tables")]
     data_dir: Option<PathBuf>,
 
-    /// Throttle each partition key of a table or an index that takes more units a second, such as 3000:1000, which the service has
+    /// Throttle each partition key of a table or index above this many units per second; the service has 3000:1000
     #[arg(long, value_name = "READS:WRITES", help_heading = "Tables")]
     table_capacity: Option<TableCapacity>,
 
-    /// Run the functions behind this Lambda Invoke API (such as cargo lambda watch) instead
+    /// Invoke the functions at this Lambda Invoke API, such as that of cargo lambda watch, instead of running them
     #[arg(long, value_name = "URL", help_heading = "Functions")]
     lambda_endpoint: Option<Uri>,
 
@@ -73,7 +73,7 @@ pub struct Flags {
     #[command(flatten)]
     faults: FaultFlags,
 
-    /// What to log, in the syntax of tracing: a level, or target=level pairs
+    /// Log filter in the syntax of tracing: a level, or target=level pairs
     #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", help_heading = "Logs")]
     log: String,
 }
@@ -81,7 +81,7 @@ pub struct Flags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clocks")]
 struct ClockFlags {
-    /// Let the gateway's time limits (10 minutes idle, 2 hours in all) pass this many times faster
+    /// Divide the gateway's time limits (10 minutes idle, 2 hours in total) by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
 
@@ -93,7 +93,7 @@ struct ClockFlags {
     #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::CONNECTION_DURATION_MAX))]
     connection_duration: Option<Duration>,
 
-    /// Give no integration longer than this; those of the template that have less keep it
+    /// Limit integrations to this time; a shorter timeout in the template still applies
     #[arg(long, value_name = "TIME", value_parser = at_most(GatewayOptions::INTEGRATION_TIMEOUT_MAX))]
     integration_timeout: Option<Duration>,
 }
@@ -101,19 +101,21 @@ struct ClockFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quotas")]
 struct QuotaFlags {
-    /// Have those of the service, and the throttles of the template: --connect-rate 500 --request-rate 10000:5000 --throttles
+    /// Apply the service's quotas and the template's throttles:
+    /// --connect-rate 500 --request-rate 10000:5000 --throttles
     #[arg(long)]
     quotas: bool,
 
-    /// Throttle routes as DefaultRouteSettings and RouteSettings of the template say; without this they do nothing
+    /// Throttle routes as DefaultRouteSettings and RouteSettings of the template say; without this, they have no effect
     #[arg(long)]
     throttles: bool,
 
-    /// Let in N clients per second, and BURST of them at once (N if not given); refuse others with 429
+    /// Accept N clients per second, with bursts of BURST (default: N); refuse others with 429
     #[arg(long, value_name = "N[:BURST]")]
     connect_rate: Option<Rate>,
 
-    /// Take N messages, @connections calls and HTTP API requests per second, and BURST of them at once (half of N if not given)
+    /// Accept N messages, @connections calls and HTTP API requests per second in total, with bursts of BURST (default:
+    /// half of N)
     #[arg(long, value_name = "N[:BURST]")]
     request_rate: Option<Rate>,
 }
@@ -121,7 +123,7 @@ struct QuotaFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signatures")]
 struct SignatureFlags {
-    /// Refuse @connections calls and AWS_IAM handshakes whose signature is wrong; without this it only has to be there
+    /// Verify the signatures of @connections calls and AWS_IAM handshakes; without this, they only have to be present
     #[arg(long)]
     check_signatures: bool,
 }
@@ -129,19 +131,19 @@ struct SignatureFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults")]
 struct FaultFlags {
-    /// Inject a fault this often, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
+    /// Inject a fault with this probability, from 0 to 1, such as false-gone=0.01; may be repeated. Kinds:
     /// lost-disconnect: $disconnect does not run
-    /// false-gone: @connections answers 410 though the client is there
-    /// throttled-post: a POST answers 429 and delivers nothing
-    /// slow-post (slow-post=0.1:2s): a POST delivers, and answers after that time
-    /// hung-post: a POST delivers, and does not answer
-    /// dropped-connection: a message is lost and with it the connection, without a close frame
+    /// false-gone: @connections returns 410 for a client that is connected
+    /// throttled-post: a POST returns 429 and delivers nothing
+    /// slow-post (slow-post=0.1:2s): a POST delivers, and returns after that time
+    /// hung-post: a POST delivers, and does not return
+    /// dropped-connection: a message is lost, and the connection ends without a close frame
     /// failed-invocation: an invocation fails before the function runs
     /// failed-after-run: an invocation fails after the function has run
     #[arg(long = "fault", value_name = "KIND=PROBABILITY", verbatim_doc_comment)]
     faults: Vec<Fault>,
 
-    /// Inject the same faults as the run that printed this seed
+    /// Repeat the faults of the run that printed this seed
     #[arg(long, value_name = "N", requires = "faults")]
     fault_seed: Option<u64>,
 }
@@ -151,7 +153,7 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Fastest that limits may pass: two hours in 72 ms. Below that, a handshake may take longer than a connection lives.
+/// Largest time scale: two hours become 72 ms. Beyond it, a handshake may take longer than the connection may live.
 const TIME_SCALE_MAX: f64 = 100_000.0;
 
 fn time_scale(text: &str) -> Result<f64, String> {
@@ -166,12 +168,12 @@ fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone +
         let acceptable = !duration.is_zero() && duration <= max;
         acceptable
             .then_some(duration)
-            .ok_or_else(|| format!("expected more than 0s and at most {max:?}, as in the service"))
+            .ok_or_else(|| format!("expected more than 0s and at most {max:?}, the limit of the service"))
     }
 }
 
-/// Runs the emulator until Ctrl-C or SIGTERM, and returns with what the process ends. Prints where everything answers, and
-/// logs to the standard error.
+/// Runs the emulator until Ctrl-C or SIGTERM, and returns the exit code of the process. Prints the addresses to
+/// standard output, and logs to standard error.
 pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embedding) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&arguments.log))
@@ -216,7 +218,7 @@ fn gateway_options(clocks: &ClockFlags, quotas: &QuotaFlags, signatures: &Signat
 }
 
 async fn run_until_signal(options: &Options, program: &dyn Embedding) -> Result<(), Box<dyn std::error::Error>> {
-    // Both are asked for before `ready` is printed: whoever waits for that line may send a signal at once.
+    // Registered before `ready` is printed: a script that waits for that line may send a signal at once.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let stack = Stack::embedded(options, program).await?;
@@ -230,10 +232,10 @@ async fn run_until_signal(options: &Options, program: &dyn Embedding) -> Result<
     Ok(())
 }
 
-/// What is printed once everything answers. The line that starts with `ready` comes last.
+/// Returns what is printed once everything is ready. The line that starts with `ready` comes last.
 fn announcement(stack: &Stack) -> String {
     let mut lines: Vec<String> = stack.notes.iter().map(|note| format!("# note: {note}")).collect();
-    lines.push("# for another terminal: AWS clients in any language, and functions run elsewhere".to_owned());
+    lines.push("# for another terminal: AWS clients in any language, and functions that run elsewhere".to_owned());
     lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
     lines.extend(function_variables(&stack.function_variables));
     lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
@@ -244,7 +246,7 @@ fn announcement(stack: &Stack) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Variables that have one value in all functions, but for those that lead to AWS: the local ones take their place.
+/// Writes the variables that have the same value in all functions, except AWS endpoints, which the emulator replaces.
 fn function_variables(functions: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
     let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (name, value) in functions.values().flatten().filter(|(name, _)| !name.starts_with("AWS_ENDPOINT_URL")) {

@@ -1,4 +1,4 @@
-//! What a program adds to the emulator when it embeds it: functions that run in its own process, and pages.
+//! The interface for programs that embed the emulator: functions in their own process, and pages.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -22,44 +22,45 @@ pub trait Embedding: LinkedFunctions {
 
 impl Embedding for () {}
 
-/// Pages of the program that embeds the emulator.
+/// Pages of a program that embeds the emulator.
 pub trait Pages: fmt::Debug + Send + Sync {
-    /// Returns whether a page of another site may link to this path: one that tells nothing of this machine.
+    /// Returns whether pages of other sites may link to this path. Its page must not reveal data of this machine.
     fn is_public(&self, path: &str) -> bool;
 
-    /// Says in a few words each what the program knows of a connection, such as its subscriptions, for the inspector.
+    /// Returns short labels of a connection for the inspector, such as its subscriptions.
     fn labels<'a>(&'a self, connection_id: &'a str) -> BoxFuture<'a, Vec<String>> {
         let _ = connection_id;
         Box::pin(async { Vec::new() })
     }
 
-    /// Answers a request that is neither for the HTTP API nor for the inspector. `None` answers 404.
+    /// Responds to a request that is neither for the HTTP API nor for the inspector. `None` becomes 404.
     fn handle<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Option<Response<Body>>>;
 }
 
-/// The running emulator, as the pages of the program see it.
+/// The running emulator, for the pages of the program.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub(crate) websocket_port: u16,
-    /// The variables that lead AWS clients to the emulator.
+    /// Variables that lead AWS clients to the emulator.
     pub aws_variables: BTreeMap<String, String>,
-    /// The variables that the template gives to functions, by the function's name.
+    /// Variables that the template gives to functions, by function name.
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
     pub(crate) gateway: Arc<Gateway>,
 }
 
 impl Site {
-    /// The address of the WebSocket API by the name under which a request has reached this machine.
+    /// Returns the address of the WebSocket API under the host name of a request with these headers.
     pub fn websocket_url(&self, headers: &HeaderMap) -> String {
         self.gateway.address_for(headers, self.websocket_port)
     }
 
-    /// The number of open connections.
+    /// Returns the number of open connections.
     pub fn connected(&self) -> usize {
         self.gateway.connected()
     }
 
-    /// The newest connections whose id or address contains `part`, at most `max`, and how many there are of them.
+    /// Returns the newest `max` connections whose id, address or user agent contains `part`, and the number of all
+    /// matches.
     pub fn connections(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         self.gateway.summaries(part, max)
     }

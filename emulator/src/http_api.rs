@@ -1,4 +1,4 @@
-//! An API Gateway HTTP API: routes of the template, events of payload version 2.0.
+//! An API Gateway HTTP API: the routes of the template, with events of payload version 2.0.
 
 mod cors;
 
@@ -27,7 +27,7 @@ use crate::{
 /// Largest request. Source: API Gateway quotas for HTTP APIs.
 const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// Largest request line and header values together. Source: API Gateway quotas for HTTP APIs.
+/// Largest request line and header values in total. Source: API Gateway quotas for HTTP APIs.
 const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
 
 /// The HTTP API of a template.
@@ -44,18 +44,19 @@ pub(crate) struct HttpApi {
 }
 
 impl HttpApi {
-    /// The route for a method and path, if the template has one.
+    /// Returns the route of a method and path.
     pub(crate) fn route(&self, method: &str, path: &str) -> Option<&HttpRoute> {
         route_for(&self.routes, method, path)
     }
 
-    /// What the gateway itself answers to a preflight request where CORS is configured, whether or not there is a route.
+    /// Responds to a preflight request if CORS is configured, whether or not there is a route.
     pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
         self.cors(request.uri().path(), request.headers())?.preflight(request)
     }
 
-    /// What holds for requests of a page: what is configured about CORS. Where nothing is, a page of this machine may
-    /// read, at any port, as development servers have one of their own. Functions that answer preflights decide themselves.
+    /// Returns the CORS configuration for a request. If the template has none, a page that this machine serves may read
+    /// at any port, because development servers have a port of their own. A function that handles preflights decides
+    /// itself.
     fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
         let may_read = || {
             let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
@@ -65,9 +66,9 @@ impl HttpApi {
         self.cors.as_ref().or_else(|| may_read().then_some(&*cors::READING))
     }
 
-    /// Whether a page of another site may send a request: one that only reads, whose answer a browser keeps from a page that
-    /// CORS does not allow; a preflight, where CORS is configured; and what CORS allows. The service runs functions for all
-    /// others too. Here anybody who opens a page of another site would run them.
+    /// Returns whether a page of another site may send a request. Allowed are requests that only read, because browsers
+    /// hide the response unless CORS allows it; preflights, if CORS is configured; and what CORS allows. The service
+    /// runs functions for all other requests too. Here, that would let every page that you open run them.
     pub(crate) fn is_open_to(&self, request: &Parts) -> bool {
         let Some(cors) = self.cors(request.uri.path(), &request.headers) else { return self.is_read(request) };
         request.method == Method::OPTIONS || self.is_read(request) || cors.allows(&request.method, &request.headers)
@@ -77,7 +78,7 @@ impl HttpApi {
         http::is_read(&request.method) && self.route(request.method.as_str(), request.uri.path()).is_some()
     }
 
-    /// Invokes the function behind a route and translates its answer.
+    /// Invokes the function of a route and returns its response.
     pub(crate) async fn handle(&self, route: &HttpRoute, request: Request, peer: SocketAddr) -> Response<Body> {
         let (parts, body) = request.into_parts();
         if head_bytes(&parts) > REQUEST_HEAD_BYTES_MAX {
@@ -86,7 +87,7 @@ impl HttpApi {
                 &json!({"message": "Request Header Fields Too Large"}),
             );
         }
-        // The stage's own throttle first: what it refuses takes nothing of the account's quota.
+        // The throttle of the stage comes first: what it refuses does not count against the account's quota.
         if !self.buckets.admits(&route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
             return self.allowed(&parts, too_many_requests());
         }
@@ -99,13 +100,13 @@ impl HttpApi {
         let event = self.event(route, &parts, &body, peer);
         let (source, event) = (peer.to_string(), Bytes::from(event.to_string()));
         let response = match self.functions.invoke_for(&source, &route.function, event).await {
-            Ok(answer) => translated(&answer),
+            Ok(result) => to_response(&result),
             Err(_) => internal_error(),
         };
         self.allowed(&parts, response)
     }
 
-    /// The response with what is configured about CORS. Where nothing is, what a function says itself holds.
+    /// Adds the configured CORS headers. If none are configured, those of the function stay.
     fn allowed(&self, request: &Parts, mut response: Response<Body>) -> Response<Body> {
         let is_said = self.cors.is_none() && response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
         if let (false, Some(cors)) = (is_said, self.cors(request.uri.path(), &request.headers)) {
@@ -166,21 +167,21 @@ impl HttpApi {
     }
 }
 
-/// The route for a method and path: of several the one with the fewest parameters.
+/// Returns the route of a method and path. Of several, it is the one with the fewest parameters.
 fn route_for<'a>(routes: &'a [HttpRoute], method: &str, path: &str) -> Option<&'a HttpRoute> {
     let of_method = routes.iter().filter(|route| route.method == method || route.method == "ANY");
     let fit = of_method.filter_map(|route| Some((route, route.parameters(path)?.len())));
     fit.min_by_key(|(_, count)| *count).map(|(route, _)| route)
 }
 
-/// Bytes of the request line and the values of the headers.
+/// Counts the bytes of the request line and the header values.
 fn head_bytes(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
     line + parts.headers.values().map(HeaderValue::len).sum::<usize>()
 }
 
-/// Whether API Gateway hands the body on as text; it encodes anything else, a form for instance.
+/// Returns whether API Gateway passes a body as text. It encodes all others, such as forms.
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -188,7 +189,7 @@ fn is_text(headers: &HeaderMap) -> bool {
         || matches!(kind.as_str(), "application/json" | "application/javascript" | "application/xml")
 }
 
-/// Decoded names and values; several values of one name are joined with a comma.
+/// Decodes the parameters of a query. Commas join several values of one name.
 fn parameters(query: &str) -> Map<String, Value> {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let mut joined: Map<String, Value> = Map::new();
@@ -204,14 +205,14 @@ fn parameters(query: &str) -> Map<String, Value> {
     joined
 }
 
-/// The cookies of all headers, one by one.
+/// Splits the cookies of all headers.
 fn cookies(headers: &HeaderMap) -> Vec<String> {
     let lists = headers.get_all(COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let cookies = |list: String| list.split(';').map(|cookie| cookie.trim().to_owned()).collect::<Vec<_>>();
     lists.flat_map(cookies).filter(|cookie| !cookie.is_empty()).collect()
 }
 
-/// Lower-case names, without the cookies; several values of one name are joined with a comma.
+/// Returns the headers except cookies, with names in lower case. Commas join several values of one name.
 fn headers(headers: &HeaderMap) -> Map<String, Value> {
     let mut joined = Map::new();
     for name in headers.keys().filter(|name| *name != COOKIE) {
@@ -222,9 +223,9 @@ fn headers(headers: &HeaderMap) -> Map<String, Value> {
     joined
 }
 
-/// The function's answer as an HTTP response: as it says when it has a `statusCode`, else 200 with the answer itself.
-fn translated(answer: &Bytes) -> Response<Body> {
-    let Ok(value) = serde_json::from_slice::<Value>(answer) else { return internal_error() };
+/// Converts the function's result to an HTTP response. Without a `statusCode`, it is 200 with the result as body.
+fn to_response(result: &Bytes) -> Response<Body> {
+    let Ok(value) = serde_json::from_slice::<Value>(result) else { return internal_error() };
     let Some(code) = value.get("statusCode") else { return http::json(StatusCode::OK, &value) };
     let code = code.as_u64().and_then(|code| u16::try_from(code).ok()).and_then(|code| StatusCode::from_u16(code).ok());
     let body = value.get("body").and_then(Value::as_str).unwrap_or_default();
@@ -261,9 +262,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_translated_as_payload_version_2_says() {
+    fn results_become_responses_as_payload_version_2_says() {
         let check = |answer: Value, status: u16, kind: &str| {
-            let response = translated(&Bytes::from(answer.to_string()));
+            let response = to_response(&Bytes::from(answer.to_string()));
             assert_eq!(
                 (response.status().as_u16(), response.headers()[CONTENT_TYPE].to_str().expect("text")),
                 (status, kind),
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(cookies(&sent), ["a=1", "b=2", "c=3"]);
         assert!(headers(&sent).is_empty());
         let answer = json!({"statusCode": 200, "cookies": ["a=1; Secure", "b=2"], "body": ""});
-        let response = translated(&Bytes::from(answer.to_string()));
+        let response = to_response(&Bytes::from(answer.to_string()));
         assert_eq!(response.headers().get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1; Secure", "b=2"]);
     }
 

@@ -16,7 +16,7 @@ pub trait LinkedFunctions: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the function is linked in and cannot start, such as with a variable missing. The emulator then does not start.
+    /// If a linked function cannot start, such as without a variable. The emulator then does not start.
     fn start(&self, function: &Function, setting: FunctionSetting) -> Option<Result<Arc<dyn Invoke>, StartFailure>> {
         let _ = (function, setting);
         None
@@ -25,21 +25,25 @@ pub trait LinkedFunctions: fmt::Debug + Send + Sync {
 
 impl LinkedFunctions for () {}
 
-/// Why a function that is linked in cannot start.
+/// Why a linked function cannot start.
 pub type StartFailure = Box<dyn Error + Send + Sync>;
 
-/// What a function that is linked in gets at its start.
+/// What a linked function gets at its start.
 #[derive(Clone, Debug)]
 pub struct FunctionSetting {
-    /// Its environment variables: those of the template, and those that lead AWS clients to the emulator.
+    /// Environment variables: those of the template, and those that lead AWS clients to the emulator.
     pub environment: BTreeMap<String, String>,
-    /// The time.
+    /// The clock of the emulator.
     pub clock: Clock,
 }
 
 /// A function that is linked into the program.
 pub trait Invoke: fmt::Debug + Send + Sync {
-    /// Handles one event, JSON in and JSON out. The emulator drops the future when the function's time-out has passed.
+    /// Handles one event and returns the result, both as JSON. The emulator drops the future at the function's timeout.
+    ///
+    /// # Errors
+    ///
+    /// If the function fails. Use [`InvokeError::FunctionError`]; a panic becomes one with `From<JoinError>`.
     fn invoke(
         self: Arc<Self>,
         payload: Bytes,
@@ -47,44 +51,44 @@ pub trait Invoke: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'static, Result<Bytes, InvokeError>>;
 }
 
-/// What a function knows of the invocation that it handles.
+/// The context of an invocation.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// The id of the request. It stays the same when an asynchronous invocation is retried.
+    /// The id of the request. Retries of an asynchronous invocation keep it.
     pub request_id: String,
-    /// When the time-out of the function passes.
+    /// When the function times out.
     pub deadline: Instant,
 }
 
-/// Why an invocation has no answer.
+/// Why an invocation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvokeError {
-    /// There is no such function.
-    #[error("there is no function {0} in the template")]
+    /// The template has no such function.
+    #[error("unknown function `{0}`: the template does not have it")]
     UnknownFunction(String),
     /// The function reported an error, or panicked.
     #[error("{error_type}: {error_message}")]
     FunctionError {
-        /// What a program branches on.
+        /// The type of the error, for programs.
         error_type: String,
-        /// What a person reads.
+        /// The message, for people.
         error_message: String,
     },
-    /// The function took longer than it may.
+    /// The function took longer than its timeout.
     #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
     TimedOut(Duration),
-    /// Where the functions run there is no answer.
-    #[error("no answer from the Lambda endpoint {0}: is it running?")]
+    /// The Lambda endpoint that runs the functions did not respond.
+    #[error("no response from the Lambda endpoint {0}: check that it is running")]
     Unreachable(String),
 }
 
 impl InvokeError {
-    /// What Lambda reports when the process of a function ends in the middle.
+    /// Makes the error that Lambda reports when the process of a function exits during an invocation.
     pub(crate) fn injected(error_message: &str) -> Self {
         Self::FunctionError { error_type: "Runtime.ExitError".to_owned(), error_message: error_message.to_owned() }
     }
 
-    /// The payload of a failed invocation, as Lambda writes it.
+    /// Returns the payload of a failed invocation, as Lambda writes it.
     pub(crate) fn payload(&self) -> Bytes {
         let payload = match self {
             Self::FunctionError { error_type, error_message } => {
@@ -98,7 +102,7 @@ impl InvokeError {
 }
 
 impl From<JoinError> for InvokeError {
-    /// Reports a panic of a function, which ends its invocation and nothing else, as in the Lambda runtime.
+    /// Reports a panic of a function. As in the Lambda runtime, it ends only the invocation.
     fn from(ended: JoinError) -> Self {
         let error_message = match ended.try_into_panic() {
             Err(cancelled) => cancelled.to_string(),

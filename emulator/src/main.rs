@@ -8,7 +8,7 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs API Gateway WebSocket and HTTP APIs, Lambda functions and DynamoDB tables on this machine, from one SAM template.
+/// Runs API Gateway WebSocket and HTTP APIs, Lambda functions and DynamoDB tables from a SAM template on this machine
 #[derive(Debug, Parser)]
 #[command(name = "apigw-local", version, max_term_width = 110)]
 struct Arguments {

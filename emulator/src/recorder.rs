@@ -1,7 +1,6 @@
-//! What happened lately, in a ring of bounded size.
+//! Records of recent events, in a ring of bounded size.
 //!
-//! Everything that the gateway does passes through here, so recording is one short lock and a small allocation or two,
-//! whether or not somebody looks.
+//! The gateway records everything that it does, so recording takes only a short lock and one or two small allocations.
 
 use std::{
     borrow::Cow,
@@ -19,25 +18,25 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::invocation::InvokeError;
 
-/// Records kept. A fan-out makes two for each post, so this is one alert to 5,000 connections.
+/// Records kept. Each post makes two, so this is one message to 5,000 connections.
 const RECORDS_MAX: usize = 10_000;
 
-/// Bytes kept of one payload: as many as the largest message has, so that any message can be sent again.
+/// Bytes kept of one payload: the size of the largest message, so that any message can be sent again.
 const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 
-/// Bytes of payloads kept in all records together. Reached before [`RECORDS_MAX`] by payloads of more than 3 KB.
+/// Bytes of payloads kept in total. Payloads of more than 3 KB reach it before [`RECORDS_MAX`].
 const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Records handed out at once: as many as the page has rows.
+/// Records in one batch: the number of rows of the page.
 const BATCH_RECORDS_MAX: usize = 500;
 
-/// Bytes of payloads handed out at once, but for the newest record, which is always in.
+/// Bytes of payloads in one batch, not counting the newest record, which is always in it.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
-/// The latest records, numbered from 1 without gaps.
+/// Keeps the latest records, numbered from 1 without gaps.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// When this run of the local mode began.
+    /// When this run of the emulator began.
     run: Timestamp,
     clock: Clock,
     ring: Mutex<Ring>,
@@ -47,7 +46,7 @@ pub(crate) struct Recorder {
 #[derive(Debug, Default)]
 struct Ring {
     records: VecDeque<Arc<Record>>,
-    /// Number of the newest record; 0 before the first.
+    /// Number of the newest record, or 0.
     last: u64,
     /// Bytes of the payloads in `records`.
     bytes: usize,
@@ -66,7 +65,6 @@ impl Ring {
     }
 }
 
-/// Something that happened.
 #[derive(Debug, Serialize)]
 struct Record {
     number: u64,
@@ -80,9 +78,9 @@ struct Record {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum RecordKind {
-    /// A handshake that was answered. Its payload is the headers, as pairs.
+    /// A handshake ended. Its payload is the headers, as pairs.
     Handshake {
-        /// `None` when it was refused before it got one.
+        /// `None` if it was refused before it got an id.
         connection_id: Option<Box<str>>,
         uri: Box<str>,
         source_ip: Box<str>,
@@ -96,15 +94,15 @@ enum RecordKind {
     Sent { connection_id: Box<str> },
     /// A function was invoked. Its payload is the event.
     Invoked { function: Box<str>, request_id: Box<str> },
-    /// An invocation ended. Its payload is the answer, or the error as Lambda writes it.
+    /// An invocation ended. Its payload is the result, or the error as Lambda writes it.
     Answered { invoked: u64, function: Box<str>, request_id: Box<str>, error: Option<Box<str>>, ms: Millis },
-    /// A call of the management API was answered.
+    /// A call of the management API ended.
     Management { connection_id: Box<str>, method: Box<str>, status: u16, error: Option<Box<str>>, ms: Millis },
-    /// A connection ended, after `ms` of life.
+    /// A connection ended, open for `ms`.
     Closed { connection_id: Box<str>, code: u16, reason: Box<str>, ms: Millis },
 }
 
-/// A time as milliseconds with microseconds.
+/// A duration, written as milliseconds with three decimals.
 #[derive(Debug)]
 struct Millis(Duration);
 
@@ -114,7 +112,7 @@ impl Serialize for Millis {
     }
 }
 
-/// The beginning of a payload, and how long all of it was.
+/// The beginning of a payload, and its full length.
 #[derive(Debug, Default, Serialize)]
 struct Payload {
     #[serde(rename = "payload", serialize_with = "lossy")]
@@ -127,7 +125,7 @@ fn lossy<S: Serializer>(kept: &Bytes, serializer: S) -> Result<S::Ok, S::Error> 
 }
 
 impl Payload {
-    /// Keeps the payload itself where it is not too long.
+    /// Shares the payload, unless it is too long.
     fn shared(payload: Bytes) -> Self {
         if payload.len() > PAYLOAD_BYTES_MAX {
             Self::copied(&payload)
@@ -136,22 +134,22 @@ impl Payload {
         }
     }
 
-    /// Keeps a copy of its own.
+    /// Copies the payload.
     fn copied(payload: &[u8]) -> Self {
         let kept = &payload[..payload.len().min(PAYLOAD_BYTES_MAX)];
         Self { kept: Bytes::copy_from_slice(kept), bytes: payload.len() }
     }
 }
 
-/// Records in their order, as they are handed out.
+/// A batch of records for the page, in their order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RecordBatch {
-    /// Numbers start again with every run of the local mode.
+    /// Start of this run of the emulator. Every run has numbers of its own.
     run: Timestamp,
     /// Number of the newest record.
     last: u64,
-    /// Records between those asked for and those handed out: forgotten, or too many to hand out.
+    /// Number of records that the batch skips: they were dropped, or do not fit.
     missed: u64,
     #[serde(serialize_with = "in_order")]
     records: Vec<Arc<Record>>,
@@ -166,14 +164,14 @@ impl Recorder {
         Arc::new(Self { run: clock.now(), clock, ring: Mutex::default(), arrived: Notify::new() })
     }
 
-    /// The newest records after the one of a number in a run, at once or when the next one arrives. Another run has
-    /// other numbers: whoever asks for those, or names none, gets what there is of this one, at once.
+    /// Returns the newest records after a number, and waits for one if there is none. A request that names another run
+    /// or none gets all records of this one at once.
     pub(super) async fn next(&self, run: Option<Timestamp>, after: u64) -> RecordBatch {
         if run != Some(self.run) {
             return self.after(0);
         }
         loop {
-            // Made before the look, so that nothing arrives unnoticed in between.
+            // Made before the check, so that no arrival in between is missed.
             let arrived = self.arrived.notified();
             let batch = self.after(after);
             if !batch.records.is_empty() {
@@ -183,7 +181,7 @@ impl Recorder {
         }
     }
 
-    /// The newest records after the one of a number.
+    /// Returns the newest records after a number.
     pub(super) fn after(&self, number: u64) -> RecordBatch {
         let ring = self.lock();
         let wanted = usize::try_from(ring.last.saturating_sub(number)).unwrap_or(usize::MAX);
@@ -198,7 +196,7 @@ impl Recorder {
         RecordBatch { run: self.run, last: ring.last, missed: (wanted - records.len()) as u64, records }
     }
 
-    /// A handshake begins; it is recorded with its verdict.
+    /// Begins the record of a handshake.
     pub(crate) fn handshake(
         &self,
         connection_id: Option<&str>,
@@ -210,14 +208,14 @@ impl Recorder {
             recorder: self,
             connection_id: connection_id.map(Into::into),
             uri: uri.to_string().into(),
-            // Texts cannot fail to be JSON.
+            // Serializing texts cannot fail.
             headers: serde_json::to_vec(headers).unwrap_or_default().into(),
             peer,
             began: Instant::now(),
         }
     }
 
-    /// A frame came from a client. A close frame is recorded with the end of the connection instead.
+    /// Records a frame from a client. A close frame is recorded with the end of the connection instead.
     pub(crate) fn received(&self, connection_id: &str, message: &Message) {
         let (frame, payload) = match message {
             Message::Text(text) => ("text", text.as_bytes()),
@@ -226,23 +224,23 @@ impl Recorder {
             Message::Pong(data) => ("pong", &data[..]),
             Message::Close(_) | Message::Frame(_) => return,
         };
-        // A copy, because the original is a part of the socket's read buffer and would keep all of that.
+        // Copied, because the original would keep the whole read buffer of the socket alive.
         let what = RecordKind::Received { connection_id: connection_id.into(), frame, resent: false };
         self.record(what, Payload::copied(payload));
     }
 
-    /// A text is handled as if a client had sent it.
+    /// Records a text that the inspector sends in place of a client.
     pub(crate) fn resent(&self, connection_id: &str, text: &Utf8Bytes) {
         let what = RecordKind::Received { connection_id: connection_id.into(), frame: "text", resent: true };
         self.record(what, Payload::shared(text.clone().into()));
     }
 
-    /// A text frame goes to a client.
+    /// Records a text frame to a client.
     pub(crate) fn sent(&self, connection_id: &str, text: &Utf8Bytes) {
         self.record(RecordKind::Sent { connection_id: connection_id.into() }, Payload::shared(text.clone().into()));
     }
 
-    /// A function is invoked; what it answers is recorded apart.
+    /// Records the start of an invocation. The returned value records its end.
     pub(crate) fn invoked(self: &Arc<Self>, function: &str, request_id: &str, event: &Bytes) -> InvocationRecord {
         let (function, request_id): (Box<str>, Box<str>) = (function.into(), request_id.into());
         let what = RecordKind::Invoked { function: function.clone(), request_id: request_id.clone() };
@@ -250,7 +248,7 @@ impl Recorder {
         InvocationRecord { recorder: Arc::clone(self), number, function, request_id, began: Instant::now() }
     }
 
-    /// A call of the management API was answered, with an error of this name where it was one.
+    /// Records a call of the management API, with the type of its error if it failed.
     pub(crate) fn management(
         &self,
         connection_id: &str,
@@ -269,7 +267,7 @@ impl Recorder {
         self.record(what, Payload::default());
     }
 
-    /// A connection ended after it was open for so long.
+    /// Records the end of a connection.
     pub(crate) fn closed(&self, connection_id: &str, code: u16, reason: &str, lived: Duration) {
         let what =
             RecordKind::Closed { connection_id: connection_id.into(), code, reason: reason.into(), ms: Millis(lived) };
@@ -283,13 +281,13 @@ impl Recorder {
         number
     }
 
-    /// A thread that panicked while it held the lock lost one record at most.
+    /// Ignores poisoning: a panic loses at most one record.
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A handshake without a verdict.
+/// A handshake in progress.
 #[derive(Debug)]
 pub(crate) struct HandshakeRecord<'a> {
     recorder: &'a Recorder,
@@ -301,7 +299,7 @@ pub(crate) struct HandshakeRecord<'a> {
 }
 
 impl HandshakeRecord<'_> {
-    /// Records the verdict; the message says why it is a refusal.
+    /// Records the status, and the message of a refusal.
     pub(crate) fn answered(&self, status: StatusCode, message: &str) {
         let what = RecordKind::Handshake {
             connection_id: self.connection_id.clone(),
@@ -315,7 +313,7 @@ impl HandshakeRecord<'_> {
     }
 }
 
-/// An invocation without an answer.
+/// An invocation in progress.
 #[derive(Debug)]
 pub(crate) struct InvocationRecord {
     recorder: Arc<Recorder>,
@@ -326,7 +324,7 @@ pub(crate) struct InvocationRecord {
 }
 
 impl InvocationRecord {
-    /// Records the answer.
+    /// Records the result.
     pub(crate) fn answered(self, answer: &Result<Bytes, InvokeError>) {
         let Self { recorder, number, function, request_id, began } = self;
         let error = answer.as_ref().err().map(|error| error.to_string().into());
@@ -360,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_numbered_from_one_and_handed_out_in_their_order() {
+    fn records_are_numbered_from_one_and_returned_in_their_order() {
         let recorder = recorder();
         assert_eq!((numbers(&recorder.after(0)), recorder.after(0).last), (vec![], 0));
         for text in ["a", "b", "c"] {
@@ -370,13 +368,15 @@ mod tests {
         assert_eq!((numbers(&batch), batch.last, batch.missed), (vec![1, 2, 3], 3, 0));
         let batch = recorder.after(2);
         assert_eq!((numbers(&batch), batch.last, batch.missed), (vec![3], 3, 0));
-        let expected = json!({"number": 3, "at": 1_795_000_000_120_i64, "kind": "sent", "connectionId": ID, "payload": "c", "bytes": 1});
+        let expected = json!({
+            "number": 3, "at": 1_795_000_000_120_i64, "kind": "sent", "connectionId": ID, "payload": "c", "bytes": 1,
+        });
         assert_eq!(seen(&batch), [expected]);
         assert_eq!((numbers(&recorder.after(3)), numbers(&recorder.after(99))), (vec![], vec![]));
     }
 
     #[test]
-    fn a_full_ring_forgets_the_oldest_and_says_how_many_were_missed() {
+    fn a_full_ring_drops_the_oldest_and_counts_what_was_missed() {
         let recorder = recorder();
         for _ in 0..RECORDS_MAX + 10 {
             recorder.sent(ID, &"x".into());
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_bounded_one_by_one_in_a_batch_and_together() {
+    fn payloads_are_bounded_each_in_a_batch_and_in_total() {
         let recorder = recorder();
         let large = Bytes::from(vec![b'x'; PAYLOAD_BYTES_MAX + 1]);
         for _ in 0..1_000 {
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_gets_the_next_record_and_another_run_gets_all_at_once() {
+    async fn a_waiting_request_gets_the_next_record_and_one_of_another_run_all_at_once() {
         let recorder = recorder();
         assert!(recorder.next(None, 0).await.records.is_empty());
         recorder.sent(ID, &"a".into());

@@ -1,4 +1,4 @@
-//! Everything of the emulator, started in order and stopped in reverse.
+//! Starts all parts of the emulator in order, and stops them in reverse.
 
 use std::{
     collections::BTreeMap,
@@ -38,46 +38,46 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
-/// Time that sockets and running invocations have to finish when the emulator stops.
+/// How long sockets and running invocations may take to finish when the emulator stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Path that says that the HTTP address answers.
+/// Path for health checks of the HTTP address.
 const HEALTH: &str = "/health";
 
-/// What to start, and where.
+/// Options of the emulator.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Address of the WebSocket gateway and management API.
     pub ws_addr: SocketAddr,
     /// Address of the HTTP API and the inspector.
     pub http_addr: SocketAddr,
-    /// The template.
+    /// The template to run.
     pub template: TemplateSource,
-    /// Values of its parameters that differ from the defaults.
+    /// Values of its parameters. Others keep their defaults.
     pub parameters: BTreeMap<String, String>,
-    /// The directory that keeps the tables. `None` keeps them in memory.
+    /// Directory for the tables. `None` keeps them in memory.
     pub data_dir: Option<PathBuf>,
-    /// A DynamoDB that has the template's tables, for the functions to use instead of the emulator's own.
+    /// A DynamoDB with the template's tables, which the functions use instead of the emulator's.
     pub dynamodb: Option<Uri>,
     /// Secret parameters of Systems Manager, by name.
     pub secrets: BTreeMap<String, String>,
-    /// What every partition of a table takes and gives per second; no limit where there is none.
+    /// Capacity of each partition of a table. `None` sets no limit.
     pub table_capacity: Option<TableCapacity>,
-    /// Names under which requests may come in, beside those and the addresses of this machine.
+    /// Host names that requests may use, in addition to this machine's own.
     pub hosts: Vec<String>,
-    /// A Lambda Invoke API that runs the functions instead of this process.
+    /// A Lambda Invoke API that runs the functions instead of the emulator.
     pub lambda_endpoint: Option<Uri>,
-    /// How many times faster than the real ones the gateway's time limits of connections, and the waits between
-    /// retries of asynchronous invocations, pass; 1 is real.
+    /// Divides the time limits of connections, and the delays between retries of asynchronous invocations. 1 leaves
+    /// them as they are.
     pub time_scale: f64,
-    /// Limits, quotas and checks of the gateway.
+    /// Limits, quotas and signature checks of the gateway.
     pub gateway: GatewayOptions,
-    /// Faults of the gateway and of invocations.
+    /// Faults to inject.
     pub faults: FaultOptions,
 }
 
 impl Options {
-    /// Runs a template on free ports of this machine, with its defaults and everything in memory.
+    /// Options for a template with its defaults, on free ports, with everything in memory.
     pub fn on_free_ports(template: impl Into<TemplateSource>) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
@@ -104,19 +104,19 @@ pub enum StartError {
     /// The template cannot be used.
     #[error(transparent)]
     Template(#[from] LoadError),
-    /// An address is not free, or not this machine's.
-    #[error("cannot listen on {0}; name another address with {1}, port 0 takes any")]
+    /// An address is in use, or not this machine's.
+    #[error("cannot listen on {0}; name another address with {1}, or port 0 for any free port")]
     Listen(SocketAddr, &'static str, #[source] io::Error),
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// A function cannot be started.
+    /// A function cannot start.
     #[error(transparent)]
     Function(#[from] lambda::FunctionStartError),
-    /// There is no place for loaders and certificates.
-    #[error("cannot write to the directory for temporary files; TMPDIR names another")]
+    /// Loaders and certificates cannot be written.
+    #[error("cannot write to the directory for temporary files; name another with TMPDIR")]
     Files(#[source] io::Error),
-    /// The gateway has no certificate.
+    /// The gateway's certificate cannot be made.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -124,41 +124,41 @@ pub enum StartError {
 /// A running emulator.
 #[derive(Debug)]
 pub struct Stack {
-    /// Where the WebSocket gateway and the management API answer.
+    /// Address of the WebSocket gateway and the management API.
     pub ws_addr: SocketAddr,
-    /// Where the HTTP API and the inspector answer.
+    /// Address of the HTTP API and the inspector.
     pub http_addr: SocketAddr,
     /// The stage of the WebSocket API.
     pub stage: String,
-    /// The variables that lead any AWS client to this stack.
+    /// Variables that lead AWS clients in any language to the emulator.
     pub aws_variables: BTreeMap<String, String>,
-    /// The variables that the template gives to functions, by function.
+    /// Variables that the template gives to functions, by function name.
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
-    /// What a person should know: what is in the template but not run here, and how to repeat injected faults.
+    /// Notes for the user: what the emulator ignores in the template, and how to repeat injected faults.
     pub notes: Vec<String>,
     database: Arc<Store>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
     faults: Arc<Faults>,
-    /// Stops accepting what starts something: requests and schedules.
+    /// Cancelled to stop what starts invocations: HTTP requests and schedules.
     intake: CancellationToken,
     intake_tasks: TaskTracker,
-    /// Stops what functions use: database, invocation, and the gateway with its management API.
+    /// Cancelled to stop what functions use: tables, queues, other AWS services, and the gateway.
     services: CancellationToken,
     service_tasks: TaskTracker,
 }
 
 impl Stack {
-    /// Starts everything, with each function as a process. When it returns, all of it answers.
+    /// Starts everything, with each function as a process. When it returns, everything is ready.
     ///
     /// # Errors
     ///
-    /// If the template cannot be run, an address is taken, or a function or a table cannot be made.
+    /// If the template is invalid, an address is in use, or a function or a table cannot be made.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
         Self::embedded(options, &()).await
     }
 
-    /// Starts everything within a program that adds functions and pages of its own.
+    /// Starts everything in a program that adds functions and pages of its own.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Stack {
         let clock = Clock::System;
         let template = Template::load(&options.template, &options.parameters)?;
         let hosts = &options.hosts;
-        // Code that has the address of the API in the cloud in it is led here with it, see `docs/emulator.md`.
+        // Functions whose code has the AWS address of the API are redirected here, see `docs/emulator.md`.
         let in_cloud = format!("{}.execute-api.{REGION}.{URL_SUFFIX}", template.sockets.api_id);
         let ws = listen(options.ws_addr, "--ws-addr", &[hosts.as_slice(), &[in_cloud]].concat()).await?;
         let api = listen(options.http_addr, "--http-addr", hosts).await?;
@@ -250,7 +250,7 @@ impl Stack {
         let sockets = Arc::clone(&gateway);
         let connecting = Arc::clone(&gateway);
         let ws = ws.except(move |request| connecting.is_handshake(request));
-        // Functions post through this listener, so it stays until they have finished.
+        // Functions post through this listener, so it stops after them.
         service_tasks.spawn(http::serve(ws, Some(identity.acceptor), services.clone(), move |request, peer| {
             Arc::clone(&sockets).handle(request, peer)
         }));
@@ -280,7 +280,7 @@ impl Stack {
             async move { front.answer(request, peer).await }
         }));
         let mut notes = template.notes;
-        notes.extend(is_open.then(|| "anybody may connect: the route $connect asks for no authorization".to_owned()));
+        notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);
         Ok(Self {
@@ -301,44 +301,43 @@ impl Stack {
         })
     }
 
-    /// Read and write units that the tables have used, and what they have throttled, where they have a capacity.
+    /// Returns the read and write units that the tables used and throttled, if they have a capacity.
     pub fn table_units(&self) -> Option<TableUnits> {
         self.database.units()
     }
 
-    /// Waits until no invocation runs: what was published before has been delivered.
+    /// Waits until no invocation is running.
     pub async fn settled(&self) {
         self.functions.settled().await;
     }
 
-    /// How many sockets are open.
+    /// Returns the number of open sockets.
     pub fn connected(&self) -> usize {
         self.gateway.connected()
     }
 
-    /// The ids of open connections.
+    /// Returns the ids of open connections.
     pub fn connections(&self) -> Vec<String> {
         self.gateway.summaries("", usize::MAX).0.into_iter().map(|summary| summary.connection_id).collect()
     }
 
-    /// How many invocations of functions there were.
+    /// Counts the invocations of all functions.
     pub fn invocations(&self) -> u64 {
         self.functions.invocations()
     }
 
-    /// How many invocations of the function of this name there were.
+    /// Counts the invocations of one function.
     pub fn invocations_of(&self, function: &str) -> u64 {
         self.functions.invocations_of(function)
     }
 
-    /// How many faults were injected, of each kind that is switched on.
+    /// Counts the injected faults by kind.
     pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
         self.faults.counts()
     }
 
-    /// Stops everything: no new requests, running invocations to their end, so that an alert that was
-    /// published still arrives, then a close frame on each socket and `$disconnect` for each, and then what functions
-    /// use. Gives up waiting after 10 seconds.
+    /// Stops everything gracefully. It refuses new requests, waits for running invocations, closes each socket with a
+    /// close frame, runs `$disconnect` for each, and stops what functions use. Gives up waiting after 10 seconds.
     pub async fn stop(self) {
         let orderly = async {
             self.intake.cancel();
@@ -351,7 +350,7 @@ impl Stack {
             self.service_tasks.wait().await;
         };
         if tokio::time::timeout(STOP_TIMEOUT, orderly).await.is_err() {
-            tracing::warn!("stopped with work unfinished after {} s", STOP_TIMEOUT.as_secs());
+            tracing::warn!(after_s = STOP_TIMEOUT.as_secs(), "stopped with work unfinished");
         }
     }
 }
@@ -360,14 +359,14 @@ async fn listen(address: SocketAddr, flag: &'static str, hosts: &[String]) -> Re
     Listener::bind(address, hosts).await.map_err(|error| StartError::Listen(address, flag, error))
 }
 
-/// Whether a page of another site may lead to what a request asks for: pages, which say nothing of this machine.
+/// Returns whether pages of other sites may send a request: one for a page that reveals no data of this machine.
 fn is_public(request: &Parts, pages: Option<&dyn Pages>) -> bool {
     let path = request.uri.path();
     let is_page = || pages.is_some_and(|pages| pages.is_public(path));
     http::is_read(&request.method) && (path == "/" || path == HEALTH || inspector::is_public(path) || is_page())
 }
 
-/// What answers at the HTTP address.
+/// Routes requests of the HTTP address to the HTTP API, the inspector and the pages.
 #[derive(Debug)]
 struct HttpRouter {
     http_api: Arc<HttpApi>,
@@ -402,7 +401,7 @@ impl HttpRouter {
     }
 }
 
-/// Leads a browser from the address that the program prints to the inspector.
+/// Redirects a browser to the inspector.
 fn to_inspector() -> Response<Body> {
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::FOUND;

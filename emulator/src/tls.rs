@@ -1,7 +1,7 @@
-//! TLS for the gateway's own port, so that code which insists on `https://` or `wss://` works unchanged.
+//! TLS on the gateway's port, so that code with hard-coded `https://` or `wss://` addresses works unchanged.
 //!
-//! A certificate authority is made at every start and forgotten at the end; functions that run as processes are told to
-//! trust it. Plain HTTP is served on the same port: the first byte of a TLS handshake is no letter.
+//! Every start makes a new certificate authority, and functions that run as processes trust it. The same port serves
+//! plain HTTP: the first byte of a TLS handshake is not a letter.
 
 use std::{collections::BTreeMap, fs, io, net::IpAddr, path::Path, sync::Arc};
 
@@ -19,33 +19,33 @@ use tokio_rustls::{
 
 use crate::aws::REGION;
 
-/// Where systems keep the certificates that they trust, the first that exists.
+/// Where systems keep the certificates that they trust. The first that exists is used.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// First byte of a TLS record that carries a handshake. Source: RFC 8446.
+/// First byte of a TLS handshake record. Source: RFC 8446.
 pub(crate) const HANDSHAKE_RECORD: u8 = 22;
 
-/// A certificate for the local gateway, under all the names that code may call it by.
+/// The gateway's certificate, for all names under which code may call it.
 pub(crate) struct Identity {
     pub(crate) acceptor: TlsAcceptor,
     authority_pem: String,
 }
 
-/// A certificate cannot be made.
+/// The gateway's certificate cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a certificate for the local gateway")]
+#[error("cannot make a certificate for the gateway")]
 pub struct TlsError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Identity {
-    /// Makes an authority and a certificate for this machine, `address` and the API's own name in the cloud.
+    /// Makes an authority, and a certificate for this machine, `address` and the API's name in AWS.
     pub(crate) fn new(address: IpAddr) -> Result<Self, TlsError> {
         Self::make(address).map_err(TlsError)
     }
 
     fn make(address: IpAddr) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut authority = CertificateParams::default();
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "Viral Alerts local mode");
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "apigw-local");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
@@ -67,12 +67,12 @@ impl Identity {
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), authority_pem: authority.pem() })
     }
 
-    /// Writes the authority to `directory` and returns the variables that make clients of the usual languages trust it.
+    /// Writes the authority to `directory`. Returns variables that make clients in Node.js, Python and others trust it.
     pub(crate) fn trust(&self, directory: &Path) -> io::Result<BTreeMap<String, String>> {
         let alone = directory.join("authority.pem");
         fs::write(&alone, &self.authority_pem)?;
         let mut variables = vec![("NODE_EXTRA_CA_CERTS", alone.clone())];
-        // These replace what the client trusts, so what the system trusts has to stay in.
+        // These variables replace the client's list, so the bundle includes the system's certificates.
         let system = SYSTEM_BUNDLES.iter().find_map(|bundle| fs::read_to_string(bundle).ok());
         match system {
             Some(system) => {

@@ -1,4 +1,4 @@
-//! What the inspector does to a connection.
+//! Actions of the inspector on a connection.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Closes a connection: nothing finds it from here on, and its client is told if it reads.
+    /// Closes a connection: nothing finds it from here on, and a client that reads gets a close frame.
     pub(super) fn close_connection(&self, connection: &Connection) {
         self.connections.remove(&connection.id);
         connection.close();

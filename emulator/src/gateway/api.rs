@@ -31,16 +31,16 @@ pub(crate) struct Gateway {
     /// Throttles of the routes.
     pub(super) buckets: RouteBuckets,
     pub(super) recorder: Arc<Recorder>,
-    /// Messages of all clients that are not answered yet.
+    /// Unanswered messages of all clients.
     pub(super) unanswered: Backlog,
     /// Sockets and the `$disconnect` invocations that follow them.
     pub(super) tasks: TaskTracker,
-    /// Cancelled when every socket shall close.
+    /// Cancelled to close every socket.
     pub(super) closing: CancellationToken,
 }
 
 impl Gateway {
-    /// A gateway that invokes `functions` as `api` says.
+    /// Makes a gateway that serves `api` with `functions`.
     pub(crate) fn new(
         api: WebSocketApi,
         functions: Arc<Functions>,
@@ -65,13 +65,12 @@ impl Gateway {
         })
     }
 
-    /// The stage, first segment of the address.
+    /// Returns the stage: the first segment of the path.
     pub(crate) fn stage(&self) -> &str {
         &self.api.stage
     }
 
-    /// The address of this gateway by the name under which a request has reached this machine, as a page may be open on
-    /// another one.
+    /// Returns the address of this gateway under the host name of a request, whose browser may be on another machine.
     pub(crate) fn address_for(&self, headers: &HeaderMap, port: u16) -> String {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
         let with_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
@@ -79,28 +78,29 @@ impl Gateway {
         format!("ws://{name}:{port}/{}", self.stage())
     }
 
-    /// How many sockets are open.
+    /// Returns the number of open sockets.
     pub(crate) fn connected(&self) -> usize {
         self.connections.count()
     }
 
-    /// The newest `max` connections whose id, address or agent has `part` in it, and how many have it.
+    /// Returns the newest `max` connections whose id, address or user agent contains `part`, and the number of all
+    /// matches.
     pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         self.connections.summaries(part, max)
     }
 
-    /// Whether a request is a handshake. Pages of other sites may send one: which of them may connect, the function behind
-    /// `$connect` decides, as in the service.
+    /// Returns whether a request is a handshake. Pages of other sites may send one: as in the service, the function
+    /// behind `$connect` decides which of them may connect.
     pub(crate) fn is_handshake(&self, request: &Parts) -> bool {
         request.method == Method::GET && self.within_stage(request.uri.path()).is_empty() && upgrades(&request.headers)
     }
 
-    /// What follows the stage in a path, or all of it where another segment comes first.
+    /// Returns what follows the stage in a path, or the whole path if it does not begin with the stage.
     pub(super) fn within_stage<'a>(&self, path: &'a str) -> &'a str {
         let path = path.strip_prefix('/').unwrap_or(path);
         match path.strip_prefix(self.stage()) {
             Some("") => "",
-            // Endpoints that end in a slash make two of them, and public templates have such.
+            // An endpoint that ends in a slash, as in some public templates, leads to two slashes.
             Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
             _ => path,
         }

@@ -1,4 +1,4 @@
-//! Who may connect: `AWS_IAM`, and Lambda authorizers of type REQUEST. Only `$connect` is authorized, and nothing is cached.
+//! Authorization of handshakes: `AWS_IAM`, and Lambda authorizers of type REQUEST. Nothing is cached.
 //!
 //! Source: API Gateway developer guide, "Lambda REQUEST authorizers for WebSocket APIs".
 
@@ -18,7 +18,7 @@ use crate::{
     template::{Authorization, Authorizer, IdentitySource},
 };
 
-/// Message of a function that wants a refusal with 401.
+/// Error message of a function that refuses a client with 401.
 const UNAUTHORIZED: &str = "Unauthorized";
 
 /// A refused handshake.
@@ -31,7 +31,7 @@ pub(super) struct HandshakeRefusal {
 }
 
 impl HandshakeRefusal {
-    /// More handshakes than the quota lets in.
+    /// The quota or the throttle of handshakes is used up.
     pub(super) const TOO_MANY: Self = Self {
         status: StatusCode::TOO_MANY_REQUESTS,
         message: Cow::Borrowed("Too Many Requests"),
@@ -44,7 +44,8 @@ impl HandshakeRefusal {
     );
     const NOT_ALLOWED: Self = Self::new(
         StatusCode::FORBIDDEN,
-        "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke action",
+        "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke \
+         action",
     );
     const INVALID_RESPONSE: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
@@ -59,7 +60,7 @@ impl From<SignatureError> for HandshakeRefusal {
     }
 }
 
-/// Decides about a handshake. What a Lambda authorizer says of the client is returned, for the events to come.
+/// Decides whether a client may connect. Returns the context of a Lambda authorizer, which later events carry.
 pub(super) async fn authorize(
     gateway: &Gateway,
     authorization: &Authorization,
@@ -105,7 +106,7 @@ async fn invoke_authorizer(
     evaluate_policy(&response, &event::method_arn(gateway), u64::try_from(latency).unwrap_or(u64::MAX))
 }
 
-/// A source must be there and not be empty, or the function is not even asked.
+/// Returns whether an identity source is present and not empty. Otherwise the function is not invoked.
 fn is_present(source: &IdentitySource, handshake: &Handshake) -> bool {
     let (pairs, ignoring_case, name) = match source {
         IdentitySource::Header(name) => (&handshake.headers, true, name),
@@ -116,7 +117,7 @@ fn is_present(source: &IdentitySource, handshake: &Handshake) -> bool {
     pairs.iter().any(|(candidate, value)| matches(candidate) && !value.is_empty())
 }
 
-/// Evaluates an authorizer's answer: its policy, and the context that later events carry.
+/// Evaluates the policy in an authorizer's response, and returns the context that later events carry.
 fn evaluate_policy(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, HandshakeRefusal> {
     let principal = answer.get("principalId").and_then(Value::as_str).ok_or(HandshakeRefusal::INVALID_RESPONSE)?;
     let statements = match answer.pointer("/policyDocument/Statement") {
@@ -138,7 +139,7 @@ fn evaluate_policy(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<
     }
     let mut context = match answer.get("context") {
         None | Some(Value::Null) => Map::new(),
-        // Only scalars are allowed; anything else is a broken answer.
+        // Only scalars are allowed.
         Some(Value::Object(context)) if !context.values().any(|value| value.is_object() || value.is_array()) => {
             context.clone()
         }
@@ -149,7 +150,7 @@ fn evaluate_policy(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<
     Ok(Value::Object(context))
 }
 
-/// Whether a text, or one of several, matches with `*` and `?`.
+/// Returns whether a text matches a pattern, or one of several.
 fn any_matches(patterns: Option<&Value>, text: &str) -> bool {
     match patterns {
         Some(Value::String(pattern)) => matches(pattern, text),
@@ -158,7 +159,7 @@ fn any_matches(patterns: Option<&Value>, text: &str) -> bool {
     }
 }
 
-/// `*` stands for any characters and `?` for one. Linear but for the last star, which is where it starts again.
+/// Matches with `*` for any characters and `?` for one. Backtracks only to the last `*`, in quadratic time at most.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
@@ -205,22 +206,24 @@ mod tests {
 
     #[test]
     fn the_policy_decides_and_a_denial_wins() {
-        let statement = |effect: &str, resource: &str| json!({"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource});
-        let judged = |statements: Value| {
+        let action = "execute-api:Invoke";
+        let statement =
+            |effect: &str, resource: &str| json!({"Effect": effect, "Action": action, "Resource": resource});
+        let evaluated = |statements: Value| {
             let response =
                 json!({"principalId": "user", "policyDocument": {"Statement": statements}, "context": {"n": 7}});
             evaluate_policy(&response, ARN, 21)
         };
         let context = json!({"n": 7, "principalId": "user", "integrationLatency": 21});
-        assert_eq!(judged(json!([statement("Allow", "*")])), Ok(context.clone()));
-        assert_eq!(judged(statement("Allow", ARN)), Ok(context));
+        assert_eq!(evaluated(json!([statement("Allow", "*")])), Ok(context.clone()));
+        assert_eq!(evaluated(statement("Allow", ARN)), Ok(context));
         assert_eq!(
-            judged(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])),
+            evaluated(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])),
             Err(HandshakeRefusal::DENIED)
         );
-        assert_eq!(judged(json!([statement("Allow", "*/dev/*")])), Err(HandshakeRefusal::NOT_ALLOWED));
-        assert_eq!(judged(json!([])), Err(HandshakeRefusal::NOT_ALLOWED));
-        assert_eq!(judged(json!("x")), Err(HandshakeRefusal::INVALID_RESPONSE));
+        assert_eq!(evaluated(json!([statement("Allow", "*/dev/*")])), Err(HandshakeRefusal::NOT_ALLOWED));
+        assert_eq!(evaluated(json!([])), Err(HandshakeRefusal::NOT_ALLOWED));
+        assert_eq!(evaluated(json!("x")), Err(HandshakeRefusal::INVALID_RESPONSE));
         assert_eq!(
             evaluate_policy(&json!({"policyDocument": {"Statement": []}}), ARN, 0),
             Err(HandshakeRefusal::INVALID_RESPONSE)

@@ -1,4 +1,4 @@
-//! HTTP servers behind routes.
+//! HTTP integrations: the servers behind routes.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use super::{
 };
 use crate::template::{HttpBackend, ParameterTarget, WebSocketApi};
 
-/// Largest answer that is read from a server. Our own choice: far more than a client can be sent.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Largest response that is read from a server. Our own choice: far more than a frame can carry.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is escaped in paths and queries: all but the unreserved characters of RFC 3986.
+/// What is escaped in paths and queries: everything except the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl IntegrationClient {
-    /// Sends a body to a server, and reads its answer.
+    /// Sends a body to a server, and reads the response.
     pub(super) async fn call(
         &self,
         api: &WebSocketApi,
@@ -37,14 +37,16 @@ impl IntegrationClient {
     ) -> Result<BackendResponse, IntegrationError> {
         let request = request(api, backend, event, body)?;
         let uri = request.uri().clone();
-        let asked = async {
+        let response = async {
             let response = self.send(request)?.await.map_err(|error| {
-                tracing::error!(%uri, error = &error as &dyn std::error::Error, "no answer from an HTTP integration: is it running?");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%uri, error, "HTTP integration not reached; check that it is running");
                 IntegrationError::Internal
             })?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-                tracing::error!(%uri, %error, "the answer of an HTTP integration cannot be read; it may have {ANSWER_BYTES_MAX} bytes");
+            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
+                let bytes_max = RESPONSE_BYTES_MAX;
+                tracing::error!(%uri, %error, bytes_max, "response of an HTTP integration not read");
                 IntegrationError::Internal
             })?;
             let headers = head.headers.iter();
@@ -56,11 +58,11 @@ impl IntegrationClient {
                 body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
             })
         };
-        tokio::time::timeout(timeout, asked).await.unwrap_or(Err(IntegrationError::TimedOut))
+        tokio::time::timeout(timeout, response).await.unwrap_or(Err(IntegrationError::TimedOut))
     }
 }
 
-/// The request with its parameters. One without a value is left out.
+/// Builds the request. A parameter without a value is left out.
 fn request(
     api: &WebSocketApi,
     backend: &HttpBackend,
@@ -83,7 +85,7 @@ fn request(
         }
     }
     let unusable = |error: &dyn std::fmt::Display| {
-        tracing::error!(uri, %error, "no request can be made for an HTTP integration; look at its RequestParameters");
+        tracing::error!(uri, %error, "request for an HTTP integration not built; check its RequestParameters");
         IntegrationError::Internal
     };
     let mut request = Request::new(Full::from(body));

@@ -1,4 +1,4 @@
-//! The open connections, and what posts, integrations and the inspector do with them.
+//! The open connections, as posts, integrations and the inspector use them.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
 
-/// How a connection is closed by the gateway.
+/// How the gateway closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CloseReason {
-    /// Status of the close frame and in the event.
+    /// Status in the close frame and the event.
     pub(super) code: CloseCode,
-    /// Reason in the close frame and in the event.
+    /// Reason in the close frame and the event.
     pub(super) reason: &'static str,
 }
 
@@ -38,9 +38,9 @@ impl CloseReason {
     pub(super) const BINARY: Self = Self { code: CloseCode::Unsupported, reason: "Binary is not supported" };
     /// Text that is not UTF-8.
     pub(super) const NOT_UTF8: Self = Self { code: CloseCode::Invalid, reason: "Invalid UTF-8" };
-    /// Bytes that are no WebSocket frames.
+    /// Bytes that are not WebSocket frames.
     pub(super) const PROTOCOL: Self = Self { code: CloseCode::Protocol, reason: "Protocol error" };
-    /// The client went without a close frame.
+    /// The client is lost: it sent no close frame.
     pub(super) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
 }
 
@@ -53,25 +53,24 @@ pub(super) struct Connection {
     pub(super) user_agent: Option<String>,
     /// `Host` header of the handshake.
     pub(super) host: String,
-    /// What the authorizer said of the client, once it was asked.
+    /// Context that the authorizer returned, if one was invoked.
     pub(super) authorizer: OnceLock<Value>,
-    /// Text frames that wait for the client.
+    /// Text frames that wait to be sent.
     outbound: mpsc::Sender<Utf8Bytes>,
-    /// Cancelled when it is closed through the management API. Beside the queue, which a client that does not read keeps full.
+    /// Cancelled to close the connection. Not a message, because a client that does not read keeps the queue full.
     closing: CancellationToken,
-    /// Messages of the client that are not answered yet.
     unanswered: Backlog,
     last_active_ms: AtomicI64,
     received: AtomicU64,
     sent: AtomicU64,
 }
 
-/// Why something was not handed to a connection.
+/// Why a text was not sent to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendError {
-    /// It is not open (any more).
+    /// The connection is not open.
     Gone,
-    /// Too much waits for the client already.
+    /// Too many messages wait for the client.
     BufferFull,
 }
 
@@ -111,44 +110,44 @@ impl Connection {
         })
     }
 
-    /// Closes it, whether or not the client reads. Nothing more is taken for it.
+    /// Closes the connection, whether or not the client reads. It accepts no more texts.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Waits until it is closed by [`close`](Self::close).
+    /// Waits for [`close`](Self::close).
     pub(super) async fn closed(&self) {
         self.closing.cancelled().await;
     }
 
-    /// Messages of the client that are not answered yet.
+    /// Returns the unanswered messages of the client.
     pub(super) fn unanswered(&self) -> &Backlog {
         &self.unanswered
     }
 
-    /// Notes a message from the client.
+    /// Counts a message from the client.
     pub(super) fn note_received(&self, now: Timestamp) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_active_ms.store(now.millis(), Ordering::Relaxed);
     }
 
-    /// Notes a message to the client.
+    /// Counts a message to the client.
     pub(super) fn note_sent(&self, now: Timestamp) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.last_active_ms.store(now.millis(), Ordering::Relaxed);
     }
 
-    /// When the last message went either way.
+    /// Returns the time of the last message in either direction.
     pub(super) fn last_active_at(&self) -> Timestamp {
         Timestamp::from_millis(self.last_active_ms.load(Ordering::Relaxed))
     }
 }
 
-/// What a person is told of a connection.
+/// A connection, as the inspector lists it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionSummary {
-    /// Its id.
+    /// Id of the connection.
     pub connection_id: String,
     connected_at: String,
     last_active_at: String,
@@ -179,8 +178,8 @@ impl Connections {
         self.lock().len()
     }
 
-    /// The newest `max` of those whose id, address or agent has `part` in it in either case, the newest first, and how many
-    /// have it.
+    /// Returns the newest `max` connections whose id, address or user agent contains `part` in any case, newest first,
+    /// and the number of all matches.
     pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         let part = part.to_ascii_lowercase();
         let has = |text: &str| text.to_ascii_lowercase().contains(&part);
@@ -206,7 +205,7 @@ impl Connections {
         (connections.iter().map(summary).collect(), found)
     }
 
-    /// A thread that panicked while it held the lock left the map whole: every operation on it is one call.
+    /// Ignores poisoning: every operation on the map is one call, so a panic cannot leave it half changed.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Connection>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

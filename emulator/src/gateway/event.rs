@@ -1,6 +1,5 @@
-//! The events that functions receive, in the form that was recorded from the real service: what is not there is
-//! absent, not null. They are written as JSON by hand and never with the types that handlers parse, so that a
-//! difference between the two is seen.
+//! The events that functions receive, as recorded from the service: a missing value is absent, not null. They are JSON
+//! written by hand, not with the types that handlers parse, so that tests see a difference between the two.
 
 use clock::Timestamp;
 use serde_json::{Map, Value, json};
@@ -13,21 +12,21 @@ use super::{
 };
 use crate::aws::{REGION, URL_SUFFIX, arn};
 
-/// Headers of the handshake, in order, and the parameters of its query.
+/// Headers and query parameters of a handshake, in their order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handshake {
     pub(super) headers: Vec<(String, String)>,
     pub(super) query: Vec<(String, String)>,
 }
 
-/// An event with the id of the request that it belongs to.
+/// An event with the id of its request.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) request_id: String,
     pub(super) body: Value,
 }
 
-/// `$connect`.
+/// Makes the event of `$connect`.
 pub(super) fn connect(gateway: &Gateway, connection: &Connection, handshake: &Handshake) -> Event {
     let mut event = Map::new();
     insert_both_forms(&mut event, "headers", "multiValueHeaders", &handshake.headers);
@@ -37,7 +36,7 @@ pub(super) fn connect(gateway: &Gateway, connection: &Connection, handshake: &Ha
     finish(gateway, connection, "$connect", "CONNECT", event, Map::new())
 }
 
-/// What a Lambda authorizer is asked before `$connect`. It sees the headers of the upgrade, which `$connect` does not.
+/// Makes the event of a Lambda authorizer. Unlike that of `$connect`, it has the headers of the upgrade.
 pub(super) fn authorize(gateway: &Gateway, connection: &Connection, handshake: &Handshake) -> Event {
     let mut headers = handshake.headers.clone();
     headers.extend(
@@ -56,12 +55,12 @@ pub(super) fn authorize(gateway: &Gateway, connection: &Connection, handshake: &
     event
 }
 
-/// The resource that a policy for `$connect` names.
+/// Returns the resource that a policy for `$connect` names.
 pub(super) fn method_arn(gateway: &Gateway) -> String {
     arn("execute-api", &format!("{}/{}/$connect", gateway.api.api_id, gateway.api.stage))
 }
 
-/// A message on `route_key`, which is `$default` where that was the fallback.
+/// Makes the event of a message on `route_key`, which may be `$default`.
 pub(super) fn message(gateway: &Gateway, connection: &Connection, route_key: &str, body: &str) -> Event {
     let message_id = ids::new(ids::IdKind::Connection, gateway.clock.now());
     let context = Map::from_iter([("messageId".to_owned(), json!(message_id))]);
@@ -74,7 +73,7 @@ pub(super) fn message(gateway: &Gateway, connection: &Connection, route_key: &st
     event
 }
 
-/// `$disconnect`, with the status and reason of the close frame.
+/// Makes the event of `$disconnect`, with the status and reason of the close frame.
 pub(super) fn disconnect(gateway: &Gateway, connection: &Connection, code: u16, reason: &str) -> Event {
     let mut event = Map::new();
     let headers = [("Host", connection.host.as_str()), ("x-api-key", ""), ("X-Forwarded-For", ""), ("x-restapi", "")];
@@ -136,12 +135,12 @@ fn finish(
     Event { request_id, body: Value::Object(event) }
 }
 
-/// The host that the client named, as behind a custom domain; the API's own where it named none.
+/// Returns the host that the client named, as behind a custom domain, or the API's own host if it named none.
 fn domain_name(host: &str, api_id: &str) -> String {
     if host.is_empty() { format!("{api_id}.execute-api.{}.{URL_SUFFIX}", REGION) } else { host.to_owned() }
 }
 
-/// One value per name (the last one counts) and all values per name.
+/// Inserts the last value of each name, and all values of each name.
 fn insert_both_forms(event: &mut Map<String, Value>, single: &str, multiple: &str, pairs: &[(String, String)]) {
     let mut last = Map::new();
     let mut all: Map<String, Value> = Map::new();
@@ -158,7 +157,7 @@ fn insert_both_forms(event: &mut Map<String, Value>, single: &str, multiple: &st
     event.insert(multiple.to_owned(), Value::Object(all));
 }
 
-/// Common log format, such as `19/Feb/2024:07:11:42 +0000`.
+/// Formats a time in the common log format, such as `19/Feb/2024:07:11:42 +0000`.
 fn clf_time(at: Timestamp) -> String {
     const CLF: &[FormatItem<'_>] =
         format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
@@ -180,10 +179,10 @@ mod tests {
         template::Template,
     };
 
-    /// Events as they were recorded from the service, with other ids and addresses.
-    const CONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","Origin":"https://app.example","Sec-WebSocket-Extensions":"permessage-deflate; client_max_window_bits","Sec-WebSocket-Key":"k","Sec-WebSocket-Version":"13","User-Agent":"agent","X-Amzn-Trace-Id":"Root=1-x","X-Forwarded-For":"127.0.0.1","X-Forwarded-Port":"443","X-Forwarded-Proto":"https"},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"Origin":["https://app.example"],"Sec-WebSocket-Extensions":["permessage-deflate; client_max_window_bits"],"Sec-WebSocket-Key":["k"],"Sec-WebSocket-Version":["13"],"User-Agent":["agent"],"X-Amzn-Trace-Id":["Root=1-x"],"X-Forwarded-For":["127.0.0.1"],"X-Forwarded-Port":["443"],"X-Forwarded-Proto":["https"]},"queryStringParameters":{"k":"v"},"multiValueQueryStringParameters":{"k":["v"]},"requestContext":{"routeKey":"$connect","eventType":"CONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
-    const MESSAGE: &str = r#"{"requestContext":{"routeKey":"$default","messageId":"MESSAGE","eventType":"MESSAGE","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"body":"{\"a\": 1}","isBase64Encoded":false}"#;
-    const DISCONNECT: &str = r#"{"headers":{"Host":"abc123defg.execute-api.us-east-1.amazonaws.com","x-api-key":"","X-Forwarded-For":"","x-restapi":""},"multiValueHeaders":{"Host":["abc123defg.execute-api.us-east-1.amazonaws.com"],"x-api-key":[""],"X-Forwarded-For":[""],"x-restapi":[""]},"requestContext":{"routeKey":"$disconnect","disconnectStatusCode":1001,"disconnectReason":"Going away","eventType":"DISCONNECT","extendedRequestId":"REQUEST","requestTime":"19/Feb/2024:07:11:42 +0000","messageDirection":"IN","stage":"prod","connectedAt":1708326702789,"requestTimeEpoch":1708326702789,"identity":{"userAgent":"agent","sourceIp":"127.0.0.1"},"requestId":"REQUEST","domainName":"abc123defg.execute-api.us-east-1.amazonaws.com","connectionId":"Gto47d9-DoECGqg=","apiId":"API"},"isBase64Encoded":false}"#;
+    // Events recorded from the service, with other ids and addresses.
+    const CONNECT: &str = include_str!("recorded/connect.json");
+    const MESSAGE: &str = include_str!("recorded/message.json");
+    const DISCONNECT: &str = include_str!("recorded/disconnect.json");
 
     async fn parts() -> (Arc<Gateway>, Connection) {
         let template = Template::parse(include_str!("../../tests/program/fuzzed.yaml"), &BTreeMap::new());
@@ -205,7 +204,7 @@ mod tests {
         (gateway, connection)
     }
 
-    /// Compares an event with a recorded one, apart from the ids that are new each time.
+    /// Compares an event with a recorded one, except the ids, which are new each time.
     fn check(gateway: &Gateway, event: &Event, recorded: &str) {
         let mut recorded: Value = serde_json::from_str(recorded).expect("JSON");
         let context = &mut recorded["requestContext"];

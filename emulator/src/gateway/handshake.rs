@@ -1,4 +1,4 @@
-//! The handshake: `$connect` decides, and its status is the client's.
+//! The handshake: `$connect` decides, and the client gets its status.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -68,8 +68,8 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
         Ok(None)
     };
     match admitted {
-        // The connection is new: nothing was said of it before.
-        Ok(said) => said.into_iter().for_each(|said| drop(connection.authorizer.set(said))),
+        // The connection is new, so the context was not set before.
+        Ok(context) => context.into_iter().for_each(|context| drop(connection.authorizer.set(context))),
         Err(HandshakeRefusal { status, message, error_type }) => {
             let mut response = refuse(status, &message, &ids::new(ids::IdKind::Request, now));
             let error_type = error_type.map(HeaderValue::from_static);
@@ -96,7 +96,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     }
 
     attempt.answered(StatusCode::SWITCHING_PROTOCOLS, "");
-    // From here on posts reach the connection; what is posted before the client has the answer waits in the channel.
+    // From here on posts reach the connection. Until the client has the response, they wait in the channel.
     gateway.connections.insert(Arc::clone(&connection));
     let upgrade = hyper::upgrade::on(&mut request);
     gateway.tasks.spawn(socket::run(Arc::clone(&gateway), connection, upgrade, waiting));
@@ -115,21 +115,21 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     response
 }
 
-/// The status of a proxy response, a number or a text with one. `None` when there is none.
+/// Returns the status of a proxy response, which is a number or a text with one.
 fn status(connect_response: &Value) -> Option<StatusCode> {
     let code = connect_response.get("statusCode")?;
     let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
     StatusCode::from_u16(u16::try_from(code).ok()?).ok()
 }
 
-/// The subprotocol that the function chose: the only header of it that reaches the client.
+/// Returns the subprotocol that the function chose: its only header that reaches the client.
 fn subprotocol(connect_response: &Value) -> Option<HeaderValue> {
     let headers = connect_response.get("headers")?.as_object()?;
     let (_, value) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(SEC_WEBSOCKET_PROTOCOL.as_str()))?;
     HeaderValue::from_str(value.as_str()?).ok()
 }
 
-/// Headers as functions see them: without `Connection` and `Upgrade`, with those that the gateway adds.
+/// Returns the headers for the event: without `Connection` and `Upgrade`, with those that the gateway adds.
 fn event_headers(headers: &HeaderMap, written: Option<&HeaderNames>, peer: SocketAddr) -> Vec<(String, String)> {
     let as_written = |name: &HeaderName| {
         let written =
@@ -150,7 +150,7 @@ fn event_headers(headers: &HeaderMap, written: Option<&HeaderNames>, peer: Socke
     own.chain(added.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
-/// `sec-websocket-key` becomes `Sec-WebSocket-Key`, as browsers write it, where the client's own case is not known.
+/// Writes a name as browsers do, such as `Sec-WebSocket-Key`, if the client's own case is not known.
 fn title_case(name: &str) -> String {
     let word = |word: &str| match word {
         "websocket" => "WebSocket".to_owned(),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_verdict_with_a_status_counts() {
+    fn only_a_response_with_a_status_counts() {
         assert_eq!(status(&json!({"statusCode": 200})), Some(StatusCode::OK));
         assert_eq!(status(&json!({"statusCode": "401"})), Some(StatusCode::UNAUTHORIZED));
         for bad in [json!(null), json!({}), json!({"statusCode": 7}), json!("ok"), json!({"statusCode": null})] {

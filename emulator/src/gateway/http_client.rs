@@ -16,7 +16,7 @@ use super::response::IntegrationError;
 #[derive(Debug)]
 pub(super) struct IntegrationClient {
     plain: Client<HttpConnector, Full<Bytes>>,
-    /// Reads the certificates of the system when it is first needed. `None` where there are none.
+    /// Made at the first use, with the certificates of the system. `None` if the system has none.
     secure: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
 }
 
@@ -34,7 +34,8 @@ impl IntegrationClient {
             Some(Client::builder(TokioExecutor::new()).build(connector))
         });
         let secure = secure.as_ref().ok_or_else(|| {
-            tracing::error!(uri = %request.uri(), "no certificates on this system; install ca-certificates");
+            let uri = request.uri();
+            tracing::error!(%uri, "no system certificates for an HTTPS integration; install ca-certificates");
             IntegrationError::Internal
         })?;
         Ok(secure.request(request))

@@ -1,4 +1,4 @@
-//! Ids of the form that API Gateway uses: 16 characters, URL-safe base64 of 11 bytes with one `=`.
+//! Ids in the form of API Gateway's: 16 characters, URL-safe base64 of 11 bytes with one `=`.
 //!
 //! Source: recorded events, such as the fixtures of `aws_lambda_events`.
 
@@ -7,19 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base64::{Engine, prelude::BASE64_URL_SAFE};
 use clock::Timestamp;
 
-/// Length of an id, in characters.
 const ID_CHARS: usize = 16;
 
-/// The character that ids of a kind have at a fixed place, as observed in the real ones.
+/// What an id names. Real ids of one kind have the same character at one place.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum IdKind {
-    /// Connection and message ids.
+    /// A connection or a message.
     Connection,
-    /// Request ids.
+    /// A request.
     Request,
 }
 
-/// A new id: unique in this process, and ordered in time like the real ones.
+/// Makes an id that is unique in this process. Like real ids, they are ordered by time.
 pub(super) fn new(kind: IdKind, now: Timestamp) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +35,7 @@ pub(super) fn new(kind: IdKind, now: Timestamp) -> String {
     id
 }
 
-/// Whether a text has the form of a connection id.
+/// Returns whether a text has the form of a connection id.
 pub(super) fn is_well_formed(id: &str) -> bool {
     id.len() == ID_CHARS
         && id.ends_with('=')

@@ -1,4 +1,4 @@
-//! Invoking what stands behind a route, and answering over the socket.
+//! Runs the integration of a route, and sends its response over the socket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::template::{Integration, Route};
 
 impl Gateway {
-    /// Runs an integration with an event of a connection and returns its answer, in the form of a proxy response.
+    /// Runs the integration of a route with an event, and returns its response in the form of a proxy response.
     pub(super) async fn run(
         &self,
         route: &Route,
@@ -35,7 +35,7 @@ impl Gateway {
                 let invoked = self.functions.invoke_for(&connection.id, function, payload);
                 match tokio::time::timeout(self.within_limit(*timeout), invoked).await {
                     Err(_) => Err(IntegrationError::TimedOut),
-                    // A function that exceeds its own time-out has failed, as one that throws.
+                    // A function that exceeds its own timeout has failed, like one that throws.
                     Ok(Err(_)) => Err(IntegrationError::Internal),
                     Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|_| IntegrationError::Internal),
                 }
@@ -43,16 +43,16 @@ impl Gateway {
         }
     }
 
-    /// The time that an integration has: its own, and no more than the gateway gives any.
+    /// Returns the timeout of an integration: its own, or the gateway's if that is shorter.
     pub(super) fn within_limit(&self, timeout: Duration) -> Duration {
         timeout.min(self.settings.limits.integration_max)
     }
 
-    /// Handles one message of a client: selects the route, runs it, and answers where the route responds.
+    /// Handles one message of a client: selects the route, runs it, and sends the response if the route has one.
     pub(super) async fn message(self: Arc<Self>, connection: Arc<Connection>, body: Utf8Bytes) {
         let request_id = || ids::new(ids::IdKind::Request, self.clock.now());
         let selected = self.route(&body);
-        // The stage's own throttle first: what it refuses takes nothing of the account's quota.
+        // The throttle of the stage comes first: what it refuses does not count against the account's quota.
         let admitted = selected.is_none_or(|(key, _)| self.buckets.admits(key, &self.clock))
             && self.settings.quotas.admits_request(&self.clock);
         if !admitted {
@@ -76,14 +76,14 @@ impl Gateway {
         }
     }
 
-    /// The route of a message: its own, else `$default`. `$connect` and `$disconnect` cannot be reached by a message.
+    /// Returns the route of a message: its own, else `$default`. A message never reaches `$connect` or `$disconnect`.
     fn route(&self, body: &str) -> Option<(&str, &Route)> {
         let key = self.api.selection.evaluate(body).filter(|key| !matches!(key.as_str(), "$connect" | "$disconnect"));
         let own = key.and_then(|key| self.api.routes.get_key_value(&key));
         own.or_else(|| self.api.routes.get_key_value("$default")).map(|(key, route)| (key.as_str(), route))
     }
 
-    /// The error frame of the service, with its peculiar spacing. The connection stays open.
+    /// Sends the error frame of the service, with its uneven spacing. The connection stays open.
     fn send_error(&self, connection: &Connection, message: &str, request_id: &str) {
         let id = &connection.id;
         self.send(
@@ -94,7 +94,7 @@ impl Gateway {
 
     fn send(&self, connection: &Connection, text: Utf8Bytes) {
         if let Err(not_sent) = connection.send(text) {
-            tracing::debug!(connection = connection.id, ?not_sent, "answer dropped");
+            tracing::debug!(connection = connection.id, ?not_sent, "response dropped");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The management API: `POST`, `GET` and `DELETE` on `/@connections/{id}`.
 //!
-//! Statuses, headers and bodies as recorded from the service; the AWS clients read the kind of an error from
-//! `x-amzn-errortype` and from nothing else.
+//! Statuses, headers and bodies are as recorded from the service. AWS clients read the type of an error only from
+//! `x-amzn-errortype`.
 
 use std::time::{Duration, Instant};
 
@@ -27,24 +27,23 @@ use crate::{
     http::{Body, Request, response},
 };
 
-/// Time after which a hung POST ends: no function runs for longer, so nobody waits for it any more. Source: Lambda quotas.
+/// How long a hung POST hangs: longer than any function runs. Source: Lambda quotas.
 const HUNG_POST_DURATION: Duration = Duration::from_secs(15 * 60);
 
-/// Ids that every answer has.
+// Every response has these ids.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const EXTENDED_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
-/// Kind of an error.
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
-/// Answers a call on the connection whose id stands in the path, escaped or not.
+/// Handles a call on the connection whose id is in the path, percent-encoded or not.
 pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request) -> Response<Body> {
     let (id, method, began) = (percent_decode_str(id).decode_utf8_lossy(), request.method().clone(), Instant::now());
-    let mut response = answer(gateway, &id, request).await;
+    let mut response = respond(gateway, &id, request).await;
     let kind = response.headers().get(ERROR_TYPE).and_then(|kind| kind.to_str().ok());
     gateway.recorder.management(&id, &method, response.status(), kind, began.elapsed());
-    // From the thread's own generator: the system's takes a call for each.
+    // From the thread's own generator: the system's needs a system call for each id.
     let request_id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
     let extended_id = ids::new(ids::IdKind::Request, gateway.clock.now());
     let headers = response.headers_mut();
@@ -58,7 +57,7 @@ pub(super) async fn handle(gateway: &Gateway, id: &str, request: Request) -> Res
     response
 }
 
-async fn answer(gateway: &Gateway, id: &str, request: Request) -> Response<Body> {
+async fn respond(gateway: &Gateway, id: &str, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let Ok(data) = Limited::new(body, MESSAGE_BYTES_MAX).collect().await else {
         let body = json!({"message": format!("data exceeds {MESSAGE_BYTES_MAX} bytes")});
@@ -110,13 +109,13 @@ async fn answer(gateway: &Gateway, id: &str, request: Request) -> Response<Body>
     }
 }
 
-/// Holds an answer back, but does not hold up the end of the program.
+/// Delays a response, but not the end of the program.
 async fn wait(gateway: &Gateway, duration: Duration) {
-    // Either way the wait is over.
+    // Either outcome ends the wait.
     let _ = tokio::time::timeout(duration, gateway.closing.cancelled()).await;
 }
 
-/// Data reaches the client as a text frame; what is not UTF-8 becomes U+FFFD, an encoded surrogate a single one.
+/// Decodes the text for the client. What is not UTF-8 becomes U+FFFD; an encoded surrogate becomes a single one.
 fn text(data: &Bytes) -> tokio_tungstenite::tungstenite::Utf8Bytes {
     if let Ok(text) = std::str::from_utf8(data) {
         return text.into();
@@ -149,10 +148,11 @@ fn error(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
     response
 }
 
-/// What GET answers, laid out as the service does.
+/// Writes the response to GET with the whitespace of the service.
 fn description(connection: &Connection) -> String {
     format!(
-        "{{\n  \"identity\" : {{\n    \"sourceIp\" : {},\n    \"userAgent\" : {}\n  }},\n  \"connectedAt\" : \"{}\",\n  \"lastActiveAt\" : \"{}\"\n}}",
+        "{{\n  \"identity\" : {{\n    \"sourceIp\" : {},\n    \"userAgent\" : {}\n  }},\n  \
+         \"connectedAt\" : \"{}\",\n  \"lastActiveAt\" : \"{}\"\n}}",
         json!(connection.peer.ip().to_string()),
         json!(connection.user_agent),
         iso_millis(connection.connected_at),
@@ -160,7 +160,7 @@ fn description(connection: &Connection) -> String {
     )
 }
 
-/// Always three digits of milliseconds.
+/// Formats a time with exactly three digits of milliseconds.
 fn iso_millis(at: Timestamp) -> String {
     const ISO: &[FormatItem<'_>] =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");

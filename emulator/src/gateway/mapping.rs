@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Gateway {
-    /// Maps the message, asks, and maps the answer. The result has the form of a proxy response.
+    /// Maps the message, calls the backend, and maps its response. Returns it in the form of a proxy response.
     pub(super) async fn run_mapped(
         &self,
         mapped: &MappedIntegration,
@@ -35,7 +35,7 @@ impl Gateway {
                 _ => {
                     tracing::error!(
                         templates = requests.origin,
-                        "no template for a message, and PassthroughBehavior keeps it back"
+                        "message blocked: no template matches, and PassthroughBehavior forbids to pass it on"
                     );
                     return Err(IntegrationError::Internal);
                 }
@@ -63,7 +63,8 @@ impl Gateway {
         self.map_response(mapped, event, answer, selected_by.as_deref())
     }
 
-    /// Invokes a function with what the template made. What selects the response is its error message, if it has one.
+    /// Invokes a function with the rendered body. Returns its response, and the error message that selects the mapping
+    /// of the response, if it has one.
     async fn call_lambda(
         &self,
         mapped: &MappedIntegration,
@@ -72,13 +73,13 @@ impl Gateway {
         body: String,
         source: &str,
     ) -> Result<(BackendResponse, Option<String>), IntegrationError> {
-        // As the service was recorded to do with an empty body.
+        // Recorded from the service: an empty body becomes an empty object.
         let body = if body.is_empty() { "{}".to_owned() } else { body };
         if serde_json::from_str::<IgnoredAny>(&body).is_err() {
             tracing::error!(
                 templates = mapped.requests.origin,
                 body,
-                "Lambda takes JSON only; correct the template, or give the message one"
+                "body for a function is not JSON; correct the template, or add one for this message"
             );
             return Err(IntegrationError::Internal);
         }
@@ -98,7 +99,7 @@ impl Gateway {
         let answer = match tokio::time::timeout(self.within_limit(mapped.timeout), invoked).await {
             Err(_) => return Err(IntegrationError::TimedOut),
             Ok(Ok(answer)) => answered(200, &answer),
-            // On $connect, a function that fails lets nobody in.
+            // On $connect, a function that fails refuses the client.
             Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
                 answered(502, &error.payload())
             }
@@ -130,7 +131,7 @@ impl Gateway {
             tracing::error!(
                 templates = mapped.requests.origin,
                 selected_by,
-                "no integration response matches; add one with the key $default"
+                "no integration response matched; add one with the key $default"
             );
             return Err(IntegrationError::Internal);
         };
@@ -141,14 +142,14 @@ impl Gateway {
                 let origin = &response.templates.origin;
                 Some(render(&self.api, event, &answer.body, Some(status), template, origin)?)
             }
-            // MOCK has no answer of its own.
+            // MOCK has no body of its own.
             None => Some(answer.body).filter(|_| !matches!(mapped.backend, IntegrationBackend::Mock)),
         };
         Ok(json!({"statusCode": status, "body": body}))
     }
 }
 
-/// The client's message; empty on `$connect` and `$disconnect`.
+/// Returns the client's message. It is empty on `$connect` and `$disconnect`.
 pub(super) fn message(event: &Event) -> &str {
     event.body.get("body").and_then(Value::as_str).unwrap_or_default()
 }
@@ -172,12 +173,12 @@ pub(super) fn render(
     ]);
     let inputs = Inputs { body, context: &context, stage_variables: &api.stage_variables, parameters: &parameters };
     template.render(&inputs).map_err(|error| {
-        tracing::error!(templates = origin, %error, "a mapping template failed; correct it in the template file");
+        tracing::error!(templates = origin, %error, "mapping template failed; correct it in the template file");
         IntegrationError::Internal
     })
 }
 
-/// The status that the request of a MOCK integration names.
+/// Returns the status in the request of a MOCK integration.
 fn mock_status(request: &str, origin: &str) -> Result<u16, IntegrationError> {
     let named = serde_json::from_str::<Value>(request).ok();
     let named = named.as_ref().and_then(|request| request.get("statusCode"));
@@ -186,7 +187,7 @@ fn mock_status(request: &str, origin: &str) -> Result<u16, IntegrationError> {
         tracing::error!(
             templates = origin,
             request,
-            "a MOCK integration takes JSON with a statusCode; correct the template"
+            "request of a MOCK integration has no statusCode; correct the template"
         );
         IntegrationError::Internal
     })

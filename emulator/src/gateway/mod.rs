@@ -1,6 +1,6 @@
 //! An API Gateway WebSocket API: handshake, routes, integrations, frames and the management API.
 //!
-//! How the real one behaves, and how sure that is, stands in `docs/emulator.md`.
+//! `docs/emulator.md` says how the real one behaves, with the source of each claim.
 
 mod actions;
 mod api;
@@ -48,7 +48,7 @@ impl Gateway {
             ("", true) if self.closing.is_cancelled() => {
                 json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({"message": "Service Unavailable"}))
             }
-            // Boxed, so that the future of a post, of which there are many more, is small.
+            // Boxed, to keep the future of a post small: posts are far more frequent.
             ("", true) => Box::pin(handshake::handle(self, request, peer)).await,
             ("", false) if request.method() == Method::GET => {
                 self.recorder
@@ -57,25 +57,26 @@ impl Gateway {
                 json(StatusCode::UPGRADE_REQUIRED, &serde_json::json!({"message": "Upgrade Required"}))
             }
             _ => {
-                // The commonest mistake of all: an endpoint whose path is not the stage.
+                // The most common mistake: an endpoint whose path is not the stage.
                 let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("{host}");
                 tracing::warn!(
                     path = request.uri().path(),
-                    "request outside of the stage refused; {}",
-                    right_addresses(host, self.stage())
+                    websocket_url = format!("ws://{host}/{}", self.stage()),
+                    management_endpoint = format!("http://{host}/{}", self.stage()),
+                    "request outside the stage refused"
                 );
                 self.recorder
                     .handshake(None, request.uri(), &[], peer)
-                    .answered(StatusCode::FORBIDDEN, "Forbidden: outside of the stage");
+                    .answered(StatusCode::FORBIDDEN, "Forbidden: outside the stage");
                 let mut response = json(StatusCode::FORBIDDEN, &serde_json::json!({"message": "Forbidden"}));
-                // AWS clients read the kind of an error from this header.
+                // AWS clients read the type of an error from this header.
                 response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("ForbiddenException"));
                 response
             }
         }
     }
 
-    /// Serves bytes as they might come over a connection, until they end, and all that they cause.
+    /// Serves bytes as if a client had sent them, and waits for everything that they cause.
     #[cfg(feature = "fuzzing")]
     pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,9 +100,4 @@ impl Gateway {
             tokio::task::yield_now().await;
         }
     }
-}
-
-/// Where a client should have gone that missed the stage.
-fn right_addresses(host: &str, stage: &str) -> String {
-    format!("clients connect to ws://{host}/{stage}, and the endpoint of the management API is http://{host}/{stage}")
 }

@@ -1,6 +1,6 @@
 //! What an integration answered, and how it ended without an answer.
 
-/// What a server answered.
+/// The response of a backend: a server, a function or MOCK.
 #[derive(Clone, Debug)]
 pub(super) struct BackendResponse {
     pub(super) status: u16,
@@ -9,12 +9,12 @@ pub(super) struct BackendResponse {
     pub(super) body: String,
 }
 
-/// How an integration ended that gave no answer of its own.
+/// Why an integration has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IntegrationError {
-    /// The function failed, or answered with something that is no response.
+    /// The function failed, or its response is invalid.
     Internal,
-    /// The function did not answer in time.
+    /// The function did not respond in time.
     TimedOut,
 }
 

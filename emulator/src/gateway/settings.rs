@@ -1,4 +1,4 @@
-//! What can be set of a gateway, and its values in the service.
+//! The options of a gateway, and the values that the service has.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,48 +7,48 @@ use crate::{
     rate::{Quotas, Rate},
 };
 
-/// How a gateway differs from one that is left as it is. Everything is off by default.
+/// Options of a gateway. By default it has the service's time limits, and no quota, throttle or signature check.
 #[derive(Clone, Debug, Default)]
 pub struct GatewayOptions {
-    /// Time without any frame after which a connection is closed; instead of the service's own, and at most that.
+    /// Closes a connection after this time without a frame. At most [`Self::IDLE_TIMEOUT_MAX`], which is the default.
     pub idle_timeout: Option<Duration>,
-    /// Time after which a connection is closed in any case; instead of the service's own, and at most that.
+    /// Closes a connection after this time. At most [`Self::CONNECTION_DURATION_MAX`], which is the default.
     pub connection_duration: Option<Duration>,
-    /// Longest that an integration may take; those whose own limit is shorter keep it.
+    /// Longest that an integration may take. A shorter timeout in the template still applies.
     pub integration_timeout: Option<Duration>,
-    /// Quota of handshakes.
+    /// Quota of handshakes. `None` admits all.
     pub connect_rate: Option<Rate>,
-    /// Quota of messages, calls of the management API and requests of the HTTP API together.
+    /// Quota of messages, management API calls and HTTP API requests together. `None` admits all.
     pub request_rate: Option<Rate>,
     /// Whether routes are throttled as `DefaultRouteSettings` and `RouteSettings` of the template say.
     pub throttles: bool,
-    /// Whether signatures have to be right, and not only there.
+    /// Whether signatures are verified. Without this a request only has to have one.
     pub check_signatures: bool,
 }
 
 impl GatewayOptions {
-    /// Time that the service lets a connection be idle. Source: API Gateway quotas.
+    /// How long a connection may be idle in the service. Source: API Gateway quotas.
     pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
-    /// Time that the service lets a connection live. Source: API Gateway quotas.
+    /// How long a connection may stay open in the service. Source: API Gateway quotas.
     pub const CONNECTION_DURATION_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-    /// Time that the service gives an integration. Source: API Gateway quotas.
+    /// How long an integration may take in the service. Source: API Gateway quotas.
     pub const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
 }
 
-/// How long connections may stay and integrations may take.
+/// Time limits of connections and integrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Time without any frame after which a connection is closed.
+    /// Closes a connection after this time without a frame.
     pub(super) idle_max: Duration,
-    /// Time after which a connection is closed in any case.
+    /// Closes a connection after this time in any case.
     pub(super) life_max: Duration,
     /// Longest that an integration may take, whatever the template says.
     pub(super) integration_max: Duration,
 }
 
 impl Limits {
-    /// The limits of connections pass `scale` times faster than the real ones, so that a cut after two hours can be seen
-    /// in seconds; one that was set for itself passes as it was set.
+    /// Divides the real limits of connections by `scale`, so that you see a cut after two hours within seconds. A limit
+    /// that is set in the options is not scaled.
     fn new(options: &GatewayOptions, scale: f64) -> Self {
         let limit = |set: Option<Duration>, real: Duration| set.map_or(real.div_f64(scale), |set| set.min(real));
         let integration_max = GatewayOptions::INTEGRATION_TIMEOUT_MAX;
@@ -60,7 +60,7 @@ impl Limits {
     }
 }
 
-/// The options as a gateway works with them.
+/// The options and shared parts that a gateway works with.
 #[derive(Debug)]
 pub(crate) struct GatewaySettings {
     pub(super) limits: Limits,
@@ -71,7 +71,6 @@ pub(crate) struct GatewaySettings {
 }
 
 impl GatewaySettings {
-    /// GatewaySettings with the quotas of an account.
     pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, quotas: Arc<Quotas>) -> Self {
         Self {
             limits: Limits::new(options, time_scale),

@@ -1,7 +1,7 @@
-//! Signatures of version 4: whether a request has one, and whether it is right.
+//! Verification of signatures of version 4.
 //!
-//! A refusal quotes what should have been signed, as the service does; that is the best help there is against a wrong
-//! signature. Source: IAM user guide, "Create a signed AWS API request"; the wording is recorded from the service.
+//! A refusal quotes what should have been signed, as the service does. Source: IAM user guide, "Create a signed AWS API
+//! request"; the wording is recorded from the service.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
@@ -18,26 +18,25 @@ use time::{OffsetDateTime, PrimitiveDateTime, format_description::FormatItem, ma
 use super::{api::Gateway, query::query};
 use crate::aws::{self, REGION};
 
-/// The only algorithm there is.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// How far from now a signature in a header may have been made. Source: the service's own refusals.
+/// Longest time between a signature in a header and now. Source: the service's own refusals.
 const SKEW_SECS_MAX: i64 = 5 * 60;
 
-/// Longest that a signature in a query may be valid. Source: IAM user guide.
+/// Longest validity of a signature in a query. Source: IAM user guide.
 const EXPIRES_SECS_MAX: i64 = 7 * 24 * 60 * 60;
 
-/// What stays as it is in a canonical query.
+/// What is escaped in a canonical query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What stays as it is in a canonical path. A `%` does not: the path is encoded once more than it is on the wire.
+/// What is escaped in a canonical path. That includes `%`: the path is encoded once more than on the wire.
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// What the gateway accepts.
+/// The signer that the gateway accepts.
 const LOCAL: ExpectedSigner<'_> =
     ExpectedSigner { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service: "execute-api" };
 
-/// Whose signatures count, and for what.
+/// A signer whose signatures are accepted, and the scope in which they are.
 #[derive(Clone, Copy, Debug)]
 struct ExpectedSigner<'a> {
     access_key: &'a str,
@@ -46,25 +45,25 @@ struct ExpectedSigner<'a> {
     service: &'a str,
 }
 
-/// A refused request. The status is always 403.
+/// Why a signature is refused. The status is always 403.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SignatureError {
     /// For the header `x-amzn-errortype`.
     pub(super) error_type: &'static str,
-    /// As the service words it.
+    /// In the words of the service.
     pub(super) message: Cow<'static, str>,
-    /// What a person can do about it, for the log.
+    /// What to do about it, for the log.
     advice: &'static str,
 }
 
 impl SignatureError {
-    /// Says in the log what to do.
+    /// Logs the refusal with advice.
     pub(super) fn log(&self, path: &str) {
-        tracing::warn!(path, error_type = self.error_type, "signature refused: {}", self.advice);
+        tracing::warn!(path, error_type = self.error_type, advice = self.advice, "signature refused");
     }
 
     fn incomplete(message: String) -> Self {
-        let advice = "let an AWS client sign the request; this is no signature of version 4";
+        let advice = "sign the request with an AWS client; this is not a signature of version 4";
         Self { error_type: "IncompleteSignatureException", message: message.into(), advice }
     }
 
@@ -74,20 +73,20 @@ impl SignatureError {
 }
 
 impl Gateway {
-    /// Checks who sent a request as far as the settings ask for it: whether a signature is there, or whether it is right.
+    /// Checks that a request has a signature, and verifies it if the settings ask for that.
     pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), SignatureError> {
         if !is_signed(request) {
             return Err(SignatureError {
                 error_type: "MissingAuthenticationTokenException",
                 message: "Missing Authentication Token".into(),
-                advice: "sign the request, with the credentials of the export lines that were printed at start",
+                advice: "sign the request with the credentials of the export lines that the emulator printed",
             });
         }
         if self.settings.check_signatures { LOCAL.check(request, body, self.clock.now()) } else { Ok(()) }
     }
 }
 
-/// Whether a signature is there, in the header or in the query.
+/// Returns whether a request has a signature, in the header or the query.
 fn is_signed<B>(request: &Request<B>) -> bool {
     in_header(request.headers()).is_some()
         || request.uri().query().is_some_and(|query| query.contains("X-Amz-Signature="))
@@ -98,19 +97,19 @@ fn in_header(headers: &HeaderMap) -> Option<&str> {
     text.strip_prefix(ALGORITHM).filter(|rest| rest.starts_with(' '))
 }
 
-/// A signature with what it says of itself.
+/// A signature with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PresentedSignature {
     access_key: String,
     /// Date, region, service and `aws4_request`.
     scope: [String; 4],
-    /// Names, in small letters and in their order.
+    /// Names in lower case, sorted.
     signed_headers: Vec<String>,
     signature: String,
-    /// As it was written.
+    /// As the client wrote it.
     date: String,
     signed_at: i64,
-    /// Seconds from `signed_at` for which a signature in a query is valid.
+    /// Validity of a signature in a query, in seconds from `signed_at`.
     expires_secs: Option<i64>,
 }
 
@@ -124,11 +123,12 @@ impl PresentedSignature {
 
     fn from_header(headers: &HeaderMap, parameters: &str) -> Result<Self, SignatureError> {
         let mut given = BTreeMap::new();
-        // Parameters are set apart by a comma, and by a space where a client leaves it out.
+        // Commas separate the parameters, or spaces if a client leaves the commas out.
         for part in parameters.split([',', ' ']).filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').ok_or_else(|| {
                 SignatureError::incomplete(format!(
-                    "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header: '{ALGORITHM}{parameters}'."
+                    "'{part}' not a valid key=value pair (missing equal-sign) in Authorization header: \
+                     '{ALGORITHM}{parameters}'."
                 ))
             })?;
             given.insert(name, value);
@@ -191,13 +191,14 @@ impl PresentedSignature {
         date: &str,
         expires_secs: Option<i64>,
     ) -> Result<Self, SignatureError> {
-        // An access key holds no slash; the four parts of the scope follow it.
+        // An access key contains no slash; the four parts of the scope follow it.
         let mut parts = credential.split('/').map(str::to_owned);
         let access_key = parts.next().unwrap_or_default();
         let scope: Result<[String; 4], _> = parts.collect::<Vec<_>>().try_into();
         let scope = scope.map_err(|_| {
             SignatureError::incomplete(format!(
-                "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'"
+                "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got \
+                 '{credential}'"
             ))
         })?;
         let signed_at = read_date(date).ok_or_else(|| {
@@ -258,11 +259,12 @@ impl ExpectedSigner<'_> {
         if day != http_day {
             let _ = write!(
                 wrong,
-                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{day}' != '{http_day}', from '{date}'. "
+                "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: \
+                 '{day}' != '{http_day}', from '{date}'. "
             );
         }
         if !wrong.is_empty() {
-            let advice = "sign for the region of the export lines (AWS_REGION), the service execute-api and the day of X-Amz-Date";
+            let advice = "sign for the region in AWS_REGION, the service execute-api and the day in X-Amz-Date";
             return Err(SignatureError::invalid(wrong, advice));
         }
         if !signed_headers.iter().any(|name| name == HOST.as_str()) {
@@ -294,17 +296,18 @@ impl ExpectedSigner<'_> {
             return Ok(());
         }
         let message = format!(
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key \
-             and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request \
-             should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'{text}'\n"
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+             Access Key and signing method. Consult the service documentation for details.\n\nThe Canonical String for \
+             this request should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'{text}'\n"
         );
-        let advice = "sign with AWS_SECRET_ACCESS_KEY=local; if you did, compare what you signed with the canonical string in the answer";
+        let advice =
+            "sign with AWS_SECRET_ACCESS_KEY=local, or compare what you signed with the string in the response";
         Err(SignatureError::invalid(message, advice))
     }
 }
 
 fn check_time(presented: &PresentedSignature, now: i64) -> Result<(), SignatureError> {
-    let advice = "sign each request anew, and compare the clocks of both machines";
+    let advice = "sign each request just before you send it, and compare the clocks of both machines";
     let (lifetime, described) = match presented.expires_secs {
         None => (SKEW_SECS_MAX, format!("{} min.", SKEW_SECS_MAX / 60)),
         Some(secs) => (secs, format!("{secs} sec.")),
@@ -328,7 +331,7 @@ fn check_time(presented: &PresentedSignature, now: i64) -> Result<(), SignatureE
     Ok(())
 }
 
-/// What a client signs of a request.
+/// Returns the text that a client signs of a request.
 fn canonical_request<B>(
     request: &Request<B>,
     query: &[(String, String)],
@@ -368,7 +371,7 @@ fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
     mac
 }
 
-/// The form of dates in signatures: `20150830T123600Z`.
+/// Format of dates in signatures, such as `20150830T123600Z`.
 const DATE: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
 fn read_date(text: &str) -> Option<i64> {
@@ -392,10 +395,10 @@ mod tests {
 
     use super::*;
 
-    /// 30 August 2015, 12:36, at which the published examples were signed.
+    /// When the published examples were signed: 30 August 2015, 12:36.
     const SIGNED_AT: i64 = 1_440_938_160;
 
-    /// Whose the published examples are.
+    /// The signer of the published examples.
     const EXAMPLE: ExpectedSigner<'_> = ExpectedSigner {
         access_key: "AKIDEXAMPLE",
         secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
@@ -470,7 +473,7 @@ mod tests {
         );
     }
 
-    /// Signs as the AWS clients do, for the local credentials.
+    /// Signs a request with the emulator's credentials, as an AWS client does.
     fn signed(
         method: &str,
         path: &str,
@@ -498,14 +501,14 @@ mod tests {
         let (instructions, _) = sign(signable.expect("signable"), &params.into()).expect("signed").into_parts();
         let mut request = request(method, &url, &[&[("host", "127.0.0.1:8765")], headers].concat());
         instructions.apply_to_request_http1x(&mut request);
-        // On the wire there is no scheme and no host.
+        // The request line has no scheme and no host.
         let uri = request.uri().path_and_query().expect("a path").as_str().parse().expect("a path");
         *request.uri_mut() = uri;
         request
     }
 
     #[test]
-    fn a_request_counts_for_five_minutes_and_a_query_as_long_as_it_says() {
+    fn a_header_is_valid_for_five_minutes_and_a_query_as_long_as_it_says() {
         let late = |expires: Option<u64>, secs: i64| {
             let expires = expires.map(Duration::from_secs);
             let request = signed("GET", "/prod", &[], b"", expires);
@@ -524,13 +527,14 @@ mod tests {
         assert!(late(Some(60), 61).is_err_and(|message| message.ends_with("(20150830T123701Z - 60 sec.)")));
         assert_eq!(
             late(None, -301),
-            Err("Signature not yet current: 20150830T123600Z is still later than 20150830T123559Z (20150830T123059Z + 5 min.)"
+            Err("Signature not yet current: 20150830T123600Z is still later than 20150830T123559Z \
+                 (20150830T123059Z + 5 min.)"
                 .to_owned())
         );
     }
 
     #[test]
-    fn what_is_wrong_with_a_signature_is_said_as_the_service_says_it() {
+    fn a_wrong_signature_is_refused_in_the_words_of_the_service() {
         let check = |replaced: &str, by: &str, error_type: &str, message: &str| {
             let mut request = signed("POST", "/prod/@connections/eHrdFcnvvHcCE-w%3D", &[], b"x", None);
             let authorization = request.headers()[AUTHORIZATION].to_str().expect("a text").to_owned();
@@ -575,14 +579,14 @@ mod tests {
         let hash = hex::encode(Sha256::digest("y"));
         let canonical = format!(
             "should have been\n'POST\n/prod/%40connections/eHrdFcnvvHcCE-w%253D\n\nhost:127.0.0.1:8765\n\
-             x-amz-date:20150830T123600Z\n\nhost;x-amz-date\n{hash}'\n\nThe String-to-Sign should have been\n'AWS4-HMAC-SHA256\n\
-             20150830T123600Z\n20150830/eu-central-1/execute-api/aws4_request\n"
+             x-amz-date:20150830T123600Z\n\nhost;x-amz-date\n{hash}'\n\nThe String-to-Sign should have been\n\
+             'AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/eu-central-1/execute-api/aws4_request\n"
         );
         assert!(rejected.message.contains(&canonical), "{}", rejected.message);
     }
 
     #[test]
-    fn a_query_that_lacks_something_is_told_what() {
+    fn a_refused_query_names_the_parameter_that_is_missing_or_wrong() {
         let check = |query: &str, expected: &str| {
             let request = request("GET", &format!("/prod?{query}"), &[("host", "x")]);
             let rejected = LOCAL.check(&request, b"", at(SIGNED_AT)).expect_err("refused");
@@ -615,7 +619,8 @@ mod tests {
         ) {
             let query: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let uri = if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) };
-            let headers: Vec<_> = ["x-b", "content-type", "x-b"].into_iter().zip(values.iter().map(String::as_str)).collect();
+            let values = values.iter().map(String::as_str);
+            let headers: Vec<_> = ["x-b", "content-type", "x-b"].into_iter().zip(values).collect();
             let request = signed(method, &uri, &headers, &body, expires.map(Duration::from_secs));
             prop_assert_eq!(LOCAL.check(&request, &body, at(SIGNED_AT)), Ok(()));
         }
@@ -623,9 +628,13 @@ mod tests {
         #[test]
         fn no_header_and_no_query_breaks_the_check(
             authorization in "AWS4-HMAC-SHA256 ([A-Za-z]{0,10}=?[ -~]{0,20}[, ]{0,2}){0,4}",
-            query in "(X-Amz-(Signature|Date|Credential|Expires|Algorithm|SignedHeaders)=[!-~&&[^#<>\"`{}|^\\\\]]{0,20}&){0,6}",
+            query in concat!(
+                "(X-Amz-(Signature|Date|Credential|Expires|Algorithm|SignedHeaders)=",
+                "[!-~&&[^#<>\"`{}|^\\\\]]{0,20}&){0,6}",
+            ),
         ) {
-            let headers = [("host", "x"), ("x-amz-date", "20150830T123600Z"), ("authorization", authorization.as_str())];
+            let authorization = ("authorization", authorization.as_str());
+            let headers = [("host", "x"), ("x-amz-date", "20150830T123600Z"), authorization];
             prop_assert!(LOCAL.check(&request("GET", "/prod", &headers), b"", at(SIGNED_AT)).is_err());
             let uri = format!("/prod?{query}");
             if uri.parse::<hyper::Uri>().is_ok() {

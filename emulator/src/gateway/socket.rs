@@ -1,4 +1,4 @@
-//! One open socket, from the answer to the handshake until `$disconnect` has run.
+//! One open socket, from the end of the handshake to the end of `$disconnect`.
 
 use std::{pin::pin, sync::Arc};
 
@@ -28,14 +28,15 @@ use super::{
 };
 use crate::faults::FaultKind;
 
-/// Bytes of the read buffer. It is zeroed before each read, and the default of 128 KB would be most of what an idle connection costs.
+/// Bytes of the read buffer. It is zeroed before each read, and the default of 128 KB would be most of the memory of an
+/// idle connection.
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// How a socket ended.
 enum SocketEnd {
-    /// The client closed, with a status and a reason, or is lost.
+    /// The client closed the connection with a status and a reason, or is lost.
     ByClient(u16, String),
-    /// The gateway closes, and has to say so.
+    /// The gateway closes the connection, and sends a close frame.
     ByGateway(CloseReason),
     /// The TCP connection is cut, as an injected fault.
     Cut,
@@ -60,12 +61,12 @@ pub(super) async fn run(
         && gateway.settings.faults.inject(FaultKind::LostDisconnect).is_none()
     {
         let event = event::disconnect(&gateway, &connection, code, &reason);
-        // Nobody waits for the answer; a failure was logged where it happened.
+        // Nothing waits for the response; a failure was logged where it happened.
         let _ = gateway.run(route, &event, &connection).await;
     }
 }
 
-/// Speaks WebSocket over a stream until that ends, and returns the status and reason with which it did.
+/// Speaks WebSocket over a stream until it ends, and returns the close status and reason.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     connection: &Arc<Connection>,
@@ -84,7 +85,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut active = opened;
     let mut closing = pin!(gateway.closing.cancelled());
     let mut closed = pin!(connection.closed());
-    // Moved on when it is reached, and not with every message.
+    // Reset when it expires, not with every message.
     let mut limit = pin!(sleep_until((opened + idle_max).min(opened + life_max)));
     let ended = loop {
         tokio::select! {
@@ -113,12 +114,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     Some(Ok(Message::Text(_))) if is_cut() => break SocketEnd::Cut,
                     Some(Ok(Message::Text(body))) => {
                         connection.note_received(gateway.clock.now());
-                        // The service promises no order between the messages of a connection, and keeps none waiting.
+                        // The service promises no order between messages of a connection, and delays none for another.
                         gateway.tasks.spawn(Arc::clone(gateway).message(Arc::clone(connection), body));
                     }
                     Some(Ok(Message::Binary(_))) => break SocketEnd::ByGateway(CloseReason::BINARY),
                     Some(Ok(Message::Close(frame))) => break closed_by_client(frame),
-                    // Pings are answered by the WebSocket implementation.
+                    // The WebSocket library answers pings.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                     Some(Err(error)) => break broken(&error),
                     None => break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
@@ -135,7 +136,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             }
         }
     };
-    // No post finds the connection from here on, so none is accepted that cannot be sent.
+    // From here on no post finds the connection, so that none is accepted and then lost.
     waiting.close();
     gateway.connections.remove(&connection.id);
     match ended {
@@ -147,7 +148,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         SocketEnd::ByGateway(closing) => {
             let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
             let _ = timeout(CLOSE_TIMEOUT, async {
-                // What was taken for the client before comes first, if it reads.
+                // Messages that were accepted before come first.
                 while let Ok(text) = waiting.try_recv() {
                     connection.note_sent(gateway.clock.now());
                     gateway.recorder.sent(&connection.id, &text);
@@ -163,7 +164,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Reads to the end: this is what sends the answer to a close frame, and waits for one.
+/// Reads to the end. This sends the answer to a close frame, or waits for it.
 async fn finish<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
     while let Some(Ok(_)) = socket.next().await {}
 }

@@ -1,4 +1,4 @@
-//! Keeps the head of a connection's first request as it came over the wire.
+//! Records the head of a connection's first request as it came over the wire.
 
 use std::{
     io,
@@ -9,23 +9,23 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a head that are kept; names of headers behind them are not known. REST APIs allow 10,240 bytes of headers.
+/// Bytes of a head that are recorded. Headers after them keep no case. REST APIs allow 10,240 bytes of headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// The names of a request's headers as the client wrote them, in its order; the HTTP parser makes them lower case.
+/// The names of a request's headers in the case and order of the client. The HTTP parser makes them lower case.
 ///
-/// Known for the first request of a connection, which a WebSocket handshake almost always is.
+/// They are known for the first request of a connection, which a WebSocket handshake almost always is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HeaderNames(pub(crate) Vec<String>);
 
-/// A stream that keeps what is read first.
+/// A stream that records the head of the first request.
 pub(super) struct FirstHead<S> {
     stream: S,
-    /// None once the head is complete.
+    /// `None` once the head is complete.
     reading: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
-/// What was kept.
+/// The recorded head.
 pub(super) struct RecordedHead(Arc<Mutex<Vec<u8>>>);
 
 impl<S> FirstHead<S> {
@@ -36,7 +36,7 @@ impl<S> FirstHead<S> {
 }
 
 impl RecordedHead {
-    /// The names in the head, once.
+    /// Takes the names of the headers. The second call returns `None`.
     pub(super) fn take(&self) -> Option<HeaderNames> {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         (!bytes.is_empty()).then(|| names(&bytes))
@@ -58,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstHead<S> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let complete = self.reading.as_ref().is_some_and(|bytes| {
             let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            // The end may lie across two reads.
+            // Two reads may share the end.
             let from = bytes.len().saturating_sub(3);
             bytes.extend_from_slice(&buf.filled()[before..]);
             bytes[from..].windows(4).any(|end| end == b"\r\n\r\n") || bytes.len() > HEAD_BYTES_MAX
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_head_is_kept_once_however_it_is_cut_and_nothing_after_it() {
+    async fn the_first_head_is_recorded_once_however_it_is_cut_and_nothing_after_it() {
         let text =
             b"GET / HTTP/1.1\r\nHost: a\r\nx-REGION: PL\r\nno colon\r\nSec-websocket-KEY: k\r\n\r\nbody: 1\r\n\r\n";
         for cut in 1..text.len() {

@@ -1,9 +1,9 @@
-//! What a listener on a laptop answers, and what it refuses: it is within reach of every page that is open there.
+//! The guard of a listener, which refuses requests that web pages of other sites make a browser send.
 //!
-//! A page of another site may send requests to this machine without being asked, and under a name of its own that it lets
-//! point here (DNS rebinding) it may read the answers too. So every listener has a guard, which refuses what another site
-//! makes a browser send, and requests under names that can be made to point here. AWS clients and other programs that are
-//! no browsers send none of the headers that give a page away.
+//! Every page that is open on a laptop can send requests to listeners on it. With a host name that points to this
+//! machine (DNS rebinding) it can also read the responses. So every listener refuses requests of other sites, and
+//! requests with a host name that somebody could point here. AWS clients and other programs send none of the headers
+//! that mark a page.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::response::{Body, json};
 
-/// The name under which containers reach the machine that they run on, as an example of what has to be allowed.
+/// An example for the error message: the name under which containers reach the machine that they run on.
 const EXAMPLE: &str = "--allow-host host.docker.internal";
 
 /// Decides about the requests of one listener.
@@ -28,13 +28,13 @@ const EXAMPLE: &str = "--allow-host host.docker.internal";
 pub(crate) struct Guard {
     /// Address of the listener.
     address: IpAddr,
-    /// Names beside those of this machine.
+    /// Further names under which requests may come in.
     names: Arc<[String]>,
-    /// What is answered although a page of another site asks.
-    open: Option<Exemption>,
+    /// Requests that are allowed although a page of another site sends them.
+    exemption: Option<Exemption>,
 }
 
-/// Whether a request is answered although a page of another site may have sent it.
+/// Returns whether a request is allowed even if a page of another site sends it.
 type Exemption = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 impl fmt::Debug for Guard {
@@ -46,9 +46,9 @@ impl fmt::Debug for Guard {
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GuardError {
-    /// It names no host, several, or one that can be made to point here.
+    /// It names no host, several hosts, or one that somebody could point here.
     Host(String),
-    /// A page of another site makes a browser send it.
+    /// A page of another site made a browser send it.
     CrossSite,
 }
 
@@ -57,38 +57,39 @@ impl fmt::Display for GuardError {
         match self {
             Self::Host(host) => write!(
                 f,
-                "the host {host:?} is not allowed: use localhost or an IP address of this machine, or allow the name, such as {EXAMPLE}"
+                "host {host:?} is not allowed: use localhost or an IP address of this machine, or allow the name, \
+                 such as with {EXAMPLE}"
             ),
-            Self::CrossSite => f.write_str("a page of another site may not ask for this"),
+            Self::CrossSite => f.write_str("a page of another site may not send this request"),
         }
     }
 }
 
 impl Guard {
-    /// A guard of the listener at `address` that lets nothing through that another site sends. `names` are allowed as
-    /// hosts beside those that can only be this machine.
+    /// Makes the guard of the listener at `address`. It refuses all requests of other sites. Besides hosts that can
+    /// only be this machine, it allows `names`.
     pub(crate) fn new(address: SocketAddr, names: &[String]) -> Self {
-        Self { address: address.ip(), names: names.into(), open: None }
+        Self { address: address.ip(), names: names.into(), exemption: None }
     }
 
-    /// The same, which answers what `open` says whoever asks for it: because that has a check of its own, or because
-    /// another site can neither read the answer nor change anything by asking.
-    pub(crate) fn except(self, open: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        Self { open: Some(Arc::new(open)), ..self }
+    /// Exempts the requests that `exempt` selects from the check for other sites: they have a check of their own, or
+    /// another site can neither read the response nor change anything with the request.
+    pub(crate) fn except(self, exempt: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { exemption: Some(Arc::new(exempt)), ..self }
     }
 
-    /// Whether a request may pass.
+    /// Checks whether a request may pass.
     pub(crate) fn check(&self, request: &Parts) -> Result<(), GuardError> {
         let mut hosts = request.headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
         if hosts.next().is_some() || !self.allows(host) {
             return Err(GuardError::Host(host.to_owned()));
         }
-        let is_open = || self.open.as_ref().is_some_and(|open| open(request));
-        if is_cross_site(&request.headers, host) && !is_open() { Err(GuardError::CrossSite) } else { Ok(()) }
+        let is_exempt = || self.exemption.as_ref().is_some_and(|exempt| exempt(request));
+        if is_cross_site(&request.headers, host) && !is_exempt() { Err(GuardError::CrossSite) } else { Ok(()) }
     }
 
-    /// Whether a `Host` can only be this machine, or is allowed by name.
+    /// Returns whether a `Host` can only be this machine, or is an allowed name.
     fn allows(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
         if authority.as_str().contains('@') {
@@ -99,7 +100,8 @@ impl Guard {
             return true;
         }
         if let Ok(address) = bare(name).parse::<IpAddr>() {
-            // A listener of all addresses is reached at any of this machine's, and no page is at an address of somebody else.
+            // A listener of all addresses is reached at any address of this machine, and nobody can point an address
+            // elsewhere.
             return address.to_canonical() == self.address.to_canonical()
                 || self.address.to_canonical().is_unspecified()
                 || self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -108,7 +110,7 @@ impl Guard {
     }
 }
 
-/// What a refused request is answered, in the form that AWS clients understand.
+/// Responds to a refused request in the form that AWS clients understand.
 pub(super) fn refused(refusal: &GuardError) -> Response<Body> {
     let kind = "AccessDeniedException";
     let mut response = json(StatusCode::FORBIDDEN, &json!({"__type": kind, "message": refusal.to_string()}));
@@ -116,12 +118,12 @@ pub(super) fn refused(refusal: &GuardError) -> Response<Body> {
     response
 }
 
-/// Whether a request is one that changes nothing, by its method.
+/// Returns whether the method only reads.
 pub(crate) fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whether another site makes a browser send this.
+/// Returns whether another site made a browser send this.
 fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
@@ -131,14 +133,14 @@ fn is_cross_site(headers: &HeaderMap, host: &str) -> bool {
     }
 }
 
-/// Whether an `Origin` is of a page that this machine serves, at any port: a name or address that leads nowhere else.
+/// Returns whether an `Origin` can only be a page that this machine serves, at any port.
 pub(crate) fn is_loopback_origin(origin: &str) -> bool {
     let authority = ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
     let authority = authority.and_then(|authority| authority.parse::<Authority>().ok());
     authority.is_some_and(|authority| !authority.as_str().contains('@') && is_loopback(authority.host()))
 }
 
-/// Whether the host of an address is `localhost`, a name below it, or a loopback address.
+/// Returns whether a host is `localhost`, a name below it, or a loopback address.
 fn is_loopback(host: &str) -> bool {
     if let Ok(address) = bare(host).parse::<IpAddr>() {
         return address.to_canonical().is_loopback();
@@ -147,7 +149,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || is_below(".localhost")
 }
 
-/// The host without the brackets of an IPv6 address.
+/// Strips the brackets of an IPv6 address.
 fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_names_and_addresses_that_can_only_be_this_machine_and_those_that_are_named() {
+    fn allowed_hosts_can_only_be_this_machine_or_are_allowed_by_name() {
         let check = |guard: &Guard, host: &str, allowed: bool| {
             assert_eq!(guard.check(&head(&[("host", host)])).is_ok(), allowed, "{host:?} at {guard:?}");
         };
@@ -219,11 +221,11 @@ mod tests {
         }
         assert_eq!(local.check(&head(&[])), Err(GuardError::Host(String::new())));
         let twice = head(&[("host", "localhost"), ("host", "evil.example")]);
-        assert!(local.check(&twice).is_err(), "which of them counts is not known");
+        assert!(local.check(&twice).is_err(), "it is ambiguous which of them counts");
     }
 
     #[test]
-    fn origins_of_this_machine_are_those_that_lead_nowhere_else() {
+    fn a_loopback_origin_can_only_be_this_machine() {
         let own = [
             "http://localhost:5173",
             "https://localhost",
@@ -260,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn what_another_site_sends_is_refused_unless_the_listener_is_open_to_it() {
+    fn requests_of_another_site_are_refused_unless_they_are_exempt() {
         let guard = guard("127.0.0.1:8766", &[]);
-        let open = guard.clone().except(|request| request.headers.contains_key("x-open"));
+        let exempting = guard.clone().except(|request| request.headers.contains_key("x-open"));
         let local = ("host", "localhost:8766");
         for headers in [
             vec![local],
@@ -284,9 +286,12 @@ mod tests {
             assert_eq!(guard.check(&head(&headers)), Err(GuardError::CrossSite), "{headers:?}");
             let mut opened = headers.clone();
             opened.push(("x-open", "1"));
-            assert_eq!(open.check(&head(&opened)), Ok(()), "{opened:?}");
+            assert_eq!(exempting.check(&head(&opened)), Ok(()), "{opened:?}");
         }
         let rebound = [("host", "evil.example"), ("origin", "http://evil.example"), ("x-open", "1")];
-        assert!(matches!(open.check(&head(&rebound)), Err(GuardError::Host(_))), "no listener is open to other hosts");
+        assert!(
+            matches!(exempting.check(&head(&rebound)), Err(GuardError::Host(_))),
+            "an exemption does not cover other hosts"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! One loop for every HTTP listener of the local mode. What every listener needs is here: a guard against web pages, a time
-//! limit for requests, and an end in order.
+//! The server loop of every HTTP listener, with a guard against web pages, a time limit for requests, and a graceful
+//! shutdown.
 
 mod first_head;
 mod guard;
@@ -41,40 +41,39 @@ pub(crate) use self::{
 };
 use crate::tls::HANDSHAKE_RECORD;
 
-/// Time that a client has for its first byte, and for the TLS handshake if that begins one.
+/// How long a client may take for its first byte and, if it speaks TLS, for the handshake.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pause before a connection is accepted again after that has failed.
+/// Pause before the next accept after one failed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// A request that has passed the guard of its listener.
 pub(crate) type Request = hyper::Request<TimedBody>;
 
-/// Where requests come in, and which of them are answered.
+/// A socket that accepts connections, with the guard of its requests.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: TcpListener,
-    /// Its address.
     pub(crate) address: SocketAddr,
     guard: Guard,
 }
 
 impl Listener {
-    /// Listens at an address. Requests may name this machine, or one of `hosts`; pages of other sites may send none.
+    /// Listens at an address. The guard allows this machine's own host names and `hosts`.
     pub(crate) async fn bind(address: SocketAddr, hosts: &[String]) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, guard: Guard::new(address, hosts) })
     }
 
-    /// The same, which answers what `open` says whoever asks for it, see [`Guard::except`].
-    pub(crate) fn except(self, open: impl Fn(&hyper::http::request::Parts) -> bool + Send + Sync + 'static) -> Self {
-        Self { guard: self.guard.except(open), ..self }
+    /// Exempts requests from the check for other sites, see [`Guard::except`].
+    pub(crate) fn except(self, exempt: impl Fn(&hyper::http::request::Parts) -> bool + Send + Sync + 'static) -> Self {
+        Self { guard: self.guard.except(exempt), ..self }
     }
 }
 
-/// Serves requests on `listener` until `shutdown`, then lets those finish that are under way. With `tls`, that is spoken
-/// on the same port to whoever begins with it.
+/// Serves requests on `listener` until `shutdown`, then waits for those in flight. With `tls`, clients may speak TLS or
+/// plain HTTP on the same port.
 pub(crate) async fn serve<H, F>(listener: Listener, tls: Option<TlsAcceptor>, shutdown: CancellationToken, handler: H)
 where
     H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
@@ -89,7 +88,7 @@ where
                 continue;
             }
         };
-        // Frames and answers are small; waiting to fill a packet would only delay them.
+        // Frames and responses are small; waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         let (handler, tls, shutdown, requests) = (handler.clone(), tls.clone(), shutdown.clone(), connections.clone());
         let guard = listener.guard.clone();
@@ -98,7 +97,7 @@ where
             match secured {
                 None => {}
                 Some(Ok(stream)) => serve_connection(stream, peer, guard, shutdown, requests, handler).await,
-                Some(Err(error)) => tracing::debug!(%peer, %error, "no TLS connection"),
+                Some(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             }
         });
     }
@@ -108,7 +107,7 @@ where
 
 type MaybeTlsStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// Speaks TLS with a client that begins with it.
+/// Performs the TLS handshake if the client begins one.
 async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<MaybeTlsStream> {
     let Some(tls) = tls else { return Ok(Either::Left(stream)) };
     let secured = async {
@@ -171,17 +170,18 @@ async fn serve_connection<H, F>(
     }
 }
 
-/// A request that is carried out whether or not its sender waits: what is left of it when the connection ends becomes a task.
+/// A request that runs to its end even if the client hangs up: dropping it before that spawns the rest as a task.
 struct Detached {
-    /// None once it has been answered.
-    answer: Option<BoxFuture<'static, Response<Body>>>,
+    /// `None` once it has completed.
+    response: Option<BoxFuture<'static, Response<Body>>>,
     requests: TaskTracker,
 }
 
 impl Detached {
-    fn of(answer: impl Future<Output = Response<Body>> + Send + 'static, requests: TaskTracker) -> Self {
-        let answer = AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_| panicked()));
-        Self { answer: Some(answer.boxed()), requests }
+    fn of(response: impl Future<Output = Response<Body>> + Send + 'static, requests: TaskTracker) -> Self {
+        let response = AssertUnwindSafe(response).catch_unwind();
+        let response = response.map(|response| response.unwrap_or_else(|_| panicked()));
+        Self { response: Some(response.boxed()), requests }
     }
 }
 
@@ -189,29 +189,29 @@ impl Future for Detached {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // It is not polled after its end, as no future is.
-        let Some(answer) = &mut self.answer else { return Poll::Pending };
-        let response = ready!(answer.poll_unpin(cx));
-        self.answer = None;
+        // Futures are not polled after their end.
+        let Some(response) = &mut self.response else { return Poll::Pending };
+        let response = ready!(response.poll_unpin(cx));
+        self.response = None;
         Poll::Ready(Ok(response))
     }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        if let Some(unanswered) = self.answer.take() {
-            self.requests.spawn(unanswered);
+        if let Some(unfinished) = self.response.take() {
+            self.requests.spawn(unfinished);
         }
     }
 }
 
-/// Out of file descriptors, most likely: they come back as connections close, so wait instead of spinning.
+/// Logs a failed accept and waits. The usual cause is a lack of file descriptors, which end as connections close.
 async fn accept_failed(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a connection; is the limit of open files too low (ulimit -n)?");
+    tracing::warn!(%error, "connection not accepted; if the limit of open files is too low, raise it with ulimit -n");
     tokio::time::sleep(ACCEPT_BACKOFF).await;
 }
 
-/// The answer to a request whose body has not come, after which the connection ends.
+/// Responds to a request whose body timed out, and ends the connection.
 fn timed_out() -> Response<Body> {
     let mut response = json(StatusCode::REQUEST_TIMEOUT, &serde_json::json!({"message": "Request Timeout"}));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends a request without its end, and returns what comes back until the connection ends, and how long that took.
+    /// Sends an unfinished request, and returns everything up to the end of the connection, and how long it took.
     async fn answered_at_last(request: &str) -> (String, Duration) {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into(), &[]).await.expect("a port");
         let address = listener.address;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_answered_with_408_after_30_s_and_the_connection_ends() {
+    async fn a_body_that_stalls_gets_408_after_30_s_and_the_connection_ends() {
         for rest in ["Content-Length: 5\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"] {
             let (answer, took) = answered_at_last(&format!("POST / HTTP/1.1\r\nHost: localhost\r\n{rest}")).await;
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_comes_is_answered_as_the_listener_does() {
+    async fn a_body_that_arrives_reaches_the_handler() {
         let head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
         let (answer, took) = answered_at_last(&format!("{head}Content-Length: 3\r\n\r\nabc")).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && took < BODY_TIMEOUT, "{took:?}: {answer}");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_whose_connection_ends_is_carried_out() {
+    async fn a_request_whose_connection_ends_runs_to_its_end() {
         let requests = TaskTracker::new();
         let (go_on, may_go_on) = oneshot::channel();
         let (carried_out, was_carried_out) = oneshot::channel();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_is_answered_with_500_and_one_that_ended_leaves_nothing() {
+    async fn a_handler_that_panics_gets_500_and_leaves_no_task() {
         let requests = TaskTracker::new();
         let Ok(answer) = Detached::of(async { panic!("a bug") }, requests.clone()).await;
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -10,7 +10,7 @@ use hyper::{
 /// The body of every response.
 pub type Body = Full<Bytes>;
 
-/// A response of one piece.
+/// Makes a response with a content type.
 pub(crate) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
@@ -18,7 +18,7 @@ pub(crate) fn response(status: StatusCode, content_type: &'static str, body: imp
     response
 }
 
-/// A file of a page that may do what the content security policy says.
+/// Makes the response for a file of a page, with a content security policy. Caches do not store it.
 pub fn page(content_type: &'static str, text: &'static str, policy: &'static str) -> Response<Body> {
     let mut response = no_store(response(StatusCode::OK, content_type, text));
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -26,13 +26,13 @@ pub fn page(content_type: &'static str, text: &'static str, policy: &'static str
     response
 }
 
-/// The response, never kept by a cache.
+/// Forbids caches to store a response.
 pub fn no_store(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// A JSON response of one piece.
+/// Makes a JSON response.
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     response(status, "application/json", body.to_string())
 }

@@ -1,4 +1,4 @@
-//! The body of a request, which has to arrive in time.
+//! The body of a request, with a time limit.
 
 use std::{
     pin::Pin,
@@ -13,21 +13,20 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Time that a client has for its whole request from the end of its head on; as much as the HTTP library gives it for the
-/// head.
+/// How long the body of a request may take after its head: as long as the HTTP library allows for the head.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body that ends with an error when it has not arrived within [`BODY_TIMEOUT`].
+/// A body that ends with an error if it does not arrive within [`BODY_TIMEOUT`].
 #[derive(Debug)]
 pub(crate) struct TimedBody {
     body: hyper::body::Incoming,
     deadline: Instant,
-    /// Made when the body is waited for, which most never are.
+    /// Made when the body is first waited for, which most bodies never are.
     sleep: Option<Pin<Box<Sleep>>>,
     timed_out: TimedOutFlag,
 }
 
-/// Whether a body has not arrived in time.
+/// Set when a body has timed out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TimedOutFlag(Arc<AtomicBool>);
 
@@ -37,13 +36,13 @@ impl TimedOutFlag {
     }
 }
 
-/// Why a body is not there.
+/// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// It has not arrived in time.
-    #[error("the body has not arrived within {BODY_TIMEOUT:?}")]
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {BODY_TIMEOUT:?}")]
     TimedOut,
-    /// The connection has ended, or what came is not a body.
+    /// The connection ended, or the body is malformed.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
 }

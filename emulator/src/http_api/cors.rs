@@ -1,4 +1,4 @@
-//! CORS as HTTP APIs do it: the gateway answers preflight requests itself, and writes the headers of all others.
+//! CORS as in HTTP APIs: the gateway handles preflight requests itself, and sets the headers of all other responses.
 
 use std::sync::LazyLock;
 
@@ -13,13 +13,13 @@ use hyper::{
 
 use crate::{http::Body, template::Cors};
 
-/// Lets a page read, with a token where it has one. Which origins it is for is decided before.
+/// Lets a page read, with a token if it has one. The caller decides for which origins.
 pub(super) static READING: LazyLock<Cors> = LazyLock::new(|| {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     Cors {
         origins: texts(&["http://*", "https://*"]),
         methods: texts(&["GET"]),
-        // The wildcard does not stand for the first. Source: Fetch, "CORS non-wildcard request-header name".
+        // The wildcard does not cover `authorization`. Source: Fetch, "CORS non-wildcard request-header name".
         headers: texts(&["authorization", "*"]),
         exposed: texts(&["*"]),
         ..Cors::default()
@@ -27,7 +27,7 @@ pub(super) static READING: LazyLock<Cors> = LazyLock::new(|| {
 });
 
 impl Cors {
-    /// The answer to a preflight request. `None` when it is another request.
+    /// Responds to a preflight request. `None` for other requests.
     pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
         let headers = request.headers();
         let is_preflight = request.method() == Method::OPTIONS
@@ -48,7 +48,7 @@ impl Cors {
         Some(response)
     }
 
-    /// Replaces what a function said about CORS by what is configured.
+    /// Replaces the CORS headers of a function by the configured ones.
     pub(crate) fn apply(&self, request: &HeaderMap, response: &mut HeaderMap) {
         let said: Vec<HeaderName> =
             response.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
@@ -58,7 +58,7 @@ impl Cors {
         self.allow(request, response);
     }
 
-    /// Writes what every answer to an allowed origin has. Whether the origin is allowed.
+    /// Sets the headers that every response to an allowed origin has. Returns whether the origin is allowed.
     fn allow(&self, request: &HeaderMap, response: &mut HeaderMap) -> bool {
         let Some(origin) = request.get(ORIGIN) else { return false };
         let Some(allowed) = self.allowed(origin) else { return false };
@@ -70,7 +70,7 @@ impl Cors {
         true
     }
 
-    /// Whether a page of the origin that a request names may send it.
+    /// Returns whether the origin and method of a request are allowed.
     pub(crate) fn allows(&self, method: &Method, request: &HeaderMap) -> bool {
         let allows = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(method.as_str());
         self.methods.iter().any(allows) && request.get(ORIGIN).is_some_and(|origin| self.allowed(origin).is_some())
@@ -122,7 +122,7 @@ mod tests {
         check(&page, Method::POST, "https://a.example", false);
         check(&page, Method::PUT, "https://evil.example", false);
         check(&Cors { methods: vec!["*".to_owned()], ..cors(&["*"]) }, Method::POST, "https://b.example", true);
-        assert!(!page.allows(&Method::PUT, &HeaderMap::new()), "nobody says who asks");
+        assert!(!page.allows(&Method::PUT, &HeaderMap::new()), "without an origin");
     }
 
     fn preflight(cors: &Cors, headers: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_is_answered_without_a_function() {
+    fn a_preflight_reaches_no_function() {
         let asked = ("access-control-request-method", "GET");
         let origin = ("origin", "https://a.example");
         let answer = preflight(&cors(&["https://b.example", "https://a.example"]), &[origin, asked]).expect("answered");
@@ -150,8 +150,8 @@ mod tests {
         ];
         assert_eq!(answer, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(preflight(&cors(&["https://b.example"]), &[origin, asked]), Some(Vec::new()), "nothing is allowed");
-        assert_eq!(preflight(&cors(&["*"]), &[origin]), None, "no preflight");
-        assert_eq!(preflight(&cors(&["*"]), &[asked]), None, "no preflight");
+        assert_eq!(preflight(&cors(&["*"]), &[origin]), None, "not a preflight");
+        assert_eq!(preflight(&cors(&["*"]), &[asked]), None, "not a preflight");
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_function_says_about_cors_is_replaced() {
+    fn cors_headers_of_a_function_are_replaced() {
         let request = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://a.example"))]);
         let own = || HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))]);
         let mut response = own();

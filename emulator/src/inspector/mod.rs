@@ -1,4 +1,4 @@
-//! The inspector: the page that a person keeps open while writing handlers, and the record that it shows.
+//! The inspector: a page that shows frames, invocations and connections as they happen.
 
 mod page;
 

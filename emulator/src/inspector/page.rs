@@ -1,4 +1,4 @@
-//! The page of the inspector, and what it asks for.
+//! The page of the inspector, and the requests that it sends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,14 +17,16 @@ use crate::{
     recorder::{RecordBatch, Recorder},
 };
 
-/// Time that a question for the next records waits for one: whoever asked may be gone, and would never be noticed.
+/// How long a request for records waits for the next one. Bounded, because a client that is gone goes unnoticed.
 const POLL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Connections that are listed, the newest; beyond that the page shows the number alone.
+/// Connections in the list, newest first. For the others the page shows only their number.
 const CONNECTIONS_SHOWN_MAX: usize = 50;
 
-/// The page needs nothing but its own files and this server.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+/// Content security policy of the page: it uses only its own files and this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -44,16 +46,16 @@ const FILES: &[(&str, &str, &str)] = &files! {
 const PAGE: (&str, &str, &str) =
     ("/inspector", "text/html; charset=utf-8", include_str!("../../inspector/inspector.html"));
 
-/// Serves the page, the records, and what the page does to connections.
+/// Serves the page and its records, and carries out its actions on connections.
 #[derive(Debug)]
 pub(crate) struct Inspector {
     recorder: Arc<Recorder>,
     gateway: Arc<Gateway>,
-    /// Where the page connects with a client of its own.
+    /// Port of the WebSocket gateway, to which the page connects a client of its own.
     websocket_port: u16,
-    /// What the embedding program knows of connections.
+    /// Labels connections with what the embedding program knows about them.
     pages: Option<Arc<dyn Pages>>,
-    /// Ends questions that wait for a record.
+    /// Ends requests that wait for a record.
     stopping: CancellationToken,
 }
 
@@ -68,7 +70,7 @@ impl Inspector {
         Self { recorder, gateway, websocket_port, pages, stopping }
     }
 
-    /// Answers a request that is for the inspector.
+    /// Handles a request to the inspector.
     pub(crate) async fn handle(&self, request: Request) -> Response<Body> {
         let path = request.uri().path().to_owned();
         if let (Some((_, content_type, text)), &Method::GET) = (file(&path), request.method()) {
@@ -91,7 +93,7 @@ impl Inspector {
         }
     }
 
-    /// The records after the one that the query names, at once or within [`POLL_TIMEOUT`].
+    /// Returns the records after the number in the query, waiting up to [`POLL_TIMEOUT`] for one.
     async fn records(&self, uri: &Uri) -> RecordBatch {
         let number = |name: &str| {
             let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
@@ -105,7 +107,7 @@ impl Inspector {
         }
     }
 
-    /// The newest connections that the query looks for, and the address of the gateway as this browser reaches it.
+    /// Lists the newest connections that match the query, and the address of the gateway for this browser.
     async fn connections(&self, request: &Request) -> Value {
         let (summaries, found) = self.gateway.summaries(&searched(request.uri()), CONNECTIONS_SHOWN_MAX);
         let mut connections = Vec::new();
@@ -127,7 +129,7 @@ impl Inspector {
         })
     }
 
-    /// `{id}/received`, `{id}/sent` with a text to handle or send, or `{id}` with DELETE.
+    /// Handles POST on `{id}/received` or `{id}/sent` with a text, and DELETE on `{id}`.
     async fn act(&self, path: &str, request: Request) -> Response<Body> {
         let (id, action) = path.split_once('/').unwrap_or((path, ""));
         let id = percent_decode_str(id).decode_utf8_lossy();
@@ -150,40 +152,40 @@ impl Inspector {
             }
             Err(SendError::Gone) => refused(StatusCode::GONE, "The connection is not open"),
             Err(SendError::BufferFull) => {
-                refused(StatusCode::TOO_MANY_REQUESTS, "Too much waits for this client already: it does not read")
+                refused(StatusCode::TOO_MANY_REQUESTS, "Too many messages wait for this client: it does not read")
             }
         }
     }
 }
 
-/// The parameter `search` of a query.
+/// Returns the parameter `search` of a query.
 fn searched(uri: &Uri) -> String {
     let mut pairs = uri.query().unwrap_or_default().split('&');
     let found = pairs.find_map(|pair| pair.strip_prefix("search=")).unwrap_or_default();
     percent_decode_str(found).decode_utf8_lossy().into_owned()
 }
 
-/// Whether a path is the inspector's.
+/// Returns whether a path is the inspector's.
 pub(crate) fn is_for(path: &str) -> bool {
     path.starts_with("/inspector/") || file(path).is_some()
 }
 
-/// Whether a path is that of a file of the page: another site may lead to it, and can neither read it nor have it in a frame.
+/// Returns whether a path is a file of the page. Another site may link to it, but cannot read it or show it in a frame.
 pub(crate) fn is_public(path: &str) -> bool {
     file(path).is_some()
 }
 
-/// The file of a path, which may end in a slash.
+/// Returns the file of a path, which may end in a slash.
 fn file(path: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
     let path = path.trim_end_matches('/');
     std::iter::once(&PAGE).chain(FILES).find(|(file, ..)| *file == path)
 }
 
-/// The body as a message.
+/// Reads the body as a message.
 async fn text(request: Request) -> Result<Utf8Bytes, (StatusCode, &'static str)> {
     let body = Limited::new(request.into_body(), MESSAGE_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "A message has 128 KB at most"))?;
-    Utf8Bytes::try_from(body.to_bytes()).map_err(|_| (StatusCode::BAD_REQUEST, "A message is UTF-8"))
+    let body = body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "Message too long: expected at most 128 KB"))?;
+    Utf8Bytes::try_from(body.to_bytes()).map_err(|_| (StatusCode::BAD_REQUEST, "Invalid message: expected UTF-8"))
 }
 
 fn refused(status: StatusCode, message: &str) -> Response<Body> {

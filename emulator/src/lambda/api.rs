@@ -20,7 +20,6 @@ const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Largest payload of an asynchronous invocation, in bytes. Source: Lambda quotas (1 MB since October 2025).
 const ASYNC_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// Answers one request.
 pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let name = path
@@ -31,10 +30,10 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
         return error(
             StatusCode::NOT_FOUND,
             "UnknownOperationException",
-            "this is the Lambda Invoke API: POST /2015-03-31/functions/{name}/invocations",
+            "unknown operation: expected POST /2015-03-31/functions/{name}/invocations",
         );
     };
-    // A function may be named by its ARN, and either form may end in an alias or a version, which may also stand in the query.
+    // The name may be an ARN. Either form may end in an alias or a version, which the query may have instead.
     let reference = name.rsplit(":function:").next().unwrap_or_default();
     let (name, named) = match reference.split_once(':') {
         Some((name, qualifier)) => (name.to_owned(), Some(qualifier.to_owned())),
@@ -63,7 +62,7 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
     let payload = match Limited::new(request.into_body(), limit).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
-            let message = format!("the payload has more than {limit} bytes");
+            let message = format!("payload too large: expected at most {limit} bytes");
             return error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message);
         }
     };
@@ -87,12 +86,12 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
         other => error(
             StatusCode::BAD_REQUEST,
             "InvalidParameterValueException",
-            &format!("there is no invocation type {other}"),
+            &format!("invalid invocation type `{other}`: expected RequestResponse, Event or DryRun"),
         ),
     }
 }
 
-/// The parameter `Qualifier` of a query.
+/// Returns the parameter `Qualifier` of a query.
 fn qualifier(query: &str) -> Option<String> {
     let text = query.split('&').find_map(|pair| pair.strip_prefix("Qualifier="))?;
     Some(percent_decode_str(text).decode_utf8_lossy().into_owned())

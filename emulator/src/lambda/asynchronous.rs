@@ -1,4 +1,4 @@
-//! What Lambda does with asynchronous invocations that fail: it tries again, and then tells the on-failure destination.
+//! Asynchronous invocations: retries, then the on-failure destination and the dead-letter queue.
 //!
 //! Source: Lambda developer guide, "Error handling for asynchronous invocation".
 
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{Functions, RegisteredFunction, new_request_id};
 use crate::{aws::arn, invocation::InvokeError};
 
-/// Time before the first and the second retry.
+/// Delays before the first and the second retry.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
-/// An asynchronous invocation whose last attempt has failed.
+/// An asynchronous invocation that failed after all retries.
 struct ExhaustedInvocation {
     request_id: String,
     payload: Bytes,
@@ -22,8 +22,8 @@ struct ExhaustedInvocation {
 }
 
 impl Functions {
-    /// Starts an invocation and does not wait for it. One that fails is tried again as often as the template says, after
-    /// one minute and after two, passing as fast as the clocks of the gateway; after that its destination is told.
+    /// Starts an invocation and does not wait for it. One that fails is retried as often as the template says, after
+    /// one minute and then two, divided by the time scale. After that the record goes to its destination.
     pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
         let request_id = new_request_id();
         let first = self.spawn("", name, payload.clone(), request_id.clone())?;
@@ -37,9 +37,9 @@ impl Functions {
                     return;
                 }
                 let wait = wait.div_f64(functions.time_scale);
-                tracing::warn!(function = name, wait_s = wait.as_secs_f64(), "asynchronous invocation is tried again");
+                tracing::warn!(function = name, after_s = wait.as_secs_f64(), "asynchronous invocation retried");
                 if functions.stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-                    tracing::error!(function = name, "stopped before an asynchronous invocation was tried again");
+                    tracing::error!(function = name, "asynchronous invocation not retried: the emulator stopped");
                     return;
                 }
                 let Ok(again) = functions.spawn("", &name, payload.clone(), request_id.clone()) else { return };
@@ -56,9 +56,14 @@ impl Functions {
         Ok(())
     }
 
-    /// Tells the on-failure destination, and hands the event to what takes dead letters. What reaches nobody is logged.
+    /// Sends a record to the on-failure destination, and the event to the dead-letter queue. Logs what it cannot
+    /// deliver.
     fn send_to_destinations(self: &Arc<Self>, name: &str, entry: &RegisteredFunction, failed: &ExhaustedInvocation) {
-        tracing::error!(function = name, attempts = failed.attempts, "asynchronous invocation failed for good");
+        tracing::error!(
+            function = name,
+            attempts = failed.attempts,
+            "asynchronous invocation failed after all retries"
+        );
         let event = || String::from_utf8_lossy(&failed.payload).into_owned();
         let mut messages = Vec::new();
         if let Some(destination) = &entry.on_failure {
@@ -66,16 +71,25 @@ impl Functions {
         }
         messages.extend(entry.dead_letters.as_ref().map(|destination| (destination, event())));
         if messages.is_empty() {
-            tracing::error!(function = name, event = event(), "nobody is told of it");
+            tracing::error!(
+                function = name,
+                event = event(),
+                "event of a failed invocation lost: the function has no destination"
+            );
         }
         for (destination, message) in messages {
             if !self.deliver(destination, &message) {
-                tracing::error!(function = name, destination, message, "its destination is not run locally");
+                tracing::error!(
+                    function = name,
+                    destination,
+                    message,
+                    "record of a failed invocation lost: its destination is not in the template"
+                );
             }
         }
     }
 
-    /// What a destination is told.
+    /// Makes the record for the on-failure destination.
     fn record(
         &self,
         name: &str,
@@ -97,7 +111,7 @@ impl Functions {
         })
     }
 
-    /// Hands a message to the function or queue of an ARN. False when there is none of that name here.
+    /// Delivers a message to the function or queue of an ARN. Returns false if the template has none of that name.
     fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
         match destination.split(':').collect::<Vec<_>>().as_slice() {
             ["arn", _, "lambda", _, _, "function", function, ..] => {

@@ -1,4 +1,5 @@
-//! Who runs next where more wait than may run: each source in turn, and the invocations of one source in their order.
+//! A concurrency limit with a fair queue: waiting sources take turns, and the invocations of one source keep their
+//! order.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,30 +8,30 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Places for invocations. Where none is free, those who wait get the next ones by turns, so that one that asks for many
-/// holds nobody up for longer than one of its own.
+/// Limits the invocations that run at once. If the limit is reached, sources take turns, so that a source with many
+/// invocations delays another by only one of them.
 #[derive(Debug)]
 pub(super) struct FairConcurrencyLimit(Mutex<LimitState>);
 
 #[derive(Debug)]
 struct LimitState {
     free: usize,
-    /// The sources that wait, in the order of their turns. Each is here once.
+    /// The waiting sources in the order of their turns, each once.
     order: VecDeque<Arc<str>>,
     waiting: HashMap<Arc<str>, VecDeque<oneshot::Sender<()>>>,
 }
 
-/// A place, as long as this is there.
+/// Permission to run. Dropping it lets the next invocation run.
 #[derive(Debug)]
 pub(super) struct Permit<'a>(&'a FairConcurrencyLimit);
 
 impl FairConcurrencyLimit {
-    /// As many places as `max`.
+    /// Makes a limit of `max` invocations.
     pub(super) fn new(max: usize) -> Self {
         Self(Mutex::new(LimitState { free: max, order: VecDeque::new(), waiting: HashMap::new() }))
     }
 
-    /// Waits for a place.
+    /// Waits for a permit.
     pub(super) async fn acquire(&self, source: &str) -> Permit<'_> {
         let turn = {
             let mut state = self.lock();
@@ -48,12 +49,12 @@ impl FairConcurrencyLimit {
             }
             turn
         };
-        // The sender is dropped only with all of this, and then nobody runs anything.
+        // The sender is dropped only with the whole limit, and then nothing runs any more.
         let _ = turn.await;
         Permit(self)
     }
 
-    /// Hands a place to whose turn it is.
+    /// Passes a permit to the source whose turn it is.
     fn release(&self) {
         let mut state = self.lock();
         while let Some(source) = state.order.pop_front() {
@@ -64,7 +65,7 @@ impl FairConcurrencyLimit {
             } else {
                 state.order.push_back(source);
             }
-            // One that waits no more passes its turn on.
+            // An invocation that stopped waiting passes its turn on.
             if next.is_some_and(|next| next.send(()).is_ok()) {
                 return;
             }
@@ -72,7 +73,7 @@ impl FairConcurrencyLimit {
         state.free += 1;
     }
 
-    /// A thread that panicked while it held the lock left the queues whole.
+    /// Ignores poisoning: no operation under the lock panics halfway.
     fn lock(&self) -> MutexGuard<'_, LimitState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_asks_for_many_holds_nobody_up_for_longer_than_one() {
+    fn a_source_with_many_invocations_delays_others_by_only_one() {
         let limit = FairConcurrencyLimit::new(1);
         let first = limit.acquire("flood").now_or_never().expect("free");
         let mut flood: Vec<_> = (0..100).map(|_| Box::pin(limit.acquire("flood"))).collect();
@@ -107,11 +108,11 @@ mod tests {
         assert!(flood[1].as_mut().now_or_never().is_none() && another.as_mut().now_or_never().is_none());
         drop(of_other);
         drop(another.as_mut().now_or_never().expect("its turn"));
-        assert!(flood[1].as_mut().now_or_never().is_some(), "and then the flood's again, in its order");
+        assert!(flood[1].as_mut().now_or_never().is_some(), "and then the flood again, in its order");
     }
 
     #[test]
-    fn one_that_waits_no_more_passes_its_turn_on_and_nothing_is_left_at_the_end() {
+    fn an_invocation_that_stops_waiting_passes_its_turn_on_and_nothing_is_left() {
         let limit = FairConcurrencyLimit::new(2);
         let held = [limit.acquire("a").now_or_never().expect("free"), limit.acquire("b").now_or_never().expect("free")];
         let mut gone = Box::pin(limit.acquire("a"));

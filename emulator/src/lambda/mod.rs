@@ -1,4 +1,4 @@
-//! Lambda: functions by name, invoked in this process, in processes of their own, or wherever a Lambda Invoke API answers.
+//! Lambda: functions by name, which run in this process, in processes of their own, or behind a Lambda Invoke API.
 
 pub(crate) mod api;
 mod asynchronous;
@@ -34,47 +34,46 @@ use crate::{
     template::Function,
 };
 
-/// Invocations of one function at once; more of them wait. Lambda starts 1,000 environments instead, but when all sockets
-/// close at the same moment, this machine could not open as many connections to the database.
+/// Concurrent invocations of one function; others wait. Lambda starts up to 1,000 environments. Here, all sockets may
+/// close at once, and one machine cannot open that many connections to the database.
 const CONCURRENCY_MAX: usize = 64;
 
-/// The same for a function that runs in processes: one of Node.js takes 45 MB.
+/// Concurrent invocations of a function that runs in processes: one of Node.js takes 45 MB.
 const PROCESSES_MAX: usize = 16;
 
-/// Where functions run, and what they are given.
+/// Where functions run, and what they share.
 #[derive(Clone, Debug)]
 pub(crate) struct LambdaSettings<'a> {
-    /// Variables that every function gets, before all others: they lead to the services of the local mode.
+    /// Variables of every function, which lead AWS clients to the emulator. They override the template's.
     pub(crate) endpoints: &'a BTreeMap<String, String>,
-    /// The Lambda Invoke API that runs all functions, if one does.
+    /// The Lambda Invoke API that runs all functions, if there is one.
     pub(crate) lambda_endpoint: Option<&'a hyper::Uri>,
     /// The functions that are linked into the program.
     pub(crate) linked: &'a dyn LinkedFunctions,
-    /// What functions need that run as processes.
+    /// What functions that run as processes share.
     pub(crate) host: &'a Arc<ProcessHost>,
-    /// How many times faster than in Lambda the waits between retries pass.
+    /// Divides the delays between retries.
     pub(crate) time_scale: f64,
-    /// What is told of every invocation.
+    /// Records every invocation.
     pub(crate) recorder: Arc<Recorder>,
-    /// Which invocations fail on purpose.
+    /// Selects the invocations that fail on purpose.
     pub(crate) faults: Arc<Faults>,
-    /// Where records of failed invocations go.
+    /// Queues for the records of failed invocations.
     pub(crate) queues: Arc<Queues>,
 }
 
 /// The functions of a template, ready to be invoked.
 ///
-/// An invocation runs to its end even if nobody waits for it any more, as in Lambda: a publisher that hangs up must not
-/// stop publish between the commit and the dispatch.
+/// As in Lambda, an invocation runs to its end even if its caller hangs up.
 #[derive(Debug)]
 pub(crate) struct Functions {
     functions: BTreeMap<String, Arc<RegisteredFunction>>,
     tasks: TaskTracker,
-    /// How many invocations run.
+    /// Number of running invocations.
     running: watch::Sender<usize>,
     clock: Clock,
     time_scale: f64,
-    /// Cancelled when nothing shall be tried again.
+    /// Cancelled to stop retries.
     stopping: CancellationToken,
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
@@ -85,7 +84,6 @@ pub(crate) struct Functions {
 struct RegisteredFunction {
     binary: Option<String>,
     timeout: Duration,
-    /// Invocations that may run at once.
     concurrency: FairConcurrencyLimit,
     runner: Runner,
     aliases: BTreeSet<String>,
@@ -103,7 +101,7 @@ enum Runner {
     Remote(Box<Remote>),
 }
 
-/// A function that cannot be started.
+/// A function that cannot start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the function {function} in line {line} of the template")]
 pub struct FunctionStartError {
@@ -114,7 +112,7 @@ pub struct FunctionStartError {
 }
 
 impl Functions {
-    /// Makes every function ready, in the setting that is given.
+    /// Prepares every function.
     pub(crate) fn start(
         functions: &BTreeMap<String, Function>,
         settings: &LambdaSettings<'_>,
@@ -177,7 +175,7 @@ impl Functions {
         }))
     }
 
-    /// Functions behind an endpoint where nothing answers.
+    /// Makes functions behind an endpoint that does not respond.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
         let files = tempfile::tempdir().expect("a directory");
@@ -195,7 +193,8 @@ impl Functions {
         Self::start(functions, &settings).expect("nothing to find")
     }
 
-    /// Whether there is a function of this name, with such an alias or version. Versions have no code of their own here, so any number is one.
+    /// Returns whether there is a function of this name with this alias or version. Versions have no code of their own
+    /// here, so any number is a version.
     pub(crate) fn contains(&self, name: &str, qualifier: Option<&str>) -> bool {
         let is_version =
             |qualifier: &str| qualifier == "$LATEST" || qualifier.bytes().all(|byte| byte.is_ascii_digit());
@@ -204,18 +203,18 @@ impl Functions {
         })
     }
 
-    /// The function of this name. A program under `cargo lambda watch` knows itself by its binary.
+    /// Returns the function of this name. A program under `cargo lambda watch` has the name of its binary.
     fn entry(&self, name: &str) -> Option<&Arc<RegisteredFunction>> {
         let by_binary = || self.functions.values().find(|entry| entry.binary.as_deref() == Some(name));
         self.functions.get(name).or_else(by_binary)
     }
 
-    /// Invokes a function and waits for its answer.
+    /// Invokes a function and waits for its result.
     pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         self.invoke_for("", name, payload).await
     }
 
-    /// The same for one of many sources, which take turns where the function has more to do than it may at once.
+    /// Invokes a function for one of many sources, such as connections. They take turns at the concurrency limit.
     pub(crate) async fn invoke_for(&self, source: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(ended.into()))
     }
@@ -231,7 +230,7 @@ impl Functions {
         let (entry, name, running) = (Arc::clone(entry), name.to_owned(), RunningGuard::new(&self.running));
         let source = source.to_owned();
         entry.invocations.fetch_add(1, Ordering::Relaxed);
-        // Decided here, in the order of the calls, and not where invocations run side by side.
+        // Decided here, in the order of the calls, and not in tasks that run concurrently.
         let fails_before = self.faults.inject(FaultKind::FailedInvocation).is_some();
         let fails_after = !fails_before && self.faults.inject(FaultKind::FailedAfterRun).is_some();
         let recorded = self.recorder.invoked(&name, &request_id, &payload);
@@ -250,11 +249,11 @@ impl Functions {
                     limited(Arc::clone(function).invoke(payload, invocation)).await
                 }
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
-                // The time of a new process to start does not count, so it keeps the limit itself.
+                // The start of a new process does not count, so the process applies the timeout itself.
                 Runner::Process(function) => function.invoke(&request_id, payload).await,
             };
             if fails_after {
-                answer = Err(InvokeError::injected("injected fault: the function ran, and its answer is lost"));
+                answer = Err(InvokeError::injected("injected fault: the function ran, and its result is lost"));
             }
             if let Err(error) = &answer {
                 tracing::error!(function = name, request_id, %error, "invocation failed");
@@ -270,17 +269,17 @@ impl Functions {
         let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// How many invocations there were, of all functions.
+    /// Counts the invocations of all functions.
     pub(crate) fn invocations(&self) -> u64 {
         self.functions.values().map(|entry| entry.invocations.load(Ordering::Relaxed)).sum()
     }
 
-    /// How many invocations of one function there were.
+    /// Counts the invocations of one function.
     pub(crate) fn invocations_of(&self, name: &str) -> u64 {
         self.entry(name).map_or(0, |entry| entry.invocations.load(Ordering::Relaxed))
     }
 
-    /// Waits until the last invocation has ended. What waits to be tried again is given up.
+    /// Waits for all running invocations, and gives up retries.
     pub(crate) async fn finish(&self) {
         self.stopping.cancel();
         self.tasks.close();
@@ -288,12 +287,12 @@ impl Functions {
     }
 }
 
-/// Names an invocation, with all attempts at it.
+/// Makes the id of an invocation, which its retries keep.
 fn new_request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Counts an invocation as long as it runs, however it ends.
+/// Counts a running invocation until it is dropped.
 #[derive(Debug)]
 struct RunningGuard(watch::Sender<usize>);
 

@@ -1,4 +1,4 @@
-//! Functions behind somebody else's Lambda Invoke API, such as `cargo lambda watch` or `sam local start-lambda`.
+//! Functions behind another program's Lambda Invoke API, such as `cargo lambda watch` or `sam local start-lambda`.
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, Uri, body::Bytes};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::invocation::InvokeError;
 use crate::template::Function;
 
-/// An HTTP client without TLS: the endpoint is a local one.
+/// An HTTP client without TLS: the endpoint is on this machine.
 pub(super) type InvokeClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Builds the client that all functions share.
@@ -24,7 +24,7 @@ pub(super) fn client() -> InvokeClient {
 pub(super) struct Remote {
     client: InvokeClient,
     endpoint: Uri,
-    /// `cargo lambda watch` knows a function by its binary, SAM by its logical id, Lambda by its name.
+    /// The names to try: `cargo lambda watch` uses the binary, SAM the logical id, Lambda the name.
     names: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Remote {
         Self { client, endpoint: endpoint.clone(), names }
     }
 
-    /// Invokes it by the first name that the endpoint knows.
+    /// Invokes the function by the first name that the endpoint knows.
     pub(super) async fn invoke(&self, payload: Bytes) -> Result<Bytes, InvokeError> {
         let mut unknown = None;
         for name in &self.names {
@@ -68,7 +68,7 @@ impl Remote {
         let body = response.into_body().collect().await.map_err(|_| unreachable())?.to_bytes();
         match status {
             StatusCode::NOT_FOUND => Err(InvokeError::UnknownFunction(name.to_owned())),
-            // cargo lambda watch answers 500 where Lambda answers 200 with the header.
+            // cargo lambda watch returns 500 for an error; Lambda returns 200 with the header.
             status if failed || !status.is_success() => Err(function_error(&body)),
             _ => Ok(body),
         }

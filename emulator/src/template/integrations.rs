@@ -334,7 +334,7 @@ mod tests {
         check("IntegrationType: MOCK, RequestTemplates: { a: [] }", "RequestTemplates, a: a template is a text");
         check(
             "IntegrationType: MOCK, TemplateSelectionExpression: '${request.header.x}'",
-            "TemplateSelectionExpression ${request.header.x}: only $request.body can be selected by, not $request.header.x",
+            "TemplateSelectionExpression ${request.header.x}: unsupported variable `$request.header.x`: expected `$request.body`",
         );
         check("IntegrationType: MOCK, PassthroughBehavior: SOMETIMES", "PassthroughBehavior cannot be SOMETIMES");
         check(

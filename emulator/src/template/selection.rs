@@ -1,5 +1,5 @@
-//! SelectionExpression expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`, and for templates of
-//! responses `${integration.response.statuscode}` and `${integration.response.header.NAME}`.
+//! Selection expressions: `$request.body.a.b`, `${request.body.a}-${request.body.b}`, text, `\$default`. Expressions
+//! for templates of responses also know `${integration.response.statuscode}` and `${integration.response.header.NAME}`.
 //!
 //! Source: API Gateway developer guide, "WebSocket selection expressions".
 
@@ -9,11 +9,10 @@ use serde_json::Value;
 
 use crate::json::whole_characters;
 
-/// A parsed selection expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SelectionExpression(Vec<SelectionPart>);
 
-/// What a response of an integration is selected by.
+/// Status and headers of an integration's response, which select its template.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseHead<'a> {
     pub(crate) status: u16,
@@ -24,30 +23,30 @@ pub(crate) struct ResponseHead<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum SelectionPart {
     Literal(String),
-    /// Keys from the root of the body.
+    /// Keys, from the root of the body.
     Body(Vec<String>),
-    /// Status of the integration's response.
+    /// The status of the integration's response.
     Status,
-    /// A header of the integration's response, in lower case.
+    /// The name of a header of the integration's response, in lower case.
     Header(String),
 }
 
-/// Why a text is no selection expression.
+/// Why a selection expression is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SelectionError {
-    #[error("a ${{ is not closed")]
+    #[error("unclosed `${{`")]
     Unclosed,
-    #[error("only $request.body can be selected by, not ${0}")]
+    #[error("unsupported variable `${0}`: expected `$request.body`")]
     NotTheBody(String),
 }
 
 impl SelectionExpression {
-    /// An expression that depends on the message alone.
+    /// Parses an expression that depends only on the message.
     pub(crate) fn parse(expression: &str) -> Result<Self, SelectionError> {
         Self::parse_with(expression, |_| None)
     }
 
-    /// An expression that depends on the response of an integration too.
+    /// Parses an expression that may also depend on the response of an integration.
     pub(crate) fn parse_for_response(expression: &str) -> Result<Self, SelectionError> {
         Self::parse_with(expression, |variable| match variable.strip_prefix("integration.response.")? {
             "statuscode" => Some(SelectionPart::Status),
@@ -102,13 +101,13 @@ impl SelectionExpression {
         Ok(Self(parts))
     }
 
-    /// The route key for a message. `None` when the message is not JSON, which goes to `$default`.
+    /// Returns the route key of a message. `None` if the message is not JSON; it goes to `$default`.
     pub(crate) fn evaluate(&self, message: &str) -> Option<String> {
         let body: Value = serde_json::from_str(&whole_characters(message)).ok()?;
         Some(self.key(&body, None))
     }
 
-    /// The key of a template. A message that is not JSON has no fields.
+    /// Returns the key of a template. A message that is not JSON has no fields.
     pub(crate) fn template_key(&self, message: &str, responded: Option<ResponseHead<'_>>) -> String {
         self.key(&serde_json::from_str(&whole_characters(message)).unwrap_or_default(), responded)
     }
@@ -133,7 +132,7 @@ impl SelectionExpression {
     }
 }
 
-/// A value as part of a route key: strings as they are, arrays as `[a, b]`, null as nothing.
+/// Writes a value as part of a route key: strings as they are, arrays as `[a, b]`, null as nothing.
 struct AsKey<'a>(&'a Value);
 
 impl fmt::Display for AsKey<'_> {
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selection_expression_is_refused() {
+    fn invalid_selection_expressions_are_refused() {
         assert_eq!(SelectionExpression::parse("${request.body.a"), Err(SelectionError::Unclosed));
         let header = SelectionExpression::parse("$request.header.x");
         assert_eq!(header, Err(SelectionError::NotTheBody("request.header.x".to_owned())));

@@ -1,4 +1,4 @@
-//! Functions by alias: in integrations, and at the Lambda Invoke API.
+//! Functions by alias, in integrations and at the Lambda Invoke API.
 
 use apigw_local::{FaultOptions, GatewayOptions};
 use futures_util::SinkExt;
@@ -51,7 +51,7 @@ async fn the_invoke_api_knows_functions_by_alias_and_version_in_the_name_and_in_
 }
 
 #[tokio::test]
-async fn an_alias_that_is_not_there_is_not_found_and_two_that_differ_are_refused() {
+async fn an_unknown_alias_is_not_found_and_two_that_differ_are_refused() {
     let site = start().await;
     let arn = "arn:aws:lambda:eu-central-1:000000000000:function";
     for (function, named) in [

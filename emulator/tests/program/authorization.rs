@@ -1,4 +1,4 @@
-//! The handshake: what `$connect` and authorizers decide.
+//! Handshakes: what `$connect` and authorizers decide.
 
 use std::time::Duration;
 
@@ -18,23 +18,26 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::scripted::{SCRIPTED, Scripted, ScriptedResult, Socket};
+use crate::scripted::{SCRIPTED, Scripted, ScriptedResult, Socket, accept};
 use clock::system_time;
 
 fn policy(effect: &str) -> Value {
     json!({
         "principalId": "user-1",
-        "policyDocument": {"Version": "2012-10-17", "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": "*"}]},
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": "*"}],
+        },
         "context": {"team": "red", "level": 3},
     })
 }
 
 #[tokio::test]
-async fn the_verdict_of_connect_is_the_status_of_the_handshake() {
+async fn the_status_of_connect_is_the_status_of_the_handshake() {
     let script = |name: String, event: Value| async move {
         match (name.as_str(), event["queryStringParameters"]["answer"].as_str().unwrap_or_default()) {
             ("Connect", "throw") => Err("it broke"),
-            ("Connect", "text") => Ok(json!("no proxy response")),
+            ("Connect", "text") => Ok(json!("not a proxy response")),
             ("Connect", code) => Ok(json!({"statusCode": code.parse::<u16>().unwrap_or(200)})),
             _ => Ok(json!({})),
         }
@@ -44,15 +47,14 @@ async fn the_verdict_of_connect_is_the_status_of_the_handshake() {
         assert_eq!(site.connect(&format!("?answer={answer}"), &[]).await.err(), Some(expected), "{answer}");
     }
     assert!(site.connect("?answer=204", &[]).await.is_ok());
-    assert!(site.events_of("Disconnect").is_empty(), "who was never connected is not disconnected");
+    assert!(site.events_of("Disconnect").is_empty(), "a refused client is not disconnected");
 }
 
 #[tokio::test]
 async fn only_the_subprotocol_of_connect_reaches_the_client() {
     let script = |_: String, _: Value| async {
-        Ok(
-            json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "chat", "Set-Cookie": "a=b", "X-Other": "c"}}),
-        )
+        let headers = json!({"Sec-WebSocket-Protocol": "chat", "Set-Cookie": "a=b", "X-Other": "c"});
+        Ok(json!({"statusCode": 200, "headers": headers}))
     };
     let site = Scripted::start(&[], script).await;
     let (_, headers) = site.connect("", &[("sec-websocket-protocol", "chat, other")]).await.expect("connected");
@@ -79,7 +81,7 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
     {
         assert_eq!(site.connect(query, headers).await.err(), Some(expected), "{query}");
     }
-    assert!(site.events_of("Authorize").is_empty(), "without its identity sources it is not even asked");
+    assert!(site.events_of("Authorize").is_empty(), "without its identity sources it is not invoked");
     for (token, expected) in [("denied", 403), ("unknown", 401), ("broken", 500), ("throws", 500)] {
         assert_eq!(site.connect(&format!("?token={token}"), &client).await.err(), Some(expected), "{token}");
     }
@@ -99,23 +101,22 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
         assert!(said["integrationLatency"].is_u64(), "{said}");
     }
     assert!(site.connect("?token=good", &client).await.is_ok());
-    assert_eq!(site.events_of("Authorize").len(), 6, "every connection is asked about anew");
+    assert_eq!(site.events_of("Authorize").len(), 6, "every connection is authorized anew");
 }
 
 #[tokio::test]
 async fn iam_needs_a_signature() {
-    let site = Scripted::start(&[("Authorization", "AWS_IAM")], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+    let site = Scripted::start(&[("Authorization", "AWS_IAM")], accept).await;
     assert_eq!(site.connect("", &[]).await.err(), Some(403));
     assert!(site.connect("", &[("authorization", "AWS4-HMAC-SHA256 Credential=x")]).await.is_ok());
     assert!(site.connect("?X-Amz-Signature=x", &[]).await.is_ok());
 }
 
 #[tokio::test]
-async fn iam_signatures_are_checked_when_asked() {
+async fn iam_signatures_are_verified_if_the_options_say_so() {
     let gateway = GatewayOptions { check_signatures: true, ..GatewayOptions::default() };
-    let answer = |_, _| async { Ok(json!({"statusCode": 200})) };
     let site =
-        Scripted::with(SCRIPTED, &[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), answer).await;
+        Scripted::with(SCRIPTED, &[("Authorization", "AWS_IAM")], gateway, FaultOptions::default(), accept).await;
     let refused = |end: Result<Connected, Error>| match end {
         Err(Error::Http(response)) => {
             let body: Value = serde_json::from_slice(response.body().as_deref().expect("a body")).expect("JSON");
@@ -134,13 +135,13 @@ async fn iam_signatures_are_checked_when_asked() {
     let unsigned = format!("ws://{}/dev", site.stack.ws_addr);
     let missing = (403, "MissingAuthenticationTokenException".to_owned(), "Missing Authentication Token".to_owned());
     assert_eq!(refused(connect_async(unsigned).await), missing);
-    assert_eq!(site.events_of("Connect").len(), 2, "who is refused reaches no function");
+    assert_eq!(site.events_of("Connect").len(), 2, "a refused client reaches no function");
 }
 
 /// What `connect_async` returns.
 type Connected = (Socket, Response<Option<Vec<u8>>>);
 
-/// A handshake that is signed as an AWS client does it, in headers or in the query.
+/// Makes a handshake that is signed as by an AWS client, in headers or in the query.
 fn signed(site: &Scripted, secret: &str, in_query: bool) -> Request<()> {
     let host = site.stack.ws_addr.to_string();
     let url = format!("ws://{host}/dev?room=a%20b");

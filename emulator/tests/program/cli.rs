@@ -1,4 +1,4 @@
-//! The program as a person runs it: flags, what it prints, how it stops.
+//! The program as you run it: flags, output, shutdown.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -13,7 +13,7 @@ use tokio_tungstenite::{connect_async, tungstenite::Message};
 /// Bound of every wait.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// The template that is run where a test names no other.
+/// The template of most tests.
 const TEMPLATE: &str = "tests/program/cli.yaml";
 
 fn program(arguments: &[&str]) -> Command {
@@ -22,19 +22,19 @@ fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// A running program that is ended with the test, passed or failed.
+/// A running program. Dropping it kills the process.
 pub(crate) struct RunningProgram {
     child: Child,
     pub(crate) lines: Vec<String>,
 }
 
 impl RunningProgram {
-    /// Starts the program on free ports and waits for the line that says that all of it answers.
+    /// Starts the program on free ports and waits for its `ready` line.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::with(TEMPLATE, arguments)
     }
 
-    /// The same with another template.
+    /// Starts the program with another template.
     pub(crate) fn with(template: &str, arguments: &[&str]) -> Self {
         let mut command = program(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--template", template]);
         let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
@@ -48,24 +48,24 @@ impl RunningProgram {
         panic!("it ended without being ready: {:?}", running.lines);
     }
 
-    /// The address in the `ready` line that starts with `scheme`.
+    /// Returns the address with `scheme` in the `ready` line.
     pub(crate) fn address(&self, scheme: &str) -> String {
         let ready = self.lines.last().expect("a ready line");
         ready.split(' ').find(|word| word.starts_with(scheme)).expect("an address").to_owned()
     }
 
-    /// The id of its process.
+    /// Returns the id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     fn interrupt(&self) {
-        // The shell's own `kill`: the program of this name is not on every machine.
+        // The shell's own `kill`: some machines have no program of this name.
         let kill = format!("kill -INT {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
-    /// Ends the program in order and returns what it has logged.
+    /// Stops the program gracefully and returns its log.
     pub(crate) fn end(mut self) -> String {
         self.interrupt();
         let mut logged = String::new();
@@ -83,7 +83,7 @@ impl Drop for RunningProgram {
 }
 
 #[tokio::test]
-async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket() {
+async fn it_prints_all_addresses_and_ends_with_a_close_frame_on_each_socket() {
     let mut running = RunningProgram::start(&[]);
     for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI", "SQS"] {
         let line = format!("export AWS_ENDPOINT_URL_{variable}=http://127.0.0.1:");
@@ -106,7 +106,7 @@ async fn it_says_where_everything_is_and_ends_with_a_close_frame_on_each_socket(
     assert!(running.child.wait().expect("ended").success());
 }
 
-/// Opens a socket and returns the status and reason with which the gateway closes it, pinging meanwhile if asked to.
+/// Opens a socket, sends pings if asked to, and returns the status and reason with which the gateway closes it.
 async fn closed_after(running: &RunningProgram, ping_every: Option<Duration>) -> (u16, String) {
     let (socket, _) = connect_async(running.address("ws://")).await.expect("connected");
     let (mut sending, mut receiving) = socket.split();
@@ -147,7 +147,7 @@ async fn idle_and_old_connections_are_closed_as_after_ten_minutes_and_two_hours(
 }
 
 #[test]
-fn what_cannot_work_is_said_in_one_line_that_helps() {
+fn an_error_is_one_line_that_says_what_to_do() {
     let check = |arguments: &[&str], expected: &str| {
         let output = program(arguments).output().expect("ended");
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -176,7 +176,7 @@ fn what_cannot_work_is_said_in_one_line_that_helps() {
 }
 
 #[test]
-fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
+fn a_data_directory_belongs_to_one_process_until_that_is_killed() {
     let directory = tempfile::tempdir().expect("a directory");
     let data_dir = directory.path().to_str().expect("UTF-8");
     let first = RunningProgram::start(&["--data-dir", data_dir]);
@@ -187,19 +187,19 @@ fn a_data_directory_is_of_one_process_and_free_again_when_that_is_killed() {
     let expected = format!("error: the data directory {data_dir} is in use by the process {} since 20", first.id());
     assert!(!second.status.success() && printed.contains(&expected), "{printed}");
     assert!(printed.contains("stop that process, or name another with --data-dir"), "{printed}");
-    // Dropped, it is killed, and cannot tidy up.
+    // Dropping it kills the process, which cannot clean up.
     drop(first);
     RunningProgram::start(&["--data-dir", data_dir]).end();
 }
 
 #[test]
-fn help_is_in_groups_and_names_every_fault() {
+fn help_is_grouped_and_names_every_fault() {
     let output = program(&["--help"]).output().expect("ended");
     let printed = String::from_utf8(output.stdout).expect("a text");
     for group in ["Addresses", "Template", "Tables", "Functions", "Clocks", "Quotas", "Signatures", "Faults", "Logs"] {
         assert!(printed.contains(&format!("\n{group}:\n")), "{group}: {printed}");
     }
-    let (_, options) = printed.split_once("\nOptions:\n").expect("the group of flags without one");
+    let (_, options) = printed.split_once("\nOptions:\n").expect("the group of other flags");
     let options: Vec<&str> = options.lines().take_while(|line| !line.is_empty()).collect();
     assert_eq!(options.len(), 2, "only help and version belong to no group: {options:?}");
     for kind in FaultKind::ALL {
@@ -223,15 +223,19 @@ fn a_run_with_faults_prints_the_seed_that_repeats_it() {
 }
 
 #[tokio::test]
-async fn who_misses_the_stage_is_told_the_right_address_in_the_log() {
+async fn a_request_outside_the_stage_is_logged_with_the_right_addresses() {
     let running = RunningProgram::start(&[]);
     let wrong = running.address("ws://").replace("/dev", "/development");
     assert!(connect_async(&wrong).await.is_err());
     let right = running.address("ws://");
     let endpoint = right.replace("ws://", "http://");
     let logged = running.end();
-    let expected = format!(
-        "request outside of the stage refused; clients connect to {right}, and the endpoint of the management API is {endpoint} path=\"/development\""
-    );
-    assert!(logged.contains(&expected), "{logged}");
+    let line = logged.lines().find(|line| line.contains("request outside the stage refused")).expect(&logged);
+    for field in [
+        r#"path="/development""#.to_owned(),
+        format!(r#"websocket_url="{right}""#),
+        format!(r#"management_endpoint="{endpoint}""#),
+    ] {
+        assert!(line.contains(&field), "{field}: {line}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What functions are told, and when.
+//! Events of functions: what is in them, and when they arrive.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::scripted::{Scripted, WAIT_MAX, next};
+use crate::scripted::{Scripted, UPGRADE, WAIT_MAX, accept, next};
 
 /// Calls the management API and returns the status.
 async fn call(site: &Scripted, method: &str, id: &str, body: &str) -> u16 {
@@ -21,7 +21,7 @@ fn id_of(event: &Value) -> String {
     event["requestContext"]["connectionId"].as_str().expect("an id").to_owned()
 }
 
-/// A site whose `$connect` returns once for every permit that is added.
+/// Starts a site whose `$connect` returns once for every permit that is added.
 async fn held_at_connect() -> (Scripted, Arc<Semaphore>) {
     let returned = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&returned);
@@ -57,8 +57,7 @@ async fn nothing_reaches_a_connection_before_connect_has_returned() {
 async fn a_client_that_hangs_up_during_connect_is_disconnected_after_it() {
     let (site, returned) = held_at_connect().await;
     let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
-    let request = "GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = format!("GET /dev HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n{UPGRADE}\r\n");
     socket.write_all(request.as_bytes()).await.expect("sent");
     let id = id_of(&site.event_of("Connect").await);
     drop(socket);
@@ -67,9 +66,9 @@ async fn a_client_that_hangs_up_during_connect_is_disconnected_after_it() {
 }
 
 #[tokio::test]
-async fn disconnect_tells_how_a_connection_ended() {
+async fn the_event_of_disconnect_has_the_close_status_and_reason() {
     let check = |end: &'static str, code: u16, reason: &'static str| async move {
-        let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+        let site = Scripted::start(&[], accept).await;
         let (mut socket, _) = site.connect("", &[]).await.expect("connected");
         let id = id_of(&site.event_of("Connect").await);
         match end {
@@ -109,7 +108,7 @@ async fn a_slow_integration_is_answered_with_a_frame_and_a_two_way_route_with_it
     let site = Scripted::start(&[], script).await;
     let (mut socket, _) = site.connect("", &[]).await.expect("connected");
     socket.send(Message::text("slow")).await.expect("sent");
-    // The integration has 300 ms; meanwhile other messages are answered: the service keeps none of them waiting.
+    // The integration has 300 ms. It delays no other message, as in the service.
     socket.send(Message::text("quick")).await.expect("sent");
     assert_eq!(next(&mut socket).await, "echo quick");
     let frame = next(&mut socket).await;
@@ -143,8 +142,8 @@ async fn a_fragmented_message_arrives_whole_and_a_ping_frame_is_answered_and_rea
 }
 
 #[tokio::test]
-async fn headers_of_the_handshake_keep_the_case_in_which_they_were_written() {
-    let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+async fn headers_of_the_handshake_keep_their_case() {
+    let site = Scripted::start(&[], accept).await;
     let mut socket = TcpStream::connect(site.stack.ws_addr).await.expect("connected");
     let request = "GET /dev HTTP/1.1\r\nhost: localhost\r\nConnection: Upgrade\r\nUPGRADE: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nsec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\nx-Region: PL\r\n\r\n";

@@ -1,26 +1,25 @@
-//! Faults that are injected, and what an application sees of them.
+//! Injected faults, as an application sees them.
 
 use std::time::{Duration, Instant};
 
 use apigw_local::{FaultKind, FaultOptions, GatewayOptions};
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{HttpReply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, eventually, next};
+use crate::scripted::{HttpReply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, echo, eventually, next};
 
-/// Every test has the same seed, so that a failure can be repeated.
+/// Seed of every test, so that you can repeat a failure.
 const SEED: u64 = 20_261_122;
 
-/// A site with faults whose functions answer at once, a message with its own text.
+/// Starts a site with faults, whose functions echo messages.
 async fn site(faults: &[&str]) -> Scripted {
     seeded(SEED, faults).await
 }
 
 async fn seeded(seed: u64, faults: &[&str]) -> Scripted {
     let faults = faults.iter().map(|fault| fault.parse().expect("a fault")).collect();
-    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
-    Scripted::with(SCRIPTED, &[], GatewayOptions::default(), FaultOptions { faults, seed: Some(seed) }, script).await
+    Scripted::with(SCRIPTED, &[], GatewayOptions::default(), FaultOptions { faults, seed: Some(seed) }, echo).await
 }
 
 fn injected(site: &Scripted, kind: FaultKind) -> u64 {
@@ -31,7 +30,7 @@ fn reply(status: u16, error_type: &str) -> HttpReply {
     HttpReply { status, error_type: error_type.to_owned(), body: String::new() }
 }
 
-/// Shows that the next thing a client receives is the answer to a message that is sent now.
+/// Shows that nothing else reached the client: the next frame is the response to a message that is sent now.
 async fn answers(socket: &mut Socket) {
     socket.send(Message::text("still there")).await.expect("sent");
     assert_eq!(next(socket).await, "still there");
@@ -49,7 +48,7 @@ async fn a_lost_disconnect_never_runs() {
 }
 
 #[tokio::test]
-async fn a_false_gone_is_answered_for_a_connection_that_lives() {
+async fn a_false_gone_is_returned_for_an_open_connection() {
     let site = site(&["false-gone=1"]).await;
     let (mut socket, id) = site.client().await;
     for method in ["POST", "GET"] {
@@ -71,7 +70,7 @@ async fn a_throttled_post_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn a_slow_post_is_delivered_at_once_and_answered_later() {
+async fn a_slow_post_delivers_at_once_and_returns_later() {
     let site = site(&["slow-post=1:300ms"]).await;
     let (mut socket, id) = site.client().await;
     let started = Instant::now();
@@ -84,7 +83,7 @@ async fn a_slow_post_is_delivered_at_once_and_answered_later() {
 }
 
 #[tokio::test]
-async fn a_hung_post_is_delivered_and_not_answered_while_the_program_runs() {
+async fn a_hung_post_delivers_and_does_not_return_while_the_program_runs() {
     let site = site(&["hung-post=1"]).await;
     let (mut socket, id) = site.client().await;
     {
@@ -102,8 +101,8 @@ async fn a_hung_post_is_delivered_and_not_answered_while_the_program_runs() {
     assert_eq!(injected(&site, FaultKind::HungPost), 1);
     let started = Instant::now();
     site.stack.stop().await;
-    // The local mode gives up after ten seconds what has not ended by then.
-    assert!(started.elapsed() < Duration::from_secs(9), "an answer that is held back holds up the end");
+    // The emulator waits at most ten seconds for unfinished work.
+    assert!(started.elapsed() < Duration::from_secs(9), "a hung response delayed the end");
 }
 
 #[tokio::test]
@@ -114,7 +113,7 @@ async fn a_dropped_connection_ends_without_a_close_frame_and_its_message_is_lost
         if by_client {
             socket.send(Message::text("x")).await.expect("sent");
         } else {
-            assert_eq!(site.manage("POST", &id, "x").await.status, 200, "the sender does not learn of it");
+            assert_eq!(site.manage("POST", &id, "x").await.status, 200, "the sender does not notice");
         }
         let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
         assert!(matches!(end, None | Some(Err(_))), "{end:?}");

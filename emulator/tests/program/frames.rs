@@ -13,7 +13,7 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
         |name: String, _| async move { if name == "Failing" { Err("it broke") } else { Ok(json!({"done": 1})) } };
     let site = Scripted::with("frames.yaml", &[], GatewayOptions::default(), FaultOptions::default(), script).await;
     let stack = &site.stack;
-    // A MOCK integration lets everybody in; there is no stage in the template, which is called prod then.
+    // $connect is a MOCK integration that accepts every client. The template has no stage, so it is called prod.
     let (mut socket, _) = connect_async(format!("ws://{}/prod", stack.ws_addr)).await.expect("connected");
     let cases = [
         ("not JSON", "Forbidden"),
@@ -33,7 +33,7 @@ async fn error_frames_have_the_recorded_form_and_the_socket_stays_open() {
             format!(r#"{{"message": "{expected}", "connectionId":"{connection}", "requestId":"{request}"}}"#);
         assert_eq!(frame, recorded, "{message}");
     }
-    // A route without a route response answers nothing, whatever its function returns: the next frame is for the next message.
+    // A route without a route response sends nothing: the next frame belongs to the next message.
     socket.send(Message::text(r#"{"a":"go","b":"quiet"}"#)).await.expect("sent");
     socket.close(None).await.expect("closed");
     let end = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");

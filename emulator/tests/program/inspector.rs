@@ -1,4 +1,4 @@
-//! What the inspector shows, and what it does to connections.
+//! The inspector: its records, and its actions on connections.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,15 +10,15 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Scripted, Socket, WAIT_MAX};
+use crate::scripted::{Scripted, Socket, WAIT_MAX, accept};
 
-/// Sends a request with `headers`, each ended by CRLF, and returns the status and body of the answer.
+/// Sends a request with `headers`, each ended by CRLF, and returns the status and body of the response.
 async fn ask(address: SocketAddr, request: &str, headers: &str, body: &[u8]) -> (u16, String) {
     let mut socket = TcpStream::connect(address).await.expect("connected");
     let length = body.len();
     let head = format!("{request} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n");
     socket.write_all(head.as_bytes()).await.expect("sent");
-    // What is too long may be refused before all of it was sent.
+    // A body that is too long may be refused before all of it is sent.
     let _ = socket.write_all(body).await;
     let mut response = Vec::new();
     let read = tokio::time::timeout(WAIT_MAX, socket.read_to_end(&mut response)).await.expect("in time");
@@ -28,7 +28,7 @@ async fn ask(address: SocketAddr, request: &str, headers: &str, body: &[u8]) -> 
     (status.unwrap_or_else(|| panic!("no answer: {read:?}")), body)
 }
 
-/// Does something to a connection as the inspector's page does, and returns the status.
+/// Acts on a connection as the inspector's page does, and returns the status.
 async fn act(site: &Scripted, method: &str, id: &str, action: &str, body: &[u8]) -> u16 {
     let request = format!("{method} /inspector/connections/{}{action}", id.replace('=', "%3D"));
     let host = site.stack.http_addr;
@@ -36,7 +36,7 @@ async fn act(site: &Scripted, method: &str, id: &str, action: &str, body: &[u8])
     ask(host, &request, &headers, body).await.0
 }
 
-/// Everything that is recorded, once a record of `kind` is in.
+/// Waits for a record of `kind` and returns all records.
 async fn records_until(site: &Scripted, kind: &str) -> Vec<Value> {
     let headers = format!("Host: {}\r\n", site.stack.http_addr);
     let (mut run, mut after, mut records) = (json!(0), json!(0), Vec::new());
@@ -62,7 +62,7 @@ async fn next(socket: &mut Socket) -> Message {
     tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame")
 }
 
-/// A site that answers every message with `echo` and the message, one connection, and its id.
+/// Starts a site that responds to every message with `echo` and the message. Returns one connection and its id.
 async fn connected() -> (Scripted, Socket, String) {
     let site = Scripted::start(&[], |_, event: Value| async move {
         Ok(json!({"statusCode": 200, "body": format!("echo {}", event["body"].as_str().unwrap_or_default())}))
@@ -166,7 +166,7 @@ async fn a_message_is_sent_as_the_client_or_to_it_and_the_connection_is_closed()
 }
 
 #[tokio::test]
-async fn what_another_site_asks_for_is_refused() {
+async fn requests_of_another_site_are_refused() {
     let (site, mut socket, id) = connected().await;
     let host = site.stack.http_addr;
     let own = format!("Host: {host}\r\n");
@@ -175,7 +175,7 @@ async fn what_another_site_asks_for_is_refused() {
         format!("{own}Sec-Fetch-Site: same-site\r\nOrigin: http://127.0.0.1:3000\r\n"),
         format!("{own}Origin: https://evil.example\r\n"),
         format!("{own}Origin: null\r\n"),
-        // A name of the other site that points here: to the browser it is the same origin.
+        // A host name of the other site that points here. For the browser it is the same origin.
         format!("Host: evil.example:{0}\r\nOrigin: http://evil.example:{0}\r\n", host.port()),
     ] {
         for action in ["POST", "DELETE"].iter().zip(["/received", ""]) {
@@ -185,7 +185,7 @@ async fn what_another_site_asks_for_is_refused() {
         assert_eq!(ask(host, "GET /inspector/records", &headers, b"").await.0, 403, "{headers}");
     }
     assert_eq!(ask(host, "GET /inspector", &own, b"").await.0, 200);
-    // Nothing of it happened, and a program that is no browser may ask.
+    // None of it had an effect, and a program that is not a browser may send it.
     assert_eq!(ask(host, &format!("POST /inspector/connections/{id}/sent"), &own, b"first").await.0, 204);
     assert_eq!(next(&mut socket).await, Message::text("first"));
     assert!(site.events_of("Message").is_empty());
@@ -204,7 +204,7 @@ async fn connections_are_found_by_id_address_and_agent() {
         let agents = local["connections"].as_array().expect("connections").iter();
         let mut agents: Vec<_> = agents.map(|one| one["userAgent"].as_str().expect("an agent").to_owned()).collect();
         assert_eq!(local["found"], agents.len());
-        // Within a millisecond the order is that of the ids.
+        // Connections of the same millisecond are ordered by id.
         agents.sort();
         agents
     };
@@ -216,8 +216,8 @@ async fn connections_are_found_by_id_address_and_agent() {
 }
 
 #[tokio::test]
-async fn a_question_for_records_that_waits_does_not_delay_the_end() {
-    let site = Scripted::start(&[], |_, _| async { Ok(json!({"statusCode": 200})) }).await;
+async fn a_waiting_request_for_records_does_not_delay_the_end() {
+    let site = Scripted::start(&[], accept).await;
     let headers = format!("Host: {}\r\n", site.stack.http_addr);
     let (_, body) = ask(site.stack.http_addr, "GET /inspector/records", &headers, b"").await;
     let run = serde_json::from_str::<Value>(&body).expect("JSON")["run"].clone();
@@ -225,7 +225,7 @@ async fn a_question_for_records_that_waits_does_not_delay_the_end() {
     let (http_addr, stack) = (site.stack.http_addr, site.stack);
     let waiting = tokio::spawn(async move { ask(http_addr, &question, &headers, b"").await });
     let stopped = tokio::time::timeout(Duration::from_secs(8), stack.stop());
-    stopped.await.expect("before the question has waited for its 20 s");
+    stopped.await.expect("before the request has waited for 20 s");
     waiting.abort();
 }
 
@@ -234,7 +234,7 @@ async fn a_page_of_another_site_reaches_nothing_that_listens_here() {
     let (site, mut socket, id) = connected().await;
     let lambda = site.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://").parse();
     let (gateway, lambda) = (site.stack.ws_addr, lambda.expect("an address"));
-    // Signed in its address, such a post would be one that a browser sends without asking.
+    // With a signature in the query, a browser would send such a post without a preflight.
     let post = format!("POST /dev/@connections/{id}?X-Amz-Signature=x");
     let invoke = "POST /2015-03-31/functions/Message/invocations";
     for origin in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
@@ -246,7 +246,7 @@ async fn a_page_of_another_site_reaches_nothing_that_listens_here() {
         }
     }
     let (status, _) = ask(site.stack.http_addr, "GET /inspector/connections", "Host: evil.example\r\n", b"").await;
-    assert_eq!(status, 403, "a name that can be made to point here");
+    assert_eq!(status, 403, "a host name that somebody could point here");
     assert!(site.events_of("Message").is_empty());
     let (status, _) = ask(gateway, &post, &format!("Host: {gateway}\r\n"), b"first").await;
     assert_eq!((status, next(&mut socket).await), (200, Message::text("first")), "nothing came before it");

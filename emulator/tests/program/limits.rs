@@ -1,4 +1,4 @@
-//! Limits and quotas of the service, made small enough to be reached.
+//! Limits and quotas of the service, set low enough to reach them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,18 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{SCRIPTED, Scripted, Socket, WAIT_MAX, ask as http, eventually, next};
+use crate::scripted::{SCRIPTED, Scripted, Socket, UPGRADE, WAIT_MAX, ask as http, echo, eventually, next};
 
-/// Attempts within which a quota of one per second is reached on any machine.
+/// Attempts that reach a quota of one per second on any machine.
 const ATTEMPTS_MAX: usize = 1_000;
 
-/// A site whose functions answer at once, a message with its own text.
+/// Starts a site whose functions echo messages.
 async fn site(gateway: GatewayOptions) -> Scripted {
-    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
-    Scripted::with(SCRIPTED, &[], gateway, FaultOptions::default(), script).await
+    Scripted::with(SCRIPTED, &[], gateway, FaultOptions::default(), echo).await
 }
 
 #[tokio::test]
-async fn handshakes_over_the_quota_are_refused_with_429_and_taken_again_later() {
+async fn handshakes_over_the_quota_are_refused_with_429_and_accepted_again_later() {
     let connect_rate = Some("1:2".parse().expect("a rate"));
     let site = site(GatewayOptions { connect_rate, ..GatewayOptions::default() }).await;
     let mut sockets = Vec::new();
@@ -32,17 +31,15 @@ async fn handshakes_over_the_quota_are_refused_with_429_and_taken_again_later() 
         assert!(sockets.len() < ATTEMPTS_MAX, "never refused");
     };
     assert_eq!(status, 429);
-    assert!(sockets.len() >= 2, "as many as the bucket holds are let in");
-    assert_eq!(site.events_of("Connect").len(), sockets.len(), "who is refused reaches no function");
+    assert!(sockets.len() >= 2, "the bucket admits as many as it holds");
+    assert_eq!(site.events_of("Connect").len(), sockets.len(), "a refused client reaches no function");
 
-    let handshake =
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let mut refused = site.request("GET /dev", handshake, "").await;
+    let mut refused = site.request("GET /dev", UPGRADE, "").await;
     for _ in 0..ATTEMPTS_MAX {
         if refused.status == 429 {
             break;
         }
-        refused = site.request("GET /dev", handshake, "").await;
+        refused = site.request("GET /dev", UPGRADE, "").await;
     }
     let body: Value = serde_json::from_str(&refused.body).expect("JSON");
     assert_eq!(
@@ -52,7 +49,7 @@ async fn handshakes_over_the_quota_are_refused_with_429_and_taken_again_later() 
     assert!(body["connectionId"].is_string() && body["requestId"].is_string(), "{body}");
 
     let again = async { while site.connect("", &[]).await.is_err() {} };
-    tokio::time::timeout(WAIT_MAX, again).await.expect("let in again in time");
+    tokio::time::timeout(WAIT_MAX, again).await.expect("accepted again in time");
 }
 
 #[tokio::test]
@@ -69,9 +66,9 @@ async fn messages_and_management_calls_share_a_quota() {
         }
         assert!(taken < ATTEMPTS_MAX, "never refused");
     };
-    assert!(taken >= 50, "as many as the bucket holds are taken: {taken}");
+    assert!(taken >= 50, "the bucket admits as many as it holds: {taken}");
     assert!(refusal.starts_with(&format!(r#"{{"message": "Too Many Requests", "connectionId":"{id}", "requestId":""#)));
-    assert_eq!(site.events_of("Message").len(), taken, "what is refused reaches no function");
+    assert_eq!(site.events_of("Message").len(), taken, "a refused message reaches no function");
 
     for method in ["POST", "GET"] {
         let mut calls = 0;
@@ -81,7 +78,7 @@ async fn messages_and_management_calls_share_a_quota() {
                 break reply;
             }
             calls += 1;
-            // The client has emptied the bucket: what is taken still has come back since then.
+            // The client has emptied the bucket; since then few tokens have come back.
             assert!(calls < 25, "{method}: {calls} calls were taken");
         };
         assert_eq!((refused.status, refused.error_type.as_str()), (429, "LimitExceededException"), "{method}");
@@ -89,42 +86,45 @@ async fn messages_and_management_calls_share_a_quota() {
     }
 }
 
-/// A site whose stages throttle, where `throttles` has them do so. Functions answer at once, a message with its own text.
+/// Starts a site with throttles in its template, whose functions echo messages.
 async fn throttled_site(throttles: bool, request_rate: Option<Rate>, parameters: &[(&str, &str)]) -> Scripted {
     let gateway = GatewayOptions { throttles, request_rate, ..GatewayOptions::default() };
-    let script = |_: String, event: Value| async move { Ok(json!({"statusCode": 200, "body": event["body"]})) };
-    Scripted::with("throttled.yaml", parameters, gateway, FaultOptions::default(), script).await
+    Scripted::with("throttled.yaml", parameters, gateway, FaultOptions::default(), echo).await
 }
 
-/// Sends a message this often and says how many are answered with themselves; all others have to be told why.
-async fn said(socket: &mut Socket, message: &str, times: usize) -> usize {
-    let mut said = 0;
+/// Sends a message `times` and counts the echoes. All others must get the error frame of a throttle.
+async fn echoed(socket: &mut Socket, message: &str, times: usize) -> usize {
+    let mut echoes = 0;
     for _ in 0..times {
         socket.send(Message::text(message)).await.expect("open");
         let answer = next(socket).await;
         if answer == message {
-            said += 1;
+            echoes += 1;
             continue;
         }
         let frame: Value = serde_json::from_str(&answer).expect("JSON");
         assert_eq!(frame["message"], "Too Many Requests", "{answer}");
         assert!(frame["connectionId"].is_string() && frame["requestId"].is_string(), "{answer}");
     }
-    said
+    echoes
 }
 
 #[tokio::test]
-async fn each_route_takes_what_its_stage_allows_and_refuses_the_rest_where_the_socket_stays_open() {
+async fn each_route_admits_what_its_stage_allows_and_refuses_the_rest_on_an_open_socket() {
     let site = throttled_site(true, None, &[]).await;
     let (mut socket, _) = site.connect("", &[]).await.expect("connected");
-    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 6).await, 2, "its own throttle");
-    assert_eq!(said(&mut socket, "nonsense", 9).await, 5, "that of the stage");
-    assert_eq!(said(&mut socket, r#"{"action":"free"}"#, 20).await, 20);
+    assert_eq!(echoed(&mut socket, r#"{"action":"say"}"#, 6).await, 2, "its own throttle");
+    assert_eq!(echoed(&mut socket, "nonsense", 9).await, 5, "the throttle of the stage");
+    assert_eq!(echoed(&mut socket, r#"{"action":"free"}"#, 20).await, 20);
     let (mut second, _) = site.connect("", &[]).await.expect("connected");
-    assert_eq!(said(&mut second, r#"{"action":"say"}"#, 1).await, 0, "a throttle is of the route, not of a connection");
+    assert_eq!(
+        echoed(&mut second, r#"{"action":"say"}"#, 1).await,
+        0,
+        "a throttle belongs to the route, not to a connection"
+    );
     site.connect("", &[]).await.expect("connected");
     assert_eq!(site.connect("", &[]).await.err(), Some(429));
-    assert_eq!(site.events_of("Message").len(), 2 + 5 + 20 + 3, "what is refused reaches no function");
+    assert_eq!(site.events_of("Message").len(), 2 + 5 + 20 + 3, "a refused message reaches no function");
 
     let ask = async |method: &str| http(site.stack.http_addr, &format!("{method} /read"), "", "").await;
     assert_eq!([ask("GET").await.status, ask("GET").await.status], [200, 200]);
@@ -135,20 +135,20 @@ async fn each_route_takes_what_its_stage_allows_and_refuses_the_rest_where_the_s
 }
 
 #[tokio::test]
-async fn a_throttle_of_nothing_refuses_all_and_none_counts_unless_asked_for() {
+async fn a_throttle_of_zero_refuses_all_and_without_the_option_none_applies() {
     let site = throttled_site(true, None, &[("ConnectBurst", "0")]).await;
     assert_eq!(site.connect("", &[]).await.err(), Some(429));
     let site = throttled_site(false, None, &[("ConnectBurst", "0")]).await;
     let (mut socket, _) = site.connect("", &[]).await.expect("connected");
-    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 10).await, 10);
+    assert_eq!(echoed(&mut socket, r#"{"action":"say"}"#, 10).await, 10);
 }
 
 #[tokio::test]
 async fn what_a_throttle_refuses_takes_nothing_of_the_account_s_quota_which_the_http_api_shares() {
     let site = throttled_site(true, Some("1:30".parse().expect("a rate")), &[]).await;
     let (mut socket, _) = site.connect("", &[]).await.expect("connected");
-    assert_eq!(said(&mut socket, r#"{"action":"say"}"#, 60).await, 2);
-    let free = said(&mut socket, r#"{"action":"free"}"#, 40).await;
+    assert_eq!(echoed(&mut socket, r#"{"action":"say"}"#, 60).await, 2);
+    let free = echoed(&mut socket, r#"{"action":"free"}"#, 40).await;
     assert!((28..40).contains(&free), "28 are left, and few come back: {free}");
     let mut statuses = Vec::new();
     for _ in 0..10 {
@@ -158,7 +158,7 @@ async fn what_a_throttle_refuses_takes_nothing_of_the_account_s_quota_which_the_
 }
 
 #[tokio::test]
-async fn one_client_s_flood_does_not_hold_another_s_message_up_and_is_bounded() {
+async fn a_flood_of_one_client_is_bounded_and_does_not_delay_another_client() {
     let held = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&held);
     let script = move |name: String, event: Value| {
@@ -170,7 +170,7 @@ async fn one_client_s_flood_does_not_hold_another_s_message_up_and_is_bounded() 
             Ok(json!({"statusCode": 200, "body": event["body"]}))
         }
     };
-    // Nothing that is asked here takes too long, however long it is held.
+    // The integrations of this template have no short timeout.
     let site = Scripted::with("throttled.yaml", &[], GatewayOptions::default(), FaultOptions::default(), script).await;
     let connecting = async {
         held.add_permits(2);
@@ -181,20 +181,20 @@ async fn one_client_s_flood_does_not_hold_another_s_message_up_and_is_bounded() 
     for _ in 0..300 {
         flood.send(Message::text(r#"{"action":"free"}"#)).await.expect("open");
     }
-    // 256 are taken; the others are refused, and the client is told.
+    // 256 are accepted. The client is told that the others are refused.
     for _ in 0..300 - 256 {
         let refused: Value = serde_json::from_str(&next(&mut flood).await).expect("JSON");
         assert_eq!(refused["message"], "Too Many Requests", "{refused}");
     }
     other.send(Message::text("mine")).await.expect("open");
-    eventually("all are taken", || site.stack.invocations_of("Message") == invoked + 257).await;
+    eventually("all are accepted", || site.stack.invocations_of("Message") == invoked + 257).await;
     eventually("64 run", || site.events_of("Message").len() == 2 + 64).await;
     held.add_permits(300);
     assert_eq!(next(&mut other).await, "mine");
     let events = site.events_of("Message");
     let turn = events.iter().position(|event| event["body"] == "mine").expect("it ran");
-    // It has the second place that comes free; how soon its request is here depends on those beside it.
-    assert!(turn < 2 + 3 * 64, "after those that ran, and not after all 256: {turn}");
+    // It gets the second permit that is free. When its request arrives depends on those that run beside it.
+    assert!(turn < 2 + 3 * 64, "after those that ran, but not after all 256: {turn}");
 }
 
 #[tokio::test]
@@ -210,11 +210,11 @@ async fn a_connect_that_takes_too_long_is_refused_with_504() {
     let site = Scripted::with(SCRIPTED, &[], gateway, FaultOptions::default(), script).await;
     assert_eq!(site.connect("", &[]).await.err(), Some(504));
     assert_eq!((site.events_of("Connect").len(), site.stack.connected()), (1, 0));
-    assert!(site.events_of("Disconnect").is_empty(), "who was never connected is not disconnected");
+    assert!(site.events_of("Disconnect").is_empty(), "a refused client is not disconnected");
 }
 
 #[tokio::test]
-async fn idle_timeout_and_connection_duration_are_set_one_by_one() {
+async fn idle_timeout_and_connection_duration_are_independent() {
     let closed = async |gateway: GatewayOptions| {
         let site = site(gateway).await;
         let (mut socket, _) = site.client().await;

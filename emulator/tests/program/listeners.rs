@@ -1,4 +1,4 @@
-//! What web pages can do to the program: every port that it listens on, with requests that a page can make a browser send.
+//! What web pages can do to the program: requests that a page can make a browser send, at every port of the program.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,24 +6,28 @@ use std::{
     net::TcpStream,
 };
 
-use crate::cli::{RunningProgram, WAIT_MAX};
+use crate::{
+    cli::RunningProgram,
+    scripted::{UPGRADE, WAIT_MAX},
+};
 
 const TEMPLATE: &str = "tests/program/listeners.yaml";
 
-/// The headers of a call of an AWS client, without its target.
+/// The headers of an AWS client's call, except its target.
 const SIGNED: &str = "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Date: 20260101T000000Z\r\n\
-                      Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/x/aws4_request, SignedHeaders=host, Signature=00\r\n";
+                      Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/x/aws4_request, \
+                      SignedHeaders=host, Signature=00\r\n";
 
-/// What a page of another site may have of a request.
+/// What a page of another site gets from a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ForeignAccess {
-    /// Nothing: it is refused.
+    /// A refusal.
     Never,
-    /// It is answered, and no browser shows the answer to the page.
+    /// A response that browsers hide from the page.
     Unread,
 }
 
-/// A listener, with requests that it answers when a program sends them.
+/// A listener, with requests that it accepts from programs.
 struct ListenerCase {
     name: &'static str,
     port: u16,
@@ -45,7 +49,7 @@ impl ListenerCase {
     }
 }
 
-/// Sends a request and returns the status and the head of the answer.
+/// Sends a request and returns the status and the head of the response.
 fn ask(port: u16, request: &str, headers: &str, body: &str) -> (u16, String) {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("connected");
     socket.set_read_timeout(Some(WAIT_MAX)).expect("a time limit");
@@ -54,7 +58,7 @@ fn ask(port: u16, request: &str, headers: &str, body: &str) -> (u16, String) {
         .expect("sent");
     let mut answer = Vec::new();
     let mut part = [0; 4_096];
-    // A socket that was upgraded does not end: its head is enough.
+    // An upgraded socket does not end: the head is enough.
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
         match socket.read(&mut part) {
             Ok(0) => break,
@@ -67,7 +71,7 @@ fn ask(port: u16, request: &str, headers: &str, body: &str) -> (u16, String) {
     (status.unwrap_or_else(|| panic!("{request} on {port}: no answer: {answer}")), answer)
 }
 
-/// The ports on which a process listens.
+/// Returns the ports on which a process listens.
 fn listening(process: u32) -> BTreeSet<u16> {
     let files = std::fs::read_dir(format!("/proc/{process}/fd")).expect("its files");
     let sockets: BTreeSet<String> = files
@@ -89,7 +93,7 @@ fn listening(process: u32) -> BTreeSet<u16> {
     ports
 }
 
-/// Every listener of the program, by its port. The one that the program does not print is of the function's process.
+/// Returns every listener of the program. The Runtime API of the function's process is the one that is not printed.
 fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
     use ForeignAccess::{Never, Unread};
     let printed = |name: &str| {
@@ -102,8 +106,8 @@ fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
     let invoke = "POST /2015-03-31/functions/Message/invocations";
     let lambda = ListenerCase::new("Lambda Invoke API", printed("LAMBDA")).asked(invoke, SIGNED, "{}", Never);
     let (host, body) = (format!("Host: 127.0.0.1:{}\r\n", lambda.port), "{}");
-    assert_eq!(ask(lambda.port, invoke, &host, body).0, 200, "the function runs, and with it its Runtime API");
-    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    assert_eq!(ask(lambda.port, invoke, &host, body).0, 200, "the function runs, and so does its Runtime API");
+    let handshake = &format!("Connection: Upgrade\r\n{UPGRADE}");
     let mut listeners = vec![
         lambda,
         ListenerCase::new("DynamoDB", printed("DYNAMODB"))
@@ -144,7 +148,7 @@ fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn no_listener_is_open_to_the_pages_of_other_sites() {
+fn no_listener_is_open_to_pages_of_other_sites() {
     let running = RunningProgram::with(TEMPLATE, &[]);
     let listeners = listeners(&running);
     let ports: BTreeMap<u16, &str> = listeners.iter().map(|listener| (listener.port, listener.name)).collect();
@@ -165,7 +169,7 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
             };
             check(&host, false);
             check(&own, false);
-            // A name of the other site that points here: to the browser it is the same origin, which it sends or does not.
+            // A host name of the other site that points here. For the browser it is the same origin, which it may send.
             check(&rebound, true);
             check(&format!("{rebound}Origin: {evil}:{port}\r\nSec-Fetch-Site: same-origin\r\n"), true);
             check(&format!("{host}{rebound}"), true);
@@ -177,12 +181,12 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
                 check(&format!("{host}Origin: {DEVELOPMENT}\r\n"), foreign);
             }
             check(&format!("{host}Sec-Fetch-Site: same-site\r\n"), foreign);
-            // What needs no leave of the server: a form, or fetch without CORS.
+            // Requests without a preflight: a form, or fetch without CORS.
             check(&format!("{host}{simple}"), foreign);
             check(&format!("{host}{simple}Origin: {evil}\r\n"), foreign);
         }
         for (request, headers, ..) in requests {
-            // What asks for leave first gets none.
+            // Preflights are refused.
             let path = request.split(' ').nth(1).expect("a path");
             let asked = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: x-amz-target\r\n";
             let headers = if headers.contains("Upgrade") { "" } else { asked };
@@ -202,13 +206,13 @@ fn no_listener_is_open_to_the_pages_of_other_sites() {
     }
 }
 
-/// The server of a bundler, on this machine.
+/// The origin of a development server on this machine.
 const DEVELOPMENT: &str = "http://localhost:5173";
-/// The request of the HTTP API that a page of this machine may send.
+/// The request to the HTTP API that a page of this machine may send.
 const READ: &str = "GET /read";
 
 #[test]
-fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
+fn a_page_of_this_machine_may_read_unless_the_template_configures_cors() {
     let running = RunningProgram::with(TEMPLATE, &[]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");
@@ -228,7 +232,7 @@ fn a_page_that_this_machine_serves_reads_what_the_template_leaves_open() {
 }
 
 #[test]
-fn a_name_that_is_allowed_is_answered_and_others_are_told_how() {
+fn an_allowed_host_name_is_accepted_and_the_log_says_how_to_allow_others() {
     let running = RunningProgram::with(TEMPLATE, &["--allow-host", "host.docker.internal"]);
     let front = running.address("http://");
     let port: u16 = front.trim_end_matches('/').rsplit(':').next().expect("a port").parse().expect("a port");

@@ -1,4 +1,4 @@
-//! The local mode from outside: the program, and templates other than the project's own.
+//! The emulator from outside: the program, and the library with templates of its own.
 
 mod aliases;
 mod authorization;

@@ -1,6 +1,6 @@
-//! Functions as processes: custom runtimes, Node.js and Python, as their templates name them.
+//! Functions as processes: custom runtimes, Node.js and Python.
 //!
-//! The tests that need an interpreter to be installed are ignored by `cargo test`; `tests/run` runs them.
+//! `cargo test` ignores the tests that need an interpreter; `tests/run` runs them.
 
 use std::{
     fs,
@@ -50,17 +50,17 @@ async fn receive(socket: &mut Socket) -> String {
     frame.expect("open").expect("a frame").into_text().expect("text").to_string()
 }
 
-/// Words of an answer of the custom runtime.
+/// Sends a message to the custom runtime and returns the words of the response.
 async fn words(socket: &mut Socket) -> Vec<String> {
     ask(socket, "hello").await.split(' ').map(str::to_owned).collect()
 }
 
 #[tokio::test]
-async fn a_custom_runtime_is_told_who_it_is_and_is_kept_for_the_next_invocation() {
+async fn a_custom_runtime_gets_its_environment_and_is_kept_for_the_next_invocation() {
     let stack = start(&code("bash"), "provided.al2023", "unused").await;
     let mut socket = connect(&stack).await;
     let first = words(&mut socket).await;
-    // The address of the API in the cloud has become the gateway's.
+    // The gateway's address has replaced that of the API in AWS.
     let endpoint = format!("http://{}/dev", stack.ws_addr);
     assert_eq!(first[..6], ["VERSION", "Message", "256", "unused", "hello", &endpoint]);
     assert_eq!(words(&mut socket).await, first, "the same process");
@@ -73,7 +73,7 @@ async fn a_process_that_ends_or_takes_too_long_is_replaced() {
     let mut socket = connect(&stack).await;
     let process = words(&mut socket).await[6].clone();
     assert!(ask(&mut socket, "throw").await.starts_with(r#"{"message": "Internal server error","#));
-    assert_eq!(words(&mut socket).await[6], process, "an error is an answer");
+    assert_eq!(words(&mut socket).await[6], process, "an error does not end the process");
     assert!(ask(&mut socket, "crash").await.starts_with(r#"{"message": "Internal server error","#));
     let second = words(&mut socket).await[6].clone();
     assert_ne!(second, process);
@@ -83,14 +83,14 @@ async fn a_process_that_ends_or_takes_too_long_is_replaced() {
 }
 
 #[tokio::test]
-async fn changed_code_is_run_from_the_next_invocation_on() {
+async fn changed_code_runs_from_the_next_invocation_on() {
     let directory = tempfile::tempdir().expect("a directory");
     let bootstrap = directory.path().join("bootstrap");
     fs::copy(code("bash").join("bootstrap"), &bootstrap).expect("copied");
     let stack = start(directory.path(), "provided.al2023", "unused").await;
     let mut socket = connect(&stack).await;
     assert_eq!(words(&mut socket).await[0], "VERSION");
-    // A running script must not be written to: a compiler replaces its output too.
+    // Replaced, not overwritten, because it is running. Compilers do the same.
     let changed = fs::read_to_string(&bootstrap).expect("read").replace("VERSION", "CHANGED");
     let beside = directory.path().join("new");
     fs::copy(&bootstrap, &beside).and_then(|_| fs::write(&beside, changed)).expect("written");
@@ -100,7 +100,7 @@ async fn changed_code_is_run_from_the_next_invocation_on() {
 }
 
 #[tokio::test]
-async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
+async fn a_failed_asynchronous_invocation_is_retried_and_then_recorded() {
     // The minutes between retries become milliseconds.
     let stack = start_scaled(&code("bash"), "provided.al2023", "unused", 10_000.0).await;
     let invoke = format!("{}/2015-03-31/functions/Message/invocations", stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
@@ -109,13 +109,13 @@ async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let response = client.request(request.expect("valid")).await.expect("answered");
     assert_eq!(response.status(), 202);
-    // Once, once more, and the destination.
+    // The first attempt, one retry, and the destination.
     let three = async {
         while stack.invocations() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(WAIT_MAX, three).await.expect("told");
+    tokio::time::timeout(WAIT_MAX, three).await.expect("invoked");
     stack.settled().await;
     let request = Request::get(format!("http://{}/inspector/records?after=0", stack.http_addr)).body(Full::default());
     let response = client.request(request.expect("valid")).await.expect("answered");
@@ -125,7 +125,7 @@ async fn a_failed_asynchronous_invocation_is_tried_again_and_then_told() {
     let invoked: Vec<&Value> = records.iter().filter(|record| record["kind"] == "invoked").collect();
     let functions: Vec<&Value> = invoked.iter().map(|record| &record["function"]).collect();
     assert_eq!(functions, ["Message", "Message", "Told"]);
-    assert_eq!(invoked[0]["requestId"], invoked[1]["requestId"], "all attempts have one id");
+    assert_eq!(invoked[0]["requestId"], invoked[1]["requestId"], "all attempts have the same id");
     let told: Value = serde_json::from_str(invoked[2]["payload"].as_str().expect("text")).expect("JSON");
     assert_eq!(told["requestContext"]["requestId"], invoked[0]["requestId"]);
     assert_eq!(told["requestContext"]["condition"], "RetriesExhausted");
@@ -146,12 +146,12 @@ async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
         let answer = ask(&mut socket, thrown).await;
         assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{thrown}: {answer}");
     }
-    // Nothing is answered to nothing, so the next answer is the next message's.
+    // A handler that returns nothing has no response, so the next one belongs to the next message.
     socket.send(Message::text("nothing")).await.expect("sent");
     let context: Value = serde_json::from_str(&ask(&mut socket, "context").await).expect("JSON");
     let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
     assert_eq!(context, json!(["Message", "256", arn, true, 36, true]));
-    // By the address that the API has in the cloud, with TLS.
+    // The function posts to the API's address in AWS, with TLS.
     let (first, second) = (ask(&mut socket, "post").await, receive(&mut socket).await);
     assert_eq!((first.as_str(), second.as_str()), ("posted", "200"));
     stack.stop().await;
@@ -159,7 +159,7 @@ async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
 
 #[tokio::test]
 #[ignore = "needs Node.js; tests/run installs it and runs this"]
-async fn an_es_module_and_a_nested_handler_are_found_and_what_is_not_there_is_said() {
+async fn an_es_module_and_a_nested_handler_are_found_and_a_missing_one_is_an_error() {
     let stack = start(&code("esm"), "nodejs20.x", "app.nested.handler").await;
     assert_eq!(ask(&mut connect(&stack).await, "one").await, "module one");
     stack.stop().await;

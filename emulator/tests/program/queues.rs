@@ -1,4 +1,4 @@
-//! SQS, with the AWS client: queues of the template, and what failed invocations put into them.
+//! SQS with the AWS client: queues of the template, and records of failed invocations in them.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ async fn url(client: &Client, queue: &str) -> String {
     client.get_queue_url().queue_name(queue).send().await.expect("a queue").queue_url.expect("a URL")
 }
 
-/// Messages in a queue: those that are visible, and those that are not.
+/// Counts the visible and the hidden messages of a queue.
 async fn counts(client: &Client, url: &str) -> (String, String) {
     let attributes = client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
     let mut attributes = attributes.send().await.expect("a queue").attributes.expect("attributes");
@@ -48,7 +48,7 @@ async fn counts(client: &Client, url: &str) -> (String, String) {
     )
 }
 
-/// The messages that arrive within some seconds.
+/// Receives messages, and waits up to 15 seconds for the first.
 async fn receive(client: &Client, url: &str, max: i32) -> Vec<Message> {
     let receive = client.receive_message().queue_url(url).max_number_of_messages(max).wait_time_seconds(15);
     let receive = receive.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
@@ -65,12 +65,12 @@ async fn messages_are_sent_received_hidden_deleted_and_purged() {
     assert_eq!(counts(&client, &url).await, ("3".to_owned(), "0".to_owned()));
     let first = receive(&client, &url, 1).await.swap_remove(0);
     assert_eq!(first.body(), Some("body 0"));
-    // Of RFC 1321's algorithm, by another implementation.
+    // Computed by another implementation of RFC 1321.
     assert_eq!(first.md5_of_body(), Some("2c2f1edb5aac06c6c201d1fe8916de7d"));
     let others = receive(&client, &url, 10).await;
     assert_eq!(others.iter().filter_map(Message::body).collect::<Vec<_>>(), ["body 1", "body 2"]);
     assert_eq!(counts(&client, &url).await, ("0".to_owned(), "3".to_owned()));
-    // The template hides them for a second.
+    // The template sets a visibility timeout of one second.
     let again = receive(&client, &url, 1).await.swap_remove(0);
     assert_eq!(again.message_id(), first.message_id());
     let received = &again.attributes.as_ref().expect("asked for")[&MessageSystemAttributeName::ApproximateReceiveCount];
@@ -87,7 +87,7 @@ async fn messages_are_sent_received_hidden_deleted_and_purged() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_as_the_client_knows_it() {
+async fn errors_have_the_types_that_the_client_knows() {
     let (stack, client) = start().await;
     let refused = client.get_queue_url().queue_name("none").send().await.expect_err("no queue").into_service_error();
     assert!(refused.is_queue_does_not_exist(), "{refused:?}");
@@ -105,7 +105,7 @@ async fn what_is_not_there_is_refused_as_the_client_knows_it() {
 }
 
 #[tokio::test]
-async fn an_invocation_that_failed_for_good_is_recorded_in_one_queue_and_its_event_lies_in_another() {
+async fn an_invocation_that_failed_all_retries_has_its_record_and_its_event_in_queues() {
     use http_body_util::Full;
     use hyper::{Request, body::Bytes};
 

@@ -1,4 +1,4 @@
-//! A local mode whose functions are answered for by the test, through the Lambda Invoke API.
+//! An emulator whose functions are closures of the test, behind a Lambda Invoke API.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,26 +32,40 @@ use tokio_tungstenite::{
 /// Bound of every wait.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// What a function answers, or the message of the error that it throws.
+/// The result of a function, or the message of its error.
 pub(crate) type ScriptedResult = Result<Value, &'static str>;
 
 /// The template of most tests.
 pub(crate) const SCRIPTED: &str = "scripted.yaml";
 
+/// Headers of a handshake, except `Connection`.
+pub(crate) const UPGRADE: &str =
+    "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// Accepts every client and responds to no message.
+pub(crate) async fn accept(_: String, _: Value) -> ScriptedResult {
+    Ok(json!({"statusCode": 200}))
+}
+
+/// Accepts every client and responds to each message with its own text.
+pub(crate) async fn echo(_: String, event: Value) -> ScriptedResult {
+    Ok(json!({"statusCode": 200, "body": event["body"]}))
+}
+
 /// A WebSocket of a client.
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Events that functions received, with their names, in the order of their arrival.
+/// Names of functions and the events that they received, in the order of arrival.
 type Events = Arc<Mutex<Vec<(String, Value)>>>;
 
-/// A running local mode and its scripted functions.
+/// A running emulator and its scripted functions.
 pub(crate) struct Scripted {
     pub(crate) stack: Stack,
     events: Events,
 }
 
 impl Scripted {
-    /// Starts `scripted.yaml` with `parameters`; `script` answers for the function of a name.
+    /// Starts `scripted.yaml` with `parameters`. `script` gets the name and event of each invocation.
     pub(crate) async fn start<F>(
         parameters: &[(&str, &str)],
         script: impl Fn(String, Value) -> F + Send + Sync + 'static,
@@ -62,7 +76,7 @@ impl Scripted {
         Self::with(SCRIPTED, parameters, GatewayOptions::default(), FaultOptions::default(), script).await
     }
 
-    /// The same with another template of this directory, or a gateway that is not left as it is.
+    /// Starts another template of this directory, or options that are not the defaults.
     pub(crate) async fn with<F>(
         template: &str,
         parameters: &[(&str, &str)],
@@ -95,7 +109,7 @@ impl Scripted {
         Self { stack: Stack::start(&options).await.expect("started"), events }
     }
 
-    /// Connects, or returns the status of the refusal.
+    /// Connects a client and returns it with the headers of the response, or the status of a refusal.
     pub(crate) async fn connect(
         &self,
         query: &str,
@@ -125,17 +139,17 @@ impl Scripted {
         (socket, event["requestContext"]["connectionId"].as_str().expect("an id").to_owned())
     }
 
-    /// Calls the management API with a signature that is there, but wrong.
+    /// Calls the management API with a wrong signature.
     pub(crate) async fn manage(&self, method: &str, id: &str, body: &str) -> HttpReply {
         self.request(&format!("{method} /dev/@connections/{id}"), "Authorization: AWS4-HMAC-SHA256 x\r\n", body).await
     }
 
-    /// Sends the gateway an HTTP request and reads to the end of the answer.
+    /// Sends the gateway an HTTP request.
     pub(crate) async fn request(&self, method_and_path: &str, headers: &str, body: &str) -> HttpReply {
         ask(self.stack.ws_addr, method_and_path, headers, body).await
     }
 
-    /// Asks the Lambda Invoke API of the local mode.
+    /// Calls the emulator's Lambda Invoke API.
     pub(crate) async fn invoke(&self, function_and_query: &str, kind: &str, body: &str) -> HttpReply {
         let address = self.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://");
         let (function, query) = function_and_query.split_once('?').unwrap_or((function_and_query, ""));
@@ -144,7 +158,7 @@ impl Scripted {
         ask(address.parse().expect("an address"), &path, &headers, body).await
     }
 
-    /// Waits until a function was invoked and returns the first event that it received.
+    /// Waits for the first invocation of a function and returns its event.
     pub(crate) async fn event_of(&self, function: &str) -> Value {
         let found = async {
             loop {
@@ -157,20 +171,21 @@ impl Scripted {
         tokio::time::timeout(WAIT_MAX, found).await.unwrap_or_else(|_| panic!("{function} was not invoked"))
     }
 
-    /// The events that a function received so far.
+    /// Returns the events that a function received so far.
     pub(crate) fn events_of(&self, function: &str) -> Vec<Value> {
         let events = self.events.lock().expect("unpoisoned");
         events.iter().filter(|(name, _)| name == function).map(|(_, event)| event.clone()).collect()
     }
 }
 
-/// Sends an HTTP request and reads to the end of the answer.
+/// Sends an HTTP request and reads the whole response.
 pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> HttpReply {
     let exchange = async {
         let mut socket = TcpStream::connect(address).await.expect("connected");
+        let length = body.len();
         let request = format!(
-            "{method_and_path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
+            "{method_and_path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
         );
         socket.write_all(request.as_bytes()).await.expect("sent");
         let mut response = String::new();
@@ -184,22 +199,22 @@ pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &st
     HttpReply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
 }
 
-/// An answer over HTTP.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpReply {
     pub(crate) status: u16,
-    /// Empty where there is none.
+    /// The header `x-amzn-errortype`, or nothing.
     pub(crate) error_type: String,
     pub(crate) body: String,
 }
 
-/// The next text that a client receives.
+/// Returns the next text that a client receives.
 pub(crate) async fn next(socket: &mut Socket) -> String {
     let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame");
     frame.into_text().expect("a text").to_string()
 }
 
-/// Waits for a condition that is made true elsewhere.
+/// Waits for a condition.
 pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let checks = async {
         while !condition() {
@@ -223,7 +238,7 @@ async fn answer(
     Ok(match script(name, event).await {
         Ok(value) => Response::new(Full::from(value.to_string())),
         Err(message) => {
-            let body = serde_json::json!({"errorType": "Error", "errorMessage": message}).to_string();
+            let body = json!({"errorType": "Error", "errorMessage": message}).to_string();
             let response = Response::builder().header("x-amz-function-error", "Unhandled").body(Full::from(body));
             response.expect("a valid response")
         }

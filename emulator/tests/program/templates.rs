@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::scripted::{Scripted, ScriptedResult, Socket, WAIT_MAX};
 
-/// A function that says what it got, or refuses, or fails.
+/// A function that returns its event, or fails as the event says.
 async fn function(_: String, event: Value) -> ScriptedResult {
     match event["text"].as_str() {
         Some("refuse") => Err("Refused for a reason"),
@@ -26,7 +26,7 @@ async fn function(_: String, event: Value) -> ScriptedResult {
     }
 }
 
-/// A server that answers with the request, or with a status, or not at all.
+/// A server that returns the request, fails, or never responds, as the path says.
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
@@ -111,7 +111,7 @@ async fn the_status_that_a_template_renders_selects_the_response() {
 }
 
 #[tokio::test]
-async fn a_message_passes_as_it_is_where_there_are_no_templates() {
+async fn without_templates_a_message_passes_unchanged() {
     let (scripted, mut socket) = start().await;
     assert_eq!(ask(&mut socket, json!({"action": "passed", "statusCode": 299})).await, "passed with 299");
     scripted.stack.stop().await;
@@ -152,7 +152,7 @@ async fn a_custom_function_gets_what_the_template_makes_and_its_errors_select_th
 }
 
 #[tokio::test]
-async fn a_function_that_is_invoked_as_an_event_is_not_waited_for() {
+async fn an_asynchronous_integration_does_not_wait_for_its_function() {
     let (scripted, mut socket) = start().await;
     let message = json!({"action": "later", "x": 1});
     assert_eq!(ask(&mut socket, message.clone()).await, "accepted");
@@ -161,7 +161,7 @@ async fn a_function_that_is_invoked_as_an_event_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn an_http_integration_carries_parameters_and_its_answer_is_mapped() {
+async fn an_http_integration_has_parameters_and_its_response_is_mapped() {
     let (scripted, mut socket) = start().await;
     let http = |name: &str| json!({"action": "http", "item": {"name": name}});
     let frame = ask(&mut socket, http("a/b c")).await;
@@ -184,7 +184,7 @@ async fn an_http_integration_carries_parameters_and_its_answer_is_mapped() {
 }
 
 #[tokio::test]
-async fn an_http_proxy_passes_the_message_and_the_answer_on() {
+async fn an_http_proxy_passes_the_message_and_the_response_on() {
     let (scripted, mut socket) = start().await;
     let message = json!({"action": "proxy", "n": [1, 2]});
     let frame = ask(&mut socket, message.clone()).await;

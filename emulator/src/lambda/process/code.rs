@@ -1,4 +1,4 @@
-//! Where a function's code lies, and whether it has changed.
+//! Where the code of a function is, and whether it has changed.
 
 use std::{
     fs, io,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::template::{self, Code};
 
-/// Directories that hold what functions use or what tools leave behind: a change in them starts nothing anew.
+/// Directories of dependencies and build output: a change in them restarts nothing.
 const UNWATCHED: [&str; 6] = ["node_modules", "__pycache__", "target", ".git", ".aws-sam", ".venv"];
 
-/// Files of one function that are looked at; what comes after them is not noticed when it changes.
+/// Files of one function that are watched. Changes of further files go unnoticed.
 const WATCHED_FILES_MAX: usize = 2_000;
 
-/// The state of a function's files: how many, how large together, and when the last one was written.
+/// The state of a function's files: their number, their total size, and the time of the last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodeVersion {
     files: usize,
@@ -23,10 +23,10 @@ pub(super) struct CodeVersion {
 }
 
 impl CodeVersion {
-    /// Looks at a file, or at all files below a directory.
+    /// Reads the state of a file, or of all files below a directory.
     pub(super) fn of(path: &Path) -> Self {
         let mut version = Self { files: 0, bytes: 0, newest: SystemTime::UNIX_EPOCH };
-        // A file that vanishes while it is looked at is a change that the next look sees.
+        // If a file vanishes meanwhile, the next call sees the change.
         let _ = version.add(path);
         version
     }
@@ -50,30 +50,31 @@ impl CodeVersion {
     }
 }
 
-/// The directory of a function's code: its own, or that of the file that it names.
+/// Returns the directory of a function's code.
 pub(super) fn directory(function: &template::Function, template: &Path, inline: &Path) -> Result<PathBuf, String> {
     let path = match &function.code {
         Code::Path(path) => template.join(path),
         Code::Inline(text) => return write_inline(function, text, inline),
-        Code::Elsewhere => return Err("its code is not on this host: build it and name the directory".to_owned()),
+        Code::Elsewhere => {
+            return Err("its code is not on this machine: build it, and set CodeUri to the directory".to_owned());
+        }
     };
-    let path =
-        fs::canonicalize(&path).map_err(|error| format!("its code {} cannot be read: {error}", path.display()))?;
+    let path = fs::canonicalize(&path).map_err(|error| format!("cannot read its code {}: {error}", path.display()))?;
     Ok(if path.is_dir() { path } else { path.parent().map(Path::to_owned).unwrap_or(path) })
 }
 
-/// Code in the template is a file `index` with the extension of the language, as in Lambda.
+/// Writes inline code to a file `index` with the extension of the language, as in Lambda.
 fn write_inline(function: &template::Function, text: &str, directory: &Path) -> Result<PathBuf, String> {
     let python = function.runtime.as_deref().is_some_and(|runtime| runtime.starts_with("python"));
     let directory = directory.join(&function.logical_id);
     let file = directory.join(if python { "index.py" } else { "index.js" });
     fs::create_dir_all(&directory)
         .and_then(|()| fs::write(&file, text))
-        .map_err(|error| format!("its code cannot be written to {}: {error}", file.display()))?;
+        .map_err(|error| format!("cannot write its code to {}: {error}", file.display()))?;
     Ok(directory)
 }
 
-/// The program of a `provided` runtime: `bootstrap`, or what cargo or cargo-lambda built last for it.
+/// Returns the program of a `provided` runtime: `bootstrap`, or the newest build of cargo or cargo-lambda.
 pub(super) fn program(function: &template::Function, directory: &Path) -> Option<PathBuf> {
     let built = function.binary.iter().flat_map(|binary| {
         directory.ancestors().flat_map(move |above| {
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_of_a_file_is_a_new_version_and_one_of_a_dependency_is_not() {
+    fn a_changed_file_is_a_new_version_and_a_changed_dependency_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let write = |name: &str, text: &str| {
             let path = directory.path().join(name);

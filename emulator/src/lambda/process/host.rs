@@ -13,28 +13,26 @@ use tempfile::TempDir;
 
 use crate::aws::{self, REGION, URL_SUFFIX};
 
-/// What all processes of functions share.
+/// What all function processes share.
 #[derive(Debug)]
 pub(crate) struct ProcessHost {
-    /// Directory of the template.
+    /// The directory of the template.
     pub(super) template: PathBuf,
-    /// Loaders and inline code, as long as the local mode runs.
+    /// Loaders and inline code. Removed when the emulator stops.
     pub(super) files: TempDir,
-    /// First part of the API's host name in the cloud.
+    /// First part of the API's host name in AWS.
     host: String,
-    /// The gateway that stands in for it.
+    /// Address of the gateway that replaces it.
     gateway: SocketAddr,
-    /// Where SQS answers.
+    /// Address of SQS.
     queues: SocketAddr,
     /// Variables that make clients trust the gateway's certificate.
     pub(super) trust: BTreeMap<String, String>,
-    /// Interpreters that were found, by runtime.
+    /// Results of the search for interpreters, by runtime.
     interpreters: Mutex<BTreeMap<String, Result<OsString, String>>>,
 }
 
 impl ProcessHost {
-    /// Prepares for functions of the template in the directory `template`, behind `gateway`, whose certificate `trust` leads to,
-    /// with SQS at `queues`.
     pub(crate) fn new(
         template: &Path,
         files: TempDir,
@@ -54,7 +52,7 @@ impl ProcessHost {
         })
     }
 
-    /// A variable's value with local addresses in place of those that the API and the queues have in the cloud.
+    /// Replaces the AWS addresses of the API and the queues in a variable by the emulator's.
     pub(crate) fn localised(&self, value: &str) -> String {
         let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);
         let value = value.replace(&aws::sqs_endpoint(), &format!("http://{}", self.queues));
@@ -63,12 +61,12 @@ impl ProcessHost {
         })
     }
 
-    /// What a loader needs to lead the API's name in the cloud to the gateway.
+    /// Tells a loader how to redirect the API's AWS host name to the gateway.
     pub(super) fn redirection(&self) -> String {
         format!("{} {} {}", self.host, self.gateway.ip(), self.gateway.port())
     }
 
-    /// Writes a file that comes with this program, where it is not written yet.
+    /// Writes a file that is built into this program, unless it exists.
     pub(super) fn file(&self, name: &str, text: &str) -> Result<PathBuf, String> {
         let path = self.files.path().join(name);
         if !path.exists() {
@@ -80,10 +78,10 @@ impl ProcessHost {
     pub(super) fn node(&self, runtime: &str) -> Result<OsString, String> {
         self.interpreter(runtime, || {
             let version = output(Command::new("node").arg("--version"));
-            let version = version.ok_or_else(|| format!("{runtime} needs Node.js, and there is no program node"))?;
+            let version = version.ok_or_else(|| format!("no program `node` found for {runtime}: install Node.js"))?;
             let wanted = runtime.trim_start_matches("nodejs").trim_end_matches(".x");
             if !version.starts_with(&format!("v{wanted}.")) {
-                tracing::warn!(runtime, found = version.trim(), "another version of Node.js than in Lambda");
+                tracing::warn!(runtime, found = version.trim(), "version of Node.js differs from Lambda's");
             }
             Ok("node".into())
         })
@@ -97,25 +95,25 @@ impl ProcessHost {
             };
             let (found, version) = [runtime, "python3"].into_iter().find_map(version).ok_or_else(|| {
                 format!(
-                    "neither {runtime} nor python3 can import awslambdaric: \
-                     pip install awslambdaric boto3, or start this from a virtual environment that has both"
+                    "neither {runtime} nor python3 can import awslambdaric: run `pip install awslambdaric boto3`, or \
+                     start the emulator from a virtual environment that has both"
                 )
             })?;
             if version != runtime {
-                tracing::warn!(runtime, found = version, "another version of Python than in Lambda");
+                tracing::warn!(runtime, found = version, "version of Python differs from Lambda's");
             }
             Ok(found.into())
         })
     }
 
-    /// Looks for an interpreter once.
+    /// Looks for the interpreter of a runtime once.
     fn interpreter(&self, runtime: &str, find: impl FnOnce() -> Result<OsString, String>) -> Result<OsString, String> {
         let mut known = self.interpreters.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(runtime.to_owned()).or_insert_with(find).clone()
     }
 }
 
-/// What a program prints. `None` when it cannot be run or fails.
+/// Returns the output of a program. `None` if it cannot be run or fails.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).into_owned())

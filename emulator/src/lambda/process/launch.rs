@@ -1,4 +1,4 @@
-//! How the language that a template names becomes a process on this machine.
+//! The command that starts a function of a runtime on this machine.
 
 use std::{
     collections::BTreeMap,
@@ -16,26 +16,26 @@ use super::{
 };
 use crate::template;
 
-/// The loaders that this program brings along.
+// Loaders that are built into this program.
 const NODE_RUNTIME: &str = include_str!("runtime.mjs");
 const PYTHON_RUNTIME: &str = include_str!("runtime.py");
 
-/// Variables of this process that functions get too: programs are found by the first, and many need a home.
+/// Variables of this process that functions inherit.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 
-/// What starts a function, and what has to be there for it.
+/// The command and environment that start a function.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     program: OsString,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
     directory: PathBuf,
-    /// What is looked at to see that the code has changed.
+    /// The file or directory that changes with the code.
     watched: PathBuf,
 }
 
 impl Launch {
-    /// Finds the interpreter and the code of a function, or says what is missing and how to get it.
+    /// Finds the interpreter and the code of a function. An error says what is missing and how to get it.
     pub(super) fn new(
         name: &str,
         function: &template::Function,
@@ -57,8 +57,8 @@ impl Launch {
             (host.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
         } else {
             return Err(format!(
-                "functions of {runtime} are not run here, those of provided.*, python3.* and nodejs* are; \
-                 run it elsewhere and name the place with --lambda-endpoint"
+                "unsupported runtime {runtime}: expected provided.*, python3.* or nodejs*; run the function elsewhere \
+                 and name the place with --lambda-endpoint"
             ));
         };
         let mut variables = inherited();
@@ -81,12 +81,12 @@ impl Launch {
         Ok(Self { program, arguments, environment: variables, directory, watched })
     }
 
-    /// The state of the code.
+    /// Returns the state of the code.
     pub(super) fn version(&self) -> CodeVersion {
         CodeVersion::of(&self.watched)
     }
 
-    /// A process that takes its invocations from the Runtime API at `address`.
+    /// Builds the command of a process that polls the Runtime API at `address`.
     pub(super) fn command(&self, address: &str, log_stream: &str) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -99,26 +99,26 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C in the terminal is for the local mode, which lets invocations end.
+            // A group of its own: Ctrl-C in the terminal stops the emulator, which lets invocations finish.
             .process_group(0)
             .kill_on_drop(true);
         command
     }
 }
 
-/// The variables of this process that functions get too, those that are UTF-8.
-#[expect(clippy::disallowed_methods, reason = "what is inherited is read here and nowhere else")]
+/// Returns the inherited variables that are UTF-8.
+#[expect(clippy::disallowed_methods, reason = "inherited variables are read only here")]
 fn inherited() -> BTreeMap<String, String> {
     INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 fn missing_program(function: &template::Function, directory: &Path) -> String {
     let build = match &function.binary {
-        Some(binary) => format!("build it (cargo build --bin {binary}, cargo lambda build or sam build)"),
+        Some(binary) => format!("build it with `cargo build --bin {binary}`, `cargo lambda build` or `sam build`"),
         None => {
-            "build it, or name the directory that it was built into (sam build writes .aws-sam/build/template.yaml)"
+            "build it, or set CodeUri to the directory of the build (`sam build` writes .aws-sam/build/template.yaml)"
                 .to_owned()
         }
     };
-    format!("there is no bootstrap in {}: {build}", directory.display())
+    format!("no bootstrap in {}: {build}", directory.display())
 }

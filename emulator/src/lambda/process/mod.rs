@@ -1,5 +1,4 @@
-//! Functions as processes of their own, in any language that Lambda knows a runtime for: this is the Runtime API's
-//! other side, and what Lambda calls execution environments.
+//! Functions as processes: execution environments, and the Runtime API that they poll.
 
 mod code;
 mod host;
@@ -31,16 +30,17 @@ use self::{
 };
 use crate::{aws, http, invocation::InvokeError, template};
 
-/// Time that a process has until it asks for its first invocation. Lambda gives 10 s; a laptop with a cold disk needs more.
+/// How long a process may take to ask for its first invocation. Lambda allows 10 s; a laptop with a cold disk needs
+/// more.
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time in which the answer of a process that has ended is still read: both come over different ways.
+/// How long to wait for the response of a process that has exited: it may arrive after the exit is seen.
 const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Longest line of a function's log, in bytes; a longer one is logged in pieces. Source: CloudWatch Logs quotas.
+/// Longest line of a function's log, in bytes. Longer lines are split. Source: CloudWatch Logs quotas.
 const LOG_LINE_BYTES_MAX: u64 = 256 * 1024;
 
-/// A function that runs in processes: one for each invocation at a time, kept for the next.
+/// A function that runs in processes. Each handles one invocation at a time and is kept for the next.
 #[derive(Debug)]
 pub(super) struct Process {
     name: String,
@@ -48,8 +48,8 @@ pub(super) struct Process {
     timeout: Duration,
     clock: Clock,
     idle: Mutex<Vec<ExecutionEnvironment>>,
-    /// Keeps loaders and certificates where the launch says they are.
-    _machine: Arc<ProcessHost>,
+    /// Keeps the files of loaders and certificates.
+    _host: Arc<ProcessHost>,
 }
 
 impl Process {
@@ -68,11 +68,12 @@ impl Process {
             timeout: function.timeout,
             clock,
             idle: Mutex::default(),
-            _machine: Arc::clone(host),
+            _host: Arc::clone(host),
         })
     }
 
-    /// Invokes it in an idle process of the present code, or in a new one. One that fails to answer is ended.
+    /// Invokes the function in an idle process with the current code, or in a new one. Stops a process that does not
+    /// respond.
     pub(super) async fn invoke(&self, request_id: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         let version = self.launch.version();
         loop {
@@ -87,19 +88,19 @@ impl Process {
                 }
                 InvocationEnd::Ended(answer) => return answer,
                 InvocationEnd::NotTaken(error) if is_new => return Err(error),
-                // A process may end after its last answer, as Node.js does after an error that nobody caught.
+                // A process may exit after its last response, as Node.js does after an uncaught error.
                 InvocationEnd::NotTaken(_) => {}
             }
         }
     }
 
-    /// The environment used last that still runs. Those of older code are ended.
+    /// Takes the most recent environment that still runs. Stops those with older code.
     fn take_idle(&self, version: CodeVersion) -> Option<ExecutionEnvironment> {
         let mut idle = self.idle();
         let before = idle.len();
         idle.retain_mut(|environment| environment.version == version && environment.is_running());
         if idle.len() < before {
-            tracing::info!(function = self.name, "the code has changed, or a process has ended: starting anew");
+            tracing::info!(function = self.name, "process replaced: its code changed, or it exited");
         }
         idle.pop()
     }
@@ -109,7 +110,7 @@ impl Process {
     }
 }
 
-/// One process and its Runtime API. The process ends when this is dropped.
+/// One process and its Runtime API. Dropping it stops the process.
 #[derive(Debug)]
 struct ExecutionEnvironment {
     function_arn: String,
@@ -117,16 +118,16 @@ struct ExecutionEnvironment {
     child: Child,
     invocations: mpsc::Sender<PendingInvocation>,
     exchange: Arc<RuntimeApi>,
-    /// The request that log lines belong to.
+    /// The request id for the lines of the log.
     request_id: watch::Sender<String>,
     _api: DropGuard,
 }
 
 impl Drop for ExecutionEnvironment {
-    /// Ends what the process has started, too.
+    /// Also stops the processes that the process has started.
     fn drop(&mut self) {
         let group = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        // A group that has ended by itself is what is wanted.
+        // It is fine if the group has already exited.
         group.map(|group| kill_process_group(group, Signal::KILL));
     }
 }
@@ -135,14 +136,14 @@ impl ExecutionEnvironment {
     async fn start(name: &str, launch: &Launch, version: CodeVersion) -> Result<Self, InvokeError> {
         let failed = |error: &dyn std::fmt::Display| InvokeError::FunctionError {
             error_type: "Runtime.InvalidEntrypoint".to_owned(),
-            error_message: format!("the process cannot be started: {error}"),
+            error_message: format!("cannot start the process: {error}"),
         };
         let listener = http::Listener::bind(([127, 0, 0, 1], 0).into(), &[]).await.map_err(|error| failed(&error))?;
         let address = listener.address.to_string();
         let (invocations, waiting) = mpsc::channel(1);
         let exchange = RuntimeApi::new(waiting);
         let shutdown = CancellationToken::new();
-        // However this function is left, the Runtime API of a process that is not there ends.
+        // Stops the Runtime API if this function fails.
         let api = shutdown.clone().drop_guard();
         let shared = Arc::clone(&exchange);
         tokio::spawn(http::serve(listener, None, shutdown, move |request, _| Arc::clone(&shared).handle(request)));
@@ -173,7 +174,6 @@ impl ExecutionEnvironment {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Invokes the function.
     async fn invoke(&mut self, request_id: &str, payload: Bytes, limit: Duration, clock: &Clock) -> InvocationEnd {
         let (answer, answered) = oneshot::channel();
         self.request_id.send_replace(request_id.to_owned());
@@ -184,7 +184,7 @@ impl ExecutionEnvironment {
             deadline: clock.now().after(limit),
             answer,
         };
-        // The other end is the API's, which lives as long as this does; a process that is gone is seen below.
+        // The receiver lives as long as this does. A process that has exited is noticed below.
         let _ = self.invocations.send(invocation).await;
         let mut answered = std::pin::pin!(timeout(limit, answered));
         tokio::select! {
@@ -203,13 +203,13 @@ impl ExecutionEnvironment {
     }
 }
 
-/// How an invocation of one environment ended.
+/// How an invocation in one environment ended.
 enum InvocationEnd {
-    /// With an answer, or a reported error. The environment can be used again.
+    /// With a result or a reported error. The environment can be reused.
     Answered(Result<Bytes, InvokeError>),
-    /// With the environment.
+    /// The environment ended too.
     Ended(Result<Bytes, InvokeError>),
-    /// The environment had ended before it asked for the invocation.
+    /// The environment ended before it took the invocation.
     NotTaken(InvokeError),
 }
 
@@ -230,7 +230,7 @@ fn boxed(output: impl AsyncRead + Send + Unpin + 'static) -> ProcessOutput {
     Box::new(output)
 }
 
-/// Logs what a function prints, line by line, until it ends.
+/// Logs the output of a function line by line until it ends.
 async fn log(function: String, output: ProcessOutput, request_id: watch::Receiver<String>) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();

@@ -1,4 +1,4 @@
-//! The Lambda Runtime API, as one execution environment sees it.
+//! The Lambda Runtime API of one execution environment.
 //!
 //! Source: Lambda developer guide, "Using the Lambda runtime API for custom runtimes", version 2018-06-01.
 
@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::http::{Body, Request, json, response};
 use crate::invocation::InvokeError;
 
-/// Largest answer of a function, in bytes. Source: Lambda quotas.
+/// Largest response of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
 
-/// Where an answer is waited for.
+/// Delivers the result of an invocation to the caller.
 type ResponseSender = oneshot::Sender<Result<Bytes, InvokeError>>;
 
-/// One invocation on its way to the function.
+/// One invocation for the function.
 #[derive(Debug)]
 pub(super) struct PendingInvocation {
     pub(super) request_id: String,
@@ -29,22 +29,22 @@ pub(super) struct PendingInvocation {
     pub(super) answer: ResponseSender,
 }
 
-/// How far an execution environment has come.
+/// The phases of a new execution environment.
 #[derive(Clone, Debug)]
 pub(super) enum InitPhase {
-    /// The process starts.
+    /// The process is starting.
     Starting,
     /// It has asked for an invocation.
     Ready,
-    /// It has reported that it cannot start.
+    /// It has reported an error of its initialization.
     Failed(InvokeError),
 }
 
-/// What one execution environment and its Runtime API share.
+/// The Runtime API, shared with its execution environment.
 #[derive(Debug)]
 pub(super) struct RuntimeApi {
     waiting: tokio::sync::Mutex<mpsc::Receiver<PendingInvocation>>,
-    /// The invocation that the function has and has not answered.
+    /// The invocation that the function is handling.
     current: Mutex<Option<(String, ResponseSender)>>,
     phase: watch::Sender<InitPhase>,
 }
@@ -58,7 +58,7 @@ impl RuntimeApi {
         })
     }
 
-    /// Waits until the environment is ready or cannot become so.
+    /// Waits until the environment is ready or has failed.
     pub(super) async fn started(&self) -> Result<(), InvokeError> {
         let mut phase = self.phase.subscribe();
         // The sender lives as long as this borrow, so waiting cannot fail.
@@ -68,12 +68,12 @@ impl RuntimeApi {
         }
     }
 
-    /// Whether the function has been given an invocation that it has not answered.
+    /// Returns whether the function is handling an invocation.
     pub(super) fn has_taken(&self, request_id: &str) -> bool {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|(id, _)| id == request_id)
     }
 
-    /// Answers one request of the runtime.
+    /// Handles one request of the runtime.
     pub(super) async fn handle(self: Arc<Self>, request: Request) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let Some(resource) = path.strip_prefix("/2018-06-01/runtime/") else { return not_found() };
@@ -90,7 +90,7 @@ impl RuntimeApi {
                     Ok(body) => Ok(body.to_bytes()),
                     Err(_) => Err(InvokeError::FunctionError {
                         error_type: "Function.ResponseSizeTooLarge".to_owned(),
-                        error_message: format!("the answer has more than {RESPONSE_BYTES_MAX} bytes"),
+                        error_message: format!("response too large: expected at most {RESPONSE_BYTES_MAX} bytes"),
                     }),
                 };
                 self.answer(id, answer)
@@ -112,7 +112,10 @@ impl RuntimeApi {
             starting
         });
         let Some(invocation) = self.waiting.lock().await.recv().await else {
-            return json(StatusCode::GONE, &json!({"errorType": "Shutdown", "errorMessage": "the local mode stops"}));
+            return json(
+                StatusCode::GONE,
+                &json!({"errorType": "Shutdown", "errorMessage": "the emulator is stopping"}),
+            );
         };
         let mut response = response(StatusCode::OK, "application/json", invocation.payload);
         let trace: String = uuid::Uuid::new_v4().simple().to_string();
@@ -130,18 +133,18 @@ impl RuntimeApi {
         response
     }
 
-    /// Hands an answer to whoever waits for it. One for another invocation than the current one is refused.
+    /// Passes a result to the caller. Refuses a result for another invocation than the current one.
     fn answer(&self, request_id: &str, answer: Result<Bytes, InvokeError>) -> Response<Body> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match current.take_if(|(id, _)| id == request_id) {
             Some((_, waiting)) => {
-                // Nobody waits any more after a time-out.
+                // After a timeout nothing waits for it.
                 let _ = waiting.send(answer);
                 accepted()
             }
             None => json(
                 StatusCode::BAD_REQUEST,
-                &json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation is under way"}),
+                &json!({"errorType": "InvalidRequestID", "errorMessage": "unknown request id"}),
             ),
         }
     }
@@ -152,10 +155,13 @@ fn accepted() -> Response<Body> {
 }
 
 fn not_found() -> Response<Body> {
-    json(StatusCode::NOT_FOUND, &json!({"errorType": "NotFound", "errorMessage": "this is the Lambda Runtime API"}))
+    json(
+        StatusCode::NOT_FOUND,
+        &json!({"errorType": "NotFound", "errorMessage": "unknown operation of the Lambda Runtime API"}),
+    )
 }
 
-/// The error in a request's body, or what its header says where the body says nothing.
+/// Returns the error in the body of a request, or in its header if the body has none.
 async fn reported(request: Request) -> InvokeError {
     let header = request.headers().get("lambda-runtime-function-error-type").cloned();
     let body = Limited::new(request.into_body(), RESPONSE_BYTES_MAX).collect().await.map(|body| body.to_bytes());
