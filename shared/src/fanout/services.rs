@@ -57,7 +57,8 @@ pub struct Fanout<S> {
     pub push_rate: f64,
     /// Posts per second that one worker is expected to make.
     pub worker_rate: f64,
-    /// Connections said to be gone that wait until all others have had their post, at most.
+    /// Largest number of suspects, which are connections said to be gone. They wait until all others have had their
+    /// post.
     pub suspects_max: usize,
     /// Whether an alert that nobody watches goes to everyone.
     pub fallback_to_everyone: bool,

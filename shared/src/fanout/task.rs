@@ -18,10 +18,10 @@ pub struct FanoutTask {
     /// Its part of the fan-out. None for the invocation that divides it.
     #[serde(default)]
     pub part: Option<FanoutPart>,
-    /// Invocations of this function before it in the chain that led to it.
+    /// Number of invocations of deliver in the chain that led to this one.
     #[serde(default, rename = "chain")]
     pub depth: u32,
-    /// When it was taken out of the queue of what failed for good, if it was.
+    /// When it was redriven from the dead-letter queue, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_at: Option<Timestamp>,
 }
@@ -31,13 +31,13 @@ pub struct FanoutTask {
 pub struct FanoutPart {
     /// Which slots, in the order in which they are reached.
     pub ranges: Vec<SlotRange>,
-    /// Calls of the management API per second that it may make.
+    /// Calls of the management API per second that the part may make: see `plan::share`.
     pub rate: f64,
     /// Whether it goes to everyone, instead of to those who watch the region or all regions.
     pub everyone: bool,
 }
 
-/// Lambda would take the next invocation for a loop.
+/// The chain of invocations is so long that Lambda would take the next one for a loop.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{INVOCATION_DEPTH_MAX} invocations in a row did not reach everyone; the push rate is too low for this audience"
