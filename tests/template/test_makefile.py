@@ -169,7 +169,7 @@ class Make(unittest.TestCase):
         (call,), printed = self.make("delete", "STACK=next")
         self.assertEqual((call["command"], call["stdin"]), ("delete", ""))
         self.assertEqual(call["options"], ["--no-prompts", "--stack-name", "next"])
-        self.assertIn("Left: the stack aws-sam-cli-managed-default", printed)
+        self.assertIn("Two things are left: the stack aws-sam-cli-managed-default", " ".join(printed.split()))
 
     def test_a_stack_that_another_stack_uses_keeps_its_artifacts(self):
         calls, _ = self.make("delete", "STACK=next", fails=True, USED="next")
