@@ -22,8 +22,11 @@ CODE = {
     "Makefile", ".css", ".html", ".java", ".js", ".mjs", ".php", ".py", ".rs", ".sh", ".toml", ".ts", ".yaml", ".yml",
 }  # fmt: skip
 
-# Files with longer lines, because a program wrote them.
-LONG_LINES = [f"client/viral-{name}" for name in ("alerts.js", "alerts.d.ts", "toast.js", "toast.d.ts")]
+# Files with longer lines: what a program wrote, and templates of tests, which have a resource in a line.
+BUILT = [f"client/viral-{name}" for name in ("alerts.js", "alerts.d.ts", "toast.js", "toast.d.ts")]
+LONG_LINES = [*BUILT, "emulator/tests/program/*.yaml"]
+# A word of this length, such as an ARN or a frame as it is sent, excuses its line.
+LONG_WORD = re.compile(r"\S{70}")
 
 # Places that do not keep a rule yet: `RULE GLOB` a line. It only ever shrinks.
 OPEN = ROOT / "tests/tidy.open"
@@ -250,6 +253,7 @@ def check_circles(files):
 
 
 def check_lines(files):
+    """Tables in comments, and lines with a word that cannot be broken, may be longer."""
     for path in files:
         pure = pathlib.PurePath(path)
         is_script = not pure.suffix and (ROOT / path).read_bytes()[:2] == b"#!"
@@ -258,7 +262,8 @@ def check_lines(files):
         if any(fnmatch.fnmatch(path, pattern) for pattern in LONG_LINES):
             continue
         for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
-            if len(line) > COLUMNS_MAX:
+            may_be_long = LONG_WORD.search(line) or re.match(r"\s*//[/!] \|", line)
+            if len(line) > COLUMNS_MAX and not may_be_long:
                 yield path, f"{path}:{number} has {len(line)} columns: {COLUMNS_MAX} at most"
 
 

@@ -1,5 +1,5 @@
-//! AWS JSON, the protocol of SQS, EventBridge and Systems Manager: a header names the operation, and input and output are
-//! JSON.
+//! AWS JSON, the protocol of SQS, EventBridge and Systems Manager: a header names the operation, and input and output
+//! are JSON.
 //!
 //! Source: Smithy, "AWS JSON 1.0 protocol" and "AWS JSON 1.1 protocol".
 

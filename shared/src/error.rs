@@ -114,7 +114,8 @@ impl ApiError {
 
     /// What to answer when it is not known whether an alert was published.
     pub fn outcome_unknown() -> Self {
-        let message = "the alert may have been published or not: repeat it with the same idempotency key, which publishes it once; \
+        let message = "the alert may have been published or not: repeat it with the same idempotency key, \
+            which publishes it once; \
                        without a key, look for it with GET /alerts before you repeat it";
         Self::new(Code::OutcomeUnknown, message)
     }
@@ -137,8 +138,8 @@ impl ApiError {
         Self { retry_after: Some(retry_after), ..Self::new(Code::RateLimited, message) }
     }
 
-    /// The refusal as JSON: the fields `code`, `message`, `retryable`, `field` where one is at fault, and `retry_after_ms` where
-    /// it is known.
+    /// The refusal as JSON: the fields `code`, `message`, `retryable`, `field` where one is at fault, and
+    /// `retry_after_ms` where it is known.
     pub fn body(&self) -> ApiErrorBody<'_> {
         ApiErrorBody {
             code: self.code,
@@ -232,7 +233,10 @@ mod tests {
         let limited = ApiError::rate_limited("10 messages per second", Duration::from_millis(80));
         assert_eq!(
             serde_json::to_string(&limited.body()).expect("serialisable"),
-            r#"{"code":"rate_limited","message":"at most 10 messages per second, try again in 80 ms","retryable":true,"retry_after_ms":80}"#
+            concat!(
+                r#"{"code":"rate_limited","message":"at most 10 messages per second, try again in 80 ms","#,
+                r#""retryable":true,"retry_after_ms":80}"#
+            )
         );
     }
 

@@ -39,8 +39,8 @@ pub const BATCH_ROUNDS_MAX: u32 = 8;
 /// Pause before the second round of a batch; doubles each round, so eight rounds take about 3 s.
 pub const BATCH_BACKOFF: Duration = Duration::from_millis(25);
 
-/// Items in one page of an audience. Few enough that the first push leaves early and a page, at about 115 bytes an item,
-/// stays far below the 1 MB that a query returns; enough that reading costs little beside pushing.
+/// Items in one page of an audience. Few enough that the first push leaves early and a page, at about 115 bytes an
+/// item, stays far below the 1 MB that a query returns; enough that reading costs little beside pushing.
 pub const AUDIENCE_PAGE_ITEMS: i32 = 1_000;
 
 /// Life of a WebSocket connection. Source: API Gateway quotas.
@@ -90,11 +90,12 @@ pub const SECRET_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Time for reading a secret, within that of a handshake.
 pub const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source: Parameter Store.
+/// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source:
+/// Parameter Store.
 pub const SECRET_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest that the one caller who fetches a secret or keys again waits for it while an older value may be used. Most services
-/// answer within half of it, with a new connection over TLS to another continent.
+/// Longest that the one caller who fetches a secret or keys again waits for it while an older value may be used. Most
+/// services answer within half of it, with a new connection over TLS to another continent.
 pub const REFRESH_WAIT: Duration = Duration::from_secs(1);
 
 /// Pause after a failed fetch of a secret or keys. It doubles with each failure in a row.
@@ -115,41 +116,42 @@ pub const WEBHOOK_SECRETS_MAX: usize = 2;
 /// How long an alert and its idempotency key are kept.
 pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Missed alerts that an acknowledgement or one page of `GET /alerts` holds, of all its regions together. An alert has some
-/// 300 bytes, so that many of them just fill a frame.
+/// Missed alerts that an acknowledgement or one page of `GET /alerts` holds, of all its regions together. An alert has
+/// some 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
 /// Bytes of alerts in one page of `GET /alerts`: two of the largest.
 pub const PAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of an item of the log without its content, as DynamoDB counts them: nine attributes and the longest region. Its frame has
-/// fewer.
+/// Bytes of an item of the log without its content, as DynamoDB counts them: nine attributes and the longest region.
+/// Its frame has fewer.
 pub const REMOVED_ITEM_BYTES_MAX: usize = 256;
 
 /// Bytes of a consistent read that are billed as one unit. Source: DynamoDB.
 pub const READ_UNIT_BYTES: usize = 4 * 1024;
 
-/// Regions whose missed alerts an acknowledgement or a page holds. The others are named in the one and left to the next of the other.
+/// Regions whose missed alerts an acknowledgement or a page holds. The others are named in the one and left to the next
+/// of the other.
 pub const RECOVERED_REGIONS_MAX: usize = 25;
 
-/// Queries of logs at once for one answer. One that finds less than it was to find, because the time to live was faster or because
-/// alerts are large, is a read unit for nothing, and makes them fewer until the answer.
+/// Queries of logs at once for one answer. One that finds less than it was to find, because the time to live was faster
+/// or because alerts are large, is a read unit for nothing, and makes them fewer until the answer.
 pub const LOG_READS_MAX: usize = 6;
 
-/// Read units that a message takes at most, beside one for each region whose alerts its answer carries: the snapshot, twice a frame
-/// of alerts, and queries for nothing.
+/// Read units that a message takes at most, beside one for each region whose alerts its answer carries: the snapshot,
+/// twice a frame of alerts, and queries for nothing.
 pub const MESSAGE_READ_UNITS_MAX: usize = 30;
 
-/// Read units that a request to `GET /alerts` takes at most: the snapshot, a page of alerts, a query for each region, and queries for
-/// nothing.
+/// Read units that a request to `GET /alerts` takes at most: the snapshot, a page of alerts, a query for each region,
+/// and queries for nothing.
 pub const PAGE_READ_UNITS_MAX: usize = 55;
 
-/// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an alert
-/// is late by that at most.
+/// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an
+/// alert is late by that at most.
 pub const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Time after which a browser's EventSource asks for the next page. It holds until the next answer comes: without a pause a
-/// browser whose line breaks just then would ask hundreds of times per second.
+/// Time after which a browser's EventSource asks for the next page. It holds until the next answer comes: without a
+/// pause a browser whose line breaks just then would ask hundreds of times per second.
 pub const EVENT_STREAM_NEXT: Duration = Duration::from_millis(500);
 
 /// Time after which a browser's EventSource asks again, when it has everything.
@@ -159,7 +161,8 @@ pub const EVENT_STREAM_RETRY: Duration = Duration::from_secs(3);
 /// recovered, fit in a frame.
 pub const REGIONS_OF_ALL_MAX: usize = 300;
 
-/// Items of the snapshot of all logs. Reading them all costs as many read units, and each holds some 40 of [`REGIONS_OF_ALL_MAX`].
+/// Items of the snapshot of all logs. Reading them all costs as many read units, and each holds some 40 of
+/// [`REGIONS_OF_ALL_MAX`].
 pub const SNAPSHOT_SHARDS: usize = 8;
 
 /// Request line and headers of a request to an HTTP API. Source: API Gateway quotas, not adjustable.
@@ -168,8 +171,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
 /// What of them is for others than cursors: the rest of the address with a token, and what browsers and proxies add.
 const OTHER_HEAD_BYTES: usize = 2 * 1024;
 
-/// Longest cursor that is written, in bytes. An EventSource sends two, that of its address and the last id. The 249 countries of
-/// ISO 3166 fit while they have fewer than 46,656 alerts each.
+/// Longest cursor that is written, in bytes. An EventSource sends two, that of its address and the last id. The 249
+/// countries of ISO 3166 fit while they have fewer than 46,656 alerts each.
 pub const CURSOR_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest entry of a region in a cursor, with its separator: the name and the two largest numbers in base 36.
@@ -185,8 +188,8 @@ pub(crate) const ANSWER_BYTES: usize = 1024;
 /// New connections per second of an account. Source: API Gateway quotas.
 pub const CONNECTS_PER_SEC: u64 = 500;
 
-/// Share of them, as a divisor, that is left to connections that come back after a cut: half. The rest is for those who come
-/// anew.
+/// Share of them, as a divisor, that is left to connections that come back after a cut: half. The rest is for those who
+/// come anew.
 pub const RECONNECT_SHARE: u64 = 2;
 
 /// Shortest time over which clients spread their reconnections: an audience that is small now may have grown.
@@ -204,30 +207,31 @@ pub const ROTATE_AFTER: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.as_se
 /// Actions in one transaction. Source: DynamoDB.
 pub const TRANSACTION_ACTIONS_MAX: usize = 100;
 
-/// Bytes of alerts that are committed in one transaction. A partition takes 1,000 write units a second and a transaction two for each
-/// KB, so that it waits a quarter of a second for them at most. Source: DynamoDB.
+/// Bytes of alerts that are committed in one transaction. A partition takes 1,000 write units a second and a
+/// transaction two for each KB, so that it waits a quarter of a second for them at most. Source: DynamoDB.
 pub const GROUP_BYTES_MAX: usize = 128 * 1024;
 
-/// How long the lease of a region lasts that nobody renews: longer than a call of DynamoDB takes that is tried again. One that ends
-/// with the lease delays others by that.
+/// How long the lease of a region lasts that nobody renews: longer than a call of DynamoDB takes that is tried again.
+/// One that ends with the lease delays others by that.
 pub const LEASE: Duration = Duration::from_secs(2);
 
-/// Time after which one that leads hands over to the next, as soon as its own publication is committed: its publisher waits.
+/// Time after which one that leads hands over to the next, as soon as its own publication is committed: its publisher
+/// waits.
 pub const LEAD_TIME: Duration = Duration::from_millis(150);
 
 /// First bound of the pause between two looks of a publication that waits; it doubles.
 pub const QUEUE_LOOK_MIN: Duration = Duration::from_millis(40);
 
-/// Last bound of that pause. Of 1,000 that wait, each look is half a read unit of the one partition with the lease, which gives 3,000 a
-/// second, and a unit of one of its own.
+/// Last bound of that pause. Of 1,000 that wait, each look is half a read unit of the one partition with the lease,
+/// which gives 3,000 a second, and a unit of one of its own.
 pub const QUEUE_LOOK_MAX: Duration = Duration::from_millis(400);
 
-/// Time before the end of an invocation at which a publication is withdrawn that still waits: two calls of DynamoDB, with time to
-/// spare.
+/// Time before the end of an invocation at which a publication is withdrawn that still waits: two calls of DynamoDB,
+/// with time to spare.
 pub const QUEUE_END_BEFORE: Duration = Duration::from_secs(8);
 
-/// Age from which a waiting publication is not committed any more: longer than any function waits for it, which is 29 s. Source:
-/// template.yaml.
+/// Age from which a waiting publication is not committed any more: longer than any function waits for it, which is 29
+/// s. Source: template.yaml.
 pub const QUEUE_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a waiting publication is kept that nobody has withdrawn.
@@ -254,13 +258,15 @@ pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 /// First bound of the pause between two attempts to commit; each pause is random below a bound that doubles.
 pub const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(12);
 
-/// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not do.
+/// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not
+/// do.
 pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Last bound of that pause.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
-/// Longest time that a part of a fan-out waits to hear whether its alert was taken back. Everybody who watches waits for it.
+/// Longest time that a part of a fan-out waits to hear whether its alert was taken back. Everybody who watches waits
+/// for it.
 pub const LOG_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
@@ -269,7 +275,8 @@ pub const POSTS_IN_FLIGHT: usize = 128;
 /// The same where more are faster, because the gateway takes its time: 5,000 per second at 100 ms each.
 pub const POSTS_IN_FLIGHT_MAX: usize = 512;
 
-/// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes milliseconds.
+/// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes
+/// milliseconds.
 pub const POST_SLOW_AFTER: Duration = Duration::from_millis(250);
 
 /// Posts that are open at once, slow ones included. Each may have a socket of its own, and what is left of the file
@@ -279,8 +286,8 @@ pub const POSTS_OPEN_MAX: usize = 1_024 - 128;
 /// Time to open a connection to the management API.
 pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time after which a connection to the management API that was of no use is not used again. What lies on the way forgets it
-/// at some time, and then a post would wait in vain.
+/// Time after which a connection to the management API that was of no use is not used again. What lies on the way
+/// forgets it at some time, and then a post would wait in vain.
 pub const POST_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
 
 /// Time for one attempt of a post. A healthy one takes milliseconds.
@@ -341,39 +348,42 @@ pub const GONE_REMOVED_MAX: usize = 10_000;
 /// Removals of connections that run at once. Each is a query and a batch of deletes.
 pub const REMOVALS_IN_FLIGHT: usize = 8;
 
-/// Time before the end of an invocation at which removals are left to the next alert. [`AUDIENCE_NOTE_TIMEOUT`] comes after it.
+/// Time before the end of an invocation at which removals are left to the next alert. [`AUDIENCE_NOTE_TIMEOUT`] comes
+/// after it.
 pub const REMOVALS_END_BEFORE: Duration = Duration::from_secs(5);
 
-/// Calls of the management API per second that a fan-out may make, unless the template says otherwise. Several at once find
-/// their shares by the gateway's refusals. Source: API Gateway quotas; 2,500 in newer regions.
+/// Calls of the management API per second that a fan-out may make, unless the template says otherwise. Several at once
+/// find their shares by the gateway's refusals. Source: API Gateway quotas; 2,500 in newer regions.
 pub const PUSH_RATE_DEFAULT: f64 = 10_000.0;
 
 /// Share of the push rate that is used: clocks of workers differ, and clients need the rate too.
 pub const PUSH_RATE_USED: f64 = 0.95;
 
-/// Posts per second that one worker is expected to make: 250 ms of CPU at 50 µs each, and 512 in flight at up to 100 ms.
+/// Posts per second that one worker is expected to make: 250 ms of CPU at 50 µs each, and 512 in flight at up to 100
+/// ms.
 pub const WORKER_RATE: f64 = 5_000.0;
 
-/// Time in which one page of an audience is delivered, and the least that a publisher is told: smaller audiences take no less.
+/// Time in which one page of an audience is delivered, and the least that a publisher is told: smaller audiences take
+/// no less.
 pub const PAGE_DELIVERY: Duration = Duration::from_millis((AUDIENCE_PAGE_ITEMS as f64 / WORKER_RATE * 1e3) as u64);
 
-/// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in any
-/// second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
+/// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in
+/// any second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
 pub const SHARE_MIN: f64 = 25.0;
 
 /// Workers of one fan-out. 64 of them make 320,000 posts per second, far more than any quota; 10,000 take 2.
 pub const WORKERS_MAX: usize = 64;
 
-/// Time before the end of an invocation at which a worker stops taking new connections and hands over the rest: what is in
-/// flight has [`POST_TIMEOUT`] to finish, and the invocation of a successor a little more.
+/// Time before the end of an invocation at which a worker stops taking new connections and hands over the rest: what is
+/// in flight has [`POST_TIMEOUT`] to finish, and the invocation of a successor a little more.
 pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs() + 5);
 
-/// Posts of one part that have to end as those to a client that does not read its socket, before it is the gateway that is
-/// taken to have failed. One such client alone must not fail an alert.
+/// Posts of one part that have to end as those to a client that does not read its socket, before it is the gateway that
+/// is taken to have failed. One such client alone must not fail an alert.
 pub const SUSPECT_FROM: u64 = 10;
 
-/// Time for one attempt of a call to an AWS service other than posts. A healthy one takes milliseconds; the clients have none of
-/// their own, so a connection that has died in silence would hang until the function's time is up.
+/// Time for one attempt of a call to an AWS service other than posts. A healthy one takes milliseconds; the clients
+/// have none of their own, so a connection that has died in silence would hang until the function's time is up.
 pub const AWS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Time for such a call with all its attempts.
@@ -402,12 +412,12 @@ pub const RECEIVED_MESSAGES_MAX: i32 = 10;
 /// How long a queue is waited for that seems to be empty, in seconds: without waiting, SQS may overlook messages.
 pub const RECEIVE_WAIT_SECS: i32 = 1;
 
-/// How long a message is not given out again after it was read, in seconds: longer than recover runs, which is 55 s, so that one
-/// that stays is met once in an invocation. Source: template.yaml.
+/// How long a message is not given out again after it was read, in seconds: longer than recover runs, which is 55 s, so
+/// that one that stays is met once in an invocation. Source: template.yaml.
 pub const REDRIVE_VISIBILITY_SECS: i32 = 60;
 
-/// Objects and arrays within each other in a publication. Each step on the way of an alert wraps it in one more, and JSON is
-/// read to a depth of 127.
+/// Objects and arrays within each other in a publication. Each step on the way of an alert wraps it in one more, and
+/// JSON is read to a depth of 127.
 pub const NESTING_MAX: usize = 64;
 
 /// Numbers in JSON from there on are read as fractions, with 53 bits, and would go out changed. Source: `serde_json`.
@@ -431,8 +441,8 @@ pub const GROWTH_TIME_MIN: Duration = Duration::from_secs(30 * 60);
 /// A rise ends below this share of the score at which it begins: a score that swings about the threshold is one rise.
 pub const RISE_END_SHARE: f64 = 0.7;
 
-/// How long a count may lie below its peak before the lower one is believed. Counts fall when stale copies are read, for minutes to
-/// hours, and when views are struck off, for good.
+/// How long a count may lie below its peak before the lower one is believed. Counts fall when stale copies are read,
+/// for minutes to hours, and when views are struck off, for good.
 pub const DIP_MAX: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// How long a video is remembered that the feed does not name any more.
@@ -441,15 +451,15 @@ pub const VIDEO_FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60
 /// Videos of one region that are watched; those not named for longest make room. The largest public charts have 200.
 pub const WATCHED_VIDEOS_MAX: usize = 300;
 
-/// Announcements of one region that wait to be sent. What rises beyond that is announced later. One `PutEvents` takes as many.
-/// Source: EventBridge quotas.
+/// Announcements of one region that wait to be sent. What rises beyond that is announced later. One `PutEvents` takes
+/// as many. Source: EventBridge quotas.
 pub const OUTBOX_MAX: usize = 10;
 
 /// Longest id of a video in the feed, in bytes. YouTube's have 11.
 pub const FEED_ID_BYTES_MAX: usize = 64;
 
-/// Longest thumbnail or channel in the feed, in bytes, and what a title of it is cut to. Titles on YouTube have up to 100 characters of
-/// up to 4 bytes.
+/// Longest thumbnail or channel in the feed, in bytes, and what a title of it is cut to. Titles on YouTube have up to
+/// 100 characters of up to 4 bytes.
 pub const FEED_TEXT_BYTES_MAX: usize = 1_024;
 
 /// Longest address of a video in the feed, in bytes. Those of YouTube have 43.
@@ -479,24 +489,26 @@ pub const ANNOUNCE_ATTEMPTS_MAX: u32 = 4;
 /// Bound of the random pause before the second attempt; it doubles.
 pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 
-/// Messages per second of one connection that run a function, unless the template says otherwise; so many may come at once.
-/// The same as the servers allow that this service replaces.
+/// Messages per second of one connection that run a function, unless the template says otherwise; so many may come at
+/// once. The same as the servers allow that this service replaces.
 pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
 
-/// Conditional updates that admit a message at most: those that each of two allowances takes, and as many more where others of the
-/// same connection join and leave while it is nearly full.
+/// Conditional updates that admit a message at most: those that each of two allowances takes, and as many more where
+/// others of the same connection join and leave while it is nearly full.
 pub const ADMISSION_ATTEMPTS_MAX: u32 = 4 * CHARGE_ATTEMPTS_MAX;
 
 /// Longest pause between two of them, from the second on.
 pub const ADMISSION_PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// Regions and rooms that a connection joins and leaves at once: all that it can be in, once. Each is a write of two units.
+/// Regions and rooms that a connection joins and leaves at once: all that it can be in, once. Each is a write of two
+/// units.
 pub const CHANGES_AT_ONCE: u32 = 100;
 
 /// Time after which it may join or leave one more.
 pub const CHANGE_EVERY: Duration = Duration::from_secs(1);
 
-/// Rounds in which a message writes what others of the same connection join and leave at the same moment. Each takes one of them.
+/// Rounds in which a message writes what others of the same connection join and leave at the same moment. Each takes
+/// one of them.
 pub const MEMBERSHIP_ROUNDS_MAX: u32 = 8;
 
 /// How long the mark of a closed connection is kept: no message that came before the close runs for so long.
@@ -509,24 +521,26 @@ pub const SEATS_MAX: u32 = 1_000;
 /// Regions and rooms of one connection. `ALL` is one, and stands for all regions.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 100;
 
-/// Connections of one user at once, unless the template says otherwise: tabs and devices of a person. The browser client takes
-/// one for all tabs of a browser.
+/// Connections of one user at once, unless the template says otherwise: tabs and devices of a person. The browser
+/// client takes one for all tabs of a browser.
 pub const CONNECTIONS_PER_USER_DEFAULT: u32 = 50;
 
 /// Alerts per minute of one publisher, unless the template says otherwise; so many may come at once.
 pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
 
-/// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a minute.
+/// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a
+/// minute.
 pub const RATE_LIMIT_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Longest pause after the allowance of a publisher was throttled, through all attempts of the client. The pause is random.
+/// Longest pause after the allowance of a publisher was throttled, through all attempts of the client. The pause is
+/// random.
 pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Such pauses of one publication: with the attempts between them less than the time that publish has.
 pub const THROTTLED_PAUSES_MAX: u32 = 8;
 
-/// Conditional updates that a charge takes at most: one where the source has rested, one where it has not, and one more where its item
-/// is removed between them. See `rate_limit.rs`.
+/// Conditional updates that a charge takes at most: one where the source has rested, one where it has not, and one more
+/// where its item is removed between them. See `rate_limit.rs`.
 pub const CHARGE_ATTEMPTS_MAX: u32 = 3;
 
 /// Longest name of a room, in bytes.
@@ -538,15 +552,15 @@ pub const USER_BYTES_MAX: usize = 64;
 /// Longest text that is said in a room, in bytes.
 pub const CHAT_BYTES_MAX: usize = 4 * 1024;
 
-/// How long a client that speaks in no room and names none is taken for one whose `join` is still on its way: the service does not
-/// keep the messages of a connection in order, and joining takes some ten milliseconds.
+/// How long a client that speaks in no room and names none is taken for one whose `join` is still on its way: the
+/// service does not keep the messages of a connection in order, and joining takes some ten milliseconds.
 pub const JOIN_WAIT: Duration = Duration::from_millis(500);
 
 /// Time between two looks for it.
 pub const JOIN_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Age from which nobody waits any more for what was said: after the repeats that Lambda makes of a failed invocation, one minute
-/// and two minutes later. Source: Lambda developer guide, "Asynchronous invocation".
+/// Age from which nobody waits any more for what was said: after the repeats that Lambda makes of a failed invocation,
+/// one minute and two minutes later. Source: Lambda developer guide, "Asynchronous invocation".
 pub const CHAT_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Share of the push rate, as a divisor, that the fan-out of what is said in a room takes: alerts come first.
@@ -570,7 +584,8 @@ pub const ITEM_BYTES_MAX: usize = 400 * 1024;
 /// Longest that JSON makes of one byte of text.
 const ESCAPED_BYTES_MAX: usize = 6;
 
-/// Publications in one request. Those of one region fit in one transaction. Source: this project; a run of a scorer finds some ten.
+/// Publications in one request. Those of one region fit in one transaction. Source: this project; a run of a scorer
+/// finds some ten.
 pub const PUBLICATIONS_MAX: usize = 25;
 
 /// Largest body with several publications, in bytes: [`PUBLICATIONS_MAX`] alerts of a frame each, and white space.
@@ -579,18 +594,19 @@ pub const PUBLICATIONS_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Regions that have a log at once, unless the template says otherwise: what `ALL` can name.
 pub const REGIONS_MAX_DEFAULT: usize = REGIONS_OF_ALL_MAX;
 
-/// Age of the last alert of a region from which its log is removed: a day after the alert itself has expired. The clocks of two machines
-/// are never that far apart, so the log that follows has a later epoch.
+/// Age of the last alert of a region from which its log is removed: a day after the alert itself has expired. The
+/// clocks of two machines are never that far apart, so the log that follows has a later epoch.
 pub const LOG_AGE_MAX: Duration = Duration::from_secs(2 * ALERT_TTL.as_secs());
 
 /// Logs that one run of recover ends. What it leaves is for the next one, a minute later.
 pub const LOGS_ENDED_MAX: usize = 25;
 
-/// Share of the regions that may have a log, in percent, from which the metric `Regions` is written, which rings an alarm.
+/// Share of the regions that may have a log, in percent, from which the metric `Regions` is written, which rings an
+/// alarm.
 pub const REGIONS_NEAR_MAX_PERCENT: usize = 80;
 
-/// Time of a run of the synthetic canary, from the handshake to the arrival of its alert. A healthy one takes a second when every
-/// function starts cold; the default of `LagMax` is as long.
+/// Time of a run of the synthetic canary, from the handshake to the arrival of its alert. A healthy one takes a second
+/// when every function starts cold; the default of `LagMax` is as long.
 pub const CANARY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Time for the canary to close its socket in order afterwards.

@@ -109,7 +109,8 @@ impl<W: World> HttpConnector for Connector<W> {
     }
 }
 
-/// What the clients of one process are made from: retries and time limits as in the cloud, and the world in place of the network.
+/// What the clients of one process are made from: retries and time limits as in the cloud, and the world in place of
+/// the network.
 pub fn sdk<W: World>(world: &Arc<W>, process: &str) -> SdkConfig {
     let connector = SharedHttpConnector::new(Connector { world: Arc::clone(world), process: process.to_owned() });
     SdkConfig::builder()

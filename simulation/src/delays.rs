@@ -14,7 +14,8 @@ use crate::{
     engine::Engine,
 };
 
-/// Requests take effect in an order that the seed decides, one at a time. What is not for DynamoDB is accepted and forgotten.
+/// Requests take effect in an order that the seed decides, one at a time. What is not for DynamoDB is accepted and
+/// forgotten.
 #[derive(Debug)]
 pub struct Delays {
     engine: Engine,

@@ -1,7 +1,8 @@
 //! The functions, unchanged and on the real AWS clients, in a world that a seed decides.
 //!
-//! Below the clients, where bytes would leave the process, stands a [`World`]: it decides when a request takes effect, whether it does, and
-//! whether its answer arrives. DynamoDB is the real engine. Time is tokio's paused time, so a world of seconds takes milliseconds.
+//! Below the clients, where bytes would leave the process, stands a [`World`]: it decides when a request takes effect,
+//! whether it does, and whether its answer arrives. DynamoDB is the real engine. Time is tokio's paused time, so a
+//! world of seconds takes milliseconds.
 
 pub mod client;
 pub mod delays;

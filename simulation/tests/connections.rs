@@ -1,7 +1,8 @@
 //! Connections that open, send and close in any order: what remains of them, and how many there are.
 //!
-//! The handlers are those that are deployed. Each of their requests to DynamoDB takes effect at a time that the seed decides, each item
-//! of a batch at a time of its own, as the service has it. The index of connections is behind: it knows nothing.
+//! The handlers are those that are deployed. Each of their requests to DynamoDB takes effect at a time that the seed
+//! decides, each item of a batch at a time of its own, as the service has it. The index of connections is behind: it
+//! knows nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! An alert is published, published again, taken back, delivered, recovered and asked for at once, and requests take effect in any order.
+//! An alert is published, published again, taken back, delivered, recovered and asked for at once, and requests take
+//! effect in any order.
 
 use std::sync::{
     Arc, Mutex,
@@ -61,7 +62,9 @@ fn subscription(number: usize) -> ApiGatewayWebsocketProxyRequest {
     let body = json!({"type": "subscribe_region", "region": "PL", "since": {"epoch": 0, "seq": 0}}).to_string();
     let event = json!({
         "requestContext": {
-            "connectionId": format!("connection-{number}"), "eventType": "MESSAGE", "connectedAt": 1_795_000_000_000_i64,
+            "connectionId": format!("connection-{number}"),
+            "eventType": "MESSAGE",
+            "connectedAt": 1_795_000_000_000_i64,
             "requestTimeEpoch": 1_795_000_000_500_i64, "identity": {"sourceIp": "192.0.2.1"},
         },
         "body": body,

@@ -1,4 +1,5 @@
-//! `GET /alerts`: the log over HTTP, for history, for what a client has missed, and for those who cannot hold a WebSocket.
+//! `GET /alerts`: the log over HTTP, for history, for what a client has missed, and for those who cannot hold a
+//! WebSocket.
 
 mod request;
 mod response;
@@ -27,7 +28,8 @@ pub struct Alerts {
     authenticator: Authenticator,
 }
 
-/// What the function reads of an event of an HTTP API (payload version 2.0). It may hold a token, so nothing can print it.
+/// What the function reads of an event of an HTTP API (payload version 2.0). It may hold a token, so nothing can print
+/// it.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {

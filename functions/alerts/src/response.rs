@@ -61,15 +61,15 @@ pub(crate) fn of(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Resp
     }
 }
 
-/// A stream, which no cache may keep: what it is depends on headers, `Last-Event-ID` above all, and a cache that knows a request by
-/// its address would give a client what comes after the position of another one.
+/// A stream, which no cache may keep: what it is depends on headers, `Last-Event-ID` above all, and a cache that knows
+/// a request by its address would give a client what comes after the position of another one.
 fn stream(body: String) -> Response {
     let headers = [("content-type", EVENT_STREAM.to_owned()), ("cache-control", "no-store".to_owned())];
     Response { status_code: 200, headers: headers.into(), body }
 }
 
-/// The answer when the log could not be read. A browser gives an event stream up for ever on any status but 200, so it is told
-/// to come back, with the id that it has.
+/// The answer when the log could not be read. A browser gives an event stream up for ever on any status but 200, so it
+/// is told to come back, with the id that it has.
 pub(crate) fn unavailable(form: Form) -> Response {
     match form {
         Form::Json => refused(&ApiError::unavailable()),
@@ -108,8 +108,8 @@ fn page(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
     Response { status_code: 200, headers: cached(by, [content_type, ("etag", etag)]), body }
 }
 
-/// Headers with those that let a cache answer whoever polls the same at the same time. The gateway adds CORS headers that
-/// differ by origin.
+/// Headers with those that let a cache answer whoever polls the same at the same time. The gateway adds CORS headers
+/// that differ by origin.
 fn cached<const N: usize>(by: CachedBy, headers: [(&'static str, String); N]) -> BTreeMap<&'static str, String> {
     let mut headers = BTreeMap::from(headers);
     let (scope, vary) = match by {
@@ -153,7 +153,8 @@ fn events(batch: &LogPage) -> String {
     if batch.truncated {
         block("event: truncated\ndata: {}\n".to_owned());
     }
-    // An event of a kind that no page listens to: a browser would take an id alone, and other clients only take ids of events.
+    // An event of a kind that no page listens to: a browser would take an id alone, and other clients only take ids of
+    // events.
     block(format!("event: position\nid: {}\ndata: {{}}\n", batch.positions));
     text
 }

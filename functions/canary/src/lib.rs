@@ -1,7 +1,8 @@
-//! The synthetic canary: once a minute it publishes an alert to a region of its own and waits for it on a socket, as a browser does.
+//! The synthetic canary: once a minute it publishes an alert to a region of its own and waits for it on a socket, as a
+//! browser does.
 //!
-//! It invokes publish directly. A publisher is answered and knows when publishing fails; a subscriber who hears nothing does not know that
-//! there was anything to hear, and that is what is watched here.
+//! It invokes publish directly. A publisher is answered and knows when publishing fails; a subscriber who hears nothing
+//! does not know that there was anything to hear, and that is what is watched here.
 
 mod run;
 mod socket;

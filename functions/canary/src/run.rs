@@ -146,7 +146,8 @@ async fn next<W: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Closes in order, so that the gateway runs `$disconnect` at once. A failure changes nothing of what the run has shown.
+/// Closes in order, so that the gateway runs `$disconnect` at once. A failure changes nothing of what the run has
+/// shown.
 async fn close<W: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<W>) {
     let closing = async {
         if socket.close(None).await.is_ok() {

@@ -1,4 +1,5 @@
-//! Delivers one alert to its audience, that one was taken back, or what is said in a room to those in it; invoked asynchronously by publish, and by itself for large audiences.
+//! Delivers one alert to its audience, that one was taken back, or what is said in a room to those in it; invoked
+//! asynchronously by publish, and by itself for large audiences.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The ways in which a publication arrives: by HTTP, over a socket, by event, by invocation, and from the synthetic canary; and those in
-//! which one is taken back: by HTTP, by event, and by invocation.
+//! The ways in which a publication arrives: by HTTP, over a socket, by event, by invocation, and from the synthetic
+//! canary; and those in which one is taken back: by HTTP, by event, and by invocation.
 
 use std::borrow::Cow;
 
@@ -123,7 +123,8 @@ fn epoch(event: &Value) -> Result<Option<&str>, ApiError> {
     Ok(parameters.get(EPOCH).and_then(Value::as_str))
 }
 
-/// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation `request_id`.
+/// Reads an event of HTTP, of EventBridge, or whatever somebody invoked the function with in the invocation
+/// `request_id`.
 pub(crate) fn parse(event: Value, request_id: &str) -> PublishRequest {
     if event.pointer("/requestContext/http").is_some() {
         return PublishRequest { caller: Caller::Http, publisher: http_publisher(&event), publications: http(&event) };
@@ -146,7 +147,8 @@ pub(crate) fn parse(event: Value, request_id: &str) -> PublishRequest {
     PublishRequest { caller: Caller::Invocation, publisher, publications }
 }
 
-/// Who signed a request, or that somebody did who shares the secret of webhooks. Without a signature, as on a laptop, all are one.
+/// Who signed a request, or that somebody did who shares the secret of webhooks. Without a signature, as on a laptop,
+/// all are one.
 fn http_publisher(event: &Value) -> PublisherId {
     let signer = event.pointer("/requestContext/authorizer/iam/userId").and_then(Value::as_str);
     match signer {
@@ -252,7 +254,13 @@ mod tests {
     }
 
     fn http_event(headers: Value, body: &str, base64: bool) -> Value {
-        json!({"version": "2.0", "headers": headers, "requestContext": {"http": {"method": "POST"}}, "body": body, "isBase64Encoded": base64})
+        json!({
+            "version": "2.0",
+            "headers": headers,
+            "requestContext": {"http": {"method": "POST"}},
+            "body": body,
+            "isBase64Encoded": base64
+        })
     }
 
     #[test]

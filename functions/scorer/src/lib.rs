@@ -1,7 +1,7 @@
 //! Scores a feed of video counts, and sends what goes viral to the event bus, from where publish gets it.
 //!
-//! What is known of a region is stored before anything is announced, with the announcements in it: whoever comes later sends what
-//! an earlier invocation could not, with the same ids, by which publish knows a repeat.
+//! What is known of a region is stored before anything is announced, with the announcements in it: whoever comes later
+//! sends what an earlier invocation could not, with the same ids, by which publish knows a repeat.
 
 mod announcer;
 mod feed;

@@ -1,5 +1,6 @@
-//! Rises of videos in one region: what has been seen of each video, when one goes viral, and what has to be announced of it. A rise
-//! begins when a score reaches the threshold, and ends when it falls below [`RISE_END_SHARE`] of that; each is announced once.
+//! Rises of videos in one region: what has been seen of each video, when one goes viral, and what has to be announced
+//! of it. A rise begins when a score reaches the threshold, and ends when it falls below [`RISE_END_SHARE`] of that;
+//! each is announced once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -113,8 +114,8 @@ enum Measured {
 }
 
 impl Rises {
-    /// Judges what the feed says, in the order of time, and remembers it. Observations that are not newer than what is known say
-    /// nothing. All are measured against what was usual before.
+    /// Judges what the feed says, in the order of time, and remembers it. Observations that are not newer than what is
+    /// known say nothing. All are measured against what was usual before.
     pub fn observe(&mut self, region: &Region, mut observations: Vec<Observation>, threshold: f64) -> Vec<Judged> {
         observations.sort_by(|a, b| (a.snapshot.at, &a.video.id).cmp(&(b.snapshot.at, &b.video.id)));
         let usual = Usual::of(self.growths.iter().copied());
@@ -196,8 +197,8 @@ impl Rises {
 }
 
 impl Watched {
-    /// Measures a later snapshot against one that is long enough before it, and keeps it when the newest is. The growth that is
-    /// noted as usual is that between kept snapshots: one each time.
+    /// Measures a later snapshot against one that is long enough before it, and keeps it when the newest is. The growth
+    /// that is noted as usual is that between kept snapshots: one each time.
     fn measure(&mut self, snapshot: Snapshot) -> (Measured, Option<Growth>) {
         if snapshot.views < self.newest.views {
             // The peak stays, so that what is regained after a dip is no growth.
@@ -348,7 +349,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_that_never_rise_begin_no_rise(mut counts in proptest::collection::vec(any::<u64>(), 2..20), minutes in 1..10_000_i64) {
+        fn counts_that_never_rise_begin_no_rise(
+            mut counts in proptest::collection::vec(any::<u64>(), 2..20),
+            minutes in 1..10_000_i64,
+        ) {
             counts.sort_unstable_by(|a, b| b.cmp(a));
             let mut rises = usual();
             for (step, views) in counts.into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! How viral a video is, from 0 to 100: its growth beside what has been usual in its region lately. The formula and how it does
-//! on real counts are in `docs/scoring.md`.
+//! How viral a video is, from 0 to 100: its growth beside what has been usual in its region lately. The formula and how
+//! it does on real counts are in `docs/scoring.md`.
 
 use clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ pub struct Snapshot {
     pub views: u64,
 }
 
-/// How a count grew between two snapshots: `ln(gained per hour / √views)`, in nats. The geometric mean of the gain itself, which
-/// favours what is large already, and of the gain in proportion to the count, which favours what has just begun. Other units of
-/// counts or of time move the growth of all videos by the same amount.
+/// How a count grew between two snapshots: `ln(gained per hour / √views)`, in nats. The geometric mean of the gain
+/// itself, which favours what is large already, and of the gain in proportion to the count, which favours what has just
+/// begun. Other units of counts or of time move the growth of all videos by the same amount.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Growth(f64);
@@ -144,7 +144,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_growth_is_never_a_lower_score(history in history(), before in 0..u64::MAX / 4, a in 1..u64::MAX / 4, b in 1..u64::MAX / 4) {
+        fn more_growth_is_never_a_lower_score(
+            history in history(),
+            before in 0..u64::MAX / 4,
+            a in 1..u64::MAX / 4,
+            b in 1..u64::MAX / 4,
+        ) {
             let score = |gained| score_of(&[history.clone(), vec![(before, before + gained)]].concat(), 3_600);
             prop_assert!(score(a.min(b)) <= score(a.max(b)));
         }
@@ -157,13 +162,22 @@ mod tests {
         }
 
         #[test]
-        fn a_count_that_falls_or_stands_has_no_growth(after in any::<u64>(), lost in any::<u64>(), secs in 0..10_000_000_i64) {
+        fn a_count_that_falls_or_stands_has_no_growth(
+            after in any::<u64>(),
+            lost in any::<u64>(),
+            secs in 0..10_000_000_i64,
+        ) {
             let before = snapshot(0, after.saturating_add(lost));
             prop_assert_eq!(Growth::between(before, snapshot(secs, after)), None);
         }
 
         #[test]
-        fn the_units_of_counts_and_of_time_do_not_matter(history in history(), pair in (0..1_000_000_u64, 1..1_000_000_u64), unit in 2..1_000_u64, time in 2..500_i64) {
+        fn the_units_of_counts_and_of_time_do_not_matter(
+            history in history(),
+            pair in (0..1_000_000_u64, 1..1_000_000_u64),
+            unit in 2..1_000_u64,
+            time in 2..500_i64,
+        ) {
             let all = [history, vec![(pair.0, pair.0 + pair.1)]].concat();
             let scaled: Vec<_> = all.iter().map(|(before, after)| (before * unit, after * unit)).collect();
             let (one, other) = (score_of(&all, 3_600), score_of(&scaled, 3_600 * time));

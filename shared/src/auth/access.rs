@@ -220,7 +220,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_of_a_context_means_the_same(patterns in proptest::collection::vec("[A-Z][A-Z0-9]{1,8}[*]?|[*]", 0..9)) {
+        fn the_text_of_a_context_means_the_same(
+            patterns in proptest::collection::vec("[A-Z][A-Z0-9]{1,8}[*]?|[*]", 0..9),
+        ) {
             // `ALL` is not the name of a region.
             prop_assume!(!patterns.iter().any(|pattern| pattern.starts_with("ALL")));
             let regions = Regions::of_patterns(patterns.iter().map(String::as_str)).expect("patterns");

@@ -72,9 +72,9 @@ impl FromStr for DefaultRegion {
 }
 
 impl ConnectRequest {
-    /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives `new_trending`, unless it
-    /// names a format. A region that is not allowed refuses it where the handshake names that region; the default, which
-    /// nobody asked for, then does not apply.
+    /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives
+    /// `new_trending`, unless it names a format. A region that is not allowed refuses it where the handshake names that
+    /// region; the default, which nobody asked for, then does not apply.
     pub fn of(connection: Connection, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, ApiError> {
         policy.origins.check(handshake.origin)?;
         let named = |text, field| {

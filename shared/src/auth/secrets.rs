@@ -30,7 +30,8 @@ use crate::{
     },
 };
 
-/// The service in the variable that leads elsewhere than to the region's, [`crate::runtime::environment::Environment::endpoint_url`].
+/// The service in the variable that leads elsewhere than to the region's,
+/// [`crate::runtime::environment::Environment::endpoint_url`].
 const SERVICE: &str = "SSM";
 
 /// That variable, as a problem with its address is reported.
@@ -43,8 +44,8 @@ const TERMS: Terms = Terms {
     timeout: SECRET_TIMEOUT,
 };
 
-/// A secret in a parameter, read as a `T`. One that was replaced counts after five minutes, and a text that is no `T` never replaces
-/// one that is: it counts as a failed fetch.
+/// A secret in a parameter, read as a `T`. One that was replaced counts after five minutes, and a text that is no `T`
+/// never replaces one that is: it counts as a failed fetch.
 #[derive(Debug)]
 pub struct SecretParameter<T>(Refreshed<T>);
 
@@ -52,7 +53,8 @@ impl<T> SecretParameter<T>
 where
     T: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + 'static,
 {
-    /// The parameter of this name, in the service that a function's environment leads to. Errors of `T` must not repeat the text.
+    /// The parameter of this name, in the service that a function's environment leads to. Errors of `T` must not repeat
+    /// the text.
     pub fn from_env(start: &StartContext, environment: &mut Reader<'_>, parameter: String) -> Option<Self> {
         let region = start.sdk.region().map(ToString::to_string).unwrap_or_default();
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };

@@ -1,7 +1,7 @@
 //! Tokens (JSON Web Tokens) of those who connect or read: who signed them, for whom, until when, and what they allow.
 //!
-//! The algorithm is that of the configured key and never what a token says: a secret is for HS256, and a public key for the
-//! one algorithm of its kind. A token is a secret, so no error and no log holds any part of it.
+//! The algorithm is that of the configured key and never what a token says: a secret is for HS256, and a public key for
+//! the one algorithm of its kind. A token is a secret, so no error and no log holds any part of it.
 //!
 //! Source: RFC 7519, and RFC 8725 (best current practices).
 

@@ -65,16 +65,16 @@ impl FromStr for SigningSecrets {
 }
 
 impl SigningSecrets {
-    /// The header `webhook-signature` of a request with this id, time and body: one signature of each secret, so that it is
-    /// accepted before and after one secret replaces the other.
+    /// The header `webhook-signature` of a request with this id, time and body: one signature of each secret, so that
+    /// it is accepted before and after one secret replaces the other.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let message = signed(id, &timestamp.to_string(), body);
         let signature = |key| format!("{VERSION},{}", BASE64_STANDARD.encode(hmac::sign(key, &message)));
         self.0.iter().map(signature).collect::<Vec<_>>().join(" ")
     }
 
-    /// Refuses a request that nobody with a secret has signed within the last five minutes. The comparison takes the same
-    /// time whatever is compared.
+    /// Refuses a request that nobody with a secret has signed within the last five minutes. The comparison takes the
+    /// same time whatever is compared.
     pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<(), ApiError> {
         let missing =
             |name: &str| ApiError::of_field(Code::Unauthorized, name, format!("the header {name} is missing"));

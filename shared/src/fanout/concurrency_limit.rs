@@ -25,9 +25,10 @@ const GAIN: f64 = 0.2;
 /// Time before more lanes are tried again that were of no use.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
-/// Lanes for posts. A gateway that answers after 8 ms takes 5,000 posts per second in 40 of them and one that answers after
-/// 80 ms in 400; but more than it takes cost CPU and connections. So there are [`POSTS_IN_FLIGHT`] at first, and half as
-/// many more, up to [`POSTS_IN_FLIGHT_MAX`], as long as lanes are what posts wait for and the last widening made them faster.
+/// Lanes for posts. A gateway that answers after 8 ms takes 5,000 posts per second in 40 of them and one that answers
+/// after 80 ms in 400; but more than it takes cost CPU and connections. So there are [`POSTS_IN_FLIGHT`] at first, and
+/// half as many more, up to [`POSTS_IN_FLIGHT_MAX`], as long as lanes are what posts wait for and the last widening
+/// made them faster.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
     free: Arc<Semaphore>,

@@ -62,12 +62,14 @@ impl Content {
         }
     }
 
-    /// Whether it is news for those who did not name its region: those who watch all regions, and everyone where nobody watches.
+    /// Whether it is news for those who did not name its region: those who watch all regions, and everyone where nobody
+    /// watches.
     pub(super) fn is_for_all(&self) -> bool {
         matches!(self, Self::Alert(Alert { region, .. }) | Self::Removal(Removal { region, .. }) if !region.is_canary())
     }
 
-    /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its room.
+    /// Who gets it: those who watch its region and those who watch all regions, or everyone; or those who are in its
+    /// room.
     pub(super) fn audiences(&self, everyone: bool) -> (Audience, Option<Audience>) {
         match self {
             Self::Alert(Alert { region, .. }) | Self::Removal(Removal { region, .. }) => {
@@ -81,8 +83,8 @@ impl Content {
         }
     }
 
-    /// Whether it is for those alone who receive `viral_alert`. Clients that receive `new_trending` take whatever they are sent for an
-    /// alert, so they are not told that one was taken back.
+    /// Whether it is for those alone who receive `viral_alert`. Clients that receive `new_trending` take whatever they
+    /// are sent for an alert, so they are not told that one was taken back.
     pub(super) fn is_for_viral_alert_alone(&self) -> bool {
         matches!(self, Self::Removal(_))
     }

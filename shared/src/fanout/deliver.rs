@@ -36,8 +36,8 @@ struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
 impl<S: Services> Fanout<S> {
     /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
-    /// nobody and the fallback is on. `deadline` is when the invocation ends. Fails when the audience cannot be read, and when
-    /// the gateway refuses all posts.
+    /// nobody and the fallback is on. `deadline` is when the invocation ends. Fails when the audience cannot be read,
+    /// and when the gateway refuses all posts.
     pub async fn deliver(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, FailedPart> {
         let mut report = FanoutReport::default();
         if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
@@ -56,15 +56,16 @@ impl<S: Services> Fanout<S> {
         }
     }
 
-    /// Whether an alert is not to be delivered any more. Where the log cannot be asked just now it is: that one was taken back between
-    /// its commit and this moment is rare, and clients know what to do with it.
+    /// Whether an alert is not to be delivered any more. Where the log cannot be asked just now it is: that one was
+    /// taken back between its commit and this moment is rare, and clients know what to do with it.
     async fn was_taken_back(&self, content: &Content) -> bool {
         let Content::Alert(alert) = content else { return false };
         let Alert { id, region, position, .. } = alert;
         match timeout(LOG_LOOK_TIMEOUT, self.services.has(alert)).await {
             Ok(Ok(true)) => return false,
             Ok(Ok(false)) => {
-                tracing::info!(alert = id, %region, seq = position.seq, "alert not delivered: the log does not have it any more");
+                let seq = position.seq;
+                tracing::info!(alert = id, %region, seq, "alert not delivered: the log does not have it any more");
                 return true;
             }
             Ok(Err(failure)) => {
@@ -127,7 +128,8 @@ impl<S: Services> Fanout<S> {
             match self.work(task, &own, read, deadline, report).await {
                 // The next attempt of this invocation would start the others once more.
                 Err(failure) if !others.is_empty() => {
-                    tracing::error!(error = %ErrorChain(&failure), "own part of a fan-out failed, another invocation repeats it");
+                    let error = ErrorChain(&failure).to_string();
+                    tracing::error!(error, "own part of a fan-out failed, another invocation repeats it");
                     self.services.start(&task.followed_by(own)?).await?;
                     report.handed_over = true;
                 }
@@ -146,8 +148,8 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it, also
-    /// where that is a failure.
+    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it,
+    /// also where that is a failure.
     async fn work(
         &self,
         task: &FanoutTask,
@@ -165,7 +167,8 @@ impl<S: Services> Fanout<S> {
         let ended = work.reach(self.members(&task.content, part, read), deadline, &mut tally).await;
         let to_remove = tally.end();
         let left = ended?;
-        // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over again.
+        // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over
+        // again.
         if is_of_the_gateway(&report.undelivered, report.sent) {
             return Err(InternalError::new("posting an alert", GatewayUnavailable(report.undelivered.clone())));
         }

@@ -57,7 +57,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_is_never_too_low_and_at_most_a_fifth_too_high(mut micros in prop::collection::vec(100_u64..15_000_000, 1..300), share in 0.01_f64..=1.0) {
+        fn a_quantile_is_never_too_low_and_at_most_a_fifth_too_high(
+            mut micros in prop::collection::vec(100_u64..15_000_000, 1..300),
+            share in 0.01_f64..=1.0,
+        ) {
             let mut latencies = Latencies::default();
             micros.iter().for_each(|micros| latencies.record(Duration::from_micros(*micros)));
             micros.sort_unstable();

@@ -34,8 +34,8 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Where both pages together hold the audience: everywhere, if it is so small, and else up to the first hash that might go
-    /// on after a page.
+    /// Where both pages together hold the audience: everywhere, if it is so small, and else up to the first hash that
+    /// might go on after a page.
     pub(super) fn range(&self) -> Option<SlotRange> {
         let ends = self.pages.iter().filter_map(|page| page.next.as_ref());
         match ends.map(Slot::hash).min() {
@@ -70,8 +70,8 @@ impl<S: Services> Fanout<S> {
         Ok(Survey { estimate: size(&first) + size(&second), pages: [first, second] })
     }
 
-    /// The members of a part that it is for, each once: the union of its audiences, range by range. Of the first range they may be read
-    /// already. The next range is begun while this one is used.
+    /// The members of a part that it is for, each once: the union of its audiences, range by range. Of the first range
+    /// they may be read already. The next range is begun while this one is used.
     pub(super) fn members(
         &self,
         content: &Content,

@@ -1,8 +1,9 @@
-//! Delivering one alert, that one was taken back, or what is said in a room, to everyone who shall have it, however many they are.
+//! Delivering one alert, that one was taken back, or what is said in a room, to everyone who shall have it, however
+//! many they are.
 //!
-//! The first invocation reads the first page of the audience, judges its size by it, and hands parts of the ring of slots to
-//! further invocations of the same function. Each keeps to its share of the push rate, and hands over what it has not
-//! reached when its own time runs out.
+//! The first invocation reads the first page of the audience, judges its size by it, and hands parts of the ring of
+//! slots to further invocations of the same function. Each keeps to its share of the push rate, and hands over what it
+//! has not reached when its own time runs out.
 
 mod concurrency_limit;
 mod content;

@@ -1,12 +1,13 @@
-//! How a fan-out is divided: how large the audience is, how many workers that takes, and which part of the ring each gets.
+//! How a fan-out is divided: how large the audience is, how many workers that takes, and which part of the ring each
+//! gets.
 
 use crate::{
     limits::{PUSH_RATE_USED, SHARE_MIN, WORKERS_MAX},
     model::connection::SlotRange,
 };
 
-/// How many are in an audience, judged by its first page: `read` members up to the hash `last`. Keys are uniform, so what
-/// the page covers is a sample; a page of 1,000 tells it within some percent.
+/// How many are in an audience, judged by its first page: `read` members up to the hash `last`. Keys are uniform, so
+/// what the page covers is a sample; a page of 1,000 tells it within some percent.
 pub(super) fn estimate(read: usize, last: u32) -> u64 {
     let covered = u64::from(last) + 1;
     let estimate = read as f64 * SlotRange::WHOLE.size() as f64 / covered as f64;
@@ -14,8 +15,8 @@ pub(super) fn estimate(read: usize, last: u32) -> u64 {
     (estimate.round() as u64).max(read as u64)
 }
 
-/// How many workers an audience takes at a push rate, each of which makes `worker_rate` posts per second: as many as reach
-/// it in a second, no more than use up the rate, and none for less than a share that is worth it.
+/// How many workers an audience takes at a push rate, each of which makes `worker_rate` posts per second: as many as
+/// reach it in a second, no more than use up the rate, and none for less than a share that is worth it.
 pub(super) fn workers(audience: u64, push_rate: f64, worker_rate: f64) -> usize {
     let to_be_done_in_a_second = (audience as f64 / worker_rate).ceil();
     let to_use_the_rate = (push_rate * PUSH_RATE_USED / worker_rate).ceil();
@@ -29,8 +30,8 @@ pub(super) fn share(push_rate: f64, workers: usize) -> f64 {
     push_rate * PUSH_RATE_USED / workers.max(1) as f64
 }
 
-/// The whole ring in the order in which it is reached: what was read already, which lies at its beginning, and the rest from a
-/// place in it that `start` chooses.
+/// The whole ring in the order in which it is reached: what was read already, which lies at its beginning, and the rest
+/// from a place in it that `start` chooses.
 pub(super) fn order(read: Option<SlotRange>, start: u32) -> Vec<SlotRange> {
     let rest_first = read.map_or(0, |read| u64::from(read.last) + 1);
     let rest = SlotRange::WHOLE.size() - rest_first;
@@ -107,7 +108,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parts_of_a_ring_cover_it_once_and_are_equal(read: Option<u32>, start: u32, parts in 1_usize..70, hashes in prop::collection::vec(any::<u32>(), 20)) {
+        fn the_parts_of_a_ring_cover_it_once_and_are_equal(
+            read: Option<u32>,
+            start: u32,
+            parts in 1_usize..70,
+            hashes in prop::collection::vec(any::<u32>(), 20),
+        ) {
             let read = read.map(|last| SlotRange { first: 0, last });
             let split = split(&order(read, start), parts);
             prop_assert_eq!(split.len(), parts);
@@ -126,11 +132,17 @@ mod tests {
             let order = order(Some(read), start);
             prop_assert_eq!(order[0], read);
             prop_assert!(order[1].first > last && order[1].last == u32::MAX);
-            prop_assert_eq!(order.get(2).map(|range| (range.first, range.last + 1)), (order[1].first > last + 1).then(|| (last + 1, order[1].first)));
+            let rest = (order[1].first > last + 1).then(|| (last + 1, order[1].first));
+            prop_assert_eq!(order.get(2).map(|range| (range.first, range.last + 1)), rest);
         }
 
         #[test]
-        fn the_rest_of_a_part_begins_where_it_is_told(start: u32, parts in 1_usize..10, part: prop::sample::Index, at: prop::sample::Index) {
+        fn the_rest_of_a_part_begins_where_it_is_told(
+            start: u32,
+            parts in 1_usize..10,
+            part: prop::sample::Index,
+            at: prop::sample::Index,
+        ) {
             let split = split(&order(None, start), parts);
             let ranges = &split[part.index(parts)];
             let range = ranges[at.index(ranges.len())];

@@ -1,5 +1,5 @@
-//! A seeded simulation of whole fan-outs: the real code in virtual time, with a table, a gateway and a Lambda that do the
-//! worst that the real ones are known to do. Checked on every run:
+//! A seeded simulation of whole fan-outs: the real code in virtual time, with a table, a gateway and a Lambda that do
+//! the worst that the real ones are known to do. Checked on every run:
 //!
 //! 1. each subscriber that stayed connected got the alert at least once, or was closed, so that it comes back;
 //! 2. nobody outside the audience got it;

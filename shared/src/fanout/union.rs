@@ -96,8 +96,14 @@ mod tests {
         }
 
         #[test]
-        fn a_failure_of_either_side_is_not_swallowed(first: Vec<u8>, second: Vec<u8>, at: prop::sample::Index, of_first: bool) {
-            let mut sides = [members(&audience(&first, Format::ViralAlert)), members(&audience(&second, Format::ViralAlert))];
+        fn a_failure_of_either_side_is_not_swallowed(
+            first: Vec<u8>,
+            second: Vec<u8>,
+            at: prop::sample::Index,
+            of_first: bool,
+        ) {
+            let side = |numbers: &[u8]| members(&audience(numbers, Format::ViralAlert));
+            let mut sides = [side(&first), side(&second)];
             let side = &mut sides[usize::from(!of_first)];
             let at = at.index(side.len() + 1);
             side.insert(at, Err(InternalError::new("reading", "page lost")));

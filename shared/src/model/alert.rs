@@ -1,5 +1,5 @@
-//! An alert, its position in its region's log, and the two forms in which browsers receive it; and what is left of one that was
-//! taken back.
+//! An alert, its position in its region's log, and the two forms in which browsers receive it; and what is left of one
+//! that was taken back.
 
 use std::{fmt, str::FromStr};
 
@@ -367,7 +367,14 @@ mod tests {
     fn each_format_has_exactly_its_fields() {
         let alert = alert(
             "AE",
-            json!({"id": "v1", "title": "😑 مرحبا \"x\"", "thumbnail": "https://t/1.jpg", "score": 97, "channel": "ق", "extra": [1]}),
+            json!({
+                "id": "v1",
+                "title": "😑 مرحبا \"x\"",
+                "thumbnail": "https://t/1.jpg",
+                "score": 97,
+                "channel": "ق",
+                "extra": [1]
+            }),
         );
         assert_eq!(
             alert.frame(Format::ViralAlert),

@@ -35,8 +35,8 @@ impl Positions {
         self.0.keys()
     }
 
-    /// Reads the field `since` of a message about `audiences`: a position where that is one region, or else one for each
-    /// region by its name, where one region alone has to be named.
+    /// Reads the field `since` of a message about `audiences`: a position where that is one region, or else one for
+    /// each region by its name, where one region alone has to be named.
     pub fn of_message(since: &Value, audiences: &[Audience]) -> Result<Self, ApiError> {
         let Value::Object(fields) = since else {
             return Err(invalid("since", "since must be a position or an object of positions by region"));
@@ -106,8 +106,8 @@ fn invalid(field: &str, message: impl Into<String>) -> ApiError {
     ApiError::of_field(Code::InvalidField, field, message)
 }
 
-/// What stands between the regions of a cursor, and is the cursor that names none. Like the dot within an entry it is part of no
-/// region's name, and nothing that writes addresses escapes it.
+/// What stands between the regions of a cursor, and is the cursor that names none. Like the dot within an entry it is
+/// part of no region's name, and nothing that writes addresses escapes it.
 const SEPARATOR: &str = "_";
 
 /// Base of the numbers in a cursor: with digits and letters they are short.
@@ -116,13 +116,13 @@ const RADIX: u32 = 36;
 /// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, each region once, at most \
-     {REGIONS_OF_ALL_MAX}"
+    "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, each region once, \
+     at most {REGIONS_OF_ALL_MAX}"
 )]
 pub struct InvalidCursor;
 
-/// The cursor: `DE.mwm0nk74.7_PL.mwm0nk75.17`, regions ascending, or `_` alone for no region. It is never empty: an empty id would
-/// make a browser forget that it has one.
+/// The cursor: `DE.mwm0nk74.7_PL.mwm0nk75.17`, regions ascending, or `_` alone for no region. It is never empty: an
+/// empty id would make a browser forget that it has one.
 impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -203,7 +203,8 @@ impl Span {
         self.last - self.first + 1
     }
 
-    /// Whether `alerts` begin the span and follow each other without a hole. The time to live removes items one by one and late.
+    /// Whether `alerts` begin the span and follow each other without a hole. The time to live removes items one by one
+    /// and late.
     pub fn begins_with(self, alerts: &[Logged]) -> bool {
         let expected = (self.first..=self.last).map(|seq| Position { epoch: self.epoch, seq });
         alerts.len() as u64 <= self.count() && alerts.iter().map(Logged::position).eq(expected.take(alerts.len()))
@@ -315,7 +316,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_own_text(entries in proptest::collection::btree_map("[A-Z][A-Z0-9-]{1,8}", (0..i64::MAX, 0..u64::MAX), 0..20)) {
+        fn a_cursor_survives_its_own_text(
+            entries in proptest::collection::btree_map("[A-Z][A-Z0-9-]{1,8}", (0..i64::MAX, 0..u64::MAX), 0..20),
+        ) {
             let positions: Positions = entries
                 .into_iter()
                 .filter_map(|(region, (epoch, seq))| Some((region.parse().ok()?, Position { epoch, seq })))

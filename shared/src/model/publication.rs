@@ -58,8 +58,8 @@ impl IdempotencyKey {
 }
 
 impl Publication {
-    /// The publication of the synthetic canary, whose alert carries `run` as the id of its video. No other publication has its
-    /// region.
+    /// The publication of the synthetic canary, whose alert carries `run` as the id of its video. No other publication
+    /// has its region.
     pub fn of_canary(run: &str) -> Self {
         let video = [("id", run), ("title", "Canary")].map(|(name, value)| (name.to_owned(), value.into()));
         let video = Video::from_checked_fields(Map::from_iter(video));
@@ -121,7 +121,8 @@ impl Publication {
     }
 }
 
-/// How many objects and arrays lie within each other. What was read as JSON is at most 127 deep, so recursion ends in time.
+/// How many objects and arrays lie within each other. What was read as JSON is at most 127 deep, so recursion ends in
+/// time.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
@@ -325,7 +326,11 @@ mod tests {
     fn what_a_flat_publication_says_beside_the_video_reaches_the_frame_as_it_was_sent() {
         let sent = |rtl: &str| {
             format!(
-                r#"{{"event":"new_trending","region":"AE","video_id":"v","title":"New song 100%","thumbnail":"","channel":"قناة"{rtl},"ts":1795000000}}"#
+                concat!(
+                    r#"{{"event":"new_trending","region":"AE","video_id":"v","title":"New song 100%","#,
+                    r#""thumbnail":"","channel":"قناة"{rtl},"ts":1795000000}}"#
+                ),
+                rtl = rtl
             )
         };
         let frame = |body: &str| {
@@ -538,11 +543,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_fits_in_a_frame_wherever_and_whenever_it_is_published(bytes in FRAME_BYTES_MAX - 400..FRAME_BYTES_MAX) {
-            let body = FLAT.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(bytes)), 1).replace("1795000000", &TS_MAX.to_string());
-            let Ok(Publication { region, video, at, .. }) = Publication::from_bytes(body.as_bytes()) else { return Ok(()) };
+        fn what_is_taken_fits_in_a_frame_wherever_and_whenever_it_is_published(
+            bytes in FRAME_BYTES_MAX - 400..FRAME_BYTES_MAX,
+        ) {
+            let more = format!(r#"{{"more":"{}","#, "x".repeat(bytes));
+            let body = FLAT.replacen('{', &more, 1).replace("1795000000", &TS_MAX.to_string());
+            let taken = Publication::from_bytes(body.as_bytes());
+            let Ok(Publication { region, video, at, .. }) = taken else { return Ok(()) };
             let id = uuid::Uuid::nil().to_string();
-            let alert = Alert { id, region, position: Position { epoch: i64::MAX, seq: u64::MAX }, video, at: at.expect("a time") };
+            let position = Position { epoch: i64::MAX, seq: u64::MAX };
+            let alert = Alert { id, region, position, video, at: at.expect("a time") };
             for format in [Format::ViralAlert, Format::NewTrending] {
                 prop_assert!(alert.frame(format).len() <= FRAME_BYTES_MAX);
             }

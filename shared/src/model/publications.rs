@@ -85,7 +85,8 @@ impl Publications {
     }
 }
 
-/// Whether a document has several publications. One that names a video is a publication, whatever else it tells the pages.
+/// Whether a document has several publications. One that names a video is a publication, whatever else it tells the
+/// pages.
 fn is_envelope(fields: &Map<String, Value>) -> bool {
     fields.contains_key(PUBLICATIONS) && !["video", "video_id"].iter().any(|of_one| fields.contains_key(*of_one))
 }

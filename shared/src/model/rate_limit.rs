@@ -1,17 +1,19 @@
 //! Rate limits that several functions keep together in a table: the generic cell rate algorithm, in nanoseconds.
 //!
-//! One number is kept of each source: its theoretical arrival time, here the moment until which what it has sent would have taken at
-//! its rate. A [`Charge`] takes a number of events from an [`RateLimit`]. In DynamoDB that is one conditional update:
+//! One number is kept of each source: its theoretical arrival time, here the moment until which what it has sent would
+//! have taken at its rate. A [`Charge`] takes a number of events from an [`RateLimit`]. In DynamoDB that is one
+//! conditional update:
 //!
 //! | [`Step`] | writes | where |
 //! |---|---|---|
 //! | `Rested` | `now + cost` | the moment is not there, or has passed |
 //! | `Busy` | the moment `+ cost` | it lies ahead, and not further than [`Charge::step`] allows |
 //!
-//! Begin with what [`Charge::step`] says of nothing, and have the update return the old item where its condition fails. Then ask it
-//! again with what was there. With one `now`, the moment only moves forward, so a source is admitted or refused after two updates, or
-//! three where its item is removed in between ([`CHARGE_ATTEMPTS_MAX`](crate::limits::CHARGE_ATTEMPTS_MAX)). The updates add to
-//! what is there and compare it with a bound, never with what was seen: no source waits for another.
+//! Begin with what [`Charge::step`] says of nothing, and have the update return the old item where its condition fails.
+//! Then ask it again with what was there. With one `now`, the moment only moves forward, so a source is admitted or
+//! refused after two updates, or three where its item is removed in between
+//! ([`CHARGE_ATTEMPTS_MAX`](crate::limits::CHARGE_ATTEMPTS_MAX)). The updates add to what is there and compare it with
+//! a bound, never with what was seen: no source waits for another.
 //!
 //! Source: ITU-T I.371, annex A.
 
@@ -74,7 +76,8 @@ impl RateLimit {
         self.count
     }
 
-    /// Takes `events` at once. More than [`Self::count`] pass after a full rest only, and those above it are paid for afterwards.
+    /// Takes `events` at once. More than [`Self::count`] pass after a full rest only, and those above it are paid for
+    /// afterwards.
     pub fn charge(self, events: u32, now: Timestamp) -> Charge {
         let each = (nanos(self.per) / i64::from(self.count)).max(1);
         let now = now.millis().saturating_mul(1_000_000);

@@ -34,8 +34,8 @@ pub struct RoomRequest {
 }
 
 impl RoomRequest {
-    /// The frame for all in `room`. It names the room only where the one who speaks did: clients that know of one room get no
-    /// field that they do not know.
+    /// The frame for all in `room`. It names the room only where the one who speaks did: clients that know of one room
+    /// get no field that they do not know.
     pub fn room_message(&self, room: &Room, now: Timestamp) -> RoomMessage {
         let kind = if self.message.is_some() { "chat" } else { "typing" };
         let mut frame = json!({"type": kind});

@@ -1,8 +1,8 @@
 //! JSON from outside, read strictly: UTF-8, one value, bounded nesting, and no key twice in any object. What two
 //! readers could understand in two ways is refused instead of guessed.
 //!
-//! One fault is mended, because it comes from cutting a text and not from the publisher's data: half of a surrogate pair, which stands for
-//! half of a character such as an emoji, is read as U+FFFD.
+//! One fault is mended, because it comes from cutting a text and not from the publisher's data: half of a surrogate
+//! pair, which stands for half of a character such as an emoji, is read as U+FFFD.
 
 use std::{borrow::Cow, fmt};
 
@@ -29,8 +29,8 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-/// The path of the first number that 64 bits do not hold, such as `video.views`. It has been read as the nearest fraction there is, and would
-/// go out as another number than came in.
+/// The path of the first number that 64 bits do not hold, such as `video.views`. It has been read as the nearest
+/// fraction there is, and would go out as another number than came in.
 pub(crate) fn oversized_number(fields: &Map<String, Value>) -> Option<String> {
     fields.iter().find_map(|(name, value)| Some(format!("{name}{}", oversized_within(value)?)))
 }
@@ -50,8 +50,9 @@ fn oversized_within(value: &Value) -> Option<String> {
     }
 }
 
-/// Replaces each half of a surrogate pair that stands alone in a JSON text, such as `\ud83d`, by `\ufffd`. `json.dumps` of Python
-/// and `JSON.stringify` write such a half where a text was cut within a character. No other byte changes, nor its place.
+/// Replaces each half of a surrogate pair that stands alone in a JSON text, such as `\ud83d`, by `\ufffd`. `json.dumps`
+/// of Python and `JSON.stringify` write such a half where a text was cut within a character. No other byte changes, nor
+/// its place.
 pub fn whole_characters(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut mended = None;
@@ -222,14 +223,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_json_allows_is_not_mended(text in r#"([a-zż😀]|\\[nrt"\\/]|\\u00[0-9a-f]{2}|\\ud83d\\ude0[0-9a-f]){0,12}"#) {
+        fn what_json_allows_is_not_mended(
+            text in r#"([a-zż😀]|\\[nrt"\\/]|\\u00[0-9a-f]{2}|\\ud83d\\ude0[0-9a-f]){0,12}"#,
+        ) {
             let json = format!("\"{text}\"");
             prop_assume!(serde_json::from_str::<Value>(&json).is_ok());
             prop_assert!(matches!(whole_characters(&json), Cow::Borrowed(_)));
         }
 
         #[test]
-        fn a_text_of_utf_16_is_read_as_its_lossy_form(units in proptest::collection::vec(prop_oneof![0xd7fe_u16..0xe002, any::<u16>()], 0..20)) {
+        fn a_text_of_utf_16_is_read_as_its_lossy_form(
+            units in proptest::collection::vec(prop_oneof![0xd7fe_u16..0xe002, any::<u16>()], 0..20),
+        ) {
             let escaped: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
             let read: Value = serde_json::from_str(&whole_characters(&format!("\"{escaped}\""))).expect("a text");
             prop_assert_eq!(read, String::from_utf16_lossy(&units));
@@ -247,7 +252,9 @@ mod tests {
         }
 
         #[test]
-        fn an_accepted_object_reads_as_serde_json_reads_it(text in r#"\{("[a-c]":(-?[0-9]{1,3}|"[^"\\]{0,3}"|null),?){0,3}\}"#) {
+        fn an_accepted_object_reads_as_serde_json_reads_it(
+            text in r#"\{("[a-c]":(-?[0-9]{1,3}|"[^"\\]{0,3}"|null),?){0,3}\}"#,
+        ) {
             if let Ok(fields) = object(text.as_bytes()) {
                 let plain: Map<String, Value> = serde_json::from_str(&text).expect("strict accepts less");
                 prop_assert_eq!(fields, plain);

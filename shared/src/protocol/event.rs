@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Whatever somebody invoked a function with. Half a character in it, which would fail the invocation before the function sees it, is
-/// [mended](whole_characters).
+/// Whatever somebody invoked a function with. Half a character in it, which would fail the invocation before the
+/// function sees it, is [mended](whole_characters).
 #[derive(Clone, Debug)]
 pub struct AnyEvent(pub Value);
 

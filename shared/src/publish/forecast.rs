@@ -1,4 +1,5 @@
-//! What a publisher is told of the fan-out that begins: to about how many it goes, and about when the last of them is reached.
+//! What a publisher is told of the fan-out that begins: to about how many it goes, and about when the last of them is
+//! reached.
 
 use std::time::Duration;
 

@@ -97,10 +97,11 @@ impl Publisher {
         published.unwrap_or_else(|| Err(InternalError::new("publishing an alert", NoResult)))
     }
 
-    /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their order. Each has
-    /// its own result, in the same order. What is in the log is published: a fan-out that cannot be started just now is started by
-    /// recover, or by a repeat. Told of a failure, the publisher would publish the same again, and without a key that would be another
-    /// alert. A publisher that has used up what it is allowed is refused. `deadline` is when the invocation ends.
+    /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their
+    /// order. Each has its own result, in the same order. What is in the log is published: a fan-out that cannot be
+    /// started just now is started by recover, or by a repeat. Told of a failure, the publisher would publish the same
+    /// again, and without a key that would be another alert. A publisher that has used up what it is allowed is
+    /// refused. `deadline` is when the invocation ends.
     pub async fn publish_all(
         &self,
         publications: Vec<Publication>,

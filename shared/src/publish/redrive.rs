@@ -81,15 +81,15 @@ struct RequestContext {
 type EventOf = fn(FailedInvocation, Timestamp) -> Option<RedrivenEvent>;
 
 impl RedrivenEvent {
-    /// A part of a fan-out, at the beginning of a new chain of invocations. Its lag is measured from now on: the time in the queue is
-    /// known already.
+    /// A part of a fan-out, at the beginning of a new chain of invocations. Its lag is measured from now on: the time
+    /// in the queue is known already.
     fn of_deliver(record: FailedInvocation, now: Timestamp) -> Option<Self> {
         let task: FanoutTask = serde_json::from_value(record.request_payload).ok()?;
         Some(Self::Deliver(Box::new(FanoutTask { depth: 0, redriven_at: Some(now), ..task })))
     }
 
-    /// A publication, whose idempotency key lets nothing be published twice: the id of the failed invocation where it has no
-    /// other, as the failure may have come after the alert was committed.
+    /// A publication, whose idempotency key lets nothing be published twice: the id of the failed invocation where it
+    /// has no other, as the failure may have come after the alert was committed.
     fn of_publish(record: FailedInvocation, _: Timestamp) -> Option<Self> {
         let Value::Object(mut event) = record.request_payload else { return None };
         let is_named = event.contains_key("detail-type") || event.get("id").is_some_and(|id| !id.is_null());
@@ -101,8 +101,8 @@ impl RedrivenEvent {
 }
 
 impl Redrive {
-    /// Empties both queues, as far as the time reaches: a message is deleted when its function has been invoked. `deadline` is when
-    /// the invocation ends.
+    /// Empties both queues, as far as the time reaches: a message is deleted when its function has been invoked.
+    /// `deadline` is when the invocation ends.
     pub async fn run(&self, deadline: Instant) -> Redriven {
         let stop_at = deadline.checked_sub(RECOVERY_END_BEFORE).unwrap_or(deadline);
         let mut report = Redriven::default();

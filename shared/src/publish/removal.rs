@@ -1,11 +1,13 @@
 //! Taking an alert back: its number stays in the log, its content goes, and clients that are connected are told.
 //!
-//! One update takes the content out of the item, and sets the mark `undispatched` with it. So whatever ends after that, nobody who
-//! reads the log from then on gets the content, and clients are told: by this call, by a repeat, or by recover. Whoever publishes the
-//! same again with its idempotency key is told what became of it the first time, because the receipt stays.
+//! One update takes the content out of the item, and sets the mark `undispatched` with it. So whatever ends after that,
+//! nobody who reads the log from then on gets the content, and clients are told: by this call, by a repeat, or by
+//! recover. Whoever publishes the same again with its idempotency key is told what became of it the first time, because
+//! the receipt stays.
 //!
-//! A fan-out of the alert that is under way goes on. One that begins later, because it was queued, handed over, or redriven, looks
-//! into the log first and finds nothing to deliver ([`Alerts::has`]). So the removal may reach a client before the alert does.
+//! A fan-out of the alert that is under way goes on. One that begins later, because it was queued, handed over, or
+//! redriven, looks into the log first and finds nothing to deliver ([`Alerts::has`]). So the removal may reach a client
+//! before the alert does.
 
 use aws_sdk_dynamodb::{
     error::SdkError, operation::update_item::UpdateItemError, types::ReturnValue,
@@ -160,8 +162,8 @@ impl Alerts {
 }
 
 impl Publisher {
-    /// Takes an alert back, and has those told who are connected: each time, so a repeat also tells those who were away. `by` says
-    /// for the log who it was.
+    /// Takes an alert back, and has those told who are connected: each time, so a repeat also tells those who were
+    /// away. `by` says for the log who it was.
     pub async fn take_back(&self, request: &RemovalRequest, publisher: &PublisherId, by: &str) -> TakenBack {
         if let Some(rate_limit) = self.rate_limit
             && let Err(refusal) = self.alerts.allow(publisher, rate_limit, 1).await?
@@ -180,8 +182,8 @@ impl Publisher {
         Ok(Ok(RemovalOutcome { id, region: region.into(), seq: position.seq, epoch: position.epoch, removed: true }))
     }
 
-    /// Starts the fan-out of a removal. As with an alert, the snapshot has its number before: a client that comes to know of it by
-    /// a frame must not be ahead of where the log seems to end.
+    /// Starts the fan-out of a removal. As with an alert, the snapshot has its number before: a client that comes to
+    /// know of it by a frame must not be ahead of where the log seems to end.
     async fn tell(&self, front: LogFront, removal: Removal) -> Result<(), InternalError> {
         if let Some(head) = front.head {
             self.alerts.record(&removal.region, head, front.audience).await?;

@@ -1,4 +1,5 @@
-//! Alerts that were committed or taken back, of which clients were not told, because publish ended in between: they are found and sent.
+//! Alerts that were committed or taken back, of which clients were not told, because publish ended in between: they are
+//! found and sent.
 
 use clock::{Clock, Timestamp};
 use tokio::time::Instant;
@@ -31,8 +32,8 @@ pub struct RecoveryReport {
 }
 
 impl UndispatchedRecovery {
-    /// Dispatches alerts that should have been long ago, the oldest first, within bounds of number and time: what is left is for
-    /// the next run. One that fails does not stop the others. `deadline` is when the invocation ends.
+    /// Dispatches alerts that should have been long ago, the oldest first, within bounds of number and time: what is
+    /// left is for the next run. One that fails does not stop the others. `deadline` is when the invocation ends.
     pub async fn run(&self, deadline: Instant) -> RecoveryReport {
         let mut report = RecoveryReport::default();
         let stop_at = deadline.checked_sub(RECOVERY_END_BEFORE).unwrap_or(deadline);

@@ -84,7 +84,8 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether it is the gateway that did not take the post. [`Self::may_be_of_the_client`] says of which that is not sure.
+    /// Whether it is the gateway that did not take the post. [`Self::may_be_of_the_client`] says of which that is not
+    /// sure.
     pub fn is_of_the_gateway(self) -> bool {
         matches!(self, Self::Throttled | Self::TimedOut | Self::Unreachable | Self::Unavailable | Self::Forbidden)
     }
@@ -164,8 +165,8 @@ impl FromStr for Endpoint {
 }
 
 impl Pusher {
-    /// A client for `endpoint`, with the region and credentials of `sdk`. Fails where TLS is needed and the system has no
-    /// certificates to trust.
+    /// A client for `endpoint`, with the region and credentials of `sdk`. Fails where TLS is needed and the system has
+    /// no certificates to trust.
     pub fn new(sdk: &SdkConfig, endpoint: Endpoint) -> Result<Self, NoCertificates> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -441,8 +442,8 @@ mod tests {
         assert_eq!(outcome_of, PostOutcome::Transient(Cause::Unreachable));
     }
 
-    /// A management API that takes every post, and leaves each connection after as many without a word. It says when one has
-    /// been left, and how many there were.
+    /// A management API that takes every post, and leaves each connection after as many without a word. It says when
+    /// one has been left, and how many there were.
     async fn fickle_gateway(posts_per_connection: usize) -> (SocketAddr, mpsc::UnboundedReceiver<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -1,7 +1,7 @@
 //! HTTP connections to the management API, each for one post at a time and kept for the next.
 //!
-//! A connection is driven by the post that uses it, and has no task of its own that would have to be woken for each request and
-//! each answer.
+//! A connection is driven by the post that uses it, and has no task of its own that would have to be woken for each
+//! request and each answer.
 
 use std::{
     fmt,

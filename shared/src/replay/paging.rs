@@ -44,8 +44,8 @@ pub struct LogPage {
     pub positions: Positions,
     /// Whether there is a next page already.
     pub more: bool,
-    /// Regions whose log cannot tell what came after the position: it is another, or does not reach back. They are at their
-    /// end.
+    /// Regions whose log cannot tell what came after the position: it is another, or does not reach back. They are at
+    /// their end.
     pub not_recovered: Vec<Region>,
     /// Whether `ALL` stands for more regions than these, which are those that a cursor has place for.
     pub truncated: bool,
@@ -98,8 +98,8 @@ pub async fn read(
 /// What a page may read.
 const BUDGET: Budget = Budget { bytes: PAGE_BYTES_MAX, reads: LOG_READS_MAX };
 
-/// Drops the last regions for which a cursor has no place, wherever between the client's position and the head it comes to
-/// stand. Returns whether all have one.
+/// Drops the last regions for which a cursor has no place, wherever between the client's position and the head it comes
+/// to stand. Returns whether all have one.
 fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
     let mut left = CURSOR_BYTES_MAX;
     let count = heads.len();
@@ -117,8 +117,8 @@ fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
     !full
 }
 
-/// The newest alerts of those regions that had one last, an equal share of `limit` for each, rounded up, and of these the newest of
-/// all.
+/// The newest alerts of those regions that had one last, an equal share of `limit` for each, rounded up, and of these
+/// the newest of all.
 async fn newest(
     history: &History,
     standing: &Standing,

@@ -73,15 +73,15 @@ pub struct Resumption {
 /// What a client has missed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MissedAlerts {
-    /// For every region that the client gave a position for: all that it missed there, oldest first, or none where that is not
-    /// known or too much. What is left of alerts that were taken back is among them.
+    /// For every region that the client gave a position for: all that it missed there, oldest first, or none where that
+    /// is not known or too much. What is left of alerts that were taken back is among them.
     pub regions: BTreeMap<Region, Option<Vec<Logged>>>,
     /// Whether that covers all of `ALL`, which stands for the first [`REGIONS_OF_ALL_MAX`] regions.
     pub covers_all: bool,
 }
 
-/// Finds out where a subscription to `audiences` begins and what was missed before it. To be called after the subscription was
-/// written: then an alert is in the answer, or is pushed, or both.
+/// Finds out where a subscription to `audiences` begins and what was missed before it. To be called after the
+/// subscription was written: then an alert is in the answer, or is pushed, or both.
 pub async fn resume(
     history: &History,
     audiences: &[Audience],
@@ -99,8 +99,9 @@ pub async fn resume(
     Ok(Resumption { positions, recovery, reconnect_within: reconnect_within(standing.entries.values()) })
 }
 
-/// The regions of `audiences` whose log is elsewhere than the client says that it is: further, or another one. What the client says
-/// nothing of is not compared, except under `ALL`: there a region that it does not name came into being since. Ascending.
+/// The regions of `audiences` whose log is elsewhere than the client says that it is: further, or another one. What the
+/// client says nothing of is not compared, except under `ALL`: there a region that it does not name came into being
+/// since. Ascending.
 pub async fn behind(
     history: &History,
     audiences: &[Audience],
@@ -117,9 +118,9 @@ pub async fn behind(
 
 /// Where the regions stand that `audiences` stand for.
 pub(crate) struct Standing {
-    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone, and never that of the
-    /// canary. Where there are too many the ones that are named come first, then those that the client knows, then the others
-    /// by name.
+    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone, and never
+    /// that of the canary. Where there are too many the ones that are named come first, then those that the client
+    /// knows, then the others by name.
     pub(crate) regions: Vec<Region>,
     /// What the snapshot says of them, where they have a log.
     pub(crate) entries: SnapshotEntries,
@@ -181,7 +182,8 @@ impl Standing {
         self.entries.get(region).is_some_and(|entry| entry.committed_at.after(ALERT_TTL) <= self.now)
     }
 
-    /// The gap from a position to the head of a region. Of a log that has expired nothing can be told, which takes no look at it.
+    /// The gap from a position to the head of a region. Of a log that has expired nothing can be told, which takes no
+    /// look at it.
     pub(crate) fn gap(&self, region: &Region, since: Position) -> Gap {
         match Gap::between(since, self.head(region)) {
             Gap::Missed(_) if self.has_expired(region) => Gap::Unknown,
@@ -342,8 +344,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever items are left of a log, in whatever mixture with those of an older one: what is recovered is exactly what
-        /// was missed. An alert that was taken back leaves no hole.
+        /// Whatever items are left of a log, in whatever mixture with those of an older one: what is recovered is
+        /// exactly what was missed. An alert that was taken back leaves no hole.
         #[test]
         fn only_what_is_whole_is_recovered(
             since in 0_u64..12,

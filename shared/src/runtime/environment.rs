@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-/// Variable that leads the calls of all AWS services elsewhere. Source: AWS SDKs and Tools guide, "Service-specific endpoints".
+/// Variable that leads the calls of all AWS services elsewhere. Source: AWS SDKs and Tools guide, "Service-specific
+/// endpoints".
 const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL";
 
 /// The variables that a function sees: those of its process, or those that a test or the local mode gives it.
@@ -25,8 +26,9 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Returns where the variables lead the calls of an AWS service, named as in `AWS_ENDPOINT_URL_{service}`: that variable counts,
-    /// or else `AWS_ENDPOINT_URL`, which is for all services, as in AWS clients. One that is empty counts as unset.
+    /// Returns where the variables lead the calls of an AWS service, named as in `AWS_ENDPOINT_URL_{service}`: that
+    /// variable counts, or else `AWS_ENDPOINT_URL`, which is for all services, as in AWS clients. One that is empty
+    /// counts as unset.
     pub fn endpoint_url(&self, service: &str) -> Option<&str> {
         let set = |name: &str| self.get(name).filter(|url| !url.is_empty());
         set(&format!("{ENDPOINT_VARIABLE}_{service}")).or_else(|| set(ENDPOINT_VARIABLE))
@@ -87,7 +89,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The parsed value of a variable that must be set. On failure there is none, and [`Reader::finish_whole`] reports it.
+    /// The parsed value of a variable that must be set. On failure there is none, and [`Reader::finish_whole`] reports
+    /// it.
     pub fn required_parsed<T>(&mut self, name: &str) -> Option<T>
     where
         T: FromStr,

@@ -97,8 +97,8 @@ pub fn time_limits() -> TimeoutConfig {
 /// Longest that Lambda lets an invocation take. Source: Lambda quotas.
 const INVOCATION_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Time until a deadline in milliseconds since the Unix epoch, as the Runtime API states it. One that has passed already is
-/// none: `cargo lambda watch` states a constant.
+/// Time until a deadline in milliseconds since the Unix epoch, as the Runtime API states it. One that has passed
+/// already is none: `cargo lambda watch` states a constant.
 fn left_until(deadline_ms: u64) -> Duration {
     let deadline = SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms);
     deadline.duration_since(system_time()).unwrap_or(INVOCATION_MAX)

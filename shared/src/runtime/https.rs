@@ -72,8 +72,9 @@ impl Https {
         Self::with(uri, Client::builder(TokioExecutor::new()))
     }
 
-    /// The same for requests that are minutes apart: each has a connection of its own. One that was kept, while Lambda had frozen the
-    /// execution environment, may have died without a sign, and the next request would wait on it in vain.
+    /// The same for requests that are minutes apart: each has a connection of its own. One that was kept, while Lambda
+    /// had frozen the execution environment, may have died without a sign, and the next request would wait on it in
+    /// vain.
     pub fn seldom(uri: &Uri) -> Result<Self, NoCertificates> {
         Self::with(uri, Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).to_owned())
     }
@@ -137,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers the first request of each connection, and nothing that comes after it: as a connection that has died in silence.
+    /// Answers the first request of each connection, and nothing that comes after it: as a connection that has died in
+    /// silence.
     async fn service() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -1,10 +1,13 @@
-//! A value that another service holds, such as a secret or the keys of an issuer: kept for a while, and fetched again after that.
+//! A value that another service holds, such as a secret or the keys of an issuer: kept for a while, and fetched again
+//! after that.
 //!
-//! One fetch runs at a time, however many callers need it. With no value, all of them wait for that fetch. With an older value, the
-//! caller that starts the fetch waits for it, at most [`REFRESH_WAIT`], and all others get the older value at once.
+//! One fetch runs at a time, however many callers need it. With no value, all of them wait for that fetch. With an
+//! older value, the caller that starts the fetch waits for it, at most [`REFRESH_WAIT`], and all others get the older
+//! value at once.
 //!
-//! That one caller waits because Lambda freezes an execution environment between invocations. A fetch that nobody waits for would be
-//! frozen with it, and an environment with few invocations would use a value long after the end of its time.
+//! That one caller waits because Lambda freezes an execution environment between invocations. A fetch that nobody waits
+//! for would be frozen with it, and an environment with few invocations would use a value long after the end of its
+//! time.
 
 use std::{
     error::Error,
@@ -112,8 +115,8 @@ impl<T: Clone + Send + 'static> Refreshed<T> {
         Ok(self.younger_than(self.terms.kept_max).unwrap_or(older))
     }
 
-    /// Fetches the value again and returns it. Within `pause` after the beginning of a fetch there is no other one: then it returns
-    /// what that fetch returned, or fails if it failed.
+    /// Fetches the value again and returns it. Within `pause` after the beginning of a fetch there is no other one:
+    /// then it returns what that fetch returned, or fails if it failed.
     pub(crate) async fn get_again(&self, pause: Duration) -> Result<T, InternalError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let asked_at = self.state().asked_at;

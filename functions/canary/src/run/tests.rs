@@ -33,7 +33,8 @@ async fn heard(gateway: &mut Gateway) -> Value {
 }
 
 fn alert(region: &str, id: &str) -> Value {
-    json!({"type": "viral_alert", "region": region, "seq": 1, "epoch": 9, "id": "a", "video": {"id": id, "title": "Canary"}})
+    let video = json!({"id": id, "title": "Canary"});
+    json!({"type": "viral_alert", "region": region, "seq": 1, "epoch": 9, "id": "a", "video": video})
 }
 
 /// Reads the subscription and confirms it.

@@ -1,7 +1,7 @@
 //! Replays recorded series of counts through the scorer's own code: what goes viral, when, and how often.
 //!
-//! Usage: `trending FILE [--figure FILE]`. Each line of the file is a series as JSON: `region`, `video_id`, `title`, and `snapshots`
-//! of `at` (RFC 3339) and `views`.
+//! Usage: `trending FILE [--figure FILE]`. Each line of the file is a series as JSON: `region`, `video_id`, `title`,
+//! and `snapshots` of `at` (RFC 3339) and `views`.
 
 mod figure;
 

@@ -38,8 +38,8 @@ const TERMS: Terms = Terms {
     timeout: JWKS_TIMEOUT,
 };
 
-/// The keys of one issuer. They are fetched when they are needed: the first time, when they are ten minutes old, and when a
-/// token names one that is not among them, but for that at most once a minute.
+/// The keys of one issuer. They are fetched when they are needed: the first time, when they are ten minutes old, and
+/// when a token names one that is not among them, but for that at most once a minute.
 #[derive(Debug)]
 pub(super) struct Jwks(Refreshed<Arc<Keys>>);
 
@@ -74,8 +74,8 @@ impl Jwks {
         Ok(Self(Refreshed::new(TERMS, name, clock, fetch)))
     }
 
-    /// Returns the key of this id, or none if the issuer publishes no such key. Fails if that is not known, because the issuer does not
-    /// answer. Keys that were fetched before are used for an hour then.
+    /// Returns the key of this id, or none if the issuer publishes no such key. Fails if that is not known, because the
+    /// issuer does not answer. Keys that were fetched before are used for an hour then.
     pub(super) async fn key(&self, id: &str) -> Result<Option<Key>, InternalError> {
         if let Some(key) = self.0.get().await?.get(id) {
             return Ok(Some(key.clone()));
@@ -89,7 +89,8 @@ async fn fetch(https: &Https, url: &Uri) -> Fetched<Keys> {
     let body = https.exchange(request, JWKS_TIMEOUT, JWKS_BYTES_MAX).await?;
     let published: PublishedKeys = serde_json::from_slice(&body)?;
     let keys: Keys = published.keys.into_iter().filter_map(usable).collect();
-    // Such an answer is a fault of the issuer. With it in place of the keys that are there, every token would be refused.
+    // Such an answer is a fault of the issuer. With it in place of the keys that are there, every token would be
+    // refused.
     if keys.is_empty() { Err("none of the published keys can be used".into()) } else { Ok(keys) }
 }
 

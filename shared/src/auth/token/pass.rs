@@ -21,7 +21,8 @@ pub enum Pass {
     None,
     /// A token that somebody put into a parameter, as the keys of a foreign issuer demand.
     Given(Box<SecretParameter<GivenToken>>),
-    /// A token for the region of the canary alone, signed anew for each run with the secret that tokens are checked with.
+    /// A token for the region of the canary alone, signed anew for each run with the secret that tokens are checked
+    /// with.
     Signed(Box<Signer>),
 }
 
@@ -62,8 +63,8 @@ impl fmt::Debug for GivenToken {
 }
 
 impl Pass {
-    /// The pass that a function's environment describes: the token of `CANARY_TOKEN_PARAMETER` where there is one, or one that is signed
-    /// with the secret of `TOKEN_SECRET_PARAMETER`.
+    /// The pass that a function's environment describes: the token of `CANARY_TOKEN_PARAMETER` where there is one, or
+    /// one that is signed with the secret of `TOKEN_SECRET_PARAMETER`.
     pub fn from_env(start: &StartContext, environment: &mut Reader<'_>) -> Option<Self> {
         if environment.parsed(Authorization::VARIABLE, Authorization::Off) != Authorization::Required {
             return Some(Self::None);
@@ -80,7 +81,8 @@ impl Pass {
             }))),
             (true, true) => {
                 environment.problem(
-                    "where tokens are required and checked with JWKS_URL, CANARY_TOKEN_PARAMETER has to name a parameter with one",
+                    "where tokens are required and checked with JWKS_URL, \
+         CANARY_TOKEN_PARAMETER has to name a parameter with one",
                 );
                 None
             }

@@ -12,7 +12,8 @@ use crate::{
     push::{ConnectionState, Frame, PostOutcome},
 };
 
-/// A world in which one connection watches all regions and nobody watches one. It notes the audiences that it is asked for.
+/// A world in which one connection watches all regions and nobody watches one. It notes the audiences that it is asked
+/// for.
 #[derive(Default)]
 struct WatchedByAll(Mutex<Vec<Audience>>);
 

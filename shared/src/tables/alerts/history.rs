@@ -1,5 +1,6 @@
-//! Reading the log of alerts for clients. What lies where is in the catalogue of [`crate::tables::alerts`]. Every read is consistent, and a
-//! log is read up to where the snapshot says that it stands: those alerts were committed before the snapshot named them.
+//! Reading the log of alerts for clients. What lies where is in the catalogue of [`crate::tables::alerts`]. Every read
+//! is consistent, and a log is read up to where the snapshot says that it stands: those alerts were committed before
+//! the snapshot named them.
 
 use std::collections::VecDeque;
 
@@ -49,8 +50,8 @@ pub struct Wanted {
 pub struct Budget {
     /// Bytes of alerts, as `viral_alert` frames, and of what is left of some.
     pub bytes: usize,
-    /// Queries beside one for each log that is read to the end of what is wanted: so many run at once, and each that comes to less
-    /// makes them fewer.
+    /// Queries beside one for each log that is read to the end of what is wanted: so many run at once, and each that
+    /// comes to less makes them fewer.
     pub reads: usize,
 }
 
@@ -59,8 +60,8 @@ pub struct Budget {
 pub struct Found {
     /// Whose log.
     pub region: Region,
-    /// The alerts, ascending, with what is left of those that were taken back: from the oldest on without a hole, or the newest that are there. Fewer than were wanted where the
-    /// budget was used up.
+    /// The alerts, ascending, with what is left of those that were taken back: from the oldest on without a hole, or
+    /// the newest that are there. Fewer than were wanted where the budget was used up.
     pub alerts: Vec<Logged>,
     /// Whether the log lacks the one that comes next, where the oldest were wanted: the time to live has removed it.
     pub hole: bool,
@@ -144,8 +145,9 @@ impl History {
         Self { snapshot: Snapshot::new(client.clone(), table.clone()), client, table, clock }
     }
 
-    /// Reads alerts of several logs within a budget, whatever lies in them. Several logs are read at once where all that is wanted
-    /// of them surely fits; one that may not fit is read alone and bit by bit. Logs come back in any order.
+    /// Reads alerts of several logs within a budget, whatever lies in them. Several logs are read at once where all
+    /// that is wanted of them surely fits; one that may not fit is read alone and bit by bit. Logs come back in any
+    /// order.
     pub async fn read(&self, wanted: Vec<Wanted>, end: End, budget: Budget) -> Result<Vec<Found>, InternalError> {
         let task = |wanted| LogRead { wanted, alerts: VecDeque::new(), hole: false };
         let mut queue: VecDeque<LogRead> = wanted.into_iter().map(task).collect();
@@ -215,8 +217,8 @@ impl History {
     }
 }
 
-/// Bytes of an alert as `viral_alert` frame with what separates it from the next, which is more than those of its item; of one that was
-/// taken back, those of its item.
+/// Bytes of an alert as `viral_alert` frame with what separates it from the next, which is more than those of its item;
+/// of one that was taken back, those of its item.
 pub(crate) fn frame_bytes(logged: &Logged) -> usize {
     let bytes = logged.frame().len() + 1;
     if logged.removal().is_some() { bytes.max(REMOVED_ITEM_BYTES_MAX) } else { bytes }

@@ -45,8 +45,8 @@ fn of_registry(table: &str, region: &Region, expression: &str) -> UpdateBuilder 
 }
 
 impl Alerts {
-    /// Ends logs whose last alert expired long ago, so many at most in one run, and removes them from the snapshot.
-    /// One that fails does not stop the others. Returns how many there are still beside that of the canary, where that can
+    /// Ends logs whose last alert expired long ago, so many at most in one run, and removes them from the snapshot. One
+    /// that fails does not stop the others. Returns how many there are still beside that of the canary, where that can
     /// be read. `deadline` is when the invocation ends.
     pub async fn end_old_logs(&self, deadline: Instant) -> Option<usize> {
         let stop_at = deadline.checked_sub(RECOVERY_END_BEFORE).unwrap_or(deadline);

@@ -13,13 +13,14 @@
 //! | waiting publication | `@queue#` and the region | ms and a random part | `id`, `video`, `at`, `receipt` (its partition), `fingerprint`, `expires_at` |
 //! | allowance | `@publisher#` and a hash of who it is | 0 | `used_until` (ns), see [`crate::model::rate_limit`], `expires_at` |
 //!
-//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts whose fan-out, or
-//! that of whose removal, has not been started, and as a rule nothing.
+//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts
+//! whose fan-out, or that of whose removal, has not been started, and as a rule nothing.
 //!
-//! No region's name contains `@` or `#`, so the kinds cannot meet. Head, audience and lease are items of their own, so that writing
-//! one never gets in the way of the transactions on the head, and lie in one partition, so that one query reads all three. It is another
-//! one than that of the alerts, so that reading the log never gets in the way of publishing. A publication without a key has a receipt
-//! where it had to wait. Reading the log for clients is in [`crate::tables::alerts::history`].
+//! No region's name contains `@` or `#`, so the kinds cannot meet. Head, audience and lease are items of their own, so
+//! that writing one never gets in the way of the transactions on the head, and lie in one partition, so that one query
+//! reads all three. It is another one than that of the alerts, so that reading the log never gets in the way of
+//! publishing. A publication without a key has a receipt where it had to wait. Reading the log for clients is in
+//! [`crate::tables::alerts::history`].
 
 use crate::model::audience::Region;
 

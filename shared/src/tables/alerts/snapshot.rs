@@ -4,16 +4,18 @@
 //! |---|---|---|---|
 //! | shard | `@heads#0` … `@heads#7` | 0 | one for each region, named as the region: its [`SnapshotEntry`] as a text; never expires |
 //!
-//! A region's shard follows from a hash of its name, which must never change: stored entries lie where it says (a test holds it).
-//! Names of regions begin with a capital, so none is `region` or `seq`.
+//! A region's shard follows from a hash of its name, which must never change: stored entries lie where it says (a test
+//! holds it). Names of regions begin with a capital, so none is `region` or `seq`.
 //!
-//! An entry is a text of fixed-width numbers in base 36, the epoch and the number of the last alert first. So the order of texts is
-//! the order of positions, and one condition keeps an entry from moving back. Entries have up to 30 bytes: 249 countries need some 1.4 KB
-//! a shard at most, and 300 regions with the longest names 2 KB, so writing one takes a write unit or two and reading a shard one read unit.
+//! An entry is a text of fixed-width numbers in base 36, the epoch and the number of the last alert first. So the order
+//! of texts is the order of positions, and one condition keeps an entry from moving back. Entries have up to 30 bytes:
+//! 249 countries need some 1.4 KB a shard at most, and 300 regions with the longest names 2 KB, so writing one takes a
+//! write unit or two and reading a shard one read unit.
 //!
-//! publish records an alert after the commit and before the dispatch. A client that subscribes writes its subscription first and
-//! reads the snapshot after it, consistently: either the snapshot has the alert, or the dispatch comes later and finds the
-//! subscription. The commit is done before the snapshot names an alert, so every alert that it names can be read.
+//! publish records an alert after the commit and before the dispatch. A client that subscribes writes its subscription
+//! first and reads the snapshot after it, consistently: either the snapshot has the alert, or the dispatch comes later
+//! and finds the subscription. The commit is done before the snapshot names an alert, so every alert that it names can
+//! be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,8 +46,8 @@ pub struct SnapshotEntry {
     pub position: Position,
     /// When it was committed, to the second: all alerts of the log have expired one time to live after that.
     pub committed_at: Timestamp,
-    /// Bytes of the largest `viral_alert` frame of this log so far, rounded up to whole KB: a reader knows what a number of alerts
-    /// takes at most before it reads them. [`FRAME_BYTES_MAX`] where that is not known.
+    /// Bytes of the largest `viral_alert` frame of this log so far, rounded up to whole KB: a reader knows what a
+    /// number of alerts takes at most before it reads them. [`FRAME_BYTES_MAX`] where that is not known.
     pub largest_bytes: usize,
     /// How many connections the alert before went to, as estimated by its fan-out. None where no fan-out has said.
     pub audience: Option<u64>,
@@ -115,8 +117,8 @@ impl SnapshotEntry {
     }
 }
 
-/// Appends a number in base 36 with so many digits at least. One that needs more, which nothing here reaches, is the largest with
-/// as many: the order of entries stays right.
+/// Appends a number in base 36 with so many digits at least. One that needs more, which nothing here reaches, is the
+/// largest with as many: the order of entries stays right.
 fn push(text: &mut String, number: u64, digits: usize) {
     let largest = u64::from(RADIX).saturating_pow(u32::try_from(digits).unwrap_or(u32::MAX)) - 1;
     let mut rest = if digits > 1 { number.min(largest) } else { number };
@@ -151,8 +153,8 @@ impl Snapshot {
         Self { client, table }
     }
 
-    /// Records where a log stands, unless the snapshot has it there or further already. To be called after the commit and before
-    /// the dispatch: an alert that is dispatched without it is missed by who subscribes in between.
+    /// Records where a log stands, unless the snapshot has it there or further already. To be called after the commit
+    /// and before the dispatch: an alert that is dispatched without it is missed by who subscribes in between.
     pub async fn record(&self, region: &Region, entry: &SnapshotEntry) -> Result<(), InternalError> {
         let update = self
             .update(region)
@@ -162,7 +164,8 @@ impl Snapshot {
         self.carried_out(update, "recording where a log stands").await.map(drop)
     }
 
-    /// Removes a region whose log has expired, unless an alert was recorded since it was read. Returns whether it is removed.
+    /// Removes a region whose log has expired, unless an alert was recorded since it was read. Returns whether it is
+    /// removed.
     pub async fn remove(&self, region: &Region, as_seen: &SnapshotEntry) -> Result<bool, InternalError> {
         let update = self
             .update(region)
@@ -172,8 +175,8 @@ impl Snapshot {
         self.carried_out(update, "removing a region from the snapshot").await
     }
 
-    /// Reads where the logs of some regions stand. Those that have none are left out. Costs a read unit for each shard that is
-    /// needed, so [`SNAPSHOT_SHARDS`] at most.
+    /// Reads where the logs of some regions stand. Those that have none are left out. Costs a read unit for each shard
+    /// that is needed, so [`SNAPSHOT_SHARDS`] at most.
     pub async fn read(&self, regions: impl IntoIterator<Item = &Region>) -> Result<SnapshotEntries, InternalError> {
         let wanted: BTreeSet<&Region> = regions.into_iter().collect();
         let shards: BTreeSet<usize> = wanted.iter().map(|region| shard(region)).collect();
@@ -235,8 +238,8 @@ fn key(shard: usize) -> Item {
     Item::from([(REGION.to_owned(), text(partition(shard))), (SEQ.to_owned(), number(HEAD_SEQ))])
 }
 
-/// The entries of a shard. One that cannot be read must not take the snapshot from all others: its region counts as one without a
-/// log, and is recovered for nobody.
+/// The entries of a shard. One that cannot be read must not take the snapshot from all others: its region counts as one
+/// without a log, and is recovered for nobody.
 fn entries(item: &Item) -> SnapshotEntries {
     let mut entries = SnapshotEntries::new();
     for (name, value) in item {
@@ -358,8 +361,20 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_survives_its_own_text_and_texts_are_in_the_order_of_positions(
-            one in (0..101_559_956_668_416_i64, 0..78_364_164_096_u64, 0..4_000_000_000_i64, 0..=32_usize, proptest::option::of(0..u64::MAX)),
-            other in (0..101_559_956_668_416_i64, 0..78_364_164_096_u64, 0..4_000_000_000_i64, 0..=32_usize, proptest::option::of(0..u64::MAX)),
+            one in (
+                0..101_559_956_668_416_i64,
+                0..78_364_164_096_u64,
+                0..4_000_000_000_i64,
+                0..=32_usize,
+                proptest::option::of(0..u64::MAX),
+            ),
+            other in (
+                0..101_559_956_668_416_i64,
+                0..78_364_164_096_u64,
+                0..4_000_000_000_i64,
+                0..=32_usize,
+                proptest::option::of(0..u64::MAX),
+            ),
         ) {
             let entry = |(epoch, seq, secs, kb, audience): (i64, u64, i64, usize, Option<u64>)| SnapshotEntry {
                 position: Position { epoch, seq },

@@ -1,7 +1,7 @@
 //! How many connections are in an audience: exact up to one page of it, and above that an estimate from that page.
 //!
-//! Slots are hashes, so they lie evenly on their ring. If the first page covers a hundredth of the ring, the audience has a hundred pages.
-//! The estimate of a page of 1,000 is off by 3 % as a rule, and by 10 % once in 600 times.
+//! Slots are hashes, so they lie evenly on their ring. If the first page covers a hundredth of the ring, the audience
+//! has a hundred pages. The estimate of a page of 1,000 is off by 3 % as a rule, and by 10 % once in 600 times.
 
 use aws_sdk_dynamodb::types::Select;
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Subscriptions {
-    /// How many are in an audience, at most [`COUNT_AGE_MAX`] ago. What has expired and is not removed yet does not count. It reads one page
-    /// of the audience, which the index of slots bounds: some 15 read units.
+    /// How many are in an audience, at most [`COUNT_AGE_MAX`] ago. What has expired and is not removed yet does not
+    /// count. It reads one page of the audience, which the index of slots bounds: some 15 read units.
     pub async fn count(&self, audience: &Audience) -> Result<Counted, InternalError> {
         let doing = "counting an audience";
         let now = self.clock().now();

@@ -37,8 +37,8 @@ struct Traces {
 }
 
 impl Subscriptions {
-    /// Records a connection and its first subscription. Refuses it if its address or user is at its connection limit, before anything is
-    /// written, so that a flood costs next to nothing.
+    /// Records a connection and its first subscription. Refuses it if its address or user is at its connection limit,
+    /// before anything is written, so that a flood costs next to nothing.
     pub async fn open(&self, request: &ConnectRequest) -> Decision<()> {
         let ConnectRequest { connection, audience, .. } = request;
         let (seats, opened) = match self.take_seats(request).await {
@@ -80,9 +80,9 @@ impl Subscriptions {
         self.settle(connection, None, audiences.iter().map(|audience| (audience.clone(), None)).collect()).await
     }
 
-    /// Writes the items of audiences in the form that was noted, or deletes them where none was, and looks whether that is still so. If the
-    /// connection has closed meanwhile, none of them remains. If another message has noted something else at the same moment, that is
-    /// written; each round more takes one message more.
+    /// Writes the items of audiences in the form that was noted, or deletes them where none was, and looks whether that
+    /// is still so. If the connection has closed meanwhile, none of them remains. If another message has noted
+    /// something else at the same moment, that is written; each round more takes one message more.
     async fn settle(
         &self,
         connection: &Connection,
@@ -144,8 +144,9 @@ impl Subscriptions {
         failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Marks a connection as closed: what it leaves behind, and what went wrong when the index was read. What is noted is known in any
-    /// case, and would be known to nobody after that. The index adds what was written and could not be noted any more.
+    /// Marks a connection as closed: what it leaves behind, and what went wrong when the index was read. What is noted
+    /// is known in any case, and would be known to nobody after that. The index adds what was written and could not be
+    /// noted any more.
     async fn traces(&self, connection: &ConnectionId) -> Result<(Traces, Option<InternalError>), InternalError> {
         let (indexed, noted) = join(self.items_of(connection), self.mark_closed(connection)).await;
         let Noted { audiences, seats } = noted?;

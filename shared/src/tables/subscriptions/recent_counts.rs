@@ -18,8 +18,8 @@ pub struct Counted {
     pub is_approximate: bool,
 }
 
-/// What was counted lately by this process: clients that ask all at once read the first page of an audience once a second, and deliver,
-/// which needs it, does not wait for them.
+/// What was counted lately by this process: clients that ask all at once read the first page of an audience once a
+/// second, and deliver, which needs it, does not wait for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RecentCounts(Arc<Mutex<HashMap<String, (Timestamp, Counted)>>>);
 

@@ -7,12 +7,13 @@
 //! | index `by_connection`, partition | `connection_id` | the id alone |
 //! | time to live | `expires_at` | seconds since the Unix epoch |
 //!
-//! Every connection has its item in `@everyone`; each region and each room that it is in is one more item. All of them say when the
-//! connection began (`since`), so that writing one again changes its `format` and nothing else.
+//! Every connection has its item in `@everyone`; each region and each room that it is in is one more item. All of them
+//! say when the connection began (`since`), so that writing one again changes its `format` and nothing else.
 //!
-//! Two kinds of items are of no audience. The state of a connection is in the partition `@connection#` and its id, each in one of its own
-//! because each message writes it, with the sort key `state`, and in no index; when the connection has closed, a mark remains there for ten
-//! minutes: [`crate::tables::subscriptions::connection_state`]. Where connections of an address or a user are limited, each has a seat in the partition of that
+//! Two kinds of items are of no audience. The state of a connection is in the partition `@connection#` and its id, each
+//! in one of its own because each message writes it, with the sort key `state`, and in no index; when the connection
+//! has closed, a mark remains there for ten minutes: [`crate::tables::subscriptions::connection_state`]. Where
+//! connections of an address or a user are limited, each has a seat in the partition of that
 //! [`Source`](crate::model::audience::ConnectionQuotaKey): [`crate::tables::subscriptions::seats`].
 
 use crate::model::connection::{ConnectionId, Slot};

@@ -1,8 +1,9 @@
 //! Seats: how many connections there may be at once from one address, or of one user.
 //!
-//! Where there is a limit, each connection holds one of as many numbered seats. It reads which are taken and takes a free one by a
-//! conditional write, so no seat is ever held twice, and a write that fails means that somebody else got in: of any number that come at
-//! once, exactly as many get in as there are seats. A seat is an item of the subscriptions table:
+//! Where there is a limit, each connection holds one of as many numbered seats. It reads which are taken and takes a
+//! free one by a conditional write, so no seat is ever held twice, and a write that fails means that somebody else got
+//! in: of any number that come at once, exactly as many get in as there are seats. A seat is an item of the
+//! subscriptions table:
 //!
 //! | attribute | value |
 //! |---|---|
@@ -95,7 +96,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Chooses a free seat by a hash: those who come at the same moment seldom choose the same. False where there is none.
+    /// Chooses a free seat by a hash: those who come at the same moment seldom choose the same. False where there is
+    /// none.
     fn choose(&mut self, hash: u32) -> bool {
         let is_full = u32::try_from(self.taken.len()).unwrap_or(u32::MAX) >= self.limit.max;
         let free: Vec<u32> = (1..=self.limit.max).filter(|number| !self.taken.contains(number)).collect();
@@ -117,9 +119,11 @@ pub(crate) enum Seated {
 }
 
 impl Subscriptions {
-    /// Takes a seat for each limit of a new connection. What is tried is noted before it is taken, with the first subscription.
+    /// Takes a seat for each limit of a new connection. What is tried is noted before it is taken, with the first
+    /// subscription.
     ///
-    /// Each round either ends it or has found a seat to be taken since it was read, so there are as many as there are seats at most.
+    /// Each round either ends it or has found a seat to be taken since it was read, so there are as many as there are
+    /// seats at most.
     pub(crate) async fn take_seats(&self, request: &ConnectRequest) -> Result<Seated, InternalError> {
         let ConnectRequest { connection, audience, format, bounds, .. } = request;
         let mut searches = Vec::with_capacity(bounds.len());
