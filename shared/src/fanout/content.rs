@@ -95,7 +95,8 @@ impl Content {
         u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
     }
 
-    /// How many calls per second its fan-out may make where an alert may make `push_rate`.
+    /// Returns the calls per second that its fan-out may make: all of `push_rate` for an alert or a removal, a share of
+    /// it for a room message.
     pub(super) fn rate(&self, push_rate: f64) -> f64 {
         match self {
             Self::Alert(_) | Self::Removal(_) => push_rate,

@@ -29,15 +29,15 @@ use crate::{
     push::Cause,
 };
 
-/// Most posts did not succeed, and it was not for the connections.
+/// More posts failed because of the gateway than succeeded.
 #[derive(Debug, thiserror::Error)]
 #[error("the management API did not take most of the posts: {0:?}")]
 struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
 impl<S: Services> Fanout<S> {
-    /// Delivers to the region and to those who watch all regions, each connection once; to everyone where that reaches
-    /// nobody and the fallback is on. `deadline` is when the invocation ends. Fails when the audience cannot be read,
-    /// and when the gateway refuses all posts.
+    /// Delivers to each connection that watches the region or all regions, once; to everyone if that reaches nobody and
+    /// the fallback is on. The invocation ends at `deadline`. Fails if the audience cannot be read, or if more posts
+    /// fail because of the gateway than succeed.
     pub async fn deliver(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, FailedPart> {
         let mut report = FanoutReport::default();
         if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
@@ -56,8 +56,8 @@ impl<S: Services> Fanout<S> {
         }
     }
 
-    /// Whether an alert is not to be delivered any more. Where the log cannot be asked just now it is: that one was
-    /// taken back between its commit and this moment is rare, and clients know what to do with it.
+    /// Returns whether the log no longer has the alert, so that it must not be delivered. If the log does not answer,
+    /// the alert is delivered: an alert is rarely taken back this early, and clients know what to do then.
     async fn was_taken_back(&self, content: &Content) -> bool {
         let Content::Alert(alert) = content else { return false };
         let Alert { id, region, position, .. } = alert;
@@ -121,12 +121,12 @@ impl<S: Services> Fanout<S> {
             let ranges = plan::split(&order, if is_whole { 1 } else { workers });
             let mut parts = ranges.into_iter().map(|ranges| FanoutPart { ranges, rate, everyone });
             let Some(own) = parts.next() else { continue };
-            // Its own part begins with what it has read.
+            // The first part begins with the members that were read already.
             let read = read.and(own.ranges.first()).map(|range| survey.members(*range));
             let others: Vec<FanoutTask> = parts.map(|part| task.followed_by(part)).collect::<Result<_, _>>()?;
             try_join_all(others.iter().map(|other| self.services.start(other))).await?;
             match self.work(task, &own, read, deadline, report).await {
-                // The next attempt of this invocation would start the others once more.
+                // A retry of this invocation would start the other workers once more.
                 Err(failure) if !others.is_empty() => {
                     let error = ErrorChain(&failure).to_string();
                     tracing::error!(error, "own part of a fan-out failed, another invocation repeats it");
@@ -135,9 +135,10 @@ impl<S: Services> Fanout<S> {
                 }
                 ended => ended?,
             }
-            // Items that are left of connections long gone are no audience.
+            // If only items of connections long gone were left, nobody was reached.
             let reached_nobody = others.is_empty() && report.sent == 0 && report.undelivered.is_empty();
-            // Those who are there may all receive another form.
+            // A removal is sent only as `viral_alert`. If it reached nobody, all connections may receive
+            // `new_trending`, so it does not fall back to everyone.
             let last_chance = last_chance || task.content.is_for_viral_alert_alone();
             if reached_nobody && !report.handed_over && !last_chance {
                 continue;
@@ -148,8 +149,8 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// Delivers to one part, of whose first range the members may be read already. Adds to `report` what became of it,
-    /// also where that is a failure.
+    /// Delivers one part. `read` has the members of its first range if they were read already. Adds the counts to
+    /// `report`, also if it fails.
     async fn work(
         &self,
         task: &FanoutTask,
@@ -167,7 +168,7 @@ impl<S: Services> Fanout<S> {
         let ended = work.reach(self.members(&task.content, part, read), deadline, &mut tally).await;
         let to_remove = tally.end();
         let left = ended?;
-        // Before the rest is handed over: the next attempt of Lambda goes through all of it, and would hand it over
+        // This comes before the rest is handed over: Lambda's retry delivers the whole part, and would hand it over
         // again.
         if is_of_the_gateway(&report.undelivered, report.sent) {
             return Err(InternalError::new("posting an alert", GatewayUnavailable(report.undelivered.clone())));
@@ -177,11 +178,11 @@ impl<S: Services> Fanout<S> {
         Ok(())
     }
 
-    /// Hands over what is left to another invocation, or to a few where suspects are so many. Returns whether anything
-    /// is.
+    /// Hands over what is left to another invocation, or to several if there are many suspects. Returns whether
+    /// anything was left.
     async fn hand_over(&self, task: &FanoutTask, part: &FanoutPart, left: &Left) -> Result<bool, InternalError> {
         let rest = left.from.map(|from| plan::rest(&part.ranges, from)).unwrap_or_default();
-        // Whoever is still subscribed under the hash gets it: a range of one is as good as a name.
+        // A range of one hash stands for one connection, if that is still subscribed.
         let suspects = left.suspects.iter().map(|&hash| SlotRange { first: hash, last: hash });
         let ranges: Vec<SlotRange> = rest.into_iter().chain(suspects).collect();
         let parts = ranges.chunks(RANGES_PER_TASK_MAX);
@@ -192,8 +193,8 @@ impl<S: Services> Fanout<S> {
         Ok(!tasks.is_empty())
     }
 
-    /// Removes what is left of connections that are gone and closed. What stays behind is found by the next alert, and
-    /// expires in any case.
+    /// Removes the items of connections that are gone and closed. The next alert finds those that remain; they also
+    /// expire.
     async fn remove(&self, connections: Vec<ConnectionId>, deadline: Instant) {
         if connections.is_empty() {
             return;

@@ -6,8 +6,8 @@ use crate::{
     model::connection::SlotRange,
 };
 
-/// How many are in an audience, judged by its first page: `read` members up to the hash `last`. Keys are uniform, so
-/// what the page covers is a sample; a page of 1,000 tells it within some percent.
+/// Estimates the size of an audience from its first page: `read` members up to the hash `last`. Hashes are uniform, so
+/// the page is a sample; with 1,000 members the estimate is within some percent.
 pub(super) fn estimate(read: usize, last: u32) -> u64 {
     let covered = u64::from(last) + 1;
     let estimate = read as f64 * SlotRange::WHOLE.size() as f64 / covered as f64;
@@ -15,8 +15,8 @@ pub(super) fn estimate(read: usize, last: u32) -> u64 {
     (estimate.round() as u64).max(read as u64)
 }
 
-/// How many workers an audience takes at a push rate, each of which makes `worker_rate` posts per second: as many as
-/// reach it in a second, no more than use up the rate, and none for less than a share that is worth it.
+/// Returns the number of workers for an audience, if one makes `worker_rate` posts per second. They are as many as
+/// reach it within a second, but no more than use up `push_rate`, and no more than leave each a rate of [`SHARE_MIN`].
 pub(super) fn workers(audience: u64, push_rate: f64, worker_rate: f64) -> usize {
     let to_be_done_in_a_second = (audience as f64 / worker_rate).ceil();
     let to_use_the_rate = (push_rate * PUSH_RATE_USED / worker_rate).ceil();
@@ -25,13 +25,13 @@ pub(super) fn workers(audience: u64, push_rate: f64, worker_rate: f64) -> usize 
     to_be_done_in_a_second.min(to_use_the_rate).min(worth_it).clamp(1.0, WORKERS_MAX as f64) as usize
 }
 
-/// Calls per second for each of `workers`.
+/// Returns the rate of each worker, in posts per second: its share of what may be used of `push_rate`.
 pub(super) fn share(push_rate: f64, workers: usize) -> f64 {
     push_rate * PUSH_RATE_USED / workers.max(1) as f64
 }
 
-/// The whole ring in the order in which it is reached: what was read already, which lies at its beginning, and the rest
-/// from a place in it that `start` chooses.
+/// Returns the whole ring in the order in which it is reached: first what was read already, which is its beginning,
+/// then the rest from a place that `start` chooses.
 pub(super) fn order(read: Option<SlotRange>, start: u32) -> Vec<SlotRange> {
     let rest_first = read.map_or(0, |read| u64::from(read.last) + 1);
     let rest = SlotRange::WHOLE.size() - rest_first;
@@ -63,7 +63,7 @@ pub(super) fn split(ranges: &[SlotRange], parts: usize) -> Vec<Vec<SlotRange>> {
         .collect()
 }
 
-/// What is left of ranges from a hash on, which lies in one of them.
+/// Returns what is left of `ranges` from the hash `from` on, which is in one of them.
 pub(super) fn rest(ranges: &[SlotRange], from: u32) -> Vec<SlotRange> {
     let at = ranges.iter().position(|range| range.contains(from)).unwrap_or_default();
     let current = ranges.get(at).map(|range| SlotRange { first: from.max(range.first), last: range.last });

@@ -1,4 +1,4 @@
-//! Keeping to a rate, and finding the right one when the gateway says that it is too much.
+//! A rate limiter for posts: keeps to a rate, and lowers it when the gateway throttles.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,25 +10,26 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Time in whose worth of calls a pace may fall behind and catch up: timers have a granularity of a millisecond.
+/// Calls that are at most this late are made up for at once. Timers have a granularity of a millisecond.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// Time between two changes of the rate: many refusals of one moment are one piece of news.
+/// Time between two changes of the rate: many refusals at the same moment count as one.
 const STEP_EVERY: Duration = Duration::from_millis(100);
 
-/// What is left of the rate after a refusal.
+/// Factor of the rate after a refusal.
 const DECREASE: f64 = 0.7;
 
-/// What is added in each step without one, as a share of the ceiling.
+/// Increase of the rate in each step without a refusal, as a share of the ceiling.
 const INCREASE: f64 = 0.05;
 
-/// Lowest rate, as a share of the ceiling, so that it comes back.
+/// Lowest rate, as a share of the ceiling. Above zero, so that the rate can recover.
 const FLOOR: f64 = 0.02;
 
 /// A token bucket whose rate follows what the gateway can take: additive increase, multiplicative decrease.
 ///
-/// Callers are released in the order in which they came, and each at the rate of that moment. So those who queue while
-/// the rate is low are no debt once it is back, and a caller that gives up leaves its place to the next.
+/// Callers are released in the order in which they came, each at the rate of that moment. So a queue that builds up
+/// while the rate is low drains at the full rate once that is back, and a caller that gives up leaves its place to the
+/// next.
 #[derive(Debug)]
 pub(super) struct PushRateLimiter {
     ceiling: f64,
@@ -50,14 +51,14 @@ struct RateState {
 }
 
 impl PushRateLimiter {
-    /// At most `ceiling` calls per second, and that many until a refusal. At least one.
+    /// Starts at `ceiling` calls per second, at least 1, which is also the highest rate.
     pub(super) fn new(ceiling: f64) -> Self {
         let (ceiling, now) = (ceiling.max(1.0), Instant::now());
         let state = RateState { rate: ceiling, last: None, changed: now, refused: None };
         Self { ceiling, turn: AsyncMutex::new(()), state: Mutex::new(state) }
     }
 
-    /// Waits until the next call is due. Whoever waits has to be polled: the others wait for it.
+    /// Waits until the caller may make a call. Keep polling the future: those behind it in the queue wait for it.
     pub(super) async fn wait(&self) {
         let _turn = self.turn.lock().await;
         while let Some(due) = self.due(Instant::now()) {
@@ -65,7 +66,7 @@ impl PushRateLimiter {
         }
     }
 
-    /// Takes the next call, or tells when to ask again because it is not due yet.
+    /// Takes the next call and returns `None`, or returns when to try again because it is not due yet.
     fn due(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         let calm_since = state.refused.map_or(state.changed, |refused| refused.max(state.changed));
@@ -83,7 +84,7 @@ impl PushRateLimiter {
         None
     }
 
-    /// The gateway refused a call because of the rate.
+    /// Lowers the rate, because the gateway throttled a call.
     pub(super) fn refused(&self) {
         let now = Instant::now();
         let mut state = self.state();

@@ -78,8 +78,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// Whether so many posts were not taken that it is the gateway that fails, for the next attempt of Lambda to ask it
-/// again: more than it took, and more than a few where a client might be the cause.
+/// Returns whether the part must fail, so that Lambda retries it: more posts failed because of the gateway than
+/// succeeded. If clients may be the cause, there must also be more than a few.
 pub(super) fn is_of_the_gateway(undelivered: &BTreeMap<Cause, u64>, sent: u64) -> bool {
     let of_the_gateway = || undelivered.iter().filter(|(cause, _)| cause.is_of_the_gateway());
     let count: u64 = of_the_gateway().map(|(_, count)| count).sum();

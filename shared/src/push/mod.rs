@@ -1,7 +1,7 @@
 //! Posting to connections through the API Gateway management API.
 //!
-//! Posts go out by a small client of our own: with that of the AWS SDK an alert to 10,000 took twice as long
-//! (`docs/performance.md`), and an alert is little else than posts. What is asked seldom is asked by the SDK.
+//! Posts use a small client of our own, because an alert is little else than posts: with the AWS SDK one to 10,000 took
+//! twice as long (`docs/performance.md`). The SDK does the rarer calls.
 
 mod pool;
 mod signature;
@@ -46,7 +46,7 @@ pub const SERVICE: &str = "APIGATEWAYMANAGEMENTAPI";
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// What one attempt of a post came to.
+/// The outcome of one attempt of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostOutcome {
     /// The gateway took it.
@@ -84,19 +84,19 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether it is the gateway that did not take the post. [`Self::may_be_of_the_client`] says of which that is not
-    /// sure.
+    /// Whether the gateway is the cause. Of some that is uncertain: see [`Self::may_be_of_the_client`].
     pub fn is_of_the_gateway(self) -> bool {
         matches!(self, Self::Throttled | Self::TimedOut | Self::Unreachable | Self::Unavailable | Self::Forbidden)
     }
 
-    /// Whether a client that does not read its socket causes the same.
+    /// Whether a client that does not read its socket may also be the cause.
     pub fn may_be_of_the_client(self) -> bool {
         matches!(self, Self::Throttled | Self::TimedOut)
     }
 }
 
-/// Whether a connection is there, as the gateway says when it is asked, or when it is told to close it.
+/// Whether a connection exists: the gateway's answer to a GET or a DELETE of it. Not to be confused with what the
+/// subscriptions table keeps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
     /// It is open.
