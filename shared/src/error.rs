@@ -1,4 +1,4 @@
-//! The closed table of codes that clients and publishers see, and the errors behind them.
+//! All error codes that clients and publishers see, and the errors behind them.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -25,25 +25,25 @@ pub enum Code {
     TitleTooLong,
     /// The body, or the alert made of it, is larger than the limit.
     TooLarge,
-    /// A token is needed, and there is none that is valid.
+    /// The token or signature is missing or invalid.
     Unauthorized,
-    /// The token, or the page that asks, may not have this.
+    /// The token, or the origin of the page, does not allow this.
     Forbidden,
-    /// So much comes from here in so short a time that the rest has to wait.
+    /// A rate limit is reached: wait, then repeat the request.
     RateLimited,
-    /// There is as much of it as there may be: something has to be left or closed first, and waiting does not help.
+    /// The limit of connections or subscriptions is reached: close or leave something first. Waiting does not help.
     LimitReached,
     /// The connection has been closed, whatever its socket says: connect again, and the same request may succeed.
     ConnectionClosed,
     /// The idempotency key was used for something else.
     IdempotencyConflict,
-    /// There are as many regions with a log as there may be.
+    /// As many regions have a log as the deployment allows.
     TooManyRegions,
     /// The log of the region has no such number.
     UnknownAlert,
-    /// The log of the region had that number, and has it no more.
+    /// The alert with that number has expired.
     AlertExpired,
-    /// It may have been done, or may not.
+    /// The alert may or may not have been published.
     OutcomeUnknown,
     /// The service could not do it just now.
     Unavailable,
@@ -87,7 +87,7 @@ pub struct ApiError {
     pub field: Option<String>,
     /// One sentence that says what to do.
     pub message: String,
-    /// After what time the same request would have passed, where that is known.
+    /// How long to wait before the same request can pass, if that is known.
     pub retry_after: Option<Duration>,
 }
 
@@ -120,7 +120,7 @@ impl ApiError {
         Self::new(Code::OutcomeUnknown, message)
     }
 
-    /// What to answer when the log would be one too many.
+    /// The answer if a new region would exceed the number of regions that the deployment allows.
     pub fn too_many_regions() -> Self {
         let message = "as many regions have alerts as the deployment allows (RegionsMax); \
                        a region goes two days after its last alert";
@@ -132,7 +132,7 @@ impl ApiError {
         Self::new(Code::IdempotencyConflict, "the idempotency key was used for another publication: use a new one")
     }
 
-    /// What to answer when more comes than `allowed`, such as `10 messages per second`, until some time has passed.
+    /// The answer if a rate limit is exceeded. `allowed` is a noun phrase such as `10 messages per second`.
     pub fn rate_limited(allowed: &str, retry_after: Duration) -> Self {
         let message = format!("at most {allowed}, try again in {} ms", retry_after.as_millis());
         Self { retry_after: Some(retry_after), ..Self::new(Code::RateLimited, message) }
@@ -163,7 +163,7 @@ pub struct ApiErrorBody<'a> {
     retry_after_ms: Option<u64>,
 }
 
-/// What a request came to, in two levels:
+/// The outcome of a request, in two levels:
 ///
 /// - `Ok(Ok(value))`: it was carried out.
 /// - `Ok(Err(ApiError))`: it was refused, and the client is told why. Nothing is wrong with the service.

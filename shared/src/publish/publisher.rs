@@ -41,7 +41,7 @@ pub enum PublishOutcome {
         /// Whether it has been taken back since.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         removed: bool,
-        /// To how many it goes and how long that takes, where an earlier fan-out has said.
+        /// The expected audience and duration, if an earlier fan-out of the region has told them.
         #[serde(flatten)]
         forecast: Option<Forecast>,
     },
@@ -146,12 +146,12 @@ impl Publisher {
         results.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// Takes so many alerts from the allowance of a publisher; where that has fewer left, the first ones pass.
+    /// Charges `count` alerts to the publisher's rate limit. If that allows fewer, the first ones pass.
     async fn allow(&self, publisher: &PublisherId, count: usize) -> Vec<Decision<()>> {
         let Some(rate_limit) = self.rate_limit.filter(|_| count > 0) else { return vec![Ok(Ok(())); count] };
         let mut allowed = Vec::new();
         let events = u32::try_from(count).unwrap_or(u32::MAX);
-        // More than it allows at all would pass after a rest.
+        // Tried only if they fit at all: a larger charge would pass after a rest.
         if events <= rate_limit.count() {
             let all = self.alerts.allow(publisher, rate_limit, events).await;
             if count == 1 || !matches!(all, Ok(Err(_))) {

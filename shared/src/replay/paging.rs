@@ -44,10 +44,10 @@ pub struct LogPage {
     pub positions: Positions,
     /// Whether there is a next page already.
     pub more: bool,
-    /// Regions whose log cannot tell what came after the position: it is another, or does not reach back. They are at
-    /// their end.
+    /// Regions whose log is another one than the position's, or does not reach back to it. Their new position is the
+    /// end of their log.
     pub not_recovered: Vec<Region>,
-    /// Whether `ALL` stands for more regions than these, which are those that a cursor has place for.
+    /// Whether `ALL` has more regions than a cursor can name, so that some are not on this page.
     pub truncated: bool,
 }
 
@@ -58,7 +58,7 @@ impl LogPage {
     }
 }
 
-/// Reads a page of at most `limit` alerts, which are fewer where they are large.
+/// Reads a page of at most `limit` alerts; of fewer if they are large.
 pub async fn read(
     history: &History,
     audiences: &[Audience],
@@ -98,8 +98,8 @@ pub async fn read(
 /// What a page may read.
 const BUDGET: Budget = Budget { bytes: PAGE_BYTES_MAX, reads: LOG_READS_MAX };
 
-/// Drops the last regions for which a cursor has no place, wherever between the client's position and the head it comes
-/// to stand. Returns whether all have one.
+/// Drops the last regions for which a cursor has no room, for any position from the client's to the head. Returns
+/// whether all fit.
 fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
     let mut left = CURSOR_BYTES_MAX;
     let count = heads.len();
@@ -117,8 +117,8 @@ fn cut(heads: &mut Vec<(Region, Position)>, since: Option<&Positions>) -> bool {
     !full
 }
 
-/// The newest alerts of those regions that had one last, an equal share of `limit` for each, rounded up, and of these
-/// the newest of all.
+/// Reads the regions that had an alert last, an equal share of `limit` of each, rounded up, and keeps the newest
+/// `limit` of these alerts.
 async fn newest(
     history: &History,
     standing: &Standing,
@@ -152,7 +152,7 @@ fn wanted(region: &Region, span: Span, count: usize, largest_bytes: usize) -> Wa
     Wanted { region: region.clone(), span, count, largest_bytes }
 }
 
-/// Takes the oldest alerts away, from the beginning of whichever region has them, until the rest fits on a page.
+/// Removes the oldest alerts of all regions until at most `limit` are left.
 fn drop_oldest(regions: &mut BTreeMap<Region, VecDeque<Logged>>, limit: usize) {
     let mut count: usize = regions.values().map(VecDeque::len).sum();
     while count > limit {
@@ -196,7 +196,7 @@ async fn after(
         }
     }
     for Found { region, alerts, hole } in history.read(logs, End::Oldest, BUDGET).await? {
-        // What comes before a hole is worth having: the next page begins at the hole.
+        // The alerts before a hole are delivered; the next page begins at the hole.
         let is_lost = hole && alerts.is_empty();
         found.insert(region, (!is_lost).then_some(alerts));
     }

@@ -1,4 +1,4 @@
-//! What a client has missed since the position that it names, and whether the log can still tell.
+//! Finds the alerts that a client missed since its position, as far as the log still has them.
 
 use std::{
     cmp::Ordering,
@@ -50,7 +50,7 @@ impl Gap {
         }
     }
 
-    /// How many alerts it may hold.
+    /// Returns the most alerts that the gap can hold.
     pub fn count(self) -> u64 {
         match self {
             Self::Missed(span) => span.count(),
@@ -64,7 +64,7 @@ impl Gap {
 pub struct Resumption {
     /// The head of every region that the client asked for; for `ALL`, of every region that has a log.
     pub positions: Positions,
-    /// What was missed, where the client said where it was.
+    /// The missed alerts, if the client gave positions.
     pub recovery: Option<MissedAlerts>,
     /// The time over which clients spread their reconnections.
     pub reconnect_within: Duration,
@@ -73,15 +73,15 @@ pub struct Resumption {
 /// What a client has missed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MissedAlerts {
-    /// For every region that the client gave a position for: all that it missed there, oldest first, or none where that
-    /// is not known or too much. What is left of alerts that were taken back is among them.
+    /// By region that the client gave a position for: all missed alerts, oldest first, with what is left of those that
+    /// were taken back. `None` if they are unknown or too many for the answer.
     pub regions: BTreeMap<Region, Option<Vec<Logged>>>,
     /// Whether that covers all of `ALL`, which stands for the first [`REGIONS_OF_ALL_MAX`] regions.
     pub covers_all: bool,
 }
 
-/// Finds out where a subscription to `audiences` begins and what was missed before it. To be called after the
-/// subscription was written: then an alert is in the answer, or is pushed, or both.
+/// Finds where a subscription to `audiences` begins, and the alerts that were missed before. Call it after the
+/// subscription was written: then a new alert is in the answer, or is pushed, or both.
 pub async fn resume(
     history: &History,
     audiences: &[Audience],
@@ -99,9 +99,8 @@ pub async fn resume(
     Ok(Resumption { positions, recovery, reconnect_within: reconnect_within(standing.entries.values()) })
 }
 
-/// The regions of `audiences` whose log is elsewhere than the client says that it is: further, or another one. What the
-/// client says nothing of is not compared, except under `ALL`: there a region that it does not name came into being
-/// since. Ascending.
+/// Returns the regions of `audiences`, in ascending order, whose log does not end at the client's position: it has
+/// newer alerts, or is another log. Regions without a position are left out, except under `ALL`: there they are new.
 pub async fn behind(
     history: &History,
     audiences: &[Audience],
@@ -116,11 +115,11 @@ pub async fn behind(
     Ok(behind.into_iter().cloned().collect())
 }
 
-/// Where the regions stand that `audiences` stand for.
+/// The regions of `audiences`, and where their logs end.
 pub(crate) struct Standing {
-    /// The regions. For `ALL` these are also those that the client knows, although their log may be gone, and never
-    /// that of the canary. Where there are too many the ones that are named come first, then those that the client
-    /// knows, then the others by name.
+    /// The regions. `ALL` includes those that the client has positions of, although their log may be gone, and excludes
+    /// the canary's. If there are too many, the named ones come first, then those with a position, then the others by
+    /// name.
     pub(crate) regions: Vec<Region>,
     /// What the snapshot says of them, where they have a log.
     pub(crate) entries: SnapshotEntries,
@@ -167,7 +166,7 @@ impl Standing {
         self.entries.get(region).map_or(Position::START, |entry| entry.position)
     }
 
-    /// Where a client is that names positions. None where it says nothing of the region.
+    /// Returns the client's position in a region. `None` if it gave none.
     pub(crate) fn since(&self, region: &Region, since: &Positions) -> Option<Position> {
         since.get(region).or(self.all.then_some(Position::START))
     }
@@ -182,8 +181,8 @@ impl Standing {
         self.entries.get(region).is_some_and(|entry| entry.committed_at.after(ALERT_TTL) <= self.now)
     }
 
-    /// The gap from a position to the head of a region. Of a log that has expired nothing can be told, which takes no
-    /// look at it.
+    /// Returns the gap from a position to the head of a region. In an expired log it is [`Gap::Unknown`], without a
+    /// read.
     pub(crate) fn gap(&self, region: &Region, since: Position) -> Gap {
         match Gap::between(since, self.head(region)) {
             Gap::Missed(_) if self.has_expired(region) => Gap::Unknown,
@@ -199,7 +198,7 @@ fn room(positions: &Positions) -> usize {
     FRAME_BYTES_MAX.saturating_sub(ANSWER_BYTES + names + written)
 }
 
-/// Reads what is missing since the positions, as long as an answer has `room` for it.
+/// Reads the alerts that were missed since the positions, of as many regions as fit into `room` bytes of an answer.
 async fn missed(
     history: &History,
     standing: &Standing,
@@ -219,7 +218,7 @@ async fn missed(
     }
     let wanted = affordable(wanted);
     let spans: BTreeMap<Region, Span> = wanted.iter().map(|wanted| (wanted.region.clone(), wanted.span)).collect();
-    // More than there is room for, so that a log is read although one of its alerts might take all of it.
+    // One frame more than there is room for, because a read reserves the size of the largest alert that a log may have.
     let budget = Budget { bytes: room + FRAME_BYTES_MAX, reads: LOG_READS_MAX };
     let mut whole = history.read(wanted, End::Oldest, budget).await?;
     whole.retain(|found| spans.get(&found.region).is_some_and(|span| span.is(&found.alerts)));
@@ -235,7 +234,7 @@ async fn missed(
     Ok(regions)
 }
 
-/// Those that have a place in an answer, the ones that surely take little first.
+/// Keeps the regions whose missed alerts fit into an answer. Those that are certain to need little space come first.
 fn affordable(mut wanted: Vec<Wanted>) -> Vec<Wanted> {
     wanted.sort_by_key(|wanted| wanted.count.saturating_mul(wanted.largest_bytes));
     let mut left = ALERTS_PER_PAGE_MAX;

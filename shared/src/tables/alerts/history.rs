@@ -39,7 +39,7 @@ pub struct Wanted {
     pub region: Region,
     /// Where they lie.
     pub span: Span,
-    /// So many of them at most, 1 at least.
+    /// The most alerts to read, at least 1.
     pub count: usize,
     /// How large one of them may be, as the snapshot says.
     pub largest_bytes: usize,
@@ -50,8 +50,7 @@ pub struct Wanted {
 pub struct Budget {
     /// Bytes of alerts, as `viral_alert` frames, and of what is left of some.
     pub bytes: usize,
-    /// Queries beside one for each log that is read to the end of what is wanted: so many run at once, and each that
-    /// comes to less makes them fewer.
+    /// The most queries that run at once. A query that does not complete its log uses one up for good.
     pub reads: usize,
 }
 
@@ -61,9 +60,9 @@ pub struct Found {
     /// Whose log.
     pub region: Region,
     /// The alerts, ascending, with what is left of those that were taken back: from the oldest on without a hole, or
-    /// the newest that are there. Fewer than were wanted where the budget was used up.
+    /// the newest that are there. Fewer than were wanted if the budget was used up.
     pub alerts: Vec<Logged>,
-    /// Whether the log lacks the one that comes next, where the oldest were wanted: the time to live has removed it.
+    /// Whether the log lacks the next alert, because it has expired. Only if the oldest were wanted.
     pub hole: bool,
 }
 
@@ -145,8 +144,8 @@ impl History {
         Self { snapshot: Snapshot::new(client.clone(), table.clone()), client, table, clock }
     }
 
-    /// Reads alerts of several logs within a budget, whatever lies in them. Several logs are read at once where all
-    /// that is wanted of them surely fits; one that may not fit is read alone and bit by bit. Logs come back in any
+    /// Reads alerts of several logs within a budget. Logs are read concurrently while all wanted alerts are certain to
+    /// fit, by their largest size. A log that may not fit is read alone, in several queries. The results are in any
     /// order.
     pub async fn read(&self, wanted: Vec<Wanted>, end: End, budget: Budget) -> Result<Vec<Found>, InternalError> {
         let task = |wanted| LogRead { wanted, alerts: VecDeque::new(), hole: false };

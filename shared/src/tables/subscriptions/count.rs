@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Subscriptions {
-    /// How many are in an audience, at most [`COUNT_AGE_MAX`] ago. What has expired and is not removed yet does not
-    /// count. It reads one page of the audience, which the index of slots bounds: some 15 read units.
+    /// Counts the connections of an audience; the result is at most [`COUNT_AGE_MAX`] old. Expired items do not count.
+    /// This reads one page of the audience, for about 15 read units.
     pub async fn count(&self, audience: &Audience) -> Result<Counted, InternalError> {
         let doing = "counting an audience";
         let now = self.clock().now();
@@ -31,14 +31,14 @@ impl Subscriptions {
             .client()
             .query()
             .table_name(self.table())
-            // What is behind by milliseconds costs half.
+            // An eventually consistent read lags by milliseconds and costs half.
             .consistent_read(false)
             .select(Select::Count)
             .key_condition_expression("audience = :audience")
             .filter_expression("expires_at > :now")
             .expression_attribute_values(":audience", text(audience.key()))
             .expression_attribute_values(":now", number(now.secs()))
-            // One more tells that there are more.
+            // If one more is found, the count is an estimate.
             .limit(COUNTED_EXACTLY_MAX + 1)
             .send()
             .await
@@ -55,7 +55,7 @@ impl Subscriptions {
     }
 }
 
-/// How many there are on the whole ring, of which there are `seen` up to the hash `last`, the last one included.
+/// Estimates how many are on the whole ring, if `seen` are up to and including the hash `last`.
 fn estimate(seen: u64, last: u32) -> u64 {
     let covered = SlotRange { first: 0, last }.size() as f64 / SlotRange::WHOLE.size() as f64;
     (seen as f64 / covered).round() as u64
