@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Account, region and names that the local mode stands for.
+/// Account, region and names of the emulator.
 pub(crate) const ACCOUNT_ID: &str = "000000000000";
 pub(crate) const REGION: &str = "eu-central-1";
 pub(crate) const PARTITION: &str = "aws";
@@ -12,7 +12,7 @@ pub(crate) const STACK_NAME: &str = "local";
 /// Access key id and secret of the emulator. They are not secret: nothing outside accepts them.
 pub(crate) const ACCESS_KEY: &str = "local";
 
-/// The variables that lead any AWS client, in any language, to the emulator.
+/// Environment variables that point any AWS client to the emulator.
 pub(crate) fn variables(
     dynamodb: &str,
     lambda: &str,

@@ -1,4 +1,5 @@
-//! EventBridge: `PutEvents` as AWS clients speak it (AWS JSON 1.1), and the rules of the template, which invoke functions.
+//! EventBridge: `PutEvents` as AWS clients speak it (AWS JSON 1.1), and the rules of the template, which invoke
+//! functions.
 //!
 //! Source: EventBridge API reference and user guide, and the model of the service in the AWS SDKs.
 
@@ -18,29 +19,29 @@ use crate::{
     template::{DEFAULT_BUS, Rule},
 };
 
-/// Entries of one call. Source: EventBridge API reference.
+/// Most entries of one call. Source: EventBridge API reference.
 const ENTRIES_MAX: usize = 10;
 
 /// Largest entry, in bytes. Source: EventBridge API reference, `PutEvents`.
 const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes for which the time of an entry counts. Source: EventBridge user guide, "Calculating PutEvents event entry size".
+/// Size of the time of an entry, in bytes. Source: EventBridge user guide, "Calculating PutEvents event entry size".
 const TIME_BYTES: usize = 14;
 
-/// Largest request, in bytes: entries each of whose characters is escaped, and what is around them.
+/// Largest request, in bytes: entries with every character escaped, and the JSON around them.
 const REQUEST_BYTES_MAX: usize = 6 * ENTRIES_MAX * ENTRY_BYTES_MAX + 64 * 1024;
 
 /// The service's words for entries that are too large together.
 const TOO_LARGE: &str = "Total size of the entries in the request is over the limit.";
 
-/// The event buses of the template: all there are, told apart by the names in rules and entries.
+/// The event buses of the template. Rules and entries name the bus.
 #[derive(Debug)]
 pub(crate) struct Buses {
     /// The rules of all buses.
     pub(crate) rules: Vec<Rule>,
-    /// What rules invoke.
+    /// Functions that rules invoke.
     pub(crate) functions: Arc<Functions>,
-    /// The time of entries that name none.
+    /// Time of entries without one.
     pub(crate) clock: Clock,
 }
 
@@ -65,7 +66,7 @@ struct Entry {
     time: Option<f64>,
 }
 
-/// Why one entry is not taken.
+/// Why an entry is refused.
 struct EntryError {
     code: &'static str,
     message: String,
@@ -130,7 +131,7 @@ impl Entry {
         time + texts.map(String::len).sum::<usize>()
     }
 
-    /// The detail, if everything is there that has to be.
+    /// The detail, if the entry is valid.
     fn detail(&self) -> Result<Value, EntryError> {
         let required = |name: &str| EntryError {
             code: "InvalidArgument",
@@ -153,7 +154,7 @@ impl Entry {
 }
 
 impl Buses {
-    /// Takes an entry, invokes what its rules say, and returns the id of the event.
+    /// Accepts an entry, invokes the functions of matching rules, and returns the id of the event.
     fn put(&self, entry: Entry) -> Result<String, EntryError> {
         let detail = entry.detail()?;
         let id = uuid::Uuid::new_v4().to_string();
@@ -177,12 +178,12 @@ impl Buses {
     fn dispatch(&self, bus: &str, event: &Value) {
         let mut rules = self.rules.iter().filter(|rule| rule.bus == bus && rule.pattern.matches(event)).peekable();
         if rules.peek().is_none() {
-            tracing::info!(bus, id = %event["id"], source = %event["source"], "no rule is for this event");
+            tracing::info!(bus, id = %event["id"], source = %event["source"], "event matched no rule");
         }
         for rule in rules {
             let payload = rule.input.clone().unwrap_or_else(|| event.to_string());
             if let Err(error) = self.functions.invoke_async(&rule.function, Bytes::from(payload)) {
-                tracing::error!(rule = rule.name, %error, "invocation by a rule failed");
+                tracing::error!(rule = rule.name, %error, "rule not invoked");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Faults that the service has now and then, injected on purpose, so that it is seen what an application does about them.
+//! Injects faults that the service has now and then, to show how an application handles them.
 //!
-//! A run can be repeated: whether the n-th occasion for a kind of fault has one depends on the seed, the kind and n, and on
-//! nothing else.
+//! A run can be repeated: whether a fault happens depends only on the seed, the kind of fault and the number of its
+//! occasion.
 
 use std::{
     collections::BTreeMap,
@@ -11,24 +11,24 @@ use std::{
     time::Duration,
 };
 
-/// What can go wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// `$disconnect` does not run for a connection. The service delivers it with best effort only.
+    /// `$disconnect` does not run for a connection. The service delivers it on a best-effort basis.
     LostDisconnect,
-    /// A POST or GET for an open connection answers 410 `GoneException`.
+    /// A POST or GET for an open connection returns 410 `GoneException`.
     FalseGone,
-    /// A POST answers 429 `LimitExceededException`; nothing is delivered.
+    /// A POST returns 429 `LimitExceededException` and delivers nothing.
     ThrottledPost,
-    /// A POST is delivered at once and answers after a duration.
+    /// A POST delivers at once and responds after a duration.
     SlowPost,
-    /// A POST is delivered and not answered as long as anybody would wait.
+    /// A POST delivers and does not respond within any timeout.
     HungPost,
-    /// On a message, to the client or from it, the TCP connection is cut without a close frame; the message is lost.
+    /// A message to or from the client is lost, and the TCP connection is cut without a close frame.
     DroppedConnection,
     /// An invocation fails before the function runs.
     FailedInvocation,
-    /// The function runs to its end, and the invocation fails nevertheless.
+    /// An invocation fails after the function has run to its end.
     FailedAfterRun,
 }
 
@@ -45,7 +45,7 @@ impl FaultKind {
         Self::FailedAfterRun,
     ];
 
-    /// Its name on the command line and in logs. Decisions depend on it, so it must not change.
+    /// Its name on the command line and in logs. It decides with the seed when faults happen, so it must not change.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LostDisconnect => "lost-disconnect",
@@ -59,7 +59,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether a fault of this kind takes a time that has to be given.
+    /// Whether a fault of this kind needs a duration.
     const fn takes_time(self) -> bool {
         matches!(self, Self::SlowPost)
     }
@@ -71,35 +71,35 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// One kind of fault and how often it happens. Written `KIND=PROBABILITY`, or `slow-post=PROBABILITY:DURATION`.
+/// A kind of fault and its probability. Written `KIND=PROBABILITY`, or `slow-post=PROBABILITY:DURATION`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     kind: FaultKind,
     /// Between 0, never, and 1, always.
     probability: f64,
-    /// Zero for kinds that take no time.
+    /// Zero for kinds without a duration.
     duration: Duration,
 }
 
-/// A text that describes no fault.
+/// Why a text does not describe a fault.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FaultError {
-    /// There is no probability.
+    /// The probability is missing.
     #[error("expected KIND=PROBABILITY")]
     Form,
-    /// There is no such kind.
+    /// The kind is unknown.
     #[error("unknown fault {0:?}: expected one of {known}", known = FaultKind::ALL.map(FaultKind::name).join(", "))]
     Kind(String),
-    /// The probability is none.
+    /// The probability is invalid.
     #[error("invalid probability {0:?}: expected a number from 0 to 1")]
     Probability(String),
-    /// The duration cannot be read.
+    /// The duration is invalid.
     #[error("invalid duration {0:?}: {1}")]
     Duration(String, humantime::DurationError),
-    /// The kind takes a time and none is given.
+    /// The kind needs a duration.
     #[error("{0} needs a duration, as in {0}=0.1:2s")]
     DurationMissing(FaultKind),
-    /// The kind takes no time and one is given.
+    /// The kind does not take a duration.
     #[error("{0} does not take a duration")]
     DurationUnused(FaultKind),
 }
@@ -132,13 +132,13 @@ impl FromStr for Fault {
 /// Which faults to inject.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultOptions {
-    /// Each kind once; of several the last one counts.
+    /// The faults. If a kind occurs twice, the last one counts.
     pub faults: Vec<Fault>,
-    /// What decisions depend on; a random one where there is none.
+    /// The seed, by default a random one.
     pub seed: Option<u64>,
 }
 
-/// Decides where a fault happens, and counts. By default there are none.
+/// Decides when faults happen, and counts them. By default there are none.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     seed: u64,
@@ -148,7 +148,7 @@ pub(crate) struct Faults {
 #[derive(Debug)]
 struct FaultCounter {
     fault: Fault,
-    /// Occasions so far.
+    /// Occasions so far, with and without a fault.
     asked: AtomicU64,
     injected: AtomicU64,
 }
@@ -162,12 +162,12 @@ impl Faults {
         }
     }
 
-    /// The seed with which the faults of this run come again. `None` when there are none.
+    /// The seed that repeats the faults of this run. `None` without faults.
     pub(crate) fn seed(&self) -> Option<u64> {
         (!self.sources.is_empty()).then_some(self.seed)
     }
 
-    /// Asks at an occasion for a fault whether there is one, and if so how long it takes.
+    /// Decides whether a fault happens on this occasion, and returns its duration if it does.
     pub(crate) fn inject(&self, kind: FaultKind) -> Option<Duration> {
         let FaultCounter { fault, asked, injected } = self.sources.get(&kind)?;
         let occasion = asked.fetch_add(1, Ordering::Relaxed);
@@ -179,7 +179,7 @@ impl Faults {
         Some(fault.duration)
     }
 
-    /// How many faults there were of each kind that is switched on.
+    /// Number of faults of each kind that is switched on.
     pub(crate) fn counts(&self) -> BTreeMap<FaultKind, u64> {
         self.sources.iter().map(|(&kind, source)| (kind, source.injected.load(Ordering::Relaxed))).collect()
     }
@@ -188,11 +188,11 @@ impl Faults {
 /// Step between the states of SplitMix64.
 const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A number from 0 to below 1 that looks random and is always the same for the same arguments.
+/// A pseudorandom number from 0 to below 1, always the same for the same arguments.
 fn draw(seed: u64, kind: FaultKind, occasion: u64) -> f64 {
     let stream = kind.name().bytes().fold(seed, |state, byte| mix((state ^ u64::from(byte)).wrapping_add(GAMMA)));
     let bits = mix(stream.wrapping_add(occasion.wrapping_add(1).wrapping_mul(GAMMA)));
-    // The upper 53 bits: as many as the numbers between 0 and 1 have.
+    // The upper 53 bits, which is the precision of the result.
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 

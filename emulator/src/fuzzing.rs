@@ -1,4 +1,4 @@
-//! What the fuzz targets call. It is there only when cargo-fuzz builds this crate.
+//! Entry points of the fuzz targets, behind the feature `fuzzing`.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ pub fn selection(expression: &str, message: &str) {
     }
 }
 
-/// Serves the bytes of a client on a connection whose routes answer by mapping templates.
+/// Serves the bytes of a client on a connection whose routes respond with mapping templates.
 pub fn frames(bytes: &[u8]) {
     static PARTS: OnceLock<(Runtime, Arc<Gateway>)> = OnceLock::new();
     let (runtime, gateway) = PARTS.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! JSON as clients write it.
+//! JSON of clients, which may contain broken characters.
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -10,8 +10,8 @@ static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a valid pattern")
 });
 
-/// Replaces each half of a surrogate pair that stands alone, such as `\ud83d`, by `\ufffd`, and keeps all else and its
-/// place. `JSON.stringify` and Python's `json.dumps` write such a half where a text was cut within a character.
+/// Replaces each lone half of a surrogate pair, such as `\ud83d`, by `\ufffd`, which has the same length.
+/// `JSON.stringify` and Python's `json.dumps` write such a half if a text was cut within a character.
 pub(crate) fn whole_characters(json: &str) -> Cow<'_, str> {
     ESCAPE.replace_all(json, |escape: &Captures<'_>| match escape.get(1) {
         Some(_) => r"\ufffd".to_owned(),

@@ -1,7 +1,7 @@
-//! Rates as token buckets: the quotas of an account, and the throttles of the routes of a stage.
+//! Rate limiters: token buckets for the quotas of an account and for the throttles of routes.
 //!
-//! Source: API Gateway quotas, and the developer guide, "Protect your WebSocket APIs" and "Throttle requests to your HTTP
-//! APIs". The quotas are those of an account in a region; here the two APIs of a template have them to themselves.
+//! Source: API Gateway quotas, and the developer guide, "Protect your WebSocket APIs" and "Throttle requests to your
+//! HTTP APIs". The quotas are those of an account in a region; here the two APIs of a template have them to themselves.
 
 use std::{
     collections::BTreeMap,
@@ -14,24 +14,24 @@ use clock::{Clock, Timestamp};
 
 use crate::template::{Throttle, Throttles};
 
-/// So many per second, with a bucket of its own size. Written `N` or `N:BURST`.
+/// A rate limit per second, with a burst. Written `N` or `N:BURST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens that a second adds.
+    /// Tokens added per second.
     pub per_second: NonZeroU32,
-    /// Tokens that a full bucket holds. Where there is none, the quota has a rule of its own.
+    /// Size of the bucket. By default the quota determines it.
     pub burst: Option<NonZeroU32>,
 }
 
 impl Rate {
-    /// New connections that the service takes. How large its bucket is, is not documented.
+    /// New connections of the service. The size of its bucket is not documented.
     pub const SERVICE_CONNECTS: Self = Self { per_second: NonZeroU32::new(500).expect("above 0"), burst: None };
-    /// Requests that the service takes: messages of clients and calls of the management API together.
+    /// Requests of the service: messages of clients and calls of the management API together.
     pub const SERVICE_REQUESTS: Self =
         Self { per_second: NonZeroU32::new(10_000).expect("above 0"), burst: NonZeroU32::new(5_000) };
 }
 
-/// A text that is no rate.
+/// An invalid rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid rate {0:?}: expected N or N:BURST, whole numbers above zero, such as 10000:5000")]
 pub struct RateError(String);
@@ -49,7 +49,7 @@ impl FromStr for Rate {
     }
 }
 
-/// The buckets of an account. What is not limited has none.
+/// The buckets of an account. Without one, there is no limit.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
     connects: Option<Mutex<TokenBucket>>,
@@ -57,7 +57,7 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
-    /// Without a burst of their own, connects have a second's worth, and requests half of that, as in the service.
+    /// The default burst of connects is a second's worth, and that of requests half of it, as in the service.
     pub(crate) fn new(connects: Option<Rate>, requests: Option<Rate>, now: Timestamp) -> Self {
         let bucket = |rate: Rate, burst_default: u32| {
             let burst = rate.burst.map_or(burst_default.max(1), NonZeroU32::get);
@@ -69,23 +69,24 @@ impl Quotas {
         }
     }
 
-    /// Whether a client may connect now.
+    /// Takes a token for a new connection. `false` if there is none.
     pub(crate) fn admits_connect(&self, clock: &Clock) -> bool {
         self.connects.as_ref().is_none_or(|bucket| admits(bucket, clock))
     }
 
-    /// Whether a message, a call of the management API or a request of the HTTP API may pass now.
+    /// Takes a token for a message, a call of the management API or a request of the HTTP API. `false` if there is
+    /// none.
     pub(crate) fn admits_request(&self, clock: &Clock) -> bool {
         self.requests.as_ref().is_none_or(|bucket| admits(bucket, clock))
     }
 }
 
-/// The buckets of the routes of one stage, by route key. A route that is not throttled has none.
+/// The buckets of the throttled routes of one stage, by route key.
 #[derive(Debug, Default)]
 pub(crate) struct RouteBuckets(BTreeMap<String, Mutex<TokenBucket>>);
 
 impl RouteBuckets {
-    /// Full buckets for those of the routes that the stage throttles.
+    /// Creates full buckets for the routes that the stage throttles.
     pub(crate) fn new<'a>(throttles: &Throttles, routes: impl Iterator<Item = &'a str>, now: Timestamp) -> Self {
         let bucket = |route: &str| {
             let Throttle { per_second, burst } = throttles.of(route)?;
@@ -94,31 +95,30 @@ impl RouteBuckets {
         Self(routes.filter_map(bucket).collect())
     }
 
-    /// Whether a request of this route may pass now.
+    /// Takes a token for a request of this route. `false` if there is none.
     pub(crate) fn admits(&self, route: &str, clock: &Clock) -> bool {
         self.0.get(route).is_none_or(|bucket| admits(bucket, clock))
     }
 }
 
 fn admits(bucket: &Mutex<TokenBucket>, clock: &Clock) -> bool {
-    // A bucket is whole whatever happened to a thread that held it. The time is read under the lock, so it only grows.
+    // A panic while the bucket was locked leaves it consistent. The time is read under the lock, so it only grows.
     let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = bucket.take(clock.now());
     if !taken {
-        tracing::debug!(per_second = bucket.per_second(), "refused over the rate");
+        tracing::debug!(per_second = bucket.per_second(), "request throttled");
     }
     taken
 }
 
-/// Tokens that come back at a steady rate, up to a bound.
+/// A token bucket.
 ///
-/// Counted in millionths, of which each millisecond adds a thousand for each token of a second: nothing is rounded where
-/// the rate has at most three decimal places.
+/// It counts in millionths of a token, so a rate with up to three decimal places is exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenBucket {
     millionths_per_ms: i64,
     burst_millionths: i64,
-    /// Below zero where more was charged than there was.
+    /// Below zero if more was charged than there was.
     millionths: i64,
     filled_at: Timestamp,
 }
@@ -137,7 +137,7 @@ impl TokenBucket {
         Self { millionths_per_ms, burst_millionths, millionths: burst_millionths, filled_at: now }
     }
 
-    /// Takes a token if there is one. A clock that was set back adds nothing, and counts on from where it is.
+    /// Takes a token if there is one. A clock that was set back adds nothing until it runs on.
     pub(crate) fn take(&mut self, now: Timestamp) -> bool {
         self.fill(now);
         let there = self.millionths >= TOKEN;
@@ -145,19 +145,19 @@ impl TokenBucket {
         there
     }
 
-    /// Whether there are this many tokens, or as many as the bucket can hold.
+    /// Whether there are this many tokens, or the bucket is full.
     pub(crate) fn has(&mut self, tokens: f64, now: Timestamp) -> bool {
         self.fill(now);
         self.millionths >= millionths(tokens).min(self.burst_millionths)
     }
 
-    /// Takes tokens whether or not there are as many: what is lacking has to come back first.
+    /// Takes tokens even if there are fewer. The debt must refill first.
     pub(crate) fn charge(&mut self, tokens: f64, now: Timestamp) {
         self.fill(now);
         self.millionths = self.millionths.saturating_sub(millionths(tokens));
     }
 
-    /// Whether it says nothing that a new one would not say.
+    /// Whether it is full, as a new bucket is.
     pub(crate) fn is_full(&mut self, now: Timestamp) -> bool {
         self.fill(now);
         self.millionths == self.burst_millionths
@@ -175,7 +175,7 @@ impl TokenBucket {
     }
 }
 
-/// A number of tokens in millionths. What is larger than any bucket is the largest.
+/// Tokens in millionths, up to the largest integer.
 fn millionths(tokens: f64) -> i64 {
     (tokens * TOKEN as f64).round() as i64
 }

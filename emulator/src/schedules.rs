@@ -1,4 +1,4 @@
-//! EventBridge schedules: functions that are invoked at intervals, or in certain minutes.
+//! EventBridge schedules, which invoke functions at intervals or at set times.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     template::{Schedule, ScheduleExpression},
 };
 
-/// Time between two looks at the clock while a schedule waits: it may be set, and sleep as the machine does.
+/// Time between two looks at the clock while a schedule waits: somebody may set it, and the machine may sleep.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
 
-/// Runs every schedule until `shutdown`; the first invocation of a rate comes after one interval, as in EventBridge. Time passes as fast
-/// as it does: what is scheduled, and what functions see of the clock, belong together.
+/// Runs every schedule until `shutdown`. As in EventBridge, the first invocation of a rate comes after one interval.
+/// The time scale does not apply: schedules keep the clock that functions see.
 pub(crate) fn run(
     schedules: Vec<Schedule>,
     functions: &Arc<Functions>,
@@ -31,14 +31,14 @@ pub(crate) fn run(
             while let Some(Some(due)) = shutdown.run_until_cancelled(due(&schedule, &clock)).await {
                 let payload = schedule.input.clone().unwrap_or_else(|| event(&schedule.name, due));
                 if let Err(error) = functions.invoke_async(&schedule.function, Bytes::from(payload)) {
-                    tracing::error!(schedule = schedule.name, %error, "scheduled invocation failed");
+                    tracing::error!(schedule = schedule.name, %error, "schedule not invoked");
                 }
             }
         });
     }
 }
 
-/// Waits until a schedule is due, and returns the time for which it is. `None` when it never is again.
+/// Waits until a schedule is due and returns its time. `None` if it never is due again.
 async fn due(schedule: &Schedule, clock: &Clock) -> Option<Timestamp> {
     match &schedule.times {
         ScheduleExpression::Rate(interval) => {
@@ -47,10 +47,7 @@ async fn due(schedule: &Schedule, clock: &Clock) -> Option<Timestamp> {
         }
         ScheduleExpression::Cron(cron) => {
             let Some(due) = cron.next(clock.now()) else {
-                tracing::warn!(
-                    schedule = schedule.name,
-                    "a schedule never runs again: its years are over, or it has no such day"
-                );
+                tracing::warn!(schedule = schedule.name, "schedule ended: no such time comes again");
                 return None;
             };
             loop {
@@ -88,7 +85,7 @@ mod tests {
     use super::*;
     use crate::template::Template;
 
-    /// Starts one schedule of a function that fails, and counts.
+    /// Starts one schedule of a function that fails and counts its invocations.
     fn started(expression: &str, clock: &Clock) -> (Arc<Functions>, CancellationToken, TaskTracker) {
         let text = r#"
 Resources:

@@ -32,7 +32,7 @@ const PROTOCOL: Protocol = Protocol {
     request_bytes_max: REQUEST_BYTES_MAX,
     unreadable: |request| match request {
         Unreadable::Target(_) => unknown_operation(),
-        Unreadable::TooLarge => invalid(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
+        Unreadable::TooLarge => invalid(format!("the request has more than {REQUEST_BYTES_MAX} bytes")),
         Unreadable::Json(error) => invalid(error.to_string()),
     },
 };
@@ -49,11 +49,12 @@ pub(crate) async fn handle(secrets: Arc<BTreeMap<String, String>>, request: Requ
 fn get_parameter(secrets: &BTreeMap<String, String>, input: Value) -> Result<Value, ServiceError> {
     let asked: GetParameter = serde_json::from_value(input).map_err(|error| invalid(error.to_string()))?;
     if !asked.with_decryption {
-        return Err(invalid("the emulator reads a secret with WithDecryption only"));
+        return Err(invalid("the emulator returns a secret only with WithDecryption"));
     }
     let value = secrets.get(&asked.name);
-    let value =
-        value.ok_or_else(|| ServiceError::new("ParameterNotFound", format!("--secret names no {}", asked.name)))?;
+    let value = value.ok_or_else(|| {
+        ServiceError::new("ParameterNotFound", format!("unknown parameter {}: set it with --secret", asked.name))
+    })?;
     let separator = if asked.name.starts_with('/') { "" } else { "/" };
     Ok(json!({"Parameter": {
         "Name": asked.name,
@@ -66,7 +67,7 @@ fn get_parameter(secrets: &BTreeMap<String, String>, input: Value) -> Result<Val
 }
 
 fn unknown_operation() -> ServiceError {
-    ServiceError::new("UnknownOperationException", "the emulator has GetParameter alone of Systems Manager")
+    ServiceError::new("UnknownOperationException", "the emulator supports only GetParameter of Systems Manager")
 }
 
 fn invalid(message: impl Into<String>) -> ServiceError {

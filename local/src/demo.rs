@@ -1,4 +1,4 @@
-//! The demo page, and what it asks that no deployed API answers.
+//! The demo page, and the requests that only it makes: a deployed API does not have them.
 
 mod cost;
 
@@ -13,13 +13,14 @@ use shared::tables::subscriptions::{Subscriptions, TABLE_VARIABLE};
 
 use crate::functions::sdk_config;
 
-/// Variable of the functions with the score from which an alert is published.
+/// Variable of the functions with the lowest score of an alert.
 const THRESHOLD_VARIABLE: &str = "SCORE_THRESHOLD";
 
-/// Connections, the newest, whose subscriptions are looked up for a page; beyond that it shows the number alone.
+/// Newest connections that the page shows with their subscriptions; of the others it shows the number.
 const CONNECTIONS_SHOWN_MAX: usize = 50;
 
-/// Scripts and styles come from here alone, and no text becomes markup; thumbnails from anywhere; sockets to any port of a laptop.
+/// Content security policy: scripts and styles from here only, thumbnails from anywhere, sockets to any address, and no
+/// text that becomes markup.
 const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Files of the page, by path.
@@ -31,12 +32,12 @@ const FILES: [(&str, &str, &str); 5] = [
     ("/viral-toast.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-toast.js")),
 ];
 
-/// The page, and what it shows of the service.
+/// The page and the state that it shows.
 #[derive(Debug)]
 pub(crate) struct DemoPage {
     site: Site,
     subscriptions: Option<Subscriptions>,
-    /// Score from which an alert is published.
+    /// Lowest score of an alert.
     score_threshold: Option<f64>,
 }
 
@@ -69,7 +70,7 @@ impl DemoPage {
         })
     }
 
-    /// What a connection is subscribed to, sorted.
+    /// The subscriptions of a connection, sorted.
     async fn audiences(&self, connection_id: &str) -> Vec<String> {
         let mut audiences = match (&self.subscriptions, connection_id.parse()) {
             (Some(subscriptions), Ok(id)) => subscriptions.audiences_of(&id).await.unwrap_or_default(),
@@ -109,7 +110,7 @@ impl Pages for DemoPage {
     }
 }
 
-/// What the page looks for among the connections: the parameter `search`.
+/// The query parameter `search`, which filters the connections.
 fn searched(uri: &Uri) -> String {
     let pairs = uri.query().unwrap_or_default().split('&');
     let found = pairs.filter_map(|pair| pair.strip_prefix("search=")).next().unwrap_or_default();

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Starts a function of the template from the binary that it names; none if there is no such function here.
+/// Starts a function of the template by the name of its binary. `None` if this program does not have it.
 pub(crate) fn start(
     function: &apigw_local::Function,
     setting: FunctionSetting,
@@ -40,8 +40,8 @@ pub(crate) fn start(
     Some(start(&function.logical_id, setting))
 }
 
-/// A function on a thread and a runtime of its own, as it has them in Lambda. That is also much faster: the AWS clients
-/// need half the time on a runtime of one thread.
+/// A function with its own thread and runtime, as in Lambda. It is also faster: the AWS clients need half the time on a
+/// runtime with one thread.
 struct OnThread<F> {
     function: F,
     runtime: Handle,
@@ -62,7 +62,7 @@ fn on_thread<F: Function>(logical_id: &str, setting: FunctionSetting) -> Result<
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (alive, ended) = oneshot::channel();
-    // The sender is dropped and never used: either way the wait is over.
+    // The wait ends when the sender is dropped.
     std::thread::Builder::new()
         .name(format!("lambda-{logical_id}"))
         .spawn(move || runtime.block_on(async { drop(ended.await) }))?;
@@ -88,7 +88,7 @@ impl<F: Function> Invoke for OnThread<F> {
                 .map(Bytes::from)
                 .map_err(|error| function_error("SerializeError", error.to_string()))
         });
-        // Dropping the handle ends the invocation, as Lambda does at a time-out.
+        // Dropping the handle ends the invocation, as Lambda does at a timeout.
         let task = AbortOnDropHandle::new(task);
         async move { task.await.unwrap_or_else(|ended| Err(ended.into())) }.boxed()
     }
@@ -98,7 +98,7 @@ fn function_error(error_type: &str, error_message: String) -> InvokeError {
     InvokeError::FunctionError { error_type: error_type.to_owned(), error_message }
 }
 
-/// What `aws-config` would make of the same environment, had the function a process of its own.
+/// The configuration that `aws-config` would read from the same environment in a process of its own.
 pub(crate) fn sdk_config(environment: &Environment) -> SdkConfig {
     let variable = |name: &str| environment.get(name).unwrap_or_default().to_owned();
     let credentials =

@@ -1,5 +1,4 @@
-//! Viral Alerts on one machine: the service's own functions, linked into this program, behind the emulator, and the demo
-//! page.
+//! Viral Alerts on one machine: the emulator with the functions of the service in its process, and the demo page.
 
 mod demo;
 mod functions;
@@ -14,7 +13,7 @@ use apigw_local::{
 /// The service: how the emulator runs its functions, and its demo page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Service {
-    /// Whether the functions run as processes, as built last, instead of in this one.
+    /// Whether the functions run as processes of their own, from the binaries that were built last.
     pub processes: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo run`: starts Viral Alerts on this machine and prints where everything is.
+//! `cargo run`: starts Viral Alerts on this machine and prints its addresses.
 
 use std::process::ExitCode;
 

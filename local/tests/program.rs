@@ -1,4 +1,4 @@
-//! `cargo run` as a person runs it: the service behind the emulator, and the demo page.
+//! `cargo run`: the service behind the emulator, and the demo page.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -16,19 +16,19 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 
 fn local(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_viral-alerts-local"));
-    // Nothing lies there: the program brings what it needs.
+    // An unrelated directory: the program needs no files.
     command.current_dir(std::env::temp_dir()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// A running program that is ended with the test, passed or failed.
+/// A running program, which ends with the test, passed or failed.
 struct Running {
     child: Child,
     lines: Vec<String>,
 }
 
 impl Running {
-    /// Starts the program on free ports and waits for the line that says that all of it answers.
+    /// Starts the program on free ports and waits until it prints that it is ready.
     fn start(arguments: &[&str]) -> Self {
         let mut command = local(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]);
         let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
@@ -49,7 +49,7 @@ impl Running {
     }
 
     fn interrupt(&self) {
-        // The shell's own `kill`: the program of this name is not on every machine.
+        // The shell's own `kill`, because not every machine has the program.
         let kill = format!("kill -INT {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
@@ -62,7 +62,7 @@ impl Drop for Running {
     }
 }
 
-/// Sends a request to the HTTP address and returns the status and body of the answer.
+/// Sends a request to the HTTP address and returns the status and body of the response.
 fn ask(running: &Running, request: &str, body: &str) -> (u16, String) {
     let address = running.address("http://").trim_start_matches("http://").trim_end_matches('/').to_owned();
     let mut socket = TcpStream::connect(&address).expect("connected");
@@ -79,7 +79,7 @@ fn ask(running: &Running, request: &str, body: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-/// Publishes an alert for PL over HTTP and returns the answer.
+/// Publishes an alert for PL over HTTP and returns the response.
 fn publish(running: &Running) -> serde_json::Value {
     let body = r#"{"region":"PL","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#;
     serde_json::from_str(&ask(running, "POST /", body).1).expect("JSON")
@@ -97,13 +97,13 @@ async fn an_alert_that_was_published_arrives_before_the_program_ends() {
     }
     match frames.as_slice() {
         [Message::Text(alert), Message::Close(Some(_))] => assert!(alert.contains("new_trending"), "{alert}"),
-        other => panic!("an alert and a close frame are due, not {other:?}"),
+        other => panic!("expected an alert and a close frame, not {other:?}"),
     }
     assert!(running.child.wait().expect("ended").success());
 }
 
 #[test]
-fn what_a_month_costs_is_answered_with_the_figures_of_the_command() {
+fn the_cost_chart_gets_the_figures_of_the_command() {
     let running = Running::start(&[]);
     let usage = Usage { clients: 250_000, minutes_a_day: 1_440, alerts_a_day: 3, published_a_day: 60 };
     let answer = ask(&running, "GET /cost?clients=250000&minutes=1440&alerts=3&published=60", "");
@@ -112,7 +112,7 @@ fn what_a_month_costs_is_answered_with_the_figures_of_the_command() {
     assert_eq!(answer, (200, text(usage)));
     assert_eq!(ask(&running, "GET /cost", ""), (200, text(Usage::DEFAULT)));
 
-    let refusal = r#"{"message":"minutes is a whole number from 1 to 1440, not \"2000\""}"#;
+    let refusal = r#"{"message":"invalid minutes \"2000\": expected a whole number from 1 to 1440"}"#;
     assert_eq!(ask(&running, "GET /cost?minutes=2000", ""), (400, refusal.to_owned()));
     assert_eq!(ask(&running, "GET /cost?region=mars-1", "").0, 400);
 }
@@ -141,7 +141,7 @@ fn a_parameter_that_a_function_cannot_use_is_named_at_the_start() {
 }
 
 #[test]
-fn the_page_is_served_and_told_what_is_connected() {
+fn the_page_is_served_and_gets_the_connections() {
     let running = Running::start(&[]);
     let (status, page) = ask(&running, "GET /", "");
     assert!(status == 200 && page.contains("<!doctype html>"), "{page}");

@@ -1,4 +1,4 @@
-//! What the emulator makes of the service's template, and the bounds that its functions rely on.
+//! The service's template as the emulator reads it, and the relations between its limits.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ fn the_project_s_own_template_is_understood() {
     let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
     assert_eq!(names, functions.map(|function| format!("{function}Function")));
     let publish = &template.functions["PublishFunction"];
-    assert!(publish.timeout < DISPATCH_GRACE, "or recover dispatches what publish is about to");
+    assert!(publish.timeout < DISPATCH_GRACE, "recover must not dispatch what publish is about to");
     let queues: Vec<_> = template.queues.iter().map(|queue| queue.name.as_str()).collect();
     assert_eq!(queues, ["UnpublishedQueue", "UndeliveredQueue"]);
     let recover = &template.functions["RecoverFunction"];
-    assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "or it meets a message twice");
+    assert!(recover.timeout.as_secs() < REDRIVE_VISIBILITY_SECS as u64, "recover must not receive a message twice");
     let [schedule] = template.schedules.as_slice() else { panic!("{:?}", template.schedules) };
     let every = |secs| ScheduleExpression::Rate(Duration::from_secs(secs));
     assert_eq!((schedule.function.as_str(), &schedule.times), ("RecoverFunction", &every(60)));
@@ -75,7 +75,7 @@ fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
     assert!(address.starts_with("wss://") && address.ends_with("/prod"), "{address}");
     assert!(
         canary.timeout > CANARY_TIME_MAX + CANARY_CLOSE_MAX,
-        "a run says that nothing arrived before its time is up"
+        "a run must report a missing alert before its timeout"
     );
     let of_canary = template.schedules.iter().find(|schedule| schedule.function == "CanaryFunction");
     let every_minute = Duration::from_secs(60);

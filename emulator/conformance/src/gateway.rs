@@ -107,7 +107,8 @@ pub(crate) struct HttpRequest {
 }
 
 impl GatewayClient {
-    /// A gateway at an address. Credentials are those that are given, or come from the environment as for any AWS client.
+    /// A gateway at an address. Credentials are those that are given, or come from the environment as for any AWS
+    /// client.
     pub(crate) async fn new(
         address: Address,
         credentials: Option<Credentials>,

@@ -61,7 +61,8 @@ struct Arguments {
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
 
-    /// Leave out cases whose name or file contains this, such as those that a gateway's templates cannot express; may be repeated
+    /// Leave out cases whose name or file contains this, such as those that a gateway's templates cannot express; may
+    /// be repeated
     #[arg(long, value_name = "TEXT")]
     skip: Vec<String>,
 

@@ -1,8 +1,8 @@
 //! The API of DynamoDB as AWS clients speak it (AWS JSON 1.0), in front of the engine.
 //!
-//! The engine brings a server of its own, which lets any web page ask. So requests come through the loop of all listeners
-//! and its guard, and are handed to the engine as its server hands them on. What that words more exactly than this are
-//! refusals of requests that no AWS client sends: values of the wrong JSON type.
+//! The engine has its own server, which would accept requests of any web page. So requests come through the emulator's
+//! listeners and their guard instead. Only errors that no AWS client causes, values of the wrong JSON type, are less
+//! exact here.
 
 use std::sync::Arc;
 
@@ -22,13 +22,12 @@ use crate::http::{Body, Request, response};
 /// Largest request, in bytes. Source: DynamoDB quotas.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Media type of requests and answers.
+/// Media type of requests and responses.
 const AMZ_JSON: &str = "application/x-amz-json-1.0";
 
-/// What is answered to anything that is not a call of the API.
+/// Body of the response to a request that is not a call of the API.
 const NOT_FOUND: &str = "<UnknownOperationException/>\n";
 
-/// Answers one request.
 pub(crate) async fn handle(store: Arc<Store>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     match (&head.method, head.uri.path()) {
@@ -45,7 +44,7 @@ pub(crate) async fn handle(store: Arc<Store>, request: Request) -> Response<Body
         Ok(body) => answer(&store, &head.headers, head.uri.query().unwrap_or_default(), &body.to_bytes()),
         Err(_) => refusal(
             "com.amazon.coral.validate#ValidationException",
-            &format!("a request has at most {REQUEST_BYTES_MAX} bytes"),
+            &format!("the request has more than {REQUEST_BYTES_MAX} bytes"),
         ),
     };
     let checksum = HeaderValue::from(crc32fast::hash(answer.as_bytes()));

@@ -1,15 +1,19 @@
-//! What DynamoDB takes and gives per second: 3,000 read and 1,000 write units of each partition, above which it throttles.
+//! Throughput limits of DynamoDB: a partition that needs more than 3,000 read or 1,000 write units per second is
+//! throttled.
 //!
-//! Here each partition key of a table or an index is a partition. Units are those of the developer guide: reads in units of
-//! 4 KB, half of that where they need not be consistent, writes in units of 1 KB of the larger of the item before and
-//! after, both twice in a transaction, and each entry of an index that a write changes once more. A bucket holds the units
-//! of one second; the service keeps those of up to five minutes, on which nobody can rely. A partition of the service may
-//! hold many keys, and a key with many items may be split over several: neither is modelled.
+//! Here each partition key of a table or an index is a partition. Units are those of the developer guide:
 //!
-//! `Scan` and PartiQL are neither limited nor counted: nothing in this project uses them.
+//! - a read costs one unit per 4 KB, and half of that if it is eventually consistent;
+//! - a write costs one unit per 1 KB of the larger of the item before and after;
+//! - a transaction costs twice as much;
+//! - each entry of an index that a write changes costs its own units.
 //!
-//! Source: DynamoDB developer guide, "Read and write operations", "Burst and adaptive capacity", "Throttling issues", and the
-//! API reference of each operation.
+//! A bucket holds the units of one second. The service may keep those of up to five minutes, but does not promise it.
+//! Its partitions may hold several keys, and it may split a key with many items: neither is modelled. `Scan` and
+//! PartiQL are neither limited nor counted.
+//!
+//! Source: DynamoDB developer guide, "Read and write operations", "Burst and adaptive capacity", "Throttling issues",
+//! and the API reference of each operation.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,13 +36,13 @@ use super::{
 };
 use crate::{aws::arn, rate::TokenBucket};
 
-/// Partitions whose buckets are remembered before those that are full are forgotten.
+/// Most buckets of partitions that are kept; above it, full ones are dropped.
 const PARTITIONS_MAX: usize = 65_536;
 
-/// How many times more an item costs in a transaction.
+/// Cost of an item in a transaction, relative to one outside.
 const TRANSACTION_FACTOR: f64 = 2.0;
 
-/// Units that every partition key takes and gives per second. Written `READS:WRITES`.
+/// Units per second of every partition key. Written `READS:WRITES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableCapacity {
     /// Read units per second.
@@ -48,7 +52,7 @@ pub struct TableCapacity {
 }
 
 impl TableCapacity {
-    /// What a partition of the service has.
+    /// The limits of the service.
     pub const SERVICE: Self =
         Self { reads: NonZeroU32::new(3_000).expect("above 0"), writes: NonZeroU32::new(1_000).expect("above 0") };
 }
@@ -68,7 +72,7 @@ impl FromStr for TableCapacity {
     }
 }
 
-/// Units that all tables have given and taken so far, and what was refused for want of them.
+/// Units used so far by all tables, and how often they were throttled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TableUnits {
     /// Read units.
@@ -106,7 +110,7 @@ impl CapacityKind {
 /// Units by partition.
 type Units = Vec<(Partition, f64)>;
 
-/// The buckets of all partitions.
+/// Token buckets of all partitions.
 #[derive(Debug)]
 pub(crate) struct Capacity {
     limits: TableCapacity,
@@ -123,19 +127,19 @@ struct ItemChange {
     key: Value,
     /// The item before.
     old: Option<Value>,
-    /// The item after, as far as the request says it.
+    /// The item after, as far as the request determines it.
     new: ItemAfter,
 }
 
-/// What a request makes of an item.
+/// An item after a request.
 enum ItemAfter {
-    /// Itself.
+    /// The item of the request.
     Put(Value),
-    /// Nothing.
+    /// No item.
     Deleted,
-    /// Something that only the database knows.
+    /// An item that only the database knows.
     Updated,
-    /// What it was.
+    /// The item before.
     Same,
 }
 
@@ -145,12 +149,11 @@ impl Capacity {
         Self { limits, clock, buckets, schemas, used }
     }
 
-    /// What was used so far.
     pub(crate) fn used(&self) -> TableUnits {
         *lock(&self.used)
     }
 
-    /// Carries out an operation as far as the capacity of its partitions goes.
+    /// Carries out an operation, or throttles it if its partitions have no capacity left.
     pub(super) fn carry_out(&self, database: &Database, operation: &str, body: &str) -> DynamoDbResponse {
         let limited = serde_json::from_str::<Value>(body).ok().and_then(|input| match operation {
             "GetItem" => self.get(database, body, &input),
@@ -166,7 +169,7 @@ impl Capacity {
             }
             _ => None,
         });
-        // What has no known table or key is refused by the engine, in its words.
+        // The engine refuses a request with an unknown table or key.
         limited.unwrap_or_else(|| carry_out(database, operation, body))
     }
 
@@ -185,7 +188,7 @@ impl Capacity {
         let schema = self.schema(database, &table)?;
         let key = schema.queried(&input, index.as_deref())?;
         let partition = Partition { table, index, key };
-        // What a query reads is known when it has been read: it is charged then, and the next ones wait for it.
+        // The cost of a query is known afterwards. It is charged then, and later requests wait for it.
         let least = if input["ConsistentRead"] == true { 1.0 } else { 0.5 };
         if let Some(throttled) = self.throttled(CapacityKind::Read, &[(partition.clone(), least)]) {
             return Some(self.refuse(database, CapacityKind::Read, &throttled, 1));
@@ -280,8 +283,9 @@ impl Capacity {
         self.batched(database, "BatchWriteItem", input, "UnprocessedItems", unprocessed, first, none, refused)
     }
 
-    /// Carries out what is left of a batch, and says what is not. Where that is all of it, the batch is refused.
-    #[expect(clippy::too_many_arguments, reason = "the two batches have one end")]
+    /// Carries out the part of a batch that has capacity and reports the rest as unprocessed. Throttles the batch if
+    /// that is all.
+    #[expect(clippy::too_many_arguments, reason = "both batch operations end here")]
     fn batched(
         &self,
         database: &Database,
@@ -338,13 +342,13 @@ impl Capacity {
         }
         let answer = carry_out(database, "TransactWriteItems", body);
         for change in &changes {
-            // One that is cancelled consumes what it would have.
+            // A cancelled transaction costs as much as a successful one.
             self.charge(CapacityKind::Write, &change.cost(&change.actual(database, answer.0), TRANSACTION_FACTOR));
         }
         Some(answer)
     }
 
-    /// The refusal of a transaction of which these items together need more than there is.
+    /// Cancels a transaction if its partitions lack the capacity for all of its items.
     fn cancelled(&self, kind: CapacityKind, costs: &[Units]) -> Option<DynamoDbResponse> {
         self.throttled(kind, &costs.concat())?;
         lock(&self.used).throttled += 1;
@@ -354,7 +358,7 @@ impl Capacity {
         };
         let mut reasons: Vec<Value> = costs.iter().map(reason).collect();
         if reasons.iter().all(|reason| reason["Code"] == "None") {
-            // Each alone has room, all of them together have not.
+            // There is capacity for each item, but not for all of them.
             reasons.fill(json!({"Code": "ThrottlingError", "Message": MESSAGE}));
         }
         let codes: Vec<_> = reasons.iter().filter_map(|reason| reason["Code"].as_str()).collect();
@@ -367,7 +371,7 @@ impl Capacity {
         Some((StatusCode::BAD_REQUEST, body.to_string()))
     }
 
-    /// Partition and units of reading one item.
+    /// The partition and the units of a read of one item.
     fn cost_of_read(&self, database: &Database, table: &str, key: &Value, options: &Value) -> Option<(Partition, f64)> {
         let schema = self.schema(database, table)?;
         let partition = Partition { table: table.to_owned(), index: None, key: schema.partition_of(key)? };
@@ -384,7 +388,7 @@ impl Capacity {
         self.change(database, operation, &request)
     }
 
-    /// What `Put`, `Update`, `Delete` or `ConditionCheck` does.
+    /// The change that `Put`, `Update`, `Delete` or `ConditionCheck` makes.
     fn change(&self, database: &Database, operation: &str, request: &Value) -> Option<ItemChange> {
         let table = request["TableName"].as_str()?.to_owned();
         let schema = self.schema(database, &table)?;
@@ -410,7 +414,7 @@ impl Capacity {
         Some(schema)
     }
 
-    /// The first partition that has less than it takes. One that takes more than a bucket holds needs a full one.
+    /// The first partition without enough capacity. A cost above the size of a bucket needs a full bucket.
     fn throttled(&self, kind: CapacityKind, costs: &[(Partition, f64)]) -> Option<(CapacityKind, Partition)> {
         let mut totals: BTreeMap<&Partition, f64> = BTreeMap::new();
         for (partition, units) in costs {
@@ -447,7 +451,7 @@ impl Capacity {
         }
     }
 
-    /// The refusal of a request, or of all `items` of a batch.
+    /// Throttles a request, or all `items` of a batch.
     fn refuse(
         &self,
         database: &Database,
@@ -472,11 +476,11 @@ impl Capacity {
     }
 }
 
-/// What the service says of a partition without capacity.
+/// The service's message for a partition without capacity.
 const MESSAGE: &str = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically scaling your table or index so please try again shortly. If exceptions persist, check if you have a hot key: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html";
 
 impl ItemChange {
-    /// The item after, as far as it is known before.
+    /// The item after, as expected before the request.
     fn expected(&self) -> Option<Value> {
         match &self.new {
             ItemAfter::Put(item) => Some(item.clone()),
@@ -485,7 +489,7 @@ impl ItemChange {
         }
     }
 
-    /// The item after a request that was answered with this status. One that failed has changed nothing.
+    /// The item after a request with this status. A failed request changes nothing.
     fn actual(&self, database: &Database, status: StatusCode) -> Option<Value> {
         match &self.new {
             ItemAfter::Updated if status == StatusCode::OK => item(database, &self.table, &self.key),
@@ -494,14 +498,14 @@ impl ItemChange {
         }
     }
 
-    /// The units of all partitions that it writes to.
+    /// The units of each partition that the change writes to.
     fn cost(&self, new: &Option<Value>, factor: f64) -> Units {
         let Self { table, schema, key, old, .. } = self;
         let bytes = |item: &Option<Value>| item.as_ref().map(size);
         let of_table = Partition {
             table: table.clone(),
             index: None,
-            // It was there when the change was read.
+            // The change could not be read without it.
             key: schema.partition_of(key).unwrap_or_default(),
         };
         let mut costs = vec![(of_table, table_write_capacity_units(bytes(old), bytes(new)) * factor)];
@@ -513,7 +517,7 @@ impl ItemChange {
             }
             let partition =
                 |key: &str| Partition { table: table.clone(), index: Some(index.name.clone()), key: key.to_owned() };
-            // The service applies the factor of transactions to the table alone.
+            // The factor of transactions applies to the table, not to its indexes.
             match (before, after) {
                 (Some(before), Some(after)) if before.place == after.place => {
                     let units = table_write_capacity_units(Some(before.bytes), Some(after.bytes));
@@ -538,7 +542,7 @@ fn item(database: &Database, table: &str, key: &Value) -> Option<Value> {
     answer.get_mut("Item").map(Value::take)
 }
 
-/// A thread that panicked while it held one of these left it whole.
+/// Locks a mutex. A panic while it was held leaves the value consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,10 +4,10 @@ use dynoxide::{Database, DynoxideError};
 use hyper::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A reply of the API: its status, and JSON.
+/// A response of the API: its status, and JSON.
 pub(super) type DynamoDbResponse = (StatusCode, String);
 
-/// Carries out an operation whose input is JSON, without any limit of capacity.
+/// Carries out an operation without a limit of capacity.
 pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> DynamoDbResponse {
     match dispatch(database, operation, body) {
         Some(Ok(output)) => (StatusCode::OK, output),
@@ -19,7 +19,7 @@ pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> Dyn
     }
 }
 
-/// A refusal in the words of the service.
+/// An error in the form of the service.
 pub(super) fn refusal(kind: &str, message: &str) -> DynamoDbResponse {
     (StatusCode::BAD_REQUEST, serde_json::json!({"__type": kind, "message": message}).to_string())
 }
@@ -29,7 +29,7 @@ pub(super) fn unknown_operation() -> DynamoDbResponse {
     (StatusCode::BAD_REQUEST, body.to_string())
 }
 
-/// Hands an operation to the engine. `None` when it has none of this name.
+/// Hands an operation to the engine. `None` if the engine does not have it.
 fn dispatch(database: &Database, operation: &str, body: &str) -> Option<Result<String, DynoxideError>> {
     macro_rules! operations {
         ($($name:literal => $method:ident,)*) => {
@@ -74,7 +74,7 @@ fn read<T: DeserializeOwned>(body: &str) -> Result<T, DynoxideError> {
     serde_json::from_str(body).map_err(|error| unreadable(&error.to_string()))
 }
 
-/// The engine's own types say in a mark before the text which kind of error it is.
+/// The engine's types put a mark for the kind of error before the text.
 fn unreadable(message: &str) -> DynoxideError {
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     for mark in ["VALIDATION_REQUEST:", "VALIDATION_AS_READ:", "VALIDATION:"] {
@@ -87,7 +87,7 @@ fn unreadable(message: &str) -> DynoxideError {
             return DynoxideError::SerializationException(message.to_owned());
         }
     }
-    // As the engine's server tells them apart: what is missing is not valid, what has another type cannot be read.
+    // As in the engine's server: a missing value is a validation error, a value of another type a serialization error.
     let is_missing = ["missing field", "unknown variant", "invalid type: null", "Supplied AttributeValue"];
     if is_missing.iter().any(|part| message.contains(part)) {
         return DynoxideError::ValidationException(message.to_owned());

@@ -24,22 +24,22 @@ pub use self::capacity::{TableCapacity, TableCapacityError, TableUnits};
 
 use crate::template::{LoadError, Template, TemplateSource};
 
-/// Time between two removals of expired items. The service promises it within days.
+/// Time between two removals of expired items. The service removes them within days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// File of the database within the data directory.
 const FILE: &str = "dynamodb.sqlite";
 
-/// File within the data directory that is locked by the process that uses it, and says which that is.
+/// File in the data directory that the process which uses it locks. It says which process that is.
 const LOCK_FILE: &str = "lock";
 
-/// Why the database or a table could not be made.
+/// Why the database or a table could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The data directory cannot be used.
     #[error("cannot use the data directory {0}")]
     Directory(PathBuf, #[source] std::io::Error),
-    /// Another process uses the data directory. Both would remove each other's connections.
+    /// Another process uses the data directory. The two would remove each other's connections.
     #[error("the data directory {directory} is in use by {holder}; stop that process, or name another with --data-dir")]
     InUse {
         /// The directory.
@@ -50,8 +50,8 @@ pub enum DatabaseError {
     /// The engine failed.
     #[error("the DynamoDB engine failed while {0}")]
     Engine(String, #[source] dynoxide::errors::DynoxideError),
-    /// The template declares a table in a way that DynamoDB would refuse.
-    #[error("the table {0} of the template is not a table")]
+    /// The template declares a table that DynamoDB would refuse.
+    #[error("invalid table {0} in the template")]
     Invalid(String, #[source] serde_json::Error),
 }
 
@@ -60,23 +60,23 @@ pub enum DatabaseError {
 pub struct Tables(BTreeMap<String, Value>);
 
 impl Tables {
-    /// Reads those of a template, whose parameters have their defaults.
+    /// Reads the tables of a template, with the defaults of its parameters.
     pub fn of_template(source: &TemplateSource) -> Result<Self, LoadError> {
         Template::load(source, &BTreeMap::new()).map(|template| Self(template.tables))
     }
 
-    /// A database with these tables, in memory.
+    /// Creates a database with these tables in memory.
     pub fn in_memory(&self) -> Result<Database, DatabaseError> {
         database(None, &self.0)
     }
 }
 
-/// The database of a running local mode.
+/// The database of a running emulator.
 pub(crate) struct Store {
     database: Database,
-    /// Where partitions have a limit.
+    /// Limits of partitions, if there are any.
     capacity: Option<Capacity>,
-    /// Keeps other processes from the data directory as long as it is open.
+    /// Keeps other processes out of the data directory.
     _lock: Option<File>,
 }
 
@@ -87,13 +87,13 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Units that were used so far, where they are counted.
+    /// Capacity units used so far, if they are counted.
     pub(crate) fn units(&self) -> Option<TableUnits> {
         self.capacity.as_ref().map(Capacity::used)
     }
 }
 
-/// Opens the database, in memory or in a directory, and creates the tables that are not there yet.
+/// Opens the database, in memory or in a directory, and creates missing tables.
 pub(crate) fn open(
     data_dir: Option<&Path>,
     tables: &BTreeMap<String, Value>,
@@ -123,7 +123,7 @@ fn database(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result
     Ok(database)
 }
 
-/// Locks the data directory for this process. The system unlocks it when the process ends, however it does.
+/// Locks the data directory for this process. The system unlocks it when the process ends, even if it is killed.
 fn lock(directory: &Path, clock: &Clock) -> Result<File, DatabaseError> {
     let unusable = |error| DatabaseError::Directory(directory.to_owned(), error);
     std::fs::create_dir_all(directory).map_err(unusable)?;
@@ -135,7 +135,7 @@ fn lock(directory: &Path, clock: &Clock) -> Result<File, DatabaseError> {
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
-            // Who it is may not have been written yet.
+            // The other process may not have written it yet.
             let _ = file.read_to_string(&mut holder);
             let holder = if holder.is_empty() { "another process".to_owned() } else { holder };
             return Err(DatabaseError::InUse { directory: directory.to_owned(), holder });
@@ -146,7 +146,7 @@ fn lock(directory: &Path, clock: &Clock) -> Result<File, DatabaseError> {
     Ok(file)
 }
 
-/// Properties that `CreateTable` takes under the same name and in the same form as CloudFormation.
+/// Properties with the same name and form in `CreateTable` and CloudFormation.
 const CREATE_TABLE_PROPERTIES: [&str; 6] = [
     "AttributeDefinitions",
     "KeySchema",
@@ -173,7 +173,7 @@ fn create(database: &Database, name: &str, properties: &Value) -> Result<(), Dat
     Ok(())
 }
 
-/// The value with numbers and booleans where it has them as text: parameters are text, which CloudFormation converts.
+/// Converts texts to numbers and booleans as CloudFormation does: values of parameters are text.
 fn typed(value: &Value) -> Value {
     let entry = |(name, value): (&String, &Value)| {
         let converted = match (name.as_str(), value) {
@@ -190,7 +190,7 @@ fn typed(value: &Value) -> Value {
     }
 }
 
-/// Removes expired items from time to time, until `shutdown`.
+/// Removes expired items every minute until `shutdown`.
 pub(crate) fn sweep(store: Arc<Store>, shutdown: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(async move {
         while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {

@@ -1,4 +1,4 @@
-//! Keys of tables and indexes, as far as it takes to say which partition a request is for.
+//! Keys of tables and indexes, from which the partition of a request is found.
 
 use dynoxide::{Item, types::item_size};
 use serde_json::{Map, Value};
@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 /// The keys of a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Schema {
-    /// Names of the partition key and, where there is one, the sort key.
+    /// Names of the partition key and, if there is one, the sort key.
     keys: Vec<String>,
     pub(super) indexes: Vec<Index>,
-    /// Whether the table is billed by the request, and so throttles with another error.
+    /// Whether the table is on demand, which throttles with another error.
     pub(super) is_on_demand: bool,
 }
 
-/// A global secondary index. A local one lies in the partitions of its table, whose writes stand for it.
+/// A global secondary index. A local one is part of the partitions of its table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Index {
     pub(super) name: String,
@@ -24,11 +24,11 @@ pub(super) struct Index {
 #[derive(Debug, PartialEq, Eq)]
 enum Projection {
     All,
-    /// The keys of table and index, and these attributes.
+    /// The keys of the table and the index, and these attributes.
     Some(Vec<String>),
 }
 
-/// What an index holds of an item.
+/// An entry of an index: what it projects of an item.
 #[derive(Debug, PartialEq)]
 pub(super) struct IndexEntry {
     /// Value of the partition key, as JSON.
@@ -40,7 +40,7 @@ pub(super) struct IndexEntry {
 }
 
 impl Schema {
-    /// Reads the answer to `DescribeTable`.
+    /// Reads the response to `DescribeTable`.
     pub(super) fn read(described: &Value) -> Option<Self> {
         let table = described.get("Table")?;
         let index = |index: &Value| {
@@ -74,7 +74,7 @@ impl Schema {
         self.keys.iter().map(value).collect::<Option<Map<_, _>>>().map(Value::Object)
     }
 
-    /// The partition of the table, or of its index of this name, that a query reads.
+    /// The partition that a query reads, of the table or of the index of this name.
     pub(super) fn queried(&self, query: &Value, index: Option<&str>) -> Option<String> {
         let keys = match index {
             Some(name) => &self.indexes.iter().find(|index| index.name == name)?.keys,
@@ -100,7 +100,7 @@ impl Schema {
 }
 
 impl Index {
-    /// The entry of an item. There is none without all keys of the index.
+    /// The entry of an item. `None` if the item lacks a key of the index.
     pub(super) fn entry(&self, table: &Schema, item: &Value) -> Option<IndexEntry> {
         let place: Vec<Value> = self.keys.iter().map(|key| item.get(key).cloned()).collect::<Option<_>>()?;
         let all = item.as_object()?;
@@ -120,7 +120,7 @@ impl Index {
     }
 }
 
-/// Bytes of an item, as DynamoDB counts them.
+/// Size of an item in bytes, as DynamoDB counts it.
 pub(super) fn size(item: &Value) -> usize {
     serde_json::from_value::<Item>(item.clone()).map_or(0, |item| item_size(&item))
 }

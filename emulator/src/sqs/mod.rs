@@ -1,5 +1,5 @@
-//! SQS: the queues of the template behind the API that AWS clients speak (AWS JSON 1.0). As much as it takes to put in, read,
-//! delete and count.
+//! SQS: the queues of the template behind the API that AWS clients speak (AWS JSON 1.0), with the operations to send,
+//! receive, delete and count messages.
 //!
 //! Source: SQS API reference, and the model of the service in the AWS SDKs.
 
@@ -23,16 +23,16 @@ use crate::{
 /// Largest message, in bytes. Source: SQS quotas (1 MB since August 2025).
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Largest request, in bytes: a message each of whose characters is escaped, and what is around it.
+/// Largest request, in bytes: a message with every character escaped, and the JSON around it.
 const REQUEST_BYTES_MAX: usize = 6 * MESSAGE_BYTES_MAX + 64 * 1024;
 
-/// Messages in one answer. Source: SQS.
+/// Most messages in one response. Source: SQS.
 const RECEIVED_MAX: i64 = 10;
 
-/// Longest time that one waits for a message, in seconds. Source: SQS.
+/// Longest wait for a message, in seconds. Source: SQS.
 const WAIT_SECS_MAX: i64 = 20;
 
-/// Longest time that a message is hidden, in seconds. Source: SQS.
+/// Longest visibility timeout, in seconds. Source: SQS.
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
 
 /// How SQS speaks.
@@ -110,7 +110,7 @@ async fn perform(
             of_url(queues, &queue_url)?.purge();
             Ok(json!({}))
         }
-        other => Err(unsupported(format!("{other} is not there locally"))),
+        other => Err(unsupported(format!("the emulator does not support {other}"))),
     }
 }
 
@@ -170,7 +170,7 @@ fn input<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, ServiceError> {
     serde_json::from_value(body).map_err(|error| invalid_parameter(error.to_string()))
 }
 
-/// The queue at a URL: its name is the last part, whatever host is before it.
+/// The queue at a URL. Its name is the last segment; the host does not matter.
 fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, ServiceError> {
     url.rsplit('/').next().and_then(|name| queues.get(name)).ok_or_else(no_queue)
 }
@@ -185,7 +185,7 @@ fn send(queues: &Queues, message: SendMessage) -> Result<Value, ServiceError> {
         return Err(invalid_parameter(too_long()));
     }
     if message.delay_seconds != 0 || !message.message_attributes.is_empty() || message.message_group_id.is_some() {
-        return Err(unsupported("messages are not delayed, grouped or given attributes locally"));
+        return Err(unsupported("the emulator does not support delays, groups and attributes of messages"));
     }
     let digest = digest(&message.message_body);
     let id = queues.send(&queue.settings.name, message.message_body).ok_or_else(no_queue)?;
@@ -202,12 +202,12 @@ async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &Cancellation
     let visibility =
         secs(asked.visibility_timeout, VISIBILITY_SECS_MAX, "VisibilityTimeout", queue.settings.visibility)?;
     let wait = secs(asked.wait_time_seconds, WAIT_SECS_MAX, "WaitTimeSeconds", queue.settings.wait)?;
-    // At most ten, so nothing is cut off.
+    // At most ten, so the cast loses nothing.
     let received = queue.receive(max as usize, visibility, wait, queues);
     let received = shutdown.run_until_cancelled(received).await.unwrap_or_default();
     let names = [asked.attribute_names, asked.message_system_attribute_names].concat();
     let messages: Vec<Value> = received.iter().map(|message| message_as_json(message, &names)).collect();
-    // Absent where there are none, as in the service.
+    // The service leaves the list out if it is empty.
     Ok(if messages.is_empty() { json!({}) } else { json!({"Messages": messages}) })
 }
 
@@ -250,14 +250,14 @@ fn attributes(queue: &Queue) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Those that were asked for by name, or by `All`.
+/// The attributes that the request names, or all of them for `All`.
 fn named(attributes: Vec<(&'static str, String)>, names: &[String]) -> Map<String, Value> {
     let asked_for = |name: &str| names.iter().any(|asked| asked == name || asked == "All");
     let attributes = attributes.into_iter().filter(|(name, _)| asked_for(name));
     attributes.map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
-/// What clients check a body with.
+/// The digest with which clients check a body.
 fn digest(body: &str) -> String {
     format!("{:x}", md5::compute(body))
 }

@@ -1,4 +1,4 @@
-//! The queues themselves, in memory.
+//! Queues in memory.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +18,12 @@ use crate::{aws::ACCOUNT_ID, template};
 #[derive(Debug)]
 pub(crate) struct Queues {
     queues: BTreeMap<String, Queue>,
-    /// Where the API is, from outside.
+    /// Address of the API for clients.
     endpoint: String,
     clock: Clock,
 }
 
 impl Queues {
-    /// Empty queues.
     pub(crate) fn new(queues: Vec<template::QueueSettings>, endpoint: String, clock: Clock) -> Self {
         let queue = |settings: template::QueueSettings| {
             (settings.name.clone(), Queue { settings, messages: Mutex::default(), arrived: Notify::new() })
@@ -32,12 +31,11 @@ impl Queues {
         Self { queues: queues.into_iter().map(queue).collect(), endpoint, clock }
     }
 
-    /// The queue of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Queue> {
         self.queues.get(name)
     }
 
-    /// Puts a message into the queue of this name. `None` when there is none.
+    /// Sends a message to the queue of this name and returns its id. `None` if there is no such queue.
     pub(crate) fn send(&self, name: &str, body: String) -> Option<String> {
         self.get(name).map(|queue| queue.send(body, self.clock.now()))
     }
@@ -47,7 +45,6 @@ impl Queues {
         format!("{}/{ACCOUNT_ID}/{}", self.endpoint, queue.settings.name)
     }
 
-    /// The time.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -57,9 +54,9 @@ impl Queues {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) settings: template::QueueSettings,
-    /// In the order in which they were sent.
+    /// Messages in the order in which they were sent.
     messages: Mutex<Vec<Message>>,
-    /// Wakes whoever waits for a message.
+    /// Wakes receivers that wait for a message.
     arrived: Notify,
 }
 
@@ -70,15 +67,15 @@ struct Message {
     sent_at: Timestamp,
     first_received_at: Option<Timestamp>,
     receives: u32,
-    /// Until then nobody receives it.
+    /// When its visibility timeout ends.
     visible_at: Instant,
 }
 
-/// A message as a receiver gets it.
+/// A received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ReceivedMessage {
     pub(super) id: String,
-    /// Other than at the time before: only the last receiver can delete a message.
+    /// Differs each time: only the last receiver can delete a message.
     pub(super) receipt: String,
     pub(super) body: String,
     pub(super) sent_at: Timestamp,
@@ -86,18 +83,17 @@ pub(super) struct ReceivedMessage {
     pub(super) receives: u32,
 }
 
-/// How many messages there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessageCounts {
     pub(super) visible: usize,
     pub(super) not_visible: usize,
 }
 
-/// Separates the id of a message from the number of times that it was received, in a receipt.
+/// Separates the id of a message from its receive count in a receipt.
 const RECEIPT_SEPARATOR: char = '#';
 
 impl Queue {
-    /// Takes a message in and returns its id.
+    /// Adds a message and returns its id.
     fn send(&self, body: String, now: Timestamp) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let message = Message {
@@ -113,7 +109,7 @@ impl Queue {
         id
     }
 
-    /// Gives out up to `max` messages, and hides them for `visibility`. Waits up to `wait` while there are none.
+    /// Returns up to `max` messages and hides them for `visibility`. Waits up to `wait` while there are none.
     pub(super) async fn receive(
         &self,
         max: usize,
@@ -123,7 +119,7 @@ impl Queue {
     ) -> Vec<ReceivedMessage> {
         let give_up = Instant::now() + wait;
         loop {
-            // Asked for before the look, so that no message arrives unseen between the two.
+            // Enabled before the queue is read, so that no message arrives unnoticed in between.
             let mut arrived = std::pin::pin!(self.arrived.notified());
             arrived.as_mut().enable();
             let received = self.take(max, visibility, clock.now());
@@ -157,8 +153,8 @@ impl Queue {
         received.collect()
     }
 
-    /// Deletes a message for its last receiver. A receipt of an earlier one, or of a message that is gone, deletes nothing;
-    /// `None` when it is no receipt at all.
+    /// Deletes a message for its last receiver. The receipt of an earlier receiver, or of a deleted message, does
+    /// nothing. `None` if it is not a receipt.
     pub(super) fn delete(&self, receipt: &str) -> Option<()> {
         let (id, receives) = receipt.split_once(RECEIPT_SEPARATOR)?;
         let receives: u32 = receives.parse().ok()?;
@@ -166,7 +162,6 @@ impl Queue {
         Some(())
     }
 
-    /// Deletes all messages.
     pub(super) fn purge(&self) {
         self.messages().clear();
     }
@@ -214,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_gets_a_message_as_soon_as_it_arrives() {
+    async fn a_waiting_receiver_gets_a_message_as_soon_as_it_arrives() {
         let queues = queues();
         let before = Instant::now();
         let later = async {

@@ -1,8 +1,8 @@
 //! `cron(minutes hours day-of-month month day-of-week year)` as EventBridge documents it
 //! (<https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-cron-expressions.html>): in UTC, to the minute.
 //!
-//! What is not said there is taken as in Quartz, whose syntax this is: names in either case, `*/5`, a step within a range,
-//! `LW` and `L-3`. `31W` does not match a month without a 31st. Nothing here does I/O or reads a clock.
+//! Where the documentation is silent, it works as in Quartz, whose syntax this is: names in either case, `*/5`, a step
+//! within a range, `LW` and `L-3`. `31W` does not match a month without a 31st. Nothing here does I/O or reads a clock.
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
@@ -12,10 +12,10 @@ use time::{Date, Month, OffsetDateTime, Time, Weekday, util::days_in_month};
 /// Seconds of a minute.
 const MINUTE_SECS: i64 = 60;
 
-/// Occurrences of a day of the week in a month at most.
+/// Most occurrences of a day of the week in a month.
 const OCCURRENCES_MAX: u16 = 5;
 
-/// Days before the last one that `L-…` can name: more than that no month has. Source: Quartz.
+/// Largest number after `L-`: no month has more days before its last one. Source: Quartz.
 const BEFORE_LAST_MAX: u16 = 30;
 
 /// One of the six fields.
@@ -41,7 +41,7 @@ impl CronField {
         }
     }
 
-    /// Names of the values, from the first on.
+    /// Names of the values, in order.
     const fn names(self) -> &'static [&'static str] {
         match self {
             Self::Month => &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
@@ -63,8 +63,8 @@ impl CronField {
             .ok_or_else(|| self.error(text, CronFieldProblem::Value(self)))
     }
 
-    /// The values of `*`, `5`, `5-10`, and of each with `/step`. A range that ends before it begins goes on from the first value, as
-    /// `20-2` hours do.
+    /// The values of `*`, `5`, `5-10`, and of each with `/step`. A range that ends before it begins wraps around, as
+    /// the hours `20-2` do.
     fn values(self, text: &str) -> Result<BTreeSet<u16>, CronError> {
         let (min, max) = self.bounds().into_inner();
         let (base, step) = match text.split_once('/') {
@@ -119,14 +119,14 @@ impl fmt::Display for CronField {
     }
 }
 
-/// Why an expression is none.
+/// Why an expression is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CronError {
-    #[error("cron(…) has six fields, minutes hours day-of-month month day-of-week year, and not {0}")]
+    #[error("expected the six fields minutes hours day-of-month month day-of-week year in cron(…), not {0}")]
     Fields(usize),
-    #[error("one of day-of-month and day-of-week has to be ?, and the other one not")]
+    #[error("exactly one of day-of-month and day-of-week must be ?")]
     Days,
-    #[error("{field} cannot be {text:?}: {problem}")]
+    #[error("invalid {field} {text:?}: {problem}")]
     Field { field: CronField, text: String, problem: CronFieldProblem },
 }
 
@@ -135,30 +135,30 @@ pub(crate) enum CronError {
 pub(crate) enum CronFieldProblem {
     #[error("{}", values_of(*.0))]
     Value(CronField),
-    #[error("a step is a whole number from 1 to {0}")]
+    #[error("expected a step from 1 to {0}")]
     Step(u16),
-    #[error("this field takes no /")]
+    #[error("this field does not take /")]
     Slash,
-    #[error("a range of years does not end before it begins")]
+    #[error("a range of years cannot end before it begins")]
     Backwards,
-    #[error("the number after L- is from 0 to {BEFORE_LAST_MAX}")]
+    #[error("expected a number from 0 to {BEFORE_LAST_MAX} after L-")]
     BeforeLast,
-    #[error("the number after # is from 1 to {OCCURRENCES_MAX}")]
+    #[error("expected a number from 1 to {OCCURRENCES_MAX} after #")]
     Occurrence,
-    #[error("# stands alone in its field")]
+    #[error("# must be alone in its field")]
     Alone,
 }
 
-/// The values of a field, as a person reads them.
+/// The values that a field takes, for an error message.
 fn values_of(field: CronField) -> String {
     let (min, max) = field.bounds().into_inner();
     match field.names() {
-        [first, .., last] => format!("values are {min}-{max} or {first}-{last}"),
-        _ => format!("values are {min}-{max}"),
+        [first, .., last] => format!("expected {min}-{max} or {first}-{last}"),
+        _ => format!("expected {min}-{max}"),
     }
 }
 
-/// A schedule.
+/// A parsed `cron(…)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CronExpression {
     minutes: BTreeSet<u16>,
@@ -178,13 +178,13 @@ enum Days {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DayOfMonth {
     Days(BTreeSet<u16>),
-    /// `L`, or `L-3`: so many days before the last.
+    /// `L`, the last day, or `L-3`, three days before it.
     Last {
         before: u8,
     },
     /// `LW`
     LastWorkday,
-    /// `15W`: the day from Monday to Friday in the same month that is closest.
+    /// `15W`: the workday, Monday to Friday, of the same month that is closest to the 15th.
     NearestWorkday(u8),
 }
 
@@ -199,7 +199,7 @@ enum DayOfWeek {
 }
 
 impl CronExpression {
-    /// Reads the six fields that stand between the brackets.
+    /// Reads the six fields between the brackets.
     pub(crate) fn parse(fields: &str) -> Result<Self, CronError> {
         let fields: Vec<_> = fields.split_whitespace().collect();
         let [minutes, hours, day_of_month, month, day_of_week, year] = fields[..] else {
@@ -220,7 +220,7 @@ impl CronExpression {
         })
     }
 
-    /// The first minute of the schedule that begins after `after`, or none when there is none until the end of 2199.
+    /// The first minute of the schedule after `after`. `None` when there is none before 2200.
     pub(crate) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let minute = after.secs().div_euclid(MINUTE_SECS).checked_add(1)?;
         let from = OffsetDateTime::from_unix_timestamp(minute.checked_mul(MINUTE_SECS)?).ok()?;
@@ -234,7 +234,7 @@ impl CronExpression {
         Some(Timestamp::from_millis(at.unix_timestamp() * 1_000))
     }
 
-    /// The first time of a day that is not before `earliest`.
+    /// The first time of a day at or after `earliest`.
     fn time_from(&self, earliest: Time) -> Option<Time> {
         let (first_hour, first_minute) = (u16::from(earliest.hour()), u16::from(earliest.minute()));
         self.hours.range(first_hour..).find_map(|&hour| {
@@ -266,7 +266,7 @@ impl DayOfMonth {
         }
         if let Some(before) = upper.strip_prefix("L-") {
             let before = number(before).filter(|before| *before <= BEFORE_LAST_MAX);
-            // Fits in eight bits by its bound; so do the two further down.
+            // Its bound fits in eight bits; so do the two bounds below.
             return before
                 .map(|before| Self::Last { before: before as u8 })
                 .ok_or_else(|| FIELD.error(text, CronFieldProblem::BeforeLast));
@@ -288,7 +288,7 @@ impl DayOfMonth {
     }
 }
 
-/// Whether `date` is the workday that is closest to a day of its month.
+/// Whether `date` is the workday closest to a day of its month.
 fn is_nearest_workday(date: Date, day: u8) -> bool {
     let length = days_in_month(date.month(), date.year());
     let nearest = match date.replace_day(day).map(Date::weekday) {
@@ -336,7 +336,7 @@ impl DayOfWeek {
     }
 }
 
-/// Reads digits and nothing else.
+/// Reads a number of digits only, without a sign.
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -421,46 +421,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused_with_its_field() {
+    fn an_invalid_expression_is_refused_with_its_field() {
         for (expression, expected) in [
-            ("0 10 * * ?", "cron(…) has six fields, minutes hours day-of-month month day-of-week year, and not 5"),
-            ("", "cron(…) has six fields, minutes hours day-of-month month day-of-week year, and not 0"),
+            (
+                "0 10 * * ?",
+                "expected the six fields minutes hours day-of-month month day-of-week year in cron(…), not 5",
+            ),
+            ("", "expected the six fields minutes hours day-of-month month day-of-week year in cron(…), not 0"),
             (
                 "0 0 0 10 * * ? *",
-                "cron(…) has six fields, minutes hours day-of-month month day-of-week year, and not 8",
+                "expected the six fields minutes hours day-of-month month day-of-week year in cron(…), not 8",
             ),
-            ("0 10 * * * *", "one of day-of-month and day-of-week has to be ?, and the other one not"),
-            ("0 10 1 * MON *", "one of day-of-month and day-of-week has to be ?, and the other one not"),
-            ("0 10 ? * ? *", "one of day-of-month and day-of-week has to be ?, and the other one not"),
-            ("60 * * * ? *", "minutes cannot be \"60\": values are 0-59"),
-            ("? * * * ? *", "minutes cannot be \"?\": values are 0-59"),
-            ("1,,2 * * * ? *", "minutes cannot be \"\": values are 0-59"),
-            ("+1 * * * ? *", "minutes cannot be \"+1\": values are 0-59"),
-            ("/5 * * * ? *", "minutes cannot be \"\": values are 0-59"),
-            ("0/0 * * * ? *", "minutes cannot be \"0/0\": a step is a whole number from 1 to 59"),
-            ("0/60 * * * ? *", "minutes cannot be \"0/60\": a step is a whole number from 1 to 59"),
-            ("0 24 * * ? *", "hours cannot be \"24\": values are 0-23"),
-            ("0 8-24 * * ? *", "hours cannot be \"24\": values are 0-23"),
-            ("0 0 0 * ? *", "day-of-month cannot be \"0\": values are 1-31"),
-            ("0 0 32W * ? *", "day-of-month cannot be \"32\": values are 1-31"),
-            ("0 0 1-5W * ? *", "day-of-month cannot be \"1-5\": values are 1-31"),
-            ("0 0 L-31 * ? *", "day-of-month cannot be \"L-31\": the number after L- is from 0 to 30"),
-            ("0 0 1,? * ? *", "day-of-month cannot be \"?\": values are 1-31"),
-            ("0 0 1 13 ? *", "month cannot be \"13\": values are 1-12 or JAN-DEC"),
-            ("0 0 1 SUN ? *", "month cannot be \"SUN\": values are 1-12 or JAN-DEC"),
-            ("0 0 ? * 0 *", "day-of-week cannot be \"0\": values are 1-7 or SUN-SAT"),
-            ("0 0 ? * 8L *", "day-of-week cannot be \"8\": values are 1-7 or SUN-SAT"),
-            ("0 0 ? * 2/2 *", "day-of-week cannot be \"2/2\": this field takes no /"),
-            ("0 0 ? * 3#6 *", "day-of-week cannot be \"3#6\": the number after # is from 1 to 5"),
-            ("0 0 ? * 3#1,6#3 *", "day-of-week cannot be \"3#1,6#3\": # stands alone in its field"),
-            ("0 0 1 * ? 1969", "year cannot be \"1969\": values are 1970-2199"),
-            ("0 0 1 * ? 2030-2020", "year cannot be \"2030-2020\": a range of years does not end before it begins"),
+            ("0 10 * * * *", "exactly one of day-of-month and day-of-week must be ?"),
+            ("0 10 1 * MON *", "exactly one of day-of-month and day-of-week must be ?"),
+            ("0 10 ? * ? *", "exactly one of day-of-month and day-of-week must be ?"),
+            ("60 * * * ? *", "invalid minutes \"60\": expected 0-59"),
+            ("? * * * ? *", "invalid minutes \"?\": expected 0-59"),
+            ("1,,2 * * * ? *", "invalid minutes \"\": expected 0-59"),
+            ("+1 * * * ? *", "invalid minutes \"+1\": expected 0-59"),
+            ("/5 * * * ? *", "invalid minutes \"\": expected 0-59"),
+            ("0/0 * * * ? *", "invalid minutes \"0/0\": expected a step from 1 to 59"),
+            ("0/60 * * * ? *", "invalid minutes \"0/60\": expected a step from 1 to 59"),
+            ("0 24 * * ? *", "invalid hours \"24\": expected 0-23"),
+            ("0 8-24 * * ? *", "invalid hours \"24\": expected 0-23"),
+            ("0 0 0 * ? *", "invalid day-of-month \"0\": expected 1-31"),
+            ("0 0 32W * ? *", "invalid day-of-month \"32\": expected 1-31"),
+            ("0 0 1-5W * ? *", "invalid day-of-month \"1-5\": expected 1-31"),
+            ("0 0 L-31 * ? *", "invalid day-of-month \"L-31\": expected a number from 0 to 30 after L-"),
+            ("0 0 1,? * ? *", "invalid day-of-month \"?\": expected 1-31"),
+            ("0 0 1 13 ? *", "invalid month \"13\": expected 1-12 or JAN-DEC"),
+            ("0 0 1 SUN ? *", "invalid month \"SUN\": expected 1-12 or JAN-DEC"),
+            ("0 0 ? * 0 *", "invalid day-of-week \"0\": expected 1-7 or SUN-SAT"),
+            ("0 0 ? * 8L *", "invalid day-of-week \"8\": expected 1-7 or SUN-SAT"),
+            ("0 0 ? * 2/2 *", "invalid day-of-week \"2/2\": this field does not take /"),
+            ("0 0 ? * 3#6 *", "invalid day-of-week \"3#6\": expected a number from 1 to 5 after #"),
+            ("0 0 ? * 3#1,6#3 *", "invalid day-of-week \"3#1,6#3\": # must be alone in its field"),
+            ("0 0 1 * ? 1969", "invalid year \"1969\": expected 1970-2199"),
+            ("0 0 1 * ? 2030-2020", "invalid year \"2030-2020\": a range of years cannot end before it begins"),
         ] {
             assert_eq!(CronExpression::parse(expression).expect_err(expression).to_string(), expected, "{expression}");
         }
     }
 
-    /// One part of a list, with its meaning said another way than the parser says it: value by value.
+    /// One item of a list. It finds its values one by one, not as the parser does.
     #[derive(Clone, Debug)]
     struct ListItem {
         first: Option<u16>,

@@ -1,8 +1,8 @@
-//! A template that cannot be run, and where.
+//! Errors of templates.
 
 use std::{fmt, io, path::PathBuf};
 
-/// A template that cannot be used, and where.
+/// What is wrong with a template, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     pub(crate) resource: Option<String>,
@@ -45,7 +45,7 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the template {0}; name another with --template")]
     Unreadable(PathBuf, #[source] io::Error),
-    /// The file is no template that the emulator can run.
-    #[error("the template {0} cannot be run")]
+    /// The file is not a template that the emulator can run.
+    #[error("invalid template {0}")]
     Invalid(PathBuf, #[source] TemplateError),
 }

@@ -1,34 +1,34 @@
-//! Event patterns of EventBridge: which events a rule is for. Pure; the table of cases below is what the documentation says.
+//! Event patterns of EventBridge, which decide what events a rule matches. Pure.
 //!
 //! Source: EventBridge user guide, "Amazon EventBridge event patterns" and "Comparison operators".
 
 use serde_json::{Map, Value};
 
-/// Numbers that `numeric` compares lie between minus this and this. Source: EventBridge user guide.
+/// Largest absolute value that `numeric` compares. Source: EventBridge user guide.
 const NUMERIC_MAX: f64 = 5e9;
 
-/// A pattern that is none.
+/// An invalid pattern, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub(crate) struct EventPatternError {
-    /// Where in the pattern, such as `detail.state`.
+    /// Path in the pattern, such as `detail.state`.
     path: String,
     problem: String,
 }
 
-/// What an event has to have.
+/// A parsed event pattern.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventPattern {
-    /// All of these.
+    /// Fields that must all match.
     fields: Vec<(String, FieldPattern)>,
-    /// Of each list, one at least.
+    /// Lists, of each of which at least one pattern must match.
     alternatives: Vec<Vec<EventPattern>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum FieldPattern {
     Object(EventPattern),
-    /// One of these at least.
+    /// Matchers, of which at least one must match.
     Leaf(Vec<Matcher>),
 }
 
@@ -59,11 +59,10 @@ enum NumericComparison {
 }
 
 impl EventPattern {
-    /// Reads a pattern.
     pub(crate) fn parse(pattern: &Value) -> Result<Self, EventPatternError> {
         match pattern {
             Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, ""),
-            _ => Err(error("the pattern", "an object with fields is expected")),
+            _ => Err(error("the pattern", "expected an object with fields")),
         }
     }
 
@@ -81,7 +80,7 @@ impl EventPattern {
                 Value::Object(fields) if !fields.is_empty() => {
                     pattern.fields.push((name.clone(), FieldPattern::Object(Self::of_fields(fields, &path)?)));
                 }
-                _ => return Err(error(&path, "a list, or an object with fields, is expected")),
+                _ => return Err(error(&path, "expected a list, or an object with fields")),
             }
         }
         Ok(pattern)
@@ -90,20 +89,20 @@ impl EventPattern {
     fn alternatives(alternatives: &[Value], path: &str) -> Result<Vec<Self>, EventPatternError> {
         let patterns = alternatives.iter().map(|alternative| match alternative {
             Value::Object(fields) if !fields.is_empty() => Self::of_fields(fields, path),
-            _ => Err(error(path, "a list of objects with fields is expected")),
+            _ => Err(error(path, "expected a list of objects with fields")),
         });
         let patterns: Vec<_> = patterns.collect::<Result<_, _>>()?;
-        if patterns.is_empty() { Err(error(path, "a list that is not empty is expected")) } else { Ok(patterns) }
+        if patterns.is_empty() { Err(error(path, "expected a list that is not empty")) } else { Ok(patterns) }
     }
 
-    /// Whether an event has all that the pattern asks for.
+    /// Whether an event matches the pattern.
     pub fn matches(&self, event: &Value) -> bool {
         self.matches_value(Some(event))
     }
 
     fn matches_value(&self, value: Option<&Value>) -> bool {
         match value {
-            // All fields have to match in the same element.
+            // All fields must match in the same element.
             Some(Value::Array(elements)) if !elements.is_empty() => {
                 elements.iter().any(|element| self.matches_value(Some(element)))
             }
@@ -126,7 +125,7 @@ impl EventPattern {
     }
 }
 
-/// The values at a field: of a list each one, of an object none, as it is no leaf.
+/// The leaves at a field: each element of a list, and nothing of an object.
 fn collect_leaves<'a>(value: Option<&'a Value>, leaves: &mut Vec<&'a Value>) {
     match value {
         Some(Value::Array(elements)) => elements.iter().for_each(|element| collect_leaves(Some(element), leaves)),
@@ -138,7 +137,7 @@ fn collect_leaves<'a>(value: Option<&'a Value>, leaves: &mut Vec<&'a Value>) {
 impl Matcher {
     fn all(matchers: &[Value], path: &str) -> Result<Vec<Self>, EventPatternError> {
         if matchers.is_empty() {
-            return Err(error(path, "a list that is not empty is expected"));
+            return Err(error(path, "expected a list that is not empty"));
         }
         matchers.iter().map(|matcher| Self::parse(matcher, path)).collect()
     }
@@ -149,7 +148,7 @@ impl Matcher {
                 let (name, argument) = single(operator, path)?;
                 Self::of_operator(name, argument, path)
             }
-            Value::Array(_) => Err(error(path, "a list within a list is no matcher")),
+            Value::Array(_) => Err(error(path, "expected a matcher, not a list within a list")),
             value => Ok(Self::Exactly(value.clone())),
         }
     }
@@ -168,7 +167,7 @@ impl Matcher {
                 matchers.collect::<Result<_, _>>().map(Self::AnythingBut)
             }
             ("anything-but", Value::Array(several)) if several.iter().any(|one| one.is_object() || one.is_null()) => {
-                Err(error(path, "anything-but takes texts and numbers"))
+                Err(error(path, "anything-but takes strings and numbers"))
             }
             ("anything-but", Value::Array(several)) => Self::all(several, path).map(Self::AnythingBut),
             ("anything-but", Value::String(_) | Value::Number(_)) => {
@@ -178,7 +177,7 @@ impl Matcher {
         }
     }
 
-    /// Whether one of the values at a field matches; none are there when the field is absent.
+    /// Whether one of the leaves at a field matches. An absent field has none.
     fn matches(&self, leaves: &[&Value]) -> bool {
         match self {
             Self::Exists(exists) => leaves.is_empty() != *exists,
@@ -207,16 +206,16 @@ impl TextMatcher {
             Value::String(text) => (text.clone(), false),
             Value::Object(operator) if matches!(name, "prefix" | "suffix") => match single(operator, path)? {
                 ("equals-ignore-case", Value::String(text)) => (text.to_lowercase(), true),
-                _ => return Err(error(path, &format!("{name} takes a text, or a text with equals-ignore-case"))),
+                _ => return Err(error(path, &format!("{name} takes a string, or a string with equals-ignore-case"))),
             },
-            _ => return Err(error(path, &format!("{name} with this argument is no matcher that is known locally"))),
+            _ => return Err(error(path, &format!("{name} does not take this argument"))),
         };
         match name {
             "prefix" => Ok(Self::Prefix { text, ignore_case }),
             "suffix" => Ok(Self::Suffix { text, ignore_case }),
             "equals-ignore-case" => Ok(Self::EqualsIgnoreCase(text.to_lowercase())),
             "wildcard" => wildcard(&text, path).map(Self::Wildcard),
-            _ => Err(error(path, &format!("{name} is no matcher that is known locally"))),
+            _ => Err(error(path, &format!("{name} is not a matcher that the emulator knows"))),
         }
     }
 
@@ -232,7 +231,7 @@ impl TextMatcher {
     }
 }
 
-/// The texts between the asterisks: `a*b` is `a` and `b`. A backslash makes an asterisk or a backslash a character as any other.
+/// The texts between the asterisks: `a*b` is `a` and `b`. A backslash escapes an asterisk or a backslash.
 fn wildcard(text: &str, path: &str) -> Result<Vec<String>, EventPatternError> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars();
@@ -240,11 +239,11 @@ fn wildcard(text: &str, path: &str) -> Result<Vec<String>, EventPatternError> {
     while let Some(character) = characters.next() {
         let asterisk = character == '*';
         match character {
-            '*' if after_asterisk => return Err(error(path, "two asterisks of a wildcard may not stand together")),
+            '*' if after_asterisk => return Err(error(path, "a wildcard cannot have two asterisks in a row")),
             '*' => parts.push(String::new()),
             '\\' => match characters.next() {
                 Some(escaped @ ('*' | '\\')) => parts.last_mut().expect("never empty").push(escaped),
-                _ => return Err(error(path, "a backslash of a wildcard stands before an asterisk or a backslash")),
+                _ => return Err(error(path, "a backslash in a wildcard must escape an asterisk or a backslash")),
             },
             other => parts.last_mut().expect("never empty").push(other),
         }
@@ -253,7 +252,7 @@ fn wildcard(text: &str, path: &str) -> Result<Vec<String>, EventPatternError> {
     Ok(parts)
 }
 
-/// Takes each part where it is found first, which leaves most for the others.
+/// Matches each part where it first occurs, which leaves most of the text for the others.
 fn matches_parts(text: &str, parts: &[String]) -> bool {
     let [first, others @ ..] = parts else { return false };
     let Some(mut rest) = text.strip_prefix(first.as_str()) else { return false };
@@ -279,7 +278,7 @@ impl NumericComparison {
 
 /// `["=", 5]`, `[">", 0]`, or a range such as `[">", 0, "<=", 5]`.
 fn numeric(parts: &[Value], path: &str) -> Result<Vec<(NumericComparison, f64)>, EventPatternError> {
-    let wrong = || error(path, "numeric takes an operator and a number, or those of a range");
+    let wrong = || error(path, "numeric takes an operator and a number, or two of each for a range");
     let comparisons: Vec<_> = parts
         .chunks(2)
         .map(|pair| {
@@ -303,7 +302,7 @@ fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, 
     let mut entries = operator.iter();
     match (entries.next(), entries.next()) {
         (Some((name, argument)), None) => Ok((name, argument)),
-        _ => Err(error(path, "a matcher is an object with one operator")),
+        _ => Err(error(path, "expected a matcher with one operator")),
     }
 }
 

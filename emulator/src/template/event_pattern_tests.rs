@@ -121,14 +121,14 @@ fn one_of_several_alternatives_is_enough() {
 #[test]
 fn what_is_no_pattern_is_refused_with_its_place() {
     let refusal = |pattern: Value| EventPattern::parse(&pattern).expect_err("no pattern").to_string();
-    assert_eq!(refusal(json!([])), "the pattern: an object with fields is expected");
-    assert_eq!(refusal(json!({})), "the pattern: an object with fields is expected");
-    assert_eq!(refusal(json!({"a": "b"})), "a: a list, or an object with fields, is expected");
-    assert_eq!(refusal(json!({"a": {"b": []}})), "a.b: a list that is not empty is expected");
-    assert_eq!(refusal(json!({"a": [["b"]]})), "a: a list within a list is no matcher");
-    assert_eq!(refusal(json!({"a": [{"cidr": "10.0.0.0/8"}]})), "a: cidr is no matcher that is known locally");
+    assert_eq!(refusal(json!([])), "the pattern: expected an object with fields");
+    assert_eq!(refusal(json!({})), "the pattern: expected an object with fields");
+    assert_eq!(refusal(json!({"a": "b"})), "a: expected a list, or an object with fields");
+    assert_eq!(refusal(json!({"a": {"b": []}})), "a.b: expected a list that is not empty");
+    assert_eq!(refusal(json!({"a": [["b"]]})), "a: expected a matcher, not a list within a list");
+    assert_eq!(refusal(json!({"a": [{"cidr": "10.0.0.0/8"}]})), "a: cidr is not a matcher that the emulator knows");
     let two = json!({"a": [{"prefix": "b", "suffix": "c"}]});
-    assert_eq!(refusal(two), "a: a matcher is an object with one operator");
+    assert_eq!(refusal(two), "a: expected a matcher with one operator");
     assert!(refusal(json!({"a": [{"wildcard": "b**"}]})).contains("may not stand together"));
     assert!(refusal(json!({"a": [{"wildcard": r"b\c"}]})).contains("a backslash of a wildcard"));
     for numeric in [

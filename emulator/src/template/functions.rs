@@ -16,13 +16,13 @@ use super::{
     yaml::YamlNode,
 };
 
-/// Time-out of a function that names none. Source: Lambda and SAM.
+/// Default timeout of a function. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 
-/// Memory of a function that names none, in megabytes. Source: Lambda and SAM.
+/// Default memory of a function, in megabytes. Source: Lambda and SAM.
 const MEMORY_MB_DEFAULT: u32 = 128;
 
-/// How often Lambda tries a failed asynchronous invocation again where nothing else is said. Source: Lambda.
+/// How often Lambda retries a failed asynchronous invocation by default. Source: Lambda.
 const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
 /// A Lambda function of the template.
@@ -36,23 +36,23 @@ pub struct Function {
     pub code: Code,
     /// The language that runs it, such as `python3.13`; none for a container image.
     pub runtime: Option<String>,
-    /// What of the code is invoked.
+    /// Entry point in the code.
     pub handler: Option<String>,
-    /// The cargo binary that it is built from, where it is built with cargo-lambda.
+    /// The cargo binary that it is built from, if cargo-lambda builds it.
     pub binary: Option<String>,
     /// Longest time an invocation may take.
     pub timeout: Duration,
-    /// Memory in megabytes. It is told to the function and not enforced.
+    /// Memory in megabytes. The function can read it; the emulator does not enforce it.
     pub memory_mb: u32,
     /// Its environment variables.
     pub environment: BTreeMap<String, String>,
-    /// How often a failed asynchronous invocation is tried again, at most twice.
+    /// How often a failed asynchronous invocation is retried, at most twice.
     pub async_retries: u8,
-    /// Names of its aliases. All lead to the code that there is.
+    /// Names of its aliases. All run the same code.
     pub aliases: BTreeSet<String>,
-    /// ARN of what is told of an asynchronous invocation that failed for good.
+    /// ARN of the destination for asynchronous invocations whose retries failed.
     pub on_failure: Option<String>,
-    /// ARN of what gets the event of such an invocation.
+    /// ARN of the dead-letter queue, which gets the event of such an invocation.
     pub dead_letters: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub enum Code {
     Path(String),
     /// The source text itself, in the template.
     Inline(String),
-    /// Somewhere that is not on this machine, such as a bucket.
+    /// A place outside this machine, such as a bucket.
     Elsewhere,
 }
 
@@ -84,7 +84,7 @@ impl HttpRoute {
         format!("{} {}", self.method, self.path)
     }
 
-    /// The parameters in a path, as they stand there, if it is one of this route.
+    /// Matches a path. Returns the values of the path parameters, still encoded.
     pub(crate) fn parameters<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         let (own, asked): (Vec<_>, Vec<_>) = (self.path.split('/').collect(), path.split('/').collect());
         if own.len() != asked.len() {
@@ -102,16 +102,16 @@ impl HttpRoute {
     }
 }
 
-/// A function that is invoked by the clock.
+/// A schedule that invokes a function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// Name of the rule in the events that the function receives.
+    /// Name of the rule, as the function sees it in events.
     pub name: String,
     /// Name of the function.
     pub function: String,
     /// When it is invoked.
     pub times: ScheduleExpression,
-    /// What the function is invoked with; the scheduler's own event where there is none.
+    /// Payload of the invocation. Without one, it is the event of EventBridge.
     pub input: Option<String>,
 }
 
@@ -129,7 +129,7 @@ pub struct Rule {
     pub pattern: EventPattern,
     /// Name of the function.
     pub function: String,
-    /// What the function is invoked with; the event where there is none.
+    /// Payload of the invocation. Without one, it is the event.
     pub input: Option<String>,
 }
 
@@ -181,13 +181,13 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
         Some(number) => intrinsics::as_text(number)
             .and_then(|number| number.parse::<u32>().ok())
             .map(Some)
-            .ok_or_else(|| resource.error(format!("{property} must be a whole number"))),
+            .ok_or_else(|| resource.error(format!("invalid {property} {number}: expected a whole number"))),
     };
     let timeout = whole("Timeout")?.map_or(TIMEOUT_DEFAULT, |secs| Duration::from_secs(secs.into()));
     let mut environment = BTreeMap::new();
     for (name, value) in properties.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
-        let text =
-            intrinsics::as_text(value).ok_or_else(|| resource.error(format!("the variable {name} must be a text")))?;
+        let text = intrinsics::as_text(value)
+            .ok_or_else(|| resource.error(format!("invalid environment variable {name}: expected a string")))?;
         environment.insert(name.clone(), text);
     }
     let built_by_cargo = resource.metadata.get("BuildMethod").is_some_and(|method| method == "rust-cargolambda");
@@ -212,7 +212,7 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
                 .parse()
                 .ok()
                 .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
-                .ok_or_else(|| resource.error("MaximumRetryAttempts is 0, 1 or 2"))?,
+                .ok_or_else(|| resource.error("invalid MaximumRetryAttempts: expected 0, 1 or 2"))?,
         },
         aliases: text("AutoPublishAlias").into_iter().collect(),
         on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(intrinsics::as_text),
@@ -226,7 +226,7 @@ fn code(properties: &Value) -> Code {
     match (inline, path) {
         (Some(text), _) => Code::Inline(text.to_owned()),
         (None, Some(path)) if !path.starts_with("s3://") => Code::Path(path.to_owned()),
-        // SAM takes the directory of the template where a function names no other.
+        // Source: SAM, whose default is the directory of the template.
         (None, None) if properties.get("CodeUri").or_else(|| properties.get("Code")).is_none() => {
             Code::Path(".".to_owned())
         }
@@ -254,7 +254,7 @@ fn read_event(resource: &Resource, name: &str, event: &Value, found: &mut Functi
             }
             let expression = text(key)?;
             let times = ScheduleExpression::parse(&expression)
-                .map_err(|error| resource.error(format!("the schedule of the event {name} cannot be used: {error}")))?;
+                .map_err(|error| resource.error(format!("invalid schedule of the event {name}: {error}")))?;
             let zone = property("ScheduleExpressionTimezone").and_then(intrinsics::as_text);
             let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(ScheduleExpression::Cron(_))));
             match (times, zone) {
@@ -265,20 +265,20 @@ fn read_event(resource: &Resource, name: &str, event: &Value, found: &mut Functi
                     input: property("Input").and_then(intrinsics::as_text),
                 }),
                 (Some(_), Some(zone)) => found.notes.push(format!(
-                    "{} is not invoked by its schedule {name}: the time zone {zone} is not run locally, UTC is",
+                    "{} is not invoked by its schedule {name}: the emulator runs cron(…) in UTC, not in {zone}",
                     resource.logical_id
                 )),
                 (None, _) => found.notes.push(format!(
-                    "{} is not invoked by its schedule {name}: {expression} is not run locally, rate(…) and cron(…) are",
+                    "{} is not invoked by its schedule {name}: the emulator runs rate(…) and cron(…), not {expression}",
                     resource.logical_id
                 )),
             }
         }
         Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, found)?,
         other => found.notes.push(format!(
-            "{} is not invoked by its event {name}: {} is not run locally",
+            "{} is not invoked by its event {name}: the emulator does not run events of type {}",
             resource.logical_id,
-            other.unwrap_or("an event without a type")
+            other.unwrap_or("(none)")
         )),
     }
     Ok(())
@@ -290,7 +290,7 @@ fn is_disabled(event: &Value) -> bool {
         || property("State").is_some_and(|state| state == "DISABLED")
 }
 
-/// Properties of rules that change what a function is invoked with, in ways that are not there locally.
+/// Properties of rules that change the payload in ways that the emulator does not support.
 const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
 
 fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functions) -> Result<(), TemplateError> {
@@ -300,11 +300,13 @@ fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functio
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     if let Some(unknown) = RULE_INPUTS_NOT_RUN.iter().find(|key| property(key).is_some()) {
         let function = &resource.logical_id;
-        found.notes.push(format!("{function} is not invoked by its event {name}: {unknown} is not run locally"));
+        found
+            .notes
+            .push(format!("{function} is not invoked by its event {name}: the emulator does not support {unknown}"));
         return Ok(());
     }
     let pattern = EventPattern::parse(property("Pattern").unwrap_or(&Value::Null))
-        .map_err(|error| resource.error(format!("the pattern of the event {name} cannot be used: {error}")))?;
+        .map_err(|error| resource.error(format!("invalid pattern of the event {name}: {error}")))?;
     let bus = property("EventBusName").and_then(intrinsics::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
     found.rules.push(Rule {
         name: format!("{}-{name}", resource.logical_id),
@@ -316,7 +318,7 @@ fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functio
     Ok(())
 }
 
-/// `Globals` below a resource's own properties; maps are merged, everything else replaced, as SAM does.
+/// `Globals` overridden by a resource's own properties. As in SAM, maps are merged and everything else is replaced.
 fn merged(globals: &Value, own: &Value) -> Value {
     match (globals, own) {
         (Value::Object(globals), Value::Object(own)) => {

@@ -10,20 +10,20 @@ use super::{
     yaml::YamlNode,
 };
 
-/// What an HTTP API answers to pages of other origins.
+/// CORS configuration of an HTTP API: what pages of other origins may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cors {
     /// Origins, `*`, `https://*` or `http://*`.
     pub(crate) origins: Vec<String>,
     /// Methods, or `*`.
     pub(crate) methods: Vec<String>,
-    /// Headers that a request may have, or `*`.
+    /// Request headers, or `*`.
     pub(crate) headers: Vec<String>,
-    /// Headers of an answer that a page may read, or `*`.
+    /// Response headers that a page may read, or `*`.
     pub(crate) exposed: Vec<String>,
-    /// Seconds for which a browser may keep the answer to a preflight.
+    /// Seconds for which a browser may cache the response to a preflight.
     pub(crate) max_age_secs: Option<u64>,
-    /// Whether cookies and the like may be sent.
+    /// Whether a page may send cookies and other credentials.
     pub(crate) credentials: bool,
 }
 
@@ -35,8 +35,8 @@ pub(super) struct HttpApis {
     pub(super) notes: Vec<String>,
 }
 
-/// Reads the CORS configuration and the throttles of the HTTP API. All HTTP APIs of a template share a port here, so they
-/// share the first configuration, and each route has the throttle of whichever names it.
+/// Reads the CORS configuration and the throttles of the HTTP APIs. They share a port here, so they share the first
+/// configuration, and a route has the throttle of the API that names it.
 pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resources) -> Result<HttpApis, TemplateError> {
     let mut found = HttpApis::default();
     let globals = root.get("Globals").and_then(|globals| globals.get("HttpApi"));
@@ -56,7 +56,10 @@ pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resourc
     if let Some(node) = root.get("Globals").and_then(|globals| globals.get("HttpApi")) {
         let global = resolver.resolve(node)?.unwrap_or_default();
         let invalid = |(what, name)| {
-            TemplateError::at(node.line, format!("Globals: HttpApi: {what}: {name} is not a number of at least 0"))
+            TemplateError::at(
+                node.line,
+                format!("Globals: HttpApi: invalid {name} in {what}: expected a number of at least 0"),
+            )
         };
         let global = Throttles::of_properties(&global).map_err(invalid)?;
         found.throttles.default = found.throttles.default.or(global.default);
@@ -67,12 +70,13 @@ pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resourc
     let mut configured = Vec::new();
     for api in resources.of_type("AWS::Serverless::HttpApi").chain(raw.iter().copied()) {
         let own = api.properties.get("CorsConfiguration");
-        let own =
-            own.map(|own| cors(own).ok_or_else(|| api.error("CorsConfiguration is an object or true"))).transpose()?;
+        let own = own
+            .map(|own| cors(own).ok_or_else(|| api.error("invalid CorsConfiguration: expected an object or a boolean")))
+            .transpose()?;
         configured.extend(own.map(|cors| (api.logical_id.clone(), cors)));
     }
     for (api, _) in configured.iter().skip(1) {
-        found.notes.push(format!("the CORS configuration of {api} is not used: all HTTP APIs share that of the first"));
+        found.notes.push(format!("the CORS configuration of {api} is ignored: all HTTP APIs share that of the first"));
     }
     let own = configured.into_iter().next().map(|(_, cors)| cors);
     found.cors = own.or_else(|| globals.as_ref().and_then(cors));
@@ -87,7 +91,7 @@ fn cors(value: &Value) -> Option<Cors> {
         None => Vec::new(),
     };
     match value {
-        // As SAM understands it.
+        // As in SAM.
         Value::Bool(true) => Some(Cors { origins: vec!["*".to_owned()], ..Cors::default() }),
         Value::Bool(false) => Some(Cors::default()),
         Value::Object(_) => Some(Cors {
@@ -135,6 +139,6 @@ mod tests {
         let two = "  A: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: { AllowOrigins: [x] } } }\n  B: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: true } }\n";
         let template = read(two);
         assert_eq!(template.cors.expect("the first").origins, ["x"]);
-        assert_eq!(template.notes, ["the CORS configuration of B is not used: all HTTP APIs share that of the first"]);
+        assert_eq!(template.notes, ["the CORS configuration of B is ignored: all HTTP APIs share that of the first"]);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{error::TemplateError, resources::Resource};
 
-/// A part of the handshake that says who somebody is.
+/// A part of the handshake that identifies the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IdentitySource {
     /// `route.request.header.NAME`
@@ -13,7 +13,7 @@ pub(crate) enum IdentitySource {
     Query(String),
 }
 
-/// What must be there for an authorizer to be asked. WebSocket APIs have a syntax of their own for it.
+/// Reads the parts that a handshake must have for its authorizer to run. WebSocket APIs have their own syntax for them.
 pub(super) fn identity_sources(
     authorizer: &Resource,
     sources: Option<&Value>,
@@ -25,7 +25,7 @@ pub(super) fn identity_sources(
             || text.strip_prefix("route.request.querystring.").map(|name| IdentitySource::Query(name.to_owned()));
         header.or_else(query).ok_or_else(|| {
             authorizer.error(format!(
-                "IdentitySource {source} is neither route.request.header.… nor route.request.querystring.…"
+                "invalid IdentitySource {source}: expected route.request.header.NAME or route.request.querystring.NAME"
             ))
         })
     };

@@ -1,4 +1,4 @@
-//! What stands behind a route: integrations, their mapping templates and their responses.
+//! Integrations of routes, with their mapping templates and responses.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,10 +15,10 @@ use super::{
     selection::{SelectionError, SelectionExpression},
 };
 
-/// The key that stands for whatever no other key matches.
+/// The key for everything that no other key matches.
 const DEFAULT_KEY: &str = "$default";
 
-/// The media type under which templates stand where no expression selects one.
+/// The key of the template that is used if there is no selection expression.
 const JSON_KEY: &str = "application/json";
 
 /// What handles a message.
@@ -31,42 +31,42 @@ pub(crate) enum Integration {
         /// Longest time to wait for it.
         timeout: Duration,
     },
-    /// An HTTP server that gets the message and whose answer is the client's.
+    /// HTTP proxy: the server gets the message, and the client gets its response.
     HttpProxy {
         /// The server.
         backend: HttpBackend,
         /// Longest time to wait for it.
         timeout: Duration,
     },
-    /// Anything with mapping templates before and after it.
+    /// An integration with mapping templates.
     Mapped(Box<MappedIntegration>),
 }
 
 /// An integration whose requests and responses are mapped.
 #[derive(Clone, Debug)]
 pub(crate) struct MappedIntegration {
-    /// What is asked.
+    /// What it calls.
     pub(crate) backend: IntegrationBackend,
-    /// What it is asked with.
+    /// Templates for the request.
     pub(crate) requests: MappingTemplates,
-    /// What happens to a message that no template matches.
+    /// What happens to a message that no request template matches.
     pub(crate) passthrough: Passthrough,
-    /// What is made of its answer, in the order of the file.
+    /// Its responses, in the order of the template.
     pub(crate) responses: Vec<IntegrationResponse>,
     /// Longest time to wait for it.
     pub(crate) timeout: Duration,
 }
 
-/// What a mapped integration asks.
+/// What a mapped integration calls.
 #[derive(Clone, Debug)]
 pub(crate) enum IntegrationBackend {
-    /// Nothing: the request itself names the status.
+    /// Nothing: the request template sets the status.
     Mock,
-    /// A function, which gets no proxy event.
+    /// A function, without the proxy event.
     Lambda {
         /// Name of the function.
         function: String,
-        /// Whether its answer is not awaited.
+        /// Whether the emulator does not wait for its response.
         asynchronous: bool,
     },
     /// An HTTP server.
@@ -80,11 +80,11 @@ pub(crate) struct HttpBackend {
     pub(crate) method: Method,
     /// `http://` or `https://`, with `{name}` where a path parameter goes.
     pub(crate) uri: String,
-    /// What requests carry beside the body: where, and a template for the value.
+    /// Request parameters: where each goes, and a template for its value.
     pub(crate) parameters: Vec<(ParameterTarget, MappingTemplate)>,
 }
 
-/// A part of a request that a parameter goes to.
+/// The part of a request that a parameter goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ParameterTarget {
     /// A header.
@@ -98,35 +98,35 @@ pub(crate) enum ParameterTarget {
 /// What happens to a message that no request template matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passthrough {
-    /// It is passed on as it is.
+    /// It is passed on unchanged.
     WhenNoMatch,
-    /// It is passed on as it is where there are no templates at all.
+    /// It is passed on unchanged if there are no templates at all.
     WhenNoTemplates,
     /// It fails.
     Never,
 }
 
-/// Mapping templates and which of them is used.
+/// Mapping templates, one of which is selected for each message.
 #[derive(Clone, Debug)]
 pub(crate) struct MappingTemplates {
-    /// Where they stand, for the log.
+    /// Where in the template they are, for the log.
     pub(crate) origin: String,
     selection: Option<SelectionExpression>,
     by_key: BTreeMap<String, MappingTemplate>,
 }
 
-/// What is made of some of the answers of an integration.
+/// An integration response: templates for the responses that match its key.
 #[derive(Clone, Debug)]
 pub(crate) struct IntegrationResponse {
-    /// Which answers: those that match, or those that nothing else matches.
+    /// The pattern of the status. `None` is `$default`: responses that nothing else matches.
     pub(crate) pattern: Option<Regex>,
-    /// What they become.
+    /// Templates for the response.
     pub(crate) templates: MappingTemplates,
 }
 
 impl MappingTemplates {
-    /// The template that `key` makes of the selection expression, or that of `$default`. Without an expression that of
-    /// `application/json` will do too: public templates rely on it.
+    /// Selects the template by the value that `key` returns for the selection expression, else that of `$default`.
+    /// Without an expression, `application/json` is the last resort: public templates rely on it.
     pub(crate) fn select(&self, key: impl FnOnce(&SelectionExpression) -> String) -> Option<&MappingTemplate> {
         let Some(selection) = &self.selection else {
             return self.by_key.get(DEFAULT_KEY).or_else(|| self.by_key.get(JSON_KEY));
@@ -134,7 +134,6 @@ impl MappingTemplates {
         self.by_key.get(&key(selection)).or_else(|| self.by_key.get(DEFAULT_KEY))
     }
 
-    /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
@@ -146,12 +145,11 @@ impl MappingTemplates {
     ) -> Result<Self, TemplateError> {
         let selection = resource.text("TemplateSelectionExpression").map(|expression| {
             parse(&expression)
-                .map_err(|error| resource.error(format!("TemplateSelectionExpression {expression}: {error}")))
+                .map_err(|error| resource.error(format!("invalid TemplateSelectionExpression {expression}: {error}")))
         });
         let texts = resource.properties.get(property).and_then(Value::as_object);
         let by_key = texts.into_iter().flatten().map(|(key, text)| {
-            let text =
-                text.as_str().ok_or_else(|| resource.error(format!("{property}, {key}: a template is a text")))?;
+            let text = text.as_str().ok_or_else(|| resource.error(format!("{property}, {key}: expected a string")))?;
             Ok((key.clone(), template(resource, &format!("{property}, {key}"), text)?))
         });
         Ok(Self {
@@ -182,7 +180,7 @@ pub(super) fn read(
         "HTTP" => IntegrationBackend::Http(http(integration, stage_variables)?),
         other => {
             return Err(integration.error(format!(
-                "integrations of type {other} are not run locally; AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK are"
+                "invalid IntegrationType {other}: the emulator runs AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK"
             )));
         }
     };
@@ -190,7 +188,11 @@ pub(super) fn read(
         None | Some("WHEN_NO_MATCH") => Passthrough::WhenNoMatch,
         Some("WHEN_NO_TEMPLATES") => Passthrough::WhenNoTemplates,
         Some("NEVER") => Passthrough::Never,
-        Some(other) => return Err(integration.error(format!("PassthroughBehavior cannot be {other}"))),
+        Some(other) => {
+            return Err(integration.error(format!(
+                "invalid PassthroughBehavior {other}: expected WHEN_NO_MATCH, WHEN_NO_TEMPLATES or NEVER"
+            )));
+        }
     };
     let requests = MappingTemplates::read(integration, "RequestTemplates", SelectionExpression::parse)?;
     let is_of_this =
@@ -202,30 +204,38 @@ pub(super) fn read(
 
 fn response(response: &Resource) -> Result<IntegrationResponse, TemplateError> {
     let key = response.required_text("IntegrationResponseKey")?;
-    let pattern = match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
-        Some(pattern) => Some(
-            Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|error| response.error(format!("IntegrationResponseKey {key} is no pattern: {error}")))?,
-        ),
-        None if key == DEFAULT_KEY => None,
-        None => {
-            return Err(response.error(format!("IntegrationResponseKey {key} is neither $default nor a /pattern/")));
-        }
-    };
+    let pattern =
+        match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
+            Some(pattern) => Some(Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+                response.error(format!("invalid IntegrationResponseKey {key}: {}", last_line(&error)))
+            })?),
+            None if key == DEFAULT_KEY => None,
+            None => {
+                return Err(
+                    response.error(format!("invalid IntegrationResponseKey {key}: expected $default or a /pattern/"))
+                );
+            }
+        };
     let templates = MappingTemplates::read(response, "ResponseTemplates", SelectionExpression::parse_for_response)?;
     Ok(IntegrationResponse { pattern, templates })
+}
+
+/// What is wrong with a pattern. The lines before draw where.
+fn last_line(error: &regex::Error) -> String {
+    error.to_string().lines().last().unwrap_or_default().to_owned()
 }
 
 /// The function that an integration of type AWS or AWS_PROXY invokes.
 fn function(integration: &Resource) -> Result<String, TemplateError> {
     let uri = integration.required_text("IntegrationUri")?;
     let function = function_of(&uri);
-    let function =
-        function.ok_or_else(|| integration.error(format!("IntegrationUri is not that of a Lambda function: {uri}")))?;
+    let function = function.ok_or_else(|| {
+        integration.error(format!("invalid IntegrationUri {uri}: expected the address of a Lambda function"))
+    })?;
     Ok(function.to_owned())
 }
 
-/// The one parameter of Lambda's Invoke API that templates use.
+/// Whether Lambda is invoked asynchronously: the one parameter of its Invoke API that templates use.
 fn is_asynchronous(integration: &Resource) -> Result<bool, TemplateError> {
     const TYPE: &str = "integration.request.header.X-Amz-Invocation-Type";
     let mut asynchronous = false;
@@ -235,7 +245,7 @@ fn is_asynchronous(integration: &Resource) -> Result<bool, TemplateError> {
             (true, Some("'RequestResponse'")) => {}
             _ => {
                 return Err(integration.error(format!(
-                    "RequestParameters, {target}: only {TYPE} as 'Event' or 'RequestResponse' is understood locally"
+                    "RequestParameters, {target}: the emulator supports only {TYPE} as 'Event' or 'RequestResponse'"
                 )));
             }
         }
@@ -251,27 +261,29 @@ fn request_parameters(integration: &Resource) -> impl Iterator<Item = (&String, 
 
 fn http(integration: &Resource, stage_variables: &BTreeMap<String, String>) -> Result<HttpBackend, TemplateError> {
     if integration.text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
-        return Err(integration.error("private integrations (VPC links) are not run locally"));
+        return Err(
+            integration.error("invalid ConnectionType: the emulator does not run private integrations (VPC links)")
+        );
     }
     let method = integration.required_text("IntegrationMethod")?;
-    let method: Method =
-        method.parse().map_err(|_| integration.error(format!("IntegrationMethod {method} is no HTTP method")))?;
+    let method: Method = method
+        .parse()
+        .map_err(|_| integration.error(format!("invalid IntegrationMethod {method}: expected an HTTP method")))?;
     if method.as_str() == "ANY" {
-        return Err(integration.error("IntegrationMethod cannot be ANY: a message has no method"));
+        return Err(integration.error("invalid IntegrationMethod ANY: a message has no method of its own, so name one"));
     }
     let mut uri = integration.required_text("IntegrationUri")?;
     for (name, value) in stage_variables {
         uri = uri.replace(&format!("${{stageVariables.{name}}}"), value);
     }
     if !(uri.starts_with("http://") || uri.starts_with("https://")) || uri.contains("${") {
-        return Err(integration.error(format!("IntegrationUri {uri} is no http:// or https:// address")));
+        return Err(integration.error(format!("invalid IntegrationUri {uri}: expected an http:// or https:// address")));
     }
     let mut parameters = Vec::new();
     for (target, source) in request_parameters(integration) {
         let place = format!("RequestParameters, {target}");
         let source = intrinsics::as_text(source).unwrap_or_default();
-        let text =
-            parameter(&source).ok_or_else(|| integration.error(format!("{place}: {source} is not understood")))?;
+        let text = parameter(&source).ok_or_else(|| integration.error(format!("{place}: invalid source {source}")))?;
         let value = template(integration, &place, &text)?;
         let part = target.strip_prefix("integration.request.").and_then(|part| part.split_once('.'));
         let part = part.and_then(|(part, name)| match part {
@@ -281,14 +293,15 @@ fn http(integration: &Resource, stage_variables: &BTreeMap<String, String>) -> R
             _ => None,
         });
         let part = part.ok_or_else(|| {
-            integration.error(format!("{place} is neither integration.request.header.… nor .querystring.… nor .path.…"))
+            integration
+                .error(format!("{place}: expected integration.request.header.NAME, .querystring.NAME or .path.NAME"))
         })?;
         parameters.push((part, value));
     }
     Ok(HttpBackend { method, uri, parameters })
 }
 
-/// The template for the value of a mapping expression.
+/// Turns a mapping expression into a template.
 ///
 /// Source: API Gateway developer guide, "Setting up data mapping for WebSocket APIs".
 fn parameter(source: &str) -> Option<String> {
@@ -312,7 +325,7 @@ fn parameter(source: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Why a template with this integration, on line 3, and what goes with it is refused.
+    /// The error of a template with this integration on line 3.
     fn refusal(integration: &str, rest: &str) -> String {
         let text = format!(
             "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  \
@@ -331,42 +344,47 @@ mod tests {
             "IntegrationType: MOCK, RequestTemplates: { $default: '{\"statusCode\": #if($a) 200}' }",
             "RequestTemplates, $default: line 1, column 16: #if has no #end",
         );
-        check("IntegrationType: MOCK, RequestTemplates: { a: [] }", "RequestTemplates, a: a template is a text");
+        check("IntegrationType: MOCK, RequestTemplates: { a: [] }", "RequestTemplates, a: expected a string");
         check(
             "IntegrationType: MOCK, TemplateSelectionExpression: '${request.header.x}'",
-            "TemplateSelectionExpression ${request.header.x}: unsupported variable `$request.header.x`: expected `$request.body`",
+            "invalid TemplateSelectionExpression ${request.header.x}: unsupported variable `$request.header.x`: \
+             expected `$request.body`",
         );
-        check("IntegrationType: MOCK, PassthroughBehavior: SOMETIMES", "PassthroughBehavior cannot be SOMETIMES");
+        check(
+            "IntegrationType: MOCK, PassthroughBehavior: SOMETIMES",
+            "invalid PassthroughBehavior SOMETIMES: expected WHEN_NO_MATCH, WHEN_NO_TEMPLATES or NEVER",
+        );
         check(
             "IntegrationType: AWS, IntegrationUri: 'arn:aws:apigateway:eu-central-1:sqs:path/1/q'",
-            "IntegrationUri is not that of a Lambda function: arn:aws:apigateway:eu-central-1:sqs:path/1/q",
+            "invalid IntegrationUri arn:aws:apigateway:eu-central-1:sqs:path/1/q: expected the address of a Lambda function",
         );
         check(
             "IntegrationType: AWS, IntegrationUri: 'arn:aws:lambda:eu-central-1:000000000000:function:f', RequestParameters: { integration.request.header.A: \"'b'\" }",
-            "RequestParameters, integration.request.header.A: only integration.request.header.X-Amz-Invocation-Type as 'Event' or 'RequestResponse' is understood locally",
+            "RequestParameters, integration.request.header.A: the emulator supports only \
+             integration.request.header.X-Amz-Invocation-Type as 'Event' or 'RequestResponse'",
         );
         check("IntegrationType: HTTP_PROXY, IntegrationMethod: POST", "IntegrationUri is missing");
         check("IntegrationType: HTTP, IntegrationUri: 'http://x'", "IntegrationMethod is missing");
         check(
             "IntegrationType: HTTP, IntegrationMethod: ANY, IntegrationUri: 'http://x'",
-            "IntegrationMethod cannot be ANY: a message has no method",
+            "invalid IntegrationMethod ANY: a message has no method of its own, so name one",
         );
         check(
             "IntegrationType: HTTP, IntegrationMethod: GET, IntegrationUri: 'http://${stageVariables.none}'",
-            "IntegrationUri http://${stageVariables.none} is no http:// or https:// address",
+            "invalid IntegrationUri http://${stageVariables.none}: expected an http:// or https:// address",
         );
         check(
             "IntegrationType: HTTP, ConnectionType: VPC_LINK",
-            "private integrations (VPC links) are not run locally",
+            "invalid ConnectionType: the emulator does not run private integrations (VPC links)",
         );
         let parameter = "IntegrationType: HTTP, IntegrationMethod: GET, IntegrationUri: 'http://x', RequestParameters:";
         check(
             &format!("{parameter} {{ integration.request.body.a: context.stage }}"),
-            "RequestParameters, integration.request.body.a is neither integration.request.header.… nor .querystring.… nor .path.…",
+            "RequestParameters, integration.request.body.a: expected integration.request.header.NAME, .querystring.NAME or .path.NAME",
         );
         check(
             &format!("{parameter} {{ integration.request.header.a: route.request.cookie.b }}"),
-            "RequestParameters, integration.request.header.a: route.request.cookie.b is not understood",
+            "RequestParameters, integration.request.header.a: invalid source route.request.cookie.b",
         );
     }
 
@@ -378,7 +396,7 @@ mod tests {
             );
             assert_eq!(refusal("IntegrationType: MOCK", &response), format!("line 5: P: {expected}"));
         };
-        check("IntegrationResponseKey: '200'", "IntegrationResponseKey 200 is neither $default nor a /pattern/");
+        check("IntegrationResponseKey: '200'", "invalid IntegrationResponseKey 200: expected $default or a /pattern/");
         check(
             "IntegrationResponseKey: $default, ResponseTemplates: { $default: \"\\n ${context\" }",
             "ResponseTemplates, $default: line 2, column 11: } is missing at the end of the reference",

@@ -1,4 +1,4 @@
-//! Parameters, conditions and intrinsic functions of CloudFormation, resolved as the local mode would deploy them.
+//! Parameters, conditions and intrinsic functions of CloudFormation, with the values that they have in the emulator.
 
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -11,10 +11,10 @@ use super::{
     yaml::{YamlKind, YamlNode},
 };
 
-/// Bound of nested conditions and references, so that a circle ends with an error.
+/// Deepest nesting of conditions and references, so that a circle ends with an error.
 const DEPTH_MAX: usize = 50;
 
-/// What intrinsic functions refer to.
+/// Resolves intrinsic functions.
 pub(crate) struct Resolver<'a> {
     root: &'a YamlNode,
     parameters: BTreeMap<String, Value>,
@@ -25,18 +25,21 @@ pub(crate) struct Resolver<'a> {
 type Resolved = Result<Option<Value>, TemplateError>;
 
 impl<'a> Resolver<'a> {
-    /// Takes defaults of parameters from the template, and `overrides` where there are any.
+    /// Parameters have their defaults, or the values in `overrides`.
     pub(crate) fn new(root: &'a YamlNode, overrides: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
         let declared = root.get("Parameters").map(YamlNode::entries).unwrap_or_default();
         if let Some(unknown) = overrides.keys().find(|name| !declared.iter().any(|(declared, _)| declared == *name)) {
-            return Err(TemplateError::new(format!("the template has no parameter {unknown}")));
+            return Err(TemplateError::new(format!("unknown parameter {unknown}: the template does not declare it")));
         }
         let mut parameters = BTreeMap::new();
         for (name, declaration) in declared {
             let text = match overrides.get(name) {
                 Some(text) => text.as_str(),
                 None => declaration.get("Default").and_then(YamlNode::text).ok_or_else(|| {
-                    TemplateError::at(declaration.line, format!("the parameter {name} has no default, give it a value"))
+                    TemplateError::at(
+                        declaration.line,
+                        format!("the parameter {name} has no default: set it with --parameter {name}=VALUE"),
+                    )
                 })?,
             };
             let is_list = declaration
@@ -53,7 +56,7 @@ impl<'a> Resolver<'a> {
         Ok(Self { root, parameters, depth: Cell::new(0) })
     }
 
-    /// Resolves everything in a node. `None` when it is `AWS::NoValue`.
+    /// Resolves a node and everything in it. `None` if it is `AWS::NoValue`.
     pub(crate) fn resolve(&self, node: &YamlNode) -> Resolved {
         match &node.kind {
             YamlKind::Scalar { .. } => Ok(Some(node.to_json())),
@@ -68,10 +71,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Whether a resource's or a branch's condition holds.
+    /// Whether the condition of this name holds.
     pub(crate) fn condition(&self, name: &str, line: usize) -> Result<bool, TemplateError> {
         let condition = self.root.get("Conditions").and_then(|conditions| conditions.get(name));
-        let condition = condition.ok_or_else(|| TemplateError::at(line, format!("there is no condition {name}")))?;
+        let condition = condition.ok_or_else(|| TemplateError::at(line, format!("unknown condition {name}")))?;
         self.holds(condition)
     }
 
@@ -107,7 +110,7 @@ impl<'a> Resolver<'a> {
             },
             "Fn::Split" => match self.texts(argument)?.as_slice() {
                 [delimiter, text] => Ok(Some(text.split(delimiter.as_str()).map(Value::from).collect())),
-                _ => Err(wrong("a delimiter and a text")),
+                _ => Err(wrong("a delimiter and a string")),
             },
             "Fn::Select" => match self.list(argument)?.as_slice() {
                 [index, Value::Array(items)] => {
@@ -124,7 +127,7 @@ impl<'a> Resolver<'a> {
                 let found = keys.iter().try_fold(self.root.get("Mappings"), |node, key| Some(node?.get(key)));
                 let found = found
                     .flatten()
-                    .ok_or_else(|| wrong(&format!("keys of Mappings, which has no {}", keys.join("."))))?;
+                    .ok_or_else(|| wrong(&format!("keys of Mappings, which does not have {}", keys.join("."))))?;
                 self.resolve(found)
             }
             "Fn::If" => match &argument.kind {
@@ -136,10 +139,10 @@ impl<'a> Resolver<'a> {
             },
             "Fn::Base64" => {
                 use base64::{Engine, prelude::BASE64_STANDARD};
-                let text = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a text"))?;
+                let text = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a string"))?;
                 Ok(Some(Value::from(BASE64_STANDARD.encode(text))))
             }
-            _ => Err(TemplateError::at(argument.line, format!("{name} is not supported by the local mode"))),
+            _ => Err(TemplateError::at(argument.line, format!("the emulator does not support {name}"))),
         }
     }
 
@@ -172,7 +175,7 @@ impl<'a> Resolver<'a> {
         Ok(Some(Value::from(pseudo)))
     }
 
-    /// The ARN of the alias that SAM publishes of a function, which it lets templates name `Function.Alias`.
+    /// The ARN of the alias that SAM publishes for a function, `!Ref Function.Alias` in templates.
     fn published_alias(&self, function: &str, line: usize) -> Result<String, TemplateError> {
         let arn = self.attribute(function, "Arn", line)?;
         let own = self.property(function, "AutoPublishAlias");
@@ -199,17 +202,15 @@ impl<'a> Resolver<'a> {
         self.root.get("Resources")?.get(resource)?.get("Properties")?.get(property)
     }
 
-    /// The type of a resource.
     fn kind(&self, resource: &str) -> &str {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
         node.and_then(|node| node.get("Type")).and_then(YamlNode::text).unwrap_or_default()
     }
 
-    /// The name of a resource, which `Ref` gives, but for queues: its own name property where it has one, else its logical id.
+    /// The physical name of a resource: its name property, else its logical id. `Ref` returns it, except for queues.
     pub(crate) fn physical_name(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
         let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        let node =
-            node.ok_or_else(|| TemplateError::at(line, format!("there is no resource or parameter {resource}")))?;
+        let node = node.ok_or_else(|| TemplateError::at(line, format!("unknown resource or parameter {resource}")))?;
         let property = match node.get("Type").and_then(YamlNode::text) {
             Some("AWS::DynamoDB::Table" | "AWS::Serverless::SimpleTable") => "TableName",
             Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
@@ -248,7 +249,7 @@ impl<'a> Resolver<'a> {
             ("AWS::SQS::Queue", "Arn") => Ok(arn("sqs", &name)),
             ("AWS::SQS::Queue", "QueueName") => Ok(name),
             ("AWS::SQS::Queue", "QueueUrl") => Ok(queue_url(&name)),
-            // Topics, roles and the like are not created locally; their names still have to lead somewhere in texts.
+            // The emulator does not create topics, roles and the like; texts may contain their names.
             (_, "Arn") => Ok(format!("arn:{PARTITION}:local:{REGION}:{ACCOUNT_ID}:{name}")),
             (_, attribute) => Ok(format!("{name}.{attribute}")),
         }
@@ -258,12 +259,12 @@ impl<'a> Resolver<'a> {
         let (template, variables) = match &argument.kind {
             YamlKind::Scalar { text, .. } => (text.as_str(), None),
             YamlKind::List(parts) if parts.len() == 2 => (parts[0].text().unwrap_or_default(), Some(&parts[1])),
-            _ => return Err(TemplateError::at(argument.line, "Fn::Sub takes a text, or a text and a map")),
+            _ => return Err(TemplateError::at(argument.line, "Fn::Sub takes a string, or a string and a map")),
         };
         let mut text = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once("${") {
-            let unclosed = || TemplateError::at(argument.line, "a ${ of Fn::Sub is not closed");
+            let unclosed = || TemplateError::at(argument.line, "Fn::Sub has a ${ without a }");
             let (name, tail) = after.split_once('}').ok_or_else(unclosed)?;
             text.push_str(before);
             if let Some(literal) = name.strip_prefix('!') {
@@ -291,17 +292,18 @@ impl<'a> Resolver<'a> {
                 ("Fn::Or", YamlKind::List(any)) => any.iter().try_fold(false, |held, one| Ok(held | self.holds(one)?)),
                 ("Fn::Not", YamlKind::List(one)) if one.len() == 1 => Ok(!self.holds(&one[0])?),
                 ("Condition", YamlKind::Scalar { text, .. }) => self.condition(text, argument.line),
-                _ => {
-                    Err(TemplateError::at(node.line, format!("{name} is not a condition function with such arguments")))
-                }
+                _ => Err(TemplateError::at(
+                    node.line,
+                    format!("invalid condition: {name} does not exist or does not take these arguments"),
+                )),
             },
-            _ => Err(TemplateError::at(node.line, "a condition is one condition function")),
+            _ => Err(TemplateError::at(node.line, "invalid condition: expected one function such as Fn::Equals")),
         })
     }
 
     fn bounded<T>(&self, line: usize, inner: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
         if self.depth.get() >= DEPTH_MAX {
-            return Err(TemplateError::at(line, "conditions or names refer to each other in a circle"));
+            return Err(TemplateError::at(line, "conditions or names refer to each other in a circle: break it"));
         }
         self.depth.set(self.depth.get() + 1);
         let result = inner();
@@ -312,14 +314,13 @@ impl<'a> Resolver<'a> {
     fn list(&self, node: &YamlNode) -> Result<Vec<Value>, TemplateError> {
         match self.resolve(node)? {
             Some(Value::Array(items)) => Ok(items),
-            _ => Err(TemplateError::at(node.line, "a list is needed here")),
+            _ => Err(TemplateError::at(node.line, "expected a list")),
         }
     }
 
     fn texts(&self, node: &YamlNode) -> Result<Vec<String>, TemplateError> {
-        let text = |value: &Value| {
-            as_text(value).ok_or_else(|| TemplateError::at(node.line, "a list of texts is needed here"))
-        };
+        let text =
+            |value: &Value| as_text(value).ok_or_else(|| TemplateError::at(node.line, "expected a list of strings"));
         self.list(node)?.iter().map(text).collect()
     }
 }
@@ -344,12 +345,13 @@ fn api_id(resource: &str) -> String {
         .collect()
 }
 
-/// The key that a tag of CloudFormation stands for: `!Sub x` is `{"Fn::Sub": x}`; `!Ref` and `!Condition` have no prefix.
+/// The key that a tag of CloudFormation stands for: `!Sub x` is `{"Fn::Sub": x}`; `!Ref` and `!Condition` have no
+/// prefix.
 pub(super) fn long_form(tag: &str) -> String {
     if matches!(tag, "Ref" | "Condition") { tag.to_owned() } else { format!("Fn::{tag}") }
 }
 
-/// Scalars as text: what environment variables, names and `Fn::Join` make of them.
+/// A scalar as text, as environment variables, names and `Fn::Join` have it.
 pub(crate) fn as_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

@@ -50,7 +50,7 @@ pub(crate) use self::{
 };
 use self::{intrinsics::Resolver, resources::Resources};
 
-/// Where the template comes from.
+/// The source of a template.
 #[derive(Clone, Debug)]
 pub enum TemplateSource {
     /// A file. Paths in it are relative to its directory.
@@ -73,7 +73,7 @@ impl From<PathBuf> for TemplateSource {
 /// Everything in a template that the emulator creates.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// Where the template lies: paths in it are relative to this directory.
+    /// Directory of the template, to which paths in it are relative.
     pub directory: PathBuf,
     /// Functions by name.
     pub functions: BTreeMap<String, Function>,
@@ -85,24 +85,24 @@ pub struct Template {
     pub(crate) sockets: WebSocketApi,
     /// Routes of HTTP APIs.
     pub(crate) http_routes: Vec<HttpRoute>,
-    /// What HTTP APIs answer to pages of other origins, where that is configured.
+    /// CORS configuration of the HTTP APIs, if there is one.
     pub(crate) cors: Option<Cors>,
-    /// How many requests the routes of HTTP APIs take.
+    /// Rate limits of the routes of HTTP APIs.
     pub(crate) http_throttles: Throttles,
     /// Schedules of functions.
     pub schedules: Vec<Schedule>,
     /// Rules of event buses.
     pub rules: Vec<Rule>,
-    /// What is in the template but not run here, one sentence each.
+    /// What the emulator does not run of the template, one sentence each.
     pub notes: Vec<String>,
 }
 
 impl Template {
-    /// Reads a template, with values for its parameters that differ from the defaults.
+    /// Reads a template. `parameters` override the defaults of its parameters.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, or holds something that the emulator cannot run.
+    /// If the file cannot be read, is invalid, or has something that the emulator cannot run.
     pub fn load(source: &TemplateSource, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
         let (text, path, directory) = match source {
             TemplateSource::File(path) => {
@@ -152,7 +152,7 @@ impl Template {
     }
 }
 
-/// The table that SAM makes of a `SimpleTable`: one with a partition key alone.
+/// The table that SAM makes of a `SimpleTable`: it has a partition key and no sort key.
 fn simple_table(properties: &Value) -> Value {
     let key = |property: &str| properties.pointer(&format!("/PrimaryKey/{property}")).and_then(Value::as_str);
     let name = key("Name").unwrap_or("id");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn schedules_are_read_and_what_is_none_is_refused_or_noted() {
+    fn schedules_are_read_and_others_are_refused_or_noted() {
         let with = |kind: &str, properties: &str| {
             format!(
                 "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
@@ -204,20 +204,20 @@ mod tests {
         assert!(template.schedules.is_empty());
         assert_eq!(
             template.notes,
-            ["F is not invoked by its schedule E: the time zone Europe/Warsaw is not run locally, UTC is"]
+            ["F is not invoked by its schedule E: the emulator runs cron(…) in UTC, not in Europe/Warsaw"]
         );
         assert_eq!(
             parse("ScheduleV2", "{ ScheduleExpression: 'at(2027-01-01T00:00:00)' }").notes,
-            ["F is not invoked by its schedule E: at(2027-01-01T00:00:00) is not run locally, rate(…) and cron(…) are"]
+            ["F is not invoked by its schedule E: the emulator runs rate(…) and cron(…), not at(2027-01-01T00:00:00)"]
         );
         assert_eq!(
             refusal(&with("Schedule", "{ Schedule: 'cron(0 25 * * ? *)' }")),
-            "line 3: F: the schedule of the event E cannot be used: hours cannot be \"25\": values are 0-23"
+            "line 3: F: invalid schedule of the event E: invalid hours \"25\": expected 0-23"
         );
     }
 
     #[test]
-    fn rules_are_read_and_what_is_no_pattern_is_refused() {
+    fn rules_are_read_and_invalid_patterns_are_refused() {
         let with = |properties: &str| {
             format!(
                 "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
@@ -233,10 +233,10 @@ mod tests {
         );
         assert!(parse("{ State: DISABLED, Pattern: { source: [a] } }").rules.is_empty());
         let template = parse("{ InputPath: $.detail, Pattern: { source: [a] } }");
-        assert_eq!(template.notes, ["F is not invoked by its event E: InputPath is not run locally"]);
+        assert_eq!(template.notes, ["F is not invoked by its event E: the emulator does not support InputPath"]);
         assert_eq!(
             refusal(&with("{ Pattern: { source: a } }")),
-            "line 3: F: the pattern of the event E cannot be used: source: a list, or an object with fields, is expected"
+            "line 3: F: invalid pattern of the event E: source: expected a list, or an object with fields"
         );
     }
 
@@ -255,22 +255,22 @@ mod tests {
     fn what_cannot_be_run_is_refused_with_its_name_and_line() {
         let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }\n";
         let with = |rest: &str| format!("{api}{rest}");
-        assert_eq!(refusal("Resources: {}"), "the template has no WebSocket API");
+        assert!(refusal("Resources: {}").starts_with("the template has no WebSocket API: expected "));
         assert_eq!(
             refusal(&with(
                 "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: VPC } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n"
             )),
-            "line 3: I: integrations of type VPC are not run locally; AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK are"
+            "line 3: I: invalid IntegrationType VPC: the emulator runs AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK"
         );
         assert_eq!(
             refusal(&with(
                 "  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: integrations/None } }\n"
             )),
-            "line 3: R: Target names no integration of the template: integrations/None"
+            "line 3: R: invalid Target integrations/None: expected integrations/ and the logical id of an integration"
         );
         assert_eq!(
             refusal(&with("  T: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Ref Nothing } }\n")),
-            "line 3: T: there is no resource or parameter Nothing"
+            "line 3: T: unknown resource or parameter Nothing"
         );
     }
 }

@@ -7,10 +7,10 @@ use super::{
     resources::{Resource, Resources},
 };
 
-/// How long a message is hidden after it was received where nothing else is said. Source: SQS.
+/// Default time that a received message is hidden. Source: SQS.
 const VISIBILITY_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Properties that change nothing locally. That messages never expire locally is nothing that anybody waits for.
+/// Properties that the emulator ignores. Messages never expire, so `MessageRetentionPeriod` needs no note.
 const WITHOUT_EFFECT: [&str; 3] = ["DelaySeconds", "MaximumMessageSize", "RedrivePolicy"];
 
 /// A queue of the template.
@@ -18,9 +18,9 @@ const WITHOUT_EFFECT: [&str; 3] = ["DelaySeconds", "MaximumMessageSize", "Redriv
 pub struct QueueSettings {
     /// Its name.
     pub name: String,
-    /// How long a message is hidden after it was received.
+    /// How long a received message is hidden.
     pub visibility: Duration,
-    /// How long a receiver waits who does not say.
+    /// How long a receiver waits by default.
     pub wait: Duration,
 }
 
@@ -35,20 +35,20 @@ pub(super) fn read(resources: &Resources) -> Result<(Vec<QueueSettings>, Vec<Str
         });
         if resource.text("FifoQueue").is_some_and(|fifo| fifo == "true") {
             notes.push(format!(
-                "{} is a queue like any other locally: neither in order nor without repeats",
+                "{} runs as a standard queue: messages may repeat and change their order",
                 resource.logical_id
             ));
         }
         for property in WITHOUT_EFFECT.iter().filter(|property| resource.properties.get(**property).is_some()) {
-            notes.push(format!("{property} of {} has no effect locally", resource.logical_id));
+            notes.push(format!("the emulator ignores {property} of {}", resource.logical_id));
         }
     }
     Ok((queues, notes))
 }
 
 fn secs(resource: &Resource, property: &str) -> Result<Option<Duration>, TemplateError> {
-    let number = resource
-        .text(property)
-        .map(|text| text.parse().map_err(|_| resource.error(format!("{property} must be a whole number of seconds"))));
+    let number = resource.text(property).map(|text| {
+        text.parse().map_err(|_| resource.error(format!("invalid {property} {text}: expected whole seconds")))
+    });
     number.transpose().map(|secs| secs.map(Duration::from_secs))
 }

@@ -1,5 +1,5 @@
-//! What the raw and SAM's form of a WebSocket API write alike: the function that an address names, time-outs, stage
-//! variables, and expressions.
+//! What CloudFormation's and SAM's form of a WebSocket API have in common: addresses of functions, timeouts, stage
+//! variables, and selection expressions.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,30 +7,30 @@ use serde_json::Value;
 
 use super::{error::TemplateError, intrinsics, resources::Resource, selection::SelectionExpression};
 
-/// Longest time that an integration may take; a shorter one may be set. Source: API Gateway quotas.
+/// Longest and default timeout of an integration. Source: API Gateway quotas.
 const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
 
-/// The variables of a stage, from its properties.
+/// Reads the variables of a stage.
 pub(super) fn stage_variables(properties: &Value) -> BTreeMap<String, String> {
     let variables = properties.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
     variables.filter_map(|(name, value)| Some((name.clone(), intrinsics::as_text(value)?))).collect()
 }
 
-/// The route selection expression of an API of either kind.
+/// Reads the route selection expression of an API.
 pub(super) fn selection(api: &Resource) -> Result<SelectionExpression, TemplateError> {
     let expression = api.required_text("RouteSelectionExpression")?;
     SelectionExpression::parse(&expression)
-        .map_err(|error| api.error(format!("RouteSelectionExpression {expression}: {error}")))
+        .map_err(|error| api.error(format!("invalid RouteSelectionExpression {expression}: {error}")))
 }
 
-/// The time that an integration has: what it names in milliseconds, and at most what the service allows.
+/// The timeout of an integration, from its milliseconds, up to the limit of the service.
 pub(super) fn integration_timeout(millis: Option<&Value>) -> Duration {
     let named = millis.and_then(Value::as_u64).map(Duration::from_millis);
     named.map_or(INTEGRATION_TIMEOUT_MAX, |named| named.min(INTEGRATION_TIMEOUT_MAX))
 }
 
-/// The function that an integration's or authorizer's address names: the path of its invocations, or its ARN alone, with or
-/// without a version.
+/// The function in the address of an integration or authorizer: an ARN, or the path of its invocations, with or without
+/// a version.
 pub(super) fn function_of(uri: &str) -> Option<&str> {
     let arn = match uri.strip_suffix("/invocations") {
         Some(path) => path.rsplit_once("/functions/")?.1,

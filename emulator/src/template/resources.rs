@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Resource {
     pub(super) logical_id: String,
-    /// Its name, which `Ref` gives of most.
+    /// Physical name, which `Ref` returns for most types.
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) line: usize,
@@ -25,7 +25,7 @@ impl Resource {
         TemplateError::at(self.line, message).in_resource(&self.logical_id)
     }
 
-    /// A property as text; numbers and booleans are written out.
+    /// A property as text. Numbers and booleans become text too.
     pub(super) fn text(&self, property: &str) -> Option<String> {
         self.properties.get(property).and_then(intrinsics::as_text)
     }
@@ -35,12 +35,12 @@ impl Resource {
     }
 }
 
-/// All resources whose condition holds, in the order of the file.
+/// The resources whose conditions hold, in the order of the template.
 pub(super) struct Resources(Vec<Resource>);
 
 impl Resources {
     pub(super) fn of(root: &YamlNode, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
-        let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no Resources"))?;
+        let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no section Resources"))?;
         let mut resources = Vec::new();
         for (logical_id, node) in nodes.entries() {
             let within = |error: TemplateError| error.in_resource(logical_id);

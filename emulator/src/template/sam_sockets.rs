@@ -15,7 +15,7 @@ use super::{
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 
-/// The stage where the resource names none. Source: SAM.
+/// The default stage. Source: SAM.
 const STAGE_DEFAULT: &str = "default";
 
 pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
@@ -29,7 +29,7 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
     for (key, specification) in specifications {
         let special = matches!(key.as_str(), "$connect" | "$disconnect" | "$default");
         if !special && !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(api.error(format!("the route key {key} must be alphanumeric, as SAM demands")));
+            return Err(api.error(format!("invalid route key {key}: SAM takes letters and digits only")));
         }
         let arn = specification.get("FunctionArn").and_then(intrinsics::as_text);
         let function = arn.as_deref().and_then(|arn| arn.rsplit(':').next());
@@ -37,7 +37,7 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
         let timeout = integration_timeout(specification.get("IntegrationTimeout"));
         let route = Route {
             integration: Integration::Lambda { function, timeout },
-            // SAM makes no route response, and without one an answer goes nowhere.
+            // SAM creates no route response, so the client gets no response.
             responds: false,
             authorization: if key == "$connect" { authorization.clone() } else { Authorization::None },
         };
@@ -111,7 +111,7 @@ mod tests {
         check("{ RouteSelectionExpression: $request.body.a }", "Routes must have at least one route");
         check(
             "{ RouteSelectionExpression: $request.body.a, Routes: { a_b: { FunctionArn: x } } }",
-            "the route key a_b must be alphanumeric, as SAM demands",
+            "invalid route key a_b: SAM takes letters and digits only",
         );
         check("{ RouteSelectionExpression: $request.body.a, Routes: { ab: {} } }", "the route ab has no FunctionArn");
         check("{ Routes: { ab: { FunctionArn: x } } }", "RouteSelectionExpression is missing");

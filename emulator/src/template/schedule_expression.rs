@@ -1,20 +1,20 @@
-//! When a schedule invokes its function.
+//! Schedule expressions: when a schedule invokes its function.
 
 use std::time::Duration;
 
 use super::cron::{CronError, CronExpression};
 
-/// When a function is invoked.
+/// A parsed schedule expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleExpression {
-    /// `rate(…)`: after each such interval.
+    /// `rate(…)`: after every such interval.
     Rate(Duration),
     /// `cron(…)`: in these minutes of UTC.
     Cron(CronExpression),
 }
 
 impl ScheduleExpression {
-    /// Reads `rate(5 minutes)` or `cron(0 10 * * ? *)`. `None` when it is neither.
+    /// Reads `rate(5 minutes)` or `cron(0 10 * * ? *)`. `None` if it is neither.
     pub(crate) fn parse(expression: &str) -> Result<Option<Self>, CronError> {
         let within = |kind: &str| expression.trim().strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
         match within("cron") {
@@ -24,7 +24,7 @@ impl ScheduleExpression {
     }
 }
 
-/// Reads `5 minutes`. `None` when it is anything else.
+/// Reads an interval such as `5 minutes`.
 fn rate(interval: &str) -> Option<Duration> {
     let (count, unit) = interval.trim().split_once(' ')?;
     let secs = match unit.trim() {

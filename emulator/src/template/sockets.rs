@@ -13,16 +13,19 @@ use super::{
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 
+/// What a template without a WebSocket API is refused with.
+const NO_WEBSOCKET_API: &str = "the template has no WebSocket API: expected an AWS::Serverless::WebSocketApi, \
+    or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET";
+
 pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError> {
     let raw = resources
         .of_type("AWS::ApiGatewayV2::Api")
         .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "WEBSOCKET"));
     let mut apis = raw.chain(resources.of_type("AWS::Serverless::WebSocketApi"));
-    let api = apis.next().ok_or_else(|| TemplateError::new("the template has no WebSocket API"))?;
+    let api = apis.next().ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?;
     if let Some(second) = apis.next() {
-        return Err(
-            second.error(format!("there is a second WebSocket API beside {}; one is run locally", api.logical_id))
-        );
+        return Err(second
+            .error(format!("second WebSocket API beside {}: the emulator runs one of each template", api.logical_id)));
     }
     if api.kind == "AWS::Serverless::WebSocketApi" { sam_sockets::read(api) } else { read_raw(api, resources) }
 }
@@ -40,8 +43,12 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
         let integration = resources
             .of_type("AWS::ApiGatewayV2::Integration")
             .find(|integration| target.strip_prefix("integrations/") == Some(&integration.logical_id))
-            .ok_or_else(|| route.error(format!("Target names no integration of the template: {target}")))?;
-        // Both are needed: the expression on the route, and the response itself.
+            .ok_or_else(|| {
+                route.error(format!(
+                    "invalid Target {target}: expected integrations/ and the logical id of an integration"
+                ))
+            })?;
+        // The route needs both the expression and the response.
         let responds = route.text("RouteResponseSelectionExpression").is_some()
             && resources
                 .of_type("AWS::ApiGatewayV2::RouteResponse")
@@ -53,7 +60,7 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
             authorization,
         };
         if routes.insert(key.clone(), read).is_some() {
-            return Err(route.error(format!("the route key {key} is in use already")));
+            return Err(route.error(format!("duplicate RouteKey {key}")));
         }
     }
     Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes, throttles })
@@ -64,20 +71,23 @@ fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authori
         None | Some("NONE") => return Ok(Authorization::None),
         Some("AWS_IAM") => return Ok(Authorization::Iam),
         Some("CUSTOM") => {}
-        Some(other) => return Err(route.error(format!("WebSocket APIs have no authorization of type {other}"))),
+        Some(other) => {
+            return Err(route.error(format!("invalid AuthorizationType {other}: expected NONE, AWS_IAM or CUSTOM")));
+        }
     }
     let id = route.required_text("AuthorizerId")?;
-    let authorizer = resources
-        .of_type("AWS::ApiGatewayV2::Authorizer")
-        .find(|authorizer| authorizer.logical_id == id)
-        .ok_or_else(|| route.error(format!("AuthorizerId names no authorizer of the template: {id}")))?;
+    let authorizer =
+        resources.of_type("AWS::ApiGatewayV2::Authorizer").find(|authorizer| authorizer.logical_id == id).ok_or_else(
+            || route.error(format!("unknown AuthorizerId {id}: expected a !Ref to an AWS::ApiGatewayV2::Authorizer")),
+        )?;
     let kind = authorizer.required_text("AuthorizerType")?;
     if kind != "REQUEST" {
-        return Err(authorizer.error(format!("WebSocket APIs have no authorizers of type {kind}, only REQUEST")));
+        return Err(authorizer.error(format!("invalid AuthorizerType {kind}: WebSocket APIs take REQUEST only")));
     }
     let uri = authorizer.required_text("AuthorizerUri")?;
-    let function = function_of(&uri)
-        .ok_or_else(|| authorizer.error(format!("AuthorizerUri is not that of a Lambda function: {uri}")))?;
+    let function = function_of(&uri).ok_or_else(|| {
+        authorizer.error(format!("invalid AuthorizerUri {uri}: expected the address of a Lambda function"))
+    })?;
     let identity_sources = identity_sources(authorizer, authorizer.properties.get("IdentitySource"))?;
     Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
 }

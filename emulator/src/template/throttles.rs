@@ -1,4 +1,4 @@
-//! Throttles of stages: `DefaultRouteSettings` and `RouteSettings`, which WebSocket and HTTP APIs have alike.
+//! Throttles of stages: `DefaultRouteSettings` and `RouteSettings`, the same for WebSocket and HTTP APIs.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{error::TemplateError, intrinsics, resources::Resource};
 
-/// How many requests a route takes.
+/// Rate limit of a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Throttle {
     /// `ThrottlingRateLimit`: requests per second.
@@ -18,9 +18,9 @@ pub(crate) struct Throttle {
 /// The throttles of one stage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Throttles {
-    /// Of every route without one of its own.
+    /// For routes without their own.
     pub(crate) default: Option<Throttle>,
-    /// Of single routes, by route key.
+    /// For single routes, by route key.
     pub(crate) routes: BTreeMap<String, Throttle>,
 }
 
@@ -30,13 +30,14 @@ impl Throttles {
         self.routes.get(route).copied().or(self.default)
     }
 
-    /// Reads those of a stage, or of an API in SAM's form, which have the same properties.
+    /// Reads the throttles of a stage, or of an API in SAM's form: both have the same properties.
     pub(super) fn read(stage: &Resource) -> Result<Self, TemplateError> {
-        let invalid = |what: &str, name: &str| stage.error(format!("{what}: {name} is not a number of at least 0"));
+        let invalid =
+            |what: &str, name: &str| stage.error(format!("invalid {name} in {what}: expected a number of at least 0"));
         Self::of_properties(&stage.properties).map_err(|(what, name)| invalid(&what, name))
     }
 
-    /// The same from properties alone; an error names the settings and the property.
+    /// Reads them from properties. An error is the settings and the property.
     pub(super) fn of_properties(properties: &Value) -> Result<Self, (String, &'static str)> {
         let default = properties.get("DefaultRouteSettings");
         let default = default.map(|settings| throttle("DefaultRouteSettings", settings)).transpose()?.flatten();
@@ -48,14 +49,14 @@ impl Throttles {
         Ok(Self { default, routes })
     }
 
-    /// Adds what another stage says that is served beside this one.
+    /// Adds those of another stage that is served at the same address.
     pub(super) fn extend(&mut self, other: Self) {
         self.default = self.default.or(other.default);
         self.routes.extend(other.routes);
     }
 }
 
-/// The throttle of these settings. There is none without a rate; without a burst it is that of one second.
+/// The throttle of these settings, if they have a rate. The default burst is one second's worth.
 fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, (String, &'static str)> {
     let number = |name: &'static str| {
         let Some(text) = settings.get(name).and_then(intrinsics::as_text) else { return Ok(None) };
@@ -100,11 +101,13 @@ mod tests {
         assert_eq!(of("StageVariables: {}"), Ok(Throttles::default()));
         assert_eq!(
             of("RouteSettings: { say: { ThrottlingRateLimit: -1 } }"),
-            Err("line 5: Stage: RouteSettings of say: ThrottlingRateLimit is not a number of at least 0".to_owned())
+            Err("line 5: Stage: invalid ThrottlingRateLimit in RouteSettings of say: expected a number of at least 0"
+                .to_owned())
         );
         assert_eq!(
             of("DefaultRouteSettings: { ThrottlingRateLimit: 1, ThrottlingBurstLimit: many }"),
-            Err("line 5: Stage: DefaultRouteSettings: ThrottlingBurstLimit is not a number of at least 0".to_owned())
+            Err("line 5: Stage: invalid ThrottlingBurstLimit in DefaultRouteSettings: expected a number of at least 0"
+                .to_owned())
         );
     }
 

@@ -11,37 +11,36 @@ use super::{
 pub(crate) struct WebSocketApi {
     /// Ten lower-case letters and digits.
     pub(crate) api_id: String,
-    /// The stage, first segment of every path.
+    /// The stage, which is the first segment of every path.
     pub(crate) stage: String,
     /// Variables of the stage, for mapping templates and addresses.
     pub(crate) stage_variables: BTreeMap<String, String>,
-    /// How the route of a message is chosen.
+    /// Selects the route of a message.
     pub(crate) selection: SelectionExpression,
     /// Routes by route key.
     pub(crate) routes: BTreeMap<String, Route>,
-    /// How many requests the routes take.
+    /// Rate limits of the routes.
     pub(crate) throttles: Throttles,
 }
 
-/// A route.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
-    /// What handles it.
+    /// Handles its messages.
     pub(crate) integration: Integration,
-    /// Whether the integration's answer goes back over the socket.
+    /// Whether the client gets the integration's response.
     pub(crate) responds: bool,
-    /// Who may use it. Only asked on `$connect`.
+    /// Who may use it. Only `$connect` checks it.
     pub(crate) authorization: Authorization,
 }
 
-/// Who may connect.
+/// Which clients may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Authorization {
-    /// Everybody.
+    /// Every client.
     None,
-    /// Whoever signs the request.
+    /// Clients that sign the request.
     Iam,
-    /// Whom a function lets in.
+    /// Clients that a function allows.
     Lambda(Authorizer),
 }
 
@@ -50,6 +49,6 @@ pub(crate) enum Authorization {
 pub(crate) struct Authorizer {
     /// Name of the function.
     pub(crate) function: String,
-    /// What must be there for the function to be asked at all.
+    /// Parts of the handshake without which the function does not run.
     pub(crate) identity_sources: Vec<IdentitySource>,
 }

@@ -40,7 +40,8 @@ pub struct YamlError {
 }
 
 impl YamlNode {
-    /// Reads the first document of a text. A node with the local tag `!x` becomes a mapping with one key, `key_of_tag("x")`.
+    /// Reads the first document of a text. A node with the local tag `!x` becomes a mapping with one key,
+    /// `key_of_tag("x")`.
     ///
     /// ```
     /// use apigw_local::YamlNode;

@@ -157,8 +157,11 @@ fn an_error_is_one_line_that_says_what_to_do() {
         &["--template", "nothing.yaml"],
         "cannot read the template nothing.yaml; name another with --template: No such file",
     );
-    check(&["--template", "Cargo.toml"], "error: the template Cargo.toml cannot be run: ");
-    check(&["--template", TEMPLATE, "--parameter", "Nothing=1"], "the template has no parameter Nothing");
+    check(&["--template", "Cargo.toml"], "error: invalid template Cargo.toml: ");
+    check(
+        &["--template", TEMPLATE, "--parameter", "Nothing=1"],
+        "unknown parameter Nothing: the template does not declare it",
+    );
     check(&["--time-scale", "0"], "expected a factor from 1 to 100000");
     check(&["--parameter", "x"], "expected NAME=VALUE");
     check(&["--idle-timeout", "2"], "time unit needed");

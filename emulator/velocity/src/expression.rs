@@ -1,14 +1,14 @@
-//! References and expressions: what stands in brackets.
+//! Parses references and expressions.
 
 use crate::{
     SyntaxError,
     lexer::Literal,
     parser::Parser,
-    syntax::{Accessor, Expression, Operator, RANKS, Reference},
+    syntax::{Accessor, COMPARISONS, Expression, Operator, RANKS, Reference},
 };
 
 impl Parser<'_> {
-    /// A reference, if one comes next. The dollar sign does, or nothing is taken.
+    /// Parses a reference, if one comes next. Otherwise takes nothing.
     pub(crate) fn reference(&mut self) -> Result<Option<Reference>, SyntaxError> {
         let start = self.lexer.offset;
         let at = self.lexer.position();
@@ -54,7 +54,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Arguments with commas between them, until `close`.
+    /// Parses arguments separated by commas, until `close`.
     fn list(&mut self, close: &str) -> Result<Vec<Expression>, SyntaxError> {
         let mut items = Vec::new();
         if self.lexer.eat(close) {
@@ -71,7 +71,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A value without operators: all that a method, an index or a loop takes.
+    /// Parses a value without operators, as methods, indexes and loops take it.
     pub(crate) fn argument(&mut self) -> Result<Expression, SyntaxError> {
         self.nested(|parser| {
             let missing = |parser: &Self| Err(parser.lexer.error("a value is missing"));
@@ -94,7 +94,7 @@ impl Parser<'_> {
         })
     }
 
-    /// Takes a word, if it comes next and does not go on.
+    /// Takes a whole word, if it comes next.
     fn word(&mut self, word: &str) -> bool {
         let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'@');
         let found = self.lexer.rest().starts_with(word) && !self.lexer.byte_at(word.len()).is_some_and(goes_on);
@@ -104,7 +104,7 @@ impl Parser<'_> {
         found
     }
 
-    /// `'…'` as it is; `"…"` is a template of its own.
+    /// Parses a string. `"…"` is a template of its own, `'…'` is not.
     fn text(&mut self) -> Result<Expression, SyntaxError> {
         let at = self.lexer.position();
         if let Some(text) = self.lexer.quoted('\'')? {
@@ -168,12 +168,12 @@ impl Parser<'_> {
         }
     }
 
-    /// What a condition or an assignment takes.
+    /// Parses an expression with operators, as conditions and assignments take it.
     pub(crate) fn expression(&mut self) -> Result<Expression, SyntaxError> {
         self.nested(|parser| parser.chain(0))
     }
 
-    /// Operators of a rank, from left to right.
+    /// Parses operators of a rank, from left to right.
     fn chain(&mut self, rank: usize) -> Result<Expression, SyntaxError> {
         if rank == RANKS {
             return self.operand();
@@ -222,15 +222,9 @@ impl Parser<'_> {
     }
 
     fn operator(&mut self) -> Option<Operator> {
-        const SIGNS: [(&str, Operator); 13] = [
+        const SIGNS: [(&str, Operator); 7] = [
             ("||", Operator::Or),
             ("&&", Operator::And),
-            ("==", Operator::Equal),
-            ("!=", Operator::NotEqual),
-            ("<=", Operator::LessOrEqual),
-            (">=", Operator::GreaterOrEqual),
-            ("<", Operator::Less),
-            (">", Operator::Greater),
             ("+", Operator::Add),
             ("-", Operator::Subtract),
             ("*", Operator::Multiply),
@@ -247,18 +241,18 @@ impl Parser<'_> {
             ("lt", Operator::Less),
             ("gt", Operator::Greater),
         ];
-        // Velocity reads `1 -1` as two numbers, with nothing between them.
+        // Velocity reads `1 -1` as two numbers without an operator.
         if self.lexer.byte() == Some(b'-')
             && matches!(self.lexer.byte_at(1), Some(byte) if byte.is_ascii_digit() || byte == b'.')
         {
             return None;
         }
-        let sign = SIGNS.iter().find(|(sign, _)| self.lexer.eat(sign));
+        let sign = SIGNS.iter().chain(&COMPARISONS).find(|(sign, _)| self.lexer.eat(sign));
         sign.or_else(|| WORDS.iter().find(|(word, _)| self.word(word))).map(|(_, operator)| *operator)
     }
 }
 
-/// `\u0041` becomes `A`: the one escape that a text in double quotes has.
+/// Replaces `\u0041` by `A`: the only escape in double quotes.
 fn with_unicode_escapes(text: String) -> String {
     if !text.contains("\\u") {
         return text;

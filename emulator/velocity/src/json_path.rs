@@ -1,13 +1,15 @@
-//! JSONPath as `$input.path(…)` and `$input.json(…)` take it: a subset of what Jayway's library understands.
+//! JSONPath for `$input.path(…)` and `$input.json(…)`: a subset of the language of Jayway's library.
 //!
-//! Understood are `.name`, `['name']`, `[0]`, `[-1]`, lists of names and indexes, slices `[1:3]`, the wildcards `.*` and
-//! `[*]`, the deep scan `..`, and filters `[?(…)]` with paths of `@`, comparisons, `&&`, `||`, `!` and brackets. Functions
-//! such as `.length()`, the filter operators `in`, `=~` and their like, and paths of `$` within filters are not.
+//! Supported are `.name`, `['name']`, `[0]`, `[-1]`, lists of names and indexes, slices `[1:3]`, the wildcards `.*` and
+//! `[*]`, the deep scan `..`, and filters `[?(…)]` with paths of `@`, comparisons, `&&`, `||`, `!` and brackets. Not
+//! supported are functions such as `.length()`, filter operators such as `in` and `=~`, and paths of `$` within
+//! filters.
 
 use crate::{
     NESTING_MAX, RenderCause,
     budget::nested,
     number,
+    syntax::{COMPARISONS, Operator},
     value::{Heap, Key, Value},
 };
 
@@ -18,7 +20,7 @@ pub(crate) struct JsonPath(Vec<PathStep>);
 #[derive(Debug)]
 enum PathStep {
     Select(Selector),
-    /// The same for the value and all that is below it.
+    /// The selector applied to the value and everything below it.
     Deep(Selector),
 }
 
@@ -37,7 +39,7 @@ enum Filter {
     And(Vec<Filter>),
     Not(Box<Filter>),
     Exists(JsonPath),
-    Compare(Operand, Comparison, Operand),
+    Compare(Operand, Operator, Operand),
 }
 
 #[derive(Debug)]
@@ -46,21 +48,11 @@ enum Operand {
     Literal(serde_json::Value),
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
 impl JsonPath {
     pub(crate) fn parse(path: &str) -> Result<Self, RenderCause> {
         let text = path.trim();
         let failed = |message: String| RenderCause::JsonPath { path: path.to_owned(), message };
-        // A path without a root is one from the root.
+        // A path without a root starts at the root.
         let rooted = match text.strip_prefix('$') {
             Some(rest) => rest.to_owned(),
             None if text.starts_with('[') => text.to_owned(),
@@ -70,11 +62,11 @@ impl JsonPath {
         let steps = parser.steps().map_err(failed)?;
         match parser.rest() {
             "" => Ok(Self(steps)),
-            rest => Err(failed(format!("nothing is known that begins with {rest}"))),
+            rest => Err(failed(format!("unexpected {rest}"))),
         }
     }
 
-    /// Whether the path can lead to one value only.
+    /// Whether the path leads to one value at most.
     fn is_definite(&self) -> bool {
         self.0.iter().all(|step| match step {
             PathStep::Select(Selector::Names(names)) => names.len() == 1,
@@ -83,7 +75,7 @@ impl JsonPath {
         })
     }
 
-    /// What the path leads to: one value, `None` where there is none, or a list where there can be several.
+    /// Finds the value at the path, if there is one. A path that may lead to several values returns a list.
     pub(crate) fn find(&self, heap: &mut Heap, root: &Value) -> Result<Option<Value>, RenderCause> {
         let mut found = self.walk(heap, root)?;
         if self.is_definite() { Ok(found.pop()) } else { heap.json_list(found).map(Some) }
@@ -195,19 +187,16 @@ impl Filter {
             Self::Compare(left, comparison, right) => {
                 let (left, right) = (left.value(heap, value)?, right.value(heap, value)?);
                 let (Some(left), Some(right)) = (left, right) else {
-                    return Ok(matches!(comparison, Comparison::NotEqual));
+                    return Ok(matches!(comparison, Operator::NotEqual));
                 };
                 let order = match (&left, &right) {
                     (Value::Text(left), Value::Text(right)) => Some(left.cmp(right)),
                     _ => number::compare(&left, &right),
                 };
                 Ok(match comparison {
-                    Comparison::Equal => heap.equal(&left, &right, 0)?,
-                    Comparison::NotEqual => !heap.equal(&left, &right, 0)?,
-                    Comparison::Less => order.is_some_and(std::cmp::Ordering::is_lt),
-                    Comparison::LessOrEqual => order.is_some_and(std::cmp::Ordering::is_le),
-                    Comparison::Greater => order.is_some_and(std::cmp::Ordering::is_gt),
-                    Comparison::GreaterOrEqual => order.is_some_and(std::cmp::Ordering::is_ge),
+                    Operator::Equal => heap.equal(&left, &right, 0)?,
+                    Operator::NotEqual => !heap.equal(&left, &right, 0)?,
+                    comparison => comparison.holds(order),
                 })
             }
         }
@@ -267,7 +256,7 @@ impl<'p> PathParser<'p> {
         }
     }
 
-    /// A name after a point, or `*`.
+    /// Parses a name after a dot, or `*`.
     fn name(&mut self) -> Result<Selector, String> {
         if self.eat("*") {
             return Ok(Selector::All);
@@ -278,10 +267,10 @@ impl<'p> PathParser<'p> {
         };
         let end = rest.find(ends).unwrap_or(rest.len());
         if end == 0 {
-            return Err("a name is missing after the point".to_owned());
+            return Err("a name is missing after the dot".to_owned());
         }
         if rest[end..].starts_with('(') {
-            return Err(format!("functions such as {}() are not run locally", &rest[..end]));
+            return Err(format!("functions such as {}() are not supported", &rest[..end]));
         }
         self.offset += end;
         Ok(Selector::Names(vec![rest[..end].to_owned()]))
@@ -354,7 +343,7 @@ impl<'p> PathParser<'p> {
                 _ => text.push(character),
             }
         }
-        Err(format!("the text has no {quote} at its end"))
+        Err(format!("the string has no {quote} at its end"))
     }
 
     fn filter(&mut self) -> Result<Filter, String> {
@@ -398,20 +387,12 @@ impl<'p> PathParser<'p> {
     }
 
     fn comparison(&mut self) -> Result<Filter, String> {
-        const SIGNS: [(&str, Comparison); 6] = [
-            ("==", Comparison::Equal),
-            ("!=", Comparison::NotEqual),
-            ("<=", Comparison::LessOrEqual),
-            (">=", Comparison::GreaterOrEqual),
-            ("<", Comparison::Less),
-            (">", Comparison::Greater),
-        ];
         let left = self.operand()?;
         self.space();
-        let Some((_, comparison)) = SIGNS.iter().find(|(sign, _)| self.eat(sign)) else {
+        let Some((_, comparison)) = COMPARISONS.iter().find(|(sign, _)| self.eat(sign)) else {
             return match left {
                 Operand::Path(path) => Ok(Filter::Exists(path)),
-                Operand::Literal(_) => Err("a value alone is no condition".to_owned()),
+                Operand::Literal(_) => Err("a value alone is not a condition".to_owned()),
             };
         };
         Ok(Filter::Compare(left, *comparison, self.operand()?))
@@ -420,7 +401,7 @@ impl<'p> PathParser<'p> {
     fn operand(&mut self) -> Result<Operand, String> {
         self.space();
         if self.eat("@") {
-            // Filters within the path of a filter go deeper.
+            // The path of a filter may contain filters itself.
             if self.depth == NESTING_MAX {
                 return Err(format!("filters are nested more than {NESTING_MAX} deep"));
             }
@@ -434,7 +415,7 @@ impl<'p> PathParser<'p> {
             rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(rest.len());
         let literal = serde_json::from_str(&rest[..end]);
         let literal =
-            literal.map_err(|_| format!("a path of @, a text in quotes or a number is missing before \"{rest}\""))?;
+            literal.map_err(|_| format!("expected a path of @, a string in quotes or a number before \"{rest}\""))?;
         self.offset += end;
         Ok(Operand::Literal(literal))
     }

@@ -1,21 +1,21 @@
-//! The characters of a template: where the parser stands, and the tokens within brackets.
+//! Reads a template character by character, and the tokens within brackets.
 
 use std::cell::Cell;
 
 use crate::{Position, SyntaxError};
 
-/// A place in a source, and what can be read from there.
+/// A source and the offset of the next character.
 #[derive(Debug)]
 pub(crate) struct Lexer<'s> {
     pub(crate) source: &'s str,
     pub(crate) offset: usize,
-    /// The last place that was asked for, from which the next one is counted.
+    /// The last position that was computed, from which the next one is counted.
     counted: Cell<(usize, Position)>,
-    /// The place of the whole source, where it is a text within a template.
+    /// The position of the whole source, if it is a string within a template.
     within: Option<Position>,
 }
 
-/// A number as it is written.
+/// A number literal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Literal {
     Integer(i64),
@@ -27,7 +27,7 @@ impl<'s> Lexer<'s> {
         Self { source, offset: 0, counted: Cell::new((0, Position::START)), within }
     }
 
-    /// Whether the source is a text within a template.
+    /// Whether the source is a string within a template.
     pub(crate) const fn is_within(&self) -> bool {
         self.within.is_some()
     }
@@ -40,12 +40,12 @@ impl<'s> Lexer<'s> {
         self.source.as_bytes().get(self.offset).copied()
     }
 
-    /// The byte `ahead` of this one.
+    /// The byte `ahead` bytes after this one.
     pub(crate) fn byte_at(&self, ahead: usize) -> Option<u8> {
         self.source.as_bytes().get(self.offset + ahead).copied()
     }
 
-    /// Takes a text, if it is what comes next.
+    /// Takes a text, if it comes next.
     pub(crate) fn eat(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text);
         if found {
@@ -54,12 +54,12 @@ impl<'s> Lexer<'s> {
         found
     }
 
-    /// Takes a text, or says what was awaited.
+    /// Takes a text. An error names it and `what` it belongs to.
     pub(crate) fn expect(&mut self, text: &str, what: &str) -> Result<(), SyntaxError> {
         if self.eat(text) { Ok(()) } else { Err(self.error(format!("{text} is missing {what}"))) }
     }
 
-    /// Takes bytes as long as they are wanted, and returns them. Only ASCII can be wanted.
+    /// Takes ASCII bytes while `wanted` accepts them, and returns them.
     pub(crate) fn take_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'s str {
         let rest = self.rest();
         let end = rest.bytes().position(|byte| !(byte.is_ascii() && wanted(byte))).unwrap_or(rest.len());
@@ -71,7 +71,7 @@ impl<'s> Lexer<'s> {
         self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     }
 
-    /// Takes spaces and the end of the line after a directive, if nothing else is left of the line.
+    /// Takes the rest of the line after a directive, if it is blank.
     pub(crate) fn end_of_line(&mut self) {
         let start = self.offset;
         self.take_while(|byte| matches!(byte, b' ' | b'\t'));
@@ -88,7 +88,7 @@ impl<'s> Lexer<'s> {
         Some(self.take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')))
     }
 
-    /// The word after `#`, with or without braces, and where it ends.
+    /// The word after `#`, with or without braces, and the offset where it ends.
     pub(crate) fn directive_word(&self, ahead: usize) -> Option<(&'s str, usize)> {
         let rest = &self.source[self.offset + ahead..];
         let (braced, word) = match rest.strip_prefix('{') {
@@ -101,7 +101,7 @@ impl<'s> Lexer<'s> {
         (starts && closed).then(|| (&word[..end], self.offset + ahead + end + if braced { 2 } else { 0 }))
     }
 
-    /// A number, with its sign. Two points after it begin a range.
+    /// Takes a number with its sign. Two dots after it begin a range.
     pub(crate) fn number(&mut self) -> Result<Option<Literal>, SyntaxError> {
         let bytes = self.rest().as_bytes();
         let digits =
@@ -132,17 +132,17 @@ impl<'s> Lexer<'s> {
         let text = &self.rest()[..end];
         let literal =
             if float { text.parse().ok().map(Literal::Float) } else { text.parse().ok().map(Literal::Integer) };
-        let literal = literal.ok_or_else(|| self.error(format!("the number {text} has more than 64 bits")))?;
+        let literal = literal.ok_or_else(|| self.error(format!("the number {text} does not fit in 64 bits")))?;
         self.offset += end;
         Ok(Some(literal))
     }
 
-    /// A text in quotes, with doubled quotes made single. `None` when no quote comes next.
+    /// Takes a string in quotes, in which two quotes stand for one. `None` if no quote comes next.
     pub(crate) fn quoted(&mut self, quote: char) -> Result<Option<String>, SyntaxError> {
         let Some(mut rest) = self.rest().strip_prefix(quote) else { return Ok(None) };
         let mut text = String::new();
         loop {
-            let end = rest.find(quote).ok_or_else(|| self.error(format!("the text has no {quote} at its end")))?;
+            let end = rest.find(quote).ok_or_else(|| self.error(format!("the string has no {quote} at its end")))?;
             text.push_str(&rest[..end]);
             rest = &rest[end + quote.len_utf8()..];
             match rest.strip_prefix(quote) {

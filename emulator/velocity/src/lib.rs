@@ -1,29 +1,44 @@
-//! Mapping templates: the Velocity Template Language with the variables that API Gateway gives to it.
+//! Mapping templates: the Velocity Template Language with the variables of API Gateway.
 //!
-//! A [`MappingTemplate`] is parsed once and rendered many times. Rendering is pure: the same [`Inputs`] give the same text.
+//! A [`MappingTemplate`] is parsed once and rendered many times. Rendering is pure: the same [`Inputs`] give the same
+//! text.
 //!
-//! The language is that of Velocity 1.7, whose answers to several hundred templates the tests of this crate hold. In three
-//! points the service was recorded to differ, and the service wins:
+//! The language is that of Velocity 1.7: the tests compare several hundred templates with its output. Where API Gateway
+//! was recorded to differ, this crate does what API Gateway does:
 //!
-//! - a reference to nothing is rendered as nothing, quiet or not, where Velocity writes the reference itself;
-//! - nothing equals the empty text;
-//! - a list that comes from JSON is written as JSON, with all that is in it; a map is written as `{key=value}`.
+//! - a reference to nothing renders as nothing, quiet or not; Velocity writes the reference itself;
+//! - nothing equals the empty string;
+//! - a list from JSON renders as JSON, including everything in it; a map renders as `{key=value}`.
 //!
-//! Left out, and refused by [`MappingTemplate::parse`]: `#macro`, `#parse`, `#include`, `#evaluate` and `#literal`. Java methods
-//! that are not in [the catalogue](crate#methods) are rendered as nothing, as a method is that does not exist.
+//! [`MappingTemplate::parse`] refuses `#macro`, `#parse`, `#include`, `#evaluate` and `#literal`. A call of a Java
+//! method that is not in [the catalogue](crate#methods) renders as nothing, as if the method did not exist.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use serde_json::Map;
+//! use velocity::{Inputs, MappingTemplate};
+//!
+//! let template = MappingTemplate::parse("hello $input.path('$.name')")?;
+//! let (none, no_variables) = (Map::new(), BTreeMap::new());
+//! let body = r#"{"name": "world"}"#;
+//! let inputs = Inputs { body, context: &none, stage_variables: &no_variables, parameters: &none };
+//! assert_eq!(template.render(&inputs)?, "hello world");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Methods
 //!
-//! - text: `charAt`, `compareTo`, `concat`, `contains`, `endsWith`, `equals`, `equalsIgnoreCase`, `indexOf`, `isEmpty`,
-//!   `lastIndexOf`, `length`, `matches`, `replace`, `replaceAll`, `replaceFirst`, `split`, `startsWith`, `substring`,
-//!   `toLowerCase`, `toString`, `toUpperCase`, `trim`; positions count UTF-16 units. Patterns are those of the `regex`
-//!   crate, which has no lookaround and no backreferences;
+//! - strings: `charAt`, `compareTo`, `concat`, `contains`, `endsWith`, `equals`, `equalsIgnoreCase`, `indexOf`,
+//!   `isEmpty`, `lastIndexOf`, `length`, `matches`, `replace`, `replaceAll`, `replaceFirst`, `split`, `startsWith`,
+//!   `substring`, `toLowerCase`, `toString`, `toUpperCase`, `trim`; positions count UTF-16 units. Patterns are those of
+//!   the `regex` crate, without lookaround and backreferences;
 //! - lists: `add`, `addAll`, `clear`, `contains`, `containsAll`, `count`, `equals`, `get`, `indexOf`, `isEmpty`,
 //!   `lastIndexOf`, `remove`, `set`, `size`, `subList` (a copy), `toString`;
 //! - maps: `clear`, `containsKey`, `containsValue`, `entrySet`, `equals`, `get`, `getOrDefault`, `isEmpty`, `keySet`,
 //!   `put`, `putAll`, `putIfAbsent`, `remove`, `size`, `toString`, `values`; entries: `getKey`, `getValue`;
-//! - numbers: `abs`, `compareTo`, `doubleValue`, `equals`, `intValue`, `longValue`, `max`, `min`, `parseDouble`, `parseInt`,
-//!   `parseLong`, `toString`, `valueOf`; truth values: `booleanValue`, `equals`, `toString`.
+//! - numbers: `abs`, `compareTo`, `doubleValue`, `equals`, `intValue`, `longValue`, `max`, `min`, `parseDouble`,
+//!   `parseInt`, `parseLong`, `toString`, `valueOf`; booleans: `booleanValue`, `equals`, `toString`.
 
 mod budget;
 mod expression;
@@ -47,18 +62,18 @@ use self::{parser::Parser, render::Renderer, syntax::Node};
 /// Largest template, in bytes. Source: API Gateway quotas.
 pub const TEMPLATE_BYTES_MAX: usize = 300 * 1024;
 
-/// Deepest nesting of blocks, brackets and values, in a template and while it is rendered. Our own choice: no template of a
-/// person comes near it, and the stack of a thread holds it.
+/// Deepest nesting of blocks, brackets and values, in a template and while it is rendered. Our own choice: far above
+/// templates that people write, and within the stack of a thread.
 pub const NESTING_MAX: usize = 48;
 
-/// Most steps of one rendering: nodes evaluated, items visited, and what a pattern costs. Our own choice: some tenths of a
+/// Most steps of one rendering: nodes evaluated, items visited, and the cost of patterns. Our own choice: tenths of a
 /// second.
 pub const STEPS_MAX: usize = 1_000_000;
 
-/// Largest text that a template may make, in bytes. Our own choice: eight times the largest message.
+/// Largest output of a template, in bytes. Our own choice: eight times the largest message.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Memory that one rendering may use for all its values together, in bytes. Our own choice.
+/// Most memory for all values of one rendering, in bytes. Our own choice.
 pub const MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A place in a template.
@@ -80,7 +95,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// A text that is no template, and where. Within a text in double quotes the place is that of its first quote.
+/// An error in the syntax of a template, and where. Within a string in double quotes, the position is that of the first
+/// quote.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {message}")]
 pub struct SyntaxError {
@@ -89,7 +105,7 @@ pub struct SyntaxError {
     message: String,
 }
 
-/// A template that cannot be rendered with these inputs, and where it fails.
+/// Why a template cannot be rendered with these inputs, and where it fails.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {cause}")]
 pub struct RenderError {
@@ -102,18 +118,18 @@ pub struct RenderError {
 /// Why a template cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderCause {
-    /// It is too large a piece of work.
+    /// It exceeds a limit.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
-    /// There is no item of this index.
-    #[error("there is no item {index} in a list of {len}; ask for the size first")]
+    /// The list has no item with this index.
+    #[error("index {index} is out of range: the list has {len} items")]
     NoSuchItem {
         /// The index.
         index: i64,
-        /// How many items there are.
+        /// The number of items.
         len: usize,
     },
-    /// A method was called with something that it cannot take.
+    /// A method was called with an invalid argument.
     #[error("{method}: {message}")]
     Method {
         /// Its name.
@@ -121,30 +137,30 @@ pub enum RenderCause {
         /// What is wrong.
         message: String,
     },
-    /// A text is no JSONPath that is understood.
-    #[error("the JSONPath {path} is not understood: {message}")]
+    /// A JSONPath is invalid or not supported.
+    #[error("invalid JSONPath {path}: {message}")]
     JsonPath {
         /// The text.
         path: String,
         /// What is wrong.
         message: String,
     },
-    /// A whole number left the 64 bits that it has here.
-    #[error("a whole number is too large: it has 64 bits")]
+    /// A whole number does not fit in 64 bits.
+    #[error("a whole number does not fit in 64 bits")]
     Overflow,
 }
 
-/// What a template sees.
+/// The inputs of a rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// `$input.body`, and what the paths of `$input.path(…)` and `$input.json(…)` lead into. A body that is no JSON counts
-    /// as one text there.
+    /// `$input.body`, which `$input.path(…)` and `$input.json(…)` read as JSON. If it is not JSON, they read it as one
+    /// string.
     pub body: &'a str,
-    /// `$context`. Scalars in `authorizer` are handed out as text, as the service does.
+    /// `$context`. As in the service, scalars in `authorizer` become strings.
     pub context: &'a Map<String, Value>,
     /// `$stageVariables`.
     pub stage_variables: &'a BTreeMap<String, String>,
-    /// `$input.params()`: objects `path`, `querystring` and `header` with a text for each name.
+    /// `$input.params()`: objects `path`, `querystring` and `header` with a string for each name.
     pub parameters: &'a Map<String, Value>,
 }
 
@@ -159,7 +175,7 @@ impl MappingTemplate {
     ///
     /// # Errors
     ///
-    /// Where Velocity refuses the text, where it has a directive that is left out here, and where it exceeds
+    /// If Velocity would refuse the template, it has a directive that this crate refuses, or it exceeds
     /// [`TEMPLATE_BYTES_MAX`] or [`NESTING_MAX`].
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         Ok(Self { nodes: Parser::new(text).template()? })
@@ -169,7 +185,7 @@ impl MappingTemplate {
     ///
     /// # Errors
     ///
-    /// Where Velocity throws, such as on an index outside of a list, and where the work exceeds [`NESTING_MAX`],
+    /// If Velocity would throw, such as for an index outside a list, or the rendering exceeds [`NESTING_MAX`],
     /// [`STEPS_MAX`], [`TEXT_BYTES_MAX`] or [`MEMORY_BYTES_MAX`].
     pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, RenderError> {
         Renderer::new(inputs).render(&self.nodes)

@@ -1,4 +1,4 @@
-//! Methods of values: those of Java's String, List, Map and numbers that templates use.
+//! Methods of values: those methods of Java's strings, lists, maps and numbers that templates use.
 
 use regex::{Regex, RegexBuilder};
 
@@ -9,23 +9,22 @@ use crate::{
     value::{Entries, Value},
 };
 
-/// Bytes that a compiled pattern may have. Our own choice: a pattern of a person has a few thousand.
+/// Largest compiled pattern, in bytes. Our own choice: patterns that people write have a few thousand.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
-/// Steps that the compilation of a pattern counts for. Our own choice: a hundred of the largest take a second.
+/// Cost of compiling a pattern, in steps. Our own choice: a hundred of the largest take a second.
 const PATTERN_STEPS: usize = 10_000;
 
-/// Bytes that a pattern passes over in the time of a step. Our own choice: without optimisation it passes over few.
+/// Bytes that a pattern searches per step. Our own choice, low enough for unoptimised builds.
 const PATTERN_BYTES_PER_STEP: usize = 4;
 
-/// Bytes that any other method passes over in the time of a step. Our own choice.
+/// Bytes that any other method processes per step. Our own choice.
 const BYTES_PER_STEP: usize = 256;
 
-/// A compiled pattern.
 #[derive(Clone, Debug)]
 pub(crate) struct CompiledPattern {
     regex: Regex,
-    /// Longest text that it can match, if there is one: how far a search looks beyond what it finds.
+    /// Longest text that it can match, if that is bounded: how far a search looks ahead.
     match_bytes_max: Option<usize>,
 }
 
@@ -39,7 +38,7 @@ fn failed(method: &str, message: impl Into<String>) -> RenderCause {
 }
 
 impl Renderer<'_, '_> {
-    /// Calls a method. One that does not exist gives nothing.
+    /// Calls a method. A method that does not exist returns nothing.
     pub(crate) fn method(&mut self, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, RenderCause> {
         self.heap.budget.steps(1)?;
         match (value, method, arguments) {
@@ -89,7 +88,7 @@ impl Renderer<'_, '_> {
                 } else {
                     text.parse().ok().map(Value::Integer)
                 };
-                parsed.ok_or_else(|| failed(method, format!("\"{text}\" is no number")))
+                parsed.ok_or_else(|| failed(method, format!("invalid number \"{text}\"")))
             }
             ("abs", [number]) => match number {
                 Value::Integer(number) => number.checked_abs().map(Value::Integer).ok_or(RenderCause::Overflow),
@@ -143,7 +142,7 @@ impl Renderer<'_, '_> {
                     self.pay_for_match(&pattern, text.len() - next.start())?;
                     found += 1;
                 }
-                // Groups can repeat what was found, each as long as the text.
+                // Each group can repeat its match, which is up to as long as the text.
                 let groups = new.matches("${").count();
                 self.pay_for_replacement(text, found, new.len() + groups * text.len() / found.max(1))?;
                 self.heap.text(&pattern.regex.replacen(text, count, new.as_str()))
@@ -158,28 +157,28 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// A search may look at all that is `left` of the text before it settles on a shorter match.
+    /// Pays for a search, which may read all `left` bytes of the text before it settles on a shorter match.
     fn pay_for_match(&mut self, pattern: &CompiledPattern, left: usize) -> Result<(), RenderCause> {
         let seen = pattern.match_bytes_max.map_or(left, |most| most.min(left));
         Ok(self.heap.budget.steps(1 + seen / PATTERN_BYTES_PER_STEP)?)
     }
 
-    /// A replacement is paid for before it is made.
+    /// Pays for a replacement before it happens.
     fn pay_for_replacement(&mut self, text: &str, count: usize, new: usize) -> Result<(), RenderCause> {
         Ok(self.heap.budget.memory(text.len().saturating_add(count.saturating_mul(new)))?)
     }
 
-    /// Part of a text, in UTF-16 units.
+    /// Part of a string, in UTF-16 units.
     fn part(&mut self, method: &str, text: &str, start: i64, end: Option<i64>) -> Result<Value, RenderCause> {
         let units: Vec<u16> = text.encode_utf16().collect();
         let end = end.map_or(Ok(units.len()), usize::try_from);
         let range = usize::try_from(start).ok().zip(end.ok());
         let part = range.and_then(|(start, end)| units.get(start..end));
-        let part = part.ok_or_else(|| failed(method, format!("the text has only {} characters", units.len())))?;
+        let part = part.ok_or_else(|| failed(method, format!("the string has only {} characters", units.len())))?;
         self.heap.text(&String::from_utf16_lossy(part))
     }
 
-    /// Parts between matches of a pattern, as Java counts them: at most `limit`, and no empty ones at the end for a limit of 0.
+    /// Splits a string as Java does: into at most `limit` parts, or for 0 without the empty parts at the end.
     fn split(&mut self, text: &str, pattern: &str, limit: i64) -> Result<Value, RenderCause> {
         let pattern = self.pattern("split", pattern, text)?;
         let most = usize::try_from(limit).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
@@ -190,7 +189,7 @@ impl Renderer<'_, '_> {
             if parts.len() + 1 >= most {
                 break;
             }
-            // An empty match at the beginning or the end parts nothing.
+            // An empty match at the beginning or the end does not split.
             if found.is_empty() && (found.start() == 0 || found.start() == text.len()) {
                 continue;
             }
@@ -206,7 +205,7 @@ impl Renderer<'_, '_> {
         self.heap.list(parts)
     }
 
-    /// Compiles a Java pattern, once for each rendering, and pays for passing over a text with it.
+    /// Compiles a Java pattern, once per rendering, and pays for searching a text with it.
     fn pattern(&mut self, method: &str, pattern: &str, text: &str) -> Result<CompiledPattern, RenderCause> {
         self.heap.budget.steps(text.len() / PATTERN_BYTES_PER_STEP)?;
         if let Some(compiled) = self.patterns.get(pattern) {
@@ -215,11 +214,13 @@ impl Renderer<'_, '_> {
         self.heap.budget.steps(PATTERN_STEPS)?;
         self.heap.budget.memory(PATTERN_BYTES_MAX)?;
         let translated = with_ascii_classes(pattern);
-        let failed =
-            |error: &dyn std::fmt::Display| failed(method, format!("the pattern {pattern} is not understood: {error}"));
-        let regex =
-            RegexBuilder::new(&translated).size_limit(PATTERN_BYTES_MAX).build().map_err(|error| failed(&error))?;
-        let syntax = regex_syntax::parse(&translated).map_err(|error| failed(&error))?;
+        // The last line says what is wrong; those before it draw where.
+        let failed = |error: String| {
+            failed(method, format!("invalid pattern {pattern}: {}", error.lines().last().unwrap_or_default()))
+        };
+        let regex = RegexBuilder::new(&translated).size_limit(PATTERN_BYTES_MAX).build();
+        let regex = regex.map_err(|error| failed(error.to_string()))?;
+        let syntax = regex_syntax::parse(&translated).map_err(|error| failed(error.to_string()))?;
         let compiled = CompiledPattern { regex, match_bytes_max: syntax.properties().maximum_len() };
         self.patterns.insert(pattern.to_owned(), compiled.clone());
         Ok(compiled)
@@ -302,7 +303,7 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// An index that must be below `end`.
+    /// Checks that an index is below `end`.
     fn place_in(&self, list: usize, index: i64, end: usize) -> Result<usize, RenderCause> {
         let len = self.heap.items(list).len();
         usize::try_from(index).ok().filter(|position| *position < end).ok_or(RenderCause::NoSuchItem { index, len })
@@ -382,7 +383,7 @@ impl Renderer<'_, '_> {
     }
 }
 
-/// The difference of the first units that differ, else of the lengths.
+/// Java's `compareTo`: the difference of the first units that differ, else of the lengths.
 fn compare_texts(left: &str, right: &str) -> Value {
     let differing = left.encode_utf16().zip(right.encode_utf16()).find(|(left, right)| left != right);
     match differing {
@@ -407,7 +408,7 @@ fn index_of(text: &str, other: &str, from: i64) -> Value {
     found.map_or(Value::Integer(-1), |found| integer(text[..start + found].encode_utf16().count()))
 }
 
-/// In Java the classes `\d`, `\w` and `\s` are those of ASCII.
+/// Restricts the classes `\d`, `\w` and `\s` to ASCII, as in Java.
 fn with_ascii_classes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut characters = pattern.chars();
@@ -430,7 +431,8 @@ fn with_ascii_classes(pattern: &str) -> String {
     out
 }
 
-/// A replacement of Java in the form of the `regex` crate: `$1` is a group of one digit, `\$` a dollar sign.
+/// Converts a replacement of Java to the form of the `regex` crate. In Java, `$1` is a group of one digit and `\$` a
+/// dollar sign.
 fn replacement(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();

@@ -1,8 +1,8 @@
-//! Numbers as Java writes them, and arithmetic on them.
+//! Numbers: Java's notation and arithmetic.
 
 use crate::{RenderCause, syntax::Operator, value::Value};
 
-/// A number with a fraction, as Java writes a `double`.
+/// Formats a number as Java formats a `double`.
 pub(crate) fn java_double(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -20,7 +20,7 @@ pub(crate) fn java_double(number: f64) -> String {
     }
 }
 
-/// `+ - * / %`. `None` where one side is no number, and where a whole number is divided by zero.
+/// Computes `+ - * / %`. `None` if one side is not a number, or a whole number is divided by zero.
 pub(crate) fn calculate(left: &Value, operator: Operator, right: &Value) -> Result<Option<Value>, RenderCause> {
     if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
         if *right == 0 && matches!(operator, Operator::Divide | Operator::Remainder) {
@@ -48,7 +48,7 @@ pub(crate) fn calculate(left: &Value, operator: Operator, right: &Value) -> Resu
     .map(Value::Float))
 }
 
-/// Compares two numbers. `None` where one side is none.
+/// Compares two numbers. `None` if one side is not a number.
 pub(crate) fn compare(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
     match (left, right) {
         (Value::Integer(left), Value::Integer(right)) => Some(left.cmp(right)),

@@ -1,4 +1,4 @@
-//! The text of a template, with its references, directives and comments.
+//! Parses a template: text, references, directives and comments.
 
 use crate::{
     NESTING_MAX, Position, SyntaxError, TEMPLATE_BYTES_MAX,
@@ -6,13 +6,12 @@ use crate::{
     syntax::{Accessor, Escaped, Expression, Node, Reference},
 };
 
-/// Directives of Velocity: a backslash escapes them and nothing else.
+/// Directives of Velocity. A backslash escapes only these.
 const DIRECTIVES: [&str; 14] = [
     "break", "define", "else", "elseif", "end", "evaluate", "foreach", "if", "include", "literal", "macro", "parse",
     "set", "stop",
 ];
 
-/// A parser of one source.
 #[derive(Debug)]
 pub(crate) struct Parser<'s> {
     pub(crate) lexer: Lexer<'s>,
@@ -28,13 +27,13 @@ enum Ending {
     ElseIf,
 }
 
-/// A block as far as it is read.
+/// A block, as far as it has been read.
 #[derive(Debug, Default)]
 struct Block {
     nodes: Vec<Node>,
     /// Text since the last node.
     text: String,
-    /// Where in `text` the last plain run begins: only spaces in it vanish before `#set`.
+    /// Where in `text` the last plain run begins. If it is blank, it vanishes before `#set`.
     run: usize,
 }
 
@@ -62,14 +61,15 @@ impl Block {
         self.run = 0;
     }
 
-    /// Whether a property that is not in braces is the last thing read. Velocity takes no comment right after one.
+    /// Whether the last thing read is a property without braces. Right after one, Velocity does not recognise a
+    /// comment.
     fn ends_with_property(&self) -> bool {
         let last = self.nodes.last().filter(|_| self.text.is_empty());
         matches!(last, Some(Node::Reference(Escaped { literal, reference, .. }))
             if !literal.ends_with('}') && matches!(reference.accessors.last(), Some(Accessor::Property(_))))
     }
 
-    /// Forgets spaces before `#set`.
+    /// Removes blanks before `#set`.
     fn drop_blank_run(&mut self) {
         if self.text[self.run..].bytes().all(|byte| matches!(byte, b' ' | b'\t')) {
             self.text.truncate(self.run);
@@ -82,7 +82,7 @@ impl<'s> Parser<'s> {
         Self { lexer: Lexer::new(source, None), depth: 0 }
     }
 
-    /// A parser of a text within a template, at a place and a depth of that.
+    /// A parser of a string within a template, at a position and depth of that template.
     pub(crate) fn within(source: &'s str, at: Position, depth: usize) -> Self {
         Self { lexer: Lexer::new(source, Some(at)), depth }
     }
@@ -91,13 +91,13 @@ impl<'s> Parser<'s> {
         self.depth
     }
 
-    /// Goes one level deeper for as long as `parse` runs.
+    /// Runs `parse` one level deeper.
     pub(crate) fn nested<T>(
         &mut self,
         parse: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
     ) -> Result<T, SyntaxError> {
         if self.depth == NESTING_MAX {
-            return Err(self.lexer.error(format!("this is nested more than {NESTING_MAX} deep")));
+            return Err(self.lexer.error(format!("nested more than {NESTING_MAX} deep")));
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -105,7 +105,6 @@ impl<'s> Parser<'s> {
         parsed
     }
 
-    /// The whole source.
     pub(crate) fn template(mut self) -> Result<Vec<Node>, SyntaxError> {
         let bytes = self.lexer.source.len();
         if bytes > TEMPLATE_BYTES_MAX {
@@ -118,10 +117,10 @@ impl<'s> Parser<'s> {
             Ending::Else => "else",
             Ending::ElseIf => "elseif",
         };
-        Err(SyntaxError { at, message: format!("there is no open #if or block that this #{name} belongs to") })
+        Err(SyntaxError { at, message: format!("#{name} without an open #if or block") })
     }
 
-    /// Reads until the block ends, and says by what and where.
+    /// Parses until the block ends. Returns what ends it, and where.
     fn block(&mut self) -> Result<(Vec<Node>, Ending, Position), SyntaxError> {
         let mut block = Block::default();
         let ending = loop {
@@ -152,7 +151,7 @@ impl<'s> Parser<'s> {
         Ok((block.nodes, ending.0, ending.1))
     }
 
-    /// A reference, or a dollar sign that is none.
+    /// Parses a reference, or a dollar sign as text.
     fn dollar(&mut self, block: &mut Block, backslashes: usize) -> Result<(), SyntaxError> {
         let start = self.lexer.offset;
         self.lexer.offset += backslashes;
@@ -165,7 +164,7 @@ impl<'s> Parser<'s> {
                 return Err(self.lexer.error("a template cannot end with $"));
             }
             block.token(&self.lexer.source[start..=dollar]);
-            // Velocity loses an exclamation mark before plain text.
+            // Velocity drops an exclamation mark before plain text.
             if quiet && matches!(self.lexer.byte(), Some(b'{' | b'$' | b'#' | b'\\')) {
                 block.token("!");
             }
@@ -176,7 +175,7 @@ impl<'s> Parser<'s> {
         Ok(())
     }
 
-    /// A directive, a comment, or a hash sign that is neither. Returns what ends the block.
+    /// Parses a directive, a comment, or a hash sign as text. Returns the ending, if it ends the block.
     fn hash(&mut self, block: &mut Block, backslashes: usize) -> Result<Option<Ending>, SyntaxError> {
         let word = self.lexer.directive_word(backslashes + 1);
         let known = word.is_some_and(|(word, _)| DIRECTIVES.contains(&word));
@@ -235,7 +234,7 @@ impl<'s> Parser<'s> {
                     if self.lexer.byte() == Some(b'(') {
                         return Err(self
                             .lexer
-                            .error("#set and its bracket must be on one line, with only spaces between"));
+                            .error("#set and its bracket must be on one line, with only spaces between them"));
                     }
                     block.token(&self.lexer.source[start..end]);
                     self.lexer.offset = end;
@@ -269,9 +268,9 @@ impl<'s> Parser<'s> {
             }
             "elseif" => return Ok(Some(Ending::ElseIf)),
             "evaluate" | "include" | "literal" | "macro" | "parse" => {
-                return Err(SyntaxError { at, message: format!("#{word} is not understood here") });
+                return Err(SyntaxError { at, message: format!("#{word} is not supported") });
             }
-            // The name of no directive, with what could be its arguments, is text.
+            // An unknown directive and its arguments are text.
             _ => {
                 if self.lexer.byte() == Some(b'(') {
                     self.arguments()?;
@@ -282,7 +281,7 @@ impl<'s> Parser<'s> {
         Ok(None)
     }
 
-    /// Reads arguments in brackets, which nothing uses.
+    /// Skips arguments in brackets.
     fn arguments(&mut self) -> Result<(), SyntaxError> {
         self.lexer.expect("(", "after the name of the directive")?;
         loop {
@@ -290,7 +289,7 @@ impl<'s> Parser<'s> {
             if self.lexer.eat(")") {
                 return Ok(());
             }
-            // A word in braces or behind @ is no identifier, which would not get past it.
+            // A word in braces or after @ is not an identifier, so `identifier` would never get past it.
             let is_word = self.lexer.byte().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
             let word = self.lexer.directive_word(0).filter(|_| is_word);
             if word.is_some_and(|(word, _)| !matches!(word, "true" | "false")) {
@@ -301,13 +300,13 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// The bracket after the name of a directive, with any space between.
+    /// Takes the bracket after the name of a directive, and whitespace before it.
     fn open(&mut self, directive: &str) -> Result<(), SyntaxError> {
         self.lexer.whitespace();
         self.lexer.expect("(", &format!("after {directive}"))
     }
 
-    /// The bracket at the end of a directive, with the end of its line.
+    /// Takes the bracket at the end of a directive, and the end of its line.
     fn close(&mut self, directive: &str) -> Result<(), SyntaxError> {
         self.lexer.whitespace();
         self.lexer.expect(")", &format!("at the end of {directive}"))?;
@@ -318,7 +317,7 @@ impl<'s> Parser<'s> {
     fn set(&mut self) -> Result<Node, SyntaxError> {
         self.lexer.whitespace();
         if self.lexer.rest().starts_with("${") || self.lexer.rest().starts_with("$!") {
-            return Err(self.lexer.error("write what is set as $name, without braces and exclamation mark"));
+            return Err(self.lexer.error("#set takes $name without braces and exclamation mark"));
         }
         let target = self.required_reference("#set")?;
         if let Some(Accessor::Method(name, _)) = target.accessors.last() {
@@ -358,12 +357,14 @@ impl<'s> Parser<'s> {
         Ok(Node::If { branches, otherwise })
     }
 
-    /// A block that only `#end` can end.
+    /// Parses a block that only `#end` can end.
     fn last_block(&mut self, opened_at: Position, directive: &str) -> Result<Vec<Node>, SyntaxError> {
         match self.block()? {
             (nodes, Ending::End, _) => Ok(nodes),
             (_, Ending::Source, _) => Err(unclosed(opened_at, directive)),
-            (_, _, at) => Err(SyntaxError { at, message: "there is no open #if that this belongs to".to_owned() }),
+            (_, _, at) => {
+                Err(SyntaxError { at, message: "#else or #elseif after #else, or without an open #if".to_owned() })
+            }
         }
     }
 
@@ -385,7 +386,7 @@ impl<'s> Parser<'s> {
         Ok(Node::Define { variable, body: self.last_block(at, "#define")? })
     }
 
-    /// A name without anything after it.
+    /// Parses a plain name.
     fn variable(&mut self, directive: &str) -> Result<Box<str>, SyntaxError> {
         self.lexer.whitespace();
         let reference = self.required_reference(directive)?;

@@ -1,4 +1,4 @@
-//! Rendering: walks the syntax tree and writes text.
+//! Renders the syntax tree.
 
 use std::collections::HashMap;
 
@@ -15,9 +15,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     On,
-    /// `#break`: the loop ends. Outside of a loop everything does.
+    /// `#break`: ends the loop, or the rendering outside a loop.
     Break,
-    /// `#stop`: everything ends.
+    /// `#stop`: ends the rendering.
     Stop,
 }
 
@@ -28,7 +28,6 @@ pub(crate) struct Loop {
     pub(crate) len: usize,
 }
 
-/// One rendering.
 #[derive(Debug)]
 pub(crate) struct Renderer<'t, 'i> {
     pub(crate) inputs: &'i Inputs<'i>,
@@ -36,14 +35,14 @@ pub(crate) struct Renderer<'t, 'i> {
     variables: HashMap<&'t str, Value>,
     pub(crate) loops: Vec<Loop>,
     blocks: Vec<&'t [Node]>,
-    /// Variables of the service, once they are asked for.
+    /// Variables of the service that the template has used.
     pub(crate) globals: HashMap<&'static str, Value>,
-    /// Patterns that were compiled already.
+    /// Compiled patterns.
     pub(crate) patterns: HashMap<String, CompiledPattern>,
     depth: usize,
 }
 
-/// A cause without a place gets one.
+/// Adds a position to a cause.
 fn place(at: Position) -> impl Fn(RenderCause) -> RenderError {
     move |cause| RenderError { at, cause }
 }
@@ -68,7 +67,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         Ok(out)
     }
 
-    /// Renders nodes. `at` is the place for what has none of its own.
+    /// Renders nodes. `at` is the position for errors of nodes without their own.
     fn nodes(&mut self, nodes: &'t [Node], out: &mut String, at: Position) -> Result<Flow, RenderError> {
         self.depth += 1;
         nested(self.depth).map_err(|exceeded| place(at)(exceeded.into()))?;
@@ -92,7 +91,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
             Node::Reference(escaped) => self.write_reference(escaped, out)?,
             Node::Set { target, value } => {
                 let value = self.value(value, target.at)?;
-                // As Velocity does by default: nothing is never assigned.
+                // As in Velocity, `#set` to nothing keeps the old value.
                 if !matches!(value, Value::Null) {
                     self.assign(target, value)?;
                 }
@@ -117,7 +116,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         Ok(Flow::On)
     }
 
-    /// A reference in text. An odd number of backslashes escapes one that is something.
+    /// Writes a reference. An odd number of backslashes escapes one that has a value.
     fn write_reference(&mut self, escaped: &'t Escaped, out: &mut String) -> Result<(), RenderError> {
         let Escaped { backslashes, literal, reference } = escaped;
         let at = reference.at;
@@ -199,13 +198,13 @@ impl<'t, 'i> Renderer<'t, 'i> {
                 let position = self.item_at(list, *index).map_err(place(at))?;
                 self.heap.items_mut(list)[position] = value;
             }
-            // Velocity finds no setter and goes on.
+            // Velocity finds no setter and ignores it.
             _ => {}
         }
         Ok(())
     }
 
-    /// The place of an item. From the end where it is negative.
+    /// The position of an item. A negative index counts from the end.
     pub(crate) fn item_at(&self, list: usize, index: i64) -> Result<usize, RenderCause> {
         let len = self.heap.items(list).len();
         let position = if index < 0 {
@@ -316,7 +315,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         }
     }
 
-    /// Whole numbers from one to another, upwards or downwards.
+    /// The whole numbers of a range, upwards or downwards.
     fn range(&mut self, first: i64, last: i64) -> Result<Value, RenderCause> {
         let count = usize::try_from(first.abs_diff(last)).unwrap_or(usize::MAX).saturating_add(1);
         self.heap.budget.steps(count)?;
@@ -328,7 +327,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         self.heap.list(items)
     }
 
-    /// Whether a condition holds: what is nothing or false does not, and neither does a bare literal.
+    /// Whether a condition holds. Nothing, `false` and bare literals do not.
     fn holds(&mut self, expression: &'t Expression, at: Position) -> Result<bool, RenderError> {
         let value = self.value(expression, at)?;
         Ok(match (expression, value) {
@@ -345,7 +344,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         rest: &'t [(Operator, Expression)],
         at: Position,
     ) -> Result<Value, RenderError> {
-        // `or` and `and` ask no more than they need.
+        // `or` and `and` evaluate only what they need.
         if let Some((operator @ (Operator::Or | Operator::And), _)) = rest.first() {
             let decided_by = *operator == Operator::Or;
             for operand in std::iter::once(first).chain(rest.iter().map(|(_, operand)| operand)) {
@@ -364,15 +363,12 @@ impl<'t, 'i> Renderer<'t, 'i> {
     }
 
     fn operate(&mut self, left: &Value, operator: Operator, right: &Value, at: Position) -> Result<Value, RenderError> {
-        let compared =
-            |holds: fn(std::cmp::Ordering) -> bool| Ok(Value::Boolean(number::compare(left, right).is_some_and(holds)));
         match operator {
             Operator::Equal => self.loosely_equal(left, right, at).map(Value::Boolean),
             Operator::NotEqual => self.loosely_equal(left, right, at).map(|equal| Value::Boolean(!equal)),
-            Operator::Less => compared(std::cmp::Ordering::is_lt),
-            Operator::LessOrEqual => compared(std::cmp::Ordering::is_le),
-            Operator::Greater => compared(std::cmp::Ordering::is_gt),
-            Operator::GreaterOrEqual => compared(std::cmp::Ordering::is_ge),
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+                Ok(Value::Boolean(operator.holds(number::compare(left, right))))
+            }
             Operator::Add if matches!(left, Value::Text(_)) || matches!(right, Value::Text(_)) => {
                 let mut text = String::new();
                 self.write(left, &mut text, at)?;
@@ -383,7 +379,7 @@ impl<'t, 'i> Renderer<'t, 'i> {
         }
     }
 
-    /// `==`: values of different types are equal when they are written alike, and nothing is equal to the empty text.
+    /// `==`: values of different types are equal if they are written alike. Nothing equals the empty string.
     fn loosely_equal(&mut self, left: &Value, right: &Value, at: Position) -> Result<bool, RenderError> {
         match (left, right) {
             (Value::Null, Value::Null) => Ok(true),

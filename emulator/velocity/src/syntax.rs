@@ -1,4 +1,6 @@
-//! The syntax tree. Chains are flat, so only brackets and blocks make it deep.
+//! The syntax tree. Chains of operators are flat, so only brackets and blocks make it deep.
+
+use std::cmp::Ordering;
 
 use crate::Position;
 
@@ -15,16 +17,16 @@ pub(crate) enum Node {
     Stop,
 }
 
-/// A reference in text, with the backslashes before it.
+/// A reference in the text of a template, with the backslashes before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Escaped {
     pub(crate) backslashes: usize,
-    /// As it stands in the template, for when it is escaped.
+    /// The source of the reference, which is written if it is escaped.
     pub(crate) literal: Box<str>,
     pub(crate) reference: Reference,
 }
 
-/// `$name` and what follows.
+/// `$name` and its accessors.
 #[derive(Clone, Debug)]
 pub(crate) struct Reference {
     pub(crate) name: Box<str>,
@@ -32,7 +34,7 @@ pub(crate) struct Reference {
     pub(crate) at: Position,
 }
 
-/// A step from a value to another.
+/// A property, method call or index after a reference.
 #[derive(Clone, Debug)]
 pub(crate) enum Accessor {
     /// `.name`
@@ -43,11 +45,11 @@ pub(crate) enum Accessor {
     Index(Expression),
 }
 
-/// What has a value.
+/// An expression.
 #[derive(Clone, Debug)]
 pub(crate) enum Expression {
     Text(Box<str>),
-    /// A text in double quotes that is a template of its own.
+    /// A string in double quotes that is a template of its own.
     Interpolated(Vec<Node>, Position),
     Integer(i64),
     Float(f64),
@@ -80,7 +82,18 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
-    /// How tightly it binds: the larger, the tighter.
+    /// Whether `<`, `<=`, `>` or `>=` holds for two values in this order; `false` for values without an order.
+    pub(crate) fn holds(self, order: Option<Ordering>) -> bool {
+        order.is_some_and(|order| match self {
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+            _ => false,
+        })
+    }
+
+    /// Its precedence: the larger, the tighter it binds.
     pub(crate) const fn rank(self) -> usize {
         match self {
             Self::Or => 0,
@@ -93,5 +106,15 @@ impl Operator {
     }
 }
 
-/// Ranks that operators have.
+/// Signs of comparisons, the longer ones first.
+pub(crate) const COMPARISONS: [(&str, Operator); 6] = [
+    ("==", Operator::Equal),
+    ("!=", Operator::NotEqual),
+    ("<=", Operator::LessOrEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+];
+
+/// Number of ranks.
 pub(crate) const RANKS: usize = 6;

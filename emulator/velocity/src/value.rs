@@ -1,5 +1,5 @@
-//! Values, and the heap that they live on. Java's lists and maps are shared and mutable: they are numbers of places on the
-//! heap, so that a list which contains itself is no cycle in memory and a deep one needs no deep stack to be freed.
+//! Values and their heap. Java's lists and maps are shared and mutable, so values refer to them by their index on the
+//! heap. Then a list may contain itself without a memory leak, and freeing a deep one does not need a deep stack.
 
 use std::rc::Rc;
 
@@ -12,10 +12,10 @@ use crate::{
     number,
 };
 
-/// What an item of a list or map counts for, beside its text. Our own choice, near the true size.
+/// Size of an item of a list or map without its text, in bytes. Our own choice, near the true size.
 const ITEM_BYTES: usize = 32;
 
-/// Anything that a reference or an expression can be.
+/// The value of a reference or an expression.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
@@ -27,9 +27,9 @@ pub(crate) enum Value {
     Map(usize),
     /// An entry of a map.
     Entry(usize),
-    /// `$foreach` of a loop, by its depth.
+    /// `$foreach` of the loop at this depth.
     Loop(usize),
-    /// What `#define` made.
+    /// A block of `#define`.
     Block(usize),
     /// `$input`
     Input,
@@ -37,7 +37,7 @@ pub(crate) enum Value {
     Util,
 }
 
-/// What a map can be asked for. Lists and maps as keys count as their text.
+/// A key of a map. Lists and maps become keys as text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     Null,
@@ -63,17 +63,17 @@ pub(crate) type Entries = IndexMap<Key, Value>;
 #[derive(Debug)]
 struct List {
     items: Vec<Value>,
-    /// Whether it comes from JSON, which decides how it is written.
+    /// Whether it comes from JSON and is written as JSON.
     json: bool,
 }
 
-/// Lists, maps and what may still be used.
+/// Lists, maps and the budget.
 #[derive(Debug)]
 pub(crate) struct Heap {
     pub(crate) budget: Budget,
     lists: Vec<List>,
     maps: Vec<Entries>,
-    /// What `entrySet` made.
+    /// Entries from `entrySet`.
     pairs: Vec<(Key, Value)>,
 }
 
@@ -92,7 +92,7 @@ impl Heap {
         self.new_list(items, false)
     }
 
-    /// A list that is written as JSON.
+    /// Adds a list that is written as JSON.
     pub(crate) fn json_list(&mut self, items: Vec<Value>) -> Result<Value, RenderCause> {
         self.new_list(items, true)
     }
@@ -111,7 +111,7 @@ impl Heap {
         Ok(Value::Map(self.maps.len() - 1))
     }
 
-    /// The entries of a map, as they are now.
+    /// The current entries of a map.
     pub(crate) fn entry_set(&mut self, map: usize) -> Result<Value, RenderCause> {
         let first = self.pairs.len();
         self.pay_for_items(self.maps[map].len())?;
@@ -128,7 +128,7 @@ impl Heap {
         &self.lists[list].items
     }
 
-    /// Items to change. What is added must be paid for with [`Self::pay_for_items`].
+    /// Items to change. Pay for added items with [`Self::pay_for_items`].
     pub(crate) fn items_mut(&mut self, list: usize) -> &mut Vec<Value> {
         &mut self.lists[list].items
     }
@@ -137,18 +137,18 @@ impl Heap {
         &self.maps[map]
     }
 
-    /// Entries to change. What is added must be paid for with [`Self::pay_for_items`].
+    /// Entries to change. Pay for added entries with [`Self::pay_for_items`].
     pub(crate) fn entries_mut(&mut self, map: usize) -> &mut Entries {
         &mut self.maps[map]
     }
 
-    /// Takes the time to visit items and the memory to keep them.
+    /// Pays for visiting and storing items.
     pub(crate) fn pay_for_items(&mut self, count: usize) -> Result<(), LimitExceeded> {
         self.budget.steps(count)?;
         self.budget.memory(count.saturating_mul(2 * ITEM_BYTES))
     }
 
-    /// The items of a list or the values of a map, copied for as long as they are visited: they may change meanwhile.
+    /// A copy of the items of a list or the values of a map: visiting them may change the original.
     pub(crate) fn children(&mut self, value: &Value) -> Result<Option<Vec<Value>>, RenderCause> {
         let children: Vec<Value> = match value {
             Value::List(list) => self.items(*list).to_vec(),
@@ -204,7 +204,7 @@ impl Heap {
         Ok(out)
     }
 
-    /// Appends a value as Java's `toString` writes it. Nothing is written as nothing.
+    /// Appends a value as Java's `toString` writes it, and nothing for nothing.
     pub(crate) fn write(&mut self, value: &Value, out: &mut String, depth: usize) -> Result<(), RenderCause> {
         self.budget.steps(1)?;
         nested(depth)?;

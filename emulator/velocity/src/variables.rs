@@ -15,17 +15,17 @@ use crate::{
     value::{Entries, Key, Value},
 };
 
-/// What Java's `URLEncoder` leaves as it is, beside letters and digits. It writes a space as a plus sign.
+/// All but what Java's `URLEncoder` leaves unencoded. It writes a space as a plus sign.
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'*').remove(b'_').remove(b' ');
 
-/// Takes base64 with or without padding, as the service's library does.
+/// Decodes base64 with or without padding, as the service does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 impl Renderer<'_, '_> {
-    /// A variable of the service. Each is made once, so that what a template puts into it is seen later.
+    /// A variable of the service. It is created once, so changes of the template stay.
     pub(crate) fn global(&mut self, name: &str) -> Result<Value, RenderCause> {
         let (name, made) = match name {
             "input" => return Ok(Value::Input),
@@ -84,7 +84,7 @@ impl Renderer<'_, '_> {
         self.heap.json(&Json::Object(self.inputs.parameters.clone()), 0)
     }
 
-    /// The body as a value. One that is no JSON is a text, and an empty one nothing.
+    /// The body as a value: a string if it is not JSON, and nothing if it is empty.
     fn body(&mut self) -> Result<Value, RenderCause> {
         let body = self.inputs.body;
         self.heap.budget.steps(body.len() / 16)?;
@@ -95,7 +95,7 @@ impl Renderer<'_, '_> {
         }
     }
 
-    /// What a path of `$input` leads to. `None` where it leads nowhere.
+    /// Finds the value at a path of `$input`.
     fn find(&mut self, path: &Value) -> Result<Option<Value>, RenderCause> {
         let path = self.heap.written(path)?;
         let body = self.once("body", Self::body)?;
@@ -144,12 +144,12 @@ impl Renderer<'_, '_> {
             "urlDecode" => percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned(),
             "base64Encode" => general_purpose::STANDARD.encode(&text),
             "base64Decode" => {
-                let decoded = BASE64.decode(&text).map_err(|error| failed(format!("this is no base64: {error}")))?;
+                let decoded = BASE64.decode(&text).map_err(|error| failed(format!("invalid base64: {error}")))?;
                 String::from_utf8_lossy(&decoded).into_owned()
             }
             "parseJson" => {
                 let json: Json =
-                    serde_json::from_str(&text).map_err(|error| failed(format!("this is no JSON: {error}")))?;
+                    serde_json::from_str(&text).map_err(|error| failed(format!("invalid JSON: {error}")))?;
                 return self.heap.json(&json, 0);
             }
             _ => return Ok(Value::Null),
@@ -157,7 +157,7 @@ impl Renderer<'_, '_> {
         self.heap.text(&result)
     }
 
-    /// `.name`: what a map has under it, else a getter.
+    /// `.name`: an entry of a map, or the result of a getter.
     pub(crate) fn property(&mut self, value: &Value, name: &str) -> Result<Value, RenderCause> {
         match value {
             Value::Map(map) => Ok(self.heap.property(*map, name)),
@@ -195,7 +195,7 @@ impl Renderer<'_, '_> {
     }
 }
 
-/// Escapes as Java's commons-lang does: quotes of both kinds, slashes of both kinds, control characters, and all beyond ASCII.
+/// Escapes as Java's commons-lang does: both quotes, both slashes, control characters, and everything beyond ASCII.
 fn escape_java_script(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for unit in text.encode_utf16() {

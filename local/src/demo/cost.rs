@@ -1,4 +1,4 @@
-//! What a month costs, for the chart of the page: the figures of `cargo run -p cost`.
+//! Costs per month for the chart of the page, the same as from `cargo run -p cost`.
 
 use apigw_local::{Body, json_response};
 use cost::{DEFAULT_REGION, Estimate, MINUTES_A_DAY_MAX, UnknownRegion, Usage};
@@ -6,18 +6,18 @@ use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-/// A query that nothing can be reckoned from.
+/// A query without a valid usage.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum QueryError {
-    #[error("{name} is a whole number from {min} to {max}, not {text:?}")]
+    #[error("invalid {name} {text:?}: expected a whole number from {min} to {max}")]
     Number { name: &'static str, min: u32, max: u32, text: String },
-    #[error("there is no parameter {0:?}; clients, minutes, alerts, published and region are")]
+    #[error("unknown parameter {0:?}: expected clients, minutes, alerts, published or region")]
     Parameter(String),
     #[error(transparent)]
     Region(#[from] UnknownRegion),
 }
 
-/// Answers `/cost` with an [`Estimate`]. What the query does not name is as the command has it.
+/// Responds to `/cost` with an [`Estimate`]. The query has the parameters and defaults of the command.
 pub(super) fn answer(query: &str) -> Response<Body> {
     match estimate(query) {
         Ok(estimate) => json_response(StatusCode::OK, &json!(estimate)),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_reckoned_as_the_command_reckons_it() {
+    fn a_query_has_the_costs_that_the_command_prints() {
         let named = Usage { clients: 100_000, minutes_a_day: 1_440, alerts_a_day: 0, published_a_day: 7 };
         let named = Estimate::new(named, "us-east-1").expect("known");
         let query = "clients=100000&minutes=1440&alerts=0&published=7&region=us%2Deast-1";
@@ -66,16 +66,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reckoned_is_refused_with_its_name_and_bounds() {
+    fn an_invalid_query_is_refused_with_its_name_and_bounds() {
         for (query, expected) in [
-            ("minutes=0", "minutes is a whole number from 1 to 1440, not \"0\""),
-            ("minutes=1441", "minutes is a whole number from 1 to 1440, not \"1441\""),
-            ("clients=", "clients is a whole number from 0 to 4294967295, not \"\""),
-            ("clients", "clients is a whole number from 0 to 4294967295, not \"\""),
-            ("clients=4294967296", "clients is a whole number from 0 to 4294967295, not \"4294967296\""),
-            ("alerts=1.5", "alerts is a whole number from 0 to 4294967295, not \"1.5\""),
-            ("published=-1", "published is a whole number from 0 to 4294967295, not \"-1\""),
-            ("client=1", "there is no parameter \"client\"; clients, minutes, alerts, published and region are"),
+            ("minutes=0", "invalid minutes \"0\": expected a whole number from 1 to 1440"),
+            ("minutes=1441", "invalid minutes \"1441\": expected a whole number from 1 to 1440"),
+            ("clients=", "invalid clients \"\": expected a whole number from 0 to 4294967295"),
+            ("clients", "invalid clients \"\": expected a whole number from 0 to 4294967295"),
+            ("clients=4294967296", "invalid clients \"4294967296\": expected a whole number from 0 to 4294967295"),
+            ("alerts=1.5", "invalid alerts \"1.5\": expected a whole number from 0 to 4294967295"),
+            ("published=-1", "invalid published \"-1\": expected a whole number from 0 to 4294967295"),
+            ("client=1", "unknown parameter \"client\": expected clients, minutes, alerts, published or region"),
             ("region=eu-central-1", "infra/cost/prices.json has no prices for eu-central-1, only for us-east-1"),
         ] {
             let refusal = estimate(query).expect_err(query).to_string();

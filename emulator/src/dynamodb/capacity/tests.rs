@@ -1,4 +1,4 @@
-//! What is taken of partitions, and what is throttled.
+//! Units of requests, and what is throttled.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -49,7 +49,7 @@ fn put(partition: &str, sort: &str, more: &[(&str, &str)]) -> Value {
     json!({"TableName": "table", "Item": item})
 }
 
-/// How many of these are taken before one is throttled.
+/// How many of these requests succeed before one is throttled.
 fn taken(world: &(Database, Capacity, Arc<AtomicI64>), operation: &str, input: &Value) -> usize {
     (0..100_000).take_while(|_| call(world, operation, input.clone()).0).count()
 }
@@ -80,7 +80,7 @@ fn units_are_those_of_the_developer_guide() {
         let before = world.1.used();
         let (done, answer) = call(&world, operation, input);
         assert!(done, "{answer}");
-        assert!(answer.get("ConsumedCapacity").is_none(), "nobody asked: {answer}");
+        assert!(answer.get("ConsumedCapacity").is_none(), "not requested: {answer}");
         let used = world.1.used();
         assert_eq!((used.read - before.read, used.write - before.write), (reads, writes), "{operation}");
     };

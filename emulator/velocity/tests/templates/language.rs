@@ -1,8 +1,9 @@
-//! The language: each answer was compared with that of Velocity 1.7, with references to nothing rendered as nothing.
+//! The language: each output was compared with that of Velocity 1.7, except that references to nothing render as
+//! nothing.
 
 use crate::render;
 
-/// What every template begins with.
+/// Beginning of every template.
 const VARIABLES: &str = concat!(
     "#set($map={'k':'v','n':1,'list':[1,2,3]})#set($name='Ann')#set($list=['a','b','c'])",
     "#set($t=true)#set($f=false)#set($i=7)#set($d=2.5)#set($l=1708326702789)"
@@ -45,7 +46,7 @@ fn comments_vanish_and_unparsed_text_stays() {
 }
 
 #[test]
-fn what_velocity_refuses_is_refused_with_its_place() {
+fn templates_that_velocity_refuses_are_refused_with_a_position() {
     for (template, expected) in REFUSED {
         assert_eq!(
             velocity::MappingTemplate::parse(template).map(drop).map_err(|error| error.to_string()),
@@ -56,7 +57,7 @@ fn what_velocity_refuses_is_refused_with_its_place() {
 }
 
 #[test]
-fn what_velocity_throws_at_fails_with_its_place() {
+fn templates_at_which_velocity_throws_fail_with_a_position() {
     for (template, expected) in FAILING {
         let rendered = render(&format!("{VARIABLES}\n{template}"), "");
         assert_eq!(rendered, Err((*expected).to_owned()), "{template}");
@@ -64,22 +65,26 @@ fn what_velocity_throws_at_fails_with_its_place() {
 }
 
 #[test]
-fn places_count_lines_and_characters() {
+fn positions_count_lines_and_characters() {
     let refused = |template: &str| velocity::MappingTemplate::parse(template).expect_err(template).to_string();
     assert_eq!(refused("a\r\n\u{e9}\u{e9} #if(\n1"), "line 3, column 2: ) is missing at the end of #if");
     assert_eq!(refused("\n  #set($x = \"a\n#if\")"), "line 2, column 13: ( is missing after #if");
-    assert_eq!(render("\n$input.path('$[')", ""), Err("line 2, column 1: the JSONPath $[ is not understood: a name in quotes, an index, * or ?(\u{2026}) is missing after [".to_owned()));
+    assert_eq!(
+        render("\n$input.path('$[')", ""),
+        Err("line 2, column 1: invalid JSONPath $[: a name in quotes, an index, * or ?(\u{2026}) is missing after ["
+            .to_owned())
+    );
 }
 
 #[test]
 fn directives_that_are_left_out_are_refused() {
     for name in ["macro", "parse", "include", "evaluate", "literal"] {
         let refused = velocity::MappingTemplate::parse(&format!("a #{name}('x')")).expect_err(name).to_string();
-        assert_eq!(refused, format!("line 1, column 3: #{name} is not understood here"));
+        assert_eq!(refused, format!("line 1, column 3: #{name} is not supported"));
     }
 }
 
-/// What is referred to.
+/// References.
 const REFERENCES: &[(&str, &str)] = &[
     ("$ $5 $$ $name$ $. $! ${ ${} $!{ ", "$ $5 $$ Ann$ $. $ ${ ${} $!{ "),
     ("$name. $name.. $name.length $name. length", "Ann. Ann..  Ann. length"),
@@ -423,7 +428,7 @@ const ESCAPES: &[(&str, &str)] = &[
     ("\\  #set($x=1)b", "\\b"),
 ];
 
-/// Comments, unparsed text, `#define`, `#stop`, and what only looks like a directive.
+/// Comments, unparsed text, `#define`, `#stop`, and text that looks like a directive.
 const TEXT: &[(&str, &str)] = &[
     ("$map.k##x\ny", "v##x\ny"),
     ("$map.k ##x\ny", "v y"),
@@ -488,12 +493,12 @@ const TEXT: &[(&str, &str)] = &[
     ("#f (x) $name", "#f (x) Ann"),
 ];
 
-/// What Velocity refuses, and what is said of it here.
+/// Templates that Velocity refuses, and our errors.
 const REFUSED: &[(&str, &str)] = &[
     ("${name", "line 1, column 7: } is missing at the end of the reference"),
     ("#set($a = \"say \\\"x\\\"\")$a", "line 1, column 18: ) is missing at the end of #set"),
-    ("#else", "line 1, column 1: there is no open #if or block that this #else belongs to"),
-    ("#end", "line 1, column 1: there is no open #if or block that this #end belongs to"),
+    ("#else", "line 1, column 1: #else without an open #if or block"),
+    ("#end", "line 1, column 1: #end without an open #if or block"),
     ("#if($t)", "line 1, column 1: #if has no #end"),
     ("#if()x#end", "line 1, column 5: a value is missing"),
     ("#if($t x#end", "line 1, column 8: ) is missing at the end of #if"),
@@ -519,11 +524,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("#set($q = {a: 1})$q", "line 1, column 12: a value is missing"),
     ("#set($q = {'a' : 1,})$q", "line 1, column 20: a value is missing"),
     ("#set($q = [1,])$q", "line 1, column 15: a value is missing after the comma"),
-    ("#else x", "line 1, column 1: there is no open #if or block that this #else belongs to"),
-    ("#if($t)a#else b#else c#end", "line 1, column 16: there is no open #if that this belongs to"),
-    ("#if($t)a#else b#elseif($t)c#end", "line 1, column 16: there is no open #if that this belongs to"),
-    ("#set\n($x=1)", "line 2, column 1: #set and its bracket must be on one line, with only spaces between"),
-    ("#set\t($x=1)$x", "line 1, column 6: #set and its bracket must be on one line, with only spaces between"),
+    ("#else x", "line 1, column 1: #else without an open #if or block"),
+    ("#if($t)a#else b#else c#end", "line 1, column 16: #else or #elseif after #else, or without an open #if"),
+    ("#if($t)a#else b#elseif($t)c#end", "line 1, column 16: #else or #elseif after #else, or without an open #if"),
+    ("#set\n($x=1)", "line 2, column 1: #set and its bracket must be on one line, with only spaces between them"),
+    ("#set\t($x=1)$x", "line 1, column 6: #set and its bracket must be on one line, with only spaces between them"),
     ("#[[a", "line 1, column 1: ]]# is missing after #[["),
     ("#* #* *# *#", "line 1, column 11: a template cannot end with #"),
     ("#if($t)x #end#", "line 1, column 14: a template cannot end with #"),
@@ -534,22 +539,22 @@ const REFUSED: &[(&str, &str)] = &[
     ("$!{name", "line 1, column 8: } is missing at the end of the reference"),
     ("${name x}", "line 1, column 7: } is missing at the end of the reference"),
     ("${name[0}", "line 1, column 9: ] is missing after the index"),
-    ("\\\\#end", "line 1, column 1: there is no open #if or block that this #end belongs to"),
+    ("\\\\#end", "line 1, column 1: #end without an open #if or block"),
     ("#foo('x'", "line 1, column 9: a value is missing"),
-    ("#foo($name) #end", "line 1, column 13: there is no open #if or block that this #end belongs to"),
+    ("#foo($name) #end", "line 1, column 13: #end without an open #if or block"),
     ("#foo(#if($t)a#end)", "line 1, column 6: a value is missing"),
     ("#foo(a=b)", "line 1, column 7: a value is missing"),
     ("#foreach", "line 1, column 9: ( is missing after #foreach"),
 ];
 
-/// What Velocity throws at.
+/// Templates at which Velocity throws.
 const FAILING: &[(&str, &str)] = &[
     (
         "$map.k $map.nope $map['k'] $map[\"k\"] $list[0] $list[9] $list[-1] $list.size()",
-        "line 2, column 47: there is no item 9 in a list of 3; ask for the size first",
+        "line 2, column 47: index 9 is out of range: the list has 3 items",
     ),
-    ("$list.get(9)", "line 2, column 1: there is no item 9 in a list of 3; ask for the size first"),
-    ("$map.list[$i]", "line 2, column 1: there is no item 7 in a list of 3; ask for the size first"),
-    ("$list.get(-1)", "line 2, column 1: there is no item -1 in a list of 3; ask for the size first"),
+    ("$list.get(9)", "line 2, column 1: index 9 is out of range: the list has 3 items"),
+    ("$map.list[$i]", "line 2, column 1: index 7 is out of range: the list has 3 items"),
+    ("$list.get(-1)", "line 2, column 1: index -1 is out of range: the list has 3 items"),
     ("#set($s='abc')$s.substring(9)", "line 2, column 15: substring: the text has only 3 characters"),
 ];

@@ -27,7 +27,7 @@ fn context() -> Map<String, Value> {
     });
     match context {
         Value::Object(context) => context,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }
 

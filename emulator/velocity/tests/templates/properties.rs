@@ -1,10 +1,10 @@
-//! What holds for every template.
+//! Properties of every template.
 
 use proptest::prelude::*;
 
 use crate::render;
 
-/// Pieces of templates, so that what is put together is sometimes right.
+/// Pieces of templates, so that their combinations are sometimes valid.
 fn piece() -> impl Strategy<Value = String> {
     let pieces = [
         "$",
@@ -91,7 +91,7 @@ proptest! {
     }
 }
 
-/// JSON as it is written here: whole numbers, no fractions.
+/// JSON without fractions.
 fn json_value() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),

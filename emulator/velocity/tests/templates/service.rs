@@ -1,5 +1,5 @@
-//! The variables of the service. Pages are those of the API Gateway developer guide; "recorded" is what LocalStack's tests
-//! recorded from the service.
+//! The variables of the service. Pages are those of the API Gateway developer guide; "Recorded" names a test in which
+//! LocalStack recorded the service.
 
 use crate::render;
 
@@ -93,7 +93,7 @@ fn what_is_not_there_is_nothing_and_equals_the_empty_text() {
 }
 
 #[test]
-fn a_body_that_is_no_json_is_one_text() {
+fn a_body_that_is_not_json_is_one_string() {
     check(
         "$input.body|$input.path('$')|$input.json('$')|$input.path('$.a')",
         "some raw data",
@@ -145,8 +145,8 @@ fn util_escapes_encodes_and_parses() {
         "SGVsbG8= Hello Hello",
     );
     check("$util.base64Encode({'a': 1})|$util.urlEncode($none)|$util.none('x')", "", "e2E9MX0=||");
-    assert!(render("$util.parseJson('{')", "").expect_err("no JSON").contains("this is no JSON"));
-    assert!(render("$util.base64Decode('?')", "").expect_err("no base64").contains("this is no base64"));
+    assert!(render("$util.parseJson('{')", "").expect_err("no JSON").contains("invalid JSON"));
+    assert!(render("$util.base64Decode('?')", "").expect_err("no base64").contains("invalid base64"));
 }
 
 /// Page "Photos example": its input mapping template, in short.
@@ -188,7 +188,7 @@ fn paths_lead_where_jayway_s_library_leads() {
     }
     for bad in ["$[", "$.a[?(@.n", "$.a[?(1)]", "$.e.length()", "$.a..", "$ x", "$['a", "$[?(@.a == )]", "$.e[1,]"] {
         let failed = render(&format!("$input.path(\"{bad}\")"), body).expect_err(bad);
-        assert!(failed.contains("is not understood"), "{failed}");
+        assert!(failed.contains("invalid JSONPath"), "{failed}");
     }
 }
 
