@@ -89,7 +89,9 @@ mod tests {
     fn started(expression: &str, clock: &Clock) -> (Arc<Functions>, CancellationToken, TaskTracker) {
         let text = r#"
 Resources:
-  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }
+  Api:
+    Type: AWS::ApiGatewayV2::Api
+    Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }
   F: { Type: AWS::Serverless::Function, Properties: { EventInvokeConfig: { MaximumRetryAttempts: 0 } } }
 "#;
         let template = Template::parse(text, &BTreeMap::new()).expect("valid");

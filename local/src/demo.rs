@@ -21,7 +21,8 @@ const CONNECTIONS_SHOWN_MAX: usize = 50;
 
 /// Content security policy: scripts and styles from here only, thumbnails from anywhere, sockets to any address, and no
 /// text that becomes markup.
-const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; \
+    form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Files of the page, by path.
 const FILES: [(&str, &str, &str); 5] = [

@@ -1,4 +1,4 @@
-//! The form of a case. Every case is data in `cases/*.yaml`; the README explains the steps.
+//! Cases: data in `cases/*.yaml`. The README explains the steps.
 
 use std::{
     collections::BTreeMap,
@@ -12,28 +12,28 @@ use serde_json::Value;
 
 use crate::pattern::{self, Pattern};
 
-/// A behaviour, and the steps that show it.
+/// A behaviour and the steps that show it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
-    /// What is so, as a sentence.
+    /// The behaviour, as a sentence.
     pub(crate) name: String,
     /// How sure it is that API Gateway behaves like this.
     pub(crate) source: CaseSource,
-    /// Where that can be read.
+    /// The document or recording that says so.
     pub(crate) cite: String,
-    /// Parameters of the template that differ from the defaults.
+    /// Parameters of the template that differ from their defaults.
     #[serde(default)]
     pub(crate) parameters: BTreeMap<String, String>,
-    /// In what our own gateway differs: there, a failure is expected.
+    /// What the emulator does instead. With it, the case must fail there.
     #[serde(rename = "known-difference")]
     pub(crate) known_difference: Option<String>,
-    /// Whether it takes minutes in real time.
+    /// Whether it takes minutes.
     #[serde(default)]
     pub(crate) slow: bool,
-    /// What is done and expected, in order.
+    /// The steps, in order.
     pub(crate) steps: Vec<Step>,
-    /// Name of the file, without extension.
+    /// Name of its file, without the extension.
     #[serde(skip)]
     pub(crate) file: String,
 }
@@ -53,7 +53,7 @@ pub(crate) enum CaseSource {
     /// Reported by one person.
     #[serde(rename = "1")]
     Reported,
-    /// Not known: what our own gateway does.
+    /// Unknown: what the emulator does.
     #[serde(rename = "?")]
     Unknown,
 }
@@ -70,36 +70,36 @@ impl fmt::Display for CaseSource {
     }
 }
 
-/// One thing that is done or expected.
+/// A step: an action or an expectation.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Step {
-    /// A handshake.
+    /// Connects.
     Connect(Connect),
-    /// A message or a ping frame.
+    /// Sends a message or a ping frame.
     Send(SendFrame),
-    /// A close frame.
+    /// Sends a close frame.
     Close(Close),
-    /// The end of the TCP connection without a close frame.
+    /// Ends the TCP connection without a close frame.
     Drop(DropConnection),
-    /// The next frame.
+    /// Expects the next frame.
     Expect(Expect),
-    /// The next event of a kind.
+    /// Expects the next event of a kind.
     ExpectEvent(ExpectEvent),
-    /// That no event of a kind has come so far.
+    /// Expects that no event of a kind has come so far.
     ExpectNoEvent(ExpectNoEvent),
-    /// An HTTP request, signed unless it says otherwise.
+    /// Sends an HTTP request, signed by default.
     Call(Box<Call>),
-    /// A call with the AWS client.
+    /// Calls the AWS client.
     Sdk(Sdk),
 }
 
-/// The client that a step names when it names none.
+/// The default client of a step.
 fn client() -> String {
     "client".to_owned()
 }
 
-/// What functions of routes are called where events are told.
+/// The default function of an event: the one behind the routes.
 pub(crate) const HANDLER: &str = "handler";
 
 fn handler() -> String {
@@ -110,35 +110,35 @@ fn yes() -> bool {
     true
 }
 
-/// A handshake, and what comes back.
+/// A handshake and the expected response.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Connect {
     #[serde(default = "client")]
     pub(crate) client: String,
-    /// Instead of the path of the address.
+    /// Replaces the path of the address.
     pub(crate) path: Option<String>,
-    /// The query as it is, or names and values; a value that is no text is written as JSON.
+    /// The query as a text, or as names and values. A value that is not a text is sent as JSON.
     #[serde(default)]
     pub(crate) query: Value,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// The token, if not the right one.
+    /// An invalid token, instead of the valid one.
     pub(crate) token: Option<InvalidToken>,
-    /// Whether functions tell the observer of this connection.
+    /// Whether the observer receives the events of this connection.
     #[serde(default = "yes")]
     pub(crate) observed: bool,
-    /// Whether the client hangs up once `$connect` runs.
+    /// Whether the client closes the TCP connection once `$connect` runs.
     #[serde(default)]
     pub(crate) abandon: bool,
-    /// Whether the request is signed; by default where the template says `AWS_IAM`.
+    /// Whether the request is signed. By default it is if the template says `AWS_IAM`.
     pub(crate) signed: Option<bool>,
     /// Expected status.
     #[serde(default = "switching_protocols")]
     pub(crate) status: u16,
     /// Expected headers, names in lower case.
     pub(crate) response_headers: Option<Pattern>,
-    /// Expected body of a refusal.
+    /// Expected body of a rejection.
     pub(crate) body: Option<Pattern>,
 }
 
@@ -146,11 +146,11 @@ fn switching_protocols() -> u16 {
     101
 }
 
-/// A token that does not let in.
+/// A token that the authorizer does not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum InvalidToken {
-    /// No such header.
+    /// No header.
     Absent,
     /// The header without a value.
     Empty,
@@ -168,21 +168,21 @@ pub(crate) struct SendFrame {
     pub(crate) message: SentMessage,
 }
 
-/// What is sent.
+/// The message or frames to send.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SentMessage {
     /// One text frame.
     Text(String),
-    /// One text frame with JSON.
+    /// JSON in one text frame.
     Json(Value),
     /// A text message in several frames.
     Fragments(Vec<String>),
-    /// A text message of so many letters, in frames of a size.
+    /// A text message of `bytes` letters, in frames of `frame` letters.
     Fill {
-        /// Letters of the message.
+        /// Length of the message.
         bytes: usize,
-        /// Letters of each frame but the last.
+        /// Length of each frame except the last.
         frame: usize,
     },
     /// A binary frame.
@@ -191,7 +191,7 @@ pub(crate) enum SentMessage {
     Ping(String),
 }
 
-/// A close frame, without a status if it names none.
+/// A close frame, with a status if `code` is there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Close {
@@ -202,7 +202,7 @@ pub(crate) struct Close {
     pub(crate) reason: String,
 }
 
-/// The end of the TCP connection.
+/// The end of the TCP connection, without a close frame.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DropConnection {
@@ -210,52 +210,46 @@ pub(crate) struct DropConnection {
     pub(crate) client: String,
 }
 
-/// A frame from the gateway.
+/// Expects a frame from the gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Expect {
     #[serde(default = "client")]
     pub(crate) client: String,
-    /// Longest wait in seconds, where it is not the usual one.
+    /// Longest wait in seconds, instead of the default.
     pub(crate) within: Option<u64>,
     #[serde(flatten)]
     pub(crate) frame: ExpectedFrame,
 }
 
-/// What is received.
+/// An expected frame.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ExpectedFrame {
-    /// A text, byte for byte.
+    /// A text frame, compared byte by byte.
     Text(Pattern),
-    /// A text of so many letters `x`.
+    /// A text frame with this many letters `x`.
     Fill(usize),
-    /// A text with JSON.
+    /// A text frame with JSON.
     Json(Pattern),
     /// A pong frame.
     Pong(String),
     /// A close frame.
-    Close {
-        /// Its status.
-        code: u16,
-        /// Its reason.
-        reason: Option<Pattern>,
-    },
+    Close { code: u16, reason: Option<Pattern> },
 }
 
-/// An event that a function received.
+/// Expects an event that a function received.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectEvent {
     #[serde(flatten)]
     pub(crate) kind: EventKind,
-    /// The event.
     pub(crate) event: Option<Pattern>,
-    /// What became of the function's own post.
+    /// The result of the function's own post.
     pub(crate) posted: Option<Pattern>,
 }
 
-/// That there is no event.
+/// Expects that there is no event.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectNoEvent {
@@ -263,7 +257,7 @@ pub(crate) struct ExpectNoEvent {
     pub(crate) kind: EventKind,
 }
 
-/// Which events are meant.
+/// Which events.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct EventKind {
     #[serde(default = "client")]
@@ -283,38 +277,38 @@ pub(crate) struct Call {
     #[serde(default)]
     pub(crate) to: Endpoint,
     pub(crate) method: String,
-    /// What follows the address.
+    /// Appended to the address.
     #[serde(default)]
     pub(crate) path: String,
-    /// Instead of the path of the address.
+    /// Replaces the path of the address.
     pub(crate) root: Option<String>,
     #[serde(default = "yes")]
     pub(crate) signed: bool,
-    /// Text of the request.
+    /// Body as text.
     #[serde(default)]
     pub(crate) data: String,
-    /// Bytes of the request, if they are no text.
+    /// Body as bytes.
     #[serde(default)]
     pub(crate) bytes: Vec<u8>,
-    /// A body of so many letters `x`.
+    /// Body of this many letters `x`.
     #[serde(default)]
     pub(crate) fill: usize,
-    /// Expected status, where it matters.
+    /// Expected status, if it matters.
     pub(crate) status: Option<u16>,
     /// Expected headers, names in lower case.
     pub(crate) response_headers: Option<Pattern>,
-    /// Expected body: a text as it is, anything else as JSON.
+    /// Expected body, as text or as JSON.
     pub(crate) body: Option<Pattern>,
 }
 
-/// Which of the two addresses.
+/// One of the two addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Endpoint {
-    /// That of `@connections`.
+    /// The address of `@connections`.
     #[default]
     Management,
-    /// That of the WebSocket.
+    /// The address of the WebSocket.
     Socket,
 }
 
@@ -327,7 +321,7 @@ pub(crate) struct Sdk {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) data: String,
-    /// `ok`, or the kind of the error.
+    /// `ok`, or the code of the error.
     pub(crate) result: String,
 }
 
@@ -340,21 +334,21 @@ pub(crate) enum Operation {
     Delete,
 }
 
-/// Cases that cannot be used.
+/// Why cases cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaseError {
-    /// The directory or a file of it cannot be read.
-    #[error("cannot read the cases in {0}; name another directory with --cases")]
+    /// The directory or a file in it cannot be read.
+    #[error("cannot read the cases in {0}: choose another directory with --cases")]
     Unreadable(PathBuf, #[source] io::Error),
     /// A file is not YAML.
-    #[error("{0} is not YAML")]
+    #[error("invalid cases in {0}")]
     Yaml(PathBuf, #[source] YamlError),
-    /// A case has another form than the README says.
-    #[error("{0}, case {1}: {2}")]
+    /// A case does not have the form in the README.
+    #[error("invalid case {1:?} in {0}: {2}")]
     Form(PathBuf, String, serde_json::Error),
-    /// Two cases have one name.
-    #[error("two cases are called: {0}")]
-    Twice(String),
+    /// Two cases have the same name.
+    #[error("duplicate case {0:?}")]
+    Duplicate(String),
 }
 
 /// Reads all cases of a directory, file by file.
@@ -368,8 +362,8 @@ pub(crate) fn load(directory: &Path) -> Result<Vec<Case>, CaseError> {
     for path in files {
         let text = fs::read_to_string(&path).map_err(|error| CaseError::Unreadable(path.clone(), error))?;
         let of_file = parse(&text, &path)?;
-        if let Some(twice) = of_file.iter().find(|case| cases.iter().any(|other| other.name == case.name)) {
-            return Err(CaseError::Twice(twice.name.clone()));
+        if let Some(duplicate) = of_file.iter().find(|case| cases.iter().any(|other| other.name == case.name)) {
+            return Err(CaseError::Duplicate(duplicate.name.clone()));
         }
         cases.extend(of_file);
     }
@@ -382,7 +376,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Case>, CaseError> {
         YamlNode::parse(text, pattern::key_of_tag).map_err(|error| CaseError::Yaml(path.to_owned(), error))?;
     let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let case = |value: &Value| {
-        let name = value["name"].as_str().unwrap_or("without a name").to_owned();
+        let name = value["name"].as_str().unwrap_or("(no name)").to_owned();
         let case: Case =
             serde_json::from_value(value.clone()).map_err(|error| CaseError::Form(path.to_owned(), name, error))?;
         Ok(Case { file: file.clone(), ..case })
@@ -395,7 +389,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cases_of_the_repository_have_the_right_form() {
+    fn the_cases_of_the_repository_are_valid() {
         let cases = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")).expect("the cases");
         assert!(cases.len() > 50, "{}", cases.len());
         for case in cases {
@@ -404,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_a_case_is_said_with_its_name() {
+    fn a_mistake_in_a_case_is_reported_with_its_name() {
         let error = |steps: &str| {
             let text = format!("- name: this one\n  source: D\n  cite: x\n  steps: [{steps}]\n");
             parse(&text, Path::new("a.yaml")).map(|_| ()).map_err(|error| error.to_string())

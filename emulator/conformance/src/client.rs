@@ -1,4 +1,4 @@
-//! A client that reads all the time, as browsers do: pings and close frames are answered while a case looks elsewhere.
+//! A WebSocket client that reads all the time, as browsers do, so it responds to pings and close frames at once.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::gateway::Socket;
 
-/// Time that a gateway has to end the TCP connection after both close frames.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long a gateway may take to end the TCP connection after both close frames.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connected client. Its TCP connection ends when this is dropped.
 pub(crate) struct Client {
     to_send: mpsc::UnboundedSender<Message>,
-    /// Frames but for pings, and in the end why there are no more.
+    /// Frames except pings, and finally why there are no more.
     received: mpsc::UnboundedReceiver<Result<Message, String>>,
     task: JoinHandle<()>,
 }
@@ -26,16 +26,16 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(socket: Socket) -> Self {
         let (to_send, sent) = mpsc::unbounded_channel();
-        let (tell, received) = mpsc::unbounded_channel();
-        Self { to_send, received, task: tokio::spawn(drive(socket, sent, tell)) }
+        let (sender, received) = mpsc::unbounded_channel();
+        Self { to_send, received, task: tokio::spawn(drive(socket, sent, sender)) }
     }
 
-    /// Sends a frame. Whether it arrives is seen in what comes back; `false` when the connection has ended before.
+    /// Sends a frame. `false` if the connection has ended.
     pub(crate) fn send(&self, message: Message) -> bool {
         self.to_send.send(message).is_ok()
     }
 
-    /// The next frame that is not a ping, or what there is instead.
+    /// Receives the next frame that is not a ping. An error says what came instead.
     pub(crate) async fn receive(&mut self, wait: Duration) -> Result<Message, String> {
         match timeout(wait, self.received.recv()).await {
             Err(_) => Err(format!("nothing within {wait:?}")),
@@ -55,43 +55,43 @@ impl Drop for Client {
 async fn drive(
     mut socket: Socket,
     mut to_send: mpsc::UnboundedReceiver<Message>,
-    tell: mpsc::UnboundedSender<Result<Message, String>>,
+    sender: mpsc::UnboundedSender<Result<Message, String>>,
 ) {
-    // Whoever does not listen any more does not miss anything.
-    let tell = |what| drop(tell.send(what));
+    // An error means that the client was dropped.
+    let forward = |result| drop(sender.send(result));
     let broken = |error: tokio_tungstenite::tungstenite::Error| format!("the end of the connection: {error}");
     loop {
         let closes = tokio::select! {
             Some(message) = to_send.recv() => {
                 let closes = message.is_close();
                 if let Err(error) = socket.send(message).await {
-                    // What the gateway said before it stopped listening is the better answer.
-                    read_to_end(&mut socket, &tell).await;
-                    return tell(Err(broken(error)));
+                    // Frames that the gateway sent before it closed the connection say more than the error.
+                    read_to_end(&mut socket, &forward).await;
+                    return forward(Err(broken(error)));
                 }
                 closes
             }
             received = socket.next() => match received {
-                None => return tell(Err("the end of the connection without a close frame".to_owned())),
-                Some(Err(error)) => return tell(Err(broken(error))),
+                None => return forward(Err("the end of the connection without a close frame".to_owned())),
+                Some(Err(error)) => return forward(Err(broken(error))),
                 Some(Ok(Message::Ping(_))) => false,
                 Some(Ok(message)) => {
                     let closes = message.is_close();
-                    tell(Ok(message));
+                    forward(Ok(message));
                     closes
                 }
             },
         };
         if closes {
-            return read_to_end(&mut socket, &tell).await;
+            return read_to_end(&mut socket, &forward).await;
         }
     }
 }
 
-/// The rest of the closing handshake.
-async fn read_to_end(socket: &mut Socket, tell: &impl Fn(Result<Message, String>)) {
-    let deadline = Instant::now() + CLOSE_WAIT;
+/// Reads the rest of the closing handshake.
+async fn read_to_end(socket: &mut Socket, forward: &impl Fn(Result<Message, String>)) {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
     while let Ok(Some(Ok(message))) = timeout_at(deadline, socket.next()).await {
-        tell(Ok(message));
+        forward(Ok(message));
     }
 }

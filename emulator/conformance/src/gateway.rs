@@ -1,4 +1,4 @@
-//! The gateway that is looked at: handshakes, HTTP requests and calls of the AWS client.
+//! Clients of the gateway under test: handshakes, HTTP requests and calls of the AWS client.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,58 +37,58 @@ use tokio_tungstenite::{
 
 use crate::case::Operation;
 
-/// A WebSocket of a client.
+/// A WebSocket.
 pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// The name of the service in signatures.
 const SERVICE: &str = "execute-api";
 
-/// Largest frame that is taken, so that what a gateway sends is seen whole: more than a post may hold.
+/// Largest frame that is accepted: more than a post may hold.
 const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-/// Where a gateway is, and what it needs to be let in.
+/// Addresses of a gateway, and what its API needs from clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
-    /// `ws://` or `wss://`, with the stage.
+    /// Address of the WebSocket, with the stage. Its scheme is `http` or `https`.
     pub(crate) socket: Uri,
-    /// `http://` or `https://`, what `@connections` follows.
+    /// Address of the management API, to which `/@connections` is appended.
     pub(crate) management: Uri,
     /// Region in signatures.
     pub(crate) region: String,
-    /// Value of the template's parameter `Token`.
+    /// The template's parameter `Token`.
     pub(crate) token: String,
-    /// The template's other parameters, where they are not the defaults.
+    /// The template's other parameters, if they differ from the defaults.
     pub(crate) parameters: BTreeMap<String, String>,
 }
 
-/// A gateway, with clients for it.
+/// Clients of a gateway.
 pub(crate) struct GatewayClient {
     pub(crate) address: Address,
-    /// Longest wait for anything that a gateway should do.
+    /// Longest wait for anything that the gateway should do.
     pub(crate) wait: Duration,
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     credentials: Credentials,
     sdk: Management,
 }
 
-/// Why a request has no answer.
+/// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The case asks for something that is no request.
-    #[error("not a valid request: {0}")]
+    /// The request of the case is invalid.
+    #[error("invalid request: {0}")]
     Invalid(String),
-    /// There was no answer.
-    #[error("no answer from {0}")]
+    /// The gateway did not respond.
+    #[error("no response from {0}")]
     Unreachable(String, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The answer took too long.
-    #[error("no answer within {0:?}")]
+    /// The gateway did not respond in time.
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// The handshake was answered with something that is no WebSocket.
-    #[error("the handshake was accepted with a wrong Sec-WebSocket-Accept: {0:?}")]
-    NoWebSocket(Option<HeaderValue>),
+    /// The response to the handshake does not fit its key.
+    #[error("invalid Sec-WebSocket-Accept in the response to the handshake: {0:?}")]
+    InvalidAccept(Option<HeaderValue>),
 }
 
-/// An answer, with header names in lower case.
+/// A response, with header names in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,
@@ -96,7 +96,7 @@ pub(crate) struct HttpResponse {
     pub(crate) body: String,
 }
 
-/// A request before it is signed.
+/// A request, before it is signed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpRequest {
     pub(crate) method: String,
@@ -107,8 +107,7 @@ pub(crate) struct HttpRequest {
 }
 
 impl GatewayClient {
-    /// A gateway at an address. Credentials are those that are given, or come from the environment as for any AWS
-    /// client.
+    /// Creates the clients. Without `credentials`, they come from the environment, as for any AWS client.
     pub(crate) async fn new(
         address: Address,
         credentials: Option<Credentials>,
@@ -124,7 +123,9 @@ impl GatewayClient {
             Some(credentials) => credentials,
             None => {
                 let sdk = aws_config::from_env().http_client(https.clone()).load().await;
-                let provider = sdk.credentials_provider().ok_or("there are no AWS credentials")?;
+                let provider = sdk
+                    .credentials_provider()
+                    .ok_or("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")?;
                 provider.provide_credentials().await?
             }
         };
@@ -135,20 +136,23 @@ impl GatewayClient {
             .endpoint_url(address.management.to_string())
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
             .http_client(if secure { https } else { aws_http })
-            // What a gateway says shall be seen, not how the client takes it.
+            // The case sees each response of the gateway.
             .retry_config(RetryConfig::disabled())
             .build();
         let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
         let http = Client::builder(TokioExecutor::new())
-            // So that a handshake is the first request of its TCP connection, as of most clients.
+            // So that each handshake is the first request of its TCP connection, as with most clients.
             .pool_max_idle_per_host(0)
             .http1_title_case_headers(true)
             .build(connector);
         Ok(Self { address, wait, http, credentials, sdk: Management::from_conf(config) })
     }
 
-    /// A handshake. Whoever was let in has a socket.
-    pub(crate) async fn connect(&self, mut asked: HttpRequest) -> Result<(HttpResponse, Option<Socket>), RequestError> {
+    /// Performs a handshake. Returns a socket if the gateway accepts it.
+    pub(crate) async fn connect(
+        &self,
+        mut request: HttpRequest,
+    ) -> Result<(HttpResponse, Option<Socket>), RequestError> {
         let key = generate_key();
         let own = [
             ("Connection", "Upgrade"),
@@ -156,14 +160,14 @@ impl GatewayClient {
             ("Sec-WebSocket-Version", "13"),
             ("Sec-WebSocket-Key", &key),
         ];
-        asked.headers.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let mut response = self.send(asked).await?;
+        request.headers.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let mut response = self.send(request).await?;
         if response.status() != hyper::StatusCode::SWITCHING_PROTOCOLS {
             return Ok((self.read(response).await?, None));
         }
         let accept = response.headers().get("sec-websocket-accept");
         if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(RequestError::NoWebSocket(accept.cloned()));
+            return Err(RequestError::InvalidAccept(accept.cloned()));
         }
         let upgrade = hyper::upgrade::on(&mut response);
         let upgraded = tokio::time::timeout(self.wait, upgrade).await.map_err(|_| RequestError::TimedOut(self.wait))?;
@@ -171,43 +175,42 @@ impl GatewayClient {
         let config =
             WebSocketConfig::default().max_frame_size(Some(FRAME_BYTES_MAX)).max_message_size(Some(FRAME_BYTES_MAX));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-        let answer = HttpResponse { status: 101, headers: headers(response.headers()), body: String::new() };
-        Ok((answer, Some(socket)))
+        let response = HttpResponse { status: 101, headers: headers(response.headers()), body: String::new() };
+        Ok((response, Some(socket)))
     }
 
-    /// An HTTP request.
-    pub(crate) async fn call(&self, asked: HttpRequest) -> Result<HttpResponse, RequestError> {
-        let response = self.send(asked).await?;
+    /// Sends an HTTP request.
+    pub(crate) async fn call(&self, request: HttpRequest) -> Result<HttpResponse, RequestError> {
+        let response = self.send(request).await?;
         self.read(response).await
     }
 
-    /// A call of the AWS client: `ok`, or the kind of the error.
+    /// Calls the AWS client. Returns `ok`, or the code of the error.
     pub(crate) async fn sdk(&self, operation: Operation, id: &str, data: &str) -> Result<String, RequestError> {
-        fn kind<T, E: ProvideErrorMetadata, R>(
+        fn code<T, E: ProvideErrorMetadata, R>(
             result: Result<T, aws_sdk_apigatewaymanagement::error::SdkError<E, R>>,
         ) -> String {
             match result {
                 Ok(_) => "ok".to_owned(),
-                Err(error) => error.code().unwrap_or("an error without a kind").to_owned(),
+                Err(error) => error.code().unwrap_or("an error without a code").to_owned(),
             }
         }
         let result = async {
             match operation {
                 Operation::Post => {
-                    kind(self.sdk.post_to_connection().connection_id(id).data(Blob::new(data)).send().await)
+                    code(self.sdk.post_to_connection().connection_id(id).data(Blob::new(data)).send().await)
                 }
-                Operation::Get => kind(self.sdk.get_connection().connection_id(id).send().await),
-                Operation::Delete => kind(self.sdk.delete_connection().connection_id(id).send().await),
+                Operation::Get => code(self.sdk.get_connection().connection_id(id).send().await),
+                Operation::Delete => code(self.sdk.delete_connection().connection_id(id).send().await),
             }
         };
         tokio::time::timeout(self.wait, result).await.map_err(|_| RequestError::TimedOut(self.wait))
     }
 
-    async fn send(&self, asked: HttpRequest) -> Result<Response<Incoming>, RequestError> {
-        let request = self.request(&asked)?;
-        let response = tokio::time::timeout(self.wait, self.http.request(request)).await;
+    async fn send(&self, request: HttpRequest) -> Result<Response<Incoming>, RequestError> {
+        let response = tokio::time::timeout(self.wait, self.http.request(self.build(&request)?)).await;
         let response = response.map_err(|_| RequestError::TimedOut(self.wait))?;
-        response.map_err(|error| RequestError::Unreachable(asked.uri, error.into()))
+        response.map_err(|error| RequestError::Unreachable(request.uri, error.into()))
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<HttpResponse, RequestError> {
@@ -222,19 +225,20 @@ impl GatewayClient {
         })
     }
 
-    fn request(&self, asked: &HttpRequest) -> Result<Request<Full<Bytes>>, RequestError> {
+    /// Builds a request, and signs it if it asks for that.
+    fn build(&self, unsigned: &HttpRequest) -> Result<Request<Full<Bytes>>, RequestError> {
         let invalid = |error: &dyn std::fmt::Display| RequestError::Invalid(error.to_string());
-        let body = Full::from(asked.body.clone());
+        let body = Full::from(unsigned.body.clone());
         let mut request = Request::builder()
-            .method(asked.method.as_str())
-            .uri(&asked.uri)
+            .method(unsigned.method.as_str())
+            .uri(&unsigned.uri)
             .body(body)
             .map_err(|error| invalid(&error))?;
-        for (name, value) in &asked.headers {
+        for (name, value) in &unsigned.headers {
             let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
             request.headers_mut().append(name, HeaderValue::try_from(value).map_err(|error| invalid(&error))?);
         }
-        if asked.signed {
+        if unsigned.signed {
             let identity = self.credentials.clone().into();
             let params = v4::SigningParams::builder()
                 .identity(&identity)
@@ -245,9 +249,9 @@ impl GatewayClient {
                 .build()
                 .map_err(|error| invalid(&error))?;
             let uri = request.uri().to_string();
-            // Nothing but the host and the date: what proxies change must not be signed.
+            // Only the host and the date are signed, because proxies change other headers.
             let signable =
-                SignableRequest::new(&asked.method, &uri, std::iter::empty(), SignableBody::Bytes(&asked.body));
+                SignableRequest::new(&unsigned.method, &uri, std::iter::empty(), SignableBody::Bytes(&unsigned.body));
             let signable = signable.map_err(|error| invalid(&error))?;
             let (instructions, _) = sign(signable, &params.into()).map_err(|error| invalid(&error))?.into_parts();
             for (name, value) in instructions.headers() {
@@ -259,7 +263,7 @@ impl GatewayClient {
     }
 }
 
-/// Headers as a JSON object; several of a name are joined.
+/// Headers as a JSON object. Repeated headers are joined.
 fn headers(headers: &HeaderMap) -> Value {
     let mut map = Map::new();
     for name in headers.keys() {

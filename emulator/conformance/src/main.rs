@@ -1,4 +1,4 @@
-//! Runs the cases of `cases/` against a WebSocket API: the local mode, another emulator, or an API in an account.
+//! Runs the cases of `cases/` against a WebSocket API: in the emulator, in another emulator, or in an AWS account.
 
 mod case;
 mod client;
@@ -27,25 +27,25 @@ use crate::{
     runner::CaseRunner,
 };
 
-/// Token of the API that this program starts itself, which only this machine reaches.
-const LOCAL_TOKEN: &str = "conformance-on-this-machine";
+/// Token of the API in the emulator, which only this machine reaches.
+const EMULATOR_TOKEN: &str = "conformance-on-this-machine";
 
-/// How many times faster limits pass in slow cases on the API that this program starts: ten minutes in two seconds.
-const LOCAL_TIME_SCALE: f64 = 300.0;
+/// Time scale of slow cases in the emulator: limits of ten minutes pass in two seconds.
+const EMULATOR_TIME_SCALE: f64 = 300.0;
 
-/// Looks whether a WebSocket API behaves as API Gateway does
+/// Tests whether a WebSocket API behaves like API Gateway
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Arguments {
-    /// Address of the WebSocket API, with its stage; without one the local mode is started and looked at
+    /// Address of the WebSocket API, with its stage; without one, the emulator is started and tested
     #[arg(long, value_name = "URL", requires = "management", requires = "token")]
     url: Option<Uri>,
 
-    /// Address of its management API, what /@connections follows
+    /// Address of its management API, to which /@connections is appended
     #[arg(long, value_name = "URL", requires = "url")]
     management: Option<Uri>,
 
-    /// Token with which the template was deployed
+    /// Token that the template was deployed with
     #[arg(long, env = "CONFORMANCE_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
@@ -53,11 +53,11 @@ struct Arguments {
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
     region: String,
 
-    /// A parameter with which the template was deployed, where it is not the default; may be repeated
+    /// Parameter that the template was deployed with, unless it is the default; may be repeated
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, requires = "url")]
     parameters: Vec<(String, String)>,
 
-    /// Run only cases whose name or file contains this; may be repeated
+    /// Run only cases whose name or file contains TEXT; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
 
@@ -66,15 +66,15 @@ struct Arguments {
     #[arg(long, value_name = "TEXT")]
     skip: Vec<String>,
 
-    /// Run the cases too that take ten minutes; the local mode always runs them, in shrunken time
+    /// Also run cases that take ten minutes; in the emulator they always run, with shorter limits
     #[arg(long)]
     slow: bool,
 
-    /// Longest wait for anything that a gateway should do, in seconds; the $connect integration has 10
+    /// Longest wait for anything that the gateway should do; more than the 10 seconds of the $connect integration
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
 
-    /// How to print the results
+    /// Format of the results
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
@@ -92,7 +92,7 @@ enum Format {
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a parameter is given as NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -108,7 +108,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs the cases. Whether none failed.
+/// Runs the cases. Returns whether none failed.
 async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     let mut cases = case::load(&arguments.cases)?;
     let contains = |case: &Case, text: &String| case.name.contains(text) || case.file.contains(text);
@@ -127,18 +127,18 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             };
             let deployed = address.parameters.clone();
             let gateway = GatewayClient::new(address, None, Duration::from_secs(arguments.wait)).await?;
-            // Where nobody answers there is nothing to look at.
+            // Fails early if the gateway does not respond.
             gateway.call(runner::handshake(&gateway)).await?;
-            let mut session = CaseRunner::new(gateway);
+            let mut runner = CaseRunner::new(gateway);
             for case in &cases {
-                let skipped = why_skipped(case, &deployed, arguments.slow);
-                look(&mut report, arguments.format, case, skipped, &mut session, false).await;
+                let skipped = skip_reason(case, &deployed, arguments.slow);
+                run_case(&mut report, arguments.format, case, skipped, &mut runner, false).await;
             }
             url.to_string()
         }
         _ => {
-            run_locally(arguments, &cases, &mut report).await?;
-            "the local mode".to_owned()
+            run_in_emulator(arguments, &cases, &mut report).await?;
+            "the emulator".to_owned()
         }
     };
     match arguments.format {
@@ -148,9 +148,9 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
     Ok(report.is_success())
 }
 
-fn why_skipped(case: &Case, deployed: &BTreeMap<String, String>, slow: bool) -> Option<String> {
+fn skip_reason(case: &Case, deployed: &BTreeMap<String, String>, slow: bool) -> Option<String> {
     if case.slow && !slow {
-        return Some("takes minutes: --slow".to_owned());
+        return Some("takes minutes: run it with --slow".to_owned());
     }
     if case.parameters == *deployed {
         return None;
@@ -163,18 +163,18 @@ fn why_skipped(case: &Case, deployed: &BTreeMap<String, String>, slow: bool) -> 
     })
 }
 
-async fn look(
+async fn run_case(
     report: &mut ConformanceReport,
     format: Format,
     case: &Case,
     skipped: Option<String>,
-    session: &mut CaseRunner,
-    is_ours: bool,
+    runner: &mut CaseRunner,
+    is_emulator: bool,
 ) {
     let started = Instant::now();
     let outcome = match skipped {
         Some(why) => CaseOutcome::Skipped(why),
-        None => CaseOutcome::of(session.run(case).await, case, is_ours),
+        None => CaseOutcome::of(runner.run(case).await, case, is_emulator),
     };
     let lines = report.add(case, &outcome, started.elapsed());
     if format == Format::Text {
@@ -182,8 +182,8 @@ async fn look(
     }
 }
 
-/// Starts the local mode once for each set of parameters, and runs the cases that need it.
-async fn run_locally(
+/// Starts the emulator once for each set of parameters, and runs the cases that need them.
+async fn run_in_emulator(
     arguments: &Arguments,
     cases: &[Case],
     report: &mut ConformanceReport,
@@ -194,11 +194,11 @@ async fn run_locally(
     }
     for ((slow, parameters), cases) in groups {
         let mut all = parameters.clone();
-        all.insert("Token".to_owned(), LOCAL_TOKEN.to_owned());
+        all.insert("Token".to_owned(), EMULATOR_TOKEN.to_owned());
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("template.yaml");
         let options = Options {
             parameters: all,
-            time_scale: if slow { LOCAL_TIME_SCALE } else { 1.0 },
+            time_scale: if slow { EMULATOR_TIME_SCALE } else { 1.0 },
             gateway: GatewayOptions { check_signatures: true, throttles: true, ..Default::default() },
             ..Options::on_free_ports(template)
         };
@@ -208,7 +208,7 @@ async fn run_locally(
             socket: format!("http://{}/{}", stack.ws_addr, stack.stage).parse()?,
             management: variable("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI").parse()?,
             region: variable("AWS_REGION"),
-            token: LOCAL_TOKEN.to_owned(),
+            token: EMULATOR_TOKEN.to_owned(),
             parameters: parameters.clone(),
         };
         let credentials = Credentials::new(
@@ -216,25 +216,25 @@ async fn run_locally(
             variable("AWS_SECRET_ACCESS_KEY"),
             None,
             None,
-            "local mode",
+            "the emulator",
         );
         let gateway = GatewayClient::new(address, Some(credentials), Duration::from_secs(arguments.wait)).await?;
-        let mut session = CaseRunner::new(gateway);
+        let mut runner = CaseRunner::new(gateway);
         for case in cases {
-            look(report, arguments.format, case, None, &mut session, true).await;
+            run_case(report, arguments.format, case, None, &mut runner, true).await;
         }
-        drop(session);
+        drop(runner);
         stack.stop().await;
     }
     Ok(())
 }
 
-/// The address of a WebSocket as the HTTP client takes it.
+/// The address of a WebSocket with the scheme that the HTTP client takes.
 fn http_scheme(url: &Uri) -> Result<Uri, Box<dyn std::error::Error>> {
     let scheme = match url.scheme_str() {
         Some("ws" | "http") => "http",
         Some("wss" | "https") => "https",
-        _ => return Err(format!("{url} is not the address of a WebSocket: ws:// or wss://").into()),
+        _ => return Err(format!("invalid address {url}: expected ws:// or wss://").into()),
     };
     let mut parts = url.clone().into_parts();
     parts.scheme = Some(scheme.parse()?);

@@ -1,4 +1,4 @@
-//! What a text or a JSON value has to look like, and the words of a case that are only known while it runs.
+//! Patterns of JSON values, and placeholders whose values are known only while a case runs.
 
 use std::collections::BTreeMap;
 
@@ -6,41 +6,41 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What the key of a matcher begins with.
+/// First character of the key of a matcher.
 const TAG_PREFIX: char = '!';
 
-/// The key under which a case's JSON has what a tag stands on.
+/// The key that stands for a tag in the JSON of a case.
 pub(crate) fn key_of_tag(tag: &str) -> String {
     format!("{TAG_PREFIX}{tag}")
 }
 
-/// What stands for one value of JSON. Texts may hold placeholders such as `{client.id}`.
+/// A pattern of a JSON value. Texts may contain placeholders such as `{client.id}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Value")]
 pub(crate) enum Pattern {
-    /// `!absent`: there must be nothing.
+    /// `!absent`: no value.
     Absent,
-    /// `!any`: anything that is there.
+    /// `!any`: any value.
     Any,
     /// `!integer`: any whole number.
     Integer,
-    /// `!learn name`: whatever is there the first time, and the same from then on.
+    /// `!learn name`: any value the first time, and the same value from then on.
     Learn(String),
-    /// `!between [low, high]`: a whole number within these bounds, both included.
+    /// `!between [low, high]`: a whole number within these bounds, inclusive.
     Between(i64, i64),
-    /// `!regex`: a text that matches as a whole.
+    /// `!regex`: a text that matches completely.
     Regex(Regex),
     /// A text with placeholders.
     Text(String),
-    /// A number, a truth value or null.
+    /// A number, a boolean or null.
     Exact(Value),
     /// A list of the same length.
     List(Vec<Pattern>),
     /// An object. With `!only` it has no other keys than these.
     Object {
-        /// What is expected under each key.
+        /// The pattern of each key.
         fields: Vec<(String, Pattern)>,
-        /// Whether other keys are wrong.
+        /// Whether other keys are an error.
         only: bool,
     },
 }
@@ -72,14 +72,14 @@ impl TryFrom<Value> for Pattern {
                     }
                 }
                 Some(("only", Value::Object(fields))) => object(fields.clone(), true),
-                Some((tag, _)) => Err(format!("there is no matcher !{tag} of such a value")),
+                Some((tag, _)) => Err(format!("unknown matcher !{tag}, or it does not take this value")),
             },
             exact => Ok(Self::Exact(exact)),
         }
     }
 }
 
-/// The tag of a tagged node and what it is on.
+/// The tag of a tagged node, and its value.
 fn tagged(map: &Map<String, Value>) -> Option<(&str, &Value)> {
     let (key, value) = map.iter().next().filter(|_| map.len() == 1)?;
     Some((key.strip_prefix(TAG_PREFIX)?, value))
@@ -88,14 +88,14 @@ fn tagged(map: &Map<String, Value>) -> Option<(&str, &Value)> {
 /// Where a value differs from its pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// What was expected, and where.
+    /// The expected value, and where.
     pub(crate) expected: String,
-    /// What is there.
+    /// The actual value.
     pub(crate) got: String,
 }
 
 impl Pattern {
-    /// Compares, and learns the placeholders that were not known yet.
+    /// Compares a value with the pattern, and learns new placeholders.
     pub(crate) fn check(&self, value: Option<&Value>, variables: &mut Variables) -> Result<(), Difference> {
         self.check_at("", value, variables)
     }
@@ -159,7 +159,7 @@ fn keys(fields: &[(String, Pattern)]) -> String {
     fields.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// The placeholders of a case that are known so far.
+/// The known placeholders of a case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Variables(BTreeMap<String, String>);
 
@@ -172,7 +172,7 @@ impl Variables {
         self.0.contains_key(name)
     }
 
-    /// Puts in what is known and leaves the rest.
+    /// Replaces the known placeholders of a text.
     pub(crate) fn fill_known(&self, text: &str) -> String {
         let mut filled = text.to_owned();
         for name in placeholders(text) {
@@ -183,8 +183,8 @@ impl Variables {
         filled
     }
 
-    /// Whether a text is the pattern with the known values in it. A placeholder that is not known yet stands for some
-    /// characters, neither spaces nor quotes, which become its value.
+    /// Whether a text matches a pattern with placeholders. An unknown placeholder takes the characters in its place as its value;
+    /// they must not contain spaces or quotes.
     pub(crate) fn learn(&mut self, pattern: &str, text: &str) -> bool {
         let names = placeholders(pattern);
         if names.is_empty() {
@@ -218,7 +218,7 @@ impl Variables {
     }
 }
 
-/// Names of the placeholders of a text, in their order: `{name}` or `{name.part}`.
+/// Names of the placeholders of a text, in order: `{name}` or `{name.part}`.
 pub(crate) fn placeholders(text: &str) -> Vec<&str> {
     let is_name = |name: &&str| {
         name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn every_matcher_takes_what_is_right_and_refuses_what_is_not() {
+    fn every_matcher_accepts_and_rejects_the_right_values() {
         let check = |text: &str, right: &[Value], wrong: &[Value]| {
             for value in right {
                 assert_eq!(difference(text, value), None, "{text} on {value}");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_names_its_place() {
+    fn a_difference_names_its_path() {
         let difference =
             difference("{context: {routeKey: $default, list: [1, 2]}}", &json!({"context": {"routeKey": "x"}}));
         assert_eq!(difference, Some((r#"context.routeKey: "$default""#.to_owned(), r#""x""#.to_owned())));
@@ -293,7 +293,7 @@ mod tests {
         let text = |connection: &str, request: &str| {
             format!(r#"{{"message": "Forbidden", "connectionId":"{connection}", "requestId":"{request}"}}"#)
         };
-        assert!(!variables.learn(frame, &text("aab=", "R")), "a known value is no pattern");
+        assert!(!variables.learn(frame, &text("aab=", "R")), "a known value is not a pattern");
         assert!(!variables.learn(frame, &text("a+b=", "")) && !variables.knows("requestId"));
         assert!(!variables.learn(frame, &(text("a+b=", "R") + " ")), "byte for byte");
         assert!(variables.learn(frame, &text("a+b=", "R")) && variables.knows("requestId"));

@@ -1,4 +1,4 @@
-//! What became of the cases, for people and for machines.
+//! Results of cases, as text and as JSON.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,35 +9,35 @@ use crate::{
     runner::StepFailure,
 };
 
-/// What became of a case.
+/// Result of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CaseOutcome {
-    /// The gateway does what the case says.
+    /// The gateway behaves as the case says.
     Passed,
-    /// It does not.
+    /// It behaves differently.
     Failed(StepFailure),
-    /// It does something else than ours where nobody knows what API Gateway does.
+    /// It behaves differently from the emulator, and the behaviour of API Gateway is unknown.
     Unconfirmed(StepFailure),
-    /// Ours does not, and the case says so.
+    /// The emulator behaves differently, as the case says.
     Known(StepFailure),
-    /// It was not run, and why.
+    /// It did not run, and why.
     Skipped(String),
 }
 
 impl CaseOutcome {
-    /// What a result means: ours has to do what we say, others only what is known.
-    pub(crate) fn of(result: Result<(), StepFailure>, case: &Case, is_ours: bool) -> Self {
-        let known = case.known_difference.as_ref().filter(|_| is_ours);
+    /// Rates a result. The emulator must pass every case, other gateways only those with a known source.
+    pub(crate) fn of(result: Result<(), StepFailure>, case: &Case, is_emulator: bool) -> Self {
+        let known = case.known_difference.as_ref().filter(|_| is_emulator);
         match (result, known) {
             (Ok(()), None) => Self::Passed,
             (Ok(()), Some(known)) => Self::Failed(StepFailure {
                 step: case.steps.len(),
                 verb: "known-difference",
                 expected: known.clone(),
-                got: "what the case says: it differs no more, so take the line out".to_owned(),
+                got: "no difference any more: remove known-difference from the case".to_owned(),
             }),
             (Err(failure), Some(_)) => Self::Known(failure),
-            (Err(failure), None) if case.source == CaseSource::Unknown && !is_ours => Self::Unconfirmed(failure),
+            (Err(failure), None) if case.source == CaseSource::Unknown && !is_emulator => Self::Unconfirmed(failure),
             (Err(failure), None) => Self::Failed(failure),
         }
     }
@@ -60,7 +60,7 @@ impl CaseOutcome {
     }
 }
 
-/// The outcomes so far.
+/// The results so far.
 #[derive(Debug, Default)]
 pub(crate) struct ConformanceReport {
     counts: BTreeMap<&'static str, usize>,
@@ -68,7 +68,7 @@ pub(crate) struct ConformanceReport {
 }
 
 impl ConformanceReport {
-    /// Notes an outcome and returns the lines about it.
+    /// Adds a result and returns its lines of text.
     pub(crate) fn add(&mut self, case: &Case, outcome: &CaseOutcome, took: Duration) -> String {
         *self.counts.entry(outcome.name()).or_default() += 1;
         let mut entry = json!({
@@ -80,7 +80,8 @@ impl ConformanceReport {
             entry["step"] = json!({"number": step, "verb": verb, "expected": expected, "got": got});
             let file = &case.file;
             lines += &format!(
-                "\n            {file}.yaml, step {step} ({verb})\n            expected {expected}\n            got      {got}\n            see      {}",
+                "\n            {file}.yaml, step {step} ({verb})\n            expected {expected}\
+                 \n            got      {got}\n            see      {}",
                 case.cite
             );
         }
@@ -92,12 +93,12 @@ impl ConformanceReport {
         lines
     }
 
-    /// Whether the gateway does everything that it is known it should.
+    /// Whether at least one case passed and none failed.
     pub(crate) fn is_success(&self) -> bool {
         !self.counts.contains_key("failed") && self.counts.contains_key("passed")
     }
 
-    /// How many cases ended how.
+    /// Counts of the results.
     pub(crate) fn summary(&self) -> String {
         let count = |name: &str| self.counts.get(name).copied().unwrap_or_default();
         format!(
@@ -111,7 +112,7 @@ impl ConformanceReport {
         )
     }
 
-    /// Everything, for a machine.
+    /// The report as JSON.
     pub(crate) fn json(&self, gateway: &str) -> Value {
         json!({"gateway": gateway, "counts": self.counts, "cases": self.cases})
     }
@@ -130,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_fails_ours_and_no_other() {
+    fn an_unknown_behaviour_fails_the_emulator_only() {
         let failure = StepFailure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
-        let of = |source, is_ours| CaseOutcome::of(Err(failure.clone()), &case(source, ""), is_ours);
+        let of = |source, is_emulator| CaseOutcome::of(Err(failure.clone()), &case(source, ""), is_emulator);
         assert_eq!(of("?", false), CaseOutcome::Unconfirmed(failure.clone()));
         assert_eq!(of("?", true), CaseOutcome::Failed(failure.clone()));
         assert_eq!(of("S", false), CaseOutcome::Failed(failure.clone()));
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_difference_is_ours_alone_and_has_to_be_there() {
+    fn a_known_difference_is_required_in_the_emulator_only() {
         let failure = StepFailure { step: 1, verb: "connect", expected: "a".to_owned(), got: "b".to_owned() };
         let case = case("R", ", known-difference: it does b");
         assert_eq!(CaseOutcome::of(Err(failure.clone()), &case, true), CaseOutcome::Known(failure.clone()));
@@ -150,9 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_passed_case_or_with_a_failed_one_is_no_success() {
+    fn a_run_without_a_passed_case_or_with_a_failed_one_is_not_a_success() {
         let mut report = ConformanceReport::default();
-        assert!(!report.is_success(), "nothing was looked at");
+        assert!(!report.is_success(), "no case ran");
         report.add(&case("D", ""), &CaseOutcome::Passed, Duration::ZERO);
         assert!(report.is_success());
         let failure = StepFailure { step: 2, verb: "expect", expected: "a".to_owned(), got: "b".to_owned() };

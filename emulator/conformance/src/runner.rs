@@ -1,4 +1,4 @@
-//! Runs a case, step by step, until a step finds something else than it expects.
+//! Runs a case, step by step, until a step fails.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,24 +26,24 @@ use crate::{
     pattern::{Difference, Pattern, Variables, placeholders},
 };
 
-/// Name and value of the header that the authorizer looks at.
+/// Name of the header with the token.
 const TOKEN_HEADER: &str = "X-Conformance";
 
-/// Most of a text that is shown to a person, in characters.
+/// Longest text in a message, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 600;
 
-/// What a step found.
+/// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StepFailure {
     /// Number of the step, from 1.
     pub(crate) step: usize,
-    /// What the step does.
+    /// The kind of step.
     pub(crate) verb: &'static str,
     pub(crate) expected: String,
     pub(crate) got: String,
 }
 
-/// Cases on one gateway. They share the observer.
+/// Runs cases against one gateway. They share the observer.
 pub(crate) struct CaseRunner {
     pub(crate) gateway: GatewayClient,
     observer: Option<Observer>,
@@ -59,7 +59,7 @@ impl CaseRunner {
     pub(crate) async fn run(&mut self, case: &Case) -> Result<(), StepFailure> {
         self.cases += 1;
         let number = self.cases;
-        let mut run = CaseRun { session: self, number, clients: BTreeMap::new(), variables: Variables::default() };
+        let mut run = CaseRun { runner: self, number, clients: BTreeMap::new(), variables: Variables::default() };
         for (index, step) in case.steps.iter().enumerate() {
             let failure = |Difference { expected, got }: Difference| StepFailure {
                 step: index + 1,
@@ -76,11 +76,11 @@ impl CaseRunner {
         if self.observer.is_none() {
             self.observer = Some(Observer::start(&self.gateway).await?);
         }
-        self.observer.as_mut().ok_or_else(|| ObserverError::Nameless("nothing".to_owned()))
+        self.observer.as_mut().ok_or_else(|| ObserverError::NoId("nothing".to_owned()))
     }
 }
 
-/// A handshake with everything that lets in.
+/// A handshake that the authorizer accepts.
 pub(crate) fn handshake(gateway: &GatewayClient) -> HttpRequest {
     HttpRequest {
         method: "GET".to_owned(),
@@ -116,17 +116,16 @@ fn differs(expected: impl Into<String>, got: impl Into<String>) -> Difference {
     Difference { expected: expected.into(), got: got.into() }
 }
 
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     apigw_local::ErrorChain(error).to_string()
 }
 
-fn unanswered(expected: &str) -> impl Fn(RequestError) -> Difference {
-    move |error| differs(expected, chain(&error))
+fn failed_request(expected: &str) -> impl Fn(RequestError) -> Difference {
+    move |error| differs(expected, with_causes(&error))
 }
 
 struct CaseRun<'a> {
-    session: &'a mut CaseRunner,
+    runner: &'a mut CaseRunner,
     number: usize,
     clients: BTreeMap<String, Client>,
     variables: Variables,
@@ -152,42 +151,44 @@ impl CaseRun<'_> {
             Step::ExpectEvent(expect) => self.expect_event(expect).await,
             Step::ExpectNoEvent(expect) => match self.event(&expect.kind, Duration::ZERO).await? {
                 None => Ok(()),
-                Some(told) => Err(differs(format!("no event {}", expect.kind.event_type), told.event.to_string())),
+                Some(observed) => {
+                    Err(differs(format!("no event {}", expect.kind.event_type), observed.event.to_string()))
+                }
             },
             Step::Call(call) => self.call(call).await,
             Step::Sdk(sdk) => self.sdk(sdk).await,
         }
     }
 
-    /// The name by which the observer knows a client of this case.
+    /// The observer's name for a client of this case.
     fn label(&self, client: &str) -> String {
         format!("{}.{client}", self.number)
     }
 
     fn client(&mut self, client: &str) -> Result<&mut Client, Difference> {
-        self.clients.get_mut(client).ok_or_else(|| differs(format!("that {client} is connected"), "no connection"))
+        self.clients.get_mut(client).ok_or_else(|| differs(format!("{client} to be connected"), "no connection"))
     }
 
-    /// Fills in a text, and asks the observer for the ids of clients in it.
+    /// Replaces the placeholders of a text. Ids of clients come from the observer.
     async fn fill(&mut self, text: &str) -> Result<String, Difference> {
         for name in placeholders(text) {
             if self.variables.knows(name) {
                 continue;
             }
-            let wait = self.session.gateway.wait;
-            let expected = || format!("an event of a function, which has the value of {{{name}}}");
+            let wait = self.runner.gateway.wait;
+            let expected = || format!("an event with the value of {{{name}}}");
             let Some((client, "id" | "escaped")) = name.split_once('.') else {
-                return Err(differs(format!("that {{{name}}} is known from a step before"), "nothing"));
+                return Err(differs(format!("a value of {{{name}}} from an earlier step"), "nothing"));
             };
             let label = self.label(client);
-            let observer = self.session.observer().await.map_err(|blind| differs(expected(), chain(&blind)))?;
+            let observer = self.runner.observer().await.map_err(|error| differs(expected(), with_causes(&error)))?;
             let id = observer.id_of(&label, wait).await.ok_or_else(|| differs(expected(), "no event"))?;
             self.name(client, &id);
         }
         Ok(self.variables.fill_known(text))
     }
 
-    /// Notes the id of a client, and the id as it may stand in a path.
+    /// Sets the placeholders for the id of a client, as it is and escaped for a path.
     fn name(&mut self, client: &str, id: &str) {
         self.variables.set(format!("{client}.id"), id);
         self.variables.set(format!("{client}.escaped"), utf8_percent_encode(id, NON_ALPHANUMERIC).to_string());
@@ -195,47 +196,47 @@ impl CaseRun<'_> {
 
     async fn connect(&mut self, connect: &Connect) -> Result<(), Difference> {
         let expected = format!("status {}", connect.status);
-        let mut asked = handshake(&self.session.gateway);
+        let mut request = handshake(&self.runner.gateway);
         if let Some(path) = &connect.path {
-            asked.uri = with_path(&asked.uri, path);
+            request.uri = with_path(&request.uri, path);
         }
         let query = query(&connect.query);
         if !query.is_empty() {
-            asked.uri += &format!("?{query}");
+            request.uri += &format!("?{query}");
         }
-        asked.signed = connect.signed.unwrap_or(asked.signed);
+        request.signed = connect.signed.unwrap_or(request.signed);
         match connect.token {
             None => {}
-            Some(InvalidToken::Absent) => asked.headers.clear(),
-            Some(InvalidToken::Empty) => asked.headers[0].1.clear(),
-            Some(InvalidToken::Wrong) => asked.headers[0].1.push('x'),
+            Some(InvalidToken::Absent) => request.headers.clear(),
+            Some(InvalidToken::Empty) => request.headers[0].1.clear(),
+            Some(InvalidToken::Wrong) => request.headers[0].1.push('x'),
         }
-        asked.headers.extend(connect.headers.clone());
+        request.headers.extend(connect.headers.clone());
         if connect.observed {
             let label = self.label(&connect.client);
-            let observer = self.session.observer().await.map_err(|blind| differs(&expected, chain(&blind)))?;
-            asked.headers.push(("X-Observer".to_owned(), observer.header(&label)));
+            let observer = self.runner.observer().await.map_err(|error| differs(&expected, with_causes(&error)))?;
+            request.headers.push(("X-Observer".to_owned(), observer.header(&label)));
         }
         if connect.abandon {
-            return self.abandon(connect, asked).await;
+            return self.abandon(connect, request).await;
         }
-        let (answer, socket) = self.session.gateway.connect(asked).await.map_err(unanswered(&expected))?;
-        // A client of this name from before is gone: its id is not this one's.
+        let (response, socket) = self.runner.gateway.connect(request).await.map_err(failed_request(&expected))?;
+        // Replaces an earlier client of this name, which had another id.
         self.clients.remove(&connect.client);
         self.clients.extend(socket.map(|socket| (connect.client.clone(), Client::new(socket))));
-        self.check(&answer, Some(connect.status), connect.response_headers.as_ref(), connect.body.as_ref()).await
+        self.check(&response, Some(connect.status), connect.response_headers.as_ref(), connect.body.as_ref()).await
     }
 
-    /// Hangs up as soon as the function of `$connect` runs.
-    async fn abandon(&mut self, connect: &Connect, asked: HttpRequest) -> Result<(), Difference> {
+    /// Closes the TCP connection as soon as the function of `$connect` runs.
+    async fn abandon(&mut self, connect: &Connect, request: HttpRequest) -> Result<(), Difference> {
         let label = self.label(&connect.client);
-        let CaseRunner { gateway, observer, .. } = &mut *self.session;
-        let expected = "the event CONNECT before the answer to the handshake";
+        let CaseRunner { gateway, observer, .. } = &mut *self.runner;
+        let expected = "the event CONNECT before the response to the handshake";
         let observer = observer.as_mut().ok_or_else(|| differs(expected, "a client that is not observed"))?;
         tokio::select! {
-            answer = gateway.connect(asked) => Err(match answer {
-                Ok((answer, _)) => differs(expected, format!("status {}", answer.status)),
-                Err(error) => unanswered(expected)(error),
+            response = gateway.connect(request) => Err(match response {
+                Ok((response, _)) => differs(expected, format!("status {}", response.status)),
+                Err(error) => failed_request(expected)(error),
             }),
             id = observer.handled(&label, gateway.wait) => id.ok_or_else(|| differs(expected, "no event")),
         }
@@ -254,7 +255,7 @@ impl CaseRun<'_> {
             }
         };
         let client = self.client(&send.client)?;
-        // A gateway may close while the rest is still to be sent; what it says about that is the next step's.
+        // The gateway may close before everything is sent; the next step checks how.
         let sent: Vec<bool> = messages.into_iter().map(|message| client.send(message)).collect();
         if sent.first() == Some(&true) { Ok(()) } else { Err(differs("an open connection", "one that has ended")) }
     }
@@ -273,7 +274,7 @@ impl CaseRun<'_> {
                 self.fill(&format!("{{{name}}}")).await?;
             }
         }
-        let wait = expect.within.map_or(self.session.gateway.wait, Duration::from_secs);
+        let wait = expect.within.map_or(self.runner.gateway.wait, Duration::from_secs);
         let received = self.client(&expect.client)?.receive(wait).await;
         let received = received.map_err(|instead| differs(&expected, instead))?;
         let variables = &mut self.variables;
@@ -310,22 +311,22 @@ impl CaseRun<'_> {
 
     async fn event(&mut self, kind: &EventKind, wait: Duration) -> Result<Option<ObservedEvent>, Difference> {
         let label = self.label(&kind.client);
-        let blind = |blind: ObserverError| differs("that functions tell their events", chain(&blind));
-        Ok(self.session.observer().await.map_err(blind)?.take(&label, kind, wait).await)
+        let failed = |error: ObserverError| differs("events of the functions", with_causes(&error));
+        Ok(self.runner.observer().await.map_err(failed)?.take(&label, kind, wait).await)
     }
 
     async fn expect_event(&mut self, expect: &ExpectEvent) -> Result<(), Difference> {
         let ExpectEvent { kind, event, posted } = expect;
-        let wait = self.session.gateway.wait;
-        let Some(told) = self.event(kind, wait).await? else {
+        let wait = self.runner.gateway.wait;
+        let Some(observed) = self.event(kind, wait).await? else {
             let label = self.label(&kind.client);
-            let others = self.session.observer.as_ref().map(|observer| observer.untaken(&label)).unwrap_or_default();
+            let others = self.runner.observer.as_ref().map(|observer| observer.untaken(&label)).unwrap_or_default();
             let expected = format!("the event {} of {} by the {}", kind.event_type, kind.client, kind.by);
-            return Err(differs(expected, format!("none within {wait:?}; there is: {others}")));
+            return Err(differs(expected, format!("none within {wait:?}; received: {others}")));
         };
-        let id = told.event["requestContext"]["connectionId"].as_str().unwrap_or_default();
+        let id = observed.event["requestContext"]["connectionId"].as_str().unwrap_or_default();
         self.name(&kind.client, id);
-        let checks = [(event, Some(&told.event)), (posted, told.posted.as_ref())];
+        let checks = [(event, Some(&observed.event)), (posted, observed.posted.as_ref())];
         for (pattern, value) in checks {
             let Some(pattern) = pattern else { continue };
             let whole = |difference: Difference| {
@@ -337,7 +338,7 @@ impl CaseRun<'_> {
     }
 
     async fn call(&mut self, call: &Call) -> Result<(), Difference> {
-        let address = &self.session.gateway.address;
+        let address = &self.runner.gateway.address;
         let base = match call.to {
             Endpoint::Management => address.management.to_string(),
             Endpoint::Socket => address.socket.to_string(),
@@ -348,50 +349,51 @@ impl CaseRun<'_> {
             (0, false) => call.bytes.clone(),
             (letters, _) => vec![b'x'; letters],
         };
-        let asked = HttpRequest {
+        let request = HttpRequest {
             method: call.method.clone(),
             uri: base.trim_end_matches('/').to_owned() + &self.fill(&call.path).await?,
             headers: Vec::new(),
             body,
             signed: call.signed,
         };
-        let answer = self.session.gateway.call(asked).await;
-        let expected = call.status.map_or_else(|| "an answer".to_owned(), |status| format!("status {status}"));
-        let answer = answer.map_err(unanswered(&expected))?;
-        self.check(&answer, call.status, call.response_headers.as_ref(), call.body.as_ref()).await
+        let response = self.runner.gateway.call(request).await;
+        let expected = call.status.map_or_else(|| "a response".to_owned(), |status| format!("status {status}"));
+        let response = response.map_err(failed_request(&expected))?;
+        self.check(&response, call.status, call.response_headers.as_ref(), call.body.as_ref()).await
     }
 
     async fn sdk(&mut self, sdk: &Sdk) -> Result<(), Difference> {
         let (id, data) = (self.fill(&sdk.id).await?, self.fill(&sdk.data).await?);
-        let result = self.session.gateway.sdk(sdk.operation, &id, &data).await.map_err(unanswered(&sdk.result))?;
+        let result = self.runner.gateway.sdk(sdk.operation, &id, &data).await.map_err(failed_request(&sdk.result))?;
         if result == sdk.result { Ok(()) } else { Err(differs(&sdk.result, result)) }
     }
 
     async fn check(
         &mut self,
-        answer: &HttpResponse,
+        response: &HttpResponse,
         status: Option<u16>,
         headers: Option<&Pattern>,
         body: Option<&Pattern>,
     ) -> Result<(), Difference> {
         if let Some(status) = status
-            && answer.status != status
+            && response.status != status
         {
-            return Err(differs(format!("status {status}"), format!("status {} {}", answer.status, answer.body)));
+            return Err(differs(format!("status {status}"), format!("status {} {}", response.status, response.body)));
         }
         let variables = &mut self.variables;
         if let Some(pattern) = headers {
-            let found = pattern.check(Some(&answer.headers), variables);
+            let found = pattern.check(Some(&response.headers), variables);
             found.map_err(|difference| differs(format!("header {}", difference.expected), difference.got))?;
         }
         let in_body = |difference: Difference| differs(format!("body {}", difference.expected), difference.got);
         match body {
             None => Ok(()),
             Some(pattern @ (Pattern::Text(_) | Pattern::Regex(_))) => {
-                pattern.check(Some(&Value::from(answer.body.as_str())), variables).map_err(in_body)
+                pattern.check(Some(&Value::from(response.body.as_str())), variables).map_err(in_body)
             }
             Some(pattern) => {
-                let value = serde_json::from_str(&answer.body).map_err(|_| differs("a body of JSON", &answer.body))?;
+                let value =
+                    serde_json::from_str(&response.body).map_err(|_| differs("a body of JSON", &response.body))?;
                 pattern.check(Some(&value), variables).map_err(in_body)
             }
         }
@@ -420,13 +422,13 @@ fn fragments(parts: &[String]) -> Vec<Message> {
     parts.iter().enumerate().map(frame).collect()
 }
 
-/// An address with another path.
+/// Replaces the path of an address.
 fn with_path(address: &str, path: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     format!("{scheme}://{}{path}", rest.split('/').next().unwrap_or_default())
 }
 
-/// A query as it is, or of names and values.
+/// The query of a handshake, from a text or from names and values.
 fn query(query: &Value) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     match query {

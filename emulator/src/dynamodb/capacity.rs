@@ -477,7 +477,9 @@ impl Capacity {
 }
 
 /// The service's message for a partition without capacity.
-const MESSAGE: &str = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically scaling your table or index so please try again shortly. If exceptions persist, check if you have a hot key: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html";
+const MESSAGE: &str = "Throughput exceeds the current capacity of your table or index. DynamoDB is automatically \
+    scaling your table or index so please try again shortly. If exceptions persist, check if you have a hot key: \
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html";
 
 impl ItemChange {
     /// The item after, as expected before the request.

@@ -34,7 +34,9 @@ fn dispatch(database: &Database, operation: &str, body: &str) -> Option<Result<S
     macro_rules! operations {
         ($($name:literal => $method:ident,)*) => {
             match operation {
-                $($name => Some(read(body).and_then(|input| database.$method(input)).and_then(|output| write(&output))),)*
+                $($name => {
+                    Some(read(body).and_then(|input| database.$method(input)).and_then(|output| write(&output)))
+                })*
                 _ => None,
             }
         };

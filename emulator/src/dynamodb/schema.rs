@@ -147,7 +147,11 @@ mod tests {
             "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
             "GlobalSecondaryIndexes": [
                 {"IndexName": "keys", "KeySchema": [key("g", "HASH")], "Projection": {"ProjectionType": "KEYS_ONLY"}},
-                {"IndexName": "all", "KeySchema": [key("g", "HASH"), key("sk", "RANGE")], "Projection": {"ProjectionType": "ALL"}},
+                {
+                    "IndexName": "all",
+                    "KeySchema": [key("g", "HASH"), key("sk", "RANGE")],
+                    "Projection": {"ProjectionType": "ALL"},
+                },
             ],
         }}))
         .expect("a schema")

@@ -595,7 +595,8 @@ mod tests {
             let (of_month, of_week) = day.fields();
             let expression =
                 format!("{} {} {of_month} {} {of_week} {}", list(&minutes), list(&hours), list(&months), list(&years));
-            let cron = CronExpression::parse(&expression).map_err(|error| TestCaseError::fail(format!("{expression}: {error}")))?;
+            let cron = CronExpression::parse(&expression);
+            let cron = cron.map_err(|error| TestCaseError::fail(format!("{expression}: {error}")))?;
             let in_list = |parts: &[ListItem], value: u16, field| parts.iter().any(|part| part.contains(value, field));
 
             let after = OffsetDateTime::from_unix_timestamp(after).expect("in range");

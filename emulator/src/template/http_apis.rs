@@ -117,8 +117,10 @@ mod tests {
     fn an_api_is_closed_to_other_origins_until_a_parameter_names_them() {
         let text = "Parameters:\n  Origins: { Type: CommaDelimitedList, Default: '' }\n\
              Conditions:\n  Open: !Not [!Equals [!Join ['', !Ref Origins], '']]\nResources:\n  \
-             Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n  \
-             H: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: !If [Open, { AllowOrigins: !Ref Origins, AllowMethods: [GET], MaxAge: 3600 }, !Ref AWS::NoValue] } }\n";
+             Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, \
+             Routes: { a: { FunctionArn: x } } } }\n  \
+             H: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: !If [Open, { AllowOrigins: !Ref \
+             Origins, AllowMethods: [GET], MaxAge: 3600 }, !Ref AWS::NoValue] } }\n";
         let read = |parameters: BTreeMap<String, String>| Template::parse(text, &parameters).expect("valid").cors;
         assert_eq!(read(BTreeMap::new()), None);
         let origins = "https://a.example,http://localhost:3000";
@@ -129,14 +131,17 @@ mod tests {
 
     #[test]
     fn cors_is_read_from_globals_and_from_either_kind_of_api() {
-        let sockets = "Resources:\n  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n";
+        let sockets = "Resources:\n  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { \
+            RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n";
         let read = |rest: &str| Template::parse(&format!("{sockets}{rest}"), &BTreeMap::new()).expect("valid");
         let any = Cors { origins: vec!["*".to_owned()], ..Cors::default() };
         let all = read("Globals: { HttpApi: { CorsConfiguration: true } }\n");
         assert_eq!(all.cors, Some(any.clone()));
-        let raw = "  H: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP, CorsConfiguration: { AllowOrigins: ['*'] } } }\n";
+        let raw = "  H: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP, CorsConfiguration: { \
+            AllowOrigins: ['*'] } } }\n";
         assert_eq!(read(raw).cors, Some(any));
-        let two = "  A: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: { AllowOrigins: [x] } } }\n  B: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: true } }\n";
+        let two = "  A: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: { AllowOrigins: [x] } } \
+            }\n  B: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: true } }\n";
         let template = read(two);
         assert_eq!(template.cors.expect("the first").origins, ["x"]);
         assert_eq!(template.notes, ["the CORS configuration of B is ignored: all HTTP APIs share that of the first"]);

@@ -328,9 +328,11 @@ mod tests {
     /// The error of a template with this integration on line 3.
     fn refusal(integration: &str, rest: &str) -> String {
         let text = format!(
-            "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  \
+            "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+             RouteSelectionExpression: $request.body.a }} }}\n  \
              I: {{ Type: AWS::ApiGatewayV2::Integration, Properties: {{ ApiId: !Ref Api, {integration} }} }}\n  \
-             R: {{ Type: AWS::ApiGatewayV2::Route, Properties: {{ ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${{I}}' }} }}\n{rest}"
+             R: {{ Type: AWS::ApiGatewayV2::Route, Properties: {{ ApiId: !Ref Api, RouteKey: a, Target: !Sub \
+             'integrations/${{I}}' }} }}\n{rest}"
         );
         super::super::Template::parse(&text, &BTreeMap::new()).expect_err(integration).to_string()
     }
@@ -356,10 +358,12 @@ mod tests {
         );
         check(
             "IntegrationType: AWS, IntegrationUri: 'arn:aws:apigateway:eu-central-1:sqs:path/1/q'",
-            "invalid IntegrationUri arn:aws:apigateway:eu-central-1:sqs:path/1/q: expected the address of a Lambda function",
+            "invalid IntegrationUri arn:aws:apigateway:eu-central-1:sqs:path/1/q: expected the address of a Lambda \
+             function",
         );
         check(
-            "IntegrationType: AWS, IntegrationUri: 'arn:aws:lambda:eu-central-1:000000000000:function:f', RequestParameters: { integration.request.header.A: \"'b'\" }",
+            "IntegrationType: AWS, IntegrationUri: 'arn:aws:lambda:eu-central-1:000000000000:function:f', \
+             RequestParameters: { integration.request.header.A: \"'b'\" }",
             "RequestParameters, integration.request.header.A: the emulator supports only \
              integration.request.header.X-Amz-Invocation-Type as 'Event' or 'RequestResponse'",
         );
@@ -380,7 +384,8 @@ mod tests {
         let parameter = "IntegrationType: HTTP, IntegrationMethod: GET, IntegrationUri: 'http://x', RequestParameters:";
         check(
             &format!("{parameter} {{ integration.request.body.a: context.stage }}"),
-            "RequestParameters, integration.request.body.a: expected integration.request.header.NAME, .querystring.NAME or .path.NAME",
+            "RequestParameters, integration.request.body.a: expected integration.request.header.NAME, \
+             .querystring.NAME or .path.NAME",
         );
         check(
             &format!("{parameter} {{ integration.request.header.a: route.request.cookie.b }}"),
@@ -392,7 +397,8 @@ mod tests {
     fn an_integration_response_is_refused_with_its_own_name_and_line() {
         let check = |response: &str, expected: &str| {
             let response = format!(
-                "  P: {{ Type: AWS::ApiGatewayV2::IntegrationResponse, Properties: {{ ApiId: !Ref Api, IntegrationId: !Ref I, {response} }} }}\n"
+                "  P: {{ Type: AWS::ApiGatewayV2::IntegrationResponse, Properties: {{ ApiId: !Ref Api, IntegrationId: \
+                 !Ref I, {response} }} }}\n"
             );
             assert_eq!(refusal("IntegrationType: MOCK", &response), format!("line 5: P: {expected}"));
         };

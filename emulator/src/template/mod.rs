@@ -180,8 +180,10 @@ mod tests {
     fn schedules_are_read_and_others_are_refused_or_noted() {
         let with = |kind: &str, properties: &str| {
             format!(
-                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
-                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: {kind}, Properties: {properties} }} }} }} }}\n"
+                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+                 RouteSelectionExpression: $request.body.action }} }}\n  \
+                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: {kind}, Properties: \
+                {properties} }} }} }} }}\n"
             )
         };
         let parse =
@@ -220,8 +222,10 @@ mod tests {
     fn rules_are_read_and_invalid_patterns_are_refused() {
         let with = |properties: &str| {
             format!(
-                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }} }}\n  \
-                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: EventBridgeRule, Properties: {properties} }} }} }} }}\n"
+                "Resources:\n  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+                 RouteSelectionExpression: $request.body.action }} }}\n  \
+                F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: EventBridgeRule, \
+                Properties: {properties} }} }} }} }}\n"
             )
         };
         let parse = |properties| Template::parse(&with(properties), &BTreeMap::new()).expect("valid");
@@ -242,9 +246,11 @@ mod tests {
 
     #[test]
     fn a_simple_table_has_the_key_that_it_names_or_id() {
-        let text = "Resources:\n  Api: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n  \
+        let text = "Resources:\n  Api: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: \
+            $request.body.a, Routes: { a: { FunctionArn: x } } } }\n  \
             Plain: { Type: AWS::Serverless::SimpleTable }\n  \
-            Own: { Type: AWS::Serverless::SimpleTable, Properties: { TableName: named, PrimaryKey: { Name: n, Type: Number } } }\n";
+            Own: { Type: AWS::Serverless::SimpleTable, Properties: { TableName: named, PrimaryKey: { Name: n, Type: \
+            Number } } }\n";
         let tables = Template::parse(text, &BTreeMap::new()).expect("valid").tables;
         let key = |table: &str| tables[table]["AttributeDefinitions"][0].clone();
         assert_eq!(key("Plain"), json!({"AttributeName": "id", "AttributeType": "S"}));
@@ -253,18 +259,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_run_is_refused_with_its_name_and_line() {
-        let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action } }\n";
+        let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
+            RouteSelectionExpression: $request.body.action } }\n";
         let with = |rest: &str| format!("{api}{rest}");
         assert!(refusal("Resources: {}").starts_with("the template has no WebSocket API: expected "));
         assert_eq!(
             refusal(&with(
-                "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: VPC } }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub 'integrations/${I}' } }\n"
+                "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: VPC } \
+                 }\n  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: !Sub \
+                 'integrations/${I}' } }\n"
             )),
             "line 3: I: invalid IntegrationType VPC: the emulator runs AWS, AWS_PROXY, HTTP, HTTP_PROXY and MOCK"
         );
         assert_eq!(
             refusal(&with(
-                "  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: integrations/None } }\n"
+                "  R: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: a, Target: \
+                 integrations/None } }\n"
             )),
             "line 3: R: invalid Target integrations/None: expected integrations/ and the logical id of an integration"
         );

@@ -88,15 +88,16 @@ mod tests {
     #[test]
     fn the_resource_of_sam_is_read_as_sam_transforms_it() {
         let api = parse(
-            "{ RouteSelectionExpression: $request.body.action, Auth: { AuthType: CUSTOM, AuthArn: !GetAtt F.Arn, IdentitySource: [route.request.header.A] }, \
-             Routes: { $connect: { FunctionArn: !GetAtt F.Arn }, say: { FunctionArn: !GetAtt F.Arn, IntegrationTimeout: 500, RouteResponseSelectionExpression: $default } } }",
+            "{ RouteSelectionExpression: $request.body.action, Auth: { AuthType: CUSTOM, AuthArn: !GetAtt F.Arn, \
+             IdentitySource: [route.request.header.A] }, \
+             Routes: { $connect: { FunctionArn: !GetAtt F.Arn }, say: { FunctionArn: !GetAtt F.Arn, \
+             IntegrationTimeout: 500, RouteResponseSelectionExpression: $default } } }",
         )
         .expect("valid");
         assert_eq!((api.stage.as_str(), api.routes.len()), ("default", 2));
         let say = &api.routes["say"];
-        assert!(
-            matches!(&say.integration, Integration::Lambda { function, timeout } if function == "named" && *timeout == Duration::from_millis(500))
-        );
+        let Integration::Lambda { function, timeout } = &say.integration else { panic!("{:?}", say.integration) };
+        assert_eq!((function.as_str(), *timeout), ("named", Duration::from_millis(500)));
         assert!(!say.responds && say.authorization == Authorization::None);
         let authorizer =
             Authorizer { function: "named".to_owned(), identity_sources: vec![IdentitySource::Header("A".to_owned())] };
@@ -116,11 +117,13 @@ mod tests {
         check("{ RouteSelectionExpression: $request.body.a, Routes: { ab: {} } }", "the route ab has no FunctionArn");
         check("{ Routes: { ab: { FunctionArn: x } } }", "RouteSelectionExpression is missing");
         check(
-            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: AWS_IAM }, Routes: { ab: { FunctionArn: x } } }",
+            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: AWS_IAM }, Routes: { ab: { FunctionArn: x \
+             } } }",
             "Auth needs a $connect route",
         );
         check(
-            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: JWT }, Routes: { ab: { FunctionArn: x } } }",
+            "{ RouteSelectionExpression: $request.body.a, Auth: { AuthType: JWT }, Routes: { ab: { FunctionArn: x } } \
+             }",
             "AuthType must be AWS_IAM, CUSTOM or NONE",
         );
     }

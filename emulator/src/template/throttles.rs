@@ -87,8 +87,10 @@ mod tests {
     fn a_stage_throttles_its_routes_by_their_keys_with_numbers_that_may_come_from_parameters() {
         let stage = |settings: &str| {
             format!(
-                "  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  \
-                Stage: {{ Type: AWS::ApiGatewayV2::Stage, Properties: {{ ApiId: !Ref Api, StageName: p, {settings} }} }}\n"
+                "  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+                 RouteSelectionExpression: $request.body.a }} }}\n  \
+                Stage: {{ Type: AWS::ApiGatewayV2::Stage, Properties: {{ ApiId: !Ref Api, StageName: p, {settings} }} \
+                }}\n"
             )
         };
         let of = |settings: &str| read(&stage(settings)).map(|template| template.sockets.throttles);
@@ -116,9 +118,11 @@ mod tests {
         let template = read(
             "  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { RouteSelectionExpression: $request.body.a, \
              Routes: { a: { FunctionArn: x } }, RouteSettings: { a: { ThrottlingRateLimit: 1 } } } }\n  \
-             Http: { Type: AWS::Serverless::HttpApi, Properties: { RouteSettings: { \"GET /x\": { ThrottlingRateLimit: 7 } } } }\n  \
+             Http: { Type: AWS::Serverless::HttpApi, Properties: { RouteSettings: { \"GET /x\": { ThrottlingRateLimit: \
+             7 } } } }\n  \
              Raw: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP } }\n  \
-             Of: { Type: AWS::ApiGatewayV2::Stage, Properties: { ApiId: !Ref Raw, DefaultRouteSettings: { ThrottlingRateLimit: 9 } } }\n",
+             Of: { Type: AWS::ApiGatewayV2::Stage, Properties: { ApiId: !Ref Raw, DefaultRouteSettings: { \
+             ThrottlingRateLimit: 9 } } }\n",
         )
         .expect("valid");
         assert_eq!(template.sockets.throttles.of("a"), Some(throttle(1.0, 1.0)));

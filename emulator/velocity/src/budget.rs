@@ -12,7 +12,7 @@ pub enum LimitExceeded {
     #[error("the template uses more than {MEMORY_BYTES_MAX} bytes of memory")]
     Memory,
     /// [`TEXT_BYTES_MAX`].
-    #[error("the output of the template has more than {TEXT_BYTES_MAX} bytes")]
+    #[error("the template makes a string of more than {TEXT_BYTES_MAX} bytes")]
     Text,
     /// [`NESTING_MAX`].
     #[error("nested more than {NESTING_MAX} deep")]

@@ -1,4 +1,4 @@
-//! The interpreter against a gateway of its own.
+//! Runs cases against a gateway of its own.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +31,7 @@ use crate::{
 
 type ObserverSender = Arc<Mutex<Option<mpsc::UnboundedSender<Message>>>>;
 
-/// A gateway that echoes texts, closes when it is told `close`, refuses the path `/refused`, and tells of every
+/// A gateway that echoes texts, closes on `close`, rejects the path `/refused`, and sends the observer an event of every
 /// handshake.
 async fn serve(stream: TcpStream, observer: ObserverSender) {
     let mut header = None;
@@ -46,7 +46,7 @@ async fn serve(stream: TcpStream, observer: ObserverSender) {
         Err(refusal)
     };
     let Ok(mut socket) = accept_hdr_async(stream, callback).await else { return };
-    let (told, mut tell) = mpsc::unbounded_channel();
+    let (sender, mut to_observer) = mpsc::unbounded_channel();
     if let Some((_, client)) = header.as_deref().and_then(|header| header.split_once(' ')) {
         let context = json!({"eventType": "CONNECT", "connectionId": "C1=", "routeKey": "$connect"});
         let text = json!({"client": client, "by": "handler", "event": {"requestContext": context}}).to_string();
@@ -55,10 +55,10 @@ async fn serve(stream: TcpStream, observer: ObserverSender) {
     }
     loop {
         let answer = tokio::select! {
-            Some(message) = tell.recv() => message,
+            Some(message) = to_observer.recv() => message,
             Some(Ok(message)) = socket.next() => match message {
                 Message::Text(text) if text.contains("identify") => {
-                    *observer.lock().expect("unpoisoned") = Some(told.clone());
+                    *observer.lock().expect("unpoisoned") = Some(sender.clone());
                     Message::text("O1=")
                 }
                 Message::Text(text) if text == "close" => {
@@ -79,7 +79,7 @@ async fn serve(stream: TcpStream, observer: ObserverSender) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
-async fn session() -> CaseRunner {
+async fn runner() -> CaseRunner {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/dev", listener.local_addr().expect("an address"));
     let observer = ObserverSender::default();
@@ -99,16 +99,16 @@ async fn session() -> CaseRunner {
     CaseRunner::new(GatewayClient::new(address, Some(credentials), Duration::from_secs(20)).await.expect("a gateway"))
 }
 
-/// The number of the step that fails, what it expects and what it got.
-async fn run(session: &mut CaseRunner, steps: &str) -> Option<(usize, String, String)> {
+/// The number of the step that failed, what it expected and what it got.
+async fn run(runner: &mut CaseRunner, steps: &str) -> Option<(usize, String, String)> {
     let text = format!("- name: n\n  source: D\n  cite: c\n  steps: [{steps}]\n");
     let case = case::parse(&text, Path::new("t.yaml")).expect(steps).remove(0);
-    session.run(&case).await.err().map(|failure| (failure.step, failure.expected, failure.got))
+    runner.run(&case).await.err().map(|failure| (failure.step, failure.expected, failure.got))
 }
 
 #[tokio::test]
 async fn a_case_passes_when_every_step_finds_what_it_expects() {
-    let mut session = session().await;
+    let mut runner = runner().await;
     for steps in [
         "{connect: {}}, {send: {text: hi}}, {expect: {text: hi}}, {send: {json: {a: 1}}}, {expect: {json: {a: 1}}}",
         "{connect: {path: /refused, status: 403, response-headers: {x-kind: 'no'}, body: {message: 'no'}}}",
@@ -120,13 +120,13 @@ async fn a_case_passes_when_every_step_finds_what_it_expects() {
         "{connect: {}}, {send: {text: 'I am {client.id}'}}, {expect: {text: I am C1=}}",
         "{connect: {}}, {expect-event: {type: CONNECT}}, {expect-no-event: {type: CONNECT}}",
     ] {
-        assert_eq!(run(&mut session, steps).await, None, "{steps}");
+        assert_eq!(run(&mut runner, steps).await, None, "{steps}");
     }
 }
 
 #[tokio::test]
 async fn a_case_fails_at_the_step_that_finds_something_else() {
-    let mut session = session().await;
+    let mut runner = runner().await;
     for (steps, step, expected, got) in [
         ("{connect: {path: /refused}}", 1, "status 101", "status 403"),
         ("{connect: {status: 403}}", 1, "status 403", "status 101"),
@@ -155,7 +155,7 @@ async fn a_case_fails_at_the_step_that_finds_something_else() {
         ("{connect: {}}, {send: {text: '{client.id}'}}, {expect-no-event: {type: CONNECT}}", 3, "no event", "CONNECT"),
         ("{connect: {}}, {send: {text: '{unknown}'}}", 2, "{unknown}", "nothing"),
     ] {
-        let failure = run(&mut session, steps).await.unwrap_or_else(|| panic!("{steps} must fail"));
+        let failure = run(&mut runner, steps).await.unwrap_or_else(|| panic!("{steps} must fail"));
         assert_eq!(failure.0, step, "{steps}: {failure:?}");
         assert!(failure.1.contains(expected) && failure.2.contains(got), "{steps}: {failure:?}");
     }

@@ -160,7 +160,10 @@ fn a_query_is_charged_for_what_it_has_read_and_the_next_ones_wait_for_that() {
 #[test]
 fn of_a_batch_what_fits_is_done_and_the_rest_is_handed_back() {
     let world = world("4:4");
-    let request = |partition: &str, number: usize| json!({"PutRequest": {"Item": put(partition, &number.to_string(), &[])["Item"]}});
+    let request = |partition: &str, number: usize| {
+        let item = put(partition, &number.to_string(), &[])["Item"].take();
+        json!({"PutRequest": {"Item": item}})
+    };
     let batch = |requests: Vec<Value>| json!({"RequestItems": {"table": requests}});
     let both: Vec<Value> = (0..6).map(|number| request("a", number)).chain([request("b", 0)]).collect();
     let (done, answer) = call(&world, "BatchWriteItem", batch(both));

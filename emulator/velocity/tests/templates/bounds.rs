@@ -98,7 +98,7 @@ fn work_is_bounded() {
     fails(
         "#set($s = 'x')#foreach($i in [1..99])#set($s = \"$s$s\")#end".to_owned(),
         String::new(),
-        "text of more than",
+        "string of more than",
     );
     fails(
         "#set($s = 'xxxxxxxxxxxxxxxx')#foreach($i in [1..99])#set($s = $s.replace('x', $s))#end".to_owned(),
@@ -108,13 +108,13 @@ fn work_is_bounded() {
     fails(
         "#set($s = 'xxxxxxxx')#foreach($i in [1..99])#set($s = $s.replaceAll('.*', '$0$0$0$0$0$0$0$0'))#end".to_owned(),
         String::new(),
-        "text of more than",
+        "string of more than",
     );
     fails("#set($l = [1])#foreach($i in [1..99])#set($ok = $l.addAll($l))#end".to_owned(), String::new(), "steps");
     fails(
         "#set($l = ['x'])#foreach($i in [1..40])#set($l = [$l, $l])#end$l".to_owned(),
         String::new(),
-        "text of more than",
+        "string of more than",
     );
     fails(
         "#set($s='x')#foreach($i in [1..1000])#set($ok = $s.matches(\"(a{$i}){2}\"))#end".to_owned(),

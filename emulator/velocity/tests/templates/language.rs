@@ -157,15 +157,18 @@ const VALUES: &[(&str, &str)] = &[
     ("#set($a = $nope)a=$a", "a="),
     ("#set($a = 1)#set($a = $nope)a=$a", "a=1"),
     (
-        "#set($a = 1 + 2)$a #set($a = 7 / 2)$a #set($a = 7 / 0)$a #set($a = 7 % 4)$a #set($a = 7 - 10)$a #set($a=2*3)$a #set($a = 7.0 / 2)$a #set($b = $d + 1)$b",
+        "#set($a = 1 + 2)$a #set($a = 7 / 2)$a #set($a = 7 / 0)$a #set($a = 7 % 4)$a #set($a = 7 - 10)$a \
+         #set($a=2*3)$a #set($a = 7.0 / 2)$a #set($b = $d + 1)$b",
         "3333-363.53.5",
     ),
     (
-        "#set($a = 'x' + 'y')$a #set($a = 'x' + 1)$a #set($b = 1 + 'x')$b #set($c = \"$name!\")$c #set($c = '$name!')$c",
+        "#set($a = 'x' + 'y')$a #set($a = 'x' + 1)$a #set($b = 1 + 'x')$b #set($c = \"$name!\")$c #set($c = \
+         '$name!')$c",
         "xyx11xAnn!$name!",
     ),
     (
-        "#set($a = [1..3])$a #set($a = [3..1])$a #set($a = [])$a #set($a = {})$a #set($a = {'x': 1, 'y' : [1,2]})$a $a.x #set($a = [1, 'b', $name])$a",
+        "#set($a = [1..3])$a #set($a = [3..1])$a #set($a = [])$a #set($a = {})$a #set($a = {'x': 1, 'y' : [1,2]})$a \
+         $a.x #set($a = [1, 'b', $name])$a",
         "[1, 2, 3][3, 2, 1][]{}{x=1, y=[1, 2]} 1[1, b, Ann]",
     ),
     ("#set($a = \"a\"\"b\")$a", "a\"b"),
@@ -180,7 +183,8 @@ const VALUES: &[(&str, &str)] = &[
         "truefalsetruefalse9",
     ),
     (
-        "#set($x = 1.5)$x #set($x = 1e3)$x #set($x = 1.0)$x #set($x = 100000000000.0)$x #set($x = 1.5E10)$x #set($x= 0.00001)$x",
+        "#set($x = 1.5)$x #set($x = 1e3)$x #set($x = 1.0)$x #set($x = 100000000000.0)$x #set($x = 1.5E10)$x #set($x= \
+         0.00001)$x",
         "1.51000.01.01.0E111.5E101.0E-5",
     ),
     ("#set($h = '#')$h #set($dol = '$')${dol}x", "#$x"),
@@ -223,7 +227,8 @@ const VALUES: &[(&str, &str)] = &[
     ("#set($x = 1.)$x", "1.0"),
     ("#set($x = .5)$x", "0.5"),
     (
-        "#set($x = $d * 2)$x #set($x = 1 / 3.0)$x #set($x= 5 % 0)$x #set($x = 5.5 % 2)$x #set($x = 'a' * 2)$x #set($x = $nope + 1)$x #set($x = $name - 1)$x",
+        "#set($x = $d * 2)$x #set($x = 1 / 3.0)$x #set($x= 5 % 0)$x #set($x = 5.5 % 2)$x #set($x = 'a' * 2)$x #set($x \
+         = $nope + 1)$x #set($x = $name - 1)$x",
         "5.00.33333333333333330.33333333333333331.51.51.51.5",
     ),
     ("#set($x = $t && $nope)$x", "false"),
@@ -250,15 +255,19 @@ const VALUES: &[(&str, &str)] = &[
     ("#set($x = $d > 2)$x", "true"),
     ("#set($x = 'b' > 'a')$x|", "false|"),
     (
-        "#set($a=[1,2,3])$a.remove(0) $a $a.set(0,9) $a $a.indexOf(3) $a.subList(0,1) $a.contains(3) $a.add(0,7) $a $a.addAll([5]) $a $a.isEmpty() $a.toString() $a.equals([7,9,3,5]) $a.clear() $a",
+        "#set($a=[1,2,3])$a.remove(0) $a $a.set(0,9) $a $a.indexOf(3) $a.subList(0,1) $a.contains(3) $a.add(0,7) $a \
+         $a.addAll([5]) $a $a.isEmpty() $a.toString() $a.equals([7,9,3,5]) $a.clear() $a",
         "1 [2, 3] 2 [9, 3] 1 [9] true  [7, 9, 3] true [7, 9, 3, 5] false [7, 9, 3, 5] true  []",
     ),
     (
-        "#set($m={'a':1})$m.remove('a') $m $m.put('z',1) $m.getOrDefault('q',5) $m.containsValue(1) $m.putAll({'b':2}) $m $m.toString() $m.equals({'z':1,'b':2}) $m.isEmpty()",
+        "#set($m={'a':1})$m.remove('a') $m $m.put('z',1) $m.getOrDefault('q',5) $m.containsValue(1) $m.putAll({'b':2}) \
+         $m $m.toString() $m.equals({'z':1,'b':2}) $m.isEmpty()",
         "1 {}  5 true  {z=1, b=2} {z=1, b=2} true false",
     ),
     (
-        "#set($n=5)$n.toString() $n.intValue() $n.equals(5) $n.compareTo(3) $n.parseInt('42') $n.valueOf('3') $n.doubleValue() $n.MAX_VALUE $d.intValue() $t.toString() $n.longValue() $d.parseDouble('1.5') $n.max(3,4) $d.round()",
+        "#set($n=5)$n.toString() $n.intValue() $n.equals(5) $n.compareTo(3) $n.parseInt('42') $n.valueOf('3') \
+         $n.doubleValue() $n.MAX_VALUE $d.intValue() $t.toString() $n.longValue() $d.parseDouble('1.5') $n.max(3,4) \
+         $d.round()",
         "5 5 true 1 42 3 5.0  2 true 5 1.5 4 ",
     ),
     (
@@ -278,11 +287,13 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("a\n#if($f)\nx\n#elseif($t)\nz\n#else\ny\n#end\nb\n", "a\nz\nb\n"),
     ("#[[ $x #if ]]#b", " $x #if b"),
     (
-        "#if($nope)y#{else}n#end #if('')y#{else}n#end #if(0)y#{else}n#end #if($list)y#{else}n#end #if(!$f)y#end #if($i == 7 && $t || $f)y#end #if($i > 6)y#end #if($i == 7.0)y#end #if($i == '7')y#{else}n#end",
+        "#if($nope)y#{else}n#end #if('')y#{else}n#end #if(0)y#{else}n#end #if($list)y#{else}n#end #if(!$f)y#end #if($i \
+         == 7 && $t || $f)y#end #if($i > 6)y#end #if($i == 7.0)y#end #if($i == '7')y#{else}n#end",
         "n n n y y y y y y",
     ),
     (
-        "#if($name == 'Ann')y#end #if($nope == $nope2)y#{else}n#end #if($name != 'x')y#end #if($i eq 7)y#end #if(not $f)y#end #if($t and $t)y#end #if($i gt 1)y#end",
+        "#if($name == 'Ann')y#end #if($nope == $nope2)y#{else}n#end #if($name != 'x')y#end #if($i eq 7)y#end #if(not \
+         $f)y#end #if($t and $t)y#end #if($i gt 1)y#end",
         "y y y y y y y",
     ),
     ("#set($a = \"x#if($t)y#end\")$a", "xy"),
@@ -298,7 +309,8 @@ const CONDITIONS: &[(&str, &str)] = &[
     ("#if($f)a#else\nb#end", "b"),
     ("x#if($f)a#{else}b#{end}y", "xby"),
     (
-        "#set($e='')#if($e)y#{else}n#end #if(0)y#{else}n#end #set($z=0)#if($z)y#{else}n#end #if([])y#{else}n#end #if({})y#{else}n#end #if([1])y#{else}n#end",
+        "#set($e='')#if($e)y#{else}n#end #if(0)y#{else}n#end #set($z=0)#if($z)y#{else}n#end #if([])y#{else}n#end \
+         #if({})y#{else}n#end #if([1])y#{else}n#end",
         "y ny n n n",
     ),
     ("#if($t)  #set($x=1)\n#end|", "|"),
@@ -338,7 +350,8 @@ const LOOPS: &[(&str, &str)] = &[
     ("#foreach($e in $map.keySet())$e #end", "k n list "),
     ("#foreach($v in $map)$v #end", "v 1 [1, 2, 3] "),
     (
-        "#foreach($x in $list)$velocityCount $foreach.count $foreach.index $foreach.first $foreach.last $foreach.hasNext;#end $velocityCount $foreach.count $x",
+        "#foreach($x in $list)$velocityCount $foreach.count $foreach.index $foreach.first $foreach.last \
+         $foreach.hasNext;#end $velocityCount $foreach.count $x",
         "1 1 0 true false true;2 2 1 false false true;3 3 2 false true false;   ",
     ),
     ("#foreach($x in [1..5])#if($x == 3)#break#end$x#end", "12"),
@@ -347,7 +360,8 @@ const LOOPS: &[(&str, &str)] = &[
         "a 11 22 33 ",
     ),
     (
-        "#set($s = 'a,b,c')#foreach($p in $s.split(','))$p;#end $s.split(',')[1] $s.split(',').size() $s.replaceAll('[ab]','x') $s.replace('a','z') $s.indexOf('b') $s.contains('c') $s.matches('a.*')",
+        "#set($s = 'a,b,c')#foreach($p in $s.split(','))$p;#end $s.split(',')[1] $s.split(',').size() \
+         $s.replaceAll('[ab]','x') $s.replace('a','z') $s.indexOf('b') $s.contains('c') $s.matches('a.*')",
         "a;b;c; b 3 x,x,c z,b,c 2 true true",
     ),
     ("#foreach( $x in [1..3] )$x #end#set($q=[2..4])$q.size() $q.get(1)", "1 2 3 3 3"),
@@ -556,5 +570,5 @@ const FAILING: &[(&str, &str)] = &[
     ("$list.get(9)", "line 2, column 1: index 9 is out of range: the list has 3 items"),
     ("$map.list[$i]", "line 2, column 1: index 7 is out of range: the list has 3 items"),
     ("$list.get(-1)", "line 2, column 1: index -1 is out of range: the list has 3 items"),
-    ("#set($s='abc')$s.substring(9)", "line 2, column 15: substring: the text has only 3 characters"),
+    ("#set($s='abc')$s.substring(9)", "line 2, column 15: substring: the string has only 3 characters"),
 ];

@@ -41,7 +41,10 @@ fn stage_variables_are_found_by_name_in_three_forms() {
 /// Page "WebSocket API mapping template reference": `$input.body`, `$input.json(x)` and `$input.path(x)`.
 #[test]
 fn the_body_is_read_as_text_json_and_values() {
-    let pets = r#"{"pets": [{"id": 1, "type": "dog", "price": 249.99}, {"id": 2, "type": "cat", "price": 124.99}, {"id": 3, "type": "fish", "price": 0.99}]}"#;
+    let pets = concat!(
+        r#"{"pets": [{"id": 1, "type": "dog", "price": 249.99}, {"id": 2, "type": "cat", "price": 124.99}, "#,
+        r#"{"id": 3, "type": "fish", "price": 0.99}]}"#
+    );
     check("$input.body", pets, pets);
     check("$input.json('$.pets[1]')", pets, r#"{"id":2,"type":"cat","price":124.99}"#);
     check("$input.path('$.pets').count() $input.path('$.pets').size()", pets, "3 3");
@@ -73,7 +76,11 @@ fn values_of_the_body_are_written_as_recorded() {
 /// Recorded: `test_input_path_template_formatting` and `test_input_body_formatting`.
 #[test]
 fn what_is_not_there_is_nothing_and_equals_the_empty_text() {
-    let template = r##"#set($result = $input.path("$.x.list")){"body": $result, "nested": $result.nested, "isNull": #if( $result == $null )"true"#else"false"#end, "isEmptyString": #if( $result == "" )"true"#else"false"#end}"##;
+    let template = concat!(
+        r##"#set($result = $input.path("$.x.list")){"body": $result, "nested": $result.nested, "##,
+        r##""isNull": #if( $result == $null )"true"#else"false"#end, "##,
+        r##""isEmptyString": #if( $result == "" )"true"#else"false"#end}"##
+    );
     let nothing = r#"{"body": , "nested": , "isNull": "true", "isEmptyString": "true"}"#;
     check(template, "", nothing);
     check(template, r#"{"x": {"list": null}}"#, nothing);
@@ -118,7 +125,11 @@ fn parameters_are_found_by_place_and_by_name() {
         "",
         "t c||h",
     );
-    let all = "#set($all = $input.params())\n{#foreach($type in $all.keySet())\n#set($params = $all.get($type))\n\"$type\":{#foreach($name in $params.keySet())\"$name\":\"$util.escapeJavaScript($params.get($name))\"#if($foreach.hasNext),#end\n#end\n}#if($foreach.hasNext),#end\n#end\n}";
+    let all = concat!(
+        "#set($all = $input.params())\n{#foreach($type in $all.keySet())\n#set($params = $all.get($type))\n",
+        "\"$type\":{#foreach($name in $params.keySet())\"$name\":\"$util.escapeJavaScript($params.get($name))\"",
+        "#if($foreach.hasNext),#end\n#end\n}#if($foreach.hasNext),#end\n#end\n}"
+    );
     check(all, "", r#"{"path":{},"querystring":{"token":"t"},"header":{"X-Client":"c","token":"h"}}"#);
 }
 
@@ -126,7 +137,9 @@ fn parameters_are_found_by_place_and_by_name() {
 #[test]
 fn util_escapes_encodes_and_parses() {
     let nested = r#"{"errorMessage":"{\"key1\":\"var1\",\"key2\":{\"arr\":[1,2,3]}}"}"#;
-    let template = "#set ($errorMessageObj = $util.parseJson($input.path('$.errorMessage')))\n{\n   \"errorMessageObjKey2ArrVal\" : $errorMessageObj.key2.arr[0]\n}\n";
+    let template = "#set ($errorMessageObj = \
+        $util.parseJson($input.path('$.errorMessage')))\n{\n   \"errorMessageObjKey2ArrVal\" : \
+        $errorMessageObj.key2.arr[0]\n}\n";
     check(template, nested, "{\n   \"errorMessageObjKey2ArrVal\" : 1\n}\n");
     check(
         "$util.escapeJavaScript($input.path('$'))",
@@ -152,9 +165,18 @@ fn util_escapes_encodes_and_parses() {
 /// Page "Photos example": its input mapping template, in short.
 #[test]
 fn the_photos_example_is_mapped() {
-    let body = r#"{"photos":{"page":1,"pages":"1234","photo":[{"id":"12345678901","farm":1,"title":"Sample photo 1"},{"id":"23456789012","farm":2,"title":"Sample photo 2"}]}}"#;
-    let template = "#set($inputRoot = $input.path('$'))\n{\n  \"photos\": {\n    \"page\": $inputRoot.photos.page,\n    \"pages\": \"$inputRoot.photos.pages\",\n    \"photo\": [\n#foreach($elem in $inputRoot.photos.photo)\n      {\n        \"id\": \"$elem.id\",\n        \"farm\": $elem.farm,\n        \"title\": \"$elem.title\"\n      }#if($foreach.hasNext),#end\n\n#end\n    ]\n  }\n}\n";
-    let expected = "{\n  \"photos\": {\n    \"page\": 1,\n    \"pages\": \"1234\",\n    \"photo\": [\n      {\n        \"id\": \"12345678901\",\n        \"farm\": 1,\n        \"title\": \"Sample photo 1\"\n      },\n      {\n        \"id\": \"23456789012\",\n        \"farm\": 2,\n        \"title\": \"Sample photo 2\"\n      }\n    ]\n  }\n}\n";
+    let body = concat!(
+        r#"{"photos":{"page":1,"pages":"1234","photo":[{"id":"12345678901","farm":1,"title":"Sample photo 1"},"#,
+        r#"{"id":"23456789012","farm":2,"title":"Sample photo 2"}]}}"#
+    );
+    let template = "#set($inputRoot = $input.path('$'))\n{\n  \"photos\": {\n    \"page\": \
+        $inputRoot.photos.page,\n    \"pages\": \"$inputRoot.photos.pages\",\n    \"photo\": [\n#foreach($elem in \
+        $inputRoot.photos.photo)\n      {\n        \"id\": \"$elem.id\",\n        \"farm\": \
+        $elem.farm,\n        \"title\": \"$elem.title\"\n      }#if($foreach.hasNext),#end\n\n#end\n    ]\n  }\n}\n";
+    let expected = "{\n  \"photos\": {\n    \"page\": 1,\n    \"pages\": \"1234\",\n    \"photo\": [\n      \
+        {\n        \"id\": \"12345678901\",\n        \"farm\": 1,\n        \"title\": \"Sample photo 1\"\n      \
+        },\n      {\n        \"id\": \"23456789012\",\n        \"farm\": 2,\n        \"title\": \"Sample photo \
+        2\"\n      }\n    ]\n  }\n}\n";
     check(template, body, expected);
 }
 
@@ -194,7 +216,9 @@ fn paths_lead_where_jayway_s_library_leads() {
 
 #[test]
 fn a_block_that_is_defined_once_writes_maps_of_the_service() {
-    let template = "#define( $loop ){#foreach($k in $map.keySet())\"$k\":\"$map.get($k)\"#if($foreach.hasNext),#end#end}#end\n#set($map = $context.identity)$loop#set($map = $stageVariables)$loop";
+    let template = "#define( $loop ){#foreach($k in \
+        $map.keySet())\"$k\":\"$map.get($k)\"#if($foreach.hasNext),#end#end}#end\n#set($map = \
+        $context.identity)$loop#set($map = $stageVariables)$loop";
     check(template, "", r#"{"sourceIp":"203.0.113.7"}{"size":"3","url":"https://example.com"}"#);
 }
 
