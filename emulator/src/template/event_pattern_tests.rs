@@ -141,8 +141,8 @@ fn an_invalid_pattern_is_refused_with_its_path() {
     ] {
         assert!(refusal(json!({"a": [{"numeric": numeric}]})).starts_with("a: numeric takes"));
     }
-    assert!(refusal(json!({"$or": []})).starts_with("$or: a list that is not empty"));
-    assert!(refusal(json!({"$or": [1]})).starts_with("$or: a list of objects"));
+    assert!(refusal(json!({"$or": []})).starts_with("$or: expected a list that is not empty"));
+    assert!(refusal(json!({"$or": [1]})).starts_with("$or: expected a list of objects"));
     assert!(refusal(json!({"a": [{"anything-but": [{"prefix": "b"}]}]})).starts_with("a: anything-but takes"));
 }
 
