@@ -69,7 +69,7 @@ pub const REGION_PATTERNS_MAX: usize = 300;
 /// Age at which an issuer's keys are fetched again: a key that was withdrawn counts for that long.
 pub const JWKS_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Age up to which they serve where the issuer does not answer.
+/// Age up to which these keys are used while the issuer does not answer.
 pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Shortest time between two fetches because a token names an unknown key: anybody can name any.
@@ -84,7 +84,7 @@ pub const JWKS_BYTES_MAX: usize = 128 * 1024;
 /// Age at which a secret is read again: one that was replaced counts for that long.
 pub const SECRET_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Age up to which it serves where the service does not answer.
+/// Age up to which a secret is used while the service does not answer.
 pub const SECRET_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Time for reading a secret, within that of a handshake.
@@ -116,8 +116,8 @@ pub const WEBHOOK_SECRETS_MAX: usize = 2;
 /// How long an alert and its idempotency key are kept.
 pub const ALERT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Missed alerts that an acknowledgement or one page of `GET /alerts` holds, of all its regions together. An alert has
-/// some 300 bytes, so that many of them just fill a frame.
+/// Missed alerts that one answer to a subscription, or one page of `GET /alerts`, holds of all its regions together. An
+/// alert has some 300 bytes, so that many of them just fill a frame.
 pub const ALERTS_PER_PAGE_MAX: usize = 100;
 
 /// Bytes of alerts in one page of `GET /alerts`: two of the largest.
@@ -130,8 +130,8 @@ pub const REMOVED_ITEM_BYTES_MAX: usize = 256;
 /// Bytes of a consistent read that are billed as one unit. Source: DynamoDB.
 pub const READ_UNIT_BYTES: usize = 4 * 1024;
 
-/// Regions whose missed alerts an acknowledgement or a page holds. The others are named in the one and left to the next
-/// of the other.
+/// Regions whose missed alerts one answer to a subscription, or one page, holds. The answer names the others in
+/// `not_recovered`; the next page has them.
 pub const RECOVERED_REGIONS_MAX: usize = 25;
 
 /// Queries of logs at once for one answer. One that finds less than it was to find, because the time to live was faster
@@ -146,8 +146,8 @@ pub const MESSAGE_READ_UNITS_MAX: usize = 30;
 /// and queries for nothing.
 pub const PAGE_READ_UNITS_MAX: usize = 55;
 
-/// How long a cache may answer with the same page of `GET /alerts`: who polls at the same moment costs nothing, and an
-/// alert is late by that at most.
+/// How long a cache may answer with the same page of `GET /alerts`. Clients that poll at the same moment then cost one
+/// request, and an alert is at most this late.
 pub const PAGE_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Time after which a browser's EventSource asks for the next page. It holds until the next answer comes: without a
@@ -188,8 +188,7 @@ pub(crate) const ANSWER_BYTES: usize = 1024;
 /// New connections per second of an account. Source: API Gateway quotas.
 pub const CONNECTS_PER_SEC: u64 = 500;
 
-/// Share of them, as a divisor, that is left to connections that come back after a cut: half. The rest is for those who
-/// come anew.
+/// Divisor of [`CONNECTS_PER_SEC`] for connections that come back after a cut: half. The other half is for new ones.
 pub const RECONNECT_SHARE: u64 = 2;
 
 /// Shortest time over which clients spread their reconnections: an audience that is small now may have grown.
@@ -367,8 +366,8 @@ pub const WORKER_RATE: f64 = 5_000.0;
 /// no less.
 pub const PAGE_DELIVERY: Duration = Duration::from_millis((AUDIENCE_PAGE_ITEMS as f64 / WORKER_RATE * 1e3) as u64);
 
-/// Smallest share of the push rate, in calls per second, for which a worker is started. Each is off by a call or so in
-/// any second, which many small shares would add up to more than [`PUSH_RATE_USED`] leaves.
+/// Smallest share of the push rate, in calls per second, for which a worker is started. Each worker is off by about one
+/// call per second. With many small shares, these errors would add up to more than [`PUSH_RATE_USED`] leaves.
 pub const SHARE_MIN: f64 = 25.0;
 
 /// Workers of one fan-out. 64 of them make 320,000 posts per second, far more than any quota; 10,000 take 2.
@@ -378,8 +377,8 @@ pub const WORKERS_MAX: usize = 64;
 /// in flight has [`POST_TIMEOUT`] to finish, and the invocation of a successor a little more.
 pub const HANDOVER_BEFORE: Duration = Duration::from_secs(POST_TIMEOUT.as_secs() + 5);
 
-/// Posts of one part that have to end as those to a client that does not read its socket, before it is the gateway that
-/// is taken to have failed. One such client alone must not fail an alert.
+/// Posts of one part that must fail in a way that a client which does not read its socket may cause, before the gateway
+/// counts as failed. One such client alone must not fail an alert.
 pub const SUSPECT_FROM: u64 = 10;
 
 /// Time for one attempt of a call to an AWS service other than posts. A healthy one takes milliseconds; the clients

@@ -28,7 +28,7 @@ pub struct RateLimit {
     per: Duration,
 }
 
-/// Some events that are taken from an allowance at one moment. All numbers are nanoseconds.
+/// Some events that are charged to a rate limit at one moment. All numbers are nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     cost: i64,
@@ -66,7 +66,7 @@ impl RateLimit {
     /// The least there is.
     pub const ONE_A_SECOND: Self = Self { count: 1, per: Duration::from_secs(1) };
 
-    /// `count` events in each `per`. None for no bound, which a count of 0 stands for.
+    /// Makes a limit of `count` events in each `per`. `None` if `count` is 0, which means no limit.
     pub fn new(count: u32, per: Duration) -> Option<Self> {
         (count > 0).then_some(Self { count, per })
     }
@@ -76,8 +76,8 @@ impl RateLimit {
         self.count
     }
 
-    /// Takes `events` at once. More than [`Self::count`] pass after a full rest only, and those above it are paid for
-    /// afterwards.
+    /// Makes a charge of `events` at once. More than [`Self::count`] pass only after a full rest, and the source waits
+    /// longer afterwards.
     pub fn charge(self, events: u32, now: Timestamp) -> Charge {
         let each = (nanos(self.per) / i64::from(self.count)).max(1);
         let now = now.millis().saturating_mul(1_000_000);
@@ -85,7 +85,7 @@ impl RateLimit {
         Charge { cost: each.saturating_mul(i64::from(events)), now, latest: now.saturating_add(spare) }
     }
 
-    /// How many events pass at once, of a source of which `stored` is kept.
+    /// Returns how many events pass at once now, if `stored` is kept of the source.
     pub fn left(self, stored: Option<i64>, now: Timestamp) -> u32 {
         // What the largest charge that passes leaves ahead: whole events.
         let one = self.charge(1, now);
@@ -96,7 +96,7 @@ impl RateLimit {
 }
 
 impl Charge {
-    /// What to write where `stored` is kept of a source, or how long it has to wait, in whole milliseconds.
+    /// Returns what to write if `stored` is kept of the source, or how long it must wait, in whole milliseconds.
     pub fn step(self, stored: Option<i64>) -> Result<Step, Duration> {
         match stored {
             Some(stored) if stored > self.latest => {

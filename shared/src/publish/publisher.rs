@@ -20,7 +20,7 @@ use crate::{
     tables::alerts::Alerts,
 };
 
-/// What a publisher is told.
+/// The answer to a publisher.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum PublishOutcome {
@@ -45,7 +45,7 @@ pub enum PublishOutcome {
         #[serde(flatten)]
         forecast: Option<Forecast>,
     },
-    /// The alert is not published, and that is as it should be.
+    /// The alert is valid and deliberately not published.
     Withheld {
         /// Always false.
         published: bool,
@@ -82,12 +82,13 @@ pub struct Publisher {
 #[error("the publication has no result")]
 struct NoResult;
 
-/// So many alerts in a minute, and as many at once. None for any number, for which 0 stands.
+/// Makes the rate limit of a publisher: `count` alerts per minute, and as many at once. `None` if 0, which means no
+/// limit.
 pub fn alerts_per_minute(count: u32) -> Option<RateLimit> {
     RateLimit::new(count, Duration::from_secs(60))
 }
 
-/// What a publication came to: an outcome; a refusal; or a failure, and then nothing was published.
+/// The result of a publication: an outcome, a refusal, or a failure, after which nothing was published.
 pub type Published = Decision<PublishOutcome>;
 
 impl Publisher {
@@ -97,11 +98,11 @@ impl Publisher {
         published.unwrap_or_else(|| Err(InternalError::new("publishing an alert", NoResult)))
     }
 
-    /// Publishes each, unless its score says otherwise or the same was published before; those of one region in their
-    /// order. Each has its own result, in the same order. What is in the log is published: a fan-out that cannot be
-    /// started just now is started by recover, or by a repeat. Told of a failure, the publisher would publish the same
-    /// again, and without a key that would be another alert. A publisher that has used up what it is allowed is
-    /// refused. `deadline` is when the invocation ends.
+    /// Publishes each, unless its score is below the threshold, it was published before, or the publisher's rate limit
+    /// is reached. Those of one region keep their order. The results are in the order of the publications. An alert in
+    /// the log counts as published even if its fan-out cannot start now: recover or a repeat starts it. If that were
+    /// reported as a failure, a publisher without a key would repeat it as another alert. The invocation ends at
+    /// `deadline`.
     pub async fn publish_all(
         &self,
         publications: Vec<Publication>,
