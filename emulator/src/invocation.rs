@@ -1,4 +1,4 @@
-//! An invocation of a function: what it is given, how it ends, and functions that are linked into the program.
+//! Invocations of functions and their errors, and the interface of functions that are linked into the program.
 
 use std::{collections::BTreeMap, error::Error, fmt, sync::Arc, time::Duration};
 

@@ -35,7 +35,7 @@ pub use self::{connections::ConnectionSummary, settings::GatewayOptions};
 use crate::http::{Body, Request, json};
 
 impl Gateway {
-    /// Answers one request: a handshake, or a call of the management API.
+    /// Handles one request: a handshake, or a call of the management API.
     ///
     /// Both are served below the stage, as under the API's own address, and at the root, as behind a custom domain.
     pub(crate) async fn handle(self: Arc<Self>, request: Request, peer: SocketAddr) -> Response<Body> {

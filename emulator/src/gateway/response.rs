@@ -1,4 +1,4 @@
-//! What an integration answered, and how it ended without an answer.
+//! The response of an integration, or why it has none.
 
 /// The response of a backend: a server, a function or MOCK.
 #[derive(Clone, Debug)]

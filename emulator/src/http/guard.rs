@@ -100,7 +100,7 @@ impl Guard {
             return true;
         }
         if let Ok(address) = bare(name).parse::<IpAddr>() {
-            // A listener of all addresses is reached at any address of this machine, and nobody can point an address
+            // A listener of all addresses is reached at any address of this machine, and no page can point an address
             // elsewhere.
             return address.to_canonical() == self.address.to_canonical()
                 || self.address.to_canonical().is_unspecified()

@@ -276,14 +276,14 @@ mod tests {
         let (carried_out, was_carried_out) = oneshot::channel();
         let answer = async {
             may_go_on.await.expect("told to");
-            carried_out.send(()).expect("somebody waits");
+            carried_out.send(()).expect("the other end waits");
             json(StatusCode::OK, &serde_json::Value::Null)
         };
         let mut request = Detached::of(answer, requests.clone());
         assert!((&mut request).now_or_never().is_none(), "it waits");
         drop(request);
-        assert_eq!(requests.len(), 1, "whoever waits for requests waits for it");
-        go_on.send(()).expect("somebody waits");
+        assert_eq!(requests.len(), 1, "the tracker counts it");
+        go_on.send(()).expect("the other end waits");
         was_carried_out.await.expect("carried out");
     }
 

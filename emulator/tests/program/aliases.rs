@@ -1,11 +1,9 @@
 //! Functions by alias, in integrations and at the Lambda Invoke API.
 
 use apigw_local::{FaultOptions, GatewayOptions};
-use futures_util::SinkExt;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Scripted, next};
+use crate::scripted::{Scripted, exchange};
 
 async fn start() -> Scripted {
     let script = |name: String, event: Value| async move {
@@ -18,8 +16,7 @@ async fn start() -> Scripted {
 async fn integrations_reach_functions_by_their_aliases() {
     let site = start().await;
     let (mut socket, _) = site.client().await;
-    socket.send(Message::text("hello")).await.expect("sent");
-    assert_eq!(next(&mut socket).await, "Message hello");
+    assert_eq!(exchange(&mut socket, "hello").await, "Message hello");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{HttpReply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, echo, eventually, next};
+use crate::scripted::{HttpReply, SCRIPTED, Scripted, Socket, WAIT_MAX, ask, echo, eventually, exchange, next};
 
 /// Seed of every test, so that you can repeat a failure.
 const SEED: u64 = 20_261_122;
@@ -32,8 +32,7 @@ fn reply(status: u16, error_type: &str) -> HttpReply {
 
 /// Shows that nothing else reached the client: the next frame is the response to a message that is sent now.
 async fn answers(socket: &mut Socket) {
-    socket.send(Message::text("still there")).await.expect("sent");
-    assert_eq!(next(socket).await, "still there");
+    assert_eq!(exchange(socket, "still there").await, "still there");
 }
 
 #[tokio::test]

@@ -4,28 +4,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Scripted, Socket, WAIT_MAX, accept};
+use crate::scripted::{Scripted, Socket, WAIT_MAX, accept, send};
 
 /// Sends a request with `headers`, each ended by CRLF, and returns the status and body of the response.
 async fn ask(address: SocketAddr, request: &str, headers: &str, body: &[u8]) -> (u16, String) {
-    let mut socket = TcpStream::connect(address).await.expect("connected");
-    let length = body.len();
-    let head = format!("{request} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n");
-    socket.write_all(head.as_bytes()).await.expect("sent");
-    // A body that is too long may be refused before all of it is sent.
-    let _ = socket.write_all(body).await;
-    let mut response = Vec::new();
-    let read = tokio::time::timeout(WAIT_MAX, socket.read_to_end(&mut response)).await.expect("in time");
-    let response = String::from_utf8_lossy(&response);
-    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let body = response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status.unwrap_or_else(|| panic!("no answer: {read:?}")), body)
+    let reply = send(address, request, headers, body).await;
+    (reply.status, reply.body)
 }
 
 /// Acts on a connection as the inspector's page does, and returns the status.

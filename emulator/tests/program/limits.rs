@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{SCRIPTED, Scripted, Socket, UPGRADE, WAIT_MAX, ask as http, echo, eventually, next};
+use crate::scripted::{SCRIPTED, Scripted, Socket, UPGRADE, WAIT_MAX, ask as http, echo, eventually, exchange, next};
 
 /// Attempts that reach a quota of one per second on any machine.
 const ATTEMPTS_MAX: usize = 1_000;
@@ -59,8 +59,7 @@ async fn messages_and_management_calls_share_a_quota() {
     let (mut socket, id) = site.client().await;
     let mut taken = 0;
     let refusal = loop {
-        socket.send(Message::text("m")).await.expect("sent");
-        match next(&mut socket).await {
+        match exchange(&mut socket, "m").await {
             answer if answer == "m" => taken += 1,
             refusal => break refusal,
         }
@@ -96,8 +95,7 @@ async fn throttled_site(throttles: bool, request_rate: Option<Rate>, parameters:
 async fn echoed(socket: &mut Socket, message: &str, times: usize) -> usize {
     let mut echoes = 0;
     for _ in 0..times {
-        socket.send(Message::text(message)).await.expect("open");
-        let answer = next(socket).await;
+        let answer = exchange(socket, message).await;
         if answer == message {
             echoes += 1;
             continue;

@@ -5,18 +5,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use apigw_local::{Options, Stack};
-use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
 
-use crate::scripted::{Socket, WAIT_MAX};
+use crate::scripted::{Socket, ask, eventually, exchange, invoke, next};
 
 fn code(of: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/functions").join(of)
@@ -40,19 +36,9 @@ async fn connect(stack: &Stack) -> Socket {
     connect_async(format!("ws://{}/dev", stack.ws_addr)).await.expect("connected").0
 }
 
-async fn ask(socket: &mut Socket, message: &str) -> String {
-    socket.send(Message::text(message)).await.expect("sent");
-    receive(socket).await
-}
-
-async fn receive(socket: &mut Socket) -> String {
-    let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
-    frame.expect("open").expect("a frame").into_text().expect("text").to_string()
-}
-
 /// Sends a message to the custom runtime and returns the words of the response.
 async fn words(socket: &mut Socket) -> Vec<String> {
-    ask(socket, "hello").await.split(' ').map(str::to_owned).collect()
+    exchange(socket, "hello").await.split(' ').map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -72,12 +58,12 @@ async fn a_process_that_ends_or_takes_too_long_is_replaced() {
     let stack = start(&code("bash"), "provided.al2023", "unused").await;
     let mut socket = connect(&stack).await;
     let process = words(&mut socket).await[6].clone();
-    assert!(ask(&mut socket, "throw").await.starts_with(r#"{"message": "Internal server error","#));
+    assert!(exchange(&mut socket, "throw").await.starts_with(r#"{"message": "Internal server error","#));
     assert_eq!(words(&mut socket).await[6], process, "an error does not end the process");
-    assert!(ask(&mut socket, "crash").await.starts_with(r#"{"message": "Internal server error","#));
+    assert!(exchange(&mut socket, "crash").await.starts_with(r#"{"message": "Internal server error","#));
     let second = words(&mut socket).await[6].clone();
     assert_ne!(second, process);
-    assert!(ask(&mut socket, "sleep").await.starts_with(r#"{"message": "Internal server error","#), "after 2 s");
+    assert!(exchange(&mut socket, "sleep").await.starts_with(r#"{"message": "Internal server error","#), "after 2 s");
     assert_ne!(words(&mut socket).await[6], second);
     stack.stop().await;
 }
@@ -103,24 +89,11 @@ async fn changed_code_runs_from_the_next_invocation_on() {
 async fn a_failed_asynchronous_invocation_is_retried_and_then_recorded() {
     // The minutes between retries become milliseconds.
     let stack = start_scaled(&code("bash"), "provided.al2023", "unused", 10_000.0).await;
-    let invoke = format!("{}/2015-03-31/functions/Message/invocations", stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
-    let request =
-        Request::post(invoke).header("x-amz-invocation-type", "Event").body(Full::from(r#"{"body":"throw"}"#));
-    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let response = client.request(request.expect("valid")).await.expect("answered");
-    assert_eq!(response.status(), 202);
-    // The first attempt, one retry, and the destination.
-    let three = async {
-        while stack.invocations() < 3 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(WAIT_MAX, three).await.expect("invoked");
+    assert_eq!(invoke(&stack, "Message", "Event", r#"{"body":"throw"}"#).await.status, 202);
+    eventually("the first attempt, one retry and the destination", || stack.invocations() == 3).await;
     stack.settled().await;
-    let request = Request::get(format!("http://{}/inspector/records?after=0", stack.http_addr)).body(Full::default());
-    let response = client.request(request.expect("valid")).await.expect("answered");
-    let body = response.into_body().collect().await.expect("a body").to_bytes();
-    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    let body = ask(stack.http_addr, "GET /inspector/records?after=0", "", "").await.body;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
     let records = body["records"].as_array().expect("records");
     let invoked: Vec<&Value> = records.iter().filter(|record| record["kind"] == "invoked").collect();
     let functions: Vec<&Value> = invoked.iter().map(|record| &record["function"]).collect();
@@ -140,19 +113,19 @@ async fn a_failed_asynchronous_invocation_is_retried_and_then_recorded() {
 async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
     let stack = start(&code("node"), "nodejs20.x", "app.handler").await;
     let mut socket = connect(&stack).await;
-    assert_eq!(ask(&mut socket, "plain").await, r#""plain""#);
-    assert_eq!(ask(&mut socket, "callback").await, r#""called back""#);
+    assert_eq!(exchange(&mut socket, "plain").await, r#""plain""#);
+    assert_eq!(exchange(&mut socket, "callback").await, r#""called back""#);
     for thrown in ["throw", "reject", "stray"] {
-        let answer = ask(&mut socket, thrown).await;
+        let answer = exchange(&mut socket, thrown).await;
         assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{thrown}: {answer}");
     }
     // A handler that returns nothing has no response, so the next one belongs to the next message.
     socket.send(Message::text("nothing")).await.expect("sent");
-    let context: Value = serde_json::from_str(&ask(&mut socket, "context").await).expect("JSON");
+    let context: Value = serde_json::from_str(&exchange(&mut socket, "context").await).expect("JSON");
     let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
     assert_eq!(context, json!(["Message", "256", arn, true, 36, true]));
     // The function posts to the API's address in AWS, with TLS.
-    let (first, second) = (ask(&mut socket, "post").await, receive(&mut socket).await);
+    let (first, second) = (exchange(&mut socket, "post").await, next(&mut socket).await);
     assert_eq!((first.as_str(), second.as_str()), ("posted", "200"));
     stack.stop().await;
 }
@@ -161,11 +134,11 @@ async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
 #[ignore = "needs Node.js; tests/run installs it and runs this"]
 async fn an_es_module_and_a_nested_handler_are_found_and_a_missing_one_is_an_error() {
     let stack = start(&code("esm"), "nodejs20.x", "app.nested.handler").await;
-    assert_eq!(ask(&mut connect(&stack).await, "one").await, "module one");
+    assert_eq!(exchange(&mut connect(&stack).await, "one").await, "module one");
     stack.stop().await;
     for handler in ["app.missing", "missing.handler", "nonsense"] {
         let stack = start(&code("esm"), "nodejs20.x", handler).await;
-        let answer = ask(&mut connect(&stack).await, "one").await;
+        let answer = exchange(&mut connect(&stack).await, "one").await;
         assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{handler}: {answer}");
         stack.stop().await;
     }
@@ -176,14 +149,14 @@ async fn an_es_module_and_a_nested_handler_are_found_and_a_missing_one_is_an_err
 async fn handlers_of_python_run_in_the_runtime_of_aws() {
     let stack = start(&code("python"), "python3.11", "app.handler").await;
     let mut socket = connect(&stack).await;
-    assert_eq!(ask(&mut socket, "plain").await, r#""plain""#);
+    assert_eq!(exchange(&mut socket, "plain").await, r#""plain""#);
     for ended in ["throw", "exit"] {
-        let answer = ask(&mut socket, ended).await;
+        let answer = exchange(&mut socket, ended).await;
         assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{ended}: {answer}");
     }
-    let context: Value = serde_json::from_str(&ask(&mut socket, "context").await).expect("JSON");
+    let context: Value = serde_json::from_str(&exchange(&mut socket, "context").await).expect("JSON");
     assert_eq!(context, json!(["Message", "256", "arn:aws:lambda:eu-central-1:000000000000:function:Message", true]));
-    let (first, second) = (ask(&mut socket, "post").await, receive(&mut socket).await);
+    let (first, second) = (exchange(&mut socket, "post").await, next(&mut socket).await);
     assert_eq!((first.as_str(), second.as_str()), ("posted", "200"));
     stack.stop().await;
 }

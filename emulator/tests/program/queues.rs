@@ -11,6 +11,8 @@ use aws_sdk_sqs::{
 use aws_types::{SdkConfig, region::Region};
 use serde_json::{Value, json};
 
+use crate::scripted::invoke;
+
 async fn start() -> (Stack, Client) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program");
     let code = directory.join("functions/bash").to_str().expect("UTF-8").to_owned();
@@ -106,16 +108,9 @@ async fn errors_have_the_types_that_the_client_knows() {
 
 #[tokio::test]
 async fn an_invocation_that_failed_all_retries_has_its_record_and_its_event_in_queues() {
-    use http_body_util::Full;
-    use hyper::{Request, body::Bytes};
-
     let (stack, client) = start().await;
-    let invoke = format!("{}/2015-03-31/functions/Message/invocations", stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"]);
     let event = json!({"body": "throw"});
-    let request =
-        Request::post(invoke).header("x-amz-invocation-type", "Event").body(Full::<Bytes>::from(event.to_string()));
-    let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
-    assert_eq!(http.request(request.expect("valid")).await.expect("answered").status(), 202);
+    assert_eq!(invoke(&stack, "Message", "Event", &event.to_string()).await.status, 202);
 
     let record = receive(&client, &url(&client, "records").await, 1).await.swap_remove(0);
     let record: Value = serde_json::from_str(record.body().expect("a body")).expect("JSON");

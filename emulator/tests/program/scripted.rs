@@ -10,7 +10,7 @@ use std::{
 };
 
 use apigw_local::{FaultOptions, GatewayOptions, Options, Stack};
-use futures_util::{StreamExt, future::BoxFuture};
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error, client::IntoClientRequest, http::HeaderValue},
+    tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
 };
 
 /// Bound of every wait.
@@ -151,11 +151,7 @@ impl Scripted {
 
     /// Calls the emulator's Lambda Invoke API.
     pub(crate) async fn invoke(&self, function_and_query: &str, kind: &str, body: &str) -> HttpReply {
-        let address = self.stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://");
-        let (function, query) = function_and_query.split_once('?').unwrap_or((function_and_query, ""));
-        let path = format!("POST /2015-03-31/functions/{function}/invocations?{query}");
-        let headers = format!("x-amz-invocation-type: {kind}\r\n");
-        ask(address.parse().expect("an address"), &path, &headers, body).await
+        invoke(&self.stack, function_and_query, kind, body).await
     }
 
     /// Waits for the first invocation of a function and returns its event.
@@ -178,19 +174,33 @@ impl Scripted {
     }
 }
 
-/// Sends an HTTP request and reads the whole response.
+/// Calls the Lambda Invoke API of an emulator.
+pub(crate) async fn invoke(stack: &Stack, function_and_query: &str, kind: &str, body: &str) -> HttpReply {
+    let address = stack.aws_variables["AWS_ENDPOINT_URL_LAMBDA"].trim_start_matches("http://");
+    let (function, query) = function_and_query.split_once('?').unwrap_or((function_and_query, ""));
+    let path = format!("POST /2015-03-31/functions/{function}/invocations?{query}");
+    let headers = format!("x-amz-invocation-type: {kind}\r\n");
+    ask(address.parse().expect("an address"), &path, &headers, body).await
+}
+
+/// Sends an HTTP request with the header `Host` and reads the whole response.
 pub(crate) async fn ask(address: SocketAddr, method_and_path: &str, headers: &str, body: &str) -> HttpReply {
+    send(address, method_and_path, &format!("Host: {address}\r\n{headers}"), body.as_bytes()).await
+}
+
+/// Sends an HTTP request with `headers`, each ended by CRLF, and reads the whole response.
+pub(crate) async fn send(address: SocketAddr, method_and_path: &str, headers: &str, body: &[u8]) -> HttpReply {
     let exchange = async {
         let mut socket = TcpStream::connect(address).await.expect("connected");
         let length = body.len();
-        let request = format!(
-            "{method_and_path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        socket.write_all(request.as_bytes()).await.expect("sent");
-        let mut response = String::new();
-        socket.read_to_string(&mut response).await.expect("an answer");
-        response
+        let head =
+            format!("{method_and_path} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.expect("sent");
+        // A body that is too long may be refused, and the connection reset, before all of it is sent.
+        let _ = socket.write_all(body).await;
+        let mut response = Vec::new();
+        let _ = socket.read_to_end(&mut response).await;
+        String::from_utf8_lossy(&response).into_owned()
     };
     let response = tokio::time::timeout(WAIT_MAX, exchange).await.expect("in time");
     let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
@@ -212,6 +222,12 @@ pub(crate) struct HttpReply {
 pub(crate) async fn next(socket: &mut Socket) -> String {
     let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame");
     frame.into_text().expect("a text").to_string()
+}
+
+/// Sends a message and returns the next text that the client receives.
+pub(crate) async fn exchange(socket: &mut Socket, message: &str) -> String {
+    socket.send(Message::text(message)).await.expect("sent");
+    next(socket).await
 }
 
 /// Waits for a condition.

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, net::SocketAddr};
 
-use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -13,9 +12,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::Message;
 
-use crate::scripted::{Scripted, ScriptedResult, Socket, WAIT_MAX};
+use crate::scripted::{Scripted, ScriptedResult, Socket, exchange};
 
 /// A function that returns its event, or fails as the event says.
 async fn function(_: String, event: Value) -> ScriptedResult {
@@ -70,15 +68,13 @@ async fn start() -> (Scripted, Socket) {
     let scripted =
         Scripted::with("templates.yaml", &[("Server", &server)], Default::default(), Default::default(), function)
             .await;
-    let (socket, _) = scripted.connect("?token=right", &[]).await.expect("let in");
+    let (socket, _) = scripted.connect("?token=right", &[]).await.expect("connected");
     (scripted, socket)
 }
 
 /// Sends a message and returns the next frame.
 async fn ask(socket: &mut Socket, message: Value) -> String {
-    socket.send(Message::text(message.to_string())).await.expect("sent");
-    let frame = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time").expect("open").expect("a frame");
-    frame.to_text().expect("a text").to_owned()
+    exchange(socket, &message.to_string()).await
 }
 
 fn is_internal_error(frame: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What the processes of all functions share: files, interpreters, and the addresses that they are led to.
+//! What all function processes share: files, interpreters, and the emulator's addresses.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
-// The Lambda runtime for Node.js: takes invocations from the Runtime API, hands them to the handler, posts its answers.
+// The Lambda runtime for Node.js: takes invocations from the Runtime API, calls the handler and posts its results.
 //
-// aws-lambda-ric does the same and needs a C++ compiler, CMake and libcurl to be installed; this needs Node.js alone.
+// aws-lambda-ric does the same, but needs a C++ compiler, CMake and libcurl. This needs only Node.js.
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
@@ -19,7 +19,7 @@ function redirect() {
   if (!port) return;
   const { connect } = net.Socket.prototype;
   net.Socket.prototype.connect = function (...args) {
-    // Node's own callers hand over their normalized arguments as one array, which has to stay the same array.
+    // Node's own callers pass their normalized arguments as one array, which must stay the same array.
     const holder = Array.isArray(args[0]) ? args[0] : args;
     if (holder[0] !== null && typeof holder[0] === 'object' && String(holder[0].host).startsWith(name)) {
       holder[0] = { ...holder[0], host, port: Number(port) };
@@ -71,18 +71,18 @@ function runtimeError(name, message) {
 
 async function load(handler) {
   const match = /^(?<module>(?:.*\/)?[^/.]+)\.(?<names>.+)$/.exec(handler);
-  if (!match) throw runtimeError('Runtime.MalformedHandlerName', `the handler ${handler} is not of the form file.name`);
+  if (!match) throw runtimeError('Runtime.MalformedHandlerName', `invalid handler ${handler}: expected file.name`);
   const { module, names } = match.groups;
   const files = ['.js', '.mjs', '.cjs'].map((extension) => path.resolve(TASK_ROOT, module + extension));
   const file = files.find(existsSync);
-  if (!file) throw runtimeError('Runtime.ImportModuleError', `there is no ${files.join(' or ')}`);
+  if (!file) throw runtimeError('Runtime.ImportModuleError', `cannot find ${files.join(' or ')}`);
   redirectSdk2(file);
   let loaded;
   try {
     loaded = await import(pathToFileURL(file));
   } catch (error) {
     const sdk = /'(@(?:aws-sdk|smithy)\/[^']+)'/.exec(error.message)?.[1];
-    if (sdk) error.message += `\nLambda brings the AWS SDK; here it has to be installed beside the template: npm install ${sdk}`;
+    if (sdk) error.message += `\nInstall the AWS SDK, which Lambda includes, beside the template: npm install ${sdk}`;
     throw error;
   }
   const find = (from) => names.split('.').reduce((value, name) => value?.[name], from);
@@ -128,7 +128,7 @@ function invoke(handler, event, context) {
 
 let current = 'init';
 redirect();
-// A handler that neither returns a promise nor calls back answers null when it has nothing left to do.
+// A handler that neither returns a promise nor calls back returns null when it has nothing left to do.
 process.on('beforeExit', () => abandon?.(null));
 for (const event of ['uncaughtException', 'unhandledRejection']) {
   process.on(event, (thrown) => {

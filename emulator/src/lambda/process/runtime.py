@@ -1,4 +1,4 @@
-"""The Lambda runtime for Python: the one of AWS (awslambdaric), with the API's address in the cloud leading here."""
+"""The Lambda runtime for Python: AWS's awslambdaric, with the API's AWS address redirected to the emulator."""
 
 import os
 import runpy
@@ -7,7 +7,7 @@ import sys
 
 
 def redirect():
-    """Code that names the API's address in the cloud reaches the local gateway, as it would reach the API there."""
+    """Redirects connections to the API's AWS address to the emulator's gateway."""
     name, host, port = (os.environ.pop("LOCAL_EXECUTE_API", "").split(" ") + ["", ""])[:3]
     if not port:
         return
@@ -24,6 +24,6 @@ def redirect():
 
 if __name__ == "__main__":
     redirect()
-    # The directory of this file comes first in the path; the function's own has to.
+    # Python puts the directory of this file first in the path, but the function's own must be first.
     sys.path[0] = os.environ["LAMBDA_TASK_ROOT"]
     runpy.run_module("awslambdaric", run_name="__main__", alter_sys=True)
