@@ -183,8 +183,8 @@ impl Variables {
         filled
     }
 
-    /// Whether a text matches a pattern with placeholders. An unknown placeholder takes the characters in its place as its value;
-    /// they must not contain spaces or quotes.
+    /// Whether a text matches a pattern with placeholders. An unknown placeholder takes the characters in its place as
+    /// its value; they must not contain spaces or quotes.
     pub(crate) fn learn(&mut self, pattern: &str, text: &str) -> bool {
         let names = placeholders(pattern);
         if names.is_empty() {

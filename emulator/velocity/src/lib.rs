@@ -70,7 +70,8 @@ pub const NESTING_MAX: usize = 48;
 /// second.
 pub const STEPS_MAX: usize = 1_000_000;
 
-/// Largest string that a template may make, its output included, in bytes. Our own choice: eight times the largest message.
+/// Largest string that a template may make, its output included, in bytes. Our own choice: eight times the largest
+/// message.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most memory for all values of one rendering, in bytes. Our own choice.

@@ -31,8 +31,8 @@ use crate::{
 
 type ObserverSender = Arc<Mutex<Option<mpsc::UnboundedSender<Message>>>>;
 
-/// A gateway that echoes texts, closes on `close`, rejects the path `/refused`, and sends the observer an event of every
-/// handshake.
+/// A gateway that echoes texts, closes on `close`, rejects the path `/refused`, and sends the observer an event of
+/// every handshake.
 async fn serve(stream: TcpStream, observer: ObserverSender) {
     let mut header = None;
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
