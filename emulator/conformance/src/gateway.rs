@@ -37,6 +37,9 @@ use tokio_tungstenite::{
 
 use crate::case::Operation;
 
+/// Name of the header with the token.
+const TOKEN_HEADER: &str = "X-Conformance";
+
 /// A WebSocket.
 pub(crate) type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -146,6 +149,17 @@ impl GatewayClient {
             .http1_title_case_headers(true)
             .build(connector);
         Ok(Self { address, wait, http, credentials, sdk: Management::from_conf(config) })
+    }
+
+    /// Returns a handshake that the authorizer accepts.
+    pub(crate) fn handshake(&self) -> HttpRequest {
+        HttpRequest {
+            method: "GET".to_owned(),
+            uri: self.address.socket.to_string(),
+            headers: vec![(TOKEN_HEADER.to_owned(), self.address.token.clone())],
+            body: Vec::new(),
+            signed: self.address.parameters.get("Authorization").is_some_and(|kind| kind == "AWS_IAM"),
+        }
     }
 
     /// Performs a handshake. Returns a socket if the gateway accepts it.

@@ -128,7 +128,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             let deployed = address.parameters.clone();
             let gateway = GatewayClient::new(address, None, Duration::from_secs(arguments.wait)).await?;
             // Fails early if the gateway does not respond.
-            gateway.call(runner::handshake(&gateway)).await?;
+            gateway.call(gateway.handshake()).await?;
             let mut runner = CaseRunner::new(gateway);
             for case in &cases {
                 let skipped = skip_reason(case, &deployed, arguments.slow);

@@ -11,7 +11,6 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::{
     case::{EventKind, HANDLER},
     gateway::{GatewayClient, RequestError, Socket},
-    runner,
 };
 
 /// Why events cannot be observed.
@@ -51,7 +50,7 @@ pub(crate) struct Observer {
 impl Observer {
     /// Connects and requests its own id.
     pub(crate) async fn start(gateway: &GatewayClient) -> Result<Self, ObserverError> {
-        let (response, socket) = gateway.connect(runner::handshake(gateway)).await?;
+        let (response, socket) = gateway.connect(gateway.handshake()).await?;
         let mut socket = socket.ok_or(ObserverError::Rejected(response.status, response.body))?;
         let ask = Message::text(json!({"action": "one-way", "identify": true}).to_string());
         let no_id = |got: String| ObserverError::NoId(got);

@@ -26,9 +26,6 @@ use crate::{
     pattern::{Difference, Pattern, Variables, placeholders},
 };
 
-/// Name of the header with the token.
-const TOKEN_HEADER: &str = "X-Conformance";
-
 /// Longest text in a message, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 600;
 
@@ -77,17 +74,6 @@ impl CaseRunner {
             self.observer = Some(Observer::start(&self.gateway).await?);
         }
         self.observer.as_mut().ok_or_else(|| ObserverError::NoId("nothing".to_owned()))
-    }
-}
-
-/// A handshake that the authorizer accepts.
-pub(crate) fn handshake(gateway: &GatewayClient) -> HttpRequest {
-    HttpRequest {
-        method: "GET".to_owned(),
-        uri: gateway.address.socket.to_string(),
-        headers: vec![(TOKEN_HEADER.to_owned(), gateway.address.token.clone())],
-        body: Vec::new(),
-        signed: gateway.address.parameters.get("Authorization").is_some_and(|kind| kind == "AWS_IAM"),
     }
 }
 
@@ -196,7 +182,7 @@ impl CaseRun<'_> {
 
     async fn connect(&mut self, connect: &Connect) -> Result<(), Difference> {
         let expected = format!("status {}", connect.status);
-        let mut request = handshake(&self.runner.gateway);
+        let mut request = self.runner.gateway.handshake();
         if let Some(path) = &connect.path {
             request.uri = with_path(&request.uri, path);
         }

@@ -8,9 +8,10 @@
 use crate::{
     NESTING_MAX, RenderCause,
     budget::nested,
+    heap::Heap,
     number,
     syntax::{COMPARISONS, Operator},
-    value::{Heap, Key, Value},
+    value::{Key, Value},
 };
 
 /// A parsed path.

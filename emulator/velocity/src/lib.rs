@@ -42,11 +42,13 @@
 
 mod budget;
 mod expression;
+mod heap;
 mod json_path;
 mod lexer;
 mod methods;
 mod number;
 mod parser;
+mod pattern;
 mod render;
 mod syntax;
 mod value;

@@ -1,10 +1,11 @@
 //! Methods of values: those methods of Java's strings, lists, maps and numbers that templates use.
 
-use regex::{Regex, RegexBuilder};
+use regex::RegexBuilder;
 
 use crate::{
     RenderCause,
     number::{self, as_float},
+    pattern::CompiledPattern,
     render::Renderer,
     value::{Entries, Value},
 };
@@ -20,13 +21,6 @@ const PATTERN_BYTES_PER_STEP: usize = 4;
 
 /// Bytes that any other method processes per step. Our own choice.
 const BYTES_PER_STEP: usize = 256;
-
-#[derive(Clone, Debug)]
-pub(crate) struct CompiledPattern {
-    regex: Regex,
-    /// Longest text that it can match, if that is bounded: how far a search looks ahead.
-    match_bytes_max: Option<usize>,
-}
 
 /// An index or a length, as templates see it.
 fn integer(number: usize) -> Value {

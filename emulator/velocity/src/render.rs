@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use crate::{
     Inputs, Position, RenderCause, RenderError,
     budget::nested,
-    methods::CompiledPattern,
+    heap::Heap,
     number,
+    pattern::CompiledPattern,
     syntax::{Accessor, Escaped, Expression, Node, Operator, Reference},
-    value::{Entries, Heap, Value},
+    value::{Entries, Value},
 };
 
 /// How a block ended.
