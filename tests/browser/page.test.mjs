@@ -488,7 +488,8 @@ test("what cannot be reckoned is said, and the figures of before are faint until
   await shownCost(page, costOf().bills);
   await page.fill("#cost-minutes", "2000");
   await page.waitForSelector("#cost-problem:not(:empty)");
-  assert.equal(await page.textContent("#cost-problem"), 'invalid minutes "2000": expected a whole number from 1 to 1440');
+  const problem = 'invalid minutes "2000": expected a whole number from 1 to 1440';
+  assert.equal(await page.textContent("#cost-problem"), problem);
   assert.equal(await page.locator("#cost-figure.stale").count(), 1);
   await page.fill("#cost-minutes", "60");
   await page.waitForSelector("#cost-problem:empty", { state: "attached" });
