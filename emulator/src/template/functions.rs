@@ -135,7 +135,7 @@ pub struct Rule {
 
 /// The functions of a template, and what invokes them.
 #[derive(Debug, Default)]
-pub(super) struct Functions {
+pub(super) struct ParsedFunctions {
     pub(super) functions: BTreeMap<String, Function>,
     pub(super) http_routes: Vec<HttpRoute>,
     pub(super) schedules: Vec<Schedule>,
@@ -147,8 +147,8 @@ pub(super) fn read(
     root: &YamlNode,
     resolver: &Resolver<'_>,
     resources: &Resources,
-) -> Result<Functions, TemplateError> {
-    let mut found = Functions::default();
+) -> Result<ParsedFunctions, TemplateError> {
+    let mut found = ParsedFunctions::default();
     let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
         Some(node) => resolver.resolve(node)?.unwrap_or_default(),
         None => Value::Null,
@@ -234,7 +234,12 @@ fn code(properties: &Value) -> Code {
     }
 }
 
-fn read_event(resource: &Resource, name: &str, event: &Value, found: &mut Functions) -> Result<(), TemplateError> {
+fn read_event(
+    resource: &Resource,
+    name: &str,
+    event: &Value,
+    found: &mut ParsedFunctions,
+) -> Result<(), TemplateError> {
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     let text = |key: &str| {
         property(key)
@@ -293,7 +298,7 @@ fn is_disabled(event: &Value) -> bool {
 /// Properties of rules that change the payload in ways that the emulator does not support.
 const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
 
-fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut Functions) -> Result<(), TemplateError> {
+fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut ParsedFunctions) -> Result<(), TemplateError> {
     if is_disabled(event) {
         return Ok(());
     }
