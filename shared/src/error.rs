@@ -114,8 +114,8 @@ impl ApiError {
 
     /// What to answer when it is not known whether an alert was published.
     pub fn outcome_unknown() -> Self {
-        let message = "the alert may have been published or not: repeat it with the same idempotency key, \
-            which publishes it once; \
+        let message = "the alert may have been published or not: \
+                       repeat it with the same idempotency key, which publishes it once; \
                        without a key, look for it with GET /alerts before you repeat it";
         Self::new(Code::OutcomeUnknown, message)
     }
@@ -235,7 +235,7 @@ mod tests {
             serde_json::to_string(&limited.body()).expect("serialisable"),
             concat!(
                 r#"{"code":"rate_limited","message":"at most 10 messages per second, try again in 80 ms","#,
-                r#""retryable":true,"retry_after_ms":80}"#
+                r#""retryable":true,"retry_after_ms":80}"#,
             )
         );
     }

@@ -254,12 +254,13 @@ mod tests {
     }
 
     fn http_event(headers: Value, body: &str, base64: bool) -> Value {
+        let context = json!({"http": {"method": "POST"}});
         json!({
             "version": "2.0",
             "headers": headers,
-            "requestContext": {"http": {"method": "POST"}},
+            "requestContext": context,
             "body": body,
-            "isBase64Encoded": base64
+            "isBase64Encoded": base64,
         })
     }
 

@@ -1,5 +1,5 @@
-//! Publishes an alert, or takes one back, asked for by an HTTP request, a client of the WebSocket API, an EventBridge event, or a direct
-//! invocation.
+//! Publishes an alert, or takes one back, asked for by an HTTP request, a client of the WebSocket API, an EventBridge
+//! event, or a direct invocation.
 
 mod event;
 mod webhook;
@@ -172,8 +172,8 @@ fn answer_of_one(caller: Caller, published: Published) -> Result<PublishResponse
     }
 }
 
-/// The results of several publications. An invocation of which a part may pass later fails: Lambda tries it again with the same
-/// document, and the others are told as duplicates then.
+/// The results of several publications. An invocation of which a part may pass later fails: Lambda tries it again with
+/// the same document, and the others are told as duplicates then.
 fn answer_of_several(caller: Caller, results: Vec<Published>) -> Result<PublishResponse, InternalError> {
     let mut answers = Vec::new();
     for result in results {
@@ -253,7 +253,10 @@ impl Publish {
             Ok(Ok(outcome)) => Reply::Published(&outcome).frame(),
             Ok(Err(refusal)) => Reply::Error(refusal.body()).frame(),
             Err(failure) => {
-                tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "alert of a client not published");
+                tracing::error!(
+                    connection = %connection.id, error = %ErrorChain(&failure),
+                    "alert of a client not published"
+                );
                 Reply::Error(ApiError::unavailable().body()).frame()
             }
         };

@@ -145,7 +145,8 @@ mod tests {
     }
 
     fn announcements() -> Vec<Announcement> {
-        let of = |id: &str| json!({"id": id, "region": "PL", "video": {"id": "v", "title": "t", "thumbnail": null, "score": 90.0}});
+        let video = json!({"id": "v", "title": "t", "thumbnail": null, "score": 90.0});
+        let of = |id: &str| json!({"id": id, "region": "PL", "video": video});
         ["a", "b", "c"].map(|id| serde_json::from_value(of(id)).expect("an announcement")).into()
     }
 

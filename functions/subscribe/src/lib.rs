@@ -1,4 +1,5 @@
-//! Messages of clients: regions and rooms that they enter and leave, what they say there, and whatever else arrives at `$default`.
+//! Messages of clients: regions and rooms that they enter and leave, what they say there, and whatever else arrives at
+//! `$default`.
 
 use aws_lambda_events::event::apigw::ApiGatewayWebsocketProxyRequest;
 use clock::Clock;
@@ -49,8 +50,8 @@ pub struct Subscribe {
     clock: Clock,
 }
 
-/// What the gateway sends back over the socket, as the routes have route responses; nothing when there is no body. The status is
-/// always 200: what API Gateway does with the body of any other is not documented.
+/// What the gateway sends back over the socket, as the routes have route responses; nothing when there is no body. The
+/// status is always 200: what API Gateway does with the body of any other is not documented.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscribeResponse {
@@ -126,7 +127,10 @@ impl Function for Subscribe {
             let refusal = match unanswered {
                 Unanswered::Refused(refusal) => refusal,
                 Unanswered::Failed(failure) => {
-                    tracing::error!(connection = %connection.id, error = %ErrorChain(&failure), "request not carried out");
+                    tracing::error!(
+                        connection = %connection.id, error = %ErrorChain(&failure),
+                        "request not carried out"
+                    );
                     ApiError::unavailable()
                 }
             };
@@ -223,7 +227,8 @@ impl Subscribe {
         Ok(Reply::Left(InRoom { room: room.name() }).frame())
     }
 
-    /// What a connection is in once it has joined a room, or after [`JOIN_WAIT`]: clients send `join` and speak at once.
+    /// What a connection is in once it has joined a room, or after [`JOIN_WAIT`]: clients send `join` and speak at
+    /// once.
     async fn once_joined(&self, connection: &Connection) -> Result<Memberships, Unanswered> {
         let wait_until = Instant::now() + JOIN_WAIT;
         loop {

@@ -64,8 +64,10 @@ impl<S: Services> Fanout<S> {
         match timeout(LOG_LOOK_TIMEOUT, self.services.has(alert)).await {
             Ok(Ok(true)) => return false,
             Ok(Ok(false)) => {
-                let seq = position.seq;
-                tracing::info!(alert = id, %region, seq, "alert not delivered: the log does not have it any more");
+                tracing::info!(
+                    alert = id, %region, seq = position.seq,
+                    "alert not delivered: the log does not have it any more"
+                );
                 return true;
             }
             Ok(Err(failure)) => {
@@ -128,8 +130,10 @@ impl<S: Services> Fanout<S> {
             match self.work(task, &own, read, deadline, report).await {
                 // A retry of this invocation would start the other workers once more.
                 Err(failure) if !others.is_empty() => {
-                    let error = ErrorChain(&failure).to_string();
-                    tracing::error!(error, "own part of a fan-out failed, another invocation repeats it");
+                    tracing::error!(
+                        error = %ErrorChain(&failure),
+                        "own part of a fan-out failed, another invocation repeats it"
+                    );
                     self.services.start(&task.followed_by(own)?).await?;
                     report.handed_over = true;
                 }

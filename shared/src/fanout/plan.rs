@@ -132,8 +132,8 @@ mod tests {
             let order = order(Some(read), start);
             prop_assert_eq!(order[0], read);
             prop_assert!(order[1].first > last && order[1].last == u32::MAX);
-            let rest = (order[1].first > last + 1).then(|| (last + 1, order[1].first));
-            prop_assert_eq!(order.get(2).map(|range| (range.first, range.last + 1)), rest);
+            let third = order.get(2).map(|range| (range.first, range.last + 1));
+            prop_assert_eq!(third, (order[1].first > last + 1).then(|| (last + 1, order[1].first)));
         }
 
         #[test]

@@ -234,8 +234,8 @@ mod tests {
             rate in 1.0_f64..3_000.0,
             pauses in prop::collection::vec(0_u64..50, 1..20),
         ) {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let runtime = runtime.expect("a runtime");
             let calls = runtime.block_on(async {
                 let rate_limiter = PushRateLimiter::new(rate);
                 let start = Instant::now();

@@ -102,7 +102,7 @@ mod tests {
             at: prop::sample::Index,
             of_first: bool,
         ) {
-            let side = |numbers: &[u8]| members(&audience(numbers, Format::ViralAlert));
+            let side = |hashes: &[u8]| members(&audience(hashes, Format::ViralAlert));
             let mut sides = [side(&first), side(&second)];
             let side = &mut sides[usize::from(!of_first)];
             let at = at.index(side.len() + 1);

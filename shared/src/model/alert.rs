@@ -373,16 +373,24 @@ mod tests {
                 "thumbnail": "https://t/1.jpg",
                 "score": 97,
                 "channel": "ق",
-                "extra": [1]
+                "extra": [1],
             }),
         );
         assert_eq!(
             alert.frame(Format::ViralAlert),
-            r#"{"type":"viral_alert","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","dir":"rtl","video":{"id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","score":97,"channel":"ق","extra":[1]},"timestamp":"2026-11-18T11:06:40.000Z"}"#
+            concat!(
+                r#"{"type":"viral_alert","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","#,
+                r#""dir":"rtl","video":{"id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","#,
+                r#""score":97,"channel":"ق","extra":[1]},"timestamp":"2026-11-18T11:06:40.000Z"}"#,
+            )
         );
         assert_eq!(
             alert.frame(Format::NewTrending),
-            r#"{"event":"new_trending","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","video_id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","channel":"ق","rtl":true,"ts":1795000000,"score":97,"extra":[1]}"#
+            concat!(
+                r#"{"event":"new_trending","region":"AE","seq":42,"epoch":1794000000000,"id":"a-1","#,
+                r#""video_id":"v1","title":"😑 مرحبا \"x\"","thumbnail":"https://t/1.jpg","channel":"ق","#,
+                r#""rtl":true,"ts":1795000000,"score":97,"extra":[1]}"#,
+            )
         );
     }
 

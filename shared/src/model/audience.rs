@@ -10,8 +10,8 @@ use crate::limits::{REGION_BYTES_MAX, REGION_BYTES_MIN, ROOM_BYTES_MAX};
 /// The name under which a client subscribes to the alerts of every region.
 pub const ALL: &str = "ALL";
 
-/// The region of the synthetic canary. It is not part of `ALL`, its alerts reach only clients that name it, and only the canary
-/// publishes to it.
+/// The region of the synthetic canary. It is not part of `ALL`, its alerts reach only clients that name it, and only
+/// the canary publishes to it.
 pub const CANARY: &str = "X-CANARY";
 
 /// A region that alerts are published for, such as `PL`: 2 to 16 of `A`-`Z`, `0`-`9` and `-`, the first a letter.
@@ -26,7 +26,8 @@ pub struct Region(String);
 pub enum InvalidRegion {
     /// Not of the form that region names have.
     #[error(
-        "a region has {REGION_BYTES_MIN} to {REGION_BYTES_MAX} letters, digits or hyphens and starts with a letter, such as PL"
+        "a region has {REGION_BYTES_MIN} to {REGION_BYTES_MAX} letters, digits or hyphens and starts with a letter, \
+         such as PL"
     )]
     Malformed,
     /// `ALL` where only one region makes sense.
@@ -90,8 +91,8 @@ impl fmt::Display for Region {
     }
 }
 
-/// A room in which clients speak to each other: 1 to 64 bytes without control characters, case and all. White space around the
-/// name does not count.
+/// A room in which clients speak to each other: 1 to 64 bytes without control characters, case and all. White space
+/// around the name does not count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Room {
@@ -156,7 +157,8 @@ impl fmt::Display for Room {
     }
 }
 
-/// A place from which there are so many connections at once: an address or a user. It holds the partition key of their seats.
+/// A place from which there are so many connections at once: an address or a user. It holds the partition key of their
+/// seats.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionQuotaKey(String);
 

@@ -116,8 +116,9 @@ const RADIX: u32 = 36;
 /// The text is no cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, each region once, \
-     at most {REGIONS_OF_ALL_MAX}"
+    "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, \
+     each region once, at most \
+     {REGIONS_OF_ALL_MAX}"
 )]
 pub struct InvalidCursor;
 

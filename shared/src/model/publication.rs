@@ -316,7 +316,10 @@ mod tests {
         let nested = Publication::from_bytes(NESTED.as_bytes()).expect("the nested form");
         assert_eq!((nested.region.as_str(), nested.score, nested.video.title()), ("PL", Some(97.0), "Ż"));
 
-        let flat = r#"{"event":"new_trending","region":"JP","video_id":"v2","title":"新","thumbnail":"","channel":"c","ts":1795000000}"#;
+        let flat = concat!(
+            r#"{"event":"new_trending","region":"JP","video_id":"v2","title":"新","thumbnail":"","#,
+            r#""channel":"c","ts":1795000000}"#,
+        );
         let flat = Publication::from_bytes(flat.as_bytes()).expect("the flat form");
         assert_eq!((flat.region.as_str(), flat.score, flat.video.id()), ("JP", None, "v2"));
         assert_eq!(flat.at, Some(Timestamp::from_millis(1_795_000_000_000)));
@@ -328,7 +331,7 @@ mod tests {
             format!(
                 concat!(
                     r#"{{"event":"new_trending","region":"AE","video_id":"v","title":"New song 100%","#,
-                    r#""thumbnail":"","channel":"قناة"{rtl},"ts":1795000000}}"#
+                    r#""thumbnail":"","channel":"قناة"{rtl},"ts":1795000000}}"#,
                 ),
                 rtl = rtl
             )
@@ -548,8 +551,8 @@ mod tests {
         ) {
             let more = format!(r#"{{"more":"{}","#, "x".repeat(bytes));
             let body = FLAT.replacen('{', &more, 1).replace("1795000000", &TS_MAX.to_string());
-            let taken = Publication::from_bytes(body.as_bytes());
-            let Ok(Publication { region, video, at, .. }) = taken else { return Ok(()) };
+            let publication = Publication::from_bytes(body.as_bytes());
+            let Ok(Publication { region, video, at, .. }) = publication else { return Ok(()) };
             let id = uuid::Uuid::nil().to_string();
             let position = Position { epoch: i64::MAX, seq: u64::MAX };
             let alert = Alert { id, region, position, video, at: at.expect("a time") };

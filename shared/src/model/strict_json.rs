@@ -253,7 +253,9 @@ mod tests {
 
         #[test]
         fn an_accepted_object_reads_as_serde_json_reads_it(
-            text in r#"\{("[a-c]":(-?[0-9]{1,3}|"[^"\\]{0,3}"|null),?){0,3}\}"#,
+            text in r#"\{("[a-c]":(-?[0-9]{1,3}|"[^"\\]{0,3}"|null),
+            ?){0,
+            3}\}"#,
         ) {
             if let Ok(fields) = object(text.as_bytes()) {
                 let plain: Map<String, Value> = serde_json::from_str(&text).expect("strict accepts less");

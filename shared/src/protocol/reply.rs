@@ -106,8 +106,8 @@ pub struct Subscribed<'a> {
 }
 
 impl<'a> Subscribed<'a> {
-    /// The answer to a subscription that begins with `resumption`. What was missed in a region is in it as a whole or not at
-    /// all; [`crate::replay::resumption`] has seen to it that the answer fits in a frame.
+    /// The answer to a subscription that begins with `resumption`. What was missed in a region is in it as a whole or
+    /// not at all; [`crate::replay::resumption`] has seen to it that the answer fits in a frame.
     pub fn new(audiences: &'a Audiences, resumption: &'a Resumption, format: Format) -> Self {
         let mut answer = Self {
             named: audiences.into(),
@@ -167,7 +167,8 @@ impl<'a> From<&'a Audiences> for Named<'a> {
     }
 }
 
-/// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around it.
+/// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around
+/// it.
 pub fn echo(data: &Map<String, Value>) -> Result<String, ApiError> {
     let frame = Reply::Response { data }.frame();
     if frame.len() <= FRAME_BYTES_MAX {
@@ -247,13 +248,23 @@ mod tests {
         let without_since = Resumption { recovery: None, ..resumption(&[("PL", 43, None)]) };
         assert_eq!(
             frame(&one("pl"), &without_since),
-            r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+            concat!(
+                r#"{"type":"subscribed","region":"PL","positions":{"PL":{"epoch":9,"seq":43}},"#,
+                r#""reconnect_within_ms":5000,"rotate_after_ms":6600000}"#,
+            )
         );
-        let alert = r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00.000Z"}"#;
+        let alert = concat!(
+            r#"{"type":"viral_alert","region":"PL","seq":43,"epoch":9,"id":"a","dir":"ltr","#,
+            r#""video":{"id":"v","title":"t"},"timestamp":"1970-01-01T00:00:00.000Z"}"#,
+        );
         assert_eq!(
             frame(&one("pl"), &resumption(&[("PL", 43, Some(1))])),
             format!(
-                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+                concat!(
+                    r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"#,
+                    r#""recovered":true,"alerts":[{alert}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#,
+                ),
+                alert = alert
             )
         );
         let mut taken_back = resumption(&[("PL", 43, Some(2))]);
@@ -264,13 +275,22 @@ mod tests {
         assert_eq!(
             frame(&one("pl"), &taken_back),
             format!(
-                r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","seq":42,"epoch":9,"id":"a"}}],"reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#
+                concat!(
+                    r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"#,
+                    r#""alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","seq":42,"epoch":9,"id":"a"}}],"#,
+                    r#""reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#,
+                ),
+                alert = alert
             )
         );
         let many = Audiences::Many(vec!["PL".parse().expect("PL"), Audience::All]);
         assert_eq!(
             frame(&many, &resumption(&[("DE", 7, None), ("PL", 43, Some(0))])),
-            r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"reconnect_within_ms":5000,"rotate_after_ms":6600000}"#
+            concat!(
+                r#"{"type":"subscribed","regions":["PL","ALL"],"positions":{"DE":{"epoch":9,"seq":7},"#,
+                r#""PL":{"epoch":9,"seq":43}},"recovered":false,"alerts":[],"not_recovered":["DE"],"#,
+                r#""reconnect_within_ms":5000,"rotate_after_ms":6600000}"#,
+            )
         );
         let (everyone, room) = (Audience::Everyone, Audience::Room(Room::default()));
         let [exactly, about] = [false, true].map(|is_approximate| Counted { count: 3, is_approximate });

@@ -36,7 +36,8 @@ pub enum ClientRequest {
         /// What to leave.
         audiences: Audiences,
     },
-    /// `{"type":"keepalive",…}`: asks whether the subscriptions stand and nothing was missed. The fields are those of `Subscribe`.
+    /// `{"type":"keepalive",…}`: asks whether the subscriptions stand and nothing was missed. The fields are those of
+    /// `Subscribe`.
     Keepalive {
         /// What the client believes to be subscribed to.
         audiences: Audiences,
@@ -75,8 +76,8 @@ impl Audiences {
 }
 
 impl ClientRequest {
-    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always allowed. Rooms and the
-    /// number of all connections take any region: whoever may have none is nobody's guest.
+    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always
+    /// allowed. Rooms and the number of all connections take any region: whoever may have none is nobody's guest.
     pub fn authorize(self, regions: &Regions) -> Result<Self, ApiError> {
         match &self {
             Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
@@ -108,7 +109,8 @@ impl ClientRequest {
         Ok(self)
     }
 
-    /// The same request with what is said under the name that the token gives, where it gives one. Otherwise the message has to say it.
+    /// The same request with what is said under the name that the token gives, where it gives one. Otherwise the
+    /// message has to say it.
     pub fn with_display_name(self, name: Option<&str>) -> Result<Self, ApiError> {
         match (self, name) {
             (Self::Say(request), Some(name)) => Ok(Self::Say(RoomRequest { user: Some(name.to_owned()), ..request })),

@@ -1,5 +1,5 @@
-//! Signatures of version 4 for posts. The AWS clients sign any request; a post differs from the next one in its path alone,
-//! so the key is derived once, the payload is hashed once, and one hash and one HMAC are left for each post.
+//! Signatures of version 4 for posts. The AWS clients sign any request; a post differs from the next one in its path
+//! alone, so the key is derived once, the payload is hashed once, and one hash and one HMAC are left for each post.
 //!
 //! Source: IAM user guide, "Create a signed AWS API request".
 

@@ -30,8 +30,8 @@ impl Backoff {
         sleep(pause).await;
     }
 
-    /// Waits for half of the bound and a random part of the other half. For polling, where a pause of zero is a poll for
-    /// nothing.
+    /// Waits for half of the bound and a random part of the other half. For polling, where a pause of zero is a poll
+    /// for nothing.
     pub async fn pause_to_poll(&mut self) {
         let half = self.bound / 2;
         self.double();

@@ -37,8 +37,8 @@ pub(crate) fn draw(replay: &Replay) -> String {
     let height = TOP + (BAND + GAP) * bands.len() as f64 + 16.0;
     let title = "Scores of recorded counts, by region; a large dot is the beginning of a rise";
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"{title}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         role=\"img\" aria-label=\"{title}\">\n\
          <style>{STYLE}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{height}\"/>\n"
     );
     text(&mut svg, 16.0, 24.0, "start", title);

@@ -80,10 +80,8 @@ impl Pass {
                 clock: start.clock.clone(),
             }))),
             (true, true) => {
-                environment.problem(
-                    "where tokens are required and checked with JWKS_URL, \
-         CANARY_TOKEN_PARAMETER has to name a parameter with one",
-                );
+                environment
+                    .problem("CANARY_TOKEN_PARAMETER must name a parameter with a token, as JWKS_URL checks them");
                 None
             }
         }

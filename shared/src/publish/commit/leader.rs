@@ -56,7 +56,10 @@ impl Leader<'_> {
                 Ok((_, group)) if group.is_empty() => return Led::Enough,
                 Ok(work) => work,
                 Err(failure) => {
-                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "waiting publications not read");
+                    tracing::error!(
+                        error = %ErrorChain(&failure), region = %self.region,
+                        "waiting publications not read"
+                    );
                     return Led::Enough;
                 }
             };
@@ -76,7 +79,10 @@ impl Leader<'_> {
                 }
                 CommitAttempt::TooManyRegions => return Led::TooManyRegions,
                 CommitAttempt::Failed(failure) => {
-                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "waiting publications not committed");
+                    tracing::error!(
+                        error = %ErrorChain(&failure), region = %self.region,
+                        "waiting publications not committed"
+                    );
                     if self.is_alone {
                         return Led::Enough;
                     }

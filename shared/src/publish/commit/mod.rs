@@ -45,7 +45,8 @@ use crate::{
 /// What became of a publication in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Committed {
-    /// What is in the log: the new alert, or the one that an earlier publication with the same key made, or what is left of that.
+    /// What is in the log: the new alert, or the one that an earlier publication with the same key made, or what is
+    /// left of that.
     pub logged: Logged,
     /// Whether an earlier publication made it.
     pub duplicate: bool,
@@ -342,7 +343,10 @@ impl Pending<'_> {
                 Changed::Yes if one.is_queued => commit.clone(),
                 changed => {
                     if let Changed::Lost(failure) | Changed::Failed(failure) = &changed {
-                        tracing::warn!(error = %ErrorChain(failure), region = %self.region, "waiting publication not withdrawn");
+                        tracing::warn!(
+                            error = %ErrorChain(failure), region = %self.region,
+                            "waiting publication not withdrawn"
+                        );
                     }
                     match self.receipt_of(&one).await {
                         Ok(Some(receipt)) => self.alerts.earlier(self.region, &one.entry, &receipt, self.front).await,
@@ -400,7 +404,10 @@ impl Pending<'_> {
             },
         };
         if let Err(failure) = &recorded {
-            tracing::error!(error = %ErrorChain(failure), region = %self.region, "alerts not dispatched yet: end of the log not recorded");
+            tracing::error!(
+                error = %ErrorChain(failure), region = %self.region,
+                "alerts not dispatched yet: end of the log not recorded"
+            );
         }
         for (_, commit) in &mut self.arrived {
             if let Ok(Ok(committed)) = commit {
@@ -432,7 +439,10 @@ impl Pending<'_> {
                     self.first_of(&entry).unwrap_or_else(|| Err(InternalError::new("committing an alert", FirstFailed)))
                 }
                 Err(failure) => {
-                    tracing::error!(error = %ErrorChain(&failure), region = %self.region, "receipt of a publication not read");
+                    tracing::error!(
+                        error = %ErrorChain(&failure), region = %self.region,
+                        "receipt of a publication not read"
+                    );
                     Ok(Err(ApiError::outcome_unknown()))
                 }
             };

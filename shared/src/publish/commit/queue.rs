@@ -48,8 +48,8 @@ pub(super) enum Changed {
 }
 
 impl Alerts {
-    /// Puts a publication into the queue. Where the answer to an attempt was lost, it may have been committed before the
-    /// next attempt, and be there once more for nothing: only without that it is certain to wait.
+    /// Puts a publication into the queue. Where the answer to an attempt was lost, it may have been committed before
+    /// the next attempt, and be there once more for nothing: only without that it is certain to wait.
     pub(super) async fn enqueue(&self, region: &Region, ticket: Ticket, entry: &PendingPublication) -> Changed {
         let doing = "queueing a publication";
         let item = match entry.waiting_item() {

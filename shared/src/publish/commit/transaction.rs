@@ -251,7 +251,8 @@ pub(super) fn fitting<'a>(entries: impl Iterator<Item = &'a PendingPublication>,
     fit.count().max(1)
 }
 
-/// A call without the attempts that the client makes by itself: they would hide that the answer to one of them was lost.
+/// A call without the attempts that the client makes by itself: they would hide that the answer to one of them was
+/// lost.
 pub(super) fn one_attempt() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }

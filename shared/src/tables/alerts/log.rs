@@ -116,8 +116,8 @@ impl Alerts {
         Self { regions_max, ..self }
     }
 
-    /// Notes that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery starts it again. The
-    /// mark of an alert that was taken back meanwhile stays: it is that of the removal now.
+    /// Notes that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery starts
+    /// it again. The mark of an alert that was taken back meanwhile stays: it is that of the removal now.
     pub async fn mark_dispatched(&self, logged: &Logged) -> Result<(), InternalError> {
         let condition = match logged {
             Logged::Alert(_) => "attribute_exists(id) AND attribute_not_exists(removed_at)",
@@ -154,8 +154,9 @@ impl Alerts {
         Ok(item.as_ref().is_some_and(is_it))
     }
 
-    /// Reads from the index which alerts were committed before a moment and have not been dispatched: a page, after another one
-    /// or from the oldest on. The index follows the table with a delay, so each has to be looked at once more.
+    /// Reads from the index which alerts were committed before a moment and have not been dispatched: a page, after
+    /// another one or from the oldest on. The index follows the table with a delay, so each has to be looked at once
+    /// more.
     pub async fn undispatched(
         &self,
         committed_before: Timestamp,

@@ -1,26 +1,33 @@
-//! The alerts table: one gap-free log per region, and the idempotency keys of publishers.
+//! The alerts table: one gap-free log for each region, and what publishers need around it.
 //!
-//! | item | `region` (partition) | `seq` (sort) | other attributes |
-//! |---|---|---|---|
-//! | head | `@head#` and the region | 0 | `epoch`, `last_seq` and `committed_at` (ms) of the last alert, `largest_bytes` of all frames; removed with the log |
-//! | audience | the same | -1 | `audience`: how many the last fan-out found, as an estimate, `measured_at` (ms); removed with the log |
-//! | lease | the same | 1 | `holder`, `leased_until` (ms), see [`crate::publish::commit`]; removed with the log |
-//! | registry | `@regions` | 0 | `names`: the set of all regions that have a head, except that of the canary; at most `RegionsMax` |
-//! | alert | the region | 1, 2, 3, … | `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched` until its fan-out is started, `expires_at` |
-//! | alert that was taken back | the same | the same | the same without `video`, and `removed_at` (ms); `undispatched` until clients are being told, see [`crate::publish::removal`] |
-//! | shard | `@heads#0` … `@heads#7` | 0 | where the logs stand, for clients: see [`crate::tables::alerts::snapshot`]; never expires |
-//! | receipt | `@key#REGION#` and the key; `@receipt#` and the alert's id | 0 | `alert_seq`, `epoch`, `id`, `fingerprint` of the publication, `expires_at` |
-//! | waiting publication | `@queue#` and the region | ms and a random part | `id`, `video`, `at`, `receipt` (its partition), `fingerprint`, `expires_at` |
-//! | allowance | `@publisher#` and a hash of who it is | 0 | `used_until` (ns), see [`crate::model::rate_limit`], `expires_at` |
+//! Every item has the partition `region` and the sort key `seq`. Items by their keys, with their other attributes:
 //!
-//! The index `undispatched` (partition `undispatched`, sort `committed_at`, keys only) is sparse: it holds the alerts
-//! whose fan-out, or that of whose removal, has not been started, and as a rule nothing.
+//! - **Head**, `@head#REGION` and 0: `epoch`, `last_seq` and `committed_at` (ms) of the last alert, `largest_bytes` of
+//!   all frames.
+//! - **Audience**, `@head#REGION` and -1: `audience`, the estimate of the last fan-out, `measured_at` (ms).
+//! - **Lease**, `@head#REGION` and 1: `holder`, `leased_until` (ms). See [`crate::publish::commit`].
+//! - **Registry**, `@regions` and 0: `names`, the regions that have a head, except the canary's; at most `RegionsMax`.
+//! - **Alert**, `REGION` and 1, 2, 3, …: `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched`
+//!   until its fan-out has started, `expires_at`.
+//! - **Removed alert**, the same key: the same without `video`, and `removed_at` (ms); `undispatched` until clients are
+//!   being told. See [`crate::publish::removal`].
+//! - **Shard of the snapshot**, `@heads#0` … `@heads#7` and 0: where the logs end, for clients. See
+//!   [`crate::tables::alerts::snapshot`].
+//! - **Receipt**, `@key#REGION#KEY` or `@receipt#ID` and 0: `alert_seq`, `epoch`, `id`, `fingerprint` of the
+//!   publication, `expires_at`. A publication without an idempotency key has one only if it had to wait.
+//! - **Waiting publication**, `@queue#REGION` and milliseconds with a random part: `id`, `video`, `at`, `receipt` (its
+//!   partition), `fingerprint`, `expires_at`.
+//! - **Rate limit of a publisher**, `@publisher#HASH` and 0: `used_until` (ns), `expires_at`. See
+//!   [`crate::model::rate_limit`].
 //!
-//! No region's name contains `@` or `#`, so the kinds cannot meet. Head, audience and lease are items of their own, so
-//! that writing one never gets in the way of the transactions on the head, and lie in one partition, so that one query
-//! reads all three. It is another one than that of the alerts, so that reading the log never gets in the way of
-//! publishing. A publication without a key has a receipt where it had to wait. Reading the log for clients is in
-//! [`crate::tables::alerts::history`].
+//! Head, audience and lease are removed with the log. Registry and shards never expire.
+//!
+//! The index `undispatched` (partition `undispatched`, sort key `committed_at`, keys only) is sparse: it holds the
+//! alerts and removals whose fan-out has not started, which is usually none.
+//!
+//! Names of regions contain neither `@` nor `#`, so items of different kinds never share a key. Head, audience and
+//! lease are separate items, so writing one does not conflict with transactions on the head. They share a partition,
+//! so one query reads all three. Alerts are in another partition, so clients that read the log do not slow down publishers.
 
 use crate::model::audience::Region;
 

@@ -1,8 +1,7 @@
 //! The snapshot: where every log stands, in a few items that clients read instead of the logs' heads.
 //!
-//! | item | `region` (partition) | `seq` (sort) | other attributes |
-//! |---|---|---|---|
-//! | shard | `@heads#0` … `@heads#7` | 0 | one for each region, named as the region: its [`SnapshotEntry`] as a text; never expires |
+//! Each item is a shard, with the partition `@heads#0` … `@heads#7` and the sort key 0. It has one attribute for each
+//! of its regions, named as the region, with its [`SnapshotEntry`] as text. Shards never expire.
 //!
 //! A region's shard follows from a hash of its name, which must never change: stored entries lie where it says (a test
 //! holds it). Names of regions begin with a capital, so none is `region` or `seq`.
@@ -334,7 +333,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_shards_that_are_needed_are_read_and_only_the_regions_that_are_asked_for_come_back() {
-        let answer = r#"{"Responses":{"t":[{"region":{"S":"@heads#5"},"seq":{"N":"0"},"PL":{"S":"ENTRY"},"DE":{"S":"ENTRY"}}]}}"#;
+        let answer = concat!(
+            r#"{"Responses":{"t":[{"region":{"S":"@heads#5"},"seq":{"N":"0"},"PL":{"S":"ENTRY"},"#,
+            r#""DE":{"S":"ENTRY"}}]}}"#,
+        );
         let answer: &'static str = answer.replace("ENTRY", &entry(9, 4).to_text()).leak();
         let (snapshot, requests) = snapshot(200, "", answer);
         let (pl, de) = (region("PL"), region("DE"));
@@ -358,23 +360,18 @@ mod tests {
         assert_eq!(entries(&item), [(region("PL"), entry(9, 4))].into());
     }
 
+    /// Epoch, sequence number, second of the commit, KB of the largest frame, and audience.
+    fn numbers() -> impl Strategy<Value = (i64, u64, i64, usize, Option<u64>)> {
+        let epochs = 0..101_559_956_668_416_i64;
+        let seqs = 0..78_364_164_096_u64;
+        (epochs, seqs, 0..4_000_000_000_i64, 0..=32_usize, proptest::option::of(0..u64::MAX))
+    }
+
     proptest! {
         #[test]
         fn an_entry_survives_its_own_text_and_texts_are_in_the_order_of_positions(
-            one in (
-                0..101_559_956_668_416_i64,
-                0..78_364_164_096_u64,
-                0..4_000_000_000_i64,
-                0..=32_usize,
-                proptest::option::of(0..u64::MAX),
-            ),
-            other in (
-                0..101_559_956_668_416_i64,
-                0..78_364_164_096_u64,
-                0..4_000_000_000_i64,
-                0..=32_usize,
-                proptest::option::of(0..u64::MAX),
-            ),
+            one in numbers(),
+            other in numbers(),
         ) {
             let entry = |(epoch, seq, secs, kb, audience): (i64, u64, i64, usize, Option<u64>)| SnapshotEntry {
                 position: Position { epoch, seq },

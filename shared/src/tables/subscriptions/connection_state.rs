@@ -1,7 +1,8 @@
 //! The state of a connection: how much it may send and change, what it is in, and whether it has closed.
 //!
-//! All of it is one item of the connection's own. A message is admitted by one conditional write, which takes its charges, notes what it
-//! changes, and fails where the connection has closed. Nearly all messages are admitted by the first one.
+//! All of it is one item of the connection's own. A message is admitted by one conditional write, which takes its
+//! charges, notes what it changes, and fails where the connection has closed. Nearly all messages are admitted by the
+//! first one.
 //!
 //! | attribute | |
 //! |---|---|
@@ -15,14 +16,16 @@
 //!
 //! # A closed connection leaves nothing behind
 //!
-//! `$connect`, `$disconnect` and messages run at the same moment and in any order. Three rules make sure that nothing is left:
+//! `$connect`, `$disconnect` and messages run at the same moment and in any order. Three rules make sure that nothing
+//! is left:
 //!
 //! 1. What writes an item notes it here first, on condition that the connection has not closed.
 //! 2. Closing sets `closed`, which returns what is noted, and then deletes that.
 //! 3. What has written an item looks here again. Where the connection has closed meanwhile, it deletes the item.
 //!
-//! So either the close comes first, and the writer sees it, or the note does, and the close sees that. What messages join and leave at the
-//! same moment is decided here too: whoever has written an item looks what is noted now, and writes that if it is something else.
+//! So either the close comes first, and the writer sees it, or the note does, and the close sees that. What messages
+//! join and leave at the same moment is decided here too: whoever has written an item looks what is noted now, and
+//! writes that if it is something else.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -100,7 +103,8 @@ const _: () = assert!(REGIONS_PER_MESSAGE_MAX as u32 + RECOVERED_REGIONS <= CHAN
 pub enum Charged {
     /// A message, and what it changes.
     Message(MessageRate),
-    /// A message that asks for what was missed too. `ALL` counts as all the regions of which its answer may carry alerts.
+    /// A message that asks for what was missed too. `ALL` counts as all the regions of which its answer may carry
+    /// alerts.
     Resumption(MessageRate),
     /// What a message changes that has been admitted already.
     Change,
@@ -236,7 +240,8 @@ fn bills(charged: Charged, change: MembershipChange<'_>, now: Timestamp) -> Vec<
     bills
 }
 
-/// What to write for some bills of a connection of which `seen` is known, or why it has to wait: for the longest of them.
+/// What to write for some bills of a connection of which `seen` is known, or why it has to wait: for the longest of
+/// them.
 fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Vec<(&'static str, Step)>, ApiError> {
     let (mut steps, mut refused) = (Vec::new(), None::<(Duration, ApiError)>);
     for &RateLimitCharge { attribute, charge, count, of } in bills {
@@ -250,8 +255,8 @@ fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Vec<(&'static
 }
 
 impl Subscriptions {
-    /// Charges a connection for a message or a change, and notes the change, or says why not. What then is written for each audience is
-    /// the caller's. The item is written if it is not there, as before the first message.
+    /// Charges a connection for a message or a change, and notes the change, or says why not. What then is written for
+    /// each audience is the caller's. The item is written if it is not there, as before the first message.
     pub async fn admit(
         &self,
         connection: &Connection,
@@ -271,7 +276,8 @@ impl Subscriptions {
             let writes = match steps(&charges, seen.as_ref()) {
                 Ok(writes) => writes,
                 Err(refusal) => {
-                    // The wait is told from now on: since the message was charged, others may have been that came later.
+                    // The wait is told from now on: since the message was charged, others may have been that came
+                    // later.
                     let later = bills(charged, change, self.clock().now());
                     return Ok(Err(steps(&later, seen.as_ref()).err().unwrap_or(refusal)));
                 }
@@ -459,8 +465,8 @@ fn joining(format: Format) -> &'static str {
     }
 }
 
-/// The condition that a connection is in as many audiences as it may be once it has joined some. Each of them counts as new, unless
-/// that would be too many: those that it is known to be in then have to be there still.
+/// The condition that a connection is in as many audiences as it may be once it has joined some. Each of them counts as
+/// new, unless that would be too many: those that it is known to be in then have to be there still.
 fn within_limit(joined: &[Audience], before: Option<&Memberships>) -> (String, Vec<(String, AttributeValue)>) {
     let known = before.filter(|before| before.audiences.len() + joined.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX);
     let known: Vec<&Audience> =

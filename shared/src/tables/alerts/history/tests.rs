@@ -38,8 +38,8 @@ use crate::{
 const EPOCH: i64 = 1_795_000_000_000;
 const NOW: i64 = EPOCH + 60_000;
 
-/// What there is of a log: the titles of its alerts have so many bytes, and none where the time to live has removed one. One that was
-/// taken back has [`TAKEN_BACK`].
+/// What there is of a log: the titles of its alerts have so many bytes, and none where the time to live has removed
+/// one. One that was taken back has [`TAKEN_BACK`].
 type Log = Vec<Option<usize>>;
 
 const TAKEN_BACK: usize = 0;
@@ -205,8 +205,8 @@ fn logs() -> impl Strategy<Value = Vec<Log>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
-    /// Whatever lies in the logs: the units of a message, a frame, and each region as a whole or not at all. What surely fits is
-    /// recovered.
+    /// Whatever lies in the logs: the units of a message, a frame, and each region as a whole or not at all. What
+    /// surely fits is recovered.
     #[test]
     fn a_message_reads_30_units_and_one_for_each_region_that_its_answer_carries(logs in logs(), known in 0..8_u64) {
         let (history, units) = history(logs.clone());
@@ -240,7 +240,8 @@ proptest! {
         }
     }
 
-    /// Page by page: the units of a page, and every alert once, except those of regions that are named as not recovered.
+    /// Page by page: the units of a page, and every alert once, except those of regions that are named as not
+    /// recovered.
     #[test]
     fn a_page_reads_55_units_and_pages_hold_every_alert_once(logs in logs(), limit in 5..=100_usize) {
         let (history, units) = history(logs.clone());
