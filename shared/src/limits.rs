@@ -50,7 +50,7 @@ pub const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// heals itself and a live connection is never expired.
 pub const SUBSCRIPTION_TTL: Duration = Duration::from_secs(CONNECTION_LIFE_MAX.as_secs() + 10 * 60);
 
-/// Age below which an item is kept although its connection is reported gone. API Gateway answers Gone for a connection
+/// Age below which an item is kept although the gateway answers Gone. API Gateway answers Gone for a connection
 /// whose `$connect` has not returned yet, which takes at most an integration time-out of 29 s.
 pub const GONE_GRACE: Duration = Duration::from_secs(30);
 
@@ -60,7 +60,7 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Shortest secret that tokens are checked with, in bytes: as long as its hash. Source: RFC 7518, section 3.2.
 pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
 
-/// How far the clocks of an issuer and of Lambda may be apart.
+/// Largest difference between the clocks of an issuer and of Lambda.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
 
 /// Patterns in the claim `regions` of a token: more than there are countries.
@@ -75,7 +75,7 @@ pub const JWKS_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 /// Shortest time between two fetches because a token names an unknown key: anybody can name any.
 pub const JWKS_PAUSE: Duration = Duration::from_secs(60);
 
-/// Time for fetching them, within that of a handshake.
+/// Timeout of fetching keys, within that of a handshake.
 pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an issuer's keys: some two hundred of RSA.
@@ -87,7 +87,7 @@ pub const SECRET_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 /// Age up to which a secret is used while the service does not answer.
 pub const SECRET_KEPT_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Time for reading a secret, within that of a handshake.
+/// Timeout of reading a secret, within that of a handshake.
 pub const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of the answer with a secret: the 8 KB of an advanced parameter, escaped, and what is around it. Source:
@@ -101,16 +101,16 @@ pub const REFRESH_WAIT: Duration = Duration::from_secs(1);
 /// Pause after a failed fetch of a secret or keys. It doubles with each failure in a row.
 pub const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest such pause: after the end of an outage the new value is there within it.
+/// Longest pause after a failed fetch, and so the longest time until an outage is noticed to be over.
 pub const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How far the time of a webhook may be from ours, before and after. Source: Standard Webhooks.
+/// Largest difference between the time of a webhook and ours. Source: Standard Webhooks.
 pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes of a webhook's secret. The specification asks for 24 to 64, and its own example has 18.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// Secrets of webhooks at once: one, and the one that replaces it.
+/// Secrets of webhooks that are valid at once: one and its replacement.
 pub const WEBHOOK_SECRETS_MAX: usize = 2;
 
 /// How long an alert and its idempotency key are kept.
@@ -194,10 +194,10 @@ pub const RECONNECT_SHARE: u64 = 2;
 /// Shortest time over which clients spread their reconnections: an audience that is small now may have grown.
 pub const RECONNECT_WINDOW_MIN: Duration = Duration::from_secs(1);
 
-/// Longest such time. Whoever waits longer is taken for broken, and asks `GET /alerts` at least.
+/// Longest time over which clients spread their reconnections. Meanwhile they read `GET /alerts`.
 pub const RECONNECT_WINDOW_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Such a time where the size of the audience is not known: enough for 2,500 connections.
+/// Time over which clients spread their reconnections if the audience is unknown: enough for 2,500 connections.
 pub const RECONNECT_WINDOW_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Age at which a client replaces its connection, before the service cuts it: ten minutes are left to do it at leisure.
@@ -210,8 +210,8 @@ pub const TRANSACTION_ACTIONS_MAX: usize = 100;
 /// transaction two for each KB, so that it waits a quarter of a second for them at most. Source: DynamoDB.
 pub const GROUP_BYTES_MAX: usize = 128 * 1024;
 
-/// How long the lease of a region lasts that nobody renews: longer than a call of DynamoDB takes that is tried again.
-/// One that ends with the lease delays others by that.
+/// Life of the lease of a region: longer than a call of DynamoDB with its retries. A leader that dies delays the others
+/// by as much.
 pub const LEASE: Duration = Duration::from_secs(2);
 
 /// Time after which one that leads hands over to the next, as soon as its own publication is committed: its publisher
@@ -233,28 +233,28 @@ pub const QUEUE_END_BEFORE: Duration = Duration::from_secs(8);
 /// s. Source: template.yaml.
 pub const QUEUE_AGE_MAX: Duration = Duration::from_secs(60);
 
-/// How long a waiting publication is kept that nobody has withdrawn.
+/// Life of a waiting publication that was neither committed nor withdrawn.
 pub const QUEUE_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// Looks for an alert whose commit was not answered.
+/// Reads of an alert whose commit was not answered.
 pub const LOST_LOOKS_MAX: u32 = 4;
 
-/// Pause between two of them.
+/// Pause between two such reads.
 pub const LOST_LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Attempts of a call to the alerts table that is throttled or not answered, within [`AWS_CALL_TIMEOUT`].
 pub const TABLE_ATTEMPTS_MAX: u32 = 8;
 
-/// First bound of the random pause between two of them; it doubles.
+/// First bound of the backoff between them.
 pub const TABLE_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Last bound of that pause.
+/// Last bound of that backoff.
 pub const TABLE_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Attempts of one transaction whose answer does not come, with one token.
 pub const COMMIT_ATTEMPTS_MAX: u32 = 3;
 
-/// First bound of the pause between two attempts to commit; each pause is random below a bound that doubles.
+/// First bound of the backoff between two attempts to commit.
 pub const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(12);
 
 /// Time for noting the size of an audience after its fan-out. The next publisher gets an older figure if it does not
@@ -264,14 +264,14 @@ pub const AUDIENCE_NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Last bound of that pause.
 pub const COMMIT_BACKOFF_MAX: Duration = Duration::from_millis(200);
 
-/// Longest time that a part of a fan-out waits to hear whether its alert was taken back. Everybody who watches waits
-/// for it.
+/// Timeout of reading whether an alert was removed, before its fan-out begins. All subscribers wait for it.
 pub const LOG_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Posts in flight at once, those aside that have become slow, as long as more would not be faster. More cost more CPU.
+/// Initial concurrency of posts, not counting slow ones. It is raised only while throughput improves: more posts cost
+/// more CPU.
 pub const POSTS_IN_FLIGHT: usize = 128;
 
-/// The same where more are faster, because the gateway takes its time: 5,000 per second at 100 ms each.
+/// Highest concurrency of posts, for a slow gateway: 5,000 per second at 100 ms each.
 pub const POSTS_IN_FLIGHT_MAX: usize = 512;
 
 /// Time after which a post counts as slow and no longer keeps another one from starting. A healthy one takes
@@ -282,29 +282,29 @@ pub const POST_SLOW_AFTER: Duration = Duration::from_millis(250);
 /// descriptors is for the table, Lambda and second looks. Source of 1,024: Lambda quotas.
 pub const POSTS_OPEN_MAX: usize = 1_024 - 128;
 
-/// Time to open a connection to the management API.
+/// Timeout of opening a connection to the management API.
 pub const POST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time after which a connection to the management API that was of no use is not used again. What lies on the way
-/// forgets it at some time, and then a post would wait in vain.
+/// Idle time after which a connection to the management API is not reused: a network device on the way may have dropped
+/// it, and a post would wait until its timeout.
 pub const POST_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
 
-/// Time for one attempt of a post. A healthy one takes milliseconds.
+/// Timeout of one attempt of a post. A healthy one takes milliseconds.
 pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time for a post with all its attempts.
+/// Timeout of a post with all its attempts.
 pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Attempts of one post that may time out. What fails at once is repeated as long as [`POST_TIMEOUT`] lets it.
+/// Timeouts after which a post fails. Other errors are retried until [`POST_TIMEOUT`].
 pub const POST_TIMEOUT_RETRIES_MAX: u32 = 3;
 
 /// How long a connection is waited for that is said to be gone and may only be opening. `$connect` takes milliseconds.
 pub const OPENING_WAIT: Duration = Duration::from_secs(3);
 
-/// Pause before a post is repeated; it is random below a bound that starts here and doubles.
+/// First bound of the backoff between two attempts of a post.
 pub const POST_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Longest bound of that pause.
+/// Last bound of that backoff.
 pub const POST_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Time for one question whether a connection is there, and for closing it. A healthy one takes milliseconds.
@@ -558,14 +558,14 @@ pub const JOIN_WAIT: Duration = Duration::from_millis(500);
 /// Time between two looks for it.
 pub const JOIN_LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Age from which nobody waits any more for what was said: after the repeats that Lambda makes of a failed invocation,
+/// Age from which a chat message is dropped: after the retries that Lambda makes of a failed invocation,
 /// one minute and two minutes later. Source: Lambda developer guide, "Asynchronous invocation".
 pub const CHAT_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Share of the push rate, as a divisor, that the fan-out of what is said in a room takes: alerts come first.
 pub const ROOM_SHARE: f64 = 10.0;
 
-/// Age from which it is no news any more that somebody is typing.
+/// Age from which the news that somebody is typing is dropped.
 pub const TYPING_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Connections of an audience up to which a count is exact: those of a page, which is what is read at most.

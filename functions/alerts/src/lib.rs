@@ -21,7 +21,6 @@ use shared::{
 use self::response::CachedBy;
 pub use self::response::Response;
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Alerts {
     history: History,

@@ -18,7 +18,6 @@ use shared::{
     },
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Authorize {
     authenticator: Authenticator,

@@ -29,7 +29,6 @@ use crate::{
     socket::{Endpoint, Socket},
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Canary {
     endpoint: Endpoint,

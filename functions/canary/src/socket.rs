@@ -38,7 +38,7 @@ pub(crate) enum Unusable {
     /// It is of another scheme, or lacks a host.
     #[error("expected an address such as wss://host/stage")]
     Address,
-    /// Its host is no name that a certificate could have.
+    /// A certificate cannot name its host.
     #[error("no certificate can name its host")]
     Host(#[source] rustls::pki_types::InvalidDnsNameError),
     /// Nothing can be trusted.

@@ -23,7 +23,6 @@ use shared::{
     tables::subscriptions::Subscriptions,
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Connect {
     subscriptions: Subscriptions,

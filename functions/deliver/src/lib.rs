@@ -24,7 +24,6 @@ use shared::{
 };
 use tokio::time::timeout;
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Deliver {
     subscriptions: Subscriptions,

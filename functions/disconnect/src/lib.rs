@@ -11,7 +11,6 @@ use shared::{
     tables::subscriptions::Subscriptions,
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Disconnect {
     subscriptions: Subscriptions,

@@ -41,7 +41,6 @@ use crate::{
     webhook::Webhook,
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Publish {
     publisher: Publisher,

@@ -1,4 +1,4 @@
-//! Who may publish without AWS credentials: whoever signs as Standard Webhooks says, where a secret is configured.
+//! Publishers without AWS credentials sign their requests as Standard Webhooks says, if a secret is configured.
 
 use clock::Timestamp;
 use serde_json::Value;

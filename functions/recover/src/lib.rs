@@ -19,7 +19,6 @@ use shared::{
     tables::alerts::Alerts,
 };
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Recover {
     recovery: UndispatchedRecovery,
@@ -36,7 +35,6 @@ pub struct RecoverRequest {
     redrive: bool,
 }
 
-/// What was done.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub enum RecoverResponse {

@@ -26,7 +26,6 @@ use shared::{
 pub use crate::feed::{Feed, FeedEntry};
 use crate::{announcer::Announcer, feed::FeedReader, states::States};
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Scorer {
     feed: FeedReader,
@@ -35,7 +34,6 @@ pub struct Scorer {
     score_threshold: f64,
 }
 
-/// What was done.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct ScorerResponse {
     /// Regions that were scored.

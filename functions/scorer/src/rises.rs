@@ -18,9 +18,7 @@ use shared::{
 /// A video, as the feed names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedVideo {
-    /// Its id.
     pub id: String,
-    /// Its title.
     pub title: String,
     /// Address of its picture, where it has one.
     pub thumbnail: Option<String>,
@@ -46,7 +44,6 @@ pub struct Observation {
 pub struct Announcement {
     /// Names the rise, so that a repeat is known as one.
     pub id: String,
-    /// Where.
     pub region: String,
     /// What, with its score.
     pub video: ScoredVideo,
@@ -65,7 +62,6 @@ pub struct ScoredVideo {
 /// What a score meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RiseChange {
-    /// Nothing.
     None,
     /// A rise began.
     Begun,

@@ -37,7 +37,6 @@ use shared::{
 };
 use tokio::time::Instant;
 
-/// The function's state.
 #[derive(Debug)]
 pub struct Subscribe {
     subscriptions: Subscriptions,

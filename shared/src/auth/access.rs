@@ -26,18 +26,17 @@ pub const NAME_FIELD: &str = "name";
 /// Whether tokens are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Authorization {
-    /// Nobody is asked.
+    /// No tokens are checked.
     #[default]
     Off,
-    /// Who brings none is anonymous and may have every region. A bad one is refused.
+    /// A client without a token is anonymous and may have every region. An invalid token is refused.
     Optional,
-    /// Everybody needs one.
     Required,
 }
 
 /// A text that names no such mode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is off, optional or required, not {0:?}")]
+#[error("invalid value {0:?}: expected off, optional or required")]
 pub struct InvalidAuthorization(String);
 
 impl Authorization {
@@ -80,7 +79,6 @@ impl Regions {
         Self(vec!["*".to_owned()])
     }
 
-    /// None at all.
     pub fn none() -> Self {
         Self(Vec::new())
     }

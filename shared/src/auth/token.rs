@@ -57,7 +57,7 @@ pub enum Rejected {
     /// There is no token, and one is required.
     #[error("there is no token")]
     Missing,
-    /// It is no token, or lacks something that it must have, or has it in another form.
+    /// It is not a token, or a required part is missing or has another form.
     #[error("the token is malformed")]
     Malformed,
     /// It says another algorithm than that of the key.
@@ -87,7 +87,7 @@ pub enum Rejected {
     /// It was issued for somebody else.
     #[error("the token is for another audience")]
     Audience,
-    /// The claim `regions` or `publish` is no list of patterns.
+    /// The claim `regions` or `publish` is not a list of patterns.
     #[error("the token's regions cannot be understood")]
     Regions,
 }
@@ -121,7 +121,6 @@ enum Keys {
     Published(Box<Jwks>),
 }
 
-/// Checks tokens.
 #[derive(Debug)]
 struct Verifier {
     keys: Keys,
@@ -155,7 +154,7 @@ pub fn offers_subprotocol(header: &str) -> bool {
     header.split(',').any(|offered| offered.trim() == SUBPROTOCOL)
 }
 
-/// Who is let in: what every function asks that is given a token.
+/// Checks the tokens of clients, for every function that receives one.
 #[derive(Debug)]
 pub struct Authenticator {
     authorization: Authorization,

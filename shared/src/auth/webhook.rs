@@ -104,7 +104,6 @@ impl SigningSecrets {
     }
 }
 
-/// What is signed.
 fn signed(id: &str, timestamp: &str, body: &[u8]) -> Vec<u8> {
     let mut message = format!("{id}.{timestamp}.").into_bytes();
     message.extend_from_slice(body);

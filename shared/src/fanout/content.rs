@@ -13,7 +13,6 @@ use crate::{
     },
 };
 
-/// What is delivered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
@@ -104,7 +103,7 @@ impl Content {
         }
     }
 
-    /// Whether nobody wants it any more.
+    /// Whether it is too old to deliver.
     pub(super) fn is_stale(&self, now: Timestamp) -> bool {
         matches!(self, Self::RoomMessage(message) if message.until < now)
     }

@@ -31,7 +31,7 @@ use crate::{
 
 /// More posts failed because of the gateway than succeeded.
 #[derive(Debug, thiserror::Error)]
-#[error("the management API did not take most of the posts: {0:?}")]
+#[error("more posts failed at the management API than succeeded: {0:?}")]
 struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
 impl<S: Services> Fanout<S> {

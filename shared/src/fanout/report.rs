@@ -28,7 +28,7 @@ pub struct FanoutReport {
     pub workers: usize,
     /// Whether the rest was handed over to another invocation because the time ran out.
     pub handed_over: bool,
-    /// Whether the alert went to everyone, because nobody watched its region.
+    /// Whether the alert went to everyone, because its region had no subscribers.
     pub fell_back: bool,
     /// How many are in the audience, as estimated by the invocation that divides it; None of a part.
     pub audience: Option<u64>,
@@ -45,7 +45,6 @@ pub struct FanoutReport {
 pub struct FailedPart {
     /// What it did until then. Posts that were under way are in none of its numbers.
     pub report: Box<FanoutReport>,
-    /// Why.
     pub failure: InternalError,
 }
 

@@ -60,7 +60,7 @@ pub struct Fanout<S> {
     /// Largest number of suspects, which are connections said to be gone. They wait until all others have had their
     /// post.
     pub suspects_max: usize,
-    /// Whether an alert that nobody watches goes to everyone.
+    /// Whether an alert without subscribers goes to everyone.
     pub fallback_to_everyone: bool,
     /// Tells the age of subscriptions.
     pub clock: Clock,

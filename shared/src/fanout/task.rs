@@ -10,7 +10,6 @@ use crate::{
 /// What one invocation of deliver does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FanoutTask {
-    /// What is delivered.
     #[serde(flatten)]
     pub content: Content,
     /// When the fan-out was started: of an alert, right after the commit.

@@ -65,17 +65,14 @@ impl Video {
     }
 }
 
-/// One committed alert.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Unique id of the alert.
     pub id: String,
     /// The region it was published for.
     pub region: Region,
     /// Its place in the region's log.
     #[serde(flatten)]
     pub position: Position,
-    /// The video that went viral.
     pub video: Video,
     /// When it was published.
     pub at: Timestamp,
@@ -84,7 +81,6 @@ pub struct Alert {
 /// What is left of an alert that was taken back: its number stays, and the log has no gap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
-    /// Id of the alert.
     pub id: String,
     /// The region it was published for.
     pub region: Region,
@@ -98,7 +94,6 @@ pub struct Removal {
 /// What a log has at a number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Logged {
-    /// An alert.
     Alert(Alert),
     /// What is left of one that was taken back.
     Removed(Removal),
@@ -191,7 +186,6 @@ impl Logged {
         }
     }
 
-    /// Unique id of the alert.
     pub fn id(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.id,

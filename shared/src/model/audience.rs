@@ -109,7 +109,6 @@ const ROOM_PREFIX: &str = "room#";
 pub struct InvalidRoom;
 
 impl Room {
-    /// The name.
     pub fn name(&self) -> &str {
         &self.key[ROOM_PREFIX.len()..]
     }

@@ -37,7 +37,6 @@ impl ConnectionLimit {
 /// A connection that opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
-    /// The new connection.
     pub connection: Connection,
     /// The client's address, where the gateway told it.
     pub address: Option<IpAddr>,

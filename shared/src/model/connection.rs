@@ -16,7 +16,6 @@ pub struct ConnectionId(String);
 /// A connection: its id, and when it began. Both are the same in each of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Its id.
     pub id: ConnectionId,
     /// When it began. What is written for it ends by this, so that writing it again changes nothing.
     pub since: Timestamp,
@@ -84,12 +83,11 @@ impl Slot {
         u32::from_str_radix(hash, 16).is_ok().then(|| Self(key.to_owned()))
     }
 
-    /// The sort key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The connection whose slot it is. `None` when what follows the hash is no connection id.
+    /// Returns the connection of the slot, or `None` if no connection id follows the hash.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.0[8..].parse().ok()
     }

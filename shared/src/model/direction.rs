@@ -9,9 +9,7 @@ use crate::model::audience::Region;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// Left to right.
     Ltr,
-    /// Right to left.
     Rtl,
 }
 

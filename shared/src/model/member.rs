@@ -10,9 +10,7 @@ use crate::model::{
 /// One connection in an audience.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where to post.
     pub connection: ConnectionId,
-    /// In which form.
     pub format: Format,
     /// When the connection began.
     pub since: Timestamp,
@@ -21,7 +19,6 @@ pub struct Member {
 /// A part of an audience, in ascending order of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AudiencePage {
-    /// The members on it.
     pub members: Vec<Member>,
     /// Where the next page begins: after this slot. None on the last page.
     pub next: Option<Slot>,

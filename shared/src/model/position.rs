@@ -113,7 +113,7 @@ const SEPARATOR: &str = "_";
 /// Base of the numbers in a cursor: with digits and letters they are short.
 const RADIX: u32 = 36;
 
-/// The text is no cursor.
+/// The text is not a cursor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a cursor is REGION.EPOCH.SEQ with numbers in base {RADIX}, several joined by {SEPARATOR}, \
@@ -190,11 +190,8 @@ fn number(text: &str) -> Option<u64> {
 /// Alerts of one log, both ends inclusive; never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The log.
     pub epoch: i64,
-    /// The oldest.
     pub first: u64,
-    /// The newest.
     pub last: u64,
 }
 

@@ -19,9 +19,7 @@ use crate::{
 /// A request to publish, valid in itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
-    /// Where it goes.
     pub region: Region,
-    /// What went viral.
     pub video: Video,
     /// The publisher's score, 0 to 100. Publishers of the flat form send none.
     pub score: Option<f64>,
@@ -227,7 +225,7 @@ fn checked(mut video: Map<String, Value>, path: impl Fn(&str) -> String) -> Resu
     Ok((Video::from_checked_fields(video), score))
 }
 
-/// A title is shown in a corner of the page. It is not cut here: whoever wrote it knows where it can be.
+/// A title is shown in a corner of the page. The service does not cut it: its author knows where to.
 fn title_fits(video: &Map<String, Value>, path: &str) -> Result<(), ApiError> {
     let chars = video.get("title").and_then(Value::as_str).unwrap_or_default().chars().count();
     if chars <= TITLE_CHARS_MAX {

@@ -17,7 +17,6 @@ const PUBLICATIONS: &str = "publications";
 /// What one request asks to publish.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Publications {
-    /// One publication.
     One(Publication),
     /// Several, each valid or not for itself.
     Several(Vec<Result<Publication, ApiError>>),

@@ -52,7 +52,6 @@ pub enum Step {
 pub struct Write {
     /// An action of a `SET` clause.
     pub set: String,
-    /// Its condition.
     pub condition: String,
     /// Placeholders and their numbers.
     pub values: Vec<(String, i64)>,
@@ -71,7 +70,6 @@ impl RateLimit {
         (count > 0).then_some(Self { count, per })
     }
 
-    /// How many events.
     pub fn count(self) -> u32 {
         self.count
     }

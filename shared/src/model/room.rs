@@ -1,4 +1,4 @@
-//! What is said in a room: to all who are in it, and to nobody later. It is in no log.
+//! Messages in a room. They reach the connections that are in it, and no log keeps them.
 
 use clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,13 +12,11 @@ use crate::{
 /// A frame on its way to all who are in a room, the one who speaks included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoomMessage {
-    /// Unique id.
     pub id: String,
-    /// To whom.
     pub room: Room,
     /// The text of the frame.
     pub frame: String,
-    /// When it is no news any more.
+    /// When the message is too old to deliver.
     pub until: Timestamp,
 }
 

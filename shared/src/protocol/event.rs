@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for AnyEvent {
     }
 }
 
-/// The function was invoked with something that is no event of a WebSocket API.
+/// The event is not one of a WebSocket API.
 #[derive(Debug, thiserror::Error)]
 #[error("the event has no usable requestContext.connectionId; is the function behind a WebSocket API?")]
 struct NoConnection;

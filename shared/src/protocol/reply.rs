@@ -23,7 +23,6 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply<'a> {
-    /// The subscription stands.
     Subscribed(Subscribed<'a>),
     /// The subscription is gone, or never was.
     Unsubscribed(Named<'a>),
@@ -37,7 +36,6 @@ pub enum Reply<'a> {
     Count(Count<'a>),
     /// What was sent, unchanged.
     Response {
-        /// The whole message.
         data: &'a Map<String, Value>,
     },
     /// The alert that the client asked to publish, or why it is withheld.
@@ -49,7 +47,6 @@ pub enum Reply<'a> {
 /// The room of a reply.
 #[derive(Debug, Serialize)]
 pub struct InRoom<'a> {
-    /// Its name.
     pub room: &'a str,
 }
 
@@ -276,8 +273,9 @@ mod tests {
             frame(&one("pl"), &taken_back),
             format!(
                 concat!(
-                    r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"recovered":true,"#,
-                    r#""alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","seq":42,"epoch":9,"id":"a"}}],"#,
+                    r#"{{"type":"subscribed","region":"PL","positions":{{"PL":{{"epoch":9,"seq":43}}}},"#,
+                    r#""recovered":true,"alerts":[{alert}],"removed":[{{"type":"alert_removed","region":"PL","#,
+                    r#""seq":42,"epoch":9,"id":"a"}}],"#,
                     r#""reconnect_within_ms":5000,"rotate_after_ms":6600000}}"#,
                 ),
                 alert = alert

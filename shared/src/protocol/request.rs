@@ -32,16 +32,12 @@ pub enum ClientRequest {
         since: Option<Positions>,
     },
     /// `{"type":"unsubscribe_region",…}`
-    Unsubscribe {
-        /// What to leave.
-        audiences: Audiences,
-    },
+    Unsubscribe { audiences: Audiences },
     /// `{"type":"keepalive",…}`: asks whether the subscriptions stand and nothing was missed. The fields are those of
     /// `Subscribe`.
     Keepalive {
         /// What the client believes to be subscribed to.
         audiences: Audiences,
-        /// Where it is.
         since: Option<Positions>,
     },
     /// `{"type":"join",…}`: enters a room.
@@ -123,16 +119,14 @@ impl ClientRequest {
 /// Whether clients may join rooms and speak to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rooms {
-    /// They may not.
     #[default]
     Off,
-    /// They may.
     On,
 }
 
 /// A text that is neither.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is on or off, not {0:?}")]
+#[error("invalid value {0:?}: expected on or off")]
 pub struct InvalidRooms(String);
 
 impl FromStr for Rooms {

@@ -26,9 +26,7 @@ use crate::{
 pub enum PublishOutcome {
     /// The alert is in the log and on its way.
     Published {
-        /// Unique id of the alert.
         id: String,
-        /// The region, in its normal form.
         region: String,
         /// Place of the alert in the region's log.
         seq: u64,
@@ -49,7 +47,6 @@ pub enum PublishOutcome {
     Withheld {
         /// Always false.
         published: bool,
-        /// Why not.
         reason: Reason,
     },
 }
@@ -65,7 +62,6 @@ pub enum Reason {
 /// Publishes alerts.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    /// The log.
     pub alerts: Alerts,
     /// Starts fan-outs.
     pub dispatcher: Dispatcher,

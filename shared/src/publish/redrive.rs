@@ -1,4 +1,4 @@
-//! What failed for good is tried again: records of failed invocations are read back from their queues.
+//! Redrives the dead-letter queues: invokes functions again with what they failed on.
 //!
 //! Source of their form: Lambda developer guide, "Capturing records of Lambda asynchronous invocations".
 
@@ -36,7 +36,7 @@ pub struct Redrive {
 pub struct RedriveCounts {
     /// Messages whose function was invoked again.
     pub redriven: u64,
-    /// Messages that are no record of a failed invocation of it. They stay in the queue.
+    /// Messages that are not a record of a failed invocation of the function. They stay in the queue.
     pub unreadable: u64,
 }
 
@@ -49,7 +49,7 @@ pub struct Redriven {
     pub failure: Option<InternalError>,
 }
 
-/// A message that is no record.
+/// The message is not a record of a failed invocation.
 #[derive(Debug, thiserror::Error)]
 #[error("the message has no {0}")]
 struct Incomplete(&'static str);

@@ -48,11 +48,8 @@ pub struct RemovalRequest {
 /// What the one who takes an alert back is told, the first time and each time after that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RemovalOutcome {
-    /// Id of the alert.
     pub id: String,
-    /// The region.
     pub region: String,
-    /// Its number.
     pub seq: u64,
     /// The log that `seq` counts in.
     pub epoch: i64,

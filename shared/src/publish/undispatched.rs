@@ -14,7 +14,6 @@ use crate::{
 /// Dispatches what publish did not.
 #[derive(Clone, Debug)]
 pub struct UndispatchedRecovery {
-    /// The log.
     pub alerts: Alerts,
     /// Starts fan-outs.
     pub dispatcher: Dispatcher,

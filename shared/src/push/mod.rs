@@ -99,9 +99,7 @@ impl Cause {
 /// subscriptions table keeps of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// It is open.
     Open,
-    /// It is gone.
     Gone,
     /// The account's rate is exhausted for now.
     Throttled,
@@ -146,7 +144,7 @@ pub struct Endpoint {
 
 /// The address cannot be that of a management API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address such as https://{{api}}.execute-api.{{region}}.amazonaws.com/{{stage}}")]
+#[error("invalid address {0:?}: expected https://{{api}}.execute-api.{{region}}.amazonaws.com/{{stage}}")]
 pub struct InvalidEndpoint(String);
 
 impl FromStr for Endpoint {
@@ -245,7 +243,7 @@ impl Session {
         }
     }
 
-    /// Asks whether a connection is there. Once: whoever asks keeps to a rate.
+    /// Asks whether a connection is there. Does not retry: the caller keeps to a rate.
     pub async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
         let asked = self.pusher.sdk.get_connection().connection_id(connection.as_str()).send().await;
         let (state_of, error) = state_of(asked);

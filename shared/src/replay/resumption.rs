@@ -29,7 +29,6 @@ use crate::{
 /// What lies between a client's position and the head of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
-    /// Nothing.
     Nothing,
     /// These alerts, if they are still there.
     Missed(Span),

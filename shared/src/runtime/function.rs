@@ -25,9 +25,7 @@ use crate::{
 
 /// A Lambda function: what it needs at start, and what it does with an event.
 pub trait Function: Sized + Send + Sync + 'static {
-    /// What it is invoked with.
     type Event: DeserializeOwned + Send;
-    /// What it answers.
     type Response: Serialize + Send;
 
     /// Reads its environment and builds its clients, once for each execution environment.
@@ -53,11 +51,9 @@ pub struct Invocation {
 /// What a function finds when it starts.
 #[derive(Clone, Debug)]
 pub struct StartContext {
-    /// Its environment variables.
     pub environment: Environment,
     /// Region, credentials, endpoints and HTTP client for the AWS clients.
     pub sdk: SdkConfig,
-    /// The time.
     pub clock: Clock,
     /// Where its metrics go.
     pub metrics: Metrics,

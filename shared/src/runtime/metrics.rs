@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 /// Namespace of the metrics. With the one dimension each of them costs what one custom metric does.
 const NAMESPACE: &str = "ViralAlerts";
 
-/// Where metrics go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metrics {
     /// To standard output, which is the log of a function.
@@ -18,7 +17,6 @@ pub enum Metrics {
 }
 
 impl Metrics {
-    /// Writes one document.
     pub fn emit(self, document: &Value) {
         if self == Self::Log {
             println!("{document}");

@@ -16,12 +16,10 @@ use crate::{
 /// The attributes of one item.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// A string attribute.
 pub fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// A number attribute.
 pub fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }

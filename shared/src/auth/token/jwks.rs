@@ -46,7 +46,7 @@ pub(super) struct Jwks(Refreshed<Arc<Keys>>);
 /// An address that keys cannot be taken from.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InvalidUrl {
-    #[error("keys come from an https:// address, or from this machine")]
+    #[error("invalid address of keys: expected https://, or http:// on this machine")]
     NotHttps,
     #[error(transparent)]
     NoCertificates(#[from] NoCertificates),

@@ -39,7 +39,7 @@ struct Check {
     key: DecodingKey,
 }
 
-/// The key is no secret, and so nothing can be signed with it.
+/// The key is a public key, which cannot sign.
 #[derive(Debug, thiserror::Error)]
 #[error("only a secret signs")]
 struct NoSecret;

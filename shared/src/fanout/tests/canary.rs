@@ -32,25 +32,11 @@ impl Services for WatchedByAll {
         PostOutcome::Sent
     }
 
-    async fn get_connection(&self, connection: &ConnectionId) -> ConnectionState {
-        panic!("{connection} is looked up")
-    }
-
-    async fn close(&self, connection: &ConnectionId) -> ConnectionState {
-        panic!("{connection} is closed")
-    }
-
-    async fn remove(&self, connections: Vec<ConnectionId>) -> Result<(), InternalError> {
-        panic!("{connections:?} are removed")
-    }
-
-    async fn start(&self, task: &FanoutTask) -> Result<(), InternalError> {
-        panic!("{task:?} is started")
-    }
-
     fn random(&self) -> f64 {
         0.5
     }
+
+    must_not_be_called!(get_connection, close, remove, start);
 }
 
 /// Connections that get an alert of a region, and the audiences that are read for it.

@@ -59,7 +59,6 @@ impl Ticket {
         Self(u128::try_from(at.millis()).unwrap_or_default() * Self::PER_MS)
     }
 
-    /// The sort key.
     pub(super) fn seq(self) -> aws_sdk_dynamodb::types::AttributeValue {
         number(self.0)
     }
@@ -68,9 +67,7 @@ impl Ticket {
 /// What tells a publisher, or a repeat, which alert a publication became.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Receipt {
-    /// Id of the alert.
     pub(super) id: Option<String>,
-    /// Its number.
     pub(super) seq: u64,
     /// The log that the number counts in.
     pub(super) epoch: Option<i64>,

@@ -70,9 +70,9 @@ impl Committed {
 /// What a publication came to: in the log; refused; or failed, and then it is not in the log and never will be.
 pub type Commit = Decision<Committed>;
 
-/// Nobody committed a publication that waited.
+/// A publication waited in the queue until its deadline, and was withdrawn.
 #[derive(Debug, thiserror::Error)]
-#[error("the publication waited for others of {0} until the time was up, and was withdrawn")]
+#[error("the publication waited in the queue of {0} until the deadline and was withdrawn")]
 struct CommitQueueTimeout(Region);
 
 /// An idempotency key points to an alert that is not there.

@@ -26,7 +26,6 @@ use crate::{
 /// From which end of a span alerts are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The oldest first.
     Oldest,
     /// The newest first; what is found is ascending all the same.
     Newest,
@@ -35,9 +34,7 @@ pub enum End {
 /// Alerts to read of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Whose log.
     pub region: Region,
-    /// Where they lie.
     pub span: Span,
     /// The most alerts to read, at least 1.
     pub count: usize,
@@ -57,7 +54,6 @@ pub struct Budget {
 /// What was read of one log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// Whose log.
     pub region: Region,
     /// The alerts, ascending, with what is left of those that were taken back: from the oldest on without a hole, or
     /// the newest that are there. Fewer than were wanted if the budget was used up.

@@ -40,7 +40,6 @@ use crate::{
 /// The head of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogHead {
-    /// The last alert.
     pub(crate) position: Position,
     /// When it was committed.
     pub(crate) committed_at: Timestamp,
@@ -71,7 +70,6 @@ pub struct AlertKey {
 /// Some alerts whose fan-out has not been started, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Undispatched {
-    /// Where they lie.
     pub keys: Vec<AlertKey>,
     /// Where the next page begins. None on the last page.
     pub next: Option<HashMap<String, AttributeValue>>,
@@ -88,9 +86,9 @@ pub struct Alerts {
     pub(crate) regions_max: usize,
 }
 
-/// The item of an allowance was removed between every two updates.
+/// The item of a rate limit was removed between every two updates.
 #[derive(Debug, thiserror::Error)]
-#[error("the allowance of the publisher was removed meanwhile at each of {CHARGE_ATTEMPTS_MAX} attempts")]
+#[error("the rate limit of the publisher changed during each of {CHARGE_ATTEMPTS_MAX} attempts")]
 struct RateLimitContended;
 
 impl Alerts {

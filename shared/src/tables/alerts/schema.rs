@@ -27,7 +27,8 @@
 //!
 //! Names of regions contain neither `@` nor `#`, so items of different kinds never share a key. Head, audience and
 //! lease are separate items, so writing one does not conflict with transactions on the head. They share a partition,
-//! so one query reads all three. Alerts are in another partition, so clients that read the log do not slow down publishers.
+//! so one query reads all three. Alerts are in another partition, so clients that read the log do not slow down
+//! publishers.
 
 use crate::model::audience::Region;
 

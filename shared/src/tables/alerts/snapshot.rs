@@ -41,7 +41,6 @@ use crate::{
 /// What the snapshot says of a region's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotEntry {
-    /// The last alert.
     pub position: Position,
     /// When it was committed, to the second: all alerts of the log have expired one time to live after that.
     pub committed_at: Timestamp,
@@ -52,10 +51,9 @@ pub struct SnapshotEntry {
     pub audience: Option<u64>,
 }
 
-/// Entries by region.
 pub type SnapshotEntries = BTreeMap<Region, SnapshotEntry>;
 
-/// The text is no entry.
+/// The text is not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the snapshot is EPOCH, SEQ, COMMITTED_AT, LARGEST and AUDIENCE in base {RADIX}")]
 struct InvalidSnapshotEntry;

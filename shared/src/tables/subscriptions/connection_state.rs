@@ -63,7 +63,6 @@ use crate::{
 /// What a message changes of what its connection is in.
 #[derive(Clone, Copy, Debug)]
 pub enum MembershipChange<'a> {
-    /// Nothing.
     None,
     /// It joins audiences, or changes the form of their alerts: at least one, none of them twice.
     Join(&'a [Audience], Format),

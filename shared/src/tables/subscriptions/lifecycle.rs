@@ -50,7 +50,7 @@ impl Subscriptions {
         if let Ok(Ok(())) = opened {
             return opened;
         }
-        // Whoever is refused leaves nothing. What is noted may have been taken along by a close before.
+        // A refused connection leaves nothing behind. A close may already have removed what was noted.
         let audiences = std::iter::once(&Audience::Everyone).chain(audience);
         let keys = audiences.map(|audience| key_in(audience.key(), &connection.id)).collect();
         self.remove(&connection.id, Traces { keys, seats: seats.into_iter().collect() }).await?;
@@ -75,7 +75,7 @@ impl Subscriptions {
         self.settle(connection, None, wanted).await
     }
 
-    /// Ends subscriptions of a connection whose end was noted before. Those that never were are no error.
+    /// Deletes subscriptions of a connection whose end was noted before. Deleting one that does not exist succeeds.
     pub async fn unsubscribe(&self, connection: &Connection, audiences: &[Audience]) -> Decision<()> {
         self.settle(connection, None, audiences.iter().map(|audience| (audience.clone(), None)).collect()).await
     }

@@ -12,7 +12,6 @@ use crate::limits::{COUNT_AGE_MAX, COUNTS_KEPT_MAX};
 /// How many connections are in an audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// Their number.
     pub count: u64,
     /// Whether it is an estimate.
     pub is_approximate: bool,
