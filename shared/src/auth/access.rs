@@ -131,7 +131,11 @@ impl Regions {
         !self.0.is_empty()
     }
 
-    /// Refuses the first audience that is not allowed, as a value of `field`.
+    /// Checks that each audience is allowed.
+    ///
+    /// # Errors
+    ///
+    /// For the first one that is not, as a value of `field`.
     pub fn check(&self, audiences: &[Audience], field: &str) -> Result<(), ApiError> {
         match audiences.iter().find(|audience| !self.allow(audience)) {
             None => Ok(()),

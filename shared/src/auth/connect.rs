@@ -72,9 +72,13 @@ impl FromStr for DefaultRegion {
 }
 
 impl ConnectRequest {
-    /// Reads a handshake. A page whose origin is not listed is refused. Whoever is subscribed by it receives
-    /// `new_trending`, unless it names a format. A region that is not allowed refuses it where the handshake names that
-    /// region; the default, which nobody asked for, then does not apply.
+    /// Reads a handshake. Its subscription has the format `new_trending` unless it names another. If the token does not
+    /// allow the template's default region, the connection starts without a subscription.
+    ///
+    /// # Errors
+    ///
+    /// The code for a page whose origin is not listed, an invalid region or format, and a region that the handshake
+    /// names and the token does not allow.
     pub fn of(connection: Connection, handshake: Handshake<'_>, policy: ConnectPolicy<'_>) -> Result<Self, ApiError> {
         policy.origins.check(handshake.origin)?;
         let named = |text, field| {

@@ -27,7 +27,11 @@ impl AllowedOrigins {
     /// Environment variable that holds the list.
     pub const VARIABLE: &str = "ALLOWED_ORIGINS";
 
-    /// Refuses a page whose origin is not in the list.
+    /// Checks the origin of a page. Programs send none and pass.
+    ///
+    /// # Errors
+    ///
+    /// If the list does not have the origin.
     pub fn check(&self, origin: Option<&str>) -> Result<(), ApiError> {
         let Some(origin) = origin else { return Ok(()) };
         let allows = |allowed: &String| match allowed.as_str() {

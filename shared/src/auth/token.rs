@@ -177,7 +177,11 @@ impl Authenticator {
         self.authorization != Authorization::Off
     }
 
-    /// Lets somebody in, or says why not. It is a failure that no key could be read.
+    /// Checks a token, and returns who has it or why it is rejected.
+    ///
+    /// # Errors
+    ///
+    /// If the secret or the issuer's keys could not be read.
     pub async fn admit(&self, token: Option<&str>) -> Result<Result<Principal, Rejected>, InternalError> {
         match (&self.verifier, token.filter(|token| !token.is_empty())) {
             (None, _) => Ok(Ok(Principal::anonymous())),

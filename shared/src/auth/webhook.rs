@@ -73,8 +73,12 @@ impl SigningSecrets {
         self.0.iter().map(signature).collect::<Vec<_>>().join(" ")
     }
 
-    /// Refuses a request that nobody with a secret has signed within the last five minutes. The comparison takes the
-    /// same time whatever is compared.
+    /// Checks that a request was signed with one of the secrets within the last five minutes. The comparison takes
+    /// constant time.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`, with the header that is missing or wrong.
     pub fn check(&self, headers: Headers<'_>, body: &[u8], now: Timestamp) -> Result<(), ApiError> {
         let missing =
             |name: &str| ApiError::of_field(Code::Unauthorized, name, format!("the header {name} is missing"));

@@ -36,8 +36,12 @@ struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
 impl<S: Services> Fanout<S> {
     /// Delivers to each connection that watches the region or all regions, once; to everyone if that reaches nobody and
-    /// the fallback is on. The invocation ends at `deadline`. Fails if the audience cannot be read, or if more posts
-    /// fail because of the gateway than succeed.
+    /// the fallback is on. The invocation ends at `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// If the audience cannot be read, or if more posts fail because of the gateway than succeed. The error has the
+    /// report of what was delivered until then.
     pub async fn deliver(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, FailedPart> {
         let mut report = FanoutReport::default();
         if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {

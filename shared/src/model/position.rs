@@ -35,8 +35,12 @@ impl Positions {
         self.0.keys()
     }
 
-    /// Reads the field `since` of a message about `audiences`: a position where that is one region, or else one for
-    /// each region by its name, where one region alone has to be named.
+    /// Reads the field `since` of a message about `audiences`: one position if they are one region, and otherwise an
+    /// object of positions by region.
+    ///
+    /// # Errors
+    ///
+    /// `missing_field`, `invalid_field` or `invalid_region`, with the field.
     pub fn of_message(since: &Value, audiences: &[Audience]) -> Result<Self, ApiError> {
         let Value::Object(fields) = since else {
             return Err(invalid("since", "since must be a position or an object of positions by region"));

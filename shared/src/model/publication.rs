@@ -65,6 +65,10 @@ impl Publication {
     }
 
     /// Reads the body of an HTTP request.
+    ///
+    /// # Errors
+    ///
+    /// `too_large` above [`PUBLISH_BODY_BYTES_MAX`]; otherwise the code and the field of the first thing that is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ApiError> {
         if bytes.len() > PUBLISH_BODY_BYTES_MAX {
             let message = format!("the body has {} bytes, at most {PUBLISH_BODY_BYTES_MAX} are taken", bytes.len());

@@ -23,7 +23,11 @@ pub enum Publications {
 }
 
 impl Publications {
-    /// Reads the body of an HTTP request.
+    /// Reads the body of an HTTP request: one publication, or several under `publications`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Publication::from_bytes`], if there is one publication. Of several, each has its own result.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ApiError> {
         let too_large = |bytes_max: usize| {
             let message = format!("the body has {} bytes, at most {bytes_max} are taken", bytes.len());

@@ -164,8 +164,11 @@ impl<'a> From<&'a Audiences> for Named<'a> {
     }
 }
 
-/// The frame that brings a message back. What just fits on the way in may not on the way out, as there is more around
-/// it.
+/// Makes the frame that returns a message to its sender.
+///
+/// # Errors
+///
+/// `too_large` if the frame, which has more around the message than the request had, is above [`FRAME_BYTES_MAX`].
 pub fn echo(data: &Map<String, Value>) -> Result<String, ApiError> {
     let frame = Reply::Response { data }.frame();
     if frame.len() <= FRAME_BYTES_MAX {

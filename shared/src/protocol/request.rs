@@ -72,8 +72,12 @@ impl Audiences {
 }
 
 impl ClientRequest {
-    /// The request of somebody who may have `regions`; what is not allowed is refused as a whole. Leaving is always
-    /// allowed. Rooms and the number of all connections take any region: whoever may have none is nobody's guest.
+    /// Checks a request against the regions of the sender's token. Leaving is always allowed. Rooms, and the number of
+    /// all connections, need any one region.
+    ///
+    /// # Errors
+    ///
+    /// `forbidden` with the field that names what is not allowed. The request is refused as a whole.
     pub fn authorize(self, regions: &Regions) -> Result<Self, ApiError> {
         match &self {
             Self::Subscribe { audiences, .. } | Self::Keepalive { audiences, .. } => {
@@ -142,6 +146,10 @@ impl FromStr for Rooms {
 }
 
 /// Reads the body of a message.
+///
+/// # Errors
+///
+/// `too_large` above [`FRAME_BYTES_MAX`]; otherwise the code and the field of the first thing that is wrong.
 pub fn parse(body: &str) -> Result<ClientRequest, ApiError> {
     if body.len() > FRAME_BYTES_MAX {
         let message = format!("the message has {} bytes, at most {FRAME_BYTES_MAX} are read", body.len());

@@ -211,7 +211,11 @@ impl Dispatcher {
         self.clock.now()
     }
 
-    /// Starts the fan-out of something.
+    /// Starts the fan-out of an alert, a removal or a message of a room.
+    ///
+    /// # Errors
+    ///
+    /// If Lambda does not accept the invocation of deliver.
     pub async fn deliver(&self, content: Content) -> Result<(), InternalError> {
         self.start(&FanoutTask { content, dispatched_at: self.clock.now(), part: None, depth: 0, redriven_at: None })
             .await

@@ -62,6 +62,10 @@ pub type TakenBack = Decision<RemovalOutcome>;
 
 impl RemovalRequest {
     /// Reads the path and the query of a request: `/alerts/{region}/{seq}?epoch={epoch}`.
+    ///
+    /// # Errors
+    ///
+    /// The code and the field for an invalid region, number or epoch.
     pub fn of_path(region: &str, seq: &str, epoch: Option<&str>) -> Result<Self, ApiError> {
         // In one form only, so that "007" is not another address of an alert.
         let number = |field: &str, text: &str| {

@@ -163,8 +163,11 @@ impl FromStr for Endpoint {
 }
 
 impl Pusher {
-    /// A client for `endpoint`, with the region and credentials of `sdk`. Fails where TLS is needed and the system has
-    /// no certificates to trust.
+    /// Makes a client for `endpoint`, with the region and credentials of `sdk`.
+    ///
+    /// # Errors
+    ///
+    /// If the endpoint is `https://` and the system has no certificates to trust.
     pub fn new(sdk: &SdkConfig, endpoint: Endpoint) -> Result<Self, NoCertificates> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);

@@ -114,8 +114,12 @@ impl Alerts {
         Self { regions_max, ..self }
     }
 
-    /// Notes that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery starts
-    /// it again. The mark of an alert that was taken back meanwhile stays: it is that of the removal now.
+    /// Records that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery
+    /// starts it again. If the alert was taken back meanwhile, its mark stays: it belongs to the removal now.
+    ///
+    /// # Errors
+    ///
+    /// If DynamoDB fails. The fan-out may then be started a second time, and clients drop the duplicate.
     pub async fn mark_dispatched(&self, logged: &Logged) -> Result<(), InternalError> {
         let condition = match logged {
             Logged::Alert(_) => "attribute_exists(id) AND attribute_not_exists(removed_at)",
@@ -144,7 +148,11 @@ impl Alerts {
         }
     }
 
-    /// Whether the log has an alert still: it was neither taken back, nor has it expired and gone.
+    /// Returns whether the log still has an alert: it was not taken back, and it has not expired.
+    ///
+    /// # Errors
+    ///
+    /// If DynamoDB fails.
     pub async fn has(&self, alert: &Alert) -> Result<bool, InternalError> {
         let doing = "looking whether an alert was taken back";
         let item = self.get(alert.region.as_str(), alert.position.seq, doing).await?;
@@ -188,7 +196,11 @@ impl Alerts {
         item.as_ref().map(logged).transpose().map_err(|error| InternalError::new(doing, error))
     }
 
-    /// Takes `alerts` from the allowance of a publisher, all or none, or says when they would pass.
+    /// Counts `alerts` against the rate limit of a publisher, all or none.
+    ///
+    /// # Errors
+    ///
+    /// `rate_limited`, with the time at which they would pass. An internal error if DynamoDB fails.
     pub async fn allow(&self, publisher: &PublisherId, rate_limit: RateLimit, alerts: u32) -> Decision<()> {
         let doing = "noting an alert of a publisher";
         let now = self.clock.now();

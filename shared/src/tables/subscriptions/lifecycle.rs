@@ -37,8 +37,13 @@ struct Traces {
 }
 
 impl Subscriptions {
-    /// Records a connection and its first subscription. Refuses it if its address or user is at its connection limit,
-    /// before anything is written, so that a flood costs next to nothing.
+    /// Records a connection and its first subscription.
+    ///
+    /// # Errors
+    ///
+    /// `limit_reached` if its address or user is at its connection limit, which is decided before anything is written,
+    /// so a flood costs next to nothing; `unavailable` if it loses each seat to others that connect at the same moment;
+    /// `connection_closed` if it is closed meanwhile. An internal error if DynamoDB fails.
     pub async fn open(&self, request: &ConnectRequest) -> Decision<()> {
         let ConnectRequest { connection, audience, .. } = request;
         let (seats, opened) = match self.take_seats(request).await {
@@ -69,7 +74,12 @@ impl Subscriptions {
         self.settle(connection, Some(everyone), first).await
     }
 
-    /// Subscribes a connection to audiences that were noted before. Repeating it changes the format and nothing else.
+    /// Subscribes a connection to audiences that its state names already. Repeating it changes only the format.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` if other messages of the connection keep changing the same subscriptions. An internal error if
+    /// DynamoDB fails.
     pub async fn subscribe(&self, connection: &Connection, audiences: &[Audience], format: Format) -> Decision<()> {
         let wanted = audiences.iter().map(|audience| (audience.clone(), Some(format))).collect();
         self.settle(connection, None, wanted).await
@@ -113,6 +123,10 @@ impl Subscriptions {
     }
 
     /// Marks a connection as closed and removes every other trace of it.
+    ///
+    /// # Errors
+    ///
+    /// If DynamoDB fails. Repeating it removes what is left.
     pub async fn close(&self, connection: &ConnectionId) -> Result<(), InternalError> {
         let (traces, failure) = self.traces(connection).await?;
         self.remove(connection, traces).await?;
