@@ -140,7 +140,7 @@ class Stacks(unittest.TestCase):
         before = self.emulator.artifacts(stays)
         self.assertTrue(before and self.emulator.artifacts(goes))
         printed = self.checkout.make("delete", f"STACK={goes}", session=self.deployer)
-        self.assertIn("Left: the stack aws-sam-cli-managed-default", printed)
+        self.assertIn("aws-sam-cli-managed-default with its bucket", printed)
         self.assertFalse(self.emulator.exists(goes))
         self.assertEqual((self.emulator.artifacts(stays), self.emulator.artifacts(goes)), (before, set()))
         source = self.emulator.outputs(stays)["ScorerSource"]
