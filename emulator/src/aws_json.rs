@@ -6,6 +6,7 @@
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Response, StatusCode,
+    body::Bytes,
     header::{HeaderName, HeaderValue},
 };
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ pub(crate) struct Protocol {
     pub(crate) media_type: &'static str,
     /// What stands before the name of an operation in `X-Amz-Target`.
     pub(crate) target_prefix: &'static str,
+    /// The operations. Another one is an error before its input is read, unless there are none here: then the service
+    /// itself decides, after that.
+    pub(crate) operations: &'static [&'static str],
     /// Largest request, in bytes.
     pub(crate) request_bytes_max: usize,
     /// The service's own words for a request that is not a call.
@@ -32,8 +36,6 @@ pub(crate) enum Unreadable<'a> {
     Target(&'a str),
     /// The body has more bytes than a request may have.
     TooLarge,
-    /// The body is not JSON.
-    Json(serde_json::Error),
 }
 
 /// An error in the words of the service.
@@ -59,10 +61,10 @@ impl Protocol {
     pub(crate) async fn serve(
         &self,
         request: Request,
-        perform: impl AsyncFnOnce(&str, Value) -> Result<Value, ServiceError>,
+        perform: impl AsyncFnOnce(&str, &[u8]) -> Result<Value, ServiceError>,
     ) -> Response<Body> {
         let result = match self.read(request).await {
-            Ok((operation, input)) => perform(&operation, input).await,
+            Ok((operation, input)) => perform(&operation, &input).await,
             Err(error) => Err(error),
         };
         let error = match result {
@@ -78,14 +80,14 @@ impl Protocol {
         response
     }
 
-    async fn read(&self, request: Request) -> Result<(String, Value), ServiceError> {
+    async fn read(&self, request: Request) -> Result<(String, Bytes), ServiceError> {
         let (head, body) = request.into_parts();
         let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-        let operation = target.strip_prefix(self.target_prefix);
+        let is_known = |operation: &&str| self.operations.is_empty() || self.operations.contains(operation);
+        let operation = target.strip_prefix(self.target_prefix).filter(is_known);
         let operation = operation.ok_or_else(|| (self.unreadable)(Unreadable::Target(target)))?;
         let body = Limited::new(body, self.request_bytes_max).collect().await;
         let body = body.map_err(|_| (self.unreadable)(Unreadable::TooLarge))?.to_bytes();
-        let input = serde_json::from_slice(&body).map_err(|error| (self.unreadable)(Unreadable::Json(error)))?;
-        Ok((operation.to_owned(), input))
+        Ok((operation.to_owned(), body))
     }
 }

@@ -45,7 +45,7 @@ pub struct Flags {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     parameters: Vec<(String, String)>,
 
-    /// Set a secret parameter of Systems Manager, such as /viral-alerts/token=…; may be repeated
+    /// Set a secret parameter of Systems Manager, such as /my-app/token=…; may be repeated
     #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     secrets: Vec<(String, String)>,
 
@@ -162,13 +162,16 @@ fn time_scale(text: &str) -> Result<f64, String> {
     acceptable.then_some(factor).ok_or_else(|| format!("expected a factor from 1 to {TIME_SCALE_MAX}"))
 }
 
+/// Shortest limit of the gateway: with less, a connection ends before it can be used.
+const DURATION_MIN: Duration = Duration::from_millis(1);
+
 fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
     move |text| {
         let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-        let acceptable = !duration.is_zero() && duration <= max;
+        let acceptable = (DURATION_MIN..=max).contains(&duration);
         acceptable
             .then_some(duration)
-            .ok_or_else(|| format!("expected more than 0s and at most {max:?}, the limit of the service"))
+            .ok_or_else(|| format!("expected {DURATION_MIN:?} to {max:?}, which is the limit of the service"))
     }
 }
 

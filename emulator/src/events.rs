@@ -76,25 +76,21 @@ struct EntryError {
 const PROTOCOL: Protocol = Protocol {
     media_type: "application/x-amz-json-1.1",
     target_prefix: "AWSEvents.",
+    operations: &["PutEvents"],
     request_bytes_max: REQUEST_BYTES_MAX,
     unreadable: |request| match request {
         Unreadable::Target(target) => unknown_operation(target),
         Unreadable::TooLarge => invalid(TOO_LARGE),
-        Unreadable::Json(error) => ServiceError::new("SerializationException", error.to_string()),
     },
 };
 
 /// Answers one request.
 pub(crate) async fn handle(buses: Arc<Buses>, request: Request) -> Response<Body> {
-    let perform = async |operation: &str, input: Value| match operation {
-        "PutEvents" => put_events(&buses, input),
-        other => Err(unknown_operation(other)),
-    };
-    PROTOCOL.serve(request, perform).await
+    PROTOCOL.serve(request, async |_, input| put_events(&buses, input)).await
 }
 
-fn put_events(buses: &Buses, input: Value) -> Result<Value, ServiceError> {
-    let PutEvents { entries } = serde_json::from_value(input)
+fn put_events(buses: &Buses, input: &[u8]) -> Result<Value, ServiceError> {
+    let PutEvents { entries } = serde_json::from_slice(input)
         .map_err(|error| ServiceError::new("SerializationException", error.to_string()))?;
     if !(1..=ENTRIES_MAX).contains(&entries.len()) {
         let constraint = if entries.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
@@ -116,7 +112,7 @@ fn put_events(buses: &Buses, input: Value) -> Result<Value, ServiceError> {
 }
 
 fn unknown_operation(target: &str) -> ServiceError {
-    let message = format!("the emulator has PutEvents alone of EventBridge, not {target:?}");
+    let message = format!("the emulator supports only PutEvents of EventBridge, not {target:?}");
     ServiceError::new("UnknownOperationException", message)
 }
 

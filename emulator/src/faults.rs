@@ -96,6 +96,9 @@ pub enum FaultError {
     /// The duration is invalid.
     #[error("invalid duration {0:?}: {1}")]
     Duration(String, humantime::DurationError),
+    /// The duration is zero.
+    #[error("invalid duration {0:?}: expected more than 0s")]
+    DurationZero(String),
     /// The kind needs a duration.
     #[error("{0} needs a duration, as in {0}=0.1:2s")]
     DurationMissing(FaultKind),
@@ -114,7 +117,11 @@ impl FromStr for Fault {
         let (probability, duration) = match rest.split_once(':') {
             Some((probability, duration)) => {
                 let parsed = humantime::parse_duration(duration);
-                (probability, Some(parsed.map_err(|error| FaultError::Duration(duration.to_owned(), error))?))
+                let parsed = parsed.map_err(|error| FaultError::Duration(duration.to_owned(), error))?;
+                if parsed.is_zero() {
+                    return Err(FaultError::DurationZero(duration.to_owned()));
+                }
+                (probability, Some(parsed))
             }
             None => (rest, None),
         };
@@ -230,6 +237,7 @@ mod tests {
             ("false-gone=NaN", "invalid probability \"NaN\""),
             ("slow-post=0.1", "slow-post needs a duration, as in slow-post=0.1:2s"),
             ("slow-post=0.1:2", "invalid duration \"2\": time unit needed"),
+            ("slow-post=0.1:0s", "invalid duration \"0s\": expected more than 0s"),
             ("false-gone=0.1:2s", "false-gone does not take a duration"),
         ] {
             let error = text.parse::<Fault>().expect_err(text).to_string();

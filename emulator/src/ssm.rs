@@ -29,25 +29,21 @@ struct GetParameter {
 const PROTOCOL: Protocol = Protocol {
     media_type: "application/x-amz-json-1.1",
     target_prefix: "AmazonSSM.",
+    operations: &["GetParameter"],
     request_bytes_max: REQUEST_BYTES_MAX,
     unreadable: |request| match request {
         Unreadable::Target(_) => unknown_operation(),
         Unreadable::TooLarge => invalid(format!("the request has more than {REQUEST_BYTES_MAX} bytes")),
-        Unreadable::Json(error) => invalid(error.to_string()),
     },
 };
 
 /// Answers one request from the secrets, by name.
 pub(crate) async fn handle(secrets: Arc<BTreeMap<String, String>>, request: Request) -> Response<Body> {
-    let perform = async |operation: &str, input: Value| match operation {
-        "GetParameter" => get_parameter(&secrets, input),
-        _ => Err(unknown_operation()),
-    };
-    PROTOCOL.serve(request, perform).await
+    PROTOCOL.serve(request, async |_, input| get_parameter(&secrets, input)).await
 }
 
-fn get_parameter(secrets: &BTreeMap<String, String>, input: Value) -> Result<Value, ServiceError> {
-    let asked: GetParameter = serde_json::from_value(input).map_err(|error| invalid(error.to_string()))?;
+fn get_parameter(secrets: &BTreeMap<String, String>, input: &[u8]) -> Result<Value, ServiceError> {
+    let asked: GetParameter = serde_json::from_slice(input).map_err(|error| invalid(error.to_string()))?;
     if !asked.with_decryption {
         return Err(invalid("the emulator returns a secret only with WithDecryption"));
     }

@@ -11,7 +11,7 @@ use std::{
 
 use clock::Clock;
 use hyper::{
-    Response, StatusCode, Uri,
+    Method, Response, StatusCode, Uri,
     header::{HeaderValue, LOCATION},
     http::request::Parts,
 };
@@ -394,7 +394,7 @@ impl HttpRouter {
         {
             return response;
         }
-        if request.uri.path() == "/" && http::is_read(&request.method) {
+        if request.uri.path() == "/" && request.method == Method::GET {
             return to_inspector();
         }
         http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))

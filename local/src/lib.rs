@@ -3,7 +3,7 @@
 mod demo;
 mod functions;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use apigw_local::{
     Embedding, Function, FunctionSetting, Invoke, LinkedFunctions, Options, Pages, Site, Stack, StartError,
@@ -22,7 +22,7 @@ impl Service {
     pub fn template() -> TemplateSource {
         TemplateSource::Text {
             text: include_str!("../../template.yaml"),
-            directory: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")),
+            directory: Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default(),
         }
     }
 

@@ -296,7 +296,7 @@ pub const POST_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Timeouts after which a post fails. Other errors are retried until [`POST_TIMEOUT`].
-pub const POST_TIMEOUT_RETRIES_MAX: u32 = 3;
+pub const POST_TIMEOUTS_MAX: u32 = 3;
 
 /// How long a connection is waited for that is said to be gone and may only be opening. `$connect` takes milliseconds.
 pub const OPENING_WAIT: Duration = Duration::from_secs(3);

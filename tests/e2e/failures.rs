@@ -191,7 +191,7 @@ fn a_gateway_that_lies_about_connections_leaves_nobody_deaf() {
 }
 
 #[test]
-#[ignore = "takes half a minute; tests/run runs it"]
+#[ignore = "takes half a minute; `tests/run faults` runs it"]
 fn six_hundred_who_are_lied_about_get_all_of_ten_alerts_or_see_their_sockets_close() {
     run(async {
         // One in 8,000 posts: more than 6 of 6,000 happen in one of 10,000 runs.

@@ -149,7 +149,7 @@ async fn until(condition: impl Fn() -> bool, missing: impl Fn() -> String) {
 }
 
 #[test]
-#[ignore = "needs the functions as programs; tests/run builds them and runs this"]
+#[ignore = "needs the functions as programs; `tests/run faults` builds them and runs this"]
 fn an_alert_reaches_everyone_though_its_workers_are_killed() {
     // This process holds both ends of each connection.
     let limit = getrlimit(Resource::Nofile);

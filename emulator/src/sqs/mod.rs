@@ -39,13 +39,13 @@ const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
 const PROTOCOL: Protocol = Protocol {
     media_type: "application/x-amz-json-1.0",
     target_prefix: "AmazonSQS.",
+    operations: &[],
     request_bytes_max: REQUEST_BYTES_MAX,
     unreadable: |request| match request {
         Unreadable::Target(_) => {
             unsupported("expected a call of SQS in AWS JSON 1.0: POST with X-Amz-Target: AmazonSQS.{operation}")
         }
         Unreadable::TooLarge => invalid_parameter(too_long()),
-        Unreadable::Json(error) => invalid_parameter(format!("invalid JSON: {error}")),
     },
 };
 
@@ -77,16 +77,18 @@ fn unsupported(message: impl Into<String>) -> ServiceError {
 
 /// Answers one request. A receiver that waits for a message gets none at `shutdown`.
 pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
-    let perform = async |operation: &str, input: Value| perform(&queues, operation, input, &shutdown).await;
+    let perform = async |operation: &str, input: &[u8]| perform(&queues, operation, input, &shutdown).await;
     PROTOCOL.serve(request, perform).await
 }
 
 async fn perform(
     queues: &Queues,
     operation: &str,
-    body: Value,
+    body: &[u8],
     shutdown: &CancellationToken,
 ) -> Result<Value, ServiceError> {
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| invalid_parameter(format!("invalid JSON: {error}")))?;
     match operation {
         "GetQueueUrl" => {
             let GetQueueUrl { queue_name } = input(body)?;

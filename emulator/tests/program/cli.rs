@@ -165,7 +165,7 @@ fn an_error_is_one_line_that_says_what_to_do() {
     check(&["--time-scale", "0"], "expected a factor from 1 to 100000");
     check(&["--parameter", "x"], "expected NAME=VALUE");
     check(&["--idle-timeout", "2"], "time unit needed");
-    check(&["--connection-duration", "3h"], "expected more than 0s and at most 7200s");
+    check(&["--connection-duration", "3h"], "expected 1ms to 7200s");
     check(&["--request-rate", "0"], "invalid rate \"0\": expected N or N:BURST");
     check(&["--table-capacity", "3000"], "invalid capacity \"3000\": expected READS:WRITES, whole numbers above zero");
     check(&["--fault", "gone=1"], "unknown fault \"gone\": expected one of lost-disconnect, false-gone, ");

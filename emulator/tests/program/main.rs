@@ -2,6 +2,7 @@
 
 mod aliases;
 mod authorization;
+mod aws_json;
 mod cli;
 mod events;
 mod faults;

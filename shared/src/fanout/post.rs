@@ -17,8 +17,7 @@ use crate::{
         suspect::Suspect,
     },
     limits::{
-        GONE_GRACE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER, POST_TIMEOUT,
-        POST_TIMEOUT_RETRIES_MAX,
+        GONE_GRACE, OPENING_WAIT, POST_BACKOFF, POST_BACKOFF_MAX, POST_SLOW_AFTER, POST_TIMEOUT, POST_TIMEOUTS_MAX,
     },
     model::{connection::ConnectionId, member::Member},
     push::{Cause, PostOutcome},
@@ -168,7 +167,7 @@ impl<S: Services> Work<'_, S> {
                 PostOutcome::Gone => return Ok(Attempts::Gone),
                 PostOutcome::Transient(Cause::TimedOut) => {
                     timeouts += 1;
-                    if timeouts == POST_TIMEOUT_RETRIES_MAX {
+                    if timeouts == POST_TIMEOUTS_MAX {
                         return Ok(Attempts::Failed(Cause::TimedOut));
                     }
                     Cause::TimedOut
