@@ -128,7 +128,7 @@ impl Step {
 
     /// What is kept afterwards, as the table computes it.
     #[cfg(test)]
-    fn apply(self, stored: Option<i64>) -> Option<i64> {
+    pub(crate) fn apply(self, stored: Option<i64>) -> Option<i64> {
         match (self, stored) {
             (Self::Rested(charge), stored) if stored.is_none_or(|stored| stored <= charge.now) => {
                 Some(charge.now + charge.cost)

@@ -239,9 +239,12 @@ fn bills(charged: Charged, change: MembershipChange<'_>, now: Timestamp) -> Vec<
     bills
 }
 
+/// What to write for charges, by attribute.
+type Writes = Vec<(&'static str, Step)>;
+
 /// What to write for some bills of a connection of which `seen` is known, or why it has to wait: for the longest of
 /// them.
-fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Vec<(&'static str, Step)>, ApiError> {
+fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Writes, ApiError> {
     let (mut steps, mut refused) = (Vec::new(), None::<(Duration, ApiError)>);
     for &RateLimitCharge { attribute, charge, count, of } in bills {
         match charge.step(seen.and_then(|item| read_number(item, attribute).ok())) {
@@ -253,6 +256,21 @@ fn steps(bills: &[RateLimitCharge], seen: Option<&Item>) -> Result<Vec<(&'static
     refused.map_or(Ok(steps), |(_, refusal)| Err(refusal))
 }
 
+/// Returns the charges that pass, and what to write for them. Messages of one moment may be charged in another order
+/// than that in which they came, so a charge that does not pass is made once more, at the present time.
+fn passing(
+    charges: Vec<RateLimitCharge>,
+    again: impl FnOnce() -> Vec<RateLimitCharge>,
+    seen: Option<&Item>,
+) -> Result<(Vec<RateLimitCharge>, Writes), ApiError> {
+    if let Ok(writes) = steps(&charges, seen) {
+        return Ok((charges, writes));
+    }
+    let charges = again();
+    let writes = steps(&charges, seen)?;
+    Ok((charges, writes))
+}
+
 impl Subscriptions {
     /// Charges a connection for a message or a change, and notes the change, or says why not. What then is written for
     /// each audience is the caller's. The item is written if it is not there, as before the first message.
@@ -262,7 +280,7 @@ impl Subscriptions {
         change: MembershipChange<'_>,
         charged: Charged,
     ) -> Decision<Memberships> {
-        let charges = bills(charged, change, self.clock().now());
+        let mut charges = bills(charged, change, self.clock().now());
         let mut seen: Option<Item> = None;
         for attempt in 0..ADMISSION_ATTEMPTS_MAX {
             // The second one knows what the first one has seen.
@@ -272,14 +290,13 @@ impl Subscriptions {
             if seen.as_ref().is_some_and(|item| item.contains_key(CLOSED)) {
                 return Ok(Err(ApiError::connection_closed()));
             }
-            let writes = match steps(&charges, seen.as_ref()) {
-                Ok(writes) => writes,
-                Err(refusal) => {
-                    // The wait is told from now on: since the message was charged, others may have been that came
-                    // later.
-                    let later = bills(charged, change, self.clock().now());
-                    return Ok(Err(steps(&later, seen.as_ref()).err().unwrap_or(refusal)));
+            let again = || bills(charged, change, self.clock().now());
+            let writes = match passing(charges, again, seen.as_ref()) {
+                Ok((passed, writes)) => {
+                    charges = passed;
+                    writes
                 }
+                Err(refusal) => return Ok(Err(refusal)),
             };
             let before = seen.as_ref().map(Memberships::of);
             if before.as_ref().is_some_and(|before| before.after(change) > SUBSCRIPTIONS_PER_CONNECTION_MAX) {
@@ -386,7 +403,7 @@ impl Subscriptions {
         &self,
         connection: &Connection,
         change: MembershipChange<'_>,
-        steps: Vec<(&'static str, Step)>,
+        steps: Writes,
         before: Option<&Memberships>,
     ) -> UpdateItemFluentBuilder {
         let mut set = format!("SET {EXPIRES_AT} = :expires");

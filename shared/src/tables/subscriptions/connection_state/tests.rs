@@ -84,3 +84,19 @@ fn only_a_connection_that_may_be_full_is_asked_for_what_it_is_in() {
     assert_eq!((values.len(), &values[0]), (26, &(":most".to_owned(), number(100))));
     assert!(condition.ends_with(" AND contains(audiences, :known24)"), "{condition}");
 }
+
+#[test]
+fn a_message_that_was_charged_before_another_one_that_came_later_is_admitted() {
+    let rate = MessageRate(RateLimit::new(12, std::time::Duration::from_secs(1)).expect("a limit"));
+    let at = |ms| {
+        let charge = rate.0.charge(1, Timestamp::from_millis(ms));
+        vec![RateLimitCharge { attribute: MESSAGES_UNTIL, charge, count: 12, of: "messages per second" }]
+    };
+    // Eleven messages, the first of which was charged 5 ms after the one that is charged last.
+    let first = rate.0.charge(11, Timestamp::from_millis(5)).step(None).expect("admitted");
+    let stored = first.apply(None).expect("kept");
+    let seen = Item::from([(MESSAGES_UNTIL.to_owned(), number(stored))]);
+    assert!(steps(&at(0), Some(&seen)).is_err());
+    assert!(passing(at(0), || at(5), Some(&seen)).is_ok());
+    assert!(passing(at(0), || at(4), Some(&seen)).is_err());
+}
