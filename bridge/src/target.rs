@@ -22,7 +22,10 @@ use http_body_util::Full;
 use shared::{
     auth::webhook::SigningSecrets,
     error::{ErrorChain, InternalError},
-    runtime::https::{Https, NoCertificates},
+    runtime::{
+        https::{Https, NoCertificates},
+        network::Network,
+    },
 };
 use tokio::{sync::Mutex, time::timeout};
 
@@ -84,7 +87,7 @@ impl Target {
         if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
             return Err(TargetError::Address(address));
         }
-        let https = Https::new(&address)?;
+        let https = Https::new(&Network::System, &address)?;
         Ok(Self(Transport::Http(Box::new(Http { address, https, signature, attempt_timeout, clock }))))
     }
 

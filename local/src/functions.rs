@@ -12,6 +12,7 @@ use shared::runtime::{
     environment::Environment,
     function::{Function, Invocation, StartContext, time_limits},
     metrics::Metrics,
+    network::Network,
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -58,7 +59,13 @@ impl<F> fmt::Debug for OnThread<F> {
 fn on_thread<F: Function>(logical_id: &str, setting: FunctionSetting) -> Result<Arc<dyn Invoke>, StartFailure> {
     let environment: Environment = setting.environment.into_iter().collect();
     let sdk = sdk_config(&environment);
-    let function = F::start(&StartContext { sdk, environment, clock: setting.clock, metrics: Metrics::Off })?;
+    let function = F::start(&StartContext {
+        sdk,
+        network: Network::System,
+        environment,
+        clock: setting.clock,
+        metrics: Metrics::Off,
+    })?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (alive, ended) = oneshot::channel();

@@ -25,6 +25,7 @@ use shared::runtime::{
     environment::Environment,
     function::{Function, StartContext, time_limits},
     metrics::Metrics,
+    network::Network,
 };
 
 /// A request of an AWS client.
@@ -145,6 +146,12 @@ pub fn environment(more: &[(&str, &str)]) -> Environment {
 ///
 /// If the environment does not suffice.
 pub fn start<F: Function, W: World>(world: &Arc<W>, process: &str, clock: &Clock, environment: Environment) -> F {
-    let start = StartContext { environment, sdk: sdk(world, process), clock: clock.clone(), metrics: Metrics::Off };
+    let start = StartContext {
+        environment,
+        sdk: sdk(world, process),
+        network: Network::System,
+        clock: clock.clone(),
+        metrics: Metrics::Off,
+    };
     F::start(&start).unwrap_or_else(|error| panic!("{process} does not start: {error}"))
 }

@@ -54,7 +54,7 @@ impl Function for Deliver {
         Ok(Self {
             subscriptions,
             alerts,
-            pusher: Pusher::new(&start.sdk, endpoint).map_err(InvalidEnvironment::because)?,
+            pusher: Pusher::new(&start.sdk, &start.network, endpoint).map_err(InvalidEnvironment::because)?,
             dispatcher: Dispatcher::new(lambda, own_name.clone(), start.clock.clone()),
             own_name,
             push_rate,

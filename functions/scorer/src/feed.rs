@@ -21,7 +21,10 @@ use shared::{
         FEED_URL_BYTES_MAX, TITLE_CHARS_MAX,
     },
     model::{audience::Region, publication::is_https, strict_json::whole_characters},
-    runtime::https::{Https, NoCertificates},
+    runtime::{
+        https::{Https, NoCertificates},
+        network::Network,
+    },
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -73,8 +76,8 @@ enum EntryError {
 
 impl FeedReader {
     /// Reads the feed at `address`. The clock tells what lies in the future.
-    pub(crate) fn new(address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
-        Ok(Self { http: Https::seldom(&address)?, address, clock })
+    pub(crate) fn new(network: &Network, address: Uri, clock: Clock) -> Result<Self, NoCertificates> {
+        Ok(Self { http: Https::seldom(network, &address)?, address, clock })
     }
 
     /// Reads it once.

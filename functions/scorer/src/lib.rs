@@ -62,7 +62,7 @@ impl Function for Scorer {
         let announcer = Announcer::new(aws_sdk_eventbridge::Client::new(&start.sdk), source);
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let feed = environment.finish_whole(feed)?;
-        let feed = FeedReader::new(feed, start.clock.clone()).map_err(InvalidEnvironment::because)?;
+        let feed = FeedReader::new(&start.network, feed, start.clock.clone()).map_err(InvalidEnvironment::because)?;
         Ok(Self { feed, states, announcer, score_threshold })
     }
 

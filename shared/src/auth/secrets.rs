@@ -61,7 +61,7 @@ where
         let named = start.environment.endpoint_url(SERVICE);
         let endpoint = named.map_or_else(|| format!("https://ssm.{region}.{suffix}"), str::to_owned);
         let endpoint: Uri = environment.understood(ENDPOINT_VARIABLE, endpoint.parse())?;
-        let https = environment.understood(ENDPOINT_VARIABLE, Https::seldom(&endpoint))?;
+        let https = environment.understood(ENDPOINT_VARIABLE, Https::seldom(&start.network, &endpoint))?;
         let credentials = start.sdk.credentials_provider();
         let name = parameter.clone();
         let store = Arc::new(ParameterStore { https, endpoint, region, credentials });

@@ -207,7 +207,9 @@ impl Verifier {
                     environment.problem("with JWKS_URL both TOKEN_ISSUER and TOKEN_AUDIENCE have to be set");
                 }
                 let url: Uri = environment.understood("JWKS_URL", url.parse())?;
-                Keys::Published(Box::new(environment.understood("JWKS_URL", Jwks::new(url, start.clock.clone()))?))
+                Keys::Published(Box::new(
+                    environment.understood("JWKS_URL", Jwks::new(&start.network, url, start.clock.clone()))?,
+                ))
             }
             _ => {
                 environment.problem("tokens need either JWKS_URL or TOKEN_SECRET_PARAMETER");

@@ -23,8 +23,6 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
 use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -37,7 +35,7 @@ use crate::{
     error::{ErrorChain, InternalError},
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
     model::connection::ConnectionId,
-    runtime::https::{NoCertificates, tls},
+    runtime::{https::NoCertificates, network::Network},
 };
 
 /// The service in the variable that names the endpoint, with its stage: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`.
@@ -168,16 +166,8 @@ impl Pusher {
     /// # Errors
     ///
     /// If the endpoint is `https://` and the system has no certificates to trust.
-    pub fn new(sdk: &SdkConfig, endpoint: Endpoint) -> Result<Self, NoCertificates> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(POST_CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(endpoint.address.scheme())?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+    pub fn new(sdk: &SdkConfig, network: &Network, endpoint: Endpoint) -> Result<Self, NoCertificates> {
+        let connector = network.connector(&endpoint.address, Some(POST_CONNECT_TIMEOUT))?;
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(sdk)
             .timeout_config(TimeoutConfig::builder().operation_timeout(LOOK_TIMEOUT).build())
             .retry_config(RetryConfig::disabled())
@@ -378,7 +368,11 @@ mod tests {
 
     async fn session(address: SocketAddr, token: Option<&str>) -> Session {
         let endpoint = format!("http://{address}/prod/").parse().expect("an address");
-        Pusher::new(&config(address, token), endpoint).expect("no TLS").session().await.expect("credentials")
+        Pusher::new(&config(address, token), &Network::System, endpoint)
+            .expect("no TLS")
+            .session()
+            .await
+            .expect("credentials")
     }
 
     fn connection() -> ConnectionId {

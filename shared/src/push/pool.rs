@@ -21,17 +21,19 @@ use hyper::{
     },
     service::Service,
 };
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo, service::TowerToHyperService};
-use tokio::{net::TcpStream, time::Instant};
+use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
 
-use crate::limits::{POST_CONNECTION_IDLE_MAX, POSTS_OPEN_MAX};
+use crate::{
+    limits::{POST_CONNECTION_IDLE_MAX, POSTS_OPEN_MAX},
+    runtime::network::{Connector, Stream},
+};
 
 type Body = Full<Bytes>;
 
 /// Connections to one address.
 pub(super) struct Pool {
-    connector: TowerToHyperService<HttpsConnector<HttpConnector>>,
+    connector: TowerToHyperService<Connector>,
     address: Uri,
     /// In the order in which they were used last. Closing them is the gateway's affair.
     idle: Mutex<Vec<(Box<PooledConnection>, Instant)>>,
@@ -53,7 +55,7 @@ pub(super) enum ExchangeError {
 }
 
 impl Pool {
-    pub(super) fn new(connector: HttpsConnector<HttpConnector>, address: Uri) -> Self {
+    pub(super) fn new(connector: Connector, address: Uri) -> Self {
         Self { connector: TowerToHyperService::new(connector), address, idle: Mutex::default() }
     }
 
@@ -114,7 +116,7 @@ impl Pool {
 struct PooledConnection {
     sender: SendRequest<Body>,
     /// None once it has ended. What it had not sent by then is given back.
-    connection: Option<Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Body>>,
+    connection: Option<Connection<Stream, Body>>,
 }
 
 impl PooledConnection {

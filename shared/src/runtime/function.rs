@@ -20,6 +20,7 @@ use crate::{
     runtime::{
         environment::{Environment, InvalidEnvironment},
         metrics::Metrics,
+        network::Network,
     },
 };
 
@@ -54,6 +55,8 @@ pub struct StartContext {
     pub environment: Environment,
     /// Region, credentials, endpoints and HTTP client for the AWS clients.
     pub sdk: SdkConfig,
+    /// Where all other connections lead.
+    pub network: Network,
     pub clock: Clock,
     /// Where its metrics go.
     pub metrics: Metrics,
@@ -69,6 +72,7 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
         let start = StartContext {
             environment: Environment::from_process(),
             sdk: aws_config::from_env().http_client(http).timeout_config(time_limits()).load().await,
+            network: Network::System,
             clock: Clock::System,
             metrics: Metrics::Log,
         };

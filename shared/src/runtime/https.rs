@@ -5,13 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{Request, StatusCode, Uri, uri::Scheme};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Builder, Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::timeout;
+
+use crate::runtime::network::{Connector, Network};
 
 /// The system has no certificates that TLS could be trusted by.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +53,7 @@ pub enum HttpsError {
 
 /// A client of one service.
 #[derive(Clone)]
-pub struct Https(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct Https(Client<Connector, Full<Bytes>>);
 
 impl fmt::Debug for Https {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -68,24 +66,17 @@ const QUOTED_BYTES_MAX: usize = 200;
 
 impl Https {
     /// A client for many requests to addresses of the scheme of `uri`. Redirects are not followed.
-    pub fn new(uri: &Uri) -> Result<Self, NoCertificates> {
-        Self::with(uri, Client::builder(TokioExecutor::new()))
+    pub fn new(network: &Network, uri: &Uri) -> Result<Self, NoCertificates> {
+        Ok(Self(Client::builder(TokioExecutor::new()).build(network.connector(uri, None)?)))
     }
 
     /// The same for requests that are minutes apart: each has a connection of its own. One that was kept, while Lambda
     /// had frozen the execution environment, may have died without a sign, and the next request would wait on it in
     /// vain.
-    pub fn seldom(uri: &Uri) -> Result<Self, NoCertificates> {
-        Self::with(uri, Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).to_owned())
-    }
-
-    fn with(uri: &Uri, builder: Builder) -> Result<Self, NoCertificates> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let tls = tls(uri.scheme())?;
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self(builder.build(connector)))
+    pub fn seldom(network: &Network, uri: &Uri) -> Result<Self, NoCertificates> {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(0);
+        Ok(Self(builder.build(network.connector(uri, None)?)))
     }
 
     /// The body of an answer with status 200, which is there within `time` and has at most `bytes_max` bytes.
@@ -168,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_for_seldom_requests_waits_on_no_old_connection_and_follows_no_redirect() {
         let uri: Uri = format!("http://{}/", service().await).parse().expect("a URI");
-        let https = Https::seldom(&uri).expect("no certificates are needed");
+        let https = Https::seldom(&Network::System, &uri).expect("no certificates are needed");
         let get = |uri: &str| {
             let request = Request::get(uri).body(Full::default()).expect("valid");
             https.exchange(request, Duration::from_secs(10), 10)

@@ -5,4 +5,5 @@ pub mod environment;
 pub mod function;
 pub mod https;
 pub mod metrics;
+pub mod network;
 pub(crate) mod refreshed;

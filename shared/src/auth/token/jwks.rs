@@ -21,6 +21,7 @@ use crate::{
     limits::{JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_KEPT_MAX, JWKS_PAUSE, JWKS_TIMEOUT},
     runtime::{
         https::{Https, NoCertificates},
+        network::Network,
         refreshed::{Fetched, Refreshed, Terms},
     },
 };
@@ -58,7 +59,7 @@ struct PublishedKeys {
 }
 
 impl Jwks {
-    pub(super) fn new(url: Uri, clock: Clock) -> Result<Self, InvalidUrl> {
+    pub(super) fn new(network: &Network, url: Uri, clock: Clock) -> Result<Self, InvalidUrl> {
         // Whoever can change what is sent over plain HTTP can sign any token; on one machine there is nobody between.
         let is_this_machine = matches!(url.host(), Some("127.0.0.1" | "[::1]" | "localhost"));
         match url.scheme_str() {
@@ -66,7 +67,7 @@ impl Jwks {
             Some("http") if is_this_machine => {}
             _ => return Err(InvalidUrl::NotHttps),
         }
-        let (https, name) = (Https::seldom(&url)?, url.to_string());
+        let (https, name) = (Https::seldom(network, &url)?, url.to_string());
         let fetch = move || {
             let (https, url) = (https.clone(), url.clone());
             async move { fetch(&https, &url).await.map(Arc::new) }.boxed()

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::runtime::{environment::Environment, metrics::Metrics};
+use crate::runtime::{environment::Environment, metrics::Metrics, network::Network};
 
 /// A key pair that was made for these tests and opens nothing: PKCS #1, DER, base64.
 const RSA: &str = include_str!("test_rsa.txt");
@@ -89,7 +89,7 @@ fn sdk() -> SdkConfig {
 fn authenticator(variables: &[(&str, &str)], clock: Clock) -> Result<Authenticator, String> {
     let environment: Environment =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let start = StartContext { environment, sdk: sdk(), clock, metrics: Metrics::Off };
+    let start = StartContext { environment, sdk: sdk(), network: Network::System, clock, metrics: Metrics::Off };
     let mut reader = start.environment.reader();
     let authenticator = Authenticator::from_env(&start, &mut reader);
     reader.finish(authenticator).map_err(|error| error.to_string())
@@ -496,7 +496,7 @@ fn a_gate_that_could_not_hold_is_not_built() {
 fn pass(variables: &[(&str, &str)], clock: Clock) -> Result<Pass, String> {
     let environment: Environment =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let start = StartContext { environment, sdk: sdk(), clock, metrics: Metrics::Off };
+    let start = StartContext { environment, sdk: sdk(), network: Network::System, clock, metrics: Metrics::Off };
     let mut reader = start.environment.reader();
     let pass = Pass::from_env(&start, &mut reader);
     reader.finish_whole(pass).map_err(|error| error.to_string())
