@@ -5,9 +5,11 @@
 //! world of seconds takes milliseconds.
 
 pub mod client;
+pub mod cloud;
 pub mod delays;
 pub mod engine;
 pub mod quotas;
+pub mod world;
 
 pub use crate::{
     client::{Call, Lost, Reply, World, environment, start},
@@ -15,3 +17,9 @@ pub use crate::{
     engine::Engine,
     quotas::{Losses, Quotas},
 };
+
+/// Base64 as tokens are written in.
+pub(crate) fn base64url(bytes: &[u8]) -> String {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}

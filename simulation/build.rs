@@ -1,0 +1,9 @@
+//! `getrandom`, the crate, looks the C library's function of that name up while the program runs. Only what is exported
+//! is found so.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom");
+    }
+}

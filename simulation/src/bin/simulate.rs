@@ -1,0 +1,153 @@
+//! Runs worlds until a guarantee is broken, and makes the one that broke it small.
+
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use apigw_local::Tables;
+use clap::Parser;
+use serde_json::json;
+use simulation::{
+    engine::template,
+    world::{Choice, Outcome, guarantees::GUARANTEES, run, shrink},
+};
+
+/// Runs worlds: everything that the service is made of, in virtual time, with what a seed makes go wrong.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The one world to run, with its trace.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The items of that world that happen.
+    #[arg(long, value_delimiter = ',')]
+    only: Option<Vec<usize>>,
+    /// The parts of its weather that are calm.
+    #[arg(long, value_delimiter = ',')]
+    calm: Vec<String>,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many seeds; without a number until it is stopped.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// Threads; by default as many as there are processors.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Goes on after a world that fails.
+    #[arg(long)]
+    keep_going: bool,
+    /// Does not make a world that fails smaller.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Prints a number for each world, which another run of it has in common.
+    #[arg(long)]
+    hashes: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Err(reason) = determinism::check() {
+        eprintln!("worlds are not deterministic here: {reason}");
+    }
+    let tables = Tables::of_template(&template()).expect("the template");
+    if let Some(seed) = options.seed {
+        let only = options.only.map(|only| only.into_iter().collect::<BTreeSet<_>>());
+        let choice = Choice { seed, only, calmed: options.calm.into_iter().collect() };
+        let outcome = run(&tables, &choice, true);
+        let mut out = std::io::stdout().lock();
+        for line in &outcome.trace {
+            // Whoever reads may have enough.
+            if writeln!(out, "{line}").is_err() {
+                return ExitCode::SUCCESS;
+            }
+        }
+        drop(out);
+        println!("{:?} {:016x}", outcome.figures, outcome.hash);
+        return report(&choice, &outcome, 1);
+    }
+    many(&options, &tables)
+}
+
+fn report(choice: &Choice, outcome: &Outcome, worlds: u64) -> ExitCode {
+    for (guarantee, message) in &outcome.broken {
+        println!("guarantee {guarantee}: {message}");
+    }
+    let Some((number, message)) = outcome.broken.first() else { return ExitCode::SUCCESS };
+    let name = GUARANTEES.iter().find(|guarantee| guarantee.number == *number).map(|guarantee| guarantee.name);
+    println!("simulate {choice}");
+    println!("{}", json!({"seed": choice.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message}));
+    ExitCode::FAILURE
+}
+
+fn many(options: &Options, tables: &Tables) -> ExitCode {
+    let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (next, done, stops) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let (sum, failed) = (Mutex::new([0_u64; 6]), Mutex::new(Vec::<(u64, Outcome)>::new()));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !stops.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if options.seeds.is_some_and(|seeds| number >= seeds) {
+                        return;
+                    }
+                    let seed = options.from + number;
+                    let outcome = run(tables, &Choice { seed, ..Choice::default() }, false);
+                    if options.hashes {
+                        println!("{seed} {:016x}", outcome.hash);
+                    }
+                    let figures = outcome.figures;
+                    let mut sum = sum.lock().expect("unpoisoned");
+                    for (sum, more) in sum.iter_mut().zip([
+                        figures.clients as u64,
+                        figures.connections as u64,
+                        figures.alerts as u64,
+                        figures.publishers as u64,
+                        figures.database_requests,
+                        figures.seconds,
+                    ]) {
+                        *sum += more;
+                    }
+                    drop(sum);
+                    let ran = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    if ran.is_multiple_of(1_000) {
+                        eprintln!("{ran} worlds, {:.1} a second", ran as f64 / began.elapsed().as_secs_f64());
+                    }
+                    if let Some((guarantee, message)) = outcome.broken.first() {
+                        eprintln!("seed {seed}: guarantee {guarantee}: {message}");
+                        failed.lock().expect("unpoisoned").push((seed, outcome));
+                        stops.fetch_or(!options.keep_going, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let done = done.into_inner();
+    let mut failed = failed.into_inner().expect("unpoisoned");
+    failed.sort_by_key(|(seed, _)| *seed);
+    let each = sum.into_inner().expect("unpoisoned").map(|sum| sum as f64 / done.max(1) as f64);
+    let [clients, connections, alerts, publishers, requests, seconds] = each;
+    println!(
+        "{done} worlds in {:.1} s, {:.1} a second; on average {clients:.1} clients with {connections:.1} connections, \
+         {alerts:.1} alerts of {publishers:.1} publishers, {requests:.0} requests to the database, {seconds:.0} s",
+        began.elapsed().as_secs_f64(),
+        done as f64 / began.elapsed().as_secs_f64(),
+    );
+    let Some((seed, outcome)) = failed.first() else { return ExitCode::SUCCESS };
+    println!("{} worlds broke a guarantee", failed.len());
+    let choice = Choice { seed: *seed, ..Choice::default() };
+    if options.no_shrink {
+        return report(&choice, outcome, *seed - options.from + 1);
+    }
+    let guarantee = outcome.broken.first().map_or(0, |(number, _)| *number);
+    let (smallest, outcome) = shrink(tables, &choice, guarantee, 200);
+    report(&smallest, &outcome, *seed - options.from + 1)
+}

@@ -1,0 +1,462 @@
+//! API Gateway: a WebSocket API whose messages reach their functions in any order, its management API, which lies, and
+//! an HTTP API.
+//!
+//! Sources: API Gateway developer guide, "About WebSocket APIs in API Gateway", "Use @connections commands in your
+//! backend service", "Working with AWS Lambda proxy integrations for HTTP APIs"; API Gateway quotas.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    client::{Call, Reply},
+    cloud::{Cloud, FunctionName, InvocationError, Units, lock},
+};
+
+/// Time without a message after which a connection is closed. Source: API Gateway quotas.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// Life of a connection. Source: API Gateway quotas.
+const LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Milliseconds of a frame on its way, at most.
+const WAY_MS: f64 = 80.0;
+
+/// Who connects.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Its lane.
+    pub name: String,
+    pub address: String,
+    pub query: Vec<(String, String)>,
+    /// Its token goes with the subprotocols.
+    pub token: Option<String>,
+}
+
+/// What arrives at a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    Frame(String),
+    Closed(u16),
+}
+
+/// A client's end of a connection.
+#[derive(Debug)]
+pub struct Socket {
+    pub id: String,
+    pub incoming: mpsc::UnboundedReceiver<(Instant, Incoming)>,
+    cloud: Arc<Cloud>,
+}
+
+/// The connections that there are, and those that there were.
+#[derive(Default)]
+pub(super) struct Gateway {
+    connections: BTreeMap<String, Connection>,
+    /// Calls of the management API within the last second.
+    calls: VecDeque<Instant>,
+    most_calls: usize,
+    /// Connections whose `$disconnect` has ended.
+    disconnected: BTreeSet<String>,
+    /// Connections by user that hold a seat, or may.
+    seated: BTreeMap<String, BTreeSet<String>>,
+}
+
+struct Connection {
+    visitor: Visitor,
+    authorizer: Value,
+    connected_ms: i64,
+    is_open: bool,
+    /// The client's half is gone, and the gateway does not know.
+    is_broken: bool,
+    last_message: Instant,
+    /// No frame overtakes another one.
+    last_arrival: Instant,
+    frames: mpsc::UnboundedSender<(Instant, Incoming)>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.cloud.hang_up(&self.id, true);
+    }
+}
+
+impl Socket {
+    /// Sends a message, which takes its time to the function.
+    pub fn send(&self, text: String) {
+        let (cloud, id) = (Arc::clone(&self.cloud), self.id.clone());
+        let busy = cloud.begin();
+        tokio::spawn(async move {
+            cloud.message(&id, text).await;
+            drop(busy);
+        });
+    }
+
+    /// Closes it.
+    pub fn close(&self) {
+        self.cloud.hang_up(&self.id, true);
+    }
+
+    /// Breaks it. Without a word the gateway goes on as if it were open.
+    pub fn breaks(&self, is_silent: bool) {
+        if is_silent {
+            if let Some(connection) = lock(&self.cloud.gateway).connections.get_mut(&self.id) {
+                connection.is_broken = true;
+            }
+        } else {
+            self.cloud.hang_up(&self.id, true);
+        }
+    }
+}
+
+fn context(id: &str, kind: &str, connection: &Visitor, connected_ms: i64, now_ms: i64, authorizer: &Value) -> Value {
+    json!({
+        "connectionId": id, "eventType": kind, "routeKey": "$default", "messageDirection": "IN", "stage": "prod",
+        "connectedAt": connected_ms, "requestTimeEpoch": now_ms, "requestId": id, "apiId": "a", "domainName": "d",
+        "identity": {"sourceIp": connection.address}, "authorizer": authorizer,
+    })
+}
+
+impl Cloud {
+    fn connection_id(&self, lane: &str) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let letters = self.draw(lane, |random| {
+            let letter = |_| char::from(LETTERS[random.random_range(0..LETTERS.len())]);
+            (0..15).map(letter).collect::<String>()
+        });
+        format!("{letters}=")
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    ///
+    /// The status with which the handshake is refused.
+    pub async fn handshake(self: &Arc<Self>, visitor: &Visitor) -> Result<Socket, u16> {
+        let busy = self.begin();
+        self.pass(&visitor.name, WAY_MS).await;
+        let id = self.connection_id(&visitor.name);
+        let connected_ms = self.now_ms();
+        let mut headers = json!({"Host": "world.example"});
+        if let Some(token) = &visitor.token {
+            headers["Sec-WebSocket-Protocol"] = json!(format!("viral-alerts, bearer.{token}"));
+        }
+        let query: serde_json::Map<String, Value> =
+            visitor.query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        let mut authorizer = Value::Null;
+        if self.settings.authorization != "off" {
+            let question = json!({"methodArn": "arn:x", "headers": headers, "queryStringParameters": query});
+            let (answer, _) = self.invoke(FunctionName::Authorize, question.to_string().into_bytes(), id.clone()).await;
+            authorizer = match answer {
+                Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["context"].take(),
+                Err(InvocationError::Failed(failure)) if failure.contains("Unauthorized") => return Err(401),
+                Err(_) => return Err(500),
+            };
+        }
+        // Until `$connect` has returned, the management API does not know the connection.
+        let (frames, incoming) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let connection = Connection {
+            visitor: visitor.clone(),
+            authorizer: authorizer.clone(),
+            connected_ms,
+            is_open: false,
+            is_broken: false,
+            last_message: now,
+            last_arrival: now,
+            frames,
+        };
+        {
+            let mut gateway = lock(&self.gateway);
+            gateway.connections.insert(id.clone(), connection);
+            if let Some(user) = authorizer["user"].as_str() {
+                gateway.seated.entry(user.to_owned()).or_default().insert(id.clone());
+            }
+        }
+        self.note(|| format!("{} opens {id}", visitor.name));
+        let event = json!({
+            "requestContext": context(&id, "CONNECT", visitor, connected_ms, self.now_ms(), &authorizer),
+            "headers": headers, "queryStringParameters": query, "isBase64Encoded": false,
+        });
+        let (verdict, units) = self.invoke(FunctionName::Connect, event.to_string().into_bytes(), id.clone()).await;
+        let verdict = verdict.map(|verdict| serde_json::from_slice::<Value>(&verdict).unwrap_or_default());
+        let status = verdict.map_or(502, |verdict| verdict["statusCode"].as_u64().unwrap_or(502));
+        if status != 200 {
+            let mut gateway = lock(&self.gateway);
+            gateway.connections.remove(&id);
+            // One that was not answered may have left something.
+            if status < 500 {
+                gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&id));
+            }
+            return Err(u16::try_from(status).unwrap_or(502));
+        }
+        if let Some(connection) = lock(&self.gateway).connections.get_mut(&id) {
+            connection.is_open = true;
+        }
+        self.check_bill("connect", visitor.query.len(), units);
+        self.note(|| format!("{id} is open"));
+        let (cloud, of) = (Arc::clone(self), id.clone());
+        tokio::spawn(async move { cloud.end_of_life(&of).await });
+        self.pass(&visitor.name, WAY_MS).await;
+        drop(busy);
+        Ok(Socket { id, incoming, cloud: Arc::clone(self) })
+    }
+
+    /// Closes a connection when it has been idle, or open, for as long as it may.
+    async fn end_of_life(self: &Arc<Self>, id: &str) {
+        let end = Instant::now() + LIFE_MAX;
+        loop {
+            let Some(idle_at) = lock(&self.gateway)
+                .connections
+                .get(id)
+                .filter(|connection| connection.is_open)
+                .map(|connection| connection.last_message + IDLE_MAX)
+            else {
+                return;
+            };
+            if Instant::now() >= idle_at.min(end) {
+                return self.close_by_gateway(id, 1001);
+            }
+            sleep_until(idle_at.min(end)).await;
+        }
+    }
+
+    fn close_by_gateway(self: &Arc<Self>, id: &str, code: u16) {
+        self.tell(id, Incoming::Closed(code));
+        self.hang_up(id, false);
+    }
+
+    /// A connection ends, and `$disconnect` runs sooner or later, or never.
+    fn hang_up(self: &Arc<Self>, id: &str, is_by_client: bool) {
+        let Some(event) = ({
+            let mut gateway = lock(&self.gateway);
+            gateway.connections.get_mut(id).filter(|connection| connection.is_open).map(|connection| {
+                connection.is_open = false;
+                let Connection { visitor, connected_ms, authorizer, .. } = connection;
+                json!({
+                    "requestContext": context(id, "DISCONNECT", visitor, *connected_ms, self.now_ms(), authorizer),
+                    "isBase64Encoded": false,
+                })
+            })
+        }) else {
+            return;
+        };
+        self.note(|| format!("{id} is closed by the {}", if is_by_client { "client" } else { "gateway" }));
+        if self.chance(id, self.weather().lost_disconnects) {
+            return self.note(|| format!("$disconnect of {id} is lost"));
+        }
+        let (cloud, of) = (Arc::clone(self), id.to_owned());
+        let busy = self.begin();
+        tokio::spawn(async move {
+            cloud.pass(&of, cloud.weather().disconnect_delay_ms.max(20.0)).await;
+            let (ended, _) = cloud.invoke(FunctionName::Disconnect, event.to_string().into_bytes(), of.clone()).await;
+            if ended.is_ok() {
+                cloud.note(|| format!("$disconnect of {of} has ended"));
+                let mut gateway = lock(&cloud.gateway);
+                gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&of));
+                gateway.disconnected.insert(of);
+            }
+            drop(busy);
+        });
+    }
+
+    /// Sends a frame to a client. False where there is no such connection.
+    fn tell(&self, id: &str, frame: Incoming) -> bool {
+        let ms = self.draw(id, |random| random.random_range(1.0..WAY_MS));
+        let mut gateway = lock(&self.gateway);
+        let Some(connection) = gateway.connections.get_mut(id).filter(|connection| connection.is_open) else {
+            return false;
+        };
+        let at = (Instant::now() + Duration::from_secs_f64(ms / 1_000.0)).max(connection.last_arrival);
+        connection.last_arrival = at;
+        // A client that is gone is not told.
+        connection.is_broken || connection.frames.send((at, frame)).is_ok()
+    }
+
+    async fn message(self: &Arc<Self>, id: &str, text: String) {
+        self.pass(id, WAY_MS).await;
+        let Some((visitor, connected_ms, authorizer)) = ({
+            let mut gateway = lock(&self.gateway);
+            gateway.connections.get_mut(id).filter(|connection| connection.is_open && !connection.is_broken).map(
+                |connection| {
+                    connection.last_message = Instant::now();
+                    (connection.visitor.clone(), connection.connected_ms, connection.authorizer.clone())
+                },
+            )
+        }) else {
+            return;
+        };
+        let kind = serde_json::from_str::<Value>(&text).ok().and_then(|message| Some(message["type"].as_str()?.to_owned()));
+        if kind.as_deref() == Some("ping") {
+            self.tell(id, Incoming::Frame(json!({"type": "pong"}).to_string()));
+            return;
+        }
+        let function = if kind.as_deref() == Some("publish") { FunctionName::Publish } else { FunctionName::Subscribe };
+        let context = context(id, "MESSAGE", &visitor, connected_ms, self.now_ms(), &authorizer);
+        let event = json!({"requestContext": context, "body": text, "isBase64Encoded": false});
+        self.pass(id, self.weather().message_delay_ms).await;
+        let (answer, units) = self.invoke(function, event.to_string().into_bytes(), id.to_owned()).await;
+        let answer = match answer {
+            Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned),
+            Err(_) => {
+                Some(json!({"message": "Internal server error", "connectionId": id, "requestId": "r"}).to_string())
+            }
+        };
+        if let (Some(kind), Some(answer)) = (&kind, &answer)
+            && !answer.contains(r#""type":"error""#)
+        {
+            let message: Value = serde_json::from_str(&text).unwrap_or_default();
+            let regions = message["regions"].as_array().map_or(1, Vec::len);
+            if message["since"].is_null() {
+                self.check_bill(kind, regions, units);
+            }
+        }
+        if let Some(answer) = answer {
+            self.tell(id, Incoming::Frame(answer));
+        }
+    }
+
+    /// The management API.
+    pub(super) async fn manage(self: &Arc<Self>, call: &Call, path: &str) -> Reply {
+        let id = path.rsplit('/').next().unwrap_or_default().replace("%3D", "=").replace("%2D", "-").replace("%5F", "_");
+        let status = |status: u16| Reply { status, body: b"{}".to_vec() };
+        let is_over = {
+            let mut gateway = lock(&self.gateway);
+            let now = Instant::now();
+            while gateway.calls.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
+                gateway.calls.pop_front();
+            }
+            gateway.calls.push_back(now);
+            gateway.most_calls = gateway.most_calls.max(gateway.calls.len());
+            gateway.calls.len() > self.settings.push_rate as usize
+        };
+        let weather = self.weather();
+        if is_over || self.chance(&id, weather.throttled_posts) {
+            return status(429);
+        }
+        if self.chance(&id, weather.failed_posts) {
+            return status(500);
+        }
+        let is_open = lock(&self.gateway).connections.get(&id).is_some_and(|connection| connection.is_open);
+        let lies = match call.method.as_str() {
+            "POST" => weather.post_lies,
+            "GET" => weather.look_lies,
+            _ => 0.0,
+        };
+        if !is_open || self.chance(&id, lies) {
+            return status(410);
+        }
+        match call.method.as_str() {
+            "POST" => {
+                self.tell(&id, Incoming::Frame(String::from_utf8_lossy(&call.body).into_owned()));
+                if self.chance(&id, weather.hung_posts) {
+                    sleep(Duration::from_secs(4)).await;
+                }
+                status(200)
+            }
+            "DELETE" => {
+                self.close_by_gateway(&id, 1000);
+                status(204)
+            }
+            _ => Reply::json(&json!({"ConnectedAt": "2026-11-18T11:06:40Z", "LastActiveAt": "2026-11-18T11:06:40Z"})),
+        }
+    }
+
+    /// Most calls of the management API within a second.
+    pub fn most_calls(&self) -> usize {
+        lock(&self.gateway).most_calls
+    }
+
+    /// Whether the gateway holds a connection open.
+    pub fn is_open(&self, id: &str) -> bool {
+        lock(&self.gateway).connections.get(id).is_some_and(|connection| connection.is_open && !connection.is_broken)
+    }
+
+    /// A request to the HTTP API: the status and the body of the answer. Those of a function that failed are 500.
+    pub async fn request(
+        self: &Arc<Self>,
+        function: FunctionName,
+        lane: &str,
+        route: &str,
+        request: Value,
+    ) -> (u16, Value) {
+        self.pass(lane, WAY_MS).await;
+        let mut event = request;
+        event["version"] = json!("2.0");
+        event["routeKey"] = json!(route);
+        let (method, path) = route.split_once(' ').unwrap_or_default();
+        event["requestContext"] = json!({
+            "routeKey": route, "http": {"method": method, "path": path, "sourceIp": "192.0.2.9"},
+            "authorizer": {"iam": {"userArn": format!("arn:aws:iam::1:user/{lane}")}},
+        });
+        event["isBase64Encoded"] = json!(false);
+        let id = format!("{lane}-{}", self.draw(lane, |random| random.random::<u32>()));
+        let (answer, _) = self.invoke(function, event.to_string().into_bytes(), id).await;
+        self.pass(lane, WAY_MS).await;
+        let Ok(answer) = answer else { return (500, Value::Null) };
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
+        (status, answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default())
+    }
+
+    /// Whether `$disconnect` of a connection has run to its end.
+    pub fn has_disconnected(&self, id: &str) -> bool {
+        lock(&self.gateway).disconnected.contains(id)
+    }
+
+    /// Closes all connections, as their clients do.
+    pub fn hang_up_all(self: &Arc<Self>) {
+        let ids: Vec<String> = lock(&self.gateway).connections.keys().cloned().collect();
+        for id in ids {
+            self.hang_up(&id, true);
+        }
+    }
+
+    /// Guarantee 7 of connections: after a handshake of a user, of whom `coming` more are under way.
+    pub(crate) fn check_seats(&self, user: &str, coming: u32, refused: Option<u16>) {
+        let most = self.settings.connections_per_user as usize;
+        let (open, seated) = {
+            let gateway = lock(&self.gateway);
+            let seated = gateway.seated.get(user).cloned().unwrap_or_default();
+            let open = seated.iter().filter(|id| gateway.connections.get(*id).is_some_and(|connection| connection.is_open));
+            (open.count(), seated.len())
+        };
+        if open > most {
+            self.breaks(7, format!("{user} has {open} connections open, and {most} are allowed"));
+        }
+        if refused == Some(429) && seated + (coming as usize) < most {
+            self.breaks(7, format!("{user} has {seated} connections at most, and is refused where {most} are allowed"));
+        }
+    }
+
+    /// Compares what an undisturbed invocation cost with the table of docs/cost.md.
+    fn check_bill(&self, kind: &str, regions: usize, Units { reads, writes }: Units) {
+        if !self.weather.is_calm() {
+            return;
+        }
+        let regions = regions as f64;
+        let Some((most_reads, most_writes)) = (match kind {
+            // A seat and what is noted of it come on top where connections are limited.
+            "connect" => Some((3.0, 2.0 + 6.0 * regions.min(1.0) + 4.0)),
+            "subscribe_region" => Some((1.0 + regions.min(8.0), 1.0 + 2.0 * regions)),
+            "unsubscribe_region" => Some((1.0, 2.0 + 2.0 * regions)),
+            "keepalive" => Some((8.0, 1.0)),
+            "echo" => Some((0.0, 1.0)),
+            _ => None,
+        }) else {
+            return;
+        };
+        if reads > most_reads || writes > most_writes {
+            self.breaks(9, format!("{kind} of {regions} regions costs {reads} read and {writes} write units"));
+        }
+    }
+}
+

@@ -1,0 +1,255 @@
+//! AWS as the functions find it: everything that they call, and everything that calls them, in one thread and in
+//! virtual time.
+//!
+//! Randomness comes in lanes: each process, each socket and each client draws from its own, which follows from the seed
+//! and the lane's name. So a world in which one client is left out is otherwise much the same, and a failure can be
+//! shrunk.
+
+mod database;
+mod gateway;
+mod lambda;
+mod network;
+mod services;
+mod weather;
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use apigw_local::Tables;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use self::{gateway::Gateway, lambda::Lambda, services::Queues};
+pub use self::{
+    database::{Store, Units},
+    gateway::{Incoming, Socket, Visitor},
+    lambda::{FunctionName, InvocationError},
+    services::{TOKEN_ISSUER, token},
+    weather::Weather,
+};
+
+/// What the wall clock shows when a world begins, in milliseconds since the Unix epoch.
+pub const BEGAN_MS: i64 = 1_795_000_000_000;
+
+/// What a deployment is configured with, beside what the template fixes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `off`, `optional` or `required`.
+    pub authorization: &'static str,
+    /// Whether keys are published by an issuer instead of being a secret parameter.
+    pub has_issuer: bool,
+    pub fallback_to_everyone: bool,
+    /// Calls of the management API a second, of the account and in `PUSH_RATE`.
+    pub push_rate: u32,
+    pub connections_per_user: u32,
+    pub messages_per_second: u32,
+    pub alerts_per_minute: u32,
+    /// Whether functions that are deployed in the middle write forms with a field that those before do not know.
+    pub has_next_form: bool,
+}
+
+/// Everything that a world has but its clients.
+pub struct Cloud {
+    pub settings: Settings,
+    weather: Weather,
+    calm: Weather,
+    is_calm: AtomicBool,
+    seed: u64,
+    /// Tells processes of this world from those of others in the same program.
+    number: u64,
+    began: Instant,
+    lanes: Mutex<BTreeMap<String, SmallRng>>,
+    store: database::SharedStore,
+    lambda: Mutex<Lambda>,
+    gateway: Mutex<Gateway>,
+    queues: Mutex<Queues>,
+    trace: Mutex<Trace>,
+    broken: Mutex<Vec<(u32, String)>>,
+    busy: AtomicU64,
+    idle: Notify,
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// What happened in a world: a number that follows from all of it, and the lines if they are asked for.
+#[derive(Debug)]
+struct Trace {
+    hash: u64,
+    lines: Option<Vec<String>>,
+}
+
+/// Something is under way that has to end before all is calm.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Cloud>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.busy.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// FNV-1a. Source: RFC 9923.
+pub(crate) fn hash(mut state: u64, bytes: &[u8]) -> u64 {
+    for byte in bytes {
+        state = (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    state
+}
+
+pub(crate) const HASH_BEGAN: u64 = 0xcbf2_9ce4_8422_2325;
+
+impl Cloud {
+    /// A deployment without clients.
+    pub fn new(tables: &Tables, seed: u64, settings: Settings, weather: Weather, keeps_lines: bool) -> Arc<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            settings,
+            weather,
+            calm: Weather::default(),
+            is_calm: AtomicBool::new(false),
+            seed,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            began: Instant::now(),
+            lanes: Mutex::default(),
+            store: Arc::new(Store::new(tables)),
+            lambda: Mutex::default(),
+            gateway: Mutex::default(),
+            queues: Mutex::default(),
+            trace: Mutex::new(Trace { hash: HASH_BEGAN, lines: keeps_lines.then(Vec::new) }),
+            broken: Mutex::default(),
+            busy: AtomicU64::new(0),
+            idle: Notify::new(),
+        })
+    }
+
+    /// What goes wrong at the moment.
+    pub fn weather(&self) -> &Weather {
+        if self.is_calm.load(Ordering::Relaxed) { &self.calm } else { &self.weather }
+    }
+
+    /// What goes wrong in this world, until it calms down.
+    pub fn planned(&self) -> &Weather {
+        &self.weather
+    }
+
+    /// Ends all that goes wrong.
+    pub fn calm_down(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
+        self.note(|| "all is calm from now on".to_owned());
+    }
+
+    /// Whether what goes wrong has ended.
+    pub fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::Relaxed) || self.weather.is_calm()
+    }
+
+    /// Its database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Milliseconds since the world began.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What its wall clock shows, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> i64 {
+        BEGAN_MS + i64::try_from(self.elapsed_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// Draws from a lane.
+    pub fn draw<T>(&self, lane: &str, draw: impl FnOnce(&mut SmallRng) -> T) -> T {
+        let mut lanes = lock(&self.lanes);
+        if let Some(random) = lanes.get_mut(lane) {
+            return draw(random);
+        }
+        let seed = hash(hash(HASH_BEGAN, &self.seed.to_le_bytes()), lane.as_bytes());
+        draw(lanes.entry(lane.to_owned()).or_insert_with(|| SmallRng::seed_from_u64(seed)))
+    }
+
+    /// Whether something of a probability happens.
+    pub fn chance(&self, lane: &str, probability: f64) -> bool {
+        probability > 0.0 && self.draw(lane, |random| random.random_bool(probability))
+    }
+
+    /// Waits for up to `most_ms`, most often for less than half of that.
+    pub async fn pass(&self, lane: &str, most_ms: f64) {
+        if most_ms > 0.0 {
+            let share: f64 = self.draw(lane, |random| random.random_range(0.0..1.0));
+            sleep(Duration::from_secs_f64(share * share * most_ms / 1_000.0)).await;
+        }
+    }
+
+    /// Adds a line to what happened.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        let mut text = String::new();
+        let _ = write!(text, "{:>8} {}", self.elapsed_ms(), line());
+        let mut trace = lock(&self.trace);
+        trace.hash = hash(trace.hash, text.as_bytes());
+        if let Some(lines) = &mut trace.lines {
+            lines.push(text);
+        }
+    }
+
+    /// A number that two worlds have in common in which the same happened.
+    pub fn trace_hash(&self) -> u64 {
+        lock(&self.trace).hash
+    }
+
+    /// What happened, if it was kept.
+    pub fn trace(&self) -> Vec<String> {
+        lock(&self.trace).lines.clone().unwrap_or_default()
+    }
+
+    /// Notes that a guarantee does not hold.
+    pub fn breaks(&self, guarantee: u32, message: String) {
+        self.note(|| format!("guarantee {guarantee} is broken: {message}"));
+        lock(&self.broken).push((guarantee, message));
+    }
+
+    /// The guarantees that do not hold, in the order in which that was seen.
+    pub fn broken(&self) -> Vec<(u32, String)> {
+        lock(&self.broken).clone()
+    }
+
+    /// Something begins that has to end before all is calm.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Waits until nothing is under way. False where that is not so within `time`.
+    pub async fn is_idle_within(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        loop {
+            let idle = self.idle.notified();
+            if self.busy.load(Ordering::Relaxed) == 0 {
+                return true;
+            }
+            if tokio::time::timeout_at(end, idle).await.is_err() {
+                return self.busy.load(Ordering::Relaxed) == 0;
+            }
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,339 @@
+//! Clients that are not ours: those of the systems that this one replaces, those that somebody has written from the
+//! protocol, and those that mean harm.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{RngExt, seq::IndexedRandom};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::{
+    cloud::{Incoming, Socket, Visitor, lock, token},
+    world::{
+        Run,
+        journal::{self, Visit, Wish},
+        plan::Mischief,
+    },
+};
+
+/// Longest that a client waits for an answer, in milliseconds.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A client of a world.
+pub(super) struct Client {
+    pub(super) run: Arc<Run>,
+    /// Its lane.
+    pub(super) name: String,
+    /// The user of its token.
+    pub(super) user: String,
+    /// What its token allows; everything without it.
+    pub(super) allowed: Option<Vec<String>>,
+}
+
+/// A connection of a client, and its place in the journal.
+pub(super) struct Connected {
+    pub(super) socket: Socket,
+    pub(super) visit: usize,
+}
+
+impl Client {
+    pub(super) fn new(run: &Arc<Run>, name: String, allowed: Option<Vec<String>>) -> Self {
+        let user = name.clone();
+        Self { run: Arc::clone(run), name, user, allowed }
+    }
+
+    fn visitor(&self, region: Option<&str>) -> Visitor {
+        let settings = &self.run.cloud.settings;
+        let expires = crate::cloud::BEGAN_MS / 1_000 + 1_000_000;
+        let mut claims = json!({"exp": expires, "sub": self.user});
+        if let Some(allowed) = &self.allowed {
+            claims["regions"] = json!(allowed);
+        }
+        let token = (settings.authorization != "off").then(|| token(&claims, settings.has_issuer));
+        let query = region.iter().map(|region| ("region".to_owned(), (*region).to_owned())).collect();
+        Visitor { name: self.name.clone(), address: "192.0.2.1".to_owned(), query, token }
+    }
+
+    /// Connects, with a region in the address or without.
+    pub(super) async fn connect(&self, region: Option<&str>) -> Result<Connected, u16> {
+        let cloud = &self.run.cloud;
+        let sent_ms = cloud.elapsed_ms();
+        self.run.comes(&self.user);
+        let socket = cloud.handshake(&self.visitor(region)).await;
+        self.run.has_come(&self.user, socket.as_ref().err().copied());
+        let socket = socket?;
+        let mut journal = lock(&self.run.journal);
+        let mut visit = Visit { client: self.name.clone(), id: socket.id.clone(), ..Visit::default() };
+        visit.allowed.clone_from(&self.allowed);
+        if let Some(region) = region {
+            let wish = Wish { joins: true, sent_ms, granted_ms: Some(cloud.elapsed_ms()) };
+            visit.wishes.insert(region.to_owned(), vec![wish]);
+        }
+        journal.visits.push(visit);
+        Ok(Connected { socket, visit: journal.visits.len() - 1 })
+    }
+
+    /// Notes what arrives. Returns a frame that is no alert, and none when the connection has ended or `until` has come.
+    pub(super) async fn next(&self, connected: &mut Connected, until: Instant) -> Option<Value> {
+        loop {
+            let (at, incoming) = timeout(until.saturating_duration_since(Instant::now()), connected.socket.incoming.recv()).await.ok()??;
+            sleep_until(at).await;
+            let cloud = &self.run.cloud;
+            let now_ms = cloud.elapsed_ms();
+            let Incoming::Frame(text) = incoming else {
+                self.ends(connected);
+                return None;
+            };
+            cloud.note(|| format!("{} receives {text}", self.name));
+            let frame: Value = serde_json::from_str(&text).unwrap_or_default();
+            match journal::alert(&frame, now_ms, None) {
+                Some(received) => lock(&self.run.journal).visits[connected.visit].received.push(received),
+                None => return Some(frame),
+            }
+        }
+    }
+
+    /// Notes that a connection has ended.
+    pub(super) fn ends(&self, connected: &Connected) {
+        let now_ms = self.run.cloud.elapsed_ms();
+        lock(&self.run.journal).visits[connected.visit].closed_ms.get_or_insert(now_ms);
+    }
+
+    pub(super) fn has_ended(&self, connected: &Connected) -> bool {
+        lock(&self.run.journal).visits[connected.visit].closed_ms.is_some()
+    }
+
+    /// Notes that a connection asks to join or leave regions, and sends it.
+    fn wish(&self, connected: &Connected, joins: bool, regions: &[String]) -> u64 {
+        let sent_ms = self.run.cloud.elapsed_ms();
+        for region in regions {
+            let wish = Wish { joins, sent_ms, granted_ms: None };
+            let mut journal = lock(&self.run.journal);
+            journal.visits[connected.visit].wishes.entry(region.clone()).or_default().push(wish);
+        }
+        let kind = if joins { "subscribe_region" } else { "unsubscribe_region" };
+        connected.socket.send(json!({"type": kind, "regions": regions}).to_string());
+        sent_ms
+    }
+
+    fn granted(&self, connected: &Connected, joins: bool, regions: &[String], sent_ms: u64) {
+        let now_ms = self.run.cloud.elapsed_ms();
+        let mut journal = lock(&self.run.journal);
+        for region in regions {
+            for wish in journal.visits[connected.visit].wishes.entry(region.clone()).or_default() {
+                if wish.joins == joins && wish.sent_ms == sent_ms {
+                    wish.granted_ms = Some(now_ms);
+                }
+            }
+        }
+    }
+
+    /// Joins or leaves regions, as often as it takes. False where that was refused, or the connection has ended.
+    async fn change(&self, connected: &mut Connected, joins: bool, regions: &[String]) -> bool {
+        let expected = if joins { "subscribed" } else { "unsubscribed" };
+        for _ in 0..20 {
+            let sent_ms = self.wish(connected, joins, regions);
+            let until = Instant::now() + ANSWER;
+            while let Some(frame) = self.next(connected, until).await {
+                if frame["type"] == expected {
+                    self.granted(connected, joins, regions, sent_ms);
+                    return true;
+                }
+                if frame["type"] == "error" && frame["retryable"] != true {
+                    return false;
+                }
+                if frame["type"] == "error" || frame["message"] == "Internal server error" {
+                    break;
+                }
+            }
+            if self.has_ended(connected) {
+                return false;
+            }
+            let pause = self.run.cloud.draw(&self.name, |random| random.random_range(200..1_500_u64));
+            sleep(Duration::from_millis(pause)).await;
+        }
+        false
+    }
+
+    /// Stays, pings and listens until the connection ends, the world does, or `until` has come.
+    async fn stay(&self, connected: &mut Connected, until: Option<Instant>) {
+        let cloud = &self.run.cloud;
+        loop {
+            if self.run.is_over() || until.is_some_and(|until| Instant::now() >= until) {
+                return;
+            }
+            let weather = cloud.weather();
+            let (pause, breaks, is_silent) = self.run.cloud.draw(&self.name, |random| {
+                let pause = Duration::from_millis(random.random_range(20_000..50_000));
+                // Over a minute of pings it breaks as often as in as many seconds.
+                let share = 1.0 - (1.0 - weather.broken_sockets).powf(pause.as_secs_f64());
+                (pause, random.random_bool(share), random.random_bool(weather.silent_breaks))
+            });
+            let part = self.run.cloud.draw(&self.name, |random| random.random_range(0.0..1.0));
+            let end = Instant::now() + if breaks { pause.mul_f64(part) } else { pause };
+            let end = until.map_or(end, |until| end.min(until)).min(self.run.ends_at());
+            while self.next(connected, end).await.is_some() {}
+            if self.has_ended(connected) {
+                return;
+            }
+            if breaks && !cloud.is_calm() {
+                self.ends(connected);
+                connected.socket.breaks(is_silent);
+                return;
+            }
+            connected.socket.send(json!({"type": "ping"}).to_string());
+        }
+    }
+
+    /// A client that subscribes at connect and pings, again and again.
+    pub(super) async fn reference(self, region: String) {
+        while !self.run.is_over() {
+            if let Ok(mut connected) = self.connect(Some(&region)).await {
+                self.stay(&mut connected, None).await;
+                self.ends(&connected);
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        let pause = self.run.cloud.draw(&self.name, |random| random.random_range(500..4_000_u64));
+        let end = Instant::now() + Duration::from_millis(pause);
+        sleep_until(end.min(self.run.ends_at())).await;
+    }
+
+    /// A client that subscribes by message, and may leave the first region and come back.
+    pub(super) async fn plain(self, regions: Vec<String>, leaves_after_ms: Option<u64>) {
+        let leaves_at = leaves_after_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        while !self.run.is_over() {
+            if let Ok(mut connected) = self.connect(None).await {
+                if self.change(&mut connected, true, &regions).await {
+                    if let Some(leaves_at) = leaves_at.filter(|at| *at > Instant::now()) {
+                        self.stay(&mut connected, Some(leaves_at)).await;
+                        if !self.has_ended(&connected) && self.change(&mut connected, false, &regions[..1]).await {
+                            self.change(&mut connected, true, &regions[..1]).await;
+                        }
+                    }
+                    self.stay(&mut connected, None).await;
+                }
+                self.ends(&connected);
+            }
+            self.pause().await;
+        }
+    }
+
+    /// A client that means harm.
+    pub(super) async fn hostile(self, mischief: Mischief, regions: Vec<String>) {
+        let cloud = Arc::clone(&self.run.cloud);
+        match mischief {
+            Mischief::Ghost => {
+                for _ in 0..3 {
+                    let Ok(connected) = self.connect(regions.first().map(String::as_str)).await else { continue };
+                    for _ in 0..3 {
+                        self.wish(&connected, true, &regions);
+                    }
+                    cloud.pass(&self.name, 40.0).await;
+                    self.ends(&connected);
+                    connected.socket.close();
+                }
+            }
+            Mischief::Change => {
+                let Ok(mut connected) = self.connect(None).await else { return };
+                for round in 0..4 {
+                    for joins in [round % 2 == 0, round % 2 != 0, true] {
+                        self.wish(&connected, joins, &regions);
+                    }
+                    let until = Instant::now() + Duration::from_millis(400);
+                    while self.next(&mut connected, until).await.is_some() {}
+                }
+                self.ends(&connected);
+            }
+            Mischief::Flood => self.flood().await,
+            Mischief::Crowd => {
+                let coming = cloud.settings.connections_per_user.min(5) + 3;
+                let all = (0..coming).map(|_| async {
+                    let Ok(mut connected) = self.connect(regions.first().map(String::as_str)).await else { return };
+                    let stay = cloud.draw(&self.name, |random| random.random_range(500..6_000_u64));
+                    let until = Instant::now() + Duration::from_millis(stay);
+                    while self.next(&mut connected, until).await.is_some() {}
+                    self.ends(&connected);
+                });
+                futures_util::future::join_all(all).await;
+            }
+            Mischief::Trespass => {
+                let Ok(mut connected) = self.connect(None).await else { return };
+                let since = json!({"US": {"epoch": 0, "seq": 0}, "PL": {"epoch": 0, "seq": 0}});
+                let messages = [
+                    json!({"type": "subscribe_region", "regions": ["US", "PL"], "since": since}),
+                    json!({"type": "subscribe_region", "region": "ALL", "since": {}}),
+                    json!({"type": "keepalive", "regions": ["US"], "since": since}),
+                    json!({"type": "subscribe_region", "regions": ["X-CANARY", ""]}),
+                    json!({"type": "count"}),
+                    json!([1, 2, 3]),
+                    json!({"type": "publish", "region": "PL", "video": {"id": "trespass", "title": "no", "score": 99}}),
+                ];
+                for _ in 0..4 {
+                    let message = cloud.draw(&self.name, |random| messages.choose(random).cloned()).unwrap_or_default();
+                    let sent_ms = cloud.elapsed_ms();
+                    // What it may have it may have asked for.
+                    for region in ["US", "PL", "ALL"] {
+                        let asks = message.to_string().contains(&format!("\"{region}\"")) && message["type"] == "subscribe_region";
+                        let is_allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|it| it == "*" || it == region));
+                        if asks && is_allowed {
+                            let wish = Wish { joins: true, sent_ms, granted_ms: None };
+                            lock(&self.run.journal).visits[connected.visit].wishes.entry(region.to_owned()).or_default().push(wish);
+                        }
+                    }
+                    connected.socket.send(message.to_string());
+                    let until = Instant::now() + Duration::from_secs(2);
+                    while let Some(frame) = self.next(&mut connected, until).await {
+                        for alert in frame["alerts"].as_array().into_iter().flatten() {
+                            if let Some(received) = journal::alert(alert, cloud.elapsed_ms(), Some(sent_ms)) {
+                                lock(&self.run.journal).visits[connected.visit].received.push(received);
+                            }
+                        }
+                    }
+                    if self.has_ended(&connected) {
+                        return;
+                    }
+                }
+                self.ends(&connected);
+            }
+        }
+    }
+
+    /// Sends more messages at one moment than it may, and counts those that are let through.
+    async fn flood(&self) {
+        let cloud = &self.run.cloud;
+        let Ok(mut connected) = self.connect(None).await else { return };
+        let rate = u64::from(cloud.settings.messages_per_second);
+        let sent = rate * 2 + 5;
+        let began = Instant::now();
+        for number in 0..sent {
+            connected.socket.send(json!({"type": "echo", "n": number}).to_string());
+        }
+        let (mut admitted, mut refused) = (0, 0);
+        let mut last = began;
+        let until = Instant::now() + Duration::from_secs(20);
+        while admitted + refused < sent
+            && let Some(frame) = self.next(&mut connected, until).await
+        {
+            last = Instant::now();
+            if frame["type"] == "response" {
+                admitted += 1;
+            } else if frame["code"] == "rate_limited" {
+                refused += 1;
+            }
+        }
+        self.ends(&connected);
+        let skew = Duration::from_secs_f64(cloud.planned().skew_ms / 1_000.0);
+        // What comes later has more of the allowance.
+        let most = rate as f64 * (1.0 + (last - began + skew).as_secs_f64());
+        if admitted as f64 > most {
+            cloud.breaks(7, format!("{}: {admitted} of {sent} messages pass, and {rate} a second may", self.name));
+        }
+        if refused > 0 && admitted < rate && cloud.planned().is_calm() {
+            cloud.breaks(7, format!("{}: only {admitted} of {sent} messages pass, and {rate} a second may", self.name));
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Every guarantee of the service, stated once, and the checks that hold it in every world.
+//!
+//! `docs/guarantees.md` is this list; a test keeps both alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::{
+    cloud::lock,
+    world::{
+        Run,
+        journal::{Published, Told, Visit},
+    },
+};
+
+/// A guarantee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarantee {
+    pub number: u32,
+    pub name: &'static str,
+    /// What holds.
+    pub sentence: &'static str,
+    /// The document that promises it.
+    pub promised: &'static str,
+    /// What looks whether it holds.
+    pub check: &'static str,
+    /// In which worlds it is weaker, and why.
+    pub weaker: &'static str,
+}
+
+/// All guarantees.
+pub const GUARANTEES: [Guarantee; 10] = [
+    Guarantee {
+        number: 1,
+        name: "true answers",
+        sentence: "An alert that was answered with `published: true` is in the log once, at the place that the answer names, and the log has no gaps. One that was answered otherwise is as its answer says.",
+        promised: "protocol.md, Publishing",
+        check: "check_log",
+        weaker: "A publication without an idempotency key that was answered with `outcome_unknown`, or not at all, may be in the log or not.",
+    },
+    Guarantee {
+        number: 2,
+        name: "nothing lost",
+        sentence: "Whoever stays connected and subscribed gets each alert at least once. Whoever comes back with positions gets everything or is told of a gap; in the browser client once and in order.",
+        promised: "protocol.md, Alerts and Positions; client/README.md",
+        check: "check_deliveries",
+        weaker: "A connection that the service closes, because the gateway said three times that it is gone, is told by the close; its client comes back.",
+    },
+    Guarantee {
+        number: 3,
+        name: "nobody else",
+        sentence: "Nobody outside the audience of an alert gets it, nor anybody whose token does not allow it.",
+        promised: "protocol.md, Alerts and Tokens",
+        check: "check_strangers",
+        weaker: "An alert that nobody is subscribed to goes to everyone, marked as such, where `FallbackToEveryone` says so and no tokens are asked for.",
+    },
+    Guarantee {
+        number: 4,
+        name: "nobody deaf",
+        sentence: "Twelve minutes after the last fault every live connection is sent the alerts that it is subscribed to.",
+        promised: "protocol.md, Keepalive",
+        check: "check_probes",
+        weaker: "Never.",
+    },
+    Guarantee {
+        number: 5,
+        name: "nothing left",
+        sentence: "Of a connection whose `$disconnect` has run nothing is left but a mark, and of any other nothing after two hours and ten minutes. Of an alert nothing is left two days after it.",
+        promised: "security.md; operations.md, Upgrading",
+        check: "check_traces, afterwards",
+        weaker: "The time to live may be late; what has expired counts as gone.",
+    },
+    Guarantee {
+        number: 6,
+        name: "within the quotas",
+        sentence: "The fan-out of an alert keeps to the push rate in every second, and no chain of invocations reaches Lambda's stop.",
+        promised: "operations.md, Limits",
+        check: "manage, invoke_later",
+        weaker: "Where an invocation runs twice, each copy has its share of the rate; then the gateway's refusals slow them down.",
+    },
+    Guarantee {
+        number: 7,
+        name: "exact limits",
+        sentence: "Limits of connections, messages and alerts admit what they say, neither more nor fewer.",
+        promised: "operations.md, Limits",
+        check: "check_seats, flood, check_log",
+        weaker: "Limits in time are as exact as the clocks of two functions are alike. Too few are admitted only where a write is lost; that is looked for in calm worlds.",
+    },
+    Guarantee {
+        number: 8,
+        name: "everything ends",
+        sentence: "Twelve minutes after the last fault nothing is under way, no dead letter is left that cannot be driven again, and no item is larger than its bound.",
+        promised: "operations.md",
+        check: "settle, check_sizes",
+        weaker: "Never.",
+    },
+    Guarantee {
+        number: 9,
+        name: "within the bill",
+        sentence: "What a message costs in the database is what the table says.",
+        promised: "cost.md, Requests and units",
+        check: "check_bill",
+        weaker: "Looked for in calm worlds: requests that are repeated are billed again.",
+    },
+    Guarantee {
+        number: 10,
+        name: "taken back",
+        sentence: "An alert that was taken back is shown to nobody who asks for it afterwards.",
+        promised: "protocol.md, Taking back",
+        check: "check_strangers",
+        weaker: "What is on its way to a client arrives; the removal follows it.",
+    },
+];
+
+/// Bytes of an item at most, as JSON: an alert of a frame, escaped, and what is around it.
+const ITEM_BYTES_MAX: usize = 96 * 1024;
+
+/// An alert of the log.
+#[derive(Clone, Debug)]
+struct Logged {
+    video: Option<String>,
+    id: String,
+    epoch: i64,
+}
+
+impl Run {
+    /// What is in the log, by region and number.
+    fn log(&self) -> BTreeMap<String, BTreeMap<u64, Logged>> {
+        let mut log: BTreeMap<String, BTreeMap<u64, Logged>> = BTreeMap::new();
+        for item in self.cloud.store().items("AlertsTable") {
+            let number = |name: &str| item[name]["N"].as_str().and_then(|number| number.parse::<i64>().ok());
+            let Some(region) = item["region"]["S"].as_str().filter(|region| !region.starts_with('@')) else { continue };
+            let seq = number("seq").and_then(|seq| u64::try_from(seq).ok()).unwrap_or_default();
+            let video = item["video"]["S"].as_str().and_then(|video| serde_json::from_str::<Value>(video).ok());
+            let logged = Logged {
+                video: video.and_then(|video| video["id"].as_str().map(str::to_owned)),
+                id: item["id"]["S"].as_str().unwrap_or_default().to_owned(),
+                epoch: number("epoch").unwrap_or_default(),
+            };
+            log.entry(region.to_owned()).or_default().insert(seq, logged);
+        }
+        log
+    }
+
+    /// Guarantee 1, and the limit of alerts.
+    pub(super) fn check_log(&self) {
+        let cloud = &self.cloud;
+        let log = self.log();
+        for (region, alerts) in &log {
+            let numbers: Vec<u64> = alerts.keys().copied().collect();
+            let count = u64::try_from(numbers.len()).unwrap_or(u64::MAX);
+            if numbers != (1..=count).collect::<Vec<_>>() {
+                cloud.breaks(1, format!("the log of {region} has gaps: {numbers:?}"));
+            }
+        }
+        let journal = lock(&self.journal);
+        let removed: BTreeSet<&str> = journal.removals.iter().map(|removed| removed.video.as_str()).collect();
+        for (video, published) in &journal.publications {
+            let Published { region, answers, has_key, attempts, .. } = published;
+            let places: Vec<(u64, &Logged)> = log
+                .get(region)
+                .into_iter()
+                .flatten()
+                .filter(|(_, logged)| logged.video.as_deref() == Some(video))
+                .map(|(seq, logged)| (*seq, logged))
+                .collect();
+            let was_removed = removed.contains(video.as_str());
+            let most = if *has_key { 1 } else { (*attempts).max(1) as usize };
+            if places.len() > most {
+                cloud.breaks(1, format!("{video} is in the log {} times: {answers:?}", places.len()));
+            }
+            for told in answers {
+                match told {
+                    Told::Published { epoch, seq, id } => {
+                        let is_there = log.get(region).and_then(|alerts| alerts.get(seq)).is_some_and(|logged| {
+                            logged.epoch == *epoch
+                                && logged.id == *id
+                                && (logged.video.as_deref() == Some(video) || was_removed || logged.video.is_none())
+                        });
+                        if !is_there {
+                            cloud.breaks(1, format!("{video} was published at {seq} of {region}, and is not there"));
+                        }
+                    }
+                    Told::Refused(code) if !matches!(code.as_str(), "outcome_unknown") => {
+                        // Of several attempts another one may have published it.
+                        if answers.len() == 1 && *attempts == 1 && !places.is_empty() {
+                            cloud.breaks(1, format!("{video} was refused with {code}, and is in the log"));
+                        }
+                    }
+                    Told::Refused(_) | Told::Nothing => {}
+                }
+            }
+        }
+        let known = |video: &str| journal.publications.contains_key(video);
+        for (region, alerts) in &log {
+            for logged in alerts.values().filter(|logged| logged.video.as_deref().is_some_and(|video| !known(video))) {
+                cloud.breaks(3, format!("{:?} in {region} was published by nobody who may", logged.video));
+            }
+        }
+    }
+
+    /// Guarantee 2 on the wire: whoever was subscribed when an alert was published, and still is, got it.
+    pub(super) fn check_deliveries(&self) {
+        let log = self.log();
+        let journal = lock(&self.journal);
+        for (region, alerts) in &log {
+            for (seq, logged) in alerts {
+                let Some(video) = &logged.video else { continue };
+                let Some(published) = journal.publications.get(video) else { continue };
+                for visit in journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id)) {
+                    let has_it = visit.received.iter().any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
+                    if visit.is_subscribed_since(region, published.sent_ms) && !has_it {
+                        let Visit { client, id, .. } = visit;
+                        self.cloud.breaks(2, format!("{client} stayed connected as {id}, and was not sent {video}, {seq} of {region}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Guarantee 4: those who are subscribed in a calm world are sent an alert.
+    pub(super) fn check_probes(&self, regions: &BTreeSet<String>, sent_ms: u64) {
+        let journal = lock(&self.journal);
+        for region in regions {
+            let video = format!("probe-{region}");
+            for visit in journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id)) {
+                let has_it = visit.received.iter().any(|it| it.video.as_deref() == Some(&video) && it.answers_ms.is_none());
+                if visit.is_subscribed_since(region, sent_ms) && !has_it {
+                    let Visit { client, id, .. } = visit;
+                    self.cloud.breaks(4, format!("{client} is connected as {id}, subscribed to {region}, and deaf"));
+                }
+            }
+        }
+    }
+
+    /// Guarantees 3 and 10: what everybody was sent, they may have.
+    pub(super) fn check_strangers(&self) {
+        let cloud = &self.cloud;
+        let journal = lock(&self.journal);
+        for visit in &journal.visits {
+            let Visit { client, id, allowed, .. } = visit;
+            for received in &visit.received {
+                let region = &received.region;
+                let Some(video) = &received.video else { continue };
+                let Some(published) = journal.publications.get(video) else { continue };
+                if allowed.as_ref().is_some_and(|allowed| !allowed.contains(region)) {
+                    cloud.breaks(3, format!("{client} as {id} was sent {video} of {region}, which its token does not allow"));
+                }
+                if received.is_for_everyone {
+                    let falls_back = cloud.settings.fallback_to_everyone && cloud.settings.authorization == "off";
+                    if !falls_back {
+                        cloud.breaks(3, format!("{client} as {id} was sent {video} of {region} as everyone was"));
+                    }
+                    continue;
+                }
+                if !visit.may_receive(region, published.sent_ms) {
+                    cloud.breaks(3, format!("{client} as {id} was sent {video} of {region}, which it is not subscribed to"));
+                }
+                let removal = journal.removals.iter().find(|removed| removed.video == *video && removed.seq == received.seq);
+                if let (Some(removed), Some(asked_ms)) = (removal, received.answers_ms)
+                    && removed.answered_ms < asked_ms
+                {
+                    cloud.breaks(10, format!("{client} asked for {video} after it was taken back, and was sent it"));
+                }
+            }
+        }
+        for removed in &journal.removals {
+            let items = cloud.store().items("AlertsTable");
+            // Of an alert that was published several times, another copy may be there.
+            let copies = journal.publications.get(&removed.video).map_or(0, |published| published.attempts);
+            let title = format!("Title of {}\"", removed.video).replace('"', "\\\"");
+            if copies == 1 && items.iter().any(|item| item.to_string().contains(&title)) {
+                cloud.breaks(10, format!("the content of {} is left in the alerts table", removed.video));
+            }
+        }
+    }
+
+    /// Guarantee 5: of connections that have ended, marks are left.
+    pub(super) fn check_traces(&self) {
+        let cloud = &self.cloud;
+        for item in cloud.store().items("SubscriptionsTable") {
+            let partition = item["audience"]["S"].as_str().unwrap_or_default();
+            let id = item["connection_id"]["S"].as_str().or(partition.strip_prefix("@connection#")).unwrap_or_default();
+            let is_mark = partition.starts_with("@connection#") && item["closed"].is_object();
+            if !is_mark && cloud.has_disconnected(id) {
+                cloud.breaks(5, format!("{id} has disconnected, and left {item}"));
+            }
+        }
+    }
+
+    /// Guarantee 8: no item grows beyond its bound.
+    pub(super) fn check_sizes(&self) {
+        for table in ["AlertsTable", "SubscriptionsTable"] {
+            for item in self.cloud.store().items(table) {
+                let bytes = item.to_string().len();
+                if bytes > ITEM_BYTES_MAX {
+                    self.cloud.breaks(8, format!("an item of {table} has {bytes} bytes: {}", item["region"]));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What clients and publishers have seen: what guarantees are checked against.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// One connection, as its client saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    pub client: String,
+    pub id: String,
+    /// What its token allows; everything without it.
+    pub allowed: Option<Vec<String>>,
+    /// When it ended, in milliseconds, whoever ended it.
+    pub closed_ms: Option<u64>,
+    /// What it asked for, by region, in the order in which it was sent.
+    pub wishes: BTreeMap<String, Vec<Wish>>,
+    pub received: Vec<Received>,
+}
+
+/// A request to join or to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub joins: bool,
+    pub sent_ms: u64,
+    /// When it was answered that it is so.
+    pub granted_ms: Option<u64>,
+}
+
+/// An alert that a client was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub at_ms: u64,
+    pub region: String,
+    pub epoch: i64,
+    pub seq: u64,
+    pub id: String,
+    /// The id of its video, which names the publication; none where it was taken back.
+    pub video: Option<String>,
+    pub is_for_everyone: bool,
+    /// When the request was sent that it answers; none where it was pushed.
+    pub answers_ms: Option<u64>,
+}
+
+/// A publication, and what its publisher was told.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    pub region: String,
+    pub sent_ms: u64,
+    /// Whether a repeat is told from another publication.
+    pub has_key: bool,
+    /// Each answer: published at a place, refused with a code, or none.
+    pub answers: Vec<Told>,
+    /// How often it was asked for, at least.
+    pub attempts: u32,
+}
+
+/// What a publisher was told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    Published { epoch: i64, seq: u64, id: String },
+    Refused(String),
+    Nothing,
+}
+
+/// An alert that was taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    pub video: String,
+    pub region: String,
+    pub seq: u64,
+    /// When the answer said so.
+    pub answered_ms: u64,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Journal {
+    pub visits: Vec<Visit>,
+    /// By the id of the video.
+    pub publications: BTreeMap<String, Published>,
+    pub removals: Vec<Removed>,
+    /// What our clients told their applications: by client, in order.
+    pub told: BTreeMap<String, Vec<Heard>>,
+}
+
+/// What one of our clients told its application.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    Subscribed { region: String, epoch: i64, seq: u64 },
+    Alert { region: String, epoch: i64, seq: u64, is_for_everyone: bool },
+    Removed { region: String, epoch: i64, seq: u64 },
+    Gap { region: String, epoch: i64, from: u64, to: Option<u64> },
+    Unwatched { region: String },
+}
+
+/// Reads an alert of a frame or of an answer.
+pub fn alert(frame: &Value, at_ms: u64, answers_ms: Option<u64>) -> Option<Received> {
+    let is_alert = frame["type"] == "viral_alert" || frame["event"] == "new_trending";
+    if !is_alert && frame["type"] != "alert_removed" {
+        return None;
+    }
+    let video = frame["video"]["id"].as_str().or(frame["video_id"].as_str());
+    Some(Received {
+        at_ms,
+        region: frame["region"].as_str()?.to_owned(),
+        epoch: frame["epoch"].as_i64().unwrap_or_default(),
+        seq: frame["seq"].as_u64().unwrap_or_default(),
+        id: frame["id"].as_str().unwrap_or_default().to_owned(),
+        video: if is_alert { video.map(str::to_owned) } else { None },
+        is_for_everyone: frame["everyone"] == true,
+        answers_ms,
+    })
+}
+
+impl Visit {
+    /// Whether the answer that it is subscribed to a region was there at `from_ms`, and it has not asked to leave since.
+    pub fn is_subscribed_since(&self, region: &str, from_ms: u64) -> bool {
+        let is_so = |name: &str| {
+            self.wishes.get(name).is_some_and(|wishes| {
+                let joined = wishes.iter().rposition(|wish| wish.joins && wish.granted_ms.is_some_and(|at| at < from_ms));
+                joined.is_some_and(|joined| {
+                    wishes[joined..].iter().all(|wish| wish.joins)
+                        // A request to leave that was sent before may be carried out after it.
+                        && wishes[..joined].iter().all(|wish| wish.joins || wish.granted_ms.is_some_and(|at| at < wishes[joined].sent_ms))
+                })
+            })
+        };
+        is_so(region) || is_so("ALL")
+    }
+
+    /// Whether it may be sent alerts of a region at `at_ms` that were asked for at `sent_ms`.
+    pub fn may_receive(&self, region: &str, published_ms: u64) -> bool {
+        let may = |name: &str| {
+            self.wishes.get(name).is_some_and(|wishes| {
+                let last_joined = wishes.iter().rposition(|wish| wish.joins);
+                // It has left before the alert was published, and has not come back.
+                let has_left = |joined: usize| {
+                    wishes[joined + 1..].iter().any(|wish| !wish.joins && wish.granted_ms.is_some_and(|at| at < published_ms))
+                        && wishes[..=joined].iter().all(|wish| !wish.joins || wish.granted_ms.is_some())
+                };
+                last_joined.is_some_and(|joined| !has_left(joined))
+            })
+        };
+        may(region) || may("ALL")
+    }
+}

@@ -1,0 +1,200 @@
+//! Whole worlds: a plan of what happens, everybody to whom it happens, and whether every guarantee held.
+
+mod clients;
+mod end;
+pub mod guarantees;
+pub mod journal;
+pub mod plan;
+mod publishers;
+mod shrink;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use apigw_local::Tables;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use self::{
+    clients::Client,
+    journal::Journal,
+    plan::{Item, Plan, What},
+};
+pub use self::{plan::Choice, shrink::shrink};
+use crate::cloud::{BEGAN_MS, Cloud, FunctionName, lock};
+
+/// Time after the last fault after which all is calm: two retries of Lambda, a redrive of what is left after them, and
+/// the keepalive of our client.
+pub const CALM_WITHIN: Duration = Duration::from_secs(12 * 60);
+
+/// A world while it runs.
+pub(crate) struct Run {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) journal: Mutex<Journal>,
+    /// When clients stop.
+    ends_at: Mutex<Instant>,
+    /// Handshakes of users that have not ended.
+    coming: Mutex<BTreeMap<String, u32>>,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Run")
+    }
+}
+
+/// How a world ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The guarantees that did not hold, with what was seen.
+    pub broken: Vec<(u32, String)>,
+    /// Two runs of one world have it in common.
+    pub hash: u64,
+    /// What happened, if it was asked for.
+    pub trace: Vec<String>,
+    pub figures: Figures,
+}
+
+/// What there was in a world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub clients: usize,
+    pub connections: usize,
+    pub alerts: usize,
+    pub publishers: usize,
+    pub database_requests: u64,
+    /// Virtual seconds.
+    pub seconds: u64,
+}
+
+impl Run {
+    /// Whether clients have to stop.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= *lock(&self.ends_at)
+    }
+
+    pub(crate) fn ends_at(&self) -> Instant {
+        *lock(&self.ends_at)
+    }
+
+    /// A handshake of a user begins.
+    pub(crate) fn comes(&self, user: &str) {
+        *lock(&self.coming).entry(user.to_owned()).or_default() += 1;
+    }
+
+    /// It has ended: with the status with which it was refused, if it was.
+    pub(crate) fn has_come(&self, user: &str, refused: Option<u16>) {
+        let coming = {
+            let mut coming = lock(&self.coming);
+            let coming = coming.entry(user.to_owned()).or_default();
+            *coming = coming.saturating_sub(1);
+            *coming
+        };
+        if self.cloud.settings.authorization != "off" {
+            self.cloud.check_seats(user, coming, refused);
+        }
+    }
+}
+
+/// Runs the world of a choice, on a thread of its own.
+///
+/// # Panics
+///
+/// If the simulation itself is wrong.
+pub fn run(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
+    std::thread::scope(|scope| {
+        let world = std::thread::Builder::new().spawn_scoped(scope, || {
+            determinism::seed(choice.seed);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async {
+                let millis = u64::try_from(BEGAN_MS).unwrap_or_default();
+                let _time = determinism::pause_time(Duration::from_millis(millis));
+                live(tables, choice, keeps_lines).await
+            })
+        });
+        match world.expect("a thread").join() {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                let message = panic.downcast_ref::<String>().cloned();
+                let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                let message = format!("a panic: {}", message.unwrap_or_default());
+                Outcome { broken: vec![(8, message)], hash: 0, trace: Vec::new(), figures: Figures::default() }
+            }
+        }
+    })
+}
+
+async fn live(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
+    let plan = Plan::of(choice);
+    let cloud = Cloud::new(tables, choice.seed, plan.settings.clone(), plan.weather.clone(), keeps_lines);
+    cloud.note(|| format!("{choice}: {:?}, {}", plan.settings, plan.weather));
+    let far = Instant::now() + Duration::from_secs(100 * 86_400);
+    let run = Arc::new(Run {
+        cloud: Arc::clone(&cloud),
+        journal: Mutex::default(),
+        ends_at: Mutex::new(far),
+        coming: Mutex::default(),
+    });
+    let began = Instant::now();
+    let schedule = tokio::spawn({
+        let run = Arc::clone(&run);
+        async move { run.schedule().await }
+    });
+    let mut people = Vec::new();
+    for item in &plan.items {
+        let (run, item) = (Arc::clone(&run), item.clone());
+        people.push(tokio::spawn(async move {
+            sleep_until(began + Duration::from_millis(item.at_ms)).await;
+            run.happens(item).await;
+        }));
+    }
+    sleep_until(began + Duration::from_millis(plan.span_ms)).await;
+    cloud.calm_down();
+    run.settle().await;
+    run.probe().await;
+    *lock(&run.ends_at) = Instant::now();
+    schedule.abort();
+    for person in people {
+        if let Err(ended) = person.await
+            && let Ok(panic) = ended.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+    run.afterwards().await;
+    let figures = run.figures(&plan, began.elapsed());
+    Outcome { broken: cloud.broken(), hash: cloud.trace_hash(), trace: cloud.trace(), figures }
+}
+
+impl Run {
+    /// Invokes recover once a minute, as the template's schedule does.
+    async fn schedule(self: Arc<Self>) {
+        loop {
+            sleep(Duration::from_secs(60)).await;
+            self.cloud.invoke_later(FunctionName::Recover, b"{}".to_vec());
+        }
+    }
+
+    async fn happens(self: Arc<Self>, item: Item) {
+        let name = format!("client-{}", item.number);
+        let client = |allowed| Client::new(&self, name.clone(), allowed);
+        match item.what {
+            What::Reference { region } => client(None).reference(region).await,
+            What::Plain { regions, leaves_after_ms } => client(None).plain(regions, leaves_after_ms).await,
+            What::Ours { regions, .. } => client(None).plain(regions, None).await,
+            What::Hostile { mischief, regions } => {
+                let allowed = (mischief == plan::Mischief::Trespass && self.cloud.settings.authorization != "off")
+                    .then(|| vec!["DE".to_owned()]);
+                client(allowed).hostile(mischief, regions).await;
+            }
+            What::Publish { publisher, region, via, has_key, count } => {
+                self.publish(item.number, publisher, &region, via, has_key, count).await;
+            }
+            What::Remove { of } => self.remove(item.number, of).await,
+            What::Read { region } => self.read(item.number, &region).await,
+            What::Redeploy => self.cloud.redeploy(),
+        }
+    }
+}

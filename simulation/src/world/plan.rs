@@ -1,0 +1,189 @@
+//! What is to happen in a world: who comes, what is published, and what the operators do.
+
+use std::{collections::BTreeSet, fmt};
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+
+use crate::cloud::{Settings, Weather};
+
+/// Which world, and what of it is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    pub seed: u64,
+    /// The numbers of the items that happen; all without it.
+    pub only: Option<BTreeSet<usize>>,
+    /// The parts of the weather that are calm, whatever the seed says.
+    pub calmed: BTreeSet<String>,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--seed {}", self.seed)?;
+        if let Some(only) = &self.only {
+            let numbers: Vec<String> = only.iter().map(usize::to_string).collect();
+            write!(f, " --only {}", numbers.join(","))?;
+        }
+        if !self.calmed.is_empty() {
+            write!(f, " --calm {}", self.calmed.iter().map(String::as_str).collect::<Vec<_>>().join(","))?;
+        }
+        Ok(())
+    }
+}
+
+/// The way in which a publication comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    Http,
+    Event,
+    Socketless,
+}
+
+/// What a hostile client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mischief {
+    /// Sends subscriptions and hangs up at once.
+    Ghost,
+    /// Joins and leaves the same regions at the same moment.
+    Change,
+    /// Sends as many messages at once as it can.
+    Flood,
+    /// Opens more connections at once than one user may have.
+    Crowd,
+    /// Asks for what its token does not allow, and sends what is no message.
+    Trespass,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A client of the systems that this one replaces: it subscribes at connect and pings.
+    Reference { region: String },
+    /// A client that subscribes by message, and later leaves a region and comes back.
+    Plain { regions: Vec<String>, leaves_after_ms: Option<u64> },
+    /// Our client.
+    Ours { regions: Vec<String>, changes: Vec<(u64, bool, String)> },
+    /// Somebody who means harm.
+    Hostile { mischief: Mischief, regions: Vec<String> },
+    /// A publication.
+    Publish { publisher: usize, region: String, via: Via, has_key: bool, count: usize },
+    /// The alert of a publication is taken back.
+    Remove { of: usize },
+    /// Somebody reads the log over HTTP.
+    Read { region: String },
+    /// The functions are deployed anew.
+    Redeploy,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its number, which it keeps where others are left out.
+    pub number: usize,
+    /// Milliseconds after the beginning.
+    pub at_ms: u64,
+    pub what: What,
+}
+
+/// What is to happen in a world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    pub weather: Weather,
+    pub items: Vec<Item>,
+    /// Milliseconds until faults end.
+    pub span_ms: u64,
+}
+
+const REGIONS: [&str; 5] = ["PL", "DE", "AE", "PL-MUSIC", "US"];
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(choice: &Choice) -> Self {
+        let mut random = SmallRng::seed_from_u64(choice.seed);
+        let weather = Weather::of(&mut random, &choice.calmed);
+        let span_ms = match random.random_range(0..20) {
+            0..13 => random.random_range(4_000..20_000),
+            13..19 => random.random_range(30_000..400_000),
+            _ => random.random_range(7_500_000..8_000_000),
+        };
+        let settings = Settings {
+            authorization: ["off", "off", "optional", "required"].choose(&mut random).copied().unwrap_or("off"),
+            has_issuer: random.random_bool(0.5),
+            fallback_to_everyone: random.random_bool(0.5),
+            push_rate: if random.random_bool(0.2) { random.random_range(20..100) } else { 10_000 },
+            connections_per_user: if random.random_bool(0.5) { random.random_range(2..6) } else { 50 },
+            messages_per_second: random.random_range(6..20),
+            alerts_per_minute: if random.random_bool(0.2) { random.random_range(4..10) } else { 600 },
+            has_next_form: random.random_bool(0.3),
+        };
+        let mut items = Vec::new();
+        let few = random.random_range(1..=REGIONS.len());
+        let regions = &REGIONS[..few];
+        let some = |random: &mut SmallRng| -> Vec<String> {
+            if random.random_bool(0.2) {
+                return vec!["ALL".to_owned()];
+            }
+            let count = random.random_range(1..=regions.len().min(3));
+            let chosen: BTreeSet<&str> = (0..count).filter_map(|_| regions.choose(random).copied()).collect();
+            chosen.into_iter().map(str::to_owned).collect()
+        };
+        let one = |random: &mut SmallRng| (*regions.choose(random).unwrap_or(&"PL")).to_owned();
+        let mut add = |at_ms: u64, what: What| {
+            items.push(Item { number: items.len(), at_ms, what });
+            items.len() - 1
+        };
+        let early = span_ms / 3;
+        for _ in 0..random.random_range(1..=3) {
+            let region = if random.random_bool(0.2) { "ALL".to_owned() } else { one(&mut random) };
+            add(random.random_range(0..early), What::Reference { region });
+        }
+        for _ in 0..random.random_range(1..=3) {
+            let leaves = random.random_bool(0.3);
+            let leaves_after_ms = leaves.then(|| random.random_range(0..span_ms / 2));
+            add(random.random_range(0..early), What::Plain { regions: some(&mut random), leaves_after_ms });
+        }
+        for _ in 0..random.random_range(2..=4) {
+            let changes = (0..random.random_range(0..3))
+                .map(|_| (random.random_range(0..span_ms), random.random_bool(0.6), one(&mut random)))
+                .collect();
+            add(random.random_range(0..early), What::Ours { regions: some(&mut random), changes });
+        }
+        for _ in 0..random.random_range(1..=3) {
+            let all = [Mischief::Ghost, Mischief::Change, Mischief::Flood, Mischief::Crowd, Mischief::Trespass];
+            let mischief = *all.choose(&mut random).unwrap_or(&Mischief::Ghost);
+            add(random.random_range(0..span_ms), What::Hostile { mischief, regions: some(&mut random) });
+        }
+        let publishers = random.random_range(2..=4);
+        // Some come at the same moment.
+        let mut at_ms = 0;
+        let mut publications = Vec::new();
+        for _ in 0..random.random_range(5..=14) {
+            if !random.random_bool(0.3) {
+                at_ms = random.random_range(0..span_ms);
+            }
+            let via = *[Via::Http, Via::Http, Via::Event, Via::Socketless].choose(&mut random).unwrap_or(&Via::Http);
+            let count = if random.random_bool(0.1) { random.random_range(2..=6) } else { 1 };
+            publications.push(add(at_ms, What::Publish {
+                publisher: random.random_range(0..publishers),
+                region: one(&mut random),
+                via,
+                has_key: random.random_bool(0.6),
+                count,
+            }));
+        }
+        for _ in 0..random.random_range(0..=2) {
+            let of = *publications.choose(&mut random).unwrap_or(&0);
+            add(random.random_range(0..span_ms), What::Remove { of });
+        }
+        for _ in 0..random.random_range(0..=3) {
+            add(random.random_range(0..span_ms), What::Read { region: one(&mut random) });
+        }
+        if random.random_bool(0.3) {
+            add(random.random_range(0..span_ms), What::Redeploy);
+        }
+        if let Some(only) = &choice.only {
+            items.retain(|item| only.contains(&item.number));
+        }
+        Self { settings, weather, items, span_ms }
+    }
+}

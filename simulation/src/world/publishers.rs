@@ -1,0 +1,171 @@
+//! Those who publish, take back and read over HTTP.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    cloud::{FunctionName, lock},
+    world::{
+        Run,
+        journal::{self, Published, Removed, Told, Visit, Wish},
+        plan::Via,
+    },
+};
+
+/// Attempts of a publisher that gets no answer, or is told to come again.
+const ATTEMPTS: u32 = 4;
+
+/// The ids of the videos of an item.
+pub(super) fn videos(number: usize, count: usize) -> Vec<String> {
+    (0..count).map(|index| if index == 0 { format!("v{number}") } else { format!("v{number}.{index}") }).collect()
+}
+
+fn told(answer: &Value) -> Told {
+    if answer["published"] == true {
+        return Told::Published {
+            epoch: answer["epoch"].as_i64().unwrap_or_default(),
+            seq: answer["seq"].as_u64().unwrap_or_default(),
+            id: answer["id"].as_str().unwrap_or_default().to_owned(),
+        };
+    }
+    match answer["error"]["code"].as_str().or(answer["reason"].as_str()) {
+        Some(code) => Told::Refused(code.to_owned()),
+        None => Told::Nothing,
+    }
+}
+
+impl Run {
+    fn publication(video: &str, region: &str, key: Option<&str>) -> Value {
+        let mut publication =
+            json!({"region": region, "video": {"id": video, "title": format!("Title of {video}"), "score": 97}});
+        if let Some(key) = key {
+            publication["id"] = json!(key);
+        }
+        publication
+    }
+
+    /// Publishes, and again where it has to, with a key or without one.
+    pub(super) async fn publish(
+        self: &std::sync::Arc<Self>,
+        number: usize,
+        publisher: usize,
+        region: &str,
+        via: Via,
+        has_key: bool,
+        count: usize,
+    ) {
+        let lane = format!("publisher-{publisher}");
+        let videos = videos(number, count);
+        let has_key = has_key || via == Via::Event;
+        let publications: Vec<Value> = videos
+            .iter()
+            .map(|video| Self::publication(video, region, has_key.then_some(format!("key-{video}")).as_deref()))
+            .collect();
+        let sent_ms = self.cloud.elapsed_ms();
+        for video in &videos {
+            let record = Published { region: region.to_owned(), sent_ms, has_key, ..Published::default() };
+            lock(&self.journal).publications.insert(video.clone(), record);
+        }
+        let body = match publications.as_slice() {
+            [one] => one.clone(),
+            several => json!({"publications": several}),
+        };
+        if via != Via::Http {
+            let event = if via == Via::Event && count == 1 {
+                json!({"id": format!("event-{number}"), "detail-type": "Video Went Viral", "source": "scorer", "detail": body})
+            } else {
+                body
+            };
+            for video in &videos {
+                if let Some(record) = lock(&self.journal).publications.get_mut(video) {
+                    record.attempts = 1;
+                }
+            }
+            // At least once, and the bus may deliver an event twice.
+            let times = if via == Via::Event && self.cloud.chance(&lane, 0.1) { 2 } else { 1 };
+            for _ in 0..times {
+                self.cloud.invoke_later(FunctionName::Publish, event.to_string().into_bytes());
+            }
+            return;
+        }
+        for attempt in 0..ATTEMPTS {
+            let request = json!({"headers": {"content-type": "application/json"}, "body": body.to_string()});
+            let (_, answer) = self.cloud.request(FunctionName::Publish, &lane, "POST /publish", request).await;
+            let answers = answer["results"].as_array().cloned().unwrap_or_else(|| vec![answer.clone(); count]);
+            let mut is_done = true;
+            for (video, answer) in videos.iter().zip(&answers) {
+                let told = told(answer);
+                is_done &= match &told {
+                    Told::Published { .. } => true,
+                    Told::Refused(code) => !matches!(code.as_str(), "unavailable" | "outcome_unknown" | "rate_limited"),
+                    Told::Nothing => false,
+                };
+                if let Some(record) = lock(&self.journal).publications.get_mut(video) {
+                    record.answers.push(told);
+                    record.attempts = attempt + 1;
+                }
+            }
+            if is_done || !has_key {
+                return;
+            }
+            let pause = self.cloud.draw(&lane, |random| random.random_range(300..3_000_u64));
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Takes the first alert of an item back, once its publisher knows its place.
+    pub(super) async fn remove(self: &std::sync::Arc<Self>, number: usize, of: usize) {
+        let video = format!("v{of}");
+        let lane = format!("operator-{number}");
+        for _ in 0..20 {
+            let place = lock(&self.journal).publications.get(&video).and_then(|record| {
+                record.answers.iter().find_map(|told| match told {
+                    Told::Published { seq, .. } => Some((record.region.clone(), *seq)),
+                    _ => None,
+                })
+            });
+            if let Some((region, seq)) = place {
+                let request = json!({"pathParameters": {"region": region, "seq": seq.to_string()}, "headers": {}});
+                let route = "DELETE /alerts/{region}/{seq}";
+                let (_, answer) = self.cloud.request(FunctionName::Publish, &lane, route, request).await;
+                if answer["removed"] == true {
+                    let answered_ms = self.cloud.elapsed_ms();
+                    lock(&self.journal).removals.push(Removed { video, region, seq, answered_ms });
+                    return;
+                }
+            }
+            if self.cloud.is_calm() && self.is_over() {
+                return;
+            }
+            sleep(Duration::from_millis(1_500)).await;
+        }
+    }
+
+    /// Reads the log over HTTP, from the beginning on.
+    pub(super) async fn read(self: &std::sync::Arc<Self>, number: usize, region: &str) {
+        let lane = format!("reader-{number}");
+        let wish = Wish { joins: true, sent_ms: self.cloud.elapsed_ms(), granted_ms: None };
+        let mut visit = Visit { client: lane.clone(), closed_ms: Some(0), ..Visit::default() };
+        visit.wishes.insert(region.to_owned(), vec![wish]);
+        let index = {
+            let mut journal = lock(&self.journal);
+            journal.visits.push(visit);
+            journal.visits.len() - 1
+        };
+        for _ in 0..3 {
+            let sent_ms = self.cloud.elapsed_ms();
+            let request = json!({"headers": {}, "queryStringParameters": {"region": region}});
+            let (_, answer) = self.cloud.request(FunctionName::Alerts, &lane, "GET /alerts", request).await;
+            let at_ms = self.cloud.elapsed_ms();
+            for alert in answer["alerts"].as_array().into_iter().flatten() {
+                if let Some(received) = journal::alert(alert, at_ms, Some(sent_ms)) {
+                    lock(&self.journal).visits[index].received.push(received);
+                }
+            }
+            sleep(Duration::from_millis(700)).await;
+        }
+    }
+}
