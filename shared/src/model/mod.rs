@@ -5,6 +5,7 @@ pub mod audience;
 pub mod connect_request;
 pub mod connection;
 pub mod direction;
+pub(crate) mod id;
 pub mod member;
 pub mod position;
 pub mod publication;

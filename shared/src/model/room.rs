@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     limits::{CHAT_AGE_MAX, TYPING_AGE_MAX},
-    model::audience::Room,
+    model::{audience::Room, id::new_id},
 };
 
 /// A frame on its way to all who are in a room, the one who speaks included.
@@ -48,7 +48,7 @@ impl RoomRequest {
             frame["timestamp"] = Value::String(now.rfc3339());
         }
         RoomMessage {
-            id: uuid::Uuid::now_v7().to_string(),
+            id: new_id(now),
             room: room.clone(),
             frame: frame.to_string(),
             until: now.after(if self.message.is_some() { CHAT_AGE_MAX } else { TYPING_AGE_MAX }),

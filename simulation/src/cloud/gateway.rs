@@ -201,7 +201,7 @@ impl Cloud {
         if let Some(connection) = lock(&self.gateway).connections.get_mut(&id) {
             connection.is_open = true;
         }
-        self.check_bill("connect", visitor.query.len(), units);
+        self.check_bill("connect", visitor.query.len(), false, units);
         self.note(|| format!("{id} is open"));
         let (cloud, of) = (Arc::clone(self), id.clone());
         tokio::spawn(async move { cloud.end_of_life(&of).await });
@@ -315,8 +315,10 @@ impl Cloud {
         {
             let message: Value = serde_json::from_str(&text).unwrap_or_default();
             let regions = message["regions"].as_array().map_or(1, Vec::len);
+            // The heads of all regions are in the snapshot.
+            let is_all = message["regions"].as_array().is_some_and(|regions| regions.contains(&json!("ALL")));
             if message["since"].is_null() {
-                self.check_bill(kind, regions, units);
+                self.check_bill(kind, regions, is_all, units);
             }
         }
         if let Some(answer) = answer {
@@ -438,18 +440,19 @@ impl Cloud {
     }
 
     /// Compares what an undisturbed invocation cost with the table of docs/cost.md.
-    fn check_bill(&self, kind: &str, regions: usize, Units { reads, writes }: Units) {
+    fn check_bill(&self, kind: &str, regions: usize, is_all: bool, Units { reads, writes }: Units) {
         if !self.weather.is_calm() {
             return;
         }
         let regions = regions as f64;
+        let heads = if is_all { 8.0 } else { regions.min(8.0) };
         let Some((most_reads, most_writes)) = (match kind {
             // A seat and what is noted of it come on top where connections are limited.
             "connect" => Some((3.0, 2.0 + 6.0 * regions.min(1.0) + 4.0)),
-            "subscribe_region" => Some((1.0 + regions.min(8.0), 1.0 + 2.0 * regions)),
+            "subscribe_region" => Some((1.0 + heads, 2.0 + 2.0 * regions)),
             "unsubscribe_region" => Some((1.0, 2.0 + 2.0 * regions)),
-            "keepalive" => Some((8.0, 1.0)),
-            "echo" => Some((0.0, 1.0)),
+            "keepalive" => Some((heads, 2.0)),
+            "echo" => Some((0.0, 2.0)),
             _ => None,
         }) else {
             return;

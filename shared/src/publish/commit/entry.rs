@@ -7,6 +7,7 @@ use crate::{
     model::{
         alert::{Alert, Position, Video},
         audience::{Region, short_digest},
+        id::new_id,
         publication::{IdempotencyKey, Publication},
     },
     tables::{
@@ -81,7 +82,7 @@ impl PendingPublication {
     /// The publication, at the moment at which it begins its way.
     pub(super) fn of(publication: &Publication, now: Timestamp) -> Self {
         Self {
-            id: uuid::Uuid::now_v7().to_string(),
+            id: new_id(now),
             video: publication.video.clone(),
             at: publication.at.unwrap_or(now),
             key: publication.idempotency_key.as_ref().map(|key| key_partition(&publication.region, key)),
