@@ -61,13 +61,14 @@ pub struct Socket {
 #[derive(Default)]
 pub(super) struct Gateway {
     connections: BTreeMap<String, Connection>,
-    /// Calls of the management API within the last second.
+    /// Calls of the management API that were taken within the last second.
     calls: VecDeque<Instant>,
-    most_calls: usize,
     /// Connections whose `$disconnect` has ended.
     disconnected: BTreeSet<String>,
     /// Connections by user that hold a seat, or may.
     seated: BTreeMap<String, BTreeSet<String>>,
+    /// How many they were, by user, and since when in milliseconds.
+    seats: BTreeMap<String, Vec<(u64, usize)>>,
 }
 
 struct Connection {
@@ -78,6 +79,9 @@ struct Connection {
     /// The client's half is gone, and the gateway does not know.
     is_broken: bool,
     last_message: Instant,
+    /// Messages that came, and those that are being answered.
+    messages: u64,
+    answering: u64,
     /// No frame overtakes another one.
     last_arrival: Instant,
     frames: mpsc::UnboundedSender<(Instant, Incoming)>,
@@ -113,6 +117,15 @@ impl Socket {
             }
         } else {
             self.cloud.hang_up(&self.id, true);
+        }
+    }
+}
+
+impl Gateway {
+    /// Keeps how many seats may be taken from now on.
+    fn note_seats(&mut self, now_ms: u64) {
+        for (user, seated) in &self.seated {
+            self.seats.entry(user.clone()).or_default().push((now_ms, seated.len()));
         }
     }
 }
@@ -171,6 +184,8 @@ impl Cloud {
             is_open: false,
             is_broken: false,
             last_message: now,
+            messages: 0,
+            answering: 0,
             last_arrival: now,
             frames,
         };
@@ -179,6 +194,7 @@ impl Cloud {
             gateway.connections.insert(id.clone(), connection);
             if let Some(user) = authorizer["user"].as_str() {
                 gateway.seated.entry(user.to_owned()).or_default().insert(id.clone());
+                gateway.note_seats(self.elapsed_ms());
             }
         }
         self.note(|| format!("{} opens {id}", visitor.name));
@@ -195,6 +211,7 @@ impl Cloud {
             // One that was not answered may have left something.
             if status < 500 {
                 gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&id));
+                gateway.note_seats(self.elapsed_ms());
             }
             return Err(u16::try_from(status).unwrap_or(502));
         }
@@ -262,6 +279,7 @@ impl Cloud {
                 cloud.note(|| format!("$disconnect of {of} has ended"));
                 let mut gateway = lock(&cloud.gateway);
                 gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&of));
+                gateway.note_seats(cloud.elapsed_ms());
                 gateway.disconnected.insert(of);
             }
             drop(busy);
@@ -283,12 +301,15 @@ impl Cloud {
 
     async fn message(self: &Arc<Self>, id: &str, text: String) {
         self.pass(id, WAY_MS).await;
-        let Some((visitor, connected_ms, authorizer)) = ({
+        let Some((visitor, connected_ms, authorizer, began)) = ({
             let mut gateway = lock(&self.gateway);
             gateway.connections.get_mut(id).filter(|connection| connection.is_open && !connection.is_broken).map(
                 |connection| {
                     connection.last_message = Instant::now();
-                    (connection.visitor.clone(), connection.connected_ms, connection.authorizer.clone())
+                    connection.messages += 1;
+                    connection.answering += 1;
+                    let began = (connection.messages, connection.answering == 1);
+                    (connection.visitor.clone(), connection.connected_ms, connection.authorizer.clone(), began)
                 },
             )
         }) else {
@@ -304,6 +325,10 @@ impl Cloud {
         let event = json!({"requestContext": context, "body": text, "isBase64Encoded": false});
         self.pass(id, self.weather().message_delay_ms).await;
         let (answer, units) = self.invoke(function, event.to_string().into_bytes(), id.to_owned()).await;
+        let is_alone = lock(&self.gateway).connections.get_mut(id).is_some_and(|connection| {
+            connection.answering -= 1;
+            began == (connection.messages, true)
+        });
         let answer = match answer {
             Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned),
             Err(_) => {
@@ -311,6 +336,7 @@ impl Cloud {
             }
         };
         if let (Some(kind), Some(answer)) = (&kind, &answer)
+            && is_alone
             && !answer.contains(r#""type":"error""#)
         {
             let message: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -336,9 +362,11 @@ impl Cloud {
             while gateway.calls.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
                 gateway.calls.pop_front();
             }
-            gateway.calls.push_back(now);
-            gateway.most_calls = gateway.most_calls.max(gateway.calls.len());
-            gateway.calls.len() > self.settings.push_rate as usize
+            let is_over = gateway.calls.len() >= self.settings.push_rate as usize;
+            if !is_over {
+                gateway.calls.push_back(now);
+            }
+            is_over
         };
         let weather = self.weather();
         if is_over || self.chance(&id, weather.throttled_posts) {
@@ -370,11 +398,6 @@ impl Cloud {
             }
             _ => Reply::json(&json!({"ConnectedAt": "2026-11-18T11:06:40Z", "LastActiveAt": "2026-11-18T11:06:40Z"})),
         }
-    }
-
-    /// Most calls of the management API within a second.
-    pub fn most_calls(&self) -> usize {
-        lock(&self.gateway).most_calls
     }
 
     /// Whether the gateway holds a connection open.
@@ -423,13 +446,16 @@ impl Cloud {
     }
 
     /// Guarantee 7 of connections: after a handshake of a user, of whom `coming` more are under way.
-    pub(crate) fn check_seats(&self, user: &str, coming: u32, refused: Option<u16>) {
+    pub(crate) fn check_seats(&self, user: &str, began_ms: u64, coming: u32, refused: Option<u16>) {
         let most = self.settings.connections_per_user as usize;
         let (open, seated) = {
             let gateway = lock(&self.gateway);
             let seated = gateway.seated.get(user).cloned().unwrap_or_default();
             let open = seated.iter().filter(|id| gateway.connections.get(*id).is_some_and(|connection| connection.is_open));
-            (open.count(), seated.len())
+            let seats = gateway.seats.get(user).map_or(&[][..], Vec::as_slice);
+            // The most that there were since its handshake began.
+            let before = seats.partition_point(|(at_ms, _)| *at_ms < began_ms).saturating_sub(1);
+            (open.count(), seats[before.min(seats.len())..].iter().map(|(_, count)| *count).max().unwrap_or(0))
         };
         if open > most {
             self.breaks(7, format!("{user} has {open} connections open, and {most} are allowed"));

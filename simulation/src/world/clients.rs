@@ -60,7 +60,7 @@ impl Client {
         let sent_ms = cloud.elapsed_ms();
         self.run.comes(&self.user);
         let socket = cloud.handshake(&self.visitor(region)).await;
-        self.run.has_come(&self.user, socket.as_ref().err().copied());
+        self.run.has_come(&self.user, sent_ms, socket.as_ref().err().copied());
         let socket = socket?;
         let mut journal = lock(&self.run.journal);
         let mut visit = Visit { client: self.name.clone(), id: socket.id.clone(), ..Visit::default() };

@@ -85,7 +85,7 @@ impl Run {
     }
 
     /// It has ended: with the status with which it was refused, if it was.
-    pub(crate) fn has_come(&self, user: &str, refused: Option<u16>) {
+    pub(crate) fn has_come(&self, user: &str, began_ms: u64, refused: Option<u16>) {
         let coming = {
             let mut coming = lock(&self.coming);
             let coming = coming.entry(user.to_owned()).or_default();
@@ -93,7 +93,7 @@ impl Run {
             *coming
         };
         if self.cloud.settings.authorization != "off" {
-            self.cloud.check_seats(user, coming, refused);
+            self.cloud.check_seats(user, began_ms, coming, refused);
         }
     }
 }
