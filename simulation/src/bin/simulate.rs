@@ -82,7 +82,10 @@ fn report(choice: &Choice, outcome: &Outcome, worlds: u64) -> ExitCode {
     let Some((number, message)) = outcome.broken.first() else { return ExitCode::SUCCESS };
     let name = GUARANTEES.iter().find(|guarantee| guarantee.number == *number).map(|guarantee| guarantee.name);
     println!("simulate {choice}");
-    println!("{}", json!({"seed": choice.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message}));
+    println!(
+        "{}",
+        json!({"seed": choice.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message})
+    );
     ExitCode::FAILURE
 }
 

@@ -30,8 +30,7 @@ const WRITE_UNITS: f64 = 1_000.0;
 const READ_UNITS: f64 = 3_000.0;
 
 /// Attributes that are keys of a table, partition first.
-const KEYS: [(&str, [&str; 2]); 2] =
-    [("AlertsTable", ["region", "seq"]), ("SubscriptionsTable", ["audience", "slot"])];
+const KEYS: [(&str, [&str; 2]); 2] = [("AlertsTable", ["region", "seq"]), ("SubscriptionsTable", ["audience", "slot"])];
 
 /// Units of reads and writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -165,7 +164,9 @@ fn run<Q: DeserializeOwned, R: Serialize>(
 ) -> (Reply, Units, bool) {
     let request = match serde_json::from_value(body) {
         Ok(request) => request,
-        Err(error) => return (Reply::error(400, "SerializationException", &error.to_string()), Units::default(), false),
+        Err(error) => {
+            return (Reply::error(400, "SerializationException", &error.to_string()), Units::default(), false);
+        }
     };
     match action(request) {
         Ok(response) => {
@@ -190,10 +191,10 @@ fn units(consumed: &Value) -> Units {
         Units { reads: number("ReadCapacityUnits").max(number("CapacityUnits")), writes: number("WriteCapacityUnits") }
     };
     match consumed {
-        Value::Array(tables) => tables.iter().map(of).fold(Units::default(), |sum, one| Units {
-            reads: sum.reads + one.reads,
-            writes: sum.writes + one.writes,
-        }),
+        Value::Array(tables) => tables
+            .iter()
+            .map(of)
+            .fold(Units::default(), |sum, one| Units { reads: sum.reads + one.reads, writes: sum.writes + one.writes }),
         one => of(one),
     }
 }

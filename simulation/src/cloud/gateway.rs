@@ -315,7 +315,8 @@ impl Cloud {
         }) else {
             return;
         };
-        let kind = serde_json::from_str::<Value>(&text).ok().and_then(|message| Some(message["type"].as_str()?.to_owned()));
+        let kind =
+            serde_json::from_str::<Value>(&text).ok().and_then(|message| Some(message["type"].as_str()?.to_owned()));
         if kind.as_deref() == Some("ping") {
             self.tell(id, Incoming::Frame(json!({"type": "pong"}).to_string()));
             return;
@@ -330,7 +331,9 @@ impl Cloud {
             began == (connection.messages, true)
         });
         let answer = match answer {
-            Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned),
+            Ok(answer) => {
+                serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned)
+            }
             Err(_) => {
                 Some(json!({"message": "Internal server error", "connectionId": id, "requestId": "r"}).to_string())
             }
@@ -354,7 +357,8 @@ impl Cloud {
 
     /// The management API.
     pub(super) async fn manage(self: &Arc<Self>, call: &Call, path: &str) -> Reply {
-        let id = path.rsplit('/').next().unwrap_or_default().replace("%3D", "=").replace("%2D", "-").replace("%5F", "_");
+        let id =
+            path.rsplit('/').next().unwrap_or_default().replace("%3D", "=").replace("%2D", "-").replace("%5F", "_");
         let status = |status: u16| Reply { status, body: b"{}".to_vec() };
         let is_over = {
             let mut gateway = lock(&self.gateway);
@@ -451,7 +455,8 @@ impl Cloud {
         let (open, seated) = {
             let gateway = lock(&self.gateway);
             let seated = gateway.seated.get(user).cloned().unwrap_or_default();
-            let open = seated.iter().filter(|id| gateway.connections.get(*id).is_some_and(|connection| connection.is_open));
+            let open =
+                seated.iter().filter(|id| gateway.connections.get(*id).is_some_and(|connection| connection.is_open));
             let seats = gateway.seats.get(user).map_or(&[][..], Vec::as_slice);
             // The most that there were since its handshake began.
             let before = seats.partition_point(|(at_ms, _)| *at_ms < began_ms).saturating_sub(1);
@@ -488,4 +493,3 @@ impl Cloud {
         }
     }
 }
-

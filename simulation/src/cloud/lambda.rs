@@ -289,7 +289,12 @@ impl Cloud {
     }
 
     /// Invokes a function and waits for its result.
-    pub(crate) async fn invoke(self: &Arc<Self>, function: FunctionName, event: Vec<u8>, request_id: String) -> Outcome {
+    pub(crate) async fn invoke(
+        self: &Arc<Self>,
+        function: FunctionName,
+        event: Vec<u8>,
+        request_id: String,
+    ) -> Outcome {
         let busy = self.begin();
         let process = self.process(function).await;
         let limit = function.time_limit();

@@ -29,7 +29,6 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::{gateway::Gateway, lambda::Lambda, services::Queues};
 pub use self::{
     database::{Store, Units},
     gateway::{Incoming, Socket, Visitor},
@@ -37,6 +36,7 @@ pub use self::{
     services::{TOKEN_ISSUER, token},
     weather::Weather,
 };
+use self::{gateway::Gateway, lambda::Lambda, services::Queues};
 
 /// What the wall clock shows when a world begins, in milliseconds since the Unix epoch.
 pub const BEGAN_MS: i64 = 1_795_000_000_000;

@@ -1,9 +1,6 @@
 //! The network between the functions and AWS: what is on its way, and what never arrives.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response};
@@ -112,7 +109,11 @@ impl Cloud {
         }
         let reply = self.carry_out_call(&call).await;
         self.note(|| {
-            let what = if call.operation.is_empty() { format!("{} {}", call.method, path(&call.uri)) } else { call.operation.clone() };
+            let what = if call.operation.is_empty() {
+                format!("{} {}", call.method, path(&call.uri))
+            } else {
+                call.operation.clone()
+            };
             format!("{} {what}: {}", call.process, reply.status)
         });
         if fate.is_answer_lost {
@@ -174,4 +175,3 @@ impl World for Cloud {
         .boxed()
     }
 }
-

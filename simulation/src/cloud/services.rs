@@ -78,7 +78,9 @@ impl Cloud {
         }
         let key = Ed25519KeyPair::from_seed_unchecked(&KEY).expect("a key");
         let x = base64url(key.public_key().as_ref());
-        Reply::json(&json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "use": "sig", "alg": "EdDSA", "x": x}]}))
+        Reply::json(
+            &json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "use": "sig", "alg": "EdDSA", "x": x}]}),
+        )
     }
 
     /// Keeps what a function has failed on for good.

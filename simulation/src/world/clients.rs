@@ -76,7 +76,10 @@ impl Client {
     /// Notes what arrives. Returns a frame that is no alert, and none when the connection has ended or `until` has come.
     pub(super) async fn next(&self, connected: &mut Connected, until: Instant) -> Option<Value> {
         loop {
-            let (at, incoming) = timeout(until.saturating_duration_since(Instant::now()), connected.socket.incoming.recv()).await.ok()??;
+            let (at, incoming) =
+                timeout(until.saturating_duration_since(Instant::now()), connected.socket.incoming.recv())
+                    .await
+                    .ok()??;
             sleep_until(at).await;
             let cloud = &self.run.cloud;
             let now_ms = cloud.elapsed_ms();
@@ -277,11 +280,19 @@ impl Client {
                     let sent_ms = cloud.elapsed_ms();
                     // What it may have it may have asked for.
                     for region in ["US", "PL", "ALL"] {
-                        let asks = message.to_string().contains(&format!("\"{region}\"")) && message["type"] == "subscribe_region";
-                        let is_allowed = self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|it| it == "*" || it == region));
+                        let asks = message.to_string().contains(&format!("\"{region}\""))
+                            && message["type"] == "subscribe_region";
+                        let is_allowed = self
+                            .allowed
+                            .as_ref()
+                            .is_none_or(|allowed| allowed.iter().any(|it| it == "*" || it == region));
                         if asks && is_allowed {
                             let wish = Wish { joins: true, sent_ms, granted_ms: None };
-                            lock(&self.run.journal).visits[connected.visit].wishes.entry(region.to_owned()).or_default().push(wish);
+                            lock(&self.run.journal).visits[connected.visit]
+                                .wishes
+                                .entry(region.to_owned())
+                                .or_default()
+                                .push(wish);
                         }
                     }
                     connected.socket.send(message.to_string());

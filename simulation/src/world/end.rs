@@ -46,8 +46,12 @@ impl Run {
 
     /// Publishes in each region once all is calm: whoever is subscribed gets it.
     pub(super) async fn probe(self: &Arc<Self>) {
-        let regions: std::collections::BTreeSet<String> =
-            lock(&self.journal).visits.iter().flat_map(|visit| visit.wishes.keys().cloned()).filter(|it| it != "ALL").collect();
+        let regions: std::collections::BTreeSet<String> = lock(&self.journal)
+            .visits
+            .iter()
+            .flat_map(|visit| visit.wishes.keys().cloned())
+            .filter(|it| it != "ALL")
+            .collect();
         let sent_ms = self.cloud.elapsed_ms();
         for region in &regions {
             let video = format!("probe-{region}");

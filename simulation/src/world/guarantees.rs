@@ -208,11 +208,19 @@ impl Run {
             for (seq, logged) in alerts {
                 let Some(video) = &logged.video else { continue };
                 let Some(published) = journal.publications.get(video) else { continue };
-                for visit in journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id)) {
-                    let has_it = visit.received.iter().any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
+                for visit in
+                    journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id))
+                {
+                    let has_it = visit
+                        .received
+                        .iter()
+                        .any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
                     if visit.is_subscribed_since(region, published.sent_ms) && !has_it {
                         let Visit { client, id, .. } = visit;
-                        self.cloud.breaks(2, format!("{client} stayed connected as {id}, and was not sent {video}, {seq} of {region}"));
+                        self.cloud.breaks(
+                            2,
+                            format!("{client} stayed connected as {id}, and was not sent {video}, {seq} of {region}"),
+                        );
                     }
                 }
             }
@@ -224,8 +232,11 @@ impl Run {
         let journal = lock(&self.journal);
         for region in regions {
             let video = format!("probe-{region}");
-            for visit in journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id)) {
-                let has_it = visit.received.iter().any(|it| it.video.as_deref() == Some(&video) && it.answers_ms.is_none());
+            for visit in
+                journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id))
+            {
+                let has_it =
+                    visit.received.iter().any(|it| it.video.as_deref() == Some(&video) && it.answers_ms.is_none());
                 if visit.is_subscribed_since(region, sent_ms) && !has_it {
                     let Visit { client, id, .. } = visit;
                     self.cloud.breaks(4, format!("{client} is connected as {id}, subscribed to {region}, and deaf"));
@@ -245,7 +256,10 @@ impl Run {
                 let Some(video) = &received.video else { continue };
                 let Some(published) = journal.publications.get(video) else { continue };
                 if allowed.as_ref().is_some_and(|allowed| !allowed.contains(region)) {
-                    cloud.breaks(3, format!("{client} as {id} was sent {video} of {region}, which its token does not allow"));
+                    cloud.breaks(
+                        3,
+                        format!("{client} as {id} was sent {video} of {region}, which its token does not allow"),
+                    );
                 }
                 if received.is_for_everyone {
                     let falls_back = cloud.settings.fallback_to_everyone && cloud.settings.authorization == "off";
@@ -255,9 +269,13 @@ impl Run {
                     continue;
                 }
                 if !visit.may_receive(region, published.sent_ms) {
-                    cloud.breaks(3, format!("{client} as {id} was sent {video} of {region}, which it is not subscribed to"));
+                    cloud.breaks(
+                        3,
+                        format!("{client} as {id} was sent {video} of {region}, which it is not subscribed to"),
+                    );
                 }
-                let removal = journal.removals.iter().find(|removed| removed.video == *video && removed.seq == received.seq);
+                let removal =
+                    journal.removals.iter().find(|removed| removed.video == *video && removed.seq == received.seq);
                 if let (Some(removed), Some(asked_ms)) = (removal, received.answers_ms)
                     && removed.answered_ms < asked_ms
                 {

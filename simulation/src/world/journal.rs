@@ -136,7 +136,9 @@ impl Visit {
                 let last_joined = wishes.iter().rposition(|wish| wish.joins);
                 // It has left before the alert was published, and has not come back.
                 let has_left = |joined: usize| {
-                    wishes[joined + 1..].iter().any(|wish| !wish.joins && wish.granted_ms.is_some_and(|at| at < published_ms))
+                    wishes[joined + 1..]
+                        .iter()
+                        .any(|wish| !wish.joins && wish.granted_ms.is_some_and(|at| at < published_ms))
                         && wishes[..=joined].iter().all(|wish| !wish.joins || wish.granted_ms.is_some())
                 };
                 last_joined.is_some_and(|joined| !has_left(joined))

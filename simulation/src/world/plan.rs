@@ -163,13 +163,16 @@ impl Plan {
             }
             let via = *[Via::Http, Via::Http, Via::Event, Via::Socketless].choose(&mut random).unwrap_or(&Via::Http);
             let count = if random.random_bool(0.1) { random.random_range(2..=6) } else { 1 };
-            publications.push(add(at_ms, What::Publish {
-                publisher: random.random_range(0..publishers),
-                region: one(&mut random),
-                via,
-                has_key: random.random_bool(0.6),
-                count,
-            }));
+            publications.push(add(
+                at_ms,
+                What::Publish {
+                    publisher: random.random_range(0..publishers),
+                    region: one(&mut random),
+                    via,
+                    has_key: random.random_bool(0.6),
+                    count,
+                },
+            ));
         }
         for _ in 0..random.random_range(0..=2) {
             let of = *publications.choose(&mut random).unwrap_or(&0);

@@ -25,8 +25,12 @@ pub fn shrink(tables: &Tables, choice: &Choice, guarantee: u32, runs_max: usize)
     while part > 0 {
         let mut begin = 0;
         while begin < items.len() {
-            let rest: Vec<usize> =
-                items.iter().enumerate().filter(|(at, _)| !(begin..begin + part).contains(at)).map(|(_, it)| *it).collect();
+            let rest: Vec<usize> = items
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !(begin..begin + part).contains(at))
+                .map(|(_, it)| *it)
+                .collect();
             let candidate = Choice { only: Some(rest.iter().copied().collect()), ..smallest.clone() };
             match fails(&candidate) {
                 Some(failed) => (items, smallest, outcome) = (rest, candidate, failed),
