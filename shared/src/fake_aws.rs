@@ -19,23 +19,36 @@ pub(crate) type Requests = Arc<Mutex<Vec<String>>>;
 
 /// A configuration whose every request is answered by `answer`, which is given the number of requests before it.
 pub(crate) fn sdk(answer: impl Fn(usize) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
-    configuration(move |before, _| answer(before))
+    configuration(move |before, _, _| answer(before))
 }
 
 /// A configuration whose every request is answered by `answer`, which is given its body.
 pub(crate) fn sdk_for(answer: impl Fn(&str) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
-    configuration(move |_, body| answer(body))
+    configuration(move |_, _, body| answer(body))
 }
 
-fn configuration(answer: impl Fn(usize, &str) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
+/// A configuration whose every request is answered by `answer`, which is given its operation, such as `PutItem`, and
+/// its body. Requests to Lambda name none.
+pub(crate) fn sdk_for_operations(
+    answer: impl Fn(&str, &str) -> FakeResponse + Send + Sync + 'static,
+) -> (SdkConfig, Requests) {
+    configuration(move |_, operation, body| answer(operation, body))
+}
+
+fn configuration(answer: impl Fn(usize, &str, &str) -> FakeResponse + Send + Sync + 'static) -> (SdkConfig, Requests) {
     let requests = Requests::default();
     let seen = Arc::clone(&requests);
     let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+        let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default();
         let mut seen = seen.lock().expect("no test panics with the lock");
-        let FakeResponse(status, kind, text) = answer(seen.len(), &body);
+        let FakeResponse(status, kind, text) = answer(seen.len(), operation, &body);
         seen.push(body);
-        let response = http::Response::builder().status(status).header("x-amzn-errortype", kind);
+        let mut response = http::Response::builder().status(status);
+        if !kind.is_empty() {
+            response = response.header("x-amzn-errortype", kind);
+        }
         response.body(SdkBody::from(text)).expect("a valid response")
     });
     let sdk = SdkConfig::builder()

@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod error;
 pub mod fanout;
+pub mod forms;
 pub mod limits;
 pub mod model;
 pub mod protocol;

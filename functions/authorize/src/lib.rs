@@ -112,7 +112,33 @@ fn context(principal: &Principal) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use shared::forms;
+
     use super::*;
+
+    #[test]
+    fn what_a_context_says_is_what_the_golden_file_has() {
+        let golden: Value = serde_json::from_str(include_str!("../../../shared/forms/authorizer_context.1.json"))
+            .expect("a golden file");
+        let regions = |patterns: &str| patterns.parse().expect("patterns");
+        let ola = Principal {
+            id: "ola".to_owned(),
+            regions: regions("PL,E*"),
+            publishes: regions("PL"),
+            user: Some("ola".to_owned()),
+            name: Some("Ola Ż".to_owned()),
+        };
+        let anonymous = Principal {
+            id: "anonymous".to_owned(),
+            regions: regions("*"),
+            publishes: regions(""),
+            user: None,
+            name: None,
+        };
+        let written = json!({"everything": context(&ola), "anonymous": context(&anonymous)});
+        let form = forms::named("authorizer_context").expect("a form");
+        form.check(&golden, &written).unwrap_or_else(|changed| panic!("{changed}"));
+    }
 
     #[test]
     fn the_filters_of_the_template_tell_refusals_from_failures() {

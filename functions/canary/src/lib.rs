@@ -108,7 +108,7 @@ impl Canary {
 
     async fn publish(&self, run: &str) -> Result<(), InternalError> {
         let doing = "publishing the alert of the canary";
-        let payload = Blob::new(json!({"canary": run}).to_string());
+        let payload = Blob::new(event(run).to_string());
         let answer = self.lambda.invoke().function_name(&self.publish_function).payload(payload).send().await;
         let answer = answer.map_err(|error| InternalError::new(doing, error))?;
         let body = answer.payload.unwrap_or_else(|| Blob::new(Vec::new())).into_inner();
@@ -117,6 +117,11 @@ impl Canary {
         }
         Err(InternalError::new(doing, NotPublished(quoted(&body))))
     }
+}
+
+/// The event of publish in a run.
+fn event(run: &str) -> Value {
+    json!({"canary": run})
 }
 
 /// The metrics of a run of the synthetic canary: whether its alert arrived, 1 or 0, and how long that took.
@@ -128,7 +133,17 @@ fn metrics_of(latency: Option<Duration>, function: &str, at: Timestamp) -> Value
 
 #[cfg(test)]
 mod tests {
+    use shared::forms;
+
     use super::*;
+
+    #[test]
+    fn what_publish_is_invoked_with_is_what_the_golden_file_has() {
+        let golden: Value =
+            serde_json::from_str(include_str!("../../../shared/forms/canary_run.1.json")).expect("a golden file");
+        let form = forms::named("canary_run").expect("a form");
+        form.check(&golden, &json!({"run": event("run-1")})).unwrap_or_else(|changed| panic!("{changed}"));
+    }
 
     #[test]
     fn a_run_without_an_arrival_has_no_latency() {

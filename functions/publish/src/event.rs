@@ -13,7 +13,7 @@ use shared::{
     model::{
         audience::Audience,
         publication::{IdempotencyKey, Publication, PublisherId},
-        publications::Publications,
+        publications::{Publications, is_of_a_publisher},
     },
     publish::removal::RemovalRequest,
 };
@@ -27,7 +27,7 @@ const SIGNED_KEY_HEADERS: [&str; 1] = ["webhook-id"];
 /// The route whose requests are signed as webhooks, as the service names it.
 const WEBHOOK_ROUTE: &str = "POST /webhook";
 
-/// The one field of an invocation by the canary.
+/// The field of an invocation by the canary.
 const CANARY_FIELD: &str = "canary";
 
 /// The route by which an alert is taken back, as the service names it.
@@ -39,7 +39,7 @@ const EPOCH: &str = "epoch";
 /// The type of events that take an alert back.
 const REMOVAL_DETAIL_TYPE: &str = "Remove Alert";
 
-/// The one field of an invocation that takes an alert back.
+/// The field of an invocation that takes an alert back.
 const REMOVE: &str = "remove";
 
 /// Who waits for the answer.
@@ -104,14 +104,19 @@ pub(crate) fn removal(event: &Value) -> Option<RemovalEvent> {
             request: of_fields(event.get("detail").unwrap_or_default()),
         });
     }
-    // A publication may have a field of this name beside others, which the pages are sent.
-    let remove = event.as_object().filter(|fields| fields.len() == 1)?.get(REMOVE)?;
+    let remove = event.as_object().and_then(|fields| of_its_own(fields, REMOVE))?;
     Some(RemovalEvent {
         caller: Caller::Invocation,
         publisher: PublisherId::new("invocation", ""),
         by: "invocation".to_owned(),
         request: of_fields(remove),
     })
+}
+
+/// The field that says what an invocation is for, unless a publisher wrote it. Beside it may be the id that a redrive
+/// adds, and fields of a later form.
+fn of_its_own<'a>(fields: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    fields.get(field).filter(|_| !is_of_a_publisher(fields))
 }
 
 /// The log that a request names. A misspelt parameter is refused, or an alert would be taken back from any log.
@@ -135,10 +140,10 @@ pub(crate) fn parse(event: Value, request_id: &str) -> PublishRequest {
             (PublisherId::new("event", source), eventbridge(&mut fields))
         }
         // Only a direct invocation has this form: neither a request, nor a message, nor an event can.
-        Value::Object(fields) if fields.len() == 1 && fields.contains_key(CANARY_FIELD) => {
-            (PublisherId::new("canary", ""), canary(&fields[CANARY_FIELD]))
-        }
-        Value::Object(fields) => (PublisherId::new("invocation", ""), invocation(fields, request_id)),
+        Value::Object(fields) => match of_its_own(&fields, CANARY_FIELD) {
+            Some(run) => (PublisherId::new("canary", ""), canary(run)),
+            None => (PublisherId::new("invocation", ""), invocation(fields, request_id)),
+        },
         _ => {
             let refusal = ApiError::new(Code::NotAnObject, "the event must be an object");
             (PublisherId::new("invocation", ""), Err(refusal))
@@ -238,6 +243,7 @@ fn eventbridge(event: &mut Map<String, Value>) -> Result<Publications, ApiError>
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use shared::forms::FORM;
 
     use super::*;
 
@@ -361,6 +367,9 @@ mod tests {
             (publisher, by, request),
             (PublisherId::new("invocation", ""), "invocation".to_owned(), pl(Some(9)))
         );
+        // As recover invokes publish again, and with a field of a later form.
+        let redriven = json!({"remove": {"region": "PL", "seq": 7, "later": 1}, "id": "r-1", "later": 1});
+        assert_eq!(read(redriven).3, pl(None));
         for other in [
             http_event(json!({}), &json!({"remove": {"region": "PL", "seq": 7}}).to_string(), false),
             json!({"detail-type": "Video Went Viral", "source": "s", "detail": {"remove": {"region": "PL", "seq": 7}}}),
@@ -395,9 +404,15 @@ mod tests {
         let mut named = alert();
         named["region"] = json!("x-canary");
         let event = |detail: &Value| json!({"id": "e", "detail-type": "v", "source": "s", "detail": detail});
+        let with = |event: &Value, field: &str, value: Value| {
+            let mut event = event.clone();
+            event[field] = value;
+            event
+        };
         for event in [
             named.clone(),
-            json!({"canary": "run-1", "region": "PL"}),
+            with(&named, "canary", json!("run-1")),
+            json!({"canary": "run-1", "event": "new_trending"}),
             json!({"canary": ""}),
             json!({"canary": 7}),
             event(&run),
@@ -409,6 +424,42 @@ mod tests {
         }
         assert!(socket(&run.to_string(), &Regions::all()).is_err());
         assert_eq!(socket(&named.to_string(), &Regions::all()).expect_err("reserved").code, Code::InvalidRegion);
+    }
+
+    /// Adds to every object what a later form may add.
+    fn add(value: &mut Value) {
+        if let Value::Object(fields) = value {
+            fields.iter_mut().filter(|(name, _)| *name != "video").for_each(|(_, value)| add(value));
+            fields.insert(FORM.to_owned(), json!(2));
+        }
+    }
+
+    #[test]
+    fn what_other_functions_send_is_read_from_the_golden_files_and_from_a_form_2_that_adds_a_field() {
+        let golden = |text: &str| serde_json::from_str::<Value>(text).expect("a golden file");
+        let announcements = golden(include_str!("../../../shared/forms/announcement.1.json"));
+        let run = golden(include_str!("../../../shared/forms/canary_run.1.json"))["run"].clone();
+        for added in [false, true] {
+            let one = |mut event: Value| {
+                if added {
+                    add(&mut event);
+                }
+                let PublishRequest { publisher, publications, .. } = parse(event, REQUEST_ID);
+                let Ok(Publications::One(publication)) = publications else { panic!("one: {publications:?}") };
+                (publisher, publication)
+            };
+            for (name, title) in [("everything", "Ż"), ("least", "t")] {
+                let detail = &announcements[name];
+                let event = json!({"id": "e", "detail-type": "Video Went Viral", "source": "s", "detail": detail});
+                let (publisher, Publication { region, video, score, idempotency_key, at }) = one(event);
+                assert_eq!(publisher, PublisherId::new("event", "s"));
+                assert_eq!((region.as_str(), video.title(), at), ("PL", title, None));
+                assert_eq!((json!(video), json!(score)), (detail["video"].clone(), detail["video"]["score"].clone()));
+                assert_eq!(json!(idempotency_key.expect("its id").as_str()), detail["id"]);
+            }
+            let (publisher, publication) = one(run.clone());
+            assert_eq!((publisher, publication), (PublisherId::new("canary", ""), Publication::of_canary("run-1")));
+        }
     }
 
     #[test]

@@ -106,14 +106,14 @@ mod tests {
     use aws_smithy_http_client::test_util::infallible_client_fn;
     use aws_smithy_types::body::SdkBody;
     use serde_json::{Value, json};
-    use shared::error::ErrorChain;
+    use shared::{error::ErrorChain, forms};
 
     use super::*;
 
     const SOURCE: &str = "viral-alerts.scorer.one-stack";
 
-    /// Ids of the entries of each call.
-    type Calls = Arc<Mutex<Vec<Vec<String>>>>;
+    /// Details of the entries of each call.
+    type Calls = Arc<Mutex<Vec<Vec<Value>>>>;
 
     /// An announcer whose every call is answered by `answer`, which is given the number of calls before it.
     fn announcer(answer: impl Fn(usize) -> (u16, Value) + Send + Sync + 'static) -> (Announcer, Calls) {
@@ -121,16 +121,13 @@ mod tests {
         let seen = Arc::clone(&calls);
         let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
             let body: Value = serde_json::from_slice(request.body().bytes().expect("in memory")).expect("JSON");
-            let id = |entry: &Value| {
-                let detail: Value = serde_json::from_str(entry["Detail"].as_str().expect("a text")).expect("JSON");
-                detail["id"].as_str().expect("an id").to_owned()
-            };
+            let detail = |entry: &Value| serde_json::from_str(entry["Detail"].as_str().expect("a text")).expect("JSON");
             for entry in body["Entries"].as_array().expect("entries") {
                 assert_eq!((&entry["Source"], &entry["DetailType"]), (&json!(SOURCE), &json!("Video Went Viral")));
             }
             let mut seen = seen.lock().expect("unpoisoned");
             let (status, text) = answer(seen.len());
-            seen.push(body["Entries"].as_array().expect("entries").iter().map(id).collect());
+            seen.push(body["Entries"].as_array().expect("entries").iter().map(detail).collect());
             http::Response::builder().status(status).body(SdkBody::from(text.to_string())).expect("valid")
         });
         let config = aws_sdk_eventbridge::Config::builder()
@@ -142,6 +139,20 @@ mod tests {
             .http_client(http)
             .build();
         (Announcer::new(Client::from_conf(config), SOURCE.to_owned()), calls)
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_is_what_the_golden_file_has() {
+        let golden: serde_json::Map<String, Value> =
+            serde_json::from_str(include_str!("../../../shared/forms/announcement.1.json")).expect("a golden file");
+        let read = |announcement: &Value| serde_json::from_value(announcement.clone()).expect("an announcement");
+        let announcements: Vec<Announcement> = golden.values().map(read).collect();
+        let (announcer, calls) = announcer(|_| (200, json!({"FailedEntryCount": 0, "Entries": [taken(), taken()]})));
+        assert!(announcer.announce(&announcements).await.failure.is_none());
+        let details = calls.lock().expect("unpoisoned").remove(0);
+        let written = golden.keys().cloned().zip(details).collect();
+        let form = forms::named("announcement").expect("a form");
+        form.check(&golden.into(), &Value::Object(written)).unwrap_or_else(|changed| panic!("{changed}"));
     }
 
     fn announcements() -> Vec<Announcement> {
@@ -167,7 +178,9 @@ mod tests {
             _ => (200, json!({"FailedEntryCount": 0, "Entries": [taken()]})),
         });
         let report = announcer.announce(&announcements()).await;
-        assert_eq!(*calls.lock().expect("unpoisoned"), [vec!["a", "b", "c"], vec!["b"], vec!["b"]]);
+        let ids = |details: &Vec<Value>| details.iter().map(|detail| detail["id"].clone()).collect::<Vec<_>>();
+        let calls: Vec<_> = calls.lock().expect("unpoisoned").iter().map(ids).collect();
+        assert_eq!(calls, [vec!["a", "b", "c"], vec!["b"], vec!["b"]]);
         assert_eq!((report.announced, report.failure.is_none()), (["a", "c", "b"].map(str::to_owned).to_vec(), true));
     }
 

@@ -148,8 +148,8 @@ impl FromStr for Positions {
         let mut positions = BTreeMap::new();
         for entry in text.split(SEPARATOR).filter(|_| text != SEPARATOR) {
             let mut parts = entry.split('.');
-            let (Some(region), Some(epoch), Some(seq), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-            else {
+            // What a later form adds to an entry follows the number, behind a dot.
+            let (Some(region), Some(epoch), Some(seq)) = (parts.next(), parts.next(), parts.next()) else {
                 return Err(InvalidCursor);
             };
             let region = region.parse().map_err(|_| InvalidCursor)?;
@@ -298,7 +298,6 @@ mod tests {
         for bad in [
             "PL",
             "PL.1",
-            "PL.1.2.3",
             "PL.1.-2",
             "PL.+1.2",
             "PL.1.",

@@ -88,6 +88,12 @@ impl Publications {
     }
 }
 
+/// Whether a document is a publication, has several, or is another event of a publisher. These carry whatever else a
+/// publisher tells the pages, so none of their fields says that an invocation is for something else.
+pub fn is_of_a_publisher(fields: &Map<String, Value>) -> bool {
+    ["event", PUBLICATIONS, "video", "video_id"].iter().any(|field| fields.contains_key(*field))
+}
+
 /// Whether a document has several publications. One that names a video is a publication, whatever else it tells the
 /// pages.
 fn is_envelope(fields: &Map<String, Value>) -> bool {

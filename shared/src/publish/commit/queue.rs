@@ -173,7 +173,7 @@ impl Alerts {
     }
 
     /// Takes the lease of a region, or renews it. False where another one has it.
-    pub(super) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, InternalError> {
+    pub(crate) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, InternalError> {
         let now = self.clock.now();
         let update = self
             .client

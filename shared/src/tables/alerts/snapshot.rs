@@ -1,13 +1,15 @@
 //! The snapshot: where every log stands, in a few items that clients read instead of the logs' heads.
 //!
 //! Each item is a shard, with the partition `@heads#0` … `@heads#7` and the sort key 0. It has one attribute for each
-//! of its regions, named as the region, with its [`SnapshotEntry`] as text. Shards never expire.
+//! of its regions, named as the region, with its [`SnapshotEntry`] as text. Names of regions begin with a capital, so
+//! every other attribute is one of the shard itself. Shards never expire.
 //!
 //! A region's shard follows from a hash of its name, which must never change: stored entries lie where it says (a test
-//! holds it). Names of regions begin with a capital, so none is `region` or `seq`.
+//! holds it).
 //!
 //! An entry is a text of fixed-width numbers in base 36, the epoch and the number of the last alert first. So the order
-//! of texts is the order of positions, and one condition keeps an entry from moving back. Entries have up to 30 bytes:
+//! of texts is the order of positions, and one condition keeps an entry from moving back. A later form may add to an
+//! entry behind a dot, which readers of this one leave out. Entries have up to 30 bytes:
 //! 249 countries need some 1.4 KB a shard at most, and 300 regions with the longest names 2 KB, so writing one takes a
 //! write unit or two and reading a shard one read unit.
 //!
@@ -106,7 +108,7 @@ impl SnapshotEntry {
         let seconds = i64::try_from(take(COMMITTED_AT_DIGITS)?).map_err(|_| InvalidSnapshotEntry)?;
         let committed_at = Timestamp::from_millis(seconds.saturating_mul(1_000));
         let largest_bytes = usize::try_from(take(LARGEST_DIGITS)?).map_err(|_| InvalidSnapshotEntry)? * KB;
-        let audience = match rest {
+        let audience = match rest.split('.').next().unwrap_or_default() {
             "" => None,
             digits => Some(u64::from_str_radix(digits, RADIX).map_err(|_| InvalidSnapshotEntry)?),
         };
@@ -240,7 +242,7 @@ fn key(shard: usize) -> Item {
 fn entries(item: &Item) -> SnapshotEntries {
     let mut entries = SnapshotEntries::new();
     for (name, value) in item {
-        if name == REGION || name == SEQ {
+        if !name.starts_with(|first: char| first.is_ascii_uppercase()) {
             continue;
         }
         let entry = value.as_s().map_err(|_| InvalidSnapshotEntry).and_then(|text| SnapshotEntry::of_text(text));
@@ -354,7 +356,9 @@ mod tests {
         item.insert("PL".to_owned(), text(entry(9, 4).to_text()));
         item.insert("DE".to_owned(), text("9.4"));
         item.insert("AE".to_owned(), number(4));
-        item.insert("later".to_owned(), AttributeValue::Bool(true));
+        item.insert("LATER".to_owned(), AttributeValue::Bool(true));
+        // Of the shard and of no region, whatever it says.
+        item.insert("later".to_owned(), text(entry(9, 4).to_text()));
         assert_eq!(entries(&item), [(region("PL"), entry(9, 4))].into());
     }
 
