@@ -97,7 +97,8 @@ pub const ALL: [Form; 20] = [
     first("publish_outcome", Place::Sent, Rewrite::Never, HERE),
     first("authorizer_context", Place::Sent, Rewrite::Never, "functions/authorize/src/lib.rs"),
     first("cursor", Place::Client, Rewrite::Loses, HERE),
-    first("positions", Place::Client, Rewrite::Loses, HERE),
+    // A client moves the number on, and keeps what was added beside it.
+    first("positions", Place::Client, Rewrite::Keeps, HERE),
 ];
 
 /// The form with a name.
