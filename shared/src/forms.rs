@@ -144,8 +144,9 @@ impl Form {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "form {0} of `{1}` has changed: either take the change back, or, in `shared/src/forms.rs`, give it the number {2}; \
-     write that number in `{FORM}`; keep `shared/forms/{1}.{0}.json` and a reader for it; see that readers of form {0} \
-     survive the new one; add `shared/forms/{1}.{2}.json`; name the change in CHANGELOG.md. The code writes now: {3}",
+     write that number in `{FORM}`; keep `shared/forms/{1}.{0}.json`, and a reader for it with a test; see that \
+     readers of form {0} survive the new one; add `shared/forms/{1}.{2}.json`; name the change in CHANGELOG.md. The \
+     code writes now: {3}",
     form.number, form.name, form.number + 1, written
 )]
 pub struct FormChanged {

@@ -712,7 +712,12 @@ fn a_changed_form_fails_with_what_to_do() {
     let mut written = golden.clone();
     written["@head#PL/0"]["closed"] = json!({"BOOL": true});
     let changed = form.check(&golden, &written).expect_err("changed").to_string();
-    for text in ["form 1 of `head` has changed", "the number 2", "a reader for it", "add `shared/forms/head.2.json`"] {
+    for text in [
+        "form 1 of `head` has changed",
+        "the number 2",
+        "a reader for it with a test",
+        "add `shared/forms/head.2.json`",
+    ] {
         assert!(changed.contains(text), "{changed}");
     }
     assert!(form.check(&golden, &json!({})).is_err());
