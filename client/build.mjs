@@ -26,8 +26,8 @@ const CLAIMS = {
 /** Properties that neither applications nor other tabs see. The build shortens their names. */
 const INTERNAL = new RegExp(
   `^(${[
-    "accept acknowledged apply ask at busy early exchange forget giveUp head heardAt idle isBehind keep leave offline",
-    "opened overHttp pause ping receive refresh rewind serve stop top tries wake",
+    "accept acknowledged apply ask at begin busy early exchange forget giveUp head heardAt idle isBehind keep leave",
+    "offline opened overHttp pause ping receive refresh rewind serve stop top tries wake",
   ]
     .join(" ")
     .replaceAll(" ", "|")})$`,

@@ -68,7 +68,8 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
         // Another tab's loss does not concern a tab that has the alerts, or that never followed the region.
         if (at && (!at.epoch || at.epoch === from.epoch) && (!same || at.seq < to.seq)) {
           positions[region] = to;
-          emit("gap", { region, from: at.seq + 1, to: same ? to.seq : null });
+          // Epoch 0 is before any log: nothing can be lost.
+          if (from.epoch) emit("gap", { region, from: at.seq + 1, to: same ? to.seq : null });
         }
       }
       if (!alert) return;

@@ -87,6 +87,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   /** Tells the tabs which regions have a beginning: nothing after it is left out, whatever the connection does. */
   const announce = (): void => {
     const regions = wanted().filter((region) => log.has(region) || log.has(ALL));
+    // The position stays when no tab watches ALL any more.
+    regions.forEach(log.begin);
     emit({ ready: { regions, positions: log.positions([ALL]) } });
   };
 

@@ -53,20 +53,24 @@ export function createLog(
     return !!entry?.at && entry.head > entry.at.seq;
   };
 
+  /** Follows the region from its beginning, unless it has a position. */
+  const begin = (region: string): void => {
+    entryOf(region).at ??= { ...BEGINNING };
+  };
+
   const move = (entry: Entry, to: Position): void => {
     if (entry.at?.epoch !== to.epoch) entry.head = entry.top = 0;
     entry.at = { ...to };
     const held = [...entry.early.values()];
     entry.early.clear();
-    held.forEach(accept);
+    held.forEach(take);
   };
 
   /** Moves to a position and reports the alerts before it as lost. */
   const skip = (entry: Entry, epoch: number, seq: number): void => {
-    const { region, at } = entry;
+    const { region, at: from } = entry;
     const to = { epoch, seq };
-    // Epoch 0 is before any log: nothing can be lost.
-    if (at?.epoch) emit({ lost: { region, from: { ...at }, to } });
+    if (from) emit({ lost: { region, from, to } });
     move(entry, to);
   };
 
@@ -78,16 +82,12 @@ export function createLog(
     }
   };
 
-  /** Gives up the missing alerts of the region. */
-  const giveUp = (region: string): void => lose(entryOf(region));
-
-  /** Takes an alert, in any order and any number of times. A removal takes the place of its alert. */
-  const accept = (alert: Logged): void => {
+  const take = (alert: Logged): void => {
     const { region, epoch, seq, everyone } = alert;
     // An alert of a region that is not followed has no order to keep.
     if (!seq || !epoch || (everyone && !has(region) && !has(ALL))) return emit({ alert });
     const entry = entryOf(region);
-    if (has(ALL)) entry.at ??= { ...BEGINNING };
+    if (has(ALL)) begin(region);
     if (entry.at && entry.at.epoch < epoch) skip(entry, epoch, 0);
     const { at, early } = entry;
     const isPast = at && (at.epoch > epoch || at.seq >= seq);
@@ -95,6 +95,11 @@ export function createLog(
     // The alert was emitted before, or reached everyone.
     if (isRemoved && (isPast || !at)) emit({ alert });
     if (isPast) return;
+    // Before the first acknowledgement, alerts of several logs may come. Only those of the latest are held.
+    for (const [key, held] of early) {
+      if (held.epoch! > epoch) return;
+      if (held.epoch! < epoch) early.delete(key);
+    }
     if (early.has(seq) ? isRemoved : early.size < EARLY_MAX || seq - 1 === at?.seq) early.set(seq, alert);
     if (!at) return;
     entry.head = Math.max(entry.head, seq);
@@ -106,14 +111,27 @@ export function createLog(
       entry.tries = 0;
       emit({ alert: next });
     }
-    if (isBehind(region)) behind(region, entry.tries);
+  };
+
+  /** Reports whether alerts of the region are missing. */
+  const look = (region: string): void => {
+    if (isBehind(region)) behind(region, entryOf(region).tries);
   };
 
   return {
     has,
     isBehind,
-    accept,
-    giveUp,
+    begin,
+
+    /** Gives up the missing alerts of the region. */
+    giveUp: (region: string): void => lose(entryOf(region)),
+
+    /** Takes an alert, in any order and any number of times. A removal takes the place of its alert. */
+    accept(alert: Logged): void {
+      take(alert);
+      look(alert.region);
+    },
+
 
     /** Returns the known positions of `regions`; of every region for `ALL`. */
     positions(regions: string[]): Positions {
@@ -155,12 +173,12 @@ export function createLog(
       // At its first acknowledgement a region starts at its head: earlier alerts are not for this client.
       for (const [region, head] of heads) entryOf(region).at ??= { ...(all ? BEGINNING : head) };
       if (asked.includes(ALL)) {
-        entryOf(ALL);
-        for (const entry of entries.values()) entry.at ??= { ...BEGINNING };
+        begin(ALL);
+        for (const region of entries.keys()) begin(region);
       }
       started();
       for (const entry of entries.values()) if (entry.at) move(entry, entry.at);
-      [...removed, ...alerts].forEach(accept);
+      [...removed, ...alerts].forEach(take);
       const open: string[] = [];
       for (const [region, { epoch, seq }] of heads) {
         const entry = entryOf(region);
@@ -174,10 +192,11 @@ export function createLog(
         entry.head = Math.max(entry.head, seq);
         if (!isBehind(region)) continue;
         if (refused || asked.includes(region)) entry.tries++;
-        if ((refused && !elsewhere) || entry.tries > HEAL_TRIES_MAX) lose(entry);
+        if ((refused && !elsewhere) || entry.tries >= HEAL_TRIES_MAX) lose(entry);
         else if (refused) open.push(region);
-        else behind(region, entry.tries);
       }
+      // Only now is it known how often each was asked for.
+      for (const region of entries.keys()) if (!open.includes(region)) look(region);
       return open;
     },
   };

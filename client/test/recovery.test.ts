@@ -4,6 +4,7 @@ import { expect, test, vi } from "vitest";
 import { alertsOf, pass, publishUntil, start } from "./application.js";
 import { service, startService } from "./current.js";
 import { randomOf } from "./seeded.js";
+import { LATENCY } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example/" };
 
@@ -209,4 +210,64 @@ test("whatever is lost, repeated, delayed and cut: each alert once and in order"
     }
     client.close();
   }
+});
+
+test("a missing alert is asked for five times, after half a second and then with doubling pauses", async () => {
+  const { told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  const answer = service.answer.bind(service);
+  const asked: number[] = [];
+  service.answer = (...question) => {
+    asked.push(Date.now());
+    return { ...answer(...question), alerts: [] };
+  };
+  service.deliver = ({ seq }) => (seq === 1 ? [] : [LATENCY]);
+  publishUntil(service, "PL", 2);
+  const missed = Date.now() + LATENCY;
+  await pass(60_000);
+  // Each pause begins with an answer, which takes a latency there and back.
+  const pauses = asked.map((at, index) => at - LATENCY - (asked[index - 1]! + LATENCY || missed));
+  expect(pauses).toEqual([500, 1_000, 2_000, 4_000, 8_000]);
+  expect(told).toEqual(["PL gap 1-1", "PL 2"]);
+});
+
+test("an alert of an old log that comes before the first answer does not take the place of a new one", async () => {
+  const { client, told } = start(service, { regions: ["PL"] });
+  const epochs: unknown[] = [];
+  client.addEventListener("alert", ({ detail }) => epochs.push(detail.epoch));
+  const old = service.publish("PL");
+  service.reset();
+  await pass(LATENCY + 5);
+  const [socket] = service.sockets;
+  socket!.receives(old, 1);
+  await pass(LATENCY);
+  // The answer is on its way, and says that there is no log.
+  service.deliver = () => [1];
+  service.publish("PL");
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+  expect(epochs).toEqual([service.epoch]);
+});
+
+test("a region without alerts goes on where ALL stood when ALL is left, also if its first push is lost", async () => {
+  const { client, told } = start(service, { regions: ["ALL", "PL"] });
+  await pass(100);
+  service.deliver = () => [];
+  client.unwatch("ALL");
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+});
+
+test("watching ALL while a new log is fetched asks for nothing else", async () => {
+  const { client, told } = start(service, { regions: ["PL"], ...HTTP });
+  service.status = 503;
+  await miss(["PL"], 450);
+  const before = service.messages.length;
+  client.watch("ALL");
+  await pass(100);
+  expect(service.messages.slice(before).map(({ regions }) => regions)).toEqual([["ALL"]]);
+  service.status = 200;
+  await pass(60_000);
+  expect(told).toEqual(alertsOf("PL", 1, 450));
 });

@@ -5,6 +5,7 @@
 //! world of seconds takes milliseconds.
 
 pub mod client;
+pub mod clients;
 pub mod cloud;
 pub mod delays;
 pub mod engine;
