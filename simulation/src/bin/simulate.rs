@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::Write as _,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Mutex,
@@ -16,8 +18,12 @@ use clap::Parser;
 use serde_json::json;
 use simulation::{
     engine::template,
-    world::{Choice, Outcome, guarantees::GUARANTEES, run, shrink},
+    world::{Choice, Outcome, Plan, guarantees::GUARANTEES, run, shrink},
 };
+
+/// What worlds spend most of their time in otherwise.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs worlds: everything that the service is made of, in virtual time, with what a seed makes go wrong.
 #[derive(Debug, Parser)]
@@ -31,6 +37,15 @@ struct Options {
     /// The parts of its weather that are calm.
     #[arg(long, value_delimiter = ',')]
     calm: Vec<String>,
+    /// A file with the plan of the one world to run, as --save writes it.
+    #[arg(long, conflicts_with = "seed")]
+    plan: Option<PathBuf>,
+    /// Where the smallest plan that fails is written, for the folder simulation/corpus.
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// Where the traces of our clients are written, for the tests of the browser client.
+    #[arg(long)]
+    traces: Option<PathBuf>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -40,6 +55,9 @@ struct Options {
     /// Threads; by default as many as there are processors.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Runs the worlds of simulation/corpus first.
+    #[arg(long)]
+    corpus: bool,
     /// Goes on after a world that fails.
     #[arg(long)]
     keep_going: bool,
@@ -57,10 +75,16 @@ fn main() -> ExitCode {
         eprintln!("worlds are not deterministic here: {reason}");
     }
     let tables = Tables::of_template(&template()).expect("the template");
-    if let Some(seed) = options.seed {
-        let only = options.only.map(|only| only.into_iter().collect::<BTreeSet<_>>());
-        let choice = Choice { seed, only, calmed: options.calm.into_iter().collect() };
-        let outcome = run(&tables, &choice, true);
+    let chosen = match (&options.plan, options.seed) {
+        (Some(path), _) => Some(read(path)),
+        (None, Some(seed)) => {
+            let only = options.only.as_ref().map(|only| only.iter().copied().collect::<BTreeSet<_>>());
+            Some(Plan::of(&Choice { seed, only, calmed: options.calm.iter().cloned().collect() }))
+        }
+        (None, None) => None,
+    };
+    if let Some(plan) = chosen {
+        let outcome = run(&tables, &plan, true);
         let mut out = std::io::stdout().lock();
         for line in &outcome.trace {
             // Whoever reads may have enough.
@@ -70,27 +94,60 @@ fn main() -> ExitCode {
         }
         drop(out);
         println!("{:?} {:016x}", outcome.figures, outcome.hash);
-        return report(&choice, &outcome, 1);
+        return report(&plan, &outcome, 1);
     }
     many(&options, &tables)
 }
 
-fn report(choice: &Choice, outcome: &Outcome, worlds: u64) -> ExitCode {
+/// Reads a plan.
+fn read(path: &Path) -> Plan {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The plans that have failed once, by their names.
+fn corpus() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut plans: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|it| it == "json")).collect();
+    plans.sort();
+    plans
+}
+
+/// The command that runs a plan.
+fn command(plan: &Plan) -> String {
+    let whole = Plan::of(&Choice { seed: plan.seed, ..Choice::default() });
+    let only: BTreeSet<usize> = plan.items.iter().map(|item| item.number).collect();
+    let blowing = plan.weather.blowing();
+    let whole_weather = whole.weather.blowing();
+    let calmed = whole_weather.iter().filter(|part| !blowing.contains(part)).map(|part| (*part).to_owned());
+    let only = (plan.items.len() < whole.items.len()).then_some(only);
+    format!("simulate {}", Choice { seed: plan.seed, only, calmed: calmed.collect() })
+}
+
+fn report(plan: &Plan, outcome: &Outcome, worlds: u64) -> ExitCode {
     for (guarantee, message) in &outcome.broken {
         println!("guarantee {guarantee}: {message}");
     }
     let Some((number, message)) = outcome.broken.first() else { return ExitCode::SUCCESS };
     let name = GUARANTEES.iter().find(|guarantee| guarantee.number == *number).map(|guarantee| guarantee.name);
-    println!("simulate {choice}");
-    println!(
-        "{}",
-        json!({"seed": choice.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message})
-    );
+    println!("{}", command(plan));
+    println!("{}", json!({"seed": plan.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message}));
     ExitCode::FAILURE
 }
 
 fn many(options: &Options, tables: &Tables) -> ExitCode {
     let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    for path in if options.corpus { corpus() } else { Vec::new() } {
+        let plan = read(&path);
+        let outcome = run(tables, &plan, false);
+        if !outcome.broken.is_empty() {
+            println!("{}", path.display());
+            return report(&plan, &outcome, 0);
+        }
+    }
+    let mut traces = options.traces.as_ref().map(|path| fs::File::create(path).expect("a file for the traces"));
+    let written = Mutex::new(&mut traces);
     let (next, done, stops) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let (sum, failed) = (Mutex::new([0_u64; 6]), Mutex::new(Vec::<(u64, Outcome)>::new()));
     let began = Instant::now();
@@ -103,9 +160,14 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
                         return;
                     }
                     let seed = options.from + number;
-                    let outcome = run(tables, &Choice { seed, ..Choice::default() }, false);
+                    let outcome = run(tables, &Plan::of(&Choice { seed, ..Choice::default() }), false);
                     if options.hashes {
                         println!("{seed} {:016x}", outcome.hash);
+                    }
+                    if let Some(file) = written.lock().expect("unpoisoned").as_mut() {
+                        for trace in &outcome.traces {
+                            file.write_all(trace.as_bytes()).expect("the trace is written");
+                        }
                     }
                     let figures = outcome.figures;
                     let mut sum = sum.lock().expect("unpoisoned");
@@ -146,11 +208,15 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
     );
     let Some((seed, outcome)) = failed.first() else { return ExitCode::SUCCESS };
     println!("{} worlds broke a guarantee", failed.len());
-    let choice = Choice { seed: *seed, ..Choice::default() };
+    let plan = Plan::of(&Choice { seed: *seed, ..Choice::default() });
     if options.no_shrink {
-        return report(&choice, outcome, *seed - options.from + 1);
+        return report(&plan, outcome, *seed - options.from + 1);
     }
     let guarantee = outcome.broken.first().map_or(0, |(number, _)| *number);
-    let (smallest, outcome) = shrink(tables, &choice, guarantee, 200);
+    let (smallest, outcome) = shrink(tables, &plan, guarantee, 200);
+    if let Some(path) = &options.save {
+        let text = serde_json::to_string_pretty(&smallest).expect("a plan is JSON");
+        fs::write(path, text + "\n").expect("the plan is written");
+    }
     report(&smallest, &outcome, *seed - options.from + 1)
 }

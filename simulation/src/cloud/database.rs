@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     client::{Call, Reply},
-    cloud::Cloud,
+    cloud::{Cloud, forms::later_request},
 };
 
 /// Write units a second of one partition.
@@ -296,13 +296,16 @@ fn cancelled<'a>(codes: impl Iterator<Item = &'a str>) -> Reply {
 impl Cloud {
     /// Carries out a request to DynamoDB, and says what it cost.
     pub(super) async fn database(&self, call: &Call) -> (Reply, Units) {
-        let body = match serde_json::from_slice(&call.body) {
+        let mut body = match serde_json::from_slice(&call.body) {
             Ok(body) => body,
             Err(error) => {
                 let reply = Reply::error(400, "SerializationException", &error.to_string());
                 return (reply, Units::default());
             }
         };
+        if self.writes_later_form(&call.process) {
+            later_request(&call.operation, &mut body);
+        }
         let request = Request { operation: call.operation.clone(), body };
         self.store.state().requests += 1;
         let (throttles, fails) = (self.weather().throttled_requests, self.weather().failed_requests);

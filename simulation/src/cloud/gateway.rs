@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     client::{Call, Reply},
-    cloud::{Cloud, FunctionName, InvocationError, Units, lock},
+    cloud::{Cloud, FunctionName, InvocationError, Units, Weather, lock},
 };
 
 /// Time without a message after which a connection is closed. Source: API Gateway quotas.
@@ -49,11 +49,17 @@ pub enum Incoming {
     Closed(u16),
 }
 
-/// A client's end of a connection.
+/// A client's end of a connection. It is closed when it is dropped.
 #[derive(Debug)]
 pub struct Socket {
-    pub id: String,
+    pub line: Line,
     pub incoming: mpsc::UnboundedReceiver<(Instant, Incoming)>,
+}
+
+/// What a client does with a connection.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub id: String,
     cloud: Arc<Cloud>,
 }
 
@@ -63,6 +69,8 @@ pub(super) struct Gateway {
     connections: BTreeMap<String, Connection>,
     /// Calls of the management API that were taken within the last second.
     calls: VecDeque<Instant>,
+    /// Posts of each frame within the last second, refused ones too.
+    posts: BTreeMap<u64, VecDeque<Instant>>,
     /// Connections whose `$disconnect` has ended.
     disconnected: BTreeSet<String>,
     /// Connections by user that hold a seat, or may.
@@ -89,11 +97,11 @@ struct Connection {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.cloud.hang_up(&self.id, true);
+        self.line.close();
     }
 }
 
-impl Socket {
+impl Line {
     /// Sends a message, which takes its time to the function.
     pub fn send(&self, text: String) {
         let (cloud, id) = (Arc::clone(&self.cloud), self.id.clone());
@@ -171,7 +179,12 @@ impl Cloud {
             authorizer = match answer {
                 Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["context"].take(),
                 Err(InvocationError::Failed(failure)) if failure.contains("Unauthorized") => return Err(401),
-                Err(_) => return Err(500),
+                Err(error) => {
+                    if self.is_calm_for(Duration::from_secs(10)) {
+                        self.breaks(8, format!("{} is not admitted in a calm world: {error}", visitor.name));
+                    }
+                    return Err(500);
+                }
             };
         }
         // Until `$connect` has returned, the management API does not know the connection.
@@ -205,6 +218,9 @@ impl Cloud {
         let (verdict, units) = self.invoke(FunctionName::Connect, event.to_string().into_bytes(), id.clone()).await;
         let verdict = verdict.map(|verdict| serde_json::from_slice::<Value>(&verdict).unwrap_or_default());
         let status = verdict.map_or(502, |verdict| verdict["statusCode"].as_u64().unwrap_or(502));
+        if status >= 500 && self.is_calm_for(Duration::from_secs(10)) {
+            self.breaks(8, format!("{} is refused with {status} in a calm world", visitor.name));
+        }
         if status != 200 {
             let mut gateway = lock(&self.gateway);
             gateway.connections.remove(&id);
@@ -224,7 +240,7 @@ impl Cloud {
         tokio::spawn(async move { cloud.end_of_life(&of).await });
         self.pass(&visitor.name, WAY_MS).await;
         drop(busy);
-        Ok(Socket { id, incoming, cloud: Arc::clone(self) })
+        Ok(Socket { line: Line { id, cloud: Arc::clone(self) }, incoming })
     }
 
     /// Closes a connection when it has been idle, or open, for as long as it may.
@@ -372,6 +388,7 @@ impl Cloud {
             }
             is_over
         };
+        self.check_rate(call);
         let weather = self.weather();
         if is_over || self.chance(&id, weather.throttled_posts) {
             return status(429);
@@ -404,12 +421,36 @@ impl Cloud {
         }
     }
 
+    /// Guarantee 6: the posts of one alert in every second, where each part of its fan-out runs once.
+    fn check_rate(&self, call: &Call) {
+        let Weather { repeats, deaths, bad_deliveries, lost_answers, failed_requests, .. } = self.planned();
+        if call.method != "POST" || repeats + deaths + bad_deliveries + lost_answers + failed_requests > 0.0 {
+            return;
+        }
+        let now = Instant::now();
+        let count = {
+            let mut gateway = lock(&self.gateway);
+            let posts = gateway.posts.entry(super::hash(super::HASH_BEGAN, &call.body)).or_default();
+            while posts.front().is_some_and(|at| now.duration_since(*at) >= Duration::from_secs(1)) {
+                posts.pop_front();
+            }
+            posts.push_back(now);
+            posts.len()
+        };
+        if count > self.settings.push_rate as usize {
+            self.breaks(
+                6,
+                format!("{count} posts of one alert within a second, and {} are allowed", self.settings.push_rate),
+            );
+        }
+    }
+
     /// Whether the gateway holds a connection open.
     pub fn is_open(&self, id: &str) -> bool {
         lock(&self.gateway).connections.get(id).is_some_and(|connection| connection.is_open && !connection.is_broken)
     }
 
-    /// A request to the HTTP API: the status and the body of the answer. Those of a function that failed are 500.
+    /// A request to the HTTP API: the status and the body of the answer. The status of a function that failed is 500.
     pub async fn request(
         self: &Arc<Self>,
         function: FunctionName,
@@ -417,6 +458,18 @@ impl Cloud {
         route: &str,
         request: Value,
     ) -> (u16, Value) {
+        let (status, body) = self.request_text(function, lane, route, request).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    /// The same, with the body as it came.
+    pub async fn request_text(
+        self: &Arc<Self>,
+        function: FunctionName,
+        lane: &str,
+        route: &str,
+        request: Value,
+    ) -> (u16, String) {
         self.pass(lane, WAY_MS).await;
         let mut event = request;
         event["version"] = json!("2.0");
@@ -430,10 +483,10 @@ impl Cloud {
         let id = format!("{lane}-{}", self.draw(lane, |random| random.random::<u32>()));
         let (answer, _) = self.invoke(function, event.to_string().into_bytes(), id).await;
         self.pass(lane, WAY_MS).await;
-        let Ok(answer) = answer else { return (500, Value::Null) };
+        let Ok(answer) = answer else { return (500, String::new()) };
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
-        (status, answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default())
+        (status, answer["body"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Whether `$disconnect` of a connection has run to its end.
@@ -484,6 +537,7 @@ impl Cloud {
             "unsubscribe_region" => Some((1.0, 2.0 + 2.0 * regions)),
             "keepalive" => Some((heads, 2.0)),
             "echo" => Some((0.0, 2.0)),
+            "count" => Some((0.5, 2.0)),
             _ => None,
         }) else {
             return;

@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     client::{self, Call, Reply},
-    cloud::{Cloud, Units, lock},
+    cloud::{Cloud, Units, forms::later_event, lock},
 };
 
 /// The functions, as the template names them.
@@ -193,7 +193,7 @@ impl Cloud {
             ("UNPUBLISHED_QUEUE", "http://world.example/unpublished"),
             ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://world.example/prod"),
             ("AWS_ENDPOINT_URL_SSM", "http://world.example/"),
-            ("AUTHORIZATION", settings.authorization),
+            ("AUTHORIZATION", &settings.authorization),
         ];
         let mut variables: BTreeMap<String, String> =
             fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -203,6 +203,7 @@ impl Cloud {
         set("PUSH_RATE", settings.push_rate.to_string());
         set("CONNECTIONS_PER_USER", settings.connections_per_user.to_string());
         set("MESSAGES_PER_SECOND", settings.messages_per_second.to_string());
+        set("REGIONS_MAX", settings.regions_max.to_string());
         set("ALERTS_PER_MINUTE", settings.alerts_per_minute.to_string());
         if settings.authorization != "off" {
             if settings.has_issuer {
@@ -280,6 +281,11 @@ impl Cloud {
         left == 0
     }
 
+    /// Whether a process is of a later version, whose forms have a field more.
+    pub(super) fn writes_later_form(&self, process: &str) -> bool {
+        self.settings.has_next_form && lock(&self.lambda).running.get(process).is_some_and(|it| it.generation > 0)
+    }
+
     /// Adds to what the running invocation of a process costs.
     pub(super) fn bill(&self, process: &str, units: Units) {
         if let Some(process) = lock(&self.lambda).running.get(process) {
@@ -298,7 +304,8 @@ impl Cloud {
         let busy = self.begin();
         let process = self.process(function).await;
         let limit = function.time_limit();
-        let dies = self.chance(&process.name, self.weather().deaths);
+        let bad = if function == FunctionName::Deliver { self.weather().bad_deliveries } else { 0.0 };
+        let dies = self.chance(&process.name, self.weather().deaths) || self.chance(&process.name, bad);
         let (by_request, requests, ms) = self.draw(&process.name, |random| {
             (random.random_bool(0.6), random.random_range(0..6_i64), random.random_range(0.0..1.0_f64))
         });
@@ -347,7 +354,8 @@ impl Cloud {
         let Some(function) = FunctionName::of(name) else {
             return Reply { status: 404, body: json!({"Message": "Function not found"}).to_string().into_bytes() };
         };
-        self.invoke_later(function, call.body.clone());
+        let is_later = self.writes_later_form(&call.process);
+        self.invoke_later(function, if is_later { later_event(&call.body) } else { call.body.clone() });
         Reply { status: 202, body: Vec::new() }
     }
 

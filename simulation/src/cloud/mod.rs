@@ -6,6 +6,7 @@
 //! shrunk.
 
 mod database;
+mod forms;
 mod gateway;
 mod lambda;
 mod network;
@@ -24,6 +25,7 @@ use std::{
 
 use apigw_local::Tables;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -31,7 +33,7 @@ use tokio::{
 
 pub use self::{
     database::{Store, Units},
-    gateway::{Incoming, Socket, Visitor},
+    gateway::{Incoming, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
     services::{TOKEN_ISSUER, token},
     weather::Weather,
@@ -42,10 +44,10 @@ use self::{gateway::Gateway, lambda::Lambda, services::Queues};
 pub const BEGAN_MS: i64 = 1_795_000_000_000;
 
 /// What a deployment is configured with, beside what the template fixes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// `off`, `optional` or `required`.
-    pub authorization: &'static str,
+    pub authorization: String,
     /// Whether keys are published by an issuer instead of being a secret parameter.
     pub has_issuer: bool,
     pub fallback_to_everyone: bool,
@@ -54,6 +56,9 @@ pub struct Settings {
     pub connections_per_user: u32,
     pub messages_per_second: u32,
     pub alerts_per_minute: u32,
+    pub regions_max: u32,
+    /// Whether somebody drives dead letters again.
+    pub has_operator: bool,
     /// Whether functions that are deployed in the middle write forms with a field that those before do not know.
     pub has_next_form: bool,
 }
@@ -64,6 +69,7 @@ pub struct Cloud {
     weather: Weather,
     calm: Weather,
     is_calm: AtomicBool,
+    calm_since: Mutex<Option<Instant>>,
     seed: u64,
     /// Tells processes of this world from those of others in the same program.
     number: u64,
@@ -123,6 +129,7 @@ impl Cloud {
             weather,
             calm: Weather::default(),
             is_calm: AtomicBool::new(false),
+            calm_since: Mutex::default(),
             seed,
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             began: Instant::now(),
@@ -151,12 +158,29 @@ impl Cloud {
     /// Ends all that goes wrong.
     pub fn calm_down(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
+        *lock(&self.calm_since) = Some(Instant::now());
         self.note(|| "all is calm from now on".to_owned());
     }
 
     /// Whether what goes wrong has ended.
     pub fn is_calm(&self) -> bool {
         self.is_calm.load(Ordering::Relaxed) || self.weather.is_calm()
+    }
+
+    /// What decides all that happens.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether what goes wrong has ended for that long.
+    pub fn is_calm_for(&self, time: Duration) -> bool {
+        lock(&self.calm_since).is_some_and(|since| since.elapsed() >= time)
+    }
+
+    /// Milliseconds after the beginning at which all became calm.
+    pub fn calm_since_ms(&self) -> Option<u64> {
+        let since = lock(&self.calm_since).as_ref().map(|since| since.duration_since(self.began))?;
+        u64::try_from(since.as_millis()).ok()
     }
 
     /// Its database.
@@ -172,6 +196,12 @@ impl Cloud {
     /// What its wall clock shows, in milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         BEGAN_MS + i64::try_from(self.elapsed_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// When its wall clock shows a time, in milliseconds since the Unix epoch.
+    pub fn at(&self, ms: u64) -> Instant {
+        let since = i64::try_from(ms).unwrap_or(i64::MAX).saturating_sub(BEGAN_MS);
+        self.began + Duration::from_millis(u64::try_from(since).unwrap_or_default())
     }
 
     /// Draws from a lane.

@@ -1,6 +1,10 @@
 //! The smaller services: SQS, Parameter Store, and an issuer of tokens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ring::{
     hmac,
@@ -29,12 +33,16 @@ const KEY: [u8; 32] = [7; 32];
 pub(super) struct Queues {
     messages: BTreeMap<&'static str, Vec<Message>>,
     sent: u64,
+    /// Alerts of which a part of the fan-out was a dead letter: region and number.
+    undelivered: BTreeSet<(String, u64)>,
 }
 
 struct Message {
     id: u64,
     body: String,
     visible_at: Instant,
+    /// It was refused by a limit, which redriving it does not lift.
+    is_over_limit: bool,
 }
 
 /// Makes a token of claims.
@@ -63,14 +71,16 @@ fn queue_of(url: &str) -> &'static str {
 
 impl Cloud {
     /// Parameter Store's answer.
-    #[allow(clippy::unused_self)]
     pub(super) fn parameter(&self) -> Reply {
+        if self.chance("parameters", self.weather().failed_secrets) {
+            return Reply::error(500, "InternalServerError", "sorry");
+        }
         Reply::json(&json!({"Parameter": {"Value": SECRET}}))
     }
 
     /// The issuer's answer.
     pub(super) fn issuer(&self, path: &str) -> Reply {
-        if self.chance("issuer", self.weather().failed_requests * 3.0) {
+        if self.chance("issuer", self.weather().failed_secrets) {
             return Reply { status: 500, body: b"sorry".to_vec() };
         }
         if path != "/keys" {
@@ -91,21 +101,31 @@ impl Cloud {
             _ => return,
         };
         self.note(|| format!("a dead letter of {function}: {error}"));
+        let event: Value = serde_json::from_slice(event).unwrap_or_default();
+        if let (Some(region), Some(seq)) = (event["alert"]["region"].as_str(), event["alert"]["seq"].as_u64()) {
+            lock(&self.queues).undelivered.insert((region.to_owned(), seq));
+        }
         let record = json!({
             "version": "1.0",
             "requestContext": {"requestId": request_id, "condition": "RetriesExhausted", "approximateInvokeCount": 3},
-            "requestPayload": serde_json::from_slice::<Value>(event).unwrap_or_default(),
+            "requestPayload": event,
         });
         let mut queues = lock(&self.queues);
         queues.sent += 1;
         let id = queues.sent;
-        let message = Message { id, body: record.to_string(), visible_at: Instant::now() };
+        let is_over_limit = error.contains("RateLimited");
+        let message = Message { id, body: record.to_string(), visible_at: Instant::now(), is_over_limit };
         queues.messages.entry(name).or_default().push(message);
     }
 
-    /// Dead letters that nobody has driven again.
+    /// Whether a part of the fan-out of an alert was a dead letter.
+    pub fn was_undelivered(&self, region: &str, seq: u64) -> bool {
+        lock(&self.queues).undelivered.contains(&(region.to_owned(), seq))
+    }
+
+    /// Dead letters that nobody has driven again, without those that a limit refuses.
     pub fn dead_letters(&self) -> usize {
-        lock(&self.queues).messages.values().map(Vec::len).sum()
+        lock(&self.queues).messages.values().flatten().filter(|message| !message.is_over_limit).count()
     }
 
     pub(super) async fn queue(self: &Arc<Self>, call: &Call) -> Reply {

@@ -3,14 +3,21 @@
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
 use rand::{RngExt, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(force: &f64) -> bool {
+    *force == 0.0
+}
 
 /// Declares the weather with the greatest share or size that a seed gives each part of it.
 macro_rules! weather {
     ($($(#[$meaning:meta])* $name:ident: $range:expr,)*) => {
         /// Shares of 1, and times in milliseconds where the name says so. Zero is calm.
-        #[derive(Clone, Debug, Default)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct Weather {
-            $($(#[$meaning])* pub $name: f64,)*
+            $($(#[$meaning])* #[serde(skip_serializing_if = "is_zero")] pub $name: f64,)*
         }
 
         impl Weather {
@@ -28,7 +35,7 @@ macro_rules! weather {
             }
 
             /// Calms the parts that are named.
-            fn calm(&mut self, parts: &BTreeSet<String>) {
+            pub fn calm(&mut self, parts: &BTreeSet<String>) {
                 $(if parts.contains(stringify!($name)) { self.$name = 0.0; })*
             }
 
@@ -59,6 +66,10 @@ weather! {
     late_expiry_s: 60.0..=3_600.0,
     /// Invocations that die at some await.
     deaths: 0.005..=0.08,
+    /// Invocations of deliver that die, beside those.
+    bad_deliveries: 0.1..=0.9,
+    /// Requests for keys and secrets that fail.
+    failed_secrets: 0.1..=0.9,
     /// Asynchronous invocations that run twice.
     repeats: 0.01..=0.2,
     /// Asynchronous invocations that wait for seconds.
@@ -95,6 +106,21 @@ impl Weather {
         let mut weather = Self::drawn(random);
         weather.calm(calmed);
         weather
+    }
+
+    /// Whether nothing goes wrong between functions and database, and with functions.
+    pub fn has_sound_functions(&self) -> bool {
+        let all = [
+            self.lost_requests,
+            self.lost_answers,
+            self.slow_requests,
+            self.throttled_requests,
+            self.failed_requests,
+            self.unprocessed_writes,
+            self.deaths,
+            self.failed_secrets,
+        ];
+        all.iter().all(|force| *force == 0.0)
     }
 
     /// Whether all is calm.

@@ -42,14 +42,19 @@ impl Client {
         Self { run: Arc::clone(run), name, user, allowed }
     }
 
-    fn visitor(&self, region: Option<&str>) -> Visitor {
-        let settings = &self.run.cloud.settings;
+    /// A token of the user.
+    pub(super) fn token(&self) -> String {
         let expires = crate::cloud::BEGAN_MS / 1_000 + 1_000_000;
         let mut claims = json!({"exp": expires, "sub": self.user});
         if let Some(allowed) = &self.allowed {
             claims["regions"] = json!(allowed);
         }
-        let token = (settings.authorization != "off").then(|| token(&claims, settings.has_issuer));
+        token(&claims, self.run.cloud.settings.has_issuer)
+    }
+
+    pub(super) fn visitor(&self, region: Option<&str>) -> Visitor {
+        let settings = &self.run.cloud.settings;
+        let token = (settings.authorization != "off").then(|| self.token());
         let query = region.iter().map(|region| ("region".to_owned(), (*region).to_owned())).collect();
         Visitor { name: self.name.clone(), address: "192.0.2.1".to_owned(), query, token }
     }
@@ -63,7 +68,7 @@ impl Client {
         self.run.has_come(&self.user, sent_ms, socket.as_ref().err().copied());
         let socket = socket?;
         let mut journal = lock(&self.run.journal);
-        let mut visit = Visit { client: self.name.clone(), id: socket.id.clone(), ..Visit::default() };
+        let mut visit = Visit { client: self.name.clone(), id: socket.line.id.clone(), ..Visit::default() };
         visit.allowed.clone_from(&self.allowed);
         if let Some(region) = region {
             let wish = Wish { joins: true, sent_ms, granted_ms: Some(cloud.elapsed_ms()) };
@@ -115,7 +120,7 @@ impl Client {
             journal.visits[connected.visit].wishes.entry(region.clone()).or_default().push(wish);
         }
         let kind = if joins { "subscribe_region" } else { "unsubscribe_region" };
-        connected.socket.send(json!({"type": kind, "regions": regions}).to_string());
+        connected.socket.line.send(json!({"type": kind, "regions": regions}).to_string());
         sent_ms
     }
 
@@ -181,10 +186,10 @@ impl Client {
             }
             if breaks && !cloud.is_calm() {
                 self.ends(connected);
-                connected.socket.breaks(is_silent);
+                connected.socket.line.breaks(is_silent);
                 return;
             }
-            connected.socket.send(json!({"type": "ping"}).to_string());
+            connected.socket.line.send(json!({"type": "ping"}).to_string());
         }
     }
 
@@ -211,6 +216,7 @@ impl Client {
         while !self.run.is_over() {
             if let Ok(mut connected) = self.connect(None).await {
                 if self.change(&mut connected, true, &regions).await {
+                    connected.socket.line.send(json!({"type": "count", "region": regions[0]}).to_string());
                     if let Some(leaves_at) = leaves_at.filter(|at| *at > Instant::now()) {
                         self.stay(&mut connected, Some(leaves_at)).await;
                         if !self.has_ended(&connected) && self.change(&mut connected, false, &regions[..1]).await {
@@ -237,7 +243,7 @@ impl Client {
                     }
                     cloud.pass(&self.name, 40.0).await;
                     self.ends(&connected);
-                    connected.socket.close();
+                    connected.socket.line.close();
                 }
             }
             Mischief::Change => {
@@ -249,19 +255,28 @@ impl Client {
                     let until = Instant::now() + Duration::from_millis(400);
                     while self.next(&mut connected, until).await.is_some() {}
                 }
+                self.stay(&mut connected, None).await;
                 self.ends(&connected);
             }
             Mischief::Flood => self.flood().await,
             Mischief::Crowd => {
                 let coming = cloud.settings.connections_per_user.min(5) + 3;
                 let all = (0..coming).map(|_| async {
-                    let Ok(mut connected) = self.connect(regions.first().map(String::as_str)).await else { return };
+                    let region = regions.first().map(String::as_str);
+                    let Ok(mut connected) = self.connect(region).await else { return 0 };
                     let stay = cloud.draw(&self.name, |random| random.random_range(500..6_000_u64));
                     let until = Instant::now() + Duration::from_millis(stay);
                     while self.next(&mut connected, until).await.is_some() {}
                     self.ends(&connected);
+                    1
                 });
-                futures_util::future::join_all(all).await;
+                let admitted: u32 = futures_util::future::join_all(all).await.into_iter().sum();
+                let limit = cloud.settings.connections_per_user;
+                let least = coming.min(limit);
+                if admitted < least && cloud.settings.authorization != "off" && cloud.planned().has_sound_functions() {
+                    let message = format!("{}: {admitted} of {coming} get in at once, and {limit} may", self.name);
+                    cloud.breaks(7, message);
+                }
             }
             Mischief::Trespass => {
                 let Ok(mut connected) = self.connect(None).await else { return };
@@ -295,7 +310,7 @@ impl Client {
                                 .push(wish);
                         }
                     }
-                    connected.socket.send(message.to_string());
+                    connected.socket.line.send(message.to_string());
                     let until = Instant::now() + Duration::from_secs(2);
                     while let Some(frame) = self.next(&mut connected, until).await {
                         for alert in frame["alerts"].as_array().into_iter().flatten() {
@@ -318,10 +333,11 @@ impl Client {
         let cloud = &self.run.cloud;
         let Ok(mut connected) = self.connect(None).await else { return };
         let rate = u64::from(cloud.settings.messages_per_second);
-        let sent = rate * 2 + 5;
+        let is_within = cloud.chance(&self.name, 0.5);
+        let sent = if is_within { rate } else { rate * 2 + 5 };
         let began = Instant::now();
         for number in 0..sent {
-            connected.socket.send(json!({"type": "echo", "n": number}).to_string());
+            connected.socket.line.send(json!({"type": "echo", "n": number}).to_string());
         }
         let (mut admitted, mut refused) = (0, 0);
         let mut last = began;
@@ -343,7 +359,7 @@ impl Client {
         if admitted as f64 > most {
             cloud.breaks(7, format!("{}: {admitted} of {sent} messages pass, and {rate} a second may", self.name));
         }
-        if refused > 0 && admitted < rate && cloud.planned().is_calm() {
+        if refused > 0 && (is_within || admitted < rate) && cloud.planned().has_sound_functions() {
             cloud.breaks(7, format!("{}: only {admitted} of {sent} messages pass, and {rate} a second may", self.name));
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     cloud::lock,
     world::{
         Run,
-        journal::{Published, Told, Visit},
+        journal::{Heard, Published, Told, Visit},
     },
 };
 
@@ -35,86 +35,89 @@ pub const GUARANTEES: [Guarantee; 10] = [
         number: 1,
         name: "true answers",
         sentence: "An alert that was answered with `published: true` is in the log once, at the place that the answer names, and the log has no gaps. One that was answered otherwise is as its answer says.",
-        promised: "protocol.md, Publishing",
-        check: "check_log",
+        promised: "[protocol.md](protocol.md#publishing)",
+        check: "`check_log`",
         weaker: "A publication without an idempotency key that was answered with `outcome_unknown`, or not at all, may be in the log or not.",
     },
     Guarantee {
         number: 2,
         name: "nothing lost",
         sentence: "Whoever stays connected and subscribed gets each alert at least once. Whoever comes back with positions gets everything or is told of a gap; in the browser client once and in order.",
-        promised: "protocol.md, Alerts and Positions; client/README.md",
-        check: "check_deliveries",
-        weaker: "A connection that the service closes, because the gateway said three times that it is gone, is told by the close; its client comes back.",
+        promised: "[protocol.md](protocol.md#positions) and [client/README.md](../client/README.md)",
+        check: "`check_deliveries`",
+        weaker: "A connection that the service closes, because the gateway said three times that it is gone, is told by the close; its client comes back. Where deliver fails three times, others than the browser client get the alert when somebody drives the dead letters again.",
     },
     Guarantee {
         number: 3,
         name: "nobody else",
         sentence: "Nobody outside the audience of an alert gets it, nor anybody whose token does not allow it.",
-        promised: "protocol.md, Alerts and Tokens",
-        check: "check_strangers",
+        promised: "[protocol.md](protocol.md#tokens)",
+        check: "`check_strangers`",
         weaker: "An alert that nobody is subscribed to goes to everyone, marked as such, where `FallbackToEveryone` says so and no tokens are asked for.",
     },
     Guarantee {
         number: 4,
         name: "nobody deaf",
         sentence: "Twelve minutes after the last fault every live connection is sent the alerts that it is subscribed to.",
-        promised: "protocol.md, Keepalive",
-        check: "check_probes",
+        promised: "[protocol.md](protocol.md#keepalive)",
+        check: "`check_probes`, `check_states`",
         weaker: "Never.",
     },
     Guarantee {
         number: 5,
         name: "nothing left",
         sentence: "Of a connection whose `$disconnect` has run nothing is left but a mark, and of any other nothing after two hours and ten minutes. Of an alert nothing is left two days after it.",
-        promised: "security.md; operations.md, Upgrading",
-        check: "check_traces, afterwards",
+        promised: "[security.md](security.md) and [operations.md](operations.md#upgrading)",
+        check: "`check_traces`, `afterwards`",
         weaker: "The time to live may be late; what has expired counts as gone.",
     },
     Guarantee {
         number: 6,
         name: "within the quotas",
         sentence: "The fan-out of an alert keeps to the push rate in every second, and no chain of invocations reaches Lambda's stop.",
-        promised: "operations.md, Limits",
-        check: "manage, invoke_later",
+        promised: "[operations.md](operations.md#limits)",
+        check: "`check_rate`, `invoke_later`",
         weaker: "Where an invocation runs twice, each copy has its share of the rate; then the gateway's refusals slow them down.",
     },
     Guarantee {
         number: 7,
         name: "exact limits",
         sentence: "Limits of connections, messages and alerts admit what they say, neither more nor fewer.",
-        promised: "operations.md, Limits",
-        check: "check_seats, flood, check_log",
+        promised: "[operations.md](operations.md#limits)",
+        check: "`check_seats`, `flood`, `check_log`",
         weaker: "Limits in time are as exact as the clocks of two functions are alike. Too few are admitted only where a write is lost; that is looked for in calm worlds.",
     },
     Guarantee {
         number: 8,
         name: "everything ends",
         sentence: "Twelve minutes after the last fault nothing is under way, no dead letter is left that cannot be driven again, and no item is larger than its bound.",
-        promised: "operations.md",
-        check: "settle, check_sizes",
+        promised: "[operations.md](operations.md)",
+        check: "`settle`, `check_sizes`, `handshake`",
         weaker: "Never.",
     },
     Guarantee {
         number: 9,
         name: "within the bill",
         sentence: "What a message costs in the database is what the table says.",
-        promised: "cost.md, Requests and units",
-        check: "check_bill",
+        promised: "[cost.md](cost.md#requests-and-units)",
+        check: "`check_bill`",
         weaker: "Looked for in calm worlds: requests that are repeated are billed again.",
     },
     Guarantee {
         number: 10,
         name: "taken back",
         sentence: "An alert that was taken back is shown to nobody who asks for it afterwards.",
-        promised: "protocol.md, Taking back",
-        check: "check_strangers",
+        promised: "[protocol.md](protocol.md#taking-back)",
+        check: "`check_strangers`",
         weaker: "What is on its way to a client arrives; the removal follows it.",
     },
 ];
 
 /// Bytes of an item at most, as JSON: an alert of a frame, escaped, and what is around it.
 const ITEM_BYTES_MAX: usize = 96 * 1024;
+
+/// Milliseconds after which what a worker was delivering has arrived.
+const LATE_MS: u64 = 30_000;
 
 /// An alert of the log.
 #[derive(Clone, Debug)]
@@ -192,6 +195,21 @@ impl Run {
                 }
             }
         }
+        for (video, published) in &journal.publications {
+            let failed = published.answers.iter().find(|told| match told {
+                Told::Nothing => true,
+                Told::Refused(code) => code == "unavailable" || code == "outcome_unknown",
+                Told::Published { .. } => false,
+            });
+            if let Some(failed) = failed
+                && cloud.planned().has_sound_functions()
+            {
+                cloud.breaks(7, format!("nothing goes wrong in the database, and {video} is answered with {failed:?}"));
+            }
+        }
+        if log.len() > cloud.settings.regions_max as usize {
+            cloud.breaks(7, format!("{} regions have a log, and {} may", log.len(), cloud.settings.regions_max));
+        }
         let known = |video: &str| journal.publications.contains_key(video);
         for (region, alerts) in &log {
             for logged in alerts.values().filter(|logged| logged.video.as_deref().is_some_and(|video| !known(video))) {
@@ -215,12 +233,84 @@ impl Run {
                         .received
                         .iter()
                         .any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
-                    if visit.is_subscribed_since(region, published.sent_ms) && !has_it {
+                    let was_lost = !self.cloud.settings.has_operator && self.cloud.was_undelivered(region, *seq);
+                    if visit.is_subscribed_since(region, published.sent_ms) && !has_it && !was_lost {
                         let Visit { client, id, .. } = visit;
                         self.cloud.breaks(
                             2,
                             format!("{client} stayed connected as {id}, and was not sent {video}, {seq} of {region}"),
                         );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Guarantee 2 in our client: each application hears everything of its regions once and in order, or of a gap.
+    pub(super) fn check_applications(&self) {
+        let log = self.log();
+        let journal = lock(&self.journal);
+        for (client, told) in &journal.told {
+            let breaks = |message: String| self.cloud.breaks(2, format!("the application of {client}: {message}"));
+            // Where each region stands, and what is watched. Under ALL a region that is not known begins with its log.
+            let mut at: BTreeMap<&str, (i64, u64)> = BTreeMap::new();
+            let mut watched: BTreeSet<&str> = BTreeSet::new();
+            for heard in told {
+                match heard {
+                    Heard::Subscribed { region, positions } => {
+                        watched.insert(region);
+                        for (name, position) in positions {
+                            at.entry(name).or_insert(*position);
+                        }
+                    }
+                    Heard::Unwatched { region } => {
+                        watched.remove(region.as_str());
+                        if watched.contains("ALL") {
+                            continue;
+                        }
+                        at.retain(|name, _| region != "ALL" && *name != region || watched.contains(name));
+                    }
+                    Heard::Alert { region, epoch, seq, is_for_everyone } => {
+                        let is_watched = watched.contains(region.as_str()) || watched.contains("ALL");
+                        if !is_watched {
+                            if !is_for_everyone {
+                                breaks(format!("it was told {seq} of {region}, which it does not watch"));
+                            }
+                            continue;
+                        }
+                        let place = at.entry(region).or_insert((*epoch, 0));
+                        let next = if place.0 == *epoch { place.1 + 1 } else { 1 };
+                        if *seq != next || *epoch < place.0 {
+                            breaks(format!("it was told {seq} of {region} of {epoch} after {place:?}"));
+                        }
+                        *place = (*epoch, *seq);
+                    }
+                    Heard::Removed { region, epoch, seq } => {
+                        if let Some(place) = at.get_mut(region.as_str())
+                            && (*epoch, *seq) == (place.0, place.1 + 1)
+                        {
+                            *place = (*epoch, *seq);
+                        }
+                    }
+                    Heard::Gap { region, from, to } => {
+                        let Some(place) = at.get_mut(region.as_str()) else { continue };
+                        if *from != place.1 + 1 {
+                            breaks(format!("it was told of a gap of {region} from {from} on after {place:?}"));
+                        }
+                        *place = (place.0, to.unwrap_or(place.1));
+                    }
+                }
+            }
+            for region in watched
+                .iter()
+                .filter(|region| journal.watched.get(client).is_some_and(|now| now.iter().any(|it| it == **region)))
+            {
+                let logs = log.iter().filter(|(name, _)| name == region || (*region == "ALL" && *name != "X-CANARY"));
+                for (name, alerts) in logs {
+                    let head = alerts.last_key_value().map(|(seq, logged)| (logged.epoch, *seq));
+                    let place = at.get(name.as_str()).copied();
+                    if place.is_some() && place != head || place.is_none() && *region == "ALL" {
+                        breaks(format!("it has come to {place:?} of {name}, whose log ends at {head:?}"));
                     }
                 }
             }
@@ -276,6 +366,12 @@ impl Run {
                 }
                 let removal =
                     journal.removals.iter().find(|removed| removed.video == *video && removed.seq == received.seq);
+                if let (Some(removed), None) = (removal, received.answers_ms)
+                    && received.at_ms > removed.answered_ms + LATE_MS
+                    && cloud.calm_since_ms().is_some_and(|calm_ms| received.at_ms > calm_ms + LATE_MS)
+                {
+                    cloud.breaks(10, format!("{client} as {id} was sent {video} long after it was taken back"));
+                }
                 if let (Some(removed), Some(asked_ms)) = (removal, received.answers_ms)
                     && removed.answered_ms < asked_ms
                 {
@@ -303,6 +399,34 @@ impl Run {
             let is_mark = partition.starts_with("@connection#") && item["closed"].is_object();
             if !is_mark && cloud.has_disconnected(id) {
                 cloud.breaks(5, format!("{id} has disconnected, and left {item}"));
+            }
+        }
+    }
+
+    /// Guarantee 4: what is noted of an open connection is what is written, or a keepalive would not see what is missing.
+    pub(super) fn check_states(&self) {
+        let items = self.cloud.store().items("SubscriptionsTable");
+        let mut written: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for item in &items {
+            let audience = item["audience"]["S"].as_str().unwrap_or_default();
+            let is_seat = item["slot"]["S"].as_str().is_some_and(|slot| slot.starts_with("seat#"));
+            if let Some(id) = item["connection_id"]["S"].as_str().filter(|_| audience != "@everyone" && !is_seat) {
+                written.entry(id).or_default().insert(audience);
+            }
+        }
+        for item in &items {
+            let Some(id) = item["audience"]["S"].as_str().and_then(|key| key.strip_prefix("@connection#")) else {
+                continue;
+            };
+            if !self.cloud.is_open(id) {
+                continue;
+            }
+            let noted: BTreeSet<&str> =
+                item["audiences"]["SS"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let written = written.get(id).cloned().unwrap_or_default();
+            // A message that failed may have noted what it could not write; it was answered so, and is sent again.
+            if noted != written && self.cloud.planned().has_sound_functions() {
+                self.cloud.breaks(4, format!("{id} is noted in {noted:?}, and written in {written:?}"));
             }
         }
     }

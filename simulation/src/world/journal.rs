@@ -82,15 +82,17 @@ pub struct Journal {
     pub removals: Vec<Removed>,
     /// What our clients told their applications: by client, in order.
     pub told: BTreeMap<String, Vec<Heard>>,
+    /// What the applications watch in the end.
+    pub watched: BTreeMap<String, Vec<String>>,
 }
 
 /// What one of our clients told its application.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
-    Subscribed { region: String, epoch: i64, seq: u64 },
+    Subscribed { region: String, positions: BTreeMap<String, (i64, u64)> },
     Alert { region: String, epoch: i64, seq: u64, is_for_everyone: bool },
     Removed { region: String, epoch: i64, seq: u64 },
-    Gap { region: String, epoch: i64, from: u64, to: Option<u64> },
+    Gap { region: String, from: u64, to: Option<u64> },
     Unwatched { region: String },
 }
 

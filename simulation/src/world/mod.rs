@@ -4,6 +4,7 @@ mod clients;
 mod end;
 pub mod guarantees;
 pub mod journal;
+mod ours;
 pub mod plan;
 mod publishers;
 mod shrink;
@@ -15,14 +16,20 @@ use std::{
 };
 
 use apigw_local::Tables;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use self::{
     clients::Client,
     journal::Journal,
-    plan::{Item, Plan, What},
+    plan::{Item, What},
 };
-pub use self::{plan::Choice, shrink::shrink};
+pub use self::{
+    plan::{Choice, Plan},
+    shrink::shrink,
+};
 use crate::cloud::{BEGAN_MS, Cloud, FunctionName, lock};
 
 /// Time after the last fault after which all is calm: two retries of Lambda, a redrive of what is left after them, and
@@ -33,8 +40,11 @@ pub const CALM_WITHIN: Duration = Duration::from_secs(12 * 60);
 pub(crate) struct Run {
     pub(crate) cloud: Arc<Cloud>,
     pub(crate) journal: Mutex<Journal>,
-    /// When clients stop.
+    /// When clients stop, and whether they have to.
     ends_at: Mutex<Instant>,
+    over: watch::Sender<bool>,
+    /// What our clients went through.
+    pub(crate) traces: Mutex<Vec<String>>,
     /// Handshakes of users that have not ended.
     coming: Mutex<BTreeMap<String, u32>>,
 }
@@ -55,6 +65,8 @@ pub struct Outcome {
     /// What happened, if it was asked for.
     pub trace: Vec<String>,
     pub figures: Figures,
+    /// The traces of our clients.
+    pub traces: Vec<String>,
 }
 
 /// What there was in a world.
@@ -79,6 +91,11 @@ impl Run {
         *lock(&self.ends_at)
     }
 
+    /// Becomes true when clients have to stop.
+    pub(crate) fn over(&self) -> watch::Receiver<bool> {
+        self.over.subscribe()
+    }
+
     /// A handshake of a user begins.
     pub(crate) fn comes(&self, user: &str) {
         *lock(&self.coming).entry(user.to_owned()).or_default() += 1;
@@ -98,20 +115,20 @@ impl Run {
     }
 }
 
-/// Runs the world of a choice, on a thread of its own.
+/// Runs the world of a plan, on a thread of its own.
 ///
 /// # Panics
 ///
 /// If the simulation itself is wrong.
-pub fn run(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
+pub fn run(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
     std::thread::scope(|scope| {
         let world = std::thread::Builder::new().spawn_scoped(scope, || {
-            determinism::seed(choice.seed);
+            determinism::seed(plan.seed);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             runtime.expect("a runtime").block_on(async {
                 let millis = u64::try_from(BEGAN_MS).unwrap_or_default();
                 let _time = determinism::pause_time(Duration::from_millis(millis));
-                live(tables, choice, keeps_lines).await
+                live(tables, plan, keeps_lines).await
             })
         });
         match world.expect("a thread").join() {
@@ -120,21 +137,28 @@ pub fn run(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
                 let message = panic.downcast_ref::<String>().cloned();
                 let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 let message = format!("a panic: {}", message.unwrap_or_default());
-                Outcome { broken: vec![(8, message)], hash: 0, trace: Vec::new(), figures: Figures::default() }
+                Outcome {
+                    broken: vec![(8, message)],
+                    hash: 0,
+                    trace: Vec::new(),
+                    figures: Figures::default(),
+                    traces: Vec::new(),
+                }
             }
         }
     })
 }
 
-async fn live(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
-    let plan = Plan::of(choice);
-    let cloud = Cloud::new(tables, choice.seed, plan.settings.clone(), plan.weather.clone(), keeps_lines);
-    cloud.note(|| format!("{choice}: {:?}, {}", plan.settings, plan.weather));
+async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
+    let cloud = Cloud::new(tables, plan.seed, plan.settings.clone(), plan.weather.clone(), keeps_lines);
+    cloud.note(|| format!("seed {}: {:?}, {}", plan.seed, plan.settings, plan.weather));
     let far = Instant::now() + Duration::from_secs(100 * 86_400);
     let run = Arc::new(Run {
         cloud: Arc::clone(&cloud),
         journal: Mutex::default(),
         ends_at: Mutex::new(far),
+        over: watch::Sender::new(false),
+        traces: Mutex::default(),
         coming: Mutex::default(),
     });
     let began = Instant::now();
@@ -155,6 +179,7 @@ async fn live(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
     run.settle().await;
     run.probe().await;
     *lock(&run.ends_at) = Instant::now();
+    run.over.send_replace(true);
     schedule.abort();
     for person in people {
         if let Err(ended) = person.await
@@ -163,17 +188,26 @@ async fn live(tables: &Tables, choice: &Choice, keeps_lines: bool) -> Outcome {
             std::panic::resume_unwind(panic);
         }
     }
+    run.check_applications();
     run.afterwards().await;
-    let figures = run.figures(&plan, began.elapsed());
-    Outcome { broken: cloud.broken(), hash: cloud.trace_hash(), trace: cloud.trace(), figures }
+    let figures = run.figures(plan, began.elapsed());
+    Outcome {
+        broken: cloud.broken(),
+        hash: cloud.trace_hash(),
+        trace: cloud.trace(),
+        figures,
+        traces: lock(&run.traces).clone(),
+    }
 }
 
 impl Run {
-    /// Invokes recover once a minute, as the template's schedule does.
+    /// Invokes recover once a minute, as the template's schedule does, and removes what has expired, sooner or later.
     async fn schedule(self: Arc<Self>) {
         loop {
             sleep(Duration::from_secs(60)).await;
             self.cloud.invoke_later(FunctionName::Recover, b"{}".to_vec());
+            let late = self.cloud.weather().late_expiry_s as i64;
+            self.cloud.store().expire(self.cloud.now_ms() / 1_000 - late);
         }
     }
 
@@ -183,7 +217,7 @@ impl Run {
         match item.what {
             What::Reference { region } => client(None).reference(region).await,
             What::Plain { regions, leaves_after_ms } => client(None).plain(regions, leaves_after_ms).await,
-            What::Ours { regions, .. } => client(None).plain(regions, None).await,
+            What::Ours { regions, changes } => client(None).ours(regions, changes).await,
             What::Hostile { mischief, regions } => {
                 let allowed = (mischief == plan::Mischief::Trespass && self.cloud.settings.authorization != "off")
                     .then(|| vec!["DE".to_owned()]);
@@ -195,6 +229,7 @@ impl Run {
             What::Remove { of } => self.remove(item.number, of).await,
             What::Read { region } => self.read(item.number, &region).await,
             What::Redeploy => self.cloud.redeploy(),
+            What::Born { count } => self.born(item.number, count).await,
         }
     }
 }

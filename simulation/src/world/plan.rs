@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use serde::{Deserialize, Serialize};
 
 use crate::cloud::{Settings, Weather};
 
@@ -31,7 +32,7 @@ impl fmt::Display for Choice {
 }
 
 /// The way in which a publication comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Via {
     Http,
     Event,
@@ -39,7 +40,7 @@ pub enum Via {
 }
 
 /// What a hostile client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mischief {
     /// Sends subscriptions and hangs up at once.
     Ghost,
@@ -54,7 +55,7 @@ pub enum Mischief {
 }
 
 /// One thing that happens.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum What {
     /// A client of the systems that this one replaces: it subscribes at connect and pings.
     Reference { region: String },
@@ -72,10 +73,12 @@ pub enum What {
     Read { region: String },
     /// The functions are deployed anew.
     Redeploy,
+    /// Regions that nobody has heard of are published to, many at once.
+    Born { count: usize },
 }
 
 /// Something that happens at a time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// Its number, which it keeps where others are left out.
     pub number: usize,
@@ -85,8 +88,10 @@ pub struct Item {
 }
 
 /// What is to happen in a world.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// Decides everything that the rest does not say.
+    pub seed: u64,
     pub settings: Settings,
     pub weather: Weather,
     pub items: Vec<Item>,
@@ -101,19 +106,22 @@ impl Plan {
     pub fn of(choice: &Choice) -> Self {
         let mut random = SmallRng::seed_from_u64(choice.seed);
         let weather = Weather::of(&mut random, &choice.calmed);
-        let span_ms = match random.random_range(0..20) {
-            0..13 => random.random_range(4_000..20_000),
-            13..19 => random.random_range(30_000..400_000),
+        let span_ms = match random.random_range(0..40) / 2 {
+            0..15 => random.random_range(4_000..20_000),
+            15..19 => random.random_range(30_000..400_000),
+            // Longer than a connection lives.
             _ => random.random_range(7_500_000..8_000_000),
         };
         let settings = Settings {
-            authorization: ["off", "off", "optional", "required"].choose(&mut random).copied().unwrap_or("off"),
+            authorization: (*["off", "off", "optional", "required"].choose(&mut random).unwrap_or(&"off")).to_owned(),
             has_issuer: random.random_bool(0.5),
             fallback_to_everyone: random.random_bool(0.5),
-            push_rate: if random.random_bool(0.2) { random.random_range(20..100) } else { 10_000 },
+            push_rate: if random.random_bool(0.3) { random.random_range(3..12) } else { 10_000 },
             connections_per_user: if random.random_bool(0.5) { random.random_range(2..6) } else { 50 },
             messages_per_second: random.random_range(6..20),
             alerts_per_minute: if random.random_bool(0.2) { random.random_range(4..10) } else { 600 },
+            regions_max: if random.random_bool(0.5) { random.random_range(8..40) } else { 300 },
+            has_operator: random.random_bool(0.7),
             has_next_form: random.random_bool(0.3),
         };
         let mut items = Vec::new();
@@ -133,22 +141,22 @@ impl Plan {
             items.len() - 1
         };
         let early = span_ms / 3;
-        for _ in 0..random.random_range(1..=3) {
+        for _ in 0..random.random_range(1..=2) {
             let region = if random.random_bool(0.2) { "ALL".to_owned() } else { one(&mut random) };
             add(random.random_range(0..early), What::Reference { region });
         }
-        for _ in 0..random.random_range(1..=3) {
+        for _ in 0..random.random_range(1..=2) {
             let leaves = random.random_bool(0.3);
             let leaves_after_ms = leaves.then(|| random.random_range(0..span_ms / 2));
             add(random.random_range(0..early), What::Plain { regions: some(&mut random), leaves_after_ms });
         }
-        for _ in 0..random.random_range(2..=4) {
+        for _ in 0..random.random_range(2..=3) {
             let changes = (0..random.random_range(0..3))
                 .map(|_| (random.random_range(0..span_ms), random.random_bool(0.6), one(&mut random)))
                 .collect();
             add(random.random_range(0..early), What::Ours { regions: some(&mut random), changes });
         }
-        for _ in 0..random.random_range(1..=3) {
+        for _ in 0..random.random_range(1..=2) {
             let all = [Mischief::Ghost, Mischief::Change, Mischief::Flood, Mischief::Crowd, Mischief::Trespass];
             let mischief = *all.choose(&mut random).unwrap_or(&Mischief::Ghost);
             add(random.random_range(0..span_ms), What::Hostile { mischief, regions: some(&mut random) });
@@ -157,8 +165,10 @@ impl Plan {
         // Some come at the same moment.
         let mut at_ms = 0;
         let mut publications = Vec::new();
-        for _ in 0..random.random_range(5..=14) {
-            if !random.random_bool(0.3) {
+        // A crowd publishes in one region at one moment.
+        let crowd = random.random_bool(0.3).then(|| one(&mut random));
+        for _ in 0..random.random_range(5..=11) {
+            if !random.random_bool(if crowd.is_some() { 0.8 } else { 0.3 }) {
                 at_ms = random.random_range(0..span_ms);
             }
             let via = *[Via::Http, Via::Http, Via::Event, Via::Socketless].choose(&mut random).unwrap_or(&Via::Http);
@@ -167,7 +177,7 @@ impl Plan {
                 at_ms,
                 What::Publish {
                     publisher: random.random_range(0..publishers),
-                    region: one(&mut random),
+                    region: crowd.clone().unwrap_or_else(|| one(&mut random)),
                     via,
                     has_key: random.random_bool(0.6),
                     count,
@@ -181,12 +191,15 @@ impl Plan {
         for _ in 0..random.random_range(0..=3) {
             add(random.random_range(0..span_ms), What::Read { region: one(&mut random) });
         }
-        if random.random_bool(0.3) {
+        if random.random_bool(if settings.has_next_form { 0.8 } else { 0.2 }) {
             add(random.random_range(0..span_ms), What::Redeploy);
+        }
+        if random.random_bool(0.02) {
+            add(random.random_range(0..span_ms), What::Born { count: random.random_range(20..120) });
         }
         if let Some(only) = &choice.only {
             items.retain(|item| only.contains(&item.number));
         }
-        Self { settings, weather, items, span_ms }
+        Self { seed: choice.seed, settings, weather, items, span_ms }
     }
 }

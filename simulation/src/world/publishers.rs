@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use serde_json::{Value, json};
+use shared::limits::PUBLICATIONS_MAX;
 use tokio::time::sleep;
 
 use crate::{
@@ -113,6 +114,31 @@ impl Run {
             }
             let pause = self.cloud.draw(&lane, |random| random.random_range(300..3_000_u64));
             sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Publishes to regions that are new, as many in one request as there may be.
+    pub(super) async fn born(self: &std::sync::Arc<Self>, number: usize, count: usize) {
+        let lane = format!("publisher-of-{number}");
+        let regions: Vec<String> = (0..count).map(|index| format!("N{number}-{index}")).collect();
+        for regions in regions.chunks(PUBLICATIONS_MAX) {
+            let sent_ms = self.cloud.elapsed_ms();
+            let mut publications = Vec::new();
+            for region in regions {
+                let video = format!("v{number}.{region}");
+                publications.push(Self::publication(&video, region, None));
+                let record = Published { region: region.clone(), sent_ms, attempts: 1, ..Published::default() };
+                lock(&self.journal).publications.insert(video, record);
+            }
+            let body = json!({"publications": publications}).to_string();
+            let request = json!({"headers": {}, "body": body});
+            let (_, answer) = self.cloud.request(FunctionName::Publish, &lane, "POST /publish", request).await;
+            for (region, answer) in regions.iter().zip(answer["results"].as_array().into_iter().flatten()) {
+                let video = format!("v{number}.{region}");
+                if let Some(record) = lock(&self.journal).publications.get_mut(&video) {
+                    record.answers.push(told(answer));
+                }
+            }
         }
     }
 

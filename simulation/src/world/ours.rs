@@ -1,0 +1,298 @@
+//! Our client in a world: the model of it, sockets that break, and the HTTP API.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    clients::{
+        ours::{Input, Logged, Options, Output, Told},
+        trace::Recorder,
+    },
+    cloud::{FunctionName, Incoming, Line, lock},
+    world::{
+        clients::Client,
+        journal::{self, Heard, Wish},
+    },
+};
+
+/// A request that the client has sent over a socket, and that has no answer yet.
+struct Asked {
+    joins: bool,
+    regions: Vec<String>,
+    sent_ms: u64,
+}
+
+/// What the driver knows of a socket.
+struct Open {
+    line: Line,
+    visit: usize,
+    asked: Vec<Asked>,
+}
+
+/// What comes to the driver.
+enum News {
+    Opened { socket: u32, line: Line, visit: usize },
+    To(Input),
+}
+
+impl Client {
+    /// Our client, whose application watches regions and changes them at times after now.
+    pub(super) async fn ours(self, regions: Vec<String>, changes: Vec<(u64, bool, String)>) {
+        let cloud = Arc::clone(&self.run.cloud);
+        let client = Arc::new(self);
+        let mut over = client.run.over();
+        let seed = cloud.draw(&client.name, |random| random.random());
+        let now = || u64::try_from(cloud.now_ms()).unwrap_or_default();
+        let name = format!("seed {} {}", cloud.seed(), client.name);
+        let options = Options { http: true, seed, ..Options::default() };
+        let mut recorder = Recorder::new(&name, options, &regions, &BTreeMap::new(), now());
+        let (send, mut news) = mpsc::unbounded_channel::<News>();
+        let mut open: BTreeMap<u32, Open> = BTreeMap::new();
+        let mut changes: Vec<(Instant, bool, String)> = changes
+            .into_iter()
+            .map(|(ms, watches, region)| (Instant::now() + Duration::from_millis(ms), watches, region))
+            .collect();
+        changes.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+        let mut outputs = recorder.handle(now(), Input::Start);
+        loop {
+            for output in std::mem::take(&mut outputs) {
+                client.carry_out(output, &mut open, &send);
+            }
+            let timer = recorder.client().next_timer().map(|due| cloud.at(due));
+            let change = changes.last().map(|(at, ..)| *at);
+            let far = Instant::now() + Duration::from_secs(86_400);
+            let input = tokio::select! {
+                biased;
+                _ = over.wait_for(|is_over| *is_over) => break,
+                come = news.recv() => match come {
+                    Some(News::Opened { socket, line, visit }) => {
+                        open.insert(socket, Open { line, visit, asked: Vec::new() });
+                        Input::Opened { socket }
+                    }
+                    Some(News::To(input)) => input,
+                    None => break,
+                },
+                () = sleep_until(timer.unwrap_or(far)) => Input::Timer,
+                () = sleep_until(change.unwrap_or(far)) => match changes.pop() {
+                    Some((_, true, region)) => Input::Watch(region),
+                    Some((_, false, region)) => {
+                        client.hears(Heard::Unwatched { region: region.clone() });
+                        Input::Unwatch(region)
+                    }
+                    None => Input::Timer,
+                },
+            };
+            match &input {
+                Input::Frame { socket, text } => {
+                    if let Some(open) = open.get_mut(socket) {
+                        client.arrives(open, text);
+                    }
+                }
+                Input::Closed { socket, .. } => drop(open.remove(socket)),
+                _ => {}
+            }
+            outputs = recorder.handle(now(), input);
+        }
+        for open in open.values() {
+            open.line.close();
+        }
+        let watched = recorder.client().watched().to_vec();
+        lock(&client.run.journal).watched.insert(client.name.clone(), watched);
+        lock(&client.run.traces).push(recorder.into_text());
+    }
+
+    fn carry_out(self: &Arc<Self>, output: Output, open: &mut BTreeMap<u32, Open>, send: &mpsc::UnboundedSender<News>) {
+        match output {
+            Output::Connect { socket } => {
+                let (client, send) = (Arc::clone(self), send.clone());
+                tokio::spawn(async move { client.opens(socket, send).await });
+            }
+            Output::Send { socket, text } => {
+                let Some(open) = open.get_mut(&socket) else { return };
+                let message: Value = serde_json::from_str(&text).unwrap_or_default();
+                let joins = message["type"] == "subscribe_region";
+                let sent_ms = self.run.cloud.elapsed_ms();
+                if joins || message["type"] == "unsubscribe_region" {
+                    let regions: Vec<String> = message["regions"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|region| region.as_str().map(str::to_owned))
+                        .collect();
+                    let mut journal = lock(&self.run.journal);
+                    for region in &regions {
+                        let wish = Wish { joins, sent_ms, granted_ms: None };
+                        journal.visits[open.visit].wishes.entry(region.clone()).or_default().push(wish);
+                    }
+                    open.asked.push(Asked { joins, regions, sent_ms });
+                }
+                self.run.cloud.note(|| format!("{} sends {text}", self.name));
+                open.line.send(text);
+            }
+            Output::Close { socket } => {
+                if let Some(open) = open.remove(&socket) {
+                    self.closed(open.visit);
+                    open.line.close();
+                }
+            }
+            Output::Get { id, query } => {
+                let (client, send) = (Arc::clone(self), send.clone());
+                tokio::spawn(async move {
+                    let parameters: serde_json::Map<String, Value> = query
+                        .split('&')
+                        .filter_map(|pair| pair.split_once('='))
+                        .map(|(name, value)| (name.to_owned(), json!(value)))
+                        .collect();
+                    let mut request = json!({"headers": {}, "queryStringParameters": parameters});
+                    if client.run.cloud.settings.authorization != "off" {
+                        request["headers"]["authorization"] = json!(format!("Bearer {}", client.token()));
+                    }
+                    let cloud = Arc::clone(&client.run.cloud);
+                    let lane = format!("{} over HTTP", client.name);
+                    let (status, body) = cloud.request_text(FunctionName::Alerts, &lane, "GET /alerts", request).await;
+                    _ = send.send(News::To(Input::Http { id, status, body }));
+                });
+            }
+            Output::Tell(told) => self.is_told(told),
+        }
+    }
+
+    /// Opens a socket, and hands on what arrives until it ends or breaks.
+    async fn opens(self: Arc<Self>, socket: u32, send: mpsc::UnboundedSender<News>) {
+        let cloud = Arc::clone(&self.run.cloud);
+        let Ok(mut connected) = self.connect(None).await else {
+            _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
+            return;
+        };
+        let (line, visit) = (connected.socket.line.clone(), connected.visit);
+        if send.send(News::Opened { socket, line: line.clone(), visit }).is_err() {
+            return;
+        }
+        let weather = cloud.planned();
+        let (seconds, is_silent) = cloud.draw(&line.id, |random| {
+            let part: f64 = random.random_range(0.0..1.0);
+            (-(1.0 - part).ln() / weather.broken_sockets.max(1e-9) * 3.0, random.random_bool(weather.silent_breaks))
+        });
+        let breaks_at = Instant::now() + Duration::from_secs_f64(seconds.min(1e6));
+        loop {
+            let arrived = tokio::select! {
+                biased;
+                arrived = connected.socket.incoming.recv() => arrived,
+                () = sleep_until(breaks_at) => None,
+            };
+            let input = match arrived {
+                Some((at, Incoming::Frame(text))) => {
+                    sleep_until(at).await;
+                    Input::Frame { socket, text }
+                }
+                Some((at, Incoming::Closed(code))) => {
+                    sleep_until(at).await;
+                    self.closed(visit);
+                    _ = send.send(News::To(Input::Closed { socket, code }));
+                    return;
+                }
+                None if cloud.is_calm() => {
+                    // It holds from now on.
+                    while let Some((at, incoming)) = connected.socket.incoming.recv().await {
+                        sleep_until(at).await;
+                        let is_end = matches!(incoming, Incoming::Closed(_));
+                        let input = match incoming {
+                            Incoming::Frame(text) => Input::Frame { socket, text },
+                            Incoming::Closed(code) => Input::Closed { socket, code },
+                        };
+                        if is_end {
+                            self.closed(visit);
+                        }
+                        if send.send(News::To(input)).is_err() || is_end {
+                            return;
+                        }
+                    }
+                    return;
+                }
+                None => {
+                    self.closed(visit);
+                    line.breaks(is_silent);
+                    if is_silent {
+                        // Nothing comes any more, until the client notices and closes it.
+                        self.run.over().wait_for(|is_over| *is_over).await.ok();
+                    } else {
+                        _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
+                    }
+                    return;
+                }
+            };
+            if send.send(News::To(input)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn closed(&self, visit: usize) {
+        let now_ms = self.run.cloud.elapsed_ms();
+        lock(&self.run.journal).visits[visit].closed_ms.get_or_insert(now_ms);
+    }
+
+    /// Notes what a frame says before the client reads it.
+    fn arrives(&self, open: &mut Open, text: &str) {
+        let now_ms = self.run.cloud.elapsed_ms();
+        self.run.cloud.note(|| format!("{} receives {text}", self.name));
+        let frame: Value = serde_json::from_str(text).unwrap_or_default();
+        let mut journal = lock(&self.run.journal);
+        let visit = &mut journal.visits[open.visit];
+        if let Some(received) = journal::alert(&frame, now_ms, None) {
+            visit.received.push(received);
+            return;
+        }
+        let joins = frame["type"] == "subscribed";
+        if !joins && frame["type"] != "unsubscribed" {
+            return;
+        }
+        let named: Vec<String> = match frame["regions"].as_array() {
+            Some(regions) => regions.iter().filter_map(|region| region.as_str().map(str::to_owned)).collect(),
+            None => frame["region"].as_str().map(str::to_owned).into_iter().collect(),
+        };
+        let Some(at) = open.asked.iter().position(|asked| asked.joins == joins && asked.regions == named) else {
+            return;
+        };
+        let Asked { regions, sent_ms, .. } = open.asked.remove(at);
+        for region in regions {
+            for wish in visit.wishes.entry(region).or_default() {
+                if wish.joins == joins && wish.sent_ms == sent_ms {
+                    wish.granted_ms = Some(now_ms);
+                }
+            }
+        }
+        for alert in frame["alerts"].as_array().into_iter().flatten() {
+            visit.received.extend(journal::alert(alert, now_ms, Some(sent_ms)));
+        }
+    }
+
+    fn hears(&self, heard: Heard) {
+        self.run.cloud.note(|| format!("the application of {} hears {heard:?}", self.name));
+        lock(&self.run.journal).told.entry(self.name.clone()).or_default().push(heard);
+    }
+
+    fn is_told(&self, told: Told) {
+        let epoch = |epoch: u64| i64::try_from(epoch).unwrap_or(i64::MAX);
+        match told {
+            Told::Alert(Logged { region, epoch: log, seq, everyone, .. }) => {
+                self.hears(Heard::Alert { region, epoch: epoch(log), seq, is_for_everyone: everyone });
+            }
+            Told::Removed(Logged { region, epoch: log, seq, .. }) => {
+                self.hears(Heard::Removed { region, epoch: epoch(log), seq });
+            }
+            Told::Gap { region, from, to } => self.hears(Heard::Gap { region, from, to }),
+            Told::Subscribed { region, positions } => {
+                let positions = positions.into_iter().map(|(name, at)| (name, (epoch(at.epoch), at.seq))).collect();
+                self.hears(Heard::Subscribed { region, positions });
+            }
+            Told::Error { .. } | Told::State(_) => {}
+        }
+    }
+}

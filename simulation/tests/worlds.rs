@@ -1,0 +1,99 @@
+//! Whole worlds: that every guarantee holds in them, that a seed decides all of it, and that the document says the same.
+
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Command};
+
+use apigw_local::Tables;
+use simulation::{
+    engine::template,
+    world::{Choice, Plan, guarantees::GUARANTEES, run},
+};
+
+/// Worlds in a test; `tests/run worlds` runs more.
+const SEEDS: u64 = 100;
+
+/// Worlds that are run in two processes.
+const TWICE: u64 = 50;
+
+fn simulate(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_simulate")).args(arguments).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+#[test]
+fn every_guarantee_holds_in_every_world() {
+    let (holds, text) = simulate(&["--seeds", &SEEDS.to_string()]);
+    assert!(holds, "{text}");
+    println!("{text}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_in_another_process_and_beside_other_worlds() {
+    let hashes = |jobs: &str| {
+        let (_, text) =
+            simulate(&["--seeds", &TWICE.to_string(), "--keep-going", "--no-shrink", "--hashes", "--jobs", jobs]);
+        let is_hash = |line: &&str| {
+            line.split_once(' ').is_some_and(|(seed, hash)| seed.parse::<u64>().is_ok() && hash.len() == 16)
+        };
+        let hashes: BTreeSet<String> = text.lines().filter(is_hash).map(str::to_owned).collect();
+        assert_eq!(hashes.len() as u64, TWICE, "{text}");
+        hashes
+    };
+    assert_eq!(hashes("1"), hashes("2"));
+    // Byte for byte.
+    let trace = |seed: u64| simulate(&["--seed", &seed.to_string()]);
+    for seed in 0..3 {
+        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+    }
+}
+
+#[test]
+fn worlds_are_different_and_large_enough() {
+    let tables = Tables::of_template(&template()).expect("the template");
+    let outcomes: Vec<_> =
+        (0..8).map(|seed| run(&tables, &Plan::of(&Choice { seed, ..Choice::default() }), false)).collect();
+    let hashes: BTreeSet<u64> = outcomes.iter().map(|outcome| outcome.hash).collect();
+    assert_eq!(hashes.len(), outcomes.len());
+    for (seed, outcome) in outcomes.iter().enumerate() {
+        let figures = outcome.figures;
+        assert!(figures.clients >= 5 && figures.alerts >= 5, "seed {seed}: {figures:?}");
+        assert!(figures.publishers >= 2 && figures.database_requests >= 150, "seed {seed}: {figures:?}");
+    }
+}
+
+/// A paragraph in lines of at most 100 characters, the later ones indented.
+fn wrapped(text: &str, indent: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= 100 {
+            let _ = write!(line, " {word}");
+        } else {
+            lines.push(format!("{indent}{word}"));
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_document_states_the_guarantees_that_are_checked() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guarantees.md");
+    let document = fs::read_to_string(path).expect("docs/guarantees.md");
+    let (head, _) = document.split_once("\n## ").expect("sections");
+    let mut expected = format!("{head}\n");
+    for guarantee in GUARANTEES {
+        let name = format!("{}{}", guarantee.name[..1].to_uppercase(), &guarantee.name[1..]);
+        let _ = write!(
+            expected,
+            "## {}. {name}\n\n{}\n\n{}\n{}\n{}\n\n",
+            guarantee.number,
+            wrapped(guarantee.sentence, ""),
+            wrapped(&format!("- **Promised in** {}.", guarantee.promised), "  "),
+            wrapped(&format!("- **Checked by** {}.", guarantee.check), "  "),
+            wrapped(&format!("- **Weaker:** {}", guarantee.weaker), "  "),
+        );
+    }
+    assert_eq!(document.trim_end(), expected.trim_end(), "docs/guarantees.md and guarantees.rs differ");
+}
