@@ -331,8 +331,8 @@ pub struct OurClient {
     watched: Vec<String>,
     /// Watched regions for which `subscribed` was not told yet.
     unannounced: BTreeSet<String>,
-    /// Regions in which the application knows its place, from `subscribed` or from an earlier visit.
-    placed: BTreeSet<String>,
+    /// The application's place in each region, from `subscribed` or from an earlier visit.
+    placed: BTreeMap<String, Position>,
     /// Watched regions that the service refused.
     refused: BTreeSet<String>,
     /// `ALL` is followed and was answered: a region that is not known is new.
@@ -366,7 +366,7 @@ impl OurClient {
             out: Vec::new(),
             watched: Vec::new(),
             unannounced: regions.iter().cloned().collect(),
-            placed: positions.keys().cloned().collect(),
+            placed: positions.clone(),
             refused: BTreeSet::new(),
             everything: false,
             orders: IndexMap::new(),
@@ -479,6 +479,8 @@ impl OurClient {
     /// Tells news of a region.
     fn tell_news(&mut self, region: &str, news: Vec<News>) {
         let is_placed = self.is_placed(region);
+        // Before any log nothing is lost, and a new log is followed from its beginning without a word.
+        let moves = !news.is_empty() || self.placed.get(region).is_some_and(|at| at.epoch == 0);
         for one in news {
             match one {
                 News::Entry(entry) if is_placed => self.tell_entry(region, entry),
@@ -487,6 +489,9 @@ impl OurClient {
                 News::Entry(entry) if entry.everyone || entry.removed => self.take_for_everyone(region, &entry),
                 _ => {}
             }
+        }
+        if let Some(at) = self.orders.get(region).and_then(Order::at).filter(|_| is_placed && moves) {
+            self.placed.insert(region.to_owned(), at);
         }
     }
 
@@ -504,12 +509,14 @@ impl OurClient {
             }
             let mut positions = self.positions();
             if region == ALL {
-                self.placed.extend(positions.keys().cloned());
+                for (name, at) in &positions {
+                    self.placed.entry(name.clone()).or_insert(*at);
+                }
                 positions.insert(region.clone(), Position::default());
             } else {
                 positions.retain(|name, _| *name == region);
-                positions.entry(region.clone()).or_default();
-                self.placed.insert(region.clone());
+                let at = *positions.entry(region.clone()).or_default();
+                self.placed.entry(region.clone()).or_insert(at);
             }
             self.tell(Told::Subscribed { region, positions });
         }
@@ -528,7 +535,7 @@ impl OurClient {
     /// Whether the application knows its place in the region.
     fn is_placed(&self, region: &str) -> bool {
         let all = self.watches_all() && !self.unannounced.contains(ALL);
-        all || (self.is_watched(region) && self.placed.contains(region))
+        all || (self.is_watched(region) && self.placed.contains_key(region))
     }
 
     /// Whether there is a place from which the region is followed.
@@ -540,6 +547,12 @@ impl OurClient {
         if self.watched.contains(&region) {
             return;
         }
+        // Where the application left off, while `ALL` covered the region.
+        for (name, at) in self.placed.clone() {
+            if name == region || region == ALL {
+                self.resume(&name, at);
+            }
+        }
         self.unannounced.insert(region.clone());
         self.watched.push(region);
         self.announce();
@@ -550,7 +563,7 @@ impl OurClient {
         self.watched.retain(|name| name != region);
         self.unannounced.remove(region);
         let placed = std::mem::take(&mut self.placed);
-        self.placed = placed.into_iter().filter(|region| self.is_watched(region)).collect();
+        self.placed = placed.into_iter().filter(|(region, _)| self.is_watched(region)).collect();
         self.work();
     }
 
@@ -605,6 +618,12 @@ impl OurClient {
             everyone: frame["everyone"] == true,
         };
         if !self.everything && !self.has(&region) {
+            if self.is_watched(&region)
+                && entry.removed
+                && let Some(at) = self.placed.get(&region).copied()
+            {
+                return self.take_unfollowed_removal(&region, entry, at);
+            }
             if entry.everyone || entry.removed {
                 self.take_for_everyone(&region, &entry);
             }
@@ -623,6 +642,28 @@ impl OurClient {
         self.tell_news(&region, news);
     }
 
+    /// Takes a removal of a region that the application watches and the client may not follow, as `ALL` was refused.
+    fn take_unfollowed_removal(&mut self, region: &str, entry: Entry, at: Position) {
+        let next = Position { seq: at.seq + 1, ..at };
+        if entry.at > next {
+            // Others are missing before it.
+            self.resume(region, at);
+            return self.work();
+        }
+        self.placed.insert(region.to_owned(), at.max(entry.at));
+        self.tell_entry(region, entry.clone());
+        self.orders.entry(region.to_owned()).or_default().take(entry, &mut Vec::new());
+    }
+
+    /// Follows a region from the application's place.
+    fn resume(&mut self, region: &str, at: Position) {
+        let mut news = Vec::new();
+        let order = self.orders.entry(region.to_owned()).or_default();
+        order.begin(at);
+        order.settle(&mut news);
+        self.tell_news(region, news);
+    }
+
     /// Alerts of a region that is not followed have no order, but each is told once, and not after its removal.
     fn take_for_everyone(&mut self, region: &str, entry: &Entry) {
         let key = |removed| (region.to_owned(), entry.at, removed);
@@ -634,7 +675,9 @@ impl OurClient {
         if self.seen.len() >= EVERYONE_MAX {
             self.seen.pop_front();
         }
-        self.seen.push_back(key(entry.removed));
+        if !self.seen.contains(&key(entry.removed)) {
+            self.seen.push_back(key(entry.removed));
+        }
         if was_told == entry.removed {
             self.tell_entry(region, entry.clone());
         }
@@ -660,7 +703,6 @@ impl OurClient {
             }
         }
         self.announce();
-        self.everything &= self.watches_all();
         for region in self.orders.keys().cloned().collect::<Vec<_>>() {
             let mut news = Vec::new();
             if let Some(order) = self.orders.get_mut(&region).filter(|order| order.at().is_some()) {
