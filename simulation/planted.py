@@ -99,7 +99,8 @@ def synchronize():
 def build():
     """Builds the program of the simulation with what is in the copy, and returns its path."""
     program = ["--package", "simulation", "--bin", "simulate", "--profile", PROFILE]
-    built = run("cargo", "build", "--quiet", "--locked", *program, cwd=ROOT / COPY, env={**os.environ, "CARGO_TARGET_DIR": str(BUILD)})
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
+    built = run("cargo", "build", "--quiet", "--locked", *program, cwd=ROOT / COPY, env=environment)
     if built.returncode != 0:
         raise Problem(f"does not build:\n{built.stderr.strip()}")
     return BUILD / PROFILE / "simulate"
