@@ -48,6 +48,7 @@ struct Mood {
     answer_error: f64,
     answer_ms: Range<u64>,
     answer_full: f64,
+    limit: f64,
     refuses_handshake: f64,
     http_fails: f64,
     late_reads: f64,
@@ -72,6 +73,7 @@ impl Mood {
         let (push_lost, push_twice) = (often(0.5), often(0.5));
         let (answer_lost, answer_error, answer_full) = (often(0.2), often(0.5), often(0.7));
         let (refuses_handshake, http_fails, late_reads) = (often(0.5), often(0.6), often(0.3));
+        let limit = often(0.5);
         let (remove, everyone, new_epoch, forget) = (often(0.2), often(0.2), often(0.04), often(0.04));
         let (close, deaf, marks_closed, junk) = (often(0.1), often(0.05), often(0.05), often(0.1));
         let (page, watch) = (often(0.06), often(0.2));
@@ -85,6 +87,7 @@ impl Mood {
             answer_error,
             answer_ms: until(),
             answer_full,
+            limit,
             refuses_handshake,
             http_fails,
             late_reads,
@@ -394,16 +397,9 @@ impl Hostile {
         }
     }
 
+    /// Frames that the client does not know. What looks like an answer comes only as one: answers have no number.
     fn send_junk(&mut self) {
-        let junk = [
-            r#"{"message":"Internal server error","connectionId":"c","requestId":"r"}"#,
-            r#"{"event":"new_trending","message":"m"}"#,
-            r#"{"type":"error","code":"unavailable","message":"m","retryable":true}"#,
-            r#"{"type":"pong"}"#,
-            r#"{"type":"new"}"#,
-            "7",
-            "{",
-        ];
+        let junk = [r#"{"event":"new_trending","message":"m"}"#, r#"{"type":"pong"}"#, r#"{"type":"new"}"#, "7", "{"];
         let text = (*junk.choose(&mut self.random).expect("some")).to_owned();
         for socket in self.connections.keys().copied().collect::<Vec<_>>() {
             self.later(self.now, Input::Frame { socket, text: text.clone() });
@@ -458,6 +454,11 @@ impl Hostile {
         }
         if regions.iter().any(|region| self.forbidden.contains(region)) {
             return error("forbidden", false);
+        }
+        let is_own = regions.iter().any(|region| region == ALL || self.client.client().watched().contains(region));
+        if !is_own && kind == "subscribe_region" && self.random.random_bool(self.mood.limit) {
+            // The client asks again for a region that ALL covers, beyond the limit of regions.
+            return error("limit_reached", false);
         }
         if kind == "keepalive" {
             return if self.knows_keepalive {
