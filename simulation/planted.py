@@ -178,7 +178,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="patches without `.patch`; all if none is named")
     parser.add_argument("--check", action="store_true", help="only read the patches and see whether they apply")
-    parser.add_argument("--from", type=int, default=1, dest="first", metavar="SEED", help="the first seed (default 1)")
+    # Without a bug these hold, as the suite `worlds` of tests/run shows.
+    parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed (default 0)")
     parser.add_argument("--jobs", type=int, metavar="N", help="worlds at once; `simulate` chooses if this is left out")
     options = parser.parse_args()
     paths = [PATCHES / f"{name}.patch" for name in options.names] or sorted(PATCHES.glob("*.patch"))
