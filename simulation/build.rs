@@ -3,7 +3,7 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+    if cfg!(target_os = "linux") {
         println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=getrandom");
     }
 }

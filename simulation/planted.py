@@ -24,7 +24,8 @@ PATCHES = ROOT / "simulation" / "planted"
 
 # The copy keeps its place and the times of files that do not change, so Cargo compiles only what a patch touches.
 COPY = pathlib.Path("target", "planted", "copy")
-BUILD = ROOT / "target" / "planted" / "build"
+# With what others have built with the same profile.
+BUILD = ROOT / "target"
 PROFILE = "worlds"
 
 SEEDS = 300

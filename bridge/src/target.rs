@@ -22,10 +22,7 @@ use http_body_util::Full;
 use shared::{
     auth::webhook::SigningSecrets,
     error::{ErrorChain, InternalError},
-    runtime::{
-        https::{Https, NoCertificates},
-        network::Network,
-    },
+    runtime::{https::Https, network::Network, tls::NoCertificates},
 };
 use tokio::{sync::Mutex, time::timeout};
 

@@ -1,4 +1,4 @@
-//! Whole worlds: that every guarantee holds in them, that a seed decides all of it, and that the document says the same.
+//! Whole worlds: every guarantee holds in them, a seed decides all of it, and the document says the same.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Command};
 

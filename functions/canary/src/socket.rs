@@ -7,7 +7,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use shared::{
     auth::token::SUBPROTOCOL,
     error::InternalError,
-    runtime::https::{self, NoCertificates},
+    runtime::tls::{NoCertificates, tls},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -55,7 +55,7 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// The endpoint at `ws://…` or `wss://…`. Reads the certificates that the system trusts for the latter.
     pub(crate) fn new(address: Uri) -> Result<Self, Unusable> {
-        Self::with(address, || https::tls(Some(&Scheme::HTTPS)))
+        Self::with(address, || tls(Some(&Scheme::HTTPS)))
     }
 
     fn with(address: Uri, tls: impl FnOnce() -> Result<ClientConfig, NoCertificates>) -> Result<Self, Unusable> {

@@ -21,10 +21,7 @@ use shared::{
         FEED_URL_BYTES_MAX, TITLE_CHARS_MAX,
     },
     model::{audience::Region, publication::is_https, strict_json::whole_characters},
-    runtime::{
-        https::{Https, NoCertificates},
-        network::Network,
-    },
+    runtime::{https::Https, network::Network, tls::NoCertificates},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 

@@ -35,7 +35,7 @@ use crate::{
     error::{ErrorChain, InternalError},
     limits::{LOOK_TIMEOUT, POST_ATTEMPT_TIMEOUT, POST_CONNECT_TIMEOUT},
     model::connection::ConnectionId,
-    runtime::{https::NoCertificates, network::Network},
+    runtime::{network::Network, tls::NoCertificates},
 };
 
 /// The service in the variable that names the endpoint, with its stage: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`.

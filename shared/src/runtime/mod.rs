@@ -7,3 +7,4 @@ pub mod https;
 pub mod metrics;
 pub mod network;
 pub(crate) mod refreshed;
+pub mod tls;

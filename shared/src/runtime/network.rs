@@ -15,7 +15,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use tower_service::Service;
 
-use crate::runtime::https::{NoCertificates, tls};
+use crate::runtime::tls::{NoCertificates, tls};
 
 /// Why there is no connection.
 pub type ConnectError = Box<dyn std::error::Error + Send + Sync>;

@@ -167,6 +167,7 @@ pub fn check() -> Result<(), &'static str> {
     if cfg!(target_os = "linux") && drawn(1) != drawn(1) {
         return Err("getrandom is the system's: the same seed gives other random numbers");
     }
+    #[expect(clippy::disallowed_methods, reason = "it looks whether this is the world's time")]
     let shown = std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().ok()?;
         let _guard = runtime.enter();

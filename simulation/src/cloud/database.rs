@@ -256,7 +256,7 @@ impl Request {
         let condition = self.body["KeyConditionExpression"].as_str().unwrap_or_default();
         let placeholder = condition.split(" = ").nth(1).and_then(|rest| rest.split_whitespace().next());
         let of_query = placeholder.and_then(|name| values.get(name)).map(|value| text(value));
-        let of_key = || self.body["Key"].as_object()?.values().next().map(|value| text(value));
+        let of_key = || self.body["Key"].as_object()?.values().next().map(text);
         format!("reads {name} {}", of_query.or_else(of_key).unwrap_or_default())
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct Gateway {
     calls: VecDeque<Instant>,
     /// Posts of each frame within the last second, refused ones too.
     posts: BTreeMap<u64, VecDeque<Instant>>,
+    /// Connections to which a post was over the quota.
+    over_quota: BTreeSet<String>,
     /// Connections whose `$disconnect` has ended.
     disconnected: BTreeSet<String>,
     /// Connections by user that hold a seat, or may.
@@ -383,12 +385,13 @@ impl Cloud {
                 gateway.calls.pop_front();
             }
             let is_over = gateway.calls.len() >= self.settings.push_rate as usize;
-            if !is_over {
+            if is_over {
+                gateway.over_quota.insert(id.clone());
+            } else {
                 gateway.calls.push_back(now);
             }
             is_over
         };
-        self.check_rate(call);
         let weather = self.weather();
         if is_over || self.chance(&id, weather.throttled_posts) {
             return status(429);
@@ -421,10 +424,13 @@ impl Cloud {
         }
     }
 
-    /// Guarantee 6: the posts of one alert in every second, where each part of its fan-out runs once.
-    fn check_rate(&self, call: &Call) {
+    /// Guarantee 6: the posts of one alert that leave in any second, where each part of its fan-out runs once.
+    pub(super) fn check_rate(&self, call: &Call) {
         let Weather { repeats, deaths, bad_deliveries, lost_answers, failed_requests, .. } = self.planned();
-        if call.method != "POST" || repeats + deaths + bad_deliveries + lost_answers + failed_requests > 0.0 {
+        if call.method != "POST"
+            || !call.uri.contains("/@connections/")
+            || repeats + deaths + bad_deliveries + lost_answers + failed_requests > 0.0
+        {
             return;
         }
         let now = Instant::now();
@@ -487,6 +493,11 @@ impl Cloud {
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
         (status, answer["body"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Whether a call about a connection was over the quota.
+    pub fn was_over_quota(&self, id: &str) -> bool {
+        lock(&self.gateway).over_quota.contains(id)
     }
 
     /// Whether `$disconnect` of a connection has run to its end.

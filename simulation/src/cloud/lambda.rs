@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     client::{self, Call, Reply},
-    cloud::{Cloud, Units, forms::later_event, lock},
+    cloud::{Cloud, TOKEN_ISSUER, Units, forms::later_event, lock},
 };
 
 /// The functions, as the template names them.
@@ -208,7 +208,7 @@ impl Cloud {
         if settings.authorization != "off" {
             if settings.has_issuer {
                 set("JWKS_URL", "https://issuer.example/keys".to_owned());
-                set("TOKEN_ISSUER", super::TOKEN_ISSUER.to_owned());
+                set("TOKEN_ISSUER", TOKEN_ISSUER.to_owned());
                 set("TOKEN_AUDIENCE", "viral-alerts".to_owned());
             } else {
                 set("TOKEN_SECRET_PARAMETER", "/secret".to_owned());

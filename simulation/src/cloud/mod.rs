@@ -35,13 +35,16 @@ pub use self::{
     database::{Store, Units},
     gateway::{Incoming, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
-    services::{TOKEN_ISSUER, token},
+    services::token,
     weather::Weather,
 };
 use self::{gateway::Gateway, lambda::Lambda, services::Queues};
 
 /// What the wall clock shows when a world begins, in milliseconds since the Unix epoch.
 pub const BEGAN_MS: i64 = 1_795_000_000_000;
+
+/// Who issues tokens.
+pub const TOKEN_ISSUER: &str = "https://issuer.example/";
 
 /// What a deployment is configured with, beside what the template fixes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

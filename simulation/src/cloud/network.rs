@@ -156,6 +156,7 @@ impl World for Cloud {
             if self.dies_at_request(&call.process, false) {
                 return std::future::pending().await;
             }
+            self.check_rate(&call);
             // What has left takes effect, also where the one that asked for it ends meanwhile.
             let (cloud, process) = (Arc::clone(&self), call.process.clone());
             let busy = self.begin();

@@ -16,11 +16,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     base64url,
     client::{Call, Reply},
-    cloud::{Cloud, FunctionName, lock},
+    cloud::{Cloud, FunctionName, TOKEN_ISSUER, lock},
 };
-
-/// Who issues tokens.
-pub const TOKEN_ISSUER: &str = "https://issuer.example/";
 
 /// What tokens are signed with where there is no issuer.
 const SECRET: &str = "a secret of thirty-two bytes, as every secret should be";

@@ -41,7 +41,8 @@ macro_rules! weather {
 
             /// The parts that are not calm.
             pub fn blowing(&self) -> Vec<&'static str> {
-                [$((stringify!($name), self.$name)),*].iter().filter(|(_, force)| *force > 0.0).map(|(name, _)| *name).collect()
+                let parts = [$((stringify!($name), self.$name)),*];
+                parts.iter().filter(|(_, force)| *force > 0.0).map(|(name, _)| *name).collect()
             }
         }
     };

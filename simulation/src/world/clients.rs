@@ -78,7 +78,7 @@ impl Client {
         Ok(Connected { socket, visit: journal.visits.len() - 1 })
     }
 
-    /// Notes what arrives. Returns a frame that is no alert, and none when the connection has ended or `until` has come.
+    /// Notes what arrives. Returns a frame that is no alert; none when the connection has ended or `until` has come.
     pub(super) async fn next(&self, connected: &mut Connected, until: Instant) -> Option<Value> {
         loop {
             let (at, incoming) =

@@ -116,35 +116,32 @@ pub fn alert(frame: &Value, at_ms: u64, answers_ms: Option<u64>) -> Option<Recei
 }
 
 impl Visit {
-    /// Whether the answer that it is subscribed to a region was there at `from_ms`, and it has not asked to leave since.
+    /// Whether it was told before `from_ms` that it is subscribed to a region, and has not asked to leave since.
     pub fn is_subscribed_since(&self, region: &str, from_ms: u64) -> bool {
+        let is_granted_before = |wish: &Wish, ms: u64| wish.granted_ms.is_some_and(|at| at < ms);
         let is_so = |name: &str| {
-            self.wishes.get(name).is_some_and(|wishes| {
-                let joined = wishes.iter().rposition(|wish| wish.joins && wish.granted_ms.is_some_and(|at| at < from_ms));
-                joined.is_some_and(|joined| {
-                    wishes[joined..].iter().all(|wish| wish.joins)
-                        // A request to leave that was sent before may be carried out after it.
-                        && wishes[..joined].iter().all(|wish| wish.joins || wish.granted_ms.is_some_and(|at| at < wishes[joined].sent_ms))
-                })
-            })
+            let wishes = self.wishes.get(name).map_or(&[][..], Vec::as_slice);
+            let Some(at) = wishes.iter().rposition(|wish| wish.joins && is_granted_before(wish, from_ms)) else {
+                return false;
+            };
+            // A request to leave that was sent before, and not answered, may be carried out after it.
+            let mut before = wishes[..at].iter();
+            let has_left = |wish: &Wish| wish.joins || is_granted_before(wish, wishes[at].sent_ms);
+            before.all(has_left) && wishes[at..].iter().all(|wish| wish.joins)
         };
         is_so(region) || is_so("ALL")
     }
 
-    /// Whether it may be sent alerts of a region at `at_ms` that were asked for at `sent_ms`.
+    /// Whether it may be sent an alert of a region that was published at `published_ms`: it has asked to join, and has
+    /// not left before.
     pub fn may_receive(&self, region: &str, published_ms: u64) -> bool {
         let may = |name: &str| {
-            self.wishes.get(name).is_some_and(|wishes| {
-                let last_joined = wishes.iter().rposition(|wish| wish.joins);
-                // It has left before the alert was published, and has not come back.
-                let has_left = |joined: usize| {
-                    wishes[joined + 1..]
-                        .iter()
-                        .any(|wish| !wish.joins && wish.granted_ms.is_some_and(|at| at < published_ms))
-                        && wishes[..=joined].iter().all(|wish| !wish.joins || wish.granted_ms.is_some())
-                };
-                last_joined.is_some_and(|joined| !has_left(joined))
-            })
+            let wishes = self.wishes.get(name).map_or(&[][..], Vec::as_slice);
+            let Some(at) = wishes.iter().rposition(|wish| wish.joins) else { return false };
+            let has_left = |wish: &Wish| !wish.joins && wish.granted_ms.is_some_and(|at| at < published_ms);
+            // A request to join that is not answered may be carried out later.
+            let is_answered = wishes[..=at].iter().all(|wish| !wish.joins || wish.granted_ms.is_some());
+            !(is_answered && wishes[at + 1..].iter().any(has_left))
         };
         may(region) || may("ALL")
     }

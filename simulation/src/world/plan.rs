@@ -106,9 +106,9 @@ impl Plan {
     pub fn of(choice: &Choice) -> Self {
         let mut random = SmallRng::seed_from_u64(choice.seed);
         let weather = Weather::of(&mut random, &choice.calmed);
-        let span_ms = match random.random_range(0..40) / 2 {
-            0..15 => random.random_range(4_000..20_000),
-            15..19 => random.random_range(30_000..400_000),
+        let span_ms = match random.random_range(0..40) {
+            0..31 => random.random_range(4_000..20_000),
+            31..39 => random.random_range(30_000..400_000),
             // Longer than a connection lives.
             _ => random.random_range(7_500_000..8_000_000),
         };

@@ -76,7 +76,8 @@ impl Run {
         };
         if via != Via::Http {
             let event = if via == Via::Event && count == 1 {
-                json!({"id": format!("event-{number}"), "detail-type": "Video Went Viral", "source": "scorer", "detail": body})
+                let id = format!("event-{number}");
+                json!({"id": id, "detail-type": "Video Went Viral", "source": "scorer", "detail": body})
             } else {
                 body
             };

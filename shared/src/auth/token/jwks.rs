@@ -20,9 +20,10 @@ use crate::{
     error::InternalError,
     limits::{JWKS_AGE_MAX, JWKS_BYTES_MAX, JWKS_KEPT_MAX, JWKS_PAUSE, JWKS_TIMEOUT},
     runtime::{
-        https::{Https, NoCertificates},
+        https::Https,
         network::Network,
         refreshed::{Fetched, Refreshed, Terms},
+        tls::NoCertificates,
     },
 };
 

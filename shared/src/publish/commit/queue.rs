@@ -172,7 +172,8 @@ impl Alerts {
         Ok(output.item.is_some_and(|lease| is_leased(&lease, self.clock.now())))
     }
 
-    /// Takes the lease of a region, or renews it. False where another one has it.
+    /// Takes the lease of a region, or renews it. False where another one has it. A region that never gets a log has
+    /// nobody to remove its lease, so it expires.
     pub(crate) async fn lease(&self, region: &Region, holder: &str) -> Result<bool, InternalError> {
         let now = self.clock.now();
         let update = self
@@ -180,10 +181,11 @@ impl Alerts {
             .update_item()
             .table_name(&self.table)
             .set_key(Some(lease_key(region)))
-            .update_expression("SET holder = :holder, leased_until = :until")
+            .update_expression("SET holder = :holder, leased_until = :until, expires_at = :expires_at")
             .condition_expression("attribute_not_exists(leased_until) OR leased_until <= :now OR holder = :holder")
             .expression_attribute_values(":holder", text(holder))
             .expression_attribute_values(":until", number(now.after(LEASE).millis()))
+            .expression_attribute_values(":expires_at", number(now.after(QUEUE_TTL).secs()))
             .expression_attribute_values(":now", number(now.millis()));
         match update.send().await {
             Ok(_) => Ok(true),

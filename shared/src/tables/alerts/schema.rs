@@ -5,7 +5,7 @@
 //! - **Head**, `@head#REGION` and 0: `epoch`, `last_seq` and `committed_at` (ms) of the last alert, `largest_bytes` of
 //!   all frames.
 //! - **Audience**, `@head#REGION` and -1: `audience`, the estimate of the last fan-out, `measured_at` (ms).
-//! - **Lease**, `@head#REGION` and 1: `holder`, `leased_until` (ms). See [`crate::publish::commit`].
+//! - **Lease**, `@head#REGION` and 1: `holder`, `leased_until` (ms), `expires_at`. See [`crate::publish::commit`].
 //! - **Registry**, `@regions` and 0: `names`, the regions that have a head, except the canary's; at most `RegionsMax`.
 //! - **Alert**, `REGION` and 1, 2, 3, …: `epoch`, `id`, `video` (JSON text), `at`, `committed_at` (ms), `undispatched`
 //!   until its fan-out has started, `expires_at`.
