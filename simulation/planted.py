@@ -24,8 +24,8 @@ PATCHES = ROOT / "simulation" / "planted"
 
 # The copy keeps its place and the times of files that do not change, so Cargo compiles only what a patch touches.
 COPY = pathlib.Path("target", "planted", "copy")
-# With what others have built with the same profile.
-BUILD = ROOT / "target"
+# Of its own: to Cargo the copy and the working tree are the same packages, and it would take one for the other.
+BUILD = ROOT / "target" / "planted" / "build"
 PROFILE = "worlds"
 
 SEEDS = 300
@@ -178,6 +178,7 @@ def measure(path, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="patches without `.patch`; all if none is named")
+    parser.add_argument("--program", action="store_true", help="only build without a bug, and print where the program is")
     parser.add_argument("--check", action="store_true", help="only read the patches and see whether they apply")
     # Without a bug these hold, as the suite `worlds` of tests/run shows.
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed (default 0)")
@@ -187,6 +188,10 @@ def main():
     unknown = [path.stem for path in paths if not path.is_file()]
     if unknown or not paths:
         parser.error(f"{PATCHES} has no patch {', '.join(unknown)}")
+    if options.program:
+        synchronize()
+        print(build())
+        return 0
     began = time.monotonic()
     if not options.check:
         print(row("bug", "median", "worst", f"guarantees that found it, in {SEARCHES} searches"), flush=True)

@@ -231,24 +231,26 @@ impl Run {
         }
     }
 
-    /// Guarantee 2 on the wire: whoever was subscribed when an alert was published, and still is, got it.
+    /// Guarantee 2 on the wire: whoever was subscribed when an alert was published, and still is, was sent it; and so was
+    /// whoever was told, when it subscribed, that the log ends before it.
     pub(super) fn check_deliveries(&self) {
         let log = self.log();
         let journal = lock(&self.journal);
+        let open = |visit: &&Visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id);
         for (region, alerts) in &log {
             for (seq, logged) in alerts {
                 let Some(video) = &logged.video else { continue };
                 let Some(published) = journal.publications.get(video) else { continue };
-                for visit in
-                    journal.visits.iter().filter(|visit| visit.closed_ms.is_none() && self.cloud.is_open(&visit.id))
-                {
+                for visit in journal.visits.iter().filter(open) {
+                    let is_later = visit.heads.get(region).is_some_and(|head| *head < (logged.epoch, *seq))
+                        && visit.is_subscribed_since(region, u64::MAX);
                     let has_it = visit
                         .received
                         .iter()
                         .any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
                     let was_lost = self.cloud.was_over_quota(&visit.id)
                         || !self.cloud.settings.has_operator && self.cloud.was_undelivered(region, *seq);
-                    if visit.is_subscribed_since(region, published.sent_ms) && !has_it && !was_lost {
+                    if (is_later || visit.is_subscribed_since(region, published.sent_ms)) && !has_it && !was_lost {
                         let Visit { client, id, .. } = visit;
                         self.cloud.breaks(
                             2,
@@ -320,7 +322,7 @@ impl Run {
             }
             for region in watched
                 .iter()
-                .filter(|region| journal.watched.get(client).is_some_and(|now| now.iter().any(|it| it == **region)))
+                .filter(|region| journal.watched.get(client).is_none_or(|now| now.iter().any(|it| it == **region)))
             {
                 let logs = log.iter().filter(|(name, _)| name == region || (*region == "ALL" && *name != "X-CANARY"));
                 for (name, alerts) in logs {

@@ -16,6 +16,8 @@ pub struct Visit {
     /// What it asked for, by region, in the order in which it was sent.
     pub wishes: BTreeMap<String, Vec<Wish>>,
     pub received: Vec<Received>,
+    /// Where the logs ended that it was told of when it joined, by region: the last answer counts.
+    pub heads: BTreeMap<String, (i64, u64)>,
 }
 
 /// A request to join or to leave.
@@ -94,6 +96,14 @@ pub enum Heard {
     Removed { region: String, epoch: i64, seq: u64 },
     Gap { region: String, from: u64, to: Option<u64> },
     Unwatched { region: String },
+}
+
+/// Where an answer to a subscription says that logs end.
+pub fn heads(frame: &Value) -> impl Iterator<Item = (String, (i64, u64))> {
+    frame["positions"].as_object().into_iter().flatten().map(|(region, position)| {
+        let (epoch, seq) = (position["epoch"].as_i64(), position["seq"].as_u64());
+        (region.clone(), (epoch.unwrap_or_default(), seq.unwrap_or_default()))
+    })
 }
 
 /// Reads an alert of a frame or of an answer.

@@ -268,6 +268,9 @@ impl Client {
                 }
             }
         }
+        if joins {
+            visit.heads.extend(journal::heads(&frame));
+        }
         for alert in frame["alerts"].as_array().into_iter().flatten() {
             visit.received.extend(journal::alert(alert, now_ms, Some(sent_ms)));
         }

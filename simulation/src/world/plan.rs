@@ -140,6 +140,14 @@ impl Plan {
             items.push(Item { number: items.len(), at_ms, what });
             items.len() - 1
         };
+        // Much happens at the same few moments, or it would never meet.
+        let moments: Vec<u64> = (0..3).map(|_| random.random_range(0..span_ms)).collect();
+        let time = |random: &mut SmallRng| -> u64 {
+            match moments.choose(random) {
+                Some(at) if random.random_bool(0.6) => at + random.random_range(0..700),
+                _ => random.random_range(0..span_ms),
+            }
+        };
         let early = span_ms / 3;
         for _ in 0..random.random_range(1..=2) {
             let region = if random.random_bool(0.2) { "ALL".to_owned() } else { one(&mut random) };
@@ -148,18 +156,20 @@ impl Plan {
         for _ in 0..random.random_range(1..=2) {
             let leaves = random.random_bool(0.3);
             let leaves_after_ms = leaves.then(|| random.random_range(0..span_ms / 2));
-            add(random.random_range(0..early), What::Plain { regions: some(&mut random), leaves_after_ms });
+            let at_ms = if random.random_bool(0.5) { time(&mut random) } else { random.random_range(0..early) };
+            add(at_ms, What::Plain { regions: some(&mut random), leaves_after_ms });
         }
         for _ in 0..random.random_range(2..=3) {
             let changes = (0..random.random_range(0..3))
-                .map(|_| (random.random_range(0..span_ms), random.random_bool(0.6), one(&mut random)))
+                .map(|_| (time(&mut random), random.random_bool(0.6), one(&mut random)))
                 .collect();
-            add(random.random_range(0..early), What::Ours { regions: some(&mut random), changes });
+            let at_ms = if random.random_bool(0.3) { time(&mut random) } else { random.random_range(0..early) };
+            add(at_ms, What::Ours { regions: some(&mut random), changes });
         }
         for _ in 0..random.random_range(1..=2) {
             let all = [Mischief::Ghost, Mischief::Change, Mischief::Flood, Mischief::Crowd, Mischief::Trespass];
             let mischief = *all.choose(&mut random).unwrap_or(&Mischief::Ghost);
-            add(random.random_range(0..span_ms), What::Hostile { mischief, regions: some(&mut random) });
+            add(time(&mut random), What::Hostile { mischief, regions: some(&mut random) });
         }
         let publishers = random.random_range(2..=4);
         // Some come at the same moment.
@@ -169,7 +179,7 @@ impl Plan {
         let crowd = random.random_bool(0.3).then(|| one(&mut random));
         for _ in 0..random.random_range(5..=11) {
             if !random.random_bool(if crowd.is_some() { 0.8 } else { 0.3 }) {
-                at_ms = random.random_range(0..span_ms);
+                at_ms = time(&mut random);
             }
             let via = *[Via::Http, Via::Http, Via::Event, Via::Socketless].choose(&mut random).unwrap_or(&Via::Http);
             let count = if random.random_bool(0.1) { random.random_range(2..=6) } else { 1 };
@@ -186,7 +196,7 @@ impl Plan {
         }
         for _ in 0..random.random_range(0..=2) {
             let of = *publications.choose(&mut random).unwrap_or(&0);
-            add(random.random_range(0..span_ms), What::Remove { of });
+            add(time(&mut random), What::Remove { of });
         }
         for _ in 0..random.random_range(0..=3) {
             add(random.random_range(0..span_ms), What::Read { region: one(&mut random) });
