@@ -178,7 +178,7 @@ def measure(path, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="patches without `.patch`; all if none is named")
-    parser.add_argument("--program", action="store_true", help="only build without a bug, and print where the program is")
+    parser.add_argument("--program", action="store_true", help="only build without a bug, and print the program's path")
     parser.add_argument("--check", action="store_true", help="only read the patches and see whether they apply")
     # Without a bug these hold, as the suite `worlds` of tests/run shows.
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed (default 0)")

@@ -231,8 +231,8 @@ impl Run {
         }
     }
 
-    /// Guarantee 2 on the wire: whoever was subscribed when an alert was published, and still is, was sent it; and so was
-    /// whoever was told, when it subscribed, that the log ends before it.
+    /// Guarantee 2 on the wire: whoever was subscribed when an alert was published, and still is, was sent it; and so
+    /// was whoever was told, when it subscribed, that the log ends before it.
     pub(super) fn check_deliveries(&self) {
         let log = self.log();
         let journal = lock(&self.journal);
