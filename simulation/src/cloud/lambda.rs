@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     client::{self, Call, Reply},
-    cloud::{Cloud, TOKEN_ISSUER, Units, forms::later_event, lock},
+    cloud::{Cloud, TOKEN_ISSUER, Units, forms::later_event, hash, lock},
 };
 
 /// The functions, as the template names them.
@@ -281,9 +281,15 @@ impl Cloud {
         left == 0
     }
 
-    /// Whether a process is of a later version, whose forms have a field more.
+    /// Whether a process is of a later version, whose forms have a field more. A deployment changes half of the
+    /// functions, which then run beside the others until the end.
     pub(super) fn writes_later_form(&self, process: &str) -> bool {
-        self.settings.has_next_form && lock(&self.lambda).running.get(process).is_some_and(|it| it.generation > 0)
+        let is_changed = || {
+            let function = process.split('-').next().unwrap_or_default();
+            hash(self.seed, function.as_bytes()).count_ones().is_multiple_of(2)
+        };
+        let generation = || lock(&self.lambda).running.get(process).map(|process| process.generation);
+        self.settings.has_next_form && generation().is_some_and(|number| number > 0) && is_changed()
     }
 
     /// Adds to what the running invocation of a process costs.

@@ -11,13 +11,16 @@ mod shrink;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use apigw_local::Tables;
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -42,7 +45,8 @@ pub(crate) struct Run {
     pub(crate) journal: Mutex<Journal>,
     /// When clients stop, and whether they have to.
     ends_at: Mutex<Instant>,
-    over: watch::Sender<bool>,
+    is_over: AtomicBool,
+    over: Notify,
     /// What our clients went through.
     pub(crate) traces: Mutex<Vec<String>>,
     /// Handshakes of users that have not ended.
@@ -91,9 +95,12 @@ impl Run {
         *lock(&self.ends_at)
     }
 
-    /// Becomes true when clients have to stop.
-    pub(crate) fn over(&self) -> watch::Receiver<bool> {
-        self.over.subscribe()
+    /// Waits until clients have to stop. tokio's `watch` wakes those who wait in a random order.
+    pub(crate) async fn over(&self) {
+        let over = self.over.notified();
+        if !self.is_over.load(Ordering::Relaxed) {
+            over.await;
+        }
     }
 
     /// A handshake of a user begins.
@@ -157,7 +164,8 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
         cloud: Arc::clone(&cloud),
         journal: Mutex::default(),
         ends_at: Mutex::new(far),
-        over: watch::Sender::new(false),
+        is_over: AtomicBool::new(false),
+        over: Notify::new(),
         traces: Mutex::default(),
         coming: Mutex::default(),
     });
@@ -179,7 +187,8 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
     run.settle().await;
     run.probe().await;
     *lock(&run.ends_at) = Instant::now();
-    run.over.send_replace(true);
+    run.is_over.store(true, Ordering::Relaxed);
+    run.over.notify_waiters();
     schedule.abort();
     for person in people {
         if let Err(ended) = person.await

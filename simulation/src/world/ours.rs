@@ -46,7 +46,6 @@ impl Client {
     pub(super) async fn ours(self, regions: Vec<String>, changes: Vec<(u64, bool, String)>) {
         let cloud = Arc::clone(&self.run.cloud);
         let client = Arc::new(self);
-        let mut over = client.run.over();
         let seed = cloud.draw(&client.name, |random| random.random());
         let now = || u64::try_from(cloud.now_ms()).unwrap_or_default();
         let name = format!("seed {} {}", cloud.seed(), client.name);
@@ -69,7 +68,7 @@ impl Client {
             let far = Instant::now() + Duration::from_secs(86_400);
             let input = tokio::select! {
                 biased;
-                _ = over.wait_for(|is_over| *is_over) => break,
+                () = client.run.over() => break,
                 come = news.recv() => match come {
                     Some(News::Opened { socket, line, visit }) => {
                         open.insert(socket, Open { line, visit, asked: Vec::new() });
@@ -220,7 +219,7 @@ impl Client {
                     line.breaks(is_silent);
                     if is_silent {
                         // Nothing comes any more, until the client notices and closes it.
-                        self.run.over().wait_for(|is_over| *is_over).await.ok();
+                        self.run.over().await;
                     } else {
                         _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
                     }
