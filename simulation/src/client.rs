@@ -20,7 +20,7 @@ use aws_smithy_types::body::SdkBody;
 use clock::Clock;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::runtime::{
     environment::Environment,
     function::{Function, StartContext, time_limits},
@@ -66,6 +66,24 @@ impl Reply {
     pub fn error(status: u16, kind: &str, message: &str) -> Self {
         let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": message});
         Self { status, body: body.to_string().into_bytes() }
+    }
+}
+
+impl Reply {
+    /// DynamoDB's, where a partition has no units left.
+    pub(crate) fn throttled() -> Self {
+        Self::error(400, "ProvisionedThroughputExceededException", "the partition has no units left")
+    }
+
+    /// DynamoDB's, where a transaction is cancelled: the code of each action.
+    pub(crate) fn cancelled<'a>(codes: impl Iterator<Item = &'a str>) -> Self {
+        let reasons: Vec<Value> = codes.map(|code| json!({"Code": code})).collect();
+        let body = json!({
+            "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "Transaction cancelled",
+            "CancellationReasons": reasons,
+        });
+        Self { status: 400, body: body.to_string().into_bytes() }
     }
 }
 

@@ -150,7 +150,7 @@ impl Quotas {
                     return Reply::error(400, "TransactionConflictException", "Transaction is ongoing for the item");
                 }
                 if !state.take(&write.units, WRITE_UNITS) {
-                    return throttled();
+                    return Reply::throttled();
                 }
                 drop(state);
                 self.engine.answer(call)
@@ -179,11 +179,11 @@ impl Quotas {
             let mut state = self.state();
             let conflicts: Vec<bool> = writes.iter().map(|write| state.locked.contains(&write.item)).collect();
             if !state.take(&units, WRITE_UNITS) {
-                return cancelled(writes.iter().map(|_| "ThrottlingError"));
+                return Reply::cancelled(writes.iter().map(|_| "ThrottlingError"));
             }
             if conflicts.contains(&true) {
                 state.count("conflicts of transactions");
-                return cancelled(
+                return Reply::cancelled(
                     conflicts.iter().map(|conflict| if *conflict { "TransactionConflict" } else { "None" }),
                 );
             }
@@ -213,7 +213,7 @@ impl Quotas {
         let partitions = partitions(&body);
         let each = capacity / partitions.len().max(1) as f64;
         let units: Vec<_> = partitions.into_iter().map(|partition| (format!("reads {partition}"), each)).collect();
-        if self.state().take(&units, READ_UNITS) { reply } else { throttled() }
+        if self.state().take(&units, READ_UNITS) { reply } else { Reply::throttled() }
     }
 
     /// What a put, an update or a delete writes. In a transaction it costs twice as much, except in indexes.
@@ -293,20 +293,6 @@ fn partitions(body: &Value) -> Vec<String> {
     let placeholder = condition.split(" = ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
     let partition = text(&body["ExpressionAttributeValues"][placeholder]).unwrap_or_default();
     vec![format!("{table}{} {partition}", body["IndexName"].as_str().unwrap_or_default())]
-}
-
-fn throttled() -> Reply {
-    Reply::error(400, "ProvisionedThroughputExceededException", "the partition has no units left")
-}
-
-fn cancelled<'a>(codes: impl Iterator<Item = &'a str>) -> Reply {
-    let reasons: Vec<Value> = codes.map(|code| json!({"Code": code})).collect();
-    let body = json!({
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "Message": "Transaction cancelled",
-        "CancellationReasons": reasons,
-    });
-    Reply { status: 400, body: body.to_string().into_bytes() }
 }
 
 impl World for Quotas {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -14,7 +15,7 @@ use std::{
 };
 
 use apigw_local::Tables;
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use serde_json::json;
 use simulation::{
     cloud::Weather,
@@ -36,7 +37,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Option<Vec<usize>>,
     /// The parts of its weather that are calm.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Weather::PARTS))]
     calm: Vec<String>,
     /// A file with the plan of the one world to run, as --save writes it.
     #[arg(long, conflicts_with = "seed")]
@@ -51,11 +52,11 @@ struct Options {
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// How many seeds; without a number until it is stopped.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Threads; by default as many as there are processors.
     #[arg(long)]
-    jobs: Option<usize>,
+    jobs: Option<NonZeroUsize>,
     /// Runs the worlds of simulation/corpus first.
     #[arg(long)]
     corpus: bool,
@@ -118,8 +119,11 @@ fn warm_up(tables: &Tables) {
 
 /// Reads a plan.
 fn read(path: &Path) -> Plan {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).unwrap_or_else(|error| {
+        eprintln!("{} is no plan as --save writes it: {error}", path.display());
+        std::process::exit(2)
+    })
 }
 
 /// The plans that have failed once, by their names.
@@ -154,7 +158,7 @@ fn report(plan: &Plan, outcome: &Outcome, worlds: u64) -> ExitCode {
 }
 
 fn many(options: &Options, tables: &Tables) -> ExitCode {
-    let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
     for path in if options.corpus { corpus() } else { Vec::new() } {
         let plan = read(&path);
         let outcome = run(tables, &plan, false);

@@ -279,20 +279,6 @@ impl State {
     }
 }
 
-fn throttled() -> Reply {
-    Reply::error(400, "ProvisionedThroughputExceededException", "the partition has no units left")
-}
-
-fn cancelled<'a>(codes: impl Iterator<Item = &'a str>) -> Reply {
-    let reasons: Vec<Value> = codes.map(|code| json!({"Code": code})).collect();
-    let body = json!({
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "Message": "Transaction cancelled",
-        "CancellationReasons": reasons,
-    });
-    Reply { status: 400, body: body.to_string().into_bytes() }
-}
-
 impl Cloud {
     /// Carries out a request to DynamoDB, and says what it cost.
     pub(super) async fn database(&self, call: &Call) -> (Reply, Units) {
@@ -312,9 +298,9 @@ impl Cloud {
         if self.chance(&call.process, throttles) {
             let name = request.operation.as_str();
             let reply = if name == "TransactWriteItems" {
-                cancelled(request.items().iter().map(|_| "ThrottlingError"))
+                Reply::cancelled(request.items().iter().map(|_| "ThrottlingError"))
             } else {
-                throttled()
+                Reply::throttled()
             };
             return (reply, Units::default());
         }
@@ -373,10 +359,10 @@ impl Cloud {
             let conflicts: Vec<bool> = names.iter().map(|name| state.locked.contains(name)).collect();
             if conflicts.contains(&true) {
                 let codes = conflicts.iter().map(|conflict| if *conflict { "TransactionConflict" } else { "None" });
-                return (cancelled(codes), Units { reads: 0.0, writes: 2.0 * names.len() as f64 });
+                return (Reply::cancelled(codes), Units { reads: 0.0, writes: 2.0 * names.len() as f64 });
             }
             if !state.has_units(&request.partition()) {
-                return (cancelled(names.iter().map(|_| "ThrottlingError")), Units::default());
+                return (Reply::cancelled(names.iter().map(|_| "ThrottlingError")), Units::default());
             }
             state.locked.extend(names.iter().cloned());
         }
@@ -402,7 +388,7 @@ impl Cloud {
                 return (reply, Units { reads: 0.0, writes: 1.0 });
             }
             if !state.has_units(&partition) {
-                return (throttled(), Units::default());
+                return (Reply::throttled(), Units::default());
             }
         }
         let Request { operation, body } = request;

@@ -36,7 +36,7 @@ impl fmt::Display for Choice {
 pub enum Via {
     Http,
     Event,
-    Socketless,
+    Invocation,
 }
 
 /// What a hostile client does.
@@ -181,7 +181,7 @@ impl Plan {
             if !random.random_bool(if crowd.is_some() { 0.8 } else { 0.3 }) {
                 at_ms = time(&mut random);
             }
-            let via = *[Via::Http, Via::Http, Via::Event, Via::Socketless].choose(&mut random).unwrap_or(&Via::Http);
+            let via = *[Via::Http, Via::Http, Via::Event, Via::Invocation].choose(&mut random).unwrap_or(&Via::Http);
             let count = if random.random_bool(0.1) { random.random_range(2..=6) } else { 1 };
             publications.push(add(
                 at_ms,
