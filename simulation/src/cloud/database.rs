@@ -55,6 +55,8 @@ struct State {
     buckets: BTreeMap<String, (f64, Option<Instant>)>,
     /// What the replica has still to be told: when, and which item.
     behind: VecDeque<(Instant, &'static str, Value)>,
+    /// The items of the primary by table, partition and sort key, because to read a whole table takes the engine long.
+    items: BTreeMap<(&'static str, String, String), Value>,
     /// Requests that took effect or were refused.
     requests: u64,
 }
@@ -105,24 +107,21 @@ impl Store {
     ///
     /// If the template has no such table.
     pub fn items(&self, name: &str) -> Vec<Value> {
-        let (_, keys) = table(name);
-        let request = serde_json::from_value(json!({"TableName": name})).expect("a request");
-        let answer = serde_json::to_value(self.primary.scan(request).expect("scanned")).expect("serialisable");
-        let mut items = answer["Items"].as_array().cloned().unwrap_or_default();
-        items.sort_by_cached_key(|item| (text(&item[keys[0]]).to_owned(), text(&item[keys[1]]).to_owned()));
-        items
+        let (name, _) = table(name);
+        let state = self.state();
+        let first = (name, String::new(), String::new());
+        state.items.range(first..).take_while(|((of, ..), _)| *of == name).map(|(_, item)| item.clone()).collect()
     }
 
     /// Removes the items whose time has come by `now`, in seconds since the Unix epoch.
     pub fn expire(&self, now: i64) {
-        for (name, keys) in KEYS {
-            for item in self.items(name) {
-                if text(&item["expires_at"]).parse::<i64>().is_ok_and(|at| at <= now) {
-                    for database in [&self.primary, &self.replica] {
-                        let request = json!({"TableName": name, "Key": key_of(keys, &item)});
-                        database.delete_item(serde_json::from_value(request).expect("a request")).expect("deleted");
-                    }
-                }
+        let has_expired = |item: &Value| text(&item["expires_at"]).parse::<i64>().is_ok_and(|at| at <= now);
+        let expired: Vec<_> = self.state().items.extract_if(.., |_, item| has_expired(item)).collect();
+        for ((name, ..), item) in expired {
+            let (_, keys) = table(name);
+            for database in [&self.primary, &self.replica] {
+                let request = json!({"TableName": name, "Key": key_of(keys, &item)});
+                database.delete_item(serde_json::from_value(request).expect("a request")).expect("deleted");
             }
         }
     }
@@ -199,6 +198,21 @@ fn units(consumed: &Value) -> Units {
     }
 }
 
+fn is_write(operation: &str) -> bool {
+    matches!(operation, "PutItem" | "UpdateItem" | "DeleteItem" | "BatchWriteItem" | "TransactWriteItems")
+}
+
+/// Whether a request may be answered by the replica.
+fn is_eventual(operation: &str, body: &Value) -> bool {
+    match operation {
+        "Query" | "GetItem" => body["ConsistentRead"] != true,
+        "BatchGetItem" => body["RequestItems"]
+            .as_object()
+            .is_some_and(|tables| tables.values().any(|table| table["ConsistentRead"] != true)),
+        _ => false,
+    }
+}
+
 /// What a request asks of the database.
 struct Request {
     operation: String,
@@ -206,24 +220,6 @@ struct Request {
 }
 
 impl Request {
-    fn is_write(&self) -> bool {
-        matches!(
-            self.operation.as_str(),
-            "PutItem" | "UpdateItem" | "DeleteItem" | "BatchWriteItem" | "TransactWriteItems"
-        )
-    }
-
-    /// Whether it may be answered by the replica.
-    fn is_eventual(&self) -> bool {
-        match self.operation.as_str() {
-            "Query" | "GetItem" => self.body["ConsistentRead"] != true,
-            "BatchGetItem" => self.body["RequestItems"]
-                .as_object()
-                .is_some_and(|tables| tables.values().any(|table| table["ConsistentRead"] != true)),
-            _ => false,
-        }
-    }
-
     /// The items that it writes, by table and key.
     fn items(&self) -> Vec<(&'static str, Value)> {
         let one = |request: &Value| {
@@ -262,6 +258,16 @@ impl Request {
 }
 
 impl State {
+    /// Keeps what an item of the primary is now; null if there is none.
+    fn keep(&mut self, name: &'static str, key: &Value, item: &Value) {
+        let [partition, sort] = table(name).1.map(|attribute| text(&key[attribute]).to_owned());
+        if item.is_null() {
+            self.items.remove(&(name, partition, sort));
+        } else {
+            self.items.insert((name, partition, sort), item.clone());
+        }
+    }
+
     /// Whether the partition has units left. What a request costs is known only afterwards.
     fn has_units(&mut self, partition: &str) -> bool {
         let most = if partition.starts_with("reads") { READ_UNITS } else { WRITE_UNITS };
@@ -311,7 +317,7 @@ impl Cloud {
         }
         let (reply, units) = match request.operation.as_str() {
             "BatchWriteItem" => self.batch(&call.process, &request.body).await,
-            "TransactWriteItems" => self.transact(call, &request).await,
+            "TransactWriteItems" => self.transact(call, request).await,
             _ => self.single(call, request),
         };
         (if fails { failed() } else { reply }, units)
@@ -351,9 +357,10 @@ impl Cloud {
         (Reply::json(&json!({"UnprocessedItems": unprocessed})), sum)
     }
 
-    async fn transact(&self, call: &Call, request: &Request) -> (Reply, Units) {
+    async fn transact(&self, call: &Call, request: Request) -> (Reply, Units) {
         let items = request.items();
         let names: Vec<String> = items.iter().map(|(name, key)| format!("{name} {key}")).collect();
+        let partition = request.partition();
         {
             let mut state = self.store.state();
             let conflicts: Vec<bool> = names.iter().map(|name| state.locked.contains(name)).collect();
@@ -361,19 +368,19 @@ impl Cloud {
                 let codes = conflicts.iter().map(|conflict| if *conflict { "TransactionConflict" } else { "None" });
                 return (Reply::cancelled(codes), Units { reads: 0.0, writes: 2.0 * names.len() as f64 });
             }
-            if !state.has_units(&request.partition()) {
+            if !state.has_units(&partition) {
                 return (Reply::cancelled(names.iter().map(|_| "ThrottlingError")), Units::default());
             }
             state.locked.extend(names.iter().cloned());
         }
         let pause = self.draw(&call.process, |random| random.random_range(8..25_u64));
         sleep(Duration::from_millis(pause)).await;
-        let outcome = self.carry_out(call, request.operation.as_str(), request.body.clone(), items);
+        let outcome = self.carry_out(call, &request.operation, request.body, items);
         let mut state = self.store.state();
         for name in &names {
             state.locked.remove(name);
         }
-        state.charge(&request.partition(), outcome.1.writes);
+        state.charge(&partition, outcome.1.writes);
         outcome
     }
 
@@ -404,9 +411,8 @@ impl Cloud {
         mut body: Value,
         items: Vec<(&'static str, Value)>,
     ) -> (Reply, Units) {
-        let request = Request { operation: operation.to_owned(), body: Value::Null };
         let lag = self.weather().lag_ms;
-        let is_eventual = Request { operation: operation.to_owned(), body: body.clone() }.is_eventual();
+        let is_eventual = is_eventual(operation, &body);
         body["ReturnConsumedCapacity"] = json!("TOTAL");
         let mut database = &self.store.primary;
         if is_eventual {
@@ -426,12 +432,13 @@ impl Cloud {
                 (reply, Units::default(), false)
             }
         };
-        if request.is_write() {
+        if is_write(operation) {
             units = Units { reads: 0.0, writes: units.reads.max(units.writes) };
             if has_written {
                 let mut state_of = Vec::new();
                 for (name, key) in items {
                     let item = self.store.get(name, &key);
+                    self.store.state().keep(name, &key, &item);
                     state_of.push((name, json!({"Key": key, "Item": item})));
                 }
                 for (name, item) in state_of {

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     client::{Call, Reply},
-    cloud::{Cloud, FunctionName, InvocationError, Units, lock},
+    cloud::{Cloud, FunctionName, InvocationError, lock, seats::Handshake},
 };
 
 /// Time without a message after which a connection is closed. Source: API Gateway quotas.
@@ -66,7 +66,7 @@ pub struct Line {
 /// The connections that there are, and those that there were.
 #[derive(Default)]
 pub(super) struct Gateway {
-    connections: BTreeMap<String, Connection>,
+    pub(super) connections: BTreeMap<String, Connection>,
     /// Calls of the management API that were taken within the last second.
     calls: VecDeque<Instant>,
     /// Posts of each frame by each worker within the last second, refused ones too.
@@ -75,17 +75,15 @@ pub(super) struct Gateway {
     over_quota: BTreeSet<String>,
     /// Connections whose `$disconnect` has ended.
     disconnected: BTreeSet<String>,
-    /// Connections by user that hold a seat, or may.
-    seated: BTreeMap<String, BTreeSet<String>>,
-    /// How many they were, by user, and since when in milliseconds.
-    seats: BTreeMap<String, Vec<(u64, usize)>>,
+    /// In the order in which they came.
+    pub(super) handshakes: Vec<Handshake>,
 }
 
-struct Connection {
+pub(super) struct Connection {
     visitor: Visitor,
     authorizer: Value,
     connected_ms: i64,
-    is_open: bool,
+    pub(super) is_open: bool,
     /// The client's half is gone, and the gateway does not know.
     is_broken: bool,
     last_message: Instant,
@@ -94,6 +92,8 @@ struct Connection {
     answering: u64,
     /// No frame overtakes another one.
     last_arrival: Instant,
+    /// The regions that it has asked for.
+    asked: BTreeSet<String>,
     frames: mpsc::UnboundedSender<(Instant, Incoming)>,
 }
 
@@ -127,15 +127,6 @@ impl Line {
             }
         } else {
             self.cloud.hang_up(&self.id, true);
-        }
-    }
-}
-
-impl Gateway {
-    /// Keeps how many seats may be taken from now on.
-    fn note_seats(&mut self, now_ms: u64) {
-        for (user, seated) in &self.seated {
-            self.seats.entry(user.clone()).or_default().push((now_ms, seated.len()));
         }
     }
 }
@@ -202,15 +193,12 @@ impl Cloud {
             messages: 0,
             answering: 0,
             last_arrival: now,
+            asked: visitor.query.iter().map(|(_, region)| region.clone()).collect(),
             frames,
         };
-        {
-            let mut gateway = lock(&self.gateway);
-            gateway.connections.insert(id.clone(), connection);
-            if let Some(user) = authorizer["user"].as_str() {
-                gateway.seated.entry(user.to_owned()).or_default().insert(id.clone());
-                gateway.note_seats(self.elapsed_ms());
-            }
+        lock(&self.gateway).connections.insert(id.clone(), connection);
+        if let Some(user) = authorizer["user"].as_str() {
+            self.comes(&id, user);
         }
         self.note(|| format!("{} opens {id}", visitor.name));
         let event = json!({
@@ -224,19 +212,15 @@ impl Cloud {
             self.breaks(8, format!("{} is refused with {status} in a calm world", visitor.name));
         }
         if status != 200 {
-            let mut gateway = lock(&self.gateway);
-            gateway.connections.remove(&id);
-            // One that was not answered may have left something.
-            if status < 500 {
-                gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&id));
-                gateway.note_seats(self.elapsed_ms());
-            }
-            return Err(u16::try_from(status).unwrap_or(502));
-        }
-        if let Some(connection) = lock(&self.gateway).connections.get_mut(&id) {
+            lock(&self.gateway).connections.remove(&id);
+        } else if let Some(connection) = lock(&self.gateway).connections.get_mut(&id) {
             connection.is_open = true;
         }
-        self.check_bill("connect", visitor.query.len(), false, units);
+        self.has_come(&id, status);
+        if status != 200 {
+            return Err(u16::try_from(status).unwrap_or(502));
+        }
+        self.check_bill_of_connect(visitor.query.len(), authorizer["user"].is_string(), units);
         self.note(|| format!("{id} is open"));
         let (cloud, of) = (Arc::clone(self), id.clone());
         tokio::spawn(async move { cloud.end_of_life(&of).await });
@@ -271,15 +255,16 @@ impl Cloud {
 
     /// A connection ends, and `$disconnect` runs sooner or later, or never.
     fn hang_up(self: &Arc<Self>, id: &str, is_by_client: bool) {
-        let Some(event) = ({
+        let Some((event, regions, has_seat)) = ({
             let mut gateway = lock(&self.gateway);
             gateway.connections.get_mut(id).filter(|connection| connection.is_open).map(|connection| {
                 connection.is_open = false;
-                let Connection { visitor, connected_ms, authorizer, .. } = connection;
-                json!({
+                let Connection { visitor, connected_ms, authorizer, asked, .. } = connection;
+                let event = json!({
                     "requestContext": context(id, "DISCONNECT", visitor, *connected_ms, self.now_ms(), authorizer),
                     "isBase64Encoded": false,
-                })
+                });
+                (event, asked.len(), authorizer["user"].is_string())
             })
         }) else {
             return;
@@ -292,17 +277,17 @@ impl Cloud {
         let busy = self.begin();
         tokio::spawn(async move {
             cloud.pass(&of, cloud.weather().disconnect_delay_ms.max(20.0)).await;
-            let (ended, _) = cloud.invoke(FunctionName::Disconnect, event.to_string().into_bytes(), of.clone()).await;
+            let event = event.to_string().into_bytes();
+            let (ended, units) = cloud.invoke(FunctionName::Disconnect, event, of.clone()).await;
             if ended.is_ok() {
+                cloud.check_bill_of_disconnect(regions, has_seat, units);
                 cloud.note(|| format!("$disconnect of {of} has ended"));
                 tokio::spawn({
                     let (cloud, of) = (Arc::clone(&cloud), of.clone());
                     async move { cloud.check_traces_of(&of).await }
                 });
-                let mut gateway = lock(&cloud.gateway);
-                gateway.seated.values_mut().for_each(|seated| _ = seated.remove(&of));
-                gateway.note_seats(cloud.elapsed_ms());
-                gateway.disconnected.insert(of);
+                cloud.has_left(&of);
+                lock(&cloud.gateway).disconnected.insert(of);
             }
             drop(busy);
         });
@@ -337,8 +322,12 @@ impl Cloud {
         }) else {
             return;
         };
-        let kind =
-            serde_json::from_str::<Value>(&text).ok().and_then(|message| Some(message["type"].as_str()?.to_owned()));
+        let message: Value = serde_json::from_str(&text).unwrap_or_default();
+        let kind = message["type"].as_str().map(str::to_owned);
+        if let Some(connection) = lock(&self.gateway).connections.get_mut(id) {
+            let asked = message["regions"].as_array().map_or(std::slice::from_ref(&message["region"]), Vec::as_slice);
+            connection.asked.extend(asked.iter().filter_map(Value::as_str).map(str::to_owned));
+        }
         if kind.as_deref() == Some("ping") {
             self.tell(id, Incoming::Frame(json!({"type": "pong"}).to_string()));
             return;
@@ -364,13 +353,7 @@ impl Cloud {
             && is_alone
             && !answer.contains(r#""type":"error""#)
         {
-            let message: Value = serde_json::from_str(&text).unwrap_or_default();
-            let regions = message["regions"].as_array().map_or(1, Vec::len);
-            // The heads of all regions are in the snapshot.
-            let is_all = message["regions"].as_array().is_some_and(|regions| regions.contains(&json!("ALL")));
-            if message["since"].is_null() {
-                self.check_bill(kind, regions, is_all, units);
-            }
+            self.check_bill_of_message(kind, &message, units);
         }
         if let Some(answer) = answer {
             self.tell(id, Incoming::Frame(answer));
@@ -506,6 +489,14 @@ impl Cloud {
         lock(&self.gateway).disconnected.contains(id)
     }
 
+    /// Breaks all connections at one moment.
+    pub fn cut(self: &Arc<Self>) {
+        let ids: Vec<String> = lock(&self.gateway).connections.keys().cloned().collect();
+        for id in ids {
+            self.close_by_gateway(&id, 1006);
+        }
+    }
+
     /// Closes all connections, as their clients do.
     pub fn hang_up_all(self: &Arc<Self>) {
         let ids: Vec<String> = lock(&self.gateway).connections.keys().cloned().collect();
@@ -527,51 +518,6 @@ impl Cloud {
             if item["connection_id"]["S"] == id && !is_mark {
                 self.breaks(5, format!("{id} has disconnected, and left {item}"));
             }
-        }
-    }
-
-    /// Guarantee 7 of connections: after a handshake of a user, of whom `coming` more are under way.
-    pub(crate) fn check_seats(&self, user: &str, began_ms: u64, coming: u32, refused: Option<u16>) {
-        let most = self.settings.connections_per_user as usize;
-        let (open, seated) = {
-            let gateway = lock(&self.gateway);
-            let seated = gateway.seated.get(user).cloned().unwrap_or_default();
-            let open =
-                seated.iter().filter(|id| gateway.connections.get(*id).is_some_and(|connection| connection.is_open));
-            let seats = gateway.seats.get(user).map_or(&[][..], Vec::as_slice);
-            // The most that there were since its handshake began.
-            let before = seats.partition_point(|(at_ms, _)| *at_ms < began_ms).saturating_sub(1);
-            (open.count(), seats[before.min(seats.len())..].iter().map(|(_, count)| *count).max().unwrap_or(0))
-        };
-        if open > most {
-            self.breaks(7, format!("{user} has {open} connections open, and {most} are allowed"));
-        }
-        if refused == Some(429) && seated + (coming as usize) < most {
-            self.breaks(7, format!("{user} has {seated} connections at most, and is refused where {most} are allowed"));
-        }
-    }
-
-    /// Compares what an undisturbed invocation cost with the table of docs/cost.md.
-    fn check_bill(&self, kind: &str, regions: usize, is_all: bool, Units { reads, writes }: Units) {
-        if !self.weather.is_calm() {
-            return;
-        }
-        let regions = regions as f64;
-        let heads = if is_all { 8.0 } else { regions.min(8.0) };
-        let Some((most_reads, most_writes)) = (match kind {
-            // A seat and what is noted of it come on top where connections are limited.
-            "connect" => Some((3.0, 2.0 + 6.0 * regions.min(1.0) + 4.0)),
-            "subscribe_region" => Some((1.0 + heads, 2.0 + 2.0 * regions)),
-            "unsubscribe_region" => Some((1.0, 2.0 + 2.0 * regions)),
-            "keepalive" => Some((heads, 2.0)),
-            "echo" => Some((0.0, 2.0)),
-            "count" => Some((0.5, 2.0)),
-            _ => None,
-        }) else {
-            return;
-        };
-        if reads > most_reads || writes > most_writes {
-            self.breaks(9, format!("{kind} of {regions} regions costs {reads} read and {writes} write units"));
         }
     }
 }

@@ -325,7 +325,7 @@ impl Cloud {
         }
         let deadline = Instant::now() + limit;
         let invocation = Invocation { request_id, deadline };
-        let run = Arc::clone(&process.instance).handle(event, invocation);
+        let run = Arc::clone(&process.instance).handle(event.clone(), invocation);
         let run = Skewed { ms: process.skew_ms, future: run };
         let mut killed = pin!(process.killed.notified());
         let result = tokio::select! {
@@ -350,6 +350,7 @@ impl Cloud {
             Err(error) => format!("{} ends: {error}", process.name),
         });
         let units = *lock(&process.units);
+        self.bill_alerts(function, &event, units);
         drop(busy);
         (result, units)
     }

@@ -5,11 +5,13 @@
 //! and the lane's name. So a world in which one client is left out is otherwise much the same, and a failure can be
 //! shrunk.
 
+mod bill;
 mod database;
 mod forms;
 mod gateway;
 mod lambda;
 mod network;
+mod seats;
 mod services;
 mod weather;
 
@@ -82,6 +84,7 @@ pub struct Cloud {
     lambda: Mutex<Lambda>,
     gateway: Mutex<Gateway>,
     queues: Mutex<Queues>,
+    bill_of_alerts: Mutex<bill::BillOfAlerts>,
     trace: Mutex<Trace>,
     broken: Mutex<Vec<(u32, String)>>,
     busy: AtomicU64,
@@ -141,6 +144,7 @@ impl Cloud {
             lambda: Mutex::default(),
             gateway: Mutex::default(),
             queues: Mutex::default(),
+            bill_of_alerts: Mutex::default(),
             trace: Mutex::new(Trace { hash: HASH_BEGAN, lines: keeps_lines.then(Vec::new) }),
             broken: Mutex::default(),
             busy: AtomicU64::new(0),

@@ -63,10 +63,7 @@ impl Client {
     pub(super) async fn connect(&self, region: Option<&str>) -> Result<Connected, u16> {
         let cloud = &self.run.cloud;
         let sent_ms = cloud.elapsed_ms();
-        self.run.comes(&self.user);
-        let socket = cloud.handshake(&self.visitor(region)).await;
-        self.run.has_come(&self.user, sent_ms, socket.as_ref().err().copied());
-        let socket = socket?;
+        let socket = cloud.handshake(&self.visitor(region)).await?;
         let mut journal = lock(&self.run.journal);
         let mut visit = Visit { client: self.name.clone(), id: socket.line.id.clone(), ..Visit::default() };
         visit.allowed.clone_from(&self.allowed);

@@ -100,6 +100,8 @@ impl Run {
             cloud.breaks(8, "work goes on five minutes after the last client has gone".to_owned());
         }
         self.check_strangers();
+        self.check_bill();
+        cloud.check_seats();
         self.check_sizes();
         self.check_traces();
         // The life of a subscription, the pause of the time to live, and the slack between clocks.

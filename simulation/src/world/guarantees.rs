@@ -11,6 +11,7 @@ use crate::{
     world::{
         Run,
         journal::{Heard, Published, Told, Visit},
+        plan::REGIONS,
     },
 };
 
@@ -111,10 +112,11 @@ pub const GUARANTEES: [Guarantee; 10] = [
     Guarantee {
         number: 9,
         name: "within the bill",
-        sentence: "What a message costs in the database is what the table says.",
+        sentence: "What a connection, a message and an alert cost in the database is at most what the table says.",
         promised: "[cost.md](cost.md#requests-and-units)",
-        check: "`check_bill`",
-        weaker: "Looked for in calm worlds: requests that are repeated are billed again.",
+        check: "`check_bill`, which reads the table",
+        weaker: "Looked for in calm worlds: requests that are repeated are billed again, as are those of many \
+             regions that begin at one moment.",
     },
     Guarantee {
         number: 10,
@@ -450,6 +452,14 @@ impl Run {
             if noted != written && self.cloud.planned().has_sound_functions() {
                 self.cloud.breaks(4, format!("{id} is noted in {noted:?}, and written in {written:?}"));
             }
+        }
+    }
+
+    /// Guarantee 9 for all alerts together.
+    pub(super) fn check_bill(&self) {
+        let regions = self.log().len();
+        if regions <= REGIONS.len() {
+            self.cloud.check_bill_of_alerts(regions);
         }
     }
 

@@ -10,7 +10,6 @@ mod publishers;
 mod shrink;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -49,8 +48,6 @@ pub(crate) struct Run {
     over: Notify,
     /// What our clients went through.
     pub(crate) traces: Mutex<Vec<String>>,
-    /// Handshakes of users that have not ended.
-    coming: Mutex<BTreeMap<String, u32>>,
 }
 
 impl std::fmt::Debug for Run {
@@ -102,24 +99,6 @@ impl Run {
             over.await;
         }
     }
-
-    /// A handshake of a user begins.
-    pub(crate) fn comes(&self, user: &str) {
-        *lock(&self.coming).entry(user.to_owned()).or_default() += 1;
-    }
-
-    /// It has ended: with the status with which it was refused, if it was.
-    pub(crate) fn has_come(&self, user: &str, began_ms: u64, refused: Option<u16>) {
-        let coming = {
-            let mut coming = lock(&self.coming);
-            let coming = coming.entry(user.to_owned()).or_default();
-            *coming = coming.saturating_sub(1);
-            *coming
-        };
-        if self.cloud.settings.authorization != "off" {
-            self.cloud.check_seats(user, began_ms, coming, refused);
-        }
-    }
 }
 
 /// Runs the world of a plan, on a thread of its own.
@@ -167,7 +146,6 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
         is_over: AtomicBool::new(false),
         over: Notify::new(),
         traces: Mutex::default(),
-        coming: Mutex::default(),
     });
     let began = Instant::now();
     let schedule = tokio::spawn({
@@ -238,6 +216,7 @@ impl Run {
             What::Remove { of } => self.remove(item.number, of).await,
             What::Read { region } => self.read(item.number, &region).await,
             What::Redeploy => self.cloud.redeploy(),
+            What::Cut => self.cloud.cut(),
             What::Born { count } => self.born(item.number, count).await,
         }
     }

@@ -73,6 +73,8 @@ pub enum What {
     Read { region: String },
     /// The functions are deployed anew.
     Redeploy,
+    /// All sockets break.
+    Cut,
     /// Regions that nobody has heard of are published to, many at once.
     Born { count: usize },
 }
@@ -99,7 +101,8 @@ pub struct Plan {
     pub span_ms: u64,
 }
 
-const REGIONS: [&str; 5] = ["PL", "DE", "AE", "PL-MUSIC", "US"];
+/// Regions that alerts are published in, beside those that are born.
+pub(super) const REGIONS: [&str; 5] = ["PL", "DE", "AE", "PL-MUSIC", "US"];
 
 impl Plan {
     /// The plan of a seed.
@@ -142,9 +145,10 @@ impl Plan {
         };
         // Much happens at the same few moments, or it would never meet.
         let moments: Vec<u64> = (0..3).map(|_| random.random_range(0..span_ms)).collect();
+        let width = *[40, 200, 700].choose(&mut random).unwrap_or(&700);
         let time = |random: &mut SmallRng| -> u64 {
             match moments.choose(random) {
-                Some(at) if random.random_bool(0.6) => at + random.random_range(0..700),
+                Some(at) if random.random_bool(0.6) => at + random.random_range(0..width),
                 _ => random.random_range(0..span_ms),
             }
         };
@@ -203,6 +207,10 @@ impl Plan {
         }
         if random.random_bool(if settings.has_next_form { 0.8 } else { 0.2 }) {
             add(random.random_range(0..span_ms), What::Redeploy);
+        }
+        if random.random_bool(0.3) {
+            // Most of those who come back do so within a second.
+            add(time(&mut random).saturating_sub(500), What::Cut);
         }
         if random.random_bool(0.02) {
             add(random.random_range(0..span_ms), What::Born { count: random.random_range(20..120) });
