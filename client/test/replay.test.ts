@@ -1,4 +1,4 @@
-// Replays what a model of this client did (simulation/src/clients/ours.rs) through the real one: both have to send the
+// Replays what a model of this client did (simulation/src/clients/ours) through the real one: both have to send the
 // same and to tell the application the same. simulation/src/clients/trace.rs describes the traces. The variable
 // TRACES names files, with colons between them. Without it, a few traces are replayed that this command has written:
 //
