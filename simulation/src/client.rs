@@ -39,6 +39,8 @@ pub struct Call {
     pub uri: String,
     /// The operation, where a header names it, as with DynamoDB: `PutItem`.
     pub operation: String,
+    /// Whether Lambda is asked to take an invocation and not to wait for its result.
+    pub is_async: bool,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -117,6 +119,7 @@ impl<W: World> HttpConnector for Connector<W> {
             method: request.method().to_owned(),
             uri: request.uri().to_owned(),
             operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
+            is_async: request.headers().get("x-amz-invocation-type") == Some("Event"),
             body: request.body().bytes().unwrap_or_default().to_vec(),
         };
         let answer = Arc::clone(&self.world).answer(call);

@@ -1,6 +1,6 @@
 //! The DynamoDB engine, called in this process, with the tables of the project's template.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use apigw_local::{Tables, TemplateSource};
 use dynoxide::{Database, errors::DynoxideError};
@@ -12,6 +12,16 @@ use crate::client::{Call, Reply};
 /// The template of the project.
 pub fn template() -> TemplateSource {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../template.yaml").into()
+}
+
+/// The tables of the project where it has a feed.
+///
+/// # Panics
+///
+/// If the template cannot be read.
+pub fn tables() -> Tables {
+    let parameters = BTreeMap::from([("FeedUrl".to_owned(), "https://feed.example/counts".to_owned())]);
+    Tables::of_template_with(&template(), &parameters).expect("the template")
 }
 
 /// A database of its own, in memory, with the tables of the template, whose names are their logical ids.

@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Command};
 
-use apigw_local::Tables;
 use simulation::{
-    engine::template,
-    world::{Choice, Plan, guarantees::GUARANTEES, run},
+    cloud::{Settings, Weather},
+    engine::tables,
+    world::{
+        Choice, Plan,
+        guarantees::GUARANTEES,
+        plan::{Item, What},
+        run,
+    },
 };
 
 /// Worlds in a test; `tests/run worlds` runs more.
@@ -49,7 +54,7 @@ fn the_same_seed_is_the_same_world_in_another_process_and_beside_other_worlds() 
 
 #[test]
 fn worlds_are_different_and_large_enough() {
-    let tables = Tables::of_template(&template()).expect("the template");
+    let tables = tables();
     let outcomes: Vec<_> =
         (0..4).map(|seed| run(&tables, &Plan::of(&Choice { seed, ..Choice::default() }), false)).collect();
     let hashes: BTreeSet<u64> = outcomes.iter().map(|outcome| outcome.hash).collect();
@@ -58,6 +63,35 @@ fn worlds_are_different_and_large_enough() {
         let figures = outcome.figures;
         assert!(figures.clients >= 5 && figures.alerts >= 5, "seed {seed}: {figures:?}");
         assert!(figures.publishers >= 2 && figures.database_requests >= 150, "seed {seed}: {figures:?}");
+    }
+}
+
+#[test]
+fn in_a_calm_world_the_scorer_publishes_what_goes_viral_and_the_canary_hears_its_alert_in_each_run() {
+    let mut plan = Plan::of(&Choice { seed: 3, ..Choice::default() });
+    plan.weather = Weather::default();
+    for (authorization, has_issuer) in [("off", false), ("required", false), ("required", true)] {
+        plan.settings = Settings {
+            authorization: authorization.to_owned(),
+            has_issuer,
+            push_rate: 1_000,
+            alerts_per_minute: 600,
+            regions_max: 300,
+            ..plan.settings
+        };
+        plan.items = [What::Score { regions: vec!["PL".to_owned()], pause_ms: 2_000 }, What::Watch { pause_ms: 3_000 }]
+            .into_iter()
+            .enumerate()
+            .map(|(number, what)| Item { number, at_ms: 0, what })
+            .collect();
+        let outcome = run(&tables(), &plan, true);
+        assert_eq!(outcome.broken, []);
+        let lines = |part: &str| outcome.trace.iter().filter(|line| line.contains(part)).count();
+        let runs = lines("CanaryFunction-1 ends: ");
+        assert!(runs > 3, "{runs}");
+        assert_eq!(lines(r#"CanaryFunction-1 ends: {"arrived":true"#), runs);
+        assert_eq!(lines("announces rise-PL-2 in PL"), 1);
+        assert_eq!(lines("announces usual"), 0);
     }
 }
 

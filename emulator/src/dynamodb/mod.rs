@@ -62,7 +62,12 @@ pub struct Tables(BTreeMap<String, Value>);
 impl Tables {
     /// Reads the tables of a template, with the defaults of its parameters.
     pub fn of_template(source: &TemplateSource) -> Result<Self, LoadError> {
-        Template::load(source, &BTreeMap::new()).map(|template| Self(template.tables))
+        Self::of_template_with(source, &BTreeMap::new())
+    }
+
+    /// Reads the tables of a template, with parameters that differ from their defaults.
+    pub fn of_template_with(source: &TemplateSource, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
+        Template::load(source, parameters).map(|template| Self(template.tables))
     }
 
     /// Creates a database with these tables in memory.

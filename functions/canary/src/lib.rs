@@ -71,7 +71,8 @@ impl Function for Canary {
     fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let address = environment.required_parsed::<Uri>("SOCKET_URL");
-        let endpoint = address.and_then(|address| environment.understood("SOCKET_URL", Endpoint::new(address)));
+        let endpoint =
+            address.and_then(|address| environment.understood("SOCKET_URL", Endpoint::new(&start.network, address)));
         let pass = Pass::from_env(start, &mut environment);
         let publish_function = environment.required("PUBLISH_FUNCTION");
         // Set by Lambda: the dimension of its metrics.

@@ -1,13 +1,17 @@
 //! The socket that the canary listens on: TCP, TLS where the address says `wss`, and the handshake.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL, uri::Scheme};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use shared::{
     auth::token::SUBPROTOCOL,
     error::InternalError,
-    runtime::tls::{NoCertificates, tls},
+    runtime::{
+        network::{ConnectError, Network},
+        tls::{NoCertificates, tls},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -16,7 +20,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::client::IntoClientRequest};
 
-/// What a socket runs over: TCP, with or without TLS.
+/// What a socket runs over: TCP, with or without TLS, or a simulated connection.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
@@ -25,6 +29,7 @@ pub(crate) type Socket = WebSocketStream<Box<dyn Wire>>;
 
 /// Where sockets are opened.
 pub(crate) struct Endpoint {
+    network: Network,
     address: Uri,
     host: String,
     port: u16,
@@ -54,11 +59,15 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// The endpoint at `ws://…` or `wss://…`. Reads the certificates that the system trusts for the latter.
-    pub(crate) fn new(address: Uri) -> Result<Self, Unusable> {
-        Self::with(address, || tls(Some(&Scheme::HTTPS)))
+    pub(crate) fn new(network: &Network, address: Uri) -> Result<Self, Unusable> {
+        Self::with(network, address, || tls(Some(&Scheme::HTTPS)))
     }
 
-    fn with(address: Uri, tls: impl FnOnce() -> Result<ClientConfig, NoCertificates>) -> Result<Self, Unusable> {
+    fn with(
+        network: &Network,
+        address: Uri,
+        tls: impl FnOnce() -> Result<ClientConfig, NoCertificates>,
+    ) -> Result<Self, Unusable> {
         let host = address.host().ok_or(Unusable::Address)?.to_owned();
         let (tls, port) = match address.scheme_str() {
             Some("ws") => (None, 80),
@@ -70,7 +79,7 @@ impl Endpoint {
             _ => return Err(Unusable::Address),
         };
         let port = address.port_u16().unwrap_or(port);
-        Ok(Self { address, host, port, tls })
+        Ok(Self { network: network.clone(), address, host, port, tls })
     }
 
     /// Opens a socket, with a token where there is one.
@@ -89,7 +98,10 @@ impl Endpoint {
         Ok(socket)
     }
 
-    async fn open(&self) -> io::Result<Box<dyn Wire>> {
+    async fn open(&self) -> Result<Box<dyn Wire>, ConnectError> {
+        if let Network::Simulated(open) = &self.network {
+            return Ok(Box::new(TokioIo::new(open(self.address.clone()).await?)));
+        }
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         // Or Nagle's algorithm would be part of what is measured.
         tcp.set_nodelay(true)?;
@@ -119,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_address_that_no_socket_can_be_opened_at_is_refused() {
-        let endpoint = |address: &str| Endpoint::new(address.parse().expect("a URI"));
+        let endpoint = |address: &str| Endpoint::new(&Network::System, address.parse().expect("a URI"));
         for bad in ["https://host/prod", "/prod", "host"] {
             assert!(matches!(endpoint(bad), Err(Unusable::Address)), "{bad}");
         }
@@ -167,7 +179,8 @@ mod tests {
     #[tokio::test]
     async fn a_socket_is_opened_over_tls_with_the_token_as_a_subprotocol() {
         let (address, trusted, handshake) = gateway().await;
-        let endpoint = Endpoint::with(address.parse().expect("a URI"), || Ok(trusted)).expect("usable");
+        let address = address.parse().expect("a URI");
+        let endpoint = Endpoint::with(&Network::System, address, || Ok(trusted)).expect("usable");
         let (socket, offered) = tokio::join!(endpoint.connect(Some("a.b.c")), handshake);
         socket.expect("an open socket");
         assert_eq!(offered.as_deref(), Some("viral-alerts, bearer.a.b.c"));
@@ -177,7 +190,8 @@ mod tests {
     async fn a_gateway_with_a_certificate_of_somebody_else_is_not_spoken_to() {
         let (address, _, handshake) = gateway().await;
         let (_, trusts_another, _) = gateway().await;
-        let endpoint = Endpoint::with(address.parse().expect("a URI"), || Ok(trusts_another)).expect("usable");
+        let address = address.parse().expect("a URI");
+        let endpoint = Endpoint::with(&Network::System, address, || Ok(trusts_another)).expect("usable");
         let (socket, offered) = tokio::join!(endpoint.connect(None), handshake);
         let failure = ErrorChain(&socket.err().expect("not trusted")).to_string();
         assert!(failure.contains("certificate"), "{failure}");

@@ -1,4 +1,5 @@
-//! Connections that no AWS client opens: posts to clients, and requests to issuers of tokens and to feeds.
+//! Connections that no AWS client opens: posts to clients, requests to issuers of tokens and to feeds, and the socket
+//! of the canary.
 
 use std::{
     fmt,

@@ -19,8 +19,13 @@ use clap::{Parser, builder::PossibleValuesParser};
 use serde_json::json;
 use simulation::{
     cloud::Weather,
-    engine::template,
-    world::{Choice, Outcome, Plan, guarantees::GUARANTEES, run, shrink},
+    engine::tables,
+    world::{
+        Choice, Outcome, Plan,
+        guarantees::GUARANTEES,
+        plan::{Item, What},
+        run, shrink,
+    },
 };
 
 /// What worlds spend most of their time in otherwise.
@@ -76,7 +81,7 @@ fn main() -> ExitCode {
     if let Err(reason) = determinism::check() {
         eprintln!("worlds are not deterministic here: {reason}");
     }
-    let tables = Tables::of_template(&template()).expect("the template");
+    let tables = tables();
     warm_up(&tables);
     let chosen = match (&options.plan, options.seed) {
         (Some(path), _) => Some(read(path)),
@@ -113,6 +118,12 @@ fn warm_up(tables: &Tables) {
         // Dead letters, and requests that are tried again.
         plan.weather = Weather { bad_deliveries: 0.9, failed_requests: 0.1, ..Weather::default() };
         plan.span_ms = plan.span_ms.min(10_000);
+        plan.items.retain(|item| !matches!(item.what, What::Score { .. } | What::Watch { .. }));
+        let count = plan.items.len();
+        let scheduled =
+            [What::Score { regions: vec!["PL".to_owned()], pause_ms: 2_000 }, What::Watch { pause_ms: 5_000 }];
+        let number = |(at, what)| Item { number: count + at, at_ms: 0, what };
+        plan.items.extend(scheduled.into_iter().enumerate().map(number));
         run(tables, &plan, false);
     }
 }

@@ -29,8 +29,12 @@ const WRITE_UNITS: f64 = 1_000.0;
 /// Read units a second of one partition.
 const READ_UNITS: f64 = 3_000.0;
 
-/// Attributes that are keys of a table, partition first.
-const KEYS: [(&str, [&str; 2]); 2] = [("AlertsTable", ["region", "seq"]), ("SubscriptionsTable", ["audience", "slot"])];
+/// Attributes that are keys of a table, partition first. The scores table has no second one.
+const KEYS: [(&str, [&str; 2]); 3] = [
+    ("AlertsTable", ["region", "seq"]),
+    ("SubscriptionsTable", ["audience", "slot"]),
+    ("ScoresTable", ["region", "region"]),
+];
 
 /// Units of reads and writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

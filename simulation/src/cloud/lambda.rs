@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     client::{self, Call, Reply},
-    cloud::{Cloud, TOKEN_ISSUER, Units, forms::later_event, hash, lock},
+    cloud::{CANARY_TOKEN_PARAMETER, Cloud, SCORER_SOURCE, TOKEN_ISSUER, Units, forms::later_event, hash, lock},
 };
 
 /// The functions, as the template names them.
@@ -41,11 +41,13 @@ use crate::{
 pub enum FunctionName {
     Alerts,
     Authorize,
+    Canary,
     Connect,
     Deliver,
     Disconnect,
     Publish,
     Recover,
+    Scorer,
     Subscribe,
 }
 
@@ -65,25 +67,29 @@ impl FunctionName {
     fn time_limit(self) -> Duration {
         Duration::from_secs(match self {
             Self::Deliver => 900,
+            Self::Scorer => 60,
             Self::Recover => 55,
+            Self::Canary => 30,
             _ => 29,
         })
     }
 
     /// Pauses before the attempts of an asynchronous invocation. Source: template.yaml and the guide.
     fn attempts(self) -> &'static [u64] {
-        if self == Self::Recover { &[0] } else { &[0, 60, 120] }
+        if matches!(self, Self::Canary | Self::Recover | Self::Scorer) { &[0] } else { &[0, 60, 120] }
     }
 
     fn start(self, start: &StartContext) -> Arc<dyn Instance> {
         match self {
             Self::Alerts => instance::<alerts::Alerts>(start),
             Self::Authorize => instance::<authorize::Authorize>(start),
+            Self::Canary => instance::<canary::Canary>(start),
             Self::Connect => instance::<connect::Connect>(start),
             Self::Deliver => instance::<deliver::Deliver>(start),
             Self::Disconnect => instance::<disconnect::Disconnect>(start),
             Self::Publish => instance::<publish::Publish>(start),
             Self::Recover => instance::<recover::Recover>(start),
+            Self::Scorer => instance::<scorer::Scorer>(start),
             Self::Subscribe => instance::<subscribe::Subscribe>(start),
         }
     }
@@ -193,6 +199,11 @@ impl Cloud {
             ("UNPUBLISHED_QUEUE", "http://world.example/unpublished"),
             ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://world.example/prod"),
             ("AWS_ENDPOINT_URL_SSM", "http://world.example/"),
+            ("FEED_URL", "https://feed.example/counts"),
+            ("SCORES_TABLE", "ScoresTable"),
+            ("SCORER_SOURCE", SCORER_SOURCE),
+            // TLS would read the certificates of the machine.
+            ("SOCKET_URL", "ws://world.example/prod"),
             ("AUTHORIZATION", &settings.authorization),
         ];
         let mut variables: BTreeMap<String, String> =
@@ -210,6 +221,7 @@ impl Cloud {
                 set("JWKS_URL", "https://issuer.example/keys".to_owned());
                 set("TOKEN_ISSUER", TOKEN_ISSUER.to_owned());
                 set("TOKEN_AUDIENCE", "viral-alerts".to_owned());
+                set("CANARY_TOKEN_PARAMETER", CANARY_TOKEN_PARAMETER.to_owned());
             } else {
                 set("TOKEN_SECRET_PARAMETER", "/secret".to_owned());
             }
@@ -323,6 +335,9 @@ impl Cloud {
             lambda.invocations += 1;
             lambda.running.insert(process.name.clone(), Arc::clone(&process));
         }
+        if function == FunctionName::Canary {
+            self.canary_begins(&process.name);
+        }
         let deadline = Instant::now() + limit;
         let invocation = Invocation { request_id, deadline };
         let run = Arc::clone(&process.instance).handle(event.clone(), invocation);
@@ -349,21 +364,36 @@ impl Cloud {
             Ok(result) => format!("{} ends: {}", process.name, String::from_utf8_lossy(result)),
             Err(error) => format!("{} ends: {error}", process.name),
         });
+        if function == FunctionName::Canary {
+            self.canary_ends(&process.name, &result);
+        }
         let units = *lock(&process.units);
         self.bill_alerts(function, &event, units);
         drop(busy);
         (result, units)
     }
 
-    /// Takes an asynchronous invocation.
-    pub(super) fn accept_invocation(self: &Arc<Self>, call: &Call, path: &str) -> Reply {
+    /// Takes an invocation. One that is not asynchronous is answered with its result.
+    pub(super) async fn take_invocation(self: &Arc<Self>, call: &Call, path: &str) -> Reply {
         let name = path.split('/').nth(3).unwrap_or_default();
         let Some(function) = FunctionName::of(name) else {
             return Reply { status: 404, body: json!({"Message": "Function not found"}).to_string().into_bytes() };
         };
         let is_later = self.writes_later_form(&call.process);
-        self.invoke_later(function, if is_later { later_event(&call.body) } else { call.body.clone() });
-        Reply { status: 202, body: Vec::new() }
+        let event = if is_later { later_event(&call.body) } else { call.body.clone() };
+        if call.is_async {
+            self.invoke_later(function, event);
+            return Reply { status: 202, body: Vec::new() };
+        }
+        let run = self.canary_publishes(&call.process, &event);
+        let request_id = format!("{:016x}", self.draw(&call.process, |random| random.random::<u64>()));
+        let (result, _) = self.invoke(function, event, request_id).await;
+        if let Some(run) = run {
+            self.canary_is_answered(&call.process, &run, &result);
+        }
+        // That it failed is also in a header, which nobody looks at here.
+        let failed = |error: InvocationError| json!({"errorMessage": error.to_string()}).to_string().into_bytes();
+        Reply { status: 200, body: result.unwrap_or_else(failed) }
     }
 
     /// Invokes a function asynchronously: at least once, three times if it fails, and then it is a dead letter.

@@ -6,7 +6,9 @@
 //! shrunk.
 
 mod bill;
+mod canary;
 mod database;
+mod feed;
 mod forms;
 mod gateway;
 mod lambda;
@@ -33,20 +35,28 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::{canary::Canary, feed::Feed, gateway::Gateway, lambda::Lambda, services::Queues};
 pub use self::{
+    canary::CanaryPublication,
     database::{Store, Units},
+    feed::Announced,
     gateway::{Incoming, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
     services::token,
     weather::Weather,
 };
-use self::{gateway::Gateway, lambda::Lambda, services::Queues};
 
 /// What the wall clock shows when a world begins, in milliseconds since the Unix epoch.
 pub const BEGAN_MS: i64 = 1_795_000_000_000;
 
 /// Who issues tokens.
 pub const TOKEN_ISSUER: &str = "https://issuer.example/";
+
+/// The parameter with the token of the canary, where an issuer signs tokens.
+const CANARY_TOKEN_PARAMETER: &str = "/canary-token";
+
+/// The source of the scorer's events, which publish's rule goes by.
+const SCORER_SOURCE: &str = "viral-alerts.scorer.world";
 
 /// What a deployment is configured with, beside what the template fixes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +95,8 @@ pub struct Cloud {
     gateway: Mutex<Gateway>,
     queues: Mutex<Queues>,
     bill_of_alerts: Mutex<bill::BillOfAlerts>,
+    feed: Mutex<Feed>,
+    canary: Mutex<Canary>,
     trace: Mutex<Trace>,
     broken: Mutex<Vec<(u32, String)>>,
     busy: AtomicU64,
@@ -145,6 +157,8 @@ impl Cloud {
             gateway: Mutex::default(),
             queues: Mutex::default(),
             bill_of_alerts: Mutex::default(),
+            feed: Mutex::default(),
+            canary: Mutex::default(),
             trace: Mutex::new(Trace { hash: HASH_BEGAN, lines: keeps_lines.then(Vec::new) }),
             broken: Mutex::default(),
             busy: AtomicU64::new(0),

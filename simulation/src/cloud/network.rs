@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, Response};
+use http::{Request, Response, header::UPGRADE};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::{Bytes, Incoming},
@@ -42,7 +42,8 @@ impl Cloud {
                         respond(Arc::clone(&cloud), process.clone(), host.clone(), request)
                     });
                     // It ends with the client's half.
-                    drop(http1::Builder::new().serve_connection(TokioIo::new(far), service).await);
+                    let connection = http1::Builder::new().serve_connection(TokioIo::new(far), service);
+                    drop(connection.with_upgrades().await);
                 });
                 Ok(Stream::new(TokioIo::new(near)))
             }
@@ -57,6 +58,9 @@ async fn respond(
     host: String,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    if request.headers().contains_key(UPGRADE) {
+        return cloud.upgrade(process, request).await;
+    }
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
     let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
@@ -66,6 +70,7 @@ async fn respond(
         uri: format!("{}{}", host.trim_end_matches('/'), head.uri),
         operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
         body,
+        ..Call::default()
     };
     // An error ends the connection without an answer.
     let Reply { status, body } = cloud.answer(call).await.map_err(std::io::Error::other)?;
@@ -136,9 +141,11 @@ impl Cloud {
         let path = path(&call.uri);
         match call.operation.as_str() {
             "" if path.contains("/@connections/") => self.manage(call, path).await,
-            "" if path.contains("/functions/") => self.accept_invocation(call, path),
+            "" if path.contains("/functions/") => self.take_invocation(call, path).await,
+            "" if path == "/counts" => self.feed().await,
             "" => self.issuer(path),
-            "GetParameter" => self.parameter(),
+            "GetParameter" => self.parameter(call),
+            "PutEvents" => self.put_events(call),
             "ReceiveMessage" | "DeleteMessage" => self.queue(call).await,
             _ => {
                 let (reply, units) = self.database(call).await;

@@ -71,6 +71,10 @@ weather! {
     bad_deliveries: 0.1..=0.9,
     /// Requests for keys and secrets that fail.
     failed_secrets: 0.1..=0.9,
+    /// Requests for the feed that fail, take seconds, or are answered with rubbish or old counts.
+    bad_feeds: 0.05..=0.7,
+    /// Events that the bus does not take.
+    refused_events: 0.01..=0.5,
     /// Asynchronous invocations that run twice.
     repeats: 0.01..=0.2,
     /// Asynchronous invocations that wait for seconds.

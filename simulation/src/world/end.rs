@@ -39,7 +39,9 @@ impl Run {
             let left = self.cloud.dead_letters();
             self.cloud.breaks(8, format!("{left} dead letters cannot be driven again in a calm world"));
         }
+        self.note_scheduled();
         self.check_log();
+        self.check_announced();
         self.check_deliveries();
         self.check_applications();
         self.check_states();
@@ -99,6 +101,7 @@ impl Run {
         if !cloud.is_idle_within(Duration::from_secs(5 * 60)).await {
             cloud.breaks(8, "work goes on five minutes after the last client has gone".to_owned());
         }
+        self.note_scheduled();
         self.check_strangers();
         self.check_bill();
         cloud.check_seats();

@@ -7,6 +7,7 @@ pub mod journal;
 mod ours;
 pub mod plan;
 mod publishers;
+mod schedules;
 mod shrink;
 
 use std::{
@@ -218,6 +219,8 @@ impl Run {
             What::Redeploy => self.cloud.redeploy(),
             What::Cut => self.cloud.cut(),
             What::Born { count } => self.born(item.number, count).await,
+            What::Score { regions, pause_ms } => self.score(regions, pause_ms).await,
+            What::Watch { pause_ms } => self.watch(pause_ms).await,
         }
     }
 }

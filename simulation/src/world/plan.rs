@@ -77,6 +77,10 @@ pub enum What {
     Cut,
     /// Regions that nobody has heard of are published to, many at once.
     Born { count: usize },
+    /// The scorer runs regularly, on a feed of these regions.
+    Score { regions: Vec<String>, pause_ms: u64 },
+    /// The canary runs regularly.
+    Watch { pause_ms: u64 },
 }
 
 /// Something that happens at a time.
@@ -103,6 +107,10 @@ pub struct Plan {
 
 /// Regions that alerts are published in, beside those that are born.
 pub(super) const REGIONS: [&str; 5] = ["PL", "DE", "AE", "PL-MUSIC", "US"];
+
+/// Shares of worlds with a scorer and with a canary.
+const SCORED: f64 = 0.15;
+const WATCHED: f64 = 0.1;
 
 impl Plan {
     /// The plan of a seed.
@@ -214,6 +222,15 @@ impl Plan {
         }
         if random.random_bool(0.02) {
             add(random.random_range(0..span_ms), What::Born { count: random.random_range(20..120) });
+        }
+        // About so many runs until faults end.
+        let pause_ms = |random: &mut SmallRng| (span_ms / random.random_range(2..8)).max(1_000);
+        if random.random_bool(SCORED) {
+            let regions = regions.iter().take(3).map(|region| (*region).to_owned()).collect();
+            add(random.random_range(0..early), What::Score { regions, pause_ms: pause_ms(&mut random) });
+        }
+        if random.random_bool(WATCHED) {
+            add(random.random_range(0..early), What::Watch { pause_ms: pause_ms(&mut random) });
         }
         if let Some(only) = &choice.only {
             items.retain(|item| only.contains(&item.number));

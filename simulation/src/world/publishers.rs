@@ -24,7 +24,7 @@ pub(super) fn videos(number: usize, count: usize) -> Vec<String> {
     (0..count).map(|index| if index == 0 { format!("v{number}") } else { format!("v{number}.{index}") }).collect()
 }
 
-fn told(answer: &Value) -> Told {
+pub(super) fn told(answer: &Value) -> Told {
     if answer["published"] == true {
         return Told::Published {
             epoch: answer["epoch"].as_i64().unwrap_or_default(),
