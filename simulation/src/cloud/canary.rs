@@ -60,6 +60,8 @@ struct CanaryRun {
     /// The ids under which it published.
     published: BTreeSet<String>,
     was_limited: bool,
+    /// Its socket broke, as all others did.
+    was_cut: bool,
     /// The ids that it was sent.
     heard: BTreeSet<String>,
 }
@@ -136,9 +138,16 @@ impl Cloud {
                 format!("{process} says that its alert arrived: it published {published:?}, heard {heard:?}"),
             );
         }
-        let is_excused = run.was_limited || self.was_over_quota(&run.connection);
+        let is_excused = run.was_limited || run.was_cut || self.was_over_quota(&run.connection);
         if !has_arrived && run.is_calm && !is_excused {
             self.breaks(11, format!("{process} hears nothing where nothing goes wrong: {answer:?}"));
+        }
+    }
+
+    /// Its socket breaks.
+    fn canary_is_cut(&self, process: &str) {
+        if let Some(run) = lock(&self.canary).under_way.get_mut(process) {
+            run.was_cut = true;
         }
     }
 
@@ -235,6 +244,8 @@ async fn carry(cloud: Arc<Cloud>, process: String, mut socket: Socket, upgrade: 
                         cloud.canary_hears(&process, &text);
                         client.send(Message::text(text)).await
                     }
+                    // It breaks without a close.
+                    Some((_, Incoming::Closed(1006))) => return cloud.canary_is_cut(&process),
                     Some((_, Incoming::Closed(code))) => {
                         client.close(Some(CloseFrame { code: code.into(), reason: "".into() })).await
                     }
