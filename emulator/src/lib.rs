@@ -55,8 +55,8 @@ pub use crate::{
     rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{
-        Code, CronExpression, EventPattern, Function, LoadError, QueueSettings, Rule, Schedule, ScheduleExpression,
-        Template, TemplateError, TemplateSource, YamlError, YamlNode,
+        Code, CronExpression, EventPattern, Function, LoadError, Package, QueueSettings, Rule, Schedule,
+        ScheduleExpression, Template, TemplateError, TemplateSource, YamlError, YamlNode,
     },
     tls::TlsError,
 };

@@ -11,6 +11,7 @@ use super::{
     error::TemplateError,
     event_pattern::EventPattern,
     intrinsics::{self, Resolver},
+    packages::Package,
     resources::{Resource, Resources},
     schedule_expression::ScheduleExpression,
     yaml::YamlNode,
@@ -63,8 +64,8 @@ pub enum Code {
     Path(String),
     /// The source text itself, in the template.
     Inline(String),
-    /// A place outside this machine, such as a bucket.
-    Elsewhere,
+    /// An object in a bucket, which may also be beside the template.
+    Packaged(Package),
 }
 
 /// A route of an HTTP API.
@@ -199,7 +200,7 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
     Ok(Function {
         logical_id: resource.logical_id.clone(),
         line: resource.line,
-        code: code(properties),
+        code: code(properties, &resource.metadata),
         runtime: text("Runtime"),
         handler: text("Handler"),
         binary: binary.filter(|_| built_by_cargo).map(str::to_owned),
@@ -220,7 +221,7 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
     })
 }
 
-fn code(properties: &Value) -> Code {
+fn code(properties: &Value, metadata: &Value) -> Code {
     let inline = properties.get("InlineCode").or_else(|| properties.pointer("/Code/ZipFile")).and_then(Value::as_str);
     let path = properties.get("CodeUri").or_else(|| properties.get("Code")).and_then(Value::as_str);
     match (inline, path) {
@@ -230,7 +231,13 @@ fn code(properties: &Value) -> Code {
         (None, None) if properties.get("CodeUri").or_else(|| properties.get("Code")).is_none() => {
             Code::Path(".".to_owned())
         }
-        _ => Code::Elsewhere,
+        (None, path) => Code::Packaged(Package {
+            asset: metadata.get("aws:asset:path").and_then(Value::as_str).map(str::to_owned),
+            key: path
+                .or_else(|| properties.pointer("/Code/S3Key").and_then(Value::as_str))
+                .or_else(|| properties.pointer("/CodeUri/Key").and_then(Value::as_str))
+                .map(str::to_owned),
+        }),
     }
 }
 

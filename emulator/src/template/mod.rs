@@ -8,6 +8,7 @@ mod http_apis;
 mod identity;
 mod integrations;
 mod intrinsics;
+mod packages;
 mod queues;
 mod references;
 mod resources;
@@ -35,6 +36,7 @@ pub use self::{
     error::{LoadError, TemplateError},
     event_pattern::EventPattern,
     functions::{Code, Function, Rule, Schedule},
+    packages::Package,
     queues::QueueSettings,
     schedule_expression::ScheduleExpression,
     yaml::{YamlError, YamlNode},
@@ -113,7 +115,14 @@ impl Template {
                 (Cow::Borrowed(*text), directory.join("template.yaml"), directory.clone())
             }
         };
-        let template = Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path, error))?;
+        let mut template = Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path, error))?;
+        for function in template.functions.values_mut() {
+            if let Code::Packaged(package) = &function.code
+                && let Some(found) = package.find(if directory == Path::new("") { Path::new(".") } else { &directory })
+            {
+                function.code = Code::Path(found.display().to_string());
+            }
+        }
         Ok(Self { directory, ..template })
     }
 

@@ -10,6 +10,7 @@ mod frames;
 mod inspector;
 mod limits;
 mod listeners;
+mod packaged;
 mod processes;
 mod queues;
 mod scripted;

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::template::{self, Code};
+use crate::template::{self, Code, Package};
 
 /// Directories of dependencies and build output: a change in them restarts nothing.
 const UNWATCHED: [&str; 6] = ["node_modules", "__pycache__", "target", ".git", ".aws-sam", ".venv"];
@@ -50,17 +50,26 @@ impl CodeVersion {
     }
 }
 
-/// Returns the directory of a function's code.
-pub(super) fn directory(function: &template::Function, template: &Path, inline: &Path) -> Result<PathBuf, String> {
+/// Returns the directory or the zip file of a function's code.
+pub(super) fn source(function: &template::Function, template: &Path, inline: &Path) -> Result<PathBuf, String> {
     let path = match &function.code {
         Code::Path(path) => template.join(path),
         Code::Inline(text) => return write_inline(function, text, inline),
-        Code::Elsewhere => {
-            return Err("its code is not on this machine: build it, and set CodeUri to the directory".to_owned());
+        Code::Packaged(Package { key, .. }) => {
+            let key = key.as_deref().unwrap_or("(unknown)");
+            return Err(format!(
+                "its code {key} is not beside the template: run `serverless package` or `cdk synth` again, or set \
+                 CodeUri to a directory"
+            ));
         }
     };
     let path = fs::canonicalize(&path).map_err(|error| format!("cannot read its code {}: {error}", path.display()))?;
-    Ok(if path.is_dir() { path } else { path.parent().map(Path::to_owned).unwrap_or(path) })
+    Ok(if path.is_dir() || is_zip(&path) { path } else { path.parent().map(Path::to_owned).unwrap_or(path) })
+}
+
+/// Whether a file is a zip file, by its name.
+pub(super) fn is_zip(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")) && path.is_file()
 }
 
 /// Writes inline code to a file `index` with the extension of the language, as in Lambda.

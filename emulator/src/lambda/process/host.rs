@@ -11,6 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::{archive, code::CodeVersion};
 use crate::aws::{self, REGION, URL_SUFFIX};
 
 /// What all function processes share.
@@ -18,7 +19,7 @@ use crate::aws::{self, REGION, URL_SUFFIX};
 pub(crate) struct ProcessHost {
     /// The directory of the template.
     pub(super) template: PathBuf,
-    /// Loaders and inline code. Removed when the emulator stops.
+    /// Loaders, inline code and unpacked zip files. Removed when the emulator stops.
     pub(super) files: TempDir,
     /// First part of the API's host name in AWS.
     host: String,
@@ -30,6 +31,8 @@ pub(crate) struct ProcessHost {
     pub(super) trust: BTreeMap<String, String>,
     /// Results of the search for interpreters, by runtime.
     interpreters: Mutex<BTreeMap<String, Result<OsString, String>>>,
+    /// Directories of zip files, each with the state of the file at the time.
+    unpacked: Mutex<BTreeMap<PathBuf, (CodeVersion, PathBuf)>>,
 }
 
 impl ProcessHost {
@@ -49,6 +52,7 @@ impl ProcessHost {
             queues,
             trust,
             interpreters: Mutex::default(),
+            unpacked: Mutex::default(),
         })
     }
 
@@ -73,6 +77,20 @@ impl ProcessHost {
             std::fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
         Ok(path)
+    }
+
+    /// Returns the directory with the contents of a zip file. Unpacks the file if it has changed.
+    pub(super) fn unpacked(&self, zip: &Path, version: CodeVersion) -> Result<PathBuf, String> {
+        let mut known = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, directory)) = known.get(zip)
+            && *of == version
+        {
+            return Ok(directory.clone());
+        }
+        let directory = archive::unpack(zip, &self.files.path().join("code"))
+            .map_err(|error| format!("cannot unpack its code {}: {error}", zip.display()))?;
+        known.insert(zip.to_owned(), (version, directory.clone()));
+        Ok(directory)
     }
 
     pub(super) fn node(&self, runtime: &str) -> Result<OsString, String> {

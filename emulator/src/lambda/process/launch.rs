@@ -29,9 +29,21 @@ pub(super) struct Launch {
     program: OsString,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
-    directory: PathBuf,
+    code: LaunchCode,
     /// The file or directory that changes with the code.
     watched: PathBuf,
+    host: Arc<ProcessHost>,
+}
+
+/// Where the code is.
+#[derive(Clone, Debug)]
+enum LaunchCode {
+    Directory(PathBuf),
+    /// A zip file, and whether the program to start is in it.
+    Zip {
+        file: PathBuf,
+        has_program: bool,
+    },
 }
 
 impl Launch {
@@ -44,7 +56,9 @@ impl Launch {
     ) -> Result<Self, String> {
         let runtime = function.runtime.as_deref().unwrap_or("an image");
         let inline = host.files.path().join("inline");
-        let directory = code::directory(function, &host.template, &inline)?;
+        let source = code::source(function, &host.template, &inline)?;
+        let is_zip = code::is_zip(&source);
+        let directory = if is_zip { host.unpacked(&source, CodeVersion::of(&source))? } else { source.clone() };
         let handler = function.handler.clone().unwrap_or_default();
         let (program, arguments, watched) = if runtime.starts_with("provided") {
             let program = code::program(function, &directory).ok_or_else(|| missing_program(function, &directory))?;
@@ -61,6 +75,12 @@ impl Launch {
                  and name the place with --lambda-endpoint"
             ));
         };
+        let has_program = runtime.starts_with("provided");
+        let (code, watched) = if is_zip {
+            (LaunchCode::Zip { file: source.clone(), has_program }, source)
+        } else {
+            (LaunchCode::Directory(directory), watched)
+        };
         let mut variables = inherited();
         variables.extend(host.trust.clone());
         variables.extend(environment);
@@ -72,13 +92,12 @@ impl Launch {
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
             ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}")),
             ("LAMBDA_RUNTIME_DIR", host.files.path().display().to_string()),
-            ("LAMBDA_TASK_ROOT", directory.display().to_string()),
             ("LOCAL_EXECUTE_API", host.redirection()),
             ("TZ", ":UTC".to_owned()),
             ("_HANDLER", handler),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        Ok(Self { program, arguments, environment: variables, directory, watched })
+        Ok(Self { program, arguments, environment: variables, code, watched, host: Arc::clone(host) })
     }
 
     /// Returns the state of the code.
@@ -86,14 +105,23 @@ impl Launch {
         CodeVersion::of(&self.watched)
     }
 
-    /// Builds the command of a process that polls the Runtime API at `address`.
-    pub(super) fn command(&self, address: &str, log_stream: &str) -> Command {
-        let mut command = Command::new(&self.program);
+    /// Builds the command of a process that polls the Runtime API at `address`. Unpacks code of a new version.
+    pub(super) fn command(&self, version: CodeVersion, address: &str, log_stream: &str) -> Result<Command, String> {
+        let (program, directory) = match &self.code {
+            LaunchCode::Directory(directory) => (self.program.clone(), directory.clone()),
+            LaunchCode::Zip { file, has_program } => {
+                let directory = self.host.unpacked(file, version)?;
+                let own = directory.join("bootstrap").into_os_string();
+                (if *has_program { own } else { self.program.clone() }, directory)
+            }
+        };
+        let mut command = Command::new(program);
         command
             .args(&self.arguments)
-            .current_dir(&self.directory)
+            .current_dir(&directory)
             .env_clear()
             .envs(&self.environment)
+            .env("LAMBDA_TASK_ROOT", &directory)
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
             .stdin(Stdio::null())
@@ -102,7 +130,7 @@ impl Launch {
             // A group of its own: Ctrl-C in the terminal stops the emulator, which lets invocations finish.
             .process_group(0)
             .kill_on_drop(true);
-        command
+        Ok(command)
     }
 }
 

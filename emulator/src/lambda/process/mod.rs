@@ -1,5 +1,6 @@
 //! Functions as processes: execution environments, and the Runtime API that they poll.
 
+mod archive;
 mod code;
 mod host;
 mod launch;
@@ -48,8 +49,6 @@ pub(super) struct Process {
     timeout: Duration,
     clock: Clock,
     idle: Mutex<Vec<ExecutionEnvironment>>,
-    /// Keeps the files of loaders and certificates.
-    _host: Arc<ProcessHost>,
 }
 
 impl Process {
@@ -62,14 +61,7 @@ impl Process {
         clock: Clock,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let launch = Launch::new(name, function, environment, host)?;
-        Ok(Self {
-            name: name.to_owned(),
-            launch,
-            timeout: function.timeout,
-            clock,
-            idle: Mutex::default(),
-            _host: Arc::clone(host),
-        })
+        Ok(Self { name: name.to_owned(), launch, timeout: function.timeout, clock, idle: Mutex::default() })
     }
 
     /// Invokes the function in an idle process with the current code, or in a new one. Stops a process that does not
@@ -149,7 +141,11 @@ impl ExecutionEnvironment {
         tokio::spawn(http::serve(listener, None, shutdown, move |request, _| Arc::clone(&shared).handle(request)));
 
         let log_stream = uuid::Uuid::new_v4().simple().to_string();
-        let mut child = launch.command(&address, &log_stream).spawn().map_err(|error| failed(&error))?;
+        let launch = launch.clone();
+        // A changed zip file is unpacked first, which may take seconds.
+        let command = tokio::task::spawn_blocking(move || launch.command(version, &address, &log_stream)).await;
+        let mut command = command.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
         let request_id = watch::Sender::new("init".to_owned());
         for output in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
             tokio::spawn(log(name.to_owned(), output, request_id.subscribe()));

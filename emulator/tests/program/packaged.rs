@@ -1,0 +1,102 @@
+//! Templates as `serverless package` and `cdk synth` write them, with the code that they package.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use apigw_local::{Options, Stack};
+use serde_json::{Value, json};
+use tokio_tungstenite::connect_async;
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use crate::scripted::{Socket, exchange};
+
+/// The custom runtime of `processes.rs`, which answers with its `VERSION` first.
+const BOOTSTRAP: &str = include_str!("functions/bash/bootstrap");
+
+/// A template with a two-way route `$default` to one function, in JSON as both tools write it.
+fn template(code: Value, metadata: Value) -> String {
+    let integration = json!({"Fn::Join": ["", ["arn:", {"Ref": "AWS::Partition"},
+        ":apigateway:eu-central-1:lambda:path/2015-03-31/functions/", {"Fn::GetAtt": ["Fn", "Arn"]}, "/invocations"]]});
+    let of_api = |kind: &str, mut properties: Value| {
+        properties["ApiId"] = json!({"Ref": "Api"});
+        json!({"Type": format!("AWS::ApiGatewayV2::{kind}"), "Properties": properties})
+    };
+    json!({"Resources": {
+        "ServerlessDeploymentBucket": {"Type": "AWS::S3::Bucket"},
+        "Api": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {"Name": "a", "ProtocolType": "WEBSOCKET",
+            "RouteSelectionExpression": "$request.body.action"}},
+        "Stage": of_api("Stage", json!({"StageName": "dev"})),
+        "Integration": of_api("Integration", json!({"IntegrationType": "AWS_PROXY", "IntegrationUri": integration})),
+        "Default": of_api("Route", json!({"RouteKey": "$default", "RouteResponseSelectionExpression": "$default",
+            "Target": {"Fn::Join": ["/", ["integrations", {"Ref": "Integration"}]]}})),
+        "Response": of_api("RouteResponse", json!({"RouteId": {"Ref": "Default"}, "RouteResponseKey": "$default"})),
+        "Fn": {"Type": "AWS::Lambda::Function", "Metadata": metadata, "Properties": {"Code": code, "Role": "r",
+            "Handler": "unused", "Runtime": "provided.al2023", "Environment": {"Variables": {"ENDPOINT": "none"}}}},
+    }})
+    .to_string()
+}
+
+fn write_zip(path: &Path, bootstrap: &str) {
+    let mut zip = ZipWriter::new(fs::File::create(path).expect("created"));
+    zip.start_file("bootstrap", SimpleFileOptions::default().unix_permissions(0o755)).expect("started");
+    zip.write_all(bootstrap.as_bytes()).expect("written");
+    zip.finish().expect("finished");
+}
+
+async fn start(template: PathBuf) -> (Stack, Socket) {
+    let stack = Stack::start(&Options::on_free_ports(template)).await.expect("started");
+    let socket = connect_async(format!("ws://{}/dev", stack.ws_addr)).await.expect("connected").0;
+    (stack, socket)
+}
+
+async fn version(socket: &mut Socket) -> String {
+    exchange(socket, "hello").await.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_zip_file_beside_the_template_runs_and_runs_anew_when_it_is_packaged_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("cloudformation-template-update-stack.json");
+    let code = json!({"S3Bucket": {"Ref": "ServerlessDeploymentBucket"}, "S3Key": "serverless/s/dev/1-2026/echo.zip"});
+    fs::write(&file, template(code, json!({}))).expect("written");
+    let zip = directory.path().join("echo.zip");
+    write_zip(&zip, BOOTSTRAP);
+    let (stack, mut socket) = start(file).await;
+    assert_eq!(version(&mut socket).await, "VERSION");
+    write_zip(&zip, &BOOTSTRAP.replace("VERSION", "SECOND ONE"));
+    assert_eq!(version(&mut socket).await, "SECOND");
+    // A zip file that is being written fails its invocations and nothing else.
+    fs::write(&zip, "half").expect("written");
+    assert!(exchange(&mut socket, "hello").await.contains("Internal server error"));
+    write_zip(&zip, BOOTSTRAP);
+    assert_eq!(version(&mut socket).await, "VERSION");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_asset_runs_whether_metadata_or_the_manifest_names_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let asset = directory.path().join("asset.1");
+    fs::create_dir(&asset).expect("created");
+    let bootstrap = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/functions/bash/bootstrap");
+    fs::copy(bootstrap, asset.join("bootstrap")).expect("copied");
+    let manifest = json!({"files": {"1": {"source": {"path": "asset.1", "packaging": "zip"},
+        "destinations": {"current_account-current_region": {"bucketName": "b", "objectKey": "1.zip"}}}}});
+    let code = json!({"S3Bucket": {"Fn::Sub": "cdk-assets-${AWS::AccountId}"}, "S3Key": "1.zip"});
+    let file = directory.path().join("S.template.json");
+    let metadata = json!({"aws:asset:path": "asset.1", "aws:asset:property": "Code"});
+    fs::write(&file, template(code.clone(), metadata)).expect("written");
+    // By a relative path, as on a command line.
+    let up = std::env::current_dir().expect("a directory").components().skip(1).map(|_| "..").collect::<PathBuf>();
+    let (stack, mut socket) = start(up.join(file.strip_prefix("/").expect("absolute"))).await;
+    assert_eq!(version(&mut socket).await, "VERSION");
+    stack.stop().await;
+    fs::write(&file, template(code, json!({}))).expect("written");
+    fs::write(directory.path().join("S.assets.json"), manifest.to_string()).expect("written");
+    let (stack, mut socket) = start(file).await;
+    assert_eq!(version(&mut socket).await, "VERSION");
+    stack.stop().await;
+}
