@@ -3,7 +3,11 @@
 //! Sources: `docs/scoring.md` for the form of the feed; EventBridge API reference, "PutEvents"; EventBridge user guide,
 //! "Event delivery".
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Value, json};
@@ -41,6 +45,8 @@ const TWICE: f64 = 0.1;
 pub(super) struct Feed {
     regions: Vec<String>,
     step: i64,
+    /// Videos that the scorer has stored as viral.
+    found: BTreeSet<String>,
     /// By the id of the video.
     announced: BTreeMap<String, Announced>,
 }
@@ -108,6 +114,21 @@ impl Cloud {
         let feed = lock(&self.feed);
         let of = |step| feed.regions.iter().map(move |region| (riser(region, step), region.clone()));
         (2..=feed.step).flat_map(of).collect()
+    }
+
+    /// The videos that the scorer has stored as viral.
+    pub fn found(&self) -> BTreeSet<String> {
+        lock(&self.feed).found.clone()
+    }
+
+    /// Notes what the scorer has stored.
+    pub(super) fn note_found(&self, call: &Call) {
+        let put: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        let rises = put["Item"]["rises"]["S"].as_str().and_then(|rises| serde_json::from_str::<Value>(rises).ok());
+        let rises = rises.unwrap_or_default();
+        let waiting = rises["outbox"].as_array().into_iter().flatten();
+        let videos = waiting.filter_map(|announcement| announcement["video"]["id"].as_str());
+        lock(&self.feed).found.extend(videos.map(str::to_owned));
     }
 
     /// The feed's answer.

@@ -149,6 +149,9 @@ impl Cloud {
             "ReceiveMessage" | "DeleteMessage" => self.queue(call).await,
             _ => {
                 let (reply, units) = self.database(call).await;
+                if call.process.starts_with("ScorerFunction") && call.operation == "PutItem" && reply.status == 200 {
+                    self.note_found(call);
+                }
                 self.bill(&call.process, units);
                 reply
             }

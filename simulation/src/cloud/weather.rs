@@ -74,7 +74,7 @@ weather! {
     /// Requests for the feed that fail, take seconds, or are answered with rubbish or old counts.
     bad_feeds: 0.05..=0.7,
     /// Events that the bus does not take.
-    refused_events: 0.01..=0.5,
+    refused_events: 0.05..=0.9,
     /// Asynchronous invocations that run twice.
     repeats: 0.01..=0.2,
     /// Asynchronous invocations that wait for seconds.

@@ -64,6 +64,9 @@ impl Run {
     pub(super) fn check_announced(&self) {
         let cloud = &self.cloud;
         let announced = cloud.announced();
+        for video in cloud.found().iter().filter(|video| !announced.contains_key(*video)) {
+            cloud.breaks(12, format!("{video} was found viral, and not announced"));
+        }
         if cloud.planned().is_calm() {
             for (video, region) in cloud.risen() {
                 if !announced.contains_key(&video) {
