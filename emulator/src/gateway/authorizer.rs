@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     api::Gateway,
-    connections::Connection,
+    connections::{AuthorizerContext, Connection},
     event::{self, Handshake},
+    policy::{self, Decision},
     signature::SignatureError,
 };
 use crate::{
@@ -26,6 +27,8 @@ const UNAUTHORIZED: &str = "Unauthorized";
 pub(super) struct HandshakeRefusal {
     pub(super) status: StatusCode,
     pub(super) message: Cow<'static, str>,
+    /// Why, where the client is not told: for the log and the inspector.
+    pub(super) reason: Cow<'static, str>,
     /// For the header `x-amzn-errortype`.
     pub(super) error_type: Option<&'static str>,
 }
@@ -35,6 +38,7 @@ impl HandshakeRefusal {
     pub(super) const TOO_MANY: Self = Self {
         status: StatusCode::TOO_MANY_REQUESTS,
         message: Cow::Borrowed("Too Many Requests"),
+        reason: Cow::Borrowed(""),
         error_type: Some("TooManyRequestsException"),
     };
     const UNAUTHORIZED: Self = Self::new(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
@@ -47,16 +51,25 @@ impl HandshakeRefusal {
         "User is not authorized to access this resource because no identity-based policy allows the execute-api:Invoke \
          action",
     );
-    const INVALID_RESPONSE: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error");
 
     const fn new(status: StatusCode, message: &'static str) -> Self {
-        Self { status, message: Cow::Borrowed(message), error_type: None }
+        Self { status, message: Cow::Borrowed(message), reason: Cow::Borrowed(""), error_type: None }
+    }
+
+    /// The authorizer failed, or its response is invalid.
+    fn failed(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error") }
     }
 }
 
 impl From<SignatureError> for HandshakeRefusal {
     fn from(rejected: SignatureError) -> Self {
-        Self { status: StatusCode::FORBIDDEN, message: rejected.message, error_type: Some(rejected.error_type) }
+        Self {
+            status: StatusCode::FORBIDDEN,
+            message: rejected.message,
+            reason: Cow::Borrowed(""),
+            error_type: Some(rejected.error_type),
+        }
     }
 }
 
@@ -67,7 +80,7 @@ pub(super) async fn authorize(
     connection: &Connection,
     handshake: &Handshake,
     authenticated: Result<(), SignatureError>,
-) -> Result<Option<Value>, HandshakeRefusal> {
+) -> Result<Option<AuthorizerContext>, HandshakeRefusal> {
     match authorization {
         Authorization::None => Ok(None),
         Authorization::Iam => {
@@ -85,25 +98,24 @@ async fn invoke_authorizer(
     authorizer: &Authorizer,
     connection: &Connection,
     handshake: &Handshake,
-) -> Result<Value, HandshakeRefusal> {
+) -> Result<AuthorizerContext, HandshakeRefusal> {
     if !authorizer.identity_sources.iter().all(|source| is_present(source, handshake)) {
         return Err(HandshakeRefusal::UNAUTHORIZED);
     }
     let event = event::authorize(gateway, connection, handshake);
     let asked_at = gateway.clock.now();
-    let response = match gateway
-        .functions
-        .invoke_for(&connection.id, &authorizer.function, Bytes::from(event.body.to_string()))
-        .await
-    {
-        Ok(answer) => serde_json::from_slice(&answer).map_err(|_| HandshakeRefusal::INVALID_RESPONSE)?,
+    let name = &authorizer.function;
+    let response = match gateway.functions.invoke_for(&connection.id, name, Bytes::from(event.body.to_string())).await {
+        Ok(answer) => serde_json::from_slice(&answer)
+            .map_err(|error| HandshakeRefusal::failed(format!("the answer of {name} is not JSON: {error}")))?,
         Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
             return Err(HandshakeRefusal::UNAUTHORIZED);
         }
-        Err(_) => return Err(HandshakeRefusal::INVALID_RESPONSE),
+        Err(error) => return Err(HandshakeRefusal::failed(format!("{name}: {error}"))),
     };
     let latency = gateway.clock.now().since(asked_at).as_millis();
-    evaluate_policy(&response, &event::method_arn(gateway), u64::try_from(latency).unwrap_or(u64::MAX))
+    let values = evaluate(&response, &event::method_arn(gateway))?;
+    Ok(AuthorizerContext { values, latency_ms: u64::try_from(latency).unwrap_or(u64::MAX) })
 }
 
 /// Returns whether an identity source is present and not empty. Otherwise the function is not invoked.
@@ -117,74 +129,52 @@ fn is_present(source: &IdentitySource, handshake: &Handshake) -> bool {
     pairs.iter().any(|(candidate, value)| matches(candidate) && !value.is_empty())
 }
 
-/// Evaluates the policy in an authorizer's response, and returns the context that later events carry.
-fn evaluate_policy(answer: &Value, method_arn: &str, latency_ms: u64) -> Result<Value, HandshakeRefusal> {
-    let principal = answer.get("principalId").and_then(Value::as_str).ok_or(HandshakeRefusal::INVALID_RESPONSE)?;
+/// Evaluates the response of an authorizer. Returns the context that events carry: values as texts, and who the client
+/// is, if the function says so.
+fn evaluate(answer: &Value, method_arn: &str) -> Result<Map<String, Value>, HandshakeRefusal> {
     let statements = match answer.pointer("/policyDocument/Statement") {
-        Some(Value::Array(statements)) => statements.iter().collect(),
-        Some(statement @ Value::Object(_)) => vec![statement],
-        _ => return Err(HandshakeRefusal::INVALID_RESPONSE),
-    };
-    let applies = |statement: &&Value| {
-        any_matches(statement.get("Action"), "execute-api:Invoke") && any_matches(statement.get("Resource"), method_arn)
-    };
-    let has = |effect: &str| {
-        statements.iter().filter(|statement| applies(statement)).any(|statement| statement["Effect"] == effect)
-    };
-    if has("Deny") {
-        return Err(HandshakeRefusal::DENIED);
-    }
-    if !has("Allow") {
-        return Err(HandshakeRefusal::NOT_ALLOWED);
-    }
-    let mut context = match answer.get("context") {
-        None | Some(Value::Null) => Map::new(),
-        // Only scalars are allowed.
-        Some(Value::Object(context)) if !context.values().any(|value| value.is_object() || value.is_array()) => {
-            context.clone()
+        Some(Value::Array(statements)) => statements.as_slice(),
+        Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
+        _ => {
+            return Err(HandshakeRefusal::failed(
+                "the answer of the authorizer has no policyDocument with a Statement",
+            ));
         }
-        Some(_) => return Err(HandshakeRefusal::INVALID_RESPONSE),
     };
-    context.insert("principalId".to_owned(), json!(principal));
-    context.insert("integrationLatency".to_owned(), json!(latency_ms));
-    Ok(Value::Object(context))
-}
-
-/// Returns whether a text matches a pattern, or one of several.
-fn any_matches(patterns: Option<&Value>, text: &str) -> bool {
-    match patterns {
-        Some(Value::String(pattern)) => matches(pattern, text),
-        Some(Value::Array(patterns)) => patterns.iter().filter_map(Value::as_str).any(|pattern| matches(pattern, text)),
-        _ => false,
-    }
-}
-
-/// Matches with `*` for any characters and `?` for one. Backtracks only to the last `*`, in quadratic time at most.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    p = at + 1;
-                    t = from + 1;
-                }
-                None => return false,
-            },
+    match policy::decide(statements, "execute-api:Invoke", method_arn) {
+        Ok(Decision::Allowed) => {}
+        Ok(Decision::Denied) => return Err(HandshakeRefusal::DENIED),
+        Ok(Decision::NotAllowed) => return Err(HandshakeRefusal::NOT_ALLOWED),
+        Err(error) => {
+            return Err(HandshakeRefusal::failed(format!("the policy of the authorizer is invalid: {error}")));
         }
     }
-    pattern[p..].iter().all(|&byte| byte == b'*')
+    let mut context = Map::new();
+    match answer.get("context") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(values)) => {
+            for (name, value) in values {
+                let value = match value {
+                    Value::Null | Value::String(_) => value.clone(),
+                    Value::Bool(_) | Value::Number(_) => json!(value.to_string()),
+                    Value::Array(_) | Value::Object(_) => {
+                        return Err(HandshakeRefusal::failed(format!(
+                            "{name} in the context of the authorizer is a list or an object: only texts, numbers and \
+                             truth values are allowed"
+                        )));
+                    }
+                };
+                context.insert(name.clone(), value);
+            }
+        }
+        Some(_) => return Err(HandshakeRefusal::failed("the context of the authorizer is not an object")),
+    }
+    match answer.get("principalId") {
+        None | Some(Value::Null) => {}
+        Some(principal @ Value::String(_)) => _ = context.insert("principalId".to_owned(), principal.clone()),
+        Some(_) => return Err(HandshakeRefusal::failed("the principalId of the authorizer is not a text")),
+    }
+    Ok(context)
 }
 
 #[cfg(test)]
@@ -193,43 +183,42 @@ mod tests {
 
     const ARN: &str = "arn:aws:execute-api:eu-central-1:000000000000:abcdefghij/prod/$connect";
 
-    #[test]
-    fn patterns_match_as_in_policies() {
-        for pattern in ["*", ARN, "arn:aws:execute-api:*:*:*/prod/*", "arn:aws:execute-api:*/$connect", "*/?rod/*"] {
-            assert!(matches(pattern, ARN), "{pattern}");
-        }
-        for pattern in ["", "arn:aws:execute-api:*/dev/*", "*/prod", "?", "arn"] {
-            assert!(!matches(pattern, ARN), "{pattern}");
-        }
-        assert!(!matches(&"*a".repeat(50), &"b".repeat(5_000)), "and in reasonable time");
+    fn allow() -> Value {
+        json!({"Statement": {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}})
     }
 
     #[test]
-    fn the_policy_decides_and_a_denial_wins() {
-        let action = "execute-api:Invoke";
-        let statement =
-            |effect: &str, resource: &str| json!({"Effect": effect, "Action": action, "Resource": resource});
+    fn the_context_has_texts_and_the_principal_if_there_is_one() {
+        let context = json!({"n": 7, "yes": true, "none": null, "text": "x"});
+        let answer = json!({"principalId": "user", "policyDocument": allow(), "context": context});
+        let values = json!({"n": "7", "yes": "true", "none": null, "text": "x", "principalId": "user"});
+        assert_eq!(evaluate(&answer, ARN).map(Value::Object), Ok(values));
+        assert_eq!(evaluate(&json!({"policyDocument": allow()}), ARN), Ok(Map::new()));
+    }
+
+    #[test]
+    fn a_response_that_is_none_is_refused_with_the_reason() {
+        for (answer, reason) in [
+            (json!({"principalId": "u"}), "no policyDocument"),
+            (json!({"principalId": "u", "policyDocument": {"Statement": "x"}}), "no policyDocument"),
+            (json!({"principalId": "u", "policyDocument": allow(), "context": {"a": []}}), "a in the context"),
+            (json!({"principalId": "u", "policyDocument": allow(), "context": "x"}), "not an object"),
+            (json!({"principalId": 7, "policyDocument": allow()}), "not a text"),
+            (json!({"policyDocument": {"Statement": [{"Effect": "Allow"}]}}), "statement 1"),
+        ] {
+            let refusal = evaluate(&answer, ARN).expect_err("refused");
+            assert_eq!(refusal.status, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+            assert!(refusal.reason.contains(reason), "{answer}: {}", refusal.reason);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_denies_or_allows_something_else_is_403() {
         let evaluated = |statements: Value| {
-            let response =
-                json!({"principalId": "user", "policyDocument": {"Statement": statements}, "context": {"n": 7}});
-            evaluate_policy(&response, ARN, 21)
+            evaluate(&json!({"principalId": "user", "policyDocument": {"Statement": statements}}), ARN)
         };
-        let context = json!({"n": 7, "principalId": "user", "integrationLatency": 21});
-        assert_eq!(evaluated(json!([statement("Allow", "*")])), Ok(context.clone()));
-        assert_eq!(evaluated(statement("Allow", ARN)), Ok(context));
-        assert_eq!(
-            evaluated(json!([statement("Allow", "*"), statement("Deny", "*/prod/*")])),
-            Err(HandshakeRefusal::DENIED)
-        );
-        assert_eq!(evaluated(json!([statement("Allow", "*/dev/*")])), Err(HandshakeRefusal::NOT_ALLOWED));
+        let deny = json!({"Effect": "Deny", "Action": "execute-api:Invoke", "Resource": "*/prod/*"});
+        assert_eq!(evaluated(json!([allow()["Statement"], deny])), Err(HandshakeRefusal::DENIED));
         assert_eq!(evaluated(json!([])), Err(HandshakeRefusal::NOT_ALLOWED));
-        assert_eq!(evaluated(json!("x")), Err(HandshakeRefusal::INVALID_RESPONSE));
-        assert_eq!(
-            evaluate_policy(&json!({"policyDocument": {"Statement": []}}), ARN, 0),
-            Err(HandshakeRefusal::INVALID_RESPONSE)
-        );
-        let nested =
-            json!({"principalId": "u", "policyDocument": {"Statement": statement("Allow", "*")}, "context": {"a": []}});
-        assert_eq!(evaluate_policy(&nested, ARN, 0), Err(HandshakeRefusal::INVALID_RESPONSE));
     }
 }

@@ -41,13 +41,13 @@ impl IntegrationClient {
             let response = self.send(request)?.await.map_err(|error| {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(%uri, error, "HTTP integration not reached; check that it is running");
-                IntegrationError::Internal
+                IntegrationError::Internal(format!("{uri} not reached: {error}").into())
             })?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
                 let bytes_max = RESPONSE_BYTES_MAX;
                 tracing::error!(%uri, %error, bytes_max, "response of an HTTP integration not read");
-                IntegrationError::Internal
+                IntegrationError::Internal(format!("response of {uri} not read: {error}").into())
             })?;
             let headers = head.headers.iter();
             let headers =
@@ -86,7 +86,7 @@ fn request(
     }
     let unusable = |error: &dyn std::fmt::Display| {
         tracing::error!(uri, %error, "request for an HTTP integration not built; check its RequestParameters");
-        IntegrationError::Internal
+        IntegrationError::Internal(format!("request for {uri} not built: {error}").into())
     };
     let mut request = Request::new(Full::from(body));
     *request.method_mut() = backend.method.clone();

@@ -11,7 +11,7 @@ use std::{
 
 use clock::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,15 @@ impl CloseReason {
     pub(super) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
 }
 
+/// What events know of an authorizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AuthorizerContext {
+    /// Its context and `principalId`, which all events of the connection have.
+    pub(super) values: Map<String, Value>,
+    /// How long it took, which the event of `$connect` alone has.
+    pub(super) latency_ms: u64,
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -53,8 +62,8 @@ pub(super) struct Connection {
     pub(super) user_agent: Option<String>,
     /// `Host` header of the handshake.
     pub(super) host: String,
-    /// Context that the authorizer returned, if one was invoked.
-    pub(super) authorizer: OnceLock<Value>,
+    /// What the authorizer returned, if one was invoked.
+    pub(super) authorizer: OnceLock<AuthorizerContext>,
     /// Text frames that wait to be sent.
     outbound: mpsc::Sender<Utf8Bytes>,
     /// Cancelled to close the connection. Not a message, because a client that does not read keeps the queue full.

@@ -33,7 +33,13 @@ pub(super) fn connect(gateway: &Gateway, connection: &Connection, handshake: &Ha
     if !handshake.query.is_empty() {
         insert_both_forms(&mut event, "queryStringParameters", "multiValueQueryStringParameters", &handshake.query);
     }
-    finish(gateway, connection, "$connect", "CONNECT", event, Map::new())
+    let mut event = finish(gateway, connection, "$connect", "CONNECT", event, Map::new());
+    if let (Some(authorizer), Some(Value::Object(context))) =
+        (connection.authorizer.get(), event.body.pointer_mut("/requestContext/authorizer"))
+    {
+        context.insert("integrationLatency".to_owned(), json!(authorizer.latency_ms));
+    }
+    event
 }
 
 /// Makes the event of a Lambda authorizer. Unlike that of `$connect`, it has the headers of the upgrade.
@@ -110,7 +116,7 @@ fn finish(
     let mut context = Map::new();
     context.insert("routeKey".to_owned(), json!(route_key));
     if let Some(authorizer) = connection.authorizer.get() {
-        context.insert("authorizer".to_owned(), authorizer.clone());
+        context.insert("authorizer".to_owned(), Value::Object(authorizer.values.clone()));
     }
     context.extend(extra_context);
     let rest = json!({

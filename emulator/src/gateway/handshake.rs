@@ -21,10 +21,12 @@ use super::{
     ids,
     limits::OUTBOUND_MESSAGES_MAX,
     query::query,
-    response::IntegrationError,
+    response::{self, IntegrationError},
     socket,
 };
 use crate::http::{Body, HeaderNames, Request, json};
+
+const INTERNAL_ERROR: &str = "Internal server error";
 
 /// Upgrades a request to a WebSocket if `$connect` agrees.
 pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: SocketAddr) -> Response<Body> {
@@ -51,10 +53,16 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
         query: query(request.uri().query().unwrap_or_default()),
     };
     let attempt = gateway.recorder.handshake(Some(&connection.id), request.uri(), &handshake.headers, peer);
-    let refuse = |status: StatusCode, message: &str, request_id: &str| {
-        attempt.answered(status, message);
-        tracing::info!(connection = connection.id, status = status.as_u16(), message, "connection refused");
-        json(status, &json!({"message": message, "connectionId": connection.id, "requestId": request_id}))
+    let refuse = |status: StatusCode, message: &str, reason: &str, request_id: &str| {
+        let (connection, code) = (&connection.id, status.as_u16());
+        if reason.is_empty() {
+            attempt.answered(status, message);
+            tracing::info!(connection, status = code, message, "connection refused");
+        } else {
+            attempt.answered(status, &format!("{message}: {reason}"));
+            tracing::warn!(connection, status = code, message, reason, "connection refused");
+        }
+        json(status, &json!({"message": message, "connectionId": connection, "requestId": request_id}))
     };
     let route = gateway.api.routes.get("$connect");
     let authenticated = gateway.authenticate(&request, &[]);
@@ -70,29 +78,30 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     match admitted {
         // The connection is new, so the context was not set before.
         Ok(context) => context.into_iter().for_each(|context| drop(connection.authorizer.set(context))),
-        Err(HandshakeRefusal { status, message, error_type }) => {
-            let mut response = refuse(status, &message, &ids::new(ids::IdKind::Request, now));
+        Err(HandshakeRefusal { status, message, reason, error_type }) => {
+            let mut response = refuse(status, &message, &reason, &ids::new(ids::IdKind::Request, now));
             let error_type = error_type.map(HeaderValue::from_static);
             response.headers_mut().extend(error_type.map(|kind| (HeaderName::from_static("x-amzn-errortype"), kind)));
             return response;
         }
     }
     let event = event::connect(&gateway, &connection, &handshake);
-    let refuse = |status: StatusCode, message: &str| refuse(status, message, &event.request_id);
+    let refuse = |status: StatusCode, message: &str, reason: &str| refuse(status, message, reason, &event.request_id);
     let connect_response = match route {
         None => Ok(json!({"statusCode": 200})),
         Some(route) => gateway.run(route, &event, &connection).await,
     };
     let connect_response = match connect_response {
         Ok(connect_response) => connect_response,
-        Err(IntegrationError::Internal) => return refuse(StatusCode::BAD_GATEWAY, "Internal server error"),
-        Err(IntegrationError::TimedOut) => return refuse(StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+        Err(error @ IntegrationError::TimedOut) => return refuse(StatusCode::GATEWAY_TIMEOUT, error.message(), ""),
+        Err(IntegrationError::Internal(reason)) => return refuse(StatusCode::BAD_GATEWAY, INTERNAL_ERROR, &reason),
     };
-    let Some(status) = status(&connect_response) else {
-        return refuse(StatusCode::BAD_GATEWAY, "Internal server error");
+    let Some(status) = response::status(&connect_response) else {
+        return refuse(StatusCode::BAD_GATEWAY, INTERNAL_ERROR, "the answer of $connect has no valid statusCode");
     };
     if !status.is_success() {
-        return refuse(status, status.canonical_reason().unwrap_or("Forbidden"));
+        let reason = if status.is_server_error() { response::shown_body(&connect_response) } else { String::new() };
+        return refuse(status, status.canonical_reason().unwrap_or("Forbidden"), &reason);
     }
 
     attempt.answered(StatusCode::SWITCHING_PROTOCOLS, "");
@@ -113,13 +122,6 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
         headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     response
-}
-
-/// Returns the status of a proxy response, which is a number or a text with one.
-fn status(connect_response: &Value) -> Option<StatusCode> {
-    let code = connect_response.get("statusCode")?;
-    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
-    StatusCode::from_u16(u16::try_from(code).ok()?).ok()
 }
 
 /// Returns the subprotocol that the function chose: its only header that reaches the client.
@@ -162,15 +164,6 @@ fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_response_with_a_status_counts() {
-        assert_eq!(status(&json!({"statusCode": 200})), Some(StatusCode::OK));
-        assert_eq!(status(&json!({"statusCode": "401"})), Some(StatusCode::UNAUTHORIZED));
-        for bad in [json!(null), json!({}), json!({"statusCode": 7}), json!("ok"), json!({"statusCode": null})] {
-            assert_eq!(status(&bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn header_names_look_as_browsers_write_them() {

@@ -36,7 +36,7 @@ impl IntegrationClient {
         let secure = secure.as_ref().ok_or_else(|| {
             let uri = request.uri();
             tracing::error!(%uri, "no system certificates for an HTTPS integration; install ca-certificates");
-            IntegrationError::Internal
+            IntegrationError::Internal("no system certificates for an HTTPS integration".into())
         })?;
         Ok(secure.request(request))
     }

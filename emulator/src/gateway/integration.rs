@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::body::Bytes;
+use hyper::{StatusCode, body::Bytes};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -11,7 +11,7 @@ use super::{
     connections::Connection,
     event::{self, Event},
     ids, mapping,
-    response::IntegrationError,
+    response::{self, IntegrationError},
 };
 use crate::template::{Integration, Route};
 
@@ -24,6 +24,7 @@ impl Gateway {
         connection: &Connection,
     ) -> Result<Value, IntegrationError> {
         match &route.integration {
+            Integration::None => Ok(json!({"statusCode": 200})),
             Integration::Mapped(mapped) => self.run_mapped(mapped, event, &connection.id).await,
             Integration::HttpProxy { backend, timeout } => {
                 let body = mapping::message(event).to_owned();
@@ -36,8 +37,10 @@ impl Gateway {
                 match tokio::time::timeout(self.within_limit(*timeout), invoked).await {
                     Err(_) => Err(IntegrationError::TimedOut),
                     // A function that exceeds its own timeout has failed, like one that throws.
-                    Ok(Err(_)) => Err(IntegrationError::Internal),
-                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|_| IntegrationError::Internal),
+                    Ok(Err(error)) => Err(IntegrationError::Internal(format!("{function}: {error}").into())),
+                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|error| {
+                        IntegrationError::Internal(format!("the answer of {function} is not JSON: {error}").into())
+                    }),
                 }
             }
         }
@@ -72,7 +75,7 @@ impl Gateway {
                     self.send(&connection, text.into());
                 }
             }
-            Ok(_) => {}
+            Ok(answer) => log_unseen_failure(&connection.id, key, &answer),
         }
     }
 
@@ -97,4 +100,11 @@ impl Gateway {
             tracing::debug!(connection = connection.id, ?not_sent, "response dropped");
         }
     }
+}
+
+/// Logs the answer of a function that says it has failed, on a route whose answers nobody gets.
+fn log_unseen_failure(connection: &str, route: &str, answer: &Value) {
+    let Some(status) = response::status(answer).filter(StatusCode::is_server_error) else { return };
+    let (status, body) = (status.as_u16(), response::shown_body(answer));
+    tracing::warn!(connection, route, status, body, "the function failed, and the route has no route response");
 }

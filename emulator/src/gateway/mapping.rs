@@ -37,7 +37,7 @@ impl Gateway {
                         templates = requests.origin,
                         "message blocked: no template matches, and PassthroughBehavior forbids to pass it on"
                     );
-                    return Err(IntegrationError::Internal);
+                    return Err(IntegrationError::Internal("no template matches the message".into()));
                 }
             },
         };
@@ -81,7 +81,7 @@ impl Gateway {
                 body,
                 "body for a function is not JSON; correct the template, or add one for this message"
             );
-            return Err(IntegrationError::Internal);
+            return Err(IntegrationError::Internal("the body for the function is not JSON".into()));
         }
         let payload = Bytes::from(body);
         let answered = |status, body: &[u8]| BackendResponse {
@@ -92,7 +92,7 @@ impl Gateway {
         if asynchronous {
             return match self.functions.invoke_async(function, payload) {
                 Ok(()) => Ok((answered(202, b""), None)),
-                Err(_) => Err(IntegrationError::Internal),
+                Err(error) => Err(IntegrationError::Internal(error.to_string().into())),
             };
         }
         let invoked = self.functions.invoke_for(source, function, payload);
@@ -103,7 +103,7 @@ impl Gateway {
             Ok(Err(error @ (InvokeError::FunctionError { .. } | InvokeError::TimedOut(_)))) => {
                 answered(502, &error.payload())
             }
-            Ok(Err(_)) => return Err(IntegrationError::Internal),
+            Ok(Err(error)) => return Err(IntegrationError::Internal(error.to_string().into())),
         };
         let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let error = said.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
@@ -133,7 +133,7 @@ impl Gateway {
                 selected_by,
                 "no integration response matched; add one with the key $default"
             );
-            return Err(IntegrationError::Internal);
+            return Err(IntegrationError::Internal("no integration response matches".into()));
         };
         let responded = ResponseHead { status, headers: &answer.headers };
         let template = response.templates.select(|selection| selection.template_key(message(event), Some(responded)));
@@ -174,7 +174,7 @@ pub(super) fn render(
     let inputs = Inputs { body, context: &context, stage_variables: &api.stage_variables, parameters: &parameters };
     template.render(&inputs).map_err(|error| {
         tracing::error!(templates = origin, %error, "mapping template failed; correct it in the template file");
-        IntegrationError::Internal
+        IntegrationError::Internal(format!("a mapping template failed: {error}").into())
     })
 }
 
@@ -189,6 +189,6 @@ fn mock_status(request: &str, origin: &str) -> Result<u16, IntegrationError> {
             request,
             "request of a MOCK integration has no statusCode; correct the template"
         );
-        IntegrationError::Internal
+        IntegrationError::Internal("the request of a MOCK integration has no statusCode".into())
     })
 }

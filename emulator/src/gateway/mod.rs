@@ -16,6 +16,7 @@ mod integration;
 mod limits;
 mod management;
 mod mapping;
+mod policy;
 mod query;
 mod response;
 mod settings;

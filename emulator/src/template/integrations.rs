@@ -40,6 +40,8 @@ pub(crate) enum Integration {
     },
     /// An integration with mapping templates.
     Mapped(Box<MappedIntegration>),
+    /// None: `$connect` with an authorizer alone lets in whomever that does.
+    None,
 }
 
 /// An integration whose requests and responses are mapped.

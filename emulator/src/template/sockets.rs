@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     error::TemplateError,
     identity::identity_sources,
-    integrations,
+    integrations::{self, Integration},
     references::{function_of, selection, stage_variables},
     resources::{Resource, Resources},
     sam_sockets,
@@ -39,31 +39,33 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
     let mut routes = BTreeMap::new();
     for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
         let key = route.required_text("RouteKey")?;
-        let target = route.required_text("Target")?;
-        let integration = resources
-            .of_type("AWS::ApiGatewayV2::Integration")
-            .find(|integration| target.strip_prefix("integrations/") == Some(&integration.logical_id))
-            .ok_or_else(|| {
-                route.error(format!(
-                    "invalid Target {target}: expected integrations/ and the logical id of an integration"
-                ))
-            })?;
+        let authorization = read_authorization(route, resources)?;
+        let is_authorized_only =
+            key == "$connect" && authorization != Authorization::None && route.properties.get("Target").is_none();
+        let integration = if is_authorized_only {
+            Integration::None
+        } else {
+            integrations::read(integration_of(route, resources)?, resources, &stage_variables)?
+        };
         // The route needs both the expression and the response.
         let responds = route.text("RouteResponseSelectionExpression").is_some()
             && resources
                 .of_type("AWS::ApiGatewayV2::RouteResponse")
                 .any(|response| response.text("RouteId").is_some_and(|id| id == route.logical_id));
-        let authorization = read_authorization(route, resources)?;
-        let read = Route {
-            integration: integrations::read(integration, resources, &stage_variables)?,
-            responds,
-            authorization,
-        };
-        if routes.insert(key.clone(), read).is_some() {
+        if routes.insert(key.clone(), Route { integration, responds, authorization }).is_some() {
             return Err(route.error(format!("duplicate RouteKey {key}")));
         }
     }
     Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes, throttles })
+}
+
+/// Finds the integration that a route names.
+fn integration_of<'a>(route: &Resource, resources: &'a Resources) -> Result<&'a Resource, TemplateError> {
+    let target = route.required_text("Target")?;
+    let mut integrations = resources.of_type("AWS::ApiGatewayV2::Integration");
+    integrations.find(|integration| target.strip_prefix("integrations/") == Some(&integration.logical_id)).ok_or_else(
+        || route.error(format!("invalid Target {target}: expected integrations/ and the logical id of an integration")),
+    )
 }
 
 fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authorization, TemplateError> {

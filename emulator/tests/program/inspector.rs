@@ -107,17 +107,23 @@ async fn refusals_and_failures_are_recorded_too() {
     let site = Scripted::start(&[], |_, event: Value| async move {
         match event["queryStringParameters"]["how"].as_str() {
             Some("throw") => Err("no table"),
+            Some("fail") => Ok(json!({"statusCode": 500, "body": "no item"})),
             _ => Ok(json!({"statusCode": 401})),
         }
     })
     .await;
     assert_eq!(site.connect("", &[]).await.err(), Some(401));
     assert_eq!(site.connect("?how=throw", &[]).await.err(), Some(502));
+    assert_eq!(site.connect("?how=fail", &[]).await.err(), Some(500));
     assert_eq!(ask(site.stack.ws_addr, "GET /prod", "Host: localhost\r\n", b"").await.0, 403);
     let records = records_until(&site, "handshake").await;
     let statuses: Vec<_> = of(&records, "handshake").iter().map(|record| record["status"].clone()).collect();
-    assert_eq!(statuses, [401, 502, 403]);
-    assert_eq!(of(&records, "handshake")[2]["connectionId"], Value::Null);
+    assert_eq!(statuses, [401, 502, 500, 403]);
+    assert_eq!(of(&records, "handshake")[3]["connectionId"], Value::Null);
+    // What the client is not told stands here.
+    let messages: Vec<_> = of(&records, "handshake").iter().map(|record| record["message"].clone()).collect();
+    assert_eq!(messages[..2], ["Unauthorized", "Internal server error: Connect: Error: no table"]);
+    assert_eq!(messages[2], "Internal Server Error: no item");
     assert_eq!(of(&records, "answered")[1]["error"], "Error: no table");
 }
 
