@@ -18,6 +18,8 @@ const RATE_LIMIT_WRITES: f64 = 1.0;
 
 /// What a connection with a token costs more. Source: docs/cost.md, "Tokens".
 const SEAT: Units = Units { reads: 2.0, writes: 3.0 };
+/// What it adds to try another seat, because somebody else has taken the one that it chose.
+const ANOTHER_SEAT: Units = Units { reads: 1.0, writes: 2.0 };
 const SEAT_ENDS: Units = Units { reads: 0.0, writes: 2.0 };
 
 /// The rows of the table.
@@ -104,11 +106,14 @@ impl Cloud {
         self.check_bill(&what, Units { reads: 0.0, writes: most }, Units { reads: 0.0, writes });
     }
 
-    /// Guarantee 9 for a connection that was accepted.
-    pub(super) fn check_bill_of_connect(&self, regions: usize, has_seat: bool, units: Units) {
-        let row = if regions == 0 { row("connect") } else { row("connect with a region") };
-        let seat = if has_seat { SEAT } else { Units::default() };
-        self.check_bill("connect", Units { reads: row.reads + seat.reads, writes: row.writes + seat.writes }, units);
+    /// Guarantee 9 for a connection that was accepted, beside others of its user if it has one.
+    pub(super) fn check_bill_of_connect(&self, regions: usize, rivals: Option<usize>, units: Units) {
+        let Units { mut reads, mut writes } = if regions == 0 { row("connect") } else { row("connect with a region") };
+        if let Some(rivals) = rivals {
+            reads += SEAT.reads + rivals as f64 * ANOTHER_SEAT.reads;
+            writes += SEAT.writes + rivals as f64 * ANOTHER_SEAT.writes;
+        }
+        self.check_bill("connect", Units { reads, writes }, units);
     }
 
     /// Guarantee 9 for the end of a connection that has asked for some regions.

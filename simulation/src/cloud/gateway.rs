@@ -220,7 +220,7 @@ impl Cloud {
         if status != 200 {
             return Err(u16::try_from(status).unwrap_or(502));
         }
-        self.check_bill_of_connect(visitor.query.len(), authorizer["user"].is_string(), units);
+        self.check_bill_of_connect(visitor.query.len(), self.rivals(&id), units);
         self.note(|| format!("{id} is open"));
         let (cloud, of) = (Arc::clone(self), id.clone());
         tokio::spawn(async move { cloud.end_of_life(&of).await });

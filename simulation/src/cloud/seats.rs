@@ -56,6 +56,16 @@ impl Cloud {
         }
     }
 
+    /// How many other handshakes of its user met that of a connection. None where it has no user.
+    pub(super) fn rivals(&self, id: &str) -> Option<usize> {
+        let gateway = lock(&self.gateway);
+        let own = gateway.handshakes.iter().find(|handshake| handshake.id == id)?;
+        let has_met = |other: &&Handshake| {
+            other.user == own.user && other.id != id && other.ended.is_none_or(|(ended_ms, _)| ended_ms >= own.began_ms)
+        };
+        Some(gateway.handshakes.iter().filter(has_met).count())
+    }
+
     /// Notes that `$disconnect` of a connection has run.
     pub(super) fn has_left(&self, id: &str) {
         let left_ms = self.elapsed_ms();

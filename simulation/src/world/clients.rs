@@ -261,22 +261,27 @@ impl Client {
             }
             Mischief::Flood => self.flood().await,
             Mischief::Crowd => {
-                let coming = cloud.settings.connections_per_user.min(5) + 3;
-                let all = (0..coming).map(|_| async {
-                    let region = regions.first().map(String::as_str);
-                    let Ok(mut connected) = self.connect(region).await else { return 0 };
-                    let stay = cloud.draw(&self.name, |random| random.random_range(500..6_000_u64));
-                    let until = Instant::now() + Duration::from_millis(stay);
-                    while self.next(&mut connected, until).await.is_some() {}
-                    self.ends(&connected);
-                    1
-                });
-                let admitted: u32 = futures_util::future::join_all(all).await.into_iter().sum();
                 let limit = cloud.settings.connections_per_user;
-                let least = coming.min(limit);
-                if admitted < least && cloud.settings.authorization != "off" && cloud.planned().has_sound_functions() {
-                    let message = format!("{}: {admitted} of {coming} get in at once, and {limit} may", self.name);
-                    cloud.breaks(7, message);
+                // The functions that the first round has started answer the others at nearly the same time.
+                for round in 0..3 {
+                    let coming = limit.min(5) + cloud.draw(&self.name, |random| random.random_range(1..5_u32));
+                    let all = (0..coming).map(|_| async {
+                        let region = regions.first().map(String::as_str);
+                        let Ok(mut connected) = self.connect(region).await else { return 0 };
+                        let stay = cloud.draw(&self.name, |random| random.random_range(500..6_000_u64));
+                        let until = Instant::now() + Duration::from_millis(stay);
+                        while self.next(&mut connected, until).await.is_some() {}
+                        self.ends(&connected);
+                        1
+                    });
+                    let admitted: u32 = futures_util::future::join_all(all).await.into_iter().sum();
+                    let least = coming.min(limit);
+                    let is_limited = cloud.settings.authorization != "off";
+                    // Later, those before may hold seats.
+                    if round == 0 && admitted < least && is_limited && cloud.planned().has_sound_functions() {
+                        let message = format!("{}: {admitted} of {coming} get in at once, and {limit} may", self.name);
+                        cloud.breaks(7, message);
+                    }
                 }
             }
             Mischief::Trespass => {

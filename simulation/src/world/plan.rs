@@ -124,11 +124,11 @@ impl Plan {
             _ => random.random_range(7_500_000..8_000_000),
         };
         let settings = Settings {
-            authorization: (*["off", "off", "optional", "required"].choose(&mut random).unwrap_or(&"off")).to_owned(),
+            authorization: (*["off", "optional", "required"].choose(&mut random).unwrap_or(&"off")).to_owned(),
             has_issuer: random.random_bool(0.5),
             fallback_to_everyone: random.random_bool(0.5),
             push_rate: if random.random_bool(0.3) { random.random_range(3..12) } else { 10_000 },
-            connections_per_user: if random.random_bool(0.5) { random.random_range(2..6) } else { 50 },
+            connections_per_user: if random.random_bool(0.7) { random.random_range(2..6) } else { 50 },
             messages_per_second: random.random_range(6..20),
             alerts_per_minute: if random.random_bool(0.2) { random.random_range(4..10) } else { 600 },
             regions_max: if random.random_bool(0.5) { random.random_range(8..40) } else { 300 },
