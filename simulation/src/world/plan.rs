@@ -226,7 +226,7 @@ impl Plan {
         // About so many runs until faults end.
         let pause_ms = |random: &mut SmallRng| (span_ms / random.random_range(2..8)).max(1_000);
         if random.random_bool(SCORED) {
-            let regions = regions.iter().take(3).map(|region| (*region).to_owned()).collect();
+            let regions = regions.iter().take(2).map(|region| (*region).to_owned()).collect();
             add(random.random_range(0..early), What::Score { regions, pause_ms: pause_ms(&mut random) });
         }
         if random.random_bool(WATCHED) {
