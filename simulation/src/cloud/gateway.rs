@@ -417,7 +417,8 @@ impl Cloud {
             return;
         }
         let now = Instant::now();
-        let frame = super::hash(super::hash(super::HASH_BEGAN, call.process.as_bytes()), &call.body);
+        let Some(worker) = self.invocation_of(&call.process) else { return };
+        let frame = super::hash(super::hash(super::HASH_BEGAN, &worker.to_le_bytes()), &call.body);
         let count = {
             let mut gateway = lock(&self.gateway);
             let posts = gateway.posts.entry(frame).or_default();

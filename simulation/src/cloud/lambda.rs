@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -141,6 +141,8 @@ struct Process {
     dies_after_leaving: bool,
     killed: Notify,
     units: Mutex<Units>,
+    /// Which invocation it handles, counted through all functions.
+    invocation: AtomicU64,
 }
 
 /// The functions that are deployed.
@@ -268,6 +270,7 @@ impl Cloud {
             dies_after_leaving,
             killed: Notify::new(),
             units: Mutex::default(),
+            invocation: AtomicU64::default(),
         })
     }
 
@@ -304,6 +307,11 @@ impl Cloud {
         self.settings.has_next_form && generation().is_some_and(|number| number > 0) && is_changed()
     }
 
+    /// Which invocation a process handles.
+    pub(super) fn invocation_of(&self, process: &str) -> Option<u64> {
+        lock(&self.lambda).running.get(process).map(|process| process.invocation.load(Ordering::Relaxed))
+    }
+
     /// Adds to what the running invocation of a process costs.
     pub(super) fn bill(&self, process: &str, units: Units) {
         if let Some(process) = lock(&self.lambda).running.get(process) {
@@ -333,6 +341,7 @@ impl Cloud {
         {
             let mut lambda = lock(&self.lambda);
             lambda.invocations += 1;
+            process.invocation.store(lambda.invocations, Ordering::Relaxed);
             lambda.running.insert(process.name.clone(), Arc::clone(&process));
         }
         if function == FunctionName::Canary {
