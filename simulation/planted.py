@@ -58,8 +58,8 @@ def read(path):
     fields = dict(re.findall(r"^(\w+): (\S.*)$", header, re.M))
     if list(fields) != ["What", "Was", "Expected"]:
         raise Problem("expected the lines `What: …`, `Was: …` and `Expected: …` before the diff")
-    if not re.fullmatch(r"([1-9]|10)(, ([1-9]|10))*", fields["Expected"]):
-        raise Problem(f"invalid guarantees `{fields['Expected']}`: expected numbers from 1 to 10, such as `2, 4`")
+    if not re.fullmatch(r"([1-9]|1[0-2])(, ([1-9]|1[0-2]))*", fields["Expected"]):
+        raise Problem(f"invalid guarantees `{fields['Expected']}`: expected numbers from 1 to 12, such as `2, 4`")
     changed = [file for file in re.findall(r"^(?:---|\+\+\+) [ab]/(\S+)$", diff, re.M) if not PRODUCTION.match(file)]
     if changed:
         raise Problem(f"{changed[0]} is not code that is deployed")
