@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io::{IsTerminal, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -18,6 +19,7 @@ use crate::{
     dynamodb::TableCapacity,
     embedding::Embedding,
     error::ErrorChain,
+    exec,
     faults::{Fault, FaultOptions},
     gateway::GatewayOptions,
     rate::Rate,
@@ -28,13 +30,14 @@ use crate::{
 /// The emulator's flags, for `#[command(flatten)]`.
 #[derive(Debug, Args)]
 pub struct Flags {
-    /// Address of the WebSocket gateway and the management API (@connections); port 0 takes any free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765", help_heading = "Addresses")]
-    ws_addr: SocketAddr,
+    /// Address of the WebSocket gateway and the management API (@connections): HOST:PORT, or a port of 127.0.0.1;
+    /// port 0 takes any free port [default: 8765; with exec: 0]
+    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    ws_addr: Option<SocketAddr>,
 
-    /// Address of the HTTP API and the inspector; port 0 takes any free port
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8766", help_heading = "Addresses")]
-    http_addr: SocketAddr,
+    /// Address of the HTTP API and the inspector, in the same form [default: 8766; with exec: 0]
+    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    http_addr: Option<SocketAddr>,
 
     /// Also accept requests with this host name, such as host.docker.internal; may be repeated. Other names than
     /// localhost and this machine's addresses are refused, because a web page can point its own name here
@@ -148,6 +151,19 @@ struct FaultFlags {
     fault_seed: Option<u64>,
 }
 
+/// Reads `HOST:PORT`, or a port of this machine's loopback address. Of several addresses of a host, IPv4 comes first:
+/// clients that are told `localhost` try that.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let expected = "expected HOST:PORT, such as 127.0.0.1:8765 or localhost:8765, or a port";
+    let found = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
+    let found: Vec<SocketAddr> = found.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| expected.to_owned())
+}
+
 fn parameter(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -175,17 +191,59 @@ fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone +
     }
 }
 
+/// Ports of the WebSocket gateway and the HTTP API without flags.
+const PORTS: [u16; 2] = [8765, 8766];
+
 /// Runs the emulator until Ctrl-C or SIGTERM, and returns the exit code of the process. Prints the addresses to
 /// standard output, and logs to standard error.
 pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embedding) -> ExitCode {
+    let options = options(arguments, template, PORTS);
+    ended(run_until_signal(&options, program).await)
+}
+
+/// Runs a command beside the emulator, with variables that lead it here, and returns the exit code of the command.
+/// Standard output is the command's: notes and logs go to standard error. Without addresses the ports are free ones.
+pub async fn exec(
+    arguments: Flags,
+    template: TemplateSource,
+    program: &dyn Embedding,
+    command: &[OsString],
+) -> ExitCode {
+    let options = options(arguments, template, [0, 0]);
+    let stack = match Stack::embedded(&options, program).await {
+        Ok(stack) => stack,
+        Err(error) => return ended(Err(error.into())),
+    };
+    stack.notes.iter().for_each(|note| eprintln!("# note: {note}"));
+    let code = exec::run(&stack, command).await.unwrap_or_else(|error| {
+        eprintln!("error: {}", ErrorChain(&error));
+        error.exit_code()
+    });
+    stack.stop().await;
+    code
+}
+
+fn ended(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", ErrorChain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Begins to log, and reads the options from the flags.
+fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Options {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&arguments.log))
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let options = Options {
-        ws_addr: arguments.ws_addr,
-        http_addr: arguments.http_addr,
+    let [ws_addr, http_addr] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    Options {
+        ws_addr: arguments.ws_addr.unwrap_or(ws_addr),
+        http_addr: arguments.http_addr.unwrap_or(http_addr),
         template,
         parameters: arguments.parameters.into_iter().collect(),
         secrets: arguments.secrets.into_iter().collect(),
@@ -197,13 +255,6 @@ pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embed
         time_scale: arguments.clocks.time_scale,
         gateway: gateway_options(&arguments.clocks, &arguments.quotas, &arguments.signatures),
         faults: FaultOptions { faults: arguments.faults.faults, seed: arguments.faults.fault_seed },
-    };
-    match run_until_signal(&options, program).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", ErrorChain(error.as_ref()));
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -278,6 +329,18 @@ mod tests {
         let functions =
             [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
         assert_eq!(function_variables(&functions), ["# LEVEL differs between functions: 1, 2", "export TABLE=t"]);
+    }
+
+    #[test]
+    fn an_address_is_a_host_with_a_port_or_a_port() {
+        let read = |text: &str| address(text).map(|address| address.to_string());
+        assert_eq!(read("8765").as_deref(), Ok("127.0.0.1:8765"));
+        assert_eq!(read("0.0.0.0:0").as_deref(), Ok("0.0.0.0:0"));
+        assert_eq!(read("[::1]:9").as_deref(), Ok("[::1]:9"));
+        assert_eq!(read("localhost:9").as_deref(), Ok("127.0.0.1:9"));
+        for text in ["", "localhost", "99999", "127.0.0.1", ":", "no host:1"] {
+            assert!(read(text).is_err_and(|error| error.contains("expected HOST:PORT")), "{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod dynamodb;
 mod embedding;
 mod error;
 mod events;
+mod exec;
 mod faults;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -36,6 +37,7 @@ mod json;
 mod lambda;
 mod rate;
 mod recorder;
+mod reset;
 mod schedules;
 mod sqs;
 mod ssm;

@@ -1,17 +1,39 @@
 //! `apigw-local`: runs the template of an API Gateway WebSocket API on this machine.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use apigw_local::{TemplateSource, cli};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs API Gateway WebSocket and HTTP APIs, Lambda functions and DynamoDB tables from a SAM template on this machine
 #[derive(Debug, Parser)]
-#[command(name = "apigw-local", version, max_term_width = 110)]
+#[command(name = "apigw-local", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything on free ports, run a command with the variables that lead it there, and end with its status
+    Exec {
+        #[command(flatten)]
+        run: Box<Run>,
+
+        /// The command with its arguments, such as: apigw-local exec -- npm test
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Run {
     /// The SAM template to run
     #[arg(long, value_name = "FILE", default_value = "template.yaml", help_heading = "Template")]
     template: PathBuf,
@@ -23,5 +45,11 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::run(arguments.emulator, TemplateSource::File(arguments.template), &()).await
+    match arguments.command {
+        None => cli::run(arguments.run.emulator, TemplateSource::File(arguments.run.template), &()).await,
+        Some(Command::Exec { run, command }) => {
+            let Run { template, emulator } = *run;
+            cli::exec(emulator, TemplateSource::File(template), &(), &command).await
+        }
+    }
 }

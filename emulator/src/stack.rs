@@ -31,6 +31,7 @@ use crate::{
     lambda::{self, Functions, LambdaSettings, process::ProcessHost},
     rate::{Quotas, RouteBuckets},
     recorder::Recorder,
+    reset::Reset,
     schedules,
     sqs::{self, Queues},
     ssm,
@@ -43,6 +44,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Path for health checks of the HTTP address.
 const HEALTH: &str = "/health";
+
+/// Path that takes everything back to how it was at the start.
+const RESET: &str = "/reset";
 
 /// Options of the emulator.
 #[derive(Clone, Debug)]
@@ -201,6 +205,7 @@ impl Stack {
         let recorder = Recorder::new(clock.clone());
         let faults = Arc::new(Faults::new(&options.faults));
         let queues = Arc::new(Queues::new(template.queues.clone(), format!("http://{sqs_addr}"), clock.clone()));
+        let purged = Arc::clone(&queues);
         let settings = LambdaSettings {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
@@ -274,7 +279,13 @@ impl Stack {
         let inspector = Inspector::new(recorder, Arc::clone(&gateway), ws_addr.port(), pages.clone(), intake.clone());
         let (linked, routed) = (pages.clone(), Arc::clone(&http_api));
         let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
-        let front = Arc::new(HttpRouter { http_api, inspector, pages });
+        let reset = Reset {
+            gateway: Arc::clone(&gateway),
+            functions: Arc::clone(&functions),
+            database: Arc::clone(&database),
+            queues: purged,
+        };
+        let front = Arc::new(HttpRouter { http_api, inspector, pages, reset });
         intake_tasks.spawn(http::serve(api, None, intake.clone(), move |request, peer| {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
@@ -372,6 +383,7 @@ struct HttpRouter {
     http_api: Arc<HttpApi>,
     inspector: Inspector,
     pages: Option<Arc<dyn Pages>>,
+    reset: Reset,
 }
 
 impl HttpRouter {
@@ -384,6 +396,9 @@ impl HttpRouter {
         }
         if request.uri().path() == HEALTH {
             return http::json(StatusCode::OK, &json!({"status": "ok"}));
+        }
+        if request.uri().path() == RESET && request.method() == Method::POST {
+            return self.reset.handle().await;
         }
         if inspector::is_for(request.uri().path()) {
             return self.inspector.handle(request).await;

@@ -79,6 +79,8 @@ impl Tables {
 /// The database of a running emulator.
 pub(crate) struct Store {
     database: Database,
+    /// The tables of the template.
+    tables: BTreeMap<String, Value>,
     /// Limits of partitions, if there are any.
     capacity: Option<Capacity>,
     /// Keeps other processes out of the data directory.
@@ -96,6 +98,20 @@ impl Store {
     pub(crate) fn units(&self) -> Option<TableUnits> {
         self.capacity.as_ref().map(Capacity::used)
     }
+
+    /// Removes all items of the template's tables, and returns how many tables that are. Tables that functions have
+    /// created stay as they are.
+    pub(crate) fn clear(&self) -> Result<usize, DatabaseError> {
+        for (name, properties) in &self.tables {
+            let deleting = |error| DatabaseError::Engine(format!("emptying {name}"), error);
+            let request = serde_json::json!({"TableName": name});
+            let request =
+                serde_json::from_value(request).map_err(|error| DatabaseError::Invalid(name.clone(), error))?;
+            self.database.delete_table(request).map_err(deleting)?;
+            create(&self.database, name, properties)?;
+        }
+        Ok(self.tables.len())
+    }
 }
 
 /// Opens the database, in memory or in a directory, and creates missing tables.
@@ -107,7 +123,8 @@ pub(crate) fn open(
 ) -> Result<Arc<Store>, DatabaseError> {
     let lock = data_dir.map(|directory| lock(directory, clock)).transpose()?;
     let database = database(data_dir, tables)?;
-    Ok(Arc::new(Store { database, capacity: capacity.map(|limits| Capacity::new(limits, clock.clone())), _lock: lock }))
+    let capacity = capacity.map(|limits| Capacity::new(limits, clock.clone()));
+    Ok(Arc::new(Store { database, tables: tables.clone(), capacity, _lock: lock }))
 }
 
 fn database(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result<Database, DatabaseError> {

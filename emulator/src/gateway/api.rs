@@ -106,6 +106,14 @@ impl Gateway {
         }
     }
 
+    /// Closes every connection, as DELETE in the management API does, and waits until `$disconnect` has run for each.
+    pub(crate) async fn disconnect_all(&self) {
+        self.connections.all().iter().for_each(|connection| self.close_connection(connection));
+        // Only a closed tracker can be waited for. Tasks are still added to it.
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Closes every socket with a close frame and waits until `$disconnect` has run for each.
     pub(crate) async fn finish(&self) {
         self.closing.cancel();

@@ -183,6 +183,10 @@ impl Connections {
         self.lock().remove(id);
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+        self.lock().values().cloned().collect()
+    }
+
     pub(super) fn count(&self) -> usize {
         self.lock().len()
     }

@@ -40,6 +40,11 @@ impl Queues {
         self.get(name).map(|queue| queue.send(body, self.clock.now()))
     }
 
+    /// Removes all messages.
+    pub(crate) fn purge(&self) {
+        self.queues.values().for_each(Queue::purge);
+    }
+
     /// The URL of a queue, for clients on this machine.
     pub(super) fn url(&self, queue: &Queue) -> String {
         format!("{}/{ACCOUNT_ID}/{}", self.endpoint, queue.settings.name)

@@ -16,7 +16,7 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// The template of most tests.
 const TEMPLATE: &str = "tests/program/cli.yaml";
 
-fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_apigw-local"));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

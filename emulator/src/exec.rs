@@ -1,0 +1,97 @@
+//! Runs a command beside the emulator, with variables that lead it here, and ends with it.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{ExitCode, ExitStatus},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::stack::Stack;
+
+/// What a shell adds to the number of the signal that ended a command.
+const SIGNALLED: i32 = 128;
+
+/// What a shell ends with where there is no such command, and where it cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Why a command could not run beside the emulator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// There is no command.
+    #[error("no command to run: write it after --, such as apigw-local exec -- npm test")]
+    Missing,
+    /// It cannot be started.
+    #[error("cannot run {0}")]
+    Start(String, #[source] io::Error),
+    /// It cannot be waited for, or signals cannot be received.
+    #[error("cannot wait for the command")]
+    Wait(#[source] io::Error),
+}
+
+impl ExecError {
+    /// The exit code that a shell would have.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Start(_, error) if error.kind() == io::ErrorKind::NotFound => ExitCode::from(NOT_FOUND),
+            Self::Start(..) => ExitCode::from(NOT_EXECUTABLE),
+            Self::Missing | Self::Wait(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// The variables of the command: where the emulator is, AWS clients' and those that all functions have alike.
+pub(crate) fn variables(stack: &Stack) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let mut differing = Vec::new();
+    for (name, value) in stack.function_variables.values().flatten() {
+        if variables.insert(name.clone(), value.clone()).is_some_and(|before| before != *value) {
+            differing.push(name.clone());
+        }
+    }
+    variables.retain(|name, _| !differing.contains(name));
+    variables.extend(stack.aws_variables.clone());
+    variables.insert("APIGW_LOCAL_WS_URL".to_owned(), format!("ws://{}/{}", stack.ws_addr, stack.stage));
+    variables.insert("APIGW_LOCAL_HTTP_URL".to_owned(), format!("http://{}", stack.http_addr));
+    variables
+}
+
+/// Runs a command to its end. Ctrl-C reaches it from the terminal, and SIGTERM is passed on to it.
+pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
+    let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
+    // Registered before the command starts: the emulator is not to end before it.
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(ExecError::Wait)?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(ExecError::Wait)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(variables(stack))
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| ExecError::Start(program.to_string_lossy().into_owned(), error))?;
+    loop {
+        tokio::select! {
+            ended = child.wait() => return ended.map(exit_code).map_err(ExecError::Wait),
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => terminate(&child),
+        }
+    }
+}
+
+fn terminate(child: &Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    // It may have ended meanwhile.
+    let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| SIGNALLED + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

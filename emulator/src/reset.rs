@@ -1,0 +1,56 @@
+//! Takes everything back to how it was at the start, between two tests: `POST /reset`.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::{
+    dynamodb::Store,
+    gateway::Gateway,
+    http::{self, Body},
+    lambda::Functions,
+    sqs::Queues,
+};
+
+/// How long connections may take to end, and functions to finish what they do.
+const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is taken back. Processes of functions keep running, with what they have in memory.
+#[derive(Debug)]
+pub(crate) struct Reset {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) database: Arc<Store>,
+    pub(crate) queues: Arc<Queues>,
+}
+
+impl Reset {
+    /// Closes all connections, waits until `$disconnect` and all other invocations have ended, and then removes the
+    /// items of the tables and the messages of the queues. Removes nothing where something does not end.
+    pub(crate) async fn handle(&self) -> Response<Body> {
+        let connections = self.gateway.connected();
+        let ended = async {
+            self.gateway.disconnect_all().await;
+            self.functions.settled().await;
+        };
+        if tokio::time::timeout(RESET_TIMEOUT, ended).await.is_err() {
+            let message = format!(
+                "connections or invocations have not ended within {} s, and nothing was removed: stop what connects, \
+                 and what the functions wait for",
+                RESET_TIMEOUT.as_secs()
+            );
+            return http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"message": message}));
+        }
+        let database = Arc::clone(&self.database);
+        let cleared = tokio::task::spawn_blocking(move || database.clear()).await;
+        match cleared.map_err(|ended| ended.to_string()).and_then(|cleared| cleared.map_err(|error| error.to_string()))
+        {
+            Ok(tables) => {
+                self.queues.purge();
+                http::json(StatusCode::OK, &json!({"connections": connections, "tables": tables}))
+            }
+            Err(message) => http::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"message": message})),
+        }
+    }
+}
