@@ -132,9 +132,40 @@ async fn handlers_of_node_may_answer_throw_reject_call_back_or_do_nothing() {
 
 #[tokio::test]
 #[ignore = "needs Node.js; tests/run installs it and runs this"]
+async fn a_callback_of_node_waits_for_an_empty_event_loop_and_nothing_else_does() {
+    let stack = start(&code("node"), "nodejs20.x", "app.handler").await;
+    let mut socket = connect(&stack).await;
+    assert_eq!(exchange(&mut socket, "waits").await, r#""drained""#);
+    assert_eq!(exchange(&mut socket, "does not wait").await, r#""early""#);
+    assert_eq!(exchange(&mut socket, "succeeds at once").await, r#""succeeds at once""#);
+    assert_eq!(exchange(&mut socket, "first").await, r#""first""#);
+    for ended in ["fails at once", "never drained"] {
+        let answer = exchange(&mut socket, ended).await;
+        assert!(answer.starts_with(r#"{"message": "Internal server error","#), "{ended}: {answer}");
+    }
+    let body = ask(stack.http_addr, "GET /inspector/records?after=0", "", "").await.body;
+    let errors: Vec<&str> = ["\"fails at once", "timed out"].into_iter().filter(|error| body.contains(error)).collect();
+    assert_eq!(errors.len(), 2, "{body}");
+    stack.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js; tests/run installs it and runs this"]
+async fn a_client_of_node_that_names_a_service_in_the_cloud_reaches_the_emulator() {
+    let stack = start(&code("node"), "nodejs20.x", "app.handler").await;
+    let answer = exchange(&mut connect(&stack).await, "tables").await;
+    assert_eq!(serde_json::from_str::<String>(&answer).expect("JSON"), r#"{"TableNames":[]}"#);
+    stack.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js; tests/run installs it and runs this"]
 async fn an_es_module_and_a_nested_handler_are_found_and_a_missing_one_is_an_error() {
     let stack = start(&code("esm"), "nodejs20.x", "app.nested.handler").await;
     assert_eq!(exchange(&mut connect(&stack).await, "one").await, "module one");
+    stack.stop().await;
+    let stack = start(&code("node"), "nodejs20.x", "default.default").await;
+    assert_eq!(exchange(&mut connect(&stack).await, "one").await, "default one");
     stack.stop().await;
     for handler in ["app.missing", "missing.handler", "nonsense"] {
         let stack = start(&code("esm"), "nodejs20.x", handler).await;

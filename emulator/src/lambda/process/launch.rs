@@ -18,6 +18,7 @@ use crate::template;
 
 // Loaders that are built into this program.
 const NODE_RUNTIME: &str = include_str!("runtime.mjs");
+const NODE_RESOLUTION: &str = include_str!("resolve.mjs");
 const PYTHON_RUNTIME: &str = include_str!("runtime.py");
 
 /// Variables of this process that functions inherit.
@@ -67,6 +68,7 @@ impl Launch {
             let loader = host.file("runtime.py", PYTHON_RUNTIME)?;
             (host.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
         } else if runtime.starts_with("nodejs") {
+            host.file("resolve.mjs", NODE_RESOLUTION)?;
             let loader = host.file("runtime.mjs", NODE_RUNTIME)?;
             (host.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
         } else {

@@ -4,10 +4,11 @@
 
 import { existsSync } from 'node:fs';
 import http from 'node:http';
-import { createRequire } from 'node:module';
+import https from 'node:https';
+import Module, { syncBuiltinESMExports } from 'node:module';
 import net from 'node:net';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { pathToFileURL, urlToHttpOptions } from 'node:url';
 
 const { AWS_LAMBDA_RUNTIME_API: API, LAMBDA_TASK_ROOT: TASK_ROOT } = process.env;
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
@@ -28,15 +29,66 @@ function redirect() {
   };
 }
 
-/** Version 2 of the AWS SDK, where a function has it, knows no variables that lead its clients here. */
-function redirectSdk2(file) {
-  const { AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_LAMBDA } = process.env;
-  try {
-    const { config } = createRequire(file)('aws-sdk/global');
-    config.dynamodb = { endpoint: AWS_ENDPOINT_URL_DYNAMODB };
-    config.lambda = { endpoint: AWS_ENDPOINT_URL_LAMBDA };
-  } catch (error) {
-    if (error.code !== 'MODULE_NOT_FOUND') throw error;
+/** First parts of the names of AWS services in the cloud, and the variables that have their addresses here. */
+const SERVICES = {
+  dynamodb: 'DYNAMODB',
+  'streams.dynamodb': 'DYNAMODB_STREAMS',
+  events: 'EVENTBRIDGE',
+  lambda: 'LAMBDA',
+  secretsmanager: 'SECRETS_MANAGER',
+  sns: 'SNS',
+  sqs: 'SQS',
+  ssm: 'SSM',
+};
+
+/**
+ * Version 2 of the AWS SDK, and version 3 until 2023, know no variables that lead their clients here. They may be
+ * part of a bundle, so requests to the names of services in the cloud are sent here instead.
+ */
+function redirectServices() {
+  const local = new Map();
+  for (const [service, variable] of Object.entries(SERVICES)) {
+    const endpoint = process.env[`AWS_ENDPOINT_URL_${variable}`];
+    if (endpoint?.startsWith('http:')) local.set(service, new URL(endpoint));
+  }
+  const cloud = /^(?<service>[a-z.]+)\.[a-z]+(?:-[a-z]+)+-[0-9]+\.amazonaws\.com(?:\.cn)?$/;
+  const requests = new http.Agent({ keepAlive: true });
+  const { request } = https;
+  https.request = (...args) => {
+    const url = typeof args[0] === 'string' ? new URL(args[0]) : args[0];
+    const options = typeof args[1] === 'object' ? args[1] : {};
+    const named = url instanceof URL ? { ...urlToHttpOptions(url), ...options } : url;
+    const host = String(named?.hostname ?? named?.host ?? '').toLowerCase();
+    const found = local.get(cloud.exec(host)?.groups.service);
+    if (!found) return request(...args);
+    const { hostname, port } = found;
+    const headers = { ...named.headers };
+    for (const name of Object.keys(headers)) if (name.toLowerCase() === 'host') delete headers[name];
+    const changed = { agent: requests, protocol: 'http:', host: hostname, hostname, port, headers };
+    return http.request({ ...named, ...changed }, args.find((argument) => typeof argument === 'function'));
+  };
+  https.get = (...args) => https.request(...args).end();
+  syncBuiltinESMExports();
+}
+
+/** What code requires or imports by `/opt/…` is in the directories of the layers. */
+function redirectLayers() {
+  const layers = (process.env.LOCAL_LAYERS ?? '').split(path.delimiter).filter(Boolean);
+  delete process.env.LOCAL_LAYERS;
+  const resolveFilename = Module._resolveFilename;
+  Module._resolveFilename = function (name, ...rest) {
+    for (const layer of name.startsWith('/opt/') ? layers : []) {
+      try {
+        return resolveFilename.call(this, layer + name.slice('/opt'.length), ...rest);
+      } catch (error) {
+        if (error.code !== 'MODULE_NOT_FOUND') throw error;
+      }
+    }
+    return resolveFilename.call(this, name, ...rest);
+  };
+  // Versions of Node.js before 20.6 do not have it.
+  if (process.env.NODE_PATH || layers.length > 0) {
+    Module.register?.('./resolve.mjs', { parentURL: import.meta.url, data: layers });
   }
 }
 
@@ -76,7 +128,6 @@ async function load(handler) {
   const files = ['.js', '.mjs', '.cjs'].map((extension) => path.resolve(TASK_ROOT, module + extension));
   const file = files.find(existsSync);
   if (!file) throw runtimeError('Runtime.ImportModuleError', `cannot find ${files.join(' or ')}`);
-  redirectSdk2(file);
   let loaded;
   try {
     loaded = await import(pathToFileURL(file));
@@ -86,7 +137,9 @@ async function load(handler) {
     throw error;
   }
   const find = (from) => names.split('.').reduce((value, name) => value?.[name], from);
-  const found = find(loaded) ?? find(loaded.default);
+  // The default export of CommonJS is all that it exports, and may have a handler that is called `default`.
+  const isDefault = /^default(?:\.|$)/.test(names);
+  const found = isDefault ? find(loaded.default) ?? find(loaded) : find(loaded) ?? find(loaded.default);
   if (typeof found !== 'function') {
     throw runtimeError('Runtime.HandlerNotFound', `${file} exports no function ${names}`);
   }
@@ -109,31 +162,48 @@ function contextOf(headers) {
   };
 }
 
-/** Ends the invocation under way; set while there is one. */
-let abandon = null;
+/** Ends the invocation under way when the event loop is empty; set while there is one. */
+let drained = null;
 
+/**
+ * Calls the handler. Of callback, promise and context, the first one decides. As in Lambda, only the result of a
+ * callback waits until nothing is left to do.
+ */
 function invoke(handler, event, context) {
   return new Promise((resolve, reject) => {
-    abandon = resolve;
-    const callback = (error, result) => (error ? reject(error) : resolve(result));
-    context.done = callback;
-    context.succeed = resolve;
-    context.fail = reject;
+    let isDecided = false;
+    const first = (decide) => (...args) => {
+      if (isDecided) return;
+      isDecided = true;
+      decide(...args);
+    };
+    const done = (error, result) => (error === undefined || error === null ? resolve(result) : reject(error));
+    drained = () => resolve(null);
+    const callback = first((error, result) => {
+      const waits = (error === undefined || error === null) && context.callbackWaitsForEmptyEventLoop;
+      if (waits) drained = () => resolve(result);
+      else done(error, result);
+    });
+    context.done = first(done);
+    context.succeed = first(resolve);
+    context.fail = first((error) => reject(error ?? 'handled'));
     const returned = handler(event, context, callback);
-    if (typeof returned?.then === 'function') returned.then(resolve, reject);
+    if (typeof returned?.then === 'function') returned.then(context.succeed, context.fail);
   }).finally(() => {
-    abandon = null;
+    drained = null;
   });
 }
 
 let current = 'init';
 redirect();
+redirectServices();
+redirectLayers();
 // A handler that neither returns a promise nor calls back returns null when it has nothing left to do.
-process.on('beforeExit', () => abandon?.(null));
+process.on('beforeExit', () => drained?.());
 for (const event of ['uncaughtException', 'unhandledRejection']) {
   process.on(event, (thrown) => {
     const exit = () => process.exit(1);
-    if (current !== 'init' && abandon === null) {
+    if (current !== 'init' && drained === null) {
       console.error(thrown);
       exit();
     }

@@ -15,6 +15,25 @@ const post = (path, text) =>
     request.end(text);
   });
 
+/** Asks DynamoDB by its name in the cloud, as SDKs do that know no AWS_ENDPOINT_URL. */
+const tables = () =>
+  new Promise((resolve, reject) => {
+    const host = `dynamodb.${process.env.AWS_REGION}.amazonaws.com`;
+    const headers = {
+      host,
+      'x-amz-target': 'DynamoDB_20120810.ListTables',
+      'content-type': 'application/x-amz-json-1.0',
+      'x-amz-date': '20260101T000000Z',
+      authorization: 'AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=unchecked',
+    };
+    const agent = new https.Agent({ keepAlive: true });
+    const request = https.request({ host, port: 443, path: '/', method: 'POST', headers, agent }, (response) => {
+      response.on('data', (chunk) => resolve(String(chunk)));
+    });
+    request.on('error', reject);
+    request.end('{}');
+  });
+
 exports.handler = (event, context, callback) => {
   const { requestContext, body } = event;
   const { apiId, connectionId } = requestContext;
@@ -22,6 +41,29 @@ exports.handler = (event, context, callback) => {
   switch (body) {
     case 'callback':
       return void setTimeout(() => callback(null, answer('called back')), 1);
+    case 'waits':
+    case 'does not wait': {
+      context.callbackWaitsForEmptyEventLoop = body === 'waits';
+      const result = answer('early');
+      setTimeout(() => { result.body = answer('drained').body; }, 20);
+      return void callback(null, result);
+    }
+    case 'never drained': {
+      setInterval(() => {}, 1000);
+      return void callback(null, answer(body));
+    }
+    case 'fails at once':
+    case 'succeeds at once': {
+      const pending = setInterval(() => {}, 1000);
+      if (body === 'fails at once') callback(new Error(body));
+      else context.succeed(answer(body));
+      return void setImmediate(() => clearInterval(pending));
+    }
+    case 'first':
+      callback(null, answer('first'));
+      return Promise.resolve(answer('second'));
+    case 'tables':
+      return tables().then(answer);
     case 'nothing':
       return undefined;
     case 'throw':
