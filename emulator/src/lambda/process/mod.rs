@@ -8,7 +8,10 @@ mod runtime_api;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::host::ProcessHost;
 use self::{
-    code::CodeVersion,
+    code::{CodeVersion, WATCHED_MAX},
     launch::Launch,
     runtime_api::{PendingInvocation, RuntimeApi},
 };
@@ -49,6 +52,8 @@ pub(super) struct Process {
     timeout: Duration,
     clock: Clock,
     idle: Mutex<Vec<ExecutionEnvironment>>,
+    /// Set when a line has said that not all of the code is watched.
+    is_told_unwatched: AtomicBool,
 }
 
 impl Process {
@@ -61,13 +66,35 @@ impl Process {
         clock: Clock,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let launch = Launch::new(name, function, environment, host)?;
-        Ok(Self { name: name.to_owned(), launch, timeout: function.timeout, clock, idle: Mutex::default() })
+        let process = Self {
+            name: name.to_owned(),
+            launch,
+            timeout: function.timeout,
+            clock,
+            idle: Mutex::default(),
+            is_told_unwatched: AtomicBool::new(false),
+        };
+        process.version();
+        Ok(process)
+    }
+
+    /// Returns the state of the code, and says once if a part of it is not watched.
+    fn version(&self) -> CodeVersion {
+        let version = self.launch.version();
+        if !version.is_complete && !self.is_told_unwatched.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                function = self.name,
+                watched = WATCHED_MAX,
+                "code has too many files: only the first are watched, changes of others need a restart"
+            );
+        }
+        version
     }
 
     /// Invokes the function in an idle process with the current code, or in a new one. Stops a process that does not
     /// respond.
     pub(super) async fn invoke(&self, request_id: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        let version = self.launch.version();
+        let version = self.version();
         loop {
             let (mut environment, is_new) = match self.take_idle(version) {
                 Some(environment) => (environment, false),
