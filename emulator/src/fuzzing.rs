@@ -37,7 +37,8 @@ pub fn frames(bytes: &[u8]) {
         let functions = Functions::unreachable(&BTreeMap::new());
         let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);
-        let gateway = Gateway::new(template.sockets, functions, Clock::System, settings, recorder);
+        let address = ([127, 0, 0, 1], 8765).into();
+        let gateway = Gateway::new(template.sockets, address, functions, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)
     });
     runtime.block_on(Arc::clone(gateway).serve_bytes(bytes));

@@ -247,6 +247,7 @@ impl Stack {
         let quotas = Arc::new(quotas);
         let gateway = Gateway::new(
             template.sockets,
+            ws_addr,
             Arc::clone(&functions),
             clock.clone(),
             GatewaySettings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),

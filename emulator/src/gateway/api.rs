@@ -1,6 +1,9 @@
 //! The gateway: one WebSocket API on one stage, and everything that it holds.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use clock::Clock;
 use hyper::{
@@ -22,6 +25,8 @@ use crate::{lambda::Functions, rate::RouteBuckets, recorder::Recorder, template:
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(super) api: WebSocketApi,
+    /// Where functions on this machine reach it.
+    pub(super) address: SocketAddr,
     pub(super) functions: Arc<Functions>,
     pub(super) connections: Connections,
     /// For HTTP integrations.
@@ -40,9 +45,10 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Makes a gateway that serves `api` with `functions`.
+    /// Makes a gateway that serves `api` on an address with `functions`.
     pub(crate) fn new(
         api: WebSocketApi,
+        mut address: SocketAddr,
         functions: Arc<Functions>,
         clock: Clock,
         settings: GatewaySettings,
@@ -50,8 +56,13 @@ impl Gateway {
     ) -> Arc<Self> {
         let routes = api.routes.keys().map(String::as_str).filter(|_| settings.throttles);
         let buckets = RouteBuckets::new(&api.throttles, routes, clock.now());
+        // Whoever listens on every address is reached at each.
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
         Arc::new(Self {
             api,
+            address,
             functions,
             connections: Connections::default(),
             http: IntegrationClient::new(),

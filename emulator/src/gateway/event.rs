@@ -1,6 +1,8 @@
 //! The events that functions receive, as recorded from the service: a missing value is absent, not null. They are JSON
 //! written by hand, not with the types that handlers parse, so that tests see a difference between the two.
 
+use std::net::SocketAddr;
+
 use clock::Timestamp;
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
@@ -129,7 +131,7 @@ fn finish(
         "requestTimeEpoch": now.millis(),
         "identity": identity,
         "requestId": request_id,
-        "domainName": domain_name(&connection.host, &gateway.api.api_id),
+        "domainName": domain_name(&connection.host, &gateway.api.api_id, gateway.address),
         "connectionId": connection.id,
         "apiId": gateway.api.api_id,
     });
@@ -141,9 +143,16 @@ fn finish(
     Event { request_id, body: Value::Object(event) }
 }
 
-/// Returns the host that the client named, as behind a custom domain, or the API's own host if it named none.
-fn domain_name(host: &str, api_id: &str) -> String {
-    if host.is_empty() { format!("{api_id}.execute-api.{}.{URL_SUFFIX}", REGION) } else { host.to_owned() }
+/// Returns the host that the client named if it leads here, or the API's own host if it named none. Behind a proxy that
+/// keeps the name, such as a development server's, that name leads to the proxy, so it is the gateway's address.
+fn domain_name(host: &str, api_id: &str, own: SocketAddr) -> String {
+    if host.is_empty() {
+        return format!("{api_id}.execute-api.{REGION}.{URL_SUFFIX}");
+    }
+    // The loaders of functions lead these here.
+    let is_in_cloud = host.contains(".execute-api.");
+    let has_own_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(own.port()));
+    if is_in_cloud || has_own_port { host.to_owned() } else { own.to_string() }
 }
 
 /// Inserts the last value of each name, and all values of each name.
@@ -198,7 +207,8 @@ mod tests {
         let clock = Clock::Manual(Arc::new(now.into()));
         let recorder = Recorder::new(clock.clone());
         let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
-        let gateway = Gateway::new(template.sockets, functions, clock, settings, recorder);
+        let address = ([127, 0, 0, 1], 8765).into();
+        let gateway = Gateway::new(template.sockets, address, functions, clock, settings, recorder);
         let connection = Connection::new(
             "Gto47d9-DoECGqg=".to_owned(),
             Timestamp::from_millis(now),
@@ -237,6 +247,21 @@ mod tests {
         check(&gateway, &connect(&gateway, &connection, &handshake), CONNECT);
         check(&gateway, &message(&gateway, &connection, "$default", r#"{"a": 1}"#), MESSAGE);
         check(&gateway, &disconnect(&gateway, &connection, 1001, "Going away"), DISCONNECT);
+    }
+
+    #[test]
+    fn the_domain_name_leads_here_also_behind_a_proxy_that_keeps_the_host() {
+        let own = "127.0.0.1:8765".parse().expect("an address");
+        for (host, expected) in [
+            ("", "abcdefghij.execute-api.eu-central-1.amazonaws.com"),
+            ("abcdefghij.execute-api.eu-central-1.amazonaws.com", "abcdefghij.execute-api.eu-central-1.amazonaws.com"),
+            ("localhost:8765", "localhost:8765"),
+            ("[::1]:8765", "[::1]:8765"),
+            ("localhost:5173", "127.0.0.1:8765"),
+            ("chat.example.com", "127.0.0.1:8765"),
+        ] {
+            assert_eq!(domain_name(host, "abcdefghij", own), expected, "{host}");
+        }
     }
 
     #[tokio::test]

@@ -39,6 +39,15 @@ async fn held_at_connect() -> (Scripted, Arc<Semaphore>) {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_that_keeps_the_host_the_domain_name_is_the_gateway_s_address() {
+    let site = Scripted::start(&[], accept).await;
+    let (_socket, _) = site.connect("", &[("host", "localhost:5173")]).await.expect("connected");
+    let event = site.event_of("Connect").await;
+    assert_eq!(event["requestContext"]["domainName"], json!(site.stack.ws_addr.to_string()));
+    assert_eq!(event["headers"]["Host"], "localhost:5173", "what the client sent stays");
+}
+
+#[tokio::test]
 async fn nothing_reaches_a_connection_before_connect_has_returned() {
     let (site, returned) = held_at_connect().await;
     let (connected, ()) = tokio::join!(site.connect("", &[]), async {
