@@ -48,7 +48,13 @@ pub struct Flags {
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     parameters: Vec<(String, String)>,
 
-    /// Set a secret parameter of Systems Manager, such as /my-app/token=…; may be repeated
+    /// Set what only a deployed stack knows, such as Pool.ProviderURL=…, Bucket=… for what !Ref returns, or an imported
+    /// value by the name of its export; may be repeated
+    #[arg(long = "value", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
+    values: Vec<(String, String)>,
+
+    /// Set a secret parameter of Systems Manager, such as /my-app/token=…, or a secret of Secrets Manager that the
+    /// template refers to with {{resolve:…}}; may be repeated
     #[arg(long = "secret", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
     secrets: Vec<(String, String)>,
 
@@ -246,6 +252,7 @@ fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Optio
         http_addr: arguments.http_addr.unwrap_or(http_addr),
         template,
         parameters: arguments.parameters.into_iter().collect(),
+        values: arguments.values.into_iter().collect(),
         secrets: arguments.secrets.into_iter().collect(),
         data_dir: arguments.data_dir,
         dynamodb: None,

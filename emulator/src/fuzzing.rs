@@ -12,12 +12,12 @@ use crate::{
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     lambda::Functions,
     recorder::Recorder,
-    template::{SelectionExpression, Template},
+    template::{SelectionExpression, Template, TemplateInputs},
 };
 
 /// Reads a template.
 pub fn template(text: &str) {
-    if let Err(error) = Template::parse(text, &BTreeMap::new()) {
+    if let Err(error) = Template::parse(text, &TemplateInputs::default()) {
         assert!(!error.to_string().is_empty());
     }
 }
@@ -33,7 +33,8 @@ pub fn selection(expression: &str, message: &str) {
 pub fn frames(bytes: &[u8]) {
     static PARTS: OnceLock<(Runtime, Arc<Gateway>)> = OnceLock::new();
     let (runtime, gateway) = PARTS.get_or_init(|| {
-        let template = Template::parse(include_str!("../tests/program/fuzzed.yaml"), &BTreeMap::new()).expect("valid");
+        let template =
+            Template::parse(include_str!("../tests/program/fuzzed.yaml"), &TemplateInputs::default()).expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
         let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);

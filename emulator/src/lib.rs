@@ -58,7 +58,7 @@ pub use crate::{
     stack::{Options, Stack, StartError},
     template::{
         Code, CronExpression, EventPattern, Function, LoadError, Package, QueueSettings, Rule, Schedule,
-        ScheduleExpression, Template, TemplateError, TemplateSource, YamlError, YamlNode,
+        ScheduleExpression, Template, TemplateError, TemplateInputs, TemplateSource, YamlError, YamlNode,
     },
     tls::TlsError,
 };

@@ -77,13 +77,10 @@ fn event(rule: &str, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::BTreeMap,
-        sync::atomic::{AtomicI64, Ordering},
-    };
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use crate::template::Template;
+    use crate::template::{Template, TemplateInputs};
 
     /// Starts one schedule of a function that fails and counts its invocations.
     fn started(expression: &str, clock: &Clock) -> (Arc<Functions>, CancellationToken, TaskTracker) {
@@ -94,7 +91,7 @@ Resources:
     Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.action }
   F: { Type: AWS::Serverless::Function, Properties: { EventInvokeConfig: { MaximumRetryAttempts: 0 } } }
 "#;
-        let template = Template::parse(text, &BTreeMap::new()).expect("valid");
+        let template = Template::parse(text, &TemplateInputs::default()).expect("valid");
         let functions = Functions::unreachable(&template.functions);
         let schedule = Schedule {
             name: "s".to_owned(),

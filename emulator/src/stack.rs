@@ -35,7 +35,7 @@ use crate::{
     schedules,
     sqs::{self, Queues},
     ssm,
-    template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateSource},
+    template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateInputs, TemplateSource},
     tls::{Identity, TlsError},
 };
 
@@ -59,6 +59,9 @@ pub struct Options {
     pub template: TemplateSource,
     /// Values of its parameters. Others keep their defaults.
     pub parameters: BTreeMap<String, String>,
+    /// What only a deployed stack knows: `Resource.Attribute`, `Resource` for what `Ref` returns, or the name of an
+    /// export.
+    pub values: BTreeMap<String, String>,
     /// Directory for the tables. `None` keeps them in memory.
     pub data_dir: Option<PathBuf>,
     /// A DynamoDB with the template's tables, which the functions use instead of the emulator's.
@@ -89,6 +92,7 @@ impl Options {
             http_addr: free,
             template: template.into(),
             parameters: BTreeMap::new(),
+            values: BTreeMap::new(),
             data_dir: None,
             dynamodb: None,
             secrets: BTreeMap::new(),
@@ -169,7 +173,12 @@ impl Stack {
     /// Those of [`Stack::start`].
     pub async fn embedded(options: &Options, program: &dyn Embedding) -> Result<Self, StartError> {
         let clock = Clock::System;
-        let template = Template::load(&options.template, &options.parameters)?;
+        let inputs = TemplateInputs {
+            parameters: options.parameters.clone(),
+            values: options.values.clone(),
+            secrets: options.secrets.clone(),
+        };
+        let template = Template::load(&options.template, &inputs)?;
         let hosts = &options.hosts;
         // Functions whose code has the AWS address of the API are redirected here, see `docs/emulator.md`.
         let in_cloud = format!("{}.execute-api.{REGION}.{URL_SUFFIX}", template.sockets.api_id);
@@ -210,6 +219,7 @@ impl Stack {
             endpoints: &aws_variables,
             lambda_endpoint: options.lambda_endpoint.as_ref(),
             linked: program,
+            routed: &template.routed(),
             host: &host,
             time_scale: options.time_scale,
             recorder: Arc::clone(&recorder),
@@ -292,6 +302,7 @@ impl Stack {
             async move { front.answer(request, peer).await }
         }));
         let mut notes = template.notes;
+        notes.extend_from_slice(functions.notes());
         notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apigw_local::{ScheduleExpression, Template};
+use apigw_local::{ScheduleExpression, Template, TemplateInputs};
 use local::Service;
 use serde_json::{Value, json};
 use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
@@ -13,7 +13,7 @@ fn scored(source: &str) -> Value {
 
 #[test]
 fn the_project_s_own_template_is_understood() {
-    let parameters = [("ScoreThreshold".to_owned(), "90".to_owned())].into_iter().collect();
+    let parameters = TemplateInputs::with_parameters([("ScoreThreshold", "90")]);
     let template = Template::load(&Service::template(), &parameters).expect("our own template");
     let names: Vec<_> = template.functions.keys().map(String::as_str).collect();
     let functions = ["Alerts", "Connect", "Deliver", "Disconnect", "Publish", "Recover", "Subscribe"];
@@ -44,7 +44,7 @@ fn the_project_s_own_template_is_understood() {
 #[test]
 fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scorer() {
     let parameters = [("ScorerSource", "viral-alerts.scorer"), ("FeedUrl", "https://feed")];
-    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let parameters = TemplateInputs::with_parameters(parameters);
     let template = Template::load(&Service::template(), &parameters).expect("our own template");
     let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
     assert!(rule.pattern.matches(&scored("viral-alerts.scorer")));
@@ -54,7 +54,7 @@ fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scor
 
 #[test]
 fn the_scorer_is_there_when_a_feed_is() {
-    let parameters = [("FeedUrl".to_owned(), "https://feed".to_owned())].into_iter().collect();
+    let parameters = TemplateInputs::with_parameters([("FeedUrl", "https://feed")]);
     let template = Template::load(&Service::template(), &parameters).expect("our own template");
     let scorer = &template.functions["ScorerFunction"];
     assert_eq!(scorer.environment["SCORES_TABLE"], "ScoresTable");
@@ -67,7 +67,7 @@ fn the_scorer_is_there_when_a_feed_is() {
 
 #[test]
 fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
-    let parameters = [("Canary".to_owned(), "on".to_owned())].into_iter().collect();
+    let parameters = TemplateInputs::with_parameters([("Canary", "on")]);
     let template = Template::load(&Service::template(), &parameters).expect("our own template");
     let canary = &template.functions["CanaryFunction"];
     assert_eq!(canary.environment["PUBLISH_FUNCTION"], "PublishFunction");

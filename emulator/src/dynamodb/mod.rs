@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::capacity::Capacity;
 pub use self::capacity::{TableCapacity, TableCapacityError, TableUnits};
 
-use crate::template::{LoadError, Template, TemplateSource};
+use crate::template::{LoadError, Template, TemplateInputs, TemplateSource};
 
 /// Time between two removals of expired items. The service removes them within days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -67,7 +67,8 @@ impl Tables {
 
     /// Reads the tables of a template, with parameters that differ from their defaults.
     pub fn of_template_with(source: &TemplateSource, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
-        Template::load(source, parameters).map(|template| Self(template.tables))
+        let inputs = TemplateInputs { parameters: parameters.clone(), ..TemplateInputs::default() };
+        Template::load(source, &inputs).map(|template| Self(template.tables))
     }
 
     /// Creates a database with these tables in memory.

@@ -191,7 +191,7 @@ mod tests {
         gateway::{GatewayOptions, GatewaySettings},
         lambda::Functions,
         recorder::Recorder,
-        template::Template,
+        template::{Template, TemplateInputs},
     };
 
     // Events recorded from the service, with other ids and addresses.
@@ -200,7 +200,7 @@ mod tests {
     const DISCONNECT: &str = include_str!("recorded/disconnect.json");
 
     async fn parts() -> (Arc<Gateway>, Connection) {
-        let template = Template::parse(include_str!("../../tests/program/fuzzed.yaml"), &BTreeMap::new());
+        let template = Template::parse(include_str!("../../tests/program/fuzzed.yaml"), &TemplateInputs::default());
         let template = template.expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
         let now = 1_708_326_702_789;

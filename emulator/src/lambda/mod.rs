@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     concurrency::FairConcurrencyLimit,
-    process::{Process, ProcessHost},
+    process::{LaunchError, Process, ProcessHost},
     remote::Remote,
 };
 use crate::{
@@ -50,6 +50,8 @@ pub(crate) struct LambdaSettings<'a> {
     pub(crate) lambda_endpoint: Option<&'a hyper::Uri>,
     /// The functions that are linked into the program.
     pub(crate) linked: &'a dyn LinkedFunctions,
+    /// Functions that a route or an authorizer invokes. The emulator does not start if one of them lacks something.
+    pub(crate) routed: &'a BTreeSet<String>,
     /// What functions that run as processes share.
     pub(crate) host: &'a Arc<ProcessHost>,
     /// Divides the delays between retries.
@@ -68,6 +70,8 @@ pub(crate) struct LambdaSettings<'a> {
 #[derive(Debug)]
 pub(crate) struct Functions {
     functions: BTreeMap<String, Arc<RegisteredFunction>>,
+    /// What is not run, one sentence each.
+    notes: Vec<String>,
     tasks: TaskTracker,
     /// Number of running invocations.
     running: watch::Sender<usize>,
@@ -99,6 +103,8 @@ enum Runner {
     Linked(Arc<dyn Invoke>),
     Process(Box<Process>),
     Remote(Box<Remote>),
+    /// Nowhere, for this reason.
+    Unavailable(String),
 }
 
 /// A function that cannot start.
@@ -138,16 +144,22 @@ impl Functions {
             if let Some(started) = settings.linked.start(function, own) {
                 return started.map(Runner::Linked);
             }
-            let process = Process::new(name, function, environment, settings.host, clock.clone())?;
-            Ok(Runner::Process(Box::new(process)))
+            match Process::new(name, function, environment, settings.host, clock.clone()) {
+                Ok(process) => Ok(Runner::Process(Box::new(process))),
+                Err(error @ LaunchError::Missing(_)) if settings.routed.contains(name) => Err(error.into()),
+                Err(error) => Ok(Runner::Unavailable(error.to_string())),
+            }
         };
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut notes) = (BTreeMap::new(), Vec::new());
         for (name, function) in functions {
             let runner = runner(name, function).map_err(|source| FunctionStartError {
                 function: function.logical_id.clone(),
                 line: function.line,
                 source,
             })?;
+            if let Runner::Unavailable(reason) = &runner {
+                notes.push(format!("{} does not run, and its invocations fail: {reason}", function.logical_id));
+            }
             let max = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
             let entry = RegisteredFunction {
                 binary: function.binary.clone(),
@@ -164,6 +176,7 @@ impl Functions {
         }
         Ok(Arc::new(Self {
             functions: entries,
+            notes,
             tasks: TaskTracker::new(),
             running: watch::Sender::new(0),
             clock,
@@ -184,6 +197,7 @@ impl Functions {
             endpoints: &BTreeMap::new(),
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
             linked: &(),
+            routed: &BTreeSet::new(),
             host: &ProcessHost::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
@@ -191,6 +205,11 @@ impl Functions {
             queues: Arc::new(Queues::new(Vec::new(), String::new(), Clock::System)),
         };
         Self::start(functions, &settings).expect("nothing to find")
+    }
+
+    /// Returns notes on functions that do not run.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Returns whether there is a function of this name with this alias or version. Versions have no code of their own
@@ -251,6 +270,10 @@ impl Functions {
                 Runner::Remote(function) => limited(function.invoke(payload).boxed()).await,
                 // The start of a new process does not count, so the process applies the timeout itself.
                 Runner::Process(function) => function.invoke(&request_id, payload).await,
+                Runner::Unavailable(reason) => Err(InvokeError::FunctionError {
+                    error_type: "Runtime.Unavailable".to_owned(),
+                    error_message: reason.clone(),
+                }),
             };
             if fails_after {
                 answer = Err(InvokeError::injected("injected fault: the function ran, and its result is lost"));

@@ -19,6 +19,14 @@ impl TemplateError {
         Self { resource: None, line: Some(line), message: message.into() }
     }
 
+    /// Adds what may help to the message.
+    pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {
+        if let Some(hint) = hint {
+            self.message = format!("{}; {hint}", self.message);
+        }
+        self
+    }
+
     pub(super) fn in_resource(mut self, name: &str) -> Self {
         self.resource.get_or_insert_with(|| name.to_owned());
         self

@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     error::TemplateError,
     event_pattern::EventPattern,
-    intrinsics::{self, Resolver},
     packages::Package,
     resources::{Resource, Resources},
+    scalar,
     schedule_expression::ScheduleExpression,
     yaml::YamlNode,
 };
@@ -26,6 +26,9 @@ const MEMORY_MB_DEFAULT: u32 = 128;
 /// How often Lambda retries a failed asynchronous invocation by default. Source: Lambda.
 const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
+/// Types of events that invoke functions here.
+const EVENTS: [&str; 5] = ["CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2"];
+
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Function {
@@ -37,6 +40,8 @@ pub struct Function {
     pub code: Code,
     /// The language that runs it, such as `python3.13`; none for a container image.
     pub runtime: Option<String>,
+    /// Whether it is a container image.
+    pub is_image: bool,
     /// Entry point in the code.
     pub handler: Option<String>,
     /// The cargo binary that it is built from, if cargo-lambda builds it.
@@ -144,25 +149,19 @@ pub(super) struct ParsedFunctions {
     pub(super) notes: Vec<String>,
 }
 
-pub(super) fn read(
-    root: &YamlNode,
-    resolver: &Resolver<'_>,
-    resources: &Resources,
-) -> Result<ParsedFunctions, TemplateError> {
+pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, TemplateError> {
     let mut found = ParsedFunctions::default();
-    let globals = match root.get("Globals").and_then(|globals| globals.get("Function")) {
-        Some(node) => resolver.resolve(node)?.unwrap_or_default(),
-        None => Value::Null,
-    };
-    let plain = resources.of_type("AWS::Lambda::Function").map(|resource| (resource, resource.properties.clone()));
-    let serverless = resources
-        .of_type("AWS::Serverless::Function")
-        .map(|resource| (resource, merged(&globals, &resource.properties)));
-    for (resource, properties) in serverless.chain(plain) {
-        found.functions.insert(resource.name.clone(), function(resource, &properties)?);
-        let events = properties.get("Events").and_then(Value::as_object);
-        for (name, event) in events.into_iter().flatten() {
-            read_event(resource, name, event, &mut found)?;
+    let serverless = resources.of_type("AWS::Serverless::Function");
+    for resource in serverless.chain(resources.of_type("AWS::Lambda::Function")) {
+        found.functions.insert(resource.name.clone(), function(resource)?);
+        for (name, node) in resource.entries("Events") {
+            match node.get("Type").and_then(YamlNode::text) {
+                Some(kind) if !EVENTS.contains(&kind) => found.notes.push(not_run(resource, name, kind)),
+                _ => {
+                    let event = resource.value_of(node);
+                    event.map(|event| read_event(resource, name, &event, &mut found)).transpose()?;
+                }
+            }
         }
     }
     for alias in resources.of_type("AWS::Lambda::Alias") {
@@ -175,34 +174,36 @@ pub(super) fn read(
     Ok(found)
 }
 
-fn function(resource: &Resource, properties: &Value) -> Result<Function, TemplateError> {
-    let text = |property: &str| properties.get(property).and_then(intrinsics::as_text);
-    let whole = |property: &str| match properties.get(property) {
+fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
+    let whole = |property: &str| match resource.get(property) {
         None => Ok(None),
-        Some(number) => intrinsics::as_text(number)
+        Some(number) => scalar::as_text(number)
             .and_then(|number| number.parse::<u32>().ok())
             .map(Some)
             .ok_or_else(|| resource.error(format!("invalid {property} {number}: expected a whole number"))),
     };
     let timeout = whole("Timeout")?.map_or(TIMEOUT_DEFAULT, |secs| Duration::from_secs(secs.into()));
     let mut environment = BTreeMap::new();
-    for (name, value) in properties.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
-        let text = intrinsics::as_text(value)
+    for (name, value) in resource.pointer("/Environment/Variables").and_then(Value::as_object).into_iter().flatten() {
+        let text = scalar::as_text(value)
             .ok_or_else(|| resource.error(format!("invalid environment variable {name}: expected a string")))?;
         environment.insert(name.clone(), text);
     }
-    let built_by_cargo = resource.metadata.get("BuildMethod").is_some_and(|method| method == "rust-cargolambda");
-    let binary = resource.metadata.pointer("/BuildProperties/Binary").and_then(Value::as_str);
-    let asynchronous = |pointer: &str| properties.pointer(&format!("/EventInvokeConfig/{pointer}"));
-    let retries = asynchronous("MaximumRetryAttempts").and_then(intrinsics::as_text);
-    let dead_letters = properties.pointer("/DeadLetterQueue/TargetArn");
-    let dead_letters = dead_letters.or_else(|| properties.pointer("/DeadLetterConfig/TargetArn"));
+    let metadata = resource.metadata();
+    let built_by_cargo = metadata.and_then(|metadata| metadata.get("BuildMethod"));
+    let built_by_cargo = built_by_cargo.is_some_and(|method| method == "rust-cargolambda");
+    let binary = metadata.and_then(|metadata| metadata.pointer("/BuildProperties/Binary")).and_then(Value::as_str);
+    let asynchronous = |pointer: &str| resource.pointer(&format!("/EventInvokeConfig/{pointer}"));
+    let retries = asynchronous("MaximumRetryAttempts").and_then(scalar::as_text);
+    let dead_letters = resource.pointer("/DeadLetterQueue/TargetArn");
+    let dead_letters = dead_letters.or_else(|| resource.pointer("/DeadLetterConfig/TargetArn"));
     Ok(Function {
         logical_id: resource.logical_id.clone(),
         line: resource.line,
-        code: code(properties, &resource.metadata),
-        runtime: text("Runtime"),
-        handler: text("Handler"),
+        code: code(resource),
+        runtime: resource.text("Runtime"),
+        is_image: resource.text("PackageType").is_some_and(|kind| kind == "Image"),
+        handler: resource.text("Handler"),
         binary: binary.filter(|_| built_by_cargo).map(str::to_owned),
         timeout,
         memory_mb: whole("MemorySize")?.unwrap_or(MEMORY_MB_DEFAULT),
@@ -215,43 +216,44 @@ fn function(resource: &Resource, properties: &Value) -> Result<Function, Templat
                 .filter(|retries| *retries <= ASYNC_RETRIES_DEFAULT)
                 .ok_or_else(|| resource.error("invalid MaximumRetryAttempts: expected 0, 1 or 2"))?,
         },
-        aliases: text("AutoPublishAlias").into_iter().collect(),
-        on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(intrinsics::as_text),
-        dead_letters: dead_letters.and_then(intrinsics::as_text),
+        aliases: resource.text("AutoPublishAlias").into_iter().collect(),
+        on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(scalar::as_text),
+        dead_letters: dead_letters.and_then(scalar::as_text),
     })
 }
 
-fn code(properties: &Value, metadata: &Value) -> Code {
-    let inline = properties.get("InlineCode").or_else(|| properties.pointer("/Code/ZipFile")).and_then(Value::as_str);
-    let path = properties.get("CodeUri").or_else(|| properties.get("Code")).and_then(Value::as_str);
+fn code(resource: &Resource<'_>) -> Code {
+    // The bucket has no meaning here.
+    let keys = ["ZipFile", "S3Key", "Key"];
+    let source = resource.parts("CodeUri", &keys).or_else(|| resource.parts("Code", &keys));
+    let source = source.as_ref();
+    let inline = resource.get("InlineCode").or_else(|| source?.get("ZipFile")).and_then(Value::as_str);
+    let path = source.and_then(Value::as_str);
     match (inline, path) {
         (Some(text), _) => Code::Inline(text.to_owned()),
         (None, Some(path)) if !path.starts_with("s3://") => Code::Path(path.to_owned()),
         // Source: SAM, whose default is the directory of the template.
-        (None, None) if properties.get("CodeUri").or_else(|| properties.get("Code")).is_none() => {
-            Code::Path(".".to_owned())
+        (None, None) if source.is_none() => Code::Path(".".to_owned()),
+        (None, path) => {
+            let key = || source.and_then(|source| source.get("S3Key").or_else(|| source.get("Key")))?.as_str();
+            let asset = resource.metadata().and_then(|metadata| metadata.get("aws:asset:path"));
+            Code::Packaged(Package {
+                asset: asset.and_then(Value::as_str).map(str::to_owned),
+                key: path.or_else(key).map(str::to_owned),
+            })
         }
-        (None, path) => Code::Packaged(Package {
-            asset: metadata.get("aws:asset:path").and_then(Value::as_str).map(str::to_owned),
-            key: path
-                .or_else(|| properties.pointer("/Code/S3Key").and_then(Value::as_str))
-                .or_else(|| properties.pointer("/CodeUri/Key").and_then(Value::as_str))
-                .map(str::to_owned),
-        }),
     }
 }
 
 fn read_event(
-    resource: &Resource,
+    resource: &Resource<'_>,
     name: &str,
     event: &Value,
     found: &mut ParsedFunctions,
 ) -> Result<(), TemplateError> {
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
     let text = |key: &str| {
-        property(key)
-            .and_then(intrinsics::as_text)
-            .ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
+        property(key).and_then(scalar::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
         Some("HttpApi") => found.http_routes.push(HttpRoute {
@@ -267,14 +269,14 @@ fn read_event(
             let expression = text(key)?;
             let times = ScheduleExpression::parse(&expression)
                 .map_err(|error| resource.error(format!("invalid schedule of the event {name}: {error}")))?;
-            let zone = property("ScheduleExpressionTimezone").and_then(intrinsics::as_text);
+            let zone = property("ScheduleExpressionTimezone").and_then(scalar::as_text);
             let zone = zone.filter(|zone| zone != "UTC" && matches!(times, Some(ScheduleExpression::Cron(_))));
             match (times, zone) {
                 (Some(times), None) => found.schedules.push(Schedule {
                     name: format!("{}-{name}", resource.logical_id),
                     function: resource.name.clone(),
                     times,
-                    input: property("Input").and_then(intrinsics::as_text),
+                    input: property("Input").and_then(scalar::as_text),
                 }),
                 (Some(_), Some(zone)) => found.notes.push(format!(
                     "{} is not invoked by its schedule {name}: the emulator runs cron(…) in UTC, not in {zone}",
@@ -287,25 +289,31 @@ fn read_event(
             }
         }
         Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, found)?,
-        other => found.notes.push(format!(
-            "{} is not invoked by its event {name}: the emulator does not run events of type {}",
-            resource.logical_id,
-            other.unwrap_or("(none)")
-        )),
+        other => found.notes.push(not_run(resource, name, other.unwrap_or("(none)"))),
     }
     Ok(())
 }
 
+fn not_run(resource: &Resource<'_>, event: &str, kind: &str) -> String {
+    let function = &resource.logical_id;
+    format!("{function} is not invoked by its event {event}: the emulator does not run events of type {kind}")
+}
+
 fn is_disabled(event: &Value) -> bool {
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
-    property("Enabled").and_then(intrinsics::as_text).is_some_and(|enabled| enabled == "false")
+    property("Enabled").and_then(scalar::as_text).is_some_and(|enabled| enabled == "false")
         || property("State").is_some_and(|state| state == "DISABLED")
 }
 
 /// Properties of rules that change the payload in ways that the emulator does not support.
 const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
 
-fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut ParsedFunctions) -> Result<(), TemplateError> {
+fn read_rule(
+    resource: &Resource<'_>,
+    name: &str,
+    event: &Value,
+    found: &mut ParsedFunctions,
+) -> Result<(), TemplateError> {
     if is_disabled(event) {
         return Ok(());
     }
@@ -319,43 +327,13 @@ fn read_rule(resource: &Resource, name: &str, event: &Value, found: &mut ParsedF
     }
     let pattern = EventPattern::parse(property("Pattern").unwrap_or(&Value::Null))
         .map_err(|error| resource.error(format!("invalid pattern of the event {name}: {error}")))?;
-    let bus = property("EventBusName").and_then(intrinsics::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
+    let bus = property("EventBusName").and_then(scalar::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
     found.rules.push(Rule {
         name: format!("{}-{name}", resource.logical_id),
         bus: bus.rsplit('/').next().unwrap_or_default().to_owned(),
         pattern,
         function: resource.name.clone(),
-        input: property("Input").and_then(intrinsics::as_text),
+        input: property("Input").and_then(scalar::as_text),
     });
     Ok(())
-}
-
-/// `Globals` overridden by a resource's own properties. As in SAM, maps are merged and everything else is replaced.
-fn merged(globals: &Value, own: &Value) -> Value {
-    match (globals, own) {
-        (Value::Object(globals), Value::Object(own)) => {
-            let mut all: Map<String, Value> = globals.clone();
-            for (key, value) in own {
-                let value = merged(all.get(key).unwrap_or(&Value::Null), value);
-                all.insert(key.clone(), value);
-            }
-            Value::Object(all)
-        }
-        (globals, Value::Null) => globals.clone(),
-        (_, own) => own.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn own_properties_win_over_globals_and_maps_are_merged() {
-        let globals = json!({"Timeout": 3, "Environment": {"Variables": {"A": "1", "B": "2"}}});
-        let own = json!({"Timeout": 9, "Environment": {"Variables": {"B": "3"}}});
-        assert_eq!(merged(&globals, &own), json!({"Timeout": 9, "Environment": {"Variables": {"A": "1", "B": "3"}}}));
-    }
 }

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{
     error::TemplateError,
-    intrinsics::{self, Resolver},
+    intrinsics::Resolver,
     resources::{Resource, Resources},
+    scalar,
     throttles::Throttles,
     yaml::YamlNode,
 };
@@ -37,24 +38,28 @@ pub(super) struct HttpApis {
 
 /// Reads the CORS configuration and the throttles of the HTTP APIs. They share a port here, so they share the first
 /// configuration, and a route has the throttle of the API that names it.
-pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resources) -> Result<HttpApis, TemplateError> {
+pub(super) fn read(
+    root: &YamlNode,
+    resolver: &Resolver<'_>,
+    resources: &Resources<'_>,
+) -> Result<HttpApis, TemplateError> {
     let mut found = HttpApis::default();
     let globals = root.get("Globals").and_then(|globals| globals.get("HttpApi"));
     let globals = match globals.and_then(|api| api.get("CorsConfiguration")) {
-        Some(node) => resolver.resolve(node)?,
+        Some(node) => resolver.read(node)?,
         None => None,
     };
-    let raw: Vec<&Resource> = resources
+    let raw: Vec<&Resource<'_>> = resources
         .of_type("AWS::ApiGatewayV2::Api")
         .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "HTTP"))
         .collect();
-    let of_raw = |stage: &&Resource| stage.text("ApiId").is_some_and(|id| raw.iter().any(|api| api.name == id));
+    let of_raw = |stage: &&Resource<'_>| stage.text("ApiId").is_some_and(|id| raw.iter().any(|api| api.name == id));
     let stages = resources.of_type("AWS::ApiGatewayV2::Stage").filter(of_raw);
     for stage in resources.of_type("AWS::Serverless::HttpApi").chain(stages) {
         found.throttles.extend(Throttles::read(stage)?);
     }
     if let Some(node) = root.get("Globals").and_then(|globals| globals.get("HttpApi")) {
-        let global = resolver.resolve(node)?.unwrap_or_default();
+        let global = resolver.read(node)?.unwrap_or_default();
         let invalid = |(what, name)| {
             TemplateError::at(
                 node.line,
@@ -69,13 +74,14 @@ pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resourc
     }
     let mut configured = Vec::new();
     for api in resources.of_type("AWS::Serverless::HttpApi").chain(raw.iter().copied()) {
-        let own = api.properties.get("CorsConfiguration");
+        let own = api.get("CorsConfiguration");
         let own = own
             .map(|own| cors(own).ok_or_else(|| api.error("invalid CorsConfiguration: expected an object or a boolean")))
             .transpose()?;
         configured.extend(own.map(|cors| (api.logical_id.clone(), cors)));
     }
-    for (api, _) in configured.iter().skip(1) {
+    let first = configured.first().map(|(_, cors)| cors.clone());
+    for (api, _) in configured.iter().skip(1).filter(|(_, cors)| Some(cors) != first.as_ref()) {
         found.notes.push(format!("the CORS configuration of {api} is ignored: all HTTP APIs share that of the first"));
     }
     let own = configured.into_iter().next().map(|(_, cors)| cors);
@@ -86,8 +92,8 @@ pub(super) fn read(root: &YamlNode, resolver: &Resolver<'_>, resources: &Resourc
 /// `None` when it is neither an object nor a boolean.
 fn cors(value: &Value) -> Option<Cors> {
     let list = |name: &str| match value.get(name) {
-        Some(Value::Array(items)) => items.iter().filter_map(intrinsics::as_text).collect(),
-        Some(one) => intrinsics::as_text(one).into_iter().collect(),
+        Some(Value::Array(items)) => items.iter().filter_map(scalar::as_text).collect(),
+        Some(one) => scalar::as_text(one).into_iter().collect(),
         None => Vec::new(),
     };
     match value {
@@ -99,8 +105,8 @@ fn cors(value: &Value) -> Option<Cors> {
             methods: list("AllowMethods"),
             headers: list("AllowHeaders"),
             exposed: list("ExposeHeaders"),
-            max_age_secs: value.get("MaxAge").and_then(intrinsics::as_text).and_then(|age| age.parse().ok()),
-            credentials: value.get("AllowCredentials").and_then(intrinsics::as_text).is_some_and(|text| text == "true"),
+            max_age_secs: value.get("MaxAge").and_then(scalar::as_text).and_then(|age| age.parse().ok()),
+            credentials: value.get("AllowCredentials").and_then(scalar::as_text).is_some_and(|text| text == "true"),
         }),
         _ => None,
     }
@@ -111,7 +117,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::template::Template;
+    use crate::template::{Template, TemplateInputs};
 
     #[test]
     fn an_api_is_closed_to_other_origins_until_a_parameter_names_them() {
@@ -121,7 +127,9 @@ mod tests {
              Routes: { a: { FunctionArn: x } } } }\n  \
              H: { Type: AWS::Serverless::HttpApi, Properties: { CorsConfiguration: !If [Open, { AllowOrigins: !Ref \
              Origins, AllowMethods: [GET], MaxAge: 3600 }, !Ref AWS::NoValue] } }\n";
-        let read = |parameters: BTreeMap<String, String>| Template::parse(text, &parameters).expect("valid").cors;
+        let read = |parameters: BTreeMap<String, String>| {
+            Template::parse(text, &TemplateInputs { parameters, ..TemplateInputs::default() }).expect("valid").cors
+        };
         assert_eq!(read(BTreeMap::new()), None);
         let origins = "https://a.example,http://localhost:3000";
         let cors = read([("Origins".to_owned(), origins.to_owned())].into()).expect("configured");
@@ -133,7 +141,8 @@ mod tests {
     fn cors_is_read_from_globals_and_from_either_kind_of_api() {
         let sockets = "Resources:\n  Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { \
             RouteSelectionExpression: $request.body.a, Routes: { a: { FunctionArn: x } } } }\n";
-        let read = |rest: &str| Template::parse(&format!("{sockets}{rest}"), &BTreeMap::new()).expect("valid");
+        let read =
+            |rest: &str| Template::parse(&format!("{sockets}{rest}"), &TemplateInputs::default()).expect("valid");
         let any = Cors { origins: vec!["*".to_owned()], ..Cors::default() };
         let all = read("Globals: { HttpApi: { CorsConfiguration: true } }\n");
         assert_eq!(all.cors, Some(any.clone()));

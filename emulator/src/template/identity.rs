@@ -15,7 +15,7 @@ pub(crate) enum IdentitySource {
 
 /// Reads the parts that a handshake must have for its authorizer to run. WebSocket APIs have their own syntax for them.
 pub(super) fn identity_sources(
-    authorizer: &Resource,
+    authorizer: &Resource<'_>,
     sources: Option<&Value>,
 ) -> Result<Vec<IdentitySource>, TemplateError> {
     let source = |source: &Value| {

@@ -9,9 +9,9 @@ use velocity::MappingTemplate;
 
 use super::{
     error::TemplateError,
-    intrinsics,
     references::{function_of, integration_timeout},
     resources::{Resource, Resources},
+    scalar,
     selection::{SelectionError, SelectionExpression},
 };
 
@@ -42,6 +42,20 @@ pub(crate) enum Integration {
     Mapped(Box<MappedIntegration>),
     /// None: `$connect` with an authorizer alone lets in whomever that does.
     None,
+}
+
+impl Integration {
+    /// Name of the function that it invokes, if it does.
+    pub(super) fn function(&self) -> Option<&str> {
+        match self {
+            Self::Lambda { function, .. } => Some(function),
+            Self::HttpProxy { .. } | Self::None => None,
+            Self::Mapped(mapped) => match &mapped.backend {
+                IntegrationBackend::Lambda { function, .. } => Some(function),
+                IntegrationBackend::Mock | IntegrationBackend::Http(_) => None,
+            },
+        }
+    }
 }
 
 /// An integration whose requests and responses are mapped.
@@ -141,7 +155,7 @@ impl MappingTemplates {
     }
 
     fn read(
-        resource: &Resource,
+        resource: &Resource<'_>,
         property: &str,
         parse: fn(&str) -> Result<SelectionExpression, SelectionError>,
     ) -> Result<Self, TemplateError> {
@@ -149,7 +163,7 @@ impl MappingTemplates {
             parse(&expression)
                 .map_err(|error| resource.error(format!("invalid TemplateSelectionExpression {expression}: {error}")))
         });
-        let texts = resource.properties.get(property).and_then(Value::as_object);
+        let texts = resource.get(property).and_then(Value::as_object);
         let by_key = texts.into_iter().flatten().map(|(key, text)| {
             let text = text.as_str().ok_or_else(|| resource.error(format!("{property}, {key}: expected a string")))?;
             Ok((key.clone(), template(resource, &format!("{property}, {key}"), text)?))
@@ -162,16 +176,16 @@ impl MappingTemplates {
     }
 }
 
-fn template(resource: &Resource, place: &str, text: &str) -> Result<MappingTemplate, TemplateError> {
+fn template(resource: &Resource<'_>, place: &str, text: &str) -> Result<MappingTemplate, TemplateError> {
     MappingTemplate::parse(text).map_err(|error| resource.error(format!("{place}: {error}")))
 }
 
 pub(super) fn read(
-    integration: &Resource,
-    resources: &Resources,
+    integration: &Resource<'_>,
+    resources: &Resources<'_>,
     stage_variables: &BTreeMap<String, String>,
 ) -> Result<Integration, TemplateError> {
-    let timeout = integration_timeout(integration.properties.get("TimeoutInMillis"));
+    let timeout = integration_timeout(integration.get("TimeoutInMillis"));
     let backend = match integration.required_text("IntegrationType")?.as_str() {
         "AWS_PROXY" => return Ok(Integration::Lambda { function: function(integration)?, timeout }),
         "HTTP_PROXY" => return Ok(Integration::HttpProxy { backend: http(integration, stage_variables)?, timeout }),
@@ -198,13 +212,13 @@ pub(super) fn read(
     };
     let requests = MappingTemplates::read(integration, "RequestTemplates", SelectionExpression::parse)?;
     let is_of_this =
-        |response: &&Resource| response.text("IntegrationId").is_some_and(|id| id == integration.logical_id);
+        |response: &&Resource<'_>| response.text("IntegrationId").is_some_and(|id| id == integration.logical_id);
     let responses = resources.of_type("AWS::ApiGatewayV2::IntegrationResponse").filter(is_of_this).map(response);
     let responses = responses.collect::<Result<_, _>>()?;
     Ok(Integration::Mapped(Box::new(MappedIntegration { backend, requests, passthrough, responses, timeout })))
 }
 
-fn response(response: &Resource) -> Result<IntegrationResponse, TemplateError> {
+fn response(response: &Resource<'_>) -> Result<IntegrationResponse, TemplateError> {
     let key = response.required_text("IntegrationResponseKey")?;
     let pattern =
         match key.strip_prefix('/').and_then(|key| key.strip_suffix('/')) {
@@ -228,7 +242,7 @@ fn last_line(error: &regex::Error) -> String {
 }
 
 /// The function that an integration of type AWS or AWS_PROXY invokes.
-fn function(integration: &Resource) -> Result<String, TemplateError> {
+fn function(integration: &Resource<'_>) -> Result<String, TemplateError> {
     let uri = integration.required_text("IntegrationUri")?;
     let function = function_of(&uri);
     let function = function.ok_or_else(|| {
@@ -238,7 +252,7 @@ fn function(integration: &Resource) -> Result<String, TemplateError> {
 }
 
 /// Whether Lambda is invoked asynchronously: the one parameter of its Invoke API that templates use.
-fn is_asynchronous(integration: &Resource) -> Result<bool, TemplateError> {
+fn is_asynchronous(integration: &Resource<'_>) -> Result<bool, TemplateError> {
     const TYPE: &str = "integration.request.header.X-Amz-Invocation-Type";
     let mut asynchronous = false;
     for (target, source) in request_parameters(integration) {
@@ -255,13 +269,12 @@ fn is_asynchronous(integration: &Resource) -> Result<bool, TemplateError> {
     Ok(asynchronous)
 }
 
-fn request_parameters(integration: &Resource) -> impl Iterator<Item = (&String, &Value)> {
-    let parameters: Option<&Map<String, Value>> =
-        integration.properties.get("RequestParameters").and_then(Value::as_object);
+fn request_parameters<'a>(integration: &'a Resource<'_>) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    let parameters: Option<&Map<String, Value>> = integration.get("RequestParameters").and_then(Value::as_object);
     parameters.into_iter().flatten()
 }
 
-fn http(integration: &Resource, stage_variables: &BTreeMap<String, String>) -> Result<HttpBackend, TemplateError> {
+fn http(integration: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> Result<HttpBackend, TemplateError> {
     if integration.text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
         return Err(
             integration.error("invalid ConnectionType: the emulator does not run private integrations (VPC links)")
@@ -284,7 +297,7 @@ fn http(integration: &Resource, stage_variables: &BTreeMap<String, String>) -> R
     let mut parameters = Vec::new();
     for (target, source) in request_parameters(integration) {
         let place = format!("RequestParameters, {target}");
-        let source = intrinsics::as_text(source).unwrap_or_default();
+        let source = scalar::as_text(source).unwrap_or_default();
         let text = parameter(&source).ok_or_else(|| integration.error(format!("{place}: invalid source {source}")))?;
         let value = template(integration, &place, &text)?;
         let part = target.strip_prefix("integration.request.").and_then(|part| part.split_once('.'));
@@ -336,7 +349,7 @@ mod tests {
              R: {{ Type: AWS::ApiGatewayV2::Route, Properties: {{ ApiId: !Ref Api, RouteKey: a, Target: !Sub \
              'integrations/${{I}}' }} }}\n{rest}"
         );
-        super::super::Template::parse(&text, &BTreeMap::new()).expect_err(integration).to_string()
+        super::super::Template::parse(&text, &crate::TemplateInputs::default()).expect_err(integration).to_string()
     }
 
     #[test]

@@ -1,78 +1,138 @@
-//! Parameters, conditions and intrinsic functions of CloudFormation, with the values that they have in the emulator.
+//! Conditions and intrinsic functions of CloudFormation, with the values that they have in the emulator.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
 
 use serde_json::{Map, Value};
 
-use crate::aws::{ACCOUNT_ID, PARTITION, REGION, STACK_NAME, URL_SUFFIX, arn, sqs_endpoint};
+use crate::aws::REGION;
 
 use super::{
     error::TemplateError,
+    inputs::TemplateInputs,
+    parameters::Parameters,
+    scalar::as_text,
+    secrets,
+    unknown::Unknown,
     yaml::{YamlKind, YamlNode},
 };
 
-/// Deepest nesting of conditions and references, so that a circle ends with an error.
-const DEPTH_MAX: usize = 50;
+/// Deepest nesting of values, conditions and references, so that a circle ends with an error.
+const DEPTH_MAX: usize = 80;
+
+/// Most nodes that are evaluated and bytes that functions return, together: names that contain other names can double
+/// with each line.
+const WORK_MAX: usize = 10_000_000;
+
+/// Functions that may fail only because their argument is made up.
+const WITH_MADE_UP: [&str; 7] =
+    ["Fn::Select", "Fn::Split", "Fn::Join", "Fn::FindInMap", "Fn::Length", "Fn::Base64", "Fn::Cidr"];
+
+/// What a template is evaluated with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) inputs: &'a TemplateInputs,
+    /// `AWS::StackName`.
+    pub(super) stack: &'a str,
+    /// Whether names without a name property begin with the name of the stack, because other stacks run beside it.
+    pub(super) is_one_of_several: bool,
+    /// What the other stacks export.
+    pub(super) exports: &'a BTreeMap<String, Value>,
+    pub(super) unknown: &'a Unknown,
+}
 
 /// Resolves intrinsic functions.
 pub(crate) struct Resolver<'a> {
+    pub(super) scope: Scope<'a>,
+    pub(super) parameters: Parameters,
+    pub(super) resources: BTreeMap<&'a str, &'a YamlNode>,
+    /// Whether a macro may add resources that the template does not show.
+    pub(super) has_macros: bool,
     root: &'a YamlNode,
-    parameters: BTreeMap<String, Value>,
     depth: Cell<usize>,
+    work: Cell<usize>,
+    /// The first property that was read and is invalid.
+    failure: RefCell<Option<TemplateError>>,
 }
 
 /// A resolved value; `AWS::NoValue` removes the property.
-type Resolved = Result<Option<Value>, TemplateError>;
+pub(super) type Resolved = Result<Option<Value>, TemplateError>;
 
 impl<'a> Resolver<'a> {
-    /// Parameters have their defaults, or the values in `overrides`.
-    pub(crate) fn new(root: &'a YamlNode, overrides: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let declared = root.get("Parameters").map(YamlNode::entries).unwrap_or_default();
-        if let Some(unknown) = overrides.keys().find(|name| !declared.iter().any(|(declared, _)| declared == *name)) {
-            return Err(TemplateError::new(format!("unknown parameter {unknown}: the template does not declare it")));
+    pub(super) fn new(root: &'a YamlNode, scope: Scope<'a>) -> Result<Self, TemplateError> {
+        let entries = root.get("Resources").map(YamlNode::entries).unwrap_or_default();
+        let is_known = |transform: &YamlNode| {
+            transform
+                .text()
+                .is_some_and(|name| name.starts_with("AWS::Serverless-") || name == "AWS::LanguageExtensions")
+        };
+        let has_other_transforms = root.get("Transform").is_some_and(|transform| match &transform.kind {
+            YamlKind::List(all) => !all.iter().all(is_known),
+            _ => !is_known(transform),
+        });
+        Ok(Self {
+            scope,
+            parameters: Parameters::read(root, scope.inputs)?,
+            resources: entries.iter().map(|(name, node)| (name.as_str(), node)).collect(),
+            has_macros: has_other_transforms || entries.iter().any(|(name, _)| name.starts_with("Fn::")),
+            root,
+            depth: Cell::new(0),
+            work: Cell::new(0),
+            failure: RefCell::default(),
+        })
+    }
+
+    /// Resolves a value that something reads, with its dynamic references.
+    pub(super) fn read(&self, node: &YamlNode) -> Resolved {
+        let mut value = self.resolve(node)?;
+        if let Some(value) = &mut value {
+            self.replace_secrets(value);
         }
-        let mut parameters = BTreeMap::new();
-        for (name, declaration) in declared {
-            let text = match overrides.get(name) {
-                Some(text) => text.as_str(),
-                None => declaration.get("Default").and_then(YamlNode::text).ok_or_else(|| {
-                    TemplateError::at(
-                        declaration.line,
-                        format!("the parameter {name} has no default: set it with --parameter {name}=VALUE"),
-                    )
-                })?,
-            };
-            let is_list = declaration
-                .get("Type")
-                .and_then(YamlNode::text)
-                .is_some_and(|kind| kind == "CommaDelimitedList" || kind.starts_with("List<"));
-            let value = if is_list {
-                Value::Array(text.split(',').map(|item| Value::from(item.trim())).collect())
-            } else {
-                Value::from(text)
-            };
-            parameters.insert(name.clone(), value);
-        }
-        Ok(Self { root, parameters, depth: Cell::new(0) })
+        Ok(value)
+    }
+
+    /// Remembers the first error in a property that was read.
+    pub(super) fn fail(&self, error: TemplateError) {
+        self.failure.borrow_mut().get_or_insert(error);
+    }
+
+    /// The first error in a property that was read.
+    pub(super) fn failure(&self) -> Option<TemplateError> {
+        self.failure.borrow_mut().take()
     }
 
     /// Resolves a node and everything in it. `None` if it is `AWS::NoValue`.
-    pub(crate) fn resolve(&self, node: &YamlNode) -> Resolved {
-        match &node.kind {
+    pub(super) fn resolve(&self, node: &YamlNode) -> Resolved {
+        self.charge(1, node.line)?;
+        self.bounded(node.line, || match &node.kind {
             YamlKind::Scalar { .. } => Ok(Some(node.to_json())),
             YamlKind::List(items) => {
                 let values = items.iter().filter_map(|item| self.resolve(item).transpose());
                 values.collect::<Result<_, _>>().map(|values| Some(Value::Array(values)))
             }
             YamlKind::Map(entries) => match entries.as_slice() {
-                [(name, argument)] if name == "Ref" || name.starts_with("Fn::") => self.function(name, argument),
+                [(name, argument)] if name == "Ref" || name.starts_with("Fn::") => {
+                    let reads = self.scope.unknown.reads();
+                    let result = match self.function(name, argument) {
+                        // A made-up value is not what the function needs: what it makes of it is made up too.
+                        Err(_) if WITH_MADE_UP.contains(&name.as_str()) && self.scope.unknown.reads() > reads => {
+                            self.charge(0, argument.line)?;
+                            Some(Value::from(name.as_str()))
+                        }
+                        result => result?,
+                    };
+                    self.charge(result.as_ref().map_or(0, weight), argument.line)?;
+                    Ok(result)
+                }
                 _ => self.map(entries),
             },
-        }
+        })
     }
 
     /// Whether the condition of this name holds.
-    pub(crate) fn condition(&self, name: &str, line: usize) -> Result<bool, TemplateError> {
+    pub(super) fn condition(&self, name: &str, line: usize) -> Result<bool, TemplateError> {
         let condition = self.root.get("Conditions").and_then(|conditions| conditions.get(name));
         let condition = condition.ok_or_else(|| TemplateError::at(line, format!("unknown condition {name}")))?;
         self.holds(condition)
@@ -81,7 +141,9 @@ impl<'a> Resolver<'a> {
     fn map(&self, entries: &[(String, YamlNode)]) -> Resolved {
         let mut map = Map::new();
         for (name, node) in entries {
-            if let Some(value) = self.resolve(node)? {
+            if name == "Fn::Transform" || name.starts_with("Fn::ForEach") {
+                self.scope.unknown.part(name);
+            } else if let Some(value) = self.resolve(node)? {
                 map.insert(name.clone(), value);
             }
         }
@@ -122,14 +184,7 @@ impl<'a> Resolver<'a> {
                 }
                 _ => Err(wrong("an index and a list")),
             },
-            "Fn::FindInMap" => {
-                let keys = self.texts(argument)?;
-                let found = keys.iter().try_fold(self.root.get("Mappings"), |node, key| Some(node?.get(key)));
-                let found = found
-                    .flatten()
-                    .ok_or_else(|| wrong(&format!("keys of Mappings, which does not have {}", keys.join("."))))?;
-                self.resolve(found)
-            }
+            "Fn::FindInMap" => self.find_in_map(argument),
             "Fn::If" => match &argument.kind {
                 YamlKind::List(parts) if parts.len() == 3 => {
                     let condition = parts[0].text().ok_or_else(|| wrong("the name of a condition first"))?;
@@ -142,116 +197,57 @@ impl<'a> Resolver<'a> {
                 let text = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a string"))?;
                 Ok(Some(Value::from(BASE64_STANDARD.encode(text))))
             }
+            "Fn::Length" => Ok(Some(Value::from(self.list(argument).map_err(|_| wrong("a list"))?.len()))),
+            "Fn::ToJsonString" => {
+                let value = self.resolve(argument)?.ok_or_else(|| wrong("an object or a list"))?;
+                Ok(Some(Value::from(value.to_string())))
+            }
+            "Fn::GetAZs" => Ok(Some(["a", "b", "c"].map(|zone| format!("{REGION}{zone}")).into_iter().collect())),
+            "Fn::ImportValue" => {
+                let name = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a name"))?;
+                if let Some(value) = self.scope.exports.get(&name) {
+                    return Ok(Some(value.clone()));
+                }
+                let given = self.scope.inputs.values.get(&name).map(|value| Value::from(value.as_str()));
+                Ok(Some(given.unwrap_or_else(|| {
+                    self.scope.unknown.value(&name);
+                    Value::from(name)
+                })))
+            }
+            "Fn::Cidr" => {
+                let block = self.list(argument)?.first().and_then(as_text).ok_or_else(|| wrong("a block first"))?;
+                self.scope.unknown.part(name);
+                // As many as CloudFormation returns at most.
+                Ok(Some(Value::from(vec![block; 256])))
+            }
+            "Fn::Transform" => {
+                self.scope.unknown.part(name);
+                Ok(None)
+            }
+            _ if name.starts_with("Fn::ForEach") => {
+                self.scope.unknown.part(name);
+                Ok(None)
+            }
             _ => Err(TemplateError::at(argument.line, format!("the emulator does not support {name}"))),
         }
     }
 
-    fn reference(&self, name: &str, line: usize) -> Resolved {
-        if let Some(value) = self.parameters.get(name) {
-            return Ok(Some(value.clone()));
-        }
-        let pseudo = match name {
-            "AWS::NoValue" => return Ok(None),
-            "AWS::AccountId" => ACCOUNT_ID,
-            "AWS::Region" => REGION,
-            "AWS::Partition" => PARTITION,
-            "AWS::URLSuffix" => URL_SUFFIX,
-            "AWS::StackName" => STACK_NAME,
-            "AWS::StackId" => {
-                return Ok(Some(Value::from(arn("cloudformation", &format!("stack/{STACK_NAME}/local")))));
-            }
-            _ => {
-                if let Some((function, "Alias")) = name.split_once('.') {
-                    return self.published_alias(function, line).map(|arn| Some(Value::from(arn)));
-                }
-                let physical = self.physical_name(name, line)?;
-                if self.kind(name) == "AWS::Lambda::Alias" {
-                    return self.alias(name, line).map(|arn| Some(Value::from(arn)));
-                }
-                let is_queue = self.kind(name) == "AWS::SQS::Queue";
-                return Ok(Some(Value::from(if is_queue { queue_url(&physical) } else { physical })));
-            }
+    /// `[map, key, key]`, with `{DefaultValue: …}` as a fourth argument in templates with language extensions.
+    fn find_in_map(&self, argument: &YamlNode) -> Resolved {
+        let wrong = |expected: &str| TemplateError::at(argument.line, format!("Fn::FindInMap takes {expected}"));
+        let YamlKind::List(parts) = &argument.kind else { return Err(wrong("the name of a map and two keys")) };
+        let (keys, default) = match parts.as_slice() {
+            [keys @ .., last] if keys.len() == 3 => (keys, last.get("DefaultValue")),
+            keys => (keys, None),
         };
-        Ok(Some(Value::from(pseudo)))
-    }
-
-    /// The ARN of the alias that SAM publishes for a function, `!Ref Function.Alias` in templates.
-    fn published_alias(&self, function: &str, line: usize) -> Result<String, TemplateError> {
-        let arn = self.attribute(function, "Arn", line)?;
-        let own = self.property(function, "AutoPublishAlias");
-        let global = || self.root.get("Globals")?.get("Function")?.get("AutoPublishAlias");
-        let alias = own.or_else(global).map(|alias| self.resolve(alias)).transpose()?.flatten();
-        let alias = alias.as_ref().and_then(as_text);
-        let alias = alias.ok_or_else(|| TemplateError::at(line, format!("{function} has no AutoPublishAlias")))?;
-        Ok(format!("{arn}:{alias}"))
-    }
-
-    /// The ARN of an `AWS::Lambda::Alias`.
-    fn alias(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
-        let text = |property: &str| {
-            let value = self.property(resource, property).map(|node| self.resolve(node)).transpose()?.flatten();
-            let text = value.as_ref().and_then(as_text);
-            text.ok_or_else(|| TemplateError::at(line, format!("{resource} has no {property}")))
-        };
-        let function = text("FunctionName")?;
-        let name = function.rsplit(":function:").next().unwrap_or_default();
-        Ok(format!("{}:{}", arn("lambda", &format!("function:{name}")), text("Name")?))
-    }
-
-    fn property(&self, resource: &str, property: &str) -> Option<&YamlNode> {
-        self.root.get("Resources")?.get(resource)?.get("Properties")?.get(property)
-    }
-
-    fn kind(&self, resource: &str) -> &str {
-        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        node.and_then(|node| node.get("Type")).and_then(YamlNode::text).unwrap_or_default()
-    }
-
-    /// The physical name of a resource: its name property, else its logical id. `Ref` returns it, except for queues.
-    pub(crate) fn physical_name(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
-        let node = self.root.get("Resources").and_then(|resources| resources.get(resource));
-        let node = node.ok_or_else(|| TemplateError::at(line, format!("unknown resource or parameter {resource}")))?;
-        let property = match node.get("Type").and_then(YamlNode::text) {
-            Some("AWS::DynamoDB::Table" | "AWS::Serverless::SimpleTable") => "TableName",
-            Some("AWS::Serverless::Function" | "AWS::Lambda::Function") => "FunctionName",
-            Some("AWS::ApiGatewayV2::Stage") => "StageName",
-            Some("AWS::SQS::Queue") => "QueueName",
-            Some("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi") => {
-                return Ok(api_id(resource));
-            }
-            _ => return Ok(resource.to_owned()),
-        };
-        let Some(name) = node.get("Properties").and_then(|properties| properties.get(property)) else {
-            return Ok(resource.to_owned());
-        };
-        Ok(self
-            .bounded(name.line, || self.resolve(name))?
-            .as_ref()
-            .and_then(as_text)
-            .unwrap_or_else(|| resource.to_owned()))
-    }
-
-    fn attribute(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
-        let name = self.physical_name(resource, line)?;
-        match (self.kind(resource), attribute) {
-            ("AWS::DynamoDB::Table", "Arn") => Ok(arn("dynamodb", &format!("table/{name}"))),
-            ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => {
-                Ok(arn("lambda", &format!("function:{name}")))
-            }
-            ("AWS::Serverless::Function", "Alias") => self.published_alias(resource, line),
-            ("AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi", "ApiId") => {
-                Ok(name)
-            }
-            (
-                "AWS::ApiGatewayV2::Api" | "AWS::Serverless::HttpApi" | "AWS::Serverless::WebSocketApi",
-                "ApiEndpoint",
-            ) => Ok(format!("https://{name}.execute-api.{REGION}.{URL_SUFFIX}")),
-            ("AWS::SQS::Queue", "Arn") => Ok(arn("sqs", &name)),
-            ("AWS::SQS::Queue", "QueueName") => Ok(name),
-            ("AWS::SQS::Queue", "QueueUrl") => Ok(queue_url(&name)),
-            // The emulator does not create topics, roles and the like; texts may contain their names.
-            (_, "Arn") => Ok(format!("arn:{PARTITION}:local:{REGION}:{ACCOUNT_ID}:{name}")),
-            (_, attribute) => Ok(format!("{name}.{attribute}")),
+        let key = |node| self.resolve(node)?.as_ref().and_then(as_text).ok_or_else(|| wrong("keys that are strings"));
+        let keys = keys.iter().map(key).collect::<Result<Vec<String>, _>>()?;
+        let found = keys.iter().try_fold(self.root.get("Mappings"), |node, key| Some(node?.get(key))).flatten();
+        match (found, default) {
+            // A map has no functions.
+            (Some(found), _) => Ok(Some(found.to_json())),
+            (None, Some(default)) => self.resolve(default),
+            (None, None) => Err(wrong(&format!("keys of Mappings, which does not have {}", keys.join(".")))),
         }
     }
 
@@ -267,21 +263,24 @@ impl<'a> Resolver<'a> {
             let unclosed = || TemplateError::at(argument.line, "Fn::Sub has a ${ without a }");
             let (name, tail) = after.split_once('}').ok_or_else(unclosed)?;
             text.push_str(before);
-            if let Some(literal) = name.strip_prefix('!') {
-                text.push_str(&format!("${{{literal}}}"));
+            let part = if let Some(literal) = name.strip_prefix('!') {
+                format!("${{{literal}}}")
             } else if let Some(variable) = variables.and_then(|variables| variables.get(name)) {
-                text.push_str(&self.resolve(variable)?.as_ref().and_then(as_text).unwrap_or_default());
+                self.resolve(variable)?.as_ref().and_then(as_text).unwrap_or_default()
             } else if let Some((resource, attribute)) = name.split_once('.') {
-                text.push_str(&self.attribute(resource, attribute, argument.line)?);
+                self.attribute(resource, attribute, argument.line)?
             } else {
-                text.push_str(&self.reference(name, argument.line)?.as_ref().and_then(as_text).unwrap_or_default());
-            }
+                self.reference(name, argument.line)?.as_ref().and_then(as_text).unwrap_or_default()
+            };
+            self.charge(1 + part.len(), argument.line)?;
+            text.push_str(&part);
             rest = tail;
         }
         Ok(text + rest)
     }
 
     fn holds(&self, node: &YamlNode) -> Result<bool, TemplateError> {
+        self.charge(1, node.line)?;
         self.bounded(node.line, || match node.entries() {
             [(name, argument)] => match (name.as_str(), &argument.kind) {
                 ("Fn::Equals", YamlKind::List(sides)) if sides.len() == 2 => {
@@ -303,12 +302,20 @@ impl<'a> Resolver<'a> {
 
     fn bounded<T>(&self, line: usize, inner: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
         if self.depth.get() >= DEPTH_MAX {
-            return Err(TemplateError::at(line, "conditions or names refer to each other in a circle: break it"));
+            return Err(TemplateError::at(line, "a value refers to itself, or is nested too deep"));
         }
         self.depth.set(self.depth.get() + 1);
         let result = inner();
         self.depth.set(self.depth.get() - 1);
         result
+    }
+
+    fn charge(&self, work: usize, line: usize) -> Result<(), TemplateError> {
+        self.work.set(self.work.get().saturating_add(work));
+        match self.work.get() > WORK_MAX {
+            true => Err(TemplateError::at(line, "the values of the template are too large")),
+            false => Ok(()),
+        }
     }
 
     fn list(&self, node: &YamlNode) -> Result<Vec<Value>, TemplateError> {
@@ -323,42 +330,35 @@ impl<'a> Resolver<'a> {
             |value: &Value| as_text(value).ok_or_else(|| TemplateError::at(node.line, "expected a list of strings"));
         self.list(node)?.iter().map(text).collect()
     }
+
+    fn replace_secrets(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Some(resolved) = secrets::resolved(text, &self.scope.inputs.secrets, self.scope.unknown) {
+                    *text = resolved;
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.replace_secrets(item)),
+            Value::Object(entries) => entries.values_mut().for_each(|value| self.replace_secrets(value)),
+            _ => {}
+        }
+    }
 }
 
-/// The URL of a queue in the cloud.
-fn queue_url(name: &str) -> String {
-    format!("{}/{ACCOUNT_ID}/{name}", sqs_endpoint())
-}
-
-/// An API id of the real form, ten lower-case letters and digits, always the same for a logical id.
-fn api_id(resource: &str) -> String {
-    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut hash = resource
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (0..10)
-        .map(|_| {
-            let digit = char::from(DIGITS[(hash % 36) as usize]);
-            hash /= 36;
-            digit
-        })
-        .collect()
+/// Bytes of the texts in a value, and one for each value.
+fn weight(value: &Value) -> usize {
+    1 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(entries) => entries.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        _ => 0,
+    }
 }
 
 /// The key that a tag of CloudFormation stands for: `!Sub x` is `{"Fn::Sub": x}`; `!Ref` and `!Condition` have no
 /// prefix.
 pub(super) fn long_form(tag: &str) -> String {
     if matches!(tag, "Ref" | "Condition") { tag.to_owned() } else { format!("Fn::{tag}") }
-}
-
-/// A scalar as text, as environment variables, names and `Fn::Join` have it.
-pub(crate) fn as_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -368,6 +368,8 @@ mod tests {
     const TEMPLATE: &str = r#"
 Parameters:
   Stage: { Type: String, Default: prod }
+  Key: { Type: "AWS::SSM::Parameter::Value<String>", Default: /app/key }
+  Ids: { Type: "AWS::SSM::Parameter::Value<List<String>>", Default: /app/ids }
   Zones: { Type: CommaDelimitedList, Default: "a, b" }
 Conditions:
   IsProd: !Equals [!Ref Stage, prod]
@@ -375,6 +377,7 @@ Conditions:
   Circle: !Not [!Condition Circle]
 Mappings:
   Sizes: { prod: { memory: 512 } }
+Transform: AWS::Serverless-2016-10-31
 Resources:
   Table: { Type: AWS::DynamoDB::Table, Properties: { TableName: !Sub "t-${Stage}" } }
   Fn: { Type: AWS::Serverless::Function }
@@ -385,13 +388,29 @@ Resources:
   ApiStage: { Type: AWS::ApiGatewayV2::Stage, Properties: { StageName: !Ref Stage } }
   Queue: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "q-${Stage}" } }
   Unnamed: { Type: AWS::SQS::Queue }
+  Ws: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET } }
+  Int: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Ws } }
+  OfSam: { Type: AWS::Serverless::WebSocketApi, Properties: { StageName: dev } }
+  DB: { Type: AWS::DynamoDB::Table }
+  Bucket: { Type: AWS::S3::Bucket }
+  Named: { Type: AWS::S3::Bucket, Properties: { BucketName: mine } }
+  Nested: { Type: AWS::CloudFormation::Stack }
+  A1: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "${A2}${A2}" } }
+  A2: { Type: AWS::SQS::Queue, Properties: { QueueName: !Sub "${A3}${A3}" } }
+  A3: { Type: AWS::SQS::Queue, Properties: { QueueName: !Join ["", [!Ref A1, !Ref A1]] } }
 "#;
 
     fn resolve(expression: &str) -> Resolved {
+        resolve_with(&TemplateInputs::default(), expression).0
+    }
+
+    fn resolve_with(inputs: &TemplateInputs, expression: &str) -> (Resolved, Vec<String>) {
         let root = YamlNode::parse(TEMPLATE, long_form).expect("valid");
-        let overrides = BTreeMap::new();
-        let resolver = Resolver::new(&root, &overrides).expect("valid parameters");
-        resolver.resolve(&YamlNode::parse(expression, long_form).expect("valid expression"))
+        let (exports, unknown) = (BTreeMap::new(), Unknown::default());
+        let scope = Scope { inputs, stack: "local", is_one_of_several: false, exports: &exports, unknown: &unknown };
+        let resolver = Resolver::new(&root, scope).expect("valid parameters");
+        let resolved = resolver.read(&YamlNode::parse(expression, long_form).expect("valid expression"));
+        (resolved, unknown.notes())
     }
 
     #[test]
@@ -429,6 +448,85 @@ Resources:
     }
 
     #[test]
+    fn names_that_sam_and_cloudformation_make_are_known() {
+        let check = |expression: &str, expected: &str| {
+            let (value, notes) = resolve_with(&TemplateInputs::default(), expression);
+            assert_eq!(value.expect(expression), Some(expected.into()), "{expression}");
+            assert!(notes.is_empty(), "{expression}: {notes:?}");
+        };
+        let function = "arn:aws:lambda:eu-central-1:000000000000:function:";
+        let api = attributes_api_id("ServerlessHttpApi");
+        check("!Sub 'https://${ServerlessHttpApi}/'", &format!("https://{api}/"));
+        check(
+            "!GetAtt ServerlessHttpApi.ApiEndpoint",
+            &format!("https://{api}.execute-api.eu-central-1.amazonaws.com"),
+        );
+        check("!Ref LiveRole", "LiveRole");
+        check("!GetAtt LiveRole.Arn", "arn:aws:iam::000000000000:role/LiveRole");
+        check("!Ref Live.Version", &format!("{function}named:1"));
+        check("!Ref LiveAliasprod", &format!("{function}named:prod"));
+        check("!Ref LiveVersion0a1b2c3d4e", &format!("{function}named:1"));
+        check("!Ref OfSam.Stage", "dev");
+        check("!Sub '${OfSam.Stage}'", "dev");
+        check("!Ref OfSamdevStage", "dev");
+        check("!Sub 'integrations/${Int.IntegrationId}'", "integrations/Int");
+        let ws = attributes_api_id("Ws");
+        check("!GetAtt Ws.ApiEndpoint", &format!("wss://{ws}.execute-api.eu-central-1.amazonaws.com"));
+        check("!GetAtt Ws.ExecuteApiArn", &format!("arn:aws:execute-api:eu-central-1:000000000000:{ws}"));
+        check("!Ref DB", "local-DB");
+        check("!GetAtt DB.Arn", "arn:aws:dynamodb:eu-central-1:000000000000:table/local-DB");
+        check("!GetAtt Alias.AliasArn", &format!("{function}named:blue"));
+        check("!Select [1, !GetAZs '']", "eu-central-1b");
+        check("!Ref Named", "mine");
+    }
+
+    fn attributes_api_id(resource: &str) -> String {
+        super::super::attributes::api_id(resource)
+    }
+
+    #[test]
+    fn functions_of_language_extensions_resolve() {
+        let check = |expression: &str, expected: Value| {
+            assert_eq!(resolve(expression).expect(expression), Some(expected), "{expression}");
+        };
+        check("!FindInMap [Sizes, dev, memory, { DefaultValue: !Ref Stage }]", "prod".into());
+        check("!FindInMap [Sizes, prod, memory, { DefaultValue: 1 }]", 512.into());
+        check("Fn::Length: !Ref Zones", 2.into());
+        check("Fn::ToJsonString: { a: [1, !Ref Stage] }", r#"{"a":[1,"prod"]}"#.into());
+    }
+
+    #[test]
+    fn what_only_aws_knows_is_made_up_noted_and_can_be_set() {
+        let inputs = TemplateInputs {
+            values: [("Bucket", "b"), ("Bucket.Arn", "arn:b"), ("net-id", "n"), ("Nested.Outputs.T", "t")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            secrets: [("/app/key", "k"), ("/app/ids", "1, 2")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..TemplateInputs::default()
+        };
+        let check = |expression: &str, made_up: Value, name: &str, given: Value| {
+            let (value, notes) = resolve_with(&TemplateInputs::default(), expression);
+            assert_eq!(value.expect(expression), Some(made_up), "{expression}");
+            assert!(notes.len() == 1 && notes[0].contains(name), "{expression}: {notes:?}");
+            let (value, notes) = resolve_with(&inputs, expression);
+            assert_eq!((value.expect(expression), notes), (Some(given), Vec::new()), "{expression}");
+        };
+        check("!Ref Bucket", "Bucket".into(), "--value Bucket=VALUE", "b".into());
+        check("!Sub '${Bucket.Arn}/x'", "arn:aws:s3:::Bucket/x".into(), "--value Bucket.Arn=VALUE", "arn:b/x".into());
+        check("!GetAtt Nested.Outputs.T", "Nested.Outputs.T".into(), "Nested.Outputs.T", "t".into());
+        check("!ImportValue net-id", "net-id".into(), "--value net-id=VALUE", "n".into());
+        check("!Select [0, !Split ['|', !ImportValue net-id]]", "net-id".into(), "net-id", "n".into());
+        check("!Ref Key", "/app/key".into(), "--secret /app/key=VALUE", "k".into());
+        check("!Ref Ids", serde_json::json!(["/app/ids"]), "/app/ids", serde_json::json!(["1", "2"]));
+        check("a{{resolve:ssm:/app/key}}", "a{{resolve:ssm:/app/key}}".into(), "--secret /app/key=VALUE", "ak".into());
+        // Failing on what is made up is no mistake of the template.
+        assert_eq!(resolve("!Select [3, !Split ['/', !ImportValue x]]"), Ok(Some("Fn::Select".into())));
+        assert!(resolve("Fn::Transform: { Name: AWS::Include }").is_ok());
+    }
+
+    #[test]
     fn mistakes_are_errors_and_circles_end() {
         for bad in [
             "!Ref Nothing",
@@ -440,11 +538,15 @@ Resources:
             "!Sub '${Stage'",
             "!If [Circle, 1, 2]",
             "!If [No, 1, 2]",
-            "!ImportValue x",
             "!Select [7, [a]]",
             "!GetAtt Fn",
+            "!Ref A1",
+            "!Ref Fn.Stage",
         ] {
             assert!(resolve(bad).is_err(), "{bad}");
         }
+        // As deep as a document may be.
+        let text = format!("{}x{}", "{Fn::Join: ['', [".repeat(30), "]]}".repeat(30));
+        assert_eq!(resolve(&text), Ok(Some("x".into())));
     }
 }

@@ -1,33 +1,43 @@
 //! Reads a SAM or CloudFormation template into what the emulator creates: functions, tables, APIs, schedules, rules.
 
+mod attributes;
 mod cron;
 mod error;
 mod event_pattern;
 mod functions;
+mod globals;
 mod http_apis;
 mod identity;
+mod inputs;
 mod integrations;
 mod intrinsics;
+mod names;
 mod packages;
+mod parameters;
+mod parts;
 mod queues;
 mod references;
 mod resources;
 mod sam_sockets;
+mod scalar;
 mod schedule_expression;
+mod secrets;
 mod selection;
+mod services;
 mod sockets;
+mod source;
+mod tables;
 mod throttles;
-
+mod unknown;
 mod websocket_api;
 mod yaml;
 
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::selection::SelectionExpression;
@@ -36,9 +46,11 @@ pub use self::{
     error::{LoadError, TemplateError},
     event_pattern::EventPattern,
     functions::{Code, Function, Rule, Schedule},
+    inputs::TemplateInputs,
     packages::Package,
     queues::QueueSettings,
     schedule_expression::ScheduleExpression,
+    source::TemplateSource,
     yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
@@ -50,27 +62,7 @@ pub(crate) use self::{
     throttles::{Throttle, Throttles},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
-use self::{intrinsics::Resolver, resources::Resources};
-
-/// The source of a template.
-#[derive(Clone, Debug)]
-pub enum TemplateSource {
-    /// A file. Paths in it are relative to its directory.
-    File(PathBuf),
-    /// The text itself.
-    Text {
-        /// The template, YAML or JSON.
-        text: &'static str,
-        /// The directory to which paths in it are relative.
-        directory: PathBuf,
-    },
-}
-
-impl From<PathBuf> for TemplateSource {
-    fn from(file: PathBuf) -> Self {
-        Self::File(file)
-    }
-}
+use self::{parts::Parts, source::Source, unknown::Unknown};
 
 /// Everything in a template that the emulator creates.
 #[derive(Clone, Debug)]
@@ -99,90 +91,70 @@ pub struct Template {
     pub notes: Vec<String>,
 }
 
+/// What a template without a WebSocket API is refused with.
+const NO_WEBSOCKET_API: &str = "the template has no WebSocket API: expected an AWS::Serverless::WebSocketApi, \
+    or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET";
+
 impl Template {
-    /// Reads a template. `parameters` override the defaults of its parameters.
+    /// Reads a template, with what the user adds to it.
     ///
     /// # Errors
     ///
     /// If the file cannot be read, is invalid, or has something that the emulator cannot run.
-    pub fn load(source: &TemplateSource, parameters: &BTreeMap<String, String>) -> Result<Self, LoadError> {
-        let (text, path, directory) = match source {
-            TemplateSource::File(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
-                (Cow::Owned(text), path.clone(), path.parent().map(Path::to_owned).unwrap_or_default())
-            }
-            TemplateSource::Text { text, directory } => {
-                (Cow::Borrowed(*text), directory.join("template.yaml"), directory.clone())
-            }
-        };
-        let mut template = Self::parse(&text, parameters).map_err(|error| LoadError::Invalid(path, error))?;
-        for function in template.functions.values_mut() {
-            if let Code::Packaged(package) = &function.code
-                && let Some(found) = package.find(if directory == Path::new("") { Path::new(".") } else { &directory })
-            {
-                function.code = Code::Path(found.display().to_string());
-            }
-        }
-        Ok(Self { directory, ..template })
+    pub fn load(source: &TemplateSource, inputs: &TemplateInputs) -> Result<Self, LoadError> {
+        let source = source.open()?;
+        let invalid = |error| LoadError::Invalid(source.path.clone(), error);
+        let template = Self::of(&source, inputs).map_err(invalid)?;
+        Ok(template)
     }
 
-    /// Reads the text of a template.
-    pub(crate) fn parse(text: &str, parameters: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
-        let root = YamlNode::parse(text, intrinsics::long_form)
-            .map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
-        let resolver = Resolver::new(&root, parameters)?;
-        let resources = Resources::of(&root, &resolver)?;
-        let tables = resources
-            .of_type("AWS::DynamoDB::Table")
-            .map(|table| (table.name.clone(), table.properties.clone()))
-            .chain(
-                resources
-                    .of_type("AWS::Serverless::SimpleTable")
-                    .map(|table| (table.name.clone(), simple_table(&table.properties))),
-            )
-            .collect();
-        let sockets = sockets::read(&resources)?;
-        let functions = functions::read(&root, &resolver, &resources)?;
-        let http_apis = http_apis::read(&root, &resolver, &resources)?;
-        let (queues, of_queues) = queues::read(&resources)?;
+    /// Reads the text of a template, without looking at files or at whether its functions exist.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn parse(text: &str, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
+        let unknown = Unknown::default();
+        let parts = Parts::read(text, inputs, crate::aws::STACK_NAME, &unknown)?;
+        Self::of_parts(parts, PathBuf::new(), &unknown)
+    }
+
+    fn of(source: &Source, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
+        let unknown = Unknown::default();
+        let mut parts = Parts::read(&source.text, inputs, crate::aws::STACK_NAME, &unknown)?;
+        parts.find_code(&source.directory);
+        parts.check_references()?;
+        Self::of_parts(parts, source.directory.clone(), &unknown)
+    }
+
+    fn of_parts(parts: Parts, directory: PathBuf, unknown: &Unknown) -> Result<Self, TemplateError> {
         Ok(Self {
-            directory: PathBuf::new(),
-            functions: functions.functions,
-            tables,
-            queues,
-            sockets,
-            http_routes: functions.http_routes,
-            cors: http_apis.cors,
-            http_throttles: http_apis.throttles,
-            schedules: functions.schedules,
-            rules: functions.rules,
-            notes: [functions.notes, http_apis.notes, of_queues].concat(),
+            directory,
+            functions: parts.functions,
+            tables: parts.tables,
+            queues: parts.queues,
+            sockets: parts.sockets.ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?,
+            http_routes: parts.http_routes,
+            cors: parts.cors,
+            http_throttles: parts.http_throttles,
+            schedules: parts.schedules,
+            rules: parts.rules,
+            notes: [parts.notes, unknown.notes()].concat(),
         })
     }
-}
 
-/// The table that SAM makes of a `SimpleTable`: it has a partition key and no sort key.
-fn simple_table(properties: &Value) -> Value {
-    let key = |property: &str| properties.pointer(&format!("/PrimaryKey/{property}")).and_then(Value::as_str);
-    let name = key("Name").unwrap_or("id");
-    let kind = match key("Type") {
-        Some("Number") => "N",
-        Some("Binary") => "B",
-        _ => "S",
-    };
-    json!({
-        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": kind}],
-        "KeySchema": [{"AttributeName": name, "KeyType": "HASH"}],
-        "BillingMode": "PAY_PER_REQUEST",
-    })
+    /// Names of the functions that a route or an authorizer invokes.
+    pub(crate) fn routed(&self) -> BTreeSet<String> {
+        let http = self.http_routes.iter().map(|route| route.function.clone());
+        self.sockets.functions().map(str::to_owned).chain(http).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn refusal(text: &str) -> String {
-        Template::parse(text, &BTreeMap::new()).expect_err("must be refused").to_string()
+        Template::parse(text, &TemplateInputs::default()).expect_err("must be refused").to_string()
     }
 
     #[test]
@@ -195,8 +167,9 @@ mod tests {
                 {properties} }} }} }} }}\n"
             )
         };
-        let parse =
-            |kind: &str, properties: &str| Template::parse(&with(kind, properties), &BTreeMap::new()).expect("valid");
+        let parse = |kind: &str, properties: &str| {
+            Template::parse(&with(kind, properties), &TemplateInputs::default()).expect("valid")
+        };
         let noon = ScheduleExpression::parse("cron(0 12 * * ? *)").expect("valid").expect("known");
         for (kind, properties) in [
             ("Schedule", "{ Schedule: 'cron(0 12 * * ? *)' }"),
@@ -237,7 +210,7 @@ mod tests {
                 Properties: {properties} }} }} }} }}\n"
             )
         };
-        let parse = |properties| Template::parse(&with(properties), &BTreeMap::new()).expect("valid");
+        let parse = |properties| Template::parse(&with(properties), &TemplateInputs::default()).expect("valid");
         let rule = parse("{ EventBusName: other, Input: '{}', Pattern: { detail: { n: [ { numeric: ['>', 5] } ] } } }");
         let [rule] = rule.rules.as_slice() else { panic!("{rule:?}") };
         assert_eq!((rule.bus.as_str(), rule.input.as_deref()), ("other", Some("{}")));
@@ -260,10 +233,171 @@ mod tests {
             Plain: { Type: AWS::Serverless::SimpleTable }\n  \
             Own: { Type: AWS::Serverless::SimpleTable, Properties: { TableName: named, PrimaryKey: { Name: n, Type: \
             Number } } }\n";
-        let tables = Template::parse(text, &BTreeMap::new()).expect("valid").tables;
+        let tables = Template::parse(text, &TemplateInputs::default()).expect("valid").tables;
         let key = |table: &str| tables[table]["AttributeDefinitions"][0].clone();
         assert_eq!(key("Plain"), json!({"AttributeName": "id", "AttributeType": "S"}));
         assert_eq!(key("named"), json!({"AttributeName": "n", "AttributeType": "N"}));
+    }
+
+    const API: &str = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
+        RouteSelectionExpression: $request.body.action } }\n";
+
+    fn parse(rest: &str) -> Template {
+        Template::parse(&format!("{API}{rest}"), &TemplateInputs::default()).expect("valid")
+    }
+
+    #[test]
+    fn what_no_route_needs_is_not_evaluated() {
+        let template = parse(
+            "  Sub: { Type: AWS::EC2::Subnet, Properties: { AvailabilityZone: !Select [7, !GetAZs ''], VpcId: !Ref \
+             Typo } }\n  \
+             F: { Type: AWS::Serverless::Function, Properties: { VpcConfig: { SubnetIds: [!ImportValue s] }, Role: \
+             !GetAtt Nowhere.Arn, Policies: !Bad x, Code: { S3Bucket: !Ref Typo, S3Key: a.zip }, Events: { S: { \
+             Type: SNS, Properties: { Topic: !Ref Typo } } }, Environment: { Variables: { A: b } } } }\n",
+        );
+        assert_eq!(template.functions["F"].environment["A"], "b");
+        assert_eq!(template.notes, ["F is not invoked by its event S: the emulator does not run events of type SNS"]);
+        assert_eq!(
+            refusal(&format!(
+                "{API}  F: {{ Type: AWS::Serverless::Function, Properties: {{ Environment: {{ Variables: {{ A: !Ref \
+                 Typo }} }} }} }}\n"
+            )),
+            "line 3: F: unknown resource or parameter Typo"
+        );
+    }
+
+    #[test]
+    fn parts_that_the_emulator_does_not_read_are_one_note() {
+        let template = parse(
+            "  Fn::ForEach::Tabs: [N, [A, B], { 'T${N}': { Type: AWS::DynamoDB::Table } }]\n  \
+             Fn::Transform: { Name: AWS::Include, Parameters: { Location: more.yaml } }\n  \
+             Nested: { Type: AWS::Serverless::Application, Properties: { Location: base.yaml } }\n  \
+             F: { Type: AWS::Serverless::Function, Properties: { Environment: { Variables: { A: !Ref FromInclude } } } \
+             }\n",
+        );
+        assert_eq!(
+            template.notes,
+            [
+                "the emulator does not read Fn::ForEach::Tabs, Fn::Transform, the nested stack Nested",
+                "only AWS knows FromInclude: functions see made-up values; set them with --value FromInclude=VALUE",
+            ]
+        );
+    }
+
+    #[test]
+    fn services_that_are_not_here_are_named_in_one_note() {
+        let template = parse(
+            "  ServerlessDeploymentBucket: { Type: AWS::S3::Bucket }\n  Pool: { Type: AWS::Cognito::UserPool }\n  \
+             Files: { Type: AWS::S3::Bucket }\n  More: { Type: AWS::S3::Bucket }\n",
+        );
+        let note = "not here, so that functions call the real AWS for it: Cognito (Pool), S3 (Files)";
+        assert_eq!(template.notes, [note]);
+        let none = parse("  ServerlessDeploymentBucket: { Type: AWS::S3::Bucket }\n");
+        assert!(none.notes.is_empty(), "{:?}", none.notes);
+    }
+
+    #[test]
+    fn all_parameters_that_are_missing_are_named_at_once() {
+        assert_eq!(
+            refusal(&format!(
+                "Parameters:\n  A: {{ Type: String }}\n  B: {{ Type: String }}\n  C: {{ Type: String, \
+                Default: c }}\n{API}"
+            )),
+            "line 2: the parameters A, B have no default: set them with --parameter A=VALUE --parameter B=VALUE"
+        );
+        assert_eq!(
+            refusal(&format!("Parameters:\n  A: {{ Type: String }}\n{API}")),
+            "line 2: the parameter A has no default: set it with --parameter A=VALUE"
+        );
+        let of_assets = "Parameters:\n  AssetParameters0a1bS3BucketC2: { Type: String }\n";
+        assert!(Template::parse(&format!("{of_assets}{API}"), &TemplateInputs::default()).is_ok());
+    }
+
+    #[test]
+    fn a_repeated_key_is_noted_and_globals_apply_to_every_type() {
+        let template = Template::parse(
+            "Globals:\n  WebSocketApi: { RouteSelectionExpression: $request.body.action, StageVariables: { MODE: \
+             fast } }\n  SimpleTable: { PrimaryKey: { Name: key } }\n  Function: { Timeout: 9 }\nResources:\n  \
+             Ws: { Type: AWS::Serverless::WebSocketApi, Properties: { Routes: { a: { FunctionArn: F } } } }\n  \
+             Table: { Type: AWS::Serverless::SimpleTable }\n  F: { Type: AWS::Serverless::Function, IgnoreGlobals: \
+             [Timeout] }\n  Table: { Type: AWS::Serverless::SimpleTable }\n",
+            &TemplateInputs::default(),
+        )
+        .expect("valid");
+        assert_eq!(template.sockets.stage_variables["MODE"], "fast");
+        assert_eq!(template.tables["Table"]["KeySchema"][0]["AttributeName"], "key");
+        assert_eq!(template.functions["F"].timeout.as_secs(), 3);
+        let note = "the key Table stands twice: the value in line 9 counts, as with SAM";
+        assert_eq!(template.notes, [note]);
+        let error = refusal(&format!("{API}  Q: {{ Type: x }}\n  Q: {{}}\n"));
+        assert!(error.starts_with("line 4: Q: Type is missing; the key Q stands twice: "), "{error}");
+    }
+
+    #[test]
+    fn a_global_table_has_its_one_replica_here() {
+        let template = parse(
+            "  T: { Type: AWS::DynamoDB::GlobalTable, Properties: { TableName: all, AttributeDefinitions: [{ \
+             AttributeName: id, AttributeType: S }], KeySchema: [{ AttributeName: id, KeyType: HASH }], BillingMode: \
+             PROVISIONED, Replicas: [{ Region: !Ref AWS::Region }], GlobalSecondaryIndexes: [{ IndexName: i, \
+             WriteProvisionedThroughputSettings: {}, KeySchema: [{ AttributeName: id, KeyType: HASH }], Projection: { \
+             ProjectionType: ALL } }] } }\n",
+        );
+        let table = &template.tables["all"];
+        assert_eq!(table["BillingMode"], "PAY_PER_REQUEST");
+        let index = table["GlobalSecondaryIndexes"][0].as_object().expect("an index");
+        assert_eq!(index.keys().collect::<Vec<_>>(), ["IndexName", "KeySchema", "Projection"]);
+    }
+
+    #[test]
+    fn of_several_websocket_apis_the_first_with_routes_runs() {
+        let template = Template::parse(
+            &format!(
+                "{API}  Second: {{ Type: AWS::Serverless::WebSocketApi, Properties: {{ RouteSelectionExpression: \
+                 $request.body.a, Routes: {{ a: {{ FunctionArn: x }} }} }} }}\n"
+            ),
+            &TemplateInputs::default(),
+        )
+        .expect("valid");
+        assert!(template.sockets.routes.contains_key("a"));
+        assert_eq!(template.notes, ["the WebSocket API Api is not run: the emulator runs one, which is Second"]);
+    }
+
+    #[test]
+    fn a_function_or_alias_that_does_not_exist_is_refused_with_the_line_of_its_route() {
+        let load = |arn: &'static str| {
+            let text = format!(
+                "Resources:\n  F: {{ Type: AWS::Serverless::Function, Properties: {{ AutoPublishAlias: live }} }}\n  \
+                 Ws: {{ Type: AWS::Serverless::WebSocketApi, Properties: {{ RouteSelectionExpression: $request.body.a, \
+                 Routes: {{ a: {{ FunctionArn: {arn} }} }} }} }}\n"
+            );
+            let parts = Parts::read(&text, &TemplateInputs::default(), "local", &Unknown::default());
+            parts.and_then(|parts| parts.check_references()).map_err(|error| error.to_string())
+        };
+        for known in ["!Ref F.Alias", "!GetAtt F.Arn", "!Sub '${F.Arn}:$LATEST'", "!Ref F.Version", "!Ref F"] {
+            assert_eq!(load(known), Ok(()), "{known}");
+        }
+        assert_eq!(
+            load("'arn:aws:lambda:eu-central-1:000000000000:function:nobody'"),
+            Err("line 3: Ws: unknown function nobody: the template does not have it".to_owned())
+        );
+        assert_eq!(load("!Sub '${F.Arn}:blue'"), Err("line 3: Ws: unknown alias blue of the function F".to_owned()));
+    }
+
+    #[test]
+    fn names_that_double_with_each_line_are_refused_soon() {
+        let queues = (0..60).map(|n| {
+            let next = n + 1;
+            format!(
+                "  Q{n}: {{ Type: AWS::SQS::Queue, Properties: {{ QueueName: !Sub '${{Q{next}}}${{Q{next}}}' }} }}\n"
+            )
+        });
+        let text = format!("{API}{}  Q60: {{ Type: AWS::SQS::Queue }}\n", queues.collect::<String>());
+        assert!(refusal(&text).ends_with("the values of the template are too large"), "{}", refusal(&text));
+        let circle = format!(
+            "{API}  Q: {{ Type: AWS::SQS::Queue, Properties: {{ QueueName: !FindInMap [M, a, b] }} }}\n\
+            Mappings: {{ M: {{ a: {{ b: !FindInMap [M, a, b] }} }} }}\n"
+        );
+        assert!(Template::parse(&circle, &TemplateInputs::default()).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct QueueSettings {
 }
 
 /// Reads the queues, and notes on what of them is not run.
-pub(super) fn read(resources: &Resources) -> Result<(Vec<QueueSettings>, Vec<String>), TemplateError> {
+pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<QueueSettings>, Vec<String>), TemplateError> {
     let (mut queues, mut notes) = (Vec::new(), Vec::new());
     for resource in resources.of_type("AWS::SQS::Queue") {
         queues.push(QueueSettings {
@@ -39,14 +39,14 @@ pub(super) fn read(resources: &Resources) -> Result<(Vec<QueueSettings>, Vec<Str
                 resource.logical_id
             ));
         }
-        for property in WITHOUT_EFFECT.iter().filter(|property| resource.properties.get(**property).is_some()) {
+        for property in WITHOUT_EFFECT.iter().filter(|property| resource.has(property)) {
             notes.push(format!("the emulator ignores {property} of {}", resource.logical_id));
         }
     }
     Ok((queues, notes))
 }
 
-fn secs(resource: &Resource, property: &str) -> Result<Option<Duration>, TemplateError> {
+fn secs(resource: &Resource<'_>, property: &str) -> Result<Option<Duration>, TemplateError> {
     let number = resource.text(property).map(|text| {
         text.parse().map_err(|_| resource.error(format!("invalid {property} {text}: expected whole seconds")))
     });

@@ -5,19 +5,19 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{error::TemplateError, intrinsics, resources::Resource, selection::SelectionExpression};
+use super::{error::TemplateError, functions::Function, resources::Resource, scalar, selection::SelectionExpression};
 
 /// Longest and default timeout of an integration. Source: API Gateway quotas.
 const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
 
 /// Reads the variables of a stage.
-pub(super) fn stage_variables(properties: &Value) -> BTreeMap<String, String> {
-    let variables = properties.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
-    variables.filter_map(|(name, value)| Some((name.clone(), intrinsics::as_text(value)?))).collect()
+pub(super) fn stage_variables(stage: &Resource<'_>) -> BTreeMap<String, String> {
+    let variables = stage.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
+    variables.filter_map(|(name, value)| Some((name.clone(), scalar::as_text(value)?))).collect()
 }
 
 /// Reads the route selection expression of an API.
-pub(super) fn selection(api: &Resource) -> Result<SelectionExpression, TemplateError> {
+pub(super) fn selection(api: &Resource<'_>) -> Result<SelectionExpression, TemplateError> {
     let expression = api.required_text("RouteSelectionExpression")?;
     SelectionExpression::parse(&expression)
         .map_err(|error| api.error(format!("invalid RouteSelectionExpression {expression}: {error}")))
@@ -38,6 +38,39 @@ pub(super) fn function_of(uri: &str) -> Option<&str> {
     };
     let (_, name) = arn.split_once(":function:")?;
     name.split(':').next()
+}
+
+/// A function that a route or an authorizer names.
+#[derive(Clone, Debug)]
+pub(super) struct FunctionReference {
+    resource: String,
+    line: usize,
+    address: String,
+}
+
+impl FunctionReference {
+    pub(super) fn new(resource: &Resource<'_>, address: &str) -> Self {
+        Self { resource: resource.logical_id.clone(), line: resource.line, address: address.to_owned() }
+    }
+
+    /// Whether the function exists, with the alias or version that the address has.
+    pub(super) fn check(&self, functions: &BTreeMap<String, Function>) -> Result<(), TemplateError> {
+        let refused = |message| TemplateError::at(self.line, message).in_resource(&self.resource);
+        let name = function_of(&self.address).unwrap_or(&self.address);
+        let function = functions
+            .get(name)
+            .ok_or_else(|| refused(format!("unknown function {name}: the template does not have it")))?;
+        let qualifier = self.address.split_once(&format!(":function:{name}:")).map(|(_, rest)| rest);
+        let qualifier = qualifier.map(|rest| rest.trim_end_matches("/invocations"));
+        let is_version = |text: &str| text == "$LATEST" || text.bytes().all(|byte| byte.is_ascii_digit());
+        match qualifier {
+            // A stage variable selects the alias.
+            Some(alias) if !is_version(alias) && !alias.contains('$') && !function.aliases.contains(alias) => {
+                Err(refused(format!("unknown alias {alias} of the function {name}")))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

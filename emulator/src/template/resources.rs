@@ -1,72 +1,168 @@
-//! The resources of a template, with their properties resolved.
+//! The resources of a template. A property is resolved when something reads it.
+
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use serde_json::Value;
 
-use super::{
-    error::TemplateError,
-    intrinsics::{self, Resolver},
-    yaml::YamlNode,
-};
+use super::{error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
 
-/// One resource with its properties resolved.
-#[derive(Debug)]
-pub(super) struct Resource {
+/// Types whose physical names the emulator reads.
+const NAMED: [&str; 10] = [
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::DynamoDB::GlobalTable",
+    "AWS::DynamoDB::Table",
+    "AWS::Lambda::Function",
+    "AWS::SQS::Queue",
+    "AWS::Serverless::Function",
+    "AWS::Serverless::HttpApi",
+    "AWS::Serverless::SimpleTable",
+    "AWS::Serverless::WebSocketApi",
+];
+
+/// One resource.
+pub(super) struct Resource<'a> {
     pub(super) logical_id: String,
-    /// Physical name, which `Ref` returns for most types.
+    /// Physical name, for the types whose name the emulator reads; the logical id for others.
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) line: usize,
-    pub(super) properties: Value,
-    pub(super) metadata: Value,
+    resolver: &'a Resolver<'a>,
+    properties: BTreeMap<&'a str, Property<'a>>,
+    metadata: Option<Property<'a>>,
 }
 
-impl Resource {
+/// A value that is resolved when it is read.
+struct Property<'a> {
+    node: &'a YamlNode,
+    value: OnceCell<Option<Value>>,
+}
+
+impl<'a> Property<'a> {
+    fn new(node: &'a YamlNode) -> Self {
+        Self { node, value: OnceCell::new() }
+    }
+}
+
+impl Resource<'_> {
     pub(super) fn error(&self, message: impl Into<String>) -> TemplateError {
         TemplateError::at(self.line, message).in_resource(&self.logical_id)
     }
 
+    /// A property. If it is invalid, the template is refused when it has been read.
+    pub(super) fn get(&self, property: &str) -> Option<&Value> {
+        self.properties.get(property).and_then(|property| self.read(property))
+    }
+
+    /// A part of a property, such as `/Environment/Variables`.
+    pub(super) fn pointer(&self, pointer: &str) -> Option<&Value> {
+        let (property, rest) = pointer.trim_start_matches('/').split_once('/')?;
+        self.get(property)?.pointer(&format!("/{rest}"))
+    }
+
+    /// Parts of a property by their keys. Its other parts are not evaluated.
+    pub(super) fn parts(&self, property: &str, keys: &[&str]) -> Option<Value> {
+        let node = self.properties.get(property)?.node;
+        let parts = keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value_of(node.get(key)?)?)));
+        match node.entries() {
+            [] | [_] => self.get(property).cloned(),
+            _ => Some(Value::Object(parts.collect())),
+        }
+    }
+
+    /// The entries of a property that is a map, which [`Resource::value_of`] evaluates.
+    pub(super) fn entries(&self, property: &str) -> &[(String, YamlNode)] {
+        self.properties.get(property).map(|property| property.node.entries()).unwrap_or_default()
+    }
+
+    /// The value of a part of a property.
+    pub(super) fn value_of(&self, node: &YamlNode) -> Option<Value> {
+        self.resolver.read(node).unwrap_or_else(|error| {
+            self.resolver.fail(error.in_resource(&self.logical_id));
+            None
+        })
+    }
+
+    /// Whether the template gives the resource a property.
+    pub(super) fn has(&self, property: &str) -> bool {
+        self.properties.contains_key(property)
+    }
+
     /// A property as text. Numbers and booleans become text too.
     pub(super) fn text(&self, property: &str) -> Option<String> {
-        self.properties.get(property).and_then(intrinsics::as_text)
+        self.get(property).and_then(scalar::as_text)
     }
 
     pub(super) fn required_text(&self, property: &str) -> Result<String, TemplateError> {
         self.text(property).ok_or_else(|| self.error(format!("{property} is missing")))
     }
+
+    /// The properties of these names, as one object.
+    pub(super) fn object(&self, properties: &[&str]) -> Value {
+        let entry = |name: &&str| Some(((*name).to_owned(), self.get(name)?.clone()));
+        Value::Object(properties.iter().filter_map(entry).collect())
+    }
+
+    /// What tools write beside the properties.
+    pub(super) fn metadata(&self) -> Option<&Value> {
+        self.metadata.as_ref().and_then(|metadata| self.read(metadata))
+    }
+
+    fn read<'b>(&self, property: &'b Property<'_>) -> Option<&'b Value> {
+        property.value.get_or_init(|| self.value_of(property.node)).as_ref()
+    }
 }
 
 /// The resources whose conditions hold, in the order of the template.
-pub(super) struct Resources(Vec<Resource>);
+pub(super) struct Resources<'a>(Vec<Resource<'a>>);
 
-impl Resources {
-    pub(super) fn of(root: &YamlNode, resolver: &Resolver<'_>) -> Result<Self, TemplateError> {
+impl<'a> Resources<'a> {
+    pub(super) fn of(root: &'a YamlNode, resolver: &'a Resolver<'a>) -> Result<Self, TemplateError> {
         let nodes = root.get("Resources").ok_or_else(|| TemplateError::new("the template has no section Resources"))?;
         let mut resources = Vec::new();
         for (logical_id, node) in nodes.entries() {
+            if logical_id.starts_with("Fn::") {
+                resolver.scope.unknown.part(logical_id);
+                continue;
+            }
             let within = |error: TemplateError| error.in_resource(logical_id);
             if let Some(condition) = node.get("Condition").and_then(YamlNode::text)
                 && !resolver.condition(condition, node.line).map_err(within)?
             {
                 continue;
             }
-            let resolved = |key: &str| match node.get(key) {
-                Some(node) => resolver.resolve(node).map(Option::unwrap_or_default).map_err(within),
-                None => Ok(Value::Null),
-            };
             let kind = node.get("Type").and_then(YamlNode::text);
+            let kind = kind.ok_or_else(|| within(TemplateError::at(node.line, "Type is missing")))?;
+            if matches!(kind, "AWS::CloudFormation::Stack" | "AWS::Serverless::Application") {
+                resolver.scope.unknown.part(format!("the nested stack {logical_id}"));
+            }
+            let name = match NAMED.contains(&kind) {
+                true => resolver.physical_name(logical_id, node.line).unwrap_or_else(|error| {
+                    resolver.fail(within(error));
+                    logical_id.clone()
+                }),
+                false => logical_id.clone(),
+            };
+            let properties = node.get("Properties").map(YamlNode::entries).unwrap_or_default();
             resources.push(Resource {
                 logical_id: logical_id.clone(),
-                name: resolver.physical_name(logical_id, node.line).map_err(within)?,
-                kind: kind.ok_or_else(|| within(TemplateError::at(node.line, "Type is missing")))?.to_owned(),
+                name,
+                kind: kind.to_owned(),
                 line: node.line,
-                properties: resolved("Properties")?,
-                metadata: resolved("Metadata")?,
+                resolver,
+                properties: properties.iter().map(|(name, node)| (name.as_str(), Property::new(node))).collect(),
+                metadata: node.get("Metadata").map(Property::new),
             });
         }
         Ok(Self(resources))
     }
 
-    pub(super) fn of_type<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Resource> {
+    pub(super) fn of_type<'b>(&'b self, kind: &'b str) -> impl Iterator<Item = &'b Resource<'a>> {
         self.0.iter().filter(move |resource| resource.kind == kind)
+    }
+
+    /// All resources.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Resource<'a>> {
+        self.0.iter()
     }
 }

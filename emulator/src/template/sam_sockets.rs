@@ -8,9 +8,9 @@ use super::{
     error::TemplateError,
     identity::identity_sources,
     integrations::Integration,
-    intrinsics,
-    references::{integration_timeout, selection, stage_variables},
+    references::{FunctionReference, function_of, integration_timeout, selection, stage_variables},
     resources::Resource,
+    scalar,
     throttles::Throttles,
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
@@ -18,9 +18,9 @@ use super::{
 /// The default stage. Source: SAM.
 const STAGE_DEFAULT: &str = "default";
 
-pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
-    let authorization = authorization(api)?;
-    let specifications = api.properties.get("Routes").and_then(Value::as_object).filter(|routes| !routes.is_empty());
+pub(super) fn read(api: &Resource<'_>, references: &mut Vec<FunctionReference>) -> Result<WebSocketApi, TemplateError> {
+    let authorization = authorization(api, references)?;
+    let specifications = api.get("Routes").and_then(Value::as_object).filter(|routes| !routes.is_empty());
     let specifications = specifications.ok_or_else(|| api.error("Routes must have at least one route"))?;
     if authorization != Authorization::None && !specifications.contains_key("$connect") {
         return Err(api.error("Auth needs a $connect route"));
@@ -31,9 +31,10 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
         if !special && !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(api.error(format!("invalid route key {key}: SAM takes letters and digits only")));
         }
-        let arn = specification.get("FunctionArn").and_then(intrinsics::as_text);
-        let function = arn.as_deref().and_then(|arn| arn.rsplit(':').next());
-        let function = function.ok_or_else(|| api.error(format!("the route {key} has no FunctionArn")))?.to_owned();
+        let arn = specification.get("FunctionArn").and_then(scalar::as_text);
+        let arn = arn.ok_or_else(|| api.error(format!("the route {key} has no FunctionArn")))?;
+        let function = function_of(&arn).unwrap_or(&arn).to_owned();
+        references.push(FunctionReference::new(api, &arn));
         let timeout = integration_timeout(specification.get("IntegrationTimeout"));
         let route = Route {
             integration: Integration::Lambda { function, timeout },
@@ -46,22 +47,23 @@ pub(super) fn read(api: &Resource) -> Result<WebSocketApi, TemplateError> {
     Ok(WebSocketApi {
         api_id: api.name.clone(),
         stage: api.text("StageName").unwrap_or_else(|| STAGE_DEFAULT.to_owned()),
-        stage_variables: stage_variables(&api.properties),
+        stage_variables: stage_variables(api),
         selection: selection(api)?,
         routes,
         throttles: Throttles::read(api)?,
     })
 }
 
-fn authorization(api: &Resource) -> Result<Authorization, TemplateError> {
-    let Some(auth) = api.properties.get("Auth").filter(|auth| !auth.is_null()) else { return Ok(Authorization::None) };
+fn authorization(api: &Resource<'_>, references: &mut Vec<FunctionReference>) -> Result<Authorization, TemplateError> {
+    let Some(auth) = api.get("Auth").filter(|auth| !auth.is_null()) else { return Ok(Authorization::None) };
     match auth.get("AuthType").and_then(Value::as_str) {
         Some("NONE") => Ok(Authorization::None),
         Some("AWS_IAM") => Ok(Authorization::Iam),
         Some("CUSTOM") => {
-            let arn = auth.get("AuthArn").and_then(intrinsics::as_text);
-            let function = arn.as_deref().and_then(|arn| arn.rsplit(':').next());
-            let function = function.ok_or_else(|| api.error("AuthArn must be specified if AuthType is CUSTOM"))?;
+            let arn = auth.get("AuthArn").and_then(scalar::as_text);
+            let arn = arn.ok_or_else(|| api.error("AuthArn must be specified if AuthType is CUSTOM"))?;
+            let function = function_of(&arn).unwrap_or(&arn);
+            references.push(FunctionReference::new(api, &arn));
             let identity_sources = identity_sources(api, auth.get("IdentitySource"))?;
             Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
         }
@@ -74,13 +76,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::template::{IdentitySource, Template};
+    use crate::template::{IdentitySource, Template, TemplateInputs};
 
     fn parse(api: &str) -> Result<WebSocketApi, TemplateError> {
         let functions = "Resources:\n  F: { Type: AWS::Serverless::Function, Properties: { FunctionName: named } }\n";
         Template::parse(
             &format!("{functions}  Api:\n    Type: AWS::Serverless::WebSocketApi\n    Properties: {api}\n"),
-            &BTreeMap::new(),
+            &TemplateInputs::default(),
         )
         .map(|template| template.sockets)
     }

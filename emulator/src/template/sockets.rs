@@ -6,46 +6,76 @@ use super::{
     error::TemplateError,
     identity::identity_sources,
     integrations::{self, Integration},
-    references::{function_of, selection, stage_variables},
+    references::{FunctionReference, function_of, selection, stage_variables},
     resources::{Resource, Resources},
     sam_sockets,
     throttles::Throttles,
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 
-/// What a template without a WebSocket API is refused with.
-const NO_WEBSOCKET_API: &str = "the template has no WebSocket API: expected an AWS::Serverless::WebSocketApi, \
-    or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET";
+/// The WebSocket API of a template.
+#[derive(Debug, Default)]
+pub(super) struct ParsedSockets {
+    pub(super) api: Option<WebSocketApi>,
+    /// The functions that its routes and authorizers name.
+    pub(super) references: Vec<FunctionReference>,
+    pub(super) notes: Vec<String>,
+}
 
-pub(super) fn read(resources: &Resources) -> Result<WebSocketApi, TemplateError> {
+/// Reads the WebSocket API: of several, the first one with routes.
+pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedSockets, TemplateError> {
     let raw = resources
         .of_type("AWS::ApiGatewayV2::Api")
         .filter(|api| api.text("ProtocolType").is_some_and(|protocol| protocol == "WEBSOCKET"));
-    let mut apis = raw.chain(resources.of_type("AWS::Serverless::WebSocketApi"));
-    let api = apis.next().ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?;
-    if let Some(second) = apis.next() {
-        return Err(second
-            .error(format!("second WebSocket API beside {}: the emulator runs one of each template", api.logical_id)));
+    let apis: Vec<&Resource<'_>> = raw.chain(resources.of_type("AWS::Serverless::WebSocketApi")).collect();
+    let has_routes = |api: &&&Resource<'_>| {
+        is_of_sam(api) || resources.of_type("AWS::ApiGatewayV2::Route").any(|route| is_of(route, api))
+    };
+    let mut found = ParsedSockets::default();
+    let Some(api) = apis.iter().find(has_routes).or(apis.first()).copied() else { return Ok(found) };
+    for other in apis.iter().filter(|other| other.logical_id != api.logical_id) {
+        let (other, api) = (&other.logical_id, &api.logical_id);
+        found.notes.push(format!("the WebSocket API {other} is not run: the emulator runs one, which is {api}"));
     }
-    if api.kind == "AWS::Serverless::WebSocketApi" { sam_sockets::read(api) } else { read_raw(api, resources) }
+    let references = &mut found.references;
+    let read = if is_of_sam(api) { sam_sockets::read(api, references)? } else { read_raw(api, resources, references)? };
+    found.api = Some(read);
+    Ok(found)
 }
 
-fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, TemplateError> {
-    let of_api = |resource: &&Resource| resource.text("ApiId").is_some_and(|id| id == api.name);
+fn is_of_sam(api: &Resource<'_>) -> bool {
+    api.kind == "AWS::Serverless::WebSocketApi"
+}
+
+fn is_of(resource: &Resource<'_>, api: &Resource<'_>) -> bool {
+    resource.text("ApiId").is_some_and(|id| id == api.name)
+}
+
+fn read_raw(
+    api: &Resource<'_>,
+    resources: &Resources<'_>,
+    references: &mut Vec<FunctionReference>,
+) -> Result<WebSocketApi, TemplateError> {
+    let of_api = |resource: &&Resource<'_>| is_of(resource, api);
     let stage_resource = resources.of_type("AWS::ApiGatewayV2::Stage").find(of_api);
     let stage = stage_resource.map_or_else(|| Ok("prod".to_owned()), |stage| stage.required_text("StageName"))?;
-    let stage_variables = stage_resource.map(|stage| stage_variables(&stage.properties)).unwrap_or_default();
+    let stage_variables = stage_resource.map(stage_variables).unwrap_or_default();
     let throttles = stage_resource.map(Throttles::read).transpose()?.unwrap_or_default();
     let mut routes = BTreeMap::new();
     for route in resources.of_type("AWS::ApiGatewayV2::Route").filter(of_api) {
         let key = route.required_text("RouteKey")?;
-        let authorization = read_authorization(route, resources)?;
+        let authorization = read_authorization(route, resources, references)?;
         let is_authorized_only =
-            key == "$connect" && authorization != Authorization::None && route.properties.get("Target").is_none();
+            key == "$connect" && authorization != Authorization::None && route.get("Target").is_none();
         let integration = if is_authorized_only {
             Integration::None
         } else {
-            integrations::read(integration_of(route, resources)?, resources, &stage_variables)?
+            let of_route = integration_of(route, resources)?;
+            let integration = integrations::read(of_route, resources, &stage_variables)?;
+            if integration.function().is_some() {
+                references.push(FunctionReference::new(of_route, &of_route.required_text("IntegrationUri")?));
+            }
+            integration
         };
         // The route needs both the expression and the response.
         let responds = route.text("RouteResponseSelectionExpression").is_some()
@@ -60,7 +90,10 @@ fn read_raw(api: &Resource, resources: &Resources) -> Result<WebSocketApi, Templ
 }
 
 /// Finds the integration that a route names.
-fn integration_of<'a>(route: &Resource, resources: &'a Resources) -> Result<&'a Resource, TemplateError> {
+fn integration_of<'a, 'b>(
+    route: &Resource<'_>,
+    resources: &'a Resources<'b>,
+) -> Result<&'a Resource<'b>, TemplateError> {
     let target = route.required_text("Target")?;
     let mut integrations = resources.of_type("AWS::ApiGatewayV2::Integration");
     integrations.find(|integration| target.strip_prefix("integrations/") == Some(&integration.logical_id)).ok_or_else(
@@ -68,7 +101,11 @@ fn integration_of<'a>(route: &Resource, resources: &'a Resources) -> Result<&'a 
     )
 }
 
-fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authorization, TemplateError> {
+fn read_authorization(
+    route: &Resource<'_>,
+    resources: &Resources<'_>,
+    references: &mut Vec<FunctionReference>,
+) -> Result<Authorization, TemplateError> {
     match route.text("AuthorizationType").as_deref() {
         None | Some("NONE") => return Ok(Authorization::None),
         Some("AWS_IAM") => return Ok(Authorization::Iam),
@@ -90,6 +127,7 @@ fn read_authorization(route: &Resource, resources: &Resources) -> Result<Authori
     let function = function_of(&uri).ok_or_else(|| {
         authorizer.error(format!("invalid AuthorizerUri {uri}: expected the address of a Lambda function"))
     })?;
-    let identity_sources = identity_sources(authorizer, authorizer.properties.get("IdentitySource"))?;
+    references.push(FunctionReference::new(authorizer, &uri));
+    let identity_sources = identity_sources(authorizer, authorizer.get("IdentitySource"))?;
     Ok(Authorization::Lambda(Authorizer { function: function.to_owned(), identity_sources }))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{error::TemplateError, intrinsics, resources::Resource};
+use super::{error::TemplateError, resources::Resource, scalar};
 
 /// Rate limit of a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,10 +31,11 @@ impl Throttles {
     }
 
     /// Reads the throttles of a stage, or of an API in SAM's form: both have the same properties.
-    pub(super) fn read(stage: &Resource) -> Result<Self, TemplateError> {
+    pub(super) fn read(stage: &Resource<'_>) -> Result<Self, TemplateError> {
         let invalid =
             |what: &str, name: &str| stage.error(format!("invalid {name} in {what}: expected a number of at least 0"));
-        Self::of_properties(&stage.properties).map_err(|(what, name)| invalid(&what, name))
+        Self::of_properties(&stage.object(&["DefaultRouteSettings", "RouteSettings"]))
+            .map_err(|(what, name)| invalid(&what, name))
     }
 
     /// Reads them from properties. An error is the settings and the property.
@@ -59,7 +60,7 @@ impl Throttles {
 /// The throttle of these settings, if they have a rate. The default burst is one second's worth.
 fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, (String, &'static str)> {
     let number = |name: &'static str| {
-        let Some(text) = settings.get(name).and_then(intrinsics::as_text) else { return Ok(None) };
+        let Some(text) = settings.get(name).and_then(scalar::as_text) else { return Ok(None) };
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
         number.map(Some).ok_or_else(|| (what.to_owned(), name))
     };
@@ -70,7 +71,7 @@ fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, (String, &
 
 #[cfg(test)]
 mod tests {
-    use crate::template::Template;
+    use crate::template::{Template, TemplateInputs};
 
     use super::*;
 
@@ -80,7 +81,7 @@ mod tests {
 
     fn read(resources: &str) -> Result<Template, String> {
         let text = format!("Parameters:\n  Rate: {{ Type: Number, Default: 20 }}\nResources:\n{resources}");
-        Template::parse(&text, &BTreeMap::new()).map_err(|error| error.to_string())
+        Template::parse(&text, &TemplateInputs::default()).map_err(|error| error.to_string())
     }
 
     #[test]

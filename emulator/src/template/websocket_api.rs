@@ -23,6 +23,19 @@ pub(crate) struct WebSocketApi {
     pub(crate) throttles: Throttles,
 }
 
+impl WebSocketApi {
+    /// Names of the functions that its routes and its authorizer invoke.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = &str> {
+        self.routes.values().flat_map(|route| {
+            let authorizer = match &route.authorization {
+                Authorization::Lambda(authorizer) => Some(authorizer.function.as_str()),
+                Authorization::None | Authorization::Iam => None,
+            };
+            route.integration.function().into_iter().chain(authorizer)
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// Handles its messages.

@@ -8,6 +8,12 @@ use serde_json::{Number, Value};
 /// Deepest nesting that is read; a template has about ten levels.
 const DEPTH_MAX: usize = 100;
 
+/// Largest weight of a document with all its aliases written out. CloudFormation takes 1 MB of text.
+pub(super) const WEIGHT_MAX: usize = 64 * 1024 * 1024;
+
+/// What a node weighs besides its text, in bytes.
+const NODE_WEIGHT: usize = 64;
+
 /// A node and the line it starts on, from 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct YamlNode {
@@ -27,7 +33,7 @@ pub(super) enum YamlKind {
     },
     /// A sequence.
     List(Vec<YamlNode>),
-    /// A mapping, in the order of the text. No key occurs twice.
+    /// A mapping, in the order of the text, with merged entries first. No key occurs twice.
     Map(Vec<(String, YamlNode)>),
 }
 
@@ -41,7 +47,7 @@ pub struct YamlError {
 
 impl YamlNode {
     /// Reads the first document of a text. A node with the local tag `!x` becomes a mapping with one key,
-    /// `key_of_tag("x")`.
+    /// `key_of_tag("x")`. The merge key `<<` takes the entries of another mapping, or of a list of mappings.
     ///
     /// ```
     /// use apigw_local::YamlNode;
@@ -56,14 +62,42 @@ impl YamlNode {
     /// If the text is empty or not YAML, repeats a key, has a key that is not a scalar, a tag of another kind, or more
     /// than 100 levels.
     pub fn parse(text: &str, key_of_tag: impl Fn(&str) -> String) -> Result<Self, YamlError> {
-        let mut reader = Reader { parser: Parser::new_from_str(text), key_of_tag, anchors: BTreeMap::new() };
+        let (node, repeated) = Self::parse_repeating(text, key_of_tag)?;
+        match repeated.into_iter().next() {
+            Some(RepeatedKey { key, line }) => Err(error(line, format!("duplicate key {key}"))),
+            None => Ok(node),
+        }
+    }
+
+    /// Reads a document as PyYAML does: of a key that is repeated, the last value counts. Returns such keys too.
+    pub(super) fn parse_repeating(
+        text: &str,
+        key_of_tag: impl Fn(&str) -> String,
+    ) -> Result<(Self, Vec<RepeatedKey>), YamlError> {
+        let mut reader = Reader {
+            parser: Parser::new_from_str(text),
+            key_of_tag,
+            anchors: BTreeMap::new(),
+            weight: 0,
+            repeated: Vec::new(),
+        };
         loop {
             match reader.next()? {
                 (Event::StreamStart | Event::DocumentStart(_), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, line) => return Err(error(line, "the document is empty")),
-                (event, line) => return reader.node(event, line, 0),
+                (event, line) => return Ok((reader.node(event, line, 0)?, reader.repeated)),
             }
         }
+    }
+
+    /// Bytes of its texts, and some for each node.
+    pub(super) fn weight(&self) -> usize {
+        NODE_WEIGHT
+            + match &self.kind {
+                YamlKind::Scalar { text, .. } => text.len(),
+                YamlKind::List(items) => items.iter().map(Self::weight).sum(),
+                YamlKind::Map(entries) => entries.iter().map(|(key, value)| key.len() + value.weight()).sum(),
+            }
     }
 
     /// The value of a key of a mapping.
@@ -98,10 +132,19 @@ impl YamlNode {
     }
 }
 
+/// A key that stands more than once in a mapping, and the line of a later one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RepeatedKey {
+    pub(super) key: String,
+    pub(super) line: usize,
+}
+
 struct Reader<'a, K> {
     parser: Parser<'a, StrInput<'a>>,
     key_of_tag: K,
     anchors: BTreeMap<usize, YamlNode>,
+    weight: usize,
+    repeated: Vec<RepeatedKey>,
 }
 
 impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
@@ -125,8 +168,11 @@ impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
             Event::SequenceStart(anchor, tag) => (YamlKind::List(self.list(depth)?), anchor, tag),
             Event::MappingStart(anchor, tag) => (YamlKind::Map(self.map(depth)?), anchor, tag),
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                return node.ok_or_else(|| error(line, "an alias refers to a node that contains it"));
+                let node = self.anchors.get(&anchor);
+                let node = node.ok_or_else(|| error(line, "an alias refers to a node that contains it"))?;
+                let node = node.clone();
+                self.count(&node, line)?;
+                return Ok(node);
             }
             other => return Err(error(line, format!("unexpected {other:?}"))),
         };
@@ -136,9 +182,19 @@ impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
             None => node,
         };
         if anchor > 0 {
+            self.count(&node, line)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    /// Counts a node that is kept or written out once more: aliases of aliases double with each line.
+    fn count(&mut self, node: &YamlNode, line: usize) -> Result<(), YamlError> {
+        self.weight += node.weight();
+        match self.weight > WEIGHT_MAX {
+            true => Err(error(line, "the document is too large with its aliases written out")),
+            false => Ok(()),
+        }
     }
 
     fn tagged(&self, tag: &Tag, node: YamlNode) -> Result<YamlNode, YamlError> {
@@ -164,21 +220,69 @@ impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<(String, YamlNode)>, YamlError> {
         let mut entries: Vec<(String, YamlNode)> = Vec::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut merged = Vec::new();
         loop {
             let (event, line) = self.next()?;
-            let key = match event {
-                Event::MappingEnd => return Ok(entries),
-                Event::Scalar(key, ..) => key.into_owned(),
+            let (key, plain) = match event {
+                Event::MappingEnd => return Ok(with_merged(merged, entries, &places)),
+                Event::Scalar(key, style, ..) => (key.into_owned(), style == ScalarStyle::Plain),
                 _ => return Err(error(line, "a key must be a text or a number")),
             };
-            if entries.iter().any(|(name, _)| *name == key) {
-                return Err(error(line, format!("duplicate key {key}")));
-            }
+            let key_line = line;
             let (event, line) = self.next()?;
             let value = self.node(event, line, depth + 1)?;
-            entries.push((key, value));
+            if key == "<<" && plain {
+                merged.push(entries_to_merge(value)?);
+            } else if let Some(place) = places.get(&key) {
+                entries[*place].1 = value;
+                self.repeated.push(RepeatedKey { key, line: key_line });
+            } else {
+                places.insert(key.clone(), entries.len());
+                entries.push((key, value));
+            }
         }
     }
+}
+
+/// The entries that a merge key takes. Of several mappings in a list, the first one wins.
+fn entries_to_merge(value: YamlNode) -> Result<Vec<(String, YamlNode)>, YamlError> {
+    let line = value.line;
+    match value.kind {
+        YamlKind::Map(entries) => Ok(entries),
+        YamlKind::List(items) => {
+            let mut all = Vec::new();
+            for item in items.into_iter().rev() {
+                match item.kind {
+                    YamlKind::Map(entries) => all.extend(entries),
+                    _ => return Err(error(item.line, "<< takes a mapping, or a list of mappings")),
+                }
+            }
+            Ok(all)
+        }
+        YamlKind::Scalar { .. } => Err(error(line, "<< takes a mapping, or a list of mappings")),
+    }
+}
+
+/// Entries of merge keys before a mapping's own, which win. As in PyYAML, a later merge key wins over an earlier one.
+fn with_merged(
+    merged: Vec<Vec<(String, YamlNode)>>,
+    own: Vec<(String, YamlNode)>,
+    places: &BTreeMap<String, usize>,
+) -> Vec<(String, YamlNode)> {
+    let mut entries: Vec<(String, YamlNode)> = Vec::new();
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    for (key, value) in merged.into_iter().flatten().filter(|(key, _)| !places.contains_key(key)) {
+        match taken.get(&key) {
+            Some(place) => entries[*place].1 = value,
+            None => {
+                taken.insert(key.clone(), entries.len());
+                entries.push((key, value));
+            }
+        }
+    }
+    entries.extend(own);
+    entries
 }
 
 fn error(line: usize, message: impl Into<String>) -> YamlError {
@@ -228,6 +332,33 @@ mod tests {
             node.to_json(),
             json!({"a": [1, "1", "x y", null, true, -2], "b": {"!only": {"c": {"!absent": null}}}, "d": "{\n e"})
         );
+    }
+
+    #[test]
+    fn merge_keys_take_entries_of_other_mappings_and_own_entries_win() {
+        let merged = |text: &str| parse(text).map(|root| root.get("it").expect("it").to_json());
+        let common = "a: &a { x: 1, y: 1 }\nb: &b { y: 2, z: 2 }\n";
+        assert_eq!(merged(&format!("{common}it: {{ <<: *a, y: 3 }}\n")), Ok(json!({"x": 1, "y": 3})));
+        assert_eq!(merged(&format!("{common}it: {{ y: 3, <<: *a }}\n")), Ok(json!({"x": 1, "y": 3})));
+        // As PyYAML reads both.
+        assert_eq!(merged(&format!("{common}it: {{ <<: [*a, *b] }}\n")), Ok(json!({"y": 1, "z": 2, "x": 1})));
+        assert_eq!(merged(&format!("{common}it: {{ <<: *a, <<: *b }}\n")), Ok(json!({"x": 1, "y": 2, "z": 2})));
+        assert_eq!(merged("it: { '<<': text }\n"), Ok(json!({"<<": "text"})));
+        assert_eq!(merged("it:\n  <<: text\n").expect_err("no mapping").line, 2);
+    }
+
+    #[test]
+    fn the_last_value_of_a_repeated_key_counts_where_repeats_are_allowed() {
+        let (root, repeated) = YamlNode::parse_repeating("a: 1\nb: 2\na: 3\n", str::to_owned).expect("valid");
+        assert_eq!(root.to_json(), json!({"a": 3, "b": 2}));
+        assert_eq!(repeated, [RepeatedKey { key: "a".to_owned(), line: 3 }]);
+    }
+
+    #[test]
+    fn aliases_that_double_with_each_line_are_refused_soon() {
+        let lines = (1..40).map(|n| format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1));
+        let text = format!("a0: &a0 [x]\n{}", lines.collect::<String>());
+        assert!(parse(&text).expect_err("too large").message.contains("too large"));
     }
 
     #[test]

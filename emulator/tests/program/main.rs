@@ -17,3 +17,4 @@ mod queues;
 mod reset;
 mod scripted;
 mod templates;
+mod unavailable;

@@ -21,8 +21,28 @@ const NODE_RUNTIME: &str = include_str!("runtime.mjs");
 const NODE_RESOLUTION: &str = include_str!("resolve.mjs");
 const PYTHON_RUNTIME: &str = include_str!("runtime.py");
 
+/// How the names of runtimes begin that run here.
+const SUPPORTED: [&str; 3] = ["provided", "python3", "nodejs"];
+
 /// Variables of this process that functions inherit.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// Why a function cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// Nothing can be done about it on this machine.
+    #[error("{0}; run the function elsewhere and name the place with --lambda-endpoint")]
+    Unsupported(String),
+    /// Something is missing that the user can add.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl From<String> for LaunchError {
+    fn from(missing: String) -> Self {
+        Self::Missing(missing)
+    }
+}
 
 /// The command and environment that start a function.
 #[derive(Clone, Debug)]
@@ -54,8 +74,19 @@ impl Launch {
         function: &template::Function,
         environment: BTreeMap<String, String>,
         host: &Arc<ProcessHost>,
-    ) -> Result<Self, String> {
-        let runtime = function.runtime.as_deref().unwrap_or("an image");
+    ) -> Result<Self, LaunchError> {
+        let runtime = match function.runtime.as_deref() {
+            _ if function.is_image => {
+                return Err(LaunchError::Unsupported("the emulator does not run container images".to_owned()));
+            }
+            None => return Err(LaunchError::Missing("Runtime is missing".to_owned())),
+            Some(runtime) if !SUPPORTED.iter().any(|supported| runtime.starts_with(supported)) => {
+                return Err(LaunchError::Unsupported(format!(
+                    "unsupported runtime {runtime}: expected provided.*, python3.* or nodejs*"
+                )));
+            }
+            Some(runtime) => runtime,
+        };
         let inline = host.files.path().join("inline");
         let source = code::source(function, &host.template, &inline)?;
         let is_zip = code::is_zip(&source);
@@ -67,15 +98,10 @@ impl Launch {
         } else if runtime.starts_with("python3") {
             let loader = host.file("runtime.py", PYTHON_RUNTIME)?;
             (host.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
-        } else if runtime.starts_with("nodejs") {
+        } else {
             host.file("resolve.mjs", NODE_RESOLUTION)?;
             let loader = host.file("runtime.mjs", NODE_RUNTIME)?;
             (host.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
-        } else {
-            return Err(format!(
-                "unsupported runtime {runtime}: expected provided.*, python3.* or nodejs*; run the function elsewhere \
-                 and name the place with --lambda-endpoint"
-            ));
         };
         let has_program = runtime.starts_with("provided");
         let (code, watched) = if is_zip {

@@ -26,12 +26,12 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub(crate) use self::host::ProcessHost;
 use self::{
     code::{CodeVersion, WATCHED_MAX},
     launch::Launch,
     runtime_api::{PendingInvocation, RuntimeApi},
 };
+pub(crate) use self::{host::ProcessHost, launch::LaunchError};
 use crate::{aws, http, invocation::InvokeError, template};
 
 /// How long a process may take to ask for its first invocation. Lambda allows 10 s; a laptop with a cold disk needs
@@ -64,7 +64,7 @@ impl Process {
         environment: BTreeMap<String, String>,
         host: &Arc<ProcessHost>,
         clock: Clock,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Self, LaunchError> {
         let launch = Launch::new(name, function, environment, host)?;
         let process = Self {
             name: name.to_owned(),
