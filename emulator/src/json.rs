@@ -1,8 +1,16 @@
-//! JSON of clients, which may contain broken characters.
+//! JSON of clients, which may contain what JavaScript and Python read, and a strict reader does not: broken characters,
+//! numbers that are too large, and any depth.
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use regex::{Captures, Regex};
+use serde_json::Value;
+
+/// Levels of lists and objects that are read. What is deeper becomes null: nothing here looks at it.
+const DEPTH_MAX: usize = 100;
+
+/// Stands for a number that is too large, with its sign before it.
+const LARGEST: &str = "1e308";
 
 /// An escaped character of a JSON text: a surrogate pair, half of one (in the group), or anything else.
 static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
@@ -19,9 +27,94 @@ pub(crate) fn whole_characters(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Reads JSON. `None` if it is none.
+pub(crate) fn read(json: &str) -> Option<Value> {
+    let json = whole_characters(json);
+    serde_json::from_str(&json).or_else(|_| serde_json::from_str(&readable(&json))).ok()
+}
+
+/// Writes JSON without what is too deep or too large to be read. A text that is no JSON stays none, except within what
+/// is too deep: there only the brackets have to be balanced.
+fn readable(json: &str) -> String {
+    let mut written = String::with_capacity(json.len());
+    let mut depth: usize = 0;
+    let mut rest = json;
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            '"' => string_length(rest),
+            '-' | '0'..='9' => {
+                rest.find(|c: char| !matches!(c, '-' | '+' | '.' | 'e' | 'E' | '0'..='9')).unwrap_or(rest.len())
+            }
+            other => other.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        rest = after;
+        let is_read = depth <= DEPTH_MAX;
+        match first {
+            '[' | '{' => {
+                depth += 1;
+                if depth == DEPTH_MAX + 1 {
+                    written.push_str("null");
+                }
+            }
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if !is_read || depth > DEPTH_MAX {
+            continue;
+        }
+        match token.parse::<f64>() {
+            Ok(number) if number.is_infinite() => {
+                written.push_str(if number < 0.0 { "-" } else { "" });
+                written.push_str(LARGEST);
+            }
+            _ => written.push_str(token),
+        }
+    }
+    written
+}
+
+/// Bytes of the string at the beginning of a text, with its quotation marks; all of it if it does not end.
+fn string_length(json: &str) -> usize {
+    let mut is_escaped = true;
+    let end = json.bytes().position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(json.len(), |end| end + 1)
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn what_javascript_and_python_read_is_read() {
+        let deep = |depth: usize| format!(r#"{{"a": "x", "d": {}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        for json in
+            [r#"{"a": "x", "n": 1e400}"#, r#"{"a": "x", "n": [-1e400, 1E+999]}"#, r#"{"n": "]1e400\\\"", "a": "x"}"#]
+        {
+            assert_eq!(read(json).expect(json)["a"], "x", "{json}");
+        }
+        for depth in [99, 100, 101, 140, 60_000] {
+            assert_eq!(read(&deep(depth)).expect("JSON")["a"], "x", "{depth}");
+        }
+        assert_eq!(
+            read(r#"[1e400, -1e400, 1e-400, 12345678901234567890123]"#),
+            Some(json!([1e308, -1e308, 0.0, 12345678901234567890123.0]))
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_none() {
+        let open = "[".repeat(200);
+        for json in ["", "x", "[1", "{\"a\"}", "1e", "--1", "[1e400", "\"", "\"\\\"", open.as_str(), "]", "[1]]"] {
+            assert_eq!(read(json), None, "{json}");
+        }
+    }
 
     #[test]
     fn half_a_character_is_replaced_and_everything_else_stays() {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::json::whole_characters;
+use crate::json;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SelectionExpression(Vec<SelectionPart>);
@@ -103,13 +103,13 @@ impl SelectionExpression {
 
     /// Returns the route key of a message. `None` if the message is not JSON; it goes to `$default`.
     pub(crate) fn evaluate(&self, message: &str) -> Option<String> {
-        let body: Value = serde_json::from_str(&whole_characters(message)).ok()?;
+        let body: Value = json::read(message)?;
         Some(self.key(&body, None))
     }
 
     /// Returns the key of a template. A message that is not JSON has no fields.
     pub(crate) fn template_key(&self, message: &str, responded: Option<ResponseHead<'_>>) -> String {
-        self.key(&serde_json::from_str(&whole_characters(message)).unwrap_or_default(), responded)
+        self.key(&json::read(message).unwrap_or_default(), responded)
     }
 
     fn key(&self, body: &Value, responded: Option<ResponseHead<'_>>) -> String {
