@@ -12,7 +12,8 @@ export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 /**
  * Starts the local mode, on free ports unless `args` name others, and returns it with the two addresses of its `ready`
- * line and the variables of its `export` lines. What it logs goes to `log`, as in the option `stdio` of Node.js.
+ * line and the variables that lead other programs to it. What it logs goes to `log`, as in the option `stdio` of
+ * Node.js.
  */
 export async function startLocal(args = [], { program = "viral-alerts-local", directory = ROOT, log = "ignore" } = {}) {
   const addresses = args.includes("--ws-addr") ? [] : ["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
@@ -20,12 +21,14 @@ export async function startLocal(args = [], { program = "viral-alerts-local", di
     cwd: directory,
     stdio: ["ignore", "pipe", log],
   });
-  const variables = {};
   for await (const line of createInterface({ input: child.stdout })) {
-    const exported = /^export (\w+)=(.*)$/.exec(line);
-    if (exported) variables[exported[1]] = exported[2];
     const ready = /^ready (ws:\S+) (http:\S+)/.exec(line);
-    if (ready) return { child, webSocketAddress: ready[1], address: ready[2], variables };
+    if (ready) {
+      const [, webSocketAddress, address] = ready;
+      const exported = (await (await fetch(`${address}inspector/env`)).text()).matchAll(/^export (\w+)=(.*)$/gm);
+      const variables = Object.fromEntries([...exported].map(([, name, value]) => [name, value]));
+      return { child, webSocketAddress, address, variables };
+    }
   }
   throw new Error("the local mode ended without being ready");
 }

@@ -25,8 +25,6 @@ pub(crate) struct Server {
     pub(crate) ws: String,
     /// The publish address.
     pub(crate) http: String,
-    /// The address of DynamoDB, which only the emulator has.
-    pub(crate) dynamodb: String,
 }
 
 impl Server {
@@ -52,15 +50,11 @@ impl Server {
     async fn start(mut command: Command) -> Outcome<Self> {
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
-        let mut dynamodb = String::new();
         while let Some(line) = timeout(WAIT_MAX, lines.next_line()).await?? {
-            if let Some(address) = line.strip_prefix("export AWS_ENDPOINT_URL_DYNAMODB=") {
-                dynamodb = address.to_owned();
-            }
             if let Some(ready) = line.strip_prefix("ready ") {
                 let mut words = ready.split(' ').map(str::to_owned);
                 let (ws, http) = (words.next(), words.next());
-                return Ok(Self { child, ws: ws.ok_or("no address")?, http: http.ok_or("no address")?, dynamodb });
+                return Ok(Self { child, ws: ws.ok_or("no address")?, http: http.ok_or("no address")? });
             }
         }
         Err(format!("{:?} ended without being ready; does it run from the root of the repository?", command).into())

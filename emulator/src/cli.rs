@@ -1,17 +1,18 @@
 //! The flags of a program that runs the emulator, and the run itself until Ctrl-C.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     io::{IsTerminal, Write},
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
-    path::PathBuf,
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Args;
-use hyper::Uri;
+use http_body_util::{BodyExt, Empty};
+use hyper::{StatusCode, Uri, body::Bytes};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +26,7 @@ use crate::{
     rate::Rate,
     stack::{Options, Stack},
     template::TemplateSource,
+    variables,
 };
 
 /// The emulator's flags, for `#[command(flatten)]`.
@@ -38,6 +40,11 @@ pub struct Flags {
     /// Address of the HTTP API and the inspector, in the same form [default: 8766; with exec: 0]
     #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
     http_addr: Option<SocketAddr>,
+
+    /// Write the variables that lead AWS clients and functions here to this file, for a shell (. FILE) and for tools
+    /// that read .env files. A file that apigw-local did not write is left alone
+    #[arg(long, value_name = "FILE", help_heading = "Addresses")]
+    env_file: Option<PathBuf>,
 
     /// Also accept requests with this host name, such as host.docker.internal; may be repeated. Other names than
     /// localhost and this machine's addresses are refused, because a web page can point its own name here
@@ -159,7 +166,7 @@ struct FaultFlags {
 
 /// Reads `HOST:PORT`, or a port of this machine's loopback address. Of several addresses of a host, IPv4 comes first:
 /// clients that are told `localhost` try that.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
@@ -203,8 +210,9 @@ const PORTS: [u16; 2] = [8765, 8766];
 /// Runs the emulator until Ctrl-C or SIGTERM, and returns the exit code of the process. Prints the addresses to
 /// standard output, and logs to standard error.
 pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embedding) -> ExitCode {
+    let env_file = arguments.env_file.clone();
     let options = options(arguments, template, PORTS);
-    ended(run_until_signal(&options, program).await)
+    ended(run_until_signal(&options, program, env_file.as_deref()).await)
 }
 
 /// Runs a command beside the emulator, with variables that lead it here, and returns the exit code of the command.
@@ -215,10 +223,11 @@ pub async fn exec(
     program: &dyn Embedding,
     command: &[OsString],
 ) -> ExitCode {
+    let env_file = arguments.env_file.clone();
     let options = options(arguments, template, [0, 0]);
-    let stack = match Stack::embedded(&options, program).await {
+    let stack = match start(&options, program, env_file.as_deref()).await {
         Ok(stack) => stack,
-        Err(error) => return ended(Err(error.into())),
+        Err(error) => return ended(Err(error)),
     };
     stack.notes.iter().for_each(|note| eprintln!("# note: {note}"));
     let code = exec::run(&stack, command).await.unwrap_or_else(|error| {
@@ -278,11 +287,27 @@ fn gateway_options(clocks: &ClockFlags, quotas: &QuotaFlags, signatures: &Signat
     }
 }
 
-async fn run_until_signal(options: &Options, program: &dyn Embedding) -> Result<(), Box<dyn std::error::Error>> {
+/// Starts everything, and writes the file with the variables if there is to be one.
+async fn start(
+    options: &Options,
+    program: &dyn Embedding,
+    env_file: Option<&Path>,
+) -> Result<Stack, Box<dyn std::error::Error>> {
+    env_file.map(variables::check_file).transpose()?;
+    let stack = Stack::embedded(options, program).await?;
+    env_file.map(|file| stack.variables.write(file)).transpose()?;
+    Ok(stack)
+}
+
+async fn run_until_signal(
+    options: &Options,
+    program: &dyn Embedding,
+    env_file: Option<&Path>,
+) -> Result<(), Box<dyn std::error::Error>> {
     // Registered before `ready` is printed: a script that waits for that line may send a signal at once.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let stack = Stack::embedded(options, program).await?;
+    let stack = start(options, program, env_file).await?;
     std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
     tokio::select! {
         _ = interrupted.recv() => {}
@@ -296,9 +321,10 @@ async fn run_until_signal(options: &Options, program: &dyn Embedding) -> Result<
 /// Returns what is printed once everything is ready. The line that starts with `ready` comes last.
 fn announcement(stack: &Stack) -> String {
     let mut lines: Vec<String> = stack.notes.iter().map(|note| format!("# note: {note}")).collect();
-    lines.push("# for another terminal: AWS clients in any language, and functions that run elsewhere".to_owned());
-    lines.extend(stack.aws_variables.iter().map(|(name, value)| format!("export {name}={value}")));
-    lines.extend(function_variables(&stack.function_variables));
+    lines.push(format!(
+        "# variables for another terminal: eval \"$(curl -s http://{}/inspector/env)\"",
+        stack.http_addr
+    ));
     lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
     lines.push(format!(
         "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
@@ -307,36 +333,42 @@ fn announcement(stack: &Stack) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Writes the variables that have the same value in all functions, except AWS endpoints, which the emulator replaces.
-fn function_variables(functions: &BTreeMap<String, BTreeMap<String, String>>) -> Vec<String> {
-    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, value) in functions.values().flatten().filter(|(name, _)| !name.starts_with("AWS_ENDPOINT_URL")) {
-        let known = values.entry(name).or_default();
-        if !known.contains(&value.as_str()) {
-            known.push(value);
-        }
-    }
-    let line = |(name, values): (&str, Vec<&str>)| match values.as_slice() {
-        [value] => format!("export {name}={value}"),
-        several => format!("# {name} differs between functions: {}", several.join(", ")),
+/// Address of the HTTP API and the inspector without flags.
+pub const HTTP_ADDR_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORTS[1]);
+
+/// Why the variables of a running emulator cannot be printed.
+#[derive(Debug, thiserror::Error)]
+enum EnvError {
+    #[error("no emulator answers at {0}: start it, or name its HTTP address with --http-addr")]
+    Unreachable(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("what answers at {0} is no emulator ({1}): name its HTTP address with --http-addr")]
+    Other(SocketAddr, StatusCode),
+}
+
+/// Prints the variables that lead other programs to the emulator that runs at an address, as lines for a shell.
+pub async fn env(http_addr: SocketAddr) -> ExitCode {
+    let printed = async {
+        let text = variables_of(http_addr).await?;
+        std::io::stdout().lock().write_all(&text)?;
+        Ok(())
     };
-    values.into_iter().map(line).collect()
+    ended(printed.await)
+}
+
+async fn variables_of(http_addr: SocketAddr) -> Result<Bytes, EnvError> {
+    let unreachable = |error: Box<dyn std::error::Error + Send + Sync>| EnvError::Unreachable(http_addr, error);
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let uri = format!("http://{http_addr}/inspector/env").parse().map_err(|error| unreachable(Box::new(error)))?;
+    let answer = client.get(uri).await.map_err(|error| unreachable(error.into()))?;
+    if answer.status() != StatusCode::OK {
+        return Err(EnvError::Other(http_addr, answer.status()));
+    }
+    Ok(answer.into_body().collect().await.map_err(|error| unreachable(error.into()))?.to_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_variable_with_several_values_is_not_exported() {
-        let of = |table: &str, more: &[(&str, &str)]| -> BTreeMap<String, String> {
-            let own = [("TABLE", table), ("AWS_ENDPOINT_URL_X", "https://cloud")];
-            own.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-        };
-        let functions =
-            [("a".to_owned(), of("t", &[("LEVEL", "1")])), ("b".to_owned(), of("t", &[("LEVEL", "2")]))].into();
-        assert_eq!(function_variables(&functions), ["# LEVEL differs between functions: 1, 2", "export TABLE=t"]);
-    }
 
     #[test]
     fn an_address_is_a_host_with_a_port_or_a_port() {

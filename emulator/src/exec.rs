@@ -1,7 +1,6 @@
 //! Runs a command beside the emulator, with variables that lead it here, and ends with it.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt,
@@ -48,22 +47,6 @@ impl ExecError {
     }
 }
 
-/// The variables of the command: where the emulator is, AWS clients' and those that all functions have alike.
-pub(crate) fn variables(stack: &Stack) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    let mut differing = Vec::new();
-    for (name, value) in stack.function_variables.values().flatten() {
-        if variables.insert(name.clone(), value.clone()).is_some_and(|before| before != *value) {
-            differing.push(name.clone());
-        }
-    }
-    variables.retain(|name, _| !differing.contains(name));
-    variables.extend(stack.aws_variables.clone());
-    variables.insert("APIGW_LOCAL_WS_URL".to_owned(), format!("ws://{}/{}", stack.ws_addr, stack.stage));
-    variables.insert("APIGW_LOCAL_HTTP_URL".to_owned(), format!("http://{}", stack.http_addr));
-    variables
-}
-
 /// Runs a command to its end. Ctrl-C reaches it from the terminal, and SIGTERM is passed on to it.
 pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
@@ -72,7 +55,7 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
     let mut terminated = signal(SignalKind::terminate()).map_err(ExecError::Wait)?;
     let mut child = Command::new(program)
         .args(arguments)
-        .envs(variables(stack))
+        .envs(stack.variables.values())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| ExecError::Start(program.to_string_lossy().into_owned(), error))?;

@@ -44,6 +44,7 @@ mod ssm;
 mod stack;
 mod template;
 mod tls;
+mod variables;
 
 pub use crate::{
     dynamodb::{DatabaseError, TableCapacity, TableCapacityError, TableUnits, Tables},

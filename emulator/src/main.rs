@@ -1,6 +1,6 @@
 //! `apigw-local`: runs the template of an API Gateway WebSocket API on this machine.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use apigw_local::{TemplateSource, cli};
 use clap::{Args, Parser, Subcommand};
@@ -30,6 +30,14 @@ enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+
+    /// Print the variables that lead AWS clients and functions to the emulator that runs, such as:
+    /// eval "$(apigw-local env)"
+    Env {
+        /// HTTP address of the emulator
+        #[arg(long, value_name = "ADDR", value_parser = cli::address, default_value_t = cli::HTTP_ADDR_DEFAULT)]
+        http_addr: SocketAddr,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +55,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         None => cli::run(arguments.run.emulator, TemplateSource::File(arguments.run.template), &()).await,
+        Some(Command::Env { http_addr }) => cli::env(http_addr).await,
         Some(Command::Exec { run, command }) => {
             let Run { template, emulator } = *run;
             cli::exec(emulator, TemplateSource::File(template), &(), &command).await

@@ -37,6 +37,7 @@ use crate::{
     ssm,
     template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateInputs, TemplateSource},
     tls::{Identity, TlsError},
+    variables::Variables,
 };
 
 /// How long sockets and running invocations may take to finish when the emulator stops.
@@ -144,6 +145,8 @@ pub struct Stack {
     pub function_variables: BTreeMap<String, BTreeMap<String, String>>,
     /// Notes for the user: what the emulator ignores in the template, and how to repeat injected faults.
     pub notes: Vec<String>,
+    /// Variables of other programs.
+    pub(crate) variables: Arc<Variables>,
     database: Arc<Store>,
     gateway: Arc<Gateway>,
     functions: Arc<Functions>,
@@ -287,7 +290,20 @@ impl Stack {
             function_variables: function_variables.clone(),
             gateway: Arc::clone(&gateway),
         });
-        let inspector = Inspector::new(recorder, Arc::clone(&gateway), ws_addr.port(), pages.clone(), intake.clone());
+        let variables = Arc::new(Variables::new(
+            &aws_variables,
+            &function_variables,
+            format!("ws://{ws_addr}/{stage}"),
+            format!("http://{http_addr}"),
+        ));
+        let inspector = Inspector::new(
+            recorder,
+            Arc::clone(&gateway),
+            ws_addr.port(),
+            pages.clone(),
+            Arc::clone(&variables),
+            intake.clone(),
+        );
         let (linked, routed) = (pages.clone(), Arc::clone(&http_api));
         let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
         let reset = Reset {
@@ -313,6 +329,7 @@ impl Stack {
             aws_variables,
             function_variables,
             notes,
+            variables,
             database,
             gateway,
             functions,

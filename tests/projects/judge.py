@@ -114,10 +114,11 @@ class Local:
         for line in self.process.stdout:
             if line.startswith("# note: "):
                 self.notes.append(line[8:].strip())
-            elif exported := re.match(r"export (\w+)=(.*)", line):
-                self.variables[exported[1]] = exported[2]
             elif ready := re.match(r"ready (ws:\S+) (http:\S+)", line):
                 self.web_socket, self.http = ready[1], ready[2].rstrip("/")
+                with urllib.request.urlopen(f"{self.http}/inspector/env") as answer:
+                    exported = re.findall(r"^export (\w+)=(.*)$", answer.read().decode(), re.MULTILINE)
+                self.variables = dict(exported)
                 return
         self.process.wait()
         raise Failed(last_line(Path(self.log).read_text(encoding="utf-8")))

@@ -79,7 +79,7 @@ impl Gateway {
             return Err(SignatureError {
                 error_type: "MissingAuthenticationTokenException",
                 message: "Missing Authentication Token".into(),
-                advice: "sign the request with the credentials of the export lines that the emulator printed",
+                advice: "sign the request with the credentials that `apigw-local env` prints",
             });
         }
         if self.settings.check_signatures { LOCAL.check(request, body, self.clock.now()) } else { Ok(()) }

@@ -15,6 +15,7 @@ use crate::{
     gateway::{Gateway, MESSAGE_BYTES_MAX, SendError},
     http::{self, Body, Request},
     recorder::{RecordBatch, Recorder},
+    variables::Variables,
 };
 
 /// How long a request for records waits for the next one. Bounded, because a client that is gone goes unnoticed.
@@ -55,6 +56,8 @@ pub(crate) struct Inspector {
     websocket_port: u16,
     /// Labels connections with what the embedding program knows about them.
     pages: Option<Arc<dyn Pages>>,
+    /// What other programs need to reach the emulator.
+    variables: Arc<Variables>,
     /// Ends requests that wait for a record.
     stopping: CancellationToken,
 }
@@ -65,9 +68,10 @@ impl Inspector {
         gateway: Arc<Gateway>,
         websocket_port: u16,
         pages: Option<Arc<dyn Pages>>,
+        variables: Arc<Variables>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { recorder, gateway, websocket_port, pages, stopping }
+        Self { recorder, gateway, websocket_port, pages, variables, stopping }
     }
 
     /// Handles a request to the inspector.
@@ -84,6 +88,10 @@ impl Inspector {
             }
             (&Method::GET, "connections") => {
                 http::no_store(http::json(StatusCode::OK, &self.connections(&request).await))
+            }
+            (&Method::GET, "env") => {
+                let text = self.variables.to_shell();
+                http::no_store(http::response(StatusCode::OK, "text/plain; charset=utf-8", text))
             }
             (&Method::POST | &Method::DELETE, rest) => match rest.strip_prefix("connections/") {
                 Some(rest) => self.act(rest, request).await,

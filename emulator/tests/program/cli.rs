@@ -54,6 +54,16 @@ impl RunningProgram {
         ready.split(' ').find(|word| word.starts_with(scheme)).expect("an address").to_owned()
     }
 
+    /// Returns what `apigw-local env` prints about it.
+    pub(crate) fn variables(&self) -> String {
+        let http = self.address("http://");
+        let output =
+            program(&["env", "--http-addr", http.trim_start_matches("http://").trim_end_matches('/')]).output();
+        let output = output.expect("started");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     /// Returns the id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -82,13 +92,36 @@ impl Drop for RunningProgram {
     }
 }
 
+#[test]
+fn without_an_emulator_there_are_no_variables_and_a_file_of_somebody_else_is_left_alone() {
+    let output = program(&["env", "--http-addr", "127.0.0.1:1"]).output().expect("started");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.starts_with("error: no emulator answers at 127.0.0.1:1: "), "{error}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "MINE=1\n").expect("written");
+    let output = program(&["--template", TEMPLATE, "--env-file", file.path().to_str().expect("UTF-8")]).output();
+    let output = output.expect("started");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("was not written by apigw-local"), "{error}");
+    assert_eq!(std::fs::read_to_string(file.path()).expect("read"), "MINE=1\n");
+}
+
 #[tokio::test]
 async fn it_prints_all_addresses_and_ends_with_a_close_frame_on_each_socket() {
-    let mut running = RunningProgram::start(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("local.env");
+    let mut running = RunningProgram::start(&["--env-file", file.to_str().expect("UTF-8")]);
+    let variables = running.variables();
     for variable in ["DYNAMODB", "LAMBDA", "APIGATEWAYMANAGEMENTAPI", "SQS"] {
         let line = format!("export AWS_ENDPOINT_URL_{variable}=http://127.0.0.1:");
-        assert!(running.lines.iter().any(|printed| printed.starts_with(&line)), "{:?}", running.lines);
+        assert!(variables.lines().any(|printed| printed.starts_with(&line)), "{variables}");
     }
+    let written = std::fs::read_to_string(&file).expect("written before it is ready");
+    assert_eq!(written.split_once('\n').expect("a first line").1, variables);
+    let curl = format!("\"$(curl -s {}inspector/env)\"", running.address("http://"));
+    assert!(running.lines.iter().any(|printed| printed.ends_with(&curl)), "{:?}", running.lines);
+    let notes = running.lines.iter().filter(|line| line.starts_with("# note: ")).count();
+    assert_eq!(running.lines.len(), notes + 3, "{:?}", running.lines);
     assert!(running.address("http://").starts_with("http://127.0.0.1:"));
     let inspector = format!("as it happens: {}inspector", running.address("http://"));
     assert!(running.lines.iter().any(|printed| printed.ends_with(&inspector)), "{:?}", running.lines);

@@ -96,9 +96,10 @@ fn listening(process: u32) -> BTreeSet<u16> {
 /// Returns every listener of the program. The Runtime API of the function's process is the one that is not printed.
 fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
     use ForeignAccess::{Never, Unread};
+    let variables = running.variables();
     let printed = |name: &str| {
         let line = format!("export AWS_ENDPOINT_URL_{name}=http://127.0.0.1:");
-        let rest = running.lines.iter().find_map(|printed| printed.strip_prefix(&line)).expect(name);
+        let rest = variables.lines().find_map(|printed| printed.strip_prefix(&line)).expect(name);
         rest.split('/').next().expect("a port").parse::<u16>().expect("a port")
     };
     let front = running.address("http://");
@@ -127,6 +128,7 @@ fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
             .asked("GET /read", "", "", Unread)
             .asked("GET /inspector/connections", "", "", Never)
             .asked("GET /inspector/records?run=0&after=0", "", "", Never)
+            .asked("GET /inspector/env", "", "", Never)
             .asked("POST /inspector/connections/x/received", "", "x", Never)
             .asked("DELETE /inspector/connections/x", "", "", Never)
             .asked("GET /", "", "", Unread)
