@@ -43,6 +43,14 @@ pub(crate) fn arn(service: &str, resource: &str) -> String {
     format!("arn:{PARTITION}:{service}:{REGION}:{ACCOUNT_ID}:{resource}")
 }
 
+/// The creation time in the ARNs of streams. Every start makes new streams, but ARNs stay the same.
+const STREAM_LABEL: &str = "2026-01-01T00:00:00.000";
+
+/// The ARN of a table's stream.
+pub(crate) fn stream_arn(table: &str) -> String {
+    arn("dynamodb", &format!("table/{table}/stream/{STREAM_LABEL}"))
+}
+
 /// Where SQS is in the cloud.
 pub(crate) fn sqs_endpoint() -> String {
     format!("https://sqs.{REGION}.{URL_SUFFIX}")

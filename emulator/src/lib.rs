@@ -23,6 +23,7 @@ pub mod cli;
 mod dynamodb;
 mod embedding;
 mod error;
+mod event_sources;
 mod events;
 mod exec;
 mod faults;

@@ -22,6 +22,7 @@ use crate::{
     aws::{self, REGION, URL_SUFFIX},
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     embedding::{Embedding, Pages, Site},
+    event_sources::{self, EventSourceSettings},
     events::{self, Buses},
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, GatewaySettings},
@@ -204,7 +205,13 @@ impl Stack {
         let (intake, services) = (CancellationToken::new(), CancellationToken::new());
         let (intake_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
 
-        let database = dynamodb::open(options.data_dir.as_deref(), &template.tables, options.table_capacity, &clock)?;
+        let database = dynamodb::open(
+            options.data_dir.as_deref(),
+            &template.tables,
+            &template.streams,
+            options.table_capacity,
+            &clock,
+        )?;
         dynamodb::sweep(Arc::clone(&database), services.clone(), &service_tasks);
         let asked = Arc::clone(&database);
         service_tasks.spawn(http::serve(tables, None, services.clone(), move |request, _| {
@@ -235,6 +242,13 @@ impl Stack {
             lambda::api::handle(Arc::clone(&invocable), request)
         }));
 
+        let polled = EventSourceSettings {
+            store: Arc::clone(&database),
+            queues: Arc::clone(&queues),
+            functions: Arc::clone(&functions),
+            clock: clock.clone(),
+            time_scale: options.time_scale,
+        };
         let ending = services.clone();
         service_tasks.spawn(http::serve(sqs, None, services.clone(), move |request, _| {
             sqs::handle(Arc::clone(&queues), request, ending.clone())
@@ -321,6 +335,7 @@ impl Stack {
         notes.extend_from_slice(functions.notes());
         notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
+        event_sources::run(template.event_sources, &polled, &intake, &intake_tasks);
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);
         Ok(Self {
             ws_addr,

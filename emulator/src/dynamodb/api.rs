@@ -15,7 +15,7 @@ use hyper::{
 
 use super::{
     Store,
-    engine::{DynamoDbResponse, carry_out, refusal, unknown_operation},
+    engine::{DynamoDbResponse, refusal, unknown_operation},
 };
 use crate::http::{Body, Request, response};
 
@@ -75,8 +75,5 @@ fn answer(store: &Store, headers: &HeaderMap, query: &str, body: &[u8]) -> Dynam
     let Ok(body) = str::from_utf8(body) else {
         return refusal("com.amazon.coral.service#SerializationException", "the body is not UTF-8");
     };
-    match &store.capacity {
-        Some(capacity) => capacity.carry_out(&store.database, operation, body),
-        None => carry_out(&store.database, operation, body),
-    }
+    store.carry_out(operation, body)
 }

@@ -31,7 +31,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    engine::{DynamoDbResponse, carry_out, refusal},
+    engine::{DynamoDbResponse, carry_out, item, refusal},
     schema::{Schema, size},
 };
 use crate::{aws::arn, rate::TokenBucket};
@@ -534,14 +534,6 @@ impl ItemChange {
         }
         costs
     }
-}
-
-/// The item of a key.
-fn item(database: &Database, table: &str, key: &Value) -> Option<Value> {
-    let request = json!({"TableName": table, "Key": key, "ConsistentRead": true});
-    let (_, answer) = carry_out(database, "GetItem", &request.to_string());
-    let mut answer: Value = serde_json::from_str(&answer).ok()?;
-    answer.get_mut("Item").map(Value::take)
 }
 
 /// Locks a mutex. A panic while it was held leaves the value consistent.

@@ -3,6 +3,7 @@
 use dynoxide::{Database, DynoxideError};
 use hyper::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 /// A response of the API: its status, and JSON.
 pub(super) type DynamoDbResponse = (StatusCode, String);
@@ -19,13 +20,21 @@ pub(super) fn carry_out(database: &Database, operation: &str, body: &str) -> Dyn
     }
 }
 
+/// The item of a key.
+pub(super) fn item(database: &Database, table: &str, key: &Value) -> Option<Value> {
+    let request = json!({"TableName": table, "Key": key, "ConsistentRead": true});
+    let (_, answer) = carry_out(database, "GetItem", &request.to_string());
+    let mut answer: Value = serde_json::from_str(&answer).ok()?;
+    answer.get_mut("Item").map(Value::take)
+}
+
 /// An error in the form of the service.
 pub(super) fn refusal(kind: &str, message: &str) -> DynamoDbResponse {
-    (StatusCode::BAD_REQUEST, serde_json::json!({"__type": kind, "message": message}).to_string())
+    (StatusCode::BAD_REQUEST, json!({"__type": kind, "message": message}).to_string())
 }
 
 pub(super) fn unknown_operation() -> DynamoDbResponse {
-    let body = serde_json::json!({"__type": "com.amazon.coral.service#UnknownOperationException"});
+    let body = json!({"__type": "com.amazon.coral.service#UnknownOperationException"});
     (StatusCode::BAD_REQUEST, body.to_string())
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod capacity;
 mod engine;
 mod schema;
+mod streams;
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +20,15 @@ use dynoxide::Database;
 use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::capacity::Capacity;
 pub use self::capacity::{TableCapacity, TableCapacityError, TableUnits};
+pub(crate) use self::streams::{RETENTION as STREAM_RETENTION, StreamLog, StreamReader, StreamRecord};
+use self::{
+    capacity::Capacity,
+    engine::{DynamoDbResponse, carry_out},
+    streams::Streams,
+};
 
-use crate::template::{LoadError, Template, TemplateInputs, TemplateSource};
+use crate::template::{LoadError, TableStream, Template, TemplateInputs, TemplateSource};
 
 /// Time between two removals of expired items. The service removes them within days.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -84,6 +90,9 @@ pub(crate) struct Store {
     tables: BTreeMap<String, Value>,
     /// Limits of partitions, if there are any.
     capacity: Option<Capacity>,
+    /// What writes change in tables with a stream.
+    streams: Streams,
+    clock: Clock,
     /// Keeps other processes out of the data directory.
     _lock: Option<File>,
 }
@@ -100,8 +109,8 @@ impl Store {
         self.capacity.as_ref().map(Capacity::used)
     }
 
-    /// Removes all items of the template's tables, and returns how many tables that are. Tables that functions have
-    /// created stay as they are.
+    /// Removes all items of the template's tables and what waits in their streams, and returns how many tables that
+    /// are. Tables that functions have created stay as they are.
     pub(crate) fn clear(&self) -> Result<usize, DatabaseError> {
         for (name, properties) in &self.tables {
             let deleting = |error| DatabaseError::Engine(format!("emptying {name}"), error);
@@ -111,7 +120,25 @@ impl Store {
             self.database.delete_table(request).map_err(deleting)?;
             create(&self.database, name, properties)?;
         }
+        self.streams.clear();
         Ok(self.tables.len())
+    }
+
+    /// The stream of a table. `None` if it has none that invokes a function.
+    pub(crate) fn stream(&self, table: &str) -> Option<&Arc<StreamLog>> {
+        self.streams.of(table)
+    }
+
+    /// Carries out an operation. Input and output are JSON.
+    pub(crate) fn carry_out(&self, operation: &str, body: &str) -> DynamoDbResponse {
+        let perform = || match &self.capacity {
+            Some(capacity) => capacity.carry_out(&self.database, operation, body),
+            None => carry_out(&self.database, operation, body),
+        };
+        if self.streams.concerns(operation, body) {
+            return self.streams.carry_out(&self.database, operation, body, perform);
+        }
+        perform()
     }
 }
 
@@ -119,13 +146,15 @@ impl Store {
 pub(crate) fn open(
     data_dir: Option<&Path>,
     tables: &BTreeMap<String, Value>,
+    streams: &[TableStream],
     capacity: Option<TableCapacity>,
     clock: &Clock,
 ) -> Result<Arc<Store>, DatabaseError> {
     let lock = data_dir.map(|directory| lock(directory, clock)).transpose()?;
     let database = database(data_dir, tables)?;
     let capacity = capacity.map(|limits| Capacity::new(limits, clock.clone()));
-    Ok(Arc::new(Store { database, tables: tables.clone(), capacity, _lock: lock }))
+    let streams = Streams::new(streams, &database, clock);
+    Ok(Arc::new(Store { database, tables: tables.clone(), capacity, streams, clock: clock.clone(), _lock: lock }))
 }
 
 fn database(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result<Database, DatabaseError> {
@@ -217,8 +246,9 @@ fn typed(value: &Value) -> Value {
 pub(crate) fn sweep(store: Arc<Store>, shutdown: CancellationToken, tasks: &TaskTracker) {
     tasks.spawn(async move {
         while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
-            let sweeper = store.database.clone();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || sweeper.sweep_ttl()).await {
+            let sweeper = Arc::clone(&store);
+            let sweep = move || sweeper.streams.sweep(&sweeper.database, sweeper.clock.now().secs());
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(sweep).await {
                 tracing::warn!(%error, "expired items not removed");
             }
         }
@@ -234,7 +264,7 @@ mod tests {
     #[test]
     fn a_data_directory_is_of_one_process_until_that_ends() {
         let directory = tempfile::tempdir().expect("a directory");
-        let open = || open(Some(directory.path()), &BTreeMap::new(), None, &Clock::System);
+        let open = || open(Some(directory.path()), &BTreeMap::new(), &[], None, &Clock::System);
         let first = open().expect("opened");
         let refused = open().expect_err("in use").to_string();
         let holder = format!("is in use by the process {} since 2", std::process::id());
@@ -258,7 +288,7 @@ mod tests {
             }],
             "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": "true"},
         });
-        let open = |table: Value| open(None, &[("table".to_owned(), table)].into(), None, &Clock::System);
+        let open = |table: Value| open(None, &[("table".to_owned(), table)].into(), &[], None, &Clock::System);
         open(table.clone()).expect("created");
         let mut refused = table;
         refused["ProvisionedThroughput"]["ReadCapacityUnits"] = json!("many");

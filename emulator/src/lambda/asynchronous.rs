@@ -112,7 +112,7 @@ impl Functions {
     }
 
     /// Delivers a message to the function or queue of an ARN. Returns false if the template has none of that name.
-    fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
+    pub(crate) fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
         match destination.split(':').collect::<Vec<_>>().as_slice() {
             ["arn", _, "lambda", _, _, "function", function, ..] => {
                 self.invoke_async(function, Bytes::from(message.to_owned())).is_ok()

@@ -238,6 +238,11 @@ impl Functions {
         self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(ended.into()))
     }
 
+    /// Invokes a function with an id of the caller's, and waits for its result.
+    pub(crate) async fn invoke_as(&self, request_id: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
+        self.spawn("", name, payload, request_id.to_owned())?.await.unwrap_or_else(|ended| Err(ended.into()))
+    }
+
     fn spawn(
         &self,
         source: &str,
@@ -311,7 +316,7 @@ impl Functions {
 }
 
 /// Makes the id of an invocation, which its retries keep.
-fn new_request_id() -> String {
+pub(crate) fn new_request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 

@@ -1,19 +1,26 @@
 //! SQS: the queues of the template behind the API that AWS clients speak (AWS JSON 1.0), with the operations to send,
-//! receive, delete and count messages.
+//! receive, hide, delete and count messages.
 //!
 //! Source: SQS API reference, and the model of the service in the AWS SDKs.
 
+mod message;
 mod queue;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::queue::Queues;
-use self::queue::{Queue, ReceivedMessage};
+pub(crate) use self::{
+    message::{MessageAttribute, NewMessage},
+    queue::Queues,
+};
+use self::{
+    message::{digest, named},
+    queue::{Queue, SendError},
+};
 use crate::{
     aws::arn,
     aws_json::{Protocol, ServiceError, Unreadable},
@@ -31,6 +38,15 @@ const RECEIVED_MAX: i64 = 10;
 
 /// Longest wait for a message, in seconds. Source: SQS.
 const WAIT_SECS_MAX: i64 = 20;
+
+/// Most messages of one batch. Source: SQS.
+const BATCH_MAX: usize = 10;
+
+/// Most attributes of a message. Source: SQS.
+const ATTRIBUTES_MAX: usize = 10;
+
+/// Longest delay, in seconds. Source: SQS.
+const DELAY_SECS_MAX: i64 = 15 * 60;
 
 /// Longest visibility timeout, in seconds. Source: SQS.
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
@@ -95,20 +111,29 @@ async fn perform(
             let queue = queues.get(&queue_name).ok_or_else(no_queue)?;
             Ok(json!({"QueueUrl": queues.url(queue)}))
         }
-        "SendMessage" => send(queues, input(body)?),
+        "SendMessage" => {
+            let SendMessage { queue_url, message } = input(body)?;
+            send(queues, of_url(queues, &queue_url)?, message)
+        }
+        "SendMessageBatch" => batch(queues, body, |queue, entry| send(queues, queue, input(entry)?)),
         "ReceiveMessage" => receive(queues, input(body)?, shutdown).await,
         "DeleteMessage" => {
-            let DeleteMessage { queue_url, receipt_handle } = input(body)?;
-            let deleted = of_url(queues, &queue_url)?.delete(&receipt_handle);
-            deleted.map(|()| json!({})).ok_or_else(|| no_receipt(&receipt_handle))
+            let queue_url: QueueUrl = input(body.clone())?;
+            delete(of_url(queues, &queue_url.queue_url)?, body)
         }
+        "DeleteMessageBatch" => batch(queues, body, delete),
+        "ChangeMessageVisibility" => {
+            let queue_url: QueueUrl = input(body.clone())?;
+            change_visibility(of_url(queues, &queue_url.queue_url)?, body)
+        }
+        "ChangeMessageVisibilityBatch" => batch(queues, body, change_visibility),
         "GetQueueAttributes" => {
             let GetQueueAttributes { queue_url, attribute_names } = input(body)?;
             let attributes = attributes(of_url(queues, &queue_url)?);
             Ok(json!({"Attributes": named(attributes, &attribute_names)}))
         }
         "PurgeQueue" => {
-            let PurgeQueue { queue_url } = input(body)?;
+            let QueueUrl { queue_url } = input(body)?;
             of_url(queues, &queue_url)?.purge();
             Ok(json!({}))
         }
@@ -126,12 +151,45 @@ struct GetQueueUrl {
 #[serde(rename_all = "PascalCase")]
 struct SendMessage {
     queue_url: String,
+    #[serde(flatten)]
+    message: MessageInput,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MessageInput {
     message_body: String,
+    delay_seconds: Option<i64>,
     #[serde(default)]
-    delay_seconds: i64,
-    #[serde(default)]
-    message_attributes: Map<String, Value>,
+    message_attributes: BTreeMap<String, Value>,
     message_group_id: Option<String>,
+    message_deduplication_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Batch {
+    queue_url: String,
+    entries: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BatchEntry {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct QueueUrl {
+    queue_url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ChangeVisibility {
+    receipt_handle: String,
+    visibility_timeout: i64,
 }
 
 #[derive(Deserialize)]
@@ -145,12 +203,13 @@ struct ReceiveMessage {
     attribute_names: Vec<String>,
     #[serde(default)]
     message_system_attribute_names: Vec<String>,
+    #[serde(default)]
+    message_attribute_names: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DeleteMessage {
-    queue_url: String,
     receipt_handle: String,
 }
 
@@ -160,12 +219,6 @@ struct GetQueueAttributes {
     queue_url: String,
     #[serde(default)]
     attribute_names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct PurgeQueue {
-    queue_url: String,
 }
 
 fn input<T: for<'de> Deserialize<'de>>(body: Value) -> Result<T, ServiceError> {
@@ -181,17 +234,116 @@ fn too_long() -> String {
     format!("One or more parameters are invalid. Reason: Message must be shorter than {MESSAGE_BYTES_MAX} bytes.")
 }
 
-fn send(queues: &Queues, message: SendMessage) -> Result<Value, ServiceError> {
-    let queue = of_url(queues, &message.queue_url)?;
-    if message.message_body.is_empty() || message.message_body.len() > MESSAGE_BYTES_MAX {
+fn send(queues: &Queues, queue: &Queue, input: MessageInput) -> Result<Value, ServiceError> {
+    let message = message(queue, input)?;
+    let (body, attributes) = (digest(&message.body), message.digest_of_attributes());
+    let sent = queues.send_message(&queue.settings.name, message).map_err(|refused| match refused {
+        SendError::NoQueue => no_queue(),
+        SendError::Full => error("com.amazonaws.sqs#OverLimit", "OverLimit;Sender", "The queue is full."),
+    })?;
+    let mut output = json!({"MessageId": sent.id, "MD5OfMessageBody": body});
+    if let Some(digest) = attributes {
+        output["MD5OfMessageAttributes"] = digest.into();
+    }
+    if let Some(sequence) = sent.sequence {
+        output["SequenceNumber"] = sequence.into();
+    }
+    Ok(output)
+}
+
+/// The message of an input, if its queue accepts it.
+fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceError> {
+    let attribute = |(name, value): (String, Value)| {
+        let attribute = MessageAttribute::of_json(&value);
+        let wrong = || invalid_parameter(format!("The message attribute '{name}' is invalid."));
+        attribute.ok_or_else(wrong).map(|attribute| (name.clone(), attribute))
+    };
+    if input.message_attributes.len() > ATTRIBUTES_MAX {
+        return Err(invalid_parameter(format!("Number of message attributes exceeds the limit of {ATTRIBUTES_MAX}.")));
+    }
+    let delay = input.delay_seconds.map(|secs| within(secs, 0, DELAY_SECS_MAX, "DelaySeconds")).transpose()?;
+    let message = NewMessage {
+        body: input.message_body,
+        attributes: input.message_attributes.into_iter().map(attribute).collect::<Result<_, _>>()?,
+        group: input.message_group_id,
+        deduplication: input.message_deduplication_id,
+        delay: delay.map(Duration::from_secs),
+    };
+    if message.body.is_empty() || message.bytes() > MESSAGE_BYTES_MAX {
         return Err(invalid_parameter(too_long()));
     }
-    if message.delay_seconds != 0 || !message.message_attributes.is_empty() || message.message_group_id.is_some() {
-        return Err(unsupported("the emulator does not support delays, groups and attributes of messages"));
+    if queue.settings.is_fifo {
+        if message.group.is_none() {
+            let message = "The request must contain the parameter MessageGroupId.";
+            return Err(error("com.amazonaws.sqs#MissingParameter", "MissingParameter;Sender", message));
+        }
+        if message.deduplication.is_none() && !queue.settings.deduplicates_content {
+            return Err(invalid_parameter(
+                "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided \
+                 explicitly",
+            ));
+        }
+        if message.delay.is_some() {
+            return Err(invalid_parameter(
+                "Value for parameter DelaySeconds is invalid. Reason: The request include parameter that is not valid \
+                 for this queue type.",
+            ));
+        }
     }
-    let digest = digest(&message.message_body);
-    let id = queues.send(&queue.settings.name, message.message_body).ok_or_else(no_queue)?;
-    Ok(json!({"MessageId": id, "MD5OfMessageBody": digest}))
+    Ok(message)
+}
+
+fn delete(queue: &Queue, input: Value) -> Result<Value, ServiceError> {
+    let DeleteMessage { receipt_handle } = self::input(input)?;
+    queue.delete(&receipt_handle).map(|()| json!({})).ok_or_else(|| no_receipt(&receipt_handle))
+}
+
+fn change_visibility(queue: &Queue, input: Value) -> Result<Value, ServiceError> {
+    let ChangeVisibility { receipt_handle, visibility_timeout } = self::input(input)?;
+    let secs = within(visibility_timeout, 0, VISIBILITY_SECS_MAX, "VisibilityTimeout")?;
+    let changed = queue.change_visibility(&receipt_handle, Duration::from_secs(secs));
+    changed.map(|()| json!({})).ok_or_else(|| no_receipt(&receipt_handle))
+}
+
+/// Carries out each entry of a batch by itself.
+fn batch(
+    queues: &Queues,
+    input: Value,
+    perform: impl Fn(&Queue, Value) -> Result<Value, ServiceError>,
+) -> Result<Value, ServiceError> {
+    let Batch { queue_url, entries } = self::input(input)?;
+    let queue = of_url(queues, &queue_url)?;
+    let ids: Vec<BatchEntry> = entries.iter().map(|entry| self::input(entry.clone())).collect::<Result<_, _>>()?;
+    let refused = |kind: &'static str, code: &'static str, message: &str| Err(error(kind, code, message));
+    if ids.is_empty() {
+        let code = "AWS.SimpleQueueService.EmptyBatchRequest;Sender";
+        let message = "There should be at least one entry in the request.";
+        return refused("com.amazonaws.sqs#EmptyBatchRequest", code, message);
+    }
+    if ids.len() > BATCH_MAX {
+        let code = "AWS.SimpleQueueService.TooManyEntriesInBatchRequest;Sender";
+        let message = format!("Maximum number of entries per request are {BATCH_MAX}. You have sent {}.", ids.len());
+        return refused("com.amazonaws.sqs#TooManyEntriesInBatchRequest", code, &message);
+    }
+    if let Some(repeated) = ids.iter().enumerate().find(|(at, entry)| ids[..*at].iter().any(|one| one.id == entry.id)) {
+        let code = "AWS.SimpleQueueService.BatchEntryIdsNotDistinct;Sender";
+        let message = format!("Id {} repeated.", repeated.1.id);
+        return refused("com.amazonaws.sqs#BatchEntryIdsNotDistinct", code, &message);
+    }
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for (BatchEntry { id }, entry) in ids.into_iter().zip(entries) {
+        match perform(queue, entry) {
+            Ok(mut output) => {
+                output["Id"] = id.into();
+                done.push(output);
+            }
+            Err(error) => {
+                let code = error.query_code.and_then(|code| code.split(';').next()).unwrap_or(error.kind);
+                failed.push(json!({"Id": id, "SenderFault": true, "Code": code, "Message": error.message}));
+            }
+        }
+    }
+    Ok(json!({"Successful": done, "Failed": failed}))
 }
 
 async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &CancellationToken) -> Result<Value, ServiceError> {
@@ -205,10 +357,11 @@ async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &Cancellation
         secs(asked.visibility_timeout, VISIBILITY_SECS_MAX, "VisibilityTimeout", queue.settings.visibility)?;
     let wait = secs(asked.wait_time_seconds, WAIT_SECS_MAX, "WaitTimeSeconds", queue.settings.wait)?;
     // At most ten, so the cast loses nothing.
-    let received = queue.receive(max as usize, visibility, wait, queues);
+    let received = queues.receive(queue, max as usize, usize::MAX, visibility, wait);
     let received = shutdown.run_until_cancelled(received).await.unwrap_or_default();
-    let names = [asked.attribute_names, asked.message_system_attribute_names].concat();
-    let messages: Vec<Value> = received.iter().map(|message| message_as_json(message, &names)).collect();
+    let system = [asked.attribute_names, asked.message_system_attribute_names].concat();
+    let names = &asked.message_attribute_names;
+    let messages: Vec<Value> = received.iter().map(|message| message.to_json(&system, names)).collect();
     // The service leaves the list out if it is empty.
     Ok(if messages.is_empty() { json!({}) } else { json!({"Messages": messages}) })
 }
@@ -222,44 +375,24 @@ fn within(value: i64, min: i64, max: i64, name: &str) -> Result<u64, ServiceErro
     u64::try_from(value).ok().filter(|_| (min..=max).contains(&value)).ok_or_else(refusal)
 }
 
-fn message_as_json(message: &ReceivedMessage, names: &[String]) -> Value {
-    let attributes = [
-        ("ApproximateFirstReceiveTimestamp", message.first_received_at.millis().to_string()),
-        ("ApproximateReceiveCount", message.receives.to_string()),
-        ("SentTimestamp", message.sent_at.millis().to_string()),
-    ];
-    let mut json = json!({
-        "MessageId": message.id,
-        "ReceiptHandle": message.receipt,
-        "MD5OfBody": digest(&message.body),
-        "Body": message.body,
-    });
-    let attributes = named(attributes.to_vec(), names);
-    if !attributes.is_empty() {
-        json["Attributes"] = attributes.into();
-    }
-    json
-}
-
 fn attributes(queue: &Queue) -> Vec<(&'static str, String)> {
     let counts = queue.counts();
-    vec![
+    let mut attributes = vec![
         ("ApproximateNumberOfMessages", counts.visible.to_string()),
+        ("ApproximateNumberOfMessagesDelayed", counts.delayed.to_string()),
         ("ApproximateNumberOfMessagesNotVisible", counts.not_visible.to_string()),
+        ("DelaySeconds", queue.settings.delay.as_secs().to_string()),
         ("QueueArn", arn("sqs", &queue.settings.name)),
         ("ReceiveMessageWaitTimeSeconds", queue.settings.wait.as_secs().to_string()),
         ("VisibilityTimeout", queue.settings.visibility.as_secs().to_string()),
-    ]
-}
-
-/// The attributes that the request names, or all of them for `All`.
-fn named(attributes: Vec<(&'static str, String)>, names: &[String]) -> Map<String, Value> {
-    let asked_for = |name: &str| names.iter().any(|asked| asked == name || asked == "All");
-    let attributes = attributes.into_iter().filter(|(name, _)| asked_for(name));
-    attributes.map(|(name, value)| (name.to_owned(), value.into())).collect()
-}
-
-/// The digest with which clients check a body.
-fn digest(body: &str) -> String {
-    format!("{:x}", md5::compute(body))
+    ];
+    if let Some((letters, max)) = &queue.settings.redrive {
+        let policy = json!({"deadLetterTargetArn": arn("sqs", letters), "maxReceiveCount": max});
+        attributes.push(("RedrivePolicy", policy.to_string()));
+    }
+    if queue.settings.is_fifo {
+        attributes.push(("FifoQueue", "true".to_owned()));
+        attributes.push(("ContentBasedDeduplication", queue.settings.deduplicates_content.to_string()));
+    }
+    attributes
 }

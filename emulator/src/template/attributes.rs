@@ -1,6 +1,6 @@
 //! What `Ref` and `Fn::GetAtt` return for types of resources. Source: the resource schemas of CloudFormation.
 
-use crate::aws::{ACCOUNT_ID, PARTITION, REGION, URL_SUFFIX, arn, sqs_endpoint};
+use crate::aws::{ACCOUNT_ID, PARTITION, REGION, URL_SUFFIX, arn, sqs_endpoint, stream_arn};
 
 /// The property with the name of a resource, by type.
 pub(super) fn name_property(kind: &str) -> Option<&'static str> {
@@ -71,9 +71,7 @@ pub(super) fn attribute(kind: &str, name: &str, attribute: &str) -> Option<Strin
     Some(match (kind, attribute) {
         ("AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable", "Arn") => arn("dynamodb", &format!("table/{name}")),
         ("AWS::Serverless::SimpleTable", "Arn") => arn("dynamodb", &format!("table/{name}")),
-        ("AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable", "StreamArn") => {
-            arn("dynamodb", &format!("table/{name}/stream/2026-01-01T00:00:00.000"))
-        }
+        ("AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable", "StreamArn") => stream_arn(name),
         ("AWS::DynamoDB::GlobalTable", "TableId") => name.to_owned(),
         ("AWS::Serverless::Function" | "AWS::Lambda::Function", "Arn") => arn("lambda", &format!("function:{name}")),
         ("AWS::Lambda::LayerVersion", "LayerVersionArn") => arn("lambda", &format!("layer:{name}:1")),

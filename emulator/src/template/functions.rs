@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     error::TemplateError,
     event_pattern::EventPattern,
+    event_sources::DeclaredMapping,
     packages::Package,
     resources::{Resource, Resources},
     scalar,
@@ -27,7 +28,8 @@ const MEMORY_MB_DEFAULT: u32 = 128;
 const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
 /// Types of events that invoke functions here.
-const EVENTS: [&str; 5] = ["CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2"];
+const EVENTS: [&str; 7] =
+    ["DynamoDB", "CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2", "SQS"];
 
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +148,7 @@ pub(super) struct ParsedFunctions {
     pub(super) http_routes: Vec<HttpRoute>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) rules: Vec<Rule>,
+    pub(super) mappings: Vec<DeclaredMapping>,
     pub(super) notes: Vec<String>,
 }
 
@@ -289,6 +292,7 @@ fn read_event(
             }
         }
         Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, found)?,
+        Some("DynamoDB" | "SQS") => found.mappings.extend(DeclaredMapping::of_event(resource, name, event)),
         other => found.notes.push(not_run(resource, name, other.unwrap_or("(none)"))),
     }
     Ok(())

@@ -4,6 +4,7 @@ mod attributes;
 mod cron;
 mod error;
 mod event_pattern;
+mod event_sources;
 mod functions;
 mod globals;
 mod http_apis;
@@ -54,6 +55,7 @@ pub use self::{
     yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
+    event_sources::{EventFilter, EventSource, EventSourceMapping, StreamView, TableStream},
     functions::{DEFAULT_BUS, HttpRoute},
     http_apis::Cors,
     identity::IdentitySource,
@@ -87,6 +89,10 @@ pub struct Template {
     pub schedules: Vec<Schedule>,
     /// Rules of event buses.
     pub rules: Vec<Rule>,
+    /// Streams and queues that invoke functions.
+    pub(crate) event_sources: Vec<EventSourceMapping>,
+    /// Streams of tables that invoke functions.
+    pub(crate) streams: Vec<TableStream>,
     /// What the emulator does not run of the template, one sentence each.
     pub notes: Vec<String>,
 }
@@ -136,6 +142,8 @@ impl Template {
             http_throttles: parts.http_throttles,
             schedules: parts.schedules,
             rules: parts.rules,
+            event_sources: parts.event_sources,
+            streams: parts.streams,
             notes: [parts.notes, unknown.notes()].concat(),
         })
     }

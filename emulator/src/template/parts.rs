@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     error::TemplateError,
+    event_sources::{self, EventSourceMapping, TableStream},
     functions::{self, Code, Function, HttpRoute, Rule, Schedule},
     globals,
     http_apis::{self, Cors},
@@ -37,6 +38,8 @@ pub(super) struct Parts {
     pub(super) http_throttles: Throttles,
     pub(super) schedules: Vec<Schedule>,
     pub(super) rules: Vec<Rule>,
+    pub(super) event_sources: Vec<EventSourceMapping>,
+    pub(super) streams: Vec<TableStream>,
     pub(super) notes: Vec<String>,
     references: Vec<FunctionReference>,
 }
@@ -90,9 +93,14 @@ impl Parts {
         let functions = functions::read(resources)?;
         let http_apis = http_apis::read(root, resolver, resources)?;
         let (queues, of_queues) = queues::read(resources)?;
+        let tables = tables::read(resources);
+        let fifo = |name: &str| queues.iter().find(|queue| queue.name == name).map(|queue| queue.is_fifo);
+        let is_function = |name: &str| functions.functions.contains_key(name);
+        let sources = event_sources::read(functions.mappings, is_function, &tables, fifo, resources)?;
+        let services = services::notes(resources);
         Ok(Self {
             functions: functions.functions,
-            tables: tables::read(resources),
+            tables,
             queues,
             sockets: sockets.api,
             http_routes: functions.http_routes,
@@ -100,7 +108,9 @@ impl Parts {
             http_throttles: http_apis.throttles,
             schedules: functions.schedules,
             rules: functions.rules,
-            notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, services::notes(resources)].concat(),
+            event_sources: sources.mappings,
+            streams: sources.streams,
+            notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, sources.notes, services].concat(),
             references: sockets.references,
         })
     }

@@ -7,19 +7,26 @@ use serde_json::{Value, json};
 use super::resources::{Resource, Resources};
 
 /// Properties of a table that the emulator reads.
-const TABLE: [&str; 7] = [
+const TABLE: [&str; 8] = [
     "AttributeDefinitions",
     "BillingMode",
     "GlobalSecondaryIndexes",
     "KeySchema",
     "LocalSecondaryIndexes",
     "ProvisionedThroughput",
+    "StreamSpecification",
     "TimeToLiveSpecification",
 ];
 
 /// Properties of a global table that a table has too. Its capacity has another form.
-const GLOBAL_TABLE: [&str; 5] =
-    ["AttributeDefinitions", "GlobalSecondaryIndexes", "KeySchema", "LocalSecondaryIndexes", "TimeToLiveSpecification"];
+const GLOBAL_TABLE: [&str; 6] = [
+    "AttributeDefinitions",
+    "GlobalSecondaryIndexes",
+    "KeySchema",
+    "LocalSecondaryIndexes",
+    "StreamSpecification",
+    "TimeToLiveSpecification",
+];
 
 /// Reads the tables, by name.
 pub(super) fn read(resources: &Resources<'_>) -> BTreeMap<String, Value> {

@@ -16,5 +16,6 @@ mod processes;
 mod queues;
 mod reset;
 mod scripted;
+mod sources;
 mod templates;
 mod unavailable;

@@ -6,7 +6,11 @@ use apigw_local::{Options, Stack};
 use aws_sdk_sqs::{
     Client,
     config::{BehaviorVersion, Credentials, SharedCredentialsProvider},
-    types::{Message, MessageSystemAttributeName, QueueAttributeName},
+    primitives::Blob,
+    types::{
+        DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+        SendMessageBatchRequestEntry,
+    },
 };
 use aws_types::{SdkConfig, region::Region};
 use serde_json::{Value, json};
@@ -96,13 +100,44 @@ async fn errors_have_the_types_that_the_client_knows() {
     let other = client.send_message().queue_url("http://127.0.0.1:1/000000000000/none").message_body("x").send();
     assert!(other.await.expect_err("no queue").into_service_error().is_queue_does_not_exist());
     let url = url(&client, "records").await;
-    let delayed = client.send_message().queue_url(&url).message_body("x").delay_seconds(5).send();
-    assert!(delayed.await.expect_err("not kept").into_service_error().is_unsupported_operation());
+    let delayed = client.send_message().queue_url(&url).message_body("x").delay_seconds(901).send();
+    let text = apigw_local::ErrorChain(&delayed.await.expect_err("too long")).to_string();
+    assert!(text.contains("Must be between 0 and 900"), "{text}");
     let many = client.receive_message().queue_url(&url).max_number_of_messages(11).send().await.expect_err("too many");
     let text = apigw_local::ErrorChain(&many).to_string();
     assert!(text.contains("Must be between 1 and 10"), "{text}");
     let empty = client.send_message().queue_url(&url).message_body("").send().await;
     assert!(empty.is_err());
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn batches_attributes_and_visibility_are_those_that_the_client_checks() {
+    let (stack, client) = start().await;
+    let url = url(&client, "records").await;
+    let attribute = |kind: &str| MessageAttributeValue::builder().data_type(kind);
+    let text = attribute("String").string_value("v").build().expect("complete");
+    let bytes = attribute("Binary").binary_value(Blob::new([0, 255])).build().expect("complete");
+    let entry = |id: &str| SendMessageBatchRequestEntry::builder().id(id).message_body(id);
+    let first = entry("1").message_attributes("t", text.clone()).message_attributes("b", bytes.clone());
+    let batch = client.send_message_batch().queue_url(&url).entries(first.build().expect("complete"));
+    let sent = batch.entries(entry("2").delay_seconds(901).build().expect("complete")).send().await.expect("sent");
+    assert_eq!((sent.successful().len(), sent.failed()[0].code()), (1, "InvalidParameterValue"));
+    // Computed by another implementation of the documented steps.
+    assert_eq!(sent.successful()[0].md5_of_message_attributes(), Some("2e5d97acaddb1ba046799a50a1f5d2b1"));
+
+    let receive = || client.receive_message().queue_url(&url).message_attribute_names("All").wait_time_seconds(15);
+    let mut received = receive().send().await.expect("a queue").messages.expect("a message");
+    let message = received.swap_remove(0);
+    let attributes = message.message_attributes.as_ref().expect("asked for");
+    assert_eq!((&attributes["t"], &attributes["b"]), (&text, &bytes));
+    let change = client.change_message_visibility().queue_url(&url).visibility_timeout(0);
+    change.set_receipt_handle(message.receipt_handle.clone()).send().await.expect("changed");
+    let again = receive().send().await.expect("a queue").messages.expect("at once").swap_remove(0);
+    let entry = DeleteMessageBatchRequestEntry::builder().id("1").set_receipt_handle(again.receipt_handle.clone());
+    let batch = client.delete_message_batch().queue_url(&url).entries(entry.build().expect("complete"));
+    assert_eq!(batch.send().await.expect("deleted").successful().len(), 1);
+    assert_eq!(counts(&client, &url).await, ("0".to_owned(), "0".to_owned()));
     stack.stop().await;
 }
 
