@@ -42,9 +42,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// The SAM template to run
-    #[arg(long, value_name = "FILE", default_value = "template.yaml", help_heading = "Template")]
-    template: PathBuf,
+    /// What to run: a SAM or CloudFormation template, a directory with one, serverless.yml, cdk.json or a cdk.out; may
+    /// be repeated for several stacks of one application
+    #[arg(long = "template", value_name = "PATH", default_value = ".", help_heading = "Template")]
+    templates: Vec<PathBuf>,
 
     #[command(flatten)]
     emulator: cli::Flags,
@@ -54,11 +55,11 @@ struct Run {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        None => cli::run(arguments.run.emulator, TemplateSource::File(arguments.run.template), &()).await,
+        None => cli::run(arguments.run.emulator, TemplateSource::Paths(arguments.run.templates), &()).await,
         Some(Command::Env { http_addr }) => cli::env(http_addr).await,
         Some(Command::Exec { run, command }) => {
-            let Run { template, emulator } = *run;
-            cli::exec(emulator, TemplateSource::File(template), &(), &command).await
+            let Run { templates, emulator } = *run;
+            cli::exec(emulator, TemplateSource::Paths(templates), &(), &command).await
         }
     }
 }

@@ -53,6 +53,24 @@ pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the template {0}; name another with --template")]
     Unreadable(PathBuf, #[source] io::Error),
+    /// The directory has no template, and nothing that makes one.
+    #[error(
+        "no template in {0}: expected template.yaml, template.yml or template.json, or what `serverless package` or \
+         `cdk synth` writes; name another place with --template"
+    )]
+    Nothing(PathBuf),
+    /// The file is the source of a template that another tool writes.
+    #[error("no template has been made of {0} yet: run `{1}` in its directory first")]
+    NotPackaged(PathBuf, &'static str),
+    /// The file is in a language from which nothing here makes a template.
+    #[error(
+        "{0} is in the language of Terraform, which the emulator does not read: write the routes and functions once \
+         more as a SAM template beside the same code, as docs/terraform.md shows"
+    )]
+    Terraform(PathBuf),
+    /// The directory has more stacks than the emulator reads.
+    #[error("{0} has more than {1} stacks: name some of their templates with --template")]
+    TooManyStacks(PathBuf, usize),
     /// The file is not a template that the emulator can run.
     #[error("invalid template {0}")]
     Invalid(PathBuf, #[source] TemplateError),

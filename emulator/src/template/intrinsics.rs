@@ -30,16 +30,26 @@ const WORK_MAX: usize = 10_000_000;
 const WITH_MADE_UP: [&str; 7] =
     ["Fn::Select", "Fn::Split", "Fn::Join", "Fn::FindInMap", "Fn::Length", "Fn::Base64", "Fn::Cidr"];
 
+/// A value that a stack exports.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Export {
+    pub(super) value: Value,
+    /// Whether it was made up, because only AWS knows it.
+    pub(super) is_made_up: bool,
+}
+
 /// What a template is evaluated with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
     pub(super) inputs: &'a TemplateInputs,
+    /// Parameters of the project's configuration, which those of the user override.
+    pub(super) configured: &'a BTreeMap<String, String>,
     /// `AWS::StackName`.
     pub(super) stack: &'a str,
     /// Whether names without a name property begin with the name of the stack, because other stacks run beside it.
     pub(super) is_one_of_several: bool,
     /// What the other stacks export.
-    pub(super) exports: &'a BTreeMap<String, Value>,
+    pub(super) exports: &'a BTreeMap<String, Export>,
     pub(super) unknown: &'a Unknown,
 }
 
@@ -74,7 +84,7 @@ impl<'a> Resolver<'a> {
         });
         Ok(Self {
             scope,
-            parameters: Parameters::read(root, scope.inputs)?,
+            parameters: Parameters::read(root, scope.inputs, scope.configured)?,
             resources: entries.iter().map(|(name, node)| (name.as_str(), node)).collect(),
             has_macros: has_other_transforms || entries.iter().any(|(name, _)| name.starts_with("Fn::")),
             root,
@@ -205,14 +215,14 @@ impl<'a> Resolver<'a> {
             "Fn::GetAZs" => Ok(Some(["a", "b", "c"].map(|zone| format!("{REGION}{zone}")).into_iter().collect())),
             "Fn::ImportValue" => {
                 let name = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a name"))?;
-                if let Some(value) = self.scope.exports.get(&name) {
-                    return Ok(Some(value.clone()));
+                if let Some(given) = self.scope.inputs.values.get(&name) {
+                    return Ok(Some(Value::from(given.as_str())));
                 }
-                let given = self.scope.inputs.values.get(&name).map(|value| Value::from(value.as_str()));
-                Ok(Some(given.unwrap_or_else(|| {
+                let export = self.scope.exports.get(&name);
+                if export.is_none_or(|export| export.is_made_up) {
                     self.scope.unknown.value(&name);
-                    Value::from(name)
-                })))
+                }
+                Ok(Some(export.map_or(Value::from(name), |export| export.value.clone())))
             }
             "Fn::Cidr" => {
                 let block = self.list(argument)?.first().and_then(as_text).ok_or_else(|| wrong("a block first"))?;
@@ -407,7 +417,15 @@ Resources:
     fn resolve_with(inputs: &TemplateInputs, expression: &str) -> (Resolved, Vec<String>) {
         let root = YamlNode::parse(TEMPLATE, long_form).expect("valid");
         let (exports, unknown) = (BTreeMap::new(), Unknown::default());
-        let scope = Scope { inputs, stack: "local", is_one_of_several: false, exports: &exports, unknown: &unknown };
+        let configured = BTreeMap::new();
+        let scope = Scope {
+            inputs,
+            configured: &configured,
+            stack: "local",
+            is_one_of_several: false,
+            exports: &exports,
+            unknown: &unknown,
+        };
         let resolver = Resolver::new(&root, scope).expect("valid parameters");
         let resolved = resolver.read(&YamlNode::parse(expression, long_form).expect("valid expression"));
         (resolved, unknown.notes())

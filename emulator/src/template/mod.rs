@@ -2,9 +2,11 @@
 
 mod attributes;
 mod cron;
+mod document;
 mod error;
 mod event_pattern;
 mod event_sources;
+mod exports;
 mod functions;
 mod globals;
 mod http_apis;
@@ -12,6 +14,7 @@ mod identity;
 mod inputs;
 mod integrations;
 mod intrinsics;
+mod location;
 mod names;
 mod packages;
 mod parameters;
@@ -20,6 +23,7 @@ mod queues;
 mod references;
 mod resources;
 mod sam_sockets;
+mod samconfig;
 mod scalar;
 mod schedule_expression;
 mod secrets;
@@ -27,6 +31,7 @@ mod selection;
 mod services;
 mod sockets;
 mod source;
+mod stacks;
 mod tables;
 mod throttles;
 mod unknown;
@@ -64,7 +69,7 @@ pub(crate) use self::{
     throttles::{Throttle, Throttles},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
-use self::{parts::Parts, source::Source, unknown::Unknown};
+use self::{parts::Parts, unknown::Unknown};
 
 /// Everything in a template that the emulator creates.
 #[derive(Clone, Debug)]
@@ -108,26 +113,20 @@ impl Template {
     ///
     /// If the file cannot be read, is invalid, or has something that the emulator cannot run.
     pub fn load(source: &TemplateSource, inputs: &TemplateInputs) -> Result<Self, LoadError> {
-        let source = source.open()?;
-        let invalid = |error| LoadError::Invalid(source.path.clone(), error);
-        let template = Self::of(&source, inputs).map_err(invalid)?;
-        Ok(template)
+        let sources = source.open()?;
+        let unknown = Unknown::default();
+        let parts = stacks::read(&sources, inputs, &unknown)?;
+        let first = sources.first().map(|source| (source.path.clone(), source.directory.clone()));
+        let (path, directory) = first.unwrap_or_default();
+        Self::of_parts(parts, directory, &unknown).map_err(|error| LoadError::Invalid(path, error))
     }
 
     /// Reads the text of a template, without looking at files or at whether its functions exist.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn parse(text: &str, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
         let unknown = Unknown::default();
-        let parts = Parts::read(text, inputs, crate::aws::STACK_NAME, &unknown)?;
+        let parts = stacks::read_text(text, inputs, &unknown)?;
         Self::of_parts(parts, PathBuf::new(), &unknown)
-    }
-
-    fn of(source: &Source, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
-        let unknown = Unknown::default();
-        let mut parts = Parts::read(&source.text, inputs, crate::aws::STACK_NAME, &unknown)?;
-        parts.find_code(&source.directory);
-        parts.check_references()?;
-        Self::of_parts(parts, source.directory.clone(), &unknown)
     }
 
     fn of_parts(parts: Parts, directory: PathBuf, unknown: &Unknown) -> Result<Self, TemplateError> {
@@ -378,8 +377,10 @@ mod tests {
                  Ws: {{ Type: AWS::Serverless::WebSocketApi, Properties: {{ RouteSelectionExpression: $request.body.a, \
                  Routes: {{ a: {{ FunctionArn: {arn} }} }} }} }}\n"
             );
-            let parts = Parts::read(&text, &TemplateInputs::default(), "local", &Unknown::default());
-            parts.and_then(|parts| parts.check_references()).map_err(|error| error.to_string())
+            let parts = stacks::read_text(&text, &TemplateInputs::default(), &Unknown::default());
+            let parts = parts.expect("valid");
+            let checked = parts.references.iter().try_for_each(|reference| reference.check(&parts.functions));
+            checked.map_err(|error| error.to_string())
         };
         for known in ["!Ref F.Alias", "!GetAtt F.Arn", "!Sub '${F.Arn}:$LATEST'", "!Ref F.Version", "!Ref F"] {
             assert_eq!(load(known), Ok(()), "{known}");

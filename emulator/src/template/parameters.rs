@@ -22,12 +22,16 @@ struct Parameter {
 }
 
 impl Parameters {
-    /// Reads the parameters with their defaults, or the values of the user.
-    pub(super) fn read(root: &YamlNode, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
+    /// Reads the parameters with the values of the user, else of the project's configuration, else their defaults.
+    pub(super) fn read(
+        root: &YamlNode,
+        inputs: &TemplateInputs,
+        configured: &BTreeMap<String, String>,
+    ) -> Result<Self, TemplateError> {
         let declared = root.get("Parameters").map(YamlNode::entries).unwrap_or_default();
         let (mut parameters, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, declaration) in declared {
-            let given = inputs.parameters.get(name).map(String::as_str);
+            let given = inputs.parameters.get(name).or_else(|| configured.get(name)).map(String::as_str);
             let given = given.or_else(|| declaration.get("Default").and_then(YamlNode::text));
             let text = match given {
                 Some(text) => text,

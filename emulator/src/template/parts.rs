@@ -1,33 +1,27 @@
-//! What one template declares.
+//! What templates declare.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
 use super::{
+    document::Document,
     error::TemplateError,
     event_sources::{self, EventSourceMapping, TableStream},
     functions::{self, Code, Function, HttpRoute, Rule, Schedule},
-    globals,
     http_apis::{self, Cors},
-    inputs::TemplateInputs,
-    intrinsics::{self, Resolver, Scope},
-    parameters::Parameters,
+    intrinsics::{Resolver, Scope},
     queues::{self, QueueSettings},
     references::FunctionReference,
     resources::Resources,
     services, sockets, tables,
     throttles::Throttles,
-    unknown::Unknown,
     websocket_api::WebSocketApi,
-    yaml::{RepeatedKey, YamlError, YamlNode},
+    yaml::YamlNode,
 };
 
-/// Most notes on repeated keys.
-const REPEATED_NOTES_MAX: usize = 10;
-
-/// What one template declares.
-#[derive(Debug)]
+/// What one template declares, or several together.
+#[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) functions: BTreeMap<String, Function>,
     pub(super) tables: BTreeMap<String, Value>,
@@ -41,47 +35,22 @@ pub(super) struct Parts {
     pub(super) event_sources: Vec<EventSourceMapping>,
     pub(super) streams: Vec<TableStream>,
     pub(super) notes: Vec<String>,
-    references: Vec<FunctionReference>,
+    /// Functions that routes and authorizers name.
+    pub(super) references: Vec<FunctionReference>,
 }
 
 impl Parts {
-    /// Reads a template by itself.
-    pub(super) fn read(
-        text: &str,
-        inputs: &TemplateInputs,
-        stack: &str,
-        unknown: &Unknown,
-    ) -> Result<Self, TemplateError> {
-        let (mut root, repeated) = YamlNode::parse_repeating(text, intrinsics::long_form)
-            .map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
-        if let Some(undeclared) = inputs.parameters.keys().find(|name| !Parameters::declares(&root, name)) {
-            let message = format!("unknown parameter {undeclared}: the template does not declare it");
-            return Err(TemplateError::new(message));
-        }
-        globals::apply(&mut root)?;
-        let exports = BTreeMap::new();
-        let scope = Scope { inputs, stack, is_one_of_several: false, exports: &exports, unknown };
-        let repeated: Vec<String> = repeated
-            .iter()
-            .take(REPEATED_NOTES_MAX)
-            .map(|RepeatedKey { key, line }| {
-                format!("the key {key} stands twice: the value in line {line} counts, as with SAM")
-            })
-            .collect();
-        let mut parts = Self::of_root(&root, scope).map_err(|error| error.with_hint(repeated.first().cloned()))?;
-        parts.notes.extend(repeated);
-        Ok(parts)
-    }
-
-    fn of_root(root: &YamlNode, scope: Scope<'_>) -> Result<Self, TemplateError> {
-        let resolver = Resolver::new(root, scope)?;
-        let resources = Resources::of(root, &resolver)?;
-        let parts = Self::of_resources(root, &resolver, &resources);
+    /// Reads a template.
+    pub(super) fn read(document: &Document, scope: Scope<'_>) -> Result<Self, TemplateError> {
+        let resolver = Resolver::new(&document.root, scope)?;
+        let resources = Resources::of(&document.root, &resolver);
+        let parts = resources.and_then(|resources| Self::of_resources(&document.root, &resolver, &resources));
         // What is missing may be missing because it is invalid.
-        match resolver.failure() {
-            Some(error) => Err(error),
-            None => parts.map_err(|error| error.with_hint(scope.unknown.hint())),
-        }
+        let parts = resolver.failure().map_or(parts, Err);
+        let hint = || document.repeated.first().cloned().or_else(|| scope.unknown.hint());
+        let mut parts = parts.map_err(|error| error.with_hint(hint()))?;
+        parts.notes.extend(document.repeated.iter().cloned());
+        Ok(parts)
     }
 
     fn of_resources(
@@ -115,20 +84,63 @@ impl Parts {
         })
     }
 
-    /// Looks for packaged code beside the template.
-    pub(super) fn find_code(&mut self, directory: &Path) {
-        let directory = if directory == Path::new("") { Path::new(".") } else { directory };
+    /// Looks for packaged code beside the template, and makes paths absolute if other templates are elsewhere.
+    pub(super) fn find_code(&mut self, directory: &Path, is_one_of_several: bool) {
+        let here = if directory == Path::new("") { Path::new(".") } else { directory };
         for function in self.functions.values_mut() {
-            if let Code::Packaged(package) = &function.code
-                && let Some(found) = package.find(directory)
-            {
-                function.code = Code::Path(found.display().to_string());
+            match &function.code {
+                Code::Packaged(package) => {
+                    if let Some(found) = package.find(here) {
+                        function.code = Code::Path(found.display().to_string());
+                    }
+                }
+                Code::Path(path) if is_one_of_several => {
+                    let path = directory.join(path);
+                    let path = std::path::absolute(&path).unwrap_or(path);
+                    function.code = Code::Path(path.display().to_string());
+                }
+                Code::Path(_) | Code::Inline(_) => {}
             }
         }
     }
 
-    /// Refuses a route or an authorizer whose function the template does not have.
-    pub(super) fn check_references(&self) -> Result<(), TemplateError> {
-        self.references.iter().try_for_each(|reference| reference.check(&self.functions))
+    /// Adds what another template declares. Of several WebSocket APIs, the first one runs.
+    pub(super) fn extend(&mut self, other: Self) {
+        // With every field, so that none is forgotten.
+        let Self {
+            functions,
+            tables,
+            queues,
+            sockets,
+            http_routes,
+            cors,
+            http_throttles,
+            schedules,
+            rules,
+            event_sources,
+            streams,
+            notes,
+            references,
+        } = other;
+        self.functions.extend(functions);
+        self.tables.extend(tables);
+        self.queues.extend(queues);
+        self.notes.extend(notes);
+        match (&self.sockets, sockets) {
+            (Some(_), Some(second)) => self.notes.push(format!(
+                "the WebSocket API with the stage {} of another stack is not run: the emulator runs one",
+                second.stage
+            )),
+            (None, sockets) => self.sockets = sockets,
+            (Some(_), None) => {}
+        }
+        self.http_routes.extend(http_routes);
+        self.cors = self.cors.take().or(cors);
+        self.http_throttles.extend(http_throttles);
+        self.schedules.extend(schedules);
+        self.rules.extend(rules);
+        self.event_sources.extend(event_sources);
+        self.streams.extend(streams);
+        self.references.extend(references);
     }
 }

@@ -191,6 +191,11 @@ fn an_error_is_one_line_that_says_what_to_do() {
         "cannot read the template nothing.yaml; name another with --template: No such file",
     );
     check(&["--template", "Cargo.toml"], "error: invalid template Cargo.toml: ");
+    check(&[], "error: no template in .: expected template.yaml, template.yml or template.json, or what ");
+    check(
+        &["--template", "tests/program/samconfig/params.yaml", "--parameter", "Nothing=1"],
+        "unknown parameter Nothing: the template does not declare it",
+    );
     check(
         &["--template", TEMPLATE, "--parameter", "Nothing=1"],
         "unknown parameter Nothing: the template does not declare it",
@@ -209,6 +214,20 @@ fn an_error_is_one_line_that_says_what_to_do() {
         &["--template", TEMPLATE, "--ws-addr", &taken],
         &format!("cannot listen on {taken}; name another address with --ws-addr"),
     );
+}
+
+#[test]
+fn parameters_of_samconfig_count_unless_the_command_line_names_them() {
+    let template = "tests/program/samconfig/params.yaml";
+    let note = |running: &RunningProgram| {
+        running.lines.iter().find(|line| line.contains("samconfig.toml")).cloned().unwrap_or_default()
+    };
+    let running = RunningProgram::with(template, &[]);
+    assert_eq!(note(&running), "# note: samconfig.toml sets the parameters Name, Stage");
+    assert!(running.address("ws://").ends_with("/configured"), "{:?}", running.lines);
+    let running = RunningProgram::with(template, &["--parameter", "Stage=given"]);
+    assert_eq!(note(&running), "# note: samconfig.toml sets the parameters Name");
+    assert!(running.address("ws://").ends_with("/given"), "{:?}", running.lines);
 }
 
 #[test]

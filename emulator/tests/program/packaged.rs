@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use apigw_local::{Options, Stack};
+use apigw_local::{ErrorChain, Options, Stack, TemplateSource};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use zip::{ZipWriter, write::SimpleFileOptions};
@@ -46,7 +46,7 @@ fn write_zip(path: &Path, bootstrap: &str) {
     zip.finish().expect("finished");
 }
 
-async fn start(template: PathBuf) -> (Stack, Socket) {
+async fn start(template: impl Into<TemplateSource>) -> (Stack, Socket) {
     let stack = Stack::start(&Options::on_free_ports(template)).await.expect("started");
     let socket = connect_async(format!("ws://{}/dev", stack.ws_addr)).await.expect("connected").0;
     (stack, socket)
@@ -98,5 +98,76 @@ async fn an_asset_runs_whether_metadata_or_the_manifest_names_it() {
     fs::write(directory.path().join("S.assets.json"), manifest.to_string()).expect("written");
     let (stack, mut socket) = start(file).await;
     assert_eq!(version(&mut socket).await, "VERSION");
+    stack.stop().await;
+}
+
+/// Writes two stacks into a directory, of which one has the routes and the other one their function. Each imports from
+/// the other.
+fn write_stacks(directory: &Path) {
+    let code = directory.join("asset.1");
+    fs::create_dir(&code).expect("created");
+    let bootstrap = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/functions/bash/bootstrap");
+    fs::copy(bootstrap, code.join("bootstrap")).expect("copied");
+    let all = template(json!({"S3Bucket": "b", "S3Key": "1.zip"}), json!({"aws:asset:path": "asset.1"}));
+    let mut routes: Value = serde_json::from_str(&all).expect("JSON");
+    let mut function = routes["Resources"].as_object_mut().expect("resources").remove("Fn").expect("a function");
+    let import = |name: &str| json!({"Fn::ImportValue": name});
+    let export = |name: &str, value: Value| json!({"Value": value, "Export": {"Name": name}});
+    routes["Resources"]["Integration"]["Properties"]["IntegrationUri"] = import("function-arn");
+    routes["Outputs"] = json!({"Id": export("api-id", json!({"Ref": "Api"}))});
+    function["Properties"]["Environment"]["Variables"]["ENDPOINT"] = import("api-id");
+    let arn = json!({"Fn::GetAtt": ["Fn", "Arn"]});
+    let functions = json!({"Resources": {"Fn": function}, "Outputs": {"Arn": export("function-arn", arn)}});
+    fs::write(directory.join("Routes.template.json"), routes.to_string()).expect("written");
+    fs::write(directory.join("Functions.template.json"), functions.to_string()).expect("written");
+    let stack = |file: &str| json!({"type": "aws:cloudformation:stack", "properties": {"templateFile": file}});
+    let manifest = json!({"artifacts": {
+        "Routes": stack("Routes.template.json"), "Functions": stack("Functions.template.json")}});
+    fs::write(directory.join("manifest.json"), manifest.to_string()).expect("written");
+}
+
+#[tokio::test]
+async fn stacks_of_one_application_import_from_each_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cdk_out = directory.path().join("cdk.out");
+    fs::create_dir(&cdk_out).expect("created");
+    fs::write(directory.path().join("cdk.json"), "{}").expect("written");
+    write_stacks(&cdk_out);
+    let files = ["Functions.template.json", "Routes.template.json"].map(|name| cdk_out.join(name)).to_vec();
+    let sources = [
+        TemplateSource::from(cdk_out.clone()),
+        TemplateSource::from(directory.path().to_owned()),
+        TemplateSource::Paths(files),
+    ];
+    for source in sources {
+        let (stack, mut socket) = start(source).await;
+        assert!(!stack.notes.iter().any(|note| note.contains("only AWS knows")), "{:?}", stack.notes);
+        let answer = exchange(&mut socket, "hello").await;
+        let words: Vec<&str> = answer.split(' ').collect();
+        assert_eq!((words[1], words[words.len() - 2].len()), ("Functions-Fn", 10), "{answer}");
+        stack.stop().await;
+    }
+    let alone = Options::on_free_ports(cdk_out.join("Routes.template.json"));
+    let error = Stack::start(&alone).await.expect_err("its function is in the other stack");
+    let error = ErrorChain(&error).to_string();
+    assert!(error.ends_with("; only AWS knows function-arn, which --value function-arn=VALUE sets"), "{error}");
+}
+
+#[tokio::test]
+async fn the_template_of_the_page_on_terraform_starts() {
+    let page = include_str!("../../../docs/terraform.md");
+    let (_, text) = page.split_once("```yaml\n").expect("a template");
+    let (text, _) = text.split_once("```").expect("its end");
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("template.yaml"), text).expect("written");
+    let options = Options {
+        // Nothing is invoked, so that no Node.js is needed.
+        lambda_endpoint: Some("http://127.0.0.1:1".parse().expect("an address")),
+        ..Options::on_free_ports(directory.path().to_owned())
+    };
+    let stack = Stack::start(&options).await.expect("started");
+    assert_eq!(stack.stage, "dev");
+    assert_eq!(stack.notes, ["anybody may connect: the route $connect has no authorization"]);
+    assert_eq!(stack.function_variables["Message"]["TABLE"], "Connections");
     stack.stop().await;
 }
