@@ -73,6 +73,10 @@ pub struct Flags {
     #[arg(long, value_name = "READS:WRITES", help_heading = "Tables")]
     table_capacity: Option<TableCapacity>,
 
+    /// Take the layer with this ARN, of any version or of this one, from a directory or zip file; may be repeated
+    #[arg(long = "layer", value_name = "ARN=PATH", value_parser = layer, help_heading = "Functions")]
+    layers: Vec<(String, PathBuf)>,
+
     /// Invoke the functions at this Lambda Invoke API, such as that of cargo lambda watch, instead of running them
     #[arg(long, value_name = "URL", help_heading = "Functions")]
     lambda_endpoint: Option<Uri>,
@@ -182,6 +186,11 @@ fn parameter(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn layer(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("expected ARN=PATH")?;
+    Ok((name.to_owned(), PathBuf::from(path)))
+}
+
 /// Largest time scale: two hours become 72 ms. Beyond it, a handshake may take longer than the connection may live.
 const TIME_SCALE_MAX: f64 = 100_000.0;
 
@@ -267,6 +276,7 @@ fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Optio
         dynamodb: None,
         table_capacity: arguments.table_capacity,
         hosts: arguments.hosts,
+        layers: arguments.layers.into_iter().collect(),
         lambda_endpoint: arguments.lambda_endpoint,
         time_scale: arguments.clocks.time_scale,
         gateway: gateway_options(&arguments.clocks, &arguments.quotas, &arguments.signatures),

@@ -59,7 +59,7 @@ pub use crate::{
     rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{
-        Code, CronExpression, EventPattern, Function, LoadError, Package, QueueSettings, Rule, Schedule,
+        Code, CronExpression, EventPattern, Function, Layer, LoadError, Package, QueueSettings, Rule, Schedule,
         ScheduleExpression, Template, TemplateError, TemplateInputs, TemplateSource, YamlError, YamlNode,
     },
     tls::TlsError,

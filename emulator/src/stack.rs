@@ -74,6 +74,9 @@ pub struct Options {
     pub table_capacity: Option<TableCapacity>,
     /// Host names that requests may use, in addition to this machine's own.
     pub hosts: Vec<String>,
+    /// Layers that are not in the template, by their ARNs with or without a version, or other contents for those that
+    /// are, by their logical ids: directories or zip files.
+    pub layers: BTreeMap<String, PathBuf>,
     /// A Lambda Invoke API that runs the functions instead of the emulator.
     pub lambda_endpoint: Option<Uri>,
     /// Divides the time limits of connections, and the delays between retries of asynchronous invocations. 1 leaves
@@ -100,6 +103,7 @@ impl Options {
             secrets: BTreeMap::new(),
             table_capacity: None,
             hosts: Vec::new(),
+            layers: BTreeMap::new(),
             lambda_endpoint: None,
             time_scale: 1.0,
             gateway: GatewayOptions::default(),
@@ -220,7 +224,15 @@ impl Stack {
         let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
-        let host = ProcessHost::new(&template.directory, files, &template.sockets.api_id, ws_addr, sqs_addr, trust);
+        let host = ProcessHost::new(
+            &template.directory,
+            options.layers.clone(),
+            files,
+            &template.sockets.api_id,
+            ws_addr,
+            sqs_addr,
+            trust,
+        );
         let recorder = Recorder::new(clock.clone());
         let faults = Arc::new(Faults::new(&options.faults));
         let queues = Arc::new(Queues::new(template.queues.clone(), format!("http://{sqs_addr}"), clock.clone()));

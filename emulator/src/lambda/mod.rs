@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     concurrency::FairConcurrencyLimit,
-    process::{LaunchError, Process, ProcessHost},
+    process::{LaunchError, MissingLayer, Process, ProcessHost},
     remote::Remote,
 };
 use crate::{
@@ -151,14 +151,25 @@ impl Functions {
             }
         };
         let (mut entries, mut notes) = (BTreeMap::new(), Vec::new());
+        let mut missing: BTreeMap<MissingLayer, Vec<&str>> = BTreeMap::new();
         for (name, function) in functions {
             let runner = runner(name, function).map_err(|source| FunctionStartError {
                 function: function.logical_id.clone(),
                 line: function.line,
                 source,
             })?;
-            if let Runner::Unavailable(reason) = &runner {
-                notes.push(format!("{} does not run, and its invocations fail: {reason}", function.logical_id));
+            match &runner {
+                Runner::Unavailable(reason) => {
+                    notes.push(format!("{} does not run, and its invocations fail: {reason}", function.logical_id));
+                }
+                Runner::Process(process) => {
+                    for layer in process.missing_layers() {
+                        missing.entry(layer.clone()).or_default().push(&function.logical_id);
+                    }
+                    let problem = process.problem();
+                    notes.extend(problem.map(|problem| format!("{} cannot run: {problem}", function.logical_id)));
+                }
+                Runner::Linked(_) | Runner::Remote(_) => {}
             }
             let max = if matches!(runner, Runner::Process(_)) { PROCESSES_MAX } else { CONCURRENCY_MAX };
             let entry = RegisteredFunction {
@@ -174,6 +185,12 @@ impl Functions {
             };
             entries.insert(name.clone(), Arc::new(entry));
         }
+        notes.extend(missing.iter().map(|(MissingLayer { name, reason }, functions)| {
+            let functions = functions.join(", ");
+            format!(
+                "no layer {name}, without which {functions} may fail: {reason}; set it with --layer {name}=DIRECTORY"
+            )
+        }));
         Ok(Arc::new(Self {
             functions: entries,
             notes,
@@ -198,7 +215,15 @@ impl Functions {
             lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
             linked: &(),
             routed: &BTreeSet::new(),
-            host: &ProcessHost::new(std::path::Path::new(""), files, "abcdefghij", any, any, BTreeMap::new()),
+            host: &ProcessHost::new(
+                std::path::Path::new(""),
+                BTreeMap::new(),
+                files,
+                "abcdefghij",
+                any,
+                any,
+                BTreeMap::new(),
+            ),
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
             faults: Arc::default(),

@@ -8,10 +8,11 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    code::{self, Code},
     error::TemplateError,
     event_pattern::EventPattern,
     event_sources::DeclaredMapping,
-    packages::Package,
+    layers::{self, Layer},
     resources::{Resource, Resources},
     scalar,
     schedule_expression::ScheduleExpression,
@@ -40,6 +41,10 @@ pub struct Function {
     pub line: usize,
     /// Where its code is.
     pub code: Code,
+    /// Its layers.
+    pub layers: Vec<Layer>,
+    /// The tool that has to build it, such as `esbuild`.
+    pub build_method: Option<String>,
     /// The language that runs it, such as `python3.13`; none for a container image.
     pub runtime: Option<String>,
     /// Whether it is a container image.
@@ -62,17 +67,6 @@ pub struct Function {
     pub on_failure: Option<String>,
     /// ARN of the dead-letter queue, which gets the event of such an invocation.
     pub dead_letters: Option<String>,
-}
-
-/// Where a function's code is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// A directory, or a file in it, relative to the template.
-    Path(String),
-    /// The source text itself, in the template.
-    Inline(String),
-    /// An object in a bucket, which may also be beside the template.
-    Packaged(Package),
 }
 
 /// A route of an HTTP API.
@@ -156,7 +150,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, Templat
     let mut found = ParsedFunctions::default();
     let serverless = resources.of_type("AWS::Serverless::Function");
     for resource in serverless.chain(resources.of_type("AWS::Lambda::Function")) {
-        found.functions.insert(resource.name.clone(), function(resource)?);
+        found.functions.insert(resource.name.clone(), function(resource, resources)?);
         for (name, node) in resource.entries("Events") {
             match node.get("Type").and_then(YamlNode::text) {
                 Some(kind) if !EVENTS.contains(&kind) => found.notes.push(not_run(resource, name, kind)),
@@ -177,7 +171,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, Templat
     Ok(found)
 }
 
-fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
+fn function(resource: &Resource<'_>, resources: &Resources<'_>) -> Result<Function, TemplateError> {
     let whole = |property: &str| match resource.get(property) {
         None => Ok(None),
         Some(number) => scalar::as_text(number)
@@ -193,8 +187,8 @@ fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
         environment.insert(name.clone(), text);
     }
     let metadata = resource.metadata();
-    let built_by_cargo = metadata.and_then(|metadata| metadata.get("BuildMethod"));
-    let built_by_cargo = built_by_cargo.is_some_and(|method| method == "rust-cargolambda");
+    let build_method = metadata.and_then(|metadata| metadata.get("BuildMethod")).and_then(Value::as_str);
+    let built_by_cargo = build_method == Some("rust-cargolambda");
     let binary = metadata.and_then(|metadata| metadata.pointer("/BuildProperties/Binary")).and_then(Value::as_str);
     let asynchronous = |pointer: &str| resource.pointer(&format!("/EventInvokeConfig/{pointer}"));
     let retries = asynchronous("MaximumRetryAttempts").and_then(scalar::as_text);
@@ -203,7 +197,9 @@ fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
     Ok(Function {
         logical_id: resource.logical_id.clone(),
         line: resource.line,
-        code: code(resource),
+        code: code::of(resource, ["CodeUri", "Code"]),
+        layers: layers::of(resource, resources),
+        build_method: build_method.map(str::to_owned),
         runtime: resource.text("Runtime"),
         is_image: resource.text("PackageType").is_some_and(|kind| kind == "Image"),
         handler: resource.text("Handler"),
@@ -223,29 +219,6 @@ fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
         on_failure: asynchronous("DestinationConfig/OnFailure/Destination").and_then(scalar::as_text),
         dead_letters: dead_letters.and_then(scalar::as_text),
     })
-}
-
-fn code(resource: &Resource<'_>) -> Code {
-    // The bucket has no meaning here.
-    let keys = ["ZipFile", "S3Key", "Key"];
-    let source = resource.parts("CodeUri", &keys).or_else(|| resource.parts("Code", &keys));
-    let source = source.as_ref();
-    let inline = resource.get("InlineCode").or_else(|| source?.get("ZipFile")).and_then(Value::as_str);
-    let path = source.and_then(Value::as_str);
-    match (inline, path) {
-        (Some(text), _) => Code::Inline(text.to_owned()),
-        (None, Some(path)) if !path.starts_with("s3://") => Code::Path(path.to_owned()),
-        // Source: SAM, whose default is the directory of the template.
-        (None, None) if source.is_none() => Code::Path(".".to_owned()),
-        (None, path) => {
-            let key = || source.and_then(|source| source.get("S3Key").or_else(|| source.get("Key")))?.as_str();
-            let asset = resource.metadata().and_then(|metadata| metadata.get("aws:asset:path"));
-            Code::Packaged(Package {
-                asset: asset.and_then(Value::as_str).map(str::to_owned),
-                key: path.or_else(key).map(str::to_owned),
-            })
-        }
-    }
 }
 
 fn read_event(

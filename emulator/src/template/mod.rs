@@ -1,6 +1,7 @@
 //! Reads a SAM or CloudFormation template into what the emulator creates: functions, tables, APIs, schedules, rules.
 
 mod attributes;
+mod code;
 mod cron;
 mod document;
 mod error;
@@ -14,6 +15,7 @@ mod identity;
 mod inputs;
 mod integrations;
 mod intrinsics;
+mod layers;
 mod location;
 mod names;
 mod packages;
@@ -48,11 +50,13 @@ use serde_json::Value;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::selection::SelectionExpression;
 pub use self::{
+    code::Code,
     cron::CronExpression,
     error::{LoadError, TemplateError},
     event_pattern::EventPattern,
-    functions::{Code, Function, Rule, Schedule},
+    functions::{Function, Rule, Schedule},
     inputs::TemplateInputs,
+    layers::Layer,
     packages::Package,
     queues::QueueSettings,
     schedule_expression::ScheduleExpression,

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 
 use super::{
+    code::Code,
     document::Document,
     error::TemplateError,
     event_sources::{self, EventSourceMapping, TableStream},
-    functions::{self, Code, Function, HttpRoute, Rule, Schedule},
+    functions::{self, Function, HttpRoute, Rule, Schedule},
     http_apis::{self, Cors},
     intrinsics::{Resolver, Scope},
     queues::{self, QueueSettings},
@@ -88,18 +89,21 @@ impl Parts {
     pub(super) fn find_code(&mut self, directory: &Path, is_one_of_several: bool) {
         let here = if directory == Path::new("") { Path::new(".") } else { directory };
         for function in self.functions.values_mut() {
-            match &function.code {
-                Code::Packaged(package) => {
-                    if let Some(found) = package.find(here) {
-                        function.code = Code::Path(found.display().to_string());
+            let layers = function.layers.iter_mut().filter_map(|layer| layer.code.as_mut());
+            for code in std::iter::once(&mut function.code).chain(layers) {
+                match code {
+                    Code::Packaged(package) => {
+                        if let Some(found) = package.find(here) {
+                            *code = Code::Path(found.display().to_string());
+                        }
                     }
+                    Code::Path(path) if is_one_of_several => {
+                        let path = directory.join(&*path);
+                        let path = std::path::absolute(&path).unwrap_or(path);
+                        *code = Code::Path(path.display().to_string());
+                    }
+                    Code::Path(_) | Code::Inline(_) => {}
                 }
-                Code::Path(path) if is_one_of_several => {
-                    let path = directory.join(path);
-                    let path = std::path::absolute(&path).unwrap_or(path);
-                    function.code = Code::Path(path.display().to_string());
-                }
-                Code::Path(_) | Code::Inline(_) => {}
             }
         }
     }

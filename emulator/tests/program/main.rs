@@ -9,6 +9,7 @@ mod exec;
 mod faults;
 mod frames;
 mod inspector;
+mod layers;
 mod limits;
 mod listeners;
 mod packaged;

@@ -77,6 +77,15 @@ impl CodeVersion {
         version
     }
 
+    /// The state of two places together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            fingerprint: self.fingerprint.wrapping_add(other.fingerprint),
+            is_complete: self.is_complete && other.is_complete,
+        }
+    }
+
     fn add(&mut self, path: &Path, metadata: &fs::Metadata) {
         let mut hasher = DefaultHasher::new();
         (path, metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino()).hash(&mut hasher);

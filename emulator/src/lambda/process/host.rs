@@ -19,6 +19,8 @@ use crate::aws::{self, REGION, URL_SUFFIX};
 pub(crate) struct ProcessHost {
     /// The directory of the template.
     pub(super) template: PathBuf,
+    /// Layers that the user names: directories or zip files, by ARN.
+    pub(super) layers: BTreeMap<String, PathBuf>,
     /// Loaders, inline code and unpacked zip files. Removed when the emulator stops.
     pub(super) files: TempDir,
     /// First part of the API's host name in AWS.
@@ -38,6 +40,7 @@ pub(crate) struct ProcessHost {
 impl ProcessHost {
     pub(crate) fn new(
         template: &Path,
+        layers: BTreeMap<String, PathBuf>,
         files: TempDir,
         api_id: &str,
         gateway: SocketAddr,
@@ -46,6 +49,7 @@ impl ProcessHost {
     ) -> Arc<Self> {
         Arc::new(Self {
             template: template.to_owned(),
+            layers,
             files,
             host: format!("{api_id}.execute-api."),
             gateway,

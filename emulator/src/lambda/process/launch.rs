@@ -12,7 +12,9 @@ use tokio::process::Command;
 
 use super::{
     code::{self, CodeVersion},
+    handlers,
     host::ProcessHost,
+    layers::{self, Layers, MissingLayer, SearchPaths},
 };
 use crate::template;
 
@@ -26,6 +28,9 @@ const SUPPORTED: [&str; 3] = ["provided", "python3", "nodejs"];
 
 /// Variables of this process that functions inherit.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// Variables of this process that are searched after what functions have.
+const SEARCHED: [&str; 2] = ["NODE_PATH", "PYTHONPATH"];
 
 /// Why a function cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +55,18 @@ pub(super) struct Launch {
     program: OsString,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
+    runtime: String,
     code: LaunchCode,
     /// The file or directory that changes with the code.
     watched: PathBuf,
+    layers: Layers,
+    /// Directories with modules that Lambda has, where the code does not find them itself.
+    provided: Vec<PathBuf>,
     host: Arc<ProcessHost>,
+    /// Layers that are not here.
+    pub(super) missing: Vec<MissingLayer>,
+    /// What is wrong with the handler, if its file was not found.
+    pub(super) problem: Option<String>,
 }
 
 /// Where the code is.
@@ -92,6 +105,10 @@ impl Launch {
         let is_zip = code::is_zip(&source);
         let directory = if is_zip { host.unpacked(&source, CodeVersion::of(&source))? } else { source.clone() };
         let handler = function.handler.clone().unwrap_or_default();
+        let (layers, missing) = Layers::find(function, host);
+        let directories = layers.directories(host)?;
+        let problem = handlers::problem(function, &directory, &directories);
+        let provided = provided(&host.template, directories.iter().chain([&source]));
         let (program, arguments, watched) = if runtime.starts_with("provided") {
             let program = code::program(function, &directory).ok_or_else(|| missing_program(function, &directory))?;
             (program.clone().into_os_string(), Vec::new(), program)
@@ -109,7 +126,7 @@ impl Launch {
         } else {
             (LaunchCode::Directory(directory), watched)
         };
-        let mut variables = inherited();
+        let mut variables = inherited(&INHERITED);
         variables.extend(host.trust.clone());
         variables.extend(environment);
         let own = [
@@ -125,12 +142,24 @@ impl Launch {
             ("_HANDLER", handler),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        Ok(Self { program, arguments, environment: variables, code, watched, host: Arc::clone(host) })
+        Ok(Self {
+            program,
+            arguments,
+            environment: variables,
+            runtime: runtime.to_owned(),
+            code,
+            watched,
+            layers,
+            provided,
+            host: Arc::clone(host),
+            missing,
+            problem,
+        })
     }
 
     /// Returns the state of the code.
     pub(super) fn version(&self) -> CodeVersion {
-        CodeVersion::of(&self.watched)
+        self.layers.version(CodeVersion::of(&self.watched))
     }
 
     /// Builds the command of a process that polls the Runtime API at `address`. Unpacks code of a new version.
@@ -143,12 +172,21 @@ impl Launch {
                 (if *has_program { own } else { self.program.clone() }, directory)
             }
         };
+        let layers = self.layers.directories(&self.host)?;
+        let search = SearchPaths {
+            runtime: &self.runtime,
+            layers: &layers,
+            inherited: &inherited(&SEARCHED),
+            provided: &self.provided,
+        };
         let mut command = Command::new(program);
         command
             .args(&self.arguments)
             .current_dir(&directory)
             .env_clear()
             .envs(&self.environment)
+            .envs(search.variables(&self.environment))
+            .env("LOCAL_LAYERS", layers::list(&layers))
             .env("LAMBDA_TASK_ROOT", &directory)
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_LOG_STREAM_NAME", log_stream)
@@ -162,10 +200,19 @@ impl Launch {
     }
 }
 
-/// Returns the inherited variables that are UTF-8.
+/// The directories `node_modules` of the template's directory and above, which stand for the modules that Lambda has,
+/// unless all code is below them and finds them itself.
+fn provided<'a>(template: &Path, code: impl Iterator<Item = &'a PathBuf> + Clone) -> Vec<PathBuf> {
+    let template = std::fs::canonicalize(if template == Path::new("") { Path::new(".") } else { template });
+    let above = template.iter().flat_map(|template| template.ancestors());
+    let unseen = above.filter(|above| code.clone().any(|code| !code.starts_with(above)));
+    unseen.map(|above| above.join("node_modules")).filter(|modules| modules.is_dir()).collect()
+}
+
+/// Returns the variables of this process that are UTF-8.
 #[expect(clippy::disallowed_methods, reason = "inherited variables are read only here")]
-fn inherited() -> BTreeMap<String, String> {
-    INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+fn inherited(names: &[&str]) -> BTreeMap<String, String> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
 }
 
 fn missing_program(function: &template::Function, directory: &Path) -> String {

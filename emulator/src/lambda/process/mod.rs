@@ -2,8 +2,10 @@
 
 mod archive;
 mod code;
+mod handlers;
 mod host;
 mod launch;
+mod layers;
 mod runtime_api;
 
 use std::{
@@ -31,7 +33,7 @@ use self::{
     launch::Launch,
     runtime_api::{PendingInvocation, RuntimeApi},
 };
-pub(crate) use self::{host::ProcessHost, launch::LaunchError};
+pub(crate) use self::{host::ProcessHost, launch::LaunchError, layers::MissingLayer};
 use crate::{aws, http, invocation::InvokeError, template};
 
 /// How long a process may take to ask for its first invocation. Lambda allows 10 s; a laptop with a cold disk needs
@@ -76,6 +78,16 @@ impl Process {
         };
         process.version();
         Ok(process)
+    }
+
+    /// Layers of the function that are not here.
+    pub(super) fn missing_layers(&self) -> &[MissingLayer] {
+        &self.launch.missing
+    }
+
+    /// What is wrong with the function's handler, if its file was not found.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.launch.problem.as_deref()
     }
 
     /// Returns the state of the code, and says once if a part of it is not watched.

@@ -90,6 +90,7 @@ function redirectLayers() {
   if (process.env.NODE_PATH || layers.length > 0) {
     Module.register?.('./resolve.mjs', { parentURL: import.meta.url, data: layers });
   }
+  return layers;
 }
 
 function call(method, resource, headers, body, through = agent) {
@@ -125,7 +126,9 @@ async function load(handler) {
   const match = /^(?<module>(?:.*\/)?[^/.]+)\.(?<names>.+)$/.exec(handler);
   if (!match) throw runtimeError('Runtime.MalformedHandlerName', `invalid handler ${handler}: expected file.name`);
   const { module, names } = match.groups;
-  const files = ['.js', '.mjs', '.cjs'].map((extension) => path.resolve(TASK_ROOT, module + extension));
+  const inLayers = module.startsWith('/opt/') ? layers.map((layer) => layer + module.slice('/opt'.length)) : [];
+  const modules = [...inLayers, path.resolve(TASK_ROOT, module)];
+  const files = modules.flatMap((file) => ['.js', '.mjs', '.cjs'].map((extension) => file + extension));
   const file = files.find(existsSync);
   if (!file) throw runtimeError('Runtime.ImportModuleError', `cannot find ${files.join(' or ')}`);
   let loaded;
@@ -197,7 +200,7 @@ function invoke(handler, event, context) {
 let current = 'init';
 redirect();
 redirectServices();
-redirectLayers();
+const layers = redirectLayers();
 // A handler that neither returns a promise nor calls back returns null when it has nothing left to do.
 process.on('beforeExit', () => drained?.());
 for (const event of ['uncaughtException', 'unhandledRejection']) {
