@@ -320,8 +320,10 @@ mod tests {
             refusal(&format!("Parameters:\n  A: {{ Type: String }}\n{API}")),
             "line 2: the parameter A has no default: set it with --parameter A=VALUE"
         );
-        let of_assets = "Parameters:\n  AssetParameters0a1bS3BucketC2: { Type: String }\n";
-        assert!(Template::parse(&format!("{of_assets}{API}"), &TemplateInputs::default()).is_ok());
+        let of_assets = "Parameters:\n  AssetParameters0a1bS3VersionKeyC2: { Type: String }\n";
+        let of_cdk = "  F: { Type: AWS::Lambda::Function, Properties: { Code: { S3Bucket: b, S3Key: !Select [1, !Split \
+            ['||', !Ref AssetParameters0a1bS3VersionKeyC2]] } } }\n";
+        assert!(Template::parse(&format!("{of_assets}{API}{of_cdk}"), &TemplateInputs::default()).is_ok());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{error::TemplateError, inputs::TemplateInputs, unknown::Unknown, yaml::YamlNode};
 
-/// Parameters with which version 1 of the CDK names its assets. Only the deployment sets them.
+/// Parameters with which version 1 of the CDK names its assets. Only the deployment sets them, in the form
+/// `prefix||key`.
 const CDK_ASSETS: &str = "AssetParameters";
 
 /// The parameters of one template.
@@ -34,8 +35,8 @@ impl Parameters {
             let given = inputs.parameters.get(name).or_else(|| configured.get(name)).map(String::as_str);
             let given = given.or_else(|| declaration.get("Default").and_then(YamlNode::text));
             let text = match given {
-                Some(text) => text,
-                None if name.starts_with(CDK_ASSETS) => name,
+                Some(text) => text.to_owned(),
+                None if name.starts_with(CDK_ASSETS) => format!("||{name}"),
                 None => {
                     missing.push((name, declaration.line));
                     continue;
@@ -45,7 +46,7 @@ impl Parameters {
             let inner = kind.strip_prefix("AWS::SSM::Parameter::Value<").and_then(|kind| kind.strip_suffix('>'));
             let of = inner.unwrap_or(kind);
             let parameter = Parameter {
-                text: text.to_owned(),
+                text,
                 is_list: of == "CommaDelimitedList" || of.starts_with("List<"),
                 is_of_ssm: inner.is_some(),
             };
