@@ -20,6 +20,7 @@ pub(crate) fn variables(
     sqs: &str,
     events: &str,
     ssm: &str,
+    sns: &str,
 ) -> BTreeMap<String, String> {
     [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -33,6 +34,7 @@ pub(crate) fn variables(
         ("AWS_ENDPOINT_URL_SQS", sqs),
         ("AWS_ENDPOINT_URL_EVENTBRIDGE", events),
         ("AWS_ENDPOINT_URL_SSM", ssm),
+        ("AWS_ENDPOINT_URL_SNS", sns),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -1,5 +1,5 @@
-//! EventBridge: `PutEvents` as AWS clients speak it (AWS JSON 1.1), and the rules of the template, which invoke
-//! functions.
+//! EventBridge: `PutEvents` as AWS clients speak it (AWS JSON 1.1), and the rules of the template, which hand events to
+//! functions, queues, topics and buses.
 //!
 //! Source: EventBridge API reference and user guide, and the model of the service in the AWS SDKs.
 
@@ -11,12 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    aws::{ACCOUNT_ID, REGION},
+    aws::{ACCOUNT_ID, REGION, arn},
     aws_json::{Protocol, ServiceError, Unreadable},
     http::{Body, Request},
     json::whole_characters,
-    lambda::Functions,
-    template::{DEFAULT_BUS, Rule},
+    lambda::{Functions, Publisher},
+    sns::Topics,
+    sqs::{NewMessage, Queues},
+    template::{DEFAULT_BUS, Rule, RuleTarget},
 };
 
 /// Most entries of one call. Source: EventBridge API reference.
@@ -27,6 +29,9 @@ const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
 /// Size of the time of an entry, in bytes. Source: EventBridge user guide, "Calculating PutEvents event entry size".
 const TIME_BYTES: usize = 14;
+
+/// Most buses that an event passes, which may lead to each other in a circle. Our own choice.
+const BUSES_MAX: usize = 5;
 
 /// Largest request, in bytes: entries with every character escaped, and the JSON around them.
 const REQUEST_BYTES_MAX: usize = 6 * ENTRIES_MAX * ENTRY_BYTES_MAX + 64 * 1024;
@@ -41,6 +46,10 @@ pub(crate) struct Buses {
     pub(crate) rules: Vec<Rule>,
     /// Functions that rules invoke.
     pub(crate) functions: Arc<Functions>,
+    /// Queues that get events.
+    pub(crate) queues: Arc<Queues>,
+    /// Topics that get events.
+    pub(crate) topics: Arc<Topics>,
     /// Time of entries without one.
     pub(crate) clock: Clock,
 }
@@ -86,29 +95,7 @@ const PROTOCOL: Protocol = Protocol {
 
 /// Answers one request.
 pub(crate) async fn handle(buses: Arc<Buses>, request: Request) -> Response<Body> {
-    PROTOCOL.serve(request, async |_, input| put_events(&buses, input)).await
-}
-
-fn put_events(buses: &Buses, input: &[u8]) -> Result<Value, ServiceError> {
-    let PutEvents { entries } = serde_json::from_slice(input)
-        .map_err(|error| ServiceError::new("SerializationException", error.to_string()))?;
-    if !(1..=ENTRIES_MAX).contains(&entries.len()) {
-        let constraint = if entries.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
-        return Err(invalid(format!(
-            "1 validation error detected: Value at 'entries' failed to satisfy constraint: \
-             Member must have length {constraint}"
-        )));
-    }
-    if entries.iter().any(|entry| entry.bytes() > ENTRY_BYTES_MAX) {
-        return Err(invalid(TOO_LARGE));
-    }
-    let results: Vec<_> = entries.into_iter().map(|entry| buses.put(entry)).collect();
-    let failed = results.iter().filter(|result| result.is_err()).count();
-    let results = results.into_iter().map(|result| match result {
-        Ok(id) => json!({"EventId": id}),
-        Err(EntryError { code, message }) => json!({"ErrorCode": code, "ErrorMessage": message}),
-    });
-    Ok(json!({"FailedEntryCount": failed, "Entries": results.collect::<Vec<_>>()}))
+    PROTOCOL.serve(request, async |_, input| buses.put_events(input)).await
 }
 
 fn unknown_operation(target: &str) -> ServiceError {
@@ -150,6 +137,29 @@ impl Entry {
 }
 
 impl Buses {
+    /// Carries out `PutEvents`.
+    pub(crate) fn put_events(&self, input: &[u8]) -> Result<Value, ServiceError> {
+        let PutEvents { entries } = serde_json::from_slice(input)
+            .map_err(|error| ServiceError::new("SerializationException", error.to_string()))?;
+        if !(1..=ENTRIES_MAX).contains(&entries.len()) {
+            let constraint = if entries.is_empty() { "greater than or equal to 1" } else { "less than or equal to 10" };
+            return Err(invalid(format!(
+                "1 validation error detected: Value at 'entries' failed to satisfy constraint: \
+             Member must have length {constraint}"
+            )));
+        }
+        if entries.iter().any(|entry| entry.bytes() > ENTRY_BYTES_MAX) {
+            return Err(invalid(TOO_LARGE));
+        }
+        let results: Vec<_> = entries.into_iter().map(|entry| self.put(entry)).collect();
+        let failed = results.iter().filter(|result| result.is_err()).count();
+        let results = results.into_iter().map(|result| match result {
+            Ok(id) => json!({"EventId": id}),
+            Err(EntryError { code, message }) => json!({"ErrorCode": code, "ErrorMessage": message}),
+        });
+        Ok(json!({"FailedEntryCount": failed, "Entries": results.collect::<Vec<_>>()}))
+    }
+
     /// Accepts an entry, invokes the functions of matching rules, and returns the id of the event.
     fn put(&self, entry: Entry) -> Result<String, EntryError> {
         let detail = entry.detail()?;
@@ -167,19 +177,35 @@ impl Buses {
             "detail": detail,
         });
         let bus = entry.event_bus_name.as_deref().unwrap_or(DEFAULT_BUS);
-        self.dispatch(bus.rsplit('/').next().unwrap_or_default(), &event);
+        self.dispatch(bus.rsplit('/').next().unwrap_or_default(), &event, 1);
         Ok(id)
     }
 
-    fn dispatch(&self, bus: &str, event: &Value) {
+    /// Hands an event to the targets of the rules that match. `buses` counts the buses that it has come to.
+    fn dispatch(&self, bus: &str, event: &Value, buses: usize) {
         let mut rules = self.rules.iter().filter(|rule| rule.bus == bus && rule.pattern.matches(event)).peekable();
         if rules.peek().is_none() {
             tracing::info!(bus, id = %event["id"], source = %event["source"], "event matched no rule");
         }
         for rule in rules {
-            let payload = rule.input.clone().unwrap_or_else(|| event.to_string());
-            if let Err(error) = self.functions.invoke_async(&rule.function, Bytes::from(payload)) {
-                tracing::error!(rule = rule.name, %error, "rule not invoked");
+            let rule_arn = arn("events", &format!("rule/{}", rule.name));
+            let input = rule.input.of(event, (&rule.name, &rule_arn));
+            let is_delivered = match &rule.target {
+                RuleTarget::Function(function) => self.functions.invoke_async(function, Bytes::from(input)).is_ok(),
+                RuleTarget::Queue(queue, group) => {
+                    let deduplication = group.as_ref().map(|_| event["id"].to_string());
+                    let message = NewMessage { group: group.clone(), deduplication, ..NewMessage::from(input) };
+                    self.queues.send(queue, message).is_some()
+                }
+                RuleTarget::Topic(topic) => self.topics.publish(topic, &input),
+                RuleTarget::Bus(_) if buses >= BUSES_MAX => false,
+                RuleTarget::Bus(other) => {
+                    self.dispatch(other, event, buses + 1);
+                    true
+                }
+            };
+            if !is_delivered {
+                tracing::error!(rule = rule.name, target = ?rule.target, "event not delivered");
             }
         }
     }

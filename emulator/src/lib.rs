@@ -1,4 +1,4 @@
-//! API Gateway WebSocket and HTTP APIs on one machine, with what functions behind them use: Lambda, DynamoDB, SQS,
+//! API Gateway WebSocket and HTTP APIs on one machine, with what functions behind them use: Lambda, DynamoDB, SQS, SNS,
 //! EventBridge, schedules and Systems Manager parameters. One SAM or CloudFormation template declares all of it.
 //!
 //! The program `apigw-local` runs a template as it is. A program that has functions of its own, linked in, embeds the
@@ -19,6 +19,7 @@
 
 mod aws;
 mod aws_json;
+mod aws_query;
 pub mod cli;
 mod dynamodb;
 mod embedding;
@@ -40,6 +41,7 @@ mod rate;
 mod recorder;
 mod reset;
 mod schedules;
+mod sns;
 mod sqs;
 mod ssm;
 mod stack;
@@ -59,8 +61,9 @@ pub use crate::{
     rate::{Rate, RateError},
     stack::{Options, Stack, StartError},
     template::{
-        Code, CronExpression, EventPattern, Function, Layer, LoadError, Package, QueueSettings, Rule, Schedule,
-        ScheduleExpression, Template, TemplateError, TemplateInputs, TemplateSource, YamlError, YamlNode,
+        Code, CronExpression, EventPath, EventPattern, Function, Layer, LoadError, Package, QueueSettings, Rule,
+        RuleInput, RuleTarget, Schedule, ScheduleExpression, Template, TemplateError, TemplateInputs, TemplateSource,
+        YamlError, YamlNode,
     },
     tls::TlsError,
 };

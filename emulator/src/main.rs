@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs API Gateway WebSocket and HTTP APIs, Lambda functions and DynamoDB tables from a SAM template on this machine
+/// Runs API Gateway WebSocket and HTTP APIs, Lambda functions, DynamoDB tables and their streams, SQS, SNS and
+/// EventBridge from a SAM template on this machine
 #[derive(Debug, Parser)]
 #[command(name = "apigw-local", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 struct Arguments {

@@ -29,11 +29,12 @@ use crate::{
     http::{self, Body, Listener, Request},
     http_api::HttpApi,
     inspector::{self, Inspector},
-    lambda::{self, Functions, LambdaSettings, process::ProcessHost},
+    lambda::{self, Functions, LambdaSettings, Publisher, process::ProcessHost},
     rate::{Quotas, RouteBuckets},
     recorder::Recorder,
     reset::Reset,
     schedules,
+    sns::{self, Topics},
     sqs::{self, Queues},
     ssm,
     template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateInputs, TemplateSource},
@@ -194,7 +195,7 @@ impl Stack {
         let api = listen(options.http_addr, "--http-addr", hosts).await?;
         let internal = async || listen(SocketAddr::new(options.http_addr.ip(), 0), "--http-addr", hosts).await;
         let (tables, invoke, sqs) = (internal().await?, internal().await?, internal().await?);
-        let (bus, ssm) = (internal().await?, internal().await?);
+        let (bus, ssm, sns) = (internal().await?, internal().await?, internal().await?);
         let (ws_addr, http_addr, sqs_addr) = (ws.address, api.address, sqs.address);
 
         let stage = template.sockets.stage.clone();
@@ -205,6 +206,7 @@ impl Stack {
             &format!("http://{sqs_addr}"),
             &format!("http://{}", bus.address),
             &format!("http://{}", ssm.address),
+            &format!("http://{}", sns.address),
         );
         let (intake, services) = (CancellationToken::new(), CancellationToken::new());
         let (intake_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -261,6 +263,13 @@ impl Stack {
             clock: clock.clone(),
             time_scale: options.time_scale,
         };
+        let topics = Topics::new(template.topics, Arc::clone(&functions), Arc::clone(&queues), clock.clone());
+        let publisher: Arc<dyn Publisher> = Arc::<Topics>::clone(&topics);
+        functions.publish_to(Arc::downgrade(&publisher));
+        let published = Arc::clone(&topics);
+        service_tasks.spawn(http::serve(sns, None, services.clone(), move |request, _| {
+            sns::handle(Arc::clone(&published), request)
+        }));
         let ending = services.clone();
         service_tasks.spawn(http::serve(sqs, None, services.clone(), move |request, _| {
             sqs::handle(Arc::clone(&queues), request, ending.clone())
@@ -278,7 +287,13 @@ impl Stack {
         let function_variables: BTreeMap<_, _> = template.functions.iter().map(of_function).collect();
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
-        let buses = Arc::new(Buses { rules: template.rules, functions: Arc::clone(&functions), clock: clock.clone() });
+        let buses = Arc::new(Buses {
+            rules: template.rules,
+            functions: Arc::clone(&functions),
+            queues: Arc::clone(&polled.queues),
+            topics,
+            clock: clock.clone(),
+        });
         service_tasks.spawn(http::serve(bus, None, services.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
         }));

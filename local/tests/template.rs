@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apigw_local::{ScheduleExpression, Template, TemplateInputs};
+use apigw_local::{RuleTarget, ScheduleExpression, Template, TemplateInputs};
 use local::Service;
 use serde_json::{Value, json};
 use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
@@ -33,7 +33,7 @@ fn the_project_s_own_template_is_understood() {
     assert_eq!(template.functions["DeliverFunction"].timeout.as_secs(), 900);
     assert_eq!(template.tables.keys().collect::<Vec<_>>(), ["AlertsTable", "SubscriptionsTable"]);
     let [rule] = template.rules.as_slice() else { panic!("{:?}", template.rules) };
-    assert_eq!((rule.bus.as_str(), rule.function.as_str()), ("default", "PublishFunction"));
+    assert_eq!((rule.bus.as_str(), &rule.target), ("default", &RuleTarget::Function("PublishFunction".to_owned())));
     assert!(rule.pattern.matches(&scored("viral-alerts.scorer.local")));
     assert!(!rule.pattern.matches(&scored("viral-alerts.scorer.next")), "of another stack");
     let takes_back = json!({"source": "viral-alerts.scorer.local", "detail-type": "Remove Alert"});

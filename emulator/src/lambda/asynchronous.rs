@@ -2,7 +2,10 @@
 //!
 //! Source: Lambda developer guide, "Error handling for asynchronous invocation".
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use hyper::body::Bytes;
 use serde_json::{Value, json};
@@ -111,13 +114,18 @@ impl Functions {
         })
     }
 
-    /// Delivers a message to the function or queue of an ARN. Returns false if the template has none of that name.
+    /// Delivers a message to the function, queue or topic of an ARN. Returns false if the template has none of that
+    /// name.
     pub(crate) fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
         match destination.split(':').collect::<Vec<_>>().as_slice() {
             ["arn", _, "lambda", _, _, "function", function, ..] => {
                 self.invoke_async(function, Bytes::from(message.to_owned())).is_ok()
             }
             ["arn", _, "sqs", _, _, queue] => self.queues.send(queue, message.to_owned()).is_some(),
+            ["arn", _, "sns", _, _, topic] => {
+                let topics = self.topics.get().and_then(Weak::upgrade);
+                topics.is_some_and(|topics| topics.publish(topic, message))
+            }
             _ => false,
         }
     }

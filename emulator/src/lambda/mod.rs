@@ -8,8 +8,9 @@ mod remote;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -82,6 +83,14 @@ pub(crate) struct Functions {
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
     queues: Arc<Queues>,
+    /// Topics for the records of failed invocations.
+    topics: OnceLock<Weak<dyn Publisher>>,
+}
+
+/// What takes records of failed invocations for topics.
+pub(crate) trait Publisher: fmt::Debug + Send + Sync {
+    /// Publishes a message to the topic of this name. Returns false if there is none.
+    fn publish(&self, topic: &str, message: &str) -> bool;
 }
 
 #[derive(Debug)]
@@ -202,7 +211,14 @@ impl Functions {
             recorder: Arc::clone(&settings.recorder),
             faults: Arc::clone(&settings.faults),
             queues: Arc::clone(&settings.queues),
+            topics: OnceLock::new(),
         }))
+    }
+
+    /// Tells the functions of the topics, which themselves invoke functions.
+    pub(crate) fn publish_to(&self, topics: Weak<dyn Publisher>) {
+        // Only the first call counts, and there is one.
+        let _ = self.topics.set(topics);
     }
 
     /// Makes functions behind an endpoint that does not respond.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
-    message::{MessageAttribute, NewMessage},
+    message::{AttributeValue, MessageAttribute, NewMessage},
     queue::Queues,
 };
 use self::{

@@ -44,7 +44,8 @@ pub(super) fn is_api(kind: &str) -> bool {
 /// Whether the emulator runs resources of this type, or what `Ref` returns for them has no meaning outside the
 /// template: then nobody has to know that a value is made up.
 pub(super) fn is_here(kind: &str) -> bool {
-    let own = ["AWS::ApiGatewayV2::", "AWS::ApiGateway::", "AWS::Lambda::", "AWS::DynamoDB::", "AWS::SQS::"];
+    let own =
+        ["AWS::ApiGatewayV2::", "AWS::ApiGateway::", "AWS::Lambda::", "AWS::DynamoDB::", "AWS::SNS::", "AWS::SQS::"];
     let without_meaning = ["AWS::IAM::", "AWS::Logs::", "AWS::Events::", "AWS::Scheduler::"];
     let of_sam = kind.starts_with("AWS::Serverless::")
         && !matches!(kind, "AWS::Serverless::StateMachine" | "AWS::Serverless::Application");

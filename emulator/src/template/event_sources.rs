@@ -174,6 +174,18 @@ impl DeclaredMapping {
         })
     }
 
+    /// The queue that SAM puts between a topic and a function.
+    pub(super) fn of_queue(resource: &Resource<'_>, name: &str, queue: &str, properties: &Value) -> Self {
+        Self {
+            name: format!("{}{name}", resource.logical_id),
+            line: resource.line,
+            logical_id: resource.logical_id.clone(),
+            function: resource.name.clone(),
+            source: queue.to_owned(),
+            properties: properties.clone(),
+        }
+    }
+
     fn of_resource(resource: &Resource<'_>) -> Self {
         Self {
             name: resource.logical_id.clone(),
@@ -268,17 +280,20 @@ impl DeclaredMapping {
     }
 }
 
-/// Reads the mappings: those of functions, and the resources.
+/// Finds the mappings that are resources.
+pub(super) fn declared(resources: &Resources<'_>) -> Vec<DeclaredMapping> {
+    resources.of_type("AWS::Lambda::EventSourceMapping").map(DeclaredMapping::of_resource).collect()
+}
+
+/// Reads the mappings whose functions and sources are here.
 pub(super) fn read(
-    of_functions: Vec<DeclaredMapping>,
+    declared: Vec<DeclaredMapping>,
     has_function: impl Fn(&str) -> bool,
     tables: &BTreeMap<String, Value>,
     fifo_of_queue: impl Fn(&str) -> Option<bool>,
-    resources: &Resources<'_>,
 ) -> Result<EventSources, TemplateError> {
     let mut found = EventSources::default();
-    let of_resources = resources.of_type("AWS::Lambda::EventSourceMapping").map(DeclaredMapping::of_resource);
-    for declared in of_functions.into_iter().chain(of_resources) {
+    for declared in declared {
         if declared.text("Enabled").is_some_and(|enabled| enabled == "false") {
             continue;
         }

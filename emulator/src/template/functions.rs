@@ -13,11 +13,15 @@ use super::{
     event_pattern::EventPattern,
     event_sources::DeclaredMapping,
     layers::{self, Layer},
+    queues::QueueSettings,
     resources::{Resource, Resources},
+    rules::{self, Rule, RuleTarget},
     scalar,
     schedule_expression::ScheduleExpression,
+    topics::DeclaredSubscription,
     yaml::YamlNode,
 };
+use crate::aws::arn;
 
 /// Default timeout of a function. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
@@ -29,8 +33,8 @@ const MEMORY_MB_DEFAULT: u32 = 128;
 const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
 /// Types of events that invoke functions here.
-const EVENTS: [&str; 7] =
-    ["DynamoDB", "CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2", "SQS"];
+const EVENTS: [&str; 8] =
+    ["DynamoDB", "CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2", "SNS", "SQS"];
 
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,24 +121,6 @@ pub struct Schedule {
     pub input: Option<String>,
 }
 
-/// The bus that every account has.
-pub(crate) const DEFAULT_BUS: &str = "default";
-
-/// Invokes a function with the events that match.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
-    /// Its name.
-    pub name: String,
-    /// The bus whose events it gets.
-    pub bus: String,
-    /// Which events.
-    pub pattern: EventPattern,
-    /// Name of the function.
-    pub function: String,
-    /// Payload of the invocation. Without one, it is the event.
-    pub input: Option<String>,
-}
-
 /// The functions of a template, and what invokes them.
 #[derive(Debug, Default)]
 pub(super) struct ParsedFunctions {
@@ -143,6 +129,9 @@ pub(super) struct ParsedFunctions {
     pub(super) schedules: Vec<Schedule>,
     pub(super) rules: Vec<Rule>,
     pub(super) mappings: Vec<DeclaredMapping>,
+    pub(super) subscriptions: Vec<DeclaredSubscription>,
+    /// Queues that SAM puts between a topic and a function.
+    pub(super) queues: Vec<QueueSettings>,
     pub(super) notes: Vec<String>,
 }
 
@@ -266,9 +255,28 @@ fn read_event(
         }
         Some("EventBridgeRule" | "CloudWatchEvent") => read_rule(resource, name, event, found)?,
         Some("DynamoDB" | "SQS") => found.mappings.extend(DeclaredMapping::of_event(resource, name, event)),
+        Some("SNS") => read_subscription(resource, name, event, found),
         other => found.notes.push(not_run(resource, name, other.unwrap_or("(none)"))),
     }
     Ok(())
+}
+
+/// Reads an event `SNS`, which may put a queue between the topic and the function.
+fn read_subscription(resource: &Resource<'_>, name: &str, event: &Value, found: &mut ParsedFunctions) {
+    let between = event.pointer("/Properties/SqsSubscription").filter(|between| **between != Value::Bool(false));
+    let queue = between.map(|between| match between.get("QueueArn").and_then(scalar::as_text) {
+        Some(queue) => queue,
+        None => {
+            let queue = QueueSettings::named(format!("{}{name}Queue", resource.logical_id));
+            let queue_arn = arn("sqs", &queue.name);
+            found.queues.push(queue);
+            queue_arn
+        }
+    });
+    if let (Some(between), Some(queue)) = (between, &queue) {
+        found.mappings.push(DeclaredMapping::of_queue(resource, name, queue, between));
+    }
+    found.subscriptions.push(DeclaredSubscription::of_event(resource, name, event, queue));
 }
 
 fn not_run(resource: &Resource<'_>, event: &str, kind: &str) -> String {
@@ -282,9 +290,6 @@ fn is_disabled(event: &Value) -> bool {
         || property("State").is_some_and(|state| state == "DISABLED")
 }
 
-/// Properties of rules that change the payload in ways that the emulator does not support.
-const RULE_INPUTS_NOT_RUN: [&str; 2] = ["InputPath", "InputTransformer"];
-
 fn read_rule(
     resource: &Resource<'_>,
     name: &str,
@@ -295,22 +300,24 @@ fn read_rule(
         return Ok(());
     }
     let property = |key: &str| event.get("Properties").and_then(|properties| properties.get(key));
-    if let Some(unknown) = RULE_INPUTS_NOT_RUN.iter().find(|key| property(key).is_some()) {
-        let function = &resource.logical_id;
-        found
-            .notes
-            .push(format!("{function} is not invoked by its event {name}: the emulator does not support {unknown}"));
-        return Ok(());
-    }
+    let input = match rules::input(event.get("Properties").unwrap_or(&Value::Null)) {
+        Ok(input) => input,
+        Err(what) => {
+            let function = &resource.logical_id;
+            found
+                .notes
+                .push(format!("{function} is not invoked by its event {name}: the emulator does not support {what}"));
+            return Ok(());
+        }
+    };
     let pattern = EventPattern::parse(property("Pattern").unwrap_or(&Value::Null))
         .map_err(|error| resource.error(format!("invalid pattern of the event {name}: {error}")))?;
-    let bus = property("EventBusName").and_then(scalar::as_text).unwrap_or_else(|| DEFAULT_BUS.to_owned());
     found.rules.push(Rule {
         name: format!("{}-{name}", resource.logical_id),
-        bus: bus.rsplit('/').next().unwrap_or_default().to_owned(),
+        bus: rules::bus_name(property("EventBusName").and_then(scalar::as_text)),
         pattern,
-        function: resource.name.clone(),
-        input: property("Input").and_then(scalar::as_text),
+        target: RuleTarget::Function(resource.name.clone()),
+        input,
     });
     Ok(())
 }

@@ -24,6 +24,7 @@ mod parts;
 mod queues;
 mod references;
 mod resources;
+mod rules;
 mod sam_sockets;
 mod samconfig;
 mod scalar;
@@ -36,6 +37,8 @@ mod source;
 mod stacks;
 mod tables;
 mod throttles;
+mod topics;
+mod triggers;
 mod unknown;
 mod websocket_api;
 mod yaml;
@@ -54,23 +57,26 @@ pub use self::{
     cron::CronExpression,
     error::{LoadError, TemplateError},
     event_pattern::EventPattern,
-    functions::{Function, Rule, Schedule},
+    functions::{Function, Schedule},
     inputs::TemplateInputs,
     layers::Layer,
     packages::Package,
     queues::QueueSettings,
+    rules::{EventPath, Rule, RuleInput, RuleTarget},
     schedule_expression::ScheduleExpression,
     source::TemplateSource,
     yaml::{YamlError, YamlNode},
 };
 pub(crate) use self::{
     event_sources::{EventFilter, EventSource, EventSourceMapping, StreamView, TableStream},
-    functions::{DEFAULT_BUS, HttpRoute},
+    functions::HttpRoute,
     http_apis::Cors,
     identity::IdentitySource,
     integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
+    rules::DEFAULT_BUS,
     selection::ResponseHead,
     throttles::{Throttle, Throttles},
+    topics::{Subscriber, Subscription, Topic},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 use self::{parts::Parts, unknown::Unknown};
@@ -102,6 +108,8 @@ pub struct Template {
     pub(crate) event_sources: Vec<EventSourceMapping>,
     /// Streams of tables that invoke functions.
     pub(crate) streams: Vec<TableStream>,
+    /// Topics with their subscriptions.
+    pub(crate) topics: Vec<Topic>,
     /// What the emulator does not run of the template, one sentence each.
     pub notes: Vec<String>,
 }
@@ -134,6 +142,7 @@ impl Template {
     }
 
     fn of_parts(parts: Parts, directory: PathBuf, unknown: &Unknown) -> Result<Self, TemplateError> {
+        let triggers = parts.triggers.find(&parts.functions, &parts.tables, &parts.queues)?;
         Ok(Self {
             directory,
             functions: parts.functions,
@@ -143,11 +152,12 @@ impl Template {
             http_routes: parts.http_routes,
             cors: parts.cors,
             http_throttles: parts.http_throttles,
-            schedules: parts.schedules,
-            rules: parts.rules,
-            event_sources: parts.event_sources,
-            streams: parts.streams,
-            notes: [parts.notes, unknown.notes()].concat(),
+            schedules: [parts.schedules, triggers.schedules].concat(),
+            rules: [parts.rules, triggers.rules].concat(),
+            event_sources: triggers.event_sources,
+            streams: triggers.streams,
+            topics: triggers.topics,
+            notes: [parts.notes, triggers.notes, unknown.notes()].concat(),
         })
     }
 
@@ -224,13 +234,16 @@ mod tests {
         let parse = |properties| Template::parse(&with(properties), &TemplateInputs::default()).expect("valid");
         let rule = parse("{ EventBusName: other, Input: '{}', Pattern: { detail: { n: [ { numeric: ['>', 5] } ] } } }");
         let [rule] = rule.rules.as_slice() else { panic!("{rule:?}") };
-        assert_eq!((rule.bus.as_str(), rule.input.as_deref()), ("other", Some("{}")));
+        assert_eq!((rule.bus.as_str(), &rule.input), ("other", &RuleInput::Text("{}".to_owned())));
         assert!(
             rule.pattern.matches(&json!({"detail": {"n": 6}})) && !rule.pattern.matches(&json!({"detail": {"n": 5}}))
         );
         assert!(parse("{ State: DISABLED, Pattern: { source: [a] } }").rules.is_empty());
-        let template = parse("{ InputPath: $.detail, Pattern: { source: [a] } }");
-        assert_eq!(template.notes, ["F is not invoked by its event E: the emulator does not support InputPath"]);
+        let template = parse("{ InputPath: $.detail.*, Pattern: { source: [a] } }");
+        assert_eq!(
+            template.notes,
+            ["F is not invoked by its event E: the emulator does not support the path $.detail.*"]
+        );
         assert_eq!(
             refusal(&with("{ Pattern: { source: a } }")),
             "line 3: F: invalid pattern of the event E: source: expected a list, or an object with fields"
@@ -264,10 +277,10 @@ mod tests {
              Typo } }\n  \
              F: { Type: AWS::Serverless::Function, Properties: { VpcConfig: { SubnetIds: [!ImportValue s] }, Role: \
              !GetAtt Nowhere.Arn, Policies: !Bad x, Code: { S3Bucket: !Ref Typo, S3Key: a.zip }, Events: { S: { \
-             Type: SNS, Properties: { Topic: !Ref Typo } } }, Environment: { Variables: { A: b } } } }\n",
+             Type: MQ, Properties: { Broker: !Ref Typo } } }, Environment: { Variables: { A: b } } } }\n",
         );
         assert_eq!(template.functions["F"].environment["A"], "b");
-        assert_eq!(template.notes, ["F is not invoked by its event S: the emulator does not run events of type SNS"]);
+        assert_eq!(template.notes, ["F is not invoked by its event S: the emulator does not run events of type MQ"]);
         assert_eq!(
             refusal(&format!(
                 "{API}  F: {{ Type: AWS::Serverless::Function, Properties: {{ Environment: {{ Variables: {{ A: !Ref \

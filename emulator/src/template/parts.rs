@@ -8,15 +8,16 @@ use super::{
     code::Code,
     document::Document,
     error::TemplateError,
-    event_sources::{self, EventSourceMapping, TableStream},
-    functions::{self, Function, HttpRoute, Rule, Schedule},
+    functions::{self, Function, HttpRoute, Schedule},
     http_apis::{self, Cors},
     intrinsics::{Resolver, Scope},
     queues::{self, QueueSettings},
     references::FunctionReference,
     resources::Resources,
+    rules::Rule,
     services, sockets, tables,
     throttles::Throttles,
+    triggers::DeclaredTriggers,
     websocket_api::WebSocketApi,
     yaml::YamlNode,
 };
@@ -33,8 +34,7 @@ pub(super) struct Parts {
     pub(super) http_throttles: Throttles,
     pub(super) schedules: Vec<Schedule>,
     pub(super) rules: Vec<Rule>,
-    pub(super) event_sources: Vec<EventSourceMapping>,
-    pub(super) streams: Vec<TableStream>,
+    pub(super) triggers: DeclaredTriggers,
     pub(super) notes: Vec<String>,
     /// Functions that routes and authorizers name.
     pub(super) references: Vec<FunctionReference>,
@@ -60,27 +60,21 @@ impl Parts {
         resources: &Resources<'_>,
     ) -> Result<Self, TemplateError> {
         let sockets = sockets::read(resources)?;
-        let functions = functions::read(resources)?;
+        let mut functions = functions::read(resources)?;
         let http_apis = http_apis::read(root, resolver, resources)?;
         let (queues, of_queues) = queues::read(resources)?;
-        let tables = tables::read(resources);
-        let fifo = |name: &str| queues.iter().find(|queue| queue.name == name).map(|queue| queue.is_fifo);
-        let is_function = |name: &str| functions.functions.contains_key(name);
-        let sources = event_sources::read(functions.mappings, is_function, &tables, fifo, resources)?;
-        let services = services::notes(resources);
         Ok(Self {
+            triggers: DeclaredTriggers::of(&mut functions, resources)?,
             functions: functions.functions,
-            tables,
-            queues,
+            tables: tables::read(resources),
+            queues: [queues, functions.queues].concat(),
             sockets: sockets.api,
             http_routes: functions.http_routes,
             cors: http_apis.cors,
             http_throttles: http_apis.throttles,
             schedules: functions.schedules,
             rules: functions.rules,
-            event_sources: sources.mappings,
-            streams: sources.streams,
-            notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, sources.notes, services].concat(),
+            notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, services::notes(resources)].concat(),
             references: sockets.references,
         })
     }
@@ -121,8 +115,7 @@ impl Parts {
             http_throttles,
             schedules,
             rules,
-            event_sources,
-            streams,
+            triggers,
             notes,
             references,
         } = other;
@@ -143,8 +136,7 @@ impl Parts {
         self.http_throttles.extend(http_throttles);
         self.schedules.extend(schedules);
         self.rules.extend(rules);
-        self.event_sources.extend(event_sources);
-        self.streams.extend(streams);
+        self.triggers.extend(triggers);
         self.references.extend(references);
     }
 }

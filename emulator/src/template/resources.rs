@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::{error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
 
 /// Types whose physical names the emulator reads.
-const NAMED: [&str; 10] = [
+const NAMED: [&str; 11] = [
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::DynamoDB::GlobalTable",
     "AWS::DynamoDB::Table",
     "AWS::Lambda::Function",
+    "AWS::SNS::Topic",
     "AWS::SQS::Queue",
     "AWS::Serverless::Function",
     "AWS::Serverless::HttpApi",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::resources::Resources;
 
 /// Services by the prefix of their resources' types. Source: the resource types of CloudFormation.
-const SERVICES: [(&str, &str); 21] = [
+const SERVICES: [(&str, &str); 20] = [
     ("AWS::AppSync::", "AppSync"),
     ("AWS::Cognito::", "Cognito"),
     ("AWS::DocDB::", "DocumentDB"),
@@ -21,7 +21,6 @@ const SERVICES: [(&str, &str); 21] = [
     ("AWS::RDS::", "RDS"),
     ("AWS::S3::", "S3"),
     ("AWS::SES::", "SES"),
-    ("AWS::SNS::", "SNS"),
     ("AWS::SecretsManager::", "Secrets Manager"),
     ("AWS::Serverless::GraphQLApi", "AppSync"),
     ("AWS::Serverless::StateMachine", "Step Functions"),

@@ -1,4 +1,4 @@
-//! Functions behind streams of tables and queues.
+//! Functions behind streams of tables, queues, topics and rules.
 
 use apigw_local::{FaultOptions, GatewayOptions};
 use serde_json::{Value, json};
@@ -134,5 +134,51 @@ async fn a_message_is_deleted_comes_back_or_becomes_a_dead_letter() {
     let counts = call(&site, "SQS", "AmazonSQS.GetQueueAttributes", counts).await;
     assert_eq!(counts["Attributes"]["ApproximateNumberOfMessages"], "0");
     assert_eq!(counts["Attributes"]["ApproximateNumberOfMessagesNotVisible"], "0");
+    site.stack.stop().await;
+}
+
+/// Publishes a message of a kind to the topic.
+async fn publish(site: &Scripted, message: &str, kind: &str) {
+    let address = site.stack.aws_variables["AWS_ENDPOINT_URL_SNS"].trim_start_matches("http://");
+    let form = format!(
+        "Action=Publish&Version=2010-03-31&TopicArn=arn%3Aaws%3Asns%3Aeu-central-1%3A000000000000%3ATopic\
+         &Message={message}&MessageAttributes.entry.1.Name=kind&MessageAttributes.entry.1.Value.DataType=String\
+         &MessageAttributes.entry.1.Value.StringValue={kind}"
+    );
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let reply = ask(address.parse().expect("an address"), "POST /", headers, &form).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+#[tokio::test]
+async fn a_topic_notifies_functions_and_queues() {
+    let site = start(|name, _| async move { if name == "Notified" { Err("no") } else { Ok(Value::Null) } }).await;
+    publish(&site, "a%20b", "other").await;
+    publish(&site, "c", "wanted").await;
+    let notified = site.event_of("Notified").await;
+    assert_eq!(notified["Records"][0]["Sns"]["Message"], "c");
+    assert_eq!(notified["Records"][0]["Sns"]["MessageAttributes"]["kind"]["Value"], "wanted");
+    // Without retries its event goes to the topic of its dead letters at once.
+    let letter: Value = serde_json::from_str(given_up(&site).await["Body"].as_str().expect("a text")).expect("JSON");
+    assert_eq!(serde_json::from_str::<Value>(letter["Message"].as_str().expect("a text")).expect("JSON"), notified);
+    let input = json!({"QueueUrl": "/Copies", "MaxNumberOfMessages": 10});
+    let copies = call(&site, "SQS", "AmazonSQS.ReceiveMessage", input).await;
+    let bodies = copies["Messages"].as_array().expect("messages").iter().map(|message| message["Body"].clone());
+    assert_eq!(bodies.collect::<Vec<_>>(), ["a b", "c"]);
+    eventually("both through the queue of SAM", || records_of(&site, "Buffered", "").concat().len() == 2).await;
+    assert_eq!(site.events_of("Notified").len(), 1);
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_hands_events_to_topics_queues_and_buses() {
+    let site = start(|_, _| async { Ok(Value::Null) }).await;
+    let entry = json!({"Source": "orders", "DetailType": "new", "Detail": "{\"id\":7}", "EventBusName": "bus"});
+    call(&site, "EVENTBRIDGE", "AWSEvents.PutEvents", json!({"Entries": [entry]})).await;
+    assert_eq!(given_up(&site).await["Body"], "{\"id\":7}");
+    let input = json!({"QueueUrl": "/Copies"});
+    let copies = call(&site, "SQS", "AmazonSQS.ReceiveMessage", input).await;
+    assert_eq!(copies["Messages"][0]["Body"], "\"order 7\"");
+    assert_eq!(site.event_of("Ordered").await["detail"], json!({"id": 7}));
     site.stack.stop().await;
 }

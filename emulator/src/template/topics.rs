@@ -1,0 +1,180 @@
+//! SNS topics and their subscriptions.
+
+use serde_json::Value;
+
+use super::{
+    error::TemplateError,
+    event_pattern::EventPattern,
+    resources::{Resource, Resources},
+    scalar::as_text,
+};
+use crate::aws::arn;
+
+/// A topic of the template.
+#[derive(Clone, Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) is_fifo: bool,
+    pub(crate) subscriptions: Vec<Subscription>,
+}
+
+/// What gets the messages of a topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    /// The last part of its ARN.
+    pub(crate) id: String,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) filter: Option<SubscriptionFilter>,
+    /// Whether a queue gets the message itself.
+    pub(crate) is_raw: bool,
+}
+
+/// Where messages go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subscriber {
+    /// A function of this name.
+    Function(String),
+    /// A queue of this name.
+    Queue(String),
+}
+
+/// A filter policy.
+#[derive(Clone, Debug)]
+pub(crate) struct SubscriptionFilter {
+    pub(crate) pattern: EventPattern,
+    /// Whether it is about the message, which then has to be JSON, and not about its attributes.
+    pub(crate) reads_body: bool,
+}
+
+/// A subscription of the template that has not been read.
+#[derive(Clone, Debug)]
+pub(super) struct DeclaredSubscription {
+    pub(super) id: String,
+    pub(super) line: usize,
+    pub(super) logical_id: String,
+    /// ARN of the topic.
+    pub(super) topic: String,
+    /// ARN of the function or queue.
+    pub(super) endpoint: String,
+    pub(super) properties: Value,
+}
+
+impl DeclaredSubscription {
+    fn of_resource(resource: &Resource<'_>) -> Self {
+        Self {
+            id: resource.logical_id.clone(),
+            line: resource.line,
+            logical_id: resource.logical_id.clone(),
+            topic: resource.text("TopicArn").unwrap_or_default(),
+            endpoint: resource.text("Endpoint").unwrap_or_default(),
+            properties: resource.object(&["FilterPolicy", "FilterPolicyScope", "RawMessageDelivery"]),
+        }
+    }
+
+    /// Reads an event `SNS` of a function. The message goes to the function, or to the queue of this ARN.
+    pub(super) fn of_event(resource: &Resource<'_>, name: &str, event: &Value, queue: Option<String>) -> Self {
+        let properties = event.get("Properties").cloned().unwrap_or_default();
+        Self {
+            id: format!("{}{name}", resource.logical_id),
+            line: resource.line,
+            logical_id: resource.logical_id.clone(),
+            topic: properties.get("Topic").and_then(as_text).unwrap_or_default(),
+            endpoint: queue.unwrap_or_else(|| arn("lambda", &format!("function:{}", resource.name))),
+            properties,
+        }
+    }
+
+    /// Reads one of `Subscription` of a topic.
+    fn of_topic(topic: &Resource<'_>, number: usize, properties: &Value) -> Self {
+        Self {
+            id: format!("{}-{number}", topic.logical_id),
+            line: topic.line,
+            logical_id: topic.logical_id.clone(),
+            topic: topic.name.clone(),
+            endpoint: properties.get("Endpoint").and_then(as_text).unwrap_or_default(),
+            properties: properties.clone(),
+        }
+    }
+
+    fn error(&self, message: impl Into<String>) -> TemplateError {
+        TemplateError::at(self.line, message).in_resource(&self.logical_id)
+    }
+
+    fn text(&self, property: &str) -> Option<String> {
+        self.properties.get(property).and_then(as_text)
+    }
+
+    fn filter(&self) -> Result<Option<SubscriptionFilter>, TemplateError> {
+        let Some(policy) = self.properties.get("FilterPolicy") else { return Ok(None) };
+        let policy = match policy.as_str() {
+            Some(text) => serde_json::from_str(text).unwrap_or_default(),
+            None => policy.clone(),
+        };
+        if policy.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok(None);
+        }
+        let pattern = EventPattern::parse(&policy)
+            .map_err(|error| self.error(format!("invalid FilterPolicy of {}: {error}", self.id)))?;
+        Ok(Some(SubscriptionFilter {
+            pattern,
+            reads_body: self.text("FilterPolicyScope").is_some_and(|scope| scope == "MessageBody"),
+        }))
+    }
+}
+
+/// Finds the topics and the subscriptions that are resources or parts of topics.
+pub(super) fn declared(resources: &Resources<'_>) -> (Vec<Topic>, Vec<DeclaredSubscription>) {
+    let (mut topics, mut declared) = (Vec::new(), Vec::new());
+    for topic in resources.of_type("AWS::SNS::Topic") {
+        let own = topic.get("Subscription").and_then(Value::as_array);
+        for (number, properties) in own.into_iter().flatten().enumerate() {
+            declared.push(DeclaredSubscription::of_topic(topic, number, properties));
+        }
+        topics.push(Topic {
+            name: topic.name.clone(),
+            is_fifo: topic.text("FifoTopic").is_some_and(|fifo| fifo == "true"),
+            subscriptions: Vec::new(),
+        });
+    }
+    declared.extend(resources.of_type("AWS::SNS::Subscription").map(DeclaredSubscription::of_resource));
+    (topics, declared)
+}
+
+/// Adds the subscriptions to their topics, and returns notes on those that have no effect.
+pub(super) fn subscribe(
+    topics: &mut [Topic],
+    declared: Vec<DeclaredSubscription>,
+    has_function: impl Fn(&str) -> bool,
+    has_queue: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, TemplateError> {
+    let mut notes = Vec::new();
+    for declared in declared {
+        let name = declared.topic.rsplit(':').next().unwrap_or_default();
+        let Some(topic) = topics.iter_mut().find(|topic| topic.name == name) else {
+            notes.push(format!("the subscription {} has no effect: the template has no topic {name}", declared.id));
+            continue;
+        };
+        let subscriber = match declared.endpoint.split(':').collect::<Vec<_>>().as_slice() {
+            ["arn", _, "lambda", _, _, "function", function, ..] if has_function(function) => {
+                Subscriber::Function((*function).to_owned())
+            }
+            ["arn", _, "sqs", _, _, queue] if has_queue(queue) => Subscriber::Queue((*queue).to_owned()),
+            _ => {
+                notes.push(format!(
+                    "the subscription {} has no effect: the emulator delivers to functions and queues of the template, \
+                     not to {}",
+                    declared.id,
+                    if declared.endpoint.is_empty() { "(none)" } else { &declared.endpoint }
+                ));
+                continue;
+            }
+        };
+        topic.subscriptions.push(Subscription {
+            id: declared.id.clone(),
+            subscriber,
+            filter: declared.filter()?,
+            is_raw: declared.text("RawMessageDelivery").is_some_and(|raw| raw == "true"),
+        });
+    }
+    Ok(notes)
+}
