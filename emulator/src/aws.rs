@@ -9,6 +9,56 @@ pub(crate) const PARTITION: &str = "aws";
 pub(crate) const URL_SUFFIX: &str = "amazonaws.com";
 pub(crate) const STACK_NAME: &str = "local";
 
+/// All regions. Code may name one of its own in the API's address. Source: AWS Regions and Availability Zones.
+const REGIONS: [&str; 38] = [
+    "af-south-1",
+    "ap-east-1",
+    "ap-east-2",
+    "ap-northeast-1",
+    "ap-northeast-2",
+    "ap-northeast-3",
+    "ap-south-1",
+    "ap-south-2",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ap-southeast-4",
+    "ap-southeast-5",
+    "ap-southeast-6",
+    "ap-southeast-7",
+    "ca-central-1",
+    "ca-west-1",
+    "cn-north-1",
+    "cn-northwest-1",
+    "eu-central-1",
+    "eu-central-2",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-south-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "il-central-1",
+    "me-central-1",
+    "me-south-1",
+    "mx-central-1",
+    "sa-east-1",
+    "us-east-1",
+    "us-east-2",
+    "us-gov-east-1",
+    "us-gov-west-1",
+    "us-west-1",
+    "us-west-2",
+];
+
+/// The names that an API has in the cloud, one for each region. `*` as its id makes patterns of a certificate.
+pub(crate) fn api_hosts(api_id: &str) -> impl Iterator<Item = String> {
+    REGIONS.into_iter().map(move |region| {
+        let china = if region.starts_with("cn-") { ".cn" } else { "" };
+        format!("{api_id}.execute-api.{region}.{URL_SUFFIX}{china}")
+    })
+}
+
 /// Access key id and secret of the emulator. They are not secret: nothing outside accepts them.
 pub(crate) const ACCESS_KEY: &str = "local";
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    aws::{self, REGION, URL_SUFFIX},
+    aws,
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     embedding::{Embedding, Pages, Site},
     event_sources::{self, EventSourceSettings},
@@ -190,8 +190,9 @@ impl Stack {
         let template = Template::load(&options.template, &inputs)?;
         let hosts = &options.hosts;
         // Functions whose code has the AWS address of the API are redirected here, see `docs/emulator.md`.
-        let in_cloud = format!("{}.execute-api.{REGION}.{URL_SUFFIX}", template.sockets.api_id);
-        let ws = listen(options.ws_addr, "--ws-addr", &[hosts.as_slice(), &[in_cloud]].concat()).await?;
+        let in_cloud = aws::api_hosts(&template.sockets.api_id);
+        let ws =
+            listen(options.ws_addr, "--ws-addr", &hosts.iter().cloned().chain(in_cloud).collect::<Vec<_>>()).await?;
         let api = listen(options.http_addr, "--http-addr", hosts).await?;
         let internal = async || listen(SocketAddr::new(options.http_addr.ip(), 0), "--http-addr", hosts).await;
         let (tables, invoke, sqs) = (internal().await?, internal().await?, internal().await?);

@@ -17,7 +17,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::aws::REGION;
+use crate::aws;
 
 /// Where systems keep the certificates that they trust. The first that exists is used.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -38,7 +38,7 @@ pub(crate) struct Identity {
 pub struct TlsError(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl Identity {
-    /// Makes an authority, and a certificate for this machine, `address` and the API's name in AWS.
+    /// Makes an authority, and a certificate for this machine, `address` and the API's names in AWS.
     pub(crate) fn new(address: IpAddr) -> Result<Self, TlsError> {
         Self::make(address).map_err(TlsError)
     }
@@ -50,10 +50,8 @@ impl Identity {
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-        let names =
-            ["localhost", "127.0.0.1", "::1", &address.to_string(), &format!("*.execute-api.{REGION}.amazonaws.com")]
-                .map(str::to_owned);
-        let mut params = CertificateParams::new(names)?;
+        let here = ["localhost", "127.0.0.1", "::1", &address.to_string()].map(str::to_owned);
+        let mut params = CertificateParams::new(here.into_iter().chain(aws::api_hosts("*")).collect::<Vec<_>>())?;
         params.distinguished_name.push(rcgen::DnType::CommonName, "localhost");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;

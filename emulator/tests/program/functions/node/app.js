@@ -37,7 +37,8 @@ const tables = () =>
 exports.handler = (event, context, callback) => {
   const { requestContext, body } = event;
   const { apiId, connectionId } = requestContext;
-  process.env.CLOUD = `https://${apiId}.execute-api.${process.env.AWS_REGION}.amazonaws.com/dev`;
+  const region = body === 'post elsewhere' ? 'us-gov-west-1' : process.env.AWS_REGION;
+  process.env.CLOUD = `https://${apiId}.execute-api.${region}.amazonaws.com/dev`;
   switch (body) {
     case 'callback':
       return void setTimeout(() => callback(null, answer('called back')), 1);
@@ -83,6 +84,7 @@ exports.handler = (event, context, callback) => {
         process.env.LOCAL_EXECUTE_API === undefined,
       ]));
     case 'post':
+    case 'post elsewhere':
       return post(`/@connections/${encodeURIComponent(connectionId)}`, 'posted').then(answer);
     default:
       return Promise.resolve(answer(body));
