@@ -97,6 +97,9 @@ fn in_directory(directory: &Path) -> Result<Vec<Located>, LoadError> {
     if at(CDK).is_file() {
         return of_cdk(&at(CDK), directory);
     }
+    if let Some(stacks) = stacks_of(&at(CDK_OUT))? {
+        return Ok(stacks);
+    }
     if at(PACKAGED).is_file() {
         return Ok(vec![Located::at(at(PACKAGED))]);
     }
@@ -265,6 +268,11 @@ mod tests {
             assert_eq!(project.find(path), expected, "{path}");
         }
         assert_eq!(find(&project.0.path().join("out")).expect("found")[0].stack.as_deref(), Some("A"));
+        let without_source = Project::new(&[
+            ("cdk.out/manifest.json", &format!(r#"{{"artifacts": {{"A": {}}}}}"#, stack("A.template.json"))),
+            ("cdk.out/A.template.json", ""),
+        ]);
+        assert_eq!(without_source.find(""), names(&["cdk.out/A.template.json"]));
         // A stage that is itself ends too.
         project.write("out/manifest.json", &manifest);
         assert!(project.find("out").is_ok());

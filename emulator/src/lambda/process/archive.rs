@@ -2,13 +2,14 @@
 
 use std::{
     fs, io,
-    io::{Read, Write},
+    io::Read,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
 };
 
+use flate2::read::DeflateDecoder;
 use sha2::{Digest, Sha256};
-use zip::{ZipArchive, read::ZipFile, result::ZipError};
+use zip::{CompressionMethod, ZipArchive, read::ZipFile, result::ZipError};
 
 /// Most bytes that are unpacked of one zip file. Source: Lambda quotas, which count 250 MB with all layers.
 const UNPACKED_BYTES_MAX: u64 = 250 * 1024 * 1024;
@@ -129,7 +130,14 @@ fn extract<R: Read + io::Seek>(
             fs::create_dir_all(&path)?;
         } else {
             path.parent().map(fs::create_dir_all).transpose()?;
-            left = write_file(&mut entry, &path, left)?.ok_or(ArchiveError::TooLarge(bytes_max))?;
+            let mode = entry.unix_mode();
+            let written = if has_no_size(&entry) {
+                drop(entry);
+                write_file(&mut DeflateDecoder::new(archive.by_index_raw(index)?), &path, mode, left)?
+            } else {
+                write_file(&mut entry, &path, mode, left)?
+            };
+            left = written.ok_or(ArchiveError::TooLarge(bytes_max))?;
         }
     }
     for (name, target) in links {
@@ -143,13 +151,18 @@ fn extract<R: Read + io::Seek>(
     Ok(())
 }
 
+/// Whether an entry has contents and says that it has none: an old Serverless Framework under a new Node.js writes
+/// zeros for sizes and checksums. An empty file has two bytes when it is compressed.
+fn has_no_size<R: Read>(entry: &ZipFile<'_, R>) -> bool {
+    let is_deflated = entry.compression() == CompressionMethod::Deflated;
+    is_deflated && entry.size() == 0 && entry.crc32() == 0 && entry.compressed_size() > 2
+}
+
 /// Writes a file, and returns how many bytes may still be unpacked. `None` if it has more than that.
-fn write_file<R: Read>(entry: &mut ZipFile<'_, R>, path: &Path, left: u64) -> io::Result<Option<u64>> {
+fn write_file(file: &mut impl Read, path: &Path, mode: Option<u32>, left: u64) -> io::Result<Option<u64>> {
     // Zip files of Windows have no mode. Lambda's files are readable, and programs have to be executable.
-    let mode = entry.unix_mode().map_or(0o755, |mode| mode & 0o777 | 0o600);
-    let mut file = fs::File::create(path)?;
-    let written = io::copy(&mut entry.by_ref().take(left + 1), &mut file)?;
-    file.flush()?;
+    let mode = mode.map_or(0o755, |mode| mode & 0o777 | 0o600);
+    let written = io::copy(&mut file.take(left + 1), &mut fs::File::create(path)?)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(left.checked_sub(written))
 }
@@ -188,6 +201,8 @@ fn printable(name: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use zip::{ZipWriter, write::SimpleFileOptions};
 
     use super::*;
@@ -230,6 +245,30 @@ mod tests {
         assert!(code.join("mark").exists(), "unpacked once");
         zip_of(&packaged, |zip| add(zip, "lib/a.js", b"changed", 0o644));
         assert_ne!(unpack(&zip, under.path()).expect("unpacked"), code);
+    }
+
+    #[test]
+    fn a_file_whose_size_is_written_as_zero_is_unpacked_within_the_same_bound() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = "exports.handler = 1;".repeat(1_000);
+        let zip = zip_of(directory.path(), |zip| {
+            add(zip, "index.js", text.as_bytes(), 0o644);
+            add(zip, "empty", b"", 0o644);
+        });
+        // Zeros for the checksum and the size, in the entry of the file itself and in the list at the end.
+        let mut bytes = fs::read(&zip).expect("read");
+        for (signature, checksum) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
+            let at = bytes.windows(4).position(|four| four == signature).expect("a header") + checksum;
+            bytes[at..at + 4].fill(0);
+            bytes[at + 8..at + 12].fill(0);
+        }
+        fs::write(&zip, bytes).expect("written");
+        let under = directory.path().join("under");
+        let error = unpack_at_most(text.len() as u64 - 1, &zip, &under).expect_err("too large").to_string();
+        assert!(error.starts_with("it unpacks to more than"), "{error}");
+        let code = unpack(&zip, &under).expect("unpacked");
+        assert_eq!(fs::read_to_string(code.join("index.js")).expect("read"), text);
+        assert_eq!(fs::read_to_string(code.join("empty")).expect("read"), "");
     }
 
     #[test]
