@@ -379,7 +379,7 @@ mod tests {
         assert_eq!((schedule.name.as_str(), schedule.function.as_str()), ("every", "F"));
         assert_eq!(schedule.input.as_deref(), Some("{}"));
         assert_eq!(
-            template.notes[..2],
+            template.notes[1..3],
             [
                 "a target of the rule R gets nothing: the emulator does not support schedules of other targets than \
                  functions",
