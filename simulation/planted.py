@@ -21,6 +21,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATCHES = ROOT / "simulation" / "planted"
+CORPUS = ROOT / "simulation" / "corpus"
 
 # The copy keeps its place and the times of files that do not change, so Cargo compiles only what a patch touches.
 COPY = pathlib.Path("target", "planted", "copy")
@@ -124,6 +125,13 @@ def search(simulate, first, jobs):
     return Found(violation["worlds"], violation["guarantee"], violation["name"], violation["seed"])
 
 
+def save(simulate, name, seed):
+    """Keeps the smallest world that finds a bug in the corpus, which has to hold without the bug."""
+    command = [str(simulate), "--seeds", "1", "--from", str(seed), "--save", str(CORPUS / f"{name}.json")]
+    CORPUS.mkdir(exist_ok=True)
+    run(*command, cwd=ROOT / COPY, timeout=SEARCH_SECS_MAX)
+
+
 def judge(patch, found):
     """Raises what is wrong with the results of the searches, if anything is."""
     for one in found:
@@ -169,6 +177,8 @@ def measure(path, options):
         found = [search(simulate, first, jobs) for first in firsts]
         print(summary(name, found), flush=True)
         judge(patch, found)
+        if options.save:
+            save(simulate, name, min((one for one in found if one), key=lambda one: one.worlds).seed)
     except Problem as problem:
         print(f"{name}: {problem}", file=sys.stderr, flush=True)
         return False
@@ -182,6 +192,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="only read the patches and see whether they apply")
     # Without a bug these hold, as the suite `worlds` of tests/run shows.
     parser.add_argument("--from", type=int, default=0, dest="first", metavar="SEED", help="the first seed (default 0)")
+    parser.add_argument("--save", action="store_true", help="keep the smallest world that finds each in corpus/")
     parser.add_argument("--jobs", type=int, metavar="N", help="worlds at once; `simulate` chooses if this is left out")
     options = parser.parse_args()
     paths = [PATCHES / f"{name}.patch" for name in options.names] or sorted(PATCHES.glob("*.patch"))
