@@ -215,8 +215,8 @@ impl<'a> Resolver<'a> {
             "Fn::GetAZs" => Ok(Some(["a", "b", "c"].map(|zone| format!("{REGION}{zone}")).into_iter().collect())),
             "Fn::ImportValue" => {
                 let name = self.resolve(argument)?.as_ref().and_then(as_text).ok_or_else(|| wrong("a name"))?;
-                if let Some(given) = self.scope.inputs.values.get(&name) {
-                    return Ok(Some(Value::from(given.as_str())));
+                if let Some(given) = self.scope.unknown.given(&name, self.scope.inputs) {
+                    return Ok(Some(Value::from(given)));
                 }
                 let export = self.scope.exports.get(&name);
                 if export.is_none_or(|export| export.is_made_up) {
@@ -428,7 +428,7 @@ Resources:
         };
         let resolver = Resolver::new(&root, scope).expect("valid parameters");
         let resolved = resolver.read(&YamlNode::parse(expression, long_form).expect("valid expression"));
-        (resolved, unknown.notes())
+        (resolved, unknown.notes(inputs).into_iter().filter(|note| !note.starts_with("nothing reads")).collect())
     }
 
     #[test]

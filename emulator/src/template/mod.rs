@@ -130,7 +130,7 @@ impl Template {
         let parts = stacks::read(&sources, inputs, &unknown)?;
         let first = sources.first().map(|source| (source.path.clone(), source.directory.clone()));
         let (path, directory) = first.unwrap_or_default();
-        Self::of_parts(parts, directory, &unknown).map_err(|error| LoadError::Invalid(path, error))
+        Self::of_parts(parts, directory, unknown.notes(inputs)).map_err(|error| LoadError::Invalid(path, error))
     }
 
     /// Reads the text of a template, without looking at files or at whether its functions exist.
@@ -138,10 +138,10 @@ impl Template {
     pub(crate) fn parse(text: &str, inputs: &TemplateInputs) -> Result<Self, TemplateError> {
         let unknown = Unknown::default();
         let parts = stacks::read_text(text, inputs, &unknown)?;
-        Self::of_parts(parts, PathBuf::new(), &unknown)
+        Self::of_parts(parts, PathBuf::new(), unknown.notes(inputs))
     }
 
-    fn of_parts(parts: Parts, directory: PathBuf, unknown: &Unknown) -> Result<Self, TemplateError> {
+    fn of_parts(parts: Parts, directory: PathBuf, notes: Vec<String>) -> Result<Self, TemplateError> {
         let triggers = parts.triggers.find(&parts.functions, &parts.tables, &parts.queues)?;
         Ok(Self {
             directory,
@@ -157,7 +157,7 @@ impl Template {
             event_sources: triggers.event_sources,
             streams: triggers.streams,
             topics: triggers.topics,
-            notes: [parts.notes, triggers.notes, unknown.notes()].concat(),
+            notes: [parts.notes, triggers.notes, notes].concat(),
         })
     }
 

@@ -43,8 +43,8 @@ impl Resolver<'_> {
 
     /// What `Ref` returns for a resource.
     fn of_resource(&self, name: &str, line: usize) -> Result<String, TemplateError> {
-        if let Some(given) = self.scope.inputs.values.get(name) {
-            return Ok(given.clone());
+        if let Some(given) = self.scope.unknown.given(name, self.scope.inputs) {
+            return Ok(given.to_owned());
         }
         let Some(node) = self.resources.get(name) else {
             if let Some((resource, property)) = name.split_once('.')
@@ -90,8 +90,8 @@ impl Resolver<'_> {
 
     pub(super) fn attribute(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
         let path = format!("{resource}.{attribute}");
-        if let Some(given) = self.scope.inputs.values.get(&path) {
-            return Ok(given.clone());
+        if let Some(given) = self.scope.unknown.given(&path, self.scope.inputs) {
+            return Ok(given.to_owned());
         }
         let Some(node) = self.resources.get(resource) else {
             return match self.generated(resource, line)? {

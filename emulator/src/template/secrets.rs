@@ -85,9 +85,9 @@ mod tests {
         let arn = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:s";
         check(&format!("{{{{resolve:secretsmanager:{arn}:SecretString:k::}}}}"), Some("two"));
         check("{{resolve:secretsmanager:s}}", Some(r#"{"k": "two", "n": 3}"#));
-        assert!(unknown.notes().is_empty());
+        assert!(unknown.notes(&Default::default()).is_empty());
         check("{{resolve:ssm:/b}}", Some("{{resolve:ssm:/b}}"));
         check("{{resolve:secretsmanager:s:SecretString:none}}", Some("{{resolve:secretsmanager:s:SecretString:none}}"));
-        assert_eq!(unknown.notes(), ["no secret /b, s is known; set it with --secret /b=VALUE"]);
+        assert_eq!(unknown.notes(&Default::default()), ["no secret /b, s is known; set it with --secret /b=VALUE"]);
     }
 }

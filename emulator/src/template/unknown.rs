@@ -5,6 +5,8 @@ use std::{
     collections::BTreeSet,
 };
 
+use super::inputs::TemplateInputs;
+
 /// Most names in one note.
 const NAMES_MAX: usize = 12;
 
@@ -15,11 +17,20 @@ pub(super) struct Unknown {
     values: RefCell<BTreeSet<String>>,
     secrets: RefCell<BTreeSet<String>>,
     parts: RefCell<BTreeSet<String>>,
+    /// Values of the user that were read.
+    used: RefCell<BTreeSet<String>>,
     /// How often something unknown was read.
     reads: Cell<usize>,
 }
 
 impl Unknown {
+    /// Returns a value that the user gave.
+    pub(super) fn given<'a>(&self, name: &str, inputs: &'a TemplateInputs) -> Option<&'a str> {
+        let value = inputs.values.get(name)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        Some(value)
+    }
+
     /// Notes a value that `--value` can set.
     pub(super) fn value(&self, name: &str) {
         self.reads.set(self.reads.get() + 1);
@@ -50,8 +61,8 @@ impl Unknown {
         Some(format!("only AWS knows {}, which --value {first}=VALUE sets", listed(&values)))
     }
 
-    /// One note for each of the three.
-    pub(super) fn notes(&self) -> Vec<String> {
+    /// One note for each of the three, and one for values of the user that nothing has read.
+    pub(super) fn notes(&self, inputs: &TemplateInputs) -> Vec<String> {
         let (values, secrets, parts) = (self.values.borrow(), self.secrets.borrow(), self.parts.borrow());
         let values = values.first().map(|first| {
             format!(
@@ -63,7 +74,10 @@ impl Unknown {
             .first()
             .map(|first| format!("no secret {} is known; set it with --secret {first}=VALUE", listed(&secrets)));
         let parts = (!parts.is_empty()).then(|| format!("the emulator does not read {}", listed(&parts)));
-        [parts, values, secrets].into_iter().flatten().collect()
+        let used = self.used.borrow();
+        let unused: BTreeSet<String> = inputs.values.keys().filter(|name| !used.contains(*name)).cloned().collect();
+        let unused = (!unused.is_empty()).then(|| format!("nothing reads the --value {}", listed(&unused)));
+        [parts, values, secrets, unused].into_iter().flatten().collect()
     }
 }
 
@@ -82,22 +96,30 @@ mod tests {
     #[test]
     fn each_kind_is_one_note_that_names_the_flag() {
         let unknown = Unknown::default();
-        assert!(unknown.notes().is_empty());
+        assert!(unknown.notes(&TemplateInputs::default()).is_empty());
         for name in ["B.Arn", "A.Url", "B.Arn"] {
             unknown.value(name);
         }
         unknown.secret("/app/key");
         unknown.part("Fn::Transform");
         assert_eq!(
-            unknown.notes(),
+            unknown.notes(&TemplateInputs::default()),
             [
                 "the emulator does not read Fn::Transform",
                 "only AWS knows A.Url, B.Arn: functions see made-up values; set them with --value A.Url=VALUE",
                 "no secret /app/key is known; set it with --secret /app/key=VALUE",
             ]
         );
+        let values = [("A.Url", "1"), ("A.Uri", "2")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let inputs = TemplateInputs { values, ..TemplateInputs::default() };
+        assert_eq!(unknown.given("A.Url", &inputs), Some("1"));
+        assert_eq!(unknown.notes(&inputs)[3], "nothing reads the --value A.Uri");
         (0..20).for_each(|n| unknown.value(&format!("C{n:02}")));
-        assert!(unknown.notes()[1].contains("C09 and 10 more: "), "{:?}", unknown.notes());
+        assert!(
+            unknown.notes(&TemplateInputs::default())[1].contains("C09 and 10 more: "),
+            "{:?}",
+            unknown.notes(&TemplateInputs::default())
+        );
         assert_eq!(unknown.reads(), 25);
     }
 }
