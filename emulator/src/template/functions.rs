@@ -139,7 +139,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, Templat
     let mut found = ParsedFunctions::default();
     let serverless = resources.of_type("AWS::Serverless::Function");
     for resource in serverless.chain(resources.of_type("AWS::Lambda::Function")) {
-        found.functions.insert(resource.name.clone(), function(resource, resources)?);
+        found.functions.insert(resource.name.clone(), function(resource)?);
         for (name, node) in resource.entries("Events") {
             match node.get("Type").and_then(YamlNode::text) {
                 Some(kind) if !EVENTS.contains(&kind) => found.notes.push(not_run(resource, name, kind)),
@@ -160,7 +160,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, Templat
     Ok(found)
 }
 
-fn function(resource: &Resource<'_>, resources: &Resources<'_>) -> Result<Function, TemplateError> {
+fn function(resource: &Resource<'_>) -> Result<Function, TemplateError> {
     let whole = |property: &str| match resource.get(property) {
         None => Ok(None),
         Some(number) => scalar::as_text(number)
@@ -187,7 +187,7 @@ fn function(resource: &Resource<'_>, resources: &Resources<'_>) -> Result<Functi
         logical_id: resource.logical_id.clone(),
         line: resource.line,
         code: code::of(resource, ["CodeUri", "Code"]),
-        layers: layers::of(resource, resources),
+        layers: layers::of(resource),
         build_method: build_method.map(str::to_owned),
         runtime: resource.text("Runtime"),
         is_image: resource.text("PackageType").is_some_and(|kind| kind == "Image"),

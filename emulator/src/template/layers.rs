@@ -6,7 +6,6 @@ use super::{
     code::{self, Code},
     resources::{Resource, Resources},
 };
-use crate::aws::ACCOUNT_ID;
 
 /// A layer of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,28 +14,50 @@ pub struct Layer {
     pub name: String,
     /// Where its contents are, if it is in the template.
     pub code: Option<Code>,
+    /// Whether a tool has to build it first.
+    pub is_built: bool,
 }
 
-/// Returns the layers of a function. Of two with the same file, the later one's counts.
-pub(super) fn of(function: &Resource<'_>, resources: &Resources<'_>) -> Vec<Layer> {
+/// A layer that a template declares.
+#[derive(Clone, Debug)]
+pub(super) struct DeclaredLayer {
+    logical_id: String,
+    /// What `Ref` returns for it.
+    arn: Option<String>,
+    layer_name: Option<String>,
+    pub(super) code: Code,
+    is_built: bool,
+}
+
+/// Returns the layers of a template.
+pub(super) fn declared(resources: &Resources<'_>) -> Vec<DeclaredLayer> {
+    let of_sam = resources.of_type("AWS::Serverless::LayerVersion");
+    let all = of_sam.chain(resources.of_type("AWS::Lambda::LayerVersion"));
+    all.map(|layer| DeclaredLayer {
+        logical_id: layer.logical_id.clone(),
+        arn: layer.reference(),
+        layer_name: layer.text("LayerName"),
+        code: code::of(layer, ["ContentUri", "Content"]),
+        is_built: layer.metadata().is_some_and(|metadata| metadata.get("BuildMethod").is_some()),
+    })
+    .collect()
+}
+
+/// Returns the layers that a function names. Of two with the same file, the later one's counts.
+pub(super) fn of(function: &Resource<'_>) -> Vec<Layer> {
     let names = function.get("Layers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    names
-        .map(|name| {
-            let declared = resources.of_type("AWS::Serverless::LayerVersion");
-            let mut declared = declared.chain(resources.of_type("AWS::Lambda::LayerVersion"));
-            match declared.find(|layer| is_named(layer, name)) {
-                Some(layer) => {
-                    Layer { name: layer.logical_id.clone(), code: Some(code::of(layer, ["ContentUri", "Content"])) }
-                }
-                None => Layer { name: name.to_owned(), code: None },
-            }
-        })
-        .collect()
+    names.map(|name| Layer { name: name.to_owned(), code: None, is_built: false }).collect()
 }
 
-/// Whether a function means this layer: by `Ref`, or by an ARN with its name.
-fn is_named(layer: &Resource<'_>, arn: &str) -> bool {
-    let (account, rest) = arn.split_once(":layer:").unwrap_or_default();
-    let name = rest.split(':').next().unwrap_or_default();
-    (name == layer.logical_id && account.ends_with(ACCOUNT_ID)) || layer.text("LayerName").as_deref() == Some(name)
+impl Layer {
+    /// Finds the layer among those of all templates: by what `Ref` returns, or by its name in another ARN.
+    pub(super) fn find_among(&mut self, declared: &[DeclaredLayer]) {
+        let name = self.name.split_once(":layer:").and_then(|(_, rest)| rest.split(':').next());
+        let is_meant = |layer: &&DeclaredLayer| {
+            layer.arn.as_ref() == Some(&self.name) || (name.is_some() && layer.layer_name.as_deref() == name)
+        };
+        if let Some(found) = declared.iter().find(is_meant) {
+            *self = Self { name: found.logical_id.clone(), code: Some(found.code.clone()), is_built: found.is_built };
+        }
+    }
 }

@@ -141,7 +141,8 @@ impl Template {
         Self::of_parts(parts, PathBuf::new(), unknown.notes(inputs))
     }
 
-    fn of_parts(parts: Parts, directory: PathBuf, notes: Vec<String>) -> Result<Self, TemplateError> {
+    fn of_parts(mut parts: Parts, directory: PathBuf, notes: Vec<String>) -> Result<Self, TemplateError> {
+        parts.find_layers();
         let triggers = parts.triggers.find(&parts.functions, &parts.tables, &parts.queues)?;
         Ok(Self {
             directory,

@@ -11,6 +11,7 @@ use super::{
     functions::{self, Function, HttpRoute, Schedule},
     http_apis::{self, Cors},
     intrinsics::{Resolver, Scope},
+    layers::{self, DeclaredLayer},
     queues::{self, QueueSettings},
     references::FunctionReference,
     resources::Resources,
@@ -26,6 +27,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) functions: BTreeMap<String, Function>,
+    pub(super) layers: Vec<DeclaredLayer>,
     pub(super) tables: BTreeMap<String, Value>,
     pub(super) queues: Vec<QueueSettings>,
     pub(super) sockets: Option<WebSocketApi>,
@@ -66,6 +68,7 @@ impl Parts {
         Ok(Self {
             triggers: DeclaredTriggers::of(&mut functions, resources)?,
             functions: functions.functions,
+            layers: layers::declared(resources),
             tables: tables::read(resources),
             queues: [queues, functions.queues].concat(),
             sockets: sockets.api,
@@ -82,24 +85,28 @@ impl Parts {
     /// Looks for packaged code beside the template, and makes paths absolute if other templates are elsewhere.
     pub(super) fn find_code(&mut self, directory: &Path, is_one_of_several: bool) {
         let here = if directory == Path::new("") { Path::new(".") } else { directory };
-        for function in self.functions.values_mut() {
-            let layers = function.layers.iter_mut().filter_map(|layer| layer.code.as_mut());
-            for code in std::iter::once(&mut function.code).chain(layers) {
-                match code {
-                    Code::Packaged(package) => {
-                        if let Some(found) = package.find(here) {
-                            *code = Code::Path(found.display().to_string());
-                        }
+        let layers = self.layers.iter_mut().map(|layer| &mut layer.code);
+        for code in self.functions.values_mut().map(|function| &mut function.code).chain(layers) {
+            match code {
+                Code::Packaged(package) => {
+                    if let Some(found) = package.find(here) {
+                        *code = Code::Path(found.display().to_string());
                     }
-                    Code::Path(path) if is_one_of_several => {
-                        let path = directory.join(&*path);
-                        let path = std::path::absolute(&path).unwrap_or(path);
-                        *code = Code::Path(path.display().to_string());
-                    }
-                    Code::Path(_) | Code::Inline(_) => {}
                 }
+                Code::Path(path) if is_one_of_several => {
+                    let path = directory.join(&*path);
+                    let path = std::path::absolute(&path).unwrap_or(path);
+                    *code = Code::Path(path.display().to_string());
+                }
+                Code::Path(_) | Code::Inline(_) => {}
             }
         }
+    }
+
+    /// Gives functions the layers of all templates that were added.
+    pub(super) fn find_layers(&mut self) {
+        let layers = self.functions.values_mut().flat_map(|function| &mut function.layers);
+        layers.for_each(|layer| layer.find_among(&self.layers));
     }
 
     /// Adds what another template declares. Of several WebSocket APIs, the first one runs.
@@ -107,6 +114,7 @@ impl Parts {
         // With every field, so that none is forgotten.
         let Self {
             functions,
+            layers,
             tables,
             queues,
             sockets,
@@ -120,6 +128,7 @@ impl Parts {
             references,
         } = other;
         self.functions.extend(functions);
+        self.layers.extend(layers);
         self.tables.extend(tables);
         self.queues.extend(queues);
         self.notes.extend(notes);

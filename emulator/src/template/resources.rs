@@ -104,6 +104,11 @@ impl Resource<'_> {
         Value::Object(properties.iter().filter_map(entry).collect())
     }
 
+    /// What `Ref` returns for it.
+    pub(super) fn reference(&self) -> Option<String> {
+        self.resolver.reference(&self.logical_id, self.line).ok().flatten().as_ref().and_then(scalar::as_text)
+    }
+
     /// What tools write beside the properties.
     pub(super) fn metadata(&self) -> Option<&Value> {
         self.metadata.as_ref().and_then(|metadata| self.read(metadata))

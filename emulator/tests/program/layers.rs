@@ -115,13 +115,18 @@ async fn a_layer_that_is_not_here_is_one_note_and_may_be_given() {
     let arn = "arn:aws:lambda:eu-central-1:123456789012:layer:elsewhere";
     assert_eq!(
         missing(&stack),
-        [format!(
-            "no layer {arn}:3, without which Another, Other may fail: it is not in the template; set it with \
-             --layer {arn}:3=DIRECTORY"
-        )]
+        [
+            "no layer Source, without which Another may fail: it is not built: run `sam build`, and pass --template \
+             .aws-sam/build/template.yaml; set it with --layer Source=DIRECTORY"
+                .to_owned(),
+            format!(
+                "no layer {arn}:3, without which Another, Other may fail: it is not in the template; set it with \
+                 --layer {arn}:3=DIRECTORY"
+            ),
+        ]
     );
     stack.stop().await;
-    let layers = [(arn.to_owned(), site.path("elsewhere"))].into();
+    let layers = [arn, "Source"].map(|name| (name.to_owned(), site.path("elsewhere"))).into();
     let stack = Stack::start(&Options { layers, ..options }).await.expect("started");
     assert_eq!(missing(&stack), [""; 0]);
     stack.stop().await;

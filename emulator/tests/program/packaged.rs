@@ -114,7 +114,14 @@ fn write_stacks(directory: &Path) {
     let import = |name: &str| json!({"Fn::ImportValue": name});
     let export = |name: &str, value: Value| json!({"Value": value, "Export": {"Name": name}});
     routes["Resources"]["Integration"]["Properties"]["IntegrationUri"] = import("function-arn");
-    routes["Outputs"] = json!({"Id": export("api-id", json!({"Ref": "Api"}))});
+    routes["Resources"]["Layer"] = json!({"Type": "AWS::Lambda::LayerVersion", "Properties": {"Content": {
+        "S3Bucket": "b", "S3Key": "2.zip"}}, "Metadata": {"aws:asset:path": "asset.2"}});
+    fs::create_dir(directory.join("asset.2")).expect("created");
+    fs::write(directory.join("asset.2/greeting"), "").expect("written");
+    routes["Outputs"] = json!({"Id": export("api-id", json!({"Ref": "Api"})),
+        "Layer": export("layer-arn", json!({"Ref": "Layer"}))});
+    function["Properties"]["Layers"] = json!([import("layer-arn")]);
+    function["Properties"]["Environment"]["Variables"]["GREETING"] = json!("/opt/greeting");
     function["Properties"]["Environment"]["Variables"]["ENDPOINT"] = import("api-id");
     let arn = json!({"Fn::GetAtt": ["Fn", "Arn"]});
     let functions = json!({"Resources": {"Fn": function}, "Outputs": {"Arn": export("function-arn", arn)}});
@@ -145,6 +152,7 @@ async fn stacks_of_one_application_import_from_each_other() {
         let answer = exchange(&mut socket, "hello").await;
         let words: Vec<&str> = answer.split(' ').collect();
         assert_eq!((words[1], words[words.len() - 2].len()), ("Functions-Fn", 10), "{answer}");
+        assert!(words[4].ends_with("/asset.2/greeting"), "{answer}");
         stack.stop().await;
     }
     let alone = Options::on_free_ports(cdk_out.join("Routes.template.json"));

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::template;
 
+/// What to do if something was not built.
+pub(super) const BUILD: &str = "run `sam build`, and pass --template .aws-sam/build/template.yaml";
+
 /// What is wrong with the handler of a function, if its file is not in `code` or in the layers. `None` also where that
 /// cannot be known.
 pub(super) fn problem(function: &template::Function, code: &Path, layers: &[PathBuf]) -> Option<String> {
@@ -38,11 +41,8 @@ pub(super) fn problem(function: &template::Function, code: &Path, layers: &[Path
     let wanted = file(bases.first().unwrap_or(&code.to_owned()), endings.first().copied().unwrap_or_default());
     let other = if in_node { ", .mjs or .cjs" } else { "" };
     let is_typescript = [".ts", ".tsx", ".mts", ".cts", ".jsx"].iter().any(exists);
-    let is_esbuild = function.build_method.as_deref() == Some("esbuild");
-    let build = match is_esbuild || is_typescript {
-        true if in_node => ": run `sam build`, and pass --template .aws-sam/build/template.yaml",
-        _ => "",
-    };
+    let has_build = function.build_method.is_some() || (in_node && is_typescript);
+    let build = if has_build { format!(": {BUILD}") } else { String::new() };
     Some(format!("there is no {}{other}{build}", wanted.display()))
 }
 
@@ -109,7 +109,7 @@ mod tests {
         ] {
             assert_eq!(problem_of("", runtime, handler), "", "{runtime} {handler}");
         }
-        let built = ": run `sam build`, and pass --template .aws-sam/build/template.yaml";
+        let built = format!(": {BUILD}");
         let check = |metadata, runtime, handler, expected: &str| {
             assert_eq!(problem_of(metadata, runtime, handler), expected, "{runtime} {handler}");
         };
@@ -121,6 +121,7 @@ mod tests {
         check("", "nodejs20.x", "handler", "invalid handler handler: expected file.name");
         check("", "nodejs20.x", "", "invalid handler : expected file.name");
         check("", "python3.12", "none.handler", "there is no …/fn/none.py");
+        check("BuildMethod: makefile", "python3.12", "none.handler", &format!("there is no …/fn/none.py{built}"));
         check("", "python3.12", "pack.none.handler", "there is no …/fn/pack/none.py");
     }
 }

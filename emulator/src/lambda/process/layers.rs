@@ -13,12 +13,16 @@ use std::{
 
 use super::{
     code::{self, CodeVersion},
+    handlers,
     host::ProcessHost,
 };
 use crate::template::{self, Code};
 
 /// Where Lambda has them.
 const OPT: &str = "/opt";
+
+/// Folders of a layer that is searched, which a tool makes when it builds one.
+const FOLDERS: [&str; 4] = ["nodejs", "python", "bin", "lib"];
 
 /// The layers of one function that are on this machine.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +52,13 @@ impl Layers {
                 (None, None) => Err("it is not in the template".to_owned()),
             };
             match found {
-                Ok(path) => sources.push(path),
+                Ok(path) => {
+                    let is_source =
+                        layer.is_built && given.is_none() && !FOLDERS.iter().any(|name| path.join(name).is_dir());
+                    let reason = is_source.then(|| format!("it is not built: {}", handlers::BUILD));
+                    missing.extend(reason.map(|reason| MissingLayer { name: layer.name.clone(), reason }));
+                    sources.push(path);
+                }
                 Err(reason) => missing.push(MissingLayer { name: layer.name.clone(), reason }),
             }
         }

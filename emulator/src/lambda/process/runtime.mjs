@@ -135,7 +135,7 @@ async function load(handler) {
   try {
     loaded = await import(pathToFileURL(file));
   } catch (error) {
-    const sdk = /'(@(?:aws-sdk|smithy)\/[^']+)'/.exec(error.message)?.[1];
+    const sdk = /'((?:@(?:aws-sdk|smithy)\/|aws-sdk\b)[^'/]*)/.exec(error.message)?.[1];
     if (sdk) error.message += `\nInstall the AWS SDK, which Lambda includes, beside the template: npm install ${sdk}`;
     throw error;
   }
