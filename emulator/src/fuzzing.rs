@@ -39,7 +39,7 @@ pub fn frames(bytes: &[u8]) {
         let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);
         let address = ([127, 0, 0, 1], 8765).into();
-        let gateway = Gateway::new(template.sockets, address, functions, Clock::System, settings, recorder);
+        let gateway = Gateway::new(template.sockets, address, functions, None, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)
     });
     runtime.block_on(Arc::clone(gateway).serve_bytes(bytes));

@@ -41,6 +41,7 @@ mod rate;
 mod recorder;
 mod reset;
 mod schedules;
+mod service_integrations;
 mod sns;
 mod sqs;
 mod ssm;

@@ -34,6 +34,7 @@ use crate::{
     recorder::Recorder,
     reset::Reset,
     schedules,
+    service_integrations::IntegratedServices,
     sns::{self, Topics},
     sqs::{self, Queues},
     ssm,
@@ -292,9 +293,15 @@ impl Stack {
             rules: template.rules,
             functions: Arc::clone(&functions),
             queues: Arc::clone(&polled.queues),
-            topics,
+            topics: Arc::clone(&topics),
             clock: clock.clone(),
         });
+        let integrated = IntegratedServices {
+            store: Arc::clone(&database),
+            queues: Arc::clone(&polled.queues),
+            topics,
+            buses: Arc::clone(&buses),
+        };
         service_tasks.spawn(http::serve(bus, None, services.clone(), move |request, _| {
             events::handle(Arc::clone(&buses), request)
         }));
@@ -304,6 +311,7 @@ impl Stack {
             template.sockets,
             ws_addr,
             Arc::clone(&functions),
+            Some(integrated),
             clock.clone(),
             GatewaySettings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
             Arc::clone(&recorder),

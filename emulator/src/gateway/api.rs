@@ -19,7 +19,10 @@ use super::{
     http_client::IntegrationClient,
     settings::GatewaySettings,
 };
-use crate::{lambda::Functions, rate::RouteBuckets, recorder::Recorder, template::WebSocketApi};
+use crate::{
+    lambda::Functions, rate::RouteBuckets, recorder::Recorder, service_integrations::IntegratedServices,
+    template::WebSocketApi,
+};
 
 /// One WebSocket API on one stage.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct Gateway {
     /// Where functions on this machine reach it.
     pub(super) address: SocketAddr,
     pub(super) functions: Arc<Functions>,
+    /// For integrations with other services than Lambda. `None` where there are none.
+    pub(super) services: Option<IntegratedServices>,
     pub(super) connections: Connections,
     /// For HTTP integrations.
     pub(super) http: IntegrationClient,
@@ -50,6 +55,7 @@ impl Gateway {
         api: WebSocketApi,
         mut address: SocketAddr,
         functions: Arc<Functions>,
+        services: Option<IntegratedServices>,
         clock: Clock,
         settings: GatewaySettings,
         recorder: Arc<Recorder>,
@@ -64,6 +70,7 @@ impl Gateway {
             api,
             address,
             functions,
+            services,
             connections: Connections::default(),
             http: IntegrationClient::new(),
             clock,

@@ -208,7 +208,7 @@ mod tests {
         let recorder = Recorder::new(clock.clone());
         let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
         let address = ([127, 0, 0, 1], 8765).into();
-        let gateway = Gateway::new(template.sockets, address, functions, clock, settings, recorder);
+        let gateway = Gateway::new(template.sockets, address, functions, None, clock, settings, recorder);
         let connection = Connection::new(
             "Gto47d9-DoECGqg=".to_owned(),
             Timestamp::from_millis(now),

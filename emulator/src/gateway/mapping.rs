@@ -3,6 +3,7 @@
 //! Source: API Gateway developer guide, "Set up data transformations for WebSocket APIs".
 
 use hyper::body::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use velocity::{Inputs, MappingTemplate};
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     invocation::InvokeError,
-    template::{IntegrationBackend, MappedIntegration, Passthrough, ResponseHead, WebSocketApi},
+    template::{IntegrationBackend, MappedIntegration, Passthrough, ResponseHead, ServiceCall, WebSocketApi},
 };
 
 impl Gateway {
@@ -54,6 +55,11 @@ impl Gateway {
             IntegrationBackend::Lambda { function, asynchronous } => {
                 self.call_lambda(mapped, function, *asynchronous, body, source).await?
             }
+            IntegrationBackend::Service(call) => {
+                let answer = self.call_service(call, event, &requests.origin, &body)?;
+                let status = answer.status.to_string();
+                (answer, Some(status))
+            }
             IntegrationBackend::Http(backend) => {
                 let answer = self.http.call(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
                 let status = answer.status.to_string();
@@ -61,6 +67,30 @@ impl Gateway {
             }
         };
         self.map_response(mapped, event, answer, selected_by.as_deref())
+    }
+
+    /// Calls a service with the rendered body. A request that it refuses leaves a line in the log.
+    fn call_service(
+        &self,
+        call: &ServiceCall,
+        event: &Event,
+        origin: &str,
+        body: &str,
+    ) -> Result<BackendResponse, IntegrationError> {
+        let services = self.services.as_ref();
+        let services = services.ok_or_else(|| IntegrationError::Internal("there are no services".into()))?;
+        let mut query = String::new();
+        for (name, template) in &call.query {
+            let value = render(&self.api, event, message(event), None, template, origin)?;
+            let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            query.push_str(&format!("&{}={}", encoded(name), encoded(&value)));
+        }
+        let (status, answer) = services.call(call, &query, body);
+        if !status.is_success() {
+            let (status, service) = (status.as_u16(), call.service);
+            tracing::error!(templates = origin, ?service, status, answer, "request refused by a service");
+        }
+        Ok(BackendResponse { status: status.as_u16(), headers: Vec::new(), body: answer })
     }
 
     /// Invokes a function with the rendered body. Returns its response, and the error message that selects the mapping

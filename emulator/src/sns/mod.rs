@@ -86,10 +86,14 @@ impl Topics {
     }
 
     fn publish_one(&self, input: &QueryInput) -> Result<String, QueryError> {
+        Ok(element("MessageId", &self.publish_form(input)?))
+    }
+
+    /// Carries out `Publish`, and returns the id of the message.
+    pub(crate) fn publish_form(&self, input: &QueryInput) -> Result<String, QueryError> {
         let arn = input.get("TopicArn").or_else(|| input.get("TargetArn")).unwrap_or_default();
         let topic = self.topic(arn)?;
-        let id = self.publish_to(topic, &Message::read(input, topic)?);
-        Ok(element("MessageId", &id))
+        Ok(self.publish_to(topic, &Message::read(input, topic)?))
     }
 
     fn publish_batch(&self, input: &QueryInput) -> Result<String, QueryError> {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
@@ -24,6 +24,7 @@ use self::{
 use crate::{
     aws::arn,
     aws_json::{Protocol, ServiceError, Unreadable},
+    aws_query::QueryInput,
     http::{Body, Request},
 };
 
@@ -111,10 +112,7 @@ async fn perform(
             let queue = queues.get(&queue_name).ok_or_else(no_queue)?;
             Ok(json!({"QueueUrl": queues.url(queue)}))
         }
-        "SendMessage" => {
-            let SendMessage { queue_url, message } = input(body)?;
-            send(queues, of_url(queues, &queue_url)?, message)
-        }
+        "SendMessage" => send_message(queues, body),
         "SendMessageBatch" => batch(queues, body, |queue, entry| send(queues, queue, input(entry)?)),
         "ReceiveMessage" => receive(queues, input(body)?, shutdown).await,
         "DeleteMessage" => {
@@ -232,6 +230,31 @@ fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, ServiceError> 
 
 fn too_long() -> String {
     format!("One or more parameters are invalid. Reason: Message must be shorter than {MESSAGE_BYTES_MAX} bytes.")
+}
+
+/// Carries out `SendMessage`.
+pub(crate) fn send_message(queues: &Queues, body: Value) -> Result<Value, ServiceError> {
+    let SendMessage { queue_url, message } = input(body)?;
+    send(queues, of_url(queues, &queue_url)?, message)
+}
+
+/// The input of `SendMessage` in a form of the query protocol. Source: SQS API reference, of that protocol.
+pub(crate) fn message_of_form(form: &QueryInput) -> Value {
+    let mut input = Map::new();
+    for name in ["QueueUrl", "MessageBody", "MessageGroupId", "MessageDeduplicationId"] {
+        input.extend(form.get(name).map(|text| (name.to_owned(), Value::from(text))));
+    }
+    let delay = form.get("DelaySeconds").map(|secs| secs.parse::<i64>().map_or_else(|_| secs.into(), Value::from));
+    input.extend(delay.map(|delay| ("DelaySeconds".to_owned(), delay)));
+    let attribute = |entry: &QueryInput| {
+        let parts = ["DataType", "StringValue", "BinaryValue"];
+        let parts =
+            parts.into_iter().filter_map(|name| Some((name.to_owned(), entry.get(&format!("Value.{name}"))?.into())));
+        Some((entry.get("Name")?.to_owned(), Value::Object(parts.collect())))
+    };
+    let attributes: Map<String, Value> = form.list("MessageAttribute").iter().filter_map(attribute).collect();
+    input.insert("MessageAttributes".to_owned(), Value::Object(attributes));
+    Value::Object(input)
 }
 
 fn send(queues: &Queues, queue: &Queue, input: MessageInput) -> Result<Value, ServiceError> {

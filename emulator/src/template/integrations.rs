@@ -13,6 +13,7 @@ use super::{
     resources::{Resource, Resources},
     scalar,
     selection::{SelectionError, SelectionExpression},
+    service_integrations::{self, ServiceCall},
 };
 
 /// The key for everything that no other key matches.
@@ -52,7 +53,7 @@ impl Integration {
             Self::HttpProxy { .. } | Self::None => None,
             Self::Mapped(mapped) => match &mapped.backend {
                 IntegrationBackend::Lambda { function, .. } => Some(function),
-                IntegrationBackend::Mock | IntegrationBackend::Http(_) => None,
+                IntegrationBackend::Mock | IntegrationBackend::Http(_) | IntegrationBackend::Service(_) => None,
             },
         }
     }
@@ -87,6 +88,8 @@ pub(crate) enum IntegrationBackend {
     },
     /// An HTTP server.
     Http(HttpBackend),
+    /// An AWS service other than Lambda.
+    Service(ServiceCall),
 }
 
 /// An HTTP server.
@@ -190,9 +193,13 @@ pub(super) fn read(
         "AWS_PROXY" => return Ok(Integration::Lambda { function: function(integration)?, timeout }),
         "HTTP_PROXY" => return Ok(Integration::HttpProxy { backend: http(integration, stage_variables)?, timeout }),
         "MOCK" => IntegrationBackend::Mock,
-        "AWS" => {
-            IntegrationBackend::Lambda { function: function(integration)?, asynchronous: is_asynchronous(integration)? }
-        }
+        "AWS" => match service(integration)? {
+            Some(call) => IntegrationBackend::Service(call),
+            None => IntegrationBackend::Lambda {
+                function: function(integration)?,
+                asynchronous: is_asynchronous(integration)?,
+            },
+        },
         "HTTP" => IntegrationBackend::Http(http(integration, stage_variables)?),
         other => {
             return Err(integration.error(format!(
@@ -294,6 +301,11 @@ fn http(integration: &Resource<'_>, stage_variables: &BTreeMap<String, String>) 
     if !(uri.starts_with("http://") || uri.starts_with("https://")) || uri.contains("${") {
         return Err(integration.error(format!("invalid IntegrationUri {uri}: expected an http:// or https:// address")));
     }
+    Ok(HttpBackend { method, uri, parameters: parameters(integration)? })
+}
+
+/// Request parameters: where each goes, and a template for its value.
+fn parameters(integration: &Resource<'_>) -> Result<Vec<(ParameterTarget, MappingTemplate)>, TemplateError> {
     let mut parameters = Vec::new();
     for (target, source) in request_parameters(integration) {
         let place = format!("RequestParameters, {target}");
@@ -313,7 +325,18 @@ fn http(integration: &Resource<'_>, stage_variables: &BTreeMap<String, String>) 
         })?;
         parameters.push((part, value));
     }
-    Ok(HttpBackend { method, uri, parameters })
+    Ok(parameters)
+}
+
+/// The call of another service than Lambda. Its headers have no effect here: the body shows what protocol it is in.
+fn service(integration: &Resource<'_>) -> Result<Option<ServiceCall>, TemplateError> {
+    let call = service_integrations::read(integration, &integration.required_text("IntegrationUri")?)?;
+    let Some(call) = call else { return Ok(None) };
+    let query = parameters(integration)?.into_iter().filter_map(|(target, value)| match target {
+        ParameterTarget::Query(name) => Some((name, value)),
+        ParameterTarget::Header(_) | ParameterTarget::Path(_) => None,
+    });
+    Ok(Some(ServiceCall { query: query.collect(), ..call }))
 }
 
 /// Turns a mapping expression into a template.
@@ -372,9 +395,8 @@ mod tests {
             "invalid PassthroughBehavior SOMETIMES: expected WHEN_NO_MATCH, WHEN_NO_TEMPLATES or NEVER",
         );
         check(
-            "IntegrationType: AWS, IntegrationUri: 'arn:aws:apigateway:eu-central-1:sqs:path/1/q'",
-            "invalid IntegrationUri arn:aws:apigateway:eu-central-1:sqs:path/1/q: expected the address of a Lambda \
-             function",
+            "IntegrationType: AWS, IntegrationUri: 'arn:aws:sqs:eu-central-1:1:q'",
+            "invalid IntegrationUri arn:aws:sqs:eu-central-1:1:q: expected the address of a Lambda function",
         );
         check(
             "IntegrationType: AWS, IntegrationUri: 'arn:aws:lambda:eu-central-1:000000000000:function:f', \

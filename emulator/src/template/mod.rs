@@ -31,6 +31,7 @@ mod scalar;
 mod schedule_expression;
 mod secrets;
 mod selection;
+mod service_integrations;
 mod services;
 mod sockets;
 mod source;
@@ -75,6 +76,7 @@ pub(crate) use self::{
     integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
     rules::DEFAULT_BUS,
     selection::ResponseHead,
+    service_integrations::{IntegratedService, ServiceCall},
     throttles::{Throttle, Throttles},
     topics::{Subscriber, Subscription, Topic},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},

@@ -17,6 +17,7 @@ mod processes;
 mod queues;
 mod reset;
 mod scripted;
+mod services;
 mod sources;
 mod templates;
 mod unavailable;
