@@ -542,6 +542,9 @@ Resources:
         // Failing on what is made up is no mistake of the template.
         assert_eq!(resolve("!Select [3, !Split ['/', !ImportValue x]]"), Ok(Some("Fn::Select".into())));
         assert!(resolve("Fn::Transform: { Name: AWS::Include }").is_ok());
+        let (block, notes) = resolve_with(&inputs, "!Select [2, !Cidr ['10.0.0.0/16', 6, 5]]");
+        assert_eq!(block, Ok(Some("10.0.0.0/16".into())));
+        assert_eq!(notes, ["the emulator does not read Fn::Cidr"]);
     }
 
     #[test]
