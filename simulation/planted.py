@@ -9,6 +9,7 @@ do not apply or do not build are errors. Standard library only, and Git and Carg
 
 import argparse
 import collections
+import fcntl
 import json
 import math
 import os
@@ -36,7 +37,7 @@ SEARCHES = 5
 LINES_MAX = 14
 
 # What a patch may change: code that is deployed.
-PRODUCTION = re.compile(r"(shared|functions/\w+)/src/")
+PRODUCTION = re.compile(r"(shared|functions/\w+)/src/(?!.*(\.\./|tests\.rs$))")
 
 # A search of 300 seeds takes seconds. One that takes this long hangs.
 SEARCH_SECS_MAX = 30 * 60
@@ -129,7 +130,9 @@ def save(simulate, name, seed):
     """Keeps the smallest world that finds a bug in the corpus, which has to hold without the bug."""
     command = [str(simulate), "--seeds", "1", "--from", str(seed), "--save", str(CORPUS / f"{name}.json")]
     CORPUS.mkdir(exist_ok=True)
-    run(*command, cwd=ROOT / COPY, timeout=SEARCH_SECS_MAX)
+    saved = run(*command, cwd=ROOT / COPY, timeout=SEARCH_SECS_MAX)
+    if saved.returncode != VIOLATED:
+        raise Problem(f"seed {seed} did not break a guarantee once more, exit code {saved.returncode}")
 
 
 def judge(patch, found):
@@ -185,6 +188,17 @@ def measure(path, options):
     return True
 
 
+def alone():
+    """Ends the program if another one uses the copy."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    # It is open, and so locked, until the program ends.
+    alone.lock = (BUILD.parent / "lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(alone.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("another run plants bugs in target/planted: wait for it")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="patches without `.patch`; all if none is named")
@@ -200,11 +214,13 @@ def main():
     if unknown or not paths:
         parser.error(f"{PATCHES} has no patch {', '.join(unknown)}")
     if options.program:
+        alone()
         synchronize()
         print(build())
         return 0
     began = time.monotonic()
     if not options.check:
+        alone()
         print(row("bug", "median", "worst", f"guarantees that found it, in {SEARCHES} searches"), flush=True)
     good = [measure(path, options) for path in paths]
     verb = "apply" if options.check else "are found"

@@ -39,25 +39,25 @@ struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// The items of that world that happen.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', requires = "seed")]
     only: Option<Vec<usize>>,
     /// The parts of its weather that are calm.
-    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Weather::PARTS))]
+    #[arg(long, value_delimiter = ',', requires = "seed", value_parser = PossibleValuesParser::new(Weather::PARTS))]
     calm: Vec<String>,
     /// A file with the plan of the one world to run, as --save writes it.
     #[arg(long, conflicts_with = "seed")]
     plan: Option<PathBuf>,
     /// Where the smallest plan that fails is written, for the folder simulation/corpus.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seed", "plan"])]
     save: Option<PathBuf>,
     /// Where the traces of our clients are written, for the tests of the browser client.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seed", "plan"])]
     traces: Option<PathBuf>,
     /// The first seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=u64::MAX / 2))]
     from: u64,
     /// How many seeds; without a number until it is stopped.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=u64::MAX / 2))]
     seeds: Option<u64>,
     /// Threads; by default as many as there are processors.
     #[arg(long)]
@@ -102,7 +102,8 @@ fn main() -> ExitCode {
         }
         drop(out);
         println!("{:?} {:016x}", outcome.figures, outcome.hash);
-        return report(&plan, &outcome, 1);
+        let command = options.plan.as_deref().map_or_else(|| command(&plan), command_of);
+        return report(&plan, &command, &outcome, 1);
     }
     many(&options, &tables)
 }
@@ -143,10 +144,19 @@ fn corpus() -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut plans: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|it| it == "json")).collect();
     plans.sort();
+    if plans.is_empty() {
+        eprintln!("simulation/corpus has no plans");
+        std::process::exit(2);
+    }
     plans
 }
 
-/// The command that runs a plan.
+/// The command that runs the plan of a file.
+fn command_of(path: &Path) -> String {
+    format!("simulate --plan {}", path.display())
+}
+
+/// The command that runs a plan of a seed.
 fn command(plan: &Plan) -> String {
     let whole = Plan::of(&Choice { seed: plan.seed, ..Choice::default() });
     let only: BTreeSet<usize> = plan.items.iter().map(|item| item.number).collect();
@@ -157,13 +167,13 @@ fn command(plan: &Plan) -> String {
     format!("simulate {}", Choice { seed: plan.seed, only, calmed: calmed.collect() })
 }
 
-fn report(plan: &Plan, outcome: &Outcome, worlds: u64) -> ExitCode {
+fn report(plan: &Plan, command: &str, outcome: &Outcome, worlds: u64) -> ExitCode {
     for (guarantee, message) in &outcome.broken {
         println!("guarantee {guarantee}: {message}");
     }
     let Some((number, message)) = outcome.broken.first() else { return ExitCode::SUCCESS };
     let name = GUARANTEES.iter().find(|guarantee| guarantee.number == *number).map(|guarantee| guarantee.name);
-    println!("{}", command(plan));
+    println!("{command}");
     println!("{}", json!({"seed": plan.seed, "worlds": worlds, "guarantee": number, "name": name, "message": message}));
     ExitCode::FAILURE
 }
@@ -174,8 +184,7 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
         let plan = read(&path);
         let outcome = run(tables, &plan, false);
         if !outcome.broken.is_empty() {
-            println!("{}", path.display());
-            return report(&plan, &outcome, 0);
+            return report(&plan, &command_of(&path), &outcome, 0);
         }
     }
     let mut traces = options.traces.as_ref().map(|path| fs::File::create(path).expect("a file for the traces"));
@@ -242,7 +251,7 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
     println!("{} worlds broke a guarantee", failed.len());
     let plan = Plan::of(&Choice { seed: *seed, ..Choice::default() });
     if options.no_shrink {
-        return report(&plan, outcome, *seed - options.from + 1);
+        return report(&plan, &command(&plan), outcome, *seed - options.from + 1);
     }
     let guarantee = outcome.broken.first().map_or(0, |(number, _)| *number);
     let (smallest, outcome) = shrink(tables, &plan, guarantee, 200);
@@ -250,5 +259,5 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
         let text = serde_json::to_string_pretty(&smallest).expect("a plan is JSON");
         fs::write(path, text + "\n").expect("the plan is written");
     }
-    report(&smallest, &outcome, *seed - options.from + 1)
+    report(&smallest, &command(&smallest), &outcome, *seed - options.from + 1)
 }

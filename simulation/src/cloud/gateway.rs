@@ -345,7 +345,8 @@ impl Cloud {
             Ok(answer) => {
                 serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned)
             }
-            Err(_) => {
+            Err(error) => {
+                self.fails(&format!("a message of {id}"), &error);
                 Some(json!({"message": "Internal server error", "connectionId": id, "requestId": "r"}).to_string())
             }
         };
@@ -474,10 +475,23 @@ impl Cloud {
         let id = format!("{lane}-{}", self.draw(lane, |random| random.random::<u32>()));
         let (answer, _) = self.invoke(function, event.to_string().into_bytes(), id).await;
         self.pass(lane, WAY_MS).await;
-        let Ok(answer) = answer else { return (500, String::new()) };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.fails(route, &error);
+                return (500, String::new());
+            }
+        };
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
         (status, answer["body"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Guarantee 8: in a calm world no function fails.
+    fn fails(&self, what: &str, error: &InvocationError) {
+        if self.is_calm_for(Duration::from_secs(10)) {
+            self.breaks(8, format!("{what} fails in a calm world: {error}"));
+        }
     }
 
     /// Whether a call about a connection was over the quota.

@@ -15,7 +15,7 @@ macro_rules! weather {
     ($($(#[$meaning:meta])* $name:ident: $range:expr,)*) => {
         /// Shares of 1, and times in milliseconds where the name says so. Zero is calm.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(default)]
+        #[serde(default, deny_unknown_fields)]
         pub struct Weather {
             $($(#[$meaning])* #[serde(skip_serializing_if = "is_zero")] pub $name: f64,)*
         }

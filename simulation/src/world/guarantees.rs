@@ -382,13 +382,24 @@ impl Run {
     /// Guarantees 3 and 10: what everybody was sent, they may have.
     pub(super) fn check_strangers(&self) {
         let cloud = &self.cloud;
+        let log = self.log();
         let journal = lock(&self.journal);
         for visit in &journal.visits {
             let Visit { client, id, allowed, .. } = visit;
             for received in &visit.received {
                 let region = &received.region;
                 let Some(video) = &received.video else { continue };
+                let logged = log.get(region).and_then(|alerts| alerts.get(&received.seq));
+                if let Some(Logged { video: Some(there), id: there_id, epoch }) = logged
+                    && *epoch == received.epoch
+                    && (there != video || *there_id != received.id)
+                {
+                    cloud.breaks(3, format!("{client} as {id} was sent {video} in place of {there} of {region}"));
+                }
                 let Some(published) = journal.publications.get(video) else { continue };
+                if published.region != *region {
+                    cloud.breaks(3, format!("{client} as {id} was sent {video} of {} in {region}", published.region));
+                }
                 if allowed.as_ref().is_some_and(|allowed| !allowed.contains(region)) {
                     cloud.breaks(
                         3,

@@ -5,12 +5,14 @@ mod end;
 pub mod guarantees;
 pub mod journal;
 mod ours;
+mod panics;
 pub mod plan;
 mod publishers;
 mod schedules;
 mod shrink;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -57,8 +59,11 @@ impl std::fmt::Debug for Run {
     }
 }
 
+/// The number under which a panic is told. It is no guarantee: no planted bug may be found by it.
+const NO_PANIC: u32 = 0;
+
 /// How a world ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The guarantees that did not hold, with what was seen.
     pub broken: Vec<(u32, String)>,
@@ -110,29 +115,23 @@ impl Run {
 pub fn run(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
     std::thread::scope(|scope| {
         let world = std::thread::Builder::new().spawn_scoped(scope, || {
+            panics::keep();
             determinism::seed(plan.seed);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-            runtime.expect("a runtime").block_on(async {
-                let millis = u64::try_from(BEGAN_MS).unwrap_or_default();
-                let _time = determinism::pause_time(Duration::from_millis(millis));
-                live(tables, plan, keeps_lines).await
-            })
-        });
-        match world.expect("a thread").join() {
-            Ok(outcome) => outcome,
-            Err(panic) => {
-                let message = panic.downcast_ref::<String>().cloned();
-                let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                let message = format!("a panic: {}", message.unwrap_or_default());
-                Outcome {
-                    broken: vec![(8, message)],
-                    hash: 0,
-                    trace: Vec::new(),
-                    figures: Figures::default(),
-                    traces: Vec::new(),
-                }
+            let lived = panic::catch_unwind(AssertUnwindSafe(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+                runtime.expect("a runtime").block_on(async {
+                    let millis = u64::try_from(BEGAN_MS).unwrap_or_default();
+                    let _time = determinism::pause_time(Duration::from_millis(millis));
+                    live(tables, plan, keeps_lines).await
+                })
+            }));
+            let mut outcome = lived.unwrap_or_default();
+            if let Some(panic) = panics::first() {
+                outcome.broken.insert(0, (NO_PANIC, panic));
             }
-        }
+            outcome
+        });
+        world.expect("a thread").join().expect("panics are caught")
     })
 }
 
