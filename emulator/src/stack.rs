@@ -37,8 +37,10 @@ use crate::{
     service_integrations::IntegratedServices,
     sns::{self, Topics},
     sqs::{self, Queues},
-    ssm,
-    template::{Authorization, Function, HttpRoute, LoadError, Template, TemplateInputs, TemplateSource},
+    ssm::{self, Parameters},
+    template::{
+        Authorization, Function, HttpRoute, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource,
+    },
     tls::{Identity, TlsError},
     variables::Variables,
 };
@@ -277,7 +279,10 @@ impl Stack {
             sqs::handle(Arc::clone(&queues), request, ending.clone())
         }));
 
-        let parameters = Arc::new(options.secrets.clone());
+        let stored = template.stored_parameters.iter().map(|(name, StoredParameter { kind, value })| {
+            (name.clone(), StoredParameter { kind: kind.clone(), value: host.localised(value) })
+        });
+        let parameters = Arc::new(Parameters { secrets: options.secrets.clone(), stored: stored.collect() });
         service_tasks.spawn(http::serve(ssm, None, services.clone(), move |request, _| {
             ssm::handle(Arc::clone(&parameters), request)
         }));

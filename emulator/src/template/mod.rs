@@ -36,6 +36,7 @@ mod services;
 mod sockets;
 mod source;
 mod stacks;
+mod stored_parameters;
 mod tables;
 mod throttles;
 mod topics;
@@ -77,6 +78,7 @@ pub(crate) use self::{
     rules::DEFAULT_BUS,
     selection::ResponseHead,
     service_integrations::{IntegratedService, ServiceCall},
+    stored_parameters::StoredParameter,
     throttles::{Throttle, Throttles},
     topics::{Subscriber, Subscription, Topic},
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
@@ -112,6 +114,8 @@ pub struct Template {
     pub(crate) streams: Vec<TableStream>,
     /// Topics with their subscriptions.
     pub(crate) topics: Vec<Topic>,
+    /// Parameters of Systems Manager, by name.
+    pub(crate) stored_parameters: BTreeMap<String, StoredParameter>,
     /// What the emulator does not run of the template, one sentence each.
     pub notes: Vec<String>,
 }
@@ -157,6 +161,7 @@ impl Template {
             http_throttles: parts.http_throttles,
             schedules: [parts.schedules, triggers.schedules].concat(),
             rules: [parts.rules, triggers.rules].concat(),
+            stored_parameters: parts.stored_parameters,
             event_sources: triggers.event_sources,
             streams: triggers.streams,
             topics: triggers.topics,
@@ -309,6 +314,18 @@ mod tests {
                 "only AWS knows FromInclude: functions see made-up values; set them with --value FromInclude=VALUE",
             ]
         );
+    }
+
+    #[test]
+    fn parameters_of_systems_manager_have_their_names_or_logical_ids() {
+        let parameter = "Type: AWS::SSM::Parameter, Properties: { Type: String, ";
+        let template = parse(&format!(
+            "  A: {{ {parameter} Name: /a/url, Value: !Sub 'https://${{Api}}/x' }} }}\n  B: {{ {parameter} Value: 1 }} \
+             }}\n"
+        ));
+        let value = |name: &str| template.stored_parameters.get(name).map(|stored| stored.value.as_str());
+        assert!(value("/a/url").is_some_and(|value| value.ends_with("/x") && !value.contains('$')));
+        assert_eq!((value("B"), value("A")), (Some("1"), None));
     }
 
     #[test]

@@ -16,7 +16,9 @@ use super::{
     references::FunctionReference,
     resources::Resources,
     rules::Rule,
-    services, sockets, tables,
+    services, sockets,
+    stored_parameters::{self, StoredParameter},
+    tables,
     throttles::Throttles,
     triggers::DeclaredTriggers,
     websocket_api::WebSocketApi,
@@ -35,6 +37,7 @@ pub(super) struct Parts {
     pub(super) cors: Option<Cors>,
     pub(super) http_throttles: Throttles,
     pub(super) schedules: Vec<Schedule>,
+    pub(super) stored_parameters: BTreeMap<String, StoredParameter>,
     pub(super) rules: Vec<Rule>,
     pub(super) triggers: DeclaredTriggers,
     pub(super) notes: Vec<String>,
@@ -76,6 +79,7 @@ impl Parts {
             cors: http_apis.cors,
             http_throttles: http_apis.throttles,
             schedules: functions.schedules,
+            stored_parameters: stored_parameters::read(resources),
             rules: functions.rules,
             notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, services::notes(resources)].concat(),
             references: sockets.references,
@@ -122,6 +126,7 @@ impl Parts {
             cors,
             http_throttles,
             schedules,
+            stored_parameters,
             rules,
             triggers,
             notes,
@@ -144,6 +149,7 @@ impl Parts {
         self.cors = self.cors.take().or(cors);
         self.http_throttles.extend(http_throttles);
         self.schedules.extend(schedules);
+        self.stored_parameters.extend(stored_parameters);
         self.rules.extend(rules);
         self.triggers.extend(triggers);
         self.references.extend(references);
