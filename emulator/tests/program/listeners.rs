@@ -116,6 +116,7 @@ fn listeners(running: &RunningProgram) -> Vec<ListenerCase> {
             .called("DynamoDB_20120810.DeleteTable")
             .asked("GET /", "", "", Never),
         ListenerCase::new("SQS", printed("SQS")).called("AmazonSQS.GetQueueUrl"),
+        ListenerCase::new("SNS", printed("SNS")).asked("POST /", SIGNED, "Action=Publish&Message=x", Never),
         ListenerCase::new("Systems Manager", printed("SSM")).called("AmazonSSM.GetParameter"),
         ListenerCase::new("EventBridge", printed("EVENTBRIDGE")).called("AWSEvents.PutEvents"),
         ListenerCase::new("WebSocket gateway and @connections", printed("APIGATEWAYMANAGEMENTAPI"))
