@@ -101,7 +101,7 @@ pub struct Flags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clocks")]
 struct ClockFlags {
-    /// Divide the gateway's time limits (10 minutes idle, 2 hours in total) by this factor
+    /// Divide the gateway's time limits (10 minutes idle, 2 hours in total) and pauses before retries by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
 

@@ -215,6 +215,7 @@ impl Stack {
         let (intake, services) = (CancellationToken::new(), CancellationToken::new());
         let (intake_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
 
+        let has_streams = !template.streams.is_empty();
         let database = dynamodb::open(
             options.data_dir.as_deref(),
             &template.tables,
@@ -375,6 +376,9 @@ impl Stack {
         let mut notes = template.notes;
         notes.extend_from_slice(functions.notes());
         notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
+        if options.dynamodb.is_some() && has_streams {
+            notes.push("streams of tables invoke no functions: the tables are in another DynamoDB".to_owned());
+        }
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         event_sources::run(template.event_sources, &polled, &intake, &intake_tasks);
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);

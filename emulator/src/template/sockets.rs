@@ -77,16 +77,28 @@ fn read_raw(
             }
             integration
         };
-        // The route needs both the expression and the response.
-        let responds = route.text("RouteResponseSelectionExpression").is_some()
-            && resources
-                .of_type("AWS::ApiGatewayV2::RouteResponse")
-                .any(|response| response.text("RouteId").is_some_and(|id| id == route.logical_id));
+        let responds = responds(route, resources);
         if routes.insert(key.clone(), Route { integration, responds, authorization }).is_some() {
             return Err(route.error(format!("duplicate RouteKey {key}")));
         }
     }
     Ok(WebSocketApi { api_id: api.name.clone(), stage, stage_variables, selection: selection(api)?, routes, throttles })
+}
+
+/// Whether the client gets the answer of a route. That needs a route response, and either the route's expression or a
+/// response of its integration.
+fn responds(route: &Resource<'_>, resources: &Resources<'_>) -> bool {
+    let names = |response: &Resource<'_>, property: &str, id: &str| response.text(property).is_some_and(|of| of == id);
+    let has_response = resources
+        .of_type("AWS::ApiGatewayV2::RouteResponse")
+        .any(|response| names(response, "RouteId", &route.logical_id));
+    let has_integration_response = || {
+        let target = route.text("Target");
+        let Some(id) = target.as_ref().and_then(|target| target.strip_prefix("integrations/")) else { return false };
+        let mut responses = resources.of_type("AWS::ApiGatewayV2::IntegrationResponse");
+        responses.any(|response| names(response, "IntegrationId", id))
+    };
+    has_response && (route.text("RouteResponseSelectionExpression").is_some() || has_integration_response())
 }
 
 /// Finds the integration that a route names.

@@ -67,3 +67,15 @@ async fn a_message_goes_to_a_topic_or_a_bus() {
     assert_eq!(event_with(&site, "/detail").await, json!({"action": "bus", "n": 7}));
     site.stack.stop().await;
 }
+
+#[tokio::test]
+async fn a_response_of_the_integration_replaces_the_expression() {
+    let site = start().await;
+    let (mut socket, _) = site.connect("?name=anna", &[]).await.expect("connected");
+    // The route has a route response alone, so the next frame answers the other message.
+    socket.send(Message::text(r#"{"action": "one-way", "n": 1}"#)).await.expect("sent");
+    event_with(&site, "/detail").await;
+    let answer = exchange(&mut socket, r#"{"action": "topic", "data": "a"}"#).await;
+    assert!(answer.starts_with(r#"{"PublishResponse":"#), "{answer}");
+    site.stack.stop().await;
+}
