@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Command};
 
+use shared::runtime::environment::Environment;
 use simulation::{
     cloud::{Settings, Weather},
     engine::tables,
@@ -13,8 +14,8 @@ use simulation::{
     },
 };
 
-/// Worlds in a test. `tests/run` asks for fewer with the variable `WORLDS`, because its suite `worlds` runs 1,500.
-const SEEDS: &str = "100";
+/// Worlds in a test, unless `WORLDS` says another number. `tests/run` asks for fewer: its suite `worlds` runs 1,500.
+const SEEDS: u64 = 100;
 
 /// Worlds that are run in two processes; `tests/run worlds` compares 50.
 const TWICE: u64 = 5;
@@ -27,8 +28,8 @@ fn simulate(arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn every_guarantee_holds_in_every_world() {
-    let seeds = std::env::var("WORLDS").unwrap_or_else(|_| SEEDS.to_owned());
-    let (holds, text) = simulate(&["--seeds", &seeds]);
+    let seeds = Environment::from_process().get("WORLDS").map_or(SEEDS, |number| number.parse().expect("a number"));
+    let (holds, text) = simulate(&["--seeds", &seeds.to_string()]);
     assert!(holds, "{text}");
     println!("{text}");
 }
