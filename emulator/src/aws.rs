@@ -107,3 +107,22 @@ pub(crate) fn stream_arn(table: &str) -> String {
 pub(crate) fn sqs_endpoint() -> String {
     format!("https://sqs.{REGION}.{URL_SUFFIX}")
 }
+
+/// The name of a function in its name or ARN, with or without an alias or version.
+pub(crate) fn function_name(reference: &str) -> &str {
+    let name = reference.rsplit_once(":function:").map_or(reference, |(_, name)| name);
+    name.split(':').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_function_is_found_in_its_name_and_its_arn() {
+        let arn = "arn:aws:lambda:eu-central-1:000000000000:function:Message";
+        for reference in ["Message", "Message:live", arn, &format!("{arn}:2")] {
+            assert_eq!(function_name(reference), "Message", "{reference}");
+        }
+    }
+}

@@ -351,7 +351,7 @@ pub const HTTP_ADDR_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::L
 enum EnvError {
     #[error("no emulator answers at {0}: start it, or name its HTTP address with --http-addr")]
     Unreachable(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("what answers at {0} is no emulator ({1}): name its HTTP address with --http-addr")]
+    #[error("{0} did not answer as an emulator does ({1}): name its HTTP address with --http-addr")]
     Other(SocketAddr, StatusCode),
 }
 

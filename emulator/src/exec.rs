@@ -18,7 +18,7 @@ use crate::stack::Stack;
 /// What a shell adds to the number of the signal that ended a command.
 const SIGNALLED: i32 = 128;
 
-/// What a shell ends with where there is no such command, and where it cannot be run.
+/// What a shell ends with where the command does not exist, and where it cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 

@@ -57,7 +57,7 @@ impl Queues {
         self.queues.get(name)
     }
 
-    /// Sends a message to the queue of this name and returns its id. `None` if there is no such queue, or it is full.
+    /// Sends a message to the queue of this name and returns its id. `None` if it does not exist or is full.
     pub(crate) fn send(&self, name: &str, message: impl Into<NewMessage>) -> Option<String> {
         let sent = self.send_message(name, message.into());
         if sent == Err(SendError::Full) {
@@ -112,7 +112,7 @@ impl Queues {
 
     /// Waits for messages of a queue as Lambda does: up to `max`, and up to `bytes_max` unless the first is larger. If
     /// there are fewer, waits for more until `window` after the first. Returns the receipt of each and its record in
-    /// the event of a function. `None` if there is no such queue.
+    /// the event of a function. `None` if it does not exist.
     pub(crate) async fn poll(
         &self,
         name: &str,

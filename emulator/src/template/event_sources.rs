@@ -12,7 +12,7 @@ use super::{
     resources::{Resource, Resources},
     scalar::as_text,
 };
-use crate::aws::stream_arn;
+use crate::aws::{function_name, stream_arn};
 
 /// Records of one invocation by default. Source: Lambda.
 const STREAM_BATCH_DEFAULT: usize = 100;
@@ -240,10 +240,8 @@ impl DeclaredMapping {
         let is_queue = matches!(source, EventSource::Queue(_));
         let window = self.number("MaximumBatchingWindowInSeconds", 0, WINDOW_MAX.as_secs() as i64)?;
         let window = window.map(Duration::from_secs).unwrap_or_default();
-        let batch_max = match is_queue && (is_fifo || window.is_zero()) {
-            true => BATCH_WITHOUT_WINDOW_MAX,
-            false => BATCH_MAX,
-        };
+        let is_small = is_queue && (is_fifo || window.is_zero());
+        let batch_max = if is_small { BATCH_WITHOUT_WINDOW_MAX } else { BATCH_MAX };
         let batch_default = if is_queue { QUEUE_BATCH_DEFAULT } else { STREAM_BATCH_DEFAULT };
         let batch = self.number("BatchSize", 1, batch_max as i64)?;
         if !is_queue && !matches!(self.text("StartingPosition").as_deref(), Some("LATEST" | "TRIM_HORIZON")) {
@@ -255,7 +253,7 @@ impl DeclaredMapping {
         let on_failure = self.properties.pointer("/DestinationConfig/OnFailure/Destination").and_then(as_text);
         Ok(EventSourceMapping {
             name: self.name.clone(),
-            function: self.function_name().to_owned(),
+            function: function_name(&self.function).to_owned(),
             source,
             batch_max: batch.map_or(batch_default, |batch| batch as usize),
             window,
@@ -269,14 +267,8 @@ impl DeclaredMapping {
         })
     }
 
-    /// The name of the function in its name or ARN, with or without an alias.
-    fn function_name(&self) -> &str {
-        let name = self.function.split_once(":function:").map_or(self.function.as_str(), |(_, name)| name);
-        name.split(':').next().unwrap_or_default()
-    }
-
     fn not_run(&self, why: &str) -> String {
-        format!("{} is not invoked by {}: {why}", self.function_name(), self.name)
+        format!("{} is not invoked by {}: {why}", function_name(&self.function), self.name)
     }
 }
 
@@ -297,12 +289,12 @@ pub(super) fn read(
         if declared.text("Enabled").is_some_and(|enabled| enabled == "false") {
             continue;
         }
-        if !has_function(declared.function_name()) {
+        if !has_function(function_name(&declared.function)) {
             found.notes.push(declared.not_run("the template has no such function"));
             continue;
         }
-        if let Some(unknown) = ["TumblingWindowInSeconds"].iter().find(|name| declared.properties.get(name).is_some()) {
-            found.notes.push(declared.not_run(&format!("the emulator does not support {unknown}")));
+        if declared.properties.get("TumblingWindowInSeconds").is_some() {
+            found.notes.push(declared.not_run("the emulator does not support TumblingWindowInSeconds"));
             continue;
         }
         match declared.source.split(':').collect::<Vec<_>>().as_slice() {

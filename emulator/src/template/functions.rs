@@ -21,7 +21,7 @@ use super::{
     topics::DeclaredSubscription,
     yaml::YamlNode,
 };
-use crate::aws::arn;
+use crate::aws::{arn, function_name};
 
 /// Default timeout of a function. Source: Lambda and SAM.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
@@ -152,8 +152,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<ParsedFunctions, Templat
     }
     for alias in resources.of_type("AWS::Lambda::Alias") {
         let (function, name) = (alias.required_text("FunctionName")?, alias.required_text("Name")?);
-        let function = function.rsplit(":function:").next().unwrap_or_default();
-        if let Some(function) = found.functions.get_mut(function) {
+        if let Some(function) = found.functions.get_mut(function_name(&function)) {
             function.aliases.insert(name);
         }
     }

@@ -322,10 +322,10 @@ impl<'a> Resolver<'a> {
 
     fn charge(&self, work: usize, line: usize) -> Result<(), TemplateError> {
         self.work.set(self.work.get().saturating_add(work));
-        match self.work.get() > WORK_MAX {
-            true => Err(TemplateError::at(line, "the values of the template are too large")),
-            false => Ok(()),
+        if self.work.get() > WORK_MAX {
+            return Err(TemplateError::at(line, "the values of the template are too large"));
         }
+        Ok(())
     }
 
     fn list(&self, node: &YamlNode) -> Result<Vec<Value>, TemplateError> {
@@ -539,7 +539,7 @@ Resources:
         check("!Ref Key", "/app/key".into(), "--secret /app/key=VALUE", "k".into());
         check("!Ref Ids", serde_json::json!(["/app/ids"]), "/app/ids", serde_json::json!(["1", "2"]));
         check("a{{resolve:ssm:/app/key}}", "a{{resolve:ssm:/app/key}}".into(), "--secret /app/key=VALUE", "ak".into());
-        // Failing on what is made up is no mistake of the template.
+        // Failing on what is made up does not refuse the template.
         assert_eq!(resolve("!Select [3, !Split ['/', !ImportValue x]]"), Ok(Some("Fn::Select".into())));
         assert!(resolve("Fn::Transform: { Name: AWS::Include }").is_ok());
         let (block, notes) = resolve_with(&inputs, "!Select [2, !Cidr ['10.0.0.0/16', 6, 5]]");

@@ -113,10 +113,10 @@ fn in_directory(directory: &Path) -> Result<Vec<Located>, LoadError> {
 
 fn of_serverless(service: &Path, directory: &Path) -> Result<Vec<Located>, LoadError> {
     let packaged = directory.join(PACKAGED);
-    match packaged.is_file() {
-        true => Ok(vec![Located::at(packaged).made_of(service, "serverless package")]),
-        false => Err(LoadError::NotPackaged(service.to_owned(), "serverless package")),
+    if !packaged.is_file() {
+        return Err(LoadError::NotPackaged(service.to_owned(), "serverless package"));
     }
+    Ok(vec![Located::at(packaged).made_of(service, "serverless package")])
 }
 
 fn of_cdk(source: &Path, directory: &Path) -> Result<Vec<Located>, LoadError> {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::aws::{ACCOUNT_ID, PARTITION, REGION, URL_SUFFIX, arn};
+use crate::aws::{ACCOUNT_ID, PARTITION, REGION, URL_SUFFIX, arn, function_name};
 
 use super::{
     attributes,
@@ -230,8 +230,7 @@ impl Resolver<'_> {
     /// The ARN of the function that an alias or a version names.
     fn function_arn(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
         let function = self.required(resource, "FunctionName", line)?;
-        let name = function.rsplit(":function:").next().unwrap_or_default();
-        Ok(arn("lambda", &format!("function:{name}")))
+        Ok(arn("lambda", &format!("function:{}", function_name(&function))))
     }
 
     fn required(&self, resource: &str, property: &str, line: usize) -> Result<String, TemplateError> {
@@ -267,17 +266,19 @@ impl Resolver<'_> {
         let is_table = attributes::name_property(kind) == Some("TableName");
         Ok(named.unwrap_or_else(|| {
             let is_short = is_table && resource.chars().count() < TABLE_NAME_CHARS_MIN;
-            match self.scope.is_one_of_several || is_short {
-                true => format!("{}-{resource}", self.scope.stack),
-                false => resource.to_owned(),
+            if self.scope.is_one_of_several || is_short {
+                format!("{}-{resource}", self.scope.stack)
+            } else {
+                resource.to_owned()
             }
         }))
     }
 
     fn api_id(&self, resource: &str) -> String {
-        match self.scope.is_one_of_several {
-            true => attributes::api_id(&format!("{}-{resource}", self.scope.stack)),
-            false => attributes::api_id(resource),
+        if self.scope.is_one_of_several {
+            attributes::api_id(&format!("{}-{resource}", self.scope.stack))
+        } else {
+            attributes::api_id(resource)
         }
     }
 }

@@ -133,7 +133,7 @@ fn warm_up(tables: &Tables) {
 fn read(path: &Path) -> Plan {
     let text = fs::read_to_string(path).map_err(|error| error.to_string());
     text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).unwrap_or_else(|error| {
-        eprintln!("{} is no plan as --save writes it: {error}", path.display());
+        eprintln!("cannot read {} as a plan that --save has written: {error}", path.display());
         std::process::exit(2)
     })
 }

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Run {
     }
 }
 
-/// The number under which a panic is told. It is no guarantee: no planted bug may be found by it.
+/// The number under which a panic is told. No guarantee has it, so no planted bug may be found by it.
 const NO_PANIC: u32 = 0;
 
 /// How a world ended.
