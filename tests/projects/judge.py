@@ -323,7 +323,7 @@ async def judge(project, options):
         packaged = options.packaged / project["name"]
         if project.get("as_it_is"):
             packaged = source / project["folder"]
-        if not (packaged / project["template"]).is_file():
+        if not (packaged / project["template"]).exists():
             return row | {"message": f"there is no {project['template']} in {packaged}"}
     except (Failed, subprocess.TimeoutExpired) as problem:
         return row | {"message": str(problem)}
