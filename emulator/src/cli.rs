@@ -317,11 +317,14 @@ async fn run_until_signal(
     // Registered before `ready` is printed: a script that waits for that line may send a signal at once.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    // A terminal that is closed.
+    let mut hung_up = signal(SignalKind::hangup())?;
     let stack = start(options, program, env_file).await?;
     std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
     }
     eprintln!("stopping: closing sockets, finishing invocations");
     stack.stop().await;

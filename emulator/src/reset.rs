@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::{
     dynamodb::Store,
+    error::ErrorChain,
     gateway::Gateway,
     http::{self, Body},
     lambda::Functions,
@@ -27,27 +28,31 @@ pub(crate) struct Reset {
 
 impl Reset {
     /// Closes all connections, waits until `$disconnect` and all other invocations have ended, and then removes the
-    /// items of the tables and the messages of the queues. Removes nothing where something does not end.
+    /// items of the tables, what waits in streams and queues, and retries. Removes nothing where something does not
+    /// end. Resets at the same time take turns.
     pub(crate) async fn handle(&self) -> Response<Body> {
         let connections = self.gateway.connected();
         let ended = async {
             self.gateway.disconnect_all().await;
+            let paused = self.functions.background.pause().await;
             self.functions.settled().await;
+            paused
         };
-        if tokio::time::timeout(RESET_TIMEOUT, ended).await.is_err() {
+        let Ok(paused) = tokio::time::timeout(RESET_TIMEOUT, ended).await else {
             let message = format!(
                 "connections or invocations have not ended within {} s, and nothing was removed: stop what connects, \
                  and what the functions wait for",
                 RESET_TIMEOUT.as_secs()
             );
             return http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"message": message}));
-        }
+        };
         let database = Arc::clone(&self.database);
         let cleared = tokio::task::spawn_blocking(move || database.clear()).await;
-        match cleared.map_err(|ended| ended.to_string()).and_then(|cleared| cleared.map_err(|error| error.to_string()))
-        {
+        let cleared = cleared.map_err(|ended| ended.to_string());
+        match cleared.and_then(|cleared| cleared.map_err(|error| ErrorChain(&error).to_string())) {
             Ok(tables) => {
-                self.queues.purge();
+                self.queues.reset();
+                paused.forget();
                 http::json(StatusCode::OK, &json!({"connections": connections, "tables": tables}))
             }
             Err(message) => http::json(StatusCode::INTERNAL_SERVER_ERROR, &json!({"message": message})),

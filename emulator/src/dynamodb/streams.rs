@@ -104,7 +104,7 @@ impl Streams {
         let answer = perform();
         if answer.0 == StatusCode::OK {
             for Touched { table, captured, key, before } in touched.unwrap_or_default() {
-                captured.record(key.clone(), before, item(database, table, &key), None);
+                captured.record(before, item(database, table, &key), None);
             }
         }
         answer
@@ -155,9 +155,9 @@ impl Streams {
         for (table, captured, mut before) in before {
             for (key, after) in captured.items(database, table) {
                 let old = before.remove(&key);
-                captured.record_item(old, Some(after), None);
+                captured.record(old, Some(after), None);
             }
-            before.into_values().for_each(|old| captured.record_item(Some(old), None, None));
+            before.into_values().for_each(|old| captured.record(Some(old), None, None));
         }
         answer
     }
@@ -177,7 +177,7 @@ impl Streams {
         for (table, captured, before) in expired {
             let key = captured.schema.key_of(&before);
             if key.is_some_and(|key| item(database, table, &key).is_none()) {
-                captured.record_item(Some(before), None, Some(BY_TIME_TO_LIVE));
+                captured.record(Some(before), None, Some(BY_TIME_TO_LIVE));
             }
         }
         swept
@@ -191,17 +191,13 @@ type Identity = (&'static str, &'static str);
 const BY_TIME_TO_LIVE: Identity = ("Service", "dynamodb.amazonaws.com");
 
 impl CapturedTable {
-    fn record_item(&self, before: Option<Value>, after: Option<Value>, by: Option<Identity>) {
-        if let Some(key) = before.as_ref().or(after.as_ref()).and_then(|item| self.schema.key_of(item)) {
-            self.record(key, before, after, by);
-        }
-    }
-
-    /// Records a change. A write that changes nothing leaves no record.
-    fn record(&self, keys: Value, before: Option<Value>, after: Option<Value>, by: Option<Identity>) {
+    /// Records a change. A write that changes nothing leaves no record. The key is that of the image, because a request
+    /// may spell a number in another way.
+    fn record(&self, before: Option<Value>, after: Option<Value>, by: Option<Identity>) {
         if before == after {
             return;
         }
+        let Some(keys) = before.as_ref().or(after.as_ref()).and_then(|item| self.schema.key_of(item)) else { return };
         let name = match (&before, &after) {
             (None, _) => "INSERT",
             (_, Some(_)) => "MODIFY",

@@ -19,8 +19,10 @@ pub(super) async fn run(mapping: &EventSourceMapping, settings: &EventSourceSett
         let Some(batch) = settings.queues.poll(queue, mapping.batch_max, BATCH_BYTES_MAX, mapping.window).await else {
             return;
         };
-        let (wanted, others): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|(_, event)| passes(&mapping.filters, event));
+        // What a reset has removed meanwhile is not there any more.
+        let _turn = settings.functions.background.turn().await;
+        let batch = batch.into_iter().filter(|(receipt, _)| settings.queues.holds(queue, receipt));
+        let (wanted, others): (Vec<_>, Vec<_>) = batch.partition(|(_, event)| passes(&mapping.filters, event));
         others.iter().for_each(|(receipt, _)| settings.queues.delete(queue, receipt));
         if wanted.is_empty() {
             continue;

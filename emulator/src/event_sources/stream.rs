@@ -15,7 +15,7 @@ use super::{
 use crate::{
     aws::arn,
     dynamodb::{STREAM_RETENTION as RETENTION, StreamReader, StreamRecord},
-    lambda::new_request_id,
+    lambda::{Work, new_request_id},
     template::EventSourceMapping,
 };
 
@@ -36,11 +36,16 @@ pub(super) async fn run(
     settings: &EventSourceSettings,
 ) {
     loop {
-        let batch = reader.next(mapping.batch_max, BATCH_BYTES_MAX, mapping.window).await;
+        reader.next(mapping.batch_max, BATCH_BYTES_MAX, mapping.window).await;
+        // Read once more during a turn: a reset may just have cleared the stream.
+        let turn = settings.functions.background.turn().await;
+        let batch = reader.ready(mapping.batch_max, BATCH_BYTES_MAX);
+        let work = settings.functions.background.begin();
+        drop(turn);
         let last = batch.last().map(Arc::clone);
         let wanted: Batch = batch.into_iter().filter(|record| passes(&mapping.filters, &record.event)).collect();
         if !wanted.is_empty() {
-            process(mapping, stream, wanted, settings).await;
+            process(mapping, stream, wanted, &work, settings).await;
         }
         if let Some(last) = last {
             reader.advance(&last);
@@ -48,12 +53,20 @@ pub(super) async fn run(
     }
 }
 
-/// Invokes the function with a batch, and with what of it fails, until all of it is done or given up.
-async fn process(mapping: &EventSourceMapping, stream: &str, batch: Batch, settings: &EventSourceSettings) {
+/// Invokes the function with a batch, and with what of it fails, until all of it is done or given up, or a reset drops
+/// it.
+async fn process(
+    mapping: &EventSourceMapping,
+    stream: &str,
+    batch: Batch,
+    work: &Work<'_>,
+    settings: &EventSourceSettings,
+) {
     // Each part of the batch, with the number of its retries, the last part first.
     let mut parts = vec![(batch, 0_u32)];
     let mut delay = RETRY_DELAY_FIRST;
     while let Some((mut part, retries)) = parts.pop() {
+        let Some(turn) = work.turn().await else { return };
         let (now, age_max) = (settings.clock.now(), mapping.age_max.unwrap_or(RETENTION));
         let fresh = part.iter().position(|record| now.since(record.at) <= age_max).unwrap_or(part.len());
         let old: Batch = part.drain(..fresh).collect();
@@ -90,7 +103,10 @@ async fn process(mapping: &EventSourceMapping, stream: &str, batch: Batch, setti
         let wait = delay.div_f64(settings.time_scale);
         let name = &mapping.name;
         tracing::warn!(mapping = name, retries, after_s = wait.as_secs_f64(), "batch of a stream retried");
-        tokio::time::sleep(wait).await;
+        drop(turn);
+        if !work.sleep(wait).await {
+            return;
+        }
         delay = (delay * 2).min(RETRY_DELAY_MAX);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Response, StatusCode, body::Bytes};
 use percent_encoding::percent_decode_str;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::Functions;
@@ -66,6 +67,11 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
             return error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message);
         }
     };
+    let payload = if payload.is_empty() { Bytes::from_static(b"{}") } else { payload };
+    if let Err(invalid) = serde_json::from_slice::<IgnoredAny>(&payload) {
+        let message = format!("Could not parse request body into json: {invalid}");
+        return error(StatusCode::BAD_REQUEST, "InvalidRequestContentException", &message);
+    }
     match kind.as_str() {
         "Event" => match functions.invoke_async(&name, payload) {
             Ok(()) => response(StatusCode::ACCEPTED, "application/json", Bytes::new()),

@@ -32,6 +32,7 @@ impl Functions {
         let first = self.spawn("", name, payload.clone(), request_id.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
         tokio::spawn(async move {
+            let work = functions.background.begin();
             let Some(entry) = functions.entry(&name) else { return };
             let mut outcome = first.await.unwrap_or_else(|ended| Err(ended.into()));
             let waits = &RETRY_DELAYS[..RETRY_DELAYS.len().min(entry.async_retries.into())];
@@ -41,10 +42,11 @@ impl Functions {
                 }
                 let wait = wait.div_f64(functions.time_scale);
                 tracing::warn!(function = name, after_s = wait.as_secs_f64(), "asynchronous invocation retried");
-                if functions.stopping.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                let Some(goes_on) = functions.stopping.run_until_cancelled(work.sleep(wait)).await else {
                     tracing::error!(function = name, "asynchronous invocation not retried: the emulator stopped");
                     return;
-                }
+                };
+                let Some(_turn) = (if goes_on { work.turn().await } else { None }) else { return };
                 let Ok(again) = functions.spawn("", &name, payload.clone(), request_id.clone()) else { return };
                 outcome = again.await.unwrap_or_else(|ended| Err(ended.into()));
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 mod asynchronous;
+mod background;
 mod concurrency;
 pub(crate) mod process;
 mod remote;
@@ -22,7 +23,9 @@ use hyper::body::Bytes;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::background::Work;
 use self::{
+    background::Background,
     concurrency::FairConcurrencyLimit,
     process::{LaunchError, MissingLayer, Process, ProcessHost},
     remote::Remote,
@@ -80,6 +83,8 @@ pub(crate) struct Functions {
     time_scale: f64,
     /// Cancelled to stop retries.
     stopping: CancellationToken,
+    /// What streams and queues invoke, and retries.
+    pub(crate) background: Background,
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
     queues: Arc<Queues>,
@@ -208,6 +213,7 @@ impl Functions {
             clock,
             time_scale: settings.time_scale,
             stopping: CancellationToken::new(),
+            background: Background::default(),
             recorder: Arc::clone(&settings.recorder),
             faults: Arc::clone(&settings.faults),
             queues: Arc::clone(&settings.queues),

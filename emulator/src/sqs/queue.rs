@@ -150,9 +150,17 @@ impl Queues {
         }
     }
 
-    /// Removes all messages.
-    pub(crate) fn purge(&self) {
-        self.queues.values().for_each(Queue::purge);
+    /// Whether a message is still there for its last receiver.
+    pub(crate) fn holds(&self, name: &str, receipt: &str) -> bool {
+        self.get(name).is_some_and(|queue| queue.holds(receipt))
+    }
+
+    /// Removes all messages, and forgets which there were.
+    pub(crate) fn reset(&self) {
+        for queue in self.queues.values() {
+            queue.purge();
+            queue.state().known.clear();
+        }
     }
 
     /// The URL of a queue, for clients on this machine.
@@ -308,6 +316,11 @@ impl Queue {
         self.state().retain(|message| message.id != id || message.receives != receives);
         self.changed.notify_waiters();
         Some(())
+    }
+
+    fn holds(&self, receipt: &str) -> bool {
+        let Some((id, receives)) = of_receipt(receipt) else { return false };
+        self.state().messages.iter().any(|message| message.id == id && message.receives == receives)
     }
 
     /// Hides a received message for this time from now on. `None` if it is not a receipt.

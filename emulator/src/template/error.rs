@@ -68,6 +68,9 @@ pub enum LoadError {
          more as a SAM template beside the same code, as docs/terraform.md shows"
     )]
     Terraform(PathBuf),
+    /// The parameters of SAM CLI beside the template cannot be read.
+    #[error("cannot read the parameters in {0}: correct it")]
+    Samconfig(PathBuf, #[source] Box<toml::de::Error>),
     /// The directory has more stacks than the emulator reads.
     #[error("{0} has more than {1} stacks: name some of their templates with --template")]
     TooManyStacks(PathBuf, usize),

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use toml::{Table, Value};
 
+use super::error::LoadError;
+
 /// The file.
 const NAME: &str = "samconfig.toml";
 
@@ -11,20 +13,23 @@ const NAME: &str = "samconfig.toml";
 const BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads the parameters that the default environment of a `samconfig.toml` names for `sam deploy`, or for all commands.
-pub(super) fn parameters(directory: &Path) -> BTreeMap<String, String> {
+pub(super) fn parameters(directory: &Path) -> Result<BTreeMap<String, String>, LoadError> {
     let path = directory.join(NAME);
-    let small = fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= BYTES_MAX);
-    let text = fs::read_to_string(&path).ok().filter(|_| small);
-    text.as_deref().map(read).unwrap_or_default()
+    let small = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= BYTES_MAX);
+    if !small {
+        return Ok(BTreeMap::new());
+    }
+    let text = fs::read_to_string(&path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+    read(&text).map_err(|error| LoadError::Samconfig(path, Box::new(error)))
 }
 
-fn read(text: &str) -> BTreeMap<String, String> {
-    let Ok(root) = text.parse::<Table>() else { return BTreeMap::new() };
+fn read(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
+    let root: Table = text.parse()?;
     let overrides =
         |command: &str| root.get("default")?.get(command)?.get("parameters")?.get("parameter_overrides").map(pairs);
     let mut parameters: BTreeMap<String, String> = overrides("global").into_iter().flatten().collect();
     parameters.extend(overrides("deploy").into_iter().flatten());
-    parameters
+    Ok(parameters)
 }
 
 /// `Key=value` pairs: a list of them, or a text with quotes as in a shell.
@@ -33,12 +38,22 @@ fn pairs(overrides: &Value) -> Vec<(String, String)> {
         Value::String(text) => words(text),
         Value::Array(items) => items.iter().filter_map(Value::as_str).flat_map(words).collect(),
         Value::Table(table) => {
-            let entry = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
-            return table.iter().filter_map(entry).collect();
+            return table.iter().filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect();
         }
         _ => Vec::new(),
     };
     words.iter().filter_map(|word| pair(word)).collect()
+}
+
+/// A value of a table, as a parameter has it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(truth) => Some(truth.to_string()),
+        _ => None,
+    }
 }
 
 /// `Key=value`, or `ParameterKey=Key,ParameterValue=value` as the AWS CLI has it.
@@ -77,7 +92,7 @@ mod tests {
         let check = |value: &str, expected: &[(&str, &str)]| {
             let text = format!("version = 0.1\n[default.deploy.parameters]\nparameter_overrides = {value}\n");
             let expected = expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            assert_eq!(read(&text), expected.collect(), "{value}");
+            assert_eq!(read(&text), Ok(expected.collect()), "{value}");
         };
         check(
             r#""Domain=\"a b\" Cert=\"arn:x=y\" Plain=z""#,
@@ -85,18 +100,18 @@ mod tests {
         );
         check(r#"["A=1", "B='2 3'"]"#, &[("A", "1"), ("B", "2 3")]);
         check(r#""ParameterKey=A,ParameterValue=1""#, &[("A", "1")]);
-        check(r#"{ A = "1" }"#, &[("A", "1")]);
+        check(r#"{ A = "1", B = 2 }"#, &[("A", "1"), ("B", "2")]);
         check(r#"'A="say \"x\"" B= C'"#, &[("A", r#"say "x""#), ("B", "")]);
         check("7", &[]);
     }
 
     #[test]
-    fn those_of_deploy_win_over_those_of_all_commands_and_other_files_say_nothing() {
+    fn those_of_deploy_win_over_those_of_all_commands_and_what_is_not_toml_is_an_error() {
         let text = "[default.global.parameters]\nparameter_overrides = 'A=1 B=1'\n[default.deploy.parameters]\n\
             parameter_overrides = 'B=2'\n[prod.deploy.parameters]\nparameter_overrides = 'A=9'\n";
-        let read = read(text);
+        let read = read(text).expect("valid");
         assert_eq!((read["A"].as_str(), read["B"].as_str()), ("1", "2"));
-        assert!(super::read("no toml").is_empty());
-        assert!(parameters(Path::new("/nowhere")).is_empty());
+        assert!(super::read("no toml").is_err());
+        assert_eq!(parameters(Path::new("/nowhere")).expect("no file"), BTreeMap::new());
     }
 }

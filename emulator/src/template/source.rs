@@ -89,7 +89,7 @@ fn open(located: Located, is_one: bool) -> Result<Source, LoadError> {
     let text = std::fs::read_to_string(&path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
     let directory = path.parent().map(Path::to_owned).unwrap_or_default();
     let stack = if is_one { STACK_NAME.to_owned() } else { stack.unwrap_or_else(|| stack_of(&path)) };
-    let configured = samconfig::parameters(&directory);
+    let configured = samconfig::parameters(&directory)?;
     Ok(Source { text: Cow::Owned(text), path, directory, stack, configured, notes: outdated.into_iter().collect() })
 }
 

@@ -1,6 +1,6 @@
 //! Requests to EventBridge and Systems Manager that AWS clients do not send, and the page at the root.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::scripted::{Scripted, accept, ask};
 
@@ -33,4 +33,17 @@ async fn the_root_leads_a_browser_to_the_inspector_and_head_is_not_a_get() {
     assert_eq!(ask(site.stack.http_addr, "GET /", "", "").await.status, 302);
     assert_eq!(ask(site.stack.http_addr, "HEAD /", "", "").await.status, 404);
     assert_eq!(ask(site.stack.http_addr, "POST /", "", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn an_invocation_without_a_payload_has_an_empty_event_and_one_that_is_not_json_does_not_run() {
+    let site = Scripted::start(&[], accept).await;
+    assert_eq!(site.invoke("Message", "RequestResponse", "").await.status, 200);
+    assert_eq!(site.events_of("Message"), [json!({})]);
+    for kind in ["RequestResponse", "Event"] {
+        let reply = site.invoke("Message", kind, r#"{"Records":"#).await;
+        assert_eq!(reply.status, 400, "{}", reply.body);
+        assert!(reply.body.contains("Could not parse request body into json"), "{}", reply.body);
+    }
+    assert_eq!(site.events_of("Message").len(), 1);
 }

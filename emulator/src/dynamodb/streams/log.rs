@@ -154,6 +154,11 @@ impl StreamReader {
         }
     }
 
+    /// The records that [`StreamReader::next`] would return now, without waiting. There may be none.
+    pub(crate) fn ready(&self, max: usize, bytes_max: usize) -> Vec<Arc<StreamRecord>> {
+        self.batch(max, bytes_max).0
+    }
+
     /// The next records, and whether another one would be too many.
     fn batch(&self, max: usize, bytes_max: usize) -> (Vec<Arc<StreamRecord>>, bool) {
         let records = self.log.records();
