@@ -62,32 +62,31 @@ pub(crate) fn api_hosts(api_id: &str) -> impl Iterator<Item = String> {
 /// Access key id and secret of the emulator. They are not secret: nothing outside accepts them.
 pub(crate) const ACCESS_KEY: &str = "local";
 
-/// Environment variables that point any AWS client to the emulator.
+/// Environment variables that point AWS clients to the emulator: those of the services that are here to `services`,
+/// those of posts to connections to `management`. `AWS_ENDPOINT_URL`, which clients of all other services follow too,
+/// is among them only if `for_all` says so.
 pub(crate) fn variables(
-    dynamodb: &str,
-    lambda: &str,
+    services: &str,
+    dynamodb: Option<&str>,
     management: &str,
-    sqs: &str,
-    events: &str,
-    ssm: &str,
-    sns: &str,
+    for_all: bool,
 ) -> BTreeMap<String, String> {
-    [
+    let all = for_all.then_some(("AWS_ENDPOINT_URL", services));
+    let named = [
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
         ("AWS_SECRET_ACCESS_KEY", ACCESS_KEY),
         ("AWS_REGION", REGION),
         // The name by which the AWS client for Python knows it.
         ("AWS_DEFAULT_REGION", REGION),
-        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
-        ("AWS_ENDPOINT_URL_LAMBDA", lambda),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.unwrap_or(services)),
+        ("AWS_ENDPOINT_URL_LAMBDA", services),
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", management),
-        ("AWS_ENDPOINT_URL_SQS", sqs),
-        ("AWS_ENDPOINT_URL_EVENTBRIDGE", events),
-        ("AWS_ENDPOINT_URL_SSM", ssm),
-        ("AWS_ENDPOINT_URL_SNS", sns),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+        ("AWS_ENDPOINT_URL_SQS", services),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", services),
+        ("AWS_ENDPOINT_URL_SSM", services),
+        ("AWS_ENDPOINT_URL_SNS", services),
+    ];
+    named.into_iter().chain(all).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// An ARN of the local account and region.

@@ -71,6 +71,11 @@ pub(crate) fn refusal(error: &QueryError, namespace: &str, request_id: &str) -> 
     )
 }
 
+/// A document with an error as S3 writes it, whose protocol is another one.
+pub(crate) fn bare_refusal(error: &QueryError) -> String {
+    format!("{DECLARATION}<Error>{}{}</Error>", element("Code", error.code), element("Message", &error.message))
+}
+
 /// An element with a text.
 pub(crate) fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>", escaped(text))

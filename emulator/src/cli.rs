@@ -41,13 +41,18 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
     http_addr: Option<SocketAddr>,
 
+    /// Address of all AWS services that are here, in the same form, which AWS_ENDPOINT_URL then names. Containers reach
+    /// 0.0.0.0:4566 as host.docker.internal:4566 [default: a free port, and no AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    aws_addr: Option<SocketAddr>,
+
     /// Write the variables that lead AWS clients and functions here to this file, for a shell (. FILE) and for tools
     /// that read .env files. A file that apigw-local did not write is left alone
     #[arg(long, value_name = "FILE", help_heading = "Addresses")]
     env_file: Option<PathBuf>,
 
-    /// Also accept requests with this host name, such as host.docker.internal; may be repeated. Other names than
-    /// localhost and this machine's addresses are refused, because a web page can point its own name here
+    /// Also accept requests with this host name, such as my-laptop.local; may be repeated. Other names than localhost,
+    /// host.docker.internal and this machine's addresses are refused, because a web page can point its own name here
     #[arg(long = "allow-host", value_name = "NAME", help_heading = "Addresses")]
     hosts: Vec<String>,
 
@@ -268,6 +273,7 @@ fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Optio
     Options {
         ws_addr: arguments.ws_addr.unwrap_or(ws_addr),
         http_addr: arguments.http_addr.unwrap_or(http_addr),
+        aws_addr: arguments.aws_addr,
         template,
         parameters: arguments.parameters.into_iter().collect(),
         values: arguments.values.into_iter().collect(),
@@ -338,6 +344,9 @@ fn announcement(stack: &Stack) -> String {
         "# variables for another terminal: eval \"$(curl -s http://{}/inspector/env)\"",
         stack.http_addr
     ));
+    if let Some(address) = stack.aws_variables.get("AWS_ENDPOINT_URL") {
+        lines.push(format!("# all AWS services that are here: AWS_ENDPOINT_URL={address}"));
+    }
     lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
     lines.push(format!(
         "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",

@@ -20,6 +20,7 @@
 mod aws;
 mod aws_json;
 mod aws_query;
+mod aws_services;
 pub mod cli;
 mod dynamodb;
 mod embedding;

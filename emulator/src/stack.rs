@@ -20,10 +20,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     aws,
+    aws_services::{self, AwsServices},
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     embedding::{Embedding, Pages, Site},
     event_sources::{self, EventSourceSettings},
-    events::{self, Buses},
+    events::Buses,
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
@@ -35,9 +36,9 @@ use crate::{
     reset::Reset,
     schedules,
     service_integrations::IntegratedServices,
-    sns::{self, Topics},
-    sqs::{self, Queues},
-    ssm::{self, Parameters},
+    sns::Topics,
+    sqs::Queues,
+    ssm::Parameters,
     template::{
         Authorization, Function, HttpRoute, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource,
     },
@@ -61,6 +62,9 @@ pub struct Options {
     pub ws_addr: SocketAddr,
     /// Address of the HTTP API and the inspector.
     pub http_addr: SocketAddr,
+    /// Address of all AWS services that are here, which `AWS_ENDPOINT_URL` then names too. `None` takes a free port
+    /// beside the HTTP API, and clients of services that are not here reach the real ones.
+    pub aws_addr: Option<SocketAddr>,
     /// The template to run.
     pub template: TemplateSource,
     /// Values of its parameters. Others keep their defaults.
@@ -99,6 +103,7 @@ impl Options {
         Self {
             ws_addr: free,
             http_addr: free,
+            aws_addr: None,
             template: template.into(),
             parameters: BTreeMap::new(),
             values: BTreeMap::new(),
@@ -146,6 +151,8 @@ pub struct Stack {
     pub ws_addr: SocketAddr,
     /// Address of the HTTP API and the inspector.
     pub http_addr: SocketAddr,
+    /// Address of the AWS services.
+    pub aws_addr: SocketAddr,
     /// The stage of the WebSocket API.
     pub stage: String,
     /// Variables that lead AWS clients in any language to the emulator.
@@ -197,20 +204,16 @@ impl Stack {
         let ws =
             listen(options.ws_addr, "--ws-addr", &hosts.iter().cloned().chain(in_cloud).collect::<Vec<_>>()).await?;
         let api = listen(options.http_addr, "--http-addr", hosts).await?;
-        let internal = async || listen(SocketAddr::new(options.http_addr.ip(), 0), "--http-addr", hosts).await;
-        let (tables, invoke, sqs) = (internal().await?, internal().await?, internal().await?);
-        let (bus, ssm, sns) = (internal().await?, internal().await?, internal().await?);
-        let (ws_addr, http_addr, sqs_addr) = (ws.address, api.address, sqs.address);
+        let any_port = SocketAddr::new(options.http_addr.ip(), 0);
+        let aws = listen(options.aws_addr.unwrap_or(any_port), "--aws-addr", hosts).await?;
+        let [ws_addr, http_addr, aws_addr] = [&ws, &api, &aws].map(|listener| http::reachable(listener.address));
 
         let stage = template.sockets.stage.clone();
         let aws_variables = aws::variables(
-            &options.dynamodb.as_ref().map_or_else(|| format!("http://{}", tables.address), Uri::to_string),
-            &format!("http://{}", invoke.address),
+            &format!("http://{aws_addr}"),
+            options.dynamodb.as_ref().map(Uri::to_string).as_deref(),
             &format!("http://{ws_addr}/{stage}"),
-            &format!("http://{sqs_addr}"),
-            &format!("http://{}", bus.address),
-            &format!("http://{}", ssm.address),
-            &format!("http://{}", sns.address),
+            options.aws_addr.is_some(),
         );
         let (intake, services) = (CancellationToken::new(), CancellationToken::new());
         let (intake_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
@@ -224,10 +227,6 @@ impl Stack {
             &clock,
         )?;
         dynamodb::sweep(Arc::clone(&database), services.clone(), &service_tasks);
-        let asked = Arc::clone(&database);
-        service_tasks.spawn(http::serve(tables, None, services.clone(), move |request, _| {
-            dynamodb::api::handle(Arc::clone(&asked), request)
-        }));
         let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
@@ -237,12 +236,12 @@ impl Stack {
             files,
             &template.sockets.api_id,
             ws_addr,
-            sqs_addr,
+            aws_addr,
             trust,
         );
         let recorder = Recorder::new(clock.clone());
         let faults = Arc::new(Faults::new(&options.faults));
-        let queues = Arc::new(Queues::new(template.queues.clone(), format!("http://{sqs_addr}"), clock.clone()));
+        let queues = Arc::new(Queues::new(template.queues.clone(), clock.clone()));
         let purged = Arc::clone(&queues);
         let settings = LambdaSettings {
             endpoints: &aws_variables,
@@ -256,11 +255,6 @@ impl Stack {
             queues: Arc::clone(&queues),
         };
         let functions = Functions::start(&template.functions, &settings)?;
-        let invocable = Arc::clone(&functions);
-        service_tasks.spawn(http::serve(invoke, None, services.clone(), move |request, _| {
-            lambda::api::handle(Arc::clone(&invocable), request)
-        }));
-
         let polled = EventSourceSettings {
             store: Arc::clone(&database),
             queues: Arc::clone(&queues),
@@ -271,22 +265,10 @@ impl Stack {
         let topics = Topics::new(template.topics, Arc::clone(&functions), Arc::clone(&queues), clock.clone());
         let publisher: Arc<dyn Publisher> = Arc::<Topics>::clone(&topics);
         functions.publish_to(Arc::downgrade(&publisher));
-        let published = Arc::clone(&topics);
-        service_tasks.spawn(http::serve(sns, None, services.clone(), move |request, _| {
-            sns::handle(Arc::clone(&published), request)
-        }));
-        let ending = services.clone();
-        service_tasks.spawn(http::serve(sqs, None, services.clone(), move |request, _| {
-            sqs::handle(Arc::clone(&queues), request, ending.clone())
-        }));
-
         let stored = template.stored_parameters.iter().map(|(name, StoredParameter { kind, value })| {
             (name.clone(), StoredParameter { kind: kind.clone(), value: host.localised(value) })
         });
         let parameters = Arc::new(Parameters { secrets: options.secrets.clone(), stored: stored.collect() });
-        service_tasks.spawn(http::serve(ssm, None, services.clone(), move |request, _| {
-            ssm::handle(Arc::clone(&parameters), request)
-        }));
 
         let localised = |(name, value): (&String, &String)| (name.clone(), host.localised(value));
         let of_function = |(name, function): (&String, &Function)| {
@@ -305,12 +287,9 @@ impl Stack {
         let integrated = IntegratedServices {
             store: Arc::clone(&database),
             queues: Arc::clone(&polled.queues),
-            topics,
+            topics: Arc::clone(&topics),
             buses: Arc::clone(&buses),
         };
-        service_tasks.spawn(http::serve(bus, None, services.clone(), move |request, _| {
-            events::handle(Arc::clone(&buses), request)
-        }));
         let quotas = Quotas::new(options.gateway.connect_rate, options.gateway.request_rate, clock.now());
         let quotas = Arc::new(quotas);
         let gateway = Gateway::new(
@@ -322,6 +301,19 @@ impl Stack {
             GatewaySettings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
             Arc::clone(&recorder),
         );
+        let of_aws = Arc::new(AwsServices {
+            store: Arc::clone(&database),
+            functions: Arc::clone(&functions),
+            queues,
+            topics,
+            buses,
+            parameters,
+            gateway: Arc::clone(&gateway),
+            stopping: services.clone(),
+        });
+        service_tasks.spawn(http::serve(aws, None, services.clone(), move |request, peer| {
+            aws_services::handle(Arc::clone(&of_aws), request, peer)
+        }));
         let sockets = Arc::clone(&gateway);
         let connecting = Arc::clone(&gateway);
         let ws = ws.except(move |request| connecting.is_handshake(request));
@@ -385,6 +377,7 @@ impl Stack {
         Ok(Self {
             ws_addr,
             http_addr,
+            aws_addr,
             stage,
             aws_variables,
             function_variables,

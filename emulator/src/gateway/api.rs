@@ -1,9 +1,6 @@
 //! The gateway: one WebSocket API on one stage, and everything that it holds.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use clock::Clock;
 use hyper::{
@@ -50,10 +47,10 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Makes a gateway that serves `api` on an address with `functions`.
+    /// Makes a gateway that serves `api` with `functions`, which reach it at `address`.
     pub(crate) fn new(
         api: WebSocketApi,
-        mut address: SocketAddr,
+        address: SocketAddr,
         functions: Arc<Functions>,
         services: Option<IntegratedServices>,
         clock: Clock,
@@ -62,10 +59,6 @@ impl Gateway {
     ) -> Arc<Self> {
         let routes = api.routes.keys().map(String::as_str).filter(|_| settings.throttles);
         let buckets = RouteBuckets::new(&api.throttles, routes, clock.now());
-        // Whoever listens on every address is reached at each.
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-        }
         Arc::new(Self {
             api,
             address,

@@ -12,7 +12,10 @@ use super::{
     connections::{CloseReason, Connection},
     ids,
 };
-use crate::aws::{REGION, URL_SUFFIX, arn};
+use crate::{
+    aws::{REGION, URL_SUFFIX, arn},
+    http::is_of_containers,
+};
 
 /// Headers and query parameters of a handshake, in their order.
 #[derive(Clone, Debug, Default)]
@@ -152,7 +155,9 @@ fn domain_name(host: &str, api_id: &str, own: SocketAddr) -> String {
     // The loaders of functions lead these here.
     let is_in_cloud = host.contains(".execute-api.");
     let has_own_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(own.port()));
-    if is_in_cloud || has_own_port { host.to_owned() } else { own.to_string() }
+    // The functions run on this machine, which containers know by a name of their own.
+    let is_of_containers = host.rsplit_once(':').is_some_and(|(name, _)| is_of_containers(name));
+    if is_in_cloud || (has_own_port && !is_of_containers) { host.to_owned() } else { own.to_string() }
 }
 
 /// Inserts the last value of each name, and all values of each name.
@@ -258,6 +263,7 @@ mod tests {
             ("localhost:8765", "localhost:8765"),
             ("[::1]:8765", "[::1]:8765"),
             ("localhost:5173", "127.0.0.1:8765"),
+            ("host.docker.internal:8765", "127.0.0.1:8765"),
             ("chat.example.com", "127.0.0.1:8765"),
         ] {
             assert_eq!(domain_name(host, "abcdefghij", own), expected, "{host}");

@@ -20,8 +20,12 @@ use serde_json::json;
 
 use super::response::{Body, json};
 
-/// An example for the error message: the name under which containers reach the machine that they run on.
-const EXAMPLE: &str = "--allow-host host.docker.internal";
+/// An example for the error message.
+const EXAMPLE: &str = "--allow-host my-laptop.local";
+
+/// Names under which containers reach the machine that they run on. No site can have them: ICANN has reserved
+/// `internal` for private use.
+const OF_CONTAINERS: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
 
 /// Decides about the requests of one listener.
 #[derive(Clone)]
@@ -106,8 +110,13 @@ impl Guard {
                 || self.address.to_canonical().is_unspecified()
                 || self.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         }
-        self.names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
+        is_of_containers(name) || self.names.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
     }
+}
+
+/// Returns whether a host name, without a port, is one under which only containers reach this machine.
+pub(crate) fn is_of_containers(name: &str) -> bool {
+    OF_CONTAINERS.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Responds to a refused request in the form that AWS clients understand.
@@ -185,7 +194,7 @@ mod tests {
         let check = |guard: &Guard, host: &str, allowed: bool| {
             assert_eq!(guard.check(&head(&[("host", host)])).is_ok(), allowed, "{host:?} at {guard:?}");
         };
-        let local = guard("127.0.0.1:8766", &["host.docker.internal"]);
+        let local = guard("127.0.0.1:8766", &["laptop.local"]);
         for host in [
             "127.0.0.1:8766",
             "127.9.9.9",
@@ -195,6 +204,8 @@ mod tests {
             "[::1]:8766",
             "[::ffff:127.0.0.1]",
             "host.docker.internal:8766",
+            "HOST.containers.internal",
+            "laptop.local:8766",
         ] {
             check(&local, host, true);
         }
@@ -209,6 +220,8 @@ mod tests {
             "localhost@evil.example",
             "evil.example@localhost",
             "host.docker.internal.evil.example",
+            "other.internal",
+            "laptop.local.evil.example",
         ];
         for host in foreign {
             check(&local, host, false);

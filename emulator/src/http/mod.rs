@@ -10,7 +10,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -35,7 +35,7 @@ pub use self::response::{Body, json, no_store, page};
 use self::timed_body::BODY_TIMEOUT;
 pub(crate) use self::{
     first_head::HeaderNames,
-    guard::{Guard, is_loopback_origin, is_read},
+    guard::{Guard, is_loopback_origin, is_of_containers, is_read},
     response::response,
     timed_body::TimedBody,
 };
@@ -56,6 +56,14 @@ pub(crate) struct Listener {
     socket: TcpListener,
     pub(crate) address: SocketAddr,
     guard: Guard,
+}
+
+/// Returns where this machine reaches a listener: one of all addresses is reached at the loopback address.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 impl Listener {

@@ -249,7 +249,7 @@ impl Functions {
             time_scale: 1.0,
             recorder: Recorder::new(Clock::System),
             faults: Arc::default(),
-            queues: Arc::new(Queues::new(Vec::new(), String::new(), Clock::System)),
+            queues: Arc::new(Queues::new(Vec::new(), Clock::System)),
         };
         Self::start(functions, &settings).expect("nothing to find")
     }

@@ -26,7 +26,7 @@ Resources:
 fn topics() -> (Arc<Topics>, Arc<Queues>) {
     let template = Template::parse(TEMPLATE, &Default::default()).expect("valid");
     assert!(template.notes.is_empty(), "{:?}", template.notes);
-    let queues = Arc::new(Queues::new(template.queues, String::new(), Clock::System));
+    let queues = Arc::new(Queues::new(template.queues, Clock::System));
     let functions = Functions::unreachable(&template.functions);
     (Topics::new(template.topics, functions, Arc::clone(&queues), Clock::System), queues)
 }

@@ -8,7 +8,7 @@ mod queue;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, header::HOST};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -94,12 +94,14 @@ fn unsupported(message: impl Into<String>) -> ServiceError {
 
 /// Answers one request. A receiver that waits for a message gets none at `shutdown`.
 pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
-    let perform = async |operation: &str, input: &[u8]| perform(&queues, operation, input, &shutdown).await;
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let perform = async |operation: &str, input: &[u8]| perform(&queues, &host, operation, input, &shutdown).await;
     PROTOCOL.serve(request, perform).await
 }
 
 async fn perform(
     queues: &Queues,
+    host: &str,
     operation: &str,
     body: &[u8],
     shutdown: &CancellationToken,
@@ -110,7 +112,7 @@ async fn perform(
         "GetQueueUrl" => {
             let GetQueueUrl { queue_name } = input(body)?;
             let queue = queues.get(&queue_name).ok_or_else(no_queue)?;
-            Ok(json!({"QueueUrl": queues.url(queue)}))
+            Ok(json!({"QueueUrl": queues.url(queue, host)}))
         }
         "SendMessage" => send_message(queues, body),
         "SendMessageBatch" => batch(queues, body, |queue, entry| send(queues, queue, input(entry)?)),

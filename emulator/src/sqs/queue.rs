@@ -25,8 +25,6 @@ const DEDUPLICATION: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(crate) struct Queues {
     queues: BTreeMap<String, Queue>,
-    /// Address of the API for clients.
-    endpoint: String,
     clock: Clock,
 }
 
@@ -46,11 +44,11 @@ pub(super) struct SentMessage {
 }
 
 impl Queues {
-    pub(crate) fn new(queues: Vec<template::QueueSettings>, endpoint: String, clock: Clock) -> Self {
+    pub(crate) fn new(queues: Vec<template::QueueSettings>, clock: Clock) -> Self {
         let queue = |settings: template::QueueSettings| {
             (settings.name.clone(), Queue { settings, state: Mutex::default(), changed: Notify::new() })
         };
-        Self { queues: queues.into_iter().map(queue).collect(), endpoint, clock }
+        Self { queues: queues.into_iter().map(queue).collect(), clock }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Queue> {
@@ -163,9 +161,9 @@ impl Queues {
         }
     }
 
-    /// The URL of a queue, for clients on this machine.
-    pub(super) fn url(&self, queue: &Queue) -> String {
-        format!("{}/{ACCOUNT_ID}/{}", self.endpoint, queue.settings.name)
+    /// The URL of a queue, for a client that reaches the API under this host name.
+    pub(super) fn url(&self, queue: &Queue, host: &str) -> String {
+        format!("http://{host}/{ACCOUNT_ID}/{}", queue.settings.name)
     }
 }
 
@@ -368,7 +366,7 @@ mod tests {
     const VISIBILITY: Duration = Duration::from_secs(30);
 
     fn queues(settings: &[QueueSettings]) -> Queues {
-        Queues::new(settings.to_vec(), "http://127.0.0.1:1".to_owned(), Clock::System)
+        Queues::new(settings.to_vec(), Clock::System)
     }
 
     fn plain() -> Queues {

@@ -9,7 +9,6 @@ async fn an_unknown_operation_is_named_before_its_input_is_read_and_input_is_str
     let site = Scripted::start(&[], accept).await;
     for (variable, target, body, kind) in [
         ("EVENTBRIDGE", "AWSEvents.PutRule", "", "UnknownOperationException"),
-        ("EVENTBRIDGE", "AmazonSQS.PutEvents", "{}", "UnknownOperationException"),
         ("EVENTBRIDGE", "AWSEvents.PutEvents", "{", "SerializationException"),
         ("EVENTBRIDGE", "AWSEvents.PutEvents", r#"{"Entries":[],"Entries":[]}"#, "SerializationException"),
         ("EVENTBRIDGE", "AWSEvents.PutEvents", r#"{"Entries":[]}"#, "ValidationException"),

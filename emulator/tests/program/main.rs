@@ -2,6 +2,7 @@
 
 mod aliases;
 mod authorization;
+mod aws_addr;
 mod aws_json;
 mod cli;
 mod events;
