@@ -51,11 +51,14 @@ const REGIONS: [&str; 38] = [
     "us-west-2",
 ];
 
+/// What is in each name that an API has in the cloud.
+pub(crate) const API_HOST: &str = ".execute-api.";
+
 /// The names that an API has in the cloud, one for each region. `*` as its id makes patterns of a certificate.
 pub(crate) fn api_hosts(api_id: &str) -> impl Iterator<Item = String> {
     REGIONS.into_iter().map(move |region| {
         let china = if region.starts_with("cn-") { ".cn" } else { "" };
-        format!("{api_id}.execute-api.{region}.{URL_SUFFIX}{china}")
+        format!("{api_id}{API_HOST}{region}.{URL_SUFFIX}{china}")
     })
 }
 

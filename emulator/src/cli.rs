@@ -26,6 +26,7 @@ use crate::{
     rate::Rate,
     stack::{Options, Stack},
     template::TemplateSource,
+    tls::TlsFiles,
     variables,
 };
 
@@ -55,6 +56,15 @@ pub struct Flags {
     /// host.docker.internal and this machine's addresses are refused, because a web page can point its own name here
     #[arg(long = "allow-host", value_name = "NAME", help_heading = "Addresses")]
     hosts: Vec<String>,
+
+    /// A certificate in PEM, followed by those of its issuers, for wss:// and https:// at --ws-addr and --http-addr,
+    /// such as one of mkcert. Without it only --ws-addr speaks TLS, with a certificate that functions alone trust
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Addresses")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate in PEM, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Addresses")]
+    tls_key: Option<PathBuf>,
 
     /// Set a parameter of the template; may be repeated
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, help_heading = "Template")]
@@ -282,6 +292,7 @@ fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Optio
         dynamodb: None,
         table_capacity: arguments.table_capacity,
         hosts: arguments.hosts,
+        tls: arguments.tls_cert.zip(arguments.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
         layers: arguments.layers.into_iter().collect(),
         lambda_endpoint: arguments.lambda_endpoint,
         time_scale: arguments.clocks.time_scale,
@@ -348,9 +359,16 @@ fn announcement(stack: &Stack) -> String {
         lines.push(format!("# all AWS services that are here: AWS_ENDPOINT_URL={address}"));
     }
     lines.push(format!("# every frame and invocation as it happens: http://{}/inspector", stack.http_addr));
+    let (secure, [ws, http]) = match &stack.tls_host {
+        None => ("", [stack.ws_addr, stack.http_addr].map(|address| address.to_string())),
+        Some(host) => {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            ("s", [stack.ws_addr, stack.http_addr].map(|address| format!("{host}:{}", address.port())))
+        }
+    };
+    let stage = &stack.stage;
     lines.push(format!(
-        "ready ws://{}/{} http://{}/ (open the second one in a browser; Ctrl-C stops)",
-        stack.ws_addr, stack.stage, stack.http_addr
+        "ready ws{secure}://{ws}/{stage} http{secure}://{http}/ (open the second one in a browser; Ctrl-C stops)"
     ));
     lines.join("\n") + "\n"
 }

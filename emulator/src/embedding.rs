@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use hyper::{HeaderMap, Response, http::request::Parts};
+use hyper::{Response, http::request::Parts};
 
 use crate::{
     gateway::{ConnectionSummary, Gateway},
@@ -49,9 +49,9 @@ pub struct Site {
 }
 
 impl Site {
-    /// Returns the address of the WebSocket API under the host name of a request with these headers.
-    pub fn websocket_url(&self, headers: &HeaderMap) -> String {
-        self.gateway.address_for(headers, self.websocket_port)
+    /// Returns the address of the WebSocket API under the host name of a request.
+    pub fn websocket_url(&self, request: &Parts) -> String {
+        self.gateway.address_for(request, self.websocket_port)
     }
 
     /// Returns the number of open connections.

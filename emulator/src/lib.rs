@@ -67,5 +67,5 @@ pub use crate::{
         RuleInput, RuleTarget, Schedule, ScheduleExpression, Template, TemplateError, TemplateInputs, TemplateSource,
         YamlError, YamlNode,
     },
-    tls::TlsError,
+    tls::{TlsError, TlsFileError, TlsFiles},
 };

@@ -42,7 +42,7 @@ use crate::{
     template::{
         Authorization, Function, HttpRoute, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource,
     },
-    tls::{Identity, TlsError},
+    tls::{Identity, TlsError, TlsFiles},
     variables::Variables,
 };
 
@@ -82,6 +82,8 @@ pub struct Options {
     pub table_capacity: Option<TableCapacity>,
     /// Host names that requests may use, in addition to this machine's own.
     pub hosts: Vec<String>,
+    /// A certificate that browsers trust, for the WebSocket gateway and the HTTP API.
+    pub tls: Option<TlsFiles>,
     /// Layers that are not in the template, by their ARNs with or without a version, or other contents for those that
     /// are, by their logical ids: directories or zip files.
     pub layers: BTreeMap<String, PathBuf>,
@@ -112,6 +114,7 @@ impl Options {
             secrets: BTreeMap::new(),
             table_capacity: None,
             hosts: Vec::new(),
+            tls: None,
             layers: BTreeMap::new(),
             lambda_endpoint: None,
             time_scale: 1.0,
@@ -139,7 +142,7 @@ pub enum StartError {
     /// Loaders and certificates cannot be written.
     #[error("cannot write to the directory for temporary files; name another with TMPDIR")]
     Files(#[source] io::Error),
-    /// The gateway's certificate cannot be made.
+    /// The certificates cannot be made or read.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -153,6 +156,8 @@ pub struct Stack {
     pub http_addr: SocketAddr,
     /// Address of the AWS services.
     pub aws_addr: SocketAddr,
+    /// The host under which browsers reach them over TLS, if there is a certificate that is valid for one.
+    pub tls_host: Option<String>,
     /// The stage of the WebSocket API.
     pub stage: String,
     /// Variables that lead AWS clients in any language to the emulator.
@@ -198,6 +203,7 @@ impl Stack {
             secrets: options.secrets.clone(),
         };
         let template = Template::load(&options.template, &inputs)?;
+        let identity = Identity::new(http::reachable(options.ws_addr).ip(), options.tls.as_ref())?;
         let hosts = &options.hosts;
         // Functions whose code has the AWS address of the API are redirected here, see `docs/emulator.md`.
         let in_cloud = aws::api_hosts(&template.sockets.api_id);
@@ -227,7 +233,6 @@ impl Stack {
             &clock,
         )?;
         dynamodb::sweep(Arc::clone(&database), services.clone(), &service_tasks);
-        let identity = Identity::new(ws_addr.ip())?;
         let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
         let host = ProcessHost::new(
@@ -292,9 +297,11 @@ impl Stack {
         };
         let quotas = Quotas::new(options.gateway.connect_rate, options.gateway.request_rate, clock.now());
         let quotas = Arc::new(quotas);
+        // Functions may not trust the certificate that browsers do.
+        let of_functions = if options.tls.is_some() { aws_addr } else { ws_addr };
         let gateway = Gateway::new(
             template.sockets,
-            ws_addr,
+            of_functions,
             Arc::clone(&functions),
             Some(integrated),
             clock.clone(),
@@ -311,14 +318,17 @@ impl Stack {
             gateway: Arc::clone(&gateway),
             stopping: services.clone(),
         });
-        service_tasks.spawn(http::serve(aws, None, services.clone(), move |request, peer| {
-            aws_services::handle(Arc::clone(&of_aws), request, peer)
-        }));
+        service_tasks.spawn(http::serve(
+            aws,
+            Some(identity.services.clone()),
+            services.clone(),
+            move |request, peer| aws_services::handle(Arc::clone(&of_aws), request, peer),
+        ));
         let sockets = Arc::clone(&gateway);
         let connecting = Arc::clone(&gateway);
         let ws = ws.except(move |request| connecting.is_handshake(request));
         // Functions post through this listener, so it stops after them.
-        service_tasks.spawn(http::serve(ws, Some(identity.acceptor), services.clone(), move |request, peer| {
+        service_tasks.spawn(http::serve(ws, Some(identity.gateway.clone()), services.clone(), move |request, peer| {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
@@ -361,7 +371,7 @@ impl Stack {
             queues: purged,
         };
         let front = Arc::new(HttpRouter { http_api, inspector, pages, reset });
-        intake_tasks.spawn(http::serve(api, None, intake.clone(), move |request, peer| {
+        intake_tasks.spawn(http::serve(api, identity.http.clone(), intake.clone(), move |request, peer| {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
         }));
@@ -371,6 +381,14 @@ impl Stack {
         if options.dynamodb.is_some() && has_streams {
             notes.push("streams of tables invoke no functions: the tables are in another DynamoDB".to_owned());
         }
+        let ip = ws_addr.ip().to_string();
+        let tls_host = identity.host_of_own(&[&ip, "localhost"]).map(str::to_owned);
+        if options.tls.is_some() && tls_host.is_none() {
+            notes.push(format!(
+                "the certificate of --tls-cert is not valid for {ip} or localhost: clients need the name of its host, \
+                 and --allow-host that name"
+            ));
+        }
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         event_sources::run(template.event_sources, &polled, &intake, &intake_tasks);
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);
@@ -378,6 +396,7 @@ impl Stack {
             ws_addr,
             http_addr,
             aws_addr,
+            tls_host,
             stage,
             aws_variables,
             function_variables,

@@ -63,7 +63,7 @@ impl DemoPage {
             connections.push(connection);
         }
         json!({
-            "webSocketUrl": self.site.websocket_url(&request.headers),
+            "webSocketUrl": self.site.websocket_url(request),
             "connected": connected,
             "found": found,
             "connections": connections,

@@ -17,8 +17,8 @@ use super::{
     settings::GatewaySettings,
 };
 use crate::{
-    lambda::Functions, rate::RouteBuckets, recorder::Recorder, service_integrations::IntegratedServices,
-    template::WebSocketApi,
+    http::is_secured, lambda::Functions, rate::RouteBuckets, recorder::Recorder,
+    service_integrations::IntegratedServices, template::WebSocketApi,
 };
 
 /// One WebSocket API on one stage.
@@ -82,11 +82,13 @@ impl Gateway {
     }
 
     /// Returns the address of this gateway under the host name of a request, whose browser may be on another machine.
-    pub(crate) fn address_for(&self, headers: &HeaderMap, port: u16) -> String {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
+    /// A page that came over TLS may open no other sockets than those over TLS.
+    pub(crate) fn address_for(&self, request: &Parts, port: u16) -> String {
+        let scheme = if is_secured(&request.extensions) { "wss" } else { "ws" };
+        let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
         let with_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
         let name = with_port.map_or(host, |(name, _)| name);
-        format!("ws://{name}:{port}/{}", self.stage())
+        format!("{scheme}://{name}:{port}/{}", self.stage())
     }
 
     /// Returns the number of open sockets.

@@ -13,7 +13,7 @@ use super::{
     ids,
 };
 use crate::{
-    aws::{REGION, URL_SUFFIX, arn},
+    aws::{API_HOST, REGION, URL_SUFFIX, arn},
     http::is_of_containers,
 };
 
@@ -150,10 +150,10 @@ fn finish(
 /// keeps the name, such as a development server's, that name leads to the proxy, so it is the gateway's address.
 fn domain_name(host: &str, api_id: &str, own: SocketAddr) -> String {
     if host.is_empty() {
-        return format!("{api_id}.execute-api.{REGION}.{URL_SUFFIX}");
+        return format!("{api_id}{API_HOST}{REGION}.{URL_SUFFIX}");
     }
     // The loaders of functions lead these here.
-    let is_in_cloud = host.contains(".execute-api.");
+    let is_in_cloud = host.contains(API_HOST);
     let has_own_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(own.port()));
     // The functions run on this machine, which containers know by a name of their own.
     let is_of_containers = host.rsplit_once(':').is_some_and(|(name, _)| is_of_containers(name));

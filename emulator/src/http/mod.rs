@@ -47,6 +47,15 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause before the next accept after one failed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Marks a request that came over TLS, in its extensions.
+#[derive(Clone, Copy, Debug)]
+struct Secured;
+
+/// Returns whether a request came over TLS.
+pub(crate) fn is_secured(request: &hyper::http::Extensions) -> bool {
+    request.get::<Secured>().is_some()
+}
+
 /// A request that has passed the guard of its listener.
 pub(crate) type Request = hyper::Request<TimedBody>;
 
@@ -139,9 +148,13 @@ async fn serve_connection<H, F>(
     H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let is_secured = matches!(stream, Either::Right(_));
     let (stream, head) = FirstHead::of(stream);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (mut request, body) = request.into_parts();
+        if is_secured {
+            request.extensions.insert(Secured);
+        }
         if let Some(names) = head.take() {
             request.extensions.insert(names);
         }

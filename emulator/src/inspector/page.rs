@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Response, StatusCode, Uri};
+use hyper::{Method, Response, StatusCode, Uri, http::request::Parts};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -87,7 +87,7 @@ impl Inspector {
                 http::no_store(http::response(StatusCode::OK, "application/json", batch))
             }
             (&Method::GET, "connections") => {
-                http::no_store(http::json(StatusCode::OK, &self.connections(&request).await))
+                http::no_store(http::json(StatusCode::OK, &self.connections(&request.into_parts().0).await))
             }
             (&Method::GET, "env") => {
                 let text = self.variables.to_shell();
@@ -116,8 +116,8 @@ impl Inspector {
     }
 
     /// Lists the newest connections that match the query, and the address of the gateway for this browser.
-    async fn connections(&self, request: &Request) -> Value {
-        let (summaries, found) = self.gateway.summaries(&searched(request.uri()), CONNECTIONS_SHOWN_MAX);
+    async fn connections(&self, request: &Parts) -> Value {
+        let (summaries, found) = self.gateway.summaries(&searched(&request.uri), CONNECTIONS_SHOWN_MAX);
         let mut connections = Vec::new();
         for summary in summaries {
             let labels = match &self.pages {
@@ -129,7 +129,7 @@ impl Inspector {
             connections.push(connection);
         }
         json!({
-            "webSocketUrl": self.gateway.address_for(request.headers(), self.websocket_port),
+            "webSocketUrl": self.gateway.address_for(request, self.websocket_port),
             "hasPages": self.pages.is_some(),
             "connected": self.gateway.connected(),
             "found": found,

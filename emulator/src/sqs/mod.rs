@@ -25,7 +25,7 @@ use crate::{
     aws::arn,
     aws_json::{Protocol, ServiceError, Unreadable},
     aws_query::QueryInput,
-    http::{Body, Request},
+    http::{Body, Request, is_secured},
 };
 
 /// Largest message, in bytes. Source: SQS quotas (1 MB since August 2025).
@@ -94,14 +94,15 @@ fn unsupported(message: impl Into<String>) -> ServiceError {
 
 /// Answers one request. A receiver that waits for a message gets none at `shutdown`.
 pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    let perform = async |operation: &str, input: &[u8]| perform(&queues, &host, operation, input, &shutdown).await;
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let origin = format!("{}://{host}", if is_secured(request.extensions()) { "https" } else { "http" });
+    let perform = async |operation: &str, input: &[u8]| perform(&queues, &origin, operation, input, &shutdown).await;
     PROTOCOL.serve(request, perform).await
 }
 
 async fn perform(
     queues: &Queues,
-    host: &str,
+    origin: &str,
     operation: &str,
     body: &[u8],
     shutdown: &CancellationToken,
@@ -112,7 +113,7 @@ async fn perform(
         "GetQueueUrl" => {
             let GetQueueUrl { queue_name } = input(body)?;
             let queue = queues.get(&queue_name).ok_or_else(no_queue)?;
-            Ok(json!({"QueueUrl": queues.url(queue, host)}))
+            Ok(json!({"QueueUrl": queues.url(queue, origin)}))
         }
         "SendMessage" => send_message(queues, body),
         "SendMessageBatch" => batch(queues, body, |queue, entry| send(queues, queue, input(entry)?)),

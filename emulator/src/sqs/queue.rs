@@ -161,9 +161,9 @@ impl Queues {
         }
     }
 
-    /// The URL of a queue, for a client that reaches the API under this host name.
-    pub(super) fn url(&self, queue: &Queue, host: &str) -> String {
-        format!("http://{host}/{ACCOUNT_ID}/{}", queue.settings.name)
+    /// The URL of a queue, for a client that reaches the API at this origin.
+    pub(super) fn url(&self, queue: &Queue, origin: &str) -> String {
+        format!("{origin}/{ACCOUNT_ID}/{}", queue.settings.name)
     }
 }
 

@@ -21,4 +21,5 @@ mod scripted;
 mod services;
 mod sources;
 mod templates;
+mod tls;
 mod unavailable;

@@ -38,7 +38,10 @@ exports.handler = (event, context, callback) => {
   const { requestContext, body } = event;
   const { apiId, connectionId } = requestContext;
   const region = body === 'post elsewhere' ? 'us-gov-west-1' : process.env.AWS_REGION;
-  process.env.CLOUD = `https://${apiId}.execute-api.${region}.amazonaws.com/dev`;
+  const host = body === 'post to the domain'
+    ? requestContext.domainName
+    : `${apiId}.execute-api.${region}.amazonaws.com`;
+  process.env.CLOUD = `https://${host}/dev`;
   switch (body) {
     case 'callback':
       return void setTimeout(() => callback(null, answer('called back')), 1);
@@ -85,6 +88,7 @@ exports.handler = (event, context, callback) => {
       ]));
     case 'post':
     case 'post elsewhere':
+    case 'post to the domain':
       return post(`/@connections/${encodeURIComponent(connectionId)}`, 'posted').then(answer);
     default:
       return Promise.resolve(answer(body));

@@ -1,0 +1,121 @@
+//! A certificate of the user's, such as one of mkcert, that browsers trust.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use tokio_rustls::rustls::{
+    Error, InconsistentKeys,
+    client::verify_server_name,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::ParsedCertificate,
+    sign::CertifiedKey,
+};
+
+/// Largest file of a certificate or a key, in bytes. Our own choice: a chain has a few thousand.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The PEM files of a certificate and its key.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate, followed by those of its issuers.
+    pub certificate: PathBuf,
+    /// Its private key, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// Why the files of a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileError {
+    /// One cannot be read.
+    #[error("cannot read {0}: expected a PEM file with {1}")]
+    Read(PathBuf, &'static str, #[source] io::Error),
+    /// The file of the certificate has none.
+    #[error("no certificate in {0}: expected PEM (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate(PathBuf),
+    /// The file of the key has none.
+    #[error("no private key in {0}: expected PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
+    NoKey(PathBuf),
+    /// The key has a passphrase.
+    #[error("the private key in {0} has a passphrase: expected one without, which `openssl pkey -in {0}` prints")]
+    Encrypted(PathBuf),
+    /// The key belongs to another certificate.
+    #[error("the private key in {key} is not that of the first certificate in {certificate}")]
+    Mismatch {
+        /// The file of the key.
+        key: PathBuf,
+        /// The file of the certificate.
+        certificate: PathBuf,
+    },
+    /// What is in them is not a certificate or a key that TLS can use.
+    #[error("cannot use the certificate in {certificate} with the private key in {key}")]
+    Unusable {
+        /// The file of the key.
+        key: PathBuf,
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// What TLS says about it.
+        #[source]
+        source: Error,
+    },
+}
+
+/// Reads the certificate with its issuers, and checks that the key is its key. Also returns their PEM alone: the file may
+/// have the key too.
+pub(super) fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<(CertifiedKey, String), TlsFileError> {
+    let TlsFiles { certificate, key } = files;
+    let chain_text = text(certificate, "a certificate")?;
+    let key_text = text(key, "a private key")?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_text.as_bytes()).collect();
+    let chain = chain.unwrap_or_default();
+    if chain.is_empty() {
+        return Err(TlsFileError::NoCertificate(certificate.clone()));
+    }
+    let private = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| {
+        let is_encrypted = key_text.contains("ENCRYPTED");
+        if is_encrypted { TlsFileError::Encrypted(key.clone()) } else { TlsFileError::NoKey(key.clone()) }
+    })?;
+    let (key, certificate) = (key.clone(), certificate.clone());
+    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|source| match source {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsFileError::Mismatch { key, certificate },
+        source => TlsFileError::Unusable { key, certificate, source },
+    })?;
+    Ok((certified, certificates(&chain_text)))
+}
+
+/// Returns the certificates of a text in PEM.
+fn certificates(text: &str) -> String {
+    const END: &str = "-----END CERTIFICATE-----\n";
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let blocks = blocks.filter_map(|block| block.split_once(END.trim_end()));
+    blocks.map(|(block, _)| format!("-----BEGIN CERTIFICATE-----{block}{END}")).collect()
+}
+
+fn text(file: &Path, expected: &'static str) -> Result<String, TlsFileError> {
+    let mut text = String::new();
+    let read = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+    read.map(|_| text).map_err(|error| TlsFileError::Read(file.to_owned(), expected, error))
+}
+
+/// Returns the first of these hosts for which a certificate is valid.
+pub(super) fn valid_for<'a>(certified: &CertifiedKey, hosts: &[&'a str]) -> Option<&'a str> {
+    let certificate = ParsedCertificate::try_from(certified.end_entity_cert().ok()?).ok()?;
+    let is_valid =
+        |host: &str| ServerName::try_from(host).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok());
+    hosts.iter().copied().find(|host| is_valid(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_certificates_of_a_file_go_on() {
+        let certificate = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
+        let text = format!("a comment\n{certificate}-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n");
+        assert_eq!(certificates(&format!("{text}{certificate}")), certificate.repeat(2));
+    }
+}
