@@ -5,12 +5,19 @@ use std::time::Duration;
 use clap::{Args, Parser, ValueEnum};
 use http::Uri;
 use shared::auth::webhook::SigningSecrets;
+use tracing_subscriber::EnvFilter;
 
 use crate::limits::{QUEUE_DEFAULT, QUEUE_MAX};
 
 /// Channels of the systems that this service replaces.
 const CHANNEL_DEFAULT: &str = "topvideohub:trending";
 const PATTERN_DEFAULT: &str = "tvs:*";
+
+/// Checks a log filter.
+fn filter(text: &str) -> Result<String, String> {
+    let expected = "expected a level (error, warn, info, debug, trace, off) or pairs such as bridge=debug";
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|_| expected.to_owned())
+}
 
 /// Publishes messages of Redis channels and streams as alerts. Every flag has an environment variable.
 #[derive(Clone, Debug, Parser)]
@@ -67,7 +74,7 @@ pub struct Options {
     pub(crate) report_secs: u64,
 
     /// Log filter in the syntax of tracing: a level, or target=level pairs
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG")]
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", value_parser = filter)]
     pub log: String,
 }
 
@@ -203,6 +210,13 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
         Options::try_parse_from(["bridge"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn a_log_filter_that_means_nothing_is_an_error() {
+        assert!(parse(&["--function", "f", "--log", "info,bridge=debug"]).is_ok());
+        let error = parse(&["--function", "f", "--log", "bridge=loud"]).expect_err("no level").to_string();
+        assert!(error.contains("expected a level"), "{error}");
     }
 
     #[test]

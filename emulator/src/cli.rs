@@ -1,21 +1,25 @@
 //! The flags of a program that runs the emulator, and the run itself until Ctrl-C.
 
+mod hints;
+mod logs;
+
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Write},
+    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
 use http_body_util::{BodyExt, Empty};
 use hyper::{StatusCode, Uri, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+pub use self::hints::parse;
 use crate::{
     dynamodb::TableCapacity,
     embedding::Embedding,
@@ -23,6 +27,7 @@ use crate::{
     exec,
     faults::{Fault, FaultOptions},
     gateway::GatewayOptions,
+    init,
     rate::Rate,
     stack::{Options, Stack},
     template::TemplateSource,
@@ -109,7 +114,14 @@ pub struct Flags {
     faults: FaultFlags,
 
     /// Log filter in the syntax of tracing: a level, or target=level pairs
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "RUST_LOG", help_heading = "Logs")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "RUST_LOG",
+        value_parser = logs::filter,
+        help_heading = "Logs"
+    )]
     log: String,
 }
 
@@ -274,11 +286,7 @@ fn ended(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
 
 /// Begins to log, and reads the options from the flags.
 fn options(arguments: Flags, template: TemplateSource, ports: [u16; 2]) -> Options {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&arguments.log))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    logs::start(&arguments.log);
     let [ws_addr, http_addr] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     Options {
         ws_addr: arguments.ws_addr.unwrap_or(ws_addr),
@@ -404,6 +412,24 @@ async fn variables_of(http_addr: SocketAddr) -> Result<Bytes, EnvError> {
         return Err(EnvError::Other(http_addr, answer.status()));
     }
     Ok(answer.into_body().collect().await.map_err(|error| unreachable(error.into()))?.to_bytes())
+}
+
+/// Writes the smallest project that works to a directory, and says the next command.
+pub fn init(directory: &Path) -> ExitCode {
+    let written = || -> Result<(), Box<dyn std::error::Error>> {
+        let said = init::write(directory)?;
+        Ok(std::io::stdout().lock().write_all(said.as_bytes())?)
+    };
+    ended(written())
+}
+
+/// Prints what makes a shell complete the arguments of a program.
+pub fn completions<P: CommandFactory>(shell: Shell) -> ExitCode {
+    let mut command = P::command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    ended(std::io::stdout().lock().write_all(&script).map_err(Into::into))
 }
 
 #[cfg(test)]

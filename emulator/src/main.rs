@@ -4,14 +4,31 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use apigw_local::{TemplateSource, cli};
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What people do most.
+const EXAMPLES: &str = "\
+Examples:
+  apigw-local                                    run the template of this directory
+  apigw-local --template app.yaml --parameter Stage=dev
+  apigw-local --ws-addr 3001 --http-addr 3000    on other ports of 127.0.0.1
+  apigw-local exec -- npm test                   run tests beside it, on free ports
+  eval \"$(apigw-local env)\"                     lead AWS clients of this shell to it
+  apigw-local init my-api                        write a small project to begin with";
+
 /// Runs API Gateway WebSocket and HTTP APIs, Lambda functions, DynamoDB tables and their streams, SQS, SNS and
 /// EventBridge from a SAM template on this machine
 #[derive(Debug, Parser)]
-#[command(name = "apigw-local", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "apigw-local",
+    version,
+    max_term_width = 110,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -30,6 +47,19 @@ enum Command {
         /// The command with its arguments, such as: apigw-local exec -- npm test
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
+    },
+
+    /// Write the smallest project that works, here and on AWS: a template and a function in Node.js
+    Init {
+        /// Where to; the directory is made if it does not exist
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+    },
+
+    /// Print a script that makes a shell complete arguments, such as: source <(apigw-local completions bash)
+    Completions {
+        /// The shell
+        shell: Shell,
     },
 
     /// Print the variables that lead AWS clients and functions to the emulator that runs, such as:
@@ -54,9 +84,11 @@ struct Run {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = cli::parse();
     match arguments.command {
         None => cli::run(arguments.run.emulator, TemplateSource::Paths(arguments.run.templates), &()).await,
+        Some(Command::Init { directory }) => cli::init(&directory),
+        Some(Command::Completions { shell }) => cli::completions::<Arguments>(shell),
         Some(Command::Env { http_addr }) => cli::env(http_addr).await,
         Some(Command::Exec { run, command }) => {
             let Run { templates, emulator } = *run;

@@ -106,7 +106,7 @@ fn is_name(text: &str) -> bool {
 
 /// A value as a shell reads it: in single quotes, within which only the single quote means something, unless it has
 /// only characters that mean nothing anywhere.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+.,:/@%=".contains(&byte);
     if !value.is_empty() && value.bytes().all(is_plain) {
         return value.to_owned();

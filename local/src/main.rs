@@ -23,7 +23,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = cli::parse();
     let service = Service { processes: arguments.processes };
     cli::run(arguments.emulator, Service::template(), &service).await
 }

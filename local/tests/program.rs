@@ -100,6 +100,11 @@ async fn an_alert_that_was_published_arrives_before_the_program_ends() {
         other => panic!("expected an alert and a close frame, not {other:?}"),
     }
     assert!(running.child.wait().expect("ended").success());
+    let mut logged = String::new();
+    running.child.stderr.take().expect("piped").read_to_string(&mut logged).expect("a log");
+    let lines: Vec<&str> = logged.lines().filter(|line| line.contains("alert=\"")).collect();
+    assert_eq!(lines.len(), 2, "one when it is published and one when it is delivered: {logged}");
+    assert!(lines.iter().all(|line| line.chars().count() < 190), "they fit into two lines of a terminal: {logged}");
 }
 
 #[test]

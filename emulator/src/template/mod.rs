@@ -122,7 +122,7 @@ pub struct Template {
 
 /// What a template without a WebSocket API is refused with.
 const NO_WEBSOCKET_API: &str = "the template has no WebSocket API: expected an AWS::Serverless::WebSocketApi, \
-    or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET";
+    or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET; `sam local start-api` runs REST and HTTP APIs alone";
 
 impl Template {
     /// Reads a template, with what the user adds to it.
@@ -453,7 +453,7 @@ mod tests {
         let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
             RouteSelectionExpression: $request.body.action } }\n";
         let with = |rest: &str| format!("{api}{rest}");
-        assert!(refusal("Resources: {}").starts_with("the template has no WebSocket API: expected "));
+        assert!(refusal("Resources: {}").ends_with("runs REST and HTTP APIs alone"));
         assert_eq!(
             refusal(&with(
                 "  I: { Type: AWS::ApiGatewayV2::Integration, Properties: { ApiId: !Ref Api, IntegrationType: VPC } \

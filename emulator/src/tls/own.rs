@@ -63,8 +63,8 @@ pub enum TlsFileError {
     },
 }
 
-/// Reads the certificate with its issuers, and checks that the key is its key. Also returns their PEM alone: the file may
-/// have the key too.
+/// Reads the certificate with its issuers, and checks that the key is its key. Also returns their PEM alone: the file
+/// may have the key too.
 pub(super) fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<(CertifiedKey, String), TlsFileError> {
     let TlsFiles { certificate, key } = files;
     let chain_text = text(certificate, "a certificate")?;

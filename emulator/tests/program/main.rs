@@ -8,6 +8,7 @@ mod cli;
 mod events;
 mod exec;
 mod faults;
+mod first_steps;
 mod frames;
 mod inspector;
 mod layers;

@@ -85,21 +85,24 @@ impl<S: Services> Fanout<S> {
     }
 
     fn log(&self, task: &FanoutTask, report: &FanoutReport) {
+        // What is 0 or false is left out: most parts have nothing else to say than how many they sent.
+        let some = |count: u64| (count > 0).then_some(count);
+        let posts = |ms: f64| (report.sent > 0).then_some((ms * 10.0).round() / 10.0);
         tracing::info!(
             alert = task.content.id(),
             region = task.content.place(),
             seq = task.content.seq(),
             sent = report.sent,
-            gone = report.gone,
-            closed = report.closed,
-            undelivered = ?report.undelivered,
-            throttled = report.throttled,
-            retried = report.retried,
-            workers = report.workers,
-            handed_over = report.handed_over,
-            fell_back = report.fell_back,
-            post_p50_ms = report.post_p50_ms,
-            post_p99_ms = report.post_p99_ms,
+            gone = some(report.gone),
+            closed = some(report.closed),
+            undelivered = (!report.undelivered.is_empty()).then(|| tracing::field::debug(&report.undelivered)),
+            throttled = some(report.throttled),
+            retried = some(report.retried),
+            workers = some(report.workers as u64),
+            handed_over = report.handed_over.then_some(true),
+            fell_back = report.fell_back.then_some(true),
+            post_p50_ms = posts(report.post_p50_ms),
+            post_p99_ms = posts(report.post_p99_ms),
             lag_ms = report.lag_ms,
             "alert delivered"
         );
