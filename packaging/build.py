@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Makes the packages of apigw-local from a program that is built already. Standard library and npm only.
+
+    packaging/build.py program --binary FILE --platform linux-x64 --out DIRECTORY   one for npm, and a wheel
+    packaging/build.py launcher --out DIRECTORY                     the one for npm that people install
+    packaging/build.py check --tag v0.1.0 --repository OWNER/NAME   whether a tag may be released
+
+Version, licence and address come from Cargo.toml. All packages of a release have the same program in them, the one
+that was tested and attested: maturin would compile it again for each wheel.
+"""
+
+import argparse
+import base64
+import csv
+import hashlib
+import io
+import json
+import pathlib
+import re
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+NAME = "apigw-local"
+LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
+
+# Node.js' name of each platform, with how its programs begin: the number of the processor in the header of ELF or
+# Mach-O, and what wheels call it.
+PLATFORMS = {
+    "linux-x64": ("elf", 62, "x86_64"),
+    "linux-arm64": ("elf", 183, "aarch64"),
+    "darwin-arm64": ("mach-o", 0x0100000C, "arm64"),
+}
+# The oldest macOS that Rust's programs for arm64 start on.
+MACOS = "11_0"
+
+# The time of every file in a wheel, so that the same files make the same wheel.
+TIME = (1980, 1, 1, 0, 0, 0)
+
+
+class Refused(Exception):
+    """Why no package can be made, and what to do."""
+
+
+def project():
+    """What Cargo.toml says about all packages of the workspace, and the description of the emulator's."""
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+    if not re.fullmatch(r"\d+\.\d+\.\d+", workspace["version"]):
+        raise Refused(f"version {workspace['version']} in Cargo.toml: expected three numbers, such as 0.1.0")
+    emulator = tomllib.loads((ROOT / "emulator/Cargo.toml").read_text())["package"]
+    return {**workspace, "description": emulator["description"]}
+
+
+def check_processor(program, platform):
+    """Refuses a program for another platform: nobody could start it."""
+    kind, expected, _ = PLATFORMS[platform]
+    if program[:4] == b"\x7fELF":
+        found = ("elf", struct.unpack_from("<H", program, 18)[0])
+    elif program[:4] == b"\xcf\xfa\xed\xfe":
+        found = ("mach-o", struct.unpack_from("<I", program, 4)[0])
+    else:
+        found = ("no program", program[:4])
+    if found != (kind, expected):
+        raise Refused(f"the binary is not for {platform}: expected {(kind, expected)} in its header, found {found}")
+
+
+def wheel_platform(program, platform):
+    """What wheels call a platform. On Linux that names the glibc that the program needs, read from its symbols."""
+    _, _, processor = PLATFORMS[platform]
+    if platform.startswith("darwin"):
+        return f"macosx_{MACOS}_{processor}"
+    versions = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", program)
+    if not versions:
+        raise Refused("the binary names no version of glibc: only programs that link it dynamically are packaged")
+    major, minor = max((int(major), int(minor)) for major, minor in versions)
+    return f"manylinux_{major}_{minor}_{processor}"
+
+
+def check_release(about, tag, repository):
+    """Refuses to release what the packages would not say of themselves."""
+    if tag != f"v{about['version']}":
+        raise Refused(f"the tag {tag} is not the version of Cargo.toml: expected v{about['version']}")
+    if about["repository"] != f"https://github.com/{repository}":
+        raise Refused(
+            f"repository = \"{about['repository']}\" in Cargo.toml is not where this runs: "
+            f"expected https://github.com/{repository}"
+        )
+
+
+# --- npm --------------------------------------------------------------------------------------------------------------
+
+
+def npm_manifest(name, about):
+    return {
+        "name": name,
+        "version": about["version"],
+        "description": about["description"],
+        "license": about["license"],
+        "homepage": f"{about['repository']}#readme",
+        "repository": {"type": "git", "url": f"git+{about['repository']}.git"},
+        "author": about["authors"][0],
+    }
+
+
+def npm_pack(manifest, files, out):
+    """Packs files, by their names in the package, as `npm publish` does."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = pathlib.Path(directory)
+        for name, source in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / name)
+        (folder / "package.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        command = ["npm", "pack", "--json", "--ignore-scripts", "--pack-destination", str(out.resolve())]
+        packed = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True)
+        return out / json.loads(packed.stdout)[0]["filename"]
+
+
+def npm_platform(binary, platform, about, out):
+    system, processor = platform.split("-")
+    manifest = npm_manifest(f"{NAME}-{platform}", about) | {
+        "description": f"The program of {NAME} for {platform}. Install {NAME}, which depends on it.",
+        "os": [system],
+        "cpu": [processor],
+        # Yarn's Plug'n'Play would keep it in a zip file.
+        "preferUnplugged": True,
+    }
+    if system == "linux":
+        manifest["libc"] = ["glibc"]
+    files = {"README.md": HERE / "npm/platform.md", **{name: ROOT / name for name in LICENCES}}
+    return npm_pack(manifest, {f"bin/{NAME}": binary, **files}, out)
+
+
+def npm_launcher(about, out):
+    manifest = npm_manifest(NAME, about) | {
+        "keywords": ["api-gateway", "aws", "emulator", "lambda", "local", "sam", "serverless", "testing", "websocket"],
+        "bin": {NAME: f"{NAME}.js"},
+        "engines": {"node": ">=18"},
+        "optionalDependencies": {f"{NAME}-{platform}": about["version"] for platform in PLATFORMS},
+    }
+    files = {f"{NAME}.js": HERE / "npm/apigw-local.js", "README.md": HERE / "npm/README.md"}
+    return npm_pack(manifest, files | {name: ROOT / name for name in LICENCES}, out)
+
+
+# --- PyPI -------------------------------------------------------------------------------------------------------------
+
+ENTRY_POINTS = """\
+[pytest11]
+apigw_local = apigw_local.pytest_plugin
+"""
+
+
+def wheel(binary, platform, about, out):
+    """Writes a wheel as https://packaging.python.org/en/latest/specifications/binary-distribution-format/ says."""
+    program = binary.read_bytes()
+    tag = f"py3-none-{wheel_platform(program, platform)}"
+    stem = f"apigw_local-{about['version']}"
+    metadata = [
+        "Metadata-Version: 2.4",
+        f"Name: {NAME}",
+        f"Version: {about['version']}",
+        f"Summary: {about['description']}",
+        f"Author: {about['authors'][0]}",
+        f"License-Expression: {about['license']}",
+        *(f"License-File: {name}" for name in LICENCES),
+        f"Project-URL: Repository, {about['repository']}",
+        "Classifier: Framework :: Pytest",
+        "Requires-Python: >=3.9",
+        "Description-Content-Type: text/markdown",
+    ]
+    modules = sorted((HERE / "python/apigw_local").glob("*.py"))
+    about_wheel = ["Wheel-Version: 1.0", f"Generator: {NAME}", "Root-Is-Purelib: false", f"Tag: {tag}", ""]
+    files = {
+        f"{stem}.data/scripts/{NAME}": program,
+        **{f"apigw_local/{path.name}": path.read_bytes() for path in modules},
+        f"{stem}.dist-info/METADATA": "\n".join([*metadata, "", (HERE / "python/README.md").read_text()]).encode(),
+        f"{stem}.dist-info/WHEEL": "\n".join(about_wheel).encode(),
+        f"{stem}.dist-info/entry_points.txt": ENTRY_POINTS.encode(),
+        **{f"{stem}.dist-info/licenses/{name}": (ROOT / name).read_bytes() for name in LICENCES},
+    }
+    record = io.StringIO()
+    rows = csv.writer(record, lineterminator="\n")
+    for name, content in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.writerow([name, f"sha256={digest}", len(content)])
+    rows.writerow([f"{stem}.dist-info/RECORD", "", ""])
+    files[f"{stem}.dist-info/RECORD"] = record.getvalue().encode()
+    path = out / f"{stem}-{tag}.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            # pip makes a program executable only where the entry says that it is a regular file, too.
+            mode = stat.S_IFREG | (0o755 if "/scripts/" in name else 0o644)
+            entry.external_attr = mode << 16
+            archive.writestr(entry, content)
+    return path
+
+
+# --- Together ---------------------------------------------------------------------------------------------------------
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    program = commands.add_parser("program", help="a package for npm and a wheel, with the program in them")
+    program.add_argument("--binary", type=pathlib.Path, required=True)
+    program.add_argument("--platform", choices=PLATFORMS, required=True)
+    launcher = commands.add_parser("launcher", help="the package for npm that picks one of the others")
+    check = commands.add_parser("check", help="whether a tag may be released from a repository of GitHub")
+    check.add_argument("--tag", required=True)
+    check.add_argument("--repository", required=True)
+    for command in (program, launcher):
+        command.add_argument("--out", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    try:
+        about = project()
+        if arguments.command == "check":
+            check_release(about, arguments.tag, arguments.repository)
+            return
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        if arguments.command == "launcher":
+            made = [npm_launcher(about, arguments.out)]
+        else:
+            check_processor(arguments.binary.read_bytes(), arguments.platform)
+            given = (arguments.binary, arguments.platform, about, arguments.out)
+            made = [wheel(*given), npm_platform(*given)]
+    except Refused as refused:
+        sys.exit(f"error: {refused}")
+    print(*made, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
