@@ -19,7 +19,7 @@ pub(crate) const SECRET: &str = "a secret of thirty-two bytes, as every secret s
 pub(crate) const PARAMETER: &str = "/viral-alerts/token";
 
 /// Returns the seconds since the Unix epoch.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = system_time().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     i64::try_from(now).expect("not that late")
 }
@@ -51,8 +51,13 @@ async fn site_with(authorization: &str, secrets: &[(&str, &str)]) -> Site {
 
 /// Starts the service with tokens required and other parameters.
 pub(crate) async fn tokens_and(parameters: &[(&str, &str)]) -> Site {
+    tokens_and_secrets(parameters, &[]).await
+}
+
+/// The same with other secrets, too.
+pub(crate) async fn tokens_and_secrets(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Site {
     let required = [("Authorization", "required")];
-    site_of(&[&required[..], parameters].concat(), &[(PARAMETER, SECRET)]).await
+    site_of(&[&required[..], parameters].concat(), &[&[(PARAMETER, SECRET)], secrets].concat()).await
 }
 
 async fn site_of(parameters: &[(&str, &str)], secrets: &[(&str, &str)]) -> Site {
@@ -219,8 +224,8 @@ fn pages_of_listed_origins_connect_and_others_do_not() {
     });
 }
 
-/// Publishes with a signature of Standard Webhooks.
-fn signed(id: &str, at: i64, body: &str, secret: &[u8]) -> [(&'static str, String); 3] {
+/// Returns the headers of a request that is signed as Standard Webhooks says.
+pub(crate) fn signed(id: &str, at: i64, body: &str, secret: &[u8]) -> [(&'static str, String); 3] {
     let message = format!("{id}.{at}.{body}");
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
     let signature = format!("v1,{}", BASE64_STANDARD.encode(signature));

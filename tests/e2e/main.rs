@@ -29,3 +29,4 @@ mod subscribing;
 mod target;
 mod titles;
 mod units;
+mod ways_in;

@@ -22,14 +22,14 @@ const OTHERS: u64 = 30;
 const STEP: i64 = 60;
 
 /// A feed on this machine, whose content the test sets.
-struct Feed {
-    address: String,
+pub(crate) struct Feed {
+    pub(crate) address: String,
     body: Arc<Mutex<(StatusCode, String)>>,
     begun: Timestamp,
 }
 
 impl Feed {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = format!("http://{}/feed.json", listener.local_addr().expect("an address"));
         let body = Arc::new(Mutex::new((StatusCode::OK, "[]".to_owned())));
@@ -55,7 +55,7 @@ impl Feed {
     }
 
     /// Sets the counts of a step: usual growth of the others, and the views of the one.
-    fn counts(&self, step: i64, views: u64) {
+    pub(crate) fn counts(&self, step: i64, views: u64) {
         let at = Timestamp::from_millis(self.begun.millis() + step * STEP * 60_000).rfc3339();
         let entry = |id: String, views: u64| {
             let video = json!({"id": id, "title": "Zażółć 🎉", "thumbnail": "https://t/1.jpg", "channel": "c"});
