@@ -375,6 +375,7 @@ fn announcement(stack: &Stack) -> String {
         }
     };
     let stage = &stack.stage;
+    lines.extend(stack.http_paths.iter().map(|(api, path)| format!("# {api}: http{secure}://{http}{path}")));
     lines.push(format!(
         "ready ws{secure}://{ws}/{stage} http{secure}://{http}/ (open the second one in a browser; Ctrl-C stops)"
     ));

@@ -34,6 +34,7 @@ pub mod fuzzing;
 mod gateway;
 mod http;
 mod http_api;
+mod http_client;
 mod init;
 mod inspector;
 mod invocation;

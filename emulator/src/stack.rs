@@ -28,10 +28,10 @@ use crate::{
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
-    http_api::HttpApi,
+    http_api::{self, HttpApis},
     inspector::{self, Inspector},
     lambda::{self, Functions, LambdaSettings, Publisher, process::ProcessHost},
-    rate::{Quotas, RouteBuckets},
+    rate::Quotas,
     recorder::Recorder,
     reset::Reset,
     schedules,
@@ -39,9 +39,7 @@ use crate::{
     sns::Topics,
     sqs::Queues,
     ssm::Parameters,
-    template::{
-        Authorization, Function, HttpRoute, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource,
-    },
+    template::{Authorization, Function, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource},
     tls::{Identity, TlsError, TlsFiles},
     variables::Variables,
 };
@@ -160,6 +158,8 @@ pub struct Stack {
     pub tls_host: Option<String>,
     /// The stage of the WebSocket API.
     pub stage: String,
+    /// Each HTTP and REST API with the path of its stage, unless there is only one at the root of `http_addr`.
+    pub http_paths: Vec<(String, String)>,
     /// Variables that lead AWS clients in any language to the emulator.
     pub aws_variables: BTreeMap<String, String>,
     /// Variables that the template gives to functions, by function name.
@@ -332,16 +332,16 @@ impl Stack {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
-        let routes: Vec<String> = template.http_routes.iter().map(HttpRoute::key).collect();
-        let throttled = routes.iter().map(String::as_str).filter(|_| options.gateway.throttles);
-        let http_api = Arc::new(HttpApi {
-            buckets: RouteBuckets::new(&template.http_throttles, throttled, clock.now()),
+        let http_paths = http_api::paths(&template.http_apis);
+        let unsigned = http_api::unsigned_note(&template.http_apis).filter(|_| !options.gateway.check_signatures);
+        let http_apis = Arc::new(HttpApis::new(
+            template.http_apis,
+            is_own,
+            Arc::clone(&functions),
+            clock.clone(),
             quotas,
-            routes: template.http_routes,
-            cors: template.cors,
-            functions: Arc::clone(&functions),
-            clock: clock.clone(),
-        });
+            &options.gateway,
+        ));
         let pages = program.pages(Site {
             websocket_port: ws_addr.port(),
             aws_variables: aws_variables.clone(),
@@ -362,7 +362,7 @@ impl Stack {
             Arc::clone(&variables),
             intake.clone(),
         );
-        let (linked, routed) = (pages.clone(), Arc::clone(&http_api));
+        let (linked, routed) = (pages.clone(), Arc::clone(&http_apis));
         let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
         let reset = Reset {
             gateway: Arc::clone(&gateway),
@@ -370,7 +370,7 @@ impl Stack {
             database: Arc::clone(&database),
             queues: purged,
         };
-        let front = Arc::new(HttpRouter { http_api, inspector, pages, reset });
+        let front = Arc::new(HttpRouter { http_apis, inspector, pages, reset });
         intake_tasks.spawn(http::serve(api, identity.http.clone(), intake.clone(), move |request, peer| {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
@@ -378,6 +378,7 @@ impl Stack {
         let mut notes = template.notes;
         notes.extend_from_slice(functions.notes());
         notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
+        notes.extend(unsigned);
         if options.dynamodb.is_some() && has_streams {
             notes.push("streams of tables invoke no functions: the tables are in another DynamoDB".to_owned());
         }
@@ -398,6 +399,7 @@ impl Stack {
             aws_addr,
             tls_host,
             stage,
+            http_paths,
             aws_variables,
             function_variables,
             notes,
@@ -481,7 +483,7 @@ fn is_public(request: &Parts, pages: Option<&dyn Pages>) -> bool {
 /// Routes requests of the HTTP address to the HTTP API, the inspector and the pages.
 #[derive(Debug)]
 struct HttpRouter {
-    http_api: Arc<HttpApi>,
+    http_apis: Arc<HttpApis>,
     inspector: Inspector,
     pages: Option<Arc<dyn Pages>>,
     reset: Reset,
@@ -489,12 +491,13 @@ struct HttpRouter {
 
 impl HttpRouter {
     async fn answer(&self, request: Request, peer: SocketAddr) -> Response<Body> {
-        if let Some(response) = self.http_api.preflight(&request) {
+        if let Some(response) = self.http_apis.preflight(&request) {
             return response;
         }
-        if let Some(route) = self.http_api.route(request.method().as_str(), request.uri().path()) {
-            return self.http_api.handle(route, request, peer).await;
-        }
+        let request = match self.http_apis.handle(request, peer).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         if request.uri().path() == HEALTH {
             return http::json(StatusCode::OK, &json!({"status": "ok"}));
         }
@@ -513,8 +516,13 @@ impl HttpRouter {
         if request.uri.path() == "/" && request.method == Method::GET {
             return to_inspector();
         }
-        http::json(StatusCode::NOT_FOUND, &json!({"message": "Not Found"}))
+        self.http_apis.not_found(&request)
     }
+}
+
+/// Returns whether a path is the emulator's own, which a route for all paths does not take.
+fn is_own(path: &str) -> bool {
+    path == HEALTH || path == RESET || inspector::is_for(path)
 }
 
 /// Redirects a browser to the inspector.

@@ -2,7 +2,10 @@
 
 use apigw_local::GatewayOptions;
 use aws_sdk_apigatewaymanagement::{Client as Management, error::ProvideErrorMetadata, primitives::Blob};
-use aws_sdk_dynamodb::types::{ProjectionType, TimeToLiveStatus};
+use aws_sdk_dynamodb::{
+    config::Credentials,
+    types::{ProjectionType, TimeToLiveStatus},
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -10,7 +13,10 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use crate::site::{Received, Site, credentials, eventually, http, run};
+use crate::{
+    site::{Received, Site, credentials, eventually, http, run},
+    target::Target,
+};
 
 /// Returns the id of the only connection.
 async fn only_connection(site: &Site) -> String {
@@ -54,7 +60,15 @@ fn signatures_of_the_sdk_are_accepted_when_they_are_checked_and_those_with_anoth
         let site = Site::behind(GatewayOptions { check_signatures: true, ..GatewayOptions::default() }).await;
         let mut client = site.watcher("PL").await;
         // deliver posts with its own client.
-        site.publish(&json!({"region": "PL", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}})).await;
+        let alert =
+            json!({"region": "PL", "video": {"id": "v", "title": "t", "thumbnail": "", "score": 90}}).to_string();
+        let url = format!("http://{}/publish", site.http_addr);
+        let unsigned = http(&url, &[], alert.clone()).await;
+        assert_eq!(unsigned, (403, json!({"message": "Forbidden"})));
+        let identity = Credentials::new("local", "local", None, None, "test");
+        let signature = Target::signed(&url, alert.as_bytes(), identity, "eu-central-1");
+        let signature: Vec<_> = signature.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(http(&url, &signature, alert).await.0, 200);
         assert_eq!(client.json().await["type"], "viral_alert");
 
         let (_, id) = site.subscriptions().await.into_iter().next().expect("one connection");

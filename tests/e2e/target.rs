@@ -91,10 +91,16 @@ impl Target {
         };
         let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
         let region = region_of(url).or(region).expect("AWS_REGION");
-        let identity = Credentials::new(id, secret, variable("AWS_SESSION_TOKEN"), None, "environment").into();
+        let identity = Credentials::new(id, secret, variable("AWS_SESSION_TOKEN"), None, "environment");
+        Self::signed(url, body, identity, &region)
+    }
+
+    /// Returns the headers of a publication that is signed with these credentials.
+    pub(crate) fn signed(url: &str, body: &[u8], identity: Credentials, region: &str) -> Vec<(String, String)> {
+        let identity = identity.into();
         let settings = v4::SigningParams::builder()
             .identity(&identity)
-            .region(&region)
+            .region(region)
             .name("execute-api")
             .time(system_time())
             .settings(SigningSettings::default())

@@ -13,11 +13,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     backlog::Backlog,
     connections::{ConnectionSummary, Connections},
-    http_client::IntegrationClient,
     settings::GatewaySettings,
 };
 use crate::{
-    http::is_secured, lambda::Functions, rate::RouteBuckets, recorder::Recorder,
+    http::is_secured, http_client::HttpClient, lambda::Functions, rate::RouteBuckets, recorder::Recorder,
     service_integrations::IntegratedServices, template::WebSocketApi,
 };
 
@@ -32,7 +31,7 @@ pub(crate) struct Gateway {
     pub(super) services: Option<IntegratedServices>,
     pub(super) connections: Connections,
     /// For HTTP integrations.
-    pub(super) http: IntegrationClient,
+    pub(super) http: HttpClient,
     pub(super) clock: Clock,
     pub(super) settings: GatewaySettings,
     /// Throttles of the routes.
@@ -65,7 +64,7 @@ impl Gateway {
             functions,
             services,
             connections: Connections::default(),
-            http: IntegrationClient::new(),
+            http: HttpClient::new(),
             clock,
             settings,
             buckets,

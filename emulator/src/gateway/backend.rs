@@ -13,11 +13,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     event::Event,
-    http_client::IntegrationClient,
     mapping,
     response::{BackendResponse, IntegrationError},
 };
-use crate::template::{HttpBackend, ParameterTarget, WebSocketApi};
+use crate::{
+    http_client::HttpClient,
+    template::{HttpBackend, ParameterTarget, WebSocketApi},
+};
 
 /// Largest response that is read from a server. Our own choice: far more than a frame can carry.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
@@ -25,7 +27,7 @@ const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 /// What is escaped in paths and queries: everything except the unreserved characters of RFC 3986.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-impl IntegrationClient {
+impl HttpClient {
     /// Sends a body to a server, and reads the response.
     pub(super) async fn call(
         &self,
@@ -38,7 +40,11 @@ impl IntegrationClient {
         let request = request(api, backend, event, body)?;
         let uri = request.uri().clone();
         let response = async {
-            let response = self.send(request)?.await.map_err(|error| {
+            let sent = self.send(request).map_err(|error| {
+                tracing::error!(%uri, %error, "HTTP integration not reached");
+                IntegrationError::Internal(error.to_string().into())
+            })?;
+            let response = sent.await.map_err(|error| {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(%uri, error, "HTTP integration not reached; check that it is running");
                 IntegrationError::Internal(format!("{uri} not reached: {error}").into())

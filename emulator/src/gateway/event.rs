@@ -178,7 +178,7 @@ fn insert_both_forms(event: &mut Map<String, Value>, single: &str, multiple: &st
 }
 
 /// Formats a time in the common log format, such as `19/Feb/2024:07:11:42 +0000`.
-fn clf_time(at: Timestamp) -> String {
+pub(crate) fn clf_time(at: Timestamp) -> String {
     const CLF: &[FormatItem<'_>] =
         format_description!("[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000");
     OffsetDateTime::from_unix_timestamp(at.secs()).ok().and_then(|at| at.format(CLF).ok()).unwrap_or_default()

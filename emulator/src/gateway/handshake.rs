@@ -133,15 +133,10 @@ fn subprotocol(connect_response: &Value) -> Option<HeaderValue> {
 
 /// Returns the headers for the event: without `Connection` and `Upgrade`, with those that the gateway adds.
 fn event_headers(headers: &HeaderMap, written: Option<&HeaderNames>, peer: SocketAddr) -> Vec<(String, String)> {
-    let as_written = |name: &HeaderName| {
-        let written =
-            written.and_then(|names| names.0.iter().find(|written| written.eq_ignore_ascii_case(name.as_str())));
-        written.cloned().unwrap_or_else(|| title_case(name.as_str()))
-    };
     let own = headers
         .iter()
         .filter(|(name, _)| **name != CONNECTION && **name != UPGRADE)
-        .map(|(name, value)| (as_written(name), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        .map(|(name, value)| (header_name(name, written), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let trace = format!("Root=1-{}", uuid::Uuid::new_v4());
     let added = [
         ("X-Amzn-Trace-Id", trace),
@@ -150,6 +145,12 @@ fn event_headers(headers: &HeaderMap, written: Option<&HeaderNames>, peer: Socke
         ("X-Forwarded-Proto", "https".to_owned()),
     ];
     own.chain(added.map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// Returns the name of a header as the client wrote it, or as browsers do.
+pub(crate) fn header_name(name: &HeaderName, written: Option<&HeaderNames>) -> String {
+    let written = written.and_then(|names| names.0.iter().find(|written| written.eq_ignore_ascii_case(name.as_str())));
+    written.cloned().unwrap_or_else(|| title_case(name.as_str()))
 }
 
 /// Writes a name as browsers do, such as `Sec-WebSocket-Key`, if the client's own case is not known.

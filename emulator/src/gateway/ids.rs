@@ -35,6 +35,11 @@ pub(super) fn new(kind: IdKind, now: Timestamp) -> String {
     id
 }
 
+/// Makes the id of a request.
+pub(crate) fn new_request_id(now: Timestamp) -> String {
+    new(IdKind::Request, now)
+}
+
 /// Returns whether a text has the form of a connection id.
 pub(super) fn is_well_formed(id: &str) -> bool {
     id.len() == ID_CHARS

@@ -5,12 +5,12 @@
 mod actions;
 mod api;
 mod authorizer;
+mod authorizer_answer;
 mod backend;
 mod backlog;
 mod connections;
 mod event;
 mod handshake;
-mod http_client;
 mod ids;
 mod integration;
 mod limits;
@@ -31,7 +31,19 @@ use hyper::{
 };
 
 use self::api::upgrades;
-pub(crate) use self::{api::Gateway, connections::SendError, limits::MESSAGE_BYTES_MAX, settings::GatewaySettings};
+pub(crate) use self::{
+    api::Gateway,
+    authorizer_answer::{AnswerError, DENIED, NOT_ALLOWED, check_policy, context_of},
+    connections::SendError,
+    event::clf_time,
+    handshake::header_name,
+    ids::new_request_id,
+    limits::MESSAGE_BYTES_MAX,
+    query::query,
+    response::status,
+    settings::GatewaySettings,
+    signature::{SignatureError, authenticate},
+};
 pub use self::{connections::ConnectionSummary, settings::GatewayOptions};
 use crate::http::{Body, Request, json};
 

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 /// Decodes the parameters of a query, in their order.
-pub(super) fn query(query: &str) -> Vec<(String, String)> {
+pub(crate) fn query(query: &str) -> Vec<(String, String)> {
     let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs

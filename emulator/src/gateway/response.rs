@@ -37,7 +37,7 @@ impl IntegrationError {
 }
 
 /// Returns the status of a proxy response, which is a number or a text with one.
-pub(super) fn status(connect_response: &Value) -> Option<StatusCode> {
+pub(crate) fn status(connect_response: &Value) -> Option<StatusCode> {
     let code = connect_response.get("statusCode")?;
     let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
     StatusCode::from_u16(u16::try_from(code).ok()?).ok()

@@ -47,18 +47,18 @@ struct ExpectedSigner<'a> {
 
 /// Why a signature is refused. The status is always 403.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SignatureError {
+pub(crate) struct SignatureError {
     /// For the header `x-amzn-errortype`.
-    pub(super) error_type: &'static str,
+    pub(crate) error_type: &'static str,
     /// In the words of the service.
-    pub(super) message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
     /// What to do about it, for the log.
     advice: &'static str,
 }
 
 impl SignatureError {
     /// Logs the refusal with advice.
-    pub(super) fn log(&self, path: &str) {
+    pub(crate) fn log(&self, path: &str) {
         tracing::warn!(path, error_type = self.error_type, advice = self.advice, "signature refused");
     }
 
@@ -75,15 +75,25 @@ impl SignatureError {
 impl Gateway {
     /// Checks that a request has a signature, and verifies it if the settings ask for that.
     pub(super) fn authenticate<B>(&self, request: &Request<B>, body: &[u8]) -> Result<(), SignatureError> {
-        if !is_signed(request) {
-            return Err(SignatureError {
-                error_type: "MissingAuthenticationTokenException",
-                message: "Missing Authentication Token".into(),
-                advice: "sign the request with the credentials that `apigw-local env` prints",
-            });
-        }
-        if self.settings.check_signatures { LOCAL.check(request, body, self.clock.now()) } else { Ok(()) }
+        authenticate(request, body, self.settings.check_signatures, self.clock.now())
     }
+}
+
+/// Checks that a request has a signature, and verifies it if `verifies`.
+pub(crate) fn authenticate<B>(
+    request: &Request<B>,
+    body: &[u8],
+    verifies: bool,
+    now: Timestamp,
+) -> Result<(), SignatureError> {
+    if !is_signed(request) {
+        return Err(SignatureError {
+            error_type: "MissingAuthenticationTokenException",
+            message: "Missing Authentication Token".into(),
+            advice: "sign the request with the credentials that `apigw-local env` prints",
+        });
+    }
+    if verifies { LOCAL.check(request, body, now) } else { Ok(()) }
 }
 
 /// Returns whether a request has a signature, in the header or the query.

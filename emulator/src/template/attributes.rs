@@ -91,7 +91,9 @@ pub(super) fn attribute(kind: &str, name: &str, attribute: &str) -> Option<Strin
             format!("d-{name}.execute-api.{REGION}.{URL_SUFFIX}")
         }
         (kind, id)
-            if kind.strip_prefix("AWS::ApiGatewayV2::").is_some_and(|kind| id.strip_suffix("Id") == Some(kind)) =>
+            if ["AWS::ApiGatewayV2::", "AWS::ApiGateway::"]
+                .iter()
+                .any(|service| kind.strip_prefix(service).is_some_and(|kind| id.strip_suffix("Id") == Some(kind))) =>
         {
             name.to_owned()
         }

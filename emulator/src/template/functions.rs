@@ -12,6 +12,7 @@ use super::{
     error::TemplateError,
     event_pattern::EventPattern,
     event_sources::DeclaredMapping,
+    http_apis::HttpEvent,
     layers::{self, Layer},
     queues::QueueSettings,
     resources::{Resource, Resources},
@@ -33,8 +34,8 @@ const MEMORY_MB_DEFAULT: u32 = 128;
 const ASYNC_RETRIES_DEFAULT: u8 = 2;
 
 /// Types of events that invoke functions here.
-const EVENTS: [&str; 8] =
-    ["DynamoDB", "CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2", "SNS", "SQS"];
+const EVENTS: [&str; 9] =
+    ["Api", "DynamoDB", "CloudWatchEvent", "EventBridgeRule", "HttpApi", "Schedule", "ScheduleV2", "SNS", "SQS"];
 
 /// A Lambda function of the template.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,41 +74,6 @@ pub struct Function {
     pub dead_letters: Option<String>,
 }
 
-/// A route of an HTTP API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HttpRoute {
-    /// The method in upper case, or `ANY`.
-    pub(crate) method: String,
-    /// The path, with `{name}` where a segment is a parameter.
-    pub(crate) path: String,
-    /// Name of the function.
-    pub(crate) function: String,
-}
-
-impl HttpRoute {
-    /// The route key, `GET /path`.
-    pub(crate) fn key(&self) -> String {
-        format!("{} {}", self.method, self.path)
-    }
-
-    /// Matches a path. Returns the values of the path parameters, still encoded.
-    pub(crate) fn parameters<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
-        let (own, asked): (Vec<_>, Vec<_>) = (self.path.split('/').collect(), path.split('/').collect());
-        if own.len() != asked.len() {
-            return None;
-        }
-        let mut parameters = Vec::new();
-        for (own, asked) in own.into_iter().zip(asked) {
-            match own.strip_prefix('{').and_then(|own| own.strip_suffix('}')) {
-                Some(name) if !asked.is_empty() => parameters.push((name, asked)),
-                _ if own == asked => {}
-                _ => return None,
-            }
-        }
-        Some(parameters)
-    }
-}
-
 /// A schedule that invokes a function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -125,7 +91,7 @@ pub struct Schedule {
 #[derive(Debug, Default)]
 pub(super) struct ParsedFunctions {
     pub(super) functions: BTreeMap<String, Function>,
-    pub(super) http_routes: Vec<HttpRoute>,
+    pub(super) http_events: Vec<HttpEvent>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) rules: Vec<Rule>,
     pub(super) mappings: Vec<DeclaredMapping>,
@@ -220,11 +186,7 @@ fn read_event(
         property(key).and_then(scalar::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
-        Some("HttpApi") => found.http_routes.push(HttpRoute {
-            method: text("Method")?.to_uppercase(),
-            path: text("Path")?,
-            function: resource.name.clone(),
-        }),
+        Some("Api" | "HttpApi") => found.http_events.extend(HttpEvent::of(resource, event)),
         Some("Schedule" | "ScheduleV2") => {
             let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
             if is_disabled(event) {

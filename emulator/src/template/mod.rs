@@ -71,8 +71,10 @@ pub use self::{
 };
 pub(crate) use self::{
     event_sources::{EventFilter, EventSource, EventSourceMapping, StreamView, TableStream},
-    functions::HttpRoute,
-    http_apis::Cors,
+    http_apis::{
+        ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer,
+        HttpIdentitySource, HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
+    },
     identity::IdentitySource,
     integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
     rules::DEFAULT_BUS,
@@ -98,12 +100,8 @@ pub struct Template {
     pub queues: Vec<QueueSettings>,
     /// The WebSocket API.
     pub(crate) sockets: WebSocketApi,
-    /// Routes of HTTP APIs.
-    pub(crate) http_routes: Vec<HttpRoute>,
-    /// CORS configuration of the HTTP APIs, if there is one.
-    pub(crate) cors: Option<Cors>,
-    /// Rate limits of the routes of HTTP APIs.
-    pub(crate) http_throttles: Throttles,
+    /// HTTP and REST APIs.
+    pub(crate) http_apis: Vec<HttpApi>,
     /// Schedules of functions.
     pub schedules: Vec<Schedule>,
     /// Rules of event buses.
@@ -149,6 +147,7 @@ impl Template {
 
     fn of_parts(mut parts: Parts, directory: PathBuf, notes: Vec<String>) -> Result<Self, TemplateError> {
         parts.find_layers();
+        let http = parts.http.finish(&parts.functions);
         let triggers = parts.triggers.find(&parts.functions, &parts.tables, &parts.queues)?;
         Ok(Self {
             directory,
@@ -156,23 +155,21 @@ impl Template {
             tables: parts.tables,
             queues: parts.queues,
             sockets: parts.sockets.ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?,
-            http_routes: parts.http_routes,
-            cors: parts.cors,
-            http_throttles: parts.http_throttles,
+            http_apis: http.apis,
             schedules: [parts.schedules, triggers.schedules].concat(),
             rules: [parts.rules, triggers.rules].concat(),
             stored_parameters: parts.stored_parameters,
             event_sources: triggers.event_sources,
             streams: triggers.streams,
             topics: triggers.topics,
-            notes: [parts.notes, triggers.notes, notes].concat(),
+            notes: [parts.notes, http.notes, triggers.notes, notes].concat(),
         })
     }
 
     /// Names of the functions that a route or an authorizer invokes.
     pub(crate) fn routed(&self) -> BTreeSet<String> {
-        let http = self.http_routes.iter().map(|route| route.function.clone());
-        self.sockets.functions().map(str::to_owned).chain(http).collect()
+        let routes = self.http_apis.iter().flat_map(|api| &api.routes);
+        self.sockets.functions().chain(routes.flat_map(HttpRoute::functions)).map(str::to_owned).collect()
     }
 }
 

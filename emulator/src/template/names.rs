@@ -274,7 +274,8 @@ impl Resolver<'_> {
         }))
     }
 
-    fn api_id(&self, resource: &str) -> String {
+    /// The id of the API with this logical id.
+    pub(super) fn api_id(&self, resource: &str) -> String {
         if self.scope.is_one_of_several {
             attributes::api_id(&format!("{}-{resource}", self.scope.stack))
         } else {

@@ -8,8 +8,8 @@ use super::{
     code::Code,
     document::Document,
     error::TemplateError,
-    functions::{self, Function, HttpRoute, Schedule},
-    http_apis::{self, Cors},
+    functions::{self, Function, Schedule},
+    http_apis::HttpApis,
     intrinsics::{Resolver, Scope},
     layers::{self, DeclaredLayer},
     queues::{self, QueueSettings},
@@ -19,7 +19,6 @@ use super::{
     services, sockets,
     stored_parameters::{self, StoredParameter},
     tables,
-    throttles::Throttles,
     triggers::DeclaredTriggers,
     websocket_api::WebSocketApi,
     yaml::YamlNode,
@@ -33,9 +32,7 @@ pub(super) struct Parts {
     pub(super) tables: BTreeMap<String, Value>,
     pub(super) queues: Vec<QueueSettings>,
     pub(super) sockets: Option<WebSocketApi>,
-    pub(super) http_routes: Vec<HttpRoute>,
-    pub(super) cors: Option<Cors>,
-    pub(super) http_throttles: Throttles,
+    pub(super) http: HttpApis,
     pub(super) schedules: Vec<Schedule>,
     pub(super) stored_parameters: BTreeMap<String, StoredParameter>,
     pub(super) rules: Vec<Rule>,
@@ -66,7 +63,7 @@ impl Parts {
     ) -> Result<Self, TemplateError> {
         let sockets = sockets::read(resources)?;
         let mut functions = functions::read(resources)?;
-        let http_apis = http_apis::read(root, resolver, resources)?;
+        let http = HttpApis::read(root, resolver, resources, std::mem::take(&mut functions.http_events))?;
         let (queues, of_queues) = queues::read(resources)?;
         Ok(Self {
             triggers: DeclaredTriggers::of(&mut functions, resources)?,
@@ -75,13 +72,11 @@ impl Parts {
             tables: tables::read(resources),
             queues: [queues, functions.queues].concat(),
             sockets: sockets.api,
-            http_routes: functions.http_routes,
-            cors: http_apis.cors,
-            http_throttles: http_apis.throttles,
+            http,
             schedules: functions.schedules,
             stored_parameters: stored_parameters::read(resources),
             rules: functions.rules,
-            notes: [sockets.notes, functions.notes, http_apis.notes, of_queues, services::notes(resources)].concat(),
+            notes: [sockets.notes, functions.notes, of_queues, services::notes(resources)].concat(),
             references: sockets.references,
         })
     }
@@ -122,9 +117,7 @@ impl Parts {
             tables,
             queues,
             sockets,
-            http_routes,
-            cors,
-            http_throttles,
+            http,
             schedules,
             stored_parameters,
             rules,
@@ -145,9 +138,7 @@ impl Parts {
             (None, sockets) => self.sockets = sockets,
             (Some(_), None) => {}
         }
-        self.http_routes.extend(http_routes);
-        self.cors = self.cors.take().or(cors);
-        self.http_throttles.extend(http_throttles);
+        self.http.extend(http);
         self.schedules.extend(schedules);
         self.stored_parameters.extend(stored_parameters);
         self.rules.extend(rules);

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::{error::TemplateError, functions::Function, resources::Resource, scalar, selection::SelectionExpression};
 
-/// Longest and default timeout of an integration. Source: API Gateway quotas.
+/// Longest and default timeout of an integration of a WebSocket or REST API. Source: API Gateway quotas.
 const INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(29);
+
+/// Longest and default timeout of an integration of an HTTP API. Source: API Gateway quotas.
+const HTTP_INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the variables of a stage.
 pub(super) fn stage_variables(stage: &Resource<'_>) -> BTreeMap<String, String> {
@@ -25,8 +28,17 @@ pub(super) fn selection(api: &Resource<'_>) -> Result<SelectionExpression, Templ
 
 /// The timeout of an integration, from its milliseconds, up to the limit of the service.
 pub(super) fn integration_timeout(millis: Option<&Value>) -> Duration {
+    at_most(INTEGRATION_TIMEOUT_MAX, millis)
+}
+
+/// The timeout of an integration of an HTTP API.
+pub(super) fn http_integration_timeout(millis: Option<&Value>) -> Duration {
+    at_most(HTTP_INTEGRATION_TIMEOUT_MAX, millis)
+}
+
+fn at_most(max: Duration, millis: Option<&Value>) -> Duration {
     let named = millis.and_then(Value::as_u64).map(Duration::from_millis);
-    named.map_or(INTEGRATION_TIMEOUT_MAX, |named| named.min(INTEGRATION_TIMEOUT_MAX))
+    named.map_or(max, |named| named.min(max))
 }
 
 /// The function in the address of an integration or authorizer: an ARN, or the path of its invocations, with or without

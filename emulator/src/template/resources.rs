@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::{error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
 
 /// Types whose physical names the emulator reads.
-const NAMED: [&str; 11] = [
+const NAMED: [&str; 14] = [
+    "AWS::ApiGateway::RestApi",
+    "AWS::ApiGateway::Stage",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::DynamoDB::GlobalTable",
@@ -15,6 +17,7 @@ const NAMED: [&str; 11] = [
     "AWS::Lambda::Function",
     "AWS::SNS::Topic",
     "AWS::SQS::Queue",
+    "AWS::Serverless::Api",
     "AWS::Serverless::Function",
     "AWS::Serverless::HttpApi",
     "AWS::Serverless::SimpleTable",

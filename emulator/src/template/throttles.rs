@@ -49,12 +49,6 @@ impl Throttles {
         }
         Ok(Self { default, routes })
     }
-
-    /// Adds those of another stage that is served at the same address.
-    pub(super) fn extend(&mut self, other: Self) {
-        self.default = self.default.or(other.default);
-        self.routes.extend(other.routes);
-    }
 }
 
 /// The throttle of these settings, if they have a rate. The default burst is one second's worth.
@@ -127,7 +121,11 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(template.sockets.throttles.of("a"), Some(throttle(1.0, 1.0)));
-        assert_eq!(template.http_throttles.of("GET /x"), Some(throttle(7.0, 7.0)));
-        assert_eq!(template.http_throttles.of("GET /y"), Some(throttle(9.0, 9.0)));
+        let of = |name: &str, route: &str| {
+            let api = template.http_apis.iter().find(|api| api.name == name).expect("an API");
+            api.throttles.of(route)
+        };
+        assert_eq!(of("Http", "GET /x"), Some(throttle(7.0, 7.0)));
+        assert_eq!(of("Raw", "GET /x"), Some(throttle(9.0, 9.0)));
     }
 }

@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod first_steps;
 mod frames;
+mod http;
 mod inspector;
 mod layers;
 mod limits;

@@ -52,7 +52,8 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     Ok(response.body(Full::from(answer.to_string())).expect("a response"))
 }
 
-async fn serve_echo() -> SocketAddr {
+/// Starts a server that answers with what it gets.
+pub(crate) async fn serve_echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The HTTP client for servers behind routes.
+//! The HTTP client for servers behind routes, and for the keys of issuers of tokens.
 
 use std::sync::OnceLock;
 
@@ -10,22 +10,30 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-use super::response::IntegrationError;
+/// The system has no certificates, so no server can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no system certificates for https; install ca-certificates")]
+pub(crate) struct NoCertificates;
 
-/// The HTTP client of a gateway.
+/// A client that speaks HTTP and HTTPS.
 #[derive(Debug)]
-pub(super) struct IntegrationClient {
+pub(crate) struct HttpClient {
     plain: Client<HttpConnector, Full<Bytes>>,
     /// Made at the first use, with the certificates of the system. `None` if the system has none.
     secure: OnceLock<Option<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>>,
 }
 
-impl IntegrationClient {
-    pub(super) fn new() -> Self {
+impl HttpClient {
+    pub(crate) fn new() -> Self {
         Self { plain: Client::builder(TokioExecutor::new()).build_http(), secure: OnceLock::new() }
     }
 
-    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, IntegrationError> {
+    /// Sends a request.
+    ///
+    /// # Errors
+    ///
+    /// If it is for HTTPS and the system has no certificates.
+    pub(crate) fn send(&self, request: Request<Full<Bytes>>) -> Result<ResponseFuture, NoCertificates> {
         if request.uri().scheme() != Some(&Scheme::HTTPS) {
             return Ok(self.plain.request(request));
         }
@@ -33,11 +41,6 @@ impl IntegrationClient {
             let connector = HttpsConnectorBuilder::new().with_native_roots().ok()?.https_only().enable_http1().build();
             Some(Client::builder(TokioExecutor::new()).build(connector))
         });
-        let secure = secure.as_ref().ok_or_else(|| {
-            let uri = request.uri();
-            tracing::error!(%uri, "no system certificates for an HTTPS integration; install ca-certificates");
-            IntegrationError::Internal("no system certificates for an HTTPS integration".into())
-        })?;
-        Ok(secure.request(request))
+        Ok(secure.as_ref().ok_or(NoCertificates)?.request(request))
     }
 }

@@ -1,0 +1,269 @@
+//! Who may use a route: `AWS_IAM`, Lambda authorizers and JWT authorizers. Nothing is cached.
+//!
+//! Source: API Gateway developer guide, "Control access to HTTP APIs with AWS Lambda authorizers" and "Use API Gateway
+//! Lambda authorizers".
+
+use hyper::{
+    Response, StatusCode,
+    body::Bytes,
+    header::{HeaderName, HeaderValue, WWW_AUTHENTICATE},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    HttpApis,
+    event::{AuthorizerContext, Incoming},
+    jwt::{self, TokenError},
+    response,
+};
+use crate::{
+    gateway::{self, AnswerError, DENIED, NOT_ALLOWED, SignatureError, check_policy, context_of},
+    http::{self, Body},
+    invocation::InvokeError,
+    template::{
+        AuthorizerInput, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer,
+        PayloadVersion,
+    },
+};
+
+/// Error message of a function that refuses a client with 401.
+const UNAUTHORIZED: &str = "Unauthorized";
+
+/// The header `x-amzn-errortype`, by which AWS clients know errors.
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It says nothing of the client, or what the authorizer calls unauthorized.
+    Unauthorized,
+    /// The authorizer does not let the client in.
+    Denied(AnswerError),
+    /// A simple answer says no.
+    Forbidden,
+    /// The authorizer failed, for this reason.
+    Failed(String),
+    /// It has no signature, or a wrong one.
+    Signature(SignatureError),
+    /// It has no API key.
+    ApiKey,
+    /// Its token is refused. An empty reason means that there is none.
+    Token { reason: &'static str, status: StatusCode, scopes: String },
+    /// The emulator does not support the authorizer.
+    Unserved(String),
+}
+
+impl Refusal {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(reason.into())
+    }
+
+    /// What the client is told.
+    pub(super) fn response(self, incoming: &Incoming<'_>) -> Response<Body> {
+        let kind = incoming.api.kind;
+        let route = incoming.route.key();
+        let answer = |status: StatusCode, body: Value, error_type: &'static str| {
+            let mut response = http::json(status, &body);
+            if kind == HttpApiKind::Rest {
+                response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error_type));
+            }
+            response
+        };
+        let message = |text: &str| json!({"message": text});
+        let forbidden = || answer(StatusCode::FORBIDDEN, message("Forbidden"), "ForbiddenException");
+        match (self, kind) {
+            (Self::Unauthorized, _) => answer(StatusCode::UNAUTHORIZED, message(UNAUTHORIZED), "UnauthorizedException"),
+            (Self::Denied(AnswerError::Denied), HttpApiKind::Rest) => {
+                answer(StatusCode::FORBIDDEN, json!({"Message": DENIED}), "AccessDeniedException")
+            }
+            (Self::Denied(AnswerError::NotAllowed), HttpApiKind::Rest) => {
+                answer(StatusCode::FORBIDDEN, json!({"Message": NOT_ALLOWED}), "AccessDeniedException")
+            }
+            (Self::Denied(AnswerError::Denied | AnswerError::NotAllowed) | Self::Forbidden | Self::ApiKey, _) => {
+                forbidden()
+            }
+            (Self::Failed(reason) | Self::Denied(AnswerError::Invalid(reason)), kind) => {
+                tracing::warn!(route, reason, "authorizer failed");
+                let body = match kind {
+                    HttpApiKind::Rest => json!({"message": null}),
+                    HttpApiKind::Http => message("Internal Server Error"),
+                };
+                answer(StatusCode::INTERNAL_SERVER_ERROR, body, "AuthorizerConfigurationException")
+            }
+            (Self::Signature(rejected), HttpApiKind::Rest) => {
+                answer(StatusCode::FORBIDDEN, message(&rejected.message), rejected.error_type)
+            }
+            (Self::Signature(_), HttpApiKind::Http) => forbidden(),
+            (Self::Token { reason, status, scopes }, _) => {
+                let text = if status == StatusCode::FORBIDDEN { "Forbidden" } else { UNAUTHORIZED };
+                let error = if status == StatusCode::FORBIDDEN { "insufficient_scope" } else { "invalid_token" };
+                let challenge = match reason {
+                    "" => "Bearer".to_owned(),
+                    reason => format!("Bearer scope=\"{scopes}\" error=\"{error}\" error_description=\"{reason}\""),
+                };
+                let mut response = http::json(status, &message(text));
+                let challenge = HeaderValue::from_str(&challenge).ok();
+                response.headers_mut().extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
+                response
+            }
+            (Self::Unserved(reason), _) => response::unserved(&route, &reason),
+        }
+    }
+}
+
+impl HttpApis {
+    /// Decides whether a request may reach its route. Returns what events carry of the decision.
+    pub(super) async fn authorize(&self, incoming: &Incoming<'_>, body: &Bytes) -> Result<AuthorizerContext, Refusal> {
+        let context = match &incoming.route.authorization {
+            HttpAuthorization::None => AuthorizerContext::default(),
+            // Publishers at a desk have no credentials: a note at the start says that nothing is checked.
+            HttpAuthorization::Iam if !self.check_signatures => AuthorizerContext::default(),
+            HttpAuthorization::Iam => {
+                let request = hyper::Request::from_parts(incoming.parts.clone(), ());
+                gateway::authenticate(&request, body, true, incoming.now).map_err(|rejected| {
+                    rejected.log(incoming.parts.uri.path());
+                    Refusal::Signature(rejected)
+                })?;
+                AuthorizerContext::default()
+            }
+            HttpAuthorization::Lambda(authorizer) => self.ask(incoming, authorizer).await?,
+            HttpAuthorization::Jwt(authorizer) => self.check_token(incoming, authorizer).await?,
+            HttpAuthorization::Unserved(reason) => return Err(Refusal::Unserved(reason.clone())),
+        };
+        // Which keys are valid is not in the template.
+        if incoming.route.needs_api_key && incoming.header_values("x-api-key").is_none_or(|key| key.is_empty()) {
+            return Err(Refusal::ApiKey);
+        }
+        Ok(context)
+    }
+
+    async fn check_token(
+        &self,
+        incoming: &Incoming<'_>,
+        authorizer: &JwtAuthorizer,
+    ) -> Result<AuthorizerContext, Refusal> {
+        let scopes = &incoming.route.scopes;
+        let refused =
+            |reason: &'static str, status: StatusCode| Refusal::Token { reason, status, scopes: scopes.join(" ") };
+        let given = identity(&authorizer.source, incoming).filter(|given| !given.is_empty());
+        let given = given.ok_or_else(|| refused("", StatusCode::UNAUTHORIZED))?;
+        let token = match given.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => given.as_str(),
+        };
+        match self.issuers.check(authorizer, scopes, token, &self.clock).await {
+            Ok(claims) => Ok(jwt::context(&claims, scopes)),
+            Err(TokenError::Invalid(reason)) => {
+                tracing::info!(route = incoming.route.key(), reason, "token refused");
+                Err(refused(reason, StatusCode::UNAUTHORIZED))
+            }
+            Err(TokenError::Scope) => Err(refused("the token does not have a required scope", StatusCode::FORBIDDEN)),
+            Err(TokenError::Unverifiable(reason)) => Err(Refusal::Failed(reason)),
+        }
+    }
+
+    async fn ask(&self, incoming: &Incoming<'_>, authorizer: &HttpAuthorizer) -> Result<AuthorizerContext, Refusal> {
+        let event = authorizer_event(incoming, &authorizer.input)?;
+        let (source, asked_at) = (incoming.peer.to_string(), self.clock.now());
+        let name = &authorizer.function;
+        let answer = match self.functions.invoke_for(&source, name, Bytes::from(event.to_string())).await {
+            Ok(answer) => serde_json::from_slice::<Value>(&answer)
+                .map_err(|error| Refusal::Failed(format!("the answer of {name} is not JSON: {error}")))?,
+            Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
+                return Err(Refusal::Unauthorized);
+            }
+            Err(error) => return Err(Refusal::Failed(format!("{name}: {error}"))),
+        };
+        if authorizer.is_simple {
+            return simple_context(&answer);
+        }
+        if incoming.api.kind == HttpApiKind::Http {
+            check_policy(&answer, &incoming.method_arn()).map_err(Refusal::Denied)?;
+            let mut context = answer.get("context").and_then(Value::as_object).cloned().unwrap_or_default();
+            let v2 = Some(json!({"lambda": context}));
+            context.extend(answer.get("principalId").map(|id| ("principalId".to_owned(), id.clone())));
+            return Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2 });
+        }
+        let mut context = context_of(&answer, &incoming.method_arn()).map_err(Refusal::Denied)?;
+        let latency = u64::try_from(self.clock.now().since(asked_at).as_millis()).unwrap_or(u64::MAX);
+        context.insert("integrationLatency".to_owned(), json!(latency));
+        Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2: None })
+    }
+}
+
+/// The decision of a simple answer, with its context.
+fn simple_context(answer: &Value) -> Result<AuthorizerContext, Refusal> {
+    match answer.get("isAuthorized").and_then(Value::as_bool) {
+        Some(true) => {}
+        Some(false) => return Err(Refusal::Forbidden),
+        None => return Err(Refusal::failed("the answer of the authorizer has no isAuthorized, true or false")),
+    }
+    let context = match answer.get("context") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(context)) => context.clone(),
+        Some(_) => return Err(Refusal::failed("the context of the authorizer is not an object")),
+    };
+    let v2 = Some(json!({"lambda": context}));
+    Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2 })
+}
+
+/// The value of an identity source.
+fn identity(source: &HttpIdentitySource, incoming: &Incoming<'_>) -> Option<String> {
+    match source {
+        HttpIdentitySource::Header(name) => incoming.header_values(name),
+        HttpIdentitySource::Query(name) => incoming.query_value(name),
+        HttpIdentitySource::Constant(value) => Some(value.clone()),
+    }
+}
+
+/// Makes the event of a Lambda authorizer. Without its identity sources it is not invoked.
+pub(super) fn authorizer_event(incoming: &Incoming<'_>, input: &AuthorizerInput) -> Result<Value, Refusal> {
+    let (sources, payload) = match input {
+        AuthorizerInput::Token { header, pattern } => {
+            let token = incoming.header_values(header).filter(|token| !token.is_empty());
+            let is_well_formed = |token: &String| pattern.as_ref().is_none_or(|pattern| pattern.is_match(token));
+            let token = token.filter(is_well_formed).ok_or(Refusal::Unauthorized)?;
+            let arn = incoming.method_arn();
+            return Ok(json!({"type": "TOKEN", "methodArn": arn, "authorizationToken": token}));
+        }
+        AuthorizerInput::Request { sources, payload } => (sources, *payload),
+    };
+    let values = sources.iter().map(|source| identity(source, incoming).filter(|value| !value.is_empty()));
+    let values: Vec<String> = values.collect::<Option<_>>().ok_or(Refusal::Unauthorized)?;
+    let (nothing, nobody) = (Bytes::new(), AuthorizerContext::default());
+    let (mut event, removed) = match (incoming.api.kind, payload) {
+        (HttpApiKind::Http, PayloadVersion::V2) => (incoming.v2(&nothing, &nobody), &["isBase64Encoded"][..]),
+        (HttpApiKind::Http, PayloadVersion::V1) => (
+            incoming.v1(&nothing, &nobody),
+            &["body", "isBase64Encoded", "multiValueHeaders", "multiValueQueryStringParameters"][..],
+        ),
+        (HttpApiKind::Rest, _) => (incoming.v1(&nothing, &nobody), &["body", "isBase64Encoded"][..]),
+    };
+    let Value::Object(fields) = &mut event else { return Ok(event) };
+    fields.retain(|name, _| !removed.contains(&name.as_str()));
+    fields.insert("type".to_owned(), json!("REQUEST"));
+    match (incoming.api.kind, payload) {
+        (HttpApiKind::Http, PayloadVersion::V2) => {
+            fields.insert("routeArn".to_owned(), json!(incoming.method_arn()));
+            fields.insert("identitySource".to_owned(), json!(values));
+        }
+        (HttpApiKind::Http, PayloadVersion::V1) => {
+            fields.insert("methodArn".to_owned(), json!(incoming.method_arn()));
+            fields.insert("identitySource".to_owned(), json!(values.join(",")));
+            fields.insert("authorizationToken".to_owned(), json!(values.join(",")));
+        }
+        (HttpApiKind::Rest, _) => {
+            fields.insert("methodArn".to_owned(), json!(incoming.method_arn()));
+            // Here, what does not exist is empty instead of null.
+            for value in fields.values_mut().filter(|value| value.is_null()) {
+                *value = json!({});
+            }
+        }
+    }
+    if payload == PayloadVersion::V1
+        && let Some(Value::Object(context)) = fields.get_mut("requestContext")
+    {
+        context.remove("authorizer");
+    }
+    Ok(event)
+}

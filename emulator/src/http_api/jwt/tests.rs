@@ -1,0 +1,179 @@
+//! Tokens signed here, against keys that a server on this machine publishes.
+
+use std::sync::{
+    Arc, Mutex as StdMutex,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
+
+use base64::prelude::BASE64_STANDARD;
+use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use ring::{
+    rand::SystemRandom,
+    signature::{RSA_PKCS1_SHA256, RsaKeyPair},
+};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::template::HttpIdentitySource;
+
+/// A key pair that was made for these tests and opens nothing: PKCS #1, DER, base64.
+const RSA: &str = include_str!("test_rsa.txt");
+
+const NOW: i64 = 1_795_000_000;
+
+fn rsa() -> RsaKeyPair {
+    let der = BASE64_STANDARD.decode(RSA.replace('\n', "")).expect("base64");
+    RsaKeyPair::from_der(&der).expect("a key pair")
+}
+
+fn published(id: &str) -> Value {
+    let key: ring::rsa::PublicKeyComponents<Vec<u8>> = rsa().public().into();
+    let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    json!({"kty": "RSA", "kid": id, "use": "sig", "alg": "RS256", "n": text(&key.n), "e": text(&key.e)})
+}
+
+fn token(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    let mut signature = vec![0; rsa().public().modulus_len()];
+    rsa().sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature).expect("signed");
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// An issuer on this machine, whose keys a test may change, and how often it was asked for them.
+struct Issuer {
+    address: String,
+    keys: Arc<StdMutex<Value>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}/pool", listener.local_addr().expect("an address"));
+        let keys = Arc::new(StdMutex::new(json!([published("a")])));
+        let (asked, base, serving) = (Arc::new(AtomicUsize::new(0)), address.clone(), Arc::clone(&keys));
+        let counted = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (base, keys, counted) = (base.clone(), Arc::clone(&serving), Arc::clone(&counted));
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let body = match request.uri().path() {
+                        "/pool/.well-known/openid-configuration" => json!({"jwks_uri": format!("{base}/keys")}),
+                        "/pool/keys" => {
+                            counted.fetch_add(1, Ordering::SeqCst);
+                            json!({"keys": keys.lock().expect("unpoisoned").clone()})
+                        }
+                        other => panic!("{other}"),
+                    };
+                    let response = Response::new(Full::new(Bytes::from(body.to_string())));
+                    async move { Ok::<_, std::convert::Infallible>(response) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        Self { address, keys, asked }
+    }
+
+    fn authorizer(&self) -> JwtAuthorizer {
+        JwtAuthorizer {
+            source: HttpIdentitySource::Header("Authorization".to_owned()),
+            issuer: self.address.clone(),
+            audiences: vec!["x".to_owned(), "y".to_owned()],
+        }
+    }
+
+    fn claims(&self) -> Value {
+        json!({"iss": self.address, "aud": "y", "exp": NOW + 600, "scope": "read write", "groups": ["a", "b"], "n": 7})
+    }
+
+    /// The claims with one that is another; null removes it.
+    fn with(&self, name: &str, value: Value) -> Value {
+        let mut claims = self.claims();
+        let fields = claims.as_object_mut().expect("an object");
+        match value {
+            Value::Null => _ = fields.remove(name),
+            value => _ = fields.insert(name.to_owned(), value),
+        }
+        claims
+    }
+}
+
+fn manual() -> (Clock, Arc<AtomicI64>) {
+    let ms = Arc::new(AtomicI64::new(NOW * 1_000));
+    (Clock::Manual(Arc::clone(&ms)), ms)
+}
+
+#[tokio::test]
+async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts() {
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let header = json!({"alg": "RS256", "kid": "a"});
+    let scopes = ["write".to_owned(), "admin".to_owned()];
+    let token = token(&header, &issuer.claims());
+    let claims = issuers.check(&issuer.authorizer(), &scopes, &token, &clock).await.expect("valid");
+    let AuthorizerContext { v1: Some(v1), v2: Some(v2) } = context(&claims, &scopes) else { panic!("no context") };
+    assert_eq!(v2, json!({"jwt": v1}));
+    assert_eq!(v1["scopes"], json!(["write", "admin"]));
+    assert_eq!((&v1["claims"]["groups"], &v1["claims"]["n"]), (&json!("[a b]"), &json!("7")));
+    assert_eq!(context(&claims, &[]).v1.expect("one")["scopes"], Value::Null);
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_whose_token_is_not_good() {
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let good = json!({"alg": "RS256", "kid": "a"});
+    let check = async |token: String, scopes: &[String]| {
+        issuers.check(&issuer.authorizer(), scopes, &token, &clock).await.expect_err("refused")
+    };
+    for (claims, reason) in [
+        (issuer.with("iss", json!("https://other.example")), "the token has another issuer"),
+        (issuer.with("aud", json!(["z"])), "the token does not have a valid audience"),
+        (issuer.with("aud", Value::Null), "the token does not have a valid audience"),
+        (issuer.with("exp", json!(NOW)), "the token has expired"),
+        (issuer.with("exp", Value::Null), "the token has expired"),
+        (issuer.with("nbf", json!(NOW + 1)), "the token is not valid yet"),
+        (issuer.with("iat", json!(NOW + 1)), "the token is not valid yet"),
+    ] {
+        assert_eq!(check(token(&good, &claims), &[]).await, TokenError::Invalid(reason), "{claims}");
+    }
+    assert_eq!(check(token(&good, &issuer.claims()), &["admin".to_owned()]).await, TokenError::Scope);
+    for (header, reason) in [
+        (json!({"alg": "none", "kid": "a"}), "the token is not signed with RSA"),
+        (json!({"alg": "HS256", "kid": "a"}), "the token is not signed with RSA"),
+        (json!({"alg": "RS512", "kid": "a"}), "the token is of another algorithm than its key"),
+        (json!({"alg": "RS256"}), "the token is malformed"),
+        (json!({"alg": "RS256", "kid": "a", "crit": ["x"]}), "the token is malformed"),
+        (json!({"alg": "RS256", "kid": "b"}), "the token names an unknown key"),
+    ] {
+        assert_eq!(check(token(&header, &issuer.claims()), &[]).await, TokenError::Invalid(reason), "{header}");
+    }
+    let whole = token(&good, &issuer.claims());
+    let (message, signature) = whole.rsplit_once('.').expect("three parts");
+    let (head, _) = message.split_once('.').expect("three parts");
+    let forged = BASE64_URL_SAFE_NO_PAD.encode(issuer.with("sub", json!("admin")).to_string());
+    let wrong = TokenError::Invalid("the signature of the token is wrong");
+    assert_eq!(check(format!("{head}.{forged}.{signature}"), &[]).await, wrong);
+    assert_eq!(check(format!("{message}."), &[]).await, wrong);
+    for text in ["", "x", "a.b.c", "..", message] {
+        assert_eq!(check(text.to_owned(), &[]).await, TokenError::Invalid("the token is malformed"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in() {
+    let (issuer, issuers, (clock, ms)) = (Issuer::start().await, Issuers::new(), manual());
+    let of = |id: &str| token(&json!({"alg": "RS256", "kid": id}), &issuer.with("exp", json!(NOW + 60 * 60 * 24)));
+    let check = async |token: String| issuers.check(&issuer.authorizer(), &[], &token, &clock).await;
+    assert!(check(of("a")).await.is_ok() && check(of("a")).await.is_ok());
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1);
+    *issuer.keys.lock().expect("unpoisoned") = json!([published("b")]);
+    assert!(check(of("b")).await.is_err(), "not so soon after the last time");
+    ms.fetch_add(10_000, Ordering::SeqCst);
+    assert!(check(of("b")).await.is_ok() && check(of("a")).await.is_err());
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 2);
+
+    let silent = JwtAuthorizer { issuer: "http://127.0.0.1:1".to_owned(), ..issuer.authorizer() };
+    let refused = issuers.check(&silent, &[], &of("b"), &clock).await;
+    assert!(matches!(refused, Err(TokenError::Unverifiable(_))), "{refused:?}");
+}

@@ -1,0 +1,382 @@
+//! HTTP and REST APIs of a template, which share one address.
+//!
+//! A path that begins with the stage of an API is for that API, as under its own address. Any other path is for the API
+//! with the most specific route, as behind a custom domain. The host name `NAME.localhost` selects one API.
+
+mod authorizer;
+mod cors;
+mod event;
+mod jwt;
+mod proxy;
+mod response;
+mod routing;
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use clock::Clock;
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    HeaderMap, Method, Response, StatusCode,
+    body::Bytes,
+    header::{
+        ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderValue,
+        ORIGIN,
+    },
+    http::request::Parts,
+};
+use serde_json::json;
+
+use self::{event::Incoming, jwt::Issuers, response::BackendFailure, routing::Match};
+use crate::{
+    gateway::{self, GatewayOptions},
+    http::{self, Body, Request},
+    http_client::HttpClient,
+    lambda::Functions,
+    rate::{Quotas, RouteBuckets},
+    template::{Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+};
+
+/// Largest request. Source: API Gateway quotas for HTTP APIs and for REST APIs.
+const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Largest request line and header values in total. Source: API Gateway quotas for HTTP APIs and for REST APIs.
+const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
+
+/// Most routes that a 404 names.
+const HINTS_MAX: usize = 8;
+
+/// The HTTP and REST APIs of a template.
+#[derive(Debug)]
+pub(crate) struct HttpApis {
+    apis: Vec<ServedApi>,
+    /// Whether a path is the emulator's own. Routes that take any path do not take these.
+    is_own: fn(&str) -> bool,
+    functions: Arc<Functions>,
+    clock: Clock,
+    /// Quotas of the account.
+    quotas: Arc<Quotas>,
+    check_signatures: bool,
+    /// Longest that an integration may take, whatever the template says.
+    integration_max: Option<Duration>,
+    issuers: Issuers,
+    client: HttpClient,
+}
+
+/// An API with the throttles of its routes.
+#[derive(Debug)]
+struct ServedApi {
+    api: HttpApi,
+    buckets: RouteBuckets,
+}
+
+/// A route that a request takes.
+#[derive(Clone, Debug)]
+struct Found<'a, 'p> {
+    served: &'a ServedApi,
+    matching: Match<'a>,
+    /// The path without the stage.
+    path: &'p str,
+}
+
+impl HttpApis {
+    pub(crate) fn new(
+        apis: Vec<HttpApi>,
+        is_own: fn(&str) -> bool,
+        functions: Arc<Functions>,
+        clock: Clock,
+        quotas: Arc<Quotas>,
+        options: &GatewayOptions,
+    ) -> Self {
+        let served = |api: HttpApi| {
+            let keys: Vec<String> = api.routes.iter().map(HttpRoute::key).collect();
+            let throttled = keys.iter().map(String::as_str).filter(|_| options.throttles);
+            let buckets = RouteBuckets::new(&api.throttles, throttled, clock.now());
+            ServedApi { api, buckets }
+        };
+        Self {
+            apis: apis.into_iter().map(served).collect(),
+            is_own,
+            functions,
+            quotas,
+            check_signatures: options.check_signatures,
+            integration_max: options.integration_timeout,
+            issuers: Issuers::new(),
+            client: HttpClient::new(),
+            clock,
+        }
+    }
+
+    /// Responds to a preflight request of an HTTP API with CORS, whether or not there is a route.
+    pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
+        if *request.method() != Method::OPTIONS || (self.is_own)(request.uri().path()) {
+            return None;
+        }
+        self.cors(request.uri().path(), request.headers())?.preflight(request)
+    }
+
+    /// Returns whether a page of another site may send a request. Allowed are requests that only read, because browsers
+    /// hide the response unless CORS allows it; preflights, if CORS is configured; and what CORS allows. The service
+    /// runs functions for all other requests too. Here, that would let every page that you open run them.
+    pub(crate) fn is_open_to(&self, request: &Parts) -> bool {
+        let (path, headers) = (request.uri.path(), &request.headers);
+        let found = self.find(&request.method, path, headers);
+        if request.method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            let is_mock = found.is_some_and(|found| matches!(found.matching.route.backend, RouteBackend::Mock(_)));
+            return is_mock || (!(self.is_own)(path) && self.cors(path, headers).is_some());
+        }
+        if found.is_none() {
+            return false;
+        }
+        if http::is_read(&request.method) {
+            return true;
+        }
+        let by_configuration = self.cors(path, headers).is_some_and(|cors| cors.allows(&request.method, headers));
+        by_configuration || self.preflight_allows(&request.method, path, headers)
+    }
+
+    /// Whether the response to a preflight that is always the same allows a request of a page.
+    fn preflight_allows(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
+        let Some(found) = self.find(&Method::OPTIONS, path, headers) else { return false };
+        let RouteBackend::Mock(mock) = &found.matching.route.backend else { return false };
+        let header = |name: &str| mock.headers.get(name).map(String::as_str).unwrap_or_default();
+        let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
+        let allowed = header(ACCESS_CONTROL_ALLOW_ORIGIN.as_str());
+        let methods = header(ACCESS_CONTROL_ALLOW_METHODS.as_str());
+        let names = |name: &str| name == "*" || name.eq_ignore_ascii_case(method.as_str());
+        !origin.is_empty() && (allowed == "*" || allowed == origin) && methods.split(',').map(str::trim).any(names)
+    }
+
+    /// Returns the CORS configuration for a request: that of the API of its route, or of the one that its preflight
+    /// asks about, or of the first API that has one. If there is none, a page that this machine serves may read at any
+    /// port, because development servers have a port of their own. A function that handles preflights decides itself.
+    fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
+        let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| method.to_str().ok()?.parse().ok());
+        let of_route = [asked.unwrap_or(Method::GET), Method::GET, Method::POST];
+        let found = of_route.iter().find_map(|method| self.find(method, path, headers));
+        let configured = match &found {
+            Some(found) => found.served.api.cors.as_ref(),
+            None => self.apis_for(headers).find_map(|served| served.api.cors.as_ref()),
+        };
+        let may_read = || {
+            let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+            let has_route = |method: Method| self.find(&method, path, headers).is_some();
+            origin.is_some_and(http::is_loopback_origin) && has_route(Method::GET) && !has_route(Method::OPTIONS)
+        };
+        configured.or_else(|| may_read().then_some(&*cors::READING))
+    }
+
+    /// The APIs that a request may be for: the one that its host name names, `NAME.localhost`, or all.
+    fn apis_for(&self, headers: &HeaderMap) -> impl Iterator<Item = &ServedApi> {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
+        let named = name.strip_suffix(".localhost").map(str::to_owned);
+        let is_named = |api: &HttpApi, name: &str| api.name.eq_ignore_ascii_case(name) || api.api_id == name;
+        let named = named.filter(|name| self.apis.iter().any(|served| is_named(&served.api, name)));
+        self.apis.iter().filter(move |served| named.as_ref().is_none_or(|name| is_named(&served.api, name)))
+    }
+
+    /// Finds the route of a request.
+    fn find<'p>(&self, method: &Method, path: &'p str, headers: &HeaderMap) -> Option<Found<'_, 'p>> {
+        let staged: Vec<_> = self
+            .apis_for(headers)
+            .filter_map(|served| Some((served, routing::below_stage(&served.api, path)?)))
+            .collect();
+        let is_staged = !staged.is_empty();
+        let unstaged = || best(method, self.apis_for(headers).map(|served| (served, path)));
+        // A path with a stage is not for a route of another API that takes any path.
+        let found = best(method, staged.into_iter());
+        let found = found.or_else(|| unstaged().filter(|found| !is_staged || found.matching.fit.names_beginning()))?;
+        let is_taken = found.matching.fit.is_catch_all() && (self.is_own)(path);
+        (!is_taken).then_some(found)
+    }
+
+    /// Responds to a request if it has a route. Otherwise gives it back.
+    pub(crate) async fn handle(&self, request: Request, peer: SocketAddr) -> Result<Response<Body>, Request> {
+        if self.find(request.method(), request.uri().path(), request.headers()).is_none() {
+            return Err(request);
+        }
+        let (parts, body) = request.into_parts();
+        let Some(found) = self.find(&parts.method, parts.uri.path(), &parts.headers) else {
+            return Err(Request::from_parts(parts, body));
+        };
+        let (api, route) = (&found.served.api, found.matching.route);
+        if head_bytes(&parts) > REQUEST_HEAD_BYTES_MAX {
+            return Ok(http::json(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                &json!({"message": "Request Header Fields Too Large"}),
+            ));
+        }
+        // The throttle of the stage comes first: what it refuses does not count against the account's quota.
+        if !found.served.buckets.admits(&route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
+            return Ok(self.allowed(&parts, too_many_requests()));
+        }
+        let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return Ok(response::too_large(api.kind)),
+        };
+        let now = self.clock.now();
+        let request_id = gateway::new_request_id(now);
+        let incoming = Incoming {
+            api,
+            route,
+            path: found.path,
+            parameters: &found.matching.parameters,
+            parts: &parts,
+            peer,
+            now,
+            request_id: &request_id,
+        };
+        let answer = match self.authorize(&incoming, &body).await {
+            Ok(context) => self.answer(&incoming, body, &context).await,
+            Err(refusal) => refusal.response(&incoming),
+        };
+        Ok(self.allowed(&parts, answer))
+    }
+
+    async fn answer(&self, incoming: &Incoming<'_>, body: Bytes, context: &event::AuthorizerContext) -> Response<Body> {
+        let (kind, key) = (incoming.api.kind, incoming.route.key());
+        let within = |timeout: Duration| self.integration_max.map_or(timeout, |max| timeout.min(max));
+        match &incoming.route.backend {
+            RouteBackend::Mock(mock) => response::of_mock(mock),
+            RouteBackend::Unserved(reason) => response::unserved(&key, reason),
+            RouteBackend::Http(server) => match proxy::pass(&self.client, server, incoming, body).await {
+                Ok(response) => response,
+                Err(failure) => response::of_failure(kind, failure),
+            },
+            RouteBackend::Lambda { function, payload, timeout } => {
+                let event = match (kind, payload) {
+                    (HttpApiKind::Http, PayloadVersion::V2) => incoming.v2(&body, context),
+                    _ => incoming.v1(&body, context),
+                };
+                let source = incoming.peer.to_string();
+                let invoked = self.functions.invoke_for(&source, function, Bytes::from(event.to_string()));
+                let answer = match tokio::time::timeout(within(*timeout), invoked).await {
+                    Ok(Ok(answer)) => answer,
+                    // The log has the reason.
+                    Ok(Err(_)) => return response::of_failure(kind, BackendFailure::Failed),
+                    Err(_) => {
+                        tracing::warn!(route = key, function, "function did not respond in time");
+                        return response::of_failure(kind, BackendFailure::TimedOut);
+                    }
+                };
+                response::of_function(incoming.api, *payload, &incoming.parts.headers, &answer).unwrap_or_else(
+                    |reason| {
+                        tracing::warn!(route = key, function, reason, "answer of the function is malformed");
+                        response::of_failure(kind, BackendFailure::Failed)
+                    },
+                )
+            }
+        }
+    }
+
+    /// Adds the configured CORS headers. If none are configured, those of the function stay.
+    fn allowed(&self, request: &Parts, mut response: Response<Body>) -> Response<Body> {
+        let (path, headers) = (request.uri.path(), &request.headers);
+        let found = self.find(&request.method, path, headers);
+        let own = found.and_then(|found| found.served.api.cors.as_ref());
+        let is_said = own.is_none() && response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
+        if let (false, Some(cors)) = (is_said, own.or_else(|| self.cors(path, headers))) {
+            cors.apply(headers, response.headers_mut());
+        }
+        response
+    }
+
+    /// Responds to a request that nothing else answers. Says which routes there are, and what is not served.
+    pub(crate) fn not_found(&self, request: &Parts) -> Response<Body> {
+        let path = request.uri.path();
+        let of_stage = self.apis_for(&request.headers).find(|served| routing::below_stage(&served.api, path).is_some());
+        // What a REST API says of a path or a method that it does not have.
+        let (status, message) = match of_stage.map(|served| served.api.kind) {
+            Some(HttpApiKind::Rest) => (StatusCode::FORBIDDEN, "Missing Authentication Token"),
+            _ => (StatusCode::NOT_FOUND, "Not Found"),
+        };
+        let mut body = json!({"message": message});
+        if !self.apis.is_empty() {
+            body["hint"] = json!(self.hint(request));
+        }
+        let mut response = http::json(status, &body);
+        if status == StatusCode::FORBIDDEN {
+            let kind = HeaderValue::from_static("MissingAuthenticationTokenException");
+            response.headers_mut().insert("x-amzn-errortype", kind);
+        }
+        response
+    }
+
+    fn hint(&self, request: &Parts) -> String {
+        let path = request.uri.path();
+        let shared = |route: &HttpRoute, below: &str| {
+            let pairs = route.path.split('/').zip(below.split('/')).skip(1);
+            pairs.take_while(|(own, asked)| own == asked || own.starts_with('{')).count()
+        };
+        let mut near: Vec<(usize, String)> = Vec::new();
+        for served in self.apis_for(&request.headers) {
+            let below = routing::below_stage(&served.api, path).unwrap_or(path);
+            near.extend(served.api.routes.iter().map(|route| (shared(route, below), route.key())));
+        }
+        near.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
+        let mut seen = BTreeSet::new();
+        let keys: Vec<String> = near.into_iter().map(|(_, key)| key).filter(|key| seen.insert(key.clone())).collect();
+        let mut hint = format!("no route for {} {path}; ", request.method);
+        hint += &match keys.len() {
+            0 => "the template has no routes that are served".to_owned(),
+            count if count <= HINTS_MAX => format!("there are {}", keys.join(", ")),
+            count => format!("near it are {}, of {count} routes", keys[..HINTS_MAX].join(", ")),
+        };
+        for served in self.apis_for(&request.headers) {
+            if let Some(reason) = &served.api.unserved {
+                hint += &format!("; {} is not served as a whole: {reason}", served.api.name);
+            }
+        }
+        hint
+    }
+}
+
+/// The best route of several APIs, each with the path that it sees. Of two that fit alike, the first.
+fn best<'a, 'p>(method: &Method, apis: impl Iterator<Item = (&'a ServedApi, &'p str)>) -> Option<Found<'a, 'p>> {
+    let mut best: Option<Found<'a, 'p>> = None;
+    for (served, path) in apis {
+        let Some(matching) = routing::best(&served.api, method.as_str(), path) else { continue };
+        if best.as_ref().is_none_or(|best| matching.fit > best.matching.fit) {
+            best = Some(Found { served, matching, path });
+        }
+    }
+    best
+}
+
+/// Counts the bytes of the request line and the header values.
+fn head_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
+    line + parts.headers.values().map(HeaderValue::len).sum::<usize>()
+}
+
+fn too_many_requests() -> Response<Body> {
+    http::json(StatusCode::TOO_MANY_REQUESTS, &json!({"message": "Too Many Requests"}))
+}
+
+/// APIs with the paths of their stages, for people. One API at the root of the address needs no line of its own.
+pub(crate) fn paths(apis: &[HttpApi]) -> Vec<(String, String)> {
+    let served: Vec<&HttpApi> = apis.iter().filter(|api| !api.routes.is_empty()).collect();
+    if let [only] = served.as_slice()
+        && only.stage == DEFAULT
+    {
+        return Vec::new();
+    }
+    let path_of = |api: &&HttpApi| {
+        let path = if api.stage == DEFAULT { "/".to_owned() } else { format!("/{}", api.stage) };
+        (format!("the {} {}", api.kind.name(), api.name), path)
+    };
+    served.iter().map(path_of).collect()
+}
+
+/// A note on routes with `AWS_IAM`, whose signatures nothing checks without `--check-signatures`.
+pub(crate) fn unsigned_note(apis: &[HttpApi]) -> Option<String> {
+    let routes = apis.iter().flat_map(|api| &api.routes);
+    let signed: Vec<_> = routes.filter(|route| matches!(route.authorization, HttpAuthorization::Iam)).collect();
+    let first = signed.first()?.key();
+    let more = match signed.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!("AWS_IAM of {first}{more} is not checked: unsigned requests are let in without --check-signatures"))
+}

@@ -1,0 +1,264 @@
+//! Responses of functions, and the gateway's own.
+//!
+//! Source: API Gateway developer guide, "Create AWS Lambda proxy integrations for HTTP APIs" and "Lambda proxy
+//! integrations in API Gateway"; what a REST API does not take is read in LocalStack, which compares itself with AWS.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hyper::{
+    HeaderMap, Response, StatusCode,
+    body::Bytes,
+    header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE},
+};
+use serde_json::{Map, Value, json};
+
+use super::event::is_binary;
+use crate::{
+    gateway,
+    http::{self, Body},
+    template::{HttpApi, HttpApiKind, MockResponse, PayloadVersion},
+};
+
+/// The media type of a response that names none.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// All that a function behind a REST API may answer with. With anything else its answer is malformed.
+const REST_KEYS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
+
+/// Turns the answer of a function into a response. An error says what is wrong with it.
+pub(super) fn of_function(
+    api: &HttpApi,
+    payload: PayloadVersion,
+    request: &HeaderMap,
+    answer: &Bytes,
+) -> Result<Response<Body>, String> {
+    let value: Value = serde_json::from_slice(answer).map_err(|error| format!("it is not JSON: {error}"))?;
+    let is_rest = api.kind == HttpApiKind::Rest;
+    if !is_rest && payload == PayloadVersion::V2 && value.get("statusCode").is_none() {
+        return Ok(inferred(&value));
+    }
+    let Value::Object(fields) = &value else { return Err("it is not an object".to_owned()) };
+    if is_rest && let Some(key) = fields.keys().find(|key| !REST_KEYS.contains(&key.as_str())) {
+        return Err(format!("it has the field {key}, and a REST API takes {} only", REST_KEYS.join(", ")));
+    }
+    let status = match fields.get("statusCode") {
+        None | Some(Value::Null) if is_rest => StatusCode::OK,
+        _ => gateway::status(&value).ok_or("it has no valid statusCode")?,
+    };
+    let body = match fields.get("body") {
+        None | Some(Value::Null) => "",
+        Some(Value::String(body)) => body,
+        Some(_) => return Err("its body is not a text; use JSON.stringify or json.dumps".to_owned()),
+    };
+    let is_encoded = fields.get("isBase64Encoded").and_then(Value::as_bool) == Some(true);
+    // A REST API decodes only for clients that accept one of its binary media types.
+    let accepted = request.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accepted = accepted.split(',').next().unwrap_or_default();
+    let body = match is_encoded && (!is_rest || is_binary(&api.binary_types, accepted)) {
+        true => BASE64_STANDARD.decode(body).map_err(|error| format!("its body is not base64: {error}"))?,
+        false => body.as_bytes().to_vec(),
+    };
+    let mut response = http::response(status, if is_rest { "application/json" } else { TEXT }, body);
+    let takes_lists = is_rest || payload == PayloadVersion::V1;
+    let multiple = fields.get("multiValueHeaders").filter(|_| takes_lists).and_then(Value::as_object);
+    set_headers(response.headers_mut(), fields.get("headers").and_then(Value::as_object), multiple);
+    if !is_rest && payload == PayloadVersion::V2 {
+        for cookie in fields.get("cookies").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(cookie) = cookie.as_str().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+        }
+    }
+    Ok(response)
+}
+
+/// An answer of payload version 2.0 without a `statusCode` is the body: a text as it is, anything else as JSON.
+fn inferred(value: &Value) -> Response<Body> {
+    match value {
+        Value::String(text) => http::response(StatusCode::OK, "application/json", text.clone()),
+        other => http::json(StatusCode::OK, other),
+    }
+}
+
+/// Sets the headers of an answer. A value of the lists is not repeated by one of the single values.
+fn set_headers(headers: &mut HeaderMap, single: Option<&Map<String, Value>>, multiple: Option<&Map<String, Value>>) {
+    let mut all: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (name, values) in multiple.into_iter().flatten() {
+        let values = match values {
+            Value::Array(values) => values.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        all.extend(values.iter().filter_map(|value| header(name, value)));
+    }
+    for pair in single.into_iter().flatten().filter_map(|(name, value)| header(name, value)) {
+        if !all.contains(&pair) {
+            all.push(pair);
+        }
+    }
+    // The first one replaces the default.
+    if all.iter().any(|(name, _)| *name == CONTENT_TYPE) {
+        headers.remove(CONTENT_TYPE);
+    }
+    all.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
+}
+
+fn header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Some((name.parse().ok()?, HeaderValue::from_str(&value).ok()?))
+}
+
+/// The response of a MOCK integration.
+pub(super) fn of_mock(mock: &MockResponse) -> Response<Body> {
+    let status = StatusCode::from_u16(mock.status).unwrap_or(StatusCode::OK);
+    let mut response = http::response(status, "application/json", mock.body.clone());
+    for (name, value) in &mock.headers {
+        if let Some((name, value)) = header(name, &json!(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// A failure of what is behind a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BackendFailure {
+    /// It failed, or its answer is malformed.
+    Failed,
+    /// It took too long, or a server was not reached.
+    TimedOut,
+}
+
+/// What a client is told of a failure.
+pub(super) fn of_failure(kind: HttpApiKind, failure: BackendFailure) -> Response<Body> {
+    let (status, message) = match (kind, failure) {
+        (HttpApiKind::Rest, BackendFailure::Failed) => (StatusCode::BAD_GATEWAY, "Internal server error"),
+        (HttpApiKind::Rest, BackendFailure::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
+        (HttpApiKind::Http, BackendFailure::Failed) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
+        (HttpApiKind::Http, BackendFailure::TimedOut) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+    };
+    http::json(status, &json!({"message": message}))
+}
+
+/// What a client is told of a request that is too large.
+pub(super) fn too_large(kind: HttpApiKind) -> Response<Body> {
+    let message = if kind == HttpApiKind::Rest { "Request Too Long" } else { "Request Entity Too Large" };
+    http::json(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": message}))
+}
+
+/// The response of a route that the emulator does not serve.
+pub(super) fn unserved(route: &str, reason: &str) -> Response<Body> {
+    http::json(StatusCode::NOT_IMPLEMENTED, &json!({"message": format!("{route} is not served here: {reason}")}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Template, TemplateInputs};
+
+    /// An API of this kind that has images as base64.
+    fn api(kind: &str) -> HttpApi {
+        let text = format!(
+            "Globals: {{ Api: {{ BinaryMediaTypes: [image~1png] }} }}\nResources:\n  \
+             Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, RouteSelectionExpression: \
+             $request.body.a }} }}\n  F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: \
+             {kind}, Properties: {{ Path: /, Method: get }} }} }} }} }}\n"
+        );
+        Template::parse(&text, &TemplateInputs::default()).expect("valid").http_apis.remove(0)
+    }
+
+    fn asked(
+        kind: &str,
+        payload: PayloadVersion,
+        answer: &Value,
+        accept: &'static str,
+    ) -> Result<(u16, HeaderMap), String> {
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+        let response = of_function(&api(kind), payload, &headers, &Bytes::from(answer.to_string()))?;
+        Ok((response.status().as_u16(), response.headers().clone()))
+    }
+
+    /// Status and content type of a response, or what is wrong with the answer.
+    fn answered(kind: &str, payload: PayloadVersion, answer: &Value) -> Result<(u16, String), String> {
+        let (status, headers) = asked(kind, payload, answer, "*/*")?;
+        Ok((status, headers[CONTENT_TYPE].to_str().expect("a text").to_owned()))
+    }
+
+    #[test]
+    fn answers_become_responses_as_payload_version_2_says() {
+        let check = |answer: Value, status: u16, kind: &str| {
+            assert_eq!(answered("HttpApi", PayloadVersion::V2, &answer), Ok((status, kind.to_owned())), "{answer}");
+        };
+        check(
+            json!({"statusCode": 413, "headers": {"content-type": "application/json"}, "body": "{}"}),
+            413,
+            "application/json",
+        );
+        check(json!({"published": true}), 200, "application/json");
+        check(json!("Hello from Lambda!"), 200, "application/json");
+        check(json!({"statusCode": "201", "body": null}), 201, TEXT);
+        for bad in [
+            json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}),
+            json!({"statusCode": 7}),
+            json!({"statusCode": 200, "body": {"a": 1}}),
+        ] {
+            assert!(answered("HttpApi", PayloadVersion::V2, &bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn version_1_and_rest_apis_need_the_whole_form() {
+        let v1 = |answer: Value| answered("HttpApi", PayloadVersion::V1, &answer);
+        assert_eq!(v1(json!({"statusCode": 200, "cookies": ["a=b"]})), Ok((200, TEXT.to_owned())));
+        assert!(v1(json!({"body": "x"})).is_err());
+        let rest = |answer: Value| answered("Api", PayloadVersion::V1, &answer);
+        assert_eq!(rest(json!({})), Ok((200, "application/json".to_owned())));
+        for (bad, what) in [
+            (json!("text"), "not an object"),
+            (json!({"statusCode": 200, "cookies": []}), "the field cookies"),
+            (json!({"statusCode": 200, "body": {}}), "not a text"),
+            (json!({"statusCode": "x"}), "statusCode"),
+        ] {
+            assert!(rest(bad.clone()).is_err_and(|error| error.contains(what)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_of_headers_and_single_ones_are_joined() {
+        let answer = json!({
+            "statusCode": 200,
+            "headers": {"X-A": "1", "X-B": "b", "X-N": 7},
+            "multiValueHeaders": {"x-a": ["1", "2"], "Content-Type": ["image/png"]},
+        });
+        let (_, headers) = asked("Api", PayloadVersion::V1, &answer, "*/*").expect("valid");
+        let all =
+            |name: &str| headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<Vec<_>>();
+        assert_eq!((all("x-a"), all("x-b"), all("x-n")), (vec!["1", "2"], vec!["b"], vec!["7"]));
+        assert_eq!(all("content-type"), ["image/png"]);
+        let (_, headers) = asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid");
+        assert_eq!(headers.get_all("x-a").iter().count(), 1, "version 2.0 has no lists");
+    }
+
+    #[test]
+    fn cookies_of_an_answer_become_headers() {
+        let answer = json!({"statusCode": 200, "cookies": ["a=1; Secure", "b=2"], "body": ""});
+        let (_, headers) = asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid");
+        assert_eq!(headers.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["a=1; Secure", "b=2"]);
+    }
+
+    #[tokio::test]
+    async fn a_rest_api_decodes_for_clients_that_accept_a_binary_type() {
+        use http_body_util::BodyExt;
+
+        let answer = json!({"statusCode": 200, "isBase64Encoded": true, "body": "AAEC"});
+        for (kind, accept, expected) in [
+            ("Api", "image/png", &b"\x00\x01\x02"[..]),
+            ("Api", "text/html", b"AAEC"),
+            ("HttpApi", "", b"\x00\x01\x02"),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            let answer = Bytes::from(answer.to_string());
+            let response = of_function(&api(kind), PayloadVersion::V1, &headers, &answer).expect("valid");
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(&body[..], expected, "{kind} {accept}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Which route a request takes: the one whose path says most about it.
+//!
+//! Source: API Gateway developer guide, "Create routes for HTTP APIs".
+
+use percent_encoding::percent_decode_str;
+
+use crate::template::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpRoute};
+
+/// How much a route says of a request: what each of its segments is, and whether it names the method. The greater, the
+/// better.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fit {
+    segments: Vec<Segment>,
+    names_method: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Segment {
+    /// `{name+}`, all that is left.
+    Rest,
+    /// `{name}`.
+    Parameter,
+    Text,
+}
+
+impl Fit {
+    /// Whether the route says what the first segment of the path is.
+    pub(super) fn names_beginning(&self) -> bool {
+        // Before the first slash there is nothing.
+        self.segments.get(1) == Some(&Segment::Text)
+    }
+
+    /// Whether the route also takes paths of which it says nothing.
+    pub(super) fn is_catch_all(&self) -> bool {
+        self.segments.is_empty() || self.segments.last() == Some(&Segment::Rest)
+    }
+}
+
+/// Parameters of a path with their values.
+type Parameters = Vec<(String, String)>;
+
+/// A route that fits a request.
+#[derive(Clone, Debug)]
+pub(super) struct Match<'a> {
+    pub(super) route: &'a HttpRoute,
+    /// Values of the path parameters, decoded.
+    pub(super) parameters: Parameters,
+    pub(super) fit: Fit,
+}
+
+/// The best route of an API for a method and a path without the stage. Of two that fit alike, the first.
+pub(super) fn best<'a>(api: &'a HttpApi, method: &str, path: &str) -> Option<Match<'a>> {
+    let mut best: Option<Match<'a>> = None;
+    for route in &api.routes {
+        let names_method = route.method == method;
+        if !names_method && route.method != ANY {
+            continue;
+        }
+        let Some((segments, parameters)) = fits(&route.path, path, api.kind) else { continue };
+        let fit = Fit { segments, names_method };
+        if best.as_ref().is_none_or(|best| fit > best.fit) {
+            best = Some(Match { route, parameters, fit });
+        }
+    }
+    best
+}
+
+/// The rest of a path below the stage of an API, if the path begins with one.
+pub(super) fn below_stage<'a>(api: &HttpApi, path: &'a str) -> Option<&'a str> {
+    if api.stage == DEFAULT {
+        return None;
+    }
+    match path.strip_prefix('/')?.strip_prefix(api.stage.as_str())? {
+        "" => Some("/"),
+        rest => rest.starts_with('/').then_some(rest),
+    }
+}
+
+/// Compares the path of a route with that of a request. In REST APIs a slash at the end does not count.
+fn fits(own: &str, asked: &str, kind: HttpApiKind) -> Option<(Vec<Segment>, Parameters)> {
+    if own == DEFAULT {
+        return Some((Vec::new(), Vec::new()));
+    }
+    let trimmed = |path: &'_ str| match kind {
+        HttpApiKind::Rest => path.trim_end_matches('/').len(),
+        HttpApiKind::Http => path.len(),
+    };
+    let (own, asked) = (&own[..trimmed(own)], &asked[..trimmed(asked)]);
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut asked = asked.split('/');
+    let (mut segments, mut parameters) = (Vec::new(), Vec::new());
+    for own in own.split('/') {
+        let name = own.strip_prefix('{').and_then(|own| own.strip_suffix('}'));
+        match (name.map(|name| name.strip_suffix('+').ok_or(name)), asked.next()?) {
+            (Some(_), "") => return None,
+            (Some(Ok(name)), first) => {
+                let rest = std::iter::once(first).chain(asked).collect::<Vec<_>>().join("/");
+                parameters.push((name.to_owned(), decoded(&rest)));
+                segments.push(Segment::Rest);
+                return Some((segments, parameters));
+            }
+            (Some(Err(name)), value) => {
+                parameters.push((name.to_owned(), decoded(value)));
+                segments.push(Segment::Parameter);
+            }
+            (None, value) if own == value || decoded(value) == own => segments.push(Segment::Text),
+            (None, _) => return None,
+        }
+    }
+    asked.next().is_none().then_some((segments, parameters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Template, TemplateInputs};
+
+    /// An API with these routes, each a method and a path.
+    fn api(kind: &str, routes: &[&str]) -> HttpApi {
+        let event = |(index, route): (usize, &&str)| {
+            let (method, path) = route.split_once(' ').unwrap_or(("ANY", route));
+            let place = if path == "$default" { String::new() } else { format!("Method: {method}, Path: '{path}'") };
+            format!("      E{index}: {{ Type: {kind}, Properties: {{ {place} }} }}\n")
+        };
+        let events: String = routes.iter().enumerate().map(event).collect();
+        let text = format!(
+            "Resources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+             RouteSelectionExpression: $request.body.a }} }}\n  F:\n    Type: AWS::Serverless::Function\n    \
+             Properties:\n     Events:\n{events}"
+        );
+        Template::parse(&text, &TemplateInputs::default()).expect("valid").http_apis.remove(0)
+    }
+
+    fn chosen(api: &HttpApi, method: &str, path: &str) -> Option<String> {
+        best(api, method, path).map(|found| found.route.key())
+    }
+
+    fn check(api: &HttpApi, cases: &[(&str, &str, &str)]) {
+        for (method, path, expected) in cases {
+            let expected = (!expected.is_empty()).then(|| (*expected).to_owned());
+            assert_eq!(chosen(api, method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_wins_as_in_the_documented_example() {
+        let documented = ["GET /pets/dog/1", "GET /pets/dog/{id}", "GET /pets/{proxy+}", "ANY /{proxy+}", "$default"];
+        check(
+            &api("HttpApi", &documented),
+            &[
+                ("GET", "/pets/dog/1", "GET /pets/dog/1"),
+                ("GET", "/pets/dog/2", "GET /pets/dog/{id}"),
+                ("GET", "/pets/cat/1", "GET /pets/{proxy+}"),
+                ("POST", "/test/5", "ANY /{proxy+}"),
+                ("GET", "/", "$default"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_method_wins_over_any_and_a_path_over_a_method() {
+        check(
+            &api("HttpApi", &["ANY /a", "GET /a", "GET /{proxy+}", "delete /a/{b}"]),
+            &[
+                ("GET", "/a", "GET /a"),
+                ("POST", "/a", "ANY /a"),
+                ("GET", "/b", "GET /{proxy+}"),
+                ("POST", "/b", ""),
+                ("DELETE", "/a/x", "DELETE /a/{b}"),
+            ],
+        );
+    }
+
+    #[test]
+    fn parameters_are_one_segment_and_decoded_and_a_greedy_one_is_the_rest() {
+        let api = api("HttpApi", &["GET /x/{a}/{b}", "GET /files/{path+}", "GET /über"]);
+        let of = |path: &str| best(&api, "GET", path).map(|found| found.parameters);
+        let pairs =
+            |pairs: &[(&str, &str)]| Some(pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect());
+        assert_eq!(of("/x/PL/a%20b%2Fc"), pairs(&[("a", "PL"), ("b", "a b/c")]));
+        assert_eq!(of("/files/a/b%20c/d"), pairs(&[("path", "a/b c/d")]));
+        assert_eq!(of("/%C3%BCber"), pairs(&[]));
+        for other in ["/x/PL", "/x/PL/", "/x//7", "/x/PL/7/8", "/files", "/files/", "/", ""] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_counts_in_http_apis_and_not_in_rest_apis() {
+        check(&api("HttpApi", &["GET /a"]), &[("GET", "/a/", ""), ("GET", "/a", "GET /a")]);
+        check(
+            &api("Api", &["GET /a", "ANY /{proxy+}", "GET /"]),
+            &[("GET", "/a/", "GET /a"), ("GET", "/b/c/", "ANY /{proxy+}"), ("GET", "/", "GET /"), ("POST", "/", "")],
+        );
+    }
+
+    #[test]
+    fn the_stage_is_a_whole_segment() {
+        let api = api("Api", &["GET /a"]);
+        assert_eq!(api.stage, "Prod");
+        for (path, below) in [("/Prod/a", Some("/a")), ("/Prod", Some("/")), ("/Prod/", Some("/")), ("/Product", None)]
+        {
+            assert_eq!(below_stage(&api, path), below, "{path}");
+        }
+    }
+}

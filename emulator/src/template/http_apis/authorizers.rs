@@ -1,0 +1,205 @@
+//! Authorizers of HTTP and REST APIs. What the emulator cannot decide it refuses, with the reason.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::model::{
+    AuthorizerInput, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer, PayloadVersion,
+};
+use crate::template::{
+    references::function_of,
+    resources::{Resource, Resources},
+    scalar,
+};
+
+/// The header of a token where nothing else is named.
+const AUTHORIZATION: &str = "Authorization";
+
+/// Reads `AWS::ApiGatewayV2::Authorizer`.
+pub(super) fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+    let name = &authorizer.logical_id;
+    let sources = authorizer.get("IdentitySource").and_then(Value::as_array).cloned().unwrap_or_default();
+    let sources = sources.iter().map(|source| http_source(source, stage_variables));
+    let sources: Vec<HttpIdentitySource> = match sources.collect::<Result<_, _>>() {
+        Ok(sources) => sources,
+        Err(source) => return unserved(name, &format!("has the identity source {source}")),
+    };
+    match authorizer.text("AuthorizerType").as_deref() {
+        Some("JWT") => {
+            jwt(name, sources.into_iter().next(), authorizer.get("JwtConfiguration"), ["Issuer", "Audience"])
+        }
+        Some("REQUEST") => {
+            let uri = authorizer.text("AuthorizerUri").unwrap_or_default();
+            let payload = payload(authorizer.text("AuthorizerPayloadFormatVersion").as_deref());
+            let is_simple = is_true(authorizer.get("EnableSimpleResponses"));
+            lambda(name, &uri, AuthorizerInput::Request { sources, payload }, is_simple)
+        }
+        other => unserved(name, &format!("is of type {}", other.unwrap_or("(none)"))),
+    }
+}
+
+/// Reads `AWS::ApiGateway::Authorizer`.
+pub(super) fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+    let name = &authorizer.logical_id;
+    let text = authorizer.text("IdentitySource").unwrap_or_default();
+    let sources = text.split(',').map(str::trim).filter(|source| !source.is_empty());
+    let sources = sources.map(|source| rest_source(source, stage_variables));
+    let sources: Vec<HttpIdentitySource> = match sources.collect::<Result<_, _>>() {
+        Ok(sources) => sources,
+        Err(source) => return unserved(name, &format!("has the identity source {source}")),
+    };
+    let uri = authorizer.text("AuthorizerUri").unwrap_or_default();
+    match authorizer.text("Type").as_deref() {
+        Some("TOKEN") => {
+            let header = sources.into_iter().find_map(|source| match source {
+                HttpIdentitySource::Header(header) => Some(header),
+                HttpIdentitySource::Query(_) | HttpIdentitySource::Constant(_) => None,
+            });
+            token(name, &uri, header, authorizer.text("IdentityValidationExpression"))
+        }
+        Some("REQUEST") => lambda(name, &uri, AuthorizerInput::Request { sources, payload: PayloadVersion::V1 }, false),
+        Some("COGNITO_USER_POOLS") => cognito(name),
+        other => unserved(name, &format!("is of type {}", other.unwrap_or("(none)"))),
+    }
+}
+
+/// Reads an entry of `Auth.Authorizers` of `AWS::Serverless::HttpApi`.
+pub(super) fn of_sam_http(name: &str, given: &Value, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+    if let Some(configuration) = given.get("JwtConfiguration") {
+        let source = given.get("IdentitySource").map(|source| http_source(source, stage_variables));
+        return match source.transpose() {
+            Ok(source) => jwt(name, source, Some(configuration), ["issuer", "audience"]),
+            Err(source) => unserved(name, &format!("has the identity source {source}")),
+        };
+    }
+    let function = given.get("FunctionArn").and_then(scalar::as_text).unwrap_or_default();
+    let sources = match sam_sources(given, stage_variables) {
+        Ok(sources) => sources,
+        Err(source) => return unserved(name, &format!("has the identity source {source}")),
+    };
+    let version = given.get("AuthorizerPayloadFormatVersion").and_then(scalar::as_text);
+    let payload = payload(version.as_deref());
+    let is_simple = is_true(given.get("EnableSimpleResponses"));
+    lambda(name, &function, AuthorizerInput::Request { sources, payload }, is_simple)
+}
+
+/// Reads an entry of `Auth.Authorizers` of `AWS::Serverless::Api`.
+pub(super) fn of_sam_rest(name: &str, given: &Value, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+    if given.get("UserPoolArn").is_some() {
+        return cognito(name);
+    }
+    let function = given.get("FunctionArn").and_then(scalar::as_text).unwrap_or_default();
+    let identity = |name: &str| given.pointer(&format!("/Identity/{name}")).and_then(scalar::as_text);
+    match given.get("FunctionPayloadType").and_then(Value::as_str) {
+        None | Some("TOKEN") => token(name, &function, identity("Header"), identity("ValidationExpression")),
+        Some("REQUEST") => match sam_sources(given, stage_variables) {
+            Ok(sources) => {
+                lambda(name, &function, AuthorizerInput::Request { sources, payload: PayloadVersion::V1 }, false)
+            }
+            Err(source) => unserved(name, &format!("has the identity source {source}")),
+        },
+        Some(other) => unserved(name, &format!("has the FunctionPayloadType {other}")),
+    }
+}
+
+/// Finds the authorizer that a route or method names.
+pub(super) fn find<'a, 'b>(resources: &'a Resources<'b>, kind: &str, id: &str) -> Option<&'a Resource<'b>> {
+    resources.all().find(|resource| resource.kind == kind && resource.logical_id == id)
+}
+
+/// Refuses everything, because an authorizer is not supported.
+pub(super) fn unserved(name: &str, why: &str) -> HttpAuthorization {
+    HttpAuthorization::Unserved(format!("its authorizer {name} {why}, which the emulator cannot decide"))
+}
+
+fn cognito(name: &str) -> HttpAuthorization {
+    unserved(name, "checks tokens of Cognito")
+}
+
+fn lambda(name: &str, address: &str, input: AuthorizerInput, is_simple: bool) -> HttpAuthorization {
+    let function = function_of(address).unwrap_or(address);
+    if function.is_empty() {
+        return unserved(name, "names no function");
+    }
+    HttpAuthorization::Lambda(HttpAuthorizer { function: function.to_owned(), input, is_simple })
+}
+
+fn token(name: &str, address: &str, header: Option<String>, pattern: Option<String>) -> HttpAuthorization {
+    let header = header.unwrap_or_else(|| AUTHORIZATION.to_owned());
+    match pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose() {
+        Ok(pattern) => lambda(name, address, AuthorizerInput::Token { header, pattern }, false),
+        Err(_) => unserved(name, "has a validation expression that is no regular expression here"),
+    }
+}
+
+fn jwt(
+    name: &str,
+    source: Option<HttpIdentitySource>,
+    configuration: Option<&Value>,
+    [issuer, audience]: [&str; 2],
+) -> HttpAuthorization {
+    let property = |name: &str| {
+        let fields = configuration.and_then(Value::as_object)?;
+        fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
+    let Some(issuer) = property(issuer).and_then(scalar::as_text) else { return unserved(name, "names no issuer") };
+    let audiences = match property(audience) {
+        Some(Value::Array(audiences)) => audiences.iter().filter_map(scalar::as_text).collect(),
+        Some(one) => scalar::as_text(one).into_iter().collect(),
+        None => Vec::new(),
+    };
+    let source = source.unwrap_or_else(|| HttpIdentitySource::Header(AUTHORIZATION.to_owned()));
+    HttpAuthorization::Jwt(JwtAuthorizer { source, issuer, audiences })
+}
+
+/// The sources of SAM: `Identity` with lists of names. An error is the source that is not supported.
+fn sam_sources(given: &Value, stage_variables: &BTreeMap<String, String>) -> Result<Vec<HttpIdentitySource>, String> {
+    let names = |list: &str| {
+        let names = given.pointer(&format!("/Identity/{list}"));
+        names.and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text).collect::<Vec<_>>()
+    };
+    if let Some(name) = names("Context").first() {
+        return Err(format!("context.{name}"));
+    }
+    let headers = names("Headers").into_iter().map(HttpIdentitySource::Header);
+    let queries = names("QueryStrings").into_iter().map(HttpIdentitySource::Query);
+    let variables = names("StageVariables").into_iter().map(|name| variable(&name, stage_variables));
+    Ok(headers.chain(queries).chain(variables).collect())
+}
+
+fn variable(name: &str, stage_variables: &BTreeMap<String, String>) -> HttpIdentitySource {
+    HttpIdentitySource::Constant(stage_variables.get(name).cloned().unwrap_or_default())
+}
+
+fn http_source(source: &Value, stage_variables: &BTreeMap<String, String>) -> Result<HttpIdentitySource, String> {
+    let text = source.as_str().unwrap_or_default();
+    let part = text.strip_prefix("$request.").and_then(|part| part.split_once('.'));
+    match (part, text.strip_prefix("$stageVariables.")) {
+        (Some(("header", name)), _) => Ok(HttpIdentitySource::Header(name.to_owned())),
+        (Some(("querystring", name)), _) => Ok(HttpIdentitySource::Query(name.to_owned())),
+        (_, Some(name)) => Ok(variable(name, stage_variables)),
+        _ => Err(source.to_string()),
+    }
+}
+
+fn rest_source(source: &str, stage_variables: &BTreeMap<String, String>) -> Result<HttpIdentitySource, String> {
+    let part = source.strip_prefix("method.request.").and_then(|part| part.split_once('.'));
+    match (part, source.strip_prefix("stageVariables.")) {
+        (Some(("header", name)), _) => Ok(HttpIdentitySource::Header(name.to_owned())),
+        (Some(("querystring", name)), _) => Ok(HttpIdentitySource::Query(name.to_owned())),
+        (_, Some(name)) => Ok(variable(name, stage_variables)),
+        _ => Err(source.to_owned()),
+    }
+}
+
+/// The version of an event. Without one it is the first.
+pub(super) fn payload(version: Option<&str>) -> PayloadVersion {
+    // `2.0` without quotes is a number, whose text is `2.0` or `2`.
+    if version.is_some_and(|version| version.starts_with('2')) { PayloadVersion::V2 } else { PayloadVersion::V1 }
+}
+
+pub(super) fn is_true(value: Option<&Value>) -> bool {
+    value.and_then(scalar::as_text).is_some_and(|text| text == "true")
+}

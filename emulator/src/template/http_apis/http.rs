@@ -1,0 +1,167 @@
+//! HTTP APIs in CloudFormation's form: `AWS::ApiGatewayV2::Api` with the protocol HTTP.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    HttpApis, authorizers, cors,
+    model::{
+        ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, ProxiedServer, RouteBackend,
+    },
+};
+use crate::template::{
+    error::TemplateError,
+    references::{function_of, http_integration_timeout, stage_variables},
+    resources::{Resource, Resources},
+    scalar,
+    throttles::Throttles,
+};
+
+pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<(), TemplateError> {
+    let is_http = |api: &&Resource<'_>| api.text("ProtocolType").is_none_or(|protocol| protocol == "HTTP");
+    for resource in resources.of_type("AWS::ApiGatewayV2::Api").filter(is_http) {
+        let mut api = HttpApi::new(&resource.logical_id, &resource.name, HttpApiKind::Http);
+        let of_api = |other: &&Resource<'_>| other.text("ApiId").is_some_and(|id| id == resource.name);
+        let stages: Vec<_> = resources.of_type("AWS::ApiGatewayV2::Stage").filter(of_api).collect();
+        // Without a stage the API cannot be deployed; quick create makes this one.
+        let stage = stages.iter().find(|stage| stage.name == DEFAULT).or(stages.first());
+        if let Some(stage) = stage {
+            api.stage = stage.text("StageName").unwrap_or(api.stage);
+            api.stage_variables = stage_variables(stage);
+            api.throttles = Throttles::read(stage)?;
+            for other in stages.iter().filter(|other| other.logical_id != stage.logical_id) {
+                let (other, name) = (&other.name, &api.name);
+                found
+                    .notes
+                    .push(format!("the stage {other} of {name} is not served: the emulator serves {}", api.stage));
+            }
+        }
+        let configuration = resource.get("CorsConfiguration").map(|given| {
+            let invalid = || resource.error("invalid CorsConfiguration: expected an object or a boolean");
+            cors::configuration(given).ok_or_else(invalid)
+        });
+        api.cors = configuration.transpose()?;
+        let document = ["Body", "BodyS3Location"].into_iter().find(|name| resource.has(name));
+        api.unserved = document.map(|name| format!("its routes are in an OpenAPI document ({name})"));
+        if let Some(target) = resource.text("Target") {
+            let (method, path) = split_key(&resource.text("RouteKey").unwrap_or_else(|| DEFAULT.to_owned()));
+            let timeout = http_integration_timeout(None);
+            let backend = match function_of(&target) {
+                Some(function) => {
+                    RouteBackend::Lambda { function: function.to_owned(), payload: PayloadVersion::V2, timeout }
+                }
+                None => proxied(&target, None, timeout),
+            };
+            api.routes.push(HttpRoute::new(&method, &path, backend));
+        }
+        read_routes(&mut api, resources)?;
+        found.apis.push(api);
+    }
+    // Routes of an API that another template declares: those of a WebSocket API have no paths.
+    let is_here = |id: &String| resources.of_type("AWS::ApiGatewayV2::Api").any(|api| api.name == *id);
+    let routes = resources.of_type("AWS::ApiGatewayV2::Route");
+    let routes = routes.filter(|route| route.text("RouteKey").is_some_and(|key| key.contains(" /")));
+    let elsewhere = routes.filter_map(|route| route.text("ApiId").filter(|id| !is_here(id)));
+    for id in elsewhere.collect::<BTreeSet<_>>() {
+        let mut api = HttpApi::new(&id, &id, HttpApiKind::Http);
+        api.is_declared = false;
+        read_routes(&mut api, resources)?;
+        found.apis.push(api);
+    }
+    Ok(())
+}
+
+fn read_routes(api: &mut HttpApi, resources: &Resources<'_>) -> Result<(), TemplateError> {
+    let routes = resources.of_type("AWS::ApiGatewayV2::Route");
+    for route in routes.filter(|route| route.text("ApiId").is_some_and(|id| id == api.api_id)) {
+        let (method, path) = split_key(&route.required_text("RouteKey")?);
+        let mut read = HttpRoute::new(&method, &path, backend(route, resources, &api.stage_variables));
+        read.authorization = authorization(route, resources, &api.stage_variables);
+        let scopes = route.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
+        read.scopes = scopes.filter_map(scalar::as_text).collect();
+        api.routes.push(read);
+    }
+    Ok(())
+}
+
+/// The method and path of a route key.
+fn split_key(key: &str) -> (String, String) {
+    match key.split_once(' ') {
+        Some((method, path)) => (method.to_owned(), path.trim().to_owned()),
+        None => (ANY.to_owned(), DEFAULT.to_owned()),
+    }
+}
+
+fn backend(
+    route: &Resource<'_>,
+    resources: &Resources<'_>,
+    stage_variables: &BTreeMap<String, String>,
+) -> RouteBackend {
+    let Some(target) = route.text("Target") else { return RouteBackend::Unserved("it has no integration".to_owned()) };
+    let id = target.strip_prefix("integrations/").unwrap_or_default();
+    let mut integrations = resources.of_type("AWS::ApiGatewayV2::Integration");
+    let Some(integration) = integrations.find(|integration| integration.logical_id == id) else {
+        return RouteBackend::Unserved(format!("the template does not have its integration ({target})"));
+    };
+    let name = &integration.logical_id;
+    let unserved =
+        |what: &str| RouteBackend::Unserved(format!("the emulator does not run its integration {name}, {what}"));
+    if let Some(subtype) = integration.text("IntegrationSubtype") {
+        return unserved(&format!("which calls {subtype}"));
+    }
+    if integration.text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
+        return unserved("which is private (VPC link)");
+    }
+    if integration.has("RequestParameters") || integration.has("ResponseParameters") {
+        return unserved("which maps parameters");
+    }
+    let mut uri = integration.text("IntegrationUri").unwrap_or_default();
+    for (variable, value) in stage_variables {
+        uri = uri.replace(&format!("${{stageVariables.{variable}}}"), value);
+    }
+    let timeout = http_integration_timeout(integration.get("TimeoutInMillis"));
+    match integration.text("IntegrationType").as_deref() {
+        Some("AWS_PROXY") => match function_of(&uri) {
+            Some(function) => {
+                let payload = authorizers::payload(integration.text("PayloadFormatVersion").as_deref());
+                RouteBackend::Lambda { function: function.to_owned(), payload, timeout }
+            }
+            None => unserved(&format!("whose address {uri} is no function")),
+        },
+        Some("HTTP_PROXY") => {
+            let method = integration.text("IntegrationMethod").filter(|method| method != ANY);
+            proxied(&uri, method, timeout)
+        }
+        other => unserved(&format!("of type {}", other.unwrap_or("(none)"))),
+    }
+}
+
+/// A server that answers.
+pub(super) fn proxied(uri: &str, method: Option<String>, timeout: Duration) -> RouteBackend {
+    if !(uri.starts_with("http://") || uri.starts_with("https://")) || uri.contains("${") {
+        return RouteBackend::Unserved(format!("the address {uri} of its integration is not http:// or https://"));
+    }
+    RouteBackend::Http(ProxiedServer { method, uri: uri.to_owned(), timeout })
+}
+
+fn authorization(
+    route: &Resource<'_>,
+    resources: &Resources<'_>,
+    stage_variables: &BTreeMap<String, String>,
+) -> HttpAuthorization {
+    match route.text("AuthorizationType").as_deref() {
+        None | Some("NONE") => return HttpAuthorization::None,
+        Some("AWS_IAM") => return HttpAuthorization::Iam,
+        Some("CUSTOM" | "JWT") => {}
+        Some(other) => return HttpAuthorization::Unserved(format!("its AuthorizationType {other} is unknown")),
+    }
+    let id = route.text("AuthorizerId").unwrap_or_default();
+    match authorizers::find(resources, "AWS::ApiGatewayV2::Authorizer", &id) {
+        Some(authorizer) => authorizers::of_http_api(authorizer, stage_variables),
+        None => authorizers::unserved(&id, "is not in the template"),
+    }
+}

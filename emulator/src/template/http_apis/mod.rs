@@ -1,0 +1,83 @@
+//! HTTP APIs and REST APIs: what SAM makes of events of functions, and CloudFormation's own resources.
+//!
+//! What the emulator does not serve of them stays a route, which says so when it is asked.
+
+mod authorizers;
+mod cors;
+mod event;
+mod http;
+mod model;
+mod rest;
+mod sam;
+
+use std::collections::BTreeMap;
+
+pub(super) use self::event::HttpEvent;
+pub(crate) use self::model::{
+    ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource,
+    HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
+};
+use super::{error::TemplateError, functions::Function, intrinsics::Resolver, resources::Resources, yaml::YamlNode};
+
+/// Most notes on routes that are not served.
+const NOTES_MAX: usize = 12;
+
+/// The HTTP and REST APIs of a template.
+#[derive(Debug, Default)]
+pub(super) struct HttpApis {
+    pub(super) apis: Vec<HttpApi>,
+    pub(super) notes: Vec<String>,
+}
+
+impl HttpApis {
+    /// Reads the APIs, and the events of functions that are routes of them.
+    pub(super) fn read(
+        root: &YamlNode,
+        resolver: &Resolver<'_>,
+        resources: &Resources<'_>,
+        events: Vec<HttpEvent>,
+    ) -> Result<Self, TemplateError> {
+        let mut found = Self::default();
+        http::read(resources, &mut found)?;
+        rest::read(resources, &mut found);
+        sam::read(root, resolver, resources, events, &mut found)?;
+        Ok(found)
+    }
+
+    /// Adds the APIs of another template, which may have routes of one that is here.
+    pub(super) fn extend(&mut self, other: Self) {
+        for api in other.apis {
+            match self.apis.iter_mut().find(|known| known.api_id == api.api_id) {
+                Some(known) => known.merge(api),
+                None => self.apis.push(api),
+            }
+        }
+        self.notes.extend(other.notes);
+    }
+
+    /// Marks routes to functions that no template has, and names in notes what is not served.
+    pub(super) fn finish(mut self, functions: &BTreeMap<String, Function>) -> Self {
+        let mut unserved = Vec::new();
+        for api in &mut self.apis {
+            for route in &mut api.routes {
+                let missing = route.functions().find(|name| !functions.contains_key(*name)).map(str::to_owned);
+                if let Some(name) = missing {
+                    route.backend = RouteBackend::Unserved(format!("no template has its function {name}"));
+                }
+                let reason =
+                    route.unserved().map(|reason| format!("{} of {} is not served: {reason}", route.key(), api.name));
+                unserved.extend(reason);
+            }
+            if let Some(reason) = &api.unserved {
+                unserved.push(format!("the {} {} is not served as a whole: {reason}", api.kind.name(), api.name));
+            }
+        }
+        let more = unserved.len().saturating_sub(NOTES_MAX);
+        self.notes.extend(unserved.into_iter().take(NOTES_MAX));
+        self.notes.extend((more > 0).then(|| format!("{more} more routes are not served")));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

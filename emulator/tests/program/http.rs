@@ -1,0 +1,292 @@
+//! HTTP and REST APIs beside the sockets.
+
+use apigw_local::{FaultOptions, GatewayOptions};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::RunningProgram,
+    scripted::{HttpReply, Scripted, ScriptedResult, ask, send},
+    templates::serve_echo,
+};
+
+/// Answers with the event, or as the query says. The authorizer goes by what it is shown.
+async fn script(name: String, event: Value) -> ScriptedResult {
+    if name == "Authorize" {
+        let shown = event["authorizationToken"].as_str().or(event["queryStringParameters"]["token"].as_str());
+        return match (shown, event["identitySource"][0].as_str()) {
+            (Some("good"), _) => Ok(policy("Allow")),
+            (Some("bad"), _) => Ok(policy("Deny")),
+            (Some("nobody"), _) => Err("Unauthorized"),
+            (_, Some(user)) => Ok(json!({"isAuthorized": user == "ann", "context": {"user": user, "roles": ["a"]}})),
+            _ => Ok(json!("no answer of an authorizer")),
+        };
+    }
+    match event["queryStringParameters"]["answer"].as_str() {
+        Some("throw") => Err("it broke"),
+        Some("malformed") => Ok(json!({"statusCode": 200, "body": {"not": "a text"}})),
+        Some("slow") => std::future::pending().await,
+        _ => Ok(json!({"statusCode": 200, "body": event.to_string()})),
+    }
+}
+
+fn policy(effect: &str) -> Value {
+    json!({
+        "principalId": "user-1",
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": "*/Prod/GET/*"}],
+        },
+        "context": {"team": "red", "level": 3},
+    })
+}
+
+async fn start_with(parameters: &[(&str, &str)], gateway: GatewayOptions) -> Scripted {
+    Scripted::with("http.yaml", parameters, gateway, FaultOptions::default(), script).await
+}
+
+async fn start() -> Scripted {
+    start_with(&[], GatewayOptions::default()).await
+}
+
+async fn get(site: &Scripted, path: &str, headers: &str) -> HttpReply {
+    ask(site.stack.http_addr, &format!("GET {path}"), headers, "").await
+}
+
+/// The event that the function got for a GET.
+async fn event(site: &Scripted, path: &str, headers: &str) -> Value {
+    let reply = get(site, path, headers).await;
+    assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+    serde_json::from_str(&reply.body).expect("JSON")
+}
+
+fn message(reply: &HttpReply) -> Value {
+    serde_json::from_str::<Value>(&reply.body).expect("JSON")["message"].clone()
+}
+
+#[tokio::test]
+async fn a_path_with_the_stage_and_one_without_lead_to_the_same_route() {
+    let site = start().await;
+    for (path, resource, whole) in [
+        ("/hello", "/hello", "/hello"),
+        ("/Prod/hello/", "/hello", "/Prod/hello/"),
+        ("/stage/users", "/users", "/stage/users"),
+    ] {
+        let event = event(&site, path, "").await;
+        assert_eq!(event["resource"], resource, "{path}");
+        assert_eq!(event["requestContext"]["path"], whole, "{path}");
+    }
+    let item = event(&site, "/items/a%20b?x=1", "Cookie: c=d\r\n").await;
+    assert_eq!((&item["version"], &item["routeKey"]), (&json!("2.0"), &json!("GET /items/{id}")));
+    assert_eq!((&item["pathParameters"], &item["cookies"]), (&json!({"id": "a b"}), &json!(["c=d"])));
+    let old = event(&site, "/old/a/b", "").await;
+    assert_eq!((&old["version"], &old["pathParameters"]), (&json!("1.0"), &json!({"proxy": "a/b"})));
+    let staged = event(&site, "/v2/anything", "").await;
+    assert_eq!((&staged["routeKey"], &staged["rawPath"]), (&json!("$default"), &json!("/v2/anything")));
+    assert_eq!(staged["requestContext"]["stage"], "v2");
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_api_has_a_host_name_of_its_own() {
+    let site = start().await;
+    let named = |name: &str| format!("Host: {name}.localhost:{}\r\n", site.stack.http_addr.port());
+    let of = async |name: &str, path: &str| send(site.stack.http_addr, &format!("GET {path}"), &named(name), b"").await;
+    assert_eq!(of("ServerlessRestApi", "/hello").await.status, 200);
+    assert_eq!(of("rest", "/hello").await.status, 404, "{:?}", of("rest", "/hello").await);
+    let plain = of("plain", "/hello").await;
+    assert_eq!(serde_json::from_str::<Value>(&plain.body).expect("JSON")["routeKey"], "$default");
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn failures_are_those_of_the_kind_of_api() {
+    let limit =
+        GatewayOptions { integration_timeout: Some(std::time::Duration::from_secs(1)), ..GatewayOptions::default() };
+    let site = start_with(&[], limit).await;
+    for (path, status, text) in [
+        ("/hello?answer=throw", 502, "Internal server error"),
+        ("/hello?answer=malformed", 502, "Internal server error"),
+        ("/hello?answer=slow", 504, "Endpoint request timed out"),
+        ("/items/1?answer=throw", 500, "Internal Server Error"),
+        ("/items/1?answer=malformed", 500, "Internal Server Error"),
+        ("/items/1?answer=slow", 503, "Service Unavailable"),
+    ] {
+        let reply = get(&site, path, "").await;
+        assert_eq!((reply.status, message(&reply)), (status, json!(text)), "{path}");
+    }
+    let large = "x".repeat(10 * 1024 * 1024 + 1);
+    for (path, text) in [("/hello", "Request Too Long"), ("/old/a", "Request Entity Too Large")] {
+        let reply = ask(site.stack.http_addr, &format!("POST {path}"), "", &large).await;
+        assert_eq!((reply.status, message(&reply)), (413, json!(text)), "{path}");
+    }
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_named_at_the_start_and_in_the_answer() {
+    let site = start().await;
+    let notes = site.stack.notes.join("\n");
+    for (request, status, text) in [
+        (
+            "POST /stage/users",
+            501,
+            "POST /users is not served here: the emulator does not run the integration of RestPost",
+        ),
+        ("GET /pool", 501, "GET /pool is not served here: its authorizer ByPool checks tokens of Cognito"),
+    ] {
+        let reply = ask(site.stack.http_addr, request, "", "").await;
+        assert_eq!(reply.status, status, "{request}: {}", reply.body);
+        let said = message(&reply);
+        assert!(said.as_str().is_some_and(|said| said.starts_with(text)), "{said}");
+        let reason = text.split_once(": ").expect("a reason").1;
+        assert!(notes.contains(reason), "{notes}");
+    }
+    assert!(site.events_of("Shop").is_empty());
+    let missing = ask(site.stack.http_addr, "GET /stage/user", "", "").await;
+    assert_eq!((missing.status, missing.error_type.as_str()), (403, "MissingAuthenticationTokenException"));
+    let body: Value = serde_json::from_str(&missing.body).expect("JSON");
+    assert_eq!(body["message"], "Missing Authentication Token");
+    assert!(
+        body["hint"].as_str().is_some_and(|hint| hint.contains("no route for GET /stage/user; near it are ")),
+        "{body}"
+    );
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn rest_authorizers_let_in_refuse_or_break() {
+    let site = start().await;
+    let by_token = async |token: &str| get(&site, "/Prod/token/7", &format!("Authorization: {token}\r\n")).await;
+    let reply = by_token("good").await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let event: Value = serde_json::from_str(&reply.body).expect("JSON");
+    let context = &event["requestContext"]["authorizer"];
+    assert_eq!((&context["principalId"], &context["level"]), (&json!("user-1"), &json!("3")));
+    assert!(context["integrationLatency"].is_u64(), "{context}");
+    let asked = site.event_of("Authorize").await;
+    let arn = asked["methodArn"].as_str().expect("an ARN").to_owned();
+    assert_eq!(asked, json!({"type": "TOKEN", "authorizationToken": "good", "methodArn": arn}));
+    assert!(arn.ends_with("/Prod/GET/token/7"), "{arn}");
+
+    let denied = by_token("bad").await;
+    assert_eq!((denied.status, denied.error_type.as_str()), (403, "AccessDeniedException"));
+    assert!(denied.body.contains(r#""Message":"User is not authorized to access this resource with an explicit deny"#));
+    for (token, status, body) in
+        [("nobody", 401, json!({"message": "Unauthorized"})), ("other", 500, json!({"message": null}))]
+    {
+        let reply = by_token(token).await;
+        assert_eq!((reply.status, reply.body), (status, body.to_string()), "{token}");
+    }
+    let asked = site.events_of("Authorize").len();
+    assert_eq!((get(&site, "/token/7", "").await.status, get(&site, "/request", "").await.status), (401, 401));
+    assert_eq!(site.events_of("Authorize").len(), asked, "without its identity source it is not asked");
+    assert_eq!(get(&site, "/request?token=good", "").await.status, 200);
+    assert_eq!(get(&site, "/request?token=bad", "").await.status, 403);
+
+    let without_key = get(&site, "/paid", "").await;
+    assert_eq!((without_key.status, message(&without_key)), (403, json!("Forbidden")));
+    assert_eq!(get(&site, "/paid", "X-Api-Key: any\r\n").await.status, 200);
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn signatures_are_checked_if_the_options_say_so_and_otherwise_a_note_says_that_they_are_not() {
+    let open = start().await;
+    assert_eq!(get(&open, "/iam", "").await.status, 200);
+    let note = "AWS_IAM of GET /iam is not checked: unsigned requests are let in without --check-signatures";
+    assert!(open.stack.notes.iter().any(|own| own == note), "{:?}", open.stack.notes);
+    open.stack.stop().await;
+
+    let checked = GatewayOptions { check_signatures: true, ..GatewayOptions::default() };
+    let site = start_with(&[], checked).await;
+    assert!(!site.stack.notes.iter().any(|own| own == note));
+    let unsigned = get(&site, "/iam", "").await;
+    assert_eq!((unsigned.status, message(&unsigned)), (403, json!("Missing Authentication Token")));
+    let wrong = get(&site, "/iam", "Authorization: AWS4-HMAC-SHA256 x\r\n").await;
+    assert_eq!((wrong.status, wrong.error_type.as_str()), (403, "IncompleteSignatureException"));
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_simple_answer_of_an_authorizer_decides_and_its_context_keeps_its_types() {
+    let site = start().await;
+    let put = async |headers: &str| ask(site.stack.http_addr, "PUT /v2/things/1", headers, "").await;
+    let reply = put("X-User: ann\r\n").await;
+    let event: Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(event["requestContext"]["authorizer"], json!({"lambda": {"user": "ann", "roles": ["a"]}}));
+    for (headers, status, text) in [("X-User: bob\r\n", 403, "Forbidden"), ("", 401, "Unauthorized")] {
+        let reply = put(headers).await;
+        assert_eq!((reply.status, message(&reply)), (status, json!(text)), "{headers}");
+    }
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_with_a_jwt_authorizer_lets_nobody_in_whose_token_cannot_be_checked() {
+    let site = start().await;
+    let reply = get(&site, "/orders", "").await;
+    assert_eq!((reply.status, message(&reply)), (401, json!("Unauthorized")));
+    let reply = get(&site, "/orders", "Authorization: Bearer x.y.z\r\n").await;
+    assert_eq!((reply.status, message(&reply)), (401, json!("Unauthorized")));
+    // Its issuer does not answer. The token is {"alg":"RS256","kid":"a"}.{}.
+    let unverifiable = "Authorization: Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.e30.AAAA\r\n";
+    let reply = get(&site, "/admin", unverifiable).await;
+    assert_eq!((reply.status, message(&reply)), (500, json!("Internal Server Error")));
+    assert!(site.events_of("Shop").is_empty());
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_do_what_cors_allows_and_no_more() {
+    let site = start().await;
+    let page = |origin: &str| format!("Origin: {origin}\r\nSec-Fetch-Site: cross-site\r\n");
+    let preflight = "Access-Control-Request-Method: POST\r\n";
+    let (shop, evil) = (page("https://shop.example"), page("https://evil.example"));
+    let status = async |request: &str, headers: &str| ask(site.stack.http_addr, request, headers, "").await.status;
+    // A REST API answers preflights with a route, and what that allows may be sent.
+    assert_eq!(status("OPTIONS /Prod/hello", &format!("{shop}{preflight}")).await, 200);
+    assert_eq!(status("POST /Prod/hello", &shop).await, 200);
+    assert_eq!(status("POST /Prod/hello", &evil).await, 403);
+    assert_eq!(status("PUT /Prod/hello", &shop).await, 403);
+    assert_eq!(status("GET /Prod/hello", &evil).await, 200, "browsers hide the answer");
+    // An HTTP API goes by its configuration.
+    assert_eq!(status("OPTIONS /v2/things/1", &format!("{shop}Access-Control-Request-Method: PUT\r\n")).await, 204);
+    assert_eq!(status("PUT /v2/things/1", &format!("{shop}X-User: ann\r\n")).await, 200);
+    assert_eq!(status("PUT /v2/things/1", &format!("{evil}X-User: ann\r\n")).await, 403);
+    assert_eq!(status("POST /old/a", &shop).await, 403, "another API's configuration is not its");
+    // The emulator's own paths are not a route's for everything.
+    assert_eq!(status("PUT /reset", &shop).await, 403);
+    assert_eq!(status("OPTIONS /reset", &format!("{shop}Access-Control-Request-Method: POST\r\n")).await, 403);
+    assert_eq!(status("GET /health", "").await, 200);
+    assert_eq!(status("POST /reset", "").await, 200);
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_http_proxy_passes_requests_and_responses_on() {
+    let server = serve_echo().await.to_string();
+    let site = start_with(&[("Server", &server)], GatewayOptions::default()).await;
+    let headers = "X-Static: yes\r\nContent-Type: text/plain\r\n";
+    let reply = ask(site.stack.http_addr, "PATCH /v2/proxied/a%20b/c?d=%20e", headers, "body").await;
+    let got: Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!((&got["method"], &got["path"]), (&json!("PATCH"), &json!("/base/a%20b/c?d=%20e")));
+    assert_eq!((&got["static"], &got["type"], &got["body"]), (&json!("yes"), &json!("text/plain"), &json!("body")));
+    assert_eq!(get(&site, "/proxied/fail", "").await.status, 503);
+    site.stack.stop().await;
+    let nobody = start().await;
+    assert_eq!(get(&nobody, "/proxied/a", "").await.status, 503);
+    nobody.stack.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node.js; tests/run installs it and runs this"]
+async fn a_function_of_node_answers_both_kinds_of_api() {
+    let running = RunningProgram::with("tests/program/http_node.yaml", &[]);
+    let address = running.address("http://");
+    let address = address.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
+    let get = async |path: &str| ask(address, &format!("GET {path}"), "", "").await.body;
+    assert_eq!(get("/pets/7").await, r#"{"version":"2.0","id":"7"}"#);
+    assert_eq!(get("/Prod/dogs/7").await, r#"{"resource":"/dogs/{id}","id":"7"}"#);
+    let printed = running.lines.join("\n");
+    assert!(printed.contains(&format!("# the REST API ServerlessRestApi: http://{address}/Prod\n")), "{printed}");
+}
