@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Makes the packages of apigw-local from a program that is built already. Standard library and npm only.
 
-    packaging/build.py program --binary FILE --platform linux-x64 --out DIRECTORY   one for npm, and a wheel
-    packaging/build.py launcher --out DIRECTORY                     the one for npm that people install
-    packaging/build.py check --tag v0.1.0 --repository OWNER/NAME   whether a tag may be released
+    packaging/build.py program --binary FILE --notices FILE --platform linux-x64 --out DIRECTORY
+    packaging/build.py launcher --out DIRECTORY
+    packaging/build.py check --tag v0.1.0 --repository NAME/NAME
+
+The first makes a package for npm and a wheel, the second the package for npm that people install, and the third says
+whether a tag may be released. packaging/notices.py writes the notices of what is in a program.
 
 Version, licence and address come from Cargo.toml. All packages of a release have the same program in them, the one
 that was tested and attested: maturin would compile it again for each wheel.
@@ -30,6 +33,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 NAME = "apigw-local"
 LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
+NOTICES = "NOTICES"
 
 # Node.js' name of each platform, with how its programs begin: the number of the processor in the header of ELF or
 # Mach-O, and what wheels call it.
@@ -122,7 +126,7 @@ def npm_pack(manifest, files, out):
         return out / json.loads(packed.stdout)[0]["filename"]
 
 
-def npm_platform(binary, platform, about, out):
+def npm_platform(binary, notices, platform, about, out):
     system, processor = platform.split("-")
     manifest = npm_manifest(f"{NAME}-{platform}", about) | {
         "description": f"The program of {NAME} for {platform}. Install {NAME}, which depends on it.",
@@ -133,8 +137,8 @@ def npm_platform(binary, platform, about, out):
     }
     if system == "linux":
         manifest["libc"] = ["glibc"]
-    files = {"README.md": HERE / "npm/platform.md", **{name: ROOT / name for name in LICENCES}}
-    return npm_pack(manifest, {f"bin/{NAME}": binary, **files}, out)
+    files = {f"bin/{NAME}": binary, NOTICES: notices, "README.md": HERE / "npm/platform.md"}
+    return npm_pack(manifest, files | {name: ROOT / name for name in LICENCES}, out)
 
 
 def npm_launcher(about, out):
@@ -156,7 +160,7 @@ apigw_local = apigw_local.pytest_plugin
 """
 
 
-def wheel(binary, platform, about, out):
+def wheel(binary, notices, platform, about, out):
     """Writes a wheel as https://packaging.python.org/en/latest/specifications/binary-distribution-format/ says."""
     program = binary.read_bytes()
     tag = f"py3-none-{wheel_platform(program, platform)}"
@@ -168,7 +172,7 @@ def wheel(binary, platform, about, out):
         f"Summary: {about['description']}",
         f"Author: {about['authors'][0]}",
         f"License-Expression: {about['license']}",
-        *(f"License-File: {name}" for name in LICENCES),
+        *(f"License-File: {name}" for name in [*LICENCES, NOTICES]),
         f"Project-URL: Repository, {about['repository']}",
         "Classifier: Framework :: Pytest",
         "Requires-Python: >=3.9",
@@ -183,6 +187,7 @@ def wheel(binary, platform, about, out):
         f"{stem}.dist-info/WHEEL": "\n".join(about_wheel).encode(),
         f"{stem}.dist-info/entry_points.txt": ENTRY_POINTS.encode(),
         **{f"{stem}.dist-info/licenses/{name}": (ROOT / name).read_bytes() for name in LICENCES},
+        f"{stem}.dist-info/licenses/{NOTICES}": notices.read_bytes(),
     }
     record = io.StringIO()
     rows = csv.writer(record, lineterminator="\n")
@@ -211,6 +216,7 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     program = commands.add_parser("program", help="a package for npm and a wheel, with the program in them")
     program.add_argument("--binary", type=pathlib.Path, required=True)
+    program.add_argument("--notices", type=pathlib.Path, required=True)
     program.add_argument("--platform", choices=PLATFORMS, required=True)
     launcher = commands.add_parser("launcher", help="the package for npm that picks one of the others")
     check = commands.add_parser("check", help="whether a tag may be released from a repository of GitHub")
@@ -229,7 +235,7 @@ def main():
             made = [npm_launcher(about, arguments.out)]
         else:
             check_processor(arguments.binary.read_bytes(), arguments.platform)
-            given = (arguments.binary, arguments.platform, about, arguments.out)
+            given = (arguments.binary, arguments.notices, arguments.platform, about, arguments.out)
             made = [wheel(*given), npm_platform(*given)]
     except Refused as refused:
         sys.exit(f"error: {refused}")

@@ -4,6 +4,7 @@
 - No line over 120 columns in code or comments, and none over 100 in Markdown.
 - No dependency of the emulator on the service.
 - No integration test that `tests/run` does not name.
+- No link in a document to a file that is not there.
 """
 
 import fnmatch
@@ -312,6 +313,18 @@ def check_suites(files):
                     yield path, f"tests/run runs no `--test {name}` of {path}"
 
 
+def check_links(files):
+    """A document is read where it lies: its links are relative to it."""
+    for path in files:
+        if not path.endswith((".md", "llms.txt")):
+            continue
+        text = re.sub(r"^```.*?^```|`[^`\n]*`", "", (ROOT / path).read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)|^\[[^]]+\]:\s+(\S+)", text, flags=re.MULTILINE):
+            target = "".join(target).split("#")[0]
+            if target and ":" not in target and not (ROOT / path).parent.joinpath(target).exists():
+                yield path, f"{path} links to {target}, which is not there"
+
+
 # --- Together ---------------------------------------------------------------------------------------------------------
 
 RULES = {
@@ -320,6 +333,7 @@ RULES = {
     "markdown": check_markdown,
     "emulator": check_emulator,
     "suites": check_suites,
+    "links": check_links,
 }
 
 

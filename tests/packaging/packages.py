@@ -26,6 +26,13 @@ PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64", "arm64": "darwin-ar
 # Bound of every program that is run, in seconds.
 WAIT_MAX = 120
 
+# What Rust calls the platforms.
+TARGETS = {
+    "linux-x64": "x86_64-unknown-linux-gnu",
+    "linux-arm64": "aarch64-unknown-linux-gnu",
+    "darwin-arm64": "aarch64-apple-darwin",
+}
+
 # What is enough of a program for the packages of other platforms, which nobody starts here.
 OTHERS = {
     "linux-x64": b"\x7fELF" + bytes(14) + (62).to_bytes(2, "little") + b"\0GLIBC_2.17",
@@ -71,8 +78,7 @@ def made():
     # A release has no symbols either, and packing them takes longer than everything else here.
     subprocess.run(["strip", "-o", binary, ROOT / "target/debug/apigw-local"], check=True)
     for platform in OTHERS:
-        build("program", "--binary", binary if platform == PLATFORM else other(platform), "--platform", platform,
-              "--out", out)  # fmt: skip
+        build_program(platform, binary if platform == PLATFORM else other(platform), out)
     build("launcher", "--out", out)
     return out
 
@@ -80,6 +86,20 @@ def made():
 def build(*arguments, status=0):
     """Runs packaging/build.py."""
     return run(*BUILD, *arguments, cwd=ROOT, env=os.environ, status=status)
+
+
+def build_program(platform, binary, out, status=0):
+    """Makes the two packages of a program."""
+    given = {"--platform": platform, "--binary": binary, "--notices": notices(), "--out": out}
+    return build("program", *(word for pair in given.items() for word in pair), status=status)
+
+
+@functools.cache
+def notices():
+    """What the program of this platform contains."""
+    path = work() / "NOTICES"
+    path.write_text(run(ROOT / "packaging/notices.py", TARGETS[PLATFORM], cwd=ROOT, env=os.environ))
+    return path
 
 
 def other(platform):

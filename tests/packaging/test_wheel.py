@@ -1,5 +1,7 @@
 """The wheel for PyPI: installed without network, on a machine without Rust, with its fixture for pytest."""
 
+import re
+import tarfile
 import textwrap
 import time
 import tomllib
@@ -11,8 +13,10 @@ from packages import (
     ROOT,
     activated,
     build,
+    build_program,
     environment,
     made,
+    notices,
     other,
     run,
     virtual_environment,
@@ -145,26 +149,40 @@ class Building(unittest.TestCase):
         wheels = []
         for name in ("once", "again"):
             out = work() / name
-            build("program", "--binary", other("darwin-arm64"), "--platform", "darwin-arm64", "--out", out)
+            build_program("darwin-arm64", other("darwin-arm64"), out)
             wheels.append(next(out.glob("*.whl")).read_bytes())
         self.assertEqual(*wheels)
 
     def test_a_wheel_names_the_glibc_that_its_program_needs(self):
         binary = work() / "needs"
         binary.write_bytes(OTHERS["linux-x64"] + b"\0GLIBC_2.4\0GLIBC_2.31\0GLIBC_2.9\0")
-        made = build("program", "--binary", binary, "--platform", "linux-x64", "--out", work() / "named")
-        self.assertIn("-py3-none-manylinux_2_31_x86_64.whl\n", made)
+        printed = build_program("linux-x64", binary, work() / "named")
+        self.assertIn("-py3-none-manylinux_2_31_x86_64.whl\n", printed)
 
     def test_a_program_for_another_platform_is_refused(self):
         for binary in (other("darwin-arm64"), other("linux-arm64"), ROOT / "README.md"):
-            command = ["program", "--binary", binary, "--platform", "linux-x64", "--out", work() / "wrong"]
-            self.assertIn("error: the binary is not for linux-x64: expected", build(*command, status=1))
+            printed = build_program("linux-x64", binary, work() / "wrong", status=1)
+            self.assertIn("error: the binary is not for linux-x64: expected", printed)
 
-    def test_every_wheel_has_the_licences(self):
+    def test_every_package_has_the_licences_and_the_notices_of_what_its_program_contains(self):
         for path in made().glob("*.whl"):
             with zipfile.ZipFile(path) as wheel:
-                names = [name.split("/", 1)[1] for name in wheel.namelist()]
-            self.assertLessEqual({"licenses/LICENSE-APACHE", "licenses/LICENSE-MIT"}, set(names), path)
+                names = {name.split("/licenses/")[1] for name in wheel.namelist() if "/licenses/" in name}
+            self.assertEqual(names, {"LICENSE-APACHE", "LICENSE-MIT", "NOTICES"}, path)
+        programs = [path for path in made().glob("apigw-local-*-*.tgz")]
+        self.assertEqual(len(programs), len(OTHERS))
+        for path in programs:
+            with tarfile.open(path) as package:
+                self.assertLessEqual({f"package/{name}" for name in names}, set(package.getnames()), path)
+
+    def test_the_notices_name_what_is_in_the_program_and_nothing_else(self):
+        crates, *texts = notices().read_text().split("\n" + "-" * 100 + "\n")
+        named = re.findall(r"^(\S+) \S+: .+$", crates.split("\n\n")[-1], re.MULTILINE)
+        self.assertLessEqual({"hyper", "libmimalloc-sys", "libsqlite3-sys", "ring", "tokio"}, set(named))
+        # Ours, a macro, what builds others, and what only tests and the functions use.
+        self.assertEqual({"clock", "velocity", "serde_derive", "cc", "aws-sdk-dynamodb"} & set(named), set())
+        owners = {owner for text in texts for owner in text.split(":", 1)[0].split(", ")}
+        self.assertEqual(owners, set(named))
 
     def test_only_the_tag_of_the_version_is_released_and_only_from_its_repository(self):
         about = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]

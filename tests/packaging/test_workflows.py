@@ -3,6 +3,7 @@
 import re
 import unittest
 
+import yaml
 from packages import ROOT, environment, run, work
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -35,6 +36,17 @@ class Workflows(unittest.TestCase):
         workflow = (ROOT / ".github/workflows/nightly.yml").read_text()
         jobs = re.findall(r"^ {10}- ([a-z0-9 -]+)$", workflow, re.MULTILINE)
         self.assertEqual(sorted(" ".join(jobs).split()), sorted(" ".join(lanes).split()))
+
+    def test_a_form_for_issues_has_what_github_asks_for(self):
+        forms = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+        self.assertGreaterEqual(len(forms), 3)
+        for path in forms:
+            form = yaml.safe_load(path.read_text())
+            self.assertLessEqual({"name", "description", "body"}, form.keys(), path)
+            for field in form["body"]:
+                self.assertIn(field["type"], ("textarea", "input", "dropdown"), path)
+                self.assertTrue(field["attributes"]["label"], path)
+                self.assertEqual("options" in field["attributes"], field["type"] == "dropdown", path)
 
 
 if __name__ == "__main__":
