@@ -243,8 +243,8 @@ fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone +
 /// Ports of the WebSocket gateway and the HTTP API without flags.
 const PORTS: [u16; 2] = [8765, 8766];
 
-/// Runs the emulator until Ctrl-C or SIGTERM, and returns the exit code of the process. Prints the addresses to
-/// standard output, and logs to standard error.
+/// Runs the emulator until Ctrl-C, SIGTERM, SIGHUP or SIGQUIT, and returns the exit code of the process. Prints the
+/// addresses to standard output, and logs to standard error.
 pub async fn run(arguments: Flags, template: TemplateSource, program: &dyn Embedding) -> ExitCode {
     let env_file = arguments.env_file.clone();
     let options = options(arguments, template, PORTS);
@@ -342,14 +342,16 @@ async fn run_until_signal(
     // Registered before `ready` is printed: a script that waits for that line may send a signal at once.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    // A terminal that is closed.
+    // A terminal that is closed, and Ctrl-\ in one.
     let mut hung_up = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
     let stack = start(options, program, env_file).await?;
     std::io::stdout().lock().write_all(announcement(&stack).as_bytes())?;
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
         _ = hung_up.recv() => {}
+        _ = quit.recv() => {}
     }
     eprintln!("stopping: closing sockets, finishing invocations");
     stack.stop().await;

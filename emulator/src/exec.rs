@@ -47,14 +47,15 @@ impl ExecError {
     }
 }
 
-/// Runs a command to its end. Ctrl-C reaches it from the terminal, and SIGTERM is passed on to it, as is
-/// the end of the terminal.
+/// Runs a command to its end. Ctrl-C reaches it from the terminal, and SIGTERM is passed on to it, as are the end of
+/// the terminal and SIGQUIT.
 pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
     // Registered before the command starts: the emulator is not to end before it.
     let mut interrupted = signal(SignalKind::interrupt()).map_err(ExecError::Wait)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(ExecError::Wait)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(ExecError::Wait)?;
+    let mut quit = signal(SignalKind::quit()).map_err(ExecError::Wait)?;
     let mut child = Command::new(program)
         .args(arguments)
         .envs(stack.variables.values())
@@ -67,6 +68,7 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
             _ = interrupted.recv() => {}
             _ = terminated.recv() => terminate(&child),
             _ = hung_up.recv() => terminate(&child),
+            _ = quit.recv() => terminate(&child),
         }
     }
 }

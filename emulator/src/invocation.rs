@@ -77,6 +77,9 @@ pub enum InvokeError {
     /// The function took longer than its timeout.
     #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
     TimedOut(Duration),
+    /// Too many asynchronous invocations wait.
+    #[error("too many asynchronous invocations wait or run: send fewer, or wait until some have ended")]
+    TooManyEvents,
     /// The Lambda endpoint that runs the functions did not respond.
     #[error("no response from the Lambda endpoint {0}: check that it is running")]
     Unreachable(String),

@@ -453,6 +453,7 @@ impl Stack {
     /// Stops everything gracefully. It refuses new requests, waits for running invocations, closes each socket with a
     /// close frame, runs `$disconnect` for each, and stops what functions use. Gives up waiting after 10 seconds.
     pub async fn stop(self) {
+        let functions = Arc::clone(&self.functions);
         let orderly = async {
             self.intake.cancel();
             self.intake_tasks.close();
@@ -465,6 +466,9 @@ impl Stack {
         };
         if tokio::time::timeout(STOP_TIMEOUT, orderly).await.is_err() {
             tracing::warn!(after_s = STOP_TIMEOUT.as_secs(), "stopped with work unfinished");
+        }
+        if let Some(events) = functions.unfinished_events() {
+            tracing::warn!(events, "asynchronous invocations given up: the emulator stopped");
         }
     }
 }

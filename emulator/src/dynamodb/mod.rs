@@ -11,7 +11,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -93,6 +93,8 @@ pub(crate) struct Store {
     /// What writes change in tables with a stream.
     streams: Streams,
     clock: Clock,
+    /// Held by operations together, and by a reset alone: it makes the tables anew, and nobody sees them gone.
+    clearing: RwLock<()>,
     /// Keeps other processes out of the data directory.
     _lock: Option<File>,
 }
@@ -112,6 +114,7 @@ impl Store {
     /// Removes all items of the template's tables and what waits in their streams, and returns how many tables that
     /// are. Tables that functions have created stay as they are.
     pub(crate) fn clear(&self) -> Result<usize, DatabaseError> {
+        let _alone = self.clearing.write().unwrap_or_else(PoisonError::into_inner);
         for (name, properties) in &self.tables {
             let deleting = |error| DatabaseError::Engine(format!("emptying {name}"), error);
             let request = serde_json::json!({"TableName": name});
@@ -131,6 +134,7 @@ impl Store {
 
     /// Carries out an operation. Input and output are JSON.
     pub(crate) fn carry_out(&self, operation: &str, body: &str) -> DynamoDbResponse {
+        let _together = self.clearing.read().unwrap_or_else(PoisonError::into_inner);
         let perform = || match &self.capacity {
             Some(capacity) => capacity.carry_out(&self.database, operation, body),
             None => carry_out(&self.database, operation, body),
@@ -154,7 +158,15 @@ pub(crate) fn open(
     let database = database(data_dir, tables)?;
     let capacity = capacity.map(|limits| Capacity::new(limits, clock.clone()));
     let streams = Streams::new(streams, &database, clock);
-    Ok(Arc::new(Store { database, tables: tables.clone(), capacity, streams, clock: clock.clone(), _lock: lock }))
+    Ok(Arc::new(Store {
+        database,
+        tables: tables.clone(),
+        capacity,
+        streams,
+        clock: clock.clone(),
+        clearing: RwLock::default(),
+        _lock: lock,
+    }))
 }
 
 fn database(data_dir: Option<&Path>, tables: &BTreeMap<String, Value>) -> Result<Database, DatabaseError> {
@@ -247,7 +259,10 @@ pub(crate) fn sweep(store: Arc<Store>, shutdown: CancellationToken, tasks: &Task
     tasks.spawn(async move {
         while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
             let sweeper = Arc::clone(&store);
-            let sweep = move || sweeper.streams.sweep(&sweeper.database, sweeper.clock.now().secs());
+            let sweep = move || {
+                let _together = sweeper.clearing.read().unwrap_or_else(PoisonError::into_inner);
+                sweeper.streams.sweep(&sweeper.database, sweeper.clock.now().secs())
+            };
             if let Ok(Err(error)) = tokio::task::spawn_blocking(sweep).await {
                 tracing::warn!(%error, "expired items not removed");
             }
@@ -271,6 +286,35 @@ mod tests {
         assert!(refused.contains(&holder), "{refused}");
         drop(first);
         open().expect("free again");
+    }
+
+    #[test]
+    fn a_table_that_is_cleared_is_there_all_the_time() {
+        let table = json!({
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        });
+        let store = open(None, &[("table".to_owned(), table)].into(), &[], None, &Clock::System).expect("created");
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let put = json!({"TableName": "table", "Item": {"id": {"S": "a"}}}).to_string();
+                        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                            let (status, answer) = store.carry_out("PutItem", &put);
+                            assert_eq!(status, hyper::StatusCode::OK, "{answer}");
+                        }
+                    })
+                })
+                .collect();
+            for _ in 0..50 {
+                assert_eq!(store.clear().expect("cleared"), 1);
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            writers.into_iter().for_each(|writer| writer.join().expect("no error"));
+        });
     }
 
     #[test]

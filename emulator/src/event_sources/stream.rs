@@ -147,12 +147,7 @@ fn give_up(
         },
     })
     .to_string();
-    if !settings.functions.deliver(destination, &record) {
-        tracing::error!(
-            mapping = name,
-            destination,
-            record,
-            "record of a given-up batch lost: its destination is not in the template"
-        );
+    if let Err(error) = settings.functions.deliver(destination, &record) {
+        tracing::error!(mapping = name, destination, record, %error, "record of a given-up batch lost");
     }
 }

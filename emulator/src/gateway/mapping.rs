@@ -122,6 +122,7 @@ impl Gateway {
         if asynchronous {
             return match self.functions.invoke_async(function, payload) {
                 Ok(()) => Ok((answered(202, b""), None)),
+                Err(InvokeError::TooManyEvents) => Ok((answered(429, br#"{"message":"Rate Exceeded."}"#), None)),
                 Err(error) => Err(IntegrationError::Internal(error.to_string().into())),
             };
         }

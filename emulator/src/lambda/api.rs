@@ -75,6 +75,9 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
     match kind.as_str() {
         "Event" => match functions.invoke_async(&name, payload) {
             Ok(()) => response(StatusCode::ACCEPTED, "application/json", Bytes::new()),
+            Err(InvokeError::TooManyEvents) => {
+                error(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.")
+            }
             Err(_) => unknown(&name),
         },
         "DryRun" => response(StatusCode::NO_CONTENT, "application/json", Bytes::new()),

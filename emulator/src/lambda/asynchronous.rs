@@ -16,6 +16,17 @@ use crate::{aws::arn, invocation::InvokeError};
 /// Delays before the first and the second retry.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
 
+/// Why a message does not reach its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DeliveryError {
+    /// There is none of that name.
+    #[error("the destination is not in the template")]
+    Unknown,
+    /// Too much waits for it.
+    #[error("too much waits for the destination")]
+    Full,
+}
+
 /// An asynchronous invocation that failed after all retries.
 struct ExhaustedInvocation {
     request_id: String,
@@ -28,6 +39,10 @@ impl Functions {
     /// Starts an invocation and does not wait for it. One that fails is retried as often as the template says, after
     /// one minute and then two, divided by the time scale. After that the record goes to its destination.
     pub(crate) fn invoke_async(self: &Arc<Self>, name: &str, payload: Bytes) -> Result<(), InvokeError> {
+        if self.entry(name).is_none() {
+            return Err(InvokeError::UnknownFunction(name.to_owned()));
+        }
+        let event = self.accepted.accept(name, payload.len()).ok_or(InvokeError::TooManyEvents)?;
         let request_id = new_request_id();
         let first = self.spawn("", name, payload.clone(), request_id.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
@@ -43,13 +58,14 @@ impl Functions {
                 let wait = wait.div_f64(functions.time_scale);
                 tracing::warn!(function = name, after_s = wait.as_secs_f64(), "asynchronous invocation retried");
                 let Some(goes_on) = functions.stopping.run_until_cancelled(work.sleep(wait)).await else {
-                    tracing::error!(function = name, "asynchronous invocation not retried: the emulator stopped");
+                    event.give_up();
                     return;
                 };
                 let Some(_turn) = (if goes_on { work.turn().await } else { None }) else { return };
                 let Ok(again) = functions.spawn("", &name, payload.clone(), request_id.clone()) else { return };
                 outcome = again.await.unwrap_or_else(|ended| Err(ended.into()));
             }
+            drop(event);
             if let Err(error) = outcome {
                 functions.send_to_destinations(
                     &name,
@@ -83,13 +99,8 @@ impl Functions {
             );
         }
         for (destination, message) in messages {
-            if !self.deliver(destination, &message) {
-                tracing::error!(
-                    function = name,
-                    destination,
-                    message,
-                    "record of a failed invocation lost: its destination is not in the template"
-                );
+            if let Err(error) = self.deliver(destination, &message) {
+                tracing::error!(function = name, destination, message, %error, "record of a failed invocation lost");
             }
         }
     }
@@ -116,19 +127,27 @@ impl Functions {
         })
     }
 
-    /// Delivers a message to the function, queue or topic of an ARN. Returns false if the template has none of that
-    /// name.
-    pub(crate) fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> bool {
+    /// Delivers a message to the function, queue or topic of an ARN.
+    pub(crate) fn deliver(self: &Arc<Self>, destination: &str, message: &str) -> Result<(), DeliveryError> {
         match destination.split(':').collect::<Vec<_>>().as_slice() {
             ["arn", _, "lambda", _, _, "function", function, ..] => {
-                self.invoke_async(function, Bytes::from(message.to_owned())).is_ok()
+                let invoked = self.invoke_async(function, Bytes::from(message.to_owned()));
+                invoked.map_err(|error| match error {
+                    InvokeError::TooManyEvents => DeliveryError::Full,
+                    _ => DeliveryError::Unknown,
+                })
             }
-            ["arn", _, "sqs", _, _, queue] => self.queues.send(queue, message.to_owned()).is_some(),
+            ["arn", _, "sqs", _, _, queue] => match self.queues.send(queue, message.to_owned()) {
+                Some(_) => Ok(()),
+                None if self.queues.contains(queue) => Err(DeliveryError::Full),
+                None => Err(DeliveryError::Unknown),
+            },
             ["arn", _, "sns", _, _, topic] => {
                 let topics = self.topics.get().and_then(Weak::upgrade);
-                topics.is_some_and(|topics| topics.publish(topic, message))
+                let is_published = topics.is_some_and(|topics| topics.publish(topic, message));
+                is_published.then_some(()).ok_or(DeliveryError::Unknown)
             }
-            _ => false,
+            _ => Err(DeliveryError::Unknown),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Lambda: functions by name, which run in this process, in processes of their own, or behind a Lambda Invoke API.
 
+mod accepted;
 pub(crate) mod api;
 mod asynchronous;
 mod background;
@@ -25,6 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::background::Work;
 use self::{
+    accepted::AcceptedEvents,
     background::Background,
     concurrency::FairConcurrencyLimit,
     process::{LaunchError, MissingLayer, Process, ProcessHost},
@@ -85,6 +87,8 @@ pub(crate) struct Functions {
     stopping: CancellationToken,
     /// What streams and queues invoke, and retries.
     pub(crate) background: Background,
+    /// Asynchronous invocations that have not ended.
+    accepted: Arc<AcceptedEvents>,
     recorder: Arc<Recorder>,
     faults: Arc<Faults>,
     queues: Arc<Queues>,
@@ -165,7 +169,8 @@ impl Functions {
             }
         };
         let (mut entries, mut notes) = (BTreeMap::new(), Vec::new());
-        let mut missing: BTreeMap<MissingLayer, Vec<&str>> = BTreeMap::new();
+        let mut missing: BTreeMap<MissingLayer, BTreeSet<&str>> = BTreeMap::new();
+        let mut unavailable: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (name, function) in functions {
             let runner = runner(name, function).map_err(|source| FunctionStartError {
                 function: function.logical_id.clone(),
@@ -174,11 +179,11 @@ impl Functions {
             })?;
             match &runner {
                 Runner::Unavailable(reason) => {
-                    notes.push(format!("{} does not run, and its invocations fail: {reason}", function.logical_id));
+                    unavailable.entry(reason.clone()).or_default().push(&function.logical_id);
                 }
                 Runner::Process(process) => {
                     for layer in process.missing_layers() {
-                        missing.entry(layer.clone()).or_default().push(&function.logical_id);
+                        missing.entry(layer.clone()).or_default().insert(&function.logical_id);
                     }
                     let problem = process.problem();
                     notes.extend(problem.map(|problem| format!("{} cannot run: {problem}", function.logical_id)));
@@ -199,7 +204,12 @@ impl Functions {
             };
             entries.insert(name.clone(), Arc::new(entry));
         }
+        notes.extend(unavailable.iter().map(|(reason, functions)| match functions.as_slice() {
+            [one] => format!("{one} does not run, and its invocations fail: {reason}"),
+            all => format!("{} do not run, and their invocations fail: {reason}", all.join(", ")),
+        }));
         notes.extend(missing.iter().map(|(MissingLayer { name, reason }, functions)| {
+            let functions: Vec<&str> = functions.iter().copied().collect();
             let functions = functions.join(", ");
             format!(
                 "no layer {name}, without which {functions} may fail: {reason}; set it with --layer {name}=DIRECTORY"
@@ -214,6 +224,7 @@ impl Functions {
             time_scale: settings.time_scale,
             stopping: CancellationToken::new(),
             background: Background::default(),
+            accepted: Arc::default(),
             recorder: Arc::clone(&settings.recorder),
             faults: Arc::clone(&settings.faults),
             queues: Arc::clone(&settings.queues),
@@ -352,6 +363,12 @@ impl Functions {
     /// Counts the invocations of one function.
     pub(crate) fn invocations_of(&self, name: &str) -> u64 {
         self.entry(name).map_or(0, |entry| entry.invocations.load(Ordering::Relaxed))
+    }
+
+    /// Says how many asynchronous invocations of which functions were given up or have not ended. `None` if there are
+    /// none.
+    pub(crate) fn unfinished_events(&self) -> Option<String> {
+        self.accepted.unfinished()
     }
 
     /// Waits for all running invocations, and gives up retries.

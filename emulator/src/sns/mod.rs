@@ -19,7 +19,7 @@ use crate::{
     aws_query::{QueryError, QueryInput, answer, element, refusal},
     http::{Body, Request, response},
     lambda::{Functions, Publisher},
-    sqs::{AttributeValue, MessageAttribute, Queues},
+    sqs::{AttributeValue, MessageAttribute, Queues, is_entry_id},
     template::{Subscriber, Subscription, Topic},
 };
 
@@ -106,6 +106,11 @@ impl Topics {
         if entries.len() > BATCH_MAX {
             let message = format!("The batch has more than {BATCH_MAX} entries.");
             return Err(QueryError { code: "TooManyEntriesInBatchRequest", message });
+        }
+        if ids.iter().any(|id| !is_entry_id(id)) {
+            let message = "The batch entry id can only contain alphanumeric characters, hyphens and underscores. It \
+                           can be at most 80 letters long.";
+            return Err(QueryError { code: "InvalidBatchEntryId", message: message.to_owned() });
         }
         if let Some((_, repeated)) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
             return Err(QueryError { code: "BatchEntryIdsNotDistinct", message: format!("Id {repeated} repeated.") });

@@ -90,6 +90,7 @@ async fn a_batch_is_published_entry_by_entry() {
         (String::new(), "EmptyBatchRequest"),
         ((1..=11).map(|number| entry(number, "a")).collect(), "TooManyEntriesInBatchRequest"),
         (entry(1, "a") + "&PublishBatchRequestEntries.member.2.Id=i1", "BatchEntryIdsNotDistinct"),
+        (entry(1, "a") + "&PublishBatchRequestEntries.member.2.Id=i.2", "InvalidBatchEntryId"),
     ] {
         let (status, document) = publish(&entries);
         assert!(status == StatusCode::BAD_REQUEST && document.contains(code), "{document}");

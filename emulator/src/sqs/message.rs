@@ -85,6 +85,23 @@ impl MessageAttribute {
         Some(Self { kind, value })
     }
 
+    /// What the service would refuse about it. Source: SQS developer guide, "Amazon SQS message attributes".
+    pub(super) fn problem(&self, name: &str) -> Option<String> {
+        let kind = self.kind.split('.').next().unwrap_or_default();
+        let is_known = match self.value {
+            AttributeValue::Text(_) => matches!(kind, "String" | "Number"),
+            AttributeValue::Bytes(_) => kind == "Binary",
+        };
+        if !is_known {
+            return Some(format!(
+                "The type of message (user) attribute '{name}' is invalid. You must use only the following supported \
+                 type prefixes: Binary, Number, String."
+            ));
+        }
+        let is_empty = self.bytes() == 0;
+        is_empty.then(|| format!("Message (user) attribute '{name}' must contain a non-empty value of type '{kind}'."))
+    }
+
     fn bytes(&self) -> usize {
         match &self.value {
             AttributeValue::Text(text) => text.len(),

@@ -52,6 +52,50 @@ const DELAY_SECS_MAX: i64 = 15 * 60;
 /// Longest visibility timeout, in seconds. Source: SQS.
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
 
+/// Longest id of an entry of a batch, in characters. Source: SQS.
+const ENTRY_ID_CHARS_MAX: usize = 80;
+
+/// Attributes of queues that a request may name. Source: SQS API reference, `GetQueueAttributes`.
+const QUEUE_ATTRIBUTES: [&str; 22] = [
+    "All",
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ContentBasedDeduplication",
+    "CreatedTimestamp",
+    "DeduplicationScope",
+    "DelaySeconds",
+    "FifoQueue",
+    "FifoThroughputLimit",
+    "KmsDataKeyReusePeriodSeconds",
+    "KmsMasterKeyId",
+    "LastModifiedTimestamp",
+    "MaximumMessageSize",
+    "MessageRetentionPeriod",
+    "Policy",
+    "QueueArn",
+    "ReceiveMessageWaitTimeSeconds",
+    "RedriveAllowPolicy",
+    "RedrivePolicy",
+    "SqsManagedSseEnabled",
+    "VisibilityTimeout",
+];
+
+/// Attributes of messages that the service sets, which a request may name. Source: SQS API reference,
+/// `ReceiveMessage`.
+const SYSTEM_ATTRIBUTES: [&str; 10] = [
+    "AWSTraceHeader",
+    "All",
+    "ApproximateFirstReceiveTimestamp",
+    "ApproximateReceiveCount",
+    "DeadLetterQueueSourceArn",
+    "MessageDeduplicationId",
+    "MessageGroupId",
+    "SenderId",
+    "SentTimestamp",
+    "SequenceNumber",
+];
+
 /// How SQS speaks.
 const PROTOCOL: Protocol = Protocol {
     media_type: "application/x-amz-json-1.0",
@@ -131,6 +175,7 @@ async fn perform(
         "GetQueueAttributes" => {
             let GetQueueAttributes { queue_url, attribute_names } = input(body)?;
             let attributes = attributes(of_url(queues, &queue_url)?);
+            known_attributes(&attribute_names, &QUEUE_ATTRIBUTES)?;
             Ok(json!({"Attributes": named(attributes, &attribute_names)}))
         }
         "PurgeQueue" => {
@@ -282,7 +327,11 @@ fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceErro
     let attribute = |(name, value): (String, Value)| {
         let attribute = MessageAttribute::of_json(&value);
         let wrong = || invalid_parameter(format!("The message attribute '{name}' is invalid."));
-        attribute.ok_or_else(wrong).map(|attribute| (name.clone(), attribute))
+        let attribute = attribute.ok_or_else(wrong)?;
+        match attribute.problem(&name) {
+            None => Ok((name, attribute)),
+            Some(problem) => Err(invalid_parameter(problem)),
+        }
     };
     if input.message_attributes.len() > ATTRIBUTES_MAX {
         return Err(invalid_parameter(format!("Number of message attributes exceeds the limit of {ATTRIBUTES_MAX}.")));
@@ -295,7 +344,19 @@ fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceErro
         deduplication: input.message_deduplication_id,
         delay: delay.map(Duration::from_secs),
     };
-    if message.body.is_empty() || message.bytes() > MESSAGE_BYTES_MAX {
+    if message.body.is_empty() {
+        let message = "The request must contain the parameter MessageBody.";
+        return Err(error("com.amazonaws.sqs#MissingParameter", "MissingParameter;Sender", message));
+    }
+    if let Some(character) = invalid_character(&message.body) {
+        let message = format!(
+            "Invalid binary character '#x{:X}' was found in the message body, the set of allowed characters is #x9 | \
+             #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF",
+            u32::from(character)
+        );
+        return Err(error("com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents;Sender", message));
+    }
+    if message.bytes() > MESSAGE_BYTES_MAX {
         return Err(invalid_parameter(too_long()));
     }
     if queue.settings.is_fifo {
@@ -331,6 +392,31 @@ fn change_visibility(queue: &Queue, input: Value) -> Result<Value, ServiceError>
     changed.map(|()| json!({})).ok_or_else(|| no_receipt(&receipt_handle))
 }
 
+/// Refuses attributes that the service does not know.
+fn known_attributes(names: &[String], known: &[&str]) -> Result<(), ServiceError> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let kind = "com.amazonaws.sqs#InvalidAttributeName";
+            Err(error(kind, "InvalidAttributeName;Sender", format!("Unknown Attribute {name}.")))
+        }
+    }
+}
+
+/// Returns a character of a body that the service does not take. Source: SQS API reference, `SendMessage`.
+fn invalid_character(body: &str) -> Option<char> {
+    body.chars().find(|character| match character {
+        '\t' | '\n' | '\r' => false,
+        character => *character < ' ' || matches!(character, '\u{fffe}' | '\u{ffff}'),
+    })
+}
+
+/// Returns whether a text can be the id of an entry of a batch, also of SNS.
+pub(crate) fn is_entry_id(id: &str) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=ENTRY_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(is_known)
+}
+
 /// Carries out each entry of a batch by itself.
 fn batch(
     queues: &Queues,
@@ -350,6 +436,19 @@ fn batch(
         let code = "AWS.SimpleQueueService.TooManyEntriesInBatchRequest;Sender";
         let message = format!("Maximum number of entries per request are {BATCH_MAX}. You have sent {}.", ids.len());
         return refused("com.amazonaws.sqs#TooManyEntriesInBatchRequest", code, &message);
+    }
+    if ids.iter().any(|entry| !is_entry_id(&entry.id)) {
+        let code = "AWS.SimpleQueueService.InvalidBatchEntryId;Sender";
+        let message = "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be \
+                       at most 80 letters long.";
+        return refused("com.amazonaws.sqs#InvalidBatchEntryId", code, message);
+    }
+    let bytes: usize = entries.iter().map(|entry| entry["MessageBody"].as_str().map_or(0, str::len)).sum();
+    if bytes > MESSAGE_BYTES_MAX {
+        let code = "AWS.SimpleQueueService.BatchRequestTooLong;Sender";
+        let message =
+            format!("Batch requests cannot be longer than {MESSAGE_BYTES_MAX} bytes. You have sent {bytes} bytes.");
+        return refused("com.amazonaws.sqs#BatchRequestTooLong", code, &message);
     }
     if let Some(repeated) = ids.iter().enumerate().find(|(at, entry)| ids[..*at].iter().any(|one| one.id == entry.id)) {
         let code = "AWS.SimpleQueueService.BatchEntryIdsNotDistinct;Sender";
@@ -375,6 +474,8 @@ fn batch(
 async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &CancellationToken) -> Result<Value, ServiceError> {
     let queue = of_url(queues, &asked.queue_url)?;
     let max = within(asked.max_number_of_messages.unwrap_or(1), 1, RECEIVED_MAX, "MaxNumberOfMessages")?;
+    let system = [asked.attribute_names, asked.message_system_attribute_names].concat();
+    known_attributes(&system, &SYSTEM_ATTRIBUTES)?;
     let secs = |asked: Option<i64>, max: i64, name: &str, default: Duration| match asked {
         None => Ok(default),
         Some(secs) => within(secs, 0, max, name).map(Duration::from_secs),
@@ -385,7 +486,6 @@ async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &Cancellation
     // At most ten, so the cast loses nothing.
     let received = queues.receive(queue, max as usize, usize::MAX, visibility, wait);
     let received = shutdown.run_until_cancelled(received).await.unwrap_or_default();
-    let system = [asked.attribute_names, asked.message_system_attribute_names].concat();
     let names = &asked.message_attribute_names;
     let messages: Vec<Value> = received.iter().map(|message| message.to_json(&system, names)).collect();
     // The service leaves the list out if it is empty.

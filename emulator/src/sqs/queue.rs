@@ -51,6 +51,10 @@ impl Queues {
         Self { queues: queues.into_iter().map(queue).collect(), clock }
     }
 
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.queues.contains_key(name)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Queue> {
         self.queues.get(name)
     }

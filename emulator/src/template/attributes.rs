@@ -29,6 +29,18 @@ pub(super) fn name_property(kind: &str) -> Option<&'static str> {
     })
 }
 
+/// What the names of FIFO queues and topics end with. Source: SQS and SNS.
+pub(super) const FIFO_SUFFIX: &str = ".fifo";
+
+/// The property that makes a queue or a topic a FIFO one, by type.
+pub(super) fn fifo_property(kind: &str) -> Option<&'static str> {
+    match kind {
+        "AWS::SQS::Queue" => Some("FifoQueue"),
+        "AWS::SNS::Topic" => Some("FifoTopic"),
+        _ => None,
+    }
+}
+
 /// Whether the id of a resource has the form of API ids.
 pub(super) fn is_api(kind: &str) -> bool {
     matches!(

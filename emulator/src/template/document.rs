@@ -6,15 +6,12 @@ use super::{
     yaml::{RepeatedKey, YamlError, YamlNode},
 };
 
-/// Most notes on repeated keys.
-const REPEATED_NOTES_MAX: usize = 10;
-
 /// A template as a tree.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) root: YamlNode,
-    /// Notes on keys that stand more than once.
-    pub(super) repeated: Vec<String>,
+    /// A note on keys that stand more than once, if there are any.
+    pub(super) repeated: Option<String>,
 }
 
 impl Document {
@@ -22,9 +19,13 @@ impl Document {
         let (mut root, repeated) = YamlNode::parse_repeating(text, intrinsics::long_form)
             .map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
         globals::apply(&mut root)?;
-        let note = |RepeatedKey { key, line }: &RepeatedKey| {
-            format!("the key {key} stands twice: the value in line {line} counts, as with SAM")
-        };
-        Ok(Self { root, repeated: repeated.iter().take(REPEATED_NOTES_MAX).map(note).collect() })
+        let repeated = repeated.first().map(|RepeatedKey { key, line }| match repeated.len() {
+            1 => format!("the key {key} stands twice: the value in line {line} counts, as with SAM"),
+            count => format!(
+                "{count} keys stand twice, the first of them {key}: the later value counts, there that in line {line}, \
+                 as with SAM"
+            ),
+        });
+        Ok(Self { root, repeated })
     }
 }

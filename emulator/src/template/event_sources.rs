@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     error::TemplateError,
     event_pattern::EventPattern,
+    queues::QueueSettings,
     resources::{Resource, Resources},
     scalar::as_text,
 };
@@ -31,6 +32,9 @@ const WINDOW_MAX: Duration = Duration::from_secs(300);
 
 /// Batches of a queue that run at once by default. Source: Lambda, which starts with five.
 const CONCURRENCY_DEFAULT: usize = 5;
+
+/// Bounds of `MaximumConcurrency`. Source: Lambda.
+const CONCURRENCY_LIMIT: std::ops::RangeInclusive<usize> = 2..=1_000;
 
 /// Most filters of a mapping. Source: Lambda.
 const FILTERS_MAX: usize = 5;
@@ -248,7 +252,13 @@ impl DeclaredMapping {
             return Err(self.error("invalid StartingPosition: expected LATEST or TRIM_HORIZON"));
         }
         let concurrency = self.properties.pointer("/ScalingConfig/MaximumConcurrency").and_then(as_text);
-        let concurrency = concurrency.and_then(|max| max.parse().ok()).unwrap_or(CONCURRENCY_DEFAULT);
+        let concurrency = concurrency.map(|text| {
+            let max = text.parse().ok().filter(|max| CONCURRENCY_LIMIT.contains(max));
+            max.ok_or_else(|| {
+                self.error(format!("invalid MaximumConcurrency {text}: expected a whole number from 2 to 1000"))
+            })
+        });
+        let concurrency = concurrency.transpose()?.unwrap_or(CONCURRENCY_DEFAULT);
         let response_types = self.properties.get("FunctionResponseTypes").and_then(Value::as_array);
         let on_failure = self.properties.pointer("/DestinationConfig/OnFailure/Destination").and_then(as_text);
         Ok(EventSourceMapping {
@@ -263,7 +273,7 @@ impl DeclaredMapping {
             age_max: self.number("MaximumRecordAgeInSeconds", 60, 604_800)?.map(Duration::from_secs),
             bisects: self.text("BisectBatchOnFunctionError").is_some_and(|bisects| bisects == "true"),
             on_failure: on_failure.filter(|_| !is_queue),
-            concurrency: concurrency.clamp(1, CONCURRENCY_DEFAULT),
+            concurrency: concurrency.min(CONCURRENCY_DEFAULT),
         })
     }
 
@@ -278,26 +288,45 @@ pub(super) fn declared(resources: &Resources<'_>) -> Vec<DeclaredMapping> {
 }
 
 /// Reads the mappings whose functions and sources are here.
-pub(super) fn read(
+pub(super) fn read<'a>(
     declared: Vec<DeclaredMapping>,
-    has_function: impl Fn(&str) -> bool,
+    timeout_of_function: impl Fn(&str) -> Option<Duration>,
     tables: &BTreeMap<String, Value>,
-    fifo_of_queue: impl Fn(&str) -> Option<bool>,
+    queue_of_name: impl Fn(&str) -> Option<&'a QueueSettings>,
 ) -> Result<EventSources, TemplateError> {
     let mut found = EventSources::default();
     for declared in declared {
         if declared.text("Enabled").is_some_and(|enabled| enabled == "false") {
             continue;
         }
-        if !has_function(function_name(&declared.function)) {
+        let Some(timeout) = timeout_of_function(function_name(&declared.function)) else {
             found.notes.push(declared.not_run("the template has no such function"));
             continue;
-        }
+        };
         if declared.properties.get("TumblingWindowInSeconds").is_some() {
             found.notes.push(declared.not_run("the emulator does not support TumblingWindowInSeconds"));
             continue;
         }
-        match declared.source.split(':').collect::<Vec<_>>().as_slice() {
+        let parts: Vec<&str> = declared.source.split(':').collect();
+        let queue = match parts.as_slice() {
+            ["arn", _, "sqs", _, _, queue] => queue_of_name(queue),
+            _ => None,
+        };
+        if let Some(queue) = queue {
+            let (function, visibility) = (function_name(&declared.function), queue.visibility.as_secs());
+            if queue.visibility < timeout {
+                found.notes.push(format!(
+                    "AWS refuses {}: the VisibilityTimeout of {} is {visibility} s, less than the Timeout of \
+                     {function}, {} s; here a message may come back while the function still works on it",
+                    declared.name,
+                    queue.name,
+                    timeout.as_secs()
+                ));
+            }
+            found.mappings.push(declared.read(EventSource::Queue(queue.name.clone()), queue.is_fifo)?);
+            continue;
+        }
+        match parts.as_slice() {
             ["arn", _, "dynamodb", _, _, table, ..] => {
                 let table = table.strip_prefix("table/").and_then(|table| table.split('/').next()).unwrap_or_default();
                 let view = tables.get(table).and_then(|table| table.pointer("/StreamSpecification/StreamViewType"));
@@ -310,10 +339,6 @@ pub(super) fn read(
                     found.streams.push(TableStream { table: table.to_owned(), view });
                 }
                 found.mappings.push(declared.read(EventSource::Stream(table.to_owned()), false)?);
-            }
-            ["arn", _, "sqs", _, _, queue] if fifo_of_queue(queue).is_some() => {
-                let is_fifo = fifo_of_queue(queue).unwrap_or_default();
-                found.mappings.push(declared.read(EventSource::Queue((*queue).to_owned()), is_fifo)?);
             }
             _ => {
                 let why = format!(
@@ -367,6 +392,8 @@ mod tests {
         assert_eq!(queue.concurrency, 5);
         let few = mapping("SQS", "{ Queue: !GetAtt Q.Arn, ScalingConfig: { MaximumConcurrency: 2 } }");
         assert_eq!(few.concurrency, 2);
+        let many = mapping("SQS", "{ Queue: !GetAtt Q.Arn, ScalingConfig: { MaximumConcurrency: 1000 } }");
+        assert_eq!(many.concurrency, 5);
         let unbounded = "{ Stream: !GetAtt T.StreamArn, StartingPosition: LATEST, MaximumRetryAttempts: -1 }";
         assert_eq!(mapping("DynamoDB", unbounded).retries_max, None);
     }
@@ -381,6 +408,12 @@ mod tests {
             refusal("SQS", "{ Queue: !GetAtt Q.Arn, BatchSize: 11 }"),
             "line 7: F: FE: invalid BatchSize 11: expected a whole number from 1 to 10"
         );
+        for max in ["1", "1001", "many"] {
+            assert_eq!(
+                refusal("SQS", &format!("{{ Queue: !GetAtt Q.Arn, ScalingConfig: {{ MaximumConcurrency: {max} }} }}")),
+                format!("line 7: F: FE: invalid MaximumConcurrency {max}: expected a whole number from 2 to 1000")
+            );
+        }
         let pattern = "{ Queue: !GetAtt Q.Arn, FilterCriteria: { Filters: [{ Pattern: '{\"body\": 1}' }] } }";
         assert_eq!(
             refusal("SQS", pattern),
@@ -401,6 +434,24 @@ mod tests {
                  arn:aws:sqs:eu-central-1:1:elsewhere"]
         );
         assert!(notes("SQS", "{ Queue: !GetAtt Q.Arn, Enabled: false }").is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_hides_messages_for_less_than_the_function_takes_is_noted() {
+        let resources = |visibility: u64| {
+            format!(
+                "{BASE}  S: {{ Type: AWS::SQS::Queue, Properties: {{ VisibilityTimeout: {visibility} }} }}\n  \
+                 M: {{ Type: AWS::Lambda::EventSourceMapping, Properties: {{ FunctionName: !Ref H, EventSourceArn: \
+                 !GetAtt S.Arn }} }}\n  H: {{ Type: AWS::Lambda::Function, Properties: {{ Code: ., Timeout: 10 }} }}\n"
+            )
+        };
+        let notes = |visibility| Template::parse(&resources(visibility), &Default::default()).expect("valid").notes;
+        assert_eq!(
+            notes(9),
+            ["AWS refuses M: the VisibilityTimeout of S is 9 s, less than the Timeout of H, 10 s; here a message may \
+              come back while the function still works on it"]
+        );
+        assert!(notes(10).is_empty());
     }
 
     #[test]

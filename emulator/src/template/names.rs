@@ -264,12 +264,17 @@ impl Resolver<'_> {
             None => return Ok(resource.to_owned()),
         };
         let is_table = attributes::name_property(kind) == Some("TableName");
+        let fifo = match attributes::fifo_property(kind) {
+            Some(property) => self.property_text(node, property)?.is_some_and(|fifo| fifo == "true"),
+            None => false,
+        };
+        let suffix = if fifo { attributes::FIFO_SUFFIX } else { "" };
         Ok(named.unwrap_or_else(|| {
             let is_short = is_table && resource.chars().count() < TABLE_NAME_CHARS_MIN;
             if self.scope.is_one_of_several || is_short {
-                format!("{}-{resource}", self.scope.stack)
+                format!("{}-{resource}{suffix}", self.scope.stack)
             } else {
-                resource.to_owned()
+                format!("{resource}{suffix}")
             }
         }))
     }

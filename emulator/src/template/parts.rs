@@ -50,9 +50,9 @@ impl Parts {
         let parts = resources.and_then(|resources| Self::of_resources(&document.root, &resolver, &resources));
         // What is missing may be missing because it is invalid.
         let parts = resolver.failure().map_or(parts, Err);
-        let hint = || document.repeated.first().cloned().or_else(|| scope.unknown.hint());
+        let hint = || document.repeated.clone().or_else(|| scope.unknown.hint());
         let mut parts = parts.map_err(|error| error.with_hint(hint()))?;
-        parts.notes.extend(document.repeated.iter().cloned());
+        parts.notes.extend(document.repeated.clone());
         Ok(parts)
     }
 

@@ -58,7 +58,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<QueueSettings>, Vec
             wait: secs(resource, "ReceiveMessageWaitTimeSeconds")?.unwrap_or_default(),
             delay: secs(resource, "DelaySeconds")?.unwrap_or_default(),
             redrive: redrive(resource)?,
-            is_fifo: is("FifoQueue"),
+            is_fifo: resource.is_fifo()?,
             deduplicates_content: is("ContentBasedDeduplication"),
             ..QueueSettings::named(resource.name.clone())
         });
@@ -90,4 +90,39 @@ fn secs(resource: &Resource<'_>, property: &str) -> Result<Option<Duration>, Tem
         text.parse().map_err(|_| resource.error(format!("invalid {property} {text}: expected whole seconds")))
     });
     number.transpose().map(|secs| secs.map(Duration::from_secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Template;
+
+    fn read(resources: &str) -> Result<Template, TemplateError> {
+        let api = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
+            RouteSelectionExpression: $request.body.action } }\n";
+        Template::parse(&format!("{api}{resources}"), &Default::default())
+    }
+
+    #[test]
+    fn names_of_fifo_queues_and_topics_and_no_others_end_with_fifo() {
+        let template = read("  Q: { Type: AWS::SQS::Queue, Properties: { FifoQueue: true } }\n").expect("valid");
+        assert_eq!((template.queues[0].name.as_str(), template.queues[0].is_fifo), ("Q.fifo", true));
+        let refused = |kind: &str, properties: &str| {
+            read(&format!("  Q: {{ Type: {kind}, Properties: {{ {properties} }} }}\n"))
+                .expect_err("invalid")
+                .to_string()
+        };
+        for (kind, name, fifo) in
+            [("AWS::SQS::Queue", "QueueName", "FifoQueue"), ("AWS::SNS::Topic", "TopicName", "FifoTopic")]
+        {
+            assert_eq!(
+                refused(kind, &format!("{name}: jobs, {fifo}: true")),
+                format!("line 3: Q: invalid name jobs: with {fifo} it has to end with .fifo")
+            );
+            assert_eq!(
+                refused(kind, &format!("{name}: jobs.fifo")),
+                format!("line 3: Q: invalid name jobs.fifo: without {fifo}: true it cannot have a full stop")
+            );
+        }
+    }
 }

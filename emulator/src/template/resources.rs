@@ -4,7 +4,7 @@ use std::{cell::OnceCell, collections::BTreeMap};
 
 use serde_json::Value;
 
-use super::{error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
+use super::{attributes, error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
 
 /// Types whose physical names the emulator reads.
 const NAMED: [&str; 14] = [
@@ -51,6 +51,22 @@ impl<'a> Property<'a> {
 impl Resource<'_> {
     pub(super) fn error(&self, message: impl Into<String>) -> TemplateError {
         TemplateError::at(self.line, message).in_resource(&self.logical_id)
+    }
+
+    /// Whether a queue or topic is a FIFO one, whose name then has to say so, and no other's may. Source: SQS and SNS.
+    pub(super) fn is_fifo(&self) -> Result<bool, TemplateError> {
+        let is_fifo = attributes::fifo_property(&self.kind).and_then(|property| self.text(property));
+        let is_fifo = is_fifo.is_some_and(|is_fifo| is_fifo == "true");
+        if is_fifo == self.name.ends_with(attributes::FIFO_SUFFIX) {
+            return Ok(is_fifo);
+        }
+        let property = attributes::fifo_property(&self.kind).unwrap_or_default();
+        let name = &self.name;
+        Err(self.error(if is_fifo {
+            format!("invalid name {name}: with {property} it has to end with .fifo")
+        } else {
+            format!("invalid name {name}: without {property}: true it cannot have a full stop")
+        }))
     }
 
     /// A property. If it is invalid, the template is refused when it has been read.

@@ -123,21 +123,17 @@ impl DeclaredSubscription {
 }
 
 /// Finds the topics and the subscriptions that are resources or parts of topics.
-pub(super) fn declared(resources: &Resources<'_>) -> (Vec<Topic>, Vec<DeclaredSubscription>) {
+pub(super) fn declared(resources: &Resources<'_>) -> Result<(Vec<Topic>, Vec<DeclaredSubscription>), TemplateError> {
     let (mut topics, mut declared) = (Vec::new(), Vec::new());
     for topic in resources.of_type("AWS::SNS::Topic") {
         let own = topic.get("Subscription").and_then(Value::as_array);
         for (number, properties) in own.into_iter().flatten().enumerate() {
             declared.push(DeclaredSubscription::of_topic(topic, number, properties));
         }
-        topics.push(Topic {
-            name: topic.name.clone(),
-            is_fifo: topic.text("FifoTopic").is_some_and(|fifo| fifo == "true"),
-            subscriptions: Vec::new(),
-        });
+        topics.push(Topic { name: topic.name.clone(), is_fifo: topic.is_fifo()?, subscriptions: Vec::new() });
     }
     declared.extend(resources.of_type("AWS::SNS::Subscription").map(DeclaredSubscription::of_resource));
-    (topics, declared)
+    Ok((topics, declared))
 }
 
 /// Adds the subscriptions to their topics, and returns notes on those that have no effect.

@@ -38,7 +38,7 @@ pub(super) struct Triggers {
 impl DeclaredTriggers {
     /// Takes those of functions, and reads the resources.
     pub(super) fn of(functions: &mut ParsedFunctions, resources: &Resources<'_>) -> Result<Self, TemplateError> {
-        let (topics, mut subscriptions) = topics::declared(resources);
+        let (topics, mut subscriptions) = topics::declared(resources)?;
         let mut mappings = std::mem::take(&mut functions.mappings);
         mappings.extend(event_sources::declared(resources));
         subscriptions.append(&mut functions.subscriptions);
@@ -61,9 +61,10 @@ impl DeclaredTriggers {
         queues: &[QueueSettings],
     ) -> Result<Triggers, TemplateError> {
         let is_function = |name: &str| functions.contains_key(name);
-        let fifo = |name: &str| queues.iter().find(|queue| queue.name == name).map(|queue| queue.is_fifo);
-        let is_queue = |name: &str| fifo(name).is_some();
-        let sources = event_sources::read(self.mappings, is_function, tables, fifo)?;
+        let timeout = |name: &str| functions.get(name).map(|function| function.timeout);
+        let queue = |name: &str| queues.iter().find(|queue| queue.name == name);
+        let is_queue = |name: &str| queue(name).is_some();
+        let sources = event_sources::read(self.mappings, timeout, tables, queue)?;
         let of_topics = topics::subscribe(&mut self.topics, self.subscriptions, is_function, is_queue)?;
         let is_topic = |name: &str| self.topics.iter().any(|topic| topic.name == name);
         let rules = rules::read(self.rules, &Present { function: &is_function, queue: &is_queue, topic: &is_topic });

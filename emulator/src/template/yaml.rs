@@ -46,7 +46,7 @@ pub struct YamlError {
 }
 
 impl YamlNode {
-    /// Reads the first document of a text. A node with the local tag `!x` becomes a mapping with one key,
+    /// Reads a text of one document. A node with the local tag `!x` becomes a mapping with one key,
     /// `key_of_tag("x")`. The merge key `<<` takes the entries of another mapping, or of a list of mappings.
     ///
     /// ```
@@ -59,8 +59,8 @@ impl YamlNode {
     ///
     /// # Errors
     ///
-    /// If the text is empty or not YAML, repeats a key, has a key that is not a scalar, a tag of another kind, or more
-    /// than 100 levels.
+    /// If the text is empty, has several documents or is not YAML, repeats a key, has a key that is not a scalar, a tag
+    /// of another kind, or more than 100 levels.
     pub fn parse(text: &str, key_of_tag: impl Fn(&str) -> String) -> Result<Self, YamlError> {
         let (node, repeated) = Self::parse_repeating(text, key_of_tag)?;
         match repeated.into_iter().next() {
@@ -85,7 +85,11 @@ impl YamlNode {
             match reader.next()? {
                 (Event::StreamStart | Event::DocumentStart(_), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, line) => return Err(error(line, "the document is empty")),
-                (event, line) => return Ok((reader.node(event, line, 0)?, reader.repeated)),
+                (event, line) => {
+                    let node = reader.node(event, line, 0)?;
+                    reader.end()?;
+                    return Ok((node, reader.repeated));
+                }
             }
         }
     }
@@ -153,6 +157,17 @@ impl<'a, K: Fn(&str) -> String> Reader<'a, K> {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
             Some(Err(scan)) => Err(error(scan.marker().line(), format!("invalid YAML: {}", scan.info()))),
             None => Err(error(1, "invalid YAML: the document does not end")),
+        }
+    }
+
+    /// Reads the end of the text: what follows the document is not left out in silence.
+    fn end(&mut self) -> Result<(), YamlError> {
+        loop {
+            match self.next()? {
+                (Event::DocumentEnd, _) => {}
+                (Event::StreamEnd, _) => return Ok(()),
+                (_, line) => return Err(error(line, "a second document begins here: expected one")),
+            }
         }
     }
 
@@ -359,6 +374,16 @@ mod tests {
         let lines = (1..40).map(|n| format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1));
         let text = format!("a0: &a0 [x]\n{}", lines.collect::<String>());
         assert!(parse(&text).expect_err("too large").message.contains("too large"));
+    }
+
+    #[test]
+    fn a_second_document_is_an_error_and_marks_around_the_first_are_not() {
+        for one in ["---\na: 1\n", "a: 1\n...\n", "--- {a: 1}\n...\n# end\n", "%YAML 1.2\n---\na: 1\n"] {
+            assert!(parse(one).is_ok(), "{one}");
+        }
+        let error = parse("a: 1\n---\nb: 2\n").expect_err("two");
+        assert_eq!(error.to_string(), "line 2: a second document begins here: expected one");
+        assert!(parse("{}\n---\n").is_err());
     }
 
     #[test]

@@ -70,14 +70,23 @@ impl RunningProgram {
     }
 
     fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    fn signal(&self, name: &str) {
         // The shell's own `kill`: some machines have no program of this name.
-        let kill = format!("kill -INT {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     /// Stops the program gracefully and returns its log.
-    pub(crate) fn end(mut self) -> String {
-        self.interrupt();
+    pub(crate) fn end(self) -> String {
+        self.end_by("INT")
+    }
+
+    /// Stops the program with a signal and returns its log.
+    fn end_by(mut self, signal: &str) -> String {
+        self.signal(signal);
         let mut logged = String::new();
         self.child.stderr.take().expect("piped").read_to_string(&mut logged).expect("a log");
         assert!(self.child.wait().expect("ended").success());
@@ -261,6 +270,44 @@ fn help_is_grouped_and_names_every_fault() {
         assert!(printed.contains(kind.name()), "{kind}: {printed}");
     }
     assert!(printed.lines().all(|line| line.chars().count() <= 110), "{printed}");
+}
+
+#[tokio::test]
+async fn every_signal_that_ends_a_program_ends_it_with_its_functions() {
+    for signal in ["TERM", "HUP", "QUIT"] {
+        let running = RunningProgram::with("tests/program/listeners.yaml", &[]);
+        let (mut socket, _) = connect_async(running.address("ws://")).await.expect("connected");
+        socket.send(Message::text("{}")).await.expect("sent");
+        let children = format!("/proc/{0}/task/{0}/children", running.id());
+        crate::scripted::eventually("the function runs", || {
+            // Its threads start processes too.
+            std::fs::read_dir(format!("/proc/{}/task", running.id())).expect("its threads").flatten().any(|thread| {
+                std::fs::read_to_string(thread.path().join("children")).is_ok_and(|children| !children.is_empty())
+            })
+        })
+        .await;
+        assert!(std::path::Path::new(&children).exists(), "this kernel lists children");
+        let log = tokio::task::spawn_blocking(move || running.end_by(signal)).await.expect("ended");
+        assert!(log.contains("stopping: closing sockets"), "{signal}: {log}");
+        let closed = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
+        assert!(matches!(closed, Some(Ok(Message::Close(Some(_))))), "{signal}: {closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_says_which_asynchronous_invocations_are_given_up() {
+    let running = RunningProgram::with("tests/program/listeners.yaml", &[]);
+    let variables = running.variables();
+    let address = variables.lines().find_map(|line| line.strip_prefix("export AWS_ENDPOINT_URL_LAMBDA=http://"));
+    let (address, invoke) = (address.expect("an address"), "POST /2015-03-31/functions/Message/invocations");
+    let kind = "x-amz-invocation-type: Event\r\n";
+    for body in ["{\"body\":\"throw\"}", "{}"] {
+        let reply = crate::scripted::ask(address.parse().expect("an address"), invoke, kind, body).await;
+        assert_eq!(reply.status, 202);
+    }
+    let log = tokio::task::spawn_blocking(move || running.end()).await.expect("ended");
+    let line = "asynchronous invocations given up: the emulator stopped events=\"1 of Message\"";
+    assert!(log.contains(line), "{log}");
 }
 
 #[test]

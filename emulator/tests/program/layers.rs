@@ -132,6 +132,21 @@ async fn a_layer_that_is_not_here_is_one_note_and_may_be_given() {
     stack.stop().await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_no_zip_file_is_a_layer_that_is_missing() {
+    let site = Site::new(&[("fn/bootstrap", BOOTSTRAP), ("layer/file.txt", "read")], &[]);
+    site.write("layer.zip", "no zip file");
+    let stack = Stack::start(&site.options("provided.al2023")).await.expect("started");
+    let path = site.path("layer.zip").display().to_string();
+    let note = stack.notes.iter().find(|note| note.contains(&path)).expect("a note");
+    assert!(
+        note.starts_with("no layer ") && note.contains(&format!("cannot unpack {path}: invalid Zip archive")),
+        "{note}"
+    );
+    assert_eq!(note.matches("Message").count(), 1, "{note}");
+    stack.stop().await;
+}
+
 /// A module of CommonJS that exports a text.
 fn module(text: &str) -> String {
     format!("module.exports = '{text}';")

@@ -196,6 +196,24 @@ async fn a_flood_of_one_client_is_bounded_and_does_not_delay_another_client() {
 }
 
 #[tokio::test]
+async fn asynchronous_invocations_beyond_64_mb_are_refused_with_429() {
+    let site = Scripted::start(&[], |_, _| std::future::pending()).await;
+    let event = json!("x".repeat(1_000_000)).to_string();
+    let mut accepted = 0;
+    let refused = loop {
+        let reply = site.invoke("Message", "Event", &event).await;
+        if reply.status != 202 {
+            break reply;
+        }
+        accepted += 1;
+        assert!(accepted < 100, "without an end");
+    };
+    assert_eq!((refused.status, refused.error_type.as_str()), (429, "TooManyRequestsException"), "{}", refused.body);
+    assert_eq!(accepted, 64 * 1024 * 1024 / event.len());
+    assert_eq!(site.invoke("Message", "Event", "{}").await.status, 202, "a small one has room");
+}
+
+#[tokio::test]
 async fn a_connect_that_takes_too_long_is_refused_with_504() {
     let integration_timeout = Some(Duration::from_millis(50));
     let gateway = GatewayOptions { integration_timeout, ..GatewayOptions::default() };

@@ -106,8 +106,38 @@ async fn errors_have_the_types_that_the_client_knows() {
     let many = client.receive_message().queue_url(&url).max_number_of_messages(11).send().await.expect_err("too many");
     let text = apigw_local::ErrorChain(&many).to_string();
     assert!(text.contains("Must be between 1 and 10"), "{text}");
-    let empty = client.send_message().queue_url(&url).message_body("").send().await;
-    assert!(empty.is_err());
+    let code = |error: &aws_sdk_sqs::error::SdkError<_, _>| {
+        let error: &dyn aws_sdk_sqs::error::ProvideErrorMetadata = error;
+        (error.code().unwrap_or_default().to_owned(), error.message().unwrap_or_default().to_owned())
+    };
+    let send = |body: &str| client.send_message().queue_url(&url).message_body(body).send();
+    let (kind, message) = code(&send("").await.expect_err("empty"));
+    assert!(kind.contains("MissingParameter") && message.contains("the parameter MessageBody"), "{kind}: {message}");
+    let (kind, message) = code(&send("a\u{1}").await.expect_err("no text"));
+    assert!(kind.contains("InvalidMessageContents") && message.contains("'#x1'"), "{kind}: {message}");
+    let attribute = |kind: &str, text: &str| {
+        let value = MessageAttributeValue::builder().data_type(kind).string_value(text).build().expect("complete");
+        client.send_message().queue_url(&url).message_body("x").message_attributes("a", value).send()
+    };
+    assert!(code(&attribute("Text", "x").await.expect_err("a type")).1.contains("'a' is invalid. You must use only"));
+    assert!(code(&attribute("String", "").await.expect_err("empty")).1.contains("must contain a non-empty value"));
+    let entry = |id: &str| SendMessageBatchRequestEntry::builder().id(id).message_body("x".repeat(600_000)).build();
+    for (ids, expected) in [
+        (["1", "1 !"], "InvalidBatchEntryId"),
+        (["1", "1"], "BatchRequestTooLong"),
+        (["1", "2"], "BatchRequestTooLong"),
+    ] {
+        let batch = client.send_message_batch().queue_url(&url);
+        let batch = ids.iter().fold(batch, |batch, id| batch.entries(entry(id).expect("complete")));
+        let refused = batch.send().await.expect_err(expected);
+        let kind = refused.as_service_error().and_then(|error| error.meta().code()).unwrap_or_default().to_owned();
+        assert!(kind.contains(expected), "{kind}");
+    }
+    let attributes = client.get_queue_attributes().queue_url(&url).attribute_names("Nonsense".into()).send().await;
+    assert!(attributes.expect_err("unknown").into_service_error().is_invalid_attribute_name());
+    let received = client.receive_message().queue_url(&url).message_system_attribute_names("Nonsense".into()).send();
+    let text = apigw_local::ErrorChain(&received.await.expect_err("unknown")).to_string();
+    assert!(text.contains("Unknown Attribute Nonsense."), "{text}");
     stack.stop().await;
 }
 

@@ -33,6 +33,38 @@ async fn functions_that_cannot_run_here_are_noted_and_the_others_run() {
     stack.stop().await;
 }
 
+#[test]
+fn without_an_interpreter_only_the_functions_that_need_it_do_not_run_and_a_note_says_what_to_install() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let resource = |name: &str, runtime: &str| {
+        format!(
+            "  {name}: {{ Type: AWS::Serverless::Function, Properties: {{ Handler: app.handler, Runtime: {runtime}, \
+             InlineCode: ' ' }} }}\n"
+        )
+    };
+    let route = "  Route: { Type: AWS::ApiGatewayV2::Route, Properties: { ApiId: !Ref Api, RouteKey: $default, Target: \
+                 !Sub 'integrations/${ToNode}' } }\n  ToNode: { Type: AWS::ApiGatewayV2::Integration, Properties: { \
+                 ApiId: !Ref Api, IntegrationType: AWS_PROXY, IntegrationUri: !Sub 'arn:aws:apigateway:x:lambda:path/\
+                 2015-03-31/functions/${First.Arn}/invocations' } }\n";
+    let template =
+        include_str!("cli.yaml").replace("  Default:", "  Other:").replace("RouteKey: $default", "RouteKey: other")
+            + &[resource("First", "nodejs22.x"), resource("Second", "nodejs22.x"), resource("Third", "python3.13")]
+                .concat()
+            + route;
+    std::fs::write(directory.path().join("template.yaml"), template).expect("written");
+    let path = directory.path().to_str().expect("UTF-8");
+    let mut command = crate::cli::program(&["exec", "--template", path, "--", "/bin/true"]);
+    let output = command.env("PATH", "/nowhere").output().expect("ended");
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{notes}");
+    for note in [
+        "First, Second do not run, and their invocations fail: no program `node` on the path for nodejs22.x: install",
+        "Third does not run, and its invocations fail: no program `python3.13` or `python3` on the path: install",
+    ] {
+        assert_eq!(notes.matches(note).count(), 1, "{notes}");
+    }
+}
+
 #[tokio::test]
 async fn what_only_aws_knows_can_be_given() {
     let values = [("Pool.ProviderURL".to_owned(), "given".to_owned())].into();

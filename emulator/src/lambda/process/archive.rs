@@ -120,6 +120,8 @@ fn extract<R: Read + io::Seek>(
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index)?;
         let name = entry.enclosed_name().filter(|name| name.components().next().is_some());
+        // The name of a file elsewhere is not one below the directory, although it would become that.
+        let name = name.filter(|_| !entry.name_raw().starts_with(b"/"));
         let name = name.ok_or_else(|| ArchiveError::Name(printable(entry.name_raw())))?;
         let path = directory.join(&name);
         if entry.is_symlink() {
@@ -298,6 +300,20 @@ mod tests {
             link(zip, "a/b/down", "../../d");
             link(zip, "a/b/up", "down/../../out");
         });
+    }
+
+    #[test]
+    fn a_name_from_the_root_is_refused_and_not_taken_for_one_below_the_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        // What writes zip files takes the slash away, so that it is put there afterwards.
+        let zip = zip_of(directory.path(), |zip| add(zip, "_etc/out", b"x", 0o644));
+        let mut bytes = fs::read(&zip).expect("read");
+        while let Some(at) = bytes.windows(8).position(|name| name == b"_etc/out") {
+            bytes[at] = b'/';
+        }
+        fs::write(&zip, bytes).expect("written");
+        let error = unpack(&zip, &directory.path().join("under")).expect_err("from the root").to_string();
+        assert_eq!(error, "the name /etc/out leads out of the zip file");
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl ProcessHost {
             return Ok(directory.clone());
         }
         let directory = archive::unpack(zip, &self.files.path().join("code"))
-            .map_err(|error| format!("cannot unpack its code {}: {error}", zip.display()))?;
+            .map_err(|error| format!("cannot unpack {}: {error}", zip.display()))?;
         known.insert(zip.to_owned(), (version, directory.clone()));
         Ok(directory)
     }
@@ -100,7 +100,9 @@ impl ProcessHost {
     pub(super) fn node(&self, runtime: &str) -> Result<OsString, String> {
         self.interpreter(runtime, || {
             let version = output(Command::new("node").arg("--version"));
-            let version = version.ok_or_else(|| format!("no program `node` found for {runtime}: install Node.js"))?;
+            let version = version.ok_or_else(|| {
+                format!("no program `node` on the path for {runtime}: install Node.js from https://nodejs.org")
+            })?;
             let wanted = runtime.trim_start_matches("nodejs").trim_end_matches(".x");
             if !version.starts_with(&format!("v{wanted}.")) {
                 tracing::warn!(runtime, found = version.trim(), "version of Node.js differs from Lambda's");
@@ -115,7 +117,15 @@ impl ProcessHost {
                 let print = "import awslambdaric, sys; print('python%d.%d' % sys.version_info[:2])";
                 output(Command::new(program).args(["-c", print])).map(|version| (program, version.trim().to_owned()))
             };
-            let (found, version) = [runtime, "python3"].into_iter().find_map(version).ok_or_else(|| {
+            let programs = [runtime, "python3"];
+            let is_there = |program: &&str| output(Command::new(program).arg("--version")).is_some();
+            let (found, version) = programs.into_iter().find_map(version).ok_or_else(|| {
+                if !programs.iter().any(is_there) {
+                    return format!(
+                        "no program `{runtime}` or `python3` on the path: install Python from \
+                         https://www.python.org, and then run `pip install awslambdaric boto3`"
+                    );
+                }
                 format!(
                     "neither {runtime} nor python3 can import awslambdaric: run `pip install awslambdaric boto3`, or \
                      start the emulator from a virtual environment that has both"

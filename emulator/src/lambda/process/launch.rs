@@ -38,6 +38,9 @@ pub(crate) enum LaunchError {
     /// Nothing can be done about it on this machine.
     #[error("{0}; run the function elsewhere and name the place with --lambda-endpoint")]
     Unsupported(String),
+    /// The function needs a program that is not on this machine. Functions of other runtimes do not.
+    #[error("{0}")]
+    Interpreter(String),
     /// Something is missing that the user can add.
     #[error("{0}")]
     Missing(String),
@@ -114,11 +117,19 @@ impl Launch {
             (program.clone().into_os_string(), Vec::new(), program)
         } else if runtime.starts_with("python3") {
             let loader = host.file("runtime.py", PYTHON_RUNTIME)?;
-            (host.python(runtime)?, vec!["-u".into(), loader.into(), handler.clone().into()], directory.clone())
+            (
+                host.python(runtime).map_err(LaunchError::Interpreter)?,
+                vec!["-u".into(), loader.into(), handler.clone().into()],
+                directory.clone(),
+            )
         } else {
             host.file("resolve.mjs", NODE_RESOLUTION)?;
             let loader = host.file("runtime.mjs", NODE_RUNTIME)?;
-            (host.node(runtime)?, vec![loader.into(), handler.clone().into()], directory.clone())
+            (
+                host.node(runtime).map_err(LaunchError::Interpreter)?,
+                vec![loader.into(), handler.clone().into()],
+                directory.clone(),
+            )
         };
         let has_program = runtime.starts_with("provided");
         let (code, watched) = if is_zip {

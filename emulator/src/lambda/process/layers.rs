@@ -51,7 +51,12 @@ impl Layers {
                 (None, Some(_)) => Err("its contents are not beside the template".to_owned()),
                 (None, None) => Err("it is not in the template".to_owned()),
             };
-            match found {
+            // Now, and not when the function runs: what is no zip file is a layer that is missing.
+            let unpacked = |path: PathBuf| match code::is_zip(&path) {
+                true => host.unpacked(&path, CodeVersion::of(&path)).map(|_| path),
+                false => Ok(path),
+            };
+            match found.and_then(unpacked) {
                 Ok(path) => {
                     let is_source =
                         layer.is_built && given.is_none() && !FOLDERS.iter().any(|name| path.join(name).is_dir());
