@@ -112,12 +112,16 @@ def start(template=".", args=(), timeout=60):
 
     timer = threading.Timer(timeout, give_up)
     timer.start()
-    for line in process.stdout:
-        if line.startswith("ready "):
-            timer.cancel()
-            return Emulator(line.split()[2], process)
-        sys.stderr.write(line)
-    timer.cancel()
+    try:
+        for line in process.stdout:
+            if line.startswith("ready "):
+                return Emulator(line.split()[2], process)
+            sys.stderr.write(line)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
     code = process.wait()
     process.stdout.close()
     why = f"was not ready after {timeout} s" if is_late.is_set() else f"ended with {code}"
