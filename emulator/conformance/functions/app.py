@@ -80,6 +80,39 @@ def handle(event, context):
     return {"statusCode": 200, "body": body if len(body) <= TOLD_CHARACTERS_MAX else f"{len(body)} characters"}
 
 
+def carry(event, context):
+    """Tells what a queue, a topic, a stream or a bus has brought, with the observer that it carries.
+
+    Told by the data of the message:
+
+      fail      at the first time: `throw`, or `report` to return the message as failed
+    """
+    failed = []
+    for by, observer, data, record in carried(event):
+        tell(observer, by, {"requestContext": {"eventType": "RECORD"}, "record": record})
+        if record.get("attributes", {}).get("ApproximateReceiveCount") == "1":
+            if data.get("fail") == "throw":
+                raise Exception("it broke")
+            if data.get("fail") == "report":
+                failed.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": failed}
+
+
+def carried(event):
+    """What came, by what, with the observer and the data of its message."""
+    if "detail" in event:
+        yield "bus", event["detail"]["observer"], event["detail"]["data"], event
+    for record in event.get("Records", []):
+        if "dynamodb" in record:
+            image = record["dynamodb"]["NewImage"]
+            yield "stream", image["observer"]["S"], parsed(image["data"]["S"]), record
+        elif "Sns" in record:
+            message = record["Sns"]
+            yield "topic", message["MessageAttributes"]["observer"]["Value"], parsed(message["Message"]), record
+        else:
+            yield "queue", record["messageAttributes"]["observer"]["stringValue"], parsed(record["body"]), record
+
+
 def lowered(event):
     return {name.lower(): value for name, value in (event.get("headers") or {}).items()}
 

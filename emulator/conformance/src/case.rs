@@ -262,10 +262,10 @@ pub(crate) struct ExpectNoEvent {
 pub(crate) struct EventKind {
     #[serde(default = "client")]
     pub(crate) client: String,
-    /// The function: `handler` or `authorizer`.
+    /// The function: `handler` or `authorizer`, or what brought a record: `queue`, `topic`, `stream` or `bus`.
     #[serde(default = "handler")]
     pub(crate) by: String,
-    /// `CONNECT`, `MESSAGE` or `DISCONNECT`.
+    /// `CONNECT`, `MESSAGE`, `DISCONNECT`, or `RECORD` of what brings records.
     #[serde(rename = "type")]
     pub(crate) event_type: String,
 }
