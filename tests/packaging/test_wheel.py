@@ -43,8 +43,15 @@ class Wheel(unittest.TestCase):
         made()
         began = time.monotonic()
         python = virtual_environment() / "bin/python"
-        script = f"import apigw_local; print(apigw_local.start({str(TEMPLATE)!r}).stop())"
-        run(python, "-c", script, cwd=work(), env=environment())
+        script = f"""
+            import apigw_local
+
+            with apigw_local.start({str(TEMPLATE)!r}, args=["--quotas"]) as emulator:
+                print(emulator.ws_url)
+                emulator.reset()
+        """
+        printed = run(python, "-c", textwrap.dedent(script), cwd=work(), env=environment())
+        self.assertRegex(printed, r"ws://127\.0\.0\.1:\d+/dev\n")
         self.assertLess(time.monotonic() - began, READY_MAX)
 
     def test_the_program_is_in_the_path_of_its_environment(self):
