@@ -1,6 +1,8 @@
 """The wheel for PyPI: installed without network, on a machine without Rust, with its fixture for pytest."""
 
 import re
+import signal
+import socket
 import tarfile
 import textwrap
 import time
@@ -121,6 +123,21 @@ class Wheel(unittest.TestCase):
         output = run(*command, cwd=directory, env=activated())
         self.assertIn("1 passed", output)
         self.assertIn("export APIGW_LOCAL_WS_URL=", output)
+
+    def test_the_emulator_ends_with_its_tests_also_where_these_are_killed(self):
+        script = f"""
+            import os
+            import signal
+            import apigw_local
+
+            print(apigw_local.start({str(TEMPLATE)!r}).http_url, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+        command = [virtual_environment() / "bin/python", "-c", textwrap.dedent(script)]
+        printed = run(*command, cwd=work(), env=environment(), status=-signal.SIGKILL)
+        # All that had the pipe of this test have ended, or it would not have been read to its end.
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(printed.strip().rsplit(":", 1)[1])))
 
     def test_a_reset_that_fails_says_why(self):
         test = """

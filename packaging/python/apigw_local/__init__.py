@@ -6,7 +6,6 @@ import shlex
 import shutil
 import site
 import subprocess
-import sys
 import sysconfig
 import threading
 import urllib.error
@@ -14,6 +13,10 @@ import urllib.request
 from pathlib import Path
 
 __all__ = ["Emulator", "EmulatorError", "program", "running", "start"]
+
+# What the emulator is started for, and ends with: it says that it is ready, and waits until nobody can write to it any
+# more, which happens however this process ends. Ctrl-C is for the tests, which use the emulator until they have ended.
+WAITS = 'trap "" INT; echo "ready $APIGW_LOCAL_HTTP_URL"; exec cat'
 
 # How long it may take to stop, in seconds. It finishes what functions do, and ends them after that.
 STOP_MAX = 30
@@ -43,10 +46,10 @@ class Emulator:
         self._ask("POST", "/reset")
 
     def stop(self):
-        """Stops it as Ctrl-C does. One that was running before is left alone."""
+        """Stops it. One that was running before is left alone."""
         if self._process is None:
             return
-        self._process.terminate()
+        self._process.stdin.close()
         try:
             self._process.wait(STOP_MAX)
         except subprocess.TimeoutExpired:
@@ -95,14 +98,14 @@ def running():
 def start(template=".", args=(), timeout=60):
     """Starts an emulator on free ports, and returns it once it is ready.
 
-    `args` are further flags. What it notes and logs goes to stderr. Raises EmulatorError if it ends, or has not become
-    ready after `timeout` seconds.
+    `args` are further flags. What it notes and logs goes to stderr. It ends with this process. Raises EmulatorError if
+    it ends before, or has not become ready after `timeout` seconds.
     """
     # Functions in Python run in the environment of this one, also if it is not activated.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    command = [program(), "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--template", str(template), *args]
+    command = [program(), "exec", "--template", str(template), *args, "--", "sh", "-c", WAITS]
     process = subprocess.Popen(
-        command, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        command, env={**os.environ, "PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     is_late = threading.Event()
 
@@ -115,14 +118,14 @@ def start(template=".", args=(), timeout=60):
     try:
         for line in process.stdout:
             if line.startswith("ready "):
-                return Emulator(line.split()[2], process)
-            sys.stderr.write(line)
+                return Emulator(line.split()[1], process)
     except BaseException:
         process.kill()
         raise
     finally:
         timer.cancel()
     code = process.wait()
+    process.stdin.close()
     process.stdout.close()
     why = f"was not ready after {timeout} s" if is_late.is_set() else f"ended with {code}"
     raise EmulatorError(f"apigw-local {why}, and said why on stderr. The command was: {shlex.join(command)}")
