@@ -47,6 +47,14 @@ pub(crate) use self::{
 pub use self::{connections::ConnectionSummary, settings::GatewayOptions};
 use crate::http::{Body, Request, json};
 
+/// Evaluates a policy, whatever it says.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn judge(statements: &[serde_json::Value], action: &str, resource: &str) {
+    if let Err(error) = policy::decide(statements, action, resource) {
+        assert!(!error.to_string().is_empty());
+    }
+}
+
 impl Gateway {
     /// Handles one request: a handshake, or a call of the management API.
     ///

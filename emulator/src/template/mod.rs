@@ -52,8 +52,6 @@ use std::{
 
 use serde_json::Value;
 
-#[cfg(feature = "fuzzing")]
-pub(crate) use self::selection::SelectionExpression;
 pub use self::{
     code::Code,
     cron::CronExpression,
@@ -86,6 +84,8 @@ pub(crate) use self::{
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 use self::{parts::Parts, unknown::Unknown};
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{samconfig::read as read_samconfig, selection::SelectionExpression};
 
 /// Everything in a template that the emulator creates.
 #[derive(Clone, Debug)]
@@ -121,6 +121,12 @@ pub struct Template {
 /// What a template without a WebSocket API is refused with.
 const NO_WEBSOCKET_API: &str = "the template has no WebSocket API: expected an AWS::Serverless::WebSocketApi, \
     or an AWS::ApiGatewayV2::Api with ProtocolType WEBSOCKET; `sam local start-api` runs REST and HTTP APIs alone";
+
+/// Looks for the templates that a directory means.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn locate(directory: &std::path::Path) -> Result<usize, LoadError> {
+    location::find(directory).map(|found| found.len())
+}
 
 impl Template {
     /// Reads a template, with what the user adds to it.

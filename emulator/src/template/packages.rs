@@ -22,7 +22,7 @@ pub struct Package {
 impl Package {
     /// Finds the directory or the zip file: the asset, a zip file beside the template whose name is the last part of
     /// the key, or what a manifest beside the template uploads under this key. Returns an absolute path.
-    pub(super) fn find(&self, directory: &Path) -> Option<PathBuf> {
+    pub(crate) fn find(&self, directory: &Path) -> Option<PathBuf> {
         let directory = &fs::canonicalize(directory).ok()?;
         let asset = self.asset.as_ref().map(|asset| directory.join(asset)).filter(|path| path.exists());
         asset.or_else(|| {

@@ -23,7 +23,8 @@ pub(super) fn parameters(directory: &Path) -> Result<BTreeMap<String, String>, L
     read(&text).map_err(|error| LoadError::Samconfig(path, Box::new(error)))
 }
 
-fn read(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
+/// Reads the text of such a file.
+pub(crate) fn read(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
     let root: Table = text.parse()?;
     let overrides =
         |command: &str| root.get("default")?.get(command)?.get("parameters")?.get("parameter_overrides").map(pairs);

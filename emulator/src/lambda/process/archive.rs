@@ -98,6 +98,30 @@ fn unpack_at_most(bytes_max: u64, zip: &Path, under: &Path) -> Result<PathBuf, A
     Ok(code)
 }
 
+/// Unpacks the bytes of a zip file, and checks that nothing of it is elsewhere or leads there.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn unpack_bytes(bytes: &[u8]) {
+    fn check(directory: &Path, root: &Path) {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
+            let kind = entry.file_type().expect("a type");
+            if kind.is_dir() {
+                check(&entry.path(), root);
+            } else if let Ok(target) = fs::canonicalize(entry.path()) {
+                assert!(target.starts_with(root), "{} leads to {}", entry.path().display(), target.display());
+            }
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let zip = directory.path().join("code.zip");
+    fs::write(&zip, bytes).expect("written");
+    let under = directory.path().join("under");
+    match unpack_at_most(1 << 20, &zip, &under) {
+        Ok(code) => check(&code, &fs::canonicalize(&code).expect("a directory")),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    assert!(fs::read_dir(directory.path()).expect("a directory").count() <= 2, "something is beside it");
+}
+
 /// The directories `node_modules` above a zip file, the outermost first.
 fn modules_above(zip: &Path) -> Vec<PathBuf> {
     let above = zip.ancestors().skip(1).map(|directory| directory.join("node_modules"));

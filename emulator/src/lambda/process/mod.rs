@@ -28,6 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::archive::unpack_bytes;
 use self::{
     code::{CodeVersion, WATCHED_MAX},
     launch::Launch,
