@@ -485,6 +485,9 @@ async fn of_the_subscriptions_table(World { subscriptions, .. }: &World) {
     let audiences: BTreeSet<String> = noted.audiences.into_iter().collect();
     assert_eq!(audiences, ["DE", "PL", "room#general"].map(str::to_owned).into());
     assert_eq!(noted.seats.len(), 1);
+    let again = subscriptions.mark_closed(&id).await.expect("closed");
+    assert_eq!(again.audiences.into_iter().collect::<BTreeSet<_>>(), audiences, "the first answer may be lost");
+    assert_eq!(again.seats, noted.seats);
 }
 
 // --- A later form -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
 //! | `new_trending` | the keys of those among them whose alerts arrive in that form |
 //! | `seats` | the seats that it has or is about to take, see [`crate::tables::subscriptions::seats`] |
 //! | `first_room` | the key of the room that it joined first, unless it has left that |
-//! | `closed` | when it closed (ms); all of the above is gone then |
+//! | `closed` | when it closed (ms); of the above only `audiences` and `seats` remain |
 //! | `expires_at` | seconds since the Unix epoch |
 //!
 //! # A closed connection leaves nothing behind
@@ -20,7 +20,8 @@
 //! is left:
 //!
 //! 1. What writes an item notes it here first, on condition that the connection has not closed.
-//! 2. Closing sets `closed`, which returns what is noted, and then deletes that.
+//! 2. Closing sets `closed`, which returns what is noted, and then deletes that. What is noted stays beside the mark:
+//!    where the answer is lost, or the function dies before it has deleted everything, the next close deletes the rest.
 //! 3. What has written an item looks here again. Where the connection has closed meanwhile, it deletes the item.
 //!
 //! So either the close comes first, and the writer sees it, or the note does, and the close sees that. What messages
@@ -351,14 +352,14 @@ impl Subscriptions {
         }
     }
 
-    /// Marks a connection as closed, and returns what was noted of it. Nothing else of its state remains.
+    /// Marks a connection as closed, and returns what was noted of it, also when it was marked before.
     pub(crate) async fn mark_closed(&self, connection: &ConnectionId) -> Result<Noted, InternalError> {
         let now = self.clock().now();
         let output = self
             .update_of(connection)
             .update_expression(format!(
                 "SET closed = :now, expires_at = :expires \
-                 REMOVE audiences, {TRENDING}, seats, first_room, {MESSAGES_UNTIL}, {CHANGES_UNTIL}"
+                 REMOVE {TRENDING}, first_room, {MESSAGES_UNTIL}, {CHANGES_UNTIL}"
             ))
             .expression_attribute_values(":now", number(now.millis()))
             .expression_attribute_values(":expires", number(now.after(CLOSED_MARK_TTL).secs()))
