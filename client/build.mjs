@@ -2,6 +2,7 @@
 //
 //   node build.mjs            writes them
 //   node build.mjs --check    fails if committed files or READMEs are out of date, or the client is too large
+//   node build.mjs --package DIRECTORY    writes the same modules with their source maps there, for npm
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -41,9 +42,12 @@ const COMPRESS = { passes: 4, unsafe_arrows: true, reduce_funcs: false, hoist_va
 
 const BANNER = "// Built from src/.";
 
+/** A module as one file, and its source map. */
 async function script(module) {
   const { outputFiles } = await build({
     entryPoints: [join(HERE, `src/${module}.ts`)],
+    outfile: join(HERE, `${module}.js`),
+    sourcemap: "external",
     bundle: true,
     minifySyntax: true,
     minifyWhitespace: true,
@@ -53,9 +57,22 @@ async function script(module) {
     charset: "utf8",
     write: false,
   });
-  const options = { module: true, ecma: 2022, compress: COMPRESS, mangle: { reserved: CLASSES } };
-  const { code } = await minify(outputFiles[0].text, options);
-  return `${BANNER}\n${code}\n`;
+  const text = (ending) => outputFiles.find(({ path }) => path.endsWith(ending)).text;
+  const sourceMap = { content: text(".js.map"), filename: `${module}.js`, includeSources: true };
+  const options = { module: true, ecma: 2022, compress: COMPRESS, mangle: { reserved: CLASSES }, sourceMap };
+  const { code, map } = await minify(text(".js"), options);
+  const moved = JSON.parse(map);
+  // Down by the line of the banner.
+  moved.mappings = `;${moved.mappings}`;
+  return { code: `${BANNER}\n${code}\n`, map: JSON.stringify(moved) };
+}
+
+async function writePackage(directory) {
+  for (const module of MODULES) {
+    const { code, map } = await script(module);
+    writeFileSync(join(directory, `${module}.js`), `${code}//# sourceMappingURL=${module}.js.map\n`);
+    writeFileSync(join(directory, `${module}.js.map`), map);
+  }
 }
 
 /** The declarations of the modules: each in one file, and the shared types in that of the client. */
@@ -91,11 +108,15 @@ function declarations() {
   }
 }
 
+if (process.argv[2] === "--package") {
+  await writePackage(process.argv[3]);
+  process.exit();
+}
 const types = declarations();
 const check = process.argv.includes("--check");
 let failed = false;
 for (const [index, module] of MODULES.entries()) {
-  const files = { [`${module}.js`]: await script(module), [`${module}.d.ts`]: types[index] };
+  const files = { [`${module}.js`]: (await script(module)).code, [`${module}.d.ts`]: types[index] };
   for (const [name, text] of Object.entries(files)) {
     const path = join(HERE, name);
     if (!check) writeFileSync(path, text);

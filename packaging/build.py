@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Makes the packages of apigw-local from a program that is built already. Standard library and npm only.
+"""Makes the packages that are released. Standard library and npm only; the browser client needs `npm ci` in client/.
 
     packaging/build.py program --binary FILE --notices FILE --platform linux-x64 --out DIRECTORY
     packaging/build.py launcher --out DIRECTORY
+    packaging/build.py client --out DIRECTORY
     packaging/build.py check --tag v0.1.0 --repository NAME/NAME
 
-The first makes a package for npm and a wheel, the second the package for npm that people install, and the third says
-whether a tag may be released. packaging/notices.py writes the notices of what is in a program.
+The first makes a package for npm and a wheel from a program of apigw-local that is built already, the second the
+package for npm that people install, the third that of the browser client, and the fourth says whether a tag may be
+released. packaging/notices.py writes the notices of what is in a program.
 
 Version, licence and address come from Cargo.toml. All packages of a release have the same program in them, the one
 that was tested and attested: maturin would compile it again for each wheel.
@@ -152,6 +154,24 @@ def npm_launcher(about, out):
     return npm_pack(manifest, files | {name: ROOT / name for name in LICENCES}, out)
 
 
+def npm_client(about, out):
+    """The browser client, with source maps, which lie beside the modules in the package only."""
+    client = ROOT / "client"
+    manifest = json.loads((client / "package.json").read_text())
+    files = {name: client / name for name in ["README.md", *manifest.pop("files")]}
+    # What is of use in the repository only.
+    for field in ("private", "scripts", "devDependencies"):
+        del manifest[field]
+    about_it = npm_manifest(manifest["name"], about)
+    del about_it["description"]
+    about_it["repository"]["directory"] = "client"
+    with tempfile.TemporaryDirectory() as directory:
+        folder = pathlib.Path(directory)
+        subprocess.run(["node", "build.mjs", "--package", folder], cwd=client, check=True)
+        files |= {path.name: path for path in folder.iterdir()}
+        return npm_pack(manifest | about_it, files, out)
+
+
 # --- PyPI -------------------------------------------------------------------------------------------------------------
 
 ENTRY_POINTS = """\
@@ -222,7 +242,8 @@ def main():
     check = commands.add_parser("check", help="whether a tag may be released from a repository of GitHub")
     check.add_argument("--tag", required=True)
     check.add_argument("--repository", required=True)
-    for command in (program, launcher):
+    client = commands.add_parser("client", help="the package of the browser client for npm")
+    for command in (program, launcher, client):
         command.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     try:
@@ -233,6 +254,8 @@ def main():
         arguments.out.mkdir(parents=True, exist_ok=True)
         if arguments.command == "launcher":
             made = [npm_launcher(about, arguments.out)]
+        elif arguments.command == "client":
+            made = [npm_client(about, arguments.out)]
         else:
             check_processor(arguments.binary.read_bytes(), arguments.platform)
             given = (arguments.binary, arguments.notices, arguments.platform, about, arguments.out)

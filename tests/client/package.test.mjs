@@ -1,4 +1,4 @@
-// The package that `npm pack` makes, in Node.js, Vite and TypeScript.
+// The package for npm, in Node.js, Vite, esbuild and TypeScript.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -17,7 +17,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-const CLIENT = fileURLToPath(new URL("../../client", import.meta.url));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const CLIENT = join(ROOT, "client");
 /** Packages that the application installs too. */
 const INSTALLED = ["ws", "@types/react"];
 
@@ -28,26 +29,27 @@ let application;
 
 before(() => {
   application = mkdtempSync(join(tmpdir(), "viral-alerts-"));
-  const [{ filename, files }] = JSON.parse(
-    execFileSync("npm", ["pack", "--json", "--pack-destination", application], {
-      cwd: CLIENT,
-      stdio: ["ignore", "pipe", "ignore"],
-    }),
-  );
-  assert.deepEqual(files.map(({ path }) => path).sort(), [
+  const made = execFileSync("python3", ["-B", "packaging/build.py", "client", "--out", application], {
+    cwd: ROOT,
+    encoding: "utf8",
+    timeout: WAIT_MAX,
+  });
+  const installed = join(application, "node_modules/viral-alerts");
+  mkdirSync(installed, { recursive: true });
+  execFileSync("tar", ["xzf", made.trim(), "-C", installed, "--strip-components=1"]);
+  assert.deepEqual(readdirSync(installed).sort(), [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
     "package.json",
     "viral-alerts.d.ts",
     "viral-alerts.js",
+    "viral-alerts.js.map",
     "viral-toast-react.d.ts",
     "viral-toast.d.ts",
     "viral-toast.js",
+    "viral-toast.js.map",
   ]);
-  const installed = join(application, "node_modules/viral-alerts");
-  mkdirSync(installed, { recursive: true });
-  execFileSync("tar", ["xzf", join(application, filename), "-C", installed, "--strip-components=1"]);
   mkdirSync(join(application, "node_modules/@types"));
   for (const name of INSTALLED)
     symlinkSync(
@@ -57,6 +59,10 @@ before(() => {
   writeFileSync(join(application, "package.json"), '{"type":"module"}');
 });
 after(() => application && rmSync(application, { recursive: true }));
+
+function packageManifest() {
+  return JSON.parse(readFileSync(join(application, "node_modules/viral-alerts/package.json"), "utf8"));
+}
 
 /** Runs a module in Node.js and returns what it prints. */
 function runModule(script) {
@@ -122,6 +128,46 @@ test("in Node.js without a WebSocket it says at once what to pass, and its class
     "TypeError: Class constructor ViralAlerts cannot be invoked without 'new'",
     "ViralAlertsError: refused",
   ]);
+});
+
+test("it says where it comes from, and asks for nothing", () => {
+  const { name, license, repository, ...manifest } = packageManifest();
+  assert.deepEqual([name, license, repository.directory], ["viral-alerts", "MIT OR Apache-2.0", "client"]);
+  for (const field of ["private", "scripts", "dependencies", "devDependencies"]) assert.ok(!(field in manifest), field);
+});
+
+test("its modules are what is committed, and an error names the line of the source", () => {
+  for (const module of ["viral-alerts.js", "viral-toast.js"]) {
+    const [committed, packed] = [CLIENT, join(application, "node_modules/viral-alerts")].map((directory) =>
+      readFileSync(join(directory, module), "utf8"),
+    );
+    assert.equal(packed, `${committed}//# sourceMappingURL=${module}.map\n`);
+  }
+  const script = `import { ViralAlerts } from "viral-alerts";
+    try {
+      new ViralAlerts({});
+    } catch ({ stack }) {
+      console.log(stack);
+    }`;
+  const own = ["--enable-source-maps", "--input-type=module", "--eval", script];
+  const stack = execFileSync(process.execPath, own, { cwd: application, encoding: "utf8", timeout: WAIT_MAX });
+  const [, file, line] = /at .*\/viral-alerts\/(src\/\w+\.ts):(\d+):\d+/.exec(stack) ?? assert.fail(stack);
+  assert.match(readFileSync(join(CLIENT, file), "utf8").split("\n")[line - 1], /throw|Error/);
+});
+
+test("esbuild bundles it for browsers and for servers that render pages", () => {
+  const script = `import { ViralAlerts } from "viral-alerts";
+    import { defineViralToast } from "viral-alerts/toast";
+    console.log(typeof ViralAlerts, typeof defineViralToast);`;
+  writeFileSync(join(application, "both.js"), script);
+  for (const platform of ["browser", "node"]) {
+    const options = ["--bundle", "--format=esm", `--platform=${platform}`, `--outfile=both-${platform}.mjs`];
+    execFileSync(join(CLIENT, "node_modules/.bin/esbuild"), ["both.js", "--log-level=error", ...options], {
+      cwd: application,
+      timeout: WAIT_MAX,
+    });
+    assert.equal(runModule(`await import("./both-${platform}.mjs");`), "function function\n");
+  }
 });
 
 test("Vite builds an application with it, and leaves out what is not used", () => {

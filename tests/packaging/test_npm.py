@@ -87,7 +87,7 @@ class Npm(unittest.TestCase):
         manifest = json.loads((application() / "node_modules/apigw-local/package.json").read_text())
         self.assertEqual(set(manifest["optionalDependencies"].values()), {manifest["version"]})
         names = {f"{name}-{manifest['version']}.tgz" for name in ["apigw-local", *manifest["optionalDependencies"]]}
-        self.assertEqual({path.name for path in made().glob("*.tgz")}, names)
+        self.assertEqual({path.name for path in made().glob("apigw-local-*.tgz")}, names)
 
 
 if __name__ == "__main__":
