@@ -30,7 +30,10 @@ use crate::{
     http::{self, Body, Listener, Request},
     http_api::{self, HttpApis},
     inspector::{self, Inspector},
-    lambda::{self, Functions, LambdaSettings, Publisher, process::ProcessHost},
+    lambda::{
+        self, Functions, LambdaSettings, Publisher,
+        process::{LocalAddresses, ProcessHost},
+    },
     rate::Quotas,
     recorder::Recorder,
     reset::Reset,
@@ -239,9 +242,13 @@ impl Stack {
             &template.directory,
             options.layers.clone(),
             files,
-            &template.sockets.api_id,
-            ws_addr,
-            aws_addr,
+            LocalAddresses {
+                api_id: template.sockets.api_id.clone(),
+                gateway: ws_addr,
+                http_api_ids: template.http_apis.iter().map(|api| api.api_id.clone()).collect(),
+                http: http_addr,
+                queues: aws_addr,
+            },
             trust,
         );
         let recorder = Recorder::new(clock.clone());

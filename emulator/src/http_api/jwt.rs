@@ -29,7 +29,7 @@ const ISSUER_BYTES_MAX: usize = 256 * 1024;
 /// How long keys are kept. The service keeps them for two hours.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Pause after which keys are fetched again for a token that names an unknown one. Our own choice.
+/// Pause after which keys are fetched again, for a token that names an unknown one or after a failure. Our own choice.
 const KEYS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why a token is refused.
@@ -55,23 +55,27 @@ struct Key {
     exponent: Vec<u8>,
 }
 
-/// Keys by their ids, and when they were fetched.
-#[derive(Debug)]
-struct Keys {
+/// What is known of an issuer.
+#[derive(Debug, Default)]
+struct Known {
+    /// Keys by their ids.
     keys: BTreeMap<String, Key>,
-    fetched_at: Timestamp,
+    fetched_at: Option<Timestamp>,
+    asked_at: Option<Timestamp>,
+    /// Why it gave no keys when it was asked.
+    failure: Option<String>,
 }
 
 /// The keys of all issuers that were asked.
 #[derive(Debug)]
 pub(super) struct Issuers {
     http: HttpClient,
-    keys: Mutex<BTreeMap<String, Keys>>,
+    known: Mutex<BTreeMap<String, Known>>,
 }
 
 impl Issuers {
     pub(super) fn new() -> Self {
-        Self { http: HttpClient::new(), keys: Mutex::default() }
+        Self { http: HttpClient::new(), known: Mutex::default() }
     }
 
     /// Checks a token.
@@ -94,23 +98,34 @@ impl Issuers {
 
     /// Returns the key of this id. Requests wait for each other, so that an issuer is asked once.
     async fn key(&self, issuer: &str, id: &str, clock: &Clock) -> Result<Key, TokenError> {
-        let mut all = self.keys.lock().await;
+        let unknown = TokenError::Invalid("the token names an unknown key");
+        let mut all = self.known.lock().await;
+        let known = all.entry(issuer.to_owned()).or_default();
         let now = clock.now();
-        let known = all.get(issuer).filter(|known| now.since(known.fetched_at) < KEYS_AGE_MAX);
-        if let Some(known) = known {
-            if let Some(key) = known.keys.get(id) {
-                return Ok(key.clone());
+        let is_within = |at: Option<Timestamp>, span: Duration| at.is_some_and(|at| now.since(at) < span);
+        if is_within(known.fetched_at, KEYS_AGE_MAX)
+            && let Some(key) = known.keys.get(id)
+        {
+            return Ok(key.clone());
+        }
+        if is_within(known.asked_at, KEYS_PAUSE) {
+            return Err(known.failure.clone().map_or(unknown, TokenError::Unverifiable));
+        }
+        let fetched = self.fetch(issuer).await;
+        // Those who waited need not ask again.
+        let now = clock.now();
+        known.asked_at = Some(now);
+        match fetched {
+            Ok(keys) => {
+                *known = Known { keys, fetched_at: Some(now), asked_at: Some(now), failure: None };
+                known.keys.get(id).cloned().ok_or(unknown)
             }
-            if now.since(known.fetched_at) < KEYS_PAUSE {
-                return Err(TokenError::Invalid("the token names an unknown key"));
+            Err(error) => {
+                let reason = format!("the keys of the issuer {issuer} cannot be fetched: {error}");
+                known.failure = Some(reason.clone());
+                Err(TokenError::Unverifiable(reason))
             }
         }
-        let keys = self.fetch(issuer).await.map_err(|error| {
-            TokenError::Unverifiable(format!("the keys of the issuer {issuer} cannot be fetched: {error}"))
-        })?;
-        let key = keys.get(id).cloned();
-        all.insert(issuer.to_owned(), Keys { keys, fetched_at: now });
-        key.ok_or(TokenError::Invalid("the token names an unknown key"))
     }
 
     async fn fetch(&self, issuer: &str) -> Result<BTreeMap<String, Key>, String> {

@@ -319,7 +319,7 @@ impl HttpApis {
         let mut hint = format!("no route for {} {path}; ", request.method);
         hint += &match keys.len() {
             0 => "the template has no routes that are served".to_owned(),
-            count if count <= HINTS_MAX => format!("there are {}", keys.join(", ")),
+            count if count <= HINTS_MAX => format!("the routes are {}", keys.join(", ")),
             count => format!("near it are {}, of {count} routes", keys[..HINTS_MAX].join(", ")),
         };
         for served in self.apis_for(&request.headers) {

@@ -241,6 +241,8 @@ impl Functions {
     /// Makes functions behind an endpoint that does not respond.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
+        use process::LocalAddresses;
+
         let files = tempfile::tempdir().expect("a directory");
         let any = ([127, 0, 0, 1], 1).into();
         let settings = LambdaSettings {
@@ -252,9 +254,13 @@ impl Functions {
                 std::path::Path::new(""),
                 BTreeMap::new(),
                 files,
-                "abcdefghij",
-                any,
-                any,
+                LocalAddresses {
+                    api_id: "abcdefghij".to_owned(),
+                    gateway: any,
+                    http_api_ids: Vec::new(),
+                    http: any,
+                    queues: any,
+                },
                 BTreeMap::new(),
             ),
             time_scale: 1.0,

@@ -186,7 +186,7 @@ fn read_event(
         property(key).and_then(scalar::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
-        Some("Api" | "HttpApi") => found.http_events.extend(HttpEvent::of(resource, event)),
+        Some("Api" | "HttpApi") => found.http_events.extend(HttpEvent::of(resource, name, event)),
         Some("Schedule" | "ScheduleV2") => {
             let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
             if is_disabled(event) {

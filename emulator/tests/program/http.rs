@@ -83,6 +83,9 @@ async fn a_path_with_the_stage_and_one_without_lead_to_the_same_route() {
     let staged = event(&site, "/v2/anything", "").await;
     assert_eq!((&staged["routeKey"], &staged["rawPath"]), (&json!("$default"), &json!("/v2/anything")));
     assert_eq!(staged["requestContext"]["stage"], "v2");
+    let variables = &site.stack.function_variables["Shop"];
+    assert_eq!(variables["REST_URL"], format!("http://{}/Prod/hello", site.stack.http_addr));
+    assert_eq!(variables["HTTP_URL"], format!("http://{}", site.stack.http_addr));
     site.stack.stop().await;
 }
 

@@ -23,12 +23,7 @@ pub(crate) struct ProcessHost {
     pub(super) layers: BTreeMap<String, PathBuf>,
     /// Loaders, inline code and unpacked zip files. Removed when the emulator stops.
     pub(super) files: TempDir,
-    /// First part of the API's host name in AWS.
-    host: String,
-    /// Address of the gateway that replaces it.
-    gateway: SocketAddr,
-    /// Address of SQS.
-    queues: SocketAddr,
+    addresses: LocalAddresses,
     /// Variables that make clients trust the gateway's certificate.
     pub(super) trust: BTreeMap<String, String>,
     /// Results of the search for interpreters, by runtime.
@@ -37,41 +32,57 @@ pub(crate) struct ProcessHost {
     unpacked: Mutex<BTreeMap<PathBuf, (CodeVersion, PathBuf)>>,
 }
 
+/// Where on this machine is what has an address in the cloud.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalAddresses {
+    /// Id of the WebSocket API.
+    pub(crate) api_id: String,
+    /// The gateway, which serves it.
+    pub(crate) gateway: SocketAddr,
+    /// Ids of the HTTP and REST APIs.
+    pub(crate) http_api_ids: Vec<String>,
+    /// What serves them.
+    pub(crate) http: SocketAddr,
+    /// SQS.
+    pub(crate) queues: SocketAddr,
+}
+
 impl ProcessHost {
     pub(crate) fn new(
         template: &Path,
         layers: BTreeMap<String, PathBuf>,
         files: TempDir,
-        api_id: &str,
-        gateway: SocketAddr,
-        queues: SocketAddr,
+        addresses: LocalAddresses,
         trust: BTreeMap<String, String>,
     ) -> Arc<Self> {
         Arc::new(Self {
             template: template.to_owned(),
             layers,
             files,
-            host: format!("{api_id}.execute-api."),
-            gateway,
-            queues,
+            addresses,
             trust,
             interpreters: Mutex::default(),
             unpacked: Mutex::default(),
         })
     }
 
-    /// Replaces the AWS addresses of the API and the queues in a variable by the emulator's.
+    /// Replaces the AWS addresses of the APIs and the queues in a variable by the emulator's.
     pub(crate) fn localised(&self, value: &str) -> String {
-        let cloud = format!("{}{REGION}.{URL_SUFFIX}", self.host);
-        let value = value.replace(&aws::sqs_endpoint(), &format!("http://{}", self.queues));
-        [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {
-            value.replace(&format!("{secure}://{cloud}"), &format!("{plain}://{}", self.gateway))
-        })
+        let LocalAddresses { api_id, gateway, http_api_ids, http, queues } = &self.addresses;
+        let cloud = |id: &str| format!("{id}.execute-api.{REGION}.{URL_SUFFIX}");
+        let value = value.replace(&aws::sqs_endpoint(), &format!("http://{queues}"));
+        let value = [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {
+            value.replace(&format!("{secure}://{}", cloud(api_id)), &format!("{plain}://{gateway}"))
+        });
+        http_api_ids
+            .iter()
+            .fold(value, |value, id| value.replace(&format!("https://{}", cloud(id)), &format!("http://{http}")))
     }
 
     /// Tells a loader how to redirect the API's AWS host name to the gateway.
     pub(super) fn redirection(&self) -> String {
-        format!("{} {} {}", self.host, self.gateway.ip(), self.gateway.port())
+        let LocalAddresses { api_id, gateway, .. } = &self.addresses;
+        format!("{api_id}.execute-api. {} {}", gateway.ip(), gateway.port())
     }
 
     /// Writes a file that is built into this program, unless it exists.

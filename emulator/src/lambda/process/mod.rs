@@ -35,7 +35,11 @@ use self::{
     launch::Launch,
     runtime_api::{PendingInvocation, RuntimeApi},
 };
-pub(crate) use self::{host::ProcessHost, launch::LaunchError, layers::MissingLayer};
+pub(crate) use self::{
+    host::{LocalAddresses, ProcessHost},
+    launch::LaunchError,
+    layers::MissingLayer,
+};
 use crate::{aws, http, invocation::InvokeError, template};
 
 /// How long a process may take to ask for its first invocation. Lambda allows 10 s; a laptop with a cold disk needs

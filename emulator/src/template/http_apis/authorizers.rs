@@ -6,7 +6,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::model::{
-    AuthorizerInput, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer, PayloadVersion,
+    AuthorizerInput, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer,
+    PayloadVersion,
 };
 use crate::template::{
     references::function_of,
@@ -101,6 +102,40 @@ pub(super) fn of_sam_rest(name: &str, given: &Value, stage_variables: &BTreeMap<
             Err(source) => unserved(name, &format!("has the identity source {source}")),
         },
         Some(other) => unserved(name, &format!("has the FunctionPayloadType {other}")),
+    }
+}
+
+/// Reads the authorizer of a security scheme in an OpenAPI document.
+pub(super) fn of_open_api(name: &str, scheme: &Value, given: &Value, api: &HttpApi) -> HttpAuthorization {
+    let text = |field: &str| given.get(field).and_then(scalar::as_text);
+    let sources: Result<Vec<HttpIdentitySource>, String> = match (given.get("identitySource"), api.kind) {
+        (Some(Value::Array(sources)), _) => {
+            sources.iter().map(|source| http_source(source, &api.stage_variables)).collect()
+        }
+        (Some(source), HttpApiKind::Http) => http_source(source, &api.stage_variables).map(|source| vec![source]),
+        (Some(source), HttpApiKind::Rest) => {
+            let sources = source.as_str().unwrap_or_default().split(',').map(str::trim);
+            sources.map(|source| rest_source(source, &api.stage_variables)).collect()
+        }
+        (None, _) => Ok(Vec::new()),
+    };
+    let uri = text("authorizerUri").unwrap_or_default();
+    match (text("type").unwrap_or_default().to_ascii_lowercase().as_str(), sources) {
+        (_, Err(source)) => unserved(name, &format!("has the identity source {source}")),
+        ("jwt", Ok(sources)) => {
+            jwt(name, sources.into_iter().next(), given.get("jwtConfiguration"), ["issuer", "audience"])
+        }
+        ("token", Ok(_)) => {
+            let header = scheme.get("name").and_then(scalar::as_text);
+            token(name, &uri, header, text("identityValidationExpression"))
+        }
+        ("request", Ok(sources)) => {
+            let payload = payload(text("authorizerPayloadFormatVersion").as_deref());
+            let is_simple = is_true(given.get("enableSimpleResponses"));
+            lambda(name, &uri, AuthorizerInput::Request { sources, payload }, is_simple)
+        }
+        ("cognito_user_pools", Ok(_)) => cognito(name),
+        (other, Ok(_)) => unserved(name, &format!("is of type {other}")),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::template::{resources::Resource, scalar};
 #[derive(Clone, Debug)]
 pub(in crate::template) struct HttpEvent {
     /// Name of the function.
+    /// Its key in the function.
+    pub(super) name: String,
     pub(super) function: String,
     pub(super) kind: HttpApiKind,
     pub(super) properties: Value,
@@ -16,14 +18,14 @@ pub(in crate::template) struct HttpEvent {
 
 impl HttpEvent {
     /// The event, if it is a route.
-    pub(in crate::template) fn of(function: &Resource<'_>, event: &Value) -> Option<Self> {
+    pub(in crate::template) fn of(function: &Resource<'_>, name: &str, event: &Value) -> Option<Self> {
         let kind = match event.get("Type").and_then(Value::as_str)? {
             "HttpApi" => HttpApiKind::Http,
             "Api" => HttpApiKind::Rest,
             _ => return None,
         };
         let properties = event.get("Properties").cloned().unwrap_or_default();
-        Some(Self { function: function.name.clone(), kind, properties })
+        Some(Self { name: name.to_owned(), function: function.name.clone(), kind, properties })
     }
 
     pub(super) fn text(&self, property: &str) -> Option<String> {

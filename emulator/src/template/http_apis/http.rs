@@ -1,17 +1,15 @@
 //! HTTP APIs in CloudFormation's form: `AWS::ApiGatewayV2::Api` with the protocol HTTP.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{
-    HttpApis, authorizers, cors,
-    model::{
-        ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, ProxiedServer, RouteBackend,
-    },
+    HttpApis, authorizers,
+    backends::proxied,
+    cors, elsewhere,
+    model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+    open_api,
 };
 use crate::template::{
     error::TemplateError,
@@ -45,8 +43,11 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<()
             cors::configuration(given).ok_or_else(invalid)
         });
         api.cors = configuration.transpose()?;
-        let document = ["Body", "BodyS3Location"].into_iter().find(|name| resource.has(name));
-        api.unserved = document.map(|name| format!("its routes are in an OpenAPI document ({name})"));
+        match resource.get("Body") {
+            Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
+            None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
+            None => {}
+        }
         if let Some(target) = resource.text("Target") {
             let (method, path) = split_key(&resource.text("RouteKey").unwrap_or_else(|| DEFAULT.to_owned()));
             let timeout = http_integration_timeout(None);
@@ -138,14 +139,6 @@ fn backend(
         }
         other => unserved(&format!("of type {}", other.unwrap_or("(none)"))),
     }
-}
-
-/// A server that answers.
-pub(super) fn proxied(uri: &str, method: Option<String>, timeout: Duration) -> RouteBackend {
-    if !(uri.starts_with("http://") || uri.starts_with("https://")) || uri.contains("${") {
-        return RouteBackend::Unserved(format!("the address {uri} of its integration is not http:// or https://"));
-    }
-    RouteBackend::Http(ProxiedServer { method, uri: uri.to_owned(), timeout })
 }
 
 fn authorization(

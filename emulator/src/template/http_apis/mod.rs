@@ -3,10 +3,12 @@
 //! What the emulator does not serve of them stays a route, which says so when it is asked.
 
 mod authorizers;
+mod backends;
 mod cors;
 mod event;
 mod http;
 mod model;
+mod open_api;
 mod rest;
 mod sam;
 
@@ -77,6 +79,11 @@ impl HttpApis {
         self.notes.extend((more > 0).then(|| format!("{more} more routes are not served")));
         self
     }
+}
+
+/// Why an API with an OpenAPI document in a file or a bucket is not served.
+fn elsewhere(property: &str) -> String {
+    format!("the emulator does not read the OpenAPI document of its {property}: write it into the template")
 }
 
 #[cfg(test)]

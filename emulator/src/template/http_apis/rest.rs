@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::{
     HttpApis, authorizers,
-    http::proxied,
-    model::{ANY, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, MockResponse, PayloadVersion, RouteBackend},
+    backends::{IntegrationSettings, backend_of},
+    elsewhere,
+    model::{ANY, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+    open_api,
 };
 use crate::template::{
-    references::{function_of, integration_timeout},
+    references::integration_timeout,
     resources::{Resource, Resources},
     scalar,
 };
@@ -37,8 +39,11 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) {
         }
         let types = resource.get("BinaryMediaTypes").and_then(Value::as_array).into_iter().flatten();
         api.binary_types = types.filter_map(scalar::as_text).collect();
-        let document = ["Body", "BodyS3Location"].into_iter().find(|name| resource.has(name));
-        api.unserved = document.map(|name| format!("its routes are in an OpenAPI document ({name})"));
+        match resource.get("Body") {
+            Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
+            None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
+            None => {}
+        }
         read_methods(&mut api, resources, found);
         found.apis.push(api);
     }
@@ -76,7 +81,7 @@ fn read_methods(api: &mut HttpApi, resources: &Resources<'_>, found: &mut HttpAp
             continue;
         };
         let http_method = method.text("HttpMethod").unwrap_or_else(|| ANY.to_owned());
-        let mut route = HttpRoute::new(&http_method, &path, backend(method, &api.stage_variables, found));
+        let mut route = HttpRoute::new(&http_method, &path, backend(method, &api.stage_variables, &mut found.notes));
         route.authorization = authorization(method, resources, &api.stage_variables);
         let scopes = method.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
         route.scopes = scopes.filter_map(scalar::as_text).collect();
@@ -100,75 +105,14 @@ fn path_of(method: &Resource<'_>, api_id: &str, resources: &Resources<'_>) -> Op
     None
 }
 
-fn backend(method: &Resource<'_>, stage_variables: &BTreeMap<String, String>, found: &mut HttpApis) -> RouteBackend {
+fn backend(method: &Resource<'_>, stage_variables: &BTreeMap<String, String>, notes: &mut Vec<String>) -> RouteBackend {
     let Some(integration) = method.get("Integration") else {
         return RouteBackend::Unserved("it has no integration".to_owned());
     };
-    let text = |name: &str| integration.get(name).and_then(scalar::as_text);
-    let unserved = |what: &str| {
-        RouteBackend::Unserved(format!("the emulator does not run the integration of {}, {what}", method.logical_id))
-    };
     let timeout = integration_timeout(integration.get("TimeoutInMillis"));
-    let mut uri = text("Uri").unwrap_or_default();
-    for (variable, value) in stage_variables {
-        uri = uri.replace(&format!("${{stageVariables.{variable}}}"), value);
-    }
-    if text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
-        return unserved("which is private (VPC link)");
-    }
-    match text("Type").as_deref() {
-        Some("AWS_PROXY") => match function_of(&uri) {
-            Some(function) => {
-                RouteBackend::Lambda { function: function.to_owned(), payload: PayloadVersion::V1, timeout }
-            }
-            None => unserved(&format!("whose address {uri} is no function")),
-        },
-        Some("HTTP_PROXY") => {
-            let parameters = integration.get("RequestParameters").and_then(Value::as_object).into_iter().flatten();
-            let is_same = |(target, source): (&String, &Value)| {
-                let name = target.strip_prefix("integration.request.path.");
-                name.is_some_and(|name| source.as_str() == Some(&format!("method.request.path.{name}")))
-            };
-            if !parameters.into_iter().all(is_same) {
-                return unserved("which maps parameters");
-            }
-            proxied(&uri, text("IntegrationHttpMethod").filter(|method| method != ANY), timeout)
-        }
-        Some("MOCK") => match mock(integration) {
-            Ok((response, note)) => {
-                let name = &method.logical_id;
-                found.notes.extend(note.map(|note| format!("{name} answers without its {note}, which is a template")));
-                RouteBackend::Mock(response)
-            }
-            Err(what) => unserved(&what),
-        },
-        other => unserved(&format!("which is of type {}", other.unwrap_or("(none)"))),
-    }
-}
-
-/// The response of a MOCK integration, as frameworks write it for preflight requests: its headers are texts. Says what
-/// of it is left out.
-fn mock(integration: &Value) -> Result<(MockResponse, Option<&'static str>), String> {
-    let responses = integration.get("IntegrationResponses").and_then(Value::as_array);
-    let responses = responses.ok_or("which has no IntegrationResponses")?;
-    let is_default = |response: &&Value| response.get("SelectionPattern").is_none();
-    let response = responses.iter().find(is_default).ok_or("which has no default response")?;
-    let status = response.get("StatusCode").and_then(scalar::as_text).and_then(|status| status.parse().ok());
-    let status = status.ok_or("whose response has no StatusCode")?;
-    let mut headers = BTreeMap::new();
-    for (target, value) in response.get("ResponseParameters").and_then(Value::as_object).into_iter().flatten() {
-        let value = value.as_str().unwrap_or_default();
-        let text = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
-        let (Some(name), Some(text)) = (target.strip_prefix("method.response.header."), text) else {
-            return Err(format!("whose response maps {target}"));
-        };
-        headers.insert(name.to_ascii_lowercase(), text.to_owned());
-    }
-    let template = response.pointer("/ResponseTemplates/application~1json").and_then(scalar::as_text);
-    let template = template.unwrap_or_default();
-    let is_template = template.contains(['#', '$']);
-    let note = is_template.then_some("response template");
-    Ok((MockResponse { status, headers, body: if is_template { String::new() } else { template } }, note))
+    let payload = PayloadVersion::V1;
+    let settings = IntegrationSettings { name: &method.logical_id, payload, timeout, stage_variables };
+    backend_of(integration, &settings, notes)
 }
 
 fn authorization(

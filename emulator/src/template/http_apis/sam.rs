@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    HttpApis, authorizers, cors,
+    HttpApis, authorizers, cors, elsewhere,
     event::HttpEvent,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+    open_api,
 };
 use crate::template::{
     error::TemplateError,
@@ -31,6 +32,8 @@ struct SamApi {
     auth: Value,
     /// `Cors` of a REST API.
     cors: Option<Value>,
+    /// Whether its routes are in an OpenAPI document. Then events are none.
+    has_document: bool,
 }
 
 impl SamApi {
@@ -39,6 +42,7 @@ impl SamApi {
         mut api: HttpApi,
         property: impl Fn(&str) -> Option<Value>,
         invalid: impl Fn(String) -> TemplateError,
+        notes: &mut Vec<String>,
     ) -> Result<Self, TemplateError> {
         let text = |name: &str| property(name).as_ref().and_then(scalar::as_text);
         api.stage = text("StageName").unwrap_or(api.stage);
@@ -60,14 +64,25 @@ impl SamApi {
         let types = types.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text);
         // A slash may be written as in JSON pointers.
         api.binary_types = types.map(|kind| kind.replace("~1", "/")).collect();
-        let definition = ["DefinitionBody", "DefinitionUri"].into_iter().find(|name| property(name).is_some());
-        api.unserved = definition.map(|name| format!("its routes are in an OpenAPI document ({name})"));
         let cors = property("Cors").filter(|_| api.kind == HttpApiKind::Rest);
-        Ok(Self { api, auth: property("Auth").unwrap_or_default(), cors })
+        let mut read = Self { api, auth: property("Auth").unwrap_or_default(), cors, has_document: false };
+        if let Some(document) = property("DefinitionBody") {
+            read.has_document = true;
+            let default = read.auth.get("DefaultAuthorizer").and_then(scalar::as_text);
+            let otherwise = read.authorization(default.as_deref());
+            open_api::read(&mut read.api, &document, &otherwise, notes);
+        } else if property("DefinitionUri").is_some() {
+            read.has_document = true;
+            read.api.unserved = Some(elsewhere("DefinitionUri"));
+        }
+        Ok(read)
     }
 
     /// Adds the route of an event.
     fn add(&mut self, event: &HttpEvent) {
+        if self.has_document {
+            return;
+        }
         let mut route = route_of(event);
         let own = event.properties.get("Auth");
         let own = |name: &str| own.and_then(|auth| auth.get(name));
@@ -126,7 +141,7 @@ pub(super) fn read(
             let mut api = HttpApi::new(&resource.logical_id, &resource.name, kind);
             api.throttles = if kind == HttpApiKind::Http { Throttles::read(resource)? } else { Throttles::default() };
             let property = |name: &str| resource.get(name).cloned();
-            apis.push(SamApi::read(api, property, |message| resource.error(message))?);
+            apis.push(SamApi::read(api, property, |message| resource.error(message), &mut found.notes)?);
         }
     }
     for event in events {
@@ -137,20 +152,15 @@ pub(super) fn read(
         if let Some(api) = apis.iter_mut().find(|api| api.api.api_id == id) {
             api.add(&event);
         } else if event.api().is_none() {
-            let mut api = implicit(root, resolver, event.kind, &id)?;
+            let mut api = implicit(root, resolver, event.kind, &id, &mut found.notes)?;
             api.add(&event);
             apis.push(api);
-        } else if let Some(api) = found.apis.iter_mut().find(|api| api.api_id == id) {
-            // An API of CloudFormation's own form has no authorizers for events.
-            let mut with_event = SamApi { api: api.clone(), auth: Value::Null, cors: None };
-            with_event.add(&event);
-            *api = with_event.api;
         } else {
-            let mut api = HttpApi::new(&id, &id, event.kind);
-            api.is_declared = false;
-            let mut elsewhere = SamApi { api, auth: Value::Null, cors: None };
-            elsewhere.add(&event);
-            apis.push(elsewhere);
+            let HttpEvent { name, function, .. } = &event;
+            found.notes.push(format!(
+                "{function} is not invoked by its event {name}: SAM adds routes to APIs in its own form, of the same \
+                 template"
+            ));
         }
     }
     found.apis.extend(apis.into_iter().map(SamApi::finish));
@@ -170,7 +180,13 @@ fn implicit_name(kind: HttpApiKind) -> &'static str {
 }
 
 /// The API that SAM makes, whose properties are `Globals`.
-fn implicit(root: &YamlNode, resolver: &Resolver<'_>, kind: HttpApiKind, id: &str) -> Result<SamApi, TemplateError> {
+fn implicit(
+    root: &YamlNode,
+    resolver: &Resolver<'_>,
+    kind: HttpApiKind,
+    id: &str,
+    notes: &mut Vec<String>,
+) -> Result<SamApi, TemplateError> {
     let section = if kind == HttpApiKind::Http { "HttpApi" } else { "Api" };
     let globals = root.get("Globals").and_then(|globals| globals.get(section));
     let line = globals.map_or(0, |globals| globals.line);
@@ -189,7 +205,7 @@ fn implicit(root: &YamlNode, resolver: &Resolver<'_>, kind: HttpApiKind, id: &st
     }
     // The stage of this API always has this name.
     properties.remove("StageName");
-    SamApi::read(api, |name| properties.get(name).cloned(), invalid)
+    SamApi::read(api, |name| properties.get(name).cloned(), invalid, notes)
 }
 
 /// The route of an event, without authorization.

@@ -269,21 +269,102 @@ fn cors_of_a_rest_api_adds_a_route_for_preflights_to_each_path() {
 }
 
 #[test]
-fn an_open_api_document_and_a_missing_function_are_named() {
-    let template = parse(
-        "  Api: { Type: AWS::ApiGateway::RestApi, Properties: { Body: { swagger: '2.0' } } }\n  \
-         Http: { Type: AWS::Serverless::HttpApi, Properties: { DefinitionUri: x.yaml } }\n  \
-         Quick: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: HTTP, Target: \
-         'arn:aws:lambda:eu-central-1:1:function:gone' } }\n",
-    );
+fn what_is_elsewhere_is_named() {
+    let template = parse(&format!(
+        "  Api: {{ Type: AWS::ApiGateway::RestApi, Properties: {{ BodyS3Location: {{ Bucket: b }} }} }}\n  \
+         Http: {{ Type: AWS::Serverless::HttpApi, Properties: {{ DefinitionUri: x.yaml }} }}\n  \
+         Quick: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: HTTP, Target: \
+         'arn:aws:lambda:eu-central-1:1:function:gone' }} }}\n{}",
+        with_events(
+            "A: { Type: Api, Properties: { RestApiId: !Ref Api, Path: /a, Method: get } }, B: { Type: HttpApi, \
+             Properties: { ApiId: !Ref Http, Path: /b, Method: get } }"
+        )
+    ));
+    assert!(api(&template, "Http").routes.is_empty(), "with a document, events are no routes");
     assert_eq!(
         template.notes,
         [
+            "G is not invoked by its event A: SAM adds routes to APIs in its own form, of the same template",
             "$default of Quick is not served: no template has its function gone",
-            "the REST API Api is not served as a whole: its routes are in an OpenAPI document (Body)",
-            "the HTTP API Http is not served as a whole: its routes are in an OpenAPI document (DefinitionUri)",
+            "the REST API Api is not served as a whole: the emulator does not read the OpenAPI document of its \
+             BodyS3Location: write it into the template",
+            "the HTTP API Http is not served as a whole: the emulator does not read the OpenAPI document of its \
+             DefinitionUri: write it into the template",
         ]
     );
+}
+
+#[test]
+fn routes_in_open_api_documents_are_read_with_their_security() {
+    let template = parse(
+        r#"
+  Rest:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: v1
+      Cors: "'*'"
+      DefinitionBody:
+        swagger: '2.0'
+        paths:
+          /open: &path
+            get:
+              security: []
+              x-amazon-apigateway-integration: &integration
+                type: aws_proxy
+                httpMethod: POST
+                uri: !Sub 'arn:aws:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/${F.Arn}/invocations'
+          /token: { post: { security: [{ Token: [] }], x-amazon-apigateway-integration: *integration } }
+          /any: { x-amazon-apigateway-any-method: { x-amazon-apigateway-integration: *integration } }
+          /pool: { get: { security: [{ Pool: [] }], x-amazon-apigateway-integration: *integration } }
+          /key: { get: { security: [{ Key: [] }], x-amazon-apigateway-integration: *integration } }
+          /typo: { get: { security: [{ Typo: [] }], x-amazon-apigateway-integration: *integration } }
+          /own: { get: { x-amazon-apigateway-integration: { type: aws, uri: x } } }
+        security: [{ Iam: [] }]
+        securityDefinitions:
+          Iam: { type: apiKey, name: Authorization, in: header, x-amazon-apigateway-authtype: awsSigv4 }
+          Key: { type: apiKey, name: x-api-key, in: header }
+          Token:
+            type: apiKey
+            name: X-Token
+            in: header
+            x-amazon-apigateway-authorizer:
+              type: token
+              authorizerUri: !Sub 'arn:aws:apigateway:eu-central-1:lambda:path/functions/${F.Arn}/invocations'
+          Pool: { x-amazon-apigateway-authorizer: { type: cognito_user_pools } }
+  Http:
+    Type: AWS::ApiGatewayV2::Api
+    Properties:
+      Body:
+        openapi: '3.0.1'
+        paths:
+          /$default: { x-amazon-apigateway-any-method: { x-amazon-apigateway-integration: &proxy { type: aws_proxy,
+            payloadFormatVersion: '2.0', uri: !GetAtt F.Arn } } }
+          /jwt/{id}: { get: { security: [{ Jwt: [read] }], x-amazon-apigateway-integration: *proxy } }
+        components:
+          securitySchemes:
+            Jwt:
+              type: oauth2
+              x-amazon-apigateway-authorizer:
+                type: jwt
+                identitySource: $request.header.Authorization
+                jwtConfiguration: { issuer: https://a.example, audience: [x] }
+        x-amazon-apigateway-cors: { allowOrigins: ['*'], maxAge: 7 }
+"#,
+    );
+    assert_eq!(routes(&template)[0], owned("Http", "$default", &["$default", "GET /jwt/{id}"]));
+    let jwt = route(&template, "GET /jwt/{id}");
+    assert!(matches!(jwt.authorization, HttpAuthorization::Jwt(_)) && jwt.scopes == ["read"], "{jwt:?}");
+    assert_eq!(api(&template, "Http").cors.as_ref().expect("one").max_age_secs, Some(7));
+    let rest = api(&template, "Rest");
+    let of = |key: &str| rest.routes.iter().find(|route| route.key() == key).unwrap_or_else(|| panic!("no {key}"));
+    assert!(matches!(of("GET /open").authorization, HttpAuthorization::None));
+    assert!(matches!(of("ANY /any").authorization, HttpAuthorization::Iam), "that of the document");
+    assert!(of("GET /key").needs_api_key);
+    let HttpAuthorization::Lambda(token) = &of("POST /token").authorization else { panic!("no function") };
+    assert!(matches!(&token.input, AuthorizerInput::Token { header, .. } if header == "X-Token"), "{token:?}");
+    assert!(matches!(of("OPTIONS /token").backend, RouteBackend::Mock(_)));
+    let reasons = ["GET /pool", "GET /typo", "GET /own"].map(|key| of(key).unserved().unwrap_or_default());
+    assert!(reasons[0].contains("Cognito") && reasons[1].contains("Typo is not in") && reasons[2].contains("type AWS"));
 }
 
 #[test]
