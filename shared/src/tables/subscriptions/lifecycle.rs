@@ -159,8 +159,7 @@ impl Subscriptions {
     }
 
     /// Marks a connection as closed: what it leaves behind, and what went wrong when the index was read. What is noted
-    /// is known in any case, and would be known to nobody after that. The index adds what was written and could not be
-    /// noted any more.
+    /// is known in any case. The index adds what was written and could not be noted any more.
     async fn traces(&self, connection: &ConnectionId) -> Result<(Traces, Option<InternalError>), InternalError> {
         let (indexed, noted) = join(self.items_of(connection), self.mark_closed(connection)).await;
         let Noted { audiences, seats } = noted?;
