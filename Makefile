@@ -17,7 +17,10 @@ ifneq ($(AWS_REGION),)
 export AWS_DEFAULT_REGION ?= $(AWS_REGION)
 endif
 
-.PHONY: tools deploy smoke delete account domain
+# The bucket for `make package`. Without it that of sam.
+BUCKET ?=
+
+.PHONY: tools deploy package smoke delete account domain
 
 # Installs sam, cargo-lambda and what the smoke test needs from PyPI, again after the list has changed.
 tools: target/tools/requirements.txt
@@ -31,6 +34,12 @@ target/tools/requirements.txt: tests/requirements.txt
 deploy: tools
 	python infra/sam.py build
 	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK)
+
+# For those who deploy with other tools: uploads the functions, and writes the template that names them.
+package: tools
+	python infra/sam.py build
+	sam package $(if $(BUCKET),--s3-bucket $(BUCKET),--resolve-s3) --s3-prefix $(STACK) \
+	  --output-template-file packaged.yaml
 
 smoke:
 	tests/run --target $(STACK)

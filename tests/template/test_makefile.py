@@ -161,6 +161,14 @@ class Make(unittest.TestCase):
         settings = tomllib.loads((policy.ROOT / "samconfig.toml").read_text())["default"]
         self.assertNotIn("s3_prefix", {**settings["global"]["parameters"], **settings["deploy"]["parameters"]})
 
+    def test_a_package_for_other_tools_is_in_the_bucket_that_is_named_or_in_that_of_sam(self):
+        (build, package), _ = self.make("package", "PARAMETERS=Architecture=x86_64", "BUCKET=artifacts", "STACK=next")
+        self.assertEqual(self.parameters(build), {"Architecture": "x86_64"})
+        named = ["--s3-bucket", "artifacts", "--s3-prefix", "next", "--output-template-file", "packaged.yaml"]
+        self.assertEqual((package["command"], package["options"]), ("package", named))
+        (_, package), _ = self.make("package")
+        self.assertEqual(package["options"][0], "--resolve-s3")
+
     def test_resources_have_a_tag(self):
         settings = tomllib.loads((policy.ROOT / "samconfig.toml").read_text())["default"]["deploy"]["parameters"]
         self.assertEqual(settings["tags"], "application=viral-alerts")
