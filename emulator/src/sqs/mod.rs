@@ -204,6 +204,7 @@ struct SendMessage {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct MessageInput {
+    #[serde(default)]
     message_body: String,
     delay_seconds: Option<i64>,
     #[serde(default)]

@@ -272,23 +272,29 @@ fn help_is_grouped_and_names_every_fault() {
     assert!(printed.lines().all(|line| line.chars().count() <= 110), "{printed}");
 }
 
+/// Returns the ids of the processes that a process has started, from any of its threads.
+#[cfg(target_os = "linux")]
+fn children(process: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("its threads").flatten();
+    let of_thread = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("children")).ok();
+    let all: Vec<String> = threads.filter_map(of_thread).collect();
+    all.iter().flat_map(|ids| ids.split_whitespace()).map(str::to_owned).collect()
+}
+
 #[tokio::test]
+#[cfg(target_os = "linux")]
 async fn every_signal_that_ends_a_program_ends_it_with_its_functions() {
     for signal in ["TERM", "HUP", "QUIT"] {
         let running = RunningProgram::with("tests/program/listeners.yaml", &[]);
         let (mut socket, _) = connect_async(running.address("ws://")).await.expect("connected");
         socket.send(Message::text("{}")).await.expect("sent");
-        let children = format!("/proc/{0}/task/{0}/children", running.id());
-        crate::scripted::eventually("the function runs", || {
-            // Its threads start processes too.
-            std::fs::read_dir(format!("/proc/{}/task", running.id())).expect("its threads").flatten().any(|thread| {
-                std::fs::read_to_string(thread.path().join("children")).is_ok_and(|children| !children.is_empty())
-            })
-        })
-        .await;
-        assert!(std::path::Path::new(&children).exists(), "this kernel lists children");
+        let id = running.id();
+        crate::scripted::eventually("the function runs", || !children(id).is_empty()).await;
+        let functions = children(id);
         let log = tokio::task::spawn_blocking(move || running.end_by(signal)).await.expect("ended");
         assert!(log.contains("stopping: closing sockets"), "{signal}: {log}");
+        let running = |function: &String| std::path::Path::new(&format!("/proc/{function}/cmdline")).exists();
+        crate::scripted::eventually("its functions have ended", || !functions.iter().any(running)).await;
         let closed = tokio::time::timeout(WAIT_MAX, socket.next()).await.expect("in time");
         assert!(matches!(closed, Some(Ok(Message::Close(Some(_))))), "{signal}: {closed:?}");
     }

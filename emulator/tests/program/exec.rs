@@ -62,6 +62,12 @@ fn it_ends_as_the_command_does() {
 
 #[test]
 fn a_signal_is_passed_on_and_the_command_has_the_last_word() {
+    for signal in ["TERM", "HUP", "QUIT"] {
+        passed_on(signal);
+    }
+}
+
+fn passed_on(signal: &str) {
     let script = "trap 'echo told; exit 3' TERM; echo running; while :; do read line; done";
     let mut child = program(&[TEMPLATE, &["--", "sh", "-c", script]].concat())
         .stdin(std::process::Stdio::piped())
@@ -71,7 +77,7 @@ fn a_signal_is_passed_on_and_the_command_has_the_last_word() {
     let input = child.stdin.take();
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     assert_eq!(lines.next().expect("a line").expect("a text"), "running");
-    let kill = format!("kill -TERM {}", child.id());
+    let kill = format!("kill -{signal} {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     assert_eq!(lines.next().expect("a line").expect("a text"), "told");
     assert_eq!(child.wait().expect("ended").code(), Some(3));

@@ -50,6 +50,19 @@ async fn a_message_goes_to_a_queue_as_a_form_or_as_json() {
 }
 
 #[tokio::test]
+async fn a_call_without_a_body_for_the_queue_is_refused_as_the_service_does() {
+    let site = start().await;
+    let url = site.stack.aws_variables["AWS_ENDPOINT_URL_SQS"].trim_start_matches("http://").to_owned();
+    let target = "X-Amz-Target: AmazonSQS.SendMessage\r\n";
+    let input = r#"{"QueueUrl": "/jobs.fifo", "MessageGroupId": "g"}"#;
+    let reply = crate::scripted::ask(url.parse().expect("an address"), "POST /", target, input).await;
+    let error: Value = serde_json::from_str(&reply.body).expect("JSON");
+    let expected = "The request must contain the parameter MessageBody.";
+    assert_eq!(error, json!({"__type": "com.amazonaws.sqs#MissingParameter", "message": expected}));
+    site.stack.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_goes_to_a_topic_or_a_bus() {
     let site = start().await;
     let (mut socket, _) = site.connect("?name=anna", &[]).await.expect("connected");
