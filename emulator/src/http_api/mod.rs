@@ -227,44 +227,49 @@ impl HttpApis {
             request_id: &request_id,
         };
         let answer = match self.authorize(&incoming, &body).await {
-            Ok(context) => self.answer(&incoming, body, &context).await,
-            Err(refusal) => refusal.response(&incoming),
+            Ok(context) => self
+                .answer(&incoming, body, &context)
+                .await
+                .unwrap_or_else(|failure| response::with_error_headers(api, response::of_failure(api.kind, failure))),
+            Err(refusal) => response::with_error_headers(api, refusal.response(&incoming)),
         };
         Ok(self.allowed(&parts, answer))
     }
 
-    async fn answer(&self, incoming: &Incoming<'_>, body: Bytes, context: &event::AuthorizerContext) -> Response<Body> {
-        let (kind, key) = (incoming.api.kind, incoming.route.key());
+    async fn answer(
+        &self,
+        incoming: &Incoming<'_>,
+        body: Bytes,
+        context: &event::AuthorizerContext,
+    ) -> Result<Response<Body>, BackendFailure> {
+        let key = incoming.route.key();
         let within = |timeout: Duration| self.integration_max.map_or(timeout, |max| timeout.min(max));
         match &incoming.route.backend {
-            RouteBackend::Mock(mock) => response::of_mock(mock),
-            RouteBackend::Unserved(reason) => response::unserved(&key, reason),
-            RouteBackend::Http(server) => match proxy::pass(&self.client, server, incoming, body).await {
-                Ok(response) => response,
-                Err(failure) => response::of_failure(kind, failure),
-            },
+            RouteBackend::Mock(mock) => Ok(response::of_mock(mock)),
+            RouteBackend::Unserved(reason) => Ok(response::unserved(&key, reason)),
+            RouteBackend::Http(server) => {
+                proxy::pass(&self.client, server, within(server.timeout), incoming, body).await
+            }
             RouteBackend::Lambda { function, payload, timeout } => {
-                let event = match (kind, payload) {
+                let event = match (incoming.api.kind, payload) {
                     (HttpApiKind::Http, PayloadVersion::V2) => incoming.v2(&body, context),
                     _ => incoming.v1(&body, context),
                 };
                 let source = incoming.peer.to_string();
                 let invoked = self.functions.invoke_for(&source, function, Bytes::from(event.to_string()));
                 let answer = match tokio::time::timeout(within(*timeout), invoked).await {
-                    Ok(Ok(answer)) => answer,
                     // The log has the reason.
-                    Ok(Err(_)) => return response::of_failure(kind, BackendFailure::Failed),
+                    Ok(answer) => answer.map_err(|_| BackendFailure::Failed)?,
                     Err(_) => {
                         tracing::warn!(route = key, function, "function did not respond in time");
-                        return response::of_failure(kind, BackendFailure::TimedOut);
+                        return Err(BackendFailure::TimedOut);
                     }
                 };
-                response::of_function(incoming.api, *payload, &incoming.parts.headers, &answer).unwrap_or_else(
-                    |reason| {
-                        tracing::warn!(route = key, function, reason, "answer of the function is malformed");
-                        response::of_failure(kind, BackendFailure::Failed)
-                    },
-                )
+                let response = response::of_function(incoming.api, *payload, &incoming.parts.headers, &answer);
+                response.map_err(|reason| {
+                    tracing::warn!(route = key, function, reason, "answer of the function is malformed");
+                    BackendFailure::Failed
+                })
             }
         }
     }
@@ -299,7 +304,10 @@ impl HttpApis {
             let kind = HeaderValue::from_static("MissingAuthenticationTokenException");
             response.headers_mut().insert("x-amzn-errortype", kind);
         }
-        response
+        match of_stage {
+            Some(served) => response::with_error_headers(&served.api, response),
+            None => response,
+        }
     }
 
     fn hint(&self, request: &Parts) -> String {

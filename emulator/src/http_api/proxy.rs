@@ -1,5 +1,7 @@
 //! HTTP proxies: servers that get the requests of a route.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap, Request, Response,
@@ -25,6 +27,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub(super) async fn pass(
     client: &HttpClient,
     server: &ProxiedServer,
+    timeout: Duration,
     incoming: &Incoming<'_>,
     body: Bytes,
 ) -> Result<Response<Body>, BackendFailure> {
@@ -48,7 +51,7 @@ pub(super) async fn pass(
         *response.headers_mut() = end_to_end(&head.headers);
         Ok(response)
     };
-    tokio::time::timeout(server.timeout, answered).await.unwrap_or(Err(BackendFailure::TimedOut))
+    tokio::time::timeout(timeout, answered).await.unwrap_or(Err(BackendFailure::TimedOut))
 }
 
 /// The address of a server with the parameters of the path and the query. A route for everything appends the path.

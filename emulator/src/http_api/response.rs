@@ -138,6 +138,18 @@ pub(super) fn of_failure(kind: HttpApiKind, failure: BackendFailure) -> Response
     http::json(status, &json!({"message": message}))
 }
 
+/// Adds what an API has configured for its own errors.
+pub(super) fn with_error_headers(api: &HttpApi, mut response: Response<Body>) -> Response<Body> {
+    let configured = match response.status() {
+        status if status.is_client_error() => &api.error_headers.client,
+        _ => &api.error_headers.server,
+    };
+    for (name, value) in configured.iter().filter_map(|(name, value)| header(name, &json!(value))) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
 /// What a client is told of a request that is too large.
 pub(super) fn too_large(kind: HttpApiKind) -> Response<Body> {
     let message = if kind == HttpApiKind::Rest { "Request Too Long" } else { "Request Entity Too Large" };

@@ -112,6 +112,9 @@ fn fits(own: &str, asked: &str, kind: HttpApiKind) -> Option<(Vec<Segment>, Para
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::*;
     use crate::template::{Template, TemplateInputs};
 
@@ -201,6 +204,23 @@ mod tests {
         for (path, below) in [("/Prod/a", Some("/a")), ("/Prod", Some("/")), ("/Prod/", Some("/")), ("/Product", None)]
         {
             assert_eq!(below_stage(&api, path), below, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_compared_and_parameters_are_what_was_escaped(
+            path in "(/[a-z%/.{}+é]{0,8}){0,4}",
+            first in "[ -~é]{1,9}",
+            rest in prop::collection::vec("[ -~é]{0,5}", 0..4),
+        ) {
+            let api = api("HttpApi", &["GET /a/{b}/{c+}", "GET /{d}", "$default"]);
+            prop_assert!(best(&api, "GET", &path).is_some());
+            let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let asked: String = rest.iter().map(|part| format!("/{}", escaped(part))).collect();
+            let found = best(&api, "GET", &format!("/a/{}/x{asked}", escaped(&first))).expect("a route");
+            let whole = std::iter::once("x").chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join("/");
+            prop_assert_eq!(found.parameters, [("b".to_owned(), first), ("c".to_owned(), whole)]);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! HTTP and REST APIs beside the sockets.
 
 use apigw_local::{FaultOptions, GatewayOptions};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,6 +60,14 @@ async fn event(site: &Scripted, path: &str, headers: &str) -> Value {
     let reply = get(site, path, headers).await;
     assert_eq!(reply.status, 200, "{path}: {}", reply.body);
     serde_json::from_str(&reply.body).expect("JSON")
+}
+
+/// A header of the answer to a GET.
+async fn header(site: &Scripted, path: &str, name: &str) -> Option<String> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let uri = format!("http://{}{path}", site.stack.http_addr).parse().expect("an address");
+    let response = client.get(uri).await.expect("an answer");
+    response.headers().get(name).map(|value| value.to_str().expect("a text").to_owned())
 }
 
 fn message(reply: &HttpReply) -> Value {
@@ -183,6 +194,8 @@ async fn rest_authorizers_let_in_refuse_or_break() {
     let asked = site.events_of("Authorize").len();
     assert_eq!((get(&site, "/token/7", "").await.status, get(&site, "/request", "").await.status), (401, 401));
     assert_eq!(site.events_of("Authorize").len(), asked, "without its identity source it is not asked");
+    assert_eq!(header(&site, "/token/7", "x-refused").await.as_deref(), Some("yes"), "the gateway response");
+    assert_eq!(header(&site, "/stage/none", "x-refused").await, None, "that of another API");
     assert_eq!(get(&site, "/request?token=good", "").await.status, 200);
     assert_eq!(get(&site, "/request?token=bad", "").await.status, 403);
 
@@ -229,6 +242,7 @@ async fn a_route_with_a_jwt_authorizer_lets_nobody_in_whose_token_cannot_be_chec
     let site = start().await;
     let reply = get(&site, "/orders", "").await;
     assert_eq!((reply.status, message(&reply)), (401, json!("Unauthorized")));
+    assert_eq!(header(&site, "/orders", "www-authenticate").await.as_deref(), Some("Bearer"));
     let reply = get(&site, "/orders", "Authorization: Bearer x.y.z\r\n").await;
     assert_eq!((reply.status, message(&reply)), (401, json!("Unauthorized")));
     // Its issuer does not answer. The token is {"alg":"RS256","kid":"a"}.{}.

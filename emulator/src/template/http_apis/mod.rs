@@ -6,6 +6,7 @@ mod authorizers;
 mod backends;
 mod cors;
 mod event;
+mod gateway_responses;
 mod http;
 mod model;
 mod open_api;

@@ -48,6 +48,8 @@ pub(crate) struct HttpApi {
     pub(crate) throttles: Throttles,
     /// Media types that a REST API passes on as base64.
     pub(crate) binary_types: Vec<String>,
+    /// What a REST API adds to its own errors.
+    pub(crate) error_headers: ErrorHeaders,
     /// Why routes of it are missing.
     pub(crate) unserved: Option<String>,
     /// Whether the template declares it. Routes may name an API that another template declares.
@@ -66,6 +68,7 @@ impl HttpApi {
             cors: None,
             throttles: Throttles::default(),
             binary_types: Vec::new(),
+            error_headers: ErrorHeaders::default(),
             unserved: None,
             is_declared: true,
         }
@@ -80,6 +83,15 @@ impl HttpApi {
         *self = declared;
         self.routes.append(&mut routes);
     }
+}
+
+/// Headers of errors that the gateway answers with itself. Names are in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ErrorHeaders {
+    /// With a status of 4xx.
+    pub(crate) client: BTreeMap<String, String>,
+    /// With a status of 5xx.
+    pub(crate) server: BTreeMap<String, String>,
 }
 
 /// A route of an API.

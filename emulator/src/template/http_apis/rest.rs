@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     HttpApis, authorizers,
     backends::{IntegrationSettings, backend_of},
-    elsewhere,
+    elsewhere, gateway_responses,
     model::{ANY, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
     open_api,
 };
@@ -44,6 +44,7 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) {
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
             None => {}
         }
+        gateway_responses::read(&mut api, resources, &mut found.notes);
         read_methods(&mut api, resources, found);
         found.apis.push(api);
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     HttpApis, authorizers, cors, elsewhere,
     event::HttpEvent,
+    gateway_responses,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
     open_api,
 };
@@ -64,6 +65,9 @@ impl SamApi {
         let types = types.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text);
         // A slash may be written as in JSON pointers.
         api.binary_types = types.map(|kind| kind.replace("~1", "/")).collect();
+        if let Some(responses) = property("GatewayResponses") {
+            gateway_responses::read_sam(&mut api, &responses, notes);
+        }
         let cors = property("Cors").filter(|_| api.kind == HttpApiKind::Rest);
         let mut read = Self { api, auth: property("Auth").unwrap_or_default(), cors, has_document: false };
         if let Some(document) = property("DefinitionBody") {

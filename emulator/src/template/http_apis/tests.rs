@@ -368,6 +368,39 @@ fn routes_in_open_api_documents_are_read_with_their_security() {
 }
 
 #[test]
+fn gateway_responses_add_their_headers_to_errors_and_what_else_they_say_is_noted() {
+    let template = parse(
+        r#"
+  Raw: { Type: AWS::ApiGateway::RestApi }
+  Errors:
+    Type: AWS::ApiGateway::GatewayResponse
+    Properties:
+      RestApiId: !Ref Raw
+      ResponseType: DEFAULT_4XX
+      StatusCode: '400'
+      ResponseParameters: { gatewayresponse.header.Access-Control-Allow-Origin: "'*'" }
+  Sam:
+    Type: AWS::Serverless::Api
+    Properties:
+      StageName: v1
+      GatewayResponses:
+        DEFAULT_5XX: { ResponseParameters: { Headers: { X-Kind: "'failed'" } } }
+        UNAUTHORIZED: { StatusCode: 403 }
+"#,
+    );
+    let headers = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    assert_eq!(api(&template, "Raw").error_headers.client, headers("access-control-allow-origin", "*"));
+    assert_eq!(api(&template, "Sam").error_headers.server, headers("x-kind", "failed"));
+    assert_eq!(
+        template.notes,
+        [
+            "of the gateway response DEFAULT_4XX of Raw only the headers have an effect here",
+            "the gateway response UNAUTHORIZED of Sam has no effect here",
+        ]
+    );
+}
+
+#[test]
 fn an_api_is_closed_to_other_origins_until_a_parameter_names_them() {
     let text = "Parameters:\n  Origins: { Type: CommaDelimitedList, Default: '' }\n\
          Conditions:\n  Open: !Not [!Equals [!Join ['', !Ref Origins], '']]\nResources:\n  \
