@@ -1,10 +1,10 @@
 //! The page of the inspector, and the requests that it sends.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use clock::Timestamp;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Response, StatusCode, Uri, http::request::Parts};
+use hyper::{Method, Response, StatusCode, Uri, header::HOST, http::request::Parts};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -90,7 +90,13 @@ impl Inspector {
                 http::no_store(http::json(StatusCode::OK, &self.connections(&request.into_parts().0).await))
             }
             (&Method::GET, "env") => {
-                let text = self.variables.to_shell();
+                let mut text = self.variables.to_shell();
+                // A container reaches this machine under the name that it has just used.
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+                let name = host.split(':').next().unwrap_or_default();
+                if http::is_of_containers(name) {
+                    text = text.replace(&Ipv4Addr::LOCALHOST.to_string(), name);
+                }
                 http::no_store(http::response(StatusCode::OK, "text/plain; charset=utf-8", text))
             }
             (&Method::POST | &Method::DELETE, rest) => match rest.strip_prefix("connections/") {

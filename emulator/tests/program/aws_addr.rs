@@ -91,6 +91,18 @@ async fn a_service_that_is_not_here_is_named_in_the_protocol_of_the_call() {
 }
 
 #[tokio::test]
+async fn a_container_has_variables_with_its_own_name_of_this_machine() {
+    let stack = start().await;
+    let of =
+        async |host: &str| send(stack.http_addr, "GET /inspector/env", &format!("Host: {host}\r\n"), b"").await.body;
+    let (own, of_container) = (of("localhost").await, of("host.docker.internal:1").await);
+    assert_eq!(of_container, own.replace("127.0.0.1", "host.docker.internal"));
+    let line = format!("export AWS_ENDPOINT_URL=http://host.docker.internal:{}\n", stack.aws_addr.port());
+    assert!(of_container.contains(&line), "{of_container}");
+    stack.stop().await;
+}
+
+#[tokio::test]
 async fn a_container_has_the_url_of_a_queue_under_its_own_name_of_this_machine() {
     let stack = start().await;
     let host = format!("host.docker.internal:{}", stack.aws_addr.port());
