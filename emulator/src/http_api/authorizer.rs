@@ -94,7 +94,15 @@ impl Refusal {
                 answer(StatusCode::FORBIDDEN, message(&rejected.message), rejected.error_type)
             }
             (Self::Signature(_), HttpApiKind::Http) => forbidden(),
-            (Self::Token { reason, status, scopes }, _) => {
+            (Self::Token { reason, status, .. }, HttpApiKind::Rest) => {
+                let text = match (reason, status) {
+                    (_, StatusCode::FORBIDDEN) => "Forbidden",
+                    (jwt::EXPIRED, _) => "The incoming token has expired",
+                    _ => UNAUTHORIZED,
+                };
+                answer(status, message(text), "UnauthorizedException")
+            }
+            (Self::Token { reason, status, scopes }, HttpApiKind::Http) => {
                 let text = if status == StatusCode::FORBIDDEN { "Forbidden" } else { UNAUTHORIZED };
                 let error = if status == StatusCode::FORBIDDEN { "insufficient_scope" } else { "invalid_token" };
                 let challenge = match reason {
@@ -152,7 +160,7 @@ impl HttpApis {
             _ => given.as_str(),
         };
         match self.issuers.check(authorizer, scopes, token, &self.clock).await {
-            Ok(claims) => Ok(jwt::context(&claims, scopes)),
+            Ok(claims) => Ok(jwt::context(incoming.api.kind, &claims, scopes)),
             Err(TokenError::Invalid(reason)) => {
                 tracing::info!(route = incoming.route.key(), reason, "token refused");
                 Err(refused(reason, StatusCode::UNAUTHORIZED))

@@ -18,7 +18,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
 use super::event::AuthorizerContext;
-use crate::{http_client::HttpClient, template::JwtAuthorizer};
+use crate::{
+    http_client::HttpClient,
+    template::{HttpApiKind, JwtAuthorizer},
+};
 
 /// How long an issuer may take for an answer. Our own choice.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +34,9 @@ const KEYS_AGE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Pause after which keys are fetched again, for a token that names an unknown one or after a failure. Our own choice.
 const KEYS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why a token is refused whose time is over.
+pub(super) const EXPIRED: &str = "the token has expired";
 
 /// Why a token is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +95,7 @@ impl Issuers {
         let parts = Parts::of(token).ok_or(TokenError::Invalid("the token is malformed"))?;
         let key = self.key(&authorizer.issuer, &parts.key_id, clock).await?;
         parts.verify(&key)?;
-        check_claims(&parts.claims, authorizer, clock.now())?;
+        check_claims(&parts.claims, authorizer, !scopes.is_empty(), clock.now())?;
         if !scopes.is_empty() && !scopes_of(&parts.claims).iter().any(|scope| scopes.contains(scope)) {
             return Err(TokenError::Scope);
         }
@@ -215,23 +221,39 @@ impl<'a> Parts<'a> {
 }
 
 /// Checks who issued a token, for whom, and when it is valid.
-fn check_claims(claims: &Claims, authorizer: &JwtAuthorizer, now: Timestamp) -> Result<(), TokenError> {
+fn check_claims(
+    claims: &Claims,
+    authorizer: &JwtAuthorizer,
+    needs_scope: bool,
+    now: Timestamp,
+) -> Result<(), TokenError> {
     if claims.get("iss").and_then(Value::as_str) != Some(&authorizer.issuer) {
         return Err(TokenError::Invalid("the token has another issuer"));
     }
+    let Some(audiences) = &authorizer.audiences else {
+        let wanted = if needs_scope { "access" } else { "id" };
+        if claims.get("token_use").and_then(Value::as_str) != Some(wanted) {
+            return Err(TokenError::Invalid("the token is for another use"));
+        }
+        return check_time(claims, now);
+    };
     let named: Vec<&str> = match claims.get("aud").or_else(|| claims.get("client_id")) {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
     };
-    if !authorizer.audiences.iter().any(|audience| named.contains(&audience.as_str())) {
+    if !audiences.iter().any(|audience| named.contains(&audience.as_str())) {
         return Err(TokenError::Invalid("the token does not have a valid audience"));
     }
+    check_time(claims, now)
+}
+
+fn check_time(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
     let secs = |name: &str| claims.get(name).and_then(Value::as_f64);
     let now = now.millis() as f64 / 1_000.0;
     match secs("exp") {
         Some(expires) if expires > now => {}
-        _ => return Err(TokenError::Invalid("the token has expired")),
+        _ => return Err(TokenError::Invalid(EXPIRED)),
     }
     if ["nbf", "iat"].iter().any(|name| secs(name).is_some_and(|from| from > now)) {
         return Err(TokenError::Invalid("the token is not valid yet"));
@@ -248,9 +270,13 @@ fn scopes_of(claims: &Claims) -> Vec<String> {
     }
 }
 
-/// What events carry of a token: claims as texts, and the scopes of the route, if it has some.
-pub(super) fn context(claims: &Claims, scopes: &[String]) -> AuthorizerContext {
+/// What events of HTTP APIs carry of a token: claims as texts, and the scopes of the route, if it has some. Those of
+/// REST APIs carry the claims alone.
+pub(super) fn context(kind: HttpApiKind, claims: &Claims, scopes: &[String]) -> AuthorizerContext {
     let claims: Map<String, Value> = claims.iter().map(|(name, claim)| (name.clone(), json!(as_text(claim)))).collect();
+    if kind == HttpApiKind::Rest {
+        return AuthorizerContext { v1: Some(json!({"claims": claims})), v2: None };
+    }
     let scopes = if scopes.is_empty() { Value::Null } else { json!(scopes) };
     let inner = json!({"claims": claims, "scopes": scopes});
     AuthorizerContext { v2: Some(json!({"jwt": inner})), v1: Some(inner) }

@@ -146,7 +146,7 @@ async fn what_is_not_served_is_named_at_the_start_and_in_the_answer() {
             501,
             "POST /users is not served here: the emulator does not run the integration of RestPost",
         ),
-        ("GET /pool", 501, "GET /pool is not served here: its authorizer ByPool checks tokens of Cognito"),
+        ("GET /pool", 501, "GET /pool is not served here: its authorizer ByPool checks tokens of a Cognito user pool"),
     ] {
         let reply = ask(site.stack.http_addr, request, "", "").await;
         assert_eq!(reply.status, status, "{request}: {}", reply.body);

@@ -80,7 +80,7 @@ impl Issuer {
         JwtAuthorizer {
             source: HttpIdentitySource::Header("Authorization".to_owned()),
             issuer: self.address.clone(),
-            audiences: vec!["x".to_owned(), "y".to_owned()],
+            audiences: Some(vec!["x".to_owned(), "y".to_owned()]),
         }
     }
 
@@ -112,11 +112,13 @@ async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts
     let scopes = ["write".to_owned(), "admin".to_owned()];
     let token = token(&header, &issuer.claims());
     let claims = issuers.check(&issuer.authorizer(), &scopes, &token, &clock).await.expect("valid");
-    let AuthorizerContext { v1: Some(v1), v2: Some(v2) } = context(&claims, &scopes) else { panic!("no context") };
+    let AuthorizerContext { v1: Some(v1), v2: Some(v2) } = context(HttpApiKind::Http, &claims, &scopes) else {
+        panic!("no context")
+    };
     assert_eq!(v2, json!({"jwt": v1}));
     assert_eq!(v1["scopes"], json!(["write", "admin"]));
     assert_eq!((&v1["claims"]["groups"], &v1["claims"]["n"]), (&json!("[a b]"), &json!("7")));
-    assert_eq!(context(&claims, &[]).v1.expect("one")["scopes"], Value::Null);
+    assert_eq!(context(HttpApiKind::Http, &claims, &[]).v1.expect("one")["scopes"], Value::Null);
 }
 
 #[tokio::test]
@@ -158,6 +160,26 @@ async fn nobody_is_let_in_whose_token_is_not_good() {
     for text in ["", "x", "a.b.c", "..", message] {
         assert_eq!(check(text.to_owned(), &[]).await, TokenError::Invalid("the token is malformed"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn tokens_of_a_user_pool_are_for_any_client_and_their_use_depends_on_scopes() {
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let pool = JwtAuthorizer { audiences: None, ..issuer.authorizer() };
+    let header = json!({"alg": "RS256", "kid": "a"});
+    let check = async |used: Value, scopes: &[String]| {
+        let token = token(&header, &issuer.with("token_use", used));
+        issuers.check(&pool, scopes, &token, &clock).await
+    };
+    let read = ["read".to_owned()];
+    let claims = check(json!("id"), &[]).await.expect("an identity token");
+    assert!(check(json!("access"), &read).await.is_ok());
+    let other = Err(TokenError::Invalid("the token is for another use"));
+    for (used, scopes) in [(json!("access"), &[][..]), (Value::Null, &[]), (json!("id"), &read)] {
+        assert_eq!(check(used.clone(), scopes).await, other, "{used}");
+    }
+    let AuthorizerContext { v1: Some(v1), v2: None } = context(HttpApiKind::Rest, &claims, &[]) else { panic!("v1") };
+    assert_eq!((v1.as_object().map(Map::len), &v1["claims"]["n"]), (Some(1), &json!("7")));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::model::{
     AuthorizerInput, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer,
     PayloadVersion,
 };
+use crate::aws::URL_SUFFIX;
 use crate::template::{
     references::function_of,
     resources::{Resource, Resources},
@@ -61,7 +62,7 @@ pub(super) fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<
             token(name, &uri, header, authorizer.text("IdentityValidationExpression"))
         }
         Some("REQUEST") => lambda(name, &uri, AuthorizerInput::Request { sources, payload: PayloadVersion::V1 }, false),
-        Some("COGNITO_USER_POOLS") => cognito(name),
+        Some("COGNITO_USER_POOLS") => cognito(name, sources.into_iter().next(), authorizer.get("ProviderARNs")),
         other => unserved(name, &format!("is of type {}", other.unwrap_or("(none)"))),
     }
 }
@@ -88,8 +89,9 @@ pub(super) fn of_sam_http(name: &str, given: &Value, stage_variables: &BTreeMap<
 
 /// Reads an entry of `Auth.Authorizers` of `AWS::Serverless::Api`.
 pub(super) fn of_sam_rest(name: &str, given: &Value, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
-    if given.get("UserPoolArn").is_some() {
-        return cognito(name);
+    if let Some(pools) = given.get("UserPoolArn") {
+        let header = given.pointer("/Identity/Header").and_then(scalar::as_text);
+        return cognito(name, header.map(HttpIdentitySource::Header), Some(pools));
     }
     let function = given.get("FunctionArn").and_then(scalar::as_text).unwrap_or_default();
     let identity = |name: &str| given.pointer(&format!("/Identity/{name}")).and_then(scalar::as_text);
@@ -134,7 +136,10 @@ pub(super) fn of_open_api(name: &str, scheme: &Value, given: &Value, api: &HttpA
             let is_simple = is_true(given.get("enableSimpleResponses"));
             lambda(name, &uri, AuthorizerInput::Request { sources, payload }, is_simple)
         }
-        ("cognito_user_pools", Ok(_)) => cognito(name),
+        ("cognito_user_pools", Ok(_)) => {
+            let header = scheme.get("name").and_then(scalar::as_text);
+            cognito(name, header.map(HttpIdentitySource::Header), given.get("providerARNs"))
+        }
         (other, Ok(_)) => unserved(name, &format!("is of type {other}")),
     }
 }
@@ -149,8 +154,31 @@ pub(super) fn unserved(name: &str, why: &str) -> HttpAuthorization {
     HttpAuthorization::Unserved(format!("its authorizer {name} {why}, which the emulator cannot decide"))
 }
 
-fn cognito(name: &str) -> HttpAuthorization {
-    unserved(name, "checks tokens of Cognito")
+/// Checks tokens of a user pool, which has to be one of AWS.
+fn cognito(name: &str, source: Option<HttpIdentitySource>, pools: Option<&Value>) -> HttpAuthorization {
+    let pools = match pools {
+        Some(Value::Array(pools)) => pools.iter().filter_map(scalar::as_text).collect(),
+        one => one.and_then(scalar::as_text).into_iter().collect::<Vec<_>>(),
+    };
+    let issuer = match pools.as_slice() {
+        [pool] => issuer_of(pool),
+        _ => return unserved(name, "checks tokens of several Cognito user pools"),
+    };
+    let Some(issuer) = issuer else {
+        let why = "checks tokens of a Cognito user pool that only AWS knows (set its ARN with --value)";
+        return unserved(name, why);
+    };
+    let source = source.unwrap_or_else(|| HttpIdentitySource::Header(AUTHORIZATION.to_owned()));
+    HttpAuthorization::Jwt(JwtAuthorizer { source, issuer, audiences: None })
+}
+
+/// The issuer of a user pool's tokens. The ids of real ones begin with their region.
+fn issuer_of(pool: &str) -> Option<String> {
+    let (_, id) = pool.split_once(":userpool/")?;
+    let (region, rest) = id.split_once('_')?;
+    let is_region = region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_id = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_region && is_id).then(|| format!("https://cognito-idp.{region}.{URL_SUFFIX}/{id}"))
 }
 
 fn lambda(name: &str, address: &str, input: AuthorizerInput, is_simple: bool) -> HttpAuthorization {
@@ -180,13 +208,13 @@ fn jwt(
         fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     };
     let Some(issuer) = property(issuer).and_then(scalar::as_text) else { return unserved(name, "names no issuer") };
-    let audiences = match property(audience) {
+    let audiences: Vec<String> = match property(audience) {
         Some(Value::Array(audiences)) => audiences.iter().filter_map(scalar::as_text).collect(),
         Some(one) => scalar::as_text(one).into_iter().collect(),
         None => Vec::new(),
     };
     let source = source.unwrap_or_else(|| HttpIdentitySource::Header(AUTHORIZATION.to_owned()));
-    HttpAuthorization::Jwt(JwtAuthorizer { source, issuer, audiences })
+    HttpAuthorization::Jwt(JwtAuthorizer { source, issuer, audiences: Some(audiences) })
 }
 
 /// The sources of SAM: `Identity` with lists of names. An error is the source that is not supported.

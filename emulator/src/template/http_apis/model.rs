@@ -250,8 +250,9 @@ pub(crate) struct JwtAuthorizer {
     pub(crate) source: HttpIdentitySource,
     /// Its claim `iss`, which is the address of the issuer.
     pub(crate) issuer: String,
-    /// One of them is its claim `aud`, or `client_id`.
-    pub(crate) audiences: Vec<String>,
+    /// One of them is its claim `aud`, or `client_id`. `None` for a Cognito user pool, whose tokens are for all of its
+    /// clients: for routes with scopes access tokens, for others identity tokens.
+    pub(crate) audiences: Option<Vec<String>>,
 }
 
 /// CORS configuration of an HTTP API: what pages of other origins may do.

@@ -206,6 +206,7 @@ fn authorizers_are_those_of_the_api_and_what_cannot_be_decided_is_not_open() {
         Authorizers:
           Token: { FunctionArn: !GetAtt F.Arn, Identity: { Header: X, ValidationExpression: a.* } }
           Pool: { UserPoolArn: arn }
+          Known: { UserPoolArn: 'arn:aws:cognito-idp:us-east-1:1:userpool/us-east-1_Ab1', Identity: { Header: X } }
   G:
     Type: AWS::Serverless::Function
     Properties:
@@ -215,11 +216,12 @@ fn authorizers_are_those_of_the_api_and_what_cannot_be_decided_is_not_open() {
         C: { Type: HttpApi, Properties: { ApiId: !Ref Http, Path: /open, Method: get, Auth: { Authorizer: NONE } } }
         D: { Type: Api, Properties: { RestApiId: !Ref Rest, Path: /token, Method: get } }
         E: { Type: Api, Properties: { RestApiId: !Ref Rest, Path: /pool, Method: get, Auth: { Authorizer: Pool } } }
+        H: { Type: Api, Properties: { RestApiId: !Ref Rest, Path: /known, Method: get, Auth: { Authorizer: Known } } }
         F: { Type: Api, Properties: { RestApiId: !Ref Rest, Path: /typo, Method: get, Auth: { Authorizer: Typo } } }
 "#,
     );
     let HttpAuthorization::Jwt(jwt) = &route(&template, "GET /jwt").authorization else { panic!("no JWT") };
-    assert_eq!((jwt.issuer.as_str(), &jwt.audiences), ("https://a.example", &vec!["x".to_owned()]));
+    assert_eq!((jwt.issuer.as_str(), &jwt.audiences), ("https://a.example", &Some(vec!["x".to_owned()])));
     assert_eq!(route(&template, "GET /jwt").scopes, ["read"]);
     let HttpAuthorization::Lambda(asks) = &route(&template, "GET /asks").authorization else { panic!("no function") };
     assert!(asks.is_simple && asks.function == "F");
@@ -227,13 +229,16 @@ fn authorizers_are_those_of_the_api_and_what_cannot_be_decided_is_not_open() {
     let HttpAuthorization::Lambda(token) = &route(&template, "GET /token").authorization else { panic!("no function") };
     let AuthorizerInput::Token { header, pattern: Some(pattern) } = &token.input else { panic!("{token:?}") };
     assert_eq!((header.as_str(), pattern.as_str()), ("X", "^(?:a.*)$"));
+    let HttpAuthorization::Jwt(known) = &route(&template, "GET /known").authorization else { panic!("no pool") };
+    assert_eq!(known.issuer, "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Ab1");
+    assert_eq!((&known.source, &known.audiences), (&HttpIdentitySource::Header("X".to_owned()), &None));
     let preflight = route(&template, "OPTIONS /token");
     assert!(matches!(preflight.authorization, HttpAuthorization::Lambda(_)), "as SAM does by default: {preflight:?}");
     assert_eq!(
         template.notes,
         [
-            "GET /pool of Rest is not served: its authorizer Pool checks tokens of Cognito, which the emulator cannot \
-             decide",
+            "GET /pool of Rest is not served: its authorizer Pool checks tokens of a Cognito user pool that only AWS \
+             knows (set its ARN with --value), which the emulator cannot decide",
             "GET /typo of Rest is not served: its authorizer Typo is not among those of its API, which the emulator \
              cannot decide",
         ]
