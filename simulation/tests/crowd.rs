@@ -332,3 +332,24 @@ async fn what_cannot_be_known_is_told_as_that_and_its_repeat_with_the_key_publis
     unknown(&first);
     assert_eq!((&second["seq"], &second["duplicate"], in_log), (&json!(1), &json!(false), 0), "{second}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_that_is_queued_again_after_its_commit_is_taken_out_of_the_queue() {
+    let (world, clock) = (world(1), clock());
+    let crowd = Crowd { count: 60, every: Duration::ZERO, publishers: 5, alerts_per_minute: 600, with_keys: true };
+    let mut lost = BTreeSet::new();
+    let first_answers = move |call: &Call, is_answer: bool| {
+        let put: Value = serde_json::from_slice(&call.body).expect("JSON");
+        let is_queued = put["Item"]["region"]["S"].as_str().is_some_and(|partition| partition.starts_with("@queue#"));
+        is_answer && is_queued && lost.insert(put["Item"]["seq"]["N"].to_string())
+    };
+    world.lose(Losses::Chosen(Box::new(first_answers)));
+    let began = Instant::now();
+    let all = (0..crowd.count).map(|number| publish(&world, &clock, crowd, number, began));
+    let told = futures_util::future::join_all(all).await;
+    assert!(told.iter().all(|told| told.body["published"] == true));
+    assert_eq!(log(&world).len(), crowd.count);
+    let items = world.engine().items("AlertsTable");
+    let waiting: Vec<_> = items.iter().filter(|item| item["video"].is_object() && item["epoch"].is_null()).collect();
+    assert_eq!(waiting, Vec::<&Value>::new());
+}

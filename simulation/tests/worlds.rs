@@ -9,7 +9,7 @@ use simulation::{
     world::{
         Choice, Plan,
         guarantees::GUARANTEES,
-        plan::{Item, What},
+        items::{Item, What},
         run,
     },
 };

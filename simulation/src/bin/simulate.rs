@@ -1,7 +1,7 @@
 //! Runs worlds until a guarantee is broken, and makes the one that broke it small.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     num::NonZeroUsize,
@@ -18,12 +18,12 @@ use apigw_local::Tables;
 use clap::{Parser, builder::PossibleValuesParser};
 use serde_json::json;
 use simulation::{
-    cloud::Weather,
+    cloud::{Reached, Situation, Weather},
     engine::tables,
     world::{
         Choice, Outcome, Plan,
         guarantees::GUARANTEES,
-        plan::{Item, What},
+        items::{Item, What},
         run, shrink,
     },
 };
@@ -178,6 +178,14 @@ fn report(plan: &Plan, command: &str, outcome: &Outcome, worlds: u64) -> ExitCod
     ExitCode::FAILURE
 }
 
+/// Adds what one world has reached: how often each situation occurred, and in how many worlds.
+fn note_reached(all: &mut BTreeMap<Situation, (u64, u64)>, reached: &Reached) {
+    for (situation, times) in reached {
+        let (sum, worlds) = all.entry(*situation).or_default();
+        (*sum, *worlds) = (*sum + times, *worlds + 1);
+    }
+}
+
 fn many(options: &Options, tables: &Tables) -> ExitCode {
     let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
     for path in if options.corpus { corpus() } else { Vec::new() } {
@@ -191,6 +199,7 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
     let written = Mutex::new(&mut traces);
     let (next, done, stops) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let (sum, failed) = (Mutex::new([0_u64; 6]), Mutex::new(Vec::<(u64, Outcome)>::new()));
+    let reached = Mutex::new(BTreeMap::<Situation, (u64, u64)>::new());
     let began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
@@ -223,6 +232,7 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
                         *sum += more;
                     }
                     drop(sum);
+                    note_reached(&mut reached.lock().expect("unpoisoned"), &outcome.reached);
                     let ran = done.fetch_add(1, Ordering::Relaxed) + 1;
                     if ran.is_multiple_of(1_000) {
                         eprintln!("{ran} worlds, {:.1} a second", ran as f64 / began.elapsed().as_secs_f64());
@@ -247,6 +257,11 @@ fn many(options: &Options, tables: &Tables) -> ExitCode {
         began.elapsed().as_secs_f64(),
         done as f64 / began.elapsed().as_secs_f64(),
     );
+    let reached = reached.into_inner().expect("unpoisoned");
+    let count = |situation: &Situation| reached.get(situation).copied().unwrap_or_default();
+    let counts = Situation::ALL.iter().map(|situation| (count(situation), situation));
+    let list: Vec<_> = counts.map(|((times, worlds), name)| format!("{name}: {times} in {worlds} worlds")).collect();
+    println!("{}", list.join("; "));
     let Some((seed, outcome)) = failed.first() else { return ExitCode::SUCCESS };
     println!("{} worlds broke a guarantee", failed.len());
     let plan = Plan::of(&Choice { seed: *seed, ..Choice::default() });

@@ -73,10 +73,16 @@ fn of_message(kind: &str, regions: usize, is_all: bool) -> Option<Units> {
 /// moment".
 const QUEUED_WRITES: f64 = 6.0;
 
+/// Write units that each further KB of an alert adds: two in the transaction, one when it is marked as dispatched, and
+/// two where it waits for others. Source: docs/cost.md, "How DynamoDB counts".
+const LARGE_WRITES: f64 = 5.0;
+
 /// What publishing and delivering has cost in a world, and what it was for.
 #[derive(Debug, Default)]
 pub(super) struct BillOfAlerts {
     publications: usize,
+    /// KB of them all.
+    kilobytes: f64,
     writes: f64,
 }
 
@@ -91,17 +97,20 @@ impl Cloud {
         if function == FunctionName::Publish {
             let event: Value = serde_json::from_slice(event).unwrap_or_default();
             let body = event["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or(event);
+            bill.kilobytes += body.to_string().len() as f64 / 1_024.0;
             bill.publications += body["publications"].as_array().map_or(1, Vec::len);
         }
     }
 
     /// Guarantee 9 for all alerts of a world with that many regions. What they read depends on their audience.
     pub(crate) fn check_bill_of_alerts(&self, regions: usize) {
-        let BillOfAlerts { publications, writes } = *lock(&self.bill_of_alerts);
+        let BillOfAlerts { publications, kilobytes, writes } = *lock(&self.bill_of_alerts);
         let (first, next) =
             (row("an alert that nobody gets, the first of its region"), row("an alert that nobody gets"));
         let each = row("the same with an idempotency key").writes + QUEUED_WRITES;
-        let most = publications as f64 * each + regions as f64 * (first.writes - next.writes);
+        // The rows are of alerts of up to a KB, of which a publication has less.
+        let large = (kilobytes - publications as f64).max(0.0);
+        let most = publications as f64 * each + large * LARGE_WRITES + regions as f64 * (first.writes - next.writes);
         let what = format!("{publications} publications in {regions} regions");
         self.check_bill(&what, Units { reads: 0.0, writes: most }, Units { reads: 0.0, writes });
     }

@@ -302,6 +302,13 @@ impl Cloud {
         if self.writes_later_form(&call.process) {
             later_request(&call.operation, &mut body);
         }
+        if let Some(items) = self.settings.page_items
+            && call.operation == "Query"
+            && call.process.starts_with("DeliverFunction")
+            && body["Limit"].is_number()
+        {
+            body["Limit"] = json!(items);
+        }
         let request = Request { operation: call.operation.clone(), body };
         self.store.state().requests += 1;
         let (throttles, fails) = (self.weather().throttled_requests, self.weather().failed_requests);
@@ -442,6 +449,7 @@ impl Cloud {
                 let mut state_of = Vec::new();
                 for (name, key) in items {
                     let item = self.store.get(name, &key);
+                    self.check_lifetime(name, &item);
                     self.store.state().keep(name, &key, &item);
                     state_of.push((name, json!({"Key": key, "Item": item})));
                 }

@@ -1,5 +1,4 @@
-//! API Gateway: a WebSocket API whose messages reach their functions in any order, its management API, which lies, and
-//! an HTTP API.
+//! API Gateway: a WebSocket API whose messages reach their functions in any order, and its management API, which lies.
 //!
 //! Sources: API Gateway developer guide, "About WebSocket APIs in API Gateway", "Use @connections commands in your
 //! backend service", "Working with AWS Lambda proxy integrations for HTTP APIs"; API Gateway quotas.
@@ -12,6 +11,7 @@ use std::{
 
 use rand::RngExt;
 use serde_json::{Value, json};
+use shared::model::connection::Slot;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     client::{Call, Reply},
-    cloud::{Cloud, FunctionName, InvocationError, lock, seats::Handshake},
+    cloud::{Cloud, FunctionName, InvocationError, Situation, lock, seats::Handshake},
 };
 
 /// Time without a message after which a connection is closed. Source: API Gateway quotas.
@@ -28,8 +28,15 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 /// Life of a connection. Source: API Gateway quotas.
 const LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// Bytes from which on a frame is a large one.
+const LARGE_BYTES: usize = 24 * 1024;
+
 /// Milliseconds of a frame on its way, at most.
-const WAY_MS: f64 = 80.0;
+pub(super) const WAY_MS: f64 = 80.0;
+
+/// How many connections there seem to be for each that has a slot at the beginning of the ring: more than one worker
+/// serves.
+const AUDIENCE_SEEMS: u32 = 5_100;
 
 /// Who connects.
 #[derive(Clone, Debug)]
@@ -142,11 +149,23 @@ fn context(id: &str, kind: &str, connection: &Visitor, connected_ms: i64, now_ms
 impl Cloud {
     fn connection_id(&self, lane: &str) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let letters = self.draw(lane, |random| {
-            let letter = |_| char::from(LETTERS[random.random_range(0..LETTERS.len())]);
-            (0..15).map(letter).collect::<String>()
-        });
-        format!("{letters}=")
+        let id = || {
+            let letters = self.draw(lane, |random| {
+                let letter = |_| char::from(LETTERS[random.random_range(0..LETTERS.len())]);
+                (0..15).map(letter).collect::<String>()
+            });
+            format!("{letters}=")
+        };
+        if self.settings.page_items.is_none() || self.chance(lane, 0.5) {
+            return id();
+        }
+        let is_first = |id: &str| id.parse().is_ok_and(|id| Slot::of(&id).hash() < u32::MAX / AUDIENCE_SEEMS);
+        loop {
+            let id = id();
+            if is_first(&id) {
+                return id;
+            }
+        }
     }
 
     /// Opens a connection.
@@ -296,6 +315,9 @@ impl Cloud {
     /// Sends a frame to a client. False where there is no such connection.
     fn tell(&self, id: &str, frame: Incoming) -> bool {
         let ms = self.draw(id, |random| random.random_range(1.0..WAY_MS));
+        if matches!(&frame, Incoming::Frame(text) if text.len() > LARGE_BYTES) {
+            self.reaches(Situation::LargeAlert);
+        }
         let mut gateway = lock(&self.gateway);
         let Some(connection) = gateway.connections.get_mut(id).filter(|connection| connection.is_open) else {
             return false;
@@ -343,7 +365,9 @@ impl Cloud {
         });
         let answer = match answer {
             Ok(answer) => {
-                serde_json::from_slice::<Value>(&answer).unwrap_or_default()["body"].as_str().map(str::to_owned)
+                let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+                self.check_answer(id, &message, answer["body"].as_str());
+                answer["body"].as_str().map(str::to_owned)
             }
             Err(error) => {
                 self.fails(&format!("a message of {id}"), &error);
@@ -440,58 +464,6 @@ impl Cloud {
     /// Whether the gateway holds a connection open.
     pub fn is_open(&self, id: &str) -> bool {
         lock(&self.gateway).connections.get(id).is_some_and(|connection| connection.is_open && !connection.is_broken)
-    }
-
-    /// A request to the HTTP API: the status and the body of the answer. The status of a function that failed is 500.
-    pub async fn request(
-        self: &Arc<Self>,
-        function: FunctionName,
-        lane: &str,
-        route: &str,
-        request: Value,
-    ) -> (u16, Value) {
-        let (status, body) = self.request_text(function, lane, route, request).await;
-        (status, serde_json::from_str(&body).unwrap_or_default())
-    }
-
-    /// The same, with the body as it came.
-    pub async fn request_text(
-        self: &Arc<Self>,
-        function: FunctionName,
-        lane: &str,
-        route: &str,
-        request: Value,
-    ) -> (u16, String) {
-        self.pass(lane, WAY_MS).await;
-        let mut event = request;
-        event["version"] = json!("2.0");
-        event["routeKey"] = json!(route);
-        let (method, path) = route.split_once(' ').unwrap_or_default();
-        event["requestContext"] = json!({
-            "routeKey": route, "http": {"method": method, "path": path, "sourceIp": "192.0.2.9"},
-            "authorizer": {"iam": {"userArn": format!("arn:aws:iam::1:user/{lane}")}},
-        });
-        event["isBase64Encoded"] = json!(false);
-        let id = format!("{lane}-{}", self.draw(lane, |random| random.random::<u32>()));
-        let (answer, _) = self.invoke(function, event.to_string().into_bytes(), id).await;
-        self.pass(lane, WAY_MS).await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                self.fails(route, &error);
-                return (500, String::new());
-            }
-        };
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        let status = answer["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
-        (status, answer["body"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Guarantee 8: in a calm world no function fails.
-    fn fails(&self, what: &str, error: &InvocationError) {
-        if self.is_calm_for(Duration::from_secs(10)) {
-            self.breaks(8, format!("{what} fails in a calm world: {error}"));
-        }
     }
 
     /// Whether a call about a connection was over the quota.

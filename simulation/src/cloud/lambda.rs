@@ -33,7 +33,9 @@ use tokio::{
 
 use crate::{
     client::{self, Call, Reply},
-    cloud::{CANARY_TOKEN_PARAMETER, Cloud, SCORER_SOURCE, TOKEN_ISSUER, Units, forms::later_event, hash, lock},
+    cloud::{
+        CANARY_TOKEN_PARAMETER, Cloud, SCORER_SOURCE, Situation, TOKEN_ISSUER, Units, forms::later_event, hash, lock,
+    },
 };
 
 /// The functions, as the template names them.
@@ -347,6 +349,7 @@ impl Cloud {
         if function == FunctionName::Canary {
             self.canary_begins(&process.name);
         }
+        let began_ms = self.elapsed_ms();
         let deadline = Instant::now() + limit;
         let invocation = Invocation { request_id, deadline };
         let run = Arc::clone(&process.instance).handle(event.clone(), invocation);
@@ -373,8 +376,16 @@ impl Cloud {
             Ok(result) => format!("{} ends: {}", process.name, String::from_utf8_lossy(result)),
             Err(error) => format!("{} ends: {error}", process.name),
         });
-        if function == FunctionName::Canary {
-            self.canary_ends(&process.name, &result);
+        match function {
+            FunctionName::Canary => self.canary_ends(&process.name, &result),
+            FunctionName::Publish => self.charges(&event, began_ms, &result),
+            FunctionName::Deliver if self.settings.page_items.is_some() => {
+                let report = result.as_ref().ok().and_then(|report| serde_json::from_slice::<Value>(report).ok());
+                if report.is_some_and(|report| report["workers"].as_u64() > Some(0)) {
+                    self.reaches(Situation::Divided);
+                }
+            }
+            _ => {}
         }
         let units = *lock(&process.units);
         self.bill_alerts(function, &event, units);
@@ -428,7 +439,12 @@ impl Cloud {
                 for pause in function.attempts() {
                     sleep(Duration::from_secs(*pause)).await;
                     match cloud.invoke(function, event.clone(), request_id.clone()).await.0 {
-                        Ok(_) => return drop(busy),
+                        Ok(answer) => {
+                            if function == FunctionName::Publish {
+                                cloud.event_is_answered(&event, &answer);
+                            }
+                            return drop(busy);
+                        }
                         Err(failure) => error = failure.to_string(),
                     }
                 }

@@ -5,16 +5,21 @@
 //! and the lane's name. So a world in which one client is left out is otherwise much the same, and a failure can be
 //! shrunk.
 
+mod allowances;
+mod answers;
 mod bill;
 mod canary;
 mod database;
 mod feed;
 mod forms;
 mod gateway;
+mod http;
 mod lambda;
+pub(crate) mod lifetimes;
 mod network;
 mod seats;
 mod services;
+mod situations;
 mod weather;
 
 use std::{
@@ -30,6 +35,7 @@ use std::{
 use apigw_local::Tables;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -42,7 +48,8 @@ pub use self::{
     feed::Announced,
     gateway::{Incoming, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
-    services::token,
+    services::{Forgery, token},
+    situations::{Reached, Situation},
     weather::Weather,
 };
 
@@ -76,6 +83,10 @@ pub struct Settings {
     pub has_operator: bool,
     /// Whether functions that are deployed in the middle write forms with a field that those before do not know.
     pub has_next_form: bool,
+    /// Members of an audience in a page of a query of deliver, where DynamoDB's bound on its size leaves so few. Half
+    /// of all connections then have slots at the beginning of the ring, so that a page seems to be of a large audience.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_items: Option<u32>,
 }
 
 /// Everything that a world has but its clients.
@@ -97,6 +108,10 @@ pub struct Cloud {
     bill_of_alerts: Mutex<bill::BillOfAlerts>,
     feed: Mutex<Feed>,
     canary: Mutex<Canary>,
+    charges: Mutex<Vec<allowances::Charge>>,
+    /// Events that publish has handled, and its answers.
+    answered: Mutex<Vec<(Value, Value)>>,
+    reached: Mutex<Reached>,
     trace: Mutex<Trace>,
     broken: Mutex<Vec<(u32, String)>>,
     busy: AtomicU64,
@@ -159,6 +174,9 @@ impl Cloud {
             bill_of_alerts: Mutex::default(),
             feed: Mutex::default(),
             canary: Mutex::default(),
+            charges: Mutex::default(),
+            answered: Mutex::default(),
+            reached: Mutex::default(),
             trace: Mutex::new(Trace { hash: HASH_BEGAN, lines: keeps_lines.then(Vec::new) }),
             broken: Mutex::default(),
             busy: AtomicU64::new(0),

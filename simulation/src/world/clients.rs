@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
-    cloud::{Incoming, Socket, Visitor, lock, token},
+    cloud::{BEGAN_MS, Forgery, Incoming, Situation, Socket, Visitor, lock, token},
     world::{
         Run,
+        items::Mischief,
         journal::{self, Visit, Wish},
-        plan::Mischief,
     },
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Client {
     pub(super) user: String,
     /// What its token allows; everything without it.
     pub(super) allowed: Option<Vec<String>>,
+    /// When its token ends, in seconds after the beginning. Without it, long after the world.
+    pub(super) token_ends_s: Option<u64>,
 }
 
 /// A connection of a client, and its place in the journal.
@@ -39,17 +41,18 @@ pub(super) struct Connected {
 impl Client {
     pub(super) fn new(run: &Arc<Run>, name: String, allowed: Option<Vec<String>>) -> Self {
         let user = name.clone();
-        Self { run: Arc::clone(run), name, user, allowed }
+        Self { run: Arc::clone(run), name, user, allowed, token_ends_s: None }
     }
 
     /// A token of the user.
     pub(super) fn token(&self) -> String {
-        let expires = crate::cloud::BEGAN_MS / 1_000 + 1_000_000;
+        let ends_s = self.token_ends_s.and_then(|s| i64::try_from(s).ok());
+        let expires = BEGAN_MS / 1_000 + ends_s.unwrap_or(1_000_000);
         let mut claims = json!({"exp": expires, "sub": self.user});
         if let Some(allowed) = &self.allowed {
             claims["regions"] = json!(allowed);
         }
-        token(&claims, self.run.cloud.settings.has_issuer)
+        token(&claims, self.run.cloud.settings.has_issuer, Forgery::None)
     }
 
     pub(super) fn visitor(&self, region: Option<&str>) -> Visitor {
@@ -67,6 +70,9 @@ impl Client {
         let mut journal = lock(&self.run.journal);
         let mut visit = Visit { client: self.name.clone(), id: socket.line.id.clone(), ..Visit::default() };
         visit.allowed.clone_from(&self.allowed);
+        visit.is_of_first_format = region.is_some();
+        let has_tokens = cloud.settings.authorization != "off";
+        visit.token_ends_ms = self.token_ends_s.filter(|_| has_tokens).map(|s| s * 1_000);
         if let Some(region) = region {
             let wish = Wish { joins: true, sent_ms, granted_ms: Some(cloud.elapsed_ms()) };
             visit.wishes.insert(region.to_owned(), vec![wish]);
@@ -92,7 +98,14 @@ impl Client {
             cloud.note(|| format!("{} receives {text}", self.name));
             let frame: Value = serde_json::from_str(&text).unwrap_or_default();
             match journal::alert(&frame, now_ms, None) {
-                Some(received) => lock(&self.run.journal).visits[connected.visit].received.push(received),
+                Some(received) => {
+                    let mut journal = lock(&self.run.journal);
+                    let visit = &mut journal.visits[connected.visit];
+                    if visit.token_ends_ms.is_some_and(|ends_ms| ends_ms < now_ms) {
+                        cloud.reaches(Situation::TokenOutlived);
+                    }
+                    visit.received.push(received);
+                }
                 None => return Some(frame),
             }
         }
@@ -134,8 +147,9 @@ impl Client {
     }
 
     /// Joins or leaves regions, as often as it takes. False where that was refused, or the connection has ended.
-    async fn change(&self, connected: &mut Connected, joins: bool, regions: &[String]) -> bool {
+    pub(super) async fn change(&self, connected: &mut Connected, joins: bool, regions: &[String]) -> bool {
         let expected = if joins { "subscribed" } else { "unsubscribed" };
+        lock(&self.run.journal).visits[connected.visit].asks_again = true;
         for _ in 0..20 {
             let sent_ms = self.wish(connected, joins, regions);
             let until = Instant::now() + ANSWER;
@@ -165,7 +179,7 @@ impl Client {
     }
 
     /// Stays, pings and listens until the connection ends, the world does, or `until` has come.
-    async fn stay(&self, connected: &mut Connected, until: Option<Instant>) {
+    pub(super) async fn stay(&self, connected: &mut Connected, until: Option<Instant>) {
         let cloud = &self.run.cloud;
         loop {
             if self.run.is_over() || until.is_some_and(|until| Instant::now() >= until) {
@@ -205,7 +219,7 @@ impl Client {
         }
     }
 
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         let pause = self.run.cloud.draw(&self.name, |random| random.random_range(500..4_000_u64));
         let end = Instant::now() + Duration::from_millis(pause);
         sleep_until(end.min(self.run.ends_at())).await;

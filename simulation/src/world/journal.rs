@@ -17,6 +17,12 @@ pub struct Visit {
     /// What it asked for, by region, in the order in which it was sent.
     pub wishes: BTreeMap<String, Vec<Wish>>,
     pub received: Vec<Received>,
+    /// Whether it asks again until it is answered.
+    pub asks_again: bool,
+    /// Where it subscribes as it connects, it is not told what is taken back.
+    pub is_of_first_format: bool,
+    /// When its token ends, in milliseconds, if that is within the life of a world.
+    pub token_ends_ms: Option<u64>,
     /// Where the logs ended that it was told of when it joined, by region: the last answer counts.
     pub heads: BTreeMap<String, (i64, u64)>,
 }
@@ -56,6 +62,8 @@ pub struct Published {
     pub answers: Vec<Told>,
     /// How often it was asked for, at least.
     pub attempts: u32,
+    /// Whether it came by event or by invocation, so that nobody waited for the answer.
+    pub is_queued: bool,
 }
 
 /// What a publisher was told.
@@ -71,8 +79,10 @@ pub enum Told {
 pub struct Removed {
     pub video: String,
     pub region: String,
+    pub epoch: i64,
     pub seq: u64,
-    /// When the answer said so.
+    /// When it was asked for, and when the answer said so.
+    pub sent_ms: u64,
     pub answered_ms: u64,
 }
 

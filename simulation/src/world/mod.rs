@@ -1,17 +1,26 @@
 //! Whole worlds: a plan of what happens, everybody to whom it happens, and whether every guarantee held.
 
+mod again;
+mod answers;
 mod clients;
 mod end;
+mod extras;
+mod grants;
 pub mod guarantees;
+mod holders;
+pub mod items;
 pub mod journal;
 mod ours;
 mod panics;
 pub mod plan;
 mod publishers;
+mod readers;
 mod schedules;
 mod shrink;
+mod taken_back;
 
 use std::{
+    collections::BTreeMap,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex,
@@ -28,14 +37,15 @@ use tokio::{
 
 use self::{
     clients::Client,
+    items::{Item, Mischief, Via, What},
     journal::Journal,
-    plan::{Item, What},
+    publishers::Order,
 };
 pub use self::{
     plan::{Choice, Plan},
     shrink::shrink,
 };
-use crate::cloud::{BEGAN_MS, Cloud, FunctionName, lock};
+use crate::cloud::{BEGAN_MS, Cloud, FunctionName, Reached, Situation, lock};
 
 /// Time after the last fault after which all is calm: two retries of Lambda, a redrive of what is left after them, and
 /// the keepalive of our client.
@@ -72,6 +82,8 @@ pub struct Outcome {
     /// What happened, if it was asked for.
     pub trace: Vec<String>,
     pub figures: Figures,
+    /// How often the situations occurred that have to.
+    pub reached: Reached,
     /// The traces of our clients.
     pub traces: Vec<String>,
 }
@@ -176,13 +188,18 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
         }
     }
     run.check_applications();
+    let heads = run.heads();
     run.afterwards().await;
     let figures = run.figures(plan, began.elapsed());
+    if plan.items.iter().any(|item| item.what == What::Again) {
+        run.again(&heads).await;
+    }
     Outcome {
         broken: cloud.broken(),
         hash: cloud.trace_hash(),
         trace: cloud.trace(),
         figures,
+        reached: cloud.reached(),
         traces: lock(&run.traces).clone(),
     }
 }
@@ -204,14 +221,19 @@ impl Run {
         match item.what {
             What::Reference { region } => client(None).reference(region).await,
             What::Plain { regions, leaves_after_ms } => client(None).plain(regions, leaves_after_ms).await,
-            What::Ours { regions, changes } => client(None).ours(regions, changes).await,
+            What::Ours { regions, changes } => client(None).ours(regions, changes, BTreeMap::new()).await,
             What::Hostile { mischief, regions } => {
-                let allowed = (mischief == plan::Mischief::Trespass && self.cloud.settings.authorization != "off")
+                let allowed = (mischief == Mischief::Trespass && self.cloud.settings.authorization != "off")
                     .then(|| vec!["DE".to_owned()]);
                 client(allowed).hostile(mischief, regions).await;
             }
             What::Publish { publisher, region, via, has_key, count } => {
-                self.publish(item.number, publisher, &region, via, has_key, count).await;
+                let number = item.number;
+                self.publish(Order { number, publisher, region: &region, via, has_key, count, bytes: 0 }).await;
+            }
+            What::Burst { publisher, region, count, bytes } => {
+                let (number, via) = (item.number, Via::Http);
+                self.publish(Order { number, publisher, region: &region, via, has_key: true, count, bytes }).await;
             }
             What::Remove { of } => self.remove(item.number, of).await,
             What::Read { region } => self.read(item.number, &region).await,
@@ -220,6 +242,16 @@ impl Run {
             What::Born { count } => self.born(item.number, count).await,
             What::Score { regions, pause_ms } => self.score(regions, pause_ms).await,
             What::Watch { pause_ms } => self.watch(pause_ms).await,
+            What::Page { region, limit, pass } => self.page(item.number, &region, limit, pass).await,
+            What::Conflict { of } => self.conflict(item.number, of).await,
+            What::Holder { region, life_s, stays } => client(None).holder(region, life_s, stays).await,
+            What::Redrive => {
+                if self.cloud.dead_letters() > 0 && !self.cloud.is_calm() {
+                    self.cloud.reaches(Situation::RedrivenEarly);
+                }
+                self.redrive().await;
+            }
+            What::Again => {}
         }
     }
 }

@@ -11,15 +11,20 @@ use tokio::{
 
 use crate::{
     clients::{
+        order::Position,
         ours::{Input, Logged, Options, Output, Told},
         trace::Recorder,
     },
-    cloud::{FunctionName, Incoming, Line, lock},
+    cloud::{FunctionName, Incoming, Line, Situation, lock},
     world::{
         clients::Client,
         journal::{self, Heard, Wish},
     },
 };
+
+/// Share of our clients that have no address for `GET /alerts`, and tell their applications of a gap where an answer
+/// leaves something out.
+const WITHOUT_HTTP: f64 = 0.15;
 
 /// A request that the client has sent over a socket, and that has no answer yet.
 struct Asked {
@@ -42,15 +47,22 @@ enum News {
 }
 
 impl Client {
-    /// Our client, whose application watches regions and changes them at times after now.
-    pub(super) async fn ours(self, regions: Vec<String>, changes: Vec<(u64, bool, String)>) {
+    /// Our client, whose application watches regions and changes them at times after now. It knows some positions from
+    /// the page before.
+    pub(super) async fn ours(
+        self,
+        regions: Vec<String>,
+        changes: Vec<(u64, bool, String)>,
+        positions: BTreeMap<String, Position>,
+    ) {
         let cloud = Arc::clone(&self.run.cloud);
         let client = Arc::new(self);
         let seed = cloud.draw(&client.name, |random| random.random());
         let now = || u64::try_from(cloud.now_ms()).unwrap_or_default();
         let name = format!("seed {} {}", cloud.seed(), client.name);
-        let options = Options { http: true, seed, ..Options::default() };
-        let mut recorder = Recorder::new(&name, options, &regions, &BTreeMap::new(), now());
+        let http = !cloud.chance(&format!("options of {}", client.name), WITHOUT_HTTP);
+        let options = Options { http, seed, ..Options::default() };
+        let mut recorder = Recorder::new(&name, options, &regions, &positions, now());
         let (send, mut news) = mpsc::unbounded_channel::<News>();
         let mut open: BTreeMap<u32, Open> = BTreeMap::new();
         let mut changes: Vec<(Instant, bool, String)> = changes
@@ -129,6 +141,7 @@ impl Client {
                         let wish = Wish { joins, sent_ms, granted_ms: None };
                         journal.visits[open.visit].wishes.entry(region.clone()).or_default().push(wish);
                     }
+                    journal.visits[open.visit].asks_again = true;
                     open.asked.push(Asked { joins, regions, sent_ms });
                 }
                 self.run.cloud.note(|| format!("{} sends {text}", self.name));
@@ -259,14 +272,21 @@ impl Client {
         let Some(at) = open.asked.iter().position(|asked| asked.joins == joins && asked.regions == named) else {
             return;
         };
-        let Asked { regions, sent_ms, .. } = open.asked.remove(at);
-        for region in regions {
-            for wish in visit.wishes.entry(region).or_default() {
-                if wish.joins == joins && wish.sent_ms == sent_ms {
-                    wish.granted_ms = Some(now_ms);
+        let sent_ms = open.asked[at].sent_ms;
+        // One that failed, and its repeats, ask for the same. An answer is to all of them, unless the opposite was
+        // asked for meanwhile.
+        let end = open.asked.iter().position(|asked| asked.joins != joins).filter(|end| *end > at);
+        let later = open.asked.split_off(end.unwrap_or(open.asked.len()));
+        for asked in open.asked.extract_if(.., |asked| asked.joins == joins && asked.regions == named) {
+            for region in asked.regions {
+                for wish in visit.wishes.entry(region).or_default() {
+                    if wish.joins == joins && wish.sent_ms == asked.sent_ms {
+                        wish.granted_ms = Some(now_ms);
+                    }
                 }
             }
         }
+        open.asked.extend(later);
         if joins {
             visit.heads.extend(journal::heads(&frame));
         }
@@ -275,7 +295,10 @@ impl Client {
         }
     }
 
-    fn hears(&self, heard: Heard) {
+    pub(super) fn hears(&self, heard: Heard) {
+        if matches!(heard, Heard::Gap { .. }) {
+            self.run.cloud.reaches(Situation::GapTold);
+        }
         self.run.cloud.note(|| format!("the application of {} hears {heard:?}", self.name));
         lock(&self.run.journal).told.entry(self.name.clone()).or_default().push(heard);
     }

@@ -5,7 +5,13 @@ use std::{collections::BTreeSet, fmt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
-use crate::cloud::{Settings, Weather};
+use crate::{
+    cloud::{Settings, Weather},
+    world::{
+        extras::{self, Extras},
+        items::{Item, Mischief, Via, What},
+    },
+};
 
 /// Which world, and what of it is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,68 +37,6 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The way in which a publication comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Via {
-    Http,
-    Event,
-    Invocation,
-}
-
-/// What a hostile client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mischief {
-    /// Sends subscriptions and hangs up at once.
-    Ghost,
-    /// Joins and leaves the same regions at the same moment.
-    Change,
-    /// Sends as many messages at once as it can.
-    Flood,
-    /// Opens more connections at once than one user may have.
-    Crowd,
-    /// Asks for what its token does not allow, and sends what is no message.
-    Trespass,
-}
-
-/// One thing that happens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum What {
-    /// A client of the systems that this one replaces: it subscribes at connect and pings.
-    Reference { region: String },
-    /// A client that subscribes by message, and later leaves a region and comes back.
-    Plain { regions: Vec<String>, leaves_after_ms: Option<u64> },
-    /// Our client.
-    Ours { regions: Vec<String>, changes: Vec<(u64, bool, String)> },
-    /// Somebody who means harm.
-    Hostile { mischief: Mischief, regions: Vec<String> },
-    /// A publication.
-    Publish { publisher: usize, region: String, via: Via, has_key: bool, count: usize },
-    /// The alert of a publication is taken back.
-    Remove { of: usize },
-    /// Somebody reads the log over HTTP.
-    Read { region: String },
-    /// The functions are deployed anew.
-    Redeploy,
-    /// All sockets break.
-    Cut,
-    /// Regions that nobody has heard of are published to, many at once.
-    Born { count: usize },
-    /// The scorer runs regularly, on a feed of these regions.
-    Score { regions: Vec<String>, pause_ms: u64 },
-    /// The canary runs regularly.
-    Watch { pause_ms: u64 },
-}
-
-/// Something that happens at a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Item {
-    /// Its number, which it keeps where others are left out.
-    pub number: usize,
-    /// Milliseconds after the beginning.
-    pub at_ms: u64,
-    pub what: What,
-}
-
 /// What is to happen in a world.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -116,14 +60,14 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(choice: &Choice) -> Self {
         let mut random = SmallRng::seed_from_u64(choice.seed);
-        let weather = Weather::of(&mut random, &choice.calmed);
+        let mut weather = Weather::of(&mut random, &choice.calmed);
         let span_ms = match random.random_range(0..40) {
             0..31 => random.random_range(4_000..20_000),
             31..39 => random.random_range(30_000..400_000),
             // Longer than a connection lives.
             _ => random.random_range(7_500_000..8_000_000),
         };
-        let settings = Settings {
+        let mut settings = Settings {
             authorization: (*["off", "optional", "required"].choose(&mut random).unwrap_or(&"off")).to_owned(),
             has_issuer: random.random_bool(0.5),
             fallback_to_everyone: random.random_bool(0.5),
@@ -134,6 +78,7 @@ impl Plan {
             regions_max: if random.random_bool(0.5) { random.random_range(8..40) } else { 300 },
             has_operator: random.random_bool(0.7),
             has_next_form: random.random_bool(0.3),
+            page_items: None,
         };
         let mut items = Vec::new();
         let few = random.random_range(1..=REGIONS.len());
@@ -232,6 +177,11 @@ impl Plan {
         if random.random_bool(WATCHED) {
             add(random.random_range(0..early), What::Watch { pause_ms: pause_ms(&mut random) });
         }
+        extras::add(
+            Extras { seed: choice.seed, span_ms, regions, settings: &mut settings, weather: &mut weather },
+            &mut items,
+        );
+        weather.calm(&choice.calmed);
         if let Some(only) = &choice.only {
             items.retain(|item| only.contains(&item.number));
         }

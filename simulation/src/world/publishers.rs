@@ -11,13 +11,28 @@ use crate::{
     cloud::{FunctionName, lock},
     world::{
         Run,
-        journal::{self, Published, Removed, Told, Visit, Wish},
-        plan::Via,
+        items::Via,
+        journal::{Published, Removed, Told},
     },
 };
 
 /// Attempts of a publisher that gets no answer, or is told to come again.
 const ATTEMPTS: u32 = 4;
+
+/// What somebody publishes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order<'a> {
+    /// The number of the item.
+    pub(super) number: usize,
+    pub(super) publisher: usize,
+    pub(super) region: &'a str,
+    pub(super) via: Via,
+    pub(super) has_key: bool,
+    /// Publications in one document.
+    pub(super) count: usize,
+    /// Bytes that each has beside its title.
+    pub(super) bytes: usize,
+}
 
 /// The ids of the videos of an item.
 pub(super) fn videos(number: usize, count: usize) -> Vec<String> {
@@ -39,7 +54,7 @@ pub(super) fn told(answer: &Value) -> Told {
 }
 
 impl Run {
-    fn publication(video: &str, region: &str, key: Option<&str>) -> Value {
+    pub(super) fn publication(video: &str, region: &str, key: Option<&str>) -> Value {
         let mut publication =
             json!({"region": region, "video": {"id": video, "title": format!("Title of {video}"), "score": 97}});
         if let Some(key) = key {
@@ -49,25 +64,26 @@ impl Run {
     }
 
     /// Publishes, and again where it has to, with a key or without one.
-    pub(super) async fn publish(
-        self: &std::sync::Arc<Self>,
-        number: usize,
-        publisher: usize,
-        region: &str,
-        via: Via,
-        has_key: bool,
-        count: usize,
-    ) {
+    pub(super) async fn publish(self: &std::sync::Arc<Self>, order: Order<'_>) {
+        let Order { number, publisher, region, via, has_key, count, bytes } = order;
         let lane = format!("publisher-{publisher}");
         let videos = videos(number, count);
         let has_key = has_key || via == Via::Event;
         let publications: Vec<Value> = videos
             .iter()
-            .map(|video| Self::publication(video, region, has_key.then_some(format!("key-{video}")).as_deref()))
+            .map(|video| {
+                let key = has_key.then_some(format!("key-{video}"));
+                let mut publication = Self::publication(video, region, key.as_deref());
+                if bytes > 0 {
+                    publication["video"]["description"] = json!("x".repeat(bytes));
+                }
+                publication
+            })
             .collect();
         let sent_ms = self.cloud.elapsed_ms();
         for video in &videos {
-            let record = Published { region: region.to_owned(), sent_ms, has_key, ..Published::default() };
+            let is_queued = via != Via::Http;
+            let record = Published { region: region.to_owned(), sent_ms, has_key, is_queued, ..Published::default() };
             lock(&self.journal).publications.insert(video.clone(), record);
         }
         let body = match publications.as_slice() {
@@ -150,17 +166,19 @@ impl Run {
         for _ in 0..20 {
             let place = lock(&self.journal).publications.get(&video).and_then(|record| {
                 record.answers.iter().find_map(|told| match told {
-                    Told::Published { seq, .. } => Some((record.region.clone(), *seq)),
+                    Told::Published { epoch, seq, .. } => Some((record.region.clone(), *epoch, *seq)),
                     _ => None,
                 })
             });
-            if let Some((region, seq)) = place {
+            if let Some((region, epoch, seq)) = place {
+                let sent_ms = self.cloud.elapsed_ms();
                 let request = json!({"pathParameters": {"region": region, "seq": seq.to_string()}, "headers": {}});
                 let route = "DELETE /alerts/{region}/{seq}";
                 let (_, answer) = self.cloud.request(FunctionName::Publish, &lane, route, request).await;
                 if answer["removed"] == true {
                     let answered_ms = self.cloud.elapsed_ms();
-                    lock(&self.journal).removals.push(Removed { video, region, seq, answered_ms });
+                    let removed = Removed { video, region, epoch, seq, sent_ms, answered_ms };
+                    lock(&self.journal).removals.push(removed);
                     return;
                 }
             }
@@ -168,31 +186,6 @@ impl Run {
                 return;
             }
             sleep(Duration::from_millis(1_500)).await;
-        }
-    }
-
-    /// Reads the log over HTTP, from the beginning on.
-    pub(super) async fn read(self: &std::sync::Arc<Self>, number: usize, region: &str) {
-        let lane = format!("reader-{number}");
-        let wish = Wish { joins: true, sent_ms: self.cloud.elapsed_ms(), granted_ms: None };
-        let mut visit = Visit { client: lane.clone(), closed_ms: Some(0), ..Visit::default() };
-        visit.wishes.insert(region.to_owned(), vec![wish]);
-        let index = {
-            let mut journal = lock(&self.journal);
-            journal.visits.push(visit);
-            journal.visits.len() - 1
-        };
-        for _ in 0..3 {
-            let sent_ms = self.cloud.elapsed_ms();
-            let request = json!({"headers": {}, "queryStringParameters": {"region": region}});
-            let (_, answer) = self.cloud.request(FunctionName::Alerts, &lane, "GET /alerts", request).await;
-            let at_ms = self.cloud.elapsed_ms();
-            for alert in answer["alerts"].as_array().into_iter().flatten() {
-                if let Some(received) = journal::alert(alert, at_ms, Some(sent_ms)) {
-                    lock(&self.journal).visits[index].received.push(received);
-                }
-            }
-            sleep(Duration::from_millis(700)).await;
         }
     }
 }

@@ -49,7 +49,8 @@ impl Run {
         let mut journal = lock(&self.journal);
         for (video, announced) in self.cloud.announced() {
             let (region, sent_ms) = (announced.region, announced.at_ms);
-            let record = Published { region, sent_ms, has_key: true, attempts: 1, ..Published::default() };
+            let record =
+                Published { region, sent_ms, has_key: true, attempts: 1, is_queued: true, ..Published::default() };
             journal.publications.insert(video, record);
         }
         for (run, published) in self.cloud.canary_publications() {

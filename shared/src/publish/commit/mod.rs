@@ -316,7 +316,14 @@ impl Pending<'_> {
         for (one, receipt) in std::mem::take(waiting).into_iter().zip(receipts) {
             match receipt {
                 Ok(Some(receipt)) if receipt.is_of(&one.entry) => match receipt.position() {
-                    Some(position) => self.arrive(one.index, &one.entry, position),
+                    Some(position) => {
+                        if !one.is_queued {
+                            // An attempt whose answer was lost may have put it there, and the next one once more after
+                            // the commit.
+                            self.alerts.discard(self.region, [one.ticket]).await;
+                        }
+                        self.arrive(one.index, &one.entry, position);
+                    }
                     None => waiting.push(one),
                 },
                 // Another one with the same key was first.
