@@ -17,7 +17,7 @@ const PAGES: f64 = 0.15;
 const CONFLICT: f64 = 0.15;
 const HOLDERS: f64 = 0.15;
 const DIVIDED: f64 = 0.03;
-const AGAIN: f64 = 0.05;
+const AGAIN: f64 = 0.08;
 const FULL: f64 = 0.04;
 const REDRIVEN: f64 = 0.5;
 
