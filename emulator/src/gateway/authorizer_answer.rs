@@ -4,22 +4,22 @@ use serde_json::{Map, Value, json};
 
 use super::policy::{self, Decision};
 
-/// What a client is told whom the policy denies. Source: recorded from REST APIs.
+/// The message for a client that the policy denies. Source: recorded from REST APIs.
 pub(crate) const DENIED: &str =
     "User is not authorized to access this resource with an explicit deny in an identity-based policy";
 
-/// What a client is told of whom the policy does not speak. Source: as above.
+/// The message for a client that no statement allows. Source: as above.
 pub(crate) const NOT_ALLOWED: &str = "User is not authorized to access this resource because no identity-based policy \
     allows the execute-api:Invoke action";
 
-/// Why an answer lets nobody in.
+/// Why an answer allows nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerError {
     /// A statement denies it.
     Denied,
     /// No statement speaks of it.
     NotAllowed,
-    /// It is no answer of an authorizer, for this reason.
+    /// It does not have the form of an authorizer's answer, for this reason.
     Invalid(String),
 }
 

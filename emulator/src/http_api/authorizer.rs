@@ -124,7 +124,7 @@ impl HttpApis {
     pub(super) async fn authorize(&self, incoming: &Incoming<'_>, body: &Bytes) -> Result<AuthorizerContext, Refusal> {
         let context = match &incoming.route.authorization {
             HttpAuthorization::None => AuthorizerContext::default(),
-            // Publishers at a desk have no credentials: a note at the start says that nothing is checked.
+            // On a developer's machine clients have no credentials. A note at the start says that nothing is checked.
             HttpAuthorization::Iam if !self.check_signatures => AuthorizerContext::default(),
             HttpAuthorization::Iam => {
                 let request = hyper::Request::from_parts(incoming.parts.clone(), ());

@@ -49,7 +49,7 @@ const HINTS_MAX: usize = 8;
 #[derive(Debug)]
 pub(crate) struct HttpApis {
     apis: Vec<ServedApi>,
-    /// Whether a path is the emulator's own. Routes that take any path do not take these.
+    /// Whether a path is the emulator's own. Only a route that begins with the same text takes it.
     is_own: fn(&str) -> bool,
     functions: Arc<Functions>,
     clock: Clock,
@@ -167,12 +167,17 @@ impl HttpApis {
 
     /// The APIs that a request may be for: the one that its host name names, `NAME.localhost`, or all.
     fn apis_for(&self, headers: &HeaderMap) -> impl Iterator<Item = &ServedApi> {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let named = self.named(headers);
+        self.apis.iter().filter(move |served| named.is_none_or(|named| named.api_id == served.api.api_id))
+    }
+
+    /// The API that a request names by its host name.
+    fn named(&self, headers: &HeaderMap) -> Option<&HttpApi> {
+        let host = headers.get(HOST)?.to_str().ok()?;
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
-        let named = name.strip_suffix(".localhost").map(str::to_owned);
-        let is_named = |api: &HttpApi, name: &str| api.name.eq_ignore_ascii_case(name) || api.api_id == name;
-        let named = named.filter(|name| self.apis.iter().any(|served| is_named(&served.api, name)));
-        self.apis.iter().filter(move |served| named.as_ref().is_none_or(|name| is_named(&served.api, name)))
+        let name = name.strip_suffix(".localhost")?;
+        let mut apis = self.apis.iter().map(|served| &served.api);
+        apis.find(|api| api.name.eq_ignore_ascii_case(name) || api.api_id == name)
     }
 
     /// Finds the route of a request.
@@ -186,7 +191,7 @@ impl HttpApis {
         // A path with a stage is not for a route of another API that takes any path.
         let found = best(method, staged.into_iter());
         let found = found.or_else(|| unstaged().filter(|found| !is_staged || found.matching.fit.names_beginning()))?;
-        let is_taken = found.matching.fit.is_catch_all() && (self.is_own)(path);
+        let is_taken = (self.is_own)(path) && !found.matching.fit.names_beginning() && self.named(headers).is_none();
         (!is_taken).then_some(found)
     }
 

@@ -29,11 +29,6 @@ impl Fit {
         // Before the first slash there is nothing.
         self.segments.get(1) == Some(&Segment::Text)
     }
-
-    /// Whether the route also takes paths of which it says nothing.
-    pub(super) fn is_catch_all(&self) -> bool {
-        self.segments.is_empty() || self.segments.last() == Some(&Segment::Rest)
-    }
 }
 
 /// Parameters of a path with their values.

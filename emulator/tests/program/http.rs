@@ -107,6 +107,8 @@ async fn an_api_has_a_host_name_of_its_own() {
     let of = async |name: &str, path: &str| send(site.stack.http_addr, &format!("GET {path}"), &named(name), b"").await;
     assert_eq!(of("ServerlessRestApi", "/hello").await.status, 200);
     assert_eq!(of("rest", "/hello").await.status, 404, "{:?}", of("rest", "/hello").await);
+    assert!(of("plain", "/health").await.body.contains("$default"));
+    assert_eq!(get(&site, "/health", "").await.body, r#"{"status":"ok"}"#);
     let plain = of("plain", "/hello").await;
     assert_eq!(serde_json::from_str::<Value>(&plain.body).expect("JSON")["routeKey"], "$default");
     site.stack.stop().await;
