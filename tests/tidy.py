@@ -5,6 +5,7 @@
 - No dependency of the emulator on the service.
 - No integration test that `tests/run` does not name.
 - No link in a document to a file that is not there.
+- No count in docs/emulator.md that its tables do not have.
 """
 
 import fnmatch
@@ -325,6 +326,34 @@ def check_links(files):
                 yield path, f"{path} links to {target}, which is not there"
 
 
+# The table's columns, and the sentence that counts its rows.
+BEHAVIOURS = "docs/emulator.md"
+BEHAVIOUR_COLUMNS = ["behaviour", "source", "test"]
+BEHAVIOUR_COUNTS = re.compile(r"Of the (\d+) behaviours below, (\d+) are")
+
+
+def check_behaviours(files):
+    """How much of the emulator's behaviour is unknown is said once, and has to hold."""
+    if BEHAVIOURS not in files:
+        return
+    text = (ROOT / BEHAVIOURS).read_text()
+    rows, unknown, is_table = 0, 0, False
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split(" | ")]
+        if not line.startswith("|") or cells == BEHAVIOUR_COLUMNS:
+            is_table = line.startswith("|")
+        elif is_table and not line.startswith("|---"):
+            if len(cells) != len(BEHAVIOUR_COLUMNS):
+                yield BEHAVIOURS, f"{BEHAVIOURS}: a row has {len(cells)} cells: {line[:80]}"
+                continue
+            rows += 1
+            unknown += "?" in cells[BEHAVIOUR_COLUMNS.index("source")]
+    counts = BEHAVIOUR_COUNTS.search(" ".join(text.split()))
+    said = tuple(int(count) for count in counts.groups()) if counts else None
+    if said != (rows, unknown):
+        yield BEHAVIOURS, f"{BEHAVIOURS} has {rows} behaviours, of which {unknown} are unknown in part, and says {said}"
+
+
 # --- Together ---------------------------------------------------------------------------------------------------------
 
 RULES = {
@@ -334,6 +363,7 @@ RULES = {
     "emulator": check_emulator,
     "suites": check_suites,
     "links": check_links,
+    "behaviours": check_behaviours,
 }
 
 

@@ -78,9 +78,17 @@ fn of_json_error(error: &ServiceError) -> (StatusCode, String) {
     (error.status, json!({"__type": error.kind, "message": error.message}).to_string())
 }
 
+/// An error of SQS in the query protocol, in which an unknown queue has other words. Source: a recording of the service
+/// in LocalStack (`tests/aws/services/sqs/test_sqs.snapshot.json`, `test_non_existent_queue`).
 fn of_query_error(error: ServiceError) -> QueryError {
-    let code = error.query_code.and_then(|code| code.split(';').next());
-    QueryError { code: code.unwrap_or(error.kind), message: error.message }
+    let code = error.query_code.and_then(|code| code.split(';').next()).unwrap_or(error.kind);
+    let message = match code {
+        "AWS.SimpleQueueService.NonExistentQueue" => {
+            "The specified queue does not exist for this wsdl version.".to_owned()
+        }
+        _ => error.message,
+    };
+    QueryError { code, message }
 }
 
 /// The response of the query protocol in JSON, which these services write for a client that accepts JSON, as the
@@ -102,4 +110,21 @@ fn of_query(operation: &str, fields: &[&str], result: Result<Value, QueryError>)
         ("ResponseMetadata".to_owned(), json!({"RequestId": request_id})),
     ]);
     (StatusCode::OK, json!({format!("{operation}Response"): response}).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::Clock;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_queue_has_other_words_in_a_form() {
+        let queues = Queues::new(Vec::new(), Clock::System);
+        let error = sqs::send_message(&queues, json!({"QueueUrl": "/none", "MessageBody": "x"})).expect_err("no queue");
+        assert_eq!(error.message, "The specified queue does not exist.");
+        let error = of_query_error(error);
+        assert_eq!(error.code, "AWS.SimpleQueueService.NonExistentQueue");
+        assert_eq!(error.message, "The specified queue does not exist for this wsdl version.");
+    }
 }

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request,
     body::Bytes,
-    header::{CONTENT_TYPE, HeaderValue, USER_AGENT},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
     http::uri::InvalidUri,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -99,8 +99,11 @@ fn request(
     *request.uri_mut() = uri.parse().map_err(|error: InvalidUri| unusable(&error))?;
     let all = request.headers_mut();
     all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let agent = HeaderValue::from_str(&format!("AmazonAPIGateway_{}", api.api_id));
-    all.extend(agent.ok().map(|agent| (USER_AGENT, agent)));
+    let named = [
+        (USER_AGENT, format!("AmazonAPIGateway_{}", api.api_id)),
+        (HeaderName::from_static("x-amzn-apigateway-api-id"), api.api_id.clone()),
+    ];
+    all.extend(named.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?))));
     for (name, value) in headers {
         all.insert(name, HeaderValue::from_str(&value).map_err(|error| unusable(&error))?);
     }

@@ -217,7 +217,7 @@ impl HttpApis {
         }
         let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
             Ok(body) => body.to_bytes(),
-            Err(_) => return Ok(response::too_large(api.kind)),
+            Err(_) => return Ok(response::too_large(api.kind, REQUEST_BYTES_MAX)),
         };
         let now = self.clock.now();
         let request_id = gateway::new_request_id(now);

@@ -150,10 +150,16 @@ pub(super) fn with_error_headers(api: &HttpApi, mut response: Response<Body>) ->
     response
 }
 
-/// What a client is told of a request that is too large.
-pub(super) fn too_large(kind: HttpApiKind) -> Response<Body> {
-    let message = if kind == HttpApiKind::Rest { "Request Too Long" } else { "Request Entity Too Large" };
-    http::json(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": message}))
+/// What a client is told of a request whose body is larger than this many bytes.
+pub(super) fn too_large(kind: HttpApiKind, bytes_max: usize) -> Response<Body> {
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    match kind {
+        // In front of REST APIs something refuses it that does not write JSON, and this as its media type.
+        HttpApiKind::Rest => {
+            http::response(status, "text; charset=utf-8", format!("HTTP content length exceeded {bytes_max} bytes."))
+        }
+        HttpApiKind::Http => http::json(status, &json!({"message": "Request Entity Too Large"})),
+    }
 }
 
 /// The response of a route that the emulator does not serve.

@@ -71,7 +71,8 @@ pub(super) fn below_stage<'a>(api: &HttpApi, path: &'a str) -> Option<&'a str> {
     }
 }
 
-/// Compares the path of a route with that of a request. In REST APIs a slash at the end does not count.
+/// Compares the path of a route with that of a request. In REST APIs a slash at the end does not count. In HTTP APIs a
+/// parameter at the end takes what is after it, which is nothing: `/{name}` is also for `/`.
 fn fits(own: &str, asked: &str, kind: HttpApiKind) -> Option<(Vec<Segment>, Parameters)> {
     if own == DEFAULT {
         return Some((Vec::new(), Vec::new()));
@@ -82,12 +83,12 @@ fn fits(own: &str, asked: &str, kind: HttpApiKind) -> Option<(Vec<Segment>, Para
     };
     let (own, asked) = (&own[..trimmed(own)], &asked[..trimmed(asked)]);
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let mut asked = asked.split('/');
+    let mut asked = asked.split('/').peekable();
     let (mut segments, mut parameters) = (Vec::new(), Vec::new());
     for own in own.split('/') {
         let name = own.strip_prefix('{').and_then(|own| own.strip_suffix('}'));
         match (name.map(|name| name.strip_suffix('+').ok_or(name)), asked.next()?) {
-            (Some(_), "") => return None,
+            (Some(_), "") if kind == HttpApiKind::Rest || asked.peek().is_some() => return None,
             (Some(Ok(name)), first) => {
                 let rest = std::iter::once(first).chain(asked).collect::<Vec<_>>().join("/");
                 parameters.push((name.to_owned(), decoded(&rest)));
@@ -150,7 +151,7 @@ mod tests {
                 ("GET", "/pets/dog/2", "GET /pets/dog/{id}"),
                 ("GET", "/pets/cat/1", "GET /pets/{proxy+}"),
                 ("POST", "/test/5", "ANY /{proxy+}"),
-                ("GET", "/", "$default"),
+                ("GET", "/", "ANY /{proxy+}"),
             ],
         );
     }
@@ -178,9 +179,21 @@ mod tests {
         assert_eq!(of("/x/PL/a%20b%2Fc"), pairs(&[("a", "PL"), ("b", "a b/c")]));
         assert_eq!(of("/files/a/b%20c/d"), pairs(&[("path", "a/b c/d")]));
         assert_eq!(of("/%C3%BCber"), pairs(&[]));
-        for other in ["/x/PL", "/x/PL/", "/x//7", "/x/PL/7/8", "/files", "/files/", "/", ""] {
+        for other in ["/x/PL", "/x//7", "/x/PL/7/8", "/files", "/files//a", "/", ""] {
             assert_eq!(of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_parameter_at_the_end_may_be_empty_in_http_apis_only() {
+        let routes = ["GET /{id}", "GET /files/{path+}", "GET /x/{a}/{b}"];
+        check(
+            &api("HttpApi", &routes),
+            &[("GET", "/", "GET /{id}"), ("GET", "/files/", "GET /files/{path+}"), ("GET", "/x/PL/", "GET /x/{a}/{b}")],
+        );
+        let empty = best(&api("HttpApi", &routes), "GET", "/x/PL/").map(|found| found.parameters);
+        assert_eq!(empty, Some(vec![("a".to_owned(), "PL".to_owned()), ("b".to_owned(), String::new())]));
+        check(&api("Api", &routes), &[("GET", "/", ""), ("GET", "/files/", "GET /{id}"), ("GET", "/x/PL/", "")]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! SNS: the topics of the template, which hand messages to functions and queues, behind the API that AWS clients speak
 //! (AWS query), with the operations to publish.
 //!
-//! Source: SNS API reference and developer guide.
+//! Source: SNS API reference and developer guide; texts of errors from recordings of the service in LocalStack
+//! (`tests/aws/services/sns/test_sns.snapshot.json`).
 
+mod attributes;
 mod notification;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use clock::Clock;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Response, StatusCode, body::Bytes};
@@ -19,7 +20,7 @@ use crate::{
     aws_query::{QueryError, QueryInput, answer, element, refusal},
     http::{Body, Request, response},
     lambda::{Functions, Publisher},
-    sqs::{AttributeValue, MessageAttribute, Queues, is_entry_id},
+    sqs::{AttributeValue, ENTRY_ID_CHARS_MAX, MessageAttribute, Queues, is_entry_id},
     template::{Subscriber, Subscription, Topic},
 };
 
@@ -31,6 +32,9 @@ const BATCH_MAX: usize = 10;
 
 /// Most characters of a subject. Source: SNS API reference, `Publish`.
 const SUBJECT_CHARS_MAX: usize = 100;
+
+/// Parts of an ARN, which colons separate. Source: IAM user guide.
+const ARN_ELEMENTS: usize = 6;
 
 /// Largest request, in bytes: a form with every byte escaped, and its names.
 const REQUEST_BYTES_MAX: usize = 3 * MESSAGE_BYTES_MAX + 64 * 1024;
@@ -93,47 +97,57 @@ impl Topics {
     pub(crate) fn publish_form(&self, input: &QueryInput) -> Result<String, QueryError> {
         let arn = input.get("TopicArn").or_else(|| input.get("TargetArn")).unwrap_or_default();
         let topic = self.topic(arn)?;
-        Ok(self.publish_to(topic, &Message::read(input, topic)?))
+        let message = Message::read(input, topic, "")?;
+        if message.bytes() > MESSAGE_BYTES_MAX {
+            return Err(invalid("Message too long"));
+        }
+        Ok(self.publish_to(topic, &message))
     }
 
     fn publish_batch(&self, input: &QueryInput) -> Result<String, QueryError> {
         let topic = self.topic(input.get("TopicArn").unwrap_or_default())?;
         let entries = input.list("PublishBatchRequestEntries.member");
         let ids: Vec<&str> = entries.iter().map(|entry| entry.get("Id").unwrap_or_default()).collect();
+        let refused = |code: &'static str, message: String| Err(QueryError { code, message });
         if entries.is_empty() {
-            return Err(QueryError { code: "EmptyBatchRequest", message: "The batch has no entries.".to_owned() });
+            return refused("EmptyBatchRequest", "The batch request doesn't contain any entries.".to_owned());
         }
         if entries.len() > BATCH_MAX {
-            let message = format!("The batch has more than {BATCH_MAX} entries.");
-            return Err(QueryError { code: "TooManyEntriesInBatchRequest", message });
+            let message = "The batch request contains more entries than permissible.";
+            return refused("TooManyEntriesInBatchRequest", message.to_owned());
         }
-        if ids.iter().any(|id| !is_entry_id(id)) {
-            let message = "The batch entry id can only contain alphanumeric characters, hyphens and underscores. It \
-                           can be at most 80 letters long.";
-            return Err(QueryError { code: "InvalidBatchEntryId", message: message.to_owned() });
+        if let Some(id) = ids.iter().find(|id| !is_entry_id(id)) {
+            let problem =
+                if id.len() > ENTRY_ID_CHARS_MAX { "is too long" } else { "contains an impermissible character" };
+            let message = format!("The Id of a batch entry in the batch request {problem}: {id}");
+            return refused("InvalidBatchEntryId", message);
         }
-        if let Some((_, repeated)) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
-            return Err(QueryError { code: "BatchEntryIdsNotDistinct", message: format!("Id {repeated} repeated.") });
+        if ids.iter().enumerate().any(|(at, id)| ids[..at].contains(id)) {
+            let message = "Two or more batch entries in the request have the same Id.";
+            return refused("BatchEntryIdsNotDistinct", message.to_owned());
         }
-        let (mut done, mut failed) = (String::new(), String::new());
-        for (id, entry) in ids.iter().zip(&entries) {
-            match Message::read(entry, topic) {
-                Ok(message) => {
-                    let message_id = self.publish_to(topic, &message);
-                    let member = element("Id", id) + &element("MessageId", &message_id);
-                    done.push_str(&format!("<member>{member}</member>"));
-                }
-                Err(error) => {
-                    let error = element("Code", error.code) + &element("Message", &error.message);
-                    let member = element("Id", id) + &error + &element("SenderFault", "true");
-                    failed.push_str(&format!("<member>{member}</member>"));
-                }
-            }
+        // What is wrong with one entry refuses all of them.
+        let read = |(at, entry): (usize, &QueryInput)| {
+            Message::read(entry, topic, &format!("publishBatchRequestEntries.{}.member.", at + 1))
+        };
+        let messages: Vec<Message> = entries.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        if messages.iter().map(Message::bytes).sum::<usize>() > MESSAGE_BYTES_MAX {
+            let message = "The length of all the messages put together is more than the limit.";
+            return refused("BatchRequestTooLong", message.to_owned());
         }
-        Ok(format!("<Successful>{done}</Successful><Failed>{failed}</Failed>"))
+        let done = ids.iter().zip(&messages).map(|(id, message)| {
+            let member = element("Id", id) + &element("MessageId", &self.publish_to(topic, message));
+            format!("<member>{member}</member>")
+        });
+        Ok(format!("<Successful>{}</Successful><Failed/>", done.collect::<String>()))
     }
 
     fn topic(&self, arn: &str) -> Result<&Topic, QueryError> {
+        let elements = arn.split(':').count();
+        if elements < ARN_ELEMENTS {
+            let reason = format!("An ARN must have at least {ARN_ELEMENTS} elements, not {elements}");
+            return Err(invalid(&format!("TopicArn Reason: {reason}")));
+        }
         let topic = arn.rsplit(':').next().and_then(|name| self.topics.get(name));
         topic.ok_or_else(|| QueryError { code: "NotFound", message: "Topic does not exist".to_owned() })
     }
@@ -177,56 +191,62 @@ impl Publisher for Topics {
     }
 }
 
+/// A parameter that the service does not accept.
+fn invalid(problem: &str) -> QueryError {
+    QueryError { code: "InvalidParameter", message: format!("Invalid parameter: {problem}") }
+}
+
 impl Message {
-    fn read(input: &QueryInput, topic: &Topic) -> Result<Self, QueryError> {
-        let invalid = |message: String| QueryError { code: "InvalidParameter", message };
+    /// Reads a message, or says what is wrong with it. `path` is where it stands in the request, as the service writes
+    /// that.
+    fn read(input: &QueryInput, topic: &Topic, path: &str) -> Result<Self, QueryError> {
         let text = |name: &str| input.get(name).map(str::to_owned);
+        let attributes = input.list("MessageAttributes.entry");
         let mut message = Self {
             text: text("Message").unwrap_or_default(),
             subject: text("Subject"),
-            attributes: BTreeMap::new(),
+            attributes: attributes.iter().map(|entry| attributes::read(entry, path)).collect::<Result<_, _>>()?,
             group: text("MessageGroupId"),
             deduplication: text("MessageDeduplicationId"),
         };
         if message.text.is_empty() {
-            return Err(invalid("Invalid parameter: Empty message".to_owned()));
+            return Err(invalid("Empty message"));
         }
-        if message.text.len() > MESSAGE_BYTES_MAX {
-            return Err(invalid("Invalid parameter: Message too long".to_owned()));
-        }
-        if message.subject.as_ref().is_some_and(|subject| subject.chars().count() > SUBJECT_CHARS_MAX) {
-            return Err(invalid("Invalid parameter: Subject".to_owned()));
+        let is_subject = |subject: &String| (1..=SUBJECT_CHARS_MAX).contains(&subject.chars().count());
+        if message.subject.as_ref().is_some_and(|subject| !is_subject(subject)) {
+            return Err(invalid("Subject"));
         }
         if topic.is_fifo && message.group.is_none() {
-            let reason = "The MessageGroupId parameter is required for FIFO topics";
-            return Err(invalid(format!("Invalid parameter: {reason}")));
+            return Err(invalid("The MessageGroupId parameter is required for FIFO topics"));
+        }
+        if topic.is_fifo && message.deduplication.is_none() && !topic.deduplicates_content {
+            return Err(invalid(
+                "The topic should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided \
+                 explicitly",
+            ));
+        }
+        if !topic.is_fifo && message.deduplication.is_some() {
+            return Err(invalid(
+                "MessageDeduplicationId Reason: The request includes MessageDeduplicationId parameter that is not \
+                 valid for this topic type",
+            ));
         }
         if input.get("MessageStructure") == Some("json") {
             // Of the texts for each protocol, queues and functions get the default here.
-            let texts: Value = serde_json::from_str(&message.text).map_err(|_| {
-                invalid("Invalid parameter: Message Structure - JSON message body failed to parse".into())
-            })?;
+            let texts: Value = serde_json::from_str(&message.text)
+                .map_err(|_| invalid("Message Structure - JSON message body failed to parse"))?;
             let default = texts.get("default").and_then(Value::as_str);
-            let reason = "Message Structure - No default entry in JSON message body";
-            message.text = default.ok_or_else(|| invalid(format!("Invalid parameter: {reason}")))?.to_owned();
-        }
-        for entry in input.list("MessageAttributes.entry") {
-            let name = entry.get("Name").unwrap_or_default().to_owned();
-            let value = match (entry.get("Value.StringValue"), entry.get("Value.BinaryValue")) {
-                (Some(text), _) => Some(AttributeValue::Text(text.to_owned())),
-                (None, Some(bytes)) => BASE64_STANDARD.decode(bytes).ok().map(AttributeValue::Bytes),
-                (None, None) => None,
-            };
-            let kind = entry.get("Value.DataType").unwrap_or_default().to_owned();
-            let value = value.filter(|_| !name.is_empty() && !kind.is_empty());
-            let refused = || QueryError {
-                code: "ParameterValueInvalid",
-                message: format!("The message attribute '{name}' is invalid."),
-            };
-            let value = value.ok_or_else(refused)?;
-            message.attributes.insert(name, MessageAttribute { kind, value });
+            let missing = || invalid("Message Structure - No default entry in JSON message body");
+            message.text = default.ok_or_else(missing)?.to_owned();
         }
         Ok(message)
+    }
+
+    /// Its size as SNS counts it: the text, and names, types and values of attributes.
+    fn bytes(&self) -> usize {
+        let of_attribute =
+            |(name, attribute): (&String, &MessageAttribute)| name.len() + attribute.kind.len() + attribute.bytes();
+        self.text.len() + self.attributes.iter().map(of_attribute).sum::<usize>()
     }
 
     /// The attributes as filter policies see them.
@@ -258,10 +278,7 @@ fn passes(subscription: &Subscription, message: &Message) -> bool {
 pub(crate) async fn handle(topics: Arc<Topics>, request: Request) -> Response<Body> {
     let (status, document) = match Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await {
         Ok(body) => topics.perform(&String::from_utf8_lossy(&body.to_bytes())),
-        Err(_) => {
-            let error = QueryError { code: "InvalidParameter", message: "Invalid parameter: Message too long".into() };
-            (StatusCode::BAD_REQUEST, refusal(&error, NAMESPACE, ""))
-        }
+        Err(_) => (StatusCode::BAD_REQUEST, refusal(&invalid("Message too long"), NAMESPACE, "")),
     };
     response(status, "text/xml", document)
 }

@@ -75,25 +75,65 @@ async fn a_message_reaches_the_queues_whose_policy_it_passes() {
 }
 
 #[tokio::test]
-async fn a_batch_is_published_entry_by_entry() {
+async fn a_batch_is_published_as_a_whole_or_not_at_all() {
     let (topics, queues) = topics();
     let entry = |number: u32, message: &str| {
         let prefix = format!("&PublishBatchRequestEntries.member.{number}");
         format!("{prefix}.Id=i{number}{prefix}.Message={message}")
     };
     let publish = |entries: &str| topics.perform(&format!("Action=PublishBatch&TopicArn={ARN}{entries}"));
-    let (_, document) = publish(&(entry(1, "a") + &entry(2, "")));
+    let (_, document) = publish(&(entry(1, "a") + &entry(2, "b")));
     assert!(document.contains("<Successful><member><Id>i1</Id><MessageId>"), "{document}");
-    assert!(document.contains("<Failed><member><Id>i2</Id><Code>InvalidParameter</Code>"), "{document}");
-    assert_eq!(messages(&queues, "Wrapped").await.len(), 1);
-    for (entries, code) in [
-        (String::new(), "EmptyBatchRequest"),
-        ((1..=11).map(|number| entry(number, "a")).collect(), "TooManyEntriesInBatchRequest"),
-        (entry(1, "a") + "&PublishBatchRequestEntries.member.2.Id=i1", "BatchEntryIdsNotDistinct"),
-        (entry(1, "a") + "&PublishBatchRequestEntries.member.2.Id=i.2", "InvalidBatchEntryId"),
+    assert_eq!(messages(&queues, "Wrapped").await.len(), 2);
+    let half = "x".repeat(MESSAGE_BYTES_MAX / 2);
+    let id = |id: &str| entry(1, "a") + "&PublishBatchRequestEntries.member.2.Id=" + id;
+    for (entries, code, text) in [
+        (String::new(), "EmptyBatchRequest", "contain any entries."),
+        (
+            (1..=11).map(|number| entry(number, "a")).collect(),
+            "TooManyEntriesInBatchRequest",
+            "The batch request contains more entries than permissible.",
+        ),
+        (id("i1"), "BatchEntryIdsNotDistinct", "Two or more batch entries in the request have the same Id."),
+        (id("i.2"), "InvalidBatchEntryId", "contains an impermissible character: i.2"),
+        (id(&"i".repeat(81)), "InvalidBatchEntryId", "is too long: iii"),
+        (entry(1, "a") + &entry(2, ""), "InvalidParameter", "Invalid parameter: Empty message"),
+        (
+            entry(1, "a") + "&PublishBatchRequestEntries.member.1.MessageAttributes.entry.1.Name=n",
+            "ValidationError",
+            "publishBatchRequestEntries.1.member.messageAttributes.n.member.dataType",
+        ),
+        (
+            entry(1, &half) + &entry(2, &(half.clone() + "x")),
+            "BatchRequestTooLong",
+            "The length of all the messages put together is more than the limit.",
+        ),
     ] {
         let (status, document) = publish(&entries);
-        assert!(status == StatusCode::BAD_REQUEST && document.contains(code), "{document}");
+        let is_expected = document.contains(&format!("<Code>{code}</Code>")) && document.contains(text);
+        assert!(status == StatusCode::BAD_REQUEST && is_expected, "{document}");
+    }
+    assert_eq!(messages(&queues, "Wrapped").await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_topic_in_order_wants_a_group_and_a_way_to_tell_messages_apart() {
+    let publish = |properties: &str, form: &str| {
+        let text =
+            TEMPLATE.replace("TopicName: topic,", &format!("TopicName: topic.fifo, FifoTopic: true{properties},"));
+        let template = Template::parse(&text, &Default::default()).expect("valid");
+        let queues = Arc::new(Queues::new(template.queues, Clock::System));
+        let topics = Topics::new(template.topics, Functions::unreachable(&template.functions), queues, Clock::System);
+        topics.perform(&format!("Action=Publish&Message=a&TopicArn={ARN}{form}")).1
+    };
+    for (properties, form, text) in [
+        ("", ".fifo", "The MessageGroupId parameter is required for FIFO topics"),
+        ("", ".fifo&MessageGroupId=g", "should either have ContentBasedDeduplication enabled"),
+        ("", ".fifo&MessageGroupId=g&MessageDeduplicationId=d", "<MessageId>"),
+        (", ContentBasedDeduplication: true", ".fifo&MessageGroupId=g", "<MessageId>"),
+    ] {
+        let document = publish(properties, form);
+        assert!(document.contains(text), "{properties} {form}: {document}");
     }
 }
 
@@ -109,11 +149,10 @@ async fn what_the_service_refuses_is_refused() {
             "InvalidParameter",
         ),
         (format!("Action=Publish&TopicArn={ARN}&Message=x&MessageStructure=json"), 400, "InvalidParameter"),
-        (
-            format!("Action=Publish&TopicArn={ARN}&Message=x&MessageAttributes.entry.1.Name=a"),
-            400,
-            "ParameterValueInvalid",
-        ),
+        (format!("Action=Publish&TopicArn={ARN}&Message=x&MessageAttributes.entry.1.Name=a"), 400, "ValidationError"),
+        ("Action=Publish&TopicArn=topic&Message=a".to_owned(), 400, "InvalidParameter"),
+        (format!("Action=Publish&TopicArn={ARN}&Message=x&Subject="), 400, "InvalidParameter"),
+        (format!("Action=Publish&TopicArn={ARN}&Message=x&MessageDeduplicationId=d"), 400, "InvalidParameter"),
         ("Action=Subscribe".to_owned(), 400, "InvalidAction"),
     ] {
         let (answered, document) = topics.perform(&form);

@@ -102,7 +102,8 @@ impl MessageAttribute {
         is_empty.then(|| format!("Message (user) attribute '{name}' must contain a non-empty value of type '{kind}'."))
     }
 
-    fn bytes(&self) -> usize {
+    /// The size of its value.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.value {
             AttributeValue::Text(text) => text.len(),
             AttributeValue::Bytes(bytes) => bytes.len(),

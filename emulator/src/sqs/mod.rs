@@ -3,23 +3,25 @@
 //!
 //! Source: SQS API reference, and the model of the service in the AWS SDKs.
 
+mod errors;
 mod message;
 mod queue;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use hyper::{Response, StatusCode, header::HOST};
+use hyper::{Response, header::HOST};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    errors::{error, invalid_parameter, missing_parameter, no_queue, no_receipt, too_long, unsupported},
+    message::{digest, named},
+    queue::{Queue, SendError},
+};
 pub(crate) use self::{
     message::{AttributeValue, MessageAttribute, NewMessage},
     queue::Queues,
-};
-use self::{
-    message::{digest, named},
-    queue::{Queue, SendError},
 };
 use crate::{
     aws::arn,
@@ -53,7 +55,11 @@ const DELAY_SECS_MAX: i64 = 15 * 60;
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
 
 /// Longest id of an entry of a batch, in characters. Source: SQS.
-const ENTRY_ID_CHARS_MAX: usize = 80;
+pub(crate) const ENTRY_ID_CHARS_MAX: usize = 80;
+
+/// The service's words for a message that a FIFO queue cannot tell from others.
+const NO_DEDUPLICATION: &str =
+    "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly";
 
 /// Attributes of queues that a request may name. Source: SQS API reference, `GetQueueAttributes`.
 const QUEUE_ATTRIBUTES: [&str; 22] = [
@@ -110,32 +116,6 @@ const PROTOCOL: Protocol = Protocol {
     },
 };
 
-fn error(kind: &'static str, query_code: &'static str, message: impl Into<String>) -> ServiceError {
-    ServiceError { query_code: Some(query_code), ..ServiceError::new(kind, message) }
-}
-
-fn no_queue() -> ServiceError {
-    error(
-        "com.amazonaws.sqs#QueueDoesNotExist",
-        "AWS.SimpleQueueService.NonExistentQueue;Sender",
-        "The specified queue does not exist.",
-    )
-}
-
-fn no_receipt(receipt: &str) -> ServiceError {
-    let message = format!("The input receipt handle \"{receipt}\" is not a valid receipt handle.");
-    let error = error("com.amazonaws.sqs#ReceiptHandleIsInvalid", "ReceiptHandleIsInvalid;Sender", message);
-    ServiceError { status: StatusCode::NOT_FOUND, ..error }
-}
-
-fn invalid_parameter(message: impl Into<String>) -> ServiceError {
-    error("com.amazon.coral.service#InvalidParameterValueException", "InvalidParameterValue;Sender", message)
-}
-
-fn unsupported(message: impl Into<String>) -> ServiceError {
-    error("com.amazonaws.sqs#UnsupportedOperation", "AWS.SimpleQueueService.UnsupportedOperation;Sender", message)
-}
-
 /// Answers one request. A receiver that waits for a message gets none at `shutdown`.
 pub(crate) async fn handle(queues: Arc<Queues>, request: Request, shutdown: CancellationToken) -> Response<Body> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -160,18 +140,21 @@ async fn perform(
             Ok(json!({"QueueUrl": queues.url(queue, origin)}))
         }
         "SendMessage" => send_message(queues, body),
-        "SendMessageBatch" => batch(queues, body, |queue, entry| send(queues, queue, input(entry)?)),
+        "SendMessageBatch" => {
+            let perform = |queue: &Queue, entry| send(queues, queue, input(entry)?);
+            batch(queues, body, are_in_order, perform)
+        }
         "ReceiveMessage" => receive(queues, input(body)?, shutdown).await,
         "DeleteMessage" => {
             let queue_url: QueueUrl = input(body.clone())?;
             delete(of_url(queues, &queue_url.queue_url)?, body)
         }
-        "DeleteMessageBatch" => batch(queues, body, delete),
+        "DeleteMessageBatch" => batch(queues, body, |_, _| Ok(()), delete),
         "ChangeMessageVisibility" => {
             let queue_url: QueueUrl = input(body.clone())?;
             change_visibility(of_url(queues, &queue_url.queue_url)?, body)
         }
-        "ChangeMessageVisibilityBatch" => batch(queues, body, change_visibility),
+        "ChangeMessageVisibilityBatch" => batch(queues, body, |_, _| Ok(()), change_visibility),
         "GetQueueAttributes" => {
             let GetQueueAttributes { queue_url, attribute_names } = input(body)?;
             let attributes = attributes(of_url(queues, &queue_url)?);
@@ -277,10 +260,6 @@ fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, ServiceError> 
     url.rsplit('/').next().and_then(|name| queues.get(name)).ok_or_else(no_queue)
 }
 
-fn too_long() -> String {
-    format!("One or more parameters are invalid. Reason: Message must be shorter than {MESSAGE_BYTES_MAX} bytes.")
-}
-
 /// Carries out `SendMessage`.
 pub(crate) fn send_message(queues: &Queues, body: Value) -> Result<Value, ServiceError> {
     let SendMessage { queue_url, message } = input(body)?;
@@ -346,8 +325,7 @@ fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceErro
         delay: delay.map(Duration::from_secs),
     };
     if message.body.is_empty() {
-        let message = "The request must contain the parameter MessageBody.";
-        return Err(error("com.amazonaws.sqs#MissingParameter", "MissingParameter;Sender", message));
+        return Err(missing_parameter("MessageBody"));
     }
     if let Some(character) = invalid_character(&message.body) {
         let message = format!(
@@ -362,20 +340,16 @@ fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceErro
     }
     if queue.settings.is_fifo {
         if message.group.is_none() {
-            let message = "The request must contain the parameter MessageGroupId.";
-            return Err(error("com.amazonaws.sqs#MissingParameter", "MissingParameter;Sender", message));
+            return Err(missing_parameter("MessageGroupId"));
         }
         if message.deduplication.is_none() && !queue.settings.deduplicates_content {
-            return Err(invalid_parameter(
-                "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided \
-                 explicitly",
-            ));
+            return Err(invalid_parameter(NO_DEDUPLICATION));
         }
-        if message.delay.is_some() {
-            return Err(invalid_parameter(
-                "Value for parameter DelaySeconds is invalid. Reason: The request include parameter that is not valid \
-                 for this queue type.",
-            ));
+        if let Some(delay) = input.delay_seconds {
+            return Err(invalid_parameter(format!(
+                "Value {delay} for parameter DelaySeconds is invalid. Reason: The request include parameter that is \
+                 not valid for this queue type."
+            )));
         }
     }
     Ok(message)
@@ -418,10 +392,24 @@ pub(crate) fn is_entry_id(id: &str) -> bool {
     (1..=ENTRY_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(is_known)
 }
 
-/// Carries out each entry of a batch by itself.
+/// Whether the messages of a batch have what a FIFO queue wants of each. One without it refuses all of them.
+fn are_in_order(queue: &Queue, entries: &[Value]) -> Result<(), ServiceError> {
+    let lack = |name: &str| entries.iter().any(|entry| entry.get(name).is_none_or(Value::is_null));
+    match &queue.settings {
+        settings if !settings.is_fifo => Ok(()),
+        _ if lack("MessageGroupId") => Err(invalid_parameter(missing_parameter("MessageGroupId").message)),
+        settings if lack("MessageDeduplicationId") && !settings.deduplicates_content => {
+            Err(invalid_parameter(NO_DEDUPLICATION))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Carries out each entry of a batch by itself, if the batch is valid as a whole.
 fn batch(
     queues: &Queues,
     input: Value,
+    is_valid: impl Fn(&Queue, &[Value]) -> Result<(), ServiceError>,
     perform: impl Fn(&Queue, Value) -> Result<Value, ServiceError>,
 ) -> Result<Value, ServiceError> {
     let Batch { queue_url, entries } = self::input(input)?;
@@ -456,6 +444,7 @@ fn batch(
         let message = format!("Id {} repeated.", repeated.1.id);
         return refused("com.amazonaws.sqs#BatchEntryIdsNotDistinct", code, &message);
     }
+    is_valid(queue, &entries)?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
     for (BatchEntry { id }, entry) in ids.into_iter().zip(entries) {
         match perform(queue, entry) {
@@ -495,8 +484,14 @@ async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &Cancellation
 
 fn within(value: i64, min: i64, max: i64, name: &str) -> Result<u64, ServiceError> {
     let refusal = || {
+        // The service has other words for the parameter that it added later.
+        let bounds = if name == "WaitTimeSeconds" {
+            format!(">= {min} and <= {max}")
+        } else {
+            format!("between {min} and {max}")
+        };
         invalid_parameter(format!(
-            "Value {value} for parameter {name} is invalid. Reason: Must be between {min} and {max}, if provided."
+            "Value {value} for parameter {name} is invalid. Reason: Must be {bounds}, if provided."
         ))
     };
     u64::try_from(value).ok().filter(|_| (min..=max).contains(&value)).ok_or_else(refusal)

@@ -1,6 +1,9 @@
 //! Event patterns of EventBridge, which decide what events a rule matches. Pure.
 //!
-//! Source: EventBridge user guide, "Amazon EventBridge event patterns" and "Comparison operators".
+//! Source: EventBridge user guide, "Amazon EventBridge event patterns" and "Comparison operators"; recordings of the
+//! service in LocalStack (`tests/aws/services/events/event_pattern_templates/`).
+
+use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -38,6 +41,8 @@ enum Matcher {
     Text(TextMatcher),
     AnythingBut(Vec<Matcher>),
     Numeric(Vec<(NumericComparison, f64)>),
+    /// The addresses that have the same leading bits as this one.
+    Network(IpAddr, u32),
     Exists(bool),
 }
 
@@ -157,12 +162,20 @@ impl Matcher {
         match (name, argument) {
             ("exists", Value::Bool(exists)) => Ok(Self::Exists(*exists)),
             ("numeric", Value::Array(parts)) => numeric(parts, path).map(Self::Numeric),
+            ("cidr", Value::String(text)) => {
+                let wrong = || error(path, "cidr takes an address and a number of bits, such as 10.0.0.0/24");
+                network(text).map(|(address, bits)| Self::Network(address, bits)).ok_or_else(wrong)
+            }
             ("anything-but", Value::Object(operator)) => {
                 let (name, argument) = single(operator, path)?;
-                let arguments = match argument {
+                let arguments: Vec<&Value> = match argument {
                     Value::Array(several) if !several.is_empty() => several.iter().collect(),
                     one => vec![one],
                 };
+                let is_refused = |one: &&Value| one.is_object() || one.as_str() == Some("");
+                if matches!(name, "prefix" | "suffix") && arguments.iter().any(is_refused) {
+                    return Err(error(path, &format!("anything-but takes a {name} that is a text and not empty")));
+                }
                 let matchers = arguments.into_iter().map(|one| TextMatcher::parse(name, one, path).map(Self::Text));
                 matchers.collect::<Result<_, _>>().map(Self::AnythingBut)
             }
@@ -187,7 +200,7 @@ impl Matcher {
 
     fn matches_leaf(&self, leaf: &Value) -> bool {
         match self {
-            Self::Exactly(value) => value == leaf,
+            Self::Exactly(value) => is_same(value, leaf),
             Self::Text(matcher) => leaf.as_str().is_some_and(|text| matcher.matches(text)),
             Self::AnythingBut(matchers) => !matchers.iter().any(|matcher| matcher.matches_leaf(leaf)),
             Self::Numeric(comparisons) => {
@@ -195,8 +208,43 @@ impl Matcher {
                 number
                     .is_some_and(|number| comparisons.iter().all(|(comparison, with)| comparison.holds(number, *with)))
             }
+            Self::Network(network, bits) => {
+                let address = leaf.as_str().and_then(|text| text.parse().ok());
+                address.is_some_and(|address| is_within(address, *network, *bits))
+            }
             Self::Exists(exists) => *exists,
         }
+    }
+}
+
+/// Whether two values are the same. A number is the same as a whole and as a fraction, which the service does too,
+/// other than documented.
+fn is_same(value: &Value, leaf: &Value) -> bool {
+    match (value, leaf) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => one.as_f64() == other.as_f64(),
+        _ => value == leaf,
+    }
+}
+
+/// An address and how many of its leading bits count, which cannot be all: for one address there is its text. Source:
+/// aws/event-ruler, `CIDR`.
+fn network(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse().ok()?);
+    let most = if address.is_ipv4() { u32::BITS } else { u128::BITS };
+    (bits < most).then_some((address, bits))
+}
+
+fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+    // A shift by all bits, for a network of none, is no shift that Rust knows.
+    match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(u32::BITS - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(u128::BITS - bits).unwrap_or(0) == 0
+        }
+        _ => false,
     }
 }
 
@@ -278,7 +326,8 @@ impl NumericComparison {
 
 /// `["=", 5]`, `[">", 0]`, or a range such as `[">", 0, "<=", 5]`.
 fn numeric(parts: &[Value], path: &str) -> Result<Vec<(NumericComparison, f64)>, EventPatternError> {
-    let wrong = || error(path, "numeric takes an operator and a number, or two of each for a range");
+    let wrong =
+        || error(path, "numeric takes an operator and a number, or two of each for a range from below to above");
     let comparisons: Vec<_> = parts
         .chunks(2)
         .map(|pair| {
@@ -295,7 +344,16 @@ fn numeric(parts: &[Value], path: &str) -> Result<Vec<(NumericComparison, f64)>,
             Ok((comparison, number))
         })
         .collect::<Result<_, _>>()?;
-    if (1..=2).contains(&comparisons.len()) { Ok(comparisons) } else { Err(wrong()) }
+    // A range is above something first and below something then.
+    let is_valid = match comparisons.as_slice() {
+        [_] => true,
+        [(above, _), (below, _)] => {
+            matches!(above, NumericComparison::Greater | NumericComparison::GreaterOrEqual)
+                && matches!(below, NumericComparison::Less | NumericComparison::LessOrEqual)
+        }
+        _ => false,
+    };
+    if is_valid { Ok(comparisons) } else { Err(wrong()) }
 }
 
 fn single<'a>(operator: &'a Map<String, Value>, path: &str) -> Result<(&'a str, &'a Value), EventPatternError> {

@@ -15,6 +15,8 @@ use crate::aws::arn;
 pub(crate) struct Topic {
     pub(crate) name: String,
     pub(crate) is_fifo: bool,
+    /// Whether a message without a deduplication id has one made of its text.
+    pub(crate) deduplicates_content: bool,
     pub(crate) subscriptions: Vec<Subscription>,
 }
 
@@ -130,7 +132,12 @@ pub(super) fn declared(resources: &Resources<'_>) -> Result<(Vec<Topic>, Vec<Dec
         for (number, properties) in own.into_iter().flatten().enumerate() {
             declared.push(DeclaredSubscription::of_topic(topic, number, properties));
         }
-        topics.push(Topic { name: topic.name.clone(), is_fifo: topic.is_fifo()?, subscriptions: Vec::new() });
+        topics.push(Topic {
+            name: topic.name.clone(),
+            is_fifo: topic.is_fifo()?,
+            deduplicates_content: topic.text("ContentBasedDeduplication").is_some_and(|text| text == "true"),
+            subscriptions: Vec::new(),
+        });
     }
     declared.extend(resources.of_type("AWS::SNS::Subscription").map(DeclaredSubscription::of_resource));
     Ok((topics, declared))

@@ -106,6 +106,9 @@ async fn errors_have_the_types_that_the_client_knows() {
     let many = client.receive_message().queue_url(&url).max_number_of_messages(11).send().await.expect_err("too many");
     let text = apigw_local::ErrorChain(&many).to_string();
     assert!(text.contains("Must be between 1 and 10"), "{text}");
+    let long = client.receive_message().queue_url(&url).wait_time_seconds(21).send().await.expect_err("too long");
+    let text = apigw_local::ErrorChain(&long).to_string();
+    assert!(text.contains("WaitTimeSeconds is invalid. Reason: Must be >= 0 and <= 20, if provided."), "{text}");
     let code = |error: &aws_sdk_sqs::error::SdkError<_, _>| {
         let error: &dyn aws_sdk_sqs::error::ProvideErrorMetadata = error;
         (error.code().unwrap_or_default().to_owned(), error.message().unwrap_or_default().to_owned())
@@ -138,6 +141,32 @@ async fn errors_have_the_types_that_the_client_knows() {
     let received = client.receive_message().queue_url(&url).message_system_attribute_names("Nonsense".into()).send();
     let text = apigw_local::ErrorChain(&received.await.expect_err("unknown")).to_string();
     assert!(text.contains("Unknown Attribute Nonsense."), "{text}");
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_in_order_refuses_a_batch_as_a_whole() {
+    let (stack, client) = start().await;
+    let url = url(&client, "ordered.fifo").await;
+    let complete = || SendMessageBatchRequestEntry::builder().id("1").message_body("x").message_group_id("g");
+    let entry = || SendMessageBatchRequestEntry::builder().id("2").message_body("x").message_deduplication_id("d");
+    for (second, expected) in [
+        (entry(), "The request must contain the parameter MessageGroupId."),
+        (entry().message_group_id("g").set_message_deduplication_id(None), "The queue should either have Content"),
+    ] {
+        let batch = client.send_message_batch().queue_url(&url);
+        let batch = batch.entries(complete().message_deduplication_id("c").build().expect("complete"));
+        let refused = batch.entries(second.build().expect("complete")).send().await.expect_err(expected);
+        let meta = refused.as_service_error().expect("an answer").meta();
+        let code = meta.code().unwrap_or_default();
+        assert!(code.contains("InvalidParameterValue"), "{code}");
+        assert!(meta.message().is_some_and(|message| message.starts_with(expected)), "{meta:?}");
+    }
+    let delayed = client.send_message().queue_url(&url).message_body("x").message_group_id("g").delay_seconds(2);
+    let refused = delayed.message_deduplication_id("e").send().await.expect_err("a delay");
+    let text = apigw_local::ErrorChain(&refused).to_string();
+    assert!(text.contains("Value 2 for parameter DelaySeconds is invalid. Reason: The request include"), "{text}");
+    assert_eq!(counts(&client, &url).await, ("0".to_owned(), "0".to_owned()));
     stack.stop().await;
 }
 

@@ -58,7 +58,8 @@ async fn a_call_without_a_body_for_the_queue_is_refused_as_the_service_does() {
     let reply = crate::scripted::ask(url.parse().expect("an address"), "POST /", target, input).await;
     let error: Value = serde_json::from_str(&reply.body).expect("JSON");
     let expected = "The request must contain the parameter MessageBody.";
-    assert_eq!(error, json!({"__type": "com.amazonaws.sqs#MissingParameter", "message": expected}));
+    let kind = "com.amazon.coral.service#MissingRequiredParameterException";
+    assert_eq!(error, json!({"__type": kind, "message": expected}));
     site.stack.stop().await;
 }
 

@@ -38,6 +38,8 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "static": header("x-static"),
         "greeting": header("x-greeting"),
         "type": header("content-type"),
+        "agent": header("user-agent"),
+        "api": header("x-amzn-apigateway-api-id"),
     });
     let mut response = Response::builder();
     if path.contains("short") {
@@ -162,7 +164,9 @@ async fn an_http_integration_has_parameters_and_its_response_is_mapped() {
     let (scripted, mut socket) = start().await;
     let http = |name: &str| json!({"action": "http", "item": {"name": name}});
     let frame = ask(&mut socket, http("a/b c")).await;
-    let got: Value = serde_json::from_str(&frame).expect(&frame);
+    let mut got: Value = serde_json::from_str(&frame).expect(&frame);
+    let api = got["api"].take();
+    let api = api.as_str().expect("the id of the API");
     let expected = json!({
         "method": "PUT",
         "path": "/v2/items/a%2Fb%20c?fixed=1&stage=dev",
@@ -171,7 +175,10 @@ async fn an_http_integration_has_parameters_and_its_response_is_mapped() {
         "static": "a b",
         "greeting": "hello",
         "type": "application/json",
+        "agent": format!("AmazonAPIGateway_{api}"),
+        "api": null,
     });
+    assert!(!api.is_empty());
     assert_eq!(got, expected);
     assert_eq!(ask(&mut socket, http("short")).await, "short: /v2/items/short?fixed=1&stage=dev");
     assert_eq!(ask(&mut socket, http("fail")).await, "failed with 503");
