@@ -20,8 +20,8 @@ WAITS = 'trap "" INT; echo "ready $APIGW_LOCAL_HTTP_URL"; exec cat'
 
 # How long it may take to stop, in seconds. It finishes what functions do, and ends them after that.
 STOP_MAX = 30
-# How long an answer may take, in seconds. A reset gives up after 10 by itself.
-ANSWER_MAX = 20
+# How long an answer may take, in seconds. A reset gives up after 30 by itself.
+ANSWER_MAX = 40
 
 
 class EmulatorError(Exception):
