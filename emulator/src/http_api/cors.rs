@@ -1,4 +1,5 @@
-//! CORS as in HTTP APIs: the gateway handles preflight requests itself, and sets the headers of all other responses.
+//! CORS as in HTTP APIs: the gateway handles preflight requests that no route takes, and sets the headers of all other
+//! responses.
 
 use std::sync::LazyLock;
 
@@ -27,35 +28,31 @@ pub(super) static READING: LazyLock<Cors> = LazyLock::new(|| {
 });
 
 impl Cors {
-    /// Responds to a preflight request. `None` for other requests.
+    /// Responds to a preflight request that no route takes. `None` for other requests.
     pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let headers = request.headers();
-        let is_preflight = request.method() == Method::OPTIONS
-            && headers.contains_key(ORIGIN)
-            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        if !is_preflight {
+        if !is_preflight(request.method(), request.headers()) {
             return None;
         }
         let mut response = Response::new(Body::default());
         *response.status_mut() = StatusCode::NO_CONTENT;
-        if self.allow(headers, response.headers_mut()) {
-            set_list(response.headers_mut(), ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
-            set_list(response.headers_mut(), ACCESS_CONTROL_ALLOW_HEADERS, &self.headers);
-            if let Some(secs) = self.max_age_secs {
-                response.headers_mut().insert(ACCESS_CONTROL_MAX_AGE, secs.into());
-            }
-        }
+        self.apply(request.method(), request.headers(), response.headers_mut());
         Some(response)
     }
 
     /// Replaces the CORS headers of a function by the configured ones.
-    pub(crate) fn apply(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    pub(crate) fn apply(&self, method: &Method, request: &HeaderMap, response: &mut HeaderMap) {
         let said: Vec<HeaderName> =
             response.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
         for name in said {
             response.remove(name);
         }
-        self.allow(request, response);
+        if self.allow(request, response) && is_preflight(method, request) {
+            set_list(response, ACCESS_CONTROL_ALLOW_METHODS, &self.methods);
+            set_list(response, ACCESS_CONTROL_ALLOW_HEADERS, &self.headers);
+            if let Some(secs) = self.max_age_secs {
+                response.insert(ACCESS_CONTROL_MAX_AGE, secs.into());
+            }
+        }
     }
 
     /// Sets the headers that every response to an allowed origin has. Returns whether the origin is allowed.
@@ -73,7 +70,12 @@ impl Cors {
     /// Returns whether the origin and method of a request are allowed.
     pub(crate) fn allows(&self, method: &Method, request: &HeaderMap) -> bool {
         let allows = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(method.as_str());
-        self.methods.iter().any(allows) && request.get(ORIGIN).is_some_and(|origin| self.allowed(origin).is_some())
+        self.methods.iter().any(allows) && self.allows_origin(request)
+    }
+
+    /// Returns whether the origin of a request is allowed.
+    pub(crate) fn allows_origin(&self, request: &HeaderMap) -> bool {
+        request.get(ORIGIN).is_some_and(|origin| self.allowed(origin).is_some())
     }
 
     fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
@@ -87,6 +89,10 @@ impl Cors {
         };
         self.origins.iter().any(allows).then(|| origin.clone())
     }
+}
+
+fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn set_list(headers: &mut HeaderMap, name: HeaderName, values: &[String]) {
@@ -173,10 +179,25 @@ mod tests {
         let request = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://a.example"))]);
         let own = || HeaderMap::from_iter([(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))]);
         let mut response = own();
-        cors(&["https://a.example"]).apply(&request, &mut response);
+        cors(&["https://a.example"]).apply(&Method::GET, &request, &mut response);
         assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
         let mut response = own();
-        cors(&["https://b.example"]).apply(&request, &mut response);
+        cors(&["https://b.example"]).apply(&Method::GET, &request, &mut response);
         assert!(response.is_empty());
+    }
+
+    #[test]
+    fn the_answer_of_a_function_to_a_preflight_has_all_headers_of_one() {
+        let request = HeaderMap::from_iter([
+            (ORIGIN, HeaderValue::from_static("https://a.example")),
+            (ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT")),
+        ]);
+        let mut response = HeaderMap::new();
+        cors(&["https://a.example"]).apply(&Method::OPTIONS, &request, &mut response);
+        assert_eq!(response[ACCESS_CONTROL_ALLOW_METHODS], "GET,PUT");
+        assert_eq!(response[ACCESS_CONTROL_ALLOW_HEADERS], "x-a");
+        let mut response = HeaderMap::new();
+        cors(&["https://a.example"]).apply(&Method::PUT, &request, &mut response);
+        assert!(!response.contains_key(ACCESS_CONTROL_ALLOW_METHODS), "no preflight");
     }
 }

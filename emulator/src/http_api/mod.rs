@@ -106,12 +106,21 @@ impl HttpApis {
         }
     }
 
-    /// Responds to a preflight request of an HTTP API with CORS, whether or not there is a route.
+    /// Responds to a preflight request of an HTTP API with CORS that has no route for it. A route for OPTIONS, `ANY` or
+    /// `$default` gets such a request too, with its authorizer.
     pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
-        if *request.method() != Method::OPTIONS || (self.is_own)(request.uri().path()) {
+        let (path, headers) = (request.uri().path(), request.headers());
+        if *request.method() != Method::OPTIONS || (self.is_own)(path) || self.routes_preflight(path, headers) {
             return None;
         }
-        self.cors(request.uri().path(), request.headers())?.preflight(request)
+        self.cors(path, headers)?.preflight(request)
+    }
+
+    /// Whether the API that a preflight asks about has a route for it.
+    fn routes_preflight(&self, path: &str, headers: &HeaderMap) -> bool {
+        let api_of = |method: Method| self.find(&method, path, headers).map(|found| &found.served.api.api_id);
+        let Some(own) = api_of(Method::OPTIONS) else { return false };
+        asked_method(headers).and_then(api_of).is_none_or(|asked| asked == own)
     }
 
     /// Returns whether a page of another site may send a request. Allowed are requests that only read, because browsers
@@ -122,7 +131,9 @@ impl HttpApis {
         let found = self.find(&request.method, path, headers);
         if request.method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             let is_mock = found.is_some_and(|found| matches!(found.matching.route.backend, RouteBackend::Mock(_)));
-            return is_mock || (!(self.is_own)(path) && self.cors(path, headers).is_some());
+            // A page that CORS does not allow runs no function by its preflight either.
+            let is_answered = |cors: &Cors| cors.allows_origin(headers) || !self.routes_preflight(path, headers);
+            return is_mock || (!(self.is_own)(path) && self.cors(path, headers).is_some_and(is_answered));
         }
         if found.is_none() {
             return false;
@@ -150,8 +161,7 @@ impl HttpApis {
     /// asks about, or of the first API that has one. If there is none, a page that this machine serves may read at any
     /// port, because development servers have a port of their own. A function that handles preflights decides itself.
     fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
-        let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(|method| method.to_str().ok()?.parse().ok());
-        let of_route = [asked.unwrap_or(Method::GET), Method::GET, Method::POST];
+        let of_route = [asked_method(headers).unwrap_or(Method::GET), Method::GET, Method::POST];
         let found = of_route.iter().find_map(|method| self.find(method, path, headers));
         let configured = match &found {
             Some(found) => found.served.api.cors.as_ref(),
@@ -286,7 +296,7 @@ impl HttpApis {
         let own = found.and_then(|found| found.served.api.cors.as_ref());
         let is_said = own.is_none() && response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
         if let (false, Some(cors)) = (is_said, own.or_else(|| self.cors(path, headers))) {
-            cors.apply(headers, response.headers_mut());
+            cors.apply(&request.method, headers, response.headers_mut());
         }
         response
     }
@@ -342,6 +352,11 @@ impl HttpApis {
         }
         hint
     }
+}
+
+/// The method that a preflight asks about.
+fn asked_method(headers: &HeaderMap) -> Option<Method> {
+    headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?.parse().ok()
 }
 
 /// The best route of several APIs, each with the path that it sees. Of two that fit alike, the first.

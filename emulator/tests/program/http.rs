@@ -271,8 +271,12 @@ async fn pages_of_other_sites_may_do_what_cors_allows_and_no_more() {
     assert_eq!(status("POST /Prod/hello", &evil).await, 403);
     assert_eq!(status("PUT /Prod/hello", &shop).await, 403);
     assert_eq!(status("GET /Prod/hello", &evil).await, 200, "browsers hide the answer");
-    // An HTTP API goes by its configuration.
-    assert_eq!(status("OPTIONS /v2/things/1", &format!("{shop}Access-Control-Request-Method: PUT\r\n")).await, 204);
+    // An HTTP API goes by its configuration. Its route for everything gets preflights too.
+    let asks_to_put = "Access-Control-Request-Method: PUT\r\n";
+    let events = site.events_of("Shop").len();
+    assert_eq!(status("OPTIONS /v2/things/1", &format!("{shop}{asks_to_put}")).await, 200);
+    assert_eq!(site.events_of("Shop")[events]["routeKey"], "$default");
+    assert_eq!(status("OPTIONS /v2/things/1", &format!("{evil}{asks_to_put}")).await, 403);
     assert_eq!(status("PUT /v2/things/1", &format!("{shop}X-User: ann\r\n")).await, 200);
     assert_eq!(status("PUT /v2/things/1", &format!("{evil}X-User: ann\r\n")).await, 403);
     assert_eq!(status("POST /old/a", &shop).await, 403, "another API's configuration is not its");
