@@ -6,9 +6,11 @@
 - No integration test that `tests/run` does not name.
 - No link in a document to a file that is not there.
 - No count in docs/emulator.md that its tables do not have.
+- No emulator in the table of docs/emulator.md of another version than the one that is pinned.
 """
 
 import fnmatch
+import json
 import os
 import pathlib
 import re
@@ -314,6 +316,9 @@ def check_suites(files):
                     yield path, f"tests/run runs no `--test {name}` of {path}"
 
 
+# --- Documents --------------------------------------------------------------------------------------------------------
+
+
 def check_links(files):
     """A document is read where it lies: its links are relative to it."""
     for path in files:
@@ -354,6 +359,25 @@ def check_behaviours(files):
         yield BEHAVIOURS, f"{BEHAVIOURS} has {rows} behaviours, of which {unknown} are unknown in part, and says {said}"
 
 
+EMULATORS = ROOT / "emulator/conformance/emulators"
+
+
+def check_emulators(_):
+    """The table of emulators is that of the versions that are pinned: run it again after a change."""
+    pinned = {"ministack": re.search(r"^ministack==(\S+)", (EMULATORS / "requirements.txt").read_text(), re.M)[1]}
+    for name, folder, package in [
+        ("serverless-offline", "serverless_offline", "serverless-offline"),
+        ("Architect sandbox", "architect", "@architect/sandbox"),
+    ]:
+        packages = json.loads((EMULATORS / folder / "package-lock.json").read_text())["packages"]
+        pinned[name] = packages[f"node_modules/{package}"]["version"]
+    table = (ROOT / BEHAVIOURS).read_text().partition("<!-- table of emulators: begin -->")[2]
+    measured = dict(re.findall(r"^\| \[([^]]+)\]\(\S+\) (\S+) \|", table.partition("<!--")[0], re.M))
+    for name in sorted(pinned.keys() | measured.keys()):
+        if pinned.get(name) != measured.get(name):
+            yield BEHAVIOURS, f"the table of emulators has {name} {measured.get(name)}, pinned is {pinned.get(name)}"
+
+
 # --- Together ---------------------------------------------------------------------------------------------------------
 
 RULES = {
@@ -364,6 +388,7 @@ RULES = {
     "suites": check_suites,
     "links": check_links,
     "behaviours": check_behaviours,
+    "emulators": check_emulators,
 }
 
 

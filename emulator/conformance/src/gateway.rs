@@ -111,10 +111,14 @@ pub(crate) struct HttpRequest {
 
 impl GatewayClient {
     /// Creates the clients. Without `credentials`, they come from the environment, as for any AWS client.
+    ///
+    /// `kept` TCP connections are used for more than one request. With 0, each handshake is the first request of its
+    /// connection, as with most clients.
     pub(crate) async fn new(
         address: Address,
         credentials: Option<Credentials>,
         wait: Duration,
+        kept: usize,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let aws_http = aws_smithy_http_client::Builder::new().build_http();
         let https = aws_smithy_http_client::Builder::new()
@@ -144,8 +148,7 @@ impl GatewayClient {
             .build();
         let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
         let http = Client::builder(TokioExecutor::new())
-            // So that each handshake is the first request of its TCP connection, as with most clients.
-            .pool_max_idle_per_host(0)
+            .pool_max_idle_per_host(kept)
             .http1_title_case_headers(true)
             .build(connector);
         Ok(Self { address, wait, http, credentials, sdk: Management::from_conf(config) })

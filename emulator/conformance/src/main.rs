@@ -3,6 +3,7 @@
 mod case;
 mod client;
 mod gateway;
+mod load;
 mod observer;
 mod pattern;
 mod report;
@@ -10,6 +11,7 @@ mod runner;
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -70,6 +72,10 @@ struct Arguments {
     #[arg(long)]
     slow: bool,
 
+    /// Measure instead of testing: connect N clients, post alerts to all of them, and print the figures as JSON
+    #[arg(long, value_name = "N", requires = "url", conflicts_with_all = ["only", "skip", "slow"])]
+    load: Option<NonZeroUsize>,
+
     /// Longest wait for anything that the gateway should do; more than the 10 seconds of the $connect integration
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     wait: u64,
@@ -126,7 +132,13 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
                 parameters: arguments.parameters.iter().cloned().collect(),
             };
             let deployed = address.parameters.clone();
-            let gateway = GatewayClient::new(address, None, Duration::from_secs(arguments.wait)).await?;
+            let wait = Duration::from_secs(arguments.wait);
+            if let Some(count) = arguments.load {
+                let gateway = GatewayClient::new(address, None, wait, load::POSTS_MAX).await?;
+                println!("{:#}", load::measure(&gateway, count.get()).await?);
+                return Ok(true);
+            }
+            let gateway = GatewayClient::new(address, None, wait, 0).await?;
             // Fails early if the gateway does not respond.
             gateway.call(gateway.handshake()).await?;
             let mut runner = CaseRunner::new(gateway);
@@ -218,7 +230,7 @@ async fn run_in_emulator(
             None,
             "the emulator",
         );
-        let gateway = GatewayClient::new(address, Some(credentials), Duration::from_secs(arguments.wait)).await?;
+        let gateway = GatewayClient::new(address, Some(credentials), Duration::from_secs(arguments.wait), 0).await?;
         let mut runner = CaseRunner::new(gateway);
         for case in cases {
             run_case(report, arguments.format, case, None, &mut runner, true).await;

@@ -96,7 +96,9 @@ async fn runner() -> CaseRunner {
         parameters: BTreeMap::new(),
     };
     let credentials = Credentials::new("a", "b", None, None, "test");
-    CaseRunner::new(GatewayClient::new(address, Some(credentials), Duration::from_secs(20)).await.expect("a gateway"))
+    CaseRunner::new(
+        GatewayClient::new(address, Some(credentials), Duration::from_secs(20), 0).await.expect("a gateway"),
+    )
 }
 
 /// The number of the step that failed, what it expected and what it got.
