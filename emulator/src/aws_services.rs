@@ -15,7 +15,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    aws::REGION,
     aws_query::{QueryError, refusal},
     dynamodb::{self, Store},
     events::{self, Buses},
@@ -29,7 +28,7 @@ use crate::{
 
 /// What is here, for people.
 const SERVED: &str =
-    "DynamoDB and its streams, EventBridge, Lambda (Invoke), SNS, SQS, Systems Manager and @connections of API Gateway";
+    "DynamoDB, EventBridge, Lambda (Invoke), SNS, SQS, Systems Manager and @connections of API Gateway";
 
 /// The name of the error of a service that is not here.
 const UNSERVED: &str = "UnknownService";
@@ -181,8 +180,10 @@ fn unserved(request: &Parts, named: &str) -> Response<Body> {
     let variable = if SCOPES.iter().any(|(name, _)| *name == named) || named.is_empty() {
         String::new()
     } else {
-        let service = named.to_uppercase().replace('-', "_");
-        format!("; to reach the real one, set AWS_ENDPOINT_URL_{service}=https://{named}.{REGION}.amazonaws.com")
+        // The name of its own variable does not follow from the name in a signature.
+        "; to reach the real one, set the variables that `apigw-local env` prints for each service instead of \
+         AWS_ENDPOINT_URL"
+            .to_owned()
     };
     let message = format!("{what}; it serves {SERVED}{variable}");
     tracing::warn!(service = named, method = %request.method, path = request.uri.path(), "call of an unknown service");

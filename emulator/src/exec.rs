@@ -2,12 +2,16 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, getpgrp, kill_process},
+    termios::tcgetpgrp,
+};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -47,8 +51,8 @@ impl ExecError {
     }
 }
 
-/// Runs a command to its end. Ctrl-C reaches it from the terminal, and SIGTERM is passed on to it, as are the end of
-/// the terminal and SIGQUIT.
+/// Runs a command to its end. Ctrl-C reaches it from the terminal; without one, SIGINT is passed on. SIGTERM is passed
+/// on, also for SIGQUIT and the end of the terminal. The second one kills it.
 pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
     // Registered before the command starts: the emulator is not to end before it.
@@ -62,21 +66,35 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| ExecError::Start(program.to_string_lossy().into_owned(), error))?;
+    let mut ends_by = Signal::TERM;
     loop {
         tokio::select! {
             ended = child.wait() => return ended.map(exit_code).map_err(ExecError::Wait),
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => terminate(&child),
-            _ = hung_up.recv() => terminate(&child),
-            _ = quit.recv() => terminate(&child),
+            _ = interrupted.recv() => {
+                if !has_foreground() {
+                    send(&child, Signal::INT);
+                }
+                continue;
+            }
+            _ = terminated.recv() => {}
+            _ = hung_up.recv() => {}
+            _ = quit.recv() => {}
         }
+        send(&child, ends_by);
+        ends_by = Signal::KILL;
     }
 }
 
-fn terminate(child: &Child) {
+/// Whether Ctrl-C in a terminal reaches this process and so the command, which is in the same group.
+fn has_foreground() -> bool {
+    let terminal = File::open("/dev/tty").ok();
+    terminal.and_then(|terminal| tcgetpgrp(terminal).ok()).is_some_and(|group| group == getpgrp())
+}
+
+fn send(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     // It may have ended meanwhile.
-    let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+    let _ = pid.map(|pid| kill_process(pid, signal));
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

@@ -54,24 +54,54 @@ pub(crate) async fn handle(parameters: Arc<Parameters>, request: Request) -> Res
 
 fn get_parameter(parameters: &Parameters, input: &[u8]) -> Result<Value, ServiceError> {
     let asked: GetParameter = serde_json::from_slice(input).map_err(|error| invalid(error.to_string()))?;
-    let (kind, value) = match (parameters.secrets.get(&asked.name), parameters.stored.get(&asked.name)) {
+    let (name, selector) = parameters.name_and_selector(&asked.name);
+    let (kind, value) = match (parameters.secrets.get(&name), parameters.stored.get(&name)) {
         (Some(value), _) if asked.with_decryption => ("SecureString", value),
+        (Some(_), _) => return Err(invalid("the emulator returns a secret only with WithDecryption")),
         (None, Some(stored)) => (stored.kind.as_str(), &stored.value),
-        (None, None) if asked.with_decryption => {
-            let message = format!("unknown parameter {}: set it with --secret", asked.name);
+        (None, None) => {
+            let message = format!("unknown parameter {name}: set it with --secret");
             return Err(ServiceError::new("ParameterNotFound", message));
         }
-        _ => return Err(invalid("the emulator returns a secret only with WithDecryption")),
     };
-    let separator = if asked.name.starts_with('/') { "" } else { "/" };
-    Ok(json!({"Parameter": {
-        "Name": asked.name,
+    if selector.as_ref().is_some_and(|selector| selector != ":1") {
+        let message = format!("the parameter {name} has only the version 1 here, and no labels");
+        return Err(ServiceError::new("ParameterVersionNotFound", message));
+    }
+    let separator = if name.starts_with('/') { "" } else { "/" };
+    let mut found = json!({
+        "Name": name,
         "Type": kind,
         "Value": value,
         "Version": 1,
-        "ARN": arn("ssm", &format!("parameter{separator}{}", asked.name)),
+        "ARN": arn("ssm", &format!("parameter{separator}{name}")),
         "DataType": "text",
-    }}))
+    });
+    if let Some(selector) = selector {
+        found["Selector"] = Value::from(selector);
+    }
+    Ok(json!({"Parameter": found}))
+}
+
+impl Parameters {
+    /// The name in a name or ARN, and the version or label after it (`:1`). The ARN of `a` is that of `/a`.
+    fn name_and_selector(&self, asked: &str) -> (String, Option<String>) {
+        let name = match asked.split_once(":parameter/") {
+            Some((arn, name)) if arn.starts_with("arn:") => {
+                let (bare, _) = split_selector(name);
+                let is_bare = self.secrets.contains_key(bare) || self.stored.contains_key(bare);
+                if is_bare { name.to_owned() } else { format!("/{name}") }
+            }
+            _ => asked.to_owned(),
+        };
+        let (name, selector) = split_selector(&name);
+        (name.to_owned(), selector.map(str::to_owned))
+    }
+}
+
+/// Names have no colons.
+fn split_selector(name: &str) -> (&str, Option<&str>) {
+    name.find(':').map_or((name, None), |at| (&name[..at], Some(&name[at..])))
 }
 
 fn unknown_operation() -> ServiceError {
@@ -104,5 +134,34 @@ mod tests {
         assert_eq!((get("/plain", false), get("/plain", true)), (plain.clone(), plain));
         assert_eq!((get("/secret", true), get("/both", true)), (secret.clone(), secret));
         assert_eq!((get("/secret", false), get("/both", false), get("/none", true)), (None, None, None));
+    }
+
+    #[test]
+    fn a_parameter_has_an_arn_and_a_version_and_another_one_is_not_found() {
+        let stored = |name: &str| {
+            (name.to_owned(), StoredParameter { kind: "String".to_owned(), value: format!("value of {name}") })
+        };
+        let parameters = Parameters { secrets: BTreeMap::new(), stored: [stored("/a/b"), stored("bare")].into() };
+        let get = |name: &str| get_parameter(&parameters, json!({"Name": name}).to_string().as_bytes());
+        for (asked, name) in [
+            ("/a/b:1", "/a/b"),
+            ("arn:aws:ssm:eu-central-1:000000000000:parameter/a/b", "/a/b"),
+            ("arn:aws:ssm:eu-central-1:000000000000:parameter/bare:1", "bare"),
+        ] {
+            let found = get(asked).expect("found");
+            assert_eq!(
+                (&found["Parameter"]["Name"], &found["Parameter"]["Value"]),
+                (&json!(name), &json!(format!("value of {name}")))
+            );
+            assert_eq!(found["Parameter"]["Selector"], if asked.ends_with(":1") { json!(":1") } else { Value::Null });
+        }
+        for (asked, code) in [
+            ("/none", "ParameterNotFound"),
+            ("/none:1", "ParameterNotFound"),
+            ("/a/b:2", "ParameterVersionNotFound"),
+            ("/a/b:label", "ParameterVersionNotFound"),
+        ] {
+            assert_eq!(get(asked).expect_err("not found").kind, code, "{asked}");
+        }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn run(mapping: &EventSourceMapping, settings: &EventSourceSett
         }
         let (receipts, events): (Vec<String>, Vec<Value>) = wanted.into_iter().unzip();
         let payload = Bytes::from(json!({"Records": events}).to_string());
-        let answer = settings.functions.invoke(&mapping.function, payload).await;
+        let answer = settings.functions.invoke_for(&mapping.name, &mapping.function, payload).await;
         let ids: Vec<&str> = events.iter().filter_map(|event| event["messageId"].as_str()).collect();
         let failed = match outcome(&answer, mapping.reports_failures, &ids) {
             BatchOutcome::Done => Vec::new(),

@@ -77,7 +77,7 @@ async fn process(
         let events: Vec<&Value> = part.iter().map(|record| &record.event).collect();
         let payload = Bytes::from(json!({"Records": events}).to_string());
         let request_id = new_request_id();
-        let answer = settings.functions.invoke_as(&request_id, &mapping.function, payload).await;
+        let answer = settings.functions.invoke_as(&request_id, &mapping.name, &mapping.function, payload).await;
         let ids: Vec<&str> = part.iter().map(|record| record.sequence.as_str()).collect();
         let first = match outcome(&answer, mapping.reports_failures, &ids) {
             BatchOutcome::Done => {

@@ -21,6 +21,9 @@ const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Largest payload of an asynchronous invocation, in bytes. Source: Lambda quotas (1 MB since October 2025).
 const ASYNC_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
+/// The source of synchronous invocations at the concurrency limit: those that wait for nobody have another.
+const SOURCE: &str = "Invoke";
+
 pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let name = path
@@ -81,7 +84,7 @@ pub(crate) async fn handle(functions: Arc<Functions>, request: Request) -> Respo
             Err(_) => unknown(&name),
         },
         "DryRun" => response(StatusCode::NO_CONTENT, "application/json", Bytes::new()),
-        "RequestResponse" => match functions.invoke(&name, payload).await {
+        "RequestResponse" => match functions.invoke_for(SOURCE, &name, payload).await {
             Ok(answer) => response(StatusCode::OK, "application/json", answer),
             Err(InvokeError::UnknownFunction(_)) => unknown(&name),
             Err(failure) => {

@@ -292,19 +292,20 @@ impl Functions {
         self.functions.get(name).or_else(by_binary)
     }
 
-    /// Invokes a function and waits for its result.
-    pub(crate) async fn invoke(&self, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        self.invoke_for("", name, payload).await
-    }
-
     /// Invokes a function for one of many sources, such as connections. They take turns at the concurrency limit.
     pub(crate) async fn invoke_for(&self, source: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
         self.spawn(source, name, payload, new_request_id())?.await.unwrap_or_else(|ended| Err(ended.into()))
     }
 
-    /// Invokes a function with an id of the caller's, and waits for its result.
-    pub(crate) async fn invoke_as(&self, request_id: &str, name: &str, payload: Bytes) -> Result<Bytes, InvokeError> {
-        self.spawn("", name, payload, request_id.to_owned())?.await.unwrap_or_else(|ended| Err(ended.into()))
+    /// The same with an id of the caller's.
+    pub(crate) async fn invoke_as(
+        &self,
+        request_id: &str,
+        source: &str,
+        name: &str,
+        payload: Bytes,
+    ) -> Result<Bytes, InvokeError> {
+        self.spawn(source, name, payload, request_id.to_owned())?.await.unwrap_or_else(|ended| Err(ended.into()))
     }
 
     fn spawn(

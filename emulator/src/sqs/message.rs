@@ -72,6 +72,19 @@ impl NewMessage {
     }
 }
 
+/// Most characters of the name of an attribute. Source: SQS developer guide, "Amazon SQS message attributes".
+const ATTRIBUTE_NAME_CHARACTERS_MAX: usize = 256;
+
+/// Whether an attribute may have this name. Source: the same.
+fn is_attribute_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    name.len() <= ATTRIBUTE_NAME_CHARACTERS_MAX
+        && name.bytes().all(is_character)
+        && name.split('.').all(|part| !part.is_empty())
+        && !["aws.", "amazon."].iter().any(|prefix| lower.starts_with(prefix))
+}
+
 impl MessageAttribute {
     /// An attribute as JSON of the API.
     pub(crate) fn of_json(value: &Value) -> Option<Self> {
@@ -98,8 +111,18 @@ impl MessageAttribute {
                  type prefixes: Binary, Number, String."
             ));
         }
-        let is_empty = self.bytes() == 0;
-        is_empty.then(|| format!("Message (user) attribute '{name}' must contain a non-empty value of type '{kind}'."))
+        if self.bytes() == 0 {
+            return Some(format!("Message (user) attribute '{name}' must contain a non-empty value of type '{kind}'."));
+        }
+        if !is_attribute_name(name) {
+            return Some(format!(
+                "Invalid message (user) attribute name '{name}': expected at most {ATTRIBUTE_NAME_CHARACTERS_MAX} \
+                 letters, digits, hyphens, underscores and single periods between them, not beginning with AWS. or \
+                 Amazon."
+            ));
+        }
+        let is_number = kind != "Number" || self.text().parse::<f64>().is_ok_and(f64::is_finite);
+        (!is_number).then(|| format!("Can't cast the value of message (user) attribute '{name}' to a number."))
     }
 
     /// The size of its value.
@@ -238,6 +261,27 @@ pub(super) fn digest(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_attributes_and_numbers_have_a_form() {
+        let problem = |name: &str, kind: &str, text: &str| {
+            MessageAttribute { kind: kind.to_owned(), value: AttributeValue::Text(text.to_owned()) }.problem(name)
+        };
+        for name in ["a", "a.b", "A-1_x", "awsome", &"n".repeat(256)] {
+            assert_eq!(problem(name, "String", "x"), None, "{name}");
+        }
+        for name in ["aws.x", "Amazon.x", "a..b", ".a", "a.", "a b", "ż", "", &"n".repeat(257)] {
+            let problem = problem(name, "String", "x").expect(name);
+            assert!(problem.starts_with("Invalid message (user) attribute name"), "{problem}");
+        }
+        for number in ["1", "-2.5", "1e10", "007"] {
+            assert_eq!(problem("n", "Number.int", number), None, "{number}");
+        }
+        for text in ["abc", "1 2", "NaN", "inf"] {
+            let why = problem("n", "Number", text);
+            assert_eq!(why.as_deref(), Some("Can't cast the value of message (user) attribute 'n' to a number."));
+        }
+    }
 
     #[test]
     fn the_record_of_a_function_is_as_documented() {

@@ -39,8 +39,35 @@ const CONCURRENCY_LIMIT: std::ops::RangeInclusive<usize> = 2..=1_000;
 /// Most filters of a mapping. Source: Lambda.
 const FILTERS_MAX: usize = 5;
 
+/// The one value of `FunctionResponseTypes`.
+const REPORTS_FAILURES: &str = "ReportBatchItemFailures";
+
+/// Properties that only mappings of streams have. Source: Lambda, `CreateEventSourceMapping`.
+const OF_STREAMS: [&str; 6] = [
+    "BisectBatchOnFunctionError",
+    "DestinationConfig",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "ParallelizationFactor",
+    "StartingPosition",
+];
+
+/// Those that mappings of FIFO queues do not have.
+const OF_STANDARD_QUEUES_AND_STREAMS: [&str; 7] = [
+    "BisectBatchOnFunctionError",
+    "DestinationConfig",
+    "MaximumBatchingWindowInSeconds",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "ParallelizationFactor",
+    "StartingPosition",
+];
+
+/// Those that only mappings of queues have.
+const OF_QUEUES: [&str; 1] = ["ScalingConfig"];
+
 /// Properties of a mapping that the emulator reads, except its function and its source.
-const PROPERTIES: [&str; 12] = [
+const PROPERTIES: [&str; 13] = [
     "BatchSize",
     "BisectBatchOnFunctionError",
     "DestinationConfig",
@@ -50,6 +77,7 @@ const PROPERTIES: [&str; 12] = [
     "MaximumBatchingWindowInSeconds",
     "MaximumRecordAgeInSeconds",
     "MaximumRetryAttempts",
+    "ParallelizationFactor",
     "ScalingConfig",
     "StartingPosition",
     "TumblingWindowInSeconds",
@@ -260,6 +288,9 @@ impl DeclaredMapping {
         });
         let concurrency = concurrency.transpose()?.unwrap_or(CONCURRENCY_DEFAULT);
         let response_types = self.properties.get("FunctionResponseTypes").and_then(Value::as_array);
+        if response_types.into_iter().flatten().any(|kind| kind != REPORTS_FAILURES) {
+            return Err(self.error(format!("invalid FunctionResponseTypes: expected {REPORTS_FAILURES}")));
+        }
         let on_failure = self.properties.pointer("/DestinationConfig/OnFailure/Destination").and_then(as_text);
         Ok(EventSourceMapping {
             name: self.name.clone(),
@@ -268,7 +299,7 @@ impl DeclaredMapping {
             batch_max: batch.map_or(batch_default, |batch| batch as usize),
             window,
             filters: self.filters()?,
-            reports_failures: response_types.into_iter().flatten().any(|kind| kind == "ReportBatchItemFailures"),
+            reports_failures: response_types.into_iter().flatten().any(|kind| kind == REPORTS_FAILURES),
             retries_max: self.number("MaximumRetryAttempts", 0, 10_000)?.map(|retries| retries as u32),
             age_max: self.number("MaximumRecordAgeInSeconds", 60, 604_800)?.map(Duration::from_secs),
             bisects: self.text("BisectBatchOnFunctionError").is_some_and(|bisects| bisects == "true"),
@@ -277,8 +308,21 @@ impl DeclaredMapping {
         })
     }
 
+    /// A note on properties that a mapping of this source has not.
+    fn foreign(&self, source: &EventSource, is_fifo: bool) -> Option<String> {
+        let (kind, foreign) = match source {
+            EventSource::Stream(_) => ("stream", &OF_QUEUES[..]),
+            EventSource::Queue(_) if is_fifo => ("FIFO queue", &OF_STANDARD_QUEUES_AND_STREAMS[..]),
+            EventSource::Queue(_) => ("queue", &OF_STREAMS[..]),
+        };
+        let found: Vec<&str> =
+            foreign.iter().copied().filter(|property| self.properties.get(property).is_some()).collect();
+        (!found.is_empty()).then(|| format!("AWS refuses {}: a {kind} has no {}", self.name, found.join(", ")))
+    }
+
     fn not_run(&self, why: &str) -> String {
-        format!("{} is not invoked by {}: {why}", function_name(&self.function), self.name)
+        let function = if self.function.is_empty() { "(none)" } else { function_name(&self.function) };
+        format!("{function} is not invoked by {}: {why}", self.name)
     }
 }
 
@@ -323,7 +367,9 @@ pub(super) fn read<'a>(
                     timeout.as_secs()
                 ));
             }
-            found.mappings.push(declared.read(EventSource::Queue(queue.name.clone()), queue.is_fifo)?);
+            let source = EventSource::Queue(queue.name.clone());
+            found.notes.extend(declared.foreign(&source, queue.is_fifo));
+            found.mappings.push(declared.read(source, queue.is_fifo)?);
             continue;
         }
         match parts.as_slice() {
@@ -338,7 +384,9 @@ pub(super) fn read<'a>(
                 if !found.streams.iter().any(|stream| stream.table == table) {
                     found.streams.push(TableStream { table: table.to_owned(), view });
                 }
-                found.mappings.push(declared.read(EventSource::Stream(table.to_owned()), false)?);
+                let source = EventSource::Stream(table.to_owned());
+                found.notes.extend(declared.foreign(&source, false));
+                found.mappings.push(declared.read(source, false)?);
             }
             _ => {
                 let why = format!(
@@ -414,6 +462,10 @@ mod tests {
                 format!("line 7: F: FE: invalid MaximumConcurrency {max}: expected a whole number from 2 to 1000")
             );
         }
+        assert_eq!(
+            refusal("SQS", "{ Queue: !GetAtt Q.Arn, FunctionResponseTypes: [All] }"),
+            "line 7: F: FE: invalid FunctionResponseTypes: expected ReportBatchItemFailures"
+        );
         let pattern = "{ Queue: !GetAtt Q.Arn, FilterCriteria: { Filters: [{ Pattern: '{\"body\": 1}' }] } }";
         assert_eq!(
             refusal("SQS", pattern),
@@ -424,6 +476,13 @@ mod tests {
     #[test]
     fn what_cannot_be_run_is_noted() {
         let notes = |kind: &str, properties: &str| parse(kind, properties).expect("valid").notes;
+        assert_eq!(
+            notes("SQS", "{ Queue: !GetAtt Q.Arn, MaximumBatchingWindowInSeconds: 5, StartingPosition: LATEST }"),
+            ["AWS refuses FE: a FIFO queue has no MaximumBatchingWindowInSeconds, StartingPosition"]
+        );
+        let of_queue = "{ Stream: !GetAtt T.StreamArn, StartingPosition: LATEST, ScalingConfig: { \
+            MaximumConcurrency: 2 } }";
+        assert_eq!(notes("DynamoDB", of_queue), ["AWS refuses FE: a stream has no ScalingConfig"]);
         assert_eq!(
             notes("DynamoDB", "{ Stream: !GetAtt Plain.StreamArn, StartingPosition: LATEST }"),
             ["F is not invoked by FE: the table Plain has no StreamSpecification in the template"]

@@ -1,8 +1,9 @@
 //! SQS queues.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
+    attributes,
     error::TemplateError,
     resources::{Resource, Resources},
     scalar::as_text,
@@ -10,6 +11,15 @@ use super::{
 
 /// Default time that a received message is hidden. Source: SQS.
 const VISIBILITY_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Bounds of what a queue says in seconds. Source: `SetQueueAttributes` of SQS.
+const VISIBILITY_SECS: RangeInclusive<u64> = 0..=43_200;
+const WAIT_SECS: RangeInclusive<u64> = 0..=20;
+const DELAY_SECS: RangeInclusive<u64> = 0..=900;
+const RETENTION_SECS: RangeInclusive<u64> = 60..=1_209_600;
+
+/// Most characters of a name. Source: `CreateQueue` of SQS.
+const NAME_CHARACTERS_MAX: usize = 80;
 
 /// Properties that the emulator ignores. Messages never expire, so `MessageRetentionPeriod` needs no note.
 const WITHOUT_EFFECT: [&str; 1] = ["MaximumMessageSize"];
@@ -54,19 +64,68 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<QueueSettings>, Vec
     for resource in resources.of_type("AWS::SQS::Queue") {
         let is = |property: &str| resource.text(property).is_some_and(|value| value == "true");
         queues.push(QueueSettings {
-            visibility: secs(resource, "VisibilityTimeout")?.unwrap_or(VISIBILITY_DEFAULT),
-            wait: secs(resource, "ReceiveMessageWaitTimeSeconds")?.unwrap_or_default(),
-            delay: secs(resource, "DelaySeconds")?.unwrap_or_default(),
+            visibility: secs(resource, "VisibilityTimeout", VISIBILITY_SECS)?.unwrap_or(VISIBILITY_DEFAULT),
+            wait: secs(resource, "ReceiveMessageWaitTimeSeconds", WAIT_SECS)?.unwrap_or_default(),
+            delay: secs(resource, "DelaySeconds", DELAY_SECS)?.unwrap_or_default(),
             redrive: redrive(resource)?,
             is_fifo: resource.is_fifo()?,
             deduplicates_content: is("ContentBasedDeduplication"),
-            ..QueueSettings::named(resource.name.clone())
+            ..QueueSettings::named(name(resource)?)
         });
+        secs(resource, "MessageRetentionPeriod", RETENTION_SECS)?;
+        let queue = queues.last().filter(|queue: &&QueueSettings| queue.deduplicates_content && !queue.is_fifo);
+        if queue.is_some() {
+            return Err(resource.error("invalid ContentBasedDeduplication: only a FIFO queue has it"));
+        }
         for property in WITHOUT_EFFECT.iter().filter(|property| resource.has(property)) {
             notes.push(format!("the emulator ignores {property} of {}", resource.logical_id));
         }
     }
+    check_together(resources, &queues, &mut notes)?;
     Ok((queues, notes))
+}
+
+/// The name, which is that of no other queue once it is read.
+fn name(resource: &Resource<'_>) -> Result<String, TemplateError> {
+    let name = &resource.name;
+    let rest = name.strip_suffix(attributes::FIFO_SUFFIX).unwrap_or(name);
+    let is_valid = name.len() <= NAME_CHARACTERS_MAX
+        && !rest.is_empty()
+        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    is_valid.then(|| name.clone()).ok_or_else(|| {
+        resource.error(format!(
+            "invalid name {name}: expected at most {NAME_CHARACTERS_MAX} letters, digits, hyphens and underscores"
+        ))
+    })
+}
+
+/// Refuses queues of one name, and dead-letter queues of the other kind. One that is not here is a note.
+fn check_together(
+    resources: &Resources<'_>,
+    queues: &[QueueSettings],
+    notes: &mut Vec<String>,
+) -> Result<(), TemplateError> {
+    let mut names = BTreeSet::new();
+    for (resource, queue) in resources.of_type("AWS::SQS::Queue").zip(queues) {
+        if !names.insert(&queue.name) {
+            return Err(resource.error(format!("another queue has the name {}", queue.name)));
+        }
+        let Some((target, _)) = &queue.redrive else { continue };
+        match queues.iter().find(|queue| queue.name == *target) {
+            Some(target) if target.is_fifo != queue.is_fifo => {
+                return Err(resource.error(
+                    "invalid RedrivePolicy: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard \
+                     queue a standard one",
+                ));
+            }
+            Some(_) => {}
+            None => notes.push(format!(
+                "messages that {} gives up stay in it: the template has no queue {target} for them",
+                resource.logical_id
+            )),
+        }
+    }
+    Ok(())
 }
 
 /// The dead-letter queue, and the receive count from which on it gets a message. The policy may be JSON in a text.
@@ -85,9 +144,16 @@ fn redrive(resource: &Resource<'_>) -> Result<Option<(String, u32)>, TemplateErr
     policy.map(Some)
 }
 
-fn secs(resource: &Resource<'_>, property: &str) -> Result<Option<Duration>, TemplateError> {
+fn secs(
+    resource: &Resource<'_>,
+    property: &str,
+    bounds: RangeInclusive<u64>,
+) -> Result<Option<Duration>, TemplateError> {
     let number = resource.text(property).map(|text| {
-        text.parse().map_err(|_| resource.error(format!("invalid {property} {text}: expected whole seconds")))
+        text.parse().ok().filter(|secs| bounds.contains(secs)).ok_or_else(|| {
+            let (min, max) = bounds.clone().into_inner();
+            resource.error(format!("invalid {property} {text}: expected whole seconds from {min} to {max}"))
+        })
     });
     number.transpose().map(|secs| secs.map(Duration::from_secs))
 }
@@ -124,5 +190,40 @@ mod tests {
                 format!("line 3: Q: invalid name jobs.fifo: without {fifo}: true it cannot have a full stop")
             );
         }
+    }
+
+    #[test]
+    fn what_the_service_refuses_of_a_queue_is_refused_with_its_line() {
+        for (properties, why) in [
+            ("VisibilityTimeout: 43201", "invalid VisibilityTimeout 43201: expected whole seconds from 0 to 43200"),
+            ("DelaySeconds: 901", "invalid DelaySeconds 901: expected whole seconds from 0 to 900"),
+            (
+                "ReceiveMessageWaitTimeSeconds: 21",
+                "invalid ReceiveMessageWaitTimeSeconds 21: expected whole seconds from 0 to 20",
+            ),
+            (
+                "MessageRetentionPeriod: 30",
+                "invalid MessageRetentionPeriod 30: expected whole seconds from 60 to 1209600",
+            ),
+            ("QueueName: a.b", "invalid name a.b: expected at most 80 letters, digits, hyphens and underscores"),
+            ("ContentBasedDeduplication: true", "invalid ContentBasedDeduplication: only a FIFO queue has it"),
+            (
+                "RedrivePolicy: { deadLetterTargetArn: !GetAtt F.Arn, maxReceiveCount: 3 }",
+                "invalid RedrivePolicy: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard \
+                 queue a standard one",
+            ),
+            ("QueueName: F.fifo, FifoQueue: true", "another queue has the name F.fifo"),
+        ] {
+            let resources = format!(
+                "  F: {{ Type: AWS::SQS::Queue, Properties: {{ FifoQueue: true }} }}\n  \
+                 Q: {{ Type: AWS::SQS::Queue, Properties: {{ {properties} }} }}\n"
+            );
+            let refused = read(&resources).expect_err(properties).to_string();
+            assert_eq!(refused, format!("line 4: Q: {why}"));
+        }
+        let elsewhere = "  Q: { Type: AWS::SQS::Queue, Properties: { RedrivePolicy: { deadLetterTargetArn: \
+            'arn:aws:sqs:eu-central-1:000000000000:dead', maxReceiveCount: 3 } } }\n";
+        let notes = read(elsewhere).expect("valid").notes;
+        assert_eq!(notes, ["messages that Q gives up stay in it: the template has no queue dead for them"]);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    attributes,
     error::TemplateError,
     event_pattern::EventPattern,
     resources::{Resource, Resources},
@@ -145,7 +146,7 @@ pub(super) fn declared(resources: &Resources<'_>) -> Result<(Vec<Topic>, Vec<Dec
 
 /// Adds the subscriptions to their topics, and returns notes on those that have no effect.
 pub(super) fn subscribe(
-    topics: &mut [Topic],
+    topics: &mut Vec<Topic>,
     declared: Vec<DeclaredSubscription>,
     has_function: impl Fn(&str) -> bool,
     has_queue: impl Fn(&str) -> bool,
@@ -153,6 +154,17 @@ pub(super) fn subscribe(
     let mut notes = Vec::new();
     for declared in declared {
         let name = declared.topic.rsplit(':').next().unwrap_or_default();
+        // One of another stack, whose ARN is often a parameter: whoever publishes to it here is a test.
+        if declared.topic.starts_with("arn:") && !topics.iter().any(|topic| topic.name == name) {
+            notes.push(format!("the topic {name} is not in the template: it is here with the subscriptions of it"));
+            let is_fifo = name.ends_with(attributes::FIFO_SUFFIX);
+            topics.push(Topic {
+                name: name.to_owned(),
+                is_fifo,
+                deduplicates_content: false,
+                subscriptions: Vec::new(),
+            });
+        }
         let Some(topic) = topics.iter_mut().find(|topic| topic.name == name) else {
             notes.push(format!("the subscription {} has no effect: the template has no topic {name}", declared.id));
             continue;
@@ -172,6 +184,17 @@ pub(super) fn subscribe(
                 continue;
             }
         };
+        let is_allowed = match &subscriber {
+            Subscriber::Function(_) => !topic.is_fifo,
+            Subscriber::Queue(queue) => topic.is_fifo || !queue.ends_with(attributes::FIFO_SUFFIX),
+        };
+        if !is_allowed {
+            let [topic, subscriber] =
+                if topic.is_fifo { ["a FIFO topic", "a function"] } else { ["a standard topic", "a FIFO queue"] };
+            return Err(
+                declared.error(format!("invalid subscription {}: {topic} does not send to {subscriber}", declared.id))
+            );
+        }
         topic.subscriptions.push(Subscription {
             id: declared.id.clone(),
             subscriber,
@@ -180,4 +203,58 @@ pub(super) fn subscribe(
         });
     }
     Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Template;
+
+    fn read(resources: &str) -> Result<Template, TemplateError> {
+        let base = "Resources:\n  Api: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
+            RouteSelectionExpression: $request.body.action } }\n  \
+            Q: { Type: AWS::SQS::Queue }\n  Fifo: { Type: AWS::SQS::Queue, Properties: { FifoQueue: true } }\n  \
+            Topic: { Type: AWS::SNS::Topic }\n  Line: { Type: AWS::SNS::Topic, Properties: { FifoTopic: true } }\n  \
+            F: { Type: AWS::Lambda::Function, Properties: { Code: . } }\n";
+        Template::parse(&format!("{base}{resources}"), &Default::default())
+    }
+
+    fn subscribed(topic: &str, protocol: &str, endpoint: &str) -> Result<Template, TemplateError> {
+        read(&format!(
+            "  S: {{ Type: AWS::SNS::Subscription, Properties: {{ TopicArn: {topic}, Protocol: {protocol}, Endpoint: \
+             {endpoint} }} }}\n"
+        ))
+    }
+
+    #[test]
+    fn a_topic_of_another_stack_is_here_with_its_subscriptions() {
+        let arn = "'arn:aws:sns:eu-central-1:000000000000:elsewhere'";
+        let template = subscribed(arn, "lambda", "!GetAtt F.Arn").expect("valid");
+        let topic = template.topics.iter().find(|topic| topic.name == "elsewhere").expect("made");
+        assert_eq!(topic.subscriptions.len(), 1);
+        let note = "the topic elsewhere is not in the template: it is here with the subscriptions of it";
+        assert_eq!(template.notes, [note]);
+    }
+
+    #[test]
+    fn fifo_topics_send_to_queues_and_standard_ones_not_to_fifo_queues() {
+        let refused =
+            |topic, protocol, endpoint| subscribed(topic, protocol, endpoint).expect_err("refused").to_string();
+        assert_eq!(
+            refused("!Ref Topic", "sqs", "!GetAtt Fifo.Arn"),
+            "line 8: S: invalid subscription S: a standard topic does not send to a FIFO queue"
+        );
+        assert_eq!(
+            refused("!Ref Line", "lambda", "!GetAtt F.Arn"),
+            "line 8: S: invalid subscription S: a FIFO topic does not send to a function"
+        );
+        for (topic, protocol, endpoint) in [
+            ("!Ref Line", "sqs", "!GetAtt Fifo.Arn"),
+            ("!Ref Line", "sqs", "!GetAtt Q.Arn"),
+            ("!Ref Topic", "sqs", "!GetAtt Q.Arn"),
+            ("!Ref Topic", "lambda", "!GetAtt F.Arn"),
+        ] {
+            subscribed(topic, protocol, endpoint).expect("valid");
+        }
+    }
 }

@@ -196,6 +196,32 @@ async fn a_flood_of_one_client_is_bounded_and_does_not_delay_another_client() {
 }
 
 #[tokio::test]
+async fn an_invocation_that_somebody_waits_for_takes_turns_with_those_that_nobody_waits_for() {
+    let held = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&held);
+    let script = move |_: String, event: Value| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.expect("never closed").forget();
+            Ok(event)
+        }
+    };
+    let site = Scripted::start(&[], script).await;
+    for number in 0..300 {
+        assert_eq!(site.invoke("Message", "Event", &number.to_string()).await.status, 202);
+    }
+    eventually("64 run", || site.events_of("Message").len() == 64).await;
+    let release = async {
+        eventually("it is there too", || site.stack.invocations_of("Message") == 301).await;
+        held.add_permits(301);
+    };
+    let (reply, ()) = tokio::join!(site.invoke("Message", "RequestResponse", r#""mine""#), release);
+    assert_eq!((reply.status, reply.body.as_str()), (200, r#""mine""#));
+    let turn = site.events_of("Message").iter().position(|event| event == "mine").expect("it ran");
+    assert!(turn < 3 * 64, "after those that ran, but not after all 300: {turn}");
+}
+
+#[tokio::test]
 async fn asynchronous_invocations_beyond_64_mb_are_refused_with_429() {
     let site = Scripted::start(&[], |_, _| std::future::pending()).await;
     let event = json!("x".repeat(1_000_000)).to_string();
