@@ -36,11 +36,12 @@ impl IntegrationError {
     }
 }
 
-/// Returns the status of a proxy response, which is a number or a text with one.
+/// Returns the status of a proxy response, which is a number or a text with one. One of 1xx is none, because it ends no
+/// response.
 pub(crate) fn status(connect_response: &Value) -> Option<StatusCode> {
     let code = connect_response.get("statusCode")?;
     let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
-    StatusCode::from_u16(u16::try_from(code).ok()?).ok()
+    StatusCode::from_u16(u16::try_from(code).ok()?).ok().filter(|status| !status.is_informational())
 }
 
 /// Returns the beginning of a proxy response's body, for the log.
@@ -59,7 +60,9 @@ mod tests {
     fn only_a_response_with_a_status_counts() {
         assert_eq!(status(&json!({"statusCode": 200})), Some(StatusCode::OK));
         assert_eq!(status(&json!({"statusCode": "401"})), Some(StatusCode::UNAUTHORIZED));
-        for bad in [json!(null), json!({}), json!({"statusCode": 7}), json!("ok"), json!({"statusCode": null})] {
+        let interim = [100, 101, 103, 199].map(|code| json!({"statusCode": code}));
+        let others = [json!(null), json!({}), json!({"statusCode": 7}), json!("ok"), json!({"statusCode": null})];
+        for bad in interim.into_iter().chain(others) {
             assert_eq!(status(&bad), None, "{bad}");
         }
     }

@@ -3,6 +3,8 @@
 //! Source: API Gateway developer guide, "Control access to HTTP APIs with AWS Lambda authorizers" and "Use API Gateway
 //! Lambda authorizers".
 
+use std::time::Duration;
+
 use hyper::{
     Response, StatusCode,
     body::Bytes,
@@ -25,6 +27,15 @@ use crate::{
         PayloadVersion,
     },
 };
+
+/// How long a Lambda authorizer may take. Source: API Gateway quotas for HTTP APIs; for REST APIs it is not documented,
+/// and this is the limit of their integrations.
+const fn timeout_of(kind: HttpApiKind) -> Duration {
+    match kind {
+        HttpApiKind::Http => Duration::from_secs(10),
+        HttpApiKind::Rest => Duration::from_secs(29),
+    }
+}
 
 /// Error message of a function that refuses a client with 401.
 const UNAUTHORIZED: &str = "Unauthorized";
@@ -174,7 +185,12 @@ impl HttpApis {
         let event = authorizer_event(incoming, &authorizer.input)?;
         let (source, asked_at) = (incoming.peer.to_string(), self.clock.now());
         let name = &authorizer.function;
-        let answer = match self.functions.invoke_for(&source, name, Bytes::from(event.to_string())).await {
+        let limit = self.within(timeout_of(incoming.api.kind));
+        let invoked = self.functions.invoke_for(&source, name, Bytes::from(event.to_string()));
+        let Ok(invoked) = tokio::time::timeout(limit, invoked).await else {
+            return Err(Refusal::Failed(format!("{name} did not respond within {} ms", limit.as_millis())));
+        };
+        let answer = match invoked {
             Ok(answer) => serde_json::from_slice::<Value>(&answer)
                 .map_err(|error| Refusal::Failed(format!("the answer of {name} is not JSON: {error}")))?,
             Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {

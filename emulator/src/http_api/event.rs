@@ -15,6 +15,7 @@ use hyper::{
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, USER_AGENT},
     http::request::Parts,
 };
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -50,6 +51,9 @@ pub(super) struct Incoming<'a> {
     pub(super) peer: SocketAddr,
     pub(super) now: Timestamp,
     pub(super) request_id: &'a str,
+    /// The id of a request in REST APIs, where `request_id` is the extended one.
+    pub(super) uuid: &'a str,
+    pub(super) trace_id: &'a str,
 }
 
 /// What an authorizer adds to events, in each version.
@@ -62,6 +66,15 @@ pub(super) struct AuthorizerContext {
 impl Incoming<'_> {
     fn header(&self, name: HeaderName) -> &str {
         self.parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The path as the client wrote it in REST APIs, decoded in HTTP APIs.
+    fn whole_path(&self) -> String {
+        let path = self.parts.uri.path();
+        match self.api.kind {
+            HttpApiKind::Rest => path.to_owned(),
+            HttpApiKind::Http => percent_decode_str(path).decode_utf8_lossy().into_owned(),
+        }
     }
 
     /// The resource that a policy for this request names.
@@ -100,7 +113,7 @@ impl Incoming<'_> {
         let port = self.header(HOST).rsplit_once(':').map_or(port, |(_, port)| port);
         let from = self.header_values("x-forwarded-for").map_or_else(String::new, |before| format!("{before}, "));
         [
-            ("X-Amzn-Trace-Id", format!("Root=1-{:08x}-{}", self.now.secs(), trace_part())),
+            ("X-Amzn-Trace-Id", self.trace_id.to_owned()),
             ("X-Forwarded-For", format!("{from}{}", self.peer.ip())),
             ("X-Forwarded-Port", port.to_owned()),
             ("X-Forwarded-Proto", scheme.to_owned()),
@@ -128,7 +141,7 @@ impl Incoming<'_> {
 
     /// The event of payload version 2.0. What does not exist is absent.
     pub(super) fn v2(&self, body: &Bytes, authorizer: &AuthorizerContext) -> Value {
-        let path = self.parts.uri.path();
+        let path = self.whole_path();
         let mut context = Map::new();
         context.insert("accountId".to_owned(), json!(ACCOUNT_ID));
         context.insert("apiId".to_owned(), json!(self.api.api_id));
@@ -204,7 +217,7 @@ impl Incoming<'_> {
             &mut event,
             json!({
                 "resource": self.route.path,
-                "path": if is_rest { self.path } else { self.parts.uri.path() },
+                "path": if is_rest { self.path.to_owned() } else { self.whole_path() },
                 "httpMethod": self.parts.method.as_str(),
                 "headers": headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
                 "multiValueHeaders": multiple(&headers),
@@ -240,9 +253,9 @@ impl Incoming<'_> {
                 "extendedRequestId": self.request_id,
                 "httpMethod": self.parts.method.as_str(),
                 "identity": identity,
-                "path": self.parts.uri.path(),
+                "path": self.whole_path(),
                 "protocol": "HTTP/1.1",
-                "requestId": if is_rest { uuid::Uuid::new_v4().to_string() } else { self.request_id.to_owned() },
+                "requestId": if is_rest { self.uuid } else { self.request_id },
                 "requestTime": clf_time(self.now),
                 "requestTimeEpoch": self.now.millis(),
                 "resourceId": if is_rest { json!(resource_id(&self.route.path)) } else { Value::Null },
@@ -283,9 +296,9 @@ fn text(value: &hyper::header::HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The random part of a trace id.
-fn trace_part() -> String {
-    uuid::Uuid::new_v4().simple().to_string()[..24].to_owned()
+/// An id of X-Ray's form: the time, and a random part.
+pub(super) fn new_trace_id(now: Timestamp) -> String {
+    format!("Root=1-{:08x}-{}", now.secs(), &uuid::Uuid::new_v4().simple().to_string()[..24])
 }
 
 /// An id of a resource of a REST API, always the same for a path.

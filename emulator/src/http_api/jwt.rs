@@ -4,7 +4,11 @@
 //! Signatures are ring's: API Gateway takes RSA only, so that a library of tokens would add nothing but a global choice
 //! of its cryptography. Source: API Gateway developer guide, "Control access to HTTP APIs with JWT authorizers".
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clock::{Clock, Timestamp};
@@ -23,8 +27,9 @@ use crate::{
     template::{HttpApiKind, JwtAuthorizer},
 };
 
-/// How long an issuer may take for an answer. Our own choice.
-const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an issuer may take for its configuration, and as long for its keys. Source: API Gateway quotas for HTTP
+/// APIs.
+const ISSUER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Largest answer of an issuer. Our own choice.
 const ISSUER_BYTES_MAX: usize = 256 * 1024;
@@ -76,12 +81,13 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Issuers {
     http: HttpClient,
-    known: Mutex<BTreeMap<String, Known>>,
+    /// By their addresses, which are those of the template's authorizers.
+    known: StdMutex<BTreeMap<String, Arc<Mutex<Known>>>>,
 }
 
 impl Issuers {
     pub(super) fn new() -> Self {
-        Self { http: HttpClient::new(), known: Mutex::default() }
+        Self { http: HttpClient::new(), known: StdMutex::default() }
     }
 
     /// Checks a token.
@@ -102,11 +108,14 @@ impl Issuers {
         Ok(parts.claims)
     }
 
-    /// Returns the key of this id. Requests wait for each other, so that an issuer is asked once.
+    /// Returns the key of this id. Requests for an issuer wait for each other, so that it is asked once.
     async fn key(&self, issuer: &str, id: &str, clock: &Clock) -> Result<Key, TokenError> {
         let unknown = TokenError::Invalid("the token names an unknown key");
-        let mut all = self.known.lock().await;
-        let known = all.entry(issuer.to_owned()).or_default();
+        let of_issuer = {
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(issuer.to_owned()).or_default())
+        };
+        let mut known = of_issuer.lock().await;
         let now = clock.now();
         let is_within = |at: Option<Timestamp>, span: Duration| at.is_some_and(|at| now.since(at) < span);
         if is_within(known.fetched_at, KEYS_AGE_MAX)
@@ -158,7 +167,7 @@ impl Issuers {
             serde_json::from_slice(&body).map_err(|error| format!("{address} does not answer with JSON: {error}"))
         };
         let limited = tokio::time::timeout(ISSUER_TIMEOUT, answered).await;
-        limited.unwrap_or_else(|_| Err(format!("{address} does not answer within {} s", ISSUER_TIMEOUT.as_secs())))
+        limited.unwrap_or_else(|_| Err(format!("{address} does not answer within {} ms", ISSUER_TIMEOUT.as_millis())))
     }
 }
 

@@ -4,6 +4,7 @@
 //! with the most specific route, as behind a custom domain. The host name `NAME.localhost` selects one API.
 
 mod authorizer;
+mod connection_headers;
 mod cors;
 mod event;
 mod jwt;
@@ -133,16 +134,30 @@ impl HttpApis {
             let is_mock = found.is_some_and(|found| matches!(found.matching.route.backend, RouteBackend::Mock(_)));
             // A page that CORS does not allow runs no function by its preflight either.
             let is_answered = |cors: &Cors| cors.allows_origin(headers) || !self.routes_preflight(path, headers);
-            return is_mock || (!(self.is_own)(path) && self.cors(path, headers).is_some_and(is_answered));
+            return is_mock
+                || (!(self.is_own)(path) && self.cors(path, headers).is_some_and(is_answered))
+                || self.answers_preflights(path, headers);
         }
+        let by_configuration = || self.cors(path, headers).is_some_and(|cors| cors.allows(&request.method, headers));
         if found.is_none() {
-            return false;
+            // Which it is told.
+            return !(self.is_own)(path) && by_configuration();
         }
-        if http::is_read(&request.method) {
-            return true;
-        }
-        let by_configuration = self.cors(path, headers).is_some_and(|cors| cors.allows(&request.method, headers));
-        by_configuration || self.preflight_allows(&request.method, path, headers)
+        http::is_read(&request.method)
+            || by_configuration()
+            || self.preflight_allows(&request.method, path, headers)
+            || self.answers_preflights(path, headers)
+    }
+
+    /// Whether the template routes preflights of a page that this machine serves to what decides about them itself,
+    /// such as a function with a framework: the API has no CORS configuration.
+    fn answers_preflights(&self, path: &str, headers: &HeaderMap) -> bool {
+        let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        let decides = |found: Found<'_, '_>| {
+            let backend = &found.matching.route.backend;
+            found.served.api.cors.is_none() && matches!(backend, RouteBackend::Lambda { .. } | RouteBackend::Http(_))
+        };
+        origin.is_some_and(http::is_loopback_origin) && self.find(&Method::OPTIONS, path, headers).is_some_and(decides)
     }
 
     /// Whether the response to a preflight that is always the same allows a request of a page.
@@ -158,14 +173,18 @@ impl HttpApis {
     }
 
     /// Returns the CORS configuration for a request: that of the API of its route, or of the one that its preflight
-    /// asks about, or of the first API that has one. If there is none, a page that this machine serves may read at any
-    /// port, because development servers have a port of their own. A function that handles preflights decides itself.
+    /// asks about, or of the API of its stage, or of the first API that has one. If there is none, a page that this
+    /// machine serves may read at any port, because development servers have a port of their own. A function that
+    /// handles preflights decides itself.
     fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
         let of_route = [asked_method(headers).unwrap_or(Method::GET), Method::GET, Method::POST];
         let found = of_route.iter().find_map(|method| self.find(method, path, headers));
         let configured = match &found {
             Some(found) => found.served.api.cors.as_ref(),
-            None => self.apis_for(headers).find_map(|served| served.api.cors.as_ref()),
+            None => match self.of_stage(path, headers) {
+                Some(served) => served.api.cors.as_ref(),
+                None => self.apis_for(headers).find_map(|served| served.api.cors.as_ref()),
+            },
         };
         let may_read = || {
             let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
@@ -188,6 +207,11 @@ impl HttpApis {
         let name = name.strip_suffix(".localhost")?;
         let mut apis = self.apis.iter().map(|served| &served.api);
         apis.find(|api| api.name.eq_ignore_ascii_case(name) || api.api_id == name)
+    }
+
+    /// The API whose stage a path begins with.
+    fn of_stage(&self, path: &str, headers: &HeaderMap) -> Option<&ServedApi> {
+        self.apis_for(headers).find(|served| routing::below_stage(&served.api, path).is_some())
     }
 
     /// Finds the route of a request.
@@ -231,6 +255,7 @@ impl HttpApis {
         };
         let now = self.clock.now();
         let request_id = gateway::new_request_id(now);
+        let (uuid, trace_id) = (uuid::Uuid::new_v4().to_string(), event::new_trace_id(now));
         let incoming = Incoming {
             api,
             route,
@@ -240,15 +265,23 @@ impl HttpApis {
             peer,
             now,
             request_id: &request_id,
+            uuid: &uuid,
+            trace_id: &trace_id,
         };
-        let answer = match self.authorize(&incoming, &body).await {
+        let mut answer = match self.authorize(&incoming, &body).await {
             Ok(context) => self
                 .answer(&incoming, body, &context)
                 .await
                 .unwrap_or_else(|failure| response::with_error_headers(api, response::of_failure(api.kind, failure))),
             Err(refusal) => response::with_error_headers(api, refusal.response(&incoming)),
         };
+        response::identify(&mut answer, &incoming);
         Ok(self.allowed(&parts, answer))
+    }
+
+    /// A time limit, or that of all integrations if it is shorter.
+    fn within(&self, timeout: Duration) -> Duration {
+        self.integration_max.map_or(timeout, |max| timeout.min(max))
     }
 
     async fn answer(
@@ -258,12 +291,11 @@ impl HttpApis {
         context: &event::AuthorizerContext,
     ) -> Result<Response<Body>, BackendFailure> {
         let key = incoming.route.key();
-        let within = |timeout: Duration| self.integration_max.map_or(timeout, |max| timeout.min(max));
         match &incoming.route.backend {
             RouteBackend::Mock(mock) => Ok(response::of_mock(mock)),
             RouteBackend::Unserved(reason) => Ok(response::unserved(&key, reason)),
             RouteBackend::Http(server) => {
-                proxy::pass(&self.client, server, within(server.timeout), incoming, body).await
+                proxy::pass(&self.client, server, self.within(server.timeout), incoming, body).await
             }
             RouteBackend::Lambda { function, payload, timeout } => {
                 let event = match (incoming.api.kind, payload) {
@@ -272,7 +304,7 @@ impl HttpApis {
                 };
                 let source = incoming.peer.to_string();
                 let invoked = self.functions.invoke_for(&source, function, Bytes::from(event.to_string()));
-                let answer = match tokio::time::timeout(within(*timeout), invoked).await {
+                let answer = match tokio::time::timeout(self.within(*timeout), invoked).await {
                     // The log has the reason.
                     Ok(answer) => answer.map_err(|_| BackendFailure::Failed)?,
                     Err(_) => {
@@ -304,7 +336,7 @@ impl HttpApis {
     /// Responds to a request that nothing else answers. Says which routes there are, and what is not served.
     pub(crate) fn not_found(&self, request: &Parts) -> Response<Body> {
         let path = request.uri.path();
-        let of_stage = self.apis_for(&request.headers).find(|served| routing::below_stage(&served.api, path).is_some());
+        let of_stage = self.of_stage(path, &request.headers);
         // What a REST API says of a path or a method that it does not have.
         let (status, message) = match of_stage.map(|served| served.api.kind) {
             Some(HttpApiKind::Rest) => (StatusCode::FORBIDDEN, "Missing Authentication Token"),
@@ -319,10 +351,10 @@ impl HttpApis {
             let kind = HeaderValue::from_static("MissingAuthenticationTokenException");
             response.headers_mut().insert("x-amzn-errortype", kind);
         }
-        match of_stage {
-            Some(served) => response::with_error_headers(&served.api, response),
-            None => response,
+        if let Some(served) = of_stage {
+            response = response::with_error_headers(&served.api, response);
         }
+        self.allowed(request, response)
     }
 
     fn hint(&self, request: &Parts) -> String {

@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    HeaderMap, Request, Response,
-    body::Bytes,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE},
-};
+use hyper::{Request, Response, body::Bytes, header::HOST};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{event::Incoming, response::BackendFailure};
+use super::{connection_headers::end_to_end, event::Incoming, response::BackendFailure};
 use crate::{
     http::Body,
     http_client::HttpClient,
@@ -20,8 +16,11 @@ use crate::{
 /// Largest response that is passed on. Source: API Gateway quotas for payloads.
 const RESPONSE_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// What is escaped in a parameter of a path: everything except the unreserved characters of RFC 3986 and slashes.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+/// What is escaped in a parameter of a path: everything except the unreserved characters of RFC 3986.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is escaped in a parameter that is the rest of a path, whose slashes stay.
+const ESCAPED_REST: &AsciiSet = &ESCAPED.remove(b'/');
 
 /// Passes a request on, and returns the response.
 pub(super) async fn pass(
@@ -45,6 +44,9 @@ pub(super) async fn pass(
     let answered = async {
         let response = client.send(request).map_err(|error| failed(&error))?.await.map_err(|error| failed(&error))?;
         let (head, body) = response.into_parts();
+        if head.status.is_informational() {
+            return Err(failed(&format_args!("it answered with {}", head.status)));
+        }
         let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| failed(&error))?;
         let mut response = Response::new(Full::new(body.to_bytes()));
         *response.status_mut() = head.status;
@@ -58,7 +60,8 @@ pub(super) async fn pass(
 fn address(server: &ProxiedServer, incoming: &Incoming<'_>) -> String {
     let mut address = server.uri.clone();
     for (name, value) in incoming.parameters {
-        let value = utf8_percent_encode(value, ESCAPED).to_string();
+        let is_rest = incoming.route.path.ends_with(&format!("{{{name}+}}"));
+        let value = utf8_percent_encode(value, if is_rest { ESCAPED_REST } else { ESCAPED }).to_string();
         address = address.replace(&format!("{{{name}}}"), &value).replace(&format!("{{{name}+}}"), &value);
     }
     if incoming.route.path == DEFAULT {
@@ -68,11 +71,4 @@ fn address(server: &ProxiedServer, incoming: &Incoming<'_>) -> String {
         address = format!("{address}{}{query}", if address.contains('?') { '&' } else { '?' });
     }
     address
-}
-
-/// The headers that are not for one connection alone.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    const HOP: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
-    let kept = headers.iter().filter(|(name, _)| !HOP.contains(name));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

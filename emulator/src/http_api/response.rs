@@ -7,11 +7,17 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::{
     HeaderMap, Response, StatusCode,
     body::Bytes,
-    header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, HOST, HeaderName, HeaderValue, MAX_FORWARDS, SERVER,
+        SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
+    },
 };
 use serde_json::{Map, Value, json};
 
-use super::event::is_binary;
+use super::{
+    connection_headers::is_of_connection,
+    event::{Incoming, is_binary},
+};
 use crate::{
     gateway,
     http::{self, Body},
@@ -23,6 +29,20 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// All that a function behind a REST API may answer with. With anything else its answer is malformed.
 const REST_KEYS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
+
+/// Headers that a REST API passes on under another name. Source: API Gateway developer guide, "Amazon API Gateway
+/// important notes".
+const REMAPPED: [HeaderName; 9] = [
+    AUTHORIZATION,
+    HeaderName::from_static("content-md5"),
+    DATE,
+    EXPECT,
+    HOST,
+    MAX_FORWARDS,
+    SERVER,
+    USER_AGENT,
+    WWW_AUTHENTICATE,
+];
 
 /// Turns the answer of a function into a response. An error says what is wrong with it.
 pub(super) fn of_function(
@@ -61,6 +81,9 @@ pub(super) fn of_function(
     let takes_lists = is_rest || payload == PayloadVersion::V1;
     let multiple = fields.get("multiValueHeaders").filter(|_| takes_lists).and_then(Value::as_object);
     set_headers(response.headers_mut(), fields.get("headers").and_then(Value::as_object), multiple);
+    if is_rest {
+        remap(response.headers_mut());
+    }
     if !is_rest && payload == PayloadVersion::V2 {
         for cookie in fields.get("cookies").and_then(Value::as_array).into_iter().flatten() {
             if let Some(cookie) = cookie.as_str().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
@@ -79,7 +102,8 @@ fn inferred(value: &Value) -> Response<Body> {
     }
 }
 
-/// Sets the headers of an answer. A value of the lists is not repeated by one of the single values.
+/// Sets the headers of an answer, except those of the connection. A value of the lists is not repeated by one of the
+/// single values.
 fn set_headers(headers: &mut HeaderMap, single: Option<&Map<String, Value>>, multiple: Option<&Map<String, Value>>) {
     let mut all: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for (name, values) in multiple.into_iter().flatten() {
@@ -101,9 +125,37 @@ fn set_headers(headers: &mut HeaderMap, single: Option<&Map<String, Value>>, mul
     all.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
 }
 
+/// Renames what a REST API keeps for itself.
+fn remap(headers: &mut HeaderMap) {
+    for name in REMAPPED {
+        let values: Vec<HeaderValue> = headers.get_all(&name).iter().cloned().collect();
+        headers.remove(&name);
+        if let Ok(name) = format!("x-amzn-remapped-{name}").parse::<HeaderName>() {
+            values.into_iter().for_each(|value| _ = headers.append(name.clone(), value));
+        }
+    }
+}
+
+/// Adds the ids of a request to its response.
+pub(super) fn identify(response: &mut Response<Body>, request: &Incoming<'_>) {
+    let ids: &[(&'static str, &str)] = match request.api.kind {
+        HttpApiKind::Http => &[("apigw-requestid", request.request_id)],
+        HttpApiKind::Rest => &[
+            ("x-amzn-requestid", request.uuid),
+            ("x-amz-apigw-id", request.request_id),
+            ("x-amzn-trace-id", request.trace_id),
+        ],
+    };
+    let header = |(name, id): &(&'static str, &str)| Some((*name, HeaderValue::from_str(id).ok()?));
+    for (name, id) in ids.iter().filter_map(header) {
+        response.headers_mut().insert(name, id);
+    }
+}
+
 fn header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    Some((name.parse().ok()?, HeaderValue::from_str(&value).ok()?))
+    let name = name.parse().ok().filter(|name| !is_of_connection(name))?;
+    Some((name, HeaderValue::from_str(&value).ok()?))
 }
 
 /// The response of a MOCK integration.
@@ -135,7 +187,11 @@ pub(super) fn of_failure(kind: HttpApiKind, failure: BackendFailure) -> Response
         (HttpApiKind::Http, BackendFailure::Failed) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         (HttpApiKind::Http, BackendFailure::TimedOut) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
     };
-    http::json(status, &json!({"message": message}))
+    let mut response = http::json(status, &json!({"message": message}));
+    if status == StatusCode::BAD_GATEWAY {
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("InternalServerErrorException"));
+    }
+    response
 }
 
 /// Adds what an API has configured for its own errors.
@@ -216,6 +272,7 @@ mod tests {
         for bad in [
             json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}),
             json!({"statusCode": 7}),
+            json!({"statusCode": 101}),
             json!({"statusCode": 200, "body": {"a": 1}}),
         ] {
             assert!(answered("HttpApi", PayloadVersion::V2, &bad).is_err(), "{bad}");
@@ -253,6 +310,33 @@ mod tests {
         assert_eq!(all("content-type"), ["image/png"]);
         let (_, headers) = asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid");
         assert_eq!(headers.get_all("x-a").iter().count(), 1, "version 2.0 has no lists");
+    }
+
+    #[test]
+    fn the_gateway_frames_a_response_itself() {
+        let lengths = json!({"Content-Length": "1", "Transfer-Encoding": "chunked", "X-A": "a"});
+        let lists = json!({"content-length": ["7"], "Connection": ["close"]});
+        let answer = json!({"statusCode": 200, "body": "text", "headers": lengths, "multiValueHeaders": lists});
+        for (kind, payload) in
+            [("Api", PayloadVersion::V1), ("HttpApi", PayloadVersion::V1), ("HttpApi", PayloadVersion::V2)]
+        {
+            let (_, headers) = asked(kind, payload, &answer, "*/*").expect("valid");
+            let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(names, ["content-type", "x-a"], "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_rest_api_keeps_names_of_headers_for_itself() {
+        let given = json!({"WWW-Authenticate": "Basic", "Server": "x", "Date": "today", "X-A": "a"});
+        let answer = json!({"statusCode": 401, "headers": given, "body": ""});
+        let (_, headers) = asked("Api", PayloadVersion::V1, &answer, "*/*").expect("valid");
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let remapped = ["date", "server", "www-authenticate"].map(|name| format!("x-amzn-remapped-{name}"));
+        assert_eq!(names, ["content-type", "x-a", &remapped[0], &remapped[1], &remapped[2]]);
+        let (_, headers) = asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid");
+        assert_eq!(headers[WWW_AUTHENTICATE], "Basic");
     }
 
     #[test]

@@ -95,6 +95,11 @@ impl Resource<'_> {
         self.properties.get(property).map(|property| property.node.entries()).unwrap_or_default()
     }
 
+    /// A property as it is written.
+    pub(super) fn node(&self, property: &str) -> Option<&YamlNode> {
+        self.properties.get(property).map(|property| property.node)
+    }
+
     /// The value of a part of a property.
     pub(super) fn value_of(&self, node: &YamlNode) -> Option<Value> {
         self.resolver.read(node).unwrap_or_else(|error| {

@@ -81,7 +81,8 @@ impl Unknown {
     }
 }
 
-fn listed(names: &BTreeSet<String>) -> String {
+/// Names in a note, of which the last ones are counted.
+pub(super) fn listed(names: &BTreeSet<String>) -> String {
     let mut list = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > NAMES_MAX {
         list += &format!(" and {} more", names.len() - NAMES_MAX);

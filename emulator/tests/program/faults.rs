@@ -26,8 +26,8 @@ fn injected(site: &Scripted, kind: FaultKind) -> u64 {
     site.stack.faults()[&kind]
 }
 
-fn reply(status: u16, error_type: &str) -> HttpReply {
-    HttpReply { status, error_type: error_type.to_owned(), body: String::new() }
+fn is_empty(reply: &HttpReply, status: u16, error_type: &str) -> bool {
+    (reply.status, reply.error_type.as_str(), reply.body.as_str()) == (status, error_type, "")
 }
 
 /// Shows that nothing else reached the client: the next frame is the response to a message that is sent now.
@@ -51,7 +51,8 @@ async fn a_false_gone_is_returned_for_an_open_connection() {
     let site = site(&["false-gone=1"]).await;
     let (mut socket, id) = site.client().await;
     for method in ["POST", "GET"] {
-        assert_eq!(site.manage(method, &id, "x").await, reply(410, "GoneException"), "{method}");
+        let reply = site.manage(method, &id, "x").await;
+        assert!(is_empty(&reply, 410, "GoneException"), "{method}: {reply:?}");
     }
     answers(&mut socket).await;
     assert_eq!(site.manage("DELETE", &id, "").await.status, 204);
@@ -62,7 +63,8 @@ async fn a_false_gone_is_returned_for_an_open_connection() {
 async fn a_throttled_post_delivers_nothing() {
     let site = site(&["throttled-post=1"]).await;
     let (mut socket, id) = site.client().await;
-    assert_eq!(site.manage("POST", &id, "x").await, reply(429, "LimitExceededException"));
+    let reply = site.manage("POST", &id, "x").await;
+    assert!(is_empty(&reply, 429, "LimitExceededException"), "{reply:?}");
     answers(&mut socket).await;
     assert_eq!(site.manage("GET", &id, "").await.status, 200);
     assert_eq!(injected(&site, FaultKind::ThrottledPost), 1);

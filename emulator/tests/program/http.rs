@@ -20,6 +20,7 @@ async fn script(name: String, event: Value) -> ScriptedResult {
             (Some("good"), _) => Ok(policy("Allow")),
             (Some("bad"), _) => Ok(policy("Deny")),
             (Some("nobody"), _) => Err("Unauthorized"),
+            (_, Some("slow")) => std::future::pending().await,
             (_, Some(user)) => Ok(json!({"isAuthorized": user == "ann", "context": {"user": user, "roles": ["a"]}})),
             _ => Ok(json!("no answer of an authorizer")),
         };
@@ -28,6 +29,11 @@ async fn script(name: String, event: Value) -> ScriptedResult {
         Some("throw") => Err("it broke"),
         Some("malformed") => Ok(json!({"statusCode": 200, "body": {"not": "a text"}})),
         Some("slow") => std::future::pending().await,
+        Some("interim") => Ok(json!({"statusCode": 101, "headers": {"Upgrade": "websocket"}, "body": ""})),
+        Some("framed") => {
+            let headers = json!({"Content-Length": "3", "Transfer-Encoding": "chunked", "Connection": "keep-alive"});
+            Ok(json!({"statusCode": 200, "headers": headers, "body": "whole"}))
+        }
         _ => Ok(json!({"statusCode": 200, "body": event.to_string()})),
     }
 }
@@ -89,6 +95,15 @@ async fn a_path_with_the_stage_and_one_without_lead_to_the_same_route() {
     let item = event(&site, "/items/a%20b?x=1", "Cookie: c=d\r\n").await;
     assert_eq!((&item["version"], &item["routeKey"]), (&json!("2.0"), &json!("GET /items/{id}")));
     assert_eq!((&item["pathParameters"], &item["cookies"]), (&json!({"id": "a b"}), &json!(["c=d"])));
+    assert_eq!(
+        (&item["rawPath"], &item["requestContext"]["http"]["path"]),
+        (&json!("/items/a b"), &json!("/items/a b"))
+    );
+    let old = event(&site, "/old/a%20b", "").await;
+    assert_eq!((&old["path"], &old["requestContext"]["path"]), (&json!("/old/a b"), &json!("/old/a b")));
+    let encoded = event(&site, "/Prod/hell%6F", "").await;
+    assert_eq!(encoded["path"], "/hell%6F", "REST APIs leave it");
+    assert_eq!(event(&site, "/small/only", "").await["routeKey"], "GET /only");
     let old = event(&site, "/old/a/b", "").await;
     assert_eq!((&old["version"], &old["pathParameters"]), (&json!("1.0"), &json!({"proxy": "a/b"})));
     let staged = event(&site, "/v2/anything", "").await;
@@ -126,10 +141,16 @@ async fn failures_are_those_of_the_kind_of_api() {
         ("/items/1?answer=throw", 500, "Internal Server Error"),
         ("/items/1?answer=malformed", 500, "Internal Server Error"),
         ("/items/1?answer=slow", 503, "Service Unavailable"),
+        ("/hello?answer=interim", 502, "Internal server error"),
+        ("/items/1?answer=interim", 500, "Internal Server Error"),
     ] {
         let reply = get(&site, path, "").await;
         assert_eq!((reply.status, message(&reply)), (status, json!(text)), "{path}");
+        assert_eq!(reply.error_type, if status == 502 { "InternalServerErrorException" } else { "" }, "{path}");
     }
+    // A Lambda authorizer has a limit too.
+    let reply = get(&site, "/v2/closed", "X-User: slow\r\n").await;
+    assert_eq!((reply.status, message(&reply)), (500, json!("Internal Server Error")));
     let large = "x".repeat(10 * 1024 * 1024 + 1);
     for (path, text) in [
         ("/hello", "HTTP content length exceeded 10485760 bytes."),
@@ -138,6 +159,30 @@ async fn failures_are_those_of_the_kind_of_api() {
         let reply = ask(site.stack.http_addr, &format!("POST {path}"), "", &large).await;
         assert_eq!((reply.status, reply.body.as_str()), (413, text), "{path}");
     }
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn the_gateway_frames_responses_itself_and_names_the_request() {
+    let site = start().await;
+    for (path, ids) in [
+        ("/items/1?answer=framed", &["apigw-requestid"][..]),
+        ("/hello?answer=framed", &["x-amzn-requestid", "x-amz-apigw-id", "x-amzn-trace-id"]),
+    ] {
+        let reply = get(&site, path, "").await;
+        assert_eq!((reply.status, reply.body.as_str(), reply.header("content-length")), (200, "whole", "5"), "{path}");
+        assert_eq!((reply.header("transfer-encoding"), reply.header("connection")), ("", "close"), "{path}");
+        assert!(ids.iter().all(|id| !reply.header(id).is_empty()), "{path}: {}", reply.head);
+    }
+    let reply = get(&site, "/hello", "").await;
+    let event: Value = serde_json::from_str(&reply.body).expect("JSON");
+    let context = &event["requestContext"];
+    assert_eq!(context["requestId"], reply.header("x-amzn-requestid"));
+    assert_eq!(context["extendedRequestId"], reply.header("x-amz-apigw-id"));
+    assert_eq!(event["headers"]["X-Amzn-Trace-Id"], reply.header("x-amzn-trace-id"));
+    let reply = get(&site, "/items/1", "").await;
+    let event: Value = serde_json::from_str(&reply.body).expect("JSON");
+    assert_eq!(event["requestContext"]["requestId"], reply.header("apigw-requestid"));
     site.stack.stop().await;
 }
 
@@ -289,6 +334,36 @@ async fn pages_of_other_sites_may_do_what_cors_allows_and_no_more() {
 }
 
 #[tokio::test]
+async fn functions_that_answer_preflights_are_reached_by_pages_of_this_machine() {
+    let site = start().await;
+    let page = |origin: &str| format!("Origin: {origin}\r\nSec-Fetch-Site: cross-site\r\n");
+    let (own, evil) = (page("http://localhost:5173"), page("https://evil.example"));
+    let asked = "Access-Control-Request-Method: POST\r\n";
+    let send = async |request: &str, headers: &str| ask(site.stack.http_addr, request, headers, "").await;
+    // Its route is for all methods.
+    let preflight = send("OPTIONS /old/a", &format!("{own}{asked}")).await;
+    let event: Value = serde_json::from_str(&preflight.body).expect("the event");
+    assert_eq!((preflight.status, &event["httpMethod"]), (200, &json!("OPTIONS")));
+    assert_eq!(send("POST /old/a", &own).await.status, 200);
+    assert_eq!(send("OPTIONS /old/a", &format!("{evil}{asked}")).await.status, 403);
+    assert_eq!(send("POST /old/a", &evil).await.status, 403);
+    // The configuration of an API decides, and so do its authorizers.
+    assert_eq!(send("POST /v2/things", &own).await.status, 403);
+    let closed = format!("{}Access-Control-Request-Method: PUT\r\n", page("https://shop.example"));
+    let refused = send("OPTIONS /v2/closed", &closed).await;
+    assert_eq!((refused.status, message(&refused)), (401, json!("Unauthorized")));
+    let allowed = send("OPTIONS /v2/closed", &format!("{closed}X-User: ann\r\n")).await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-methods")), (200, "PUT"));
+    // A page of an allowed origin sees that there is no route.
+    let missing = send("DELETE /small/only", &page("https://small.example")).await;
+    assert_eq!((missing.status, message(&missing)), (404, json!("Not Found")));
+    assert_eq!(missing.header("access-control-allow-origin"), "https://small.example");
+    assert_eq!(send("DELETE /small/only", &evil).await.status, 403);
+    assert_eq!(send("DELETE /health", &page("https://shop.example")).await.status, 403);
+    site.stack.stop().await;
+}
+
+#[tokio::test]
 async fn an_http_proxy_passes_requests_and_responses_on() {
     let server = serve_echo().await.to_string();
     let site = start_with(&[("Server", &server)], GatewayOptions::default()).await;
@@ -298,7 +373,20 @@ async fn an_http_proxy_passes_requests_and_responses_on() {
     assert_eq!((&got["method"], &got["path"]), (&json!("PATCH"), &json!("/base/a%20b/c?d=%20e")));
     assert_eq!((&got["static"], &got["type"], &got["body"]), (&json!("yes"), &json!("text/plain"), &json!("body")));
     assert_eq!(get(&site, "/proxied/fail", "").await.status, 503);
+    let one = get(&site, "/v2/one/a%2Fb%20c", "TE: trailers\r\n").await;
+    let got: Value = serde_json::from_str(&one.body).expect("JSON");
+    assert_eq!((&got["path"], &got["te"]), (&json!("/one/a%2Fb%20c/end"), &Value::Null));
+    let kept = get(&site, "/v2/one/kept", "").await;
+    assert_eq!((kept.status, kept.header("keep-alive"), kept.header("upgrade")), (200, "", ""));
     site.stack.stop().await;
+    let limit = GatewayOptions {
+        integration_timeout: Some(std::time::Duration::from_millis(100)),
+        ..GatewayOptions::default()
+    };
+    let slow = start_with(&[("Server", &server)], limit).await;
+    // The limit of WAIT_MAX is below that of the template.
+    assert_eq!(get(&slow, "/v2/one/never", "").await.status, 503);
+    slow.stack.stop().await;
     let nobody = start().await;
     assert_eq!(get(&nobody, "/proxied/a", "").await.status, 503);
     nobody.stack.stop().await;

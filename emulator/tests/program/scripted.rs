@@ -206,7 +206,12 @@ pub(crate) async fn send(address: SocketAddr, method_and_path: &str, headers: &s
     let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     let error_type = head.lines().find_map(|line| line.strip_prefix("x-amzn-errortype: "));
-    HttpReply { status, error_type: error_type.unwrap_or_default().to_owned(), body: body.to_owned() }
+    HttpReply {
+        status,
+        error_type: error_type.unwrap_or_default().to_owned(),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
 }
 
 /// An HTTP response.
@@ -215,7 +220,17 @@ pub(crate) struct HttpReply {
     pub(crate) status: u16,
     /// The header `x-amzn-errortype`, or nothing.
     pub(crate) error_type: String,
+    /// The status line and the headers.
+    pub(crate) head: String,
     pub(crate) body: String,
+}
+
+impl HttpReply {
+    /// The value of a header, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let pairs = self.head.lines().filter_map(|line| line.split_once(": "));
+        pairs.into_iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value)
+    }
 }
 
 /// Returns the next text that a client receives.

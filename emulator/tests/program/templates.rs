@@ -30,7 +30,7 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     let body = body.collect().await.expect("a body").to_bytes();
     let path = head.uri.to_string();
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let answer = json!({
+    let mut answer = json!({
         "method": head.method.as_str(),
         "path": path,
         "body": String::from_utf8_lossy(&body),
@@ -41,12 +41,18 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "agent": header("user-agent"),
         "api": header("x-amzn-apigateway-api-id"),
     });
+    if let Some(te) = header("te") {
+        answer["te"] = json!(te);
+    }
     let mut response = Response::builder();
     if path.contains("short") {
         response = response.header("X-Kind", "short");
     }
     if path.contains("fail") {
         response = response.status(503);
+    }
+    if path.contains("kept") {
+        response = response.header("Keep-Alive", "timeout=5").header("Upgrade", "h2c");
     }
     if path.contains("never") {
         std::future::pending::<()>().await;

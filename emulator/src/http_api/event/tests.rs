@@ -51,6 +51,8 @@ fn with<T>(api: &HttpApi, parts: &Parts, make: impl FnOnce(&Incoming<'_>) -> T) 
         peer: "192.0.2.1:9".parse().expect("an address"),
         now: Timestamp::from_millis(NOW),
         request_id: "JKJaXmPLvHcESHA=",
+        uuid: "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+        trace_id: &new_trace_id(Timestamp::from_millis(NOW)),
     })
 }
 

@@ -201,3 +201,18 @@ async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in
         assert!(matches!(refused, Err(TokenError::Unverifiable(_))), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_slow_issuer_does_not_keep_tokens_of_others_waiting() {
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let token = token(&json!({"alg": "RS256", "kid": "a"}), &issuer.claims());
+    // It accepts connections and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let (slow, own) = (JwtAuthorizer { issuer: address, ..issuer.authorizer() }, issuer.authorizer());
+    tokio::select! {
+        biased;
+        first = issuers.check(&slow, &[], &token, &clock) => panic!("{first:?}"),
+        checked = issuers.check(&own, &[], &token, &clock) => assert!(checked.is_ok(), "{checked:?}"),
+    }
+}

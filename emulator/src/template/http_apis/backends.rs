@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use regex::Regex;
 use serde_json::Value;
 
 use super::model::{ANY, MockResponse, PayloadVersion, ProxiedServer, RouteBackend};
@@ -50,8 +51,9 @@ pub(super) fn backend_of(
             proxied(&uri, text("IntegrationHttpMethod").filter(|method| method != ANY), timeout)
         }
         Some("MOCK") => match mock(integration) {
-            Ok((response, note)) => {
-                notes.extend(note.map(|note| format!("{name} answers without its {note}, which is a template")));
+            Ok((response, left_out)) => {
+                let note = |part| format!("{name} answers without its {part}, which is a template");
+                notes.extend(left_out.into_iter().map(note));
                 RouteBackend::Mock(response)
             }
             Err(what) => unserved(&what),
@@ -60,15 +62,29 @@ pub(super) fn backend_of(
     }
 }
 
-/// The response of a MOCK integration, as frameworks write it for preflight requests: its headers are texts. Says what
-/// of it is left out.
-fn mock(integration: &Value) -> Result<(MockResponse, Option<&'static str>), String> {
+/// The response of a MOCK integration, as frameworks write it for preflight requests: its headers are texts. The status
+/// in its request template selects it. Says what is left out.
+fn mock(integration: &Value) -> Result<(MockResponse, Vec<&'static str>), String> {
+    let template = |place: Option<&Value>| place.and_then(scalar::as_text).unwrap_or_default();
+    let is_template = |text: &str| text.contains(['#', '$']);
+    let request = template(integration.pointer("/RequestTemplates/application~1json"));
+    let mut left_out = Vec::new();
+    if is_template(&request) {
+        left_out.push("request template");
+    }
+    let selecting = Some(&request).filter(|request| !is_template(request)).and_then(|request| status_code(request));
     let responses = integration.get("IntegrationResponses").and_then(Value::as_array);
     let responses = responses.ok_or("which has no IntegrationResponses")?;
     let is_default = |response: &&Value| response.get("SelectionPattern").is_none();
-    let response = responses.iter().find(is_default).ok_or("which has no default response")?;
+    let is_selected = |response: &&Value| {
+        let pattern = response.get("SelectionPattern").and_then(scalar::as_text);
+        let pattern = pattern.and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+        pattern.zip(selecting.as_ref()).is_some_and(|(pattern, status)| pattern.is_match(status))
+    };
+    let response = responses.iter().find(is_selected).or_else(|| responses.iter().find(is_default));
+    let response = response.ok_or("which has no response for its status and no default one")?;
     let status = response.get("StatusCode").and_then(scalar::as_text).and_then(|status| status.parse().ok());
-    let status = status.ok_or("whose response has no StatusCode")?;
+    let status = status.filter(|status| (200..600).contains(status)).ok_or("whose response has no valid StatusCode")?;
     let mut headers = BTreeMap::new();
     for (target, value) in response.get("ResponseParameters").and_then(Value::as_object).into_iter().flatten() {
         let value = value.as_str().unwrap_or_default();
@@ -78,11 +94,20 @@ fn mock(integration: &Value) -> Result<(MockResponse, Option<&'static str>), Str
         };
         headers.insert(name.to_ascii_lowercase(), text.to_owned());
     }
-    let template = response.pointer("/ResponseTemplates/application~1json").and_then(scalar::as_text);
-    let template = template.unwrap_or_default();
-    let is_template = template.contains(['#', '$']);
-    let note = is_template.then_some("response template");
-    Ok((MockResponse { status, headers, body: if is_template { String::new() } else { template } }, note))
+    let mut body = template(response.pointer("/ResponseTemplates/application~1json"));
+    if is_template(&body) {
+        left_out.push("response template");
+        body.clear();
+    }
+    Ok((MockResponse { status, headers, body }, left_out))
+}
+
+/// The status in a request template of a MOCK integration, which frameworks write with quotes or without.
+fn status_code(template: &str) -> Option<String> {
+    let (_, rest) = template.split_once("statusCode")?;
+    let rest = rest.trim_start_matches(|sign: char| sign.is_whitespace() || ['"', '\'', ':'].contains(&sign));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    (!digits.is_empty()).then_some(digits)
 }
 
 /// A server that answers.
@@ -91,4 +116,32 @@ pub(super) fn proxied(uri: &str, method: Option<String>, timeout: Duration) -> R
         return RouteBackend::Unserved(format!("the address {uri} of its integration is not http:// or https://"));
     }
     RouteBackend::Http(ProxiedServer { method, uri: uri.to_owned(), timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_in_the_request_template_of_a_mock_selects_its_response() {
+        let of = |template: &str| {
+            let integration = json!({
+                "RequestTemplates": {"application/json": template},
+                "IntegrationResponses": [
+                    {"StatusCode": "200"},
+                    {"StatusCode": "404", "SelectionPattern": "4\\d\\d"},
+                    {"StatusCode": "101", "SelectionPattern": "101"},
+                ],
+            });
+            mock(&integration).map(|(response, left_out)| (response.status, left_out.len()))
+        };
+        assert_eq!(of("{\"statusCode\": 404}"), Ok((404, 0)));
+        assert_eq!(of("{statusCode:200}"), Ok((200, 0)));
+        assert_eq!(of("{ 'statusCode' : '404' }"), Ok((404, 0)));
+        assert_eq!(of(""), Ok((200, 0)));
+        assert_eq!(of("#set($x = 1){\"statusCode\": 404}"), Ok((200, 1)), "which a note names");
+        assert!(of("{\"statusCode\": 101}").is_err(), "no status of a response");
+    }
 }

@@ -8,9 +8,9 @@ use crate::template::{resources::Resource, scalar};
 /// An event of a function that is a route.
 #[derive(Clone, Debug)]
 pub(in crate::template) struct HttpEvent {
-    /// Name of the function.
     /// Its key in the function.
     pub(super) name: String,
+    /// Name of the function.
     pub(super) function: String,
     pub(super) kind: HttpApiKind,
     pub(super) properties: Value,
@@ -32,7 +32,7 @@ impl HttpEvent {
         self.properties.get(property).and_then(scalar::as_text)
     }
 
-    /// The API that it names, by its id.
+    /// The API that it names, by its id or its logical id.
     pub(super) fn api(&self) -> Option<String> {
         match self.kind {
             HttpApiKind::Http => self.text("ApiId"),

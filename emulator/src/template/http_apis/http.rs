@@ -9,7 +9,7 @@ use super::{
     backends::proxied,
     cors, elsewhere,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
-    open_api,
+    open_api, transformed,
 };
 use crate::template::{
     error::TemplateError,
@@ -46,7 +46,7 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<()
         match resource.get("Body") {
             Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
-            None => {}
+            None => api.unserved = transformed(resource, "Body"),
         }
         if let Some(target) = resource.text("Target") {
             let (method, path) = split_key(&resource.text("RouteKey").unwrap_or_else(|| DEFAULT.to_owned()));

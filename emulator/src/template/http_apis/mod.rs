@@ -12,6 +12,7 @@ mod model;
 mod open_api;
 mod rest;
 mod sam;
+mod without_effect;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,13 @@ pub(crate) use self::model::{
     ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource,
     HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
 };
-use super::{error::TemplateError, functions::Function, intrinsics::Resolver, resources::Resources, yaml::YamlNode};
+use super::{
+    error::TemplateError,
+    functions::Function,
+    intrinsics::Resolver,
+    resources::{Resource, Resources},
+    yaml::YamlNode,
+};
 
 /// Most notes on routes that are not served.
 const NOTES_MAX: usize = 12;
@@ -44,6 +51,7 @@ impl HttpApis {
         http::read(resources, &mut found)?;
         rest::read(resources, &mut found);
         sam::read(root, resolver, resources, events, &mut found)?;
+        found.notes.extend(without_effect::notes(root, resources));
         Ok(found)
     }
 
@@ -85,6 +93,12 @@ impl HttpApis {
 /// Why an API with an OpenAPI document in a file or a bucket is not served.
 fn elsewhere(property: &str) -> String {
     format!("the emulator does not read the OpenAPI document of its {property}: write it into the template")
+}
+
+/// Why an API is not served whose OpenAPI document a transform adds (`AWS::Include`), if that is so.
+fn transformed(resource: &Resource<'_>, property: &str) -> Option<String> {
+    let is_transformed = resource.entries(property).iter().any(|(name, _)| name == "Fn::Transform");
+    is_transformed.then(|| elsewhere(&format!("Fn::Transform in {property}")))
 }
 
 #[cfg(test)]

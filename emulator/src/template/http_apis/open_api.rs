@@ -37,7 +37,9 @@ pub(super) fn read(api: &mut HttpApi, document: &Value, otherwise: &HttpAuthoriz
             }
             let method = if method.starts_with("x-") { ANY } else { method };
             let path = if path.trim_start_matches('/') == DEFAULT { DEFAULT } else { path };
-            let backend = backend(api, &format!("{} {path}", method.to_uppercase()), operation, notes);
+            let integration = operation.get("x-amazon-apigateway-integration");
+            let integration = integration.map(|integration| resolved(document, integration));
+            let backend = backend(api, &format!("{} {path}", method.to_uppercase()), integration, notes);
             let mut route = HttpRoute::new(method, path, backend);
             secure(&mut route, api, document, operation, otherwise);
             api.routes.push(route);
@@ -45,10 +47,19 @@ pub(super) fn read(api: &mut HttpApi, document: &Value, otherwise: &HttpAuthoriz
     }
 }
 
-fn backend(api: &HttpApi, name: &str, operation: &Value, notes: &mut Vec<String>) -> RouteBackend {
-    let Some(given) = operation.get("x-amazon-apigateway-integration").and_then(Value::as_object) else {
+/// A part of a document, which may refer to another one (`$ref`) by its place.
+fn resolved<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
+    let place = part.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'));
+    place.and_then(|place| document.pointer(place)).unwrap_or(part)
+}
+
+fn backend(api: &HttpApi, name: &str, integration: Option<&Value>, notes: &mut Vec<String>) -> RouteBackend {
+    let Some(given) = integration.and_then(Value::as_object) else {
         return RouteBackend::Unserved("it has no integration".to_owned());
     };
+    if let Some(reference) = given.get("$ref") {
+        return RouteBackend::Unserved(format!("its integration {reference} is not in the OpenAPI document"));
+    }
     let text = |name: &str| given.get(name).and_then(scalar::as_text);
     let mut integration = Map::new();
     let mut insert = |name: &str, value: Option<Value>| integration.extend(value.map(|value| (name.to_owned(), value)));
@@ -57,6 +68,7 @@ fn backend(api: &HttpApi, name: &str, operation: &Value, notes: &mut Vec<String>
     insert("IntegrationHttpMethod", given.get("httpMethod").cloned());
     insert("ConnectionType", given.get("connectionType").cloned());
     insert("RequestParameters", given.get("requestParameters").cloned());
+    insert("RequestTemplates", given.get("requestTemplates").cloned());
     let responses = given.get("responses").and_then(Value::as_object).into_iter().flatten();
     let responses = responses.map(|(pattern, response)| {
         let mut response = capitalised(response);
@@ -89,7 +101,7 @@ fn secure(route: &mut HttpRoute, api: &HttpApi, document: &Value, operation: &Va
     let schemes = document.get("securityDefinitions").or_else(|| document.pointer("/components/securitySchemes"));
     let requirements = security.as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
     for (name, scopes) in requirements {
-        let Some(scheme) = schemes.and_then(|schemes| schemes.get(name)) else {
+        let Some(scheme) = schemes.and_then(|schemes| Some(resolved(document, schemes.get(name)?))) else {
             route.authorization = authorizers::unserved(name, "is not in the OpenAPI document");
             continue;
         };
@@ -97,7 +109,7 @@ fn secure(route: &mut HttpRoute, api: &HttpApi, document: &Value, operation: &Va
         if kind.eq_ignore_ascii_case("awsSigv4") {
             route.authorization = HttpAuthorization::Iam;
         } else if let Some(given) = scheme.get("x-amazon-apigateway-authorizer") {
-            route.authorization = authorizers::of_open_api(name, scheme, given, api);
+            route.authorization = authorizers::of_open_api(name, scheme, resolved(document, given), api);
             let scopes = scopes.as_array().into_iter().flatten().filter_map(scalar::as_text);
             route.scopes = scopes.collect();
         } else if scheme.get("name").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("x-api-key"))

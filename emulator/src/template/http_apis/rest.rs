@@ -10,7 +10,7 @@ use super::{
     backends::{IntegrationSettings, backend_of},
     elsewhere, gateway_responses,
     model::{ANY, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
-    open_api,
+    open_api, transformed,
 };
 use crate::template::{
     references::integration_timeout,
@@ -42,7 +42,7 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) {
         match resource.get("Body") {
             Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
-            None => {}
+            None => api.unserved = transformed(resource, "Body"),
         }
         gateway_responses::read(&mut api, resources, &mut found.notes);
         read_methods(&mut api, resources, found);

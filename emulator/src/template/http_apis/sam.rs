@@ -11,7 +11,7 @@ use super::{
     event::HttpEvent,
     gateway_responses,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
-    open_api,
+    open_api, transformed,
 };
 use crate::template::{
     error::TemplateError,
@@ -33,8 +33,8 @@ struct SamApi {
     auth: Value,
     /// `Cors` of a REST API.
     cors: Option<Value>,
-    /// Whether its routes are in an OpenAPI document. Then events are none.
-    has_document: bool,
+    /// Whether SAM adds events to it. It leaves the OpenAPI document of a REST API alone, unless told to merge.
+    takes_events: bool,
 }
 
 impl SamApi {
@@ -68,23 +68,30 @@ impl SamApi {
         if let Some(responses) = property("GatewayResponses") {
             gateway_responses::read_sam(&mut api, &responses, notes);
         }
-        let cors = property("Cors").filter(|_| api.kind == HttpApiKind::Rest);
-        let mut read = Self { api, auth: property("Auth").unwrap_or_default(), cors, has_document: false };
+        let kind = api.kind;
+        let cors = property("Cors").filter(|_| kind == HttpApiKind::Rest);
+        let mut read = Self { api, auth: property("Auth").unwrap_or_default(), cors, takes_events: true };
         if let Some(document) = property("DefinitionBody") {
-            read.has_document = true;
+            read.takes_events =
+                kind == HttpApiKind::Http || authorizers::is_true(property("MergeDefinitions").as_ref());
             let default = read.auth.get("DefaultAuthorizer").and_then(scalar::as_text);
             let otherwise = read.authorization(default.as_deref());
             open_api::read(&mut read.api, &document, &otherwise, notes);
         } else if property("DefinitionUri").is_some() {
-            read.has_document = true;
-            read.api.unserved = Some(elsewhere("DefinitionUri"));
+            read.leave_out(elsewhere("DefinitionUri"));
         }
         Ok(read)
     }
 
-    /// Adds the route of an event.
+    /// Serves nothing of an API whose OpenAPI document cannot be read.
+    fn leave_out(&mut self, reason: String) {
+        self.takes_events = false;
+        self.api.unserved = Some(reason);
+    }
+
+    /// Adds the route of an event. One with the same key of the document may have everything but an integration.
     fn add(&mut self, event: &HttpEvent) {
-        if self.has_document {
+        if !self.takes_events {
             return;
         }
         let mut route = route_of(event);
@@ -96,6 +103,7 @@ impl SamApi {
         let scopes = own("AuthorizationScopes").or(of_authorizer);
         route.scopes = scopes.and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text).collect();
         route.needs_api_key = authorizers::is_true(own("ApiKeyRequired").or_else(|| self.auth.get("ApiKeyRequired")));
+        self.api.routes.retain(|known| known.key() != route.key());
         self.api.routes.push(route);
     }
 
@@ -145,18 +153,22 @@ pub(super) fn read(
             let mut api = HttpApi::new(&resource.logical_id, &resource.name, kind);
             api.throttles = if kind == HttpApiKind::Http { Throttles::read(resource)? } else { Throttles::default() };
             let property = |name: &str| resource.get(name).cloned();
-            apis.push(SamApi::read(api, property, |message| resource.error(message), &mut found.notes)?);
+            let mut read = SamApi::read(api, property, |message| resource.error(message), &mut found.notes)?;
+            if let Some(reason) = transformed(resource, "DefinitionBody") {
+                read.leave_out(reason);
+            }
+            apis.push(read);
         }
     }
     for event in events {
-        let id = match event.api() {
-            Some(id) => id,
-            None => implicit_id(resolver, event.kind),
-        };
-        if let Some(api) = apis.iter_mut().find(|api| api.api.api_id == id) {
+        let implicit_id = resolver.api_id(implicit_name(event.kind));
+        // It may be named by `Ref` or by its logical id. Source: SAM's translator.
+        let named = event.api().unwrap_or_else(|| implicit_id.clone());
+        let is_named = |api: &HttpApi| api.kind == event.kind && [&api.api_id, &api.name].contains(&&named);
+        if let Some(api) = apis.iter_mut().find(|api| is_named(&api.api)) {
             api.add(&event);
-        } else if event.api().is_none() {
-            let mut api = implicit(root, resolver, event.kind, &id, &mut found.notes)?;
+        } else if [implicit_id.as_str(), implicit_name(event.kind)].contains(&named.as_str()) {
+            let mut api = implicit(root, resolver, event.kind, &implicit_id, &mut found.notes)?;
             api.add(&event);
             apis.push(api);
         } else {
@@ -171,11 +183,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The id of the API that SAM makes for events that name none.
-fn implicit_id(resolver: &Resolver<'_>, kind: HttpApiKind) -> String {
-    resolver.api_id(implicit_name(kind))
-}
-
+/// The name of the API that SAM makes for events that name none.
 fn implicit_name(kind: HttpApiKind) -> &'static str {
     match kind {
         HttpApiKind::Http => "ServerlessHttpApi",
@@ -226,4 +234,79 @@ fn route_of(event: &HttpEvent) -> HttpRoute {
         HttpApiKind::Rest => (PayloadVersion::V1, integration_timeout(millis)),
     };
     HttpRoute::new(&method, &path, RouteBackend::Lambda { function: event.function.clone(), payload, timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::template::{HttpRoute, Template, TemplateInputs};
+
+    const SOCKETS: &str = "Resources:\n  Ws: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
+        RouteSelectionExpression: $request.body.a } }\n";
+
+    fn parse(rest: &str) -> Template {
+        Template::parse(&format!("{SOCKETS}{rest}"), &TemplateInputs::default()).expect("valid")
+    }
+
+    /// Route keys of the API with this name.
+    fn keys(template: &Template, name: &str) -> Vec<String> {
+        let api = template.http_apis.iter().find(|api| api.name == name).expect("an API");
+        api.routes.iter().map(HttpRoute::key).collect()
+    }
+
+    #[test]
+    fn an_event_may_name_its_api_without_ref() {
+        let template = parse(
+            "  Own: { Type: AWS::Serverless::HttpApi }\n  Rest: { Type: AWS::Serverless::Api, Properties: { StageName: \
+             v1 } }\n  F: { Type: AWS::Serverless::Function, Properties: { Events: { A: { Type: HttpApi, Properties: { \
+             ApiId: Own, Path: /a, Method: get } }, B: { Type: Api, Properties: { RestApiId: Rest, Path: /b, Method: \
+             get } }, C: { Type: Api, Properties: { RestApiId: !Ref ServerlessRestApi, Path: /c, Method: get } }, D: { \
+             Type: Api, Properties: { RestApiId: ServerlessRestApi, Path: /d, Method: get } }, E: { Type: Api, \
+             Properties: { RestApiId: Own, Path: /e, Method: get } } } } }\n",
+        );
+        assert_eq!(
+            (keys(&template, "Own"), keys(&template, "Rest")),
+            (vec!["GET /a".to_owned()], vec!["GET /b".into()])
+        );
+        assert_eq!(keys(&template, "ServerlessRestApi"), ["GET /c", "GET /d"]);
+        let note = "F is not invoked by its event E: SAM adds routes to APIs in its own form, of the same template";
+        assert_eq!(template.notes, [note]);
+    }
+
+    #[test]
+    fn events_are_added_to_open_api_documents_where_sam_does_it() {
+        let read = |kind: &str, event: &str, rest: &str| {
+            let document = "{ paths: { /doc: { get: { x-amazon-apigateway-integration: { type: aws_proxy, uri: \
+                            'arn:aws:lambda:eu-central-1:1:function:gone' } } }, /e: { get: { summary: ours } } } }";
+            let id = if event == "Api" { "RestApiId" } else { "ApiId" };
+            let template = parse(&format!(
+                "  A: {{ Type: 'AWS::Serverless::{kind}', Properties: {{ StageName: v1, DefinitionBody: {document} \
+                 {rest} }} }}\n  F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ E: {{ Type: {event}, \
+                 Properties: {{ {id}: !Ref A, Path: /e, Method: get }} }} }} }} }}\n"
+            ));
+            let functions: Vec<String> = template
+                .http_apis
+                .iter()
+                .flat_map(|api| &api.routes)
+                .filter(|route| route.unserved().is_none())
+                .map(HttpRoute::key)
+                .collect();
+            (keys(&template, "A"), functions)
+        };
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let (both, served) = (owned(&["GET /doc", "GET /e"]), owned(&["GET /e"]));
+        assert_eq!(read("HttpApi", "HttpApi", ""), (both.clone(), served.clone()));
+        assert_eq!(read("Api", "Api", ", MergeDefinitions: true"), (both.clone(), served));
+        assert_eq!(read("Api", "Api", ""), (both, Vec::new()), "the document stays as it is");
+    }
+
+    #[test]
+    fn an_included_document_is_named() {
+        let template = parse(
+            "  A: { Type: AWS::Serverless::Api, Properties: { StageName: v1, DefinitionBody: { Fn::Transform: { Name: \
+             AWS::Include, Parameters: { Location: api.yaml } } } } }\n",
+        );
+        let reason = template.http_apis[0].unserved.as_deref().expect("a reason");
+        assert!(reason.contains("Fn::Transform in DefinitionBody"), "{reason}");
+        assert!(template.notes.iter().any(|note| note.starts_with("the REST API A is not served as a whole")));
+    }
 }

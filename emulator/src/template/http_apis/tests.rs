@@ -324,6 +324,10 @@ fn routes_in_open_api_documents_are_read_with_their_security() {
           /key: { get: { security: [{ Key: [] }], x-amazon-apigateway-integration: *integration } }
           /typo: { get: { security: [{ Typo: [] }], x-amazon-apigateway-integration: *integration } }
           /own: { get: { x-amazon-apigateway-integration: { type: aws, uri: x } } }
+          /shared:
+            get: { x-amazon-apigateway-integration: { $ref: '#/components/x-amazon-apigateway-integrations/a' } }
+          /lost: { get: { x-amazon-apigateway-integration: { $ref: '#/components/x' } } }
+        components: { x-amazon-apigateway-integrations: { a: *integration } }
         security: [{ Iam: [] }]
         securityDefinitions:
           Iam: { type: apiKey, name: Authorization, in: header, x-amazon-apigateway-authtype: awsSigv4 }
@@ -368,6 +372,8 @@ fn routes_in_open_api_documents_are_read_with_their_security() {
     let HttpAuthorization::Lambda(token) = &of("POST /token").authorization else { panic!("no function") };
     assert!(matches!(&token.input, AuthorizerInput::Token { header, .. } if header == "X-Token"), "{token:?}");
     assert!(matches!(of("OPTIONS /token").backend, RouteBackend::Mock(_)));
+    assert!(matches!(of("GET /shared").backend, RouteBackend::Lambda { .. }));
+    assert!(of("GET /lost").unserved().is_some_and(|reason| reason.contains("is not in the OpenAPI document")));
     let reasons = ["GET /pool", "GET /typo", "GET /own"].map(|key| of(key).unserved().unwrap_or_default());
     assert!(reasons[0].contains("Cognito") && reasons[1].contains("Typo is not in") && reasons[2].contains("type AWS"));
 }
