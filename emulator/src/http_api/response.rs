@@ -12,6 +12,7 @@ use hyper::{
         SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
     },
 };
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -51,8 +52,15 @@ pub(super) fn of_function(
     request: &HeaderMap,
     answer: &Bytes,
 ) -> Result<Response<Body>, String> {
-    let value: Value = serde_json::from_slice(answer).map_err(|error| format!("it is not JSON: {error}"))?;
     let is_rest = api.kind == HttpApiKind::Rest;
+    let value: Value = match serde_json::from_slice(answer) {
+        Ok(value) => value,
+        // JSON that is nested too deeply for a value is no answer with a status: those are flat.
+        Err(_) if !is_rest && payload == PayloadVersion::V2 && is_json(answer) => {
+            return Ok(http::response(StatusCode::OK, "application/json", answer.clone()));
+        }
+        Err(error) => return Err(format!("it is not JSON: {error}")),
+    };
     if !is_rest && payload == PayloadVersion::V2 && value.get("statusCode").is_none() {
         return Ok(inferred(&value));
     }
@@ -92,6 +100,11 @@ pub(super) fn of_function(
         }
     }
     Ok(response)
+}
+
+/// Whether a text is JSON, however deeply it is nested.
+fn is_json(text: &Bytes) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
 /// An answer of payload version 2.0 without a `statusCode` is the body: a text as it is, anything else as JSON.
@@ -268,6 +281,10 @@ mod tests {
         );
         check(json!({"published": true}), 200, "application/json");
         check(json!("Hello from Lambda!"), 200, "application/json");
+        let deep = |end: &str| Bytes::from(format!("{}{end}{}", "[".repeat(200), "]".repeat(200)));
+        let of = |answer: Bytes| of_function(&api("HttpApi"), PayloadVersion::V2, &HeaderMap::new(), &answer);
+        assert_eq!(of(deep("1")).expect("a body").status(), StatusCode::OK);
+        assert!(of(deep("x")).is_err(), "it is not JSON");
         check(json!({"statusCode": "201", "body": null}), 201, TEXT);
         for bad in [
             json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}),
