@@ -71,11 +71,12 @@ fn of_message(kind: &str, regions: usize, is_all: bool) -> Option<Units> {
 
 /// Write units that an alert adds which waits for others of its region. Source: docs/cost.md, "Publishers at one
 /// moment".
-const QUEUED_WRITES: f64 = 6.0;
+const QUEUED_WRITES: f64 = 10.0;
 
-/// Write units that each further KB of an alert adds: two in the transaction, one when it is marked as dispatched, and
-/// two where it waits for others. Source: docs/cost.md, "How DynamoDB counts".
-const LARGE_WRITES: f64 = 5.0;
+/// Write units that each further KB of an alert adds: two in the transaction, one when it is marked as dispatched, and,
+/// where it waits for others, two for its place and two for a transaction that it loses to them. Source: docs/cost.md,
+/// "How DynamoDB counts".
+const LARGE_WRITES: f64 = 7.0;
 
 /// What publishing and delivering has cost in a world, and what it was for.
 #[derive(Debug, Default)]

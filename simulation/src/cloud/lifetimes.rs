@@ -21,7 +21,7 @@ pub(crate) const OF_LOGS_S: i64 = 2 * DAY;
 const OF_ALERTS_S: i64 = DAY;
 
 /// Seconds by which the clocks of functions and rounding may be off.
-const CLOCKS_S: i64 = 2;
+pub(crate) const CLOCKS_S: i64 = 2;
 
 fn number(attribute: &Value) -> Option<i64> {
     attribute["N"].as_str()?.parse().ok()

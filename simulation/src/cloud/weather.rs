@@ -134,6 +134,11 @@ impl Weather {
         !self.blowing().iter().any(|part| Self::OF_FUNCTIONS.contains(part))
     }
 
+    /// Whether the end of each connection is noticed when it ends.
+    pub fn ends_connections(&self) -> bool {
+        self.has_sound_functions() && self.lost_disconnects == 0.0
+    }
+
     /// Whether all is calm.
     pub fn is_calm(&self) -> bool {
         self.blowing().is_empty()

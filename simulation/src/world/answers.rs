@@ -38,7 +38,7 @@ impl Run {
         let regions = log.keys().filter(|region| *region != CANARY).count();
         let is_full = regions >= cloud.settings.regions_max as usize;
         for (video, published) in &lock(&self.journal).publications {
-            let Published { region, answers, is_queued, .. } = published;
+            let Published { region, answers, is_queued, reuses_key, .. } = published;
             for told in answers {
                 let Told::Refused(code) = told else { continue };
                 let is_explained = match code.as_str() {
@@ -47,7 +47,7 @@ impl Run {
                     "unavailable" | "outcome_unknown" | "rate_limited" => !is_queued,
                     // No log ends in the life of a world.
                     "too_many_regions" => is_full && !log.contains_key(region),
-                    "idempotency_conflict" => is_of_another(video),
+                    "idempotency_conflict" => *reuses_key,
                     _ => false,
                 };
                 if !is_explained {
@@ -67,23 +67,31 @@ impl Run {
         let first = loop {
             let known = lock(&self.journal).publications.get(&video).map(|record| {
                 let is_place = |told: &&Told| matches!(told, Told::Published { .. });
-                (record.region.clone(), record.has_key, record.answers.iter().find(is_place).cloned())
+                let place = record.answers.iter().find(is_place).cloned();
+                (record.region.clone(), record.bytes, record.has_key, place)
             });
             match known {
-                Some((region, true, Some(place))) => break (region, place),
-                Some((_, false, _)) => return,
+                Some((region, bytes, true, Some(place))) => break (region, bytes, place),
+                Some((_, _, false, _)) => return,
                 _ if self.cloud.is_calm() && self.is_over() => return,
                 _ => sleep(Duration::from_millis(1_500)).await,
             }
         };
-        let (region, place) = first;
+        let (region, bytes, place) = first;
         let key = format!("key-{video}");
         let other = other(number);
         let sent_ms = self.cloud.elapsed_ms();
-        let record = Published { region: region.clone(), sent_ms, attempts: 1, has_key: true, ..Published::default() };
+        let record = Published {
+            region: region.clone(),
+            sent_ms,
+            attempts: 1,
+            has_key: true,
+            reuses_key: true,
+            ..Published::default()
+        };
         lock(&self.journal).publications.insert(other.clone(), record);
         let ask = async |of: &str| {
-            let body = Self::publication(of, &region, Some(&key)).to_string();
+            let body = Self::publication(of, &region, Some(&key), bytes).to_string();
             let request = json!({"headers": {"content-type": "application/json"}, "body": body});
             self.cloud.request(FunctionName::Publish, &lane, "POST /publish", request).await.1
         };
@@ -109,8 +117,4 @@ impl Run {
 /// The id of the video that is published with the key of another.
 fn other(number: usize) -> String {
     format!("c{number}")
-}
-
-fn is_of_another(video: &str) -> bool {
-    video.starts_with('c')
 }

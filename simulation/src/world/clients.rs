@@ -66,8 +66,14 @@ impl Client {
     pub(super) async fn connect(&self, region: Option<&str>) -> Result<Connected, u16> {
         let cloud = &self.run.cloud;
         let sent_ms = cloud.elapsed_ms();
-        let socket = cloud.handshake(&self.visitor(region)).await?;
+        let answer = cloud.handshake(&self.visitor(region)).await;
         let mut journal = lock(&self.run.journal);
+        if matches!(answer, Err(429)) {
+            journal.without_seat.insert(self.name.clone());
+        } else {
+            journal.without_seat.remove(&self.name);
+        }
+        let socket = answer?;
         let mut visit = Visit { client: self.name.clone(), id: socket.line.id.clone(), ..Visit::default() };
         visit.allowed.clone_from(&self.allowed);
         visit.is_of_first_format = region.is_some();
@@ -310,6 +316,8 @@ impl Client {
                     json!([1, 2, 3]),
                     json!({"type": "publish", "region": "PL", "video": {"id": "trespass", "title": "no", "score": 99}}),
                 ];
+                // What arrives may answer any of them.
+                let first_ms = cloud.elapsed_ms();
                 for _ in 0..4 {
                     let message = cloud.draw(&self.name, |random| messages.choose(random).cloned()).unwrap_or_default();
                     let sent_ms = cloud.elapsed_ms();
@@ -334,7 +342,7 @@ impl Client {
                     let until = Instant::now() + Duration::from_secs(2);
                     while let Some(frame) = self.next(&mut connected, until).await {
                         for alert in frame["alerts"].as_array().into_iter().flatten() {
-                            if let Some(received) = journal::alert(alert, cloud.elapsed_ms(), Some(sent_ms)) {
+                            if let Some(received) = journal::alert(alert, cloud.elapsed_ms(), Some(first_ms)) {
                                 lock(&self.run.journal).visits[connected.visit].received.push(received);
                             }
                         }

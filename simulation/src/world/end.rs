@@ -1,15 +1,19 @@
 //! How a world ends: faults end, what was left is done, everybody goes, and time passes until nothing is left.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
-use shared::limits::LOGS_ENDED_MAX;
+use shared::limits::{LOGS_ENDED_MAX, RECONNECT_WINDOW_MAX};
 use tokio::time::sleep;
 
 use crate::{
     cloud::{
         FunctionName,
-        lifetimes::{OF_CONNECTIONS_S, OF_LOGS_S},
+        lifetimes::{CLOCKS_S, OF_CONNECTIONS_S, OF_LOGS_S},
         lock,
     },
     world::{
@@ -20,11 +24,17 @@ use crate::{
     },
 };
 
-/// Seconds by which the clocks of functions and rounding may be off.
-const CLOCKS_S: i64 = 2;
-
 /// Time within which an alert of a calm world arrives.
 pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Least `PushRate` that the template takes. With less, fan-outs that are driven again together may refuse each other.
+const PUSH_RATE_MIN: u32 = 100;
+
+/// Posts and looks until a connection counts as gone.
+const POSTS_OF_A_LOST_CONNECTION: usize = 5;
+
+/// From then on posts, and not faults, decide when all is done.
+const LONG_POSTING: Duration = Duration::from_secs(60);
 
 impl Run {
     /// Waits until all is done that was begun before the last fault.
@@ -40,10 +50,19 @@ impl Run {
         }
         let waited = Duration::from_millis(self.cloud.elapsed_ms() - began);
         sleep(CALM_WITHIN.saturating_sub(waited)).await;
+        let posting = self.posting();
+        if posting >= LONG_POSTING {
+            sleep(posting).await;
+        }
+        if self.cloud.settings.page_items.is_some() {
+            // The service takes the audience for a crowd, whose clients come back over this time.
+            sleep(RECONNECT_WINDOW_MAX).await;
+        }
         if !self.cloud.is_idle_within(Duration::from_secs(20)).await {
             self.cloud.breaks(8, format!("work goes on {CALM_WITHIN:?} after the last fault"));
         }
-        if self.cloud.dead_letters() > 0 && self.cloud.settings.has_operator {
+        let has_push_rate = self.cloud.settings.push_rate >= PUSH_RATE_MIN;
+        if self.cloud.dead_letters() > 0 && self.cloud.settings.has_operator && has_push_rate {
             let left = self.cloud.dead_letters();
             self.cloud.breaks(8, format!("{left} dead letters cannot be driven again in a calm world"));
         }
@@ -59,6 +78,15 @@ impl Run {
         self.check_states();
     }
 
+    /// How long the posts of all alerts may take at the push rate, with their repeats to connections that are gone.
+    fn posting(&self) -> Duration {
+        let items = self.cloud.store().items("SubscriptionsTable");
+        let connections: BTreeSet<&str> = items.iter().filter_map(|item| item["connection_id"]["S"].as_str()).collect();
+        let alerts: usize = self.log().values().map(BTreeMap::len).sum();
+        let posts = alerts * connections.len() * POSTS_OF_A_LOST_CONNECTION;
+        Duration::from_secs(posts as u64 / u64::from(self.cloud.settings.push_rate.max(1)))
+    }
+
     /// Drives dead letters again.
     pub(super) async fn redrive(self: &Arc<Self>) {
         let request = json!({"redrive": true}).to_string().into_bytes();
@@ -67,7 +95,7 @@ impl Run {
 
     /// Publishes in each region once all is calm: whoever is subscribed gets it.
     pub(super) async fn probe(self: &Arc<Self>) {
-        let regions: std::collections::BTreeSet<String> = lock(&self.journal)
+        let regions: BTreeSet<String> = lock(&self.journal)
             .visits
             .iter()
             .flat_map(|visit| visit.wishes.keys().cloned())
@@ -80,7 +108,7 @@ impl Run {
             let video = format!("probe-{region}");
             self.publish_in_calm(&video, region).await;
         }
-        sleep(PROBE_WITHIN).await;
+        sleep(PROBE_WITHIN + self.posting()).await;
         self.check_probes(&regions, sent_ms);
     }
 

@@ -1,6 +1,6 @@
 //! What clients and publishers have seen: what guarantees are checked against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use shared::model::audience::CANARY;
@@ -64,6 +64,10 @@ pub struct Published {
     pub attempts: u32,
     /// Whether it came by event or by invocation, so that nobody waited for the answer.
     pub is_queued: bool,
+    /// Bytes that its video has beside its title.
+    pub bytes: usize,
+    /// Whether its key is that of another publication.
+    pub reuses_key: bool,
 }
 
 /// What a publisher was told.
@@ -97,6 +101,8 @@ pub struct Journal {
     pub told: BTreeMap<String, Vec<Heard>>,
     /// What the applications watch in the end.
     pub watched: BTreeMap<String, Vec<String>>,
+    /// Clients whose last handshake was refused because their user has all the connections that it may have.
+    pub without_seat: BTreeSet<String>,
 }
 
 /// What one of our clients told its application.

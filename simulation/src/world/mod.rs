@@ -57,6 +57,8 @@ pub(crate) struct Run {
     pub(crate) journal: Mutex<Journal>,
     /// When clients stop, and whether they have to.
     ends_at: Mutex<Instant>,
+    /// When faults end.
+    calm_at: Instant,
     is_over: AtomicBool,
     over: Notify,
     /// What our clients went through.
@@ -106,6 +108,11 @@ impl Run {
         Instant::now() >= *lock(&self.ends_at)
     }
 
+    /// How long faults go on.
+    pub(crate) fn until_calm(&self) -> Duration {
+        self.calm_at.saturating_duration_since(Instant::now())
+    }
+
     pub(crate) fn ends_at(&self) -> Instant {
         *lock(&self.ends_at)
     }
@@ -151,7 +158,9 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
     let cloud = Cloud::new(tables, plan.seed, plan.settings.clone(), plan.weather.clone(), keeps_lines);
     cloud.note(|| format!("seed {}: {:?}, {}", plan.seed, plan.settings, plan.weather));
     let far = Instant::now() + Duration::from_secs(100 * 86_400);
+    let began = Instant::now();
     let run = Arc::new(Run {
+        calm_at: began + Duration::from_millis(plan.span_ms),
         cloud: Arc::clone(&cloud),
         journal: Mutex::default(),
         ends_at: Mutex::new(far),
@@ -159,7 +168,6 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
         over: Notify::new(),
         traces: Mutex::default(),
     });
-    let began = Instant::now();
     let schedule = tokio::spawn({
         let run = Arc::clone(&run);
         async move { run.schedule().await }
@@ -172,7 +180,7 @@ async fn live(tables: &Tables, plan: &Plan, keeps_lines: bool) -> Outcome {
             run.happens(item).await;
         }));
     }
-    sleep_until(began + Duration::from_millis(plan.span_ms)).await;
+    sleep_until(run.calm_at).await;
     cloud.calm_down();
     run.settle().await;
     run.probe().await;

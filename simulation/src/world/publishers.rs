@@ -54,11 +54,14 @@ pub(super) fn told(answer: &Value) -> Told {
 }
 
 impl Run {
-    pub(super) fn publication(video: &str, region: &str, key: Option<&str>) -> Value {
+    pub(super) fn publication(video: &str, region: &str, key: Option<&str>, bytes: usize) -> Value {
         let mut publication =
             json!({"region": region, "video": {"id": video, "title": format!("Title of {video}"), "score": 97}});
         if let Some(key) = key {
             publication["id"] = json!(key);
+        }
+        if bytes > 0 {
+            publication["video"]["description"] = json!("x".repeat(bytes));
         }
         publication
     }
@@ -73,17 +76,14 @@ impl Run {
             .iter()
             .map(|video| {
                 let key = has_key.then_some(format!("key-{video}"));
-                let mut publication = Self::publication(video, region, key.as_deref());
-                if bytes > 0 {
-                    publication["video"]["description"] = json!("x".repeat(bytes));
-                }
-                publication
+                Self::publication(video, region, key.as_deref(), bytes)
             })
             .collect();
         let sent_ms = self.cloud.elapsed_ms();
         for video in &videos {
             let is_queued = via != Via::Http;
-            let record = Published { region: region.to_owned(), sent_ms, has_key, is_queued, ..Published::default() };
+            let record =
+                Published { region: region.to_owned(), sent_ms, has_key, is_queued, bytes, ..Published::default() };
             lock(&self.journal).publications.insert(video.clone(), record);
         }
         let body = match publications.as_slice() {
@@ -143,7 +143,7 @@ impl Run {
             let mut publications = Vec::new();
             for region in regions {
                 let video = format!("v{number}.{region}");
-                publications.push(Self::publication(&video, region, None));
+                publications.push(Self::publication(&video, region, None, 0));
                 let record = Published { region: region.clone(), sent_ms, attempts: 1, ..Published::default() };
                 lock(&self.journal).publications.insert(video, record);
             }

@@ -20,7 +20,7 @@ use crate::{
 pub(super) const LEEWAY_S: i64 = 60;
 
 /// Requests of one reader at most.
-const REQUESTS_MAX: usize = 60;
+const REQUESTS_MAX: usize = 300;
 
 /// Time after the last fault for which it may be felt still: a secret that could not be fetched is not fetched again at
 /// once.
@@ -100,7 +100,8 @@ impl Run {
         let mut after = if region == "ALL" { "_" } else { "0" }.to_owned();
         let mut read = ReadSoFar::new();
         let mut visit = None;
-        for _ in 0..REQUESTS_MAX {
+        let mut pages = 0;
+        while pages < REQUESTS_MAX {
             let (headers, allowed) = self.pass(pass, &lane);
             let allowed = allowed.filter(|_| expected.is_some());
             let visit = *visit.get_or_insert_with(|| self.visit_of_reader(&lane, region, allowed));
@@ -115,7 +116,7 @@ impl Run {
                     continue;
                 }
                 (status, Some(refusal)) if status == refusal => return,
-                (200, None) => {}
+                (200, None) => pages += 1,
                 _ => {
                     let message = format!("{lane} reads {region} with {pass:?} and gets {status}, not {expected:?}");
                     return cloud.breaks(3, message);

@@ -39,7 +39,7 @@ impl Run {
             last_runs += u32::from(is_last);
             before();
             self.cloud.invoke_later(function, SCHEDULE.to_vec());
-            let next = Instant::now() + if is_last { LAST_PAUSE } else { pause };
+            let next = Instant::now() + if is_last { LAST_PAUSE } else { pause.min(self.until_calm() + LAST_PAUSE) };
             sleep_until(next.min(self.ends_at())).await;
         }
     }
