@@ -62,6 +62,12 @@ pub(super) enum Refusal {
     Token { reason: &'static str, status: StatusCode, scopes: String },
     /// The emulator does not support the authorizer.
     Unserved(String),
+    /// A throttle or a quota is used up.
+    TooMany,
+    /// Its request line and headers are too large.
+    HeadTooLarge,
+    /// Its body has more bytes than this.
+    TooLarge { bytes_max: usize },
 }
 
 impl Refusal {
@@ -126,6 +132,13 @@ impl Refusal {
                 response
             }
             (Self::Unserved(reason), _) => response::unserved(&route, &reason),
+            (Self::TooMany, _) => {
+                answer(StatusCode::TOO_MANY_REQUESTS, message("Too Many Requests"), "TooManyRequestsException")
+            }
+            (Self::HeadTooLarge, _) => {
+                http::json(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &message("Request Header Fields Too Large"))
+            }
+            (Self::TooLarge { bytes_max }, kind) => response::too_large(kind, bytes_max),
         }
     }
 }

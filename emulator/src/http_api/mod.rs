@@ -27,10 +27,10 @@ use hyper::{
 };
 use serde_json::json;
 
-use self::{event::Incoming, jwt::Issuers, response::BackendFailure, routing::Match};
+use self::{authorizer::Refusal, event::Incoming, jwt::Issuers, response::BackendFailure, routing::Match};
 use crate::{
     gateway::{self, GatewayOptions},
-    http::{self, Body, Request},
+    http::{self, Body, Request, TimedBody},
     http_client::HttpClient,
     lambda::Functions,
     rate::{Quotas, RouteBuckets},
@@ -111,58 +111,63 @@ impl HttpApis {
     /// `$default` gets such a request too, with its authorizer.
     pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
         let (path, headers) = (request.uri().path(), request.headers());
-        if *request.method() != Method::OPTIONS || (self.is_own)(path) || self.routes_preflight(path, headers) {
+        let is_routed = || self.preflight_route(request.method(), path, headers).is_some();
+        if *request.method() != Method::OPTIONS || (self.is_own)(path) || is_routed() {
             return None;
         }
-        self.cors(path, headers)?.preflight(request)
+        self.cors(request.method(), path, headers)?.preflight(request)
     }
 
-    /// Whether the API that a preflight asks about has a route for it.
-    fn routes_preflight(&self, path: &str, headers: &HeaderMap) -> bool {
-        let api_of = |method: Method| self.find(&method, path, headers).map(|found| &found.served.api.api_id);
-        let Some(own) = api_of(Method::OPTIONS) else { return false };
-        asked_method(headers).and_then(api_of).is_none_or(|asked| asked == own)
+    /// The route for the preflight of a request, or for a preflight itself. The route of another API is not: what that
+    /// says of pages does not count for this request.
+    fn preflight_route<'p>(&self, method: &Method, path: &'p str, headers: &HeaderMap) -> Option<Found<'_, 'p>> {
+        let options = self.find(&Method::OPTIONS, path, headers)?;
+        let asked = self.find(&asked_method(method, headers), path, headers);
+        let is_of_another = asked.is_some_and(|asked| asked.served.api.api_id != options.served.api.api_id);
+        (!is_of_another).then_some(options)
     }
 
     /// Returns whether a page of another site may send a request. Allowed are requests that only read, because browsers
     /// hide the response unless CORS allows it; preflights, if CORS is configured; and what CORS allows. The service
     /// runs functions for all other requests too. Here, that would let every page that you open run them.
     pub(crate) fn is_open_to(&self, request: &Parts) -> bool {
-        let (path, headers) = (request.uri.path(), &request.headers);
-        let found = self.find(&request.method, path, headers);
-        if request.method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        let (method, path, headers) = (&request.method, request.uri.path(), &request.headers);
+        let found = self.find(method, path, headers);
+        let cors = || self.cors(method, path, headers);
+        if *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             let is_mock = found.is_some_and(|found| matches!(found.matching.route.backend, RouteBackend::Mock(_)));
             // A page that CORS does not allow runs no function by its preflight either.
-            let is_answered = |cors: &Cors| cors.allows_origin(headers) || !self.routes_preflight(path, headers);
+            let is_answered =
+                |cors: &Cors| cors.allows_origin(headers) || self.preflight_route(method, path, headers).is_none();
             return is_mock
-                || (!(self.is_own)(path) && self.cors(path, headers).is_some_and(is_answered))
-                || self.answers_preflights(path, headers);
+                || (!(self.is_own)(path) && cors().is_some_and(is_answered))
+                || self.answers_preflights(method, path, headers);
         }
-        let by_configuration = || self.cors(path, headers).is_some_and(|cors| cors.allows(&request.method, headers));
+        let by_configuration = || cors().is_some_and(|cors| cors.allows(method, headers));
         if found.is_none() {
             // Which it is told.
             return !(self.is_own)(path) && by_configuration();
         }
-        http::is_read(&request.method)
+        http::is_read(method)
             || by_configuration()
-            || self.preflight_allows(&request.method, path, headers)
-            || self.answers_preflights(path, headers)
+            || self.preflight_allows(method, path, headers)
+            || self.answers_preflights(method, path, headers)
     }
 
     /// Whether the template routes preflights of a page that this machine serves to what decides about them itself,
     /// such as a function with a framework: the API has no CORS configuration.
-    fn answers_preflights(&self, path: &str, headers: &HeaderMap) -> bool {
+    fn answers_preflights(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
         let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
         let decides = |found: Found<'_, '_>| {
             let backend = &found.matching.route.backend;
             found.served.api.cors.is_none() && matches!(backend, RouteBackend::Lambda { .. } | RouteBackend::Http(_))
         };
-        origin.is_some_and(http::is_loopback_origin) && self.find(&Method::OPTIONS, path, headers).is_some_and(decides)
+        origin.is_some_and(http::is_loopback_origin) && self.preflight_route(method, path, headers).is_some_and(decides)
     }
 
     /// Whether the response to a preflight that is always the same allows a request of a page.
     fn preflight_allows(&self, method: &Method, path: &str, headers: &HeaderMap) -> bool {
-        let Some(found) = self.find(&Method::OPTIONS, path, headers) else { return false };
+        let Some(found) = self.preflight_route(method, path, headers) else { return false };
         let RouteBackend::Mock(mock) = &found.matching.route.backend else { return false };
         let header = |name: &str| mock.headers.get(name).map(String::as_str).unwrap_or_default();
         let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or_default();
@@ -173,12 +178,12 @@ impl HttpApis {
     }
 
     /// Returns the CORS configuration for a request: that of the API of its route, or of the one that its preflight
-    /// asks about, or of the API of its stage, or of the first API that has one. If there is none, a page that this
-    /// machine serves may read at any port, because development servers have a port of their own. A function that
-    /// handles preflights decides itself.
-    fn cors(&self, path: &str, headers: &HeaderMap) -> Option<&Cors> {
-        let of_route = [asked_method(headers).unwrap_or(Method::GET), Method::GET, Method::POST];
-        let found = of_route.iter().find_map(|method| self.find(method, path, headers));
+    /// asks about. Without a route, that of the API that has another method of the path, or of the API of its stage, or
+    /// of the first API that has one. If there is none, a page that this machine serves may read at any port, because
+    /// development servers have a port of their own. A function that handles preflights decides itself.
+    fn cors(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<&Cors> {
+        let likely = [asked_method(method, headers), Method::GET, Method::POST];
+        let found = likely.iter().find_map(|method| self.find(method, path, headers));
         let configured = match &found {
             Some(found) => found.served.api.cors.as_ref(),
             None => match self.of_stage(path, headers) {
@@ -231,34 +236,16 @@ impl HttpApis {
 
     /// Responds to a request if it has a route. Otherwise gives it back.
     pub(crate) async fn handle(&self, request: Request, peer: SocketAddr) -> Result<Response<Body>, Request> {
-        if self.find(request.method(), request.uri().path(), request.headers()).is_none() {
-            return Err(request);
-        }
         let (parts, body) = request.into_parts();
         let Some(found) = self.find(&parts.method, parts.uri.path(), &parts.headers) else {
             return Err(Request::from_parts(parts, body));
-        };
-        let (api, route) = (&found.served.api, found.matching.route);
-        if head_bytes(&parts) > REQUEST_HEAD_BYTES_MAX {
-            return Ok(http::json(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                &json!({"message": "Request Header Fields Too Large"}),
-            ));
-        }
-        // The throttle of the stage comes first: what it refuses does not count against the account's quota.
-        if !found.served.buckets.admits(&route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
-            return Ok(self.allowed(&parts, too_many_requests()));
-        }
-        let body = match Limited::new(body, REQUEST_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(_) => return Ok(response::too_large(api.kind, REQUEST_BYTES_MAX)),
         };
         let now = self.clock.now();
         let request_id = gateway::new_request_id(now);
         let (uuid, trace_id) = (uuid::Uuid::new_v4().to_string(), event::new_trace_id(now));
         let incoming = Incoming {
-            api,
-            route,
+            api: &found.served.api,
+            route: found.matching.route,
             path: found.path,
             parameters: &found.matching.parameters,
             parts: &parts,
@@ -268,15 +255,33 @@ impl HttpApis {
             uuid: &uuid,
             trace_id: &trace_id,
         };
-        let mut answer = match self.authorize(&incoming, &body).await {
-            Ok(context) => self
-                .answer(&incoming, body, &context)
-                .await
-                .unwrap_or_else(|failure| response::with_error_headers(api, response::of_failure(api.kind, failure))),
-            Err(refusal) => response::with_error_headers(api, refusal.response(&incoming)),
+        let answered = async {
+            let body = self.admit(&incoming, &found.served.buckets, body).await?;
+            let context = self.authorize(&incoming, &body).await?;
+            Ok(self.answer(&incoming, body, &context).await)
         };
+        let kind = incoming.api.kind;
+        let own_error = match answered.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => Err(response::of_failure(kind, failure)),
+            Err::<_, Refusal>(refusal) => Err(refusal.response(&incoming)),
+        };
+        let mut answer = own_error.unwrap_or_else(|error| response::with_error_headers(incoming.api, error));
         response::identify(&mut answer, &incoming);
-        Ok(self.allowed(&parts, answer))
+        Ok(self.allowed(Some(found.served), &parts, answer))
+    }
+
+    /// Returns the body of a request that is not too large, nor one too many.
+    async fn admit(&self, incoming: &Incoming<'_>, buckets: &RouteBuckets, body: TimedBody) -> Result<Bytes, Refusal> {
+        if head_bytes(incoming.parts) > REQUEST_HEAD_BYTES_MAX {
+            return Err(Refusal::HeadTooLarge);
+        }
+        // The throttle of the stage comes first: what it refuses does not count against the account's quota.
+        if !buckets.admits(&incoming.route.key(), &self.clock) || !self.quotas.admits_request(&self.clock) {
+            return Err(Refusal::TooMany);
+        }
+        let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await;
+        Ok(body.map_err(|_| Refusal::TooLarge { bytes_max: REQUEST_BYTES_MAX })?.to_bytes())
     }
 
     /// A time limit, or that of all integrations if it is shorter.
@@ -321,14 +326,15 @@ impl HttpApis {
         }
     }
 
-    /// Adds the configured CORS headers. If none are configured, those of the function stay.
-    fn allowed(&self, request: &Parts, mut response: Response<Body>) -> Response<Body> {
-        let (path, headers) = (request.uri.path(), &request.headers);
-        let found = self.find(&request.method, path, headers);
-        let own = found.and_then(|found| found.served.api.cors.as_ref());
+    /// Adds the configured CORS headers, those of the API whose route it is. If none are configured, those of the
+    /// function stay.
+    fn allowed(&self, served: Option<&ServedApi>, request: &Parts, mut response: Response<Body>) -> Response<Body> {
+        let (method, headers) = (&request.method, &request.headers);
+        let own = served.and_then(|served| served.api.cors.as_ref());
         let is_said = own.is_none() && response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
-        if let (false, Some(cors)) = (is_said, own.or_else(|| self.cors(path, headers))) {
-            cors.apply(&request.method, headers, response.headers_mut());
+        let cors = || own.or_else(|| self.cors(method, request.uri.path(), headers));
+        if let (false, Some(cors)) = (is_said, cors()) {
+            cors.apply(method, headers, response.headers_mut());
         }
         response
     }
@@ -354,7 +360,7 @@ impl HttpApis {
         if let Some(served) = of_stage {
             response = response::with_error_headers(&served.api, response);
         }
-        self.allowed(request, response)
+        self.allowed(None, request, response)
     }
 
     fn hint(&self, request: &Parts) -> String {
@@ -386,9 +392,10 @@ impl HttpApis {
     }
 }
 
-/// The method that a preflight asks about.
-fn asked_method(headers: &HeaderMap) -> Option<Method> {
-    headers.get(ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()?.parse().ok()
+/// The method of a request, or the one that it asks about as a preflight.
+fn asked_method(method: &Method, headers: &HeaderMap) -> Method {
+    let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| *method == Method::OPTIONS);
+    asked.and_then(|asked| asked.to_str().ok()?.parse().ok()).unwrap_or_else(|| method.clone())
 }
 
 /// The best route of several APIs, each with the path that it sees. Of two that fit alike, the first.
@@ -408,10 +415,6 @@ fn head_bytes(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
     line + parts.headers.values().map(HeaderValue::len).sum::<usize>()
-}
-
-fn too_many_requests() -> Response<Body> {
-    http::json(StatusCode::TOO_MANY_REQUESTS, &json!({"message": "Too Many Requests"}))
 }
 
 /// APIs with the paths of their stages, for people. One API at the root of the address needs no line of its own.

@@ -163,6 +163,33 @@ async fn failures_are_those_of_the_kind_of_api() {
 }
 
 #[tokio::test]
+async fn refusals_before_the_authorizer_are_the_gateway_s_as_all_others_are() {
+    let site = start().await;
+    let page = "Origin: https://shop.example\r\n";
+    let (large, long) = ("x".repeat(10 * 1024 * 1024 + 1), format!("{page}X-Long: {}\r\n", "x".repeat(10_240)));
+    for (headers, body, status) in [(page, large.as_str(), 413), (long.as_str(), "", 431)] {
+        let reply = ask(site.stack.http_addr, "PUT /v2/things/1", headers, body).await;
+        assert_eq!((reply.status, reply.header("apigw-requestid").is_empty()), (status, false), "{}", reply.head);
+        assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example", "{}", reply.head);
+    }
+    let reply = get(&site, "/hello", &long).await;
+    assert_eq!((reply.status, reply.header("x-refused")), (431, "yes"), "{}", reply.head);
+    assert!(!reply.header("x-amzn-requestid").is_empty(), "{}", reply.head);
+    site.stack.stop().await;
+    let quota = Some("1:1".parse().expect("a rate"));
+    let busy = start_with(&[], GatewayOptions { request_rate: quota, ..GatewayOptions::default() }).await;
+    let reply = loop {
+        let reply = get(&busy, "/hello", "").await;
+        if reply.status != 200 {
+            break reply;
+        }
+    };
+    assert_eq!((reply.status, reply.error_type.as_str()), (429, "TooManyRequestsException"));
+    assert_eq!(reply.header("x-refused"), "yes", "{}", reply.head);
+    busy.stack.stop().await;
+}
+
+#[tokio::test]
 async fn the_gateway_frames_responses_itself_and_names_the_request() {
     let site = start().await;
     for (path, ids) in [
@@ -325,6 +352,12 @@ async fn pages_of_other_sites_may_do_what_cors_allows_and_no_more() {
     assert_eq!(status("PUT /v2/things/1", &format!("{shop}X-User: ann\r\n")).await, 200);
     assert_eq!(status("PUT /v2/things/1", &format!("{evil}X-User: ann\r\n")).await, 403);
     assert_eq!(status("POST /old/a", &shop).await, 403, "another API's configuration is not its");
+    // Nor is that of an API with another method of the path, nor the response of one to preflights.
+    assert_eq!(status("PUT /puts/1", &evil).await, 403);
+    assert_eq!(status("OPTIONS /puts/1", &format!("{evil}{asks_to_put}")).await, 403);
+    assert_eq!(status("POST /posts/1", &shop).await, 403);
+    assert_eq!(get(&site, "/puts/1", &evil).await.header("access-control-allow-origin"), "*");
+    assert_eq!(status("PUT /puts/1", "").await, 200);
     // The emulator's own paths are not a route's for everything.
     assert_eq!(status("PUT /reset", &shop).await, 403);
     assert_eq!(status("OPTIONS /reset", &format!("{shop}Access-Control-Request-Method: POST\r\n")).await, 403);
