@@ -3,6 +3,7 @@
 //!
 //! Source: SQS API reference, and the model of the service in the AWS SDKs.
 
+mod batch;
 mod errors;
 mod message;
 mod queue;
@@ -14,14 +15,16 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::{
+    batch::{ENTRY_ID_CHARS_MAX, is_entry_id},
+    message::{AttributeValue, MessageAttribute, NewMessage},
+    queue::Queues,
+};
 use self::{
+    batch::{batch, send_batch},
     errors::{error, invalid_parameter, missing_parameter, no_queue, no_receipt, too_long, unsupported},
     message::{digest, named},
     queue::{Queue, SendError},
-};
-pub(crate) use self::{
-    message::{AttributeValue, MessageAttribute, NewMessage},
-    queue::Queues,
 };
 use crate::{
     aws::arn,
@@ -42,9 +45,6 @@ const RECEIVED_MAX: i64 = 10;
 /// Longest wait for a message, in seconds. Source: SQS.
 const WAIT_SECS_MAX: i64 = 20;
 
-/// Most messages of one batch. Source: SQS.
-const BATCH_MAX: usize = 10;
-
 /// Most attributes of a message. Source: SQS.
 const ATTRIBUTES_MAX: usize = 10;
 
@@ -53,9 +53,6 @@ const DELAY_SECS_MAX: i64 = 15 * 60;
 
 /// Longest visibility timeout, in seconds. Source: SQS.
 const VISIBILITY_SECS_MAX: i64 = 12 * 60 * 60;
-
-/// Longest id of an entry of a batch, in characters. Source: SQS.
-pub(crate) const ENTRY_ID_CHARS_MAX: usize = 80;
 
 /// The service's words for a message that a FIFO queue cannot tell from others.
 const NO_DEDUPLICATION: &str =
@@ -140,21 +137,18 @@ async fn perform(
             Ok(json!({"QueueUrl": queues.url(queue, origin)}))
         }
         "SendMessage" => send_message(queues, body),
-        "SendMessageBatch" => {
-            let perform = |queue: &Queue, entry| send(queues, queue, input(entry)?);
-            batch(queues, body, are_in_order, perform)
-        }
+        "SendMessageBatch" => send_batch(queues, body),
         "ReceiveMessage" => receive(queues, input(body)?, shutdown).await,
         "DeleteMessage" => {
             let queue_url: QueueUrl = input(body.clone())?;
             delete(of_url(queues, &queue_url.queue_url)?, body)
         }
-        "DeleteMessageBatch" => batch(queues, body, |_, _| Ok(()), delete),
+        "DeleteMessageBatch" => batch(queues, body, delete),
         "ChangeMessageVisibility" => {
             let queue_url: QueueUrl = input(body.clone())?;
             change_visibility(of_url(queues, &queue_url.queue_url)?, body)
         }
-        "ChangeMessageVisibilityBatch" => batch(queues, body, |_, _| Ok(()), change_visibility),
+        "ChangeMessageVisibilityBatch" => batch(queues, body, change_visibility),
         "GetQueueAttributes" => {
             let GetQueueAttributes { queue_url, attribute_names } = input(body)?;
             let attributes = attributes(of_url(queues, &queue_url)?);
@@ -194,19 +188,6 @@ struct MessageInput {
     message_attributes: BTreeMap<String, Value>,
     message_group_id: Option<String>,
     message_deduplication_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Batch {
-    queue_url: String,
-    entries: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct BatchEntry {
-    id: String,
 }
 
 #[derive(Deserialize)]
@@ -263,7 +244,8 @@ fn of_url<'a>(queues: &'a Queues, url: &str) -> Result<&'a Queue, ServiceError> 
 /// Carries out `SendMessage`.
 pub(crate) fn send_message(queues: &Queues, body: Value) -> Result<Value, ServiceError> {
     let SendMessage { queue_url, message } = input(body)?;
-    send(queues, of_url(queues, &queue_url)?, message)
+    let queue = of_url(queues, &queue_url)?;
+    send(queues, queue, NewMessage::read(queue, message)?)
 }
 
 /// The input of `SendMessage` in a form of the query protocol. Source: SQS API reference, of that protocol.
@@ -285,8 +267,8 @@ pub(crate) fn message_of_form(form: &QueryInput) -> Value {
     Value::Object(input)
 }
 
-fn send(queues: &Queues, queue: &Queue, input: MessageInput) -> Result<Value, ServiceError> {
-    let message = message(queue, input)?;
+fn send(queues: &Queues, queue: &Queue, message: NewMessage) -> Result<Value, ServiceError> {
+    message.check(queue)?;
     let (body, attributes) = (digest(&message.body), message.digest_of_attributes());
     let sent = queues.send_message(&queue.settings.name, message).map_err(|refused| match refused {
         SendError::NoQueue => no_queue(),
@@ -302,57 +284,67 @@ fn send(queues: &Queues, queue: &Queue, input: MessageInput) -> Result<Value, Se
     Ok(output)
 }
 
-/// The message of an input, if its queue accepts it.
-fn message(queue: &Queue, input: MessageInput) -> Result<NewMessage, ServiceError> {
-    let attribute = |(name, value): (String, Value)| {
-        let attribute = MessageAttribute::of_json(&value);
-        let wrong = || invalid_parameter(format!("The message attribute '{name}' is invalid."));
-        let attribute = attribute.ok_or_else(wrong)?;
-        match attribute.problem(&name) {
-            None => Ok((name, attribute)),
-            Some(problem) => Err(invalid_parameter(problem)),
+impl NewMessage {
+    /// The message of an input, if its parts are valid.
+    fn read(queue: &Queue, input: MessageInput) -> Result<Self, ServiceError> {
+        let attribute = |(name, value): (String, Value)| {
+            let attribute = MessageAttribute::of_json(&value);
+            let wrong = || invalid_parameter(format!("The message attribute '{name}' is invalid."));
+            let attribute = attribute.ok_or_else(wrong)?;
+            match attribute.problem(&name) {
+                None => Ok((name, attribute)),
+                Some(problem) => Err(invalid_parameter(problem)),
+            }
+        };
+        if input.message_attributes.len() > ATTRIBUTES_MAX {
+            let message = format!("Number of message attributes exceeds the limit of {ATTRIBUTES_MAX}.");
+            return Err(invalid_parameter(message));
         }
-    };
-    if input.message_attributes.len() > ATTRIBUTES_MAX {
-        return Err(invalid_parameter(format!("Number of message attributes exceeds the limit of {ATTRIBUTES_MAX}.")));
+        // A FIFO queue takes the delay 0 for none at all, and its own counts.
+        let delay = input.delay_seconds.filter(|secs| *secs != 0 || !queue.settings.is_fifo);
+        let delay = delay.map(|secs| within(secs, 0, DELAY_SECS_MAX, "DelaySeconds")).transpose()?;
+        Ok(Self {
+            body: input.message_body,
+            attributes: input.message_attributes.into_iter().map(attribute).collect::<Result<_, _>>()?,
+            group: input.message_group_id,
+            deduplication: input.message_deduplication_id,
+            delay: delay.map(Duration::from_secs),
+        })
     }
-    let delay = input.delay_seconds.map(|secs| within(secs, 0, DELAY_SECS_MAX, "DelaySeconds")).transpose()?;
-    let message = NewMessage {
-        body: input.message_body,
-        attributes: input.message_attributes.into_iter().map(attribute).collect::<Result<_, _>>()?,
-        group: input.message_group_id,
-        deduplication: input.message_deduplication_id,
-        delay: delay.map(Duration::from_secs),
-    };
-    if message.body.is_empty() {
-        return Err(missing_parameter("MessageBody"));
-    }
-    if let Some(character) = invalid_character(&message.body) {
-        let message = format!(
-            "Invalid binary character '#x{:X}' was found in the message body, the set of allowed characters is #x9 | \
-             #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF",
-            u32::from(character)
-        );
-        return Err(error("com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents;Sender", message));
-    }
-    if message.bytes() > MESSAGE_BYTES_MAX {
-        return Err(invalid_parameter(too_long()));
-    }
-    if queue.settings.is_fifo {
-        if message.group.is_none() {
-            return Err(missing_parameter("MessageGroupId"));
+
+    /// Refuses a message that its queue does not accept.
+    fn check(&self, queue: &Queue) -> Result<(), ServiceError> {
+        if self.body.is_empty() {
+            return Err(missing_parameter("MessageBody"));
         }
-        if message.deduplication.is_none() && !queue.settings.deduplicates_content {
-            return Err(invalid_parameter(NO_DEDUPLICATION));
+        if let Some(character) = invalid_character(&self.body) {
+            let message = format!(
+                "Invalid binary character '#x{:X}' was found in the message body, the set of allowed characters is \
+                 #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF",
+                u32::from(character)
+            );
+            return Err(error("com.amazonaws.sqs#InvalidMessageContents", "InvalidMessageContents;Sender", message));
         }
-        if let Some(delay) = input.delay_seconds {
-            return Err(invalid_parameter(format!(
-                "Value {delay} for parameter DelaySeconds is invalid. Reason: The request include parameter that is \
-                 not valid for this queue type."
-            )));
+        if self.bytes() > MESSAGE_BYTES_MAX {
+            return Err(invalid_parameter(too_long()));
         }
+        if queue.settings.is_fifo {
+            if self.group.is_none() {
+                return Err(missing_parameter("MessageGroupId"));
+            }
+            if self.deduplication.is_none() && !queue.settings.deduplicates_content {
+                return Err(invalid_parameter(NO_DEDUPLICATION));
+            }
+            if let Some(delay) = self.delay {
+                return Err(invalid_parameter(format!(
+                    "Value {} for parameter DelaySeconds is invalid. Reason: The request include parameter that is \
+                     not valid for this queue type.",
+                    delay.as_secs()
+                )));
+            }
+        }
+        Ok(())
     }
-    Ok(message)
 }
 
 fn delete(queue: &Queue, input: Value) -> Result<Value, ServiceError> {
@@ -384,81 +376,6 @@ fn invalid_character(body: &str) -> Option<char> {
         '\t' | '\n' | '\r' => false,
         character => *character < ' ' || matches!(character, '\u{fffe}' | '\u{ffff}'),
     })
-}
-
-/// Returns whether a text can be the id of an entry of a batch, also of SNS.
-pub(crate) fn is_entry_id(id: &str) -> bool {
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=ENTRY_ID_CHARS_MAX).contains(&id.len()) && id.bytes().all(is_known)
-}
-
-/// Whether the messages of a batch have what a FIFO queue wants of each. One without it refuses all of them.
-fn are_in_order(queue: &Queue, entries: &[Value]) -> Result<(), ServiceError> {
-    let lack = |name: &str| entries.iter().any(|entry| entry.get(name).is_none_or(Value::is_null));
-    match &queue.settings {
-        settings if !settings.is_fifo => Ok(()),
-        _ if lack("MessageGroupId") => Err(invalid_parameter(missing_parameter("MessageGroupId").message)),
-        settings if lack("MessageDeduplicationId") && !settings.deduplicates_content => {
-            Err(invalid_parameter(NO_DEDUPLICATION))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Carries out each entry of a batch by itself, if the batch is valid as a whole.
-fn batch(
-    queues: &Queues,
-    input: Value,
-    is_valid: impl Fn(&Queue, &[Value]) -> Result<(), ServiceError>,
-    perform: impl Fn(&Queue, Value) -> Result<Value, ServiceError>,
-) -> Result<Value, ServiceError> {
-    let Batch { queue_url, entries } = self::input(input)?;
-    let queue = of_url(queues, &queue_url)?;
-    let ids: Vec<BatchEntry> = entries.iter().map(|entry| self::input(entry.clone())).collect::<Result<_, _>>()?;
-    let refused = |kind: &'static str, code: &'static str, message: &str| Err(error(kind, code, message));
-    if ids.is_empty() {
-        let code = "AWS.SimpleQueueService.EmptyBatchRequest;Sender";
-        let message = "There should be at least one entry in the request.";
-        return refused("com.amazonaws.sqs#EmptyBatchRequest", code, message);
-    }
-    if ids.len() > BATCH_MAX {
-        let code = "AWS.SimpleQueueService.TooManyEntriesInBatchRequest;Sender";
-        let message = format!("Maximum number of entries per request are {BATCH_MAX}. You have sent {}.", ids.len());
-        return refused("com.amazonaws.sqs#TooManyEntriesInBatchRequest", code, &message);
-    }
-    if ids.iter().any(|entry| !is_entry_id(&entry.id)) {
-        let code = "AWS.SimpleQueueService.InvalidBatchEntryId;Sender";
-        let message = "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can be \
-                       at most 80 letters long.";
-        return refused("com.amazonaws.sqs#InvalidBatchEntryId", code, message);
-    }
-    let bytes: usize = entries.iter().map(|entry| entry["MessageBody"].as_str().map_or(0, str::len)).sum();
-    if bytes > MESSAGE_BYTES_MAX {
-        let code = "AWS.SimpleQueueService.BatchRequestTooLong;Sender";
-        let message =
-            format!("Batch requests cannot be longer than {MESSAGE_BYTES_MAX} bytes. You have sent {bytes} bytes.");
-        return refused("com.amazonaws.sqs#BatchRequestTooLong", code, &message);
-    }
-    if let Some(repeated) = ids.iter().enumerate().find(|(at, entry)| ids[..*at].iter().any(|one| one.id == entry.id)) {
-        let code = "AWS.SimpleQueueService.BatchEntryIdsNotDistinct;Sender";
-        let message = format!("Id {} repeated.", repeated.1.id);
-        return refused("com.amazonaws.sqs#BatchEntryIdsNotDistinct", code, &message);
-    }
-    is_valid(queue, &entries)?;
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for (BatchEntry { id }, entry) in ids.into_iter().zip(entries) {
-        match perform(queue, entry) {
-            Ok(mut output) => {
-                output["Id"] = id.into();
-                done.push(output);
-            }
-            Err(error) => {
-                let code = error.query_code.and_then(|code| code.split(';').next()).unwrap_or(error.kind);
-                failed.push(json!({"Id": id, "SenderFault": true, "Code": code, "Message": error.message}));
-            }
-        }
-    }
-    Ok(json!({"Successful": done, "Failed": failed}))
 }
 
 async fn receive(queues: &Queues, asked: ReceiveMessage, shutdown: &CancellationToken) -> Result<Value, ServiceError> {

@@ -14,7 +14,7 @@ use super::{
     event_sources::DeclaredMapping,
     http_apis::HttpEvent,
     layers::{self, Layer},
-    queues::QueueSettings,
+    queues::{DeclaredQueue, QueueSettings},
     resources::{Resource, Resources},
     rules::{self, Rule, RuleTarget},
     scalar,
@@ -97,7 +97,7 @@ pub(super) struct ParsedFunctions {
     pub(super) mappings: Vec<DeclaredMapping>,
     pub(super) subscriptions: Vec<DeclaredSubscription>,
     /// Queues that SAM puts between a topic and a function.
-    pub(super) queues: Vec<QueueSettings>,
+    pub(super) queues: Vec<DeclaredQueue>,
     pub(super) notes: Vec<String>,
 }
 
@@ -186,7 +186,7 @@ fn read_event(
         property(key).and_then(scalar::as_text).ok_or_else(|| resource.error(format!("the event {name} has no {key}")))
     };
     match event.get("Type").and_then(Value::as_str) {
-        Some("Api" | "HttpApi") => found.http_events.extend(HttpEvent::of(resource, name, event)),
+        Some("Api" | "HttpApi") => found.http_events.extend(HttpEvent::of(resource, name, event)?),
         Some("Schedule" | "ScheduleV2") => {
             let key = if event["Type"] == "Schedule" { "Schedule" } else { "ScheduleExpression" };
             if is_disabled(event) {
@@ -228,9 +228,9 @@ fn read_subscription(resource: &Resource<'_>, name: &str, event: &Value, found: 
     let queue = between.map(|between| match between.get("QueueArn").and_then(scalar::as_text) {
         Some(queue) => queue,
         None => {
-            let queue = QueueSettings::named(format!("{}{name}Queue", resource.logical_id));
+            let queue = QueueSettings::named(format!("{}{name}Queue", resource.name));
             let queue_arn = arn("sqs", &queue.name);
-            found.queues.push(queue);
+            found.queues.push(DeclaredQueue::of(resource, queue));
             queue_arn
         }
     });

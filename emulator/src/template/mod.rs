@@ -154,12 +154,13 @@ impl Template {
     fn of_parts(mut parts: Parts, directory: PathBuf, notes: Vec<String>) -> Result<Self, TemplateError> {
         parts.find_layers();
         let http = parts.http.finish(&parts.functions);
-        let triggers = parts.triggers.find(&parts.functions, &parts.tables, &parts.queues)?;
+        let queues: Vec<QueueSettings> = parts.queues.into_iter().map(|queue| queue.settings).collect();
+        let triggers = parts.triggers.find(&parts.functions, &parts.tables, &queues)?;
         Ok(Self {
             directory,
             functions: parts.functions,
             tables: parts.tables,
-            queues: parts.queues,
+            queues,
             sockets: parts.sockets.ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?,
             http_apis: http.apis,
             schedules: [parts.schedules, triggers.schedules].concat(),

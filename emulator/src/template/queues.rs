@@ -1,6 +1,6 @@
 //! SQS queues.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     attributes,
@@ -58,12 +58,27 @@ impl QueueSettings {
     }
 }
 
+/// A queue, before anybody knows what other templates declare.
+#[derive(Clone, Debug)]
+pub(super) struct DeclaredQueue {
+    logical_id: String,
+    line: usize,
+    pub(super) settings: QueueSettings,
+}
+
+impl DeclaredQueue {
+    /// The queue that a resource declares.
+    pub(super) fn of(resource: &Resource<'_>, settings: QueueSettings) -> Self {
+        Self { logical_id: resource.logical_id.clone(), line: resource.line, settings }
+    }
+}
+
 /// Reads the queues, and notes on what of them is not run.
-pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<QueueSettings>, Vec<String>), TemplateError> {
+pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<DeclaredQueue>, Vec<String>), TemplateError> {
     let (mut queues, mut notes) = (Vec::new(), Vec::new());
     for resource in resources.of_type("AWS::SQS::Queue") {
         let is = |property: &str| resource.text(property).is_some_and(|value| value == "true");
-        queues.push(QueueSettings {
+        let settings = QueueSettings {
             visibility: secs(resource, "VisibilityTimeout", VISIBILITY_SECS)?.unwrap_or(VISIBILITY_DEFAULT),
             wait: secs(resource, "ReceiveMessageWaitTimeSeconds", WAIT_SECS)?.unwrap_or_default(),
             delay: secs(resource, "DelaySeconds", DELAY_SECS)?.unwrap_or_default(),
@@ -71,17 +86,16 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<QueueSettings>, Vec
             is_fifo: resource.is_fifo()?,
             deduplicates_content: is("ContentBasedDeduplication"),
             ..QueueSettings::named(name(resource)?)
-        });
+        };
         secs(resource, "MessageRetentionPeriod", RETENTION_SECS)?;
-        let queue = queues.last().filter(|queue: &&QueueSettings| queue.deduplicates_content && !queue.is_fifo);
-        if queue.is_some() {
+        if settings.deduplicates_content && !settings.is_fifo {
             return Err(resource.error("invalid ContentBasedDeduplication: only a FIFO queue has it"));
         }
+        queues.push(DeclaredQueue::of(resource, settings));
         for property in WITHOUT_EFFECT.iter().filter(|property| resource.has(property)) {
             notes.push(format!("the emulator ignores {property} of {}", resource.logical_id));
         }
     }
-    check_together(resources, &queues, &mut notes)?;
     Ok((queues, notes))
 }
 
@@ -99,33 +113,26 @@ fn name(resource: &Resource<'_>) -> Result<String, TemplateError> {
     })
 }
 
-/// Refuses queues of one name, and dead-letter queues of the other kind. One that is not here is a note.
-fn check_together(
-    resources: &Resources<'_>,
-    queues: &[QueueSettings],
-    notes: &mut Vec<String>,
-) -> Result<(), TemplateError> {
-    let mut names = BTreeSet::new();
-    for (resource, queue) in resources.of_type("AWS::SQS::Queue").zip(queues) {
-        if !names.insert(&queue.name) {
-            return Err(resource.error(format!("another queue has the name {}", queue.name)));
-        }
-        let Some((target, _)) = &queue.redrive else { continue };
-        match queues.iter().find(|queue| queue.name == *target) {
-            Some(target) if target.is_fifo != queue.is_fifo => {
-                return Err(resource.error(
-                    "invalid RedrivePolicy: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard \
-                     queue a standard one",
-                ));
-            }
-            Some(_) => {}
-            None => notes.push(format!(
-                "messages that {} gives up stay in it: the template has no queue {target} for them",
-                resource.logical_id
-            )),
-        }
+/// Compares one of all queues with the others: refuses the name of one before it, and a dead-letter queue of the other
+/// kind. Returns a note if no template has its dead-letter queue.
+pub(super) fn check(queues: &[DeclaredQueue], at: usize) -> Result<Option<String>, TemplateError> {
+    let DeclaredQueue { logical_id, line, settings } = &queues[at];
+    let error = |message: String| TemplateError::at(*line, message).in_resource(logical_id);
+    if queues[..at].iter().any(|queue| queue.settings.name == settings.name) {
+        return Err(error(format!("another queue has the name {}", settings.name)));
     }
-    Ok(())
+    let Some((target, _)) = &settings.redrive else { return Ok(None) };
+    match queues.iter().find(|queue| queue.settings.name == *target) {
+        Some(target) if target.settings.is_fifo != settings.is_fifo => Err(error(
+            "invalid RedrivePolicy: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard queue a \
+             standard one"
+                .to_owned(),
+        )),
+        Some(_) => Ok(None),
+        None => Ok(Some(format!(
+            "messages that {logical_id} gives up stay in it: the template has no queue {target} for them"
+        ))),
+    }
 }
 
 /// The dead-letter queue, and the receive count from which on it gets a message. The policy may be JSON in a text.

@@ -10,6 +10,7 @@ use super::{
     intrinsics::Scope,
     parameters::Parameters,
     parts::Parts,
+    queues,
     source::Source,
     unknown::Unknown,
 };
@@ -41,11 +42,12 @@ pub(super) fn read(sources: &[Source], inputs: &TemplateInputs, unknown: &Unknow
     });
     let scopes: Vec<Scope<'_>> = scopes.collect();
     let exports = exports::of_all(&documents, &scopes);
-    let (mut all, mut references) = (Parts::default(), Vec::new());
+    let (mut all, mut references, mut queues_of) = (Parts::default(), Vec::new(), Vec::new());
     for ((source, document), scope) in sources.iter().zip(&documents).zip(scopes) {
         let scope = Scope { exports: &exports, ..scope };
         let mut parts = Parts::read(document, scope).map_err(invalid(source))?;
         references.extend(std::mem::take(&mut parts.references).into_iter().map(|reference| (source, reference)));
+        queues_of.extend(std::iter::repeat_n(source, parts.queues.len()));
         parts.find_code(&source.directory, is_one_of_several);
         parts.notes.extend(source.notes.iter().cloned());
         parts.notes.extend(of_configuration(document, &source.configured, inputs));
@@ -54,6 +56,10 @@ pub(super) fn read(sources: &[Source], inputs: &TemplateInputs, unknown: &Unknow
     // A function may be in another stack than the routes to it.
     for (source, reference) in references {
         reference.check(&all.functions).map_err(invalid(source))?;
+    }
+    // So may a dead-letter queue.
+    for (at, source) in queues_of.into_iter().enumerate() {
+        all.notes.extend(queues::check(&all.queues, at).map_err(invalid(source))?);
     }
     Ok(all)
 }
@@ -70,7 +76,11 @@ pub(super) fn read_text(text: &str, inputs: &TemplateInputs, unknown: &Unknown) 
         exports: &BTreeMap::new(),
         unknown,
     };
-    Parts::read(&document, scope)
+    let mut parts = Parts::read(&document, scope)?;
+    for at in 0..parts.queues.len() {
+        parts.notes.extend(queues::check(&parts.queues, at)?);
+    }
+    Ok(parts)
 }
 
 /// A note on parameters that the project's configuration sets.
@@ -82,4 +92,42 @@ fn of_configuration(
     let is_used = |name: &&str| Parameters::declares(&document.root, name) && !inputs.parameters.contains_key(*name);
     let used: Vec<&str> = configured.keys().map(String::as_str).filter(is_used).collect();
     (!used.is_empty()).then(|| format!("samconfig.toml sets the parameters {}", used.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    /// Reads templates as stacks of one application.
+    fn stacks(texts: [&'static str; 2]) -> Result<Parts, LoadError> {
+        let source = |(stack, text): (&str, &'static str)| Source {
+            text: Cow::Borrowed(text),
+            path: format!("{stack}.yaml").into(),
+            directory: stack.into(),
+            stack: stack.to_owned(),
+            configured: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let sources: Vec<Source> = ["a", "b"].into_iter().zip(texts).map(source).collect();
+        read(&sources, &TemplateInputs::default(), &Unknown::default())
+    }
+
+    #[test]
+    fn queues_of_several_stacks_are_checked_together() {
+        let jobs = "Resources:\n  Jobs: { Type: AWS::SQS::Queue, Properties: { QueueName: jobs, RedrivePolicy: { \
+                    deadLetterTargetArn: 'arn:aws:sqs:eu-central-1:000000000000:dead', maxReceiveCount: 3 } } }\n";
+        let dead = "Resources:\n  Dead: { Type: AWS::SQS::Queue, Properties: { QueueName: dead } }\n";
+        for both in [[jobs, dead], [dead, jobs]] {
+            let notes = stacks(both).expect("valid").notes;
+            assert_eq!(notes, Vec::<String>::new(), "the dead-letter queue is in the other stack");
+        }
+        let twice = "\nResources:\n  Mine: { Type: AWS::SQS::Queue, Properties: { QueueName: jobs } }\n";
+        let LoadError::Invalid(path, error) = stacks([jobs, twice]).expect_err("a name twice") else { panic!() };
+        assert_eq!(
+            (path, error.to_string()),
+            ("b.yaml".into(), "line 3: Mine: another queue has the name jobs".into())
+        );
+    }
 }

@@ -136,6 +136,15 @@ async fn errors_have_the_types_that_the_client_knows() {
         let kind = refused.as_service_error().and_then(|error| error.meta().code()).unwrap_or_default().to_owned();
         assert!(kind.contains(expected), "{kind}");
     }
+    // Attributes count.
+    let large = MessageAttributeValue::builder().data_type("String").string_value("x".repeat(600_000)).build();
+    let large = large.expect("complete");
+    let entry = |id: &str| SendMessageBatchRequestEntry::builder().id(id).message_body("x");
+    let batch = client.send_message_batch().queue_url(&url);
+    let batch = ["1", "2"].iter().fold(batch, |batch, id| {
+        batch.entries(entry(id).message_attributes("a", large.clone()).build().expect("complete"))
+    });
+    assert!(batch.send().await.expect_err("too long").into_service_error().is_batch_request_too_long());
     let attributes = client.get_queue_attributes().queue_url(&url).attribute_names("Nonsense".into()).send().await;
     assert!(attributes.expect_err("unknown").into_service_error().is_invalid_attribute_name());
     let received = client.receive_message().queue_url(&url).message_system_attribute_names("Nonsense".into()).send();
@@ -167,6 +176,8 @@ async fn a_queue_in_order_refuses_a_batch_as_a_whole() {
     let text = apigw_local::ErrorChain(&refused).to_string();
     assert!(text.contains("Value 2 for parameter DelaySeconds is invalid. Reason: The request include"), "{text}");
     assert_eq!(counts(&client, &url).await, ("0".to_owned(), "0".to_owned()));
+    let at_once = client.send_message().queue_url(&url).message_body("x").message_group_id("g").delay_seconds(0);
+    at_once.message_deduplication_id("e").send().await.expect("no delay");
     stack.stop().await;
 }
 

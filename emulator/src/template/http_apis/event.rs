@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::model::HttpApiKind;
-use crate::template::{resources::Resource, scalar};
+use super::model::{ANY, DEFAULT, HttpApiKind};
+use crate::template::{error::TemplateError, resources::Resource, scalar};
 
 /// An event of a function that is a route.
 #[derive(Clone, Debug)]
@@ -13,19 +13,36 @@ pub(in crate::template) struct HttpEvent {
     /// Name of the function.
     pub(super) function: String,
     pub(super) kind: HttpApiKind,
+    pub(super) method: String,
+    pub(super) path: String,
     pub(super) properties: Value,
 }
 
 impl HttpEvent {
-    /// The event, if it is a route.
-    pub(in crate::template) fn of(function: &Resource<'_>, name: &str, event: &Value) -> Option<Self> {
-        let kind = match event.get("Type").and_then(Value::as_str)? {
-            "HttpApi" => HttpApiKind::Http,
-            "Api" => HttpApiKind::Rest,
-            _ => return None,
+    /// The event, if it is a route. That of an HTTP API may say neither path nor method, and is for every request then.
+    ///
+    /// # Errors
+    ///
+    /// If path or method are missing otherwise.
+    pub(in crate::template) fn of(
+        function: &Resource<'_>,
+        name: &str,
+        event: &Value,
+    ) -> Result<Option<Self>, TemplateError> {
+        let kind = match event.get("Type").and_then(Value::as_str) {
+            Some("HttpApi") => HttpApiKind::Http,
+            Some("Api") => HttpApiKind::Rest,
+            _ => return Ok(None),
         };
         let properties = event.get("Properties").cloned().unwrap_or_default();
-        Some(Self { name: name.to_owned(), function: function.name.clone(), kind, properties })
+        let text = |property: &str| properties.get(property).and_then(scalar::as_text);
+        let (method, path) = match (text("Method"), text("Path")) {
+            (None, None) if kind == HttpApiKind::Http => (ANY.to_owned(), DEFAULT.to_owned()),
+            (Some(method), Some(path)) => (method, path),
+            (_, None) => return Err(function.error(format!("the event {name} has no Path"))),
+            (None, Some(_)) => return Err(function.error(format!("the event {name} has no Method"))),
+        };
+        Ok(Some(Self { name: name.to_owned(), function: function.name.clone(), kind, method, path, properties }))
     }
 
     pub(super) fn text(&self, property: &str) -> Option<String> {

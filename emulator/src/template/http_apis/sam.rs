@@ -10,7 +10,7 @@ use super::{
     HttpApis, authorizers, cors, elsewhere,
     event::HttpEvent,
     gateway_responses,
-    model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+    model::{HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
     open_api, transformed,
 };
 use crate::template::{
@@ -222,8 +222,6 @@ fn implicit(
 
 /// The route of an event, without authorization.
 fn route_of(event: &HttpEvent) -> HttpRoute {
-    let path = event.text("Path").unwrap_or_else(|| DEFAULT.to_owned());
-    let method = event.text("Method").unwrap_or_else(|| ANY.to_owned());
     let millis = event.properties.get("TimeoutInMillis");
     let (payload, timeout) = match event.kind {
         HttpApiKind::Http => {
@@ -233,7 +231,8 @@ fn route_of(event: &HttpEvent) -> HttpRoute {
         }
         HttpApiKind::Rest => (PayloadVersion::V1, integration_timeout(millis)),
     };
-    HttpRoute::new(&method, &path, RouteBackend::Lambda { function: event.function.clone(), payload, timeout })
+    let backend = RouteBackend::Lambda { function: event.function.clone(), payload, timeout };
+    HttpRoute::new(&event.method, &event.path, backend)
 }
 
 #[cfg(test)]
@@ -251,6 +250,26 @@ mod tests {
     fn keys(template: &Template, name: &str) -> Vec<String> {
         let api = template.http_apis.iter().find(|api| api.name == name).expect("an API");
         api.routes.iter().map(HttpRoute::key).collect()
+    }
+
+    #[test]
+    fn an_event_is_for_every_request_if_it_says_neither_path_nor_method_and_only_of_an_http_api() {
+        let read = |kind: &str, properties: &str| {
+            let event = format!("E: {{ Type: {kind}, Properties: {{ {properties} }} }}");
+            let function =
+                format!("  F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ {event} }} }} }}");
+            Template::parse(&format!("{SOCKETS}{function}\n"), &TemplateInputs::default())
+        };
+        assert_eq!(keys(&read("HttpApi", "").expect("valid"), "ServerlessHttpApi"), ["$default"]);
+        for (kind, properties, missing) in [
+            ("HttpApi", "Path: /a", "Method"),
+            ("HttpApi", "Method: get", "Path"),
+            ("Api", "Path: /a", "Method"),
+            ("Api", "", "Path"),
+        ] {
+            let error = read(kind, properties).expect_err(properties).to_string();
+            assert_eq!(error, format!("line 3: F: the event E has no {missing}"));
+        }
     }
 
     #[test]
