@@ -19,8 +19,28 @@ use crate::template::{
 /// The header of a token where nothing else is named.
 const AUTHORIZATION: &str = "Authorization";
 
+/// Who may use a route of an HTTP API, or a method of a REST API, in CloudFormation's form.
+pub(super) fn of_route(api: &HttpApi, route: &Resource<'_>, resources: &Resources<'_>) -> HttpAuthorization {
+    let (by_authorizer, authorizers) = match api.kind {
+        HttpApiKind::Http => (["CUSTOM", "JWT"], "AWS::ApiGatewayV2::Authorizer"),
+        HttpApiKind::Rest => (["CUSTOM", "COGNITO_USER_POOLS"], "AWS::ApiGateway::Authorizer"),
+    };
+    match route.text("AuthorizationType").as_deref() {
+        None | Some("NONE") => return HttpAuthorization::None,
+        Some("AWS_IAM") => return HttpAuthorization::Iam,
+        Some(kind) if by_authorizer.contains(&kind) => {}
+        Some(other) => return HttpAuthorization::Unserved(format!("its AuthorizationType {other} is unknown")),
+    }
+    let id = route.text("AuthorizerId").unwrap_or_default();
+    match (find(resources, authorizers, &id), api.kind) {
+        (Some(authorizer), HttpApiKind::Http) => of_http_api(authorizer, &api.stage_variables),
+        (Some(authorizer), HttpApiKind::Rest) => of_rest_api(authorizer, &api.stage_variables),
+        (None, _) => unserved(&id, "is not in the template"),
+    }
+}
+
 /// Reads `AWS::ApiGatewayV2::Authorizer`.
-pub(super) fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
     let name = &authorizer.logical_id;
     let sources = authorizer.get("IdentitySource").and_then(Value::as_array).cloned().unwrap_or_default();
     let sources = sources.iter().map(|source| http_source(source, stage_variables));
@@ -43,7 +63,7 @@ pub(super) fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<
 }
 
 /// Reads `AWS::ApiGateway::Authorizer`.
-pub(super) fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
+fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
     let name = &authorizer.logical_id;
     let text = authorizer.text("IdentitySource").unwrap_or_default();
     let sources = text.split(',').map(str::trim).filter(|source| !source.is_empty());
@@ -145,7 +165,7 @@ pub(super) fn of_open_api(name: &str, scheme: &Value, given: &Value, api: &HttpA
 }
 
 /// Finds the authorizer that a route or method names.
-pub(super) fn find<'a, 'b>(resources: &'a Resources<'b>, kind: &str, id: &str) -> Option<&'a Resource<'b>> {
+fn find<'a, 'b>(resources: &'a Resources<'b>, kind: &str, id: &str) -> Option<&'a Resource<'b>> {
     resources.all().find(|resource| resource.kind == kind && resource.logical_id == id)
 }
 

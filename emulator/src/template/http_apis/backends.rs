@@ -1,17 +1,18 @@
-//! Integrations of routes, in the form of a REST API's methods.
+//! Integrations of routes, in the form of a REST API's methods. Those of HTTP APIs are turned into it.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use regex::Regex;
 use serde_json::Value;
 
-use super::model::{ANY, MockResponse, PayloadVersion, ProxiedServer, RouteBackend};
+use super::model::{ANY, HttpApiKind, MockResponse, PayloadVersion, ProxiedServer, RouteBackend};
 use crate::template::{references::function_of, scalar};
 
 /// What an integration has besides its own properties.
 pub(super) struct IntegrationSettings<'a> {
-    /// Names it in messages.
+    /// Names it in messages, such as `the integration of GetUsers`.
     pub(super) name: &'a str,
+    pub(super) kind: HttpApiKind,
     pub(super) payload: PayloadVersion,
     pub(super) timeout: Duration,
     pub(super) stage_variables: &'a BTreeMap<String, String>,
@@ -23,16 +24,23 @@ pub(super) fn backend_of(
     settings: &IntegrationSettings<'_>,
     notes: &mut Vec<String>,
 ) -> RouteBackend {
-    let IntegrationSettings { name, payload, timeout, stage_variables } = *settings;
+    let IntegrationSettings { name, kind, payload, timeout, stage_variables } = *settings;
     let text = |name: &str| integration.get(name).and_then(scalar::as_text);
-    let unserved =
-        |what: &str| RouteBackend::Unserved(format!("the emulator does not run the integration of {name}, {what}"));
+    let unserved = |what: &str| RouteBackend::Unserved(format!("the emulator does not run {name}, {what}"));
     let mut uri = text("Uri").unwrap_or_default();
     for (variable, value) in stage_variables {
         uri = uri.replace(&format!("${{stageVariables.{variable}}}"), value);
     }
+    if let Some(subtype) = text("IntegrationSubtype") {
+        return unserved(&format!("which calls {subtype}"));
+    }
     if text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
         return unserved("which is private (VPC link)");
+    }
+    // Those of a REST API have no effect on a function, and are looked at below for servers.
+    let maps = ["RequestParameters", "ResponseParameters"].iter().any(|name| integration.get(name).is_some());
+    if kind == HttpApiKind::Http && maps {
+        return unserved("which maps parameters");
     }
     match text("Type").as_deref() {
         Some("AWS_PROXY") => match function_of(&uri) {

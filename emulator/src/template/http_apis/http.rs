@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     HttpApis, authorizers,
-    backends::proxied,
+    backends::{IntegrationSettings, backend_of, proxied},
     cors, elsewhere,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
     open_api, transformed,
@@ -59,7 +59,7 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<()
             };
             api.routes.push(HttpRoute::new(&method, &path, backend));
         }
-        read_routes(&mut api, resources)?;
+        read_routes(&mut api, resources, &mut found.notes)?;
         found.apis.push(api);
     }
     // Routes of an API that another template declares: those of a WebSocket API have no paths.
@@ -70,18 +70,18 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<()
     for id in elsewhere.collect::<BTreeSet<_>>() {
         let mut api = HttpApi::new(&id, &id, HttpApiKind::Http);
         api.is_declared = false;
-        read_routes(&mut api, resources)?;
+        read_routes(&mut api, resources, &mut found.notes)?;
         found.apis.push(api);
     }
     Ok(())
 }
 
-fn read_routes(api: &mut HttpApi, resources: &Resources<'_>) -> Result<(), TemplateError> {
+fn read_routes(api: &mut HttpApi, resources: &Resources<'_>, notes: &mut Vec<String>) -> Result<(), TemplateError> {
     let routes = resources.of_type("AWS::ApiGatewayV2::Route");
     for route in routes.filter(|route| route.text("ApiId").is_some_and(|id| id == api.api_id)) {
         let (method, path) = split_key(&route.required_text("RouteKey")?);
-        let mut read = HttpRoute::new(&method, &path, backend(route, resources, &api.stage_variables));
-        read.authorization = authorization(route, resources, &api.stage_variables);
+        let mut read = HttpRoute::new(&method, &path, backend(route, resources, &api.stage_variables, notes));
+        read.authorization = authorizers::of_route(api, route, resources);
         let scopes = route.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
         read.scopes = scopes.filter_map(scalar::as_text).collect();
         api.routes.push(read);
@@ -101,6 +101,7 @@ fn backend(
     route: &Resource<'_>,
     resources: &Resources<'_>,
     stage_variables: &BTreeMap<String, String>,
+    notes: &mut Vec<String>,
 ) -> RouteBackend {
     let Some(target) = route.text("Target") else { return RouteBackend::Unserved("it has no integration".to_owned()) };
     let id = target.strip_prefix("integrations/").unwrap_or_default();
@@ -108,53 +109,27 @@ fn backend(
     let Some(integration) = integrations.find(|integration| integration.logical_id == id) else {
         return RouteBackend::Unserved(format!("the template does not have its integration ({target})"));
     };
-    let name = &integration.logical_id;
-    let unserved =
-        |what: &str| RouteBackend::Unserved(format!("the emulator does not run its integration {name}, {what}"));
-    if let Some(subtype) = integration.text("IntegrationSubtype") {
-        return unserved(&format!("which calls {subtype}"));
+    let mut properties = Map::new();
+    let mut insert = |name: &str, value: Option<Value>| properties.extend(value.map(|value| (name.to_owned(), value)));
+    for (name, own) in [
+        ("Type", "IntegrationType"),
+        ("Uri", "IntegrationUri"),
+        ("IntegrationHttpMethod", "IntegrationMethod"),
+        ("IntegrationSubtype", "IntegrationSubtype"),
+        ("ConnectionType", "ConnectionType"),
+    ] {
+        insert(name, integration.get(own).cloned());
     }
-    if integration.text("ConnectionType").is_some_and(|kind| kind != "INTERNET") {
-        return unserved("which is private (VPC link)");
+    // That there are some is enough to know.
+    for name in ["RequestParameters", "ResponseParameters"] {
+        insert(name, integration.has(name).then_some(Value::Null));
     }
-    if integration.has("RequestParameters") || integration.has("ResponseParameters") {
-        return unserved("which maps parameters");
-    }
-    let mut uri = integration.text("IntegrationUri").unwrap_or_default();
-    for (variable, value) in stage_variables {
-        uri = uri.replace(&format!("${{stageVariables.{variable}}}"), value);
-    }
-    let timeout = http_integration_timeout(integration.get("TimeoutInMillis"));
-    match integration.text("IntegrationType").as_deref() {
-        Some("AWS_PROXY") => match function_of(&uri) {
-            Some(function) => {
-                let payload = authorizers::payload(integration.text("PayloadFormatVersion").as_deref());
-                RouteBackend::Lambda { function: function.to_owned(), payload, timeout }
-            }
-            None => unserved(&format!("whose address {uri} is no function")),
-        },
-        Some("HTTP_PROXY") => {
-            let method = integration.text("IntegrationMethod").filter(|method| method != ANY);
-            proxied(&uri, method, timeout)
-        }
-        other => unserved(&format!("of type {}", other.unwrap_or("(none)"))),
-    }
-}
-
-fn authorization(
-    route: &Resource<'_>,
-    resources: &Resources<'_>,
-    stage_variables: &BTreeMap<String, String>,
-) -> HttpAuthorization {
-    match route.text("AuthorizationType").as_deref() {
-        None | Some("NONE") => return HttpAuthorization::None,
-        Some("AWS_IAM") => return HttpAuthorization::Iam,
-        Some("CUSTOM" | "JWT") => {}
-        Some(other) => return HttpAuthorization::Unserved(format!("its AuthorizationType {other} is unknown")),
-    }
-    let id = route.text("AuthorizerId").unwrap_or_default();
-    match authorizers::find(resources, "AWS::ApiGatewayV2::Authorizer", &id) {
-        Some(authorizer) => authorizers::of_http_api(authorizer, stage_variables),
-        None => authorizers::unserved(&id, "is not in the template"),
-    }
+    let settings = IntegrationSettings {
+        name: &format!("its integration {}", integration.logical_id),
+        kind: HttpApiKind::Http,
+        payload: authorizers::payload(integration.text("PayloadFormatVersion").as_deref()),
+        timeout: http_integration_timeout(integration.get("TimeoutInMillis")),
+        stage_variables,
+    };
+    backend_of(&Value::Object(properties), &settings, notes)
 }

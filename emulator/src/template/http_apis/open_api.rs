@@ -66,8 +66,10 @@ fn backend(api: &HttpApi, name: &str, integration: Option<&Value>, notes: &mut V
     insert("Type", text("type").map(|kind| json!(kind.to_uppercase())));
     insert("Uri", given.get("uri").cloned());
     insert("IntegrationHttpMethod", given.get("httpMethod").cloned());
+    insert("IntegrationSubtype", given.get("integrationSubtype").cloned());
     insert("ConnectionType", given.get("connectionType").cloned());
     insert("RequestParameters", given.get("requestParameters").cloned());
+    insert("ResponseParameters", given.get("responseParameters").cloned());
     insert("RequestTemplates", given.get("requestTemplates").cloned());
     let responses = given.get("responses").and_then(Value::as_object).into_iter().flatten();
     let responses = responses.map(|(pattern, response)| {
@@ -80,7 +82,8 @@ fn backend(api: &HttpApi, name: &str, integration: Option<&Value>, notes: &mut V
     insert("IntegrationResponses", Some(responses.collect()));
     let millis = given.get("timeoutInMillis");
     let settings = IntegrationSettings {
-        name,
+        name: &format!("the integration of {name}"),
+        kind: api.kind,
         payload: authorizers::payload(text("payloadFormatVersion").as_deref()),
         timeout: match api.kind {
             HttpApiKind::Http => http_integration_timeout(millis),

@@ -83,7 +83,7 @@ fn read_methods(api: &mut HttpApi, resources: &Resources<'_>, found: &mut HttpAp
         };
         let http_method = method.text("HttpMethod").unwrap_or_else(|| ANY.to_owned());
         let mut route = HttpRoute::new(&http_method, &path, backend(method, &api.stage_variables, &mut found.notes));
-        route.authorization = authorization(method, resources, &api.stage_variables);
+        route.authorization = authorizers::of_route(api, method, resources);
         let scopes = method.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
         route.scopes = scopes.filter_map(scalar::as_text).collect();
         route.needs_api_key = authorizers::is_true(method.get("ApiKeyRequired"));
@@ -112,24 +112,7 @@ fn backend(method: &Resource<'_>, stage_variables: &BTreeMap<String, String>, no
     };
     let timeout = integration_timeout(integration.get("TimeoutInMillis"));
     let payload = PayloadVersion::V1;
-    let settings = IntegrationSettings { name: &method.logical_id, payload, timeout, stage_variables };
+    let name = format!("the integration of {}", method.logical_id);
+    let settings = IntegrationSettings { name: &name, kind: HttpApiKind::Rest, payload, timeout, stage_variables };
     backend_of(integration, &settings, notes)
-}
-
-fn authorization(
-    method: &Resource<'_>,
-    resources: &Resources<'_>,
-    stage_variables: &BTreeMap<String, String>,
-) -> HttpAuthorization {
-    match method.text("AuthorizationType").as_deref() {
-        None | Some("NONE") => return HttpAuthorization::None,
-        Some("AWS_IAM") => return HttpAuthorization::Iam,
-        Some("CUSTOM" | "COGNITO_USER_POOLS") => {}
-        Some(other) => return HttpAuthorization::Unserved(format!("its AuthorizationType {other} is unknown")),
-    }
-    let id = method.text("AuthorizerId").unwrap_or_default();
-    match authorizers::find(resources, "AWS::ApiGateway::Authorizer", &id) {
-        Some(authorizer) => authorizers::of_rest_api(authorizer, stage_variables),
-        None => authorizers::unserved(&id, "is not in the template"),
-    }
 }

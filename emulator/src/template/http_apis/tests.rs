@@ -379,6 +379,43 @@ fn routes_in_open_api_documents_are_read_with_their_security() {
 }
 
 #[test]
+fn integrations_of_an_http_api_are_the_same_in_an_open_api_document_and_as_resources() {
+    let reasons = |api: &str, rest: &str| {
+        let function = "  F: { Type: AWS::Serverless::Function }\n";
+        let template =
+            parse(&format!("{function}  Api: {{ Type: AWS::ApiGatewayV2::Api, Properties: {api} }}\n{rest}"));
+        route(&template, "GET /a").unserved().unwrap_or_default().to_owned()
+    };
+    for (document, properties, reason) in [
+        (
+            "requestParameters: { 'overwrite:path': /b }",
+            "RequestParameters: { 'overwrite:path': /b }",
+            "maps parameters",
+        ),
+        ("responseParameters: { '200': {} }", "ResponseParameters: { '200': {} }", "maps parameters"),
+        ("integrationSubtype: SQS-SendMessage", "IntegrationSubtype: SQS-SendMessage", "calls SQS-SendMessage"),
+        ("connectionType: VPC_LINK", "ConnectionType: VPC_LINK", "is private (VPC link)"),
+        ("httpMethod: POST", "IntegrationMethod: POST", ""),
+    ] {
+        let integration = format!("{{ type: aws_proxy, uri: !GetAtt F.Arn, {document} }}");
+        let operation = format!("{{ get: {{ x-amazon-apigateway-integration: {integration} }} }}");
+        let by_document = reasons(&format!("{{ Body: {{ openapi: '3.0.1', paths: {{ /a: {operation} }} }} }}"), "");
+        let by_resources = reasons(
+            "{ ProtocolType: HTTP }",
+            &format!(
+                "  I: {{ Type: AWS::ApiGatewayV2::Integration, Properties: {{ ApiId: !Ref Api, IntegrationType: \
+                 AWS_PROXY, IntegrationUri: !GetAtt F.Arn, {properties} }} }}\n  R: {{ Type: \
+                 AWS::ApiGatewayV2::Route, Properties: {{ ApiId: !Ref Api, RouteKey: GET /a, Target: !Sub \
+                 'integrations/${{I}}' }} }}\n"
+            ),
+        );
+        let what = |reason: &str| reason.split_once(", which ").map_or("", |(_, what)| what).to_owned();
+        assert_eq!((what(&by_document).as_str(), what(&by_resources).as_str()), (reason, reason), "{properties}");
+        assert_eq!((by_document.is_empty(), by_resources.is_empty()), (reason.is_empty(), reason.is_empty()));
+    }
+}
+
+#[test]
 fn gateway_responses_add_their_headers_to_errors_and_what_else_they_say_is_noted() {
     let template = parse(
         r#"
