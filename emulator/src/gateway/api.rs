@@ -16,8 +16,13 @@ use super::{
     settings::GatewaySettings,
 };
 use crate::{
-    http::is_secured, http_client::HttpClient, lambda::Functions, rate::RouteBuckets, recorder::Recorder,
-    service_integrations::IntegratedServices, template::WebSocketApi,
+    http::{host_and_port, is_secured},
+    http_client::HttpClient,
+    lambda::Functions,
+    rate::RouteBuckets,
+    recorder::Recorder,
+    service_integrations::IntegratedServices,
+    template::WebSocketApi,
 };
 
 /// One WebSocket API on one stage.
@@ -85,8 +90,7 @@ impl Gateway {
     pub(crate) fn address_for(&self, request: &Parts, port: u16) -> String {
         let scheme = if is_secured(&request.extensions) { "wss" } else { "ws" };
         let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1");
-        let with_port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let name = with_port.map_or(host, |(name, _)| name);
+        let (name, _) = host_and_port(host);
         format!("{scheme}://{name}:{port}/{}", self.stage())
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     aws::{API_HOST, REGION, URL_SUFFIX, arn},
-    http::is_of_containers,
+    http::{host_and_port, is_of_containers},
 };
 
 /// Headers and query parameters of a handshake, in their order.
@@ -154,10 +154,13 @@ fn domain_name(host: &str, api_id: &str, own: SocketAddr) -> String {
     }
     // The loaders of functions lead these here.
     let is_in_cloud = host.contains(API_HOST);
-    let has_own_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(own.port()));
+    let (name, port) = host_and_port(host);
     // The functions run on this machine, which containers know by a name of their own.
-    let is_of_containers = host.rsplit_once(':').is_some_and(|(name, _)| is_of_containers(name));
-    if is_in_cloud || (has_own_port && !is_of_containers) { host.to_owned() } else { own.to_string() }
+    if is_in_cloud || (port == Some(own.port()) && !is_of_containers(&name)) {
+        host.to_owned()
+    } else {
+        own.to_string()
+    }
 }
 
 /// Inserts the last value of each name, and all values of each name.

@@ -21,6 +21,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use hyper::{
     Response, StatusCode,
     header::{CONNECTION, HeaderValue},
+    http::uri::Authority,
     server::conn::http1,
     service::service_fn,
 };
@@ -54,6 +55,14 @@ struct Secured;
 /// Returns whether a request came over TLS.
 pub(crate) fn is_secured(request: &hyper::http::Extensions) -> bool {
     request.get::<Secured>().is_some()
+}
+
+/// The name and the port in a header `Host`. An address of IPv6 keeps its brackets.
+pub(crate) fn host_and_port(host: &str) -> (String, Option<u16>) {
+    match host.parse::<Authority>() {
+        Ok(authority) => (authority.host().to_owned(), authority.port_u16()),
+        Err(_) => (host.to_owned(), None),
+    }
 }
 
 /// A request that has passed the guard of its listener.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     aws::{ACCOUNT_ID, arn},
     gateway::{clf_time, header_name, query},
-    http::is_secured,
+    http::{host_and_port, is_secured},
     template::{HttpApi, HttpApiKind, HttpRoute},
 };
 
@@ -98,24 +98,23 @@ impl Incoming<'_> {
     }
 
     /// The first label of the host name, or the id of the API where the host is an address.
-    fn domain_prefix(&self) -> &str {
-        let host = self.header(HOST);
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    fn domain_prefix(&self) -> String {
+        let (name, _) = host_and_port(self.header(HOST));
         match name.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(_) => &self.api.api_id,
-            Err(_) => name.split('.').next().unwrap_or_default(),
+            Ok(_) => self.api.api_id.clone(),
+            Err(_) => name.split('.').next().unwrap_or_default().to_owned(),
         }
     }
 
     /// Headers that the gateway adds.
     fn added_headers(&self) -> [(&'static str, String); 4] {
-        let (scheme, port) = if is_secured(&self.parts.extensions) { ("https", "443") } else { ("http", "80") };
-        let port = self.header(HOST).rsplit_once(':').map_or(port, |(_, port)| port);
+        let (scheme, port) = if is_secured(&self.parts.extensions) { ("https", 443) } else { ("http", 80) };
+        let port = host_and_port(self.header(HOST)).1.unwrap_or(port);
         let from = self.header_values("x-forwarded-for").map_or_else(String::new, |before| format!("{before}, "));
         [
             ("X-Amzn-Trace-Id", self.trace_id.to_owned()),
             ("X-Forwarded-For", format!("{from}{}", self.peer.ip())),
-            ("X-Forwarded-Port", port.to_owned()),
+            ("X-Forwarded-Port", port.to_string()),
             ("X-Forwarded-Proto", scheme.to_owned()),
         ]
     }

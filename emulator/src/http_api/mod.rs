@@ -207,8 +207,7 @@ impl HttpApis {
 
     /// The API that a request names by its host name.
     fn named(&self, headers: &HeaderMap) -> Option<&HttpApi> {
-        let host = headers.get(HOST)?.to_str().ok()?;
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
+        let name = http::host_and_port(headers.get(HOST)?.to_str().ok()?).0.to_ascii_lowercase();
         let name = name.strip_suffix(".localhost")?;
         let mut apis = self.apis.iter().map(|served| &served.api);
         apis.find(|api| api.name.eq_ignore_ascii_case(name) || api.api_id == name)

@@ -125,6 +125,23 @@ fn version_2_has_the_fields_of_the_documented_example() {
 }
 
 #[test]
+fn the_port_that_a_client_asked_is_that_of_the_host_or_of_the_protocol() {
+    let api = api("HttpApi", "Path: /a, Method: get");
+    for (host, port, prefix) in [
+        ("shop.localhost:8766", "8766", "shop"),
+        ("shop.localhost", "80", "shop"),
+        ("[::1]:8766", "8766", api.api_id.as_str()),
+        ("[::1]", "80", &api.api_id),
+        ("127.0.0.1", "80", &api.api_id),
+    ] {
+        let request = Request::builder().uri("/a").header("Host", host).body(()).expect("valid").into_parts().0;
+        let event = with(&api, &request, |incoming| incoming.v2(&Bytes::new(), &AuthorizerContext::default()));
+        assert_eq!(event["headers"]["x-forwarded-port"], port, "{host}");
+        assert_eq!(event["requestContext"]["domainPrefix"], prefix, "{host}");
+    }
+}
+
+#[test]
 fn version_2_leaves_out_what_does_not_exist_and_encodes_what_is_not_text() {
     let api = api("HttpApi", "");
     let mut parts = request("GET", "/");
