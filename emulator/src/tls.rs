@@ -43,8 +43,8 @@ pub(crate) struct Identity {
     pub(crate) services: TlsAcceptor,
     /// Of the HTTP API: only that of the user.
     pub(crate) http: Option<TlsAcceptor>,
-    /// What functions trust besides what the system does.
-    trusted_pem: String,
+    /// The authority that functions trust besides those of the system.
+    authority_pem: String,
     own: Option<Arc<CertifiedKey>>,
 }
 
@@ -86,7 +86,6 @@ impl Identity {
     pub(crate) fn new(address: IpAddr, files: Option<&TlsFiles>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let own = files.map(|files| own::read(files, &provider)).transpose()?;
-        let (own, own_pem) = own.unzip();
         let own = own.map(Arc::new);
         let (made, authority_pem) = make(address, &provider).map_err(TlsError::Made)?;
         let made = Arc::new(made);
@@ -101,7 +100,7 @@ impl Identity {
             gateway: acceptor(&made, own.as_ref())?,
             services: acceptor(&made, None)?,
             http: own.as_ref().map(|own| acceptor(own, None)).transpose()?,
-            trusted_pem: [authority_pem].into_iter().chain(own_pem).collect::<Vec<_>>().join("\n"),
+            authority_pem,
             own,
         })
     }
@@ -116,14 +115,14 @@ impl Identity {
     /// so.
     pub(crate) fn trust(&self, directory: &Path) -> io::Result<BTreeMap<String, String>> {
         let alone = directory.join("authority.pem");
-        fs::write(&alone, &self.trusted_pem)?;
+        fs::write(&alone, &self.authority_pem)?;
         let mut variables = vec![("NODE_EXTRA_CA_CERTS", alone.clone())];
         // These variables replace the client's list, so the bundle includes the system's certificates.
         let system = SYSTEM_BUNDLES.iter().find_map(|bundle| fs::read_to_string(bundle).ok());
         match system {
             Some(system) => {
                 let together = directory.join("bundle.pem");
-                fs::write(&together, format!("{system}\n{}", self.trusted_pem))?;
+                fs::write(&together, format!("{system}\n{}", self.authority_pem))?;
                 variables.extend([("AWS_CA_BUNDLE", together.clone()), ("SSL_CERT_FILE", together)]);
             }
             None => variables.push(("AWS_CA_BUNDLE", alone)),

@@ -10,7 +10,10 @@ use tokio_rustls::rustls::{
     Error, InconsistentKeys,
     client::verify_server_name,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
@@ -33,12 +36,18 @@ pub enum TlsFileError {
     /// One cannot be read.
     #[error("cannot read {0}: expected a PEM file with {1}")]
     Read(PathBuf, &'static str, #[source] io::Error),
+    /// One is not a file of a certificate or a key.
+    #[error("{0} has more than {FILE_BYTES_MAX} bytes: expected a PEM file with {1}")]
+    TooLarge(PathBuf, &'static str),
+    /// The file of the certificate is damaged.
+    #[error("invalid certificate in {0}: expected PEM (-----BEGIN CERTIFICATE-----)")]
+    Certificate(PathBuf, #[source] pem::Error),
     /// The file of the certificate has none.
     #[error("no certificate in {0}: expected PEM (-----BEGIN CERTIFICATE-----)")]
     NoCertificate(PathBuf),
     /// The file of the key has none.
     #[error("no private key in {0}: expected PEM (-----BEGIN PRIVATE KEY-----, RSA PRIVATE KEY or EC PRIVATE KEY)")]
-    NoKey(PathBuf),
+    NoKey(PathBuf, #[source] pem::Error),
     /// The key has a passphrase.
     #[error("the private key in {0} has a passphrase: expected one without, which `openssl pkey -in {0}` prints")]
     Encrypted(PathBuf),
@@ -63,41 +72,35 @@ pub enum TlsFileError {
     },
 }
 
-/// Reads the certificate with its issuers, and checks that the key is its key. Also returns their PEM alone: the file
-/// may have the key too.
-pub(super) fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<(CertifiedKey, String), TlsFileError> {
+/// Reads the certificate with its issuers, and checks that the key is its key.
+pub(super) fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsFileError> {
     let TlsFiles { certificate, key } = files;
     let chain_text = text(certificate, "a certificate")?;
     let key_text = text(key, "a private key")?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_text.as_bytes()).collect();
-    let chain = chain.unwrap_or_default();
+    let chain = chain.map_err(|error| TlsFileError::Certificate(certificate.clone(), error))?;
     if chain.is_empty() {
         return Err(TlsFileError::NoCertificate(certificate.clone()));
     }
-    let private = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| {
+    let private = PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|error| {
         let is_encrypted = key_text.contains("ENCRYPTED");
-        if is_encrypted { TlsFileError::Encrypted(key.clone()) } else { TlsFileError::NoKey(key.clone()) }
+        if is_encrypted { TlsFileError::Encrypted(key.clone()) } else { TlsFileError::NoKey(key.clone(), error) }
     })?;
     let (key, certificate) = (key.clone(), certificate.clone());
-    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|source| match source {
+    CertifiedKey::from_der(chain, private, provider).map_err(|source| match source {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsFileError::Mismatch { key, certificate },
         source => TlsFileError::Unusable { key, certificate, source },
-    })?;
-    Ok((certified, certificates(&chain_text)))
-}
-
-/// Returns the certificates of a text in PEM.
-fn certificates(text: &str) -> String {
-    const END: &str = "-----END CERTIFICATE-----\n";
-    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
-    let blocks = blocks.filter_map(|block| block.split_once(END.trim_end()));
-    blocks.map(|(block, _)| format!("-----BEGIN CERTIFICATE-----{block}{END}")).collect()
+    })
 }
 
 fn text(file: &Path, expected: &'static str) -> Result<String, TlsFileError> {
     let mut text = String::new();
-    let read = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
-    read.map(|_| text).map_err(|error| TlsFileError::Read(file.to_owned(), expected, error))
+    let read = File::open(file).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error| TlsFileError::Read(file.to_owned(), expected, error))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(TlsFileError::TooLarge(file.to_owned(), expected));
+    }
+    Ok(text)
 }
 
 /// Returns the first of these hosts for which a certificate is valid.
@@ -106,16 +109,4 @@ pub(super) fn valid_for<'a>(certified: &CertifiedKey, hosts: &[&'a str]) -> Opti
     let is_valid =
         |host: &str| ServerName::try_from(host).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok());
     hosts.iter().copied().find(|host| is_valid(host))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_certificates_of_a_file_go_on() {
-        let certificate = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
-        let text = format!("a comment\n{certificate}-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----\n");
-        assert_eq!(certificates(&format!("{text}{certificate}")), certificate.repeat(2));
-    }
 }
