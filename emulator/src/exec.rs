@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -25,6 +26,10 @@ const SIGNALLED: i32 = 128;
 /// What a shell ends with where the command does not exist, and where it cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
+
+/// How long every further signal counts as the first one. One to a whole group comes directly and once more from each
+/// process that passes it on, such as `timeout` and the launcher of the package for npm.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Why a command could not run beside the emulator.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +57,7 @@ impl ExecError {
 }
 
 /// Runs a command to its end. Ctrl-C reaches it from the terminal; without one, SIGINT is passed on. SIGTERM is passed
-/// on, also for SIGQUIT and the end of the terminal. The second one kills it.
+/// on, also for SIGQUIT and the end of the terminal. Another one, after a second or later, kills it.
 pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
     // Registered before the command starts: the emulator is not to end before it.
@@ -66,7 +71,7 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| ExecError::Start(program.to_string_lossy().into_owned(), error))?;
-    let mut ends_by = Signal::TERM;
+    let mut told_at: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = child.wait() => return ended.map(exit_code).map_err(ExecError::Wait),
@@ -80,8 +85,14 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
             _ = hung_up.recv() => {}
             _ = quit.recv() => {}
         }
-        send(&child, ends_by);
-        ends_by = Signal::KILL;
+        match told_at {
+            None => {
+                send(&child, Signal::TERM);
+                told_at = Some(Instant::now());
+            }
+            Some(at) if at.elapsed() < SAME_SIGNAL => {}
+            Some(_) => send(&child, Signal::KILL),
+        }
     }
 }
 

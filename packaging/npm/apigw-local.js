@@ -41,9 +41,9 @@ function fail(message) {
 
 function start(path) {
   const child = spawn(path, process.argv.slice(2), { stdio: "inherit" });
-  // A terminal sends Ctrl-C to both, and the program takes the second one for the first. Others send it to this process
-  // only, which ends after the program in any case.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  // What a terminal or `timeout` sends to both comes to the program twice, which takes the second one for the first.
+  // Others send it to this process only, which ends after the program in any case.
+  for (const signal of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
   child.on("error", ({ message }) => fail(`cannot start ${path}: ${message}`));
   child.on("exit", (code, signal) => process.exit(code ?? SIGNALLED + constants.signals[signal]));
 }
