@@ -175,14 +175,19 @@ def application():
 # --- pip --------------------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def virtual_environment():
-    """A new virtual environment with the wheel, which also finds pytest and what tests need beside it."""
-    directory = work() / "venv"
+def environment_with_wheel(directory):
+    """Makes a virtual environment in this directory, and installs the wheel there."""
     run(sys.executable, "-m", "venv", "--without-pip", directory, cwd=ROOT, env=environment())
     pip = [sys.executable, "-m", "pip", "--python", directory / "bin/python", "--disable-pip-version-check"]
     (wheel,) = made().glob(f"*_{MACHINE}.whl")
     run(*pip, "install", "--no-index", wheel, cwd=ROOT, env=environment())
+
+
+@functools.cache
+def virtual_environment():
+    """A virtual environment with the wheel, which also finds pytest and what tests need beside it."""
+    directory = work() / "venv"
+    environment_with_wheel(directory)
     (packages,) = directory.glob("lib/python*/site-packages")
     (tools,) = (ROOT / "target/tools").glob("lib/python*/site-packages")
     (packages / "tools.pth").write_text(f"{tools}\n")

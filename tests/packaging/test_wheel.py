@@ -17,6 +17,7 @@ from packages import (
     build,
     build_program,
     environment,
+    environment_with_wheel,
     made,
     notices,
     other,
@@ -44,7 +45,7 @@ class Wheel(unittest.TestCase):
     def test_from_nothing_to_ready_in_under_ten_seconds(self):
         made()
         began = time.monotonic()
-        python = virtual_environment() / "bin/python"
+        environment_with_wheel(work() / "new")
         script = f"""
             import apigw_local
 
@@ -52,7 +53,7 @@ class Wheel(unittest.TestCase):
                 print(emulator.ws_url)
                 emulator.reset()
         """
-        printed = run(python, "-c", textwrap.dedent(script), cwd=work(), env=environment())
+        printed = run(work() / "new/bin/python", "-c", textwrap.dedent(script), cwd=work(), env=environment())
         self.assertRegex(printed, r"ws://127\.0\.0\.1:\d+/dev\n")
         self.assertLess(time.monotonic() - began, READY_MAX)
 
@@ -138,6 +139,31 @@ class Wheel(unittest.TestCase):
         # All that had the pipe of this test have ended, or it would not have been read to its end.
         with self.assertRaises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(printed.strip().rsplit(":", 1)[1])))
+
+    def test_a_start_that_is_interrupted_leaves_nothing(self):
+        test = f"""
+            import subprocess
+            import apigw_local, pytest
+
+            started = []
+
+            class Noted(subprocess.Popen):
+                def __init__(self, *arguments, **named):
+                    super().__init__(*arguments, **named)
+                    started.append(self)
+
+            def interrupted(*_):
+                raise KeyboardInterrupt
+
+            def test_it(monkeypatch):
+                monkeypatch.setattr(subprocess, "Popen", Noted)
+                monkeypatch.setattr(apigw_local, "Emulator", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    apigw_local.start({str(TEMPLATE)!r})
+                (process,) = started
+                assert process.returncode is not None and process.stdin.closed and process.stdout.closed
+        """
+        self.assertIn("1 passed", pytest("interrupted", textwrap.dedent(test)))
 
     def test_a_reset_that_fails_says_why(self):
         test = """

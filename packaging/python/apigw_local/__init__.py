@@ -49,13 +49,7 @@ class Emulator:
         """Stops it. One that was running before is left alone."""
         if self._process is None:
             return
-        self._process.stdin.close()
-        try:
-            self._process.wait(STOP_MAX)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
+        _end(self._process, STOP_MAX)
 
     def _ask(self, method, path):
         request = urllib.request.Request(self.http_url + path, method=method)
@@ -67,7 +61,7 @@ class Emulator:
             try:
                 text = json.loads(text)["message"]
             except (ValueError, KeyError, TypeError):
-                pass  # A text that is no answer of the emulator is shown as it is.
+                pass  # The text is from another server: it is shown as it is.
             raise EmulatorError(f"apigw-local refused {method} {path} ({error.code}): {text}") from None
         except OSError as error:
             raise EmulatorError(f"no apigw-local answers at {self.http_url}: {error}") from error
@@ -77,6 +71,18 @@ class Emulator:
 
     def __exit__(self, *_):
         self.stop()
+
+
+def _end(process, seconds):
+    """Ends the program and its command, which waits for the end of its input. Kills it after these seconds."""
+    process.stdin.close()
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        process.stdout.close()
 
 
 def program():
@@ -120,12 +126,10 @@ def start(template=".", args=(), timeout=60):
             if line.startswith("ready "):
                 return Emulator(line.split()[1], process)
     except BaseException:
-        process.kill()
+        _end(process, 0)
         raise
     finally:
         timer.cancel()
-    code = process.wait()
-    process.stdin.close()
-    process.stdout.close()
+    code = _end(process, STOP_MAX)
     why = f"was not ready after {timeout} s" if is_late.is_set() else f"ended with {code}"
     raise EmulatorError(f"apigw-local {why}, and said why on stderr. The command was: {shlex.join(command)}")
