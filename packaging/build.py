@@ -103,11 +103,11 @@ def check_release(about, tag, repository):
 # --- npm --------------------------------------------------------------------------------------------------------------
 
 
-def npm_manifest(name, about):
+def npm_manifest(name, description, about):
     return {
         "name": name,
         "version": about["version"],
-        "description": about["description"],
+        "description": description,
         "license": about["license"],
         "homepage": f"{about['repository']}#readme",
         "repository": {"type": "git", "url": f"git+{about['repository']}.git"},
@@ -130,8 +130,8 @@ def npm_pack(manifest, files, out):
 
 def npm_platform(binary, notices, platform, about, out):
     system, processor = platform.split("-")
-    manifest = npm_manifest(f"{NAME}-{platform}", about) | {
-        "description": f"The program of {NAME} for {platform}. Install {NAME}, which depends on it.",
+    description = f"The program of {NAME} for {platform}. Install {NAME}, which depends on it."
+    manifest = npm_manifest(f"{NAME}-{platform}", description, about) | {
         "os": [system],
         "cpu": [processor],
         # Yarn's Plug'n'Play would keep it in a zip file.
@@ -144,7 +144,7 @@ def npm_platform(binary, notices, platform, about, out):
 
 
 def npm_launcher(about, out):
-    manifest = npm_manifest(NAME, about) | {
+    manifest = npm_manifest(NAME, about["description"], about) | {
         "keywords": ["api-gateway", "aws", "emulator", "lambda", "local", "sam", "serverless", "testing", "websocket"],
         "bin": {NAME: f"{NAME}.js"},
         "engines": {"node": ">=18"},
@@ -162,8 +162,7 @@ def npm_client(about, out):
     # What is of use in the repository only.
     for field in ("private", "scripts", "devDependencies"):
         del manifest[field]
-    about_it = npm_manifest(manifest["name"], about)
-    del about_it["description"]
+    about_it = npm_manifest(manifest["name"], manifest["description"], about)
     about_it["repository"]["directory"] = "client"
     with tempfile.TemporaryDirectory() as directory:
         folder = pathlib.Path(directory)

@@ -45,14 +45,14 @@ def cargo(*arguments):
 
 
 def contained(target):
-    """The crates of others that are in the program, as cargo describes them."""
+    """The crates that are in the program, as cargo describes them."""
     edges = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"]
     tree = cargo("tree", "--package", "apigw-local", "--locked", "--target", target, *edges)
     named = {tuple(line.split()[:2]) for line in tree.splitlines() if line}
     metadata = json.loads(cargo("metadata", "--format-version", "1", "--locked", "--filter-platform", target))
     packages = [package for package in metadata["packages"] if (package["name"], f"v{package['version']}") in named]
     assert len(packages) == len(named), "cargo tree and cargo metadata do not agree"
-    return sorted((package for package in packages if package["source"]), key=lambda package: package["name"])
+    return sorted(packages, key=lambda package: package["name"])
 
 
 def texts(package):
@@ -73,14 +73,16 @@ def texts(package):
 
 
 def notices(target):
-    packages = contained(target)
+    crates = contained(target)
+    (version,) = (package["version"] for package in crates if package["name"] == "apigw-local")
+    # Those of others.
+    packages = [package for package in crates if package["source"]]
     lines = [f"{package['name']} {package['version']}: {package['license']}" for package in packages]
     owners = {}
     for package in packages:
         for text in texts(package):
             # Many differ in the width of their lines only.
             owners.setdefault(" ".join(text.split()), (text, []))[1].append(package["name"])
-    version = re.search(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
     sections = [PREFACE.format(version=version) + "\n" + "\n".join(lines)]
     sections += [f"{', '.join(sorted(set(names)))}:\n\n{text}" for text, names in owners.values()]
     return RULE.join(sections) + "\n"

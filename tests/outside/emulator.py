@@ -12,6 +12,7 @@ from pathlib import Path
 
 import boto3
 import yaml
+from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
@@ -216,7 +217,7 @@ class Checkout:
 
 def supported(text):
     """Returns the template without what ministack does not support, and without short forms of functions."""
-    template = yaml.load(text, Loader=Tagged)
+    template = yaml_parse(text)
     for name, resource in list(template["Resources"].items()):
         match resource:
             case {"Type": kind} if kind in UNSUPPORTED:
@@ -232,25 +233,6 @@ def supported(text):
                     if statement["Action"] == "events:PutEvents":
                         del statement["Condition"]
     return template
-
-
-class Tagged(yaml.SafeLoader):
-    """Reads CloudFormation's short forms of functions, such as !Ref."""
-
-
-def function(loader, suffix, node):
-    match node:
-        case yaml.ScalarNode():
-            value = loader.construct_scalar(node)
-            value = value.split(".", 1) if suffix == "GetAtt" else value
-        case yaml.SequenceNode():
-            value = loader.construct_sequence(node, deep=True)
-        case _:
-            value = loader.construct_mapping(node, deep=True)
-    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-
-Tagged.add_multi_constructor("!", function)
 
 
 def wait(what, is_ready):

@@ -1,5 +1,6 @@
 """apigw-local, the emulator of this repository."""
 
+import shlex
 import tomllib
 
 from emulator import REGION, ROOT, SUITE, TOKEN, Emulator, Program, Running, fresh
@@ -25,9 +26,8 @@ class ApigwLocal(Emulator):
             command += ["--parameter", f"{name}={value}"]
         program = Program(command, directory, {"AWS_REGION": REGION})
         url = program.wait_for("apigw-local", lambda: program.said("ready ")).split()[1]
-        lines = variables.read_text().splitlines()
-        given = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
-        given = {name: value.strip("'\"") for name, value in given.items()}
+        words = shlex.split(variables.read_text(), comments=True)
+        given = dict(word.split("=", 1) for word in words if word != "export")
         return Running(
             program,
             url,

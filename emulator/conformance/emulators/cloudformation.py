@@ -6,31 +6,13 @@ import zipfile
 
 import boto3
 import yaml
+from samtranslator.yaml_helper import yaml_parse
 
 from emulator import REGION, START_SECS_MAX, SUITE, TOKEN
 
 STACK = "conformance"
 BUCKET = "conformance-code"
 CODE = "functions.zip"
-
-
-class Tagged(yaml.SafeLoader):
-    """Reads CloudFormation's short forms of functions, such as !Ref."""
-
-
-def function(loader, suffix, node):
-    match node:
-        case yaml.ScalarNode():
-            value = loader.construct_scalar(node)
-            value = value.split(".", 1) if suffix == "GetAtt" else value
-        case yaml.SequenceNode():
-            value = loader.construct_sequence(node, deep=True)
-        case _:
-            value = loader.construct_mapping(node, deep=True)
-    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-
-Tagged.add_multi_constructor("!", function)
 
 
 class Account:
@@ -45,7 +27,7 @@ class Account:
 
     def deploy(self, parameters, unknown=()):
         """Creates the stack without resources of unknown types. Returns these and the physical ids of the others."""
-        template = yaml.load((SUITE / "template.yaml").read_text(), Loader=Tagged)
+        template = yaml_parse((SUITE / "template.yaml").read_text())
         resources = template["Resources"]
         left_out = [resources.pop(name) for name, resource in [*resources.items()] if resource["Type"] in unknown]
         template["Globals"]["Function"]["CodeUri"] = f"s3://{BUCKET}/{CODE}"
