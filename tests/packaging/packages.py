@@ -16,9 +16,11 @@ import sys
 import tarfile
 import tempfile
 import threading
+import tomllib
 import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 BUILD = [sys.executable, "-B", str(ROOT / "packaging/build.py")]
 MACHINE = os.uname().machine
 PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64", "arm64": "darwin-arm64"}[MACHINE]

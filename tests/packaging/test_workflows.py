@@ -41,6 +41,13 @@ class Workflows(unittest.TestCase):
         for action, digest in (use.split("@") for use in used):
             self.assertEqual(versions.setdefault(action, digest), digest, action)
 
+    def test_every_workflow_has_the_same_version_of_rust(self):
+        version = re.compile(r"(?:rust:|rustup (?:toolchain install|default) )([\w.]+)")
+        found = {path.name: set(version.findall(path.read_text())) for path in WORKFLOWS}
+        (same,) = set.union(*found.values())
+        self.assertRegex(same, r"^\d+\.\d+\.\d+$")
+        self.assertEqual(found, {path.name: {same} for path in WORKFLOWS})
+
     def test_every_suite_runs_each_night(self):
         script = (ROOT / "tests/run").read_text()
         lanes = re.findall(r"^(?:compute|wait_most|night)=\(([^)]*)\)", script, re.MULTILINE)
