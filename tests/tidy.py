@@ -4,12 +4,13 @@
 - No line over 120 columns in code or comments, and none over 100 in Markdown.
 - No dependency of the emulator on the service.
 - No integration test that `tests/run` does not name.
-- No link in a document to a file that is not there.
+- No link in a document to a file or a heading that is not there.
 - No count in docs/emulator.md that its tables do not have.
 - No emulator in the table of docs/emulator.md of another version than the one that is pinned.
 """
 
 import fnmatch
+import functools
 import json
 import os
 import pathlib
@@ -319,16 +320,34 @@ def check_suites(files):
 # --- Documents --------------------------------------------------------------------------------------------------------
 
 
+FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+
+
+@functools.cache
+def anchors(path):
+    """The anchors that GitHub gives to the headings of a document."""
+    found = []
+    for heading in re.findall(r"^#+ (.+)$", FENCED.sub("", path.read_text()), re.MULTILINE):
+        shown = re.sub(r"\[([^]]+)\]\([^)]*\)", r"\1", heading)
+        found.append(re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-"))
+    return {f"{anchor}-{before}" if (before := found[:at].count(anchor)) else anchor for at, anchor in enumerate(found)}
+
+
 def check_links(files):
     """A document is read where it lies: its links are relative to it."""
     for path in files:
         if not path.endswith((".md", "llms.txt")):
             continue
-        text = re.sub(r"^```.*?^```|`[^`\n]*`", "", (ROOT / path).read_text(), flags=re.MULTILINE | re.DOTALL)
+        text = re.sub(r"`[^`\n]*`", "", FENCED.sub("", (ROOT / path).read_text()))
         for target in re.findall(r"\]\(([^)\s]+)\)|^\[[^]]+\]:\s+(\S+)", text, flags=re.MULTILINE):
-            target = "".join(target).split("#")[0]
-            if target and ":" not in target and not (ROOT / path).parent.joinpath(target).exists():
-                yield path, f"{path} links to {target}, which is not there"
+            name, _, anchor = "".join(target).partition("#")
+            linked = (ROOT / path).parent / name if name else ROOT / path
+            if ":" in name:
+                continue
+            if not linked.exists():
+                yield path, f"{path} links to {name}, which is not there"
+            elif anchor and linked.suffix == ".md" and anchor not in anchors(linked):
+                yield path, f"{path} links to the heading {anchor} of {linked.name}, which is not there"
 
 
 # The table's columns, and the sentence that counts its rows.
@@ -337,10 +356,8 @@ BEHAVIOUR_COLUMNS = ["behaviour", "source", "test"]
 BEHAVIOUR_COUNTS = re.compile(r"Of the (\d+) behaviours below, (\d+) are")
 
 
-def check_behaviours(files):
+def check_behaviours(_):
     """How much of the emulator's behaviour is unknown is said once, and has to hold."""
-    if BEHAVIOURS not in files:
-        return
     text = (ROOT / BEHAVIOURS).read_text()
     rows, unknown, is_table = 0, 0, False
     for line in text.splitlines():

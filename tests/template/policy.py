@@ -5,12 +5,16 @@ Each rule is a function that yields one sentence for each violation; `findings` 
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "tests"))
+import tidy
+
 RUNBOOK = "docs/runbook.md"
 
 # Metrics of deliver that change when alerts arrive late or not at all.
@@ -49,9 +53,8 @@ def allowed_wildcards():
 
 
 def runbook_sections():
-    """Returns the anchors that GitHub gives to the headings of the runbook."""
-    headings = re.findall(r"^#+ (.+)$", (ROOT / RUNBOOK).read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """Returns the anchors of the runbook's headings."""
+    return tidy.anchors(ROOT / RUNBOOK)
 
 
 def findings(template, allowed, sections):
