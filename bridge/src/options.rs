@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_filter_that_means_nothing_is_an_error() {
+    fn a_log_filter_that_cannot_be_parsed_is_an_error() {
         assert!(parse(&["--function", "f", "--log", "info,bridge=debug"]).is_ok());
         let error = parse(&["--function", "f", "--log", "bridge=loud"]).expect_err("no level").to_string();
         assert!(error.contains("expected a level"), "{error}");
