@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(code("7"), Code::NotAnObject);
         assert_eq!(code(r#"{"event":"new_trending","region":"JP"}"#), Code::MissingField);
         assert_eq!(code(&JP.replace("JP", "J")), Code::InvalidRegion);
-        // Other events of a channel are no alerts.
+        // Other events of a channel are not published.
         let other = read(Source::Matched("tvs:JP"), &JP.replace("new_trending", "video_removed")).expect_err("another");
         assert_eq!((other.code, other.field.as_deref()), (Code::InvalidField, Some("event")));
         assert_eq!(code(&JP.replacen('{', r#"{"id":7,"#, 1)), Code::InvalidField);

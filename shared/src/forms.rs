@@ -17,6 +17,9 @@
 //! An item that lacks what its reader needs is unreadable. No reader panics at it, and hardly any code writes over it:
 //! docs/operations.md, "Upgrading", says what happens with each form.
 //!
+//! Numbers count from the first release on. Before it, forms changed under the number 1, such as the mark of a closed
+//! connection in `connection_state`: a stack from an earlier commit may hold what no file shows.
+//!
 //! The files `shared/forms/NAME.NUMBER.json` hold what the code writes. Tests compare them with that, read them, and
 //! read them with additions as a later form may have them.
 

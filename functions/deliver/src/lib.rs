@@ -95,7 +95,7 @@ impl Function for Deliver {
 }
 
 impl Deliver {
-    /// The alert has been delivered: that the next publisher is told an older figure, or none, is no failure of that.
+    /// The alert has been delivered: if the next publisher is told an older figure, or none, it has not failed.
     async fn note_audience(&self, alert: &Alert, audience: u64) {
         let noted = timeout(AUDIENCE_NOTE_TIMEOUT, self.alerts.note_audience(&alert.region, audience)).await;
         let error = match noted {

@@ -197,7 +197,7 @@ impl Watched {
     /// that is noted as usual is that between kept snapshots: one each time.
     fn measure(&mut self, snapshot: Snapshot) -> (Measured, Option<Growth>) {
         if snapshot.views < self.newest.views {
-            // The peak stays, so that what is regained after a dip is no growth.
+            // The peak stays, so that what is regained after a dip does not count as growth.
             if snapshot.at.since(self.newest.at) <= DIP_MAX {
                 return (Measured::Unknown, None);
             }

@@ -1,4 +1,4 @@
-//! Pages that may connect. A browser says of which origin a page is; whoever is no browser says nothing, or what it
+//! Pages that may connect. A browser says of which origin a page is; any other client says nothing, or what it
 //! likes.
 //!
 //! Browsers apply no same-origin policy to WebSockets: any page can open one, in the name of whoever looks at it.

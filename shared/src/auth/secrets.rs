@@ -44,8 +44,8 @@ const TERMS: Terms = Terms {
     timeout: SECRET_TIMEOUT,
 };
 
-/// A secret in a parameter, read as a `T`. One that was replaced counts after five minutes, and a text that is no `T`
-/// never replaces one that is: it counts as a failed fetch.
+/// A secret in a parameter, read as a `T`. One that was replaced counts after five minutes, and a text that cannot
+/// be read never replaces one that was: it counts as a failed fetch.
 #[derive(Debug)]
 pub struct SecretParameter<T>(Refreshed<T>);
 

@@ -111,7 +111,7 @@ impl<S: Services> Work<'_, S> {
                 };
                 post.end
             }
-            // It was no answer of its own that ended it.
+            // The deadline ended it, and not an answer.
             End::Undelivered(_) if Instant::now() >= deadline => {
                 End::Suspected(Box::new(Suspect { member, since, answers, due, asked }))
             }

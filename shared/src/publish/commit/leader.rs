@@ -130,8 +130,8 @@ impl Leader<'_> {
         }
     }
 
-    /// Leaves out of the next attempt what the last one failed for, and takes out of the queue what is no alert any
-    /// more.
+    /// Leaves out of the next attempt what the last one failed for, and takes out of the queue what will not become
+    /// an alert.
     async fn set_aside(&mut self, cancelled: &Cancelled, group: &Group) {
         let unfit = cancelled.unfit.iter().filter_map(|(index, unfit)| Some((group[*index].0?, *unfit)));
         let unfit: Vec<_> = unfit.collect();

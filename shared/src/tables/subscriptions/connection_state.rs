@@ -446,7 +446,7 @@ impl Subscriptions {
         update.update_expression(set + rest).condition_expression(conditions)
     }
 
-    /// The room that was joined first is no default any more once it is left.
+    /// The room that was joined first stops being the default once it is left.
     async fn forget_first_room(
         &self,
         connection: &ConnectionId,
