@@ -46,7 +46,8 @@ impl Functions {
         let request_id = new_request_id();
         let first = self.spawn("", name, payload.clone(), request_id.clone())?;
         let (functions, name) = (Arc::clone(self), name.to_owned());
-        tokio::spawn(async move {
+        // The end of the emulator waits for it, so that an event that has ended is not given up.
+        self.tasks.spawn(async move {
             let work = functions.background.begin();
             let Some(entry) = functions.entry(&name) else { return };
             let mut outcome = first.await.unwrap_or_else(|ended| Err(ended.into()));
