@@ -42,7 +42,13 @@ pub fn frames(bytes: &[u8]) {
         let template =
             Template::parse(include_str!("../tests/program/fuzzed.yaml"), &TemplateInputs::default()).expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
-        let settings = GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default());
+        let settings = GatewaySettings::new(
+            &GatewayOptions::default(),
+            1.0,
+            Arc::default(),
+            Arc::default(),
+            Arc::new(crate::http_client::HttpClient::new()),
+        );
         let recorder = Recorder::new(Clock::System);
         let address = ([127, 0, 0, 1], 8765).into();
         let gateway = Gateway::new(template.sockets, address, functions, None, Clock::System, settings, recorder);

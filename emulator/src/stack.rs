@@ -29,6 +29,7 @@ use crate::{
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
     http_api::{self, HttpApis},
+    http_client::HttpClient,
     inspector::{self, Inspector},
     lambda::{
         self, Functions, LambdaSettings, Publisher,
@@ -306,13 +307,21 @@ impl Stack {
         let quotas = Arc::new(quotas);
         // Functions may not trust the certificate that browsers do.
         let of_functions = if options.tls.is_some() { aws_addr } else { ws_addr };
+        let http = Arc::new(HttpClient::new());
+        let settings = GatewaySettings::new(
+            &options.gateway,
+            options.time_scale,
+            Arc::clone(&faults),
+            Arc::clone(&quotas),
+            Arc::clone(&http),
+        );
         let gateway = Gateway::new(
             template.sockets,
             of_functions,
             Arc::clone(&functions),
             Some(integrated),
             clock.clone(),
-            GatewaySettings::new(&options.gateway, options.time_scale, Arc::clone(&faults), Arc::clone(&quotas)),
+            settings,
             Arc::clone(&recorder),
         );
         let of_aws = Arc::new(AwsServices {
@@ -348,6 +357,7 @@ impl Stack {
             clock.clone(),
             quotas,
             &options.gateway,
+            http,
         ));
         let pages = program.pages(Site {
             websocket_port: ws_addr.port(),

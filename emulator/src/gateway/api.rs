@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     http::{host_and_port, is_secured},
-    http_client::HttpClient,
     lambda::Functions,
     rate::RouteBuckets,
     recorder::Recorder,
@@ -35,8 +34,6 @@ pub(crate) struct Gateway {
     /// For integrations with other services than Lambda. `None` where there are none.
     pub(super) services: Option<IntegratedServices>,
     pub(super) connections: Connections,
-    /// For HTTP integrations.
-    pub(super) http: HttpClient,
     pub(super) clock: Clock,
     pub(super) settings: GatewaySettings,
     /// Throttles of the routes.
@@ -69,7 +66,6 @@ impl Gateway {
             functions,
             services,
             connections: Connections::default(),
-            http: HttpClient::new(),
             clock,
             settings,
             buckets,

@@ -46,35 +46,42 @@ pub(crate) fn check_policy(answer: &Value, method_arn: &str) -> Result<(), Answe
     }
 }
 
+/// The context of an answer as the function wrote it. It may be missing.
+pub(crate) fn context_object(answer: &Value) -> Result<Map<String, Value>, AnswerError> {
+    match answer.get("context") {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(context)) => Ok(context.clone()),
+        Some(_) => Err(AnswerError::invalid("the context of the authorizer is not an object")),
+    }
+}
+
+/// Who the client is, as a field of the context, if the answer says so.
+pub(crate) fn principal(answer: &Value) -> Result<Option<(String, Value)>, AnswerError> {
+    match answer.get("principalId") {
+        None | Some(Value::Null) => Ok(None),
+        Some(principal @ Value::String(_)) => Ok(Some(("principalId".to_owned(), principal.clone()))),
+        Some(_) => Err(AnswerError::invalid("the principalId of the authorizer is not a text")),
+    }
+}
+
 /// Evaluates the answer of an authorizer. Returns the context that events carry: values as texts, and who the client
 /// is, if the function says so.
 pub(crate) fn context_of(answer: &Value, method_arn: &str) -> Result<Map<String, Value>, AnswerError> {
     check_policy(answer, method_arn)?;
-    let mut context = Map::new();
-    match answer.get("context") {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(values)) => {
-            for (name, value) in values {
-                let value = match value {
-                    Value::Null | Value::String(_) => value.clone(),
-                    Value::Bool(_) | Value::Number(_) => json!(value.to_string()),
-                    Value::Array(_) | Value::Object(_) => {
-                        return Err(AnswerError::Invalid(format!(
-                            "{name} in the context of the authorizer is a list or an object: only texts, numbers and \
-                             truth values are allowed"
-                        )));
-                    }
-                };
-                context.insert(name.clone(), value);
+    let mut context = context_object(answer)?;
+    for (name, value) in &mut context {
+        match value {
+            Value::Null | Value::String(_) => {}
+            Value::Bool(_) | Value::Number(_) => *value = json!(value.to_string()),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(AnswerError::Invalid(format!(
+                    "{name} in the context of the authorizer is a list or an object: only texts, numbers and truth \
+                     values are allowed"
+                )));
             }
         }
-        Some(_) => return Err(AnswerError::invalid("the context of the authorizer is not an object")),
     }
-    match answer.get("principalId") {
-        None | Some(Value::Null) => {}
-        Some(principal @ Value::String(_)) => _ = context.insert("principalId".to_owned(), principal.clone()),
-        Some(_) => return Err(AnswerError::invalid("the principalId of the authorizer is not a text")),
-    }
+    context.extend(principal(answer)?);
     Ok(context)
 }
 

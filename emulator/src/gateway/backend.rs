@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
     Request,
     body::Bytes,
     header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
     http::uri::InvalidUri,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::{
     event::Event,
@@ -17,15 +17,13 @@ use super::{
     response::{BackendResponse, IntegrationError},
 };
 use crate::{
-    http_client::HttpClient,
+    error::ErrorChain,
+    http_client::{ESCAPED, FetchError, HttpClient},
     template::{HttpBackend, ParameterTarget, WebSocketApi},
 };
 
 /// Largest response that is read from a server. Our own choice: far more than a frame can carry.
 const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
-
-/// What is escaped in paths and queries: everything except the unreserved characters of RFC 3986.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl HttpClient {
     /// Sends a body to a server, and reads the response.
@@ -39,32 +37,24 @@ impl HttpClient {
     ) -> Result<BackendResponse, IntegrationError> {
         let request = request(api, backend, event, body)?;
         let uri = request.uri().clone();
-        let response = async {
-            let sent = self.send(request).map_err(|error| {
-                tracing::error!(%uri, %error, "HTTP integration not reached");
-                IntegrationError::Internal(error.to_string().into())
-            })?;
-            let response = sent.await.map_err(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(%uri, error, "HTTP integration not reached; check that it is running");
-                IntegrationError::Internal(format!("{uri} not reached: {error}").into())
-            })?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, RESPONSE_BYTES_MAX).collect().await.map_err(|error| {
-                let bytes_max = RESPONSE_BYTES_MAX;
-                tracing::error!(%uri, %error, bytes_max, "response of an HTTP integration not read");
-                IntegrationError::Internal(format!("response of {uri} not read: {error}").into())
-            })?;
-            let headers = head.headers.iter();
-            let headers =
-                headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
-            Ok(BackendResponse {
-                status: head.status.as_u16(),
-                headers: headers.collect(),
-                body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-            })
-        };
-        tokio::time::timeout(timeout, response).await.unwrap_or(Err(IntegrationError::TimedOut))
+        let response = self.fetch(request, RESPONSE_BYTES_MAX, timeout).await.map_err(|error| {
+            let is_late = matches!(error, FetchError::TimedOut(_));
+            let error = ErrorChain(&error);
+            tracing::error!(%uri, %error, "HTTP integration failed; check that its server is running");
+            if is_late {
+                IntegrationError::TimedOut
+            } else {
+                IntegrationError::Internal(format!("{uri}: {error}").into())
+            }
+        })?;
+        let headers = response.headers().iter();
+        let headers =
+            headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        Ok(BackendResponse {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: String::from_utf8_lossy(response.body()).into_owned(),
+        })
     }
 }
 

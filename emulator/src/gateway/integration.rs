@@ -28,7 +28,8 @@ impl Gateway {
             Integration::Mapped(mapped) => self.run_mapped(mapped, event, &connection.id).await,
             Integration::HttpProxy { backend, timeout } => {
                 let body = mapping::message(event).to_owned();
-                let answer = self.http.call(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
+                let answer =
+                    self.settings.http.call(&self.api, backend, event, body, self.within_limit(*timeout)).await?;
                 Ok(json!({"statusCode": answer.status, "body": answer.body}))
             }
             Integration::Lambda { function, timeout } => {

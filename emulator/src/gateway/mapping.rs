@@ -61,7 +61,8 @@ impl Gateway {
                 (answer, Some(status))
             }
             IntegrationBackend::Http(backend) => {
-                let answer = self.http.call(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
+                let answer =
+                    self.settings.http.call(&self.api, backend, event, body, self.within_limit(mapped.timeout)).await?;
                 let status = answer.status.to_string();
                 (answer, Some(status))
             }

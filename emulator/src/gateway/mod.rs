@@ -33,7 +33,7 @@ use hyper::{
 use self::api::upgrades;
 pub(crate) use self::{
     api::Gateway,
-    authorizer_answer::{AnswerError, DENIED, NOT_ALLOWED, check_policy, context_of},
+    authorizer_answer::{AnswerError, DENIED, NOT_ALLOWED, check_policy, context_object, context_of, principal},
     connections::SendError,
     event::clf_time,
     handshake::header_name,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     faults::Faults,
+    http_client::HttpClient,
     rate::{Quotas, Rate},
 };
 
@@ -22,7 +23,8 @@ pub struct GatewayOptions {
     pub request_rate: Option<Rate>,
     /// Whether routes are throttled as `DefaultRouteSettings` and `RouteSettings` of the template say.
     pub throttles: bool,
-    /// Whether signatures are verified. Without this a request only has to have one.
+    /// Whether signatures are verified. Without this a call of `@connections` or a handshake only has to
+    /// have one, and a request of a route needs none.
     pub check_signatures: bool,
 }
 
@@ -68,16 +70,25 @@ pub(crate) struct GatewaySettings {
     pub(super) throttles: bool,
     pub(super) check_signatures: bool,
     pub(super) faults: Arc<Faults>,
+    /// For HTTP integrations.
+    pub(super) http: Arc<HttpClient>,
 }
 
 impl GatewaySettings {
-    pub(crate) fn new(options: &GatewayOptions, time_scale: f64, faults: Arc<Faults>, quotas: Arc<Quotas>) -> Self {
+    pub(crate) fn new(
+        options: &GatewayOptions,
+        time_scale: f64,
+        faults: Arc<Faults>,
+        quotas: Arc<Quotas>,
+        http: Arc<HttpClient>,
+    ) -> Self {
         Self {
             limits: Limits::new(options, time_scale),
             quotas,
             throttles: options.throttles,
             check_signatures: options.check_signatures,
             faults,
+            http,
         }
     }
 }

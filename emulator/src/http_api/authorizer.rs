@@ -10,7 +10,7 @@ use hyper::{
     body::Bytes,
     header::{HeaderName, HeaderValue, WWW_AUTHENTICATE},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     HttpApis,
@@ -19,7 +19,9 @@ use super::{
     response,
 };
 use crate::{
-    gateway::{self, AnswerError, DENIED, NOT_ALLOWED, SignatureError, check_policy, context_of},
+    gateway::{
+        self, AnswerError, DENIED, NOT_ALLOWED, SignatureError, check_policy, context_object, context_of, principal,
+    },
     http::{self, Body},
     invocation::InvokeError,
     template::{
@@ -215,11 +217,7 @@ impl HttpApis {
             return simple_context(&answer);
         }
         if incoming.api.kind == HttpApiKind::Http {
-            check_policy(&answer, &incoming.method_arn()).map_err(Refusal::Denied)?;
-            let mut context = answer.get("context").and_then(Value::as_object).cloned().unwrap_or_default();
-            let v2 = Some(json!({"lambda": context}));
-            context.extend(answer.get("principalId").map(|id| ("principalId".to_owned(), id.clone())));
-            return Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2 });
+            return policy_context(&answer, &incoming.method_arn()).map_err(Refusal::Denied);
         }
         let mut context = context_of(&answer, &incoming.method_arn()).map_err(Refusal::Denied)?;
         let latency = u64::try_from(self.clock.now().since(asked_at).as_millis()).unwrap_or(u64::MAX);
@@ -235,12 +233,18 @@ fn simple_context(answer: &Value) -> Result<AuthorizerContext, Refusal> {
         Some(false) => return Err(Refusal::Forbidden),
         None => return Err(Refusal::failed("the answer of the authorizer has no isAuthorized, true or false")),
     }
-    let context = match answer.get("context") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(context)) => context.clone(),
-        Some(_) => return Err(Refusal::failed("the context of the authorizer is not an object")),
-    };
+    let context = context_object(answer).map_err(Refusal::Denied)?;
     let v2 = Some(json!({"lambda": context}));
+    Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2 })
+}
+
+/// The context of an HTTP API's authorizer that answers with a policy, if that allows the request. Version 1.0 of
+/// events also says who the client is.
+fn policy_context(answer: &Value, method_arn: &str) -> Result<AuthorizerContext, AnswerError> {
+    check_policy(answer, method_arn)?;
+    let mut context = context_object(answer)?;
+    let v2 = Some(json!({"lambda": context}));
+    context.extend(principal(answer)?);
     Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2 })
 }
 
@@ -303,4 +307,25 @@ pub(super) fn authorizer_event(incoming: &Incoming<'_>, input: &AuthorizerInput)
         context.remove("authorizer");
     }
     Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_of_an_http_api_has_a_context_with_types_and_a_principal_in_version_1_only() {
+        let allow = json!({"Statement": {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}});
+        let answer = |context: Value, principal: Value| {
+            let answer = json!({"policyDocument": allow, "context": context, "principalId": principal});
+            policy_context(&answer, "arn:aws:execute-api:eu-central-1:000000000000:a/$default/GET/x")
+        };
+        let context = answer(json!({"level": 3}), json!("ann")).expect("allowed");
+        assert_eq!(context.v2, Some(json!({"lambda": {"level": 3}})));
+        assert_eq!(context.v1, Some(json!({"level": 3, "principalId": "ann"})));
+        for (context, principal) in [(json!("x"), json!("ann")), (json!({}), json!(7))] {
+            let refused = answer(context, principal);
+            assert!(matches!(refused, Err(AnswerError::Invalid(_))), "{refused:?}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clock::{Clock, Timestamp};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{Request, Uri, body::Bytes};
 use ring::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RsaParameters,
@@ -23,6 +23,7 @@ use tokio::sync::Mutex;
 
 use super::event::AuthorizerContext;
 use crate::{
+    error::ErrorChain,
     http_client::HttpClient,
     template::{HttpApiKind, JwtAuthorizer},
 };
@@ -80,14 +81,14 @@ struct Known {
 /// The keys of all issuers that were asked.
 #[derive(Debug)]
 pub(super) struct Issuers {
-    http: HttpClient,
+    http: Arc<HttpClient>,
     /// By their addresses, which are those of the template's authorizers.
     known: StdMutex<BTreeMap<String, Arc<Mutex<Known>>>>,
 }
 
 impl Issuers {
-    pub(super) fn new() -> Self {
-        Self { http: HttpClient::new(), known: StdMutex::default() }
+    pub(super) fn new(http: Arc<HttpClient>) -> Self {
+        Self { http, known: StdMutex::default() }
     }
 
     /// Checks a token.
@@ -156,18 +157,13 @@ impl Issuers {
         let uri: Uri = address.parse().map_err(|error| format!("invalid address {address}: {error}"))?;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.uri_mut() = uri;
-        let answered = async {
-            let response = self.http.send(request).map_err(|error| error.to_string())?.await;
-            let response = response.map_err(|error| format!("{address} does not answer: {error}"))?;
-            if !response.status().is_success() {
-                return Err(format!("{address} answers with {}", response.status()));
-            }
-            let body = Limited::new(response.into_body(), ISSUER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| format!("{address} cannot be read: {error}"))?.to_bytes();
-            serde_json::from_slice(&body).map_err(|error| format!("{address} does not answer with JSON: {error}"))
-        };
-        let limited = tokio::time::timeout(ISSUER_TIMEOUT, answered).await;
-        limited.unwrap_or_else(|_| Err(format!("{address} does not answer within {} ms", ISSUER_TIMEOUT.as_millis())))
+        let fetched = self.http.fetch(request, ISSUER_BYTES_MAX, ISSUER_TIMEOUT).await;
+        let response = fetched.map_err(|error| format!("{address}: {}", ErrorChain(&error)))?;
+        if !response.status().is_success() {
+            return Err(format!("{address} answers with {}", response.status()));
+        }
+        let body = serde_json::from_slice(response.body());
+        body.map_err(|error| format!("{address} does not answer with JSON: {error}"))
     }
 }
 

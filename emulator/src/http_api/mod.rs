@@ -60,7 +60,7 @@ pub(crate) struct HttpApis {
     /// Longest that an integration may take, whatever the template says.
     integration_max: Option<Duration>,
     issuers: Issuers,
-    client: HttpClient,
+    client: Arc<HttpClient>,
 }
 
 /// An API with the throttles of its routes.
@@ -87,6 +87,7 @@ impl HttpApis {
         clock: Clock,
         quotas: Arc<Quotas>,
         options: &GatewayOptions,
+        client: Arc<HttpClient>,
     ) -> Self {
         let served = |api: HttpApi| {
             let keys: Vec<String> = api.routes.iter().map(HttpRoute::key).collect();
@@ -101,8 +102,8 @@ impl HttpApis {
             quotas,
             check_signatures: options.check_signatures,
             integration_max: options.integration_timeout,
-            issuers: Issuers::new(),
-            client: HttpClient::new(),
+            issuers: Issuers::new(Arc::clone(&client)),
+            client,
             clock,
         }
     }

@@ -107,7 +107,7 @@ fn manual() -> (Clock, Arc<AtomicI64>) {
 
 #[tokio::test]
 async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
     let header = json!({"alg": "RS256", "kid": "a"});
     let scopes = ["write".to_owned(), "admin".to_owned()];
     let token = token(&header, &issuer.claims());
@@ -123,7 +123,7 @@ async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts
 
 #[tokio::test]
 async fn nobody_is_let_in_whose_token_is_not_good() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
     let good = json!({"alg": "RS256", "kid": "a"});
     let check = async |token: String, scopes: &[String]| {
         issuers.check(&issuer.authorizer(), scopes, &token, &clock).await.expect_err("refused")
@@ -164,7 +164,7 @@ async fn nobody_is_let_in_whose_token_is_not_good() {
 
 #[tokio::test]
 async fn tokens_of_a_user_pool_are_for_any_client_and_their_use_depends_on_scopes() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
     let pool = JwtAuthorizer { audiences: None, ..issuer.authorizer() };
     let header = json!({"alg": "RS256", "kid": "a"});
     let check = async |used: Value, scopes: &[String]| {
@@ -184,7 +184,7 @@ async fn tokens_of_a_user_pool_are_for_any_client_and_their_use_depends_on_scope
 
 #[tokio::test]
 async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in() {
-    let (issuer, issuers, (clock, ms)) = (Issuer::start().await, Issuers::new(), manual());
+    let (issuer, issuers, (clock, ms)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
     let of = |id: &str| token(&json!({"alg": "RS256", "kid": id}), &issuer.with("exp", json!(NOW + 60 * 60 * 24)));
     let check = async |token: String| issuers.check(&issuer.authorizer(), &[], &token, &clock).await;
     assert!(check(of("a")).await.is_ok() && check(of("a")).await.is_ok());
@@ -204,7 +204,7 @@ async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in
 
 #[tokio::test]
 async fn a_slow_issuer_does_not_keep_tokens_of_others_waiting() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
     let token = token(&json!({"alg": "RS256", "kid": "a"}), &issuer.claims());
     // It accepts connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
