@@ -222,13 +222,27 @@ mod tests {
                  Signature=0"
             )
         };
-        for (name, service) in SCOPES {
+        for (name, service) in [
+            ("dynamodb", Service::DynamoDb),
+            ("events", Service::EventBridge),
+            ("execute-api", Service::Connections),
+            ("lambda", Service::Lambda),
+            ("sns", Service::Sns),
+            ("sqs", Service::Sqs),
+            ("ssm", Service::Ssm),
+        ] {
             assert_eq!(found("POST /", &[("authorization", &signed(name))]), Ok(service), "{name}");
             let query =
                 format!("GET /?X-Amz-Date=x&X-Amz-Credential=a%2F20261130%2Feu-central-1%2F{name}%2Faws4_request");
             assert_eq!(found(&query, &[]), Ok(service), "{query}");
         }
-        for (name, service) in TARGETS {
+        for (name, service) in [
+            ("AWSEvents", Service::EventBridge),
+            ("AmazonSQS", Service::Sqs),
+            ("AmazonSSM", Service::Ssm),
+            ("DynamoDBStreams_20120810", Service::DynamoDb),
+            ("DynamoDB_20120810", Service::DynamoDb),
+        ] {
             assert_eq!(found("POST /", &[("x-amz-target", &format!("{name}.Operation"))]), Ok(service), "{name}");
             let both = [("x-amz-target", &*format!("{name}.Operation")), ("authorization", &*signed("s3"))];
             assert_eq!(found("POST /", &both), Ok(service), "a target counts before a signature");

@@ -170,7 +170,8 @@ struct QuotaFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signatures")]
 struct SignatureFlags {
-    /// Verify the signatures of @connections calls and AWS_IAM handshakes; without this, they only have to be present
+    /// Verify the signatures of @connections calls, and of AWS_IAM handshakes and routes; without this, those of calls
+    /// and handshakes only have to be present, and routes of HTTP and REST APIs let unsigned requests in
     #[arg(long)]
     check_signatures: bool,
 }

@@ -1,4 +1,4 @@
-//! `apigw-local`: runs the template of an API Gateway WebSocket API on this machine.
+//! `apigw-local`: runs the template of an API Gateway WebSocket API, and its HTTP and REST APIs, on this machine.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -19,8 +19,8 @@ Examples:
   eval \"$(apigw-local env)\"                     lead AWS clients of this shell to it
   apigw-local init my-api                        write a small project to begin with";
 
-/// Runs API Gateway WebSocket and HTTP APIs, Lambda functions, DynamoDB tables and their streams, SQS, SNS and
-/// EventBridge from a SAM template on this machine
+/// Runs API Gateway WebSocket, HTTP and REST APIs, Lambda functions, DynamoDB tables and their streams, SQS, SNS,
+/// EventBridge and parameters of Systems Manager from a SAM template on this machine
 #[derive(Debug, Parser)]
 #[command(
     name = "apigw-local",

@@ -14,8 +14,8 @@ use crate::{
     sqs::Queues,
 };
 
-/// How long connections may take to end, and functions to finish what they do: longer than an integration may take, and
-/// than the first process of a function needs on a machine that does much else.
+/// How long connections may take to end, and functions to finish what they do: as long as an integration may take, and
+/// longer than the first process of a function needs on a machine that does much else.
 const RESET_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is taken back. Processes of functions keep running, with what they have in memory.

@@ -52,16 +52,8 @@ const OF_STREAMS: [&str; 6] = [
     "StartingPosition",
 ];
 
-/// Those that mappings of FIFO queues do not have.
-const OF_STANDARD_QUEUES_AND_STREAMS: [&str; 7] = [
-    "BisectBatchOnFunctionError",
-    "DestinationConfig",
-    "MaximumBatchingWindowInSeconds",
-    "MaximumRecordAgeInSeconds",
-    "MaximumRetryAttempts",
-    "ParallelizationFactor",
-    "StartingPosition",
-];
+/// What mappings of FIFO queues do not have either.
+const OF_STANDARD_QUEUES: &str = "MaximumBatchingWindowInSeconds";
 
 /// Those that only mappings of queues have.
 const OF_QUEUES: [&str; 1] = ["ScalingConfig"];
@@ -310,13 +302,14 @@ impl DeclaredMapping {
 
     /// A note on properties that a mapping of this source has not.
     fn foreign(&self, source: &EventSource, is_fifo: bool) -> Option<String> {
-        let (kind, foreign) = match source {
-            EventSource::Stream(_) => ("stream", &OF_QUEUES[..]),
-            EventSource::Queue(_) if is_fifo => ("FIFO queue", &OF_STANDARD_QUEUES_AND_STREAMS[..]),
-            EventSource::Queue(_) => ("queue", &OF_STREAMS[..]),
+        let (kind, foreign, more) = match source {
+            EventSource::Stream(_) => ("stream", &OF_QUEUES[..], None),
+            EventSource::Queue(_) if is_fifo => ("FIFO queue", &OF_STREAMS[..], Some(OF_STANDARD_QUEUES)),
+            EventSource::Queue(_) => ("queue", &OF_STREAMS[..], None),
         };
-        let found: Vec<&str> =
-            foreign.iter().copied().filter(|property| self.properties.get(property).is_some()).collect();
+        let foreign = foreign.iter().copied().chain(more);
+        let mut found: Vec<&str> = foreign.filter(|property| self.properties.get(property).is_some()).collect();
+        found.sort_unstable();
         (!found.is_empty()).then(|| format!("AWS refuses {}: a {kind} has no {}", self.name, found.join(", ")))
     }
 

@@ -6,7 +6,7 @@ use super::{
     attributes,
     error::TemplateError,
     resources::{Resource, Resources},
-    scalar::as_text,
+    scalar::{self, as_text},
 };
 
 /// Default time that a received message is hidden. Source: SQS.
@@ -138,10 +138,7 @@ pub(super) fn check(queues: &[DeclaredQueue], at: usize) -> Result<Option<String
 /// The dead-letter queue, and the receive count from which on it gets a message. The policy may be JSON in a text.
 fn redrive(resource: &Resource<'_>) -> Result<Option<(String, u32)>, TemplateError> {
     let Some(policy) = resource.get("RedrivePolicy") else { return Ok(None) };
-    let policy = match policy.as_str() {
-        Some(text) => serde_json::from_str(text).unwrap_or_default(),
-        None => policy.clone(),
-    };
+    let policy = scalar::policy(policy);
     let part = |name: &str| policy.get(name).and_then(as_text);
     let queue = part("deadLetterTargetArn").and_then(|arn| arn.rsplit(':').next().map(str::to_owned));
     let max = part("maxReceiveCount").and_then(|max| max.parse().ok()).filter(|max| (1..=1_000).contains(max));

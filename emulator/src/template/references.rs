@@ -1,5 +1,5 @@
-//! What CloudFormation's and SAM's form of a WebSocket API have in common: addresses of functions, timeouts, stage
-//! variables, and selection expressions.
+//! What WebSocket, HTTP and REST APIs have in common, in CloudFormation's form and in SAM's: addresses of functions,
+//! timeouts, stage variables, and selection expressions.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,8 +15,7 @@ const HTTP_INTEGRATION_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the variables of a stage.
 pub(super) fn stage_variables(stage: &Resource<'_>) -> BTreeMap<String, String> {
-    let variables = stage.get("StageVariables").and_then(Value::as_object).into_iter().flatten();
-    variables.filter_map(|(name, value)| Some((name.clone(), scalar::as_text(value)?))).collect()
+    scalar::named_texts(stage.get("StageVariables"))
 }
 
 /// Reads the route selection expression of an API.

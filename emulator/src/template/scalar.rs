@@ -1,5 +1,7 @@
 //! Scalars of templates.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// A scalar as text, as environment variables, names and `Fn::Join` have it.
@@ -9,5 +11,24 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(truth) => Some(truth.to_string()),
         _ => None,
+    }
+}
+
+/// The scalars of a list as texts. What is no list has none.
+pub(super) fn texts(list: Option<&Value>) -> impl Iterator<Item = String> {
+    list.and_then(Value::as_array).into_iter().flatten().filter_map(as_text)
+}
+
+/// The scalars of an object as texts, such as the variables of a stage.
+pub(super) fn named_texts(object: Option<&Value>) -> BTreeMap<String, String> {
+    let fields = object.and_then(Value::as_object).into_iter().flatten();
+    fields.filter_map(|(name, value)| Some((name.clone(), as_text(value)?))).collect()
+}
+
+/// A policy, which may be JSON in a text.
+pub(super) fn policy(value: &Value) -> Value {
+    match value.as_str() {
+        Some(text) => serde_json::from_str(text).unwrap_or_default(),
+        None => value.clone(),
     }
 }

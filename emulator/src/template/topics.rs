@@ -7,7 +7,7 @@ use super::{
     error::TemplateError,
     event_pattern::EventPattern,
     resources::{Resource, Resources},
-    scalar::as_text,
+    scalar::{self, as_text},
 };
 use crate::aws::arn;
 
@@ -109,10 +109,7 @@ impl DeclaredSubscription {
 
     fn filter(&self) -> Result<Option<SubscriptionFilter>, TemplateError> {
         let Some(policy) = self.properties.get("FilterPolicy") else { return Ok(None) };
-        let policy = match policy.as_str() {
-            Some(text) => serde_json::from_str(text).unwrap_or_default(),
-            None => policy.clone(),
-        };
+        let policy = scalar::policy(policy);
         if policy.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{archive, code::CodeVersion};
-use crate::aws::{self, REGION, URL_SUFFIX};
+use crate::aws::{self, API_HOST, REGION, URL_SUFFIX};
 
 /// What all function processes share.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl ProcessHost {
     /// Replaces the AWS addresses of the APIs and the queues in a variable by the emulator's.
     pub(crate) fn localised(&self, value: &str) -> String {
         let LocalAddresses { api_id, gateway, http_api_ids, http, queues } = &self.addresses;
-        let cloud = |id: &str| format!("{id}.execute-api.{REGION}.{URL_SUFFIX}");
+        let cloud = |id: &str| format!("{id}{API_HOST}{REGION}.{URL_SUFFIX}");
         let value = value.replace(&aws::sqs_endpoint(), &format!("http://{queues}"));
         let value = [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {
             value.replace(&format!("{secure}://{}", cloud(api_id)), &format!("{plain}://{gateway}"))
@@ -82,7 +82,7 @@ impl ProcessHost {
     /// Tells a loader how to redirect the API's AWS host name to the gateway.
     pub(super) fn redirection(&self) -> String {
         let LocalAddresses { api_id, gateway, .. } = &self.addresses;
-        format!("{api_id}.execute-api. {} {}", gateway.ip(), gateway.port())
+        format!("{api_id}{API_HOST} {} {}", gateway.ip(), gateway.port())
     }
 
     /// Writes a file that is built into this program, unless it exists.

@@ -241,7 +241,7 @@ fn jwt(
 fn sam_sources(given: &Value, stage_variables: &BTreeMap<String, String>) -> Result<Vec<HttpIdentitySource>, String> {
     let names = |list: &str| {
         let names = given.pointer(&format!("/Identity/{list}"));
-        names.and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text).collect::<Vec<_>>()
+        scalar::texts(names).collect::<Vec<_>>()
     };
     if let Some(name) = names("Context").first() {
         return Err(format!("context.{name}"));

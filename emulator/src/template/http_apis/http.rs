@@ -82,8 +82,7 @@ fn read_routes(api: &mut HttpApi, resources: &Resources<'_>, notes: &mut Vec<Str
         let (method, path) = split_key(&route.required_text("RouteKey")?);
         let mut read = HttpRoute::new(&method, &path, backend(route, resources, &api.stage_variables, notes));
         read.authorization = authorizers::of_route(api, route, resources);
-        let scopes = route.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
-        read.scopes = scopes.filter_map(scalar::as_text).collect();
+        read.scopes = scalar::texts(route.get("AuthorizationScopes")).collect();
         api.routes.push(read);
     }
     Ok(())

@@ -51,7 +51,7 @@ impl HttpApis {
         http::read(resources, &mut found)?;
         rest::read(resources, &mut found);
         sam::read(root, resolver, resources, events, &mut found)?;
-        found.notes.extend(without_effect::notes(root, resources));
+        found.notes.extend(without_effect::notes(root, resources, &found.apis));
         Ok(found)
     }
 

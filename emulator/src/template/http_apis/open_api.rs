@@ -28,8 +28,7 @@ pub(super) fn read(api: &mut HttpApi, document: &Value, otherwise: &HttpAuthoriz
     if let Some(configuration) = document.get("x-amazon-apigateway-cors") {
         api.cors = cors::configuration(&capitalised(configuration));
     }
-    let types = document.get("x-amazon-apigateway-binary-media-types").and_then(Value::as_array);
-    api.binary_types.extend(types.into_iter().flatten().filter_map(scalar::as_text));
+    api.binary_types.extend(scalar::texts(document.get("x-amazon-apigateway-binary-media-types")));
     for (path, operations) in paths {
         for (method, operation) in operations.as_object().into_iter().flatten() {
             if !METHODS.contains(&method.as_str()) {
@@ -113,8 +112,7 @@ fn secure(route: &mut HttpRoute, api: &HttpApi, document: &Value, operation: &Va
             route.authorization = HttpAuthorization::Iam;
         } else if let Some(given) = scheme.get("x-amazon-apigateway-authorizer") {
             route.authorization = authorizers::of_open_api(name, scheme, resolved(document, given), api);
-            let scopes = scopes.as_array().into_iter().flatten().filter_map(scalar::as_text);
-            route.scopes = scopes.collect();
+            route.scopes = scalar::texts(Some(scopes)).collect();
         } else if scheme.get("name").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("x-api-key"))
         {
             route.needs_api_key = true;

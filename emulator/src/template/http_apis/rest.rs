@@ -29,16 +29,12 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) {
         let mut api = HttpApi::new(&resource.logical_id, &resource.name, HttpApiKind::Rest);
         let stages = stages(&api.api_id, resources);
         api.stage = stages.first().map_or_else(|| STAGE_DEFAULT.to_owned(), |(name, _)| name.clone());
-        let variables = stages.first().and_then(|(_, variables)| variables.and_then(Value::as_object));
-        let variables = variables.into_iter().flatten();
-        api.stage_variables =
-            variables.filter_map(|(name, value)| Some((name.clone(), scalar::as_text(value)?))).collect();
+        api.stage_variables = scalar::named_texts(stages.first().and_then(|(_, variables)| *variables));
         for (other, _) in stages.iter().filter(|(name, _)| *name != api.stage) {
             let (stage, name) = (&api.stage, &api.name);
             found.notes.push(format!("the stage {other} of {name} is not served: the emulator serves {stage}"));
         }
-        let types = resource.get("BinaryMediaTypes").and_then(Value::as_array).into_iter().flatten();
-        api.binary_types = types.filter_map(scalar::as_text).collect();
+        api.binary_types = scalar::texts(resource.get("BinaryMediaTypes")).collect();
         match resource.get("Body") {
             Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
@@ -84,8 +80,7 @@ fn read_methods(api: &mut HttpApi, resources: &Resources<'_>, found: &mut HttpAp
         let http_method = method.text("HttpMethod").unwrap_or_else(|| ANY.to_owned());
         let mut route = HttpRoute::new(&http_method, &path, backend(method, &api.stage_variables, &mut found.notes));
         route.authorization = authorizers::of_route(api, method, resources);
-        let scopes = method.get("AuthorizationScopes").and_then(Value::as_array).into_iter().flatten();
-        route.scopes = scopes.filter_map(scalar::as_text).collect();
+        route.scopes = scalar::texts(method.get("AuthorizationScopes")).collect();
         route.needs_api_key = authorizers::is_true(method.get("ApiKeyRequired"));
         api.routes.push(route);
     }

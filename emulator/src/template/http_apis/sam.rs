@@ -51,9 +51,7 @@ impl SamApi {
             HttpApiKind::Http => property("StageVariables"),
             HttpApiKind::Rest => property("Variables"),
         };
-        let variables = variables.as_ref().and_then(Value::as_object).into_iter().flatten();
-        api.stage_variables =
-            variables.filter_map(|(name, value)| Some((name.clone(), scalar::as_text(value)?))).collect();
+        api.stage_variables = scalar::named_texts(variables.as_ref());
         if api.kind == HttpApiKind::Http {
             let configuration = property("CorsConfiguration").map(|given| {
                 cors::configuration(&given)
@@ -62,7 +60,7 @@ impl SamApi {
             api.cors = configuration.transpose()?;
         }
         let types = property("BinaryMediaTypes");
-        let types = types.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text);
+        let types = scalar::texts(types.as_ref());
         // A slash may be written as in JSON pointers.
         api.binary_types = types.map(|kind| kind.replace("~1", "/")).collect();
         if let Some(responses) = property("GatewayResponses") {
@@ -101,7 +99,7 @@ impl SamApi {
         route.authorization = self.authorization(name.as_deref());
         let of_authorizer = name.and_then(|name| self.auth.get("Authorizers")?.get(&name)?.get("AuthorizationScopes"));
         let scopes = own("AuthorizationScopes").or(of_authorizer);
-        route.scopes = scopes.and_then(Value::as_array).into_iter().flatten().filter_map(scalar::as_text).collect();
+        route.scopes = scalar::texts(scopes).collect();
         route.needs_api_key = authorizers::is_true(own("ApiKeyRequired").or_else(|| self.auth.get("ApiKeyRequired")));
         self.api.routes.retain(|known| known.key() != route.key());
         self.api.routes.push(route);
@@ -184,7 +182,7 @@ pub(super) fn read(
 }
 
 /// The name of the API that SAM makes for events that name none.
-fn implicit_name(kind: HttpApiKind) -> &'static str {
+pub(super) fn implicit_name(kind: HttpApiKind) -> &'static str {
     match kind {
         HttpApiKind::Http => "ServerlessHttpApi",
         HttpApiKind::Rest => "ServerlessRestApi",

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::{
+    model::{HttpApi, HttpApiKind},
+    sam::implicit_name,
+};
 use crate::template::{
     resources::{Resource, Resources},
     unknown::listed,
@@ -81,22 +85,26 @@ const SETTINGS: [Setting; 8] = [
     },
 ];
 
-/// The notes of a template.
-pub(super) fn notes(root: &YamlNode, resources: &Resources<'_>) -> Vec<String> {
-    SETTINGS.iter().filter_map(|setting| setting.noted(root, resources)).collect()
+/// The notes of a template with these APIs.
+pub(super) fn notes(root: &YamlNode, resources: &Resources<'_>, apis: &[HttpApi]) -> Vec<String> {
+    SETTINGS.iter().filter_map(|setting| setting.noted(root, resources, apis)).collect()
 }
 
 impl Setting {
-    fn noted(&self, root: &YamlNode, resources: &Resources<'_>) -> Option<String> {
+    fn noted(&self, root: &YamlNode, resources: &Resources<'_>, apis: &[HttpApi]) -> Option<String> {
         let mut names = BTreeSet::new();
         for (kind, path) in self.places {
             let given = resources.of_type(kind).filter(|resource| has_property(resource, path));
             names.extend(given.map(|resource| resource.logical_id.clone()));
-            // The REST API that SAM makes has the properties of `Globals` alone.
-            let is_implicit = *kind == "AWS::Serverless::Api" && resources.of_type(kind).next().is_none();
-            let globals = root.get("Globals").and_then(|globals| globals.get("Api"));
-            if is_implicit && globals.is_some_and(|globals| has(globals, path)) {
-                names.insert("ServerlessRestApi".to_owned());
+            // The APIs that SAM makes have the properties of `Globals` alone.
+            let (name, section) = match *kind {
+                "AWS::Serverless::Api" => (implicit_name(HttpApiKind::Rest), "Api"),
+                "AWS::Serverless::HttpApi" => (implicit_name(HttpApiKind::Http), "HttpApi"),
+                _ => continue,
+            };
+            let globals = root.get("Globals").and_then(|globals| globals.get(section));
+            if apis.iter().any(|api| api.name == name) && globals.is_some_and(|globals| has(globals, path)) {
+                names.insert(name.to_owned());
             }
         }
         let [before, after] = self.note;
@@ -160,10 +168,25 @@ Resources:
         ] {
             assert_eq!(notes.iter().filter(|note| *note == expected).count(), 1, "{expected}: {notes:?}");
         }
-        let implicit = "Globals: { Api: { Auth: { ResourcePolicy: { IpRangeDenylist: [x] } } } }\nResources:\n  Ws: { \
-            Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: \
-            $request.body.a } }\n";
-        let notes = Template::parse(implicit, &TemplateInputs::default()).expect("valid").notes;
-        assert!(notes.iter().any(|note| note.starts_with("resource policies of ServerlessRestApi have")), "{notes:?}");
+        let implicit = |function: &str| {
+            let text = format!(
+                "Globals: {{ Api: {{ Auth: {{ ResourcePolicy: {{ IpRangeDenylist: [x] }} }} }}, HttpApi: {{ Domain: {{ \
+                 BasePath: [/b] }} }} }}\nResources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ \
+                 ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  Own: {{ Type: \
+                 AWS::Serverless::Api, Properties: {{ StageName: v1 }} }}\n{function}"
+            );
+            Template::parse(&text, &TemplateInputs::default()).expect("valid").notes
+        };
+        let event = "{ Path: /a, Method: get }";
+        let notes = implicit(&format!(
+            "  F: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ A: {{ Type: Api, Properties: {event} \
+             }}, B: {{ Type: HttpApi, Properties: {event} }} }} }} }}\n"
+        ));
+        assert!(notes.iter().any(|note| note.starts_with("base paths of ServerlessHttpApi have")), "{notes:?}");
+        assert!(!implicit("").iter().any(|note| note.contains("ServerlessRestApi")), "there is none");
+        assert!(
+            notes.iter().any(|note| note.starts_with("resource policies of Own, ServerlessRestApi have")),
+            "{notes:?}"
+        );
     }
 }
