@@ -17,10 +17,15 @@ ifneq ($(AWS_REGION),)
 export AWS_DEFAULT_REGION ?= $(AWS_REGION)
 endif
 
+# Further tags of the stack, such as team=video. infra/proof sets one.
+TAGS ?=
+# Options of `make proof`, such as --clients 1000: infra/proof/README.md lists them.
+PROOF ?=
+
 # The bucket for `make package`. Without it that of sam.
 BUCKET ?=
 
-.PHONY: tools deploy package smoke delete account domain
+.PHONY: tools deploy package smoke delete forget account domain proof proof-clean
 
 # Installs sam, cargo-lambda and what the smoke test needs from PyPI, again after the list has changed.
 tools: target/tools/requirements.txt
@@ -33,7 +38,8 @@ target/tools/requirements.txt: tests/requirements.txt
 # Each stack has its artifacts under its own name in sam's bucket, so deleting one keeps those of the others.
 deploy: tools
 	python infra/sam.py build
-	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK)
+	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK) \
+	  $(if $(TAGS),--tags application=viral-alerts $(TAGS))
 
 # For those who deploy with other tools: uploads the functions, and writes the template that names them.
 package: tools
@@ -51,6 +57,15 @@ delete: tools
 	@echo "aws-sam-cli-managed-default with its bucket, which all stacks of sam in this account and region share,"
 	@echo "and secrets in Parameter Store, which belong to no stack."
 
+# Deletes what the tables of STACK have of the user with this `sub` of tokens: make forget USER=ola. STACK=local is the
+# local mode whose variables are set. The environment has a USER too, which is whoever logged in.
+ifeq ($(origin USER),command line)
+override USER := $(value USER)
+forget: export FORGET_USER := $(USER)
+endif
+forget: tools
+	@python infra/forget.py $(STACK)
+
 # Run it once per account and region, before SocketAccessLogs=true, if API Gateway has no role for logs yet.
 account: tools
 	sam deploy --template-file infra/account.yaml --config-file $(CURDIR)/samconfig.toml \
@@ -60,3 +75,11 @@ account: tools
 domain: tools
 	python infra/sam.py Stack=$(STACK) deploy --template-file infra/domain.yaml --config-file $(CURDIR)/samconfig.toml \
 	  --stack-name $(DOMAIN_STACK) --s3-prefix $(DOMAIN_STACK)
+
+# Measures the service in this account for less than $$5, and takes everything away: see infra/proof/README.md.
+proof: tools
+	@python infra/proof/prove.py run $(PROOF)
+
+# Takes away what a proof has left that was killed, and the proof of another checkout with its name in PROOF.
+proof-clean: tools
+	@python infra/proof/prove.py clean $(PROOF)

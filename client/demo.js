@@ -1,12 +1,11 @@
 // The demo page: what a site would build around `ViralAlerts`, the open connections, and the cost of a month.
 
 import { ViralAlerts } from "./viral-alerts.js";
+import { startRecent } from "./viral-alerts-recent.js";
 import { defineViralToast, videoUrl } from "./viral-toast.js";
 
 /** Alerts in the list. More would make every change slow. */
 const ALERTS_MAX = 100;
-/** Regions that one request for the log may name. */
-const LOG_REGIONS_MAX = 25;
 const CONNECTIONS_EVERY_MS = 2_000;
 const COUNTDOWN_EVERY_MS = 1_000;
 
@@ -143,7 +142,8 @@ function showCount() {
   const shown = entries.filter(({ alert }) => alert);
   const others = shown.filter(({ alert }) => !published.has(logOf(alert)));
   const all = [...published.values()].reduce((sum, seq) => sum + seq, others.length) - gone.size;
-  const isPart = shown.length > 0 && shown.length < all;
+  // Fewer are all that the logs still have.
+  const isPart = shown.length >= ALERTS_MAX && shown.length < all;
   $("alerts-count").textContent = isPart
     ? `newest ${whole.format(shown.length)} of ${whole.format(all)}`
     : shown.length || "";
@@ -173,35 +173,32 @@ function showGap({ region, from, to }) {
 /** Regions whose log has been read, and those whose log is being read. */
 const read = new Set();
 const reading = new Set();
-let logFailed = false;
+/** Regions whose log could not be read. */
+const failed = new Set();
 
-/** Lists the newest alerts in the logs of the watched regions, as older than this visit. */
-async function readLogs(alerts) {
-  const unread = alerts.watched.filter((region) => !read.has(region) && !reading.has(region));
-  const regions = (unread.includes("ALL") ? ["ALL"] : unread).slice(0, LOG_REGIONS_MAX);
-  if (!regions.length) return showWhyNone();
+/** Has the client dispatch the newest alerts in the logs of the watched regions, as older than this visit. */
+async function readLogs() {
+  const regions = client.watched.filter((region) => !read.has(region) && !reading.has(region));
   for (const region of regions) reading.add(region);
   showWhyNone();
-  try {
-    // A cached answer may lack an alert that the client delivered before a reload.
-    const response = await fetch(`/alerts?region=${regions.join(",")}`, { cache: "no-store" });
-    const log = await response.json();
-    logFailed = !response.ok;
-    for (const region of response.ok ? regions : []) read.add(region);
-    for (const [region, { epoch, seq }] of Object.entries(log.positions ?? {})) know(logOf({ region, epoch }), seq);
-    for (const removed of log.removed ?? []) unlist(removed);
-    for (const alert of log.alerts ?? []) list(alert, true);
-  } catch {
-    logFailed = true;
-  }
-  for (const region of regions) reading.delete(region);
-  showCount();
-  // A failed read is repeated after reconnecting.
-  if (!logFailed) readLogs(alerts);
+  const readOne = async (region) => {
+    try {
+      await recent(region, ALERTS_MAX);
+      read.add(region);
+      failed.delete(region);
+    } catch {
+      // Read again after reconnecting.
+      failed.add(region);
+    }
+    reading.delete(region);
+    showCount();
+  };
+  await Promise.all(regions.map(readOne));
 }
 
-/** The client, once there is one. */
+/** The client, once there is one, and what dispatches alerts from before. */
 let client;
+let recent;
 
 /** Says why the list is empty, if it is. */
 function showWhyNone() {
@@ -216,7 +213,7 @@ function showWhyNone() {
   else if (isEmpty)
     $("why-none").textContent = `Nothing yet in ${where}. Publish an alert with the form, or from a terminal:`;
   else
-    $("why-none").textContent = logFailed
+    $("why-none").textContent = watched.some((region) => failed.has(region))
       ? "Could not read the log. The page retries after it reconnects."
       : "Reading the log";
 }
@@ -238,8 +235,7 @@ function showState({ state, retryInMs = 0, transport }) {
   $("state").dataset.state = state;
   $("state-text").textContent = {
     connecting: isRetry ? "Reconnecting" : "Connecting",
-    open:
-      transport === "websocket" ? "Connected" : `Connected by ${transport === "polling" ? "polling" : "event stream"}`,
+    open: transport === "websocket" ? "Connected" : "Connected by polling",
     waiting: "Disconnected",
     offline: "No network",
     paused: "Paused (tab hidden)",
@@ -252,7 +248,7 @@ function showState({ state, retryInMs = 0, transport }) {
   if (state !== "open") return;
   // Messages about the missing service are out of date.
   for (const id of ["published", "problem"]) if ($(id).dataset.away) say(id);
-  readLogs(client);
+  readLogs();
 }
 
 /** Shows a text. With `away` it is about the missing service, and goes when the connection is back. */
@@ -276,7 +272,7 @@ function chip(region) {
 function watch(region) {
   try {
     client.watch(region);
-    readLogs(client);
+    readLogs();
   } catch (error) {
     showProblem(error.message);
   }
@@ -310,6 +306,8 @@ function watchRegions() {
 
 /** The lowest score that is published, or `null` if the template sets none. */
 let scoreThreshold;
+/** Seconds within which the same video is published once in a region, unless its score rises. */
+const REPEAT_WINDOW = 3_600;
 /** The last answer of publish. */
 let answered;
 
@@ -329,7 +327,8 @@ async function publish(event) {
   event.preventDefault();
   const { region, score, title, url, thumbnail } = Object.fromEntries(new FormData(event.target));
   const video = {
-    id: crypto.randomUUID?.() ?? String(Date.now()),
+    // Whoever publishes the same again means the same video.
+    id: url || title,
     title,
     thumbnail,
     score: Number(score),
@@ -340,11 +339,16 @@ async function publish(event) {
     const response = await fetch("/publish", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ region, video }),
+      body: JSON.stringify({ region, video, repeat_window: REPEAT_WINDOW }),
     });
     answered = await response.json();
     if (answered.error) say("published", answered.error.message);
     else if (answered.published) showPublished();
+    else if (answered.reason === "recently_alerted")
+      say(
+        "published",
+        `Not published: #${answered.seq} of ${nameOf(answered.region)} is about this video and less than an hour old.`,
+      );
     else
       say(
         "published",
@@ -507,11 +511,18 @@ async function start() {
   scoreThreshold = local.scoreThreshold;
   if (scoreThreshold !== null) $("threshold").textContent = `(${scoreThreshold} or more)`;
   defineViralToast();
-  client = new ViralAlerts({ url: local.webSocketUrl, httpUrl: location.origin });
+  const options = { url: local.webSocketUrl, httpUrl: location.origin };
+  client = new ViralAlerts(options);
+  recent = startRecent(client, options);
   client.addEventListener("state", ({ detail }) => showState(detail));
+  client.addEventListener("subscribed", ({ detail }) => {
+    for (const [region, { epoch, seq }] of Object.entries(detail.positions)) {
+      if (seq) know(logOf({ region, epoch }), seq);
+    }
+  });
   client.addEventListener("alert", ({ detail }) => {
-    $("toasts").show(detail);
-    list(detail);
+    if (!detail.recent) $("toasts").show(detail);
+    list(detail, detail.recent);
     if (detail.id === answered?.id) showPublished();
   });
   client.addEventListener("removed", ({ detail }) => {
@@ -523,8 +534,7 @@ async function start() {
   client.addEventListener("error", ({ detail }) =>
     showProblem(detail.message, { away: ["connect", "http"].includes(detail.code) }),
   );
-  // The event `online` makes the client try at once.
-  $("reconnect").addEventListener("click", () => window.dispatchEvent(new Event("online")));
+  $("reconnect").addEventListener("click", () => client.reconnect());
   watchRegions();
   $("publish").addEventListener("submit", publish);
   showConnections(local);

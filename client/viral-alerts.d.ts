@@ -14,6 +14,8 @@ export interface ViralAlert {
     dir?: "ltr" | "rtl";
     /** Set if the region has no subscribers and the alert went to every connection, also to those of other regions. */
     everyone?: true;
+    /** Set by this client if the alert was published before the client began to follow its region. */
+    recent?: true;
     /** The publisher's fields, unchanged. */
     video: {
         id: string;
@@ -34,7 +36,7 @@ export interface RemovedAlert {
     id: string;
 }
 /** How the client receives alerts. */
-export type Transport = "websocket" | "eventsource" | "polling";
+export type Transport = "websocket" | "polling";
 /** What the client does now. `waiting` is the backoff before the next attempt. `closed` is final. */
 export type State = {
     state: "open";
@@ -51,12 +53,17 @@ export type State = {
  * - `unauthorized`: the service refused the token, or requires one. Terminal: the client has closed.
  * - `connect`: no connection could be tried, because the `token` callback threw or took longer than 15 s, the token
  *   cannot be sent, or the constructor of the WebSocket threw. The client retries.
- * - `cors`: the page may not read `httpUrl`. The client retries.
- * - `slow_consumer`: a `for await` loop is 10,000 alerts behind. Only that loop throws it.
+ * - `http`: the page got no answer of `httpUrl`, which has another origin: the network failed, or `AllowedOrigins` does
+ *   not name the page. Reported once; the client retries.
+ * - `recent`: `startRecent` could not read alerts from before. It reads them after the next connection.
+ * - `closed`: the client is closed. Only promises are rejected with it.
+ * - `slow_consumer`: a loop over `iterate` is 10,000 alerts behind. Only that loop throws it.
  */
 export declare class ViralAlertsError extends Error {
     readonly name = "ViralAlertsError";
     readonly code: string;
+    /** The status of the HTTP answer, if the error is one. */
+    readonly status: number | undefined;
     /** The field of the message that the service rejected. */
     readonly field: string | undefined;
     /** Whether the client has closed because of this error. */
@@ -65,6 +72,7 @@ export declare class ViralAlertsError extends Error {
         code?: string;
         message?: string;
         field?: string;
+        status?: number;
         terminal?: boolean;
     });
 }
@@ -93,6 +101,11 @@ export interface EventMap {
     /** Something failed. The client goes on, unless `detail.terminal` is true. */
     error: CustomEvent<ViralAlertsError>;
 }
+/**
+ * The events of `ViralAlerts` that belong to a region. Each is also dispatched with the region behind its type, in
+ * capitals: `alert:PL`.
+ */
+export type RegionEventMap = Pick<EventMap, "alert" | "removed" | "subscribed" | "gap">;
 /** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {
     readonly readyState: number;
@@ -107,16 +120,6 @@ export interface WebSocketLike {
     send(data: string): void;
     close(code?: number): void;
 }
-/** The part of an EventSource that the client uses. */
-export interface EventSourceLike {
-    readonly readyState: number;
-    onopen: ((event: never) => void) | null;
-    onmessage: ((event: {
-        data: unknown;
-    } & never) => void) | null;
-    onerror: ((event: never) => void) | null;
-    close(): void;
-}
 /** The options of `ViralAlerts`. Only `url` is required. */
 export interface Options {
     /** Address of the WebSocket API, with its stage: `wss://….amazonaws.com/prod`. `https:` counts as `wss:`. */
@@ -129,8 +132,13 @@ export interface Options {
     /** Regions to watch from the start; a string is one region. Default: none. */
     regions?: string | Iterable<string>;
     /**
+     * Decides whether an alert is dispatched. What it refuses counts as received. If it throws, the alert is dispatched
+     * and the error goes to `reportError`.
+     */
+    accept?: (alert: ViralAlert) => boolean;
+    /**
      * A token, or a function that returns one. The client calls it for every connection and request, and waits for it
-     * up to 15 s. With a token the fallback is polling, because an EventSource sends no headers.
+     * up to 15 s.
      */
     token?: string | (() => string | Promise<string>) | undefined;
     /** Where positions are kept. Default: `sessionStorage` in a page, nothing elsewhere. `null` keeps nothing. */
@@ -139,16 +147,17 @@ export interface Options {
     share?: boolean | string;
     /** The WebSocket class, for runtimes without one: in Node.js 20, that of the package `ws`. */
     WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
-    /** The EventSource class. `undefined` makes polling the fallback. Default: the global one. */
-    EventSource?: (new (url: string) => EventSourceLike) | undefined;
     /**
      * Window in milliseconds for the first reconnect: the client draws a random moment in it. Each failure doubles it, up
-     * to 30 s. Default: what the service advises.
+     * to 30 s. At most 10 minutes. Default: what the service advises.
      */
     reconnectWithinMs?: number;
-    /** Age in milliseconds at which a connection is replaced. Default: what the service advises, 110 minutes. */
+    /**
+     * Age in milliseconds at which a connection is replaced, from 1,000 to a day. Default: what the service advises, 110
+     * minutes.
+     */
     rotateAfterMs?: number;
-    /** Milliseconds between keepalives. Default: 9.5 minutes. `Infinity` sends none. */
+    /** Milliseconds between keepalives, at least 1,000. Default: 9.5 minutes. `Infinity` sends none. */
     keepaliveMs?: number;
     /** A page hidden for this many milliseconds closes its connection. Default: 5 minutes. `Infinity` keeps it open. */
     hiddenMs?: number;
@@ -162,45 +171,49 @@ export interface Options {
  * const alerts = new ViralAlerts({ url: "wss://example.com/prod", httpUrl: "https://example.com", regions: ["PL"] });
  * alerts.addEventListener("alert", ({ detail }) => console.log(detail.region, detail.video.title));
  */
-export declare class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
-    #private;
+export declare class ViralAlerts extends EventTarget {
+    /** The watched regions, sorted. */
+    readonly watched: readonly string[];
+    /** What the client does now. */
+    readonly state: State;
+    /**
+     * The number of events so far by type, without those of `viral-alerts/recent`. A type is absent before its first
+     * event.
+     */
+    readonly counts: Readonly<Partial<Record<keyof EventMap, number>>>;
+    /**
+     * Resolves when no watched region waits for its beginning any more: from here on no alert is left out. A region that
+     * the service refuses is not waited for. Rejects with a `ViralAlertsError` if the client is closed: with the error
+     * that closed it, or one with the code `closed`.
+     */
+    readonly ready: () => Promise<void>;
+    /**
+     * Watches a region: from now on, or from where this tab left off. Throws a `RangeError` if the name is invalid.
+     */
+    readonly watch: (region: string) => void;
+    /** Stops watching a region and forgets its position. */
+    readonly unwatch: (region: string) => void;
+    /** Connects now instead of at the end of the backoff. Of an open connection it checks whether it still answers. */
+    readonly reconnect: () => void;
+    /** Closes the client permanently. */
+    readonly close: () => void;
     /**
      * Starts the client; it connects on its own.
      *
      * @param options The options, or only the address of the WebSocket API.
-     * @throws TypeError if an address or `regions` is invalid, or if the runtime has no WebSocket.
+     * @throws TypeError if an address, a number or `regions` is invalid, or if the runtime has no WebSocket.
      * @throws RangeError if the name of a region is invalid.
      */
     constructor(options: string | URL | Options);
-    /** The watched regions, sorted. */
-    get watched(): string[];
-    /** What the client does now. */
-    get state(): State;
-    /**
-     * Watches a region: from now on, or from where this tab left off.
-     *
-     * @throws RangeError if the name is invalid.
-     */
-    watch(region: string): void;
-    /** Stops watching a region and forgets its position. */
-    unwatch(region: string): void;
-    /** Closes the client permanently. */
-    close(): void;
-    /**
-     * Yields alerts from now on, except those that are removed before the loop reaches them. Ends when the client is
-     * closed.
-     *
-     * @throws ViralAlertsError if an error closed the client, or if the loop is 10,000 alerts behind (`slow_consumer`).
-     * @example
-     * for await (const { region, video } of alerts) console.log(region, video.title);
-     */
-    [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void>;
 }
+/** All events by type, those of a region also as `alert:PL`. */
+type Events = EventMap & {
+    [Type in keyof RegionEventMap as `${Type}:${string}`]: RegionEventMap[Type];
+};
+type Listener<Event> = ((event: Event) => void) | {
+    handleEvent(event: Event): void;
+} | null;
 export interface ViralAlerts {
-    addEventListener<Type extends keyof EventMap>(type: Type, listener: ((event: EventMap[Type]) => void) | {
-        handleEvent(event: EventMap[Type]): void;
-    } | null, options?: boolean | AddEventListenerOptions): void;
-    removeEventListener<Type extends keyof EventMap>(type: Type, listener: ((event: EventMap[Type]) => void) | {
-        handleEvent(event: EventMap[Type]): void;
-    } | null, options?: boolean | EventListenerOptions): void;
+    addEventListener<Type extends keyof Events>(type: Type, listener: Listener<Events[Type]>, options?: boolean | AddEventListenerOptions): void;
+    removeEventListener<Type extends keyof Events>(type: Type, listener: Listener<Events[Type]>, options?: boolean | EventListenerOptions): void;
 }

@@ -1,5 +1,8 @@
 import type { RemovedAlert, ViralAlert } from "./viral-alerts.js";
-/** The events of `<viral-toast>`. `detail` is the alert of the toast. Both events can be cancelled. */
+/**
+ * The events of `<viral-toast>`. `detail` is the alert of the toast, of several the newest. Both events can be
+ * cancelled.
+ */
 export interface ViralToastEventMap extends HTMLElementEventMap {
     /** A toast's link was opened. Cancelling it leaves the link unopened. The toast closes in both cases. */
     activate: CustomEvent<ViralAlert>;
@@ -15,6 +18,10 @@ export interface ViralToastEventMap extends HTMLElementEventMap {
  *
  * - `duration`: milliseconds until a toast closes. Default: 6,000. `Infinity` never closes one.
  * - `max`: toasts shown at a time. Default: 4. A narrow or low screen shows at most 2.
+ * - `per-minute`: toasts within a minute. What exceeds it is gathered in one toast, which says how many alerts it
+ *   stands for and shows the newest of them. Default: no limit.
+ *
+ *   These three are numbers from 0. Anything else counts as the default.
  * - `hotkey`: the key that moves focus to the newest toast, such as `Alt+T`. Default: `F8`. Empty: none.
  * - `dismiss-label`: the label of the button. Default: `Dismiss`.
  * - `aria-label`: the name of the whole element. Default: `New alerts`.
@@ -25,6 +32,11 @@ export interface ViralToastElement extends HTMLElement {
     /** Returns the line above the title. Default: `Viral in PL!`, also if the function throws or returns no string. */
     headline: (alert: ViralAlert) => string;
     /**
+     * Returns the line above the title of a toast that stands for several alerts, oldest first. Default:
+     * `7 more alerts in Poland`, also if the function throws or returns no string.
+     */
+    summary: (alerts: readonly ViralAlert[]) => string;
+    /**
      * Returns the address that a toast opens, or `undefined` for no link. Default: `videoUrl`.
      *
      * An address of the page's own origin may be relative and opens in the same tab. Another origin opens in a new tab
@@ -34,7 +46,7 @@ export interface ViralToastElement extends HTMLElement {
     href: (alert: ViralAlert) => string | undefined;
     /** Shows a toast. */
     show(alert: ViralAlert): void;
-    /** Removes the toast of a removed alert, if it is shown. Dispatches no event. */
+    /** Removes a removed alert from its toast, and the toast if it stands for no other. Dispatches no event. */
     drop(alert: RemovedAlert): void;
     addEventListener<Type extends keyof ViralToastEventMap>(type: Type, listener: (this: ViralToastElement, event: ViralToastEventMap[Type]) => void, options?: boolean | AddEventListenerOptions): void;
     addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;

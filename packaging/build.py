@@ -4,11 +4,14 @@
     packaging/build.py program --binary FILE --notices FILE --platform linux-x64 --out DIRECTORY
     packaging/build.py launcher --out DIRECTORY
     packaging/build.py client --out DIRECTORY
+    packaging/build.py python-client --out DIRECTORY
+    packaging/build.py image --binary FILE --notices FILE --platform linux-x64 --out DIRECTORY
     packaging/build.py check --tag v0.1.0 --repository NAME/NAME
 
 The first makes a package for npm and a wheel from a program of apigw-local that is built already, the second the
-package for npm that people install, the third that of the browser client, and the fourth says whether a tag may be
-released. packaging/notices.py writes the notices of what is in a program.
+package for npm that people install, the third that of the browser client, the fourth the wheel of the client in
+Python, the fifth an image for containers from a program that contains its libc, with Docker, and the sixth says
+whether a tag may be released. packaging/notices.py writes the notices of what is in a program.
 
 Version, licence and address come from Cargo.toml. All packages of a release have the same program in them, the one
 that was tested and attested: maturin would compile it again for each wheel.
@@ -20,6 +23,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -179,34 +183,37 @@ apigw_local = apigw_local.pytest_plugin
 """
 
 
-def wheel(binary, notices, platform, about, out):
-    """Writes a wheel as https://packaging.python.org/en/latest/specifications/binary-distribution-format/ says."""
-    program = binary.read_bytes()
-    tag = f"py3-none-{wheel_platform(program, platform)}"
-    stem = f"apigw_local-{about['version']}"
-    metadata = [
+def wheel_metadata(name, description, about, licences, further):
+    return [
         "Metadata-Version: 2.4",
-        f"Name: {NAME}",
+        f"Name: {name}",
         f"Version: {about['version']}",
-        f"Summary: {about['description']}",
+        f"Summary: {description}",
         f"Author: {about['authors'][0]}",
         f"License-Expression: {about['license']}",
-        *(f"License-File: {name}" for name in [*LICENCES, NOTICES]),
+        *(f"License-File: {licence}" for licence in licences),
         f"Project-URL: Repository, {about['repository']}",
-        "Classifier: Framework :: Pytest",
-        "Requires-Python: >=3.9",
+        *further,
         "Description-Content-Type: text/markdown",
     ]
-    modules = sorted((HERE / "python/apigw_local").glob("*.py"))
-    about_wheel = ["Wheel-Version: 1.0", f"Generator: {NAME}", "Root-Is-Purelib: false", f"Tag: {tag}", ""]
-    files = {
-        f"{stem}.data/scripts/{NAME}": program,
-        **{f"apigw_local/{path.name}": path.read_bytes() for path in modules},
-        f"{stem}.dist-info/METADATA": "\n".join([*metadata, "", (HERE / "python/README.md").read_text()]).encode(),
+
+
+def readme_for_pypi(path, about):
+    """A README with links that lead to the files of the release, because PyPI does not have them."""
+    files = f"{about['repository']}/blob/v{about['version']}"
+    folder = path.parent.relative_to(ROOT)
+    lead = lambda link: f"]({files}/{os.path.normpath(folder / link[1])}"
+    return re.sub(r"\]\((?![a-z]+:|#)([^)#]+)", lead, path.read_text())
+
+
+def write_wheel(stem, tag, metadata, readme, files, out):
+    """Writes a wheel as https://packaging.python.org/en/latest/specifications/binary-distribution-format/ says."""
+    is_pure = str(tag.endswith("-any")).lower()
+    about_wheel = ["Wheel-Version: 1.0", f"Generator: {NAME}", f"Root-Is-Purelib: {is_pure}", f"Tag: {tag}", ""]
+    files = files | {
+        f"{stem}.dist-info/METADATA": "\n".join([*metadata, "", readme]).encode(),
         f"{stem}.dist-info/WHEEL": "\n".join(about_wheel).encode(),
-        f"{stem}.dist-info/entry_points.txt": ENTRY_POINTS.encode(),
         **{f"{stem}.dist-info/licenses/{name}": (ROOT / name).read_bytes() for name in LICENCES},
-        f"{stem}.dist-info/licenses/{NOTICES}": notices.read_bytes(),
     }
     record = io.StringIO()
     rows = csv.writer(record, lineterminator="\n")
@@ -227,6 +234,79 @@ def wheel(binary, notices, platform, about, out):
     return path
 
 
+def wheel(binary, notices, platform, about, out):
+    """The wheel of apigw-local for one platform, with its fixture for pytest."""
+    program = binary.read_bytes()
+    stem = f"apigw_local-{about['version']}"
+    further = ["Classifier: Framework :: Pytest", "Requires-Python: >=3.9"]
+    metadata = wheel_metadata(NAME, about["description"], about, [*LICENCES, NOTICES], further)
+    modules = sorted((HERE / "python/apigw_local").glob("*.py"))
+    files = {
+        f"{stem}.data/scripts/{NAME}": program,
+        **{f"apigw_local/{path.name}": path.read_bytes() for path in modules},
+        f"{stem}.dist-info/entry_points.txt": ENTRY_POINTS.encode(),
+        f"{stem}.dist-info/licenses/{NOTICES}": notices.read_bytes(),
+    }
+    tag = f"py3-none-{wheel_platform(program, platform)}"
+    return write_wheel(stem, tag, metadata, readme_for_pypi(HERE / "python/README.md", about), files, out)
+
+
+def python_client(about, out):
+    """The wheel of the client in Python, which its pyproject.toml describes."""
+    client = ROOT / "client/python"
+    own = tomllib.loads((client / "pyproject.toml").read_text())["project"]
+    further = [
+        "Classifier: Framework :: AsyncIO",
+        "Classifier: Typing :: Typed",
+        f"Requires-Python: {own['requires-python']}",
+        *(f"Requires-Dist: {dependency}" for dependency in own["dependencies"]),
+    ]
+    metadata = wheel_metadata(own["name"], own["description"], about, LICENCES, further)
+    package = client / "viral_alerts"
+    modules = [*sorted(package.glob("*.py")), package / "py.typed"]
+    files = {f"viral_alerts/{path.name}": path.read_bytes() for path in modules}
+    readme = readme_for_pypi(client / "README.md", about)
+    return write_wheel(f"viral_alerts-{about['version']}", "py3-none-any", metadata, readme, files, out)
+
+
+# --- Containers -------------------------------------------------------------------------------------------------------
+
+CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
+# The type of an entry in the table of ELF that names the loader of shared libraries.
+INTERPRETER = 3
+
+
+def needs_libraries(program):
+    """Whether a program for 64 bits names a loader of shared libraries, which an empty image does not have."""
+    (table,) = struct.unpack_from("<Q", program, 32)
+    size, count = struct.unpack_from("<HH", program, 54)
+    return any(struct.unpack_from("<I", program, table + n * size)[0] == INTERPRETER for n in range(count))
+
+
+def image(binary, notices, platform, about, out):
+    """Writes an image that `docker load` reads."""
+    program = binary.read_bytes()
+    if not platform.startswith("linux") or needs_libraries(program):
+        raise Refused(f"{binary} needs libraries: build it for Linux with RUSTFLAGS='-C target-feature=+crt-static'")
+    if not CERTIFICATES.exists():
+        raise Refused(f"{CERTIFICATES} is missing: install ca-certificates")
+    path = out / f"{NAME}-{about['version']}-{platform}.image.tar"
+    tag = f"{NAME}:{about['version']}-{platform}"
+    labels = {"title": NAME, "description": about["description"], "licenses": about["license"]}
+    labels |= {"version": about["version"], "source": about["repository"]}
+    words = (f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items())
+    processor = {"x64": "amd64"}.get(platform.split("-")[1], "arm64")
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copy(binary, pathlib.Path(directory) / NAME)
+        shutil.copy(notices, pathlib.Path(directory) / NOTICES)
+        for file in (CERTIFICATES, HERE / "container/Dockerfile", *(ROOT / name for name in LICENCES)):
+            shutil.copy(file, directory)
+        build = ["docker", "build", "--quiet", f"--platform=linux/{processor}", f"--tag={tag}", *words, directory]
+        subprocess.run(build, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["docker", "save", f"--output={path}", tag], check=True)
+    return path
+
+
 # --- Together ---------------------------------------------------------------------------------------------------------
 
 
@@ -234,15 +314,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     program = commands.add_parser("program", help="a package for npm and a wheel, with the program in them")
-    program.add_argument("--binary", type=pathlib.Path, required=True)
-    program.add_argument("--notices", type=pathlib.Path, required=True)
-    program.add_argument("--platform", choices=PLATFORMS, required=True)
+    container = commands.add_parser("image", help="an image for containers, with the program in it")
+    for command in (program, container):
+        command.add_argument("--binary", type=pathlib.Path, required=True)
+        command.add_argument("--notices", type=pathlib.Path, required=True)
+        command.add_argument("--platform", choices=PLATFORMS, required=True)
     launcher = commands.add_parser("launcher", help="the package for npm that picks one of the others")
     check = commands.add_parser("check", help="whether a tag may be released from a repository of GitHub")
     check.add_argument("--tag", required=True)
     check.add_argument("--repository", required=True)
     client = commands.add_parser("client", help="the package of the browser client for npm")
-    for command in (program, launcher, client):
+    python = commands.add_parser("python-client", help="the wheel of the client in Python")
+    for command in (program, launcher, client, python, container):
         command.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     try:
@@ -255,10 +338,12 @@ def main():
             made = [npm_launcher(about, arguments.out)]
         elif arguments.command == "client":
             made = [npm_client(about, arguments.out)]
+        elif arguments.command == "python-client":
+            made = [python_client(about, arguments.out)]
         else:
             check_processor(arguments.binary.read_bytes(), arguments.platform)
             given = (arguments.binary, arguments.notices, arguments.platform, about, arguments.out)
-            made = [wheel(*given), npm_platform(*given)]
+            made = [image(*given)] if arguments.command == "image" else [wheel(*given), npm_platform(*given)]
     except Refused as refused:
         sys.exit(f"error: {refused}")
     print(*made, sep="\n")

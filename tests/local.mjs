@@ -22,10 +22,12 @@ export async function startLocal(args = [], { program = "viral-alerts-local", di
     stdio: ["ignore", "pipe", log],
   });
   for await (const line of createInterface({ input: child.stdout })) {
-    const ready = /^ready (ws:\S+) (http:\S+)/.exec(line);
+    const ready = /^ready (wss?:\S+) (https?:\S+)/.exec(line);
     if (ready) {
       const [, webSocketAddress, address] = ready;
-      const exported = (await (await fetch(`${address}inspector/env`)).text()).matchAll(/^export (\w+)=(.*)$/gm);
+      // Its port takes plain HTTP too, for which no certificate has to be trusted.
+      const plain = address.replace(/^https:/, "http:");
+      const exported = (await (await fetch(`${plain}inspector/env`)).text()).matchAll(/^export (\w+)=(.*)$/gm);
       const variables = Object.fromEntries([...exported].map(([, name, value]) => [name, value]));
       return { child, webSocketAddress, address, variables };
     }

@@ -395,6 +395,18 @@ def check_emulators(_):
             yield BEHAVIOURS, f"the table of emulators has {name} {measured.get(name)}, pinned is {pinned.get(name)}"
 
 
+CASES = ROOT / "emulator/conformance/cases"
+SUITE = "emulator/conformance/README.md"
+
+
+def check_cases(_):
+    """The conformance suite has as many cases as it says."""
+    count = sum(len(re.findall(r"^- name: ", path.read_text(), re.M)) for path in CASES.glob("*.yaml"))
+    said = re.search(r"^(\d+) cases that say", (ROOT / SUITE).read_text(), re.M)
+    if not said or int(said[1]) != count:
+        yield SUITE, f"{SUITE} says {said[1] if said else 'not how many'} cases, there are {count}"
+
+
 # --- Together ---------------------------------------------------------------------------------------------------------
 
 RULES = {
@@ -406,6 +418,7 @@ RULES = {
     "links": check_links,
     "behaviours": check_behaviours,
     "emulators": check_emulators,
+    "cases": check_cases,
 }
 
 

@@ -1,6 +1,6 @@
 // One WebSocket: requests one at a time, the keepalive, and timeouts that detect a dead peer.
 
-import { ANSWER_MS, TIMER_MS_MAX } from "./limits.js";
+import { ANSWER_MS, KEEPALIVE_MS, MESSAGE_MS, SAVED_MS, TIMER_MS_MAX } from "./limits.js";
 import type { Answer, ErrorNews, Kept, Logged } from "./news.js";
 import type { WebSocketLike } from "./types.js";
 
@@ -22,13 +22,16 @@ export interface Connection {
   busy: boolean;
   /** Whether a keepalive is due. */
   idle: boolean;
-  opened: boolean;
-  /** When the last frame arrived, in milliseconds since 1970. */
+  /** When it opened or the last frame arrived, in milliseconds since 1970; 0 until it opens. */
   heardAt: number;
   /** Sends a message and resolves with its answer; never resolves once the connection has ended. One at a time. */
   exchange(message: object): Promise<Frame>;
+  /** Resolves when the next message may go, after `ms` at least; never once the connection has ended. One at a time. */
+  free(ms: number): Promise<void>;
   /** Sends a ping. Without an answer the connection ends. */
   ping(): void;
+  /** Ends the connection as if its peer had. */
+  end(): void;
   close(): void;
 }
 
@@ -38,7 +41,7 @@ export interface Connection {
  */
 export function createConnection(
   socket: WebSocketLike,
-  keepaliveMs: number,
+  keepaliveMs: number | undefined,
   onReady: () => void,
   onAlert: (alert: Logged) => void,
   onEnd: (code?: number) => void,
@@ -46,22 +49,26 @@ export function createConnection(
   let answer: ((frame: Frame) => void) | undefined;
   let deadline: ReturnType<typeof setTimeout> | undefined;
   let keepalive: ReturnType<typeof setTimeout> | undefined;
+  let pause: ReturnType<typeof setTimeout> | undefined;
+  /** When the next message may go, on the clock of `performance.now`. */
+  let freeAt = -Infinity;
   let closed = false;
 
   /** Ends the connection unless a frame arrives in time: a dead peer sends no close frame. */
   const expect = (): void => {
     clearTimeout(deadline);
-    deadline = setTimeout(() => end(), ANSWER_MS);
+    deadline = setTimeout(end, ANSWER_MS);
   };
 
-  /** A frame arrived. */
+  /** The connection opened, or a frame arrived. */
   const heard = (): void => {
     connection.heardAt = Date.now();
     if (!answer) clearTimeout(deadline);
   };
 
   const send = (message: object): void => {
-    if (socket.readyState === 1) socket.send(JSON.stringify(message));
+    if (closed) return;
+    socket.send(JSON.stringify(message));
     expect();
   };
 
@@ -75,26 +82,32 @@ export function createConnection(
     acknowledged: new Set(),
     busy: false,
     idle: false,
-    opened: false,
     heardAt: 0,
     exchange: (message) =>
       new Promise((resolve) => {
         answer = resolve;
+        freeAt = Math.max(freeAt, performance.now() - SAVED_MS) + MESSAGE_MS;
         send(message);
       }),
+    free: (ms) =>
+      new Promise((resolve) => {
+        const wait = Math.max(ms, freeAt - performance.now());
+        if (wait < 1) resolve();
+        else if (!closed) pause = setTimeout(resolve, wait);
+      }),
     ping: () => send({ type: "ping" }),
+    end,
     close() {
       closed = true;
       clearTimeout(deadline);
       clearTimeout(keepalive);
+      clearTimeout(pause);
       socket.close(1000);
     },
   };
 
   expect();
   socket.onopen = () => {
-    if (closed) return;
-    connection.opened = true;
     heard();
     // A keepalive is due whatever arrives meanwhile: alerts of one region prove nothing about the others.
     keepalive = setInterval(
@@ -102,7 +115,7 @@ export function createConnection(
         connection.idle = true;
         onReady();
       },
-      Math.min(keepaliveMs, TIMER_MS_MAX),
+      Math.min(keepaliveMs ?? KEEPALIVE_MS, TIMER_MS_MAX),
     );
     onReady();
   };
@@ -111,23 +124,20 @@ export function createConnection(
     let frame: Frame;
     try {
       // JSON that is not an object counts as an empty frame.
-      frame = Object(JSON.parse(String(data))) as Frame;
+      frame = Object(JSON.parse(data as string)) as Frame;
     } catch {
       return;
     }
     // The service has seen this connection close and has dropped its subscriptions.
     if (frame.code === "connection_closed") return end();
-    let resolve: typeof answer;
     if (frame.type ? ANSWERS.test(frame.type) : frame.message && !frame.event) {
-      resolve = answer;
+      answer?.(frame);
       answer = undefined;
     }
     heard();
     if (/^(viral_alert|alert_removed)$/.test(frame.type!)) onAlert(frame as unknown as Logged);
-    resolve?.(frame);
   };
-  // The event has no details, and `close` follows.
-  socket.onerror = () => {};
-  socket.onclose = ({ code }) => end(code);
+  // In Node.js 22 no `close` follows an error of the handshake.
+  socket.onerror = socket.onclose = ({ code }: { code?: number }) => end(code);
   return connection;
 }

@@ -15,24 +15,25 @@ export type Emit = <Type extends keyof EventMap>(type: Type, detail: EventMap[Ty
  */
 export function createGate(positions: Positions, emit: Emit, ask: (regions: string[]) => void) {
   const watched = new Set<string>();
-  /** Regions whose `subscribed` event is still to come. */
+  /** Regions whose `subscribed` event is still to come, except those that the service refused. */
   const pending = new Set<string>();
   /** Alerts of unwatched regions that reached everyone, and removals of such. */
   const seen = new Set<string>();
 
-  const isWatched = (region: string): boolean => covers([...watched], region);
+  const isWatched = (region: string): boolean => watched.has(region) || watched.has(ALL);
   /** Where a region begins that was created after this tab began to follow ALL. */
   const birth = (): Position | undefined => (watched.has(ALL) ? positions[ALL] : undefined);
   const positionOf = (region: string): Position | undefined => positions[region] ?? birth();
 
-  const positionsOf = (regions: string[]): Positions => {
-    const found = Object.entries(positions).filter(([region]) => isWatched(region) && covers(regions, region));
-    return Object.fromEntries(found);
-  };
+  const positionsOf = (regions: string[]): Positions =>
+    Object.fromEntries(
+      Object.entries(positions).filter(([region]) => isWatched(region) && covers(regions, region)),
+    );
 
   return {
     /** The regions of this tab. */
     watched,
+    pending,
     /** Returns the positions of the watched ones of `regions`; for `ALL`, all positions and its own mark. */
     positions: positionsOf,
 
@@ -54,6 +55,7 @@ export function createGate(positions: Positions, emit: Emit, ask: (regions: stri
 
     /** Takes news of the leader. */
     receive({ alert, lost, ready }: News): void {
+      for (const region of ready?.refused ?? []) pending.delete(region);
       for (const region of ready?.regions ?? []) {
         if (!watched.has(region)) continue;
         const heads: Positions = { [region]: BEGINNING, ...ready!.positions };

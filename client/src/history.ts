@@ -4,16 +4,15 @@ import { ANSWER_MS, CURSOR_MAX, POSITIONS_MAX, REGIONS_MAX } from "./limits.js";
 import { ALL, type Log } from "./log.js";
 import type { Answer } from "./news.js";
 import type { Settings } from "./settings.js";
-import { TokenError } from "./token.js";
-import type { Position } from "./types.js";
+import { ViralAlertsError, type Position } from "./types.js";
 
 /** Returns the positions of `regions`, sorted by name, as many as the service takes. The rest are not recovered. */
-export function known(log: Log, regions: string[]): [string, Position][] {
+export function known(log: Pick<Log, "positions">, regions: string[]): [string, Position][] {
   return Object.entries(log.positions(regions)).sort().slice(0, POSITIONS_MAX);
 }
 
 /** Returns the cursor of the next request. It is empty if the regions are followed from now on. */
-export function cursor(log: Log, regions: string[]): string {
+export function cursor(log: Pick<Log, "positions" | "has">, regions: string[]): string {
   const text = known(log, regions)
     .map(([region, { epoch, seq }]) => `${region}.${epoch.toString(36)}.${seq.toString(36)}`)
     .join("_");
@@ -21,41 +20,23 @@ export function cursor(log: Log, regions: string[]): string {
   return text.slice(0, `${text}_`.lastIndexOf("_", CURSOR_MAX)) || (log.has(ALL) ? "_" : "");
 }
 
-export function address({ httpUrl }: Settings, regions: string[], after: string): string {
-  const query = { region: regions.join(), ...(after && { after }) };
-  return `${httpUrl}/alerts?${new URLSearchParams(query)}`;
-}
-
-/** An answer with another status than 2xx, of the service or of something in front of it. */
-export class HttpError extends Error {
-  /** `code` is the service's. Answers of others have none. */
-  constructor(
-    readonly status: number,
-    readonly code: unknown,
-  ) {
-    super(`HTTP ${status}`);
-  }
-}
-
-function headersFor(token: string | undefined): Headers {
-  try {
-    return new Headers(token ? { authorization: `Bearer ${token}` } : {});
-  } catch {
-    // The browser's own error would contain the token.
-    throw new TokenError("it has characters that an HTTP header cannot carry");
-  }
-}
-
-/** Sends one request. Throws an `HttpError`, a `TokenError`, or the error of `fetch`. */
-export async function get(settings: Settings, regions: string[], after: string): Promise<Answer> {
-  const headers = headersFor(await settings.token?.());
-  const response = await fetch(address(settings, regions, after), {
-    headers,
+/** Sends one request, for the newest alerts if the query has no `after`. Throws what `token` throws, the error of
+ * `fetch`, or an error with the status and the service's code: answers of others have no code. */
+export async function get(
+  { httpUrl, token }: Pick<Settings, "httpUrl" | "token">,
+  query: { region: string; after?: string; limit?: string },
+): Promise<Answer> {
+  const value = await token?.();
+  const response = await fetch(`${httpUrl}/alerts?${new URLSearchParams(query)}`, {
+    headers: value ? { authorization: `Bearer ${value}` } : {},
+    // An answer of a second ago may lack what was delivered since.
+    cache: "no-cache",
     signal: AbortSignal.timeout(ANSWER_MS),
   });
-  const answer = response.json() as Promise<Answer & { error?: { code: string } }>;
-  if (!response.ok) throw new HttpError(response.status, (await answer.catch(() => undefined))?.error?.code);
-  return answer;
+  const answer = response.json() as Promise<Answer>;
+  if (response.ok) return answer;
+  const { error } = (await answer.catch(() => ({}))) as { error?: { code: string } };
+  throw new ViralAlertsError({ ...error, message: `HTTP ${response.status}`, status: response.status });
 }
 
 /** Brings the log up to date with the service. Throws as `get` does. */
@@ -63,7 +44,7 @@ export async function catchUp(settings: Settings, log: Log, regions: string[]): 
   for (let from = 0; from < regions.length; from += REGIONS_MAX) {
     const asked = regions.slice(from, from + REGIONS_MAX);
     for (let after = cursor(log, asked), more: unknown = true; more;) {
-      const answer = await get(settings, asked, after);
+      const answer = await get(settings, { region: asked.join(), ...(after && { after }) });
       log.apply(answer, asked, false);
       // A page that does not move the cursor is the last one.
       more = after && answer.more && after !== (after = cursor(log, asked));

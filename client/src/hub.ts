@@ -3,25 +3,26 @@
 import { backoff } from "./backoff.js";
 import { createConnection, type Connection } from "./connection.js";
 import { startFallback, type Fallback } from "./fallback.js";
-import { catchUp, get, HttpError, known } from "./history.js";
+import { catchUp, known } from "./history.js";
 import {
-  ANSWER_MS,
+  ADVICE_MS_MAX,
   FALLBACK_MS,
-  HEAL_MS,
-  HTTP_TRIES,
+  INTERVAL_MS_MIN,
   POLICY_MS,
+  POLL_MS,
   PROBE_AFTER_MS,
   RECONNECT_WITHIN_MS,
   REGIONS_MAX,
   RESTART_WITHIN_MS,
   ROTATE_AFTER_MS,
-  TIMER_MS_MAX,
+  ROTATE_AFTER_MS_MAX,
+  SURPLUS_MAX,
 } from "./limits.js";
 import { ALL, createLog } from "./log.js";
 import type { Answer, News, Want } from "./news.js";
+import { clamp } from "./numbers.js";
 import type { Settings } from "./settings.js";
-import { TokenError } from "./token.js";
-import type { State } from "./types.js";
+import type { State, ViralAlertsError } from "./types.js";
 
 export interface Hub {
   /** Takes the request of a tab. Returns whether the tab is new. */
@@ -43,9 +44,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const refused = new Set<string>();
   /** Subscribed regions that need a new request because alerts are missing. */
   const stale = new Set<string>();
-  /** Regions whose missing alerts may still arrive on their own. */
-  const waiting = new Set<string>();
-  let state: State = { state: "connecting" };
+  /** Regions whose missing alerts may still arrive on their own, with the timers that end the wait. */
+  const waiting = new Map<string, ReturnType<typeof setTimeout>>();
+  let state: State | undefined;
   /** The connection in use, and the one that is to replace it. */
   let current: Connection | undefined;
   let next: Connection | undefined;
@@ -53,13 +54,15 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   /** The timer that starts the fallback while attempts go on. */
   let patience: ReturnType<typeof setTimeout> | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let within = settings.reconnectWithinMs ?? RECONNECT_WITHIN_MS;
-  let rotateAfter = settings.rotateAfterMs ?? ROTATE_AFTER_MS;
+  /** The newest answer, for its advice. */
+  let advice: Partial<Answer> = {};
+  /** Attempts to connect, and recoveries over HTTP, that have failed in a row. */
   let failures = 0;
+  let unread = 0;
   /** The service closed with 1008: no event shortens the wait. */
   let held = false;
-  /** A check for CORS is under way, or has reported it. */
-  let explaining = false;
+  /** An HTTP request failed without an answer, and the application was told. */
+  let hinted = false;
   /** Number of attempts. An attempt that finds a higher number has been abandoned. */
   let attempts = 0;
   let stopped = false;
@@ -67,7 +70,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const tell = (now: State): void => emit({ state: (state = now) });
 
   /** Reports why no request could be sent. */
-  const report = (error: unknown): void => emit({ error: { code: "connect", message: String(error) } });
+  const report = (error: unknown): void => emit({ error: { code: "connect", message: (error as Error).message } });
 
   /** Returns the regions that any tab watches, without the refused ones. */
   const wanted = (): string[] => {
@@ -88,8 +91,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   const announce = (): void => {
     const regions = wanted().filter((region) => log.has(region) || log.has(ALL));
     // The position stays when no tab watches ALL any more.
-    regions.forEach(log.begin);
-    emit({ ready: { regions, positions: log.positions([ALL]) } });
+    for (const region of regions) log.begin(region);
+    emit({ ready: { regions, refused: [...refused], positions: log.positions([ALL]) } });
   };
 
   /** Requests what is wanted and missing. */
@@ -98,24 +101,21 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     for (const connection of [current, next]) {
       // A region that was left and is watched again starts anew, even if the service did not learn that it was left.
       for (const region of regions) if (!log.has(region)) connection?.acknowledged.delete(region);
-      if (connection?.opened) void ask(connection);
+      if (connection?.heardAt) ask(connection);
     }
     fallback?.refresh();
   };
 
   /** Requests a region again if its missing alerts do not arrive on their own. */
-  const heal = (region: string, tries: number): void => {
-    if (waiting.has(region)) return;
-    waiting.add(region);
-    setTimeout(
-      () => {
-        waiting.delete(region);
-        if (stopped || !log.isBehind(region)) return;
-        stale.add(region);
-        work();
-      },
-      HEAL_MS * 2 ** tries,
-    );
+  const heal = (region: string, waitMs: number): void => {
+    if (stopped || waiting.has(region)) return;
+    const ask = (): void => {
+      waiting.delete(region);
+      if (!log.isBehind(region)) return;
+      stale.add(region);
+      work();
+    };
+    waiting.set(region, setTimeout(ask, waitMs));
   };
 
   const log = createLog(emit, heal, announce);
@@ -132,26 +132,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   const stop = (): void => {
     stopped = true;
+    waiting.forEach(clearTimeout);
     drop();
-  };
-
-  /** Checks whether CORS made a request fail: then the service answers, but the page may not read the answer. */
-  const explain = async (): Promise<void> => {
-    const page = globalThis.location?.origin;
-    if (explaining || !page || new URL(httpUrl!).origin === page) return;
-    explaining = true;
-    let reached = false;
-    try {
-      await fetch(httpUrl!, { method: "HEAD", mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS) });
-      reached = true;
-      // The first failure may have been the network's.
-      await get(settings, [ALL], "");
-      explaining = false;
-    } catch (error) {
-      explaining = reached && error instanceof TypeError;
-    }
-    const message = `the page may not read ${httpUrl}: the template's parameter AllowedOrigins does not name ${page}`;
-    if (explaining) emit({ error: { code: "cors", message } });
   };
 
   /**
@@ -160,19 +142,19 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
    * a region.
    */
   const end = (error: unknown): boolean => {
-    if (error instanceof TokenError) {
-      if (!stopped) report(error);
-    } else if (!(error instanceof HttpError)) void explain();
-    else if (error.status === 401 && (token || error.code === "unauthorized")) {
-      const reason = token ? "the token was refused" : "the service requires a token: pass the option token";
-      const message = `${error.message}: ${reason}`;
-      if (!stopped) {
-        stop();
-        emit({ error: { code: "unauthorized", message, terminal: true } });
-      }
-      return true;
+    if (stopped) return stopped;
+    const { code, status } = error as ViralAlertsError;
+    const page = globalThis.location?.origin;
+    if (code === "connect") report(error);
+    else if (!status && page && !hinted && new URL(httpUrl!).origin !== page) {
+      hinted = true;
+      emit({ error: { code: "http", message: `cannot read ${httpUrl}: does AllowedOrigins name ${page}?` } });
+    } else if (status === 401 && (token || code === "unauthorized")) {
+      stop();
+      const reason = `HTTP 401: token ${token ? "refused" : "required"}`;
+      emit({ error: { code: "unauthorized", message: reason, terminal: true } });
     }
-    return false;
+    return stopped;
   };
 
   /** Starts the fallback, which runs until there is a connection. */
@@ -187,8 +169,9 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   const schedule = (count: number, code?: number): void => {
     held = code === 1008;
-    const window = code === 1012 ? Math.max(within, RESTART_WITHIN_MS) : within;
-    const retryInMs = (held ? POLICY_MS : 0) + backoff(count, window);
+    const shortest = code === 1012 ? RESTART_WITHIN_MS : 0;
+    const within = settings.reconnectWithinMs ?? advice.reconnect_within_ms ?? RECONNECT_WITHIN_MS;
+    const retryInMs = (held ? POLICY_MS : 0) + backoff(count, clamp(shortest, within, ADVICE_MS_MAX));
     if (!current && !fallback) tell(count < Infinity ? { state: "waiting", retryInMs } : { state: "offline" });
     clearTimeout(timer);
     timer = setTimeout(connect, retryInMs);
@@ -206,28 +189,22 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       if (!fallback) tell({ state: "connecting" });
       fallBackSoon();
     }
-    let socket;
     try {
       const value = await token?.();
       if (attempt !== attempts) return;
-      // The browser's own error would contain the token. Source: RFC 6455, section 4.1; RFC 2616, section 2.2.
-      if (value && !/^[\w!#$%&'*+.^`|~-]+$/.test(value)) {
-        throw TypeError("the token has characters that a WebSocket handshake cannot carry");
-      }
-      socket = value ? new settings.WebSocket(url, ["viral-alerts", `bearer.${value}`]) : new settings.WebSocket(url);
+      const connection: Connection = (next = createConnection(
+        new settings.WebSocket(url, value ? ["viral-alerts", `bearer.${value}`] : []),
+        settings.keepaliveMs,
+        () => ask(connection),
+        log.admit,
+        (code) => ended(connection, code),
+      ));
     } catch (error) {
       // A later attempt reports its own error.
       if (attempt !== attempts) return;
       report(error);
-      return failed();
+      failed();
     }
-    const connection: Connection = (next = createConnection(
-      socket,
-      settings.keepaliveMs,
-      () => ask(connection),
-      log.accept,
-      (code) => ended(connection, code),
-    ));
   };
 
   const ended = (connection: Connection, code?: number): void => {
@@ -247,40 +224,43 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   /** The new connection is subscribed to everything: closes what was before. */
   const promote = (connection: Connection): void => {
-    current?.close();
-    fallback?.stop();
-    clearTimeout(patience);
-    next = fallback = patience = undefined;
+    next = undefined;
+    drop();
     current = connection;
     failures = 0;
-    clearTimeout(timer);
-    timer = setTimeout(connect, Math.min(rotateAfter, TIMER_MS_MAX));
+    const rotateAfter = settings.rotateAfterMs ?? advice.rotate_after_ms ?? ROTATE_AFTER_MS;
+    timer = setTimeout(connect, clamp(INTERVAL_MS_MIN, rotateAfter, ROTATE_AFTER_MS_MAX));
     tell({ state: "open", transport: "websocket" });
   };
 
-  /**
-   * Returns the next request and its regions: first those to leave, which makes room; then up to `max` to subscribe to;
-   * then all, if a keepalive is due.
-   */
-  const due = ({ acknowledged, idle }: Connection, max: number): [type: string, asked: string[]] => {
-    const regions = follow();
-    const surplus = [...acknowledged].filter((region) => !regions.includes(region) && regions[0] !== ALL);
-    if (surplus[0]) return ["unsubscribe_region", surplus.slice(0, REGIONS_MAX)];
-    const missing = regions.filter((region) => !acknowledged.has(region)).slice(0, max);
-    // One at a time: a region that did not fit in a shared answer may fit alone.
-    const asked = missing[0] ? missing : [...stale].filter(log.has).slice(0, 1);
-    return asked[0] ? ["subscribe_region", asked] : ["keepalive", idle ? regions : []];
+  /** Sends requests, unless that is under way. An answer that is not as promised ends the connection. */
+  const ask = (connection: Connection): void => {
+    if (!connection.busy) request(connection).catch(connection.end);
   };
 
   /** Sends one request after the other until none is due. */
-  const ask = async (connection: Connection): Promise<void> => {
+  const request = async (connection: Connection): Promise<void> => {
     const { acknowledged } = connection;
-    if (connection.busy) return;
-    connection.busy = true;
     let tries = 0;
-    let max = REGIONS_MAX;
-    for (;;) {
-      const [type, asked] = due(connection, max);
+    connection.busy = true;
+    for (let wait = 0, max = REGIONS_MAX; ; ) {
+      await connection.free(wait);
+      const regions = follow();
+      const missing = regions.filter((region) => !acknowledged.has(region));
+      // What ALL covers costs nothing, and may soon be asked for again.
+      const surplus = [...acknowledged].filter((region) => !regions.includes(region));
+      let type = "subscribe_region";
+      let asked = missing.slice(0, max);
+      if (surplus[regions[0] === ALL ? SURPLUS_MAX : 0]) {
+        // Leaving makes room.
+        type = "unsubscribe_region";
+        asked = surplus.slice(0, REGIONS_MAX);
+        // One at a time: a region that did not fit in a shared answer may fit alone.
+      } else if (!asked[0]) asked = [...stale].filter(log.has).slice(0, 1);
+      if (!asked[0] && connection.idle) {
+        type = "keepalive";
+        asked = regions;
+      }
       if (!asked[0]) break;
       const frame = await connection.exchange({
         type,
@@ -288,29 +268,32 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         ...(asked.some(log.has) && { since: Object.fromEntries(known(log, asked)) }),
       });
       const final = frame.retryable === false;
-      if (frame.positions) await subscribed(connection, asked, frame as Answer);
-      else if (frame.type === "unsubscribed") for (const region of asked) acknowledged.delete(region);
-      else if (frame.type === "kept" || (final && type === "keepalive")) {
-        connection.idle = false;
-        // A service that does not know the message gets new subscriptions instead.
-        const named = final ? asked : [...(frame.behind ?? []), ...(frame.missing ?? [])];
-        for (const region of named) acknowledged.delete(asked[0] === ALL ? ALL : region);
-      } else {
-        // An invalid position does not refuse its region.
-        const refuses = final && !/^since/.test(frame.field!);
-        if (refuses && asked[1]) {
-          // Asked one by one, only the refused region fails.
-          max = 1;
-          continue;
+      const isKept = frame.type === "kept";
+      // An invalid position does not refuse its region.
+      const refuses = final && !/^since/.test(frame.field!);
+      wait = 0;
+      max = REGIONS_MAX;
+      if (frame.positions) {
+        advice = frame;
+        for (const region of asked) {
+          acknowledged.add(region);
+          stale.delete(region);
         }
+        await recover(log.apply(frame as Answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL));
+      } else if (isKept || frame.type === "unsubscribed" || (final && type !== "subscribe_region")) {
+        if (type === "keepalive") connection.idle = false;
+        // A service that does not know the message gets new subscriptions instead.
+        const named = isKept ? [...(frame.behind ?? []), ...(frame.missing ?? [])] : asked;
+        for (const region of named) acknowledged.delete(isKept && asked[0] === ALL ? ALL : region);
+        // Asked for in ever smaller parts, only the refused region fails.
+      } else if (refuses && asked[1]) max = asked.length >> 1;
+      else {
         if (final) emit({ error: frame });
         if (refuses) {
           refused.add(asked[0]!);
+          announce();
           if (stale.delete(asked[0]!)) log.giveUp(asked[0]!);
-        } else
-          await new Promise((resolve) =>
-            setTimeout(resolve, frame.retry_after_ms || backoff(tries++, RECONNECT_WITHIN_MS)),
-          );
+        } else wait = clamp(0, frame.retry_after_ms || backoff(tries++, RECONNECT_WITHIN_MS), ADVICE_MS_MAX);
       }
     }
     // Without regions there is nothing to compare: a ping keeps the connection open.
@@ -319,20 +302,22 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     if (connection === next) promote(connection);
   };
 
-  const subscribed = async ({ acknowledged }: Connection, asked: string[], answer: Answer): Promise<void> => {
-    within = settings.reconnectWithinMs ?? answer.reconnect_within_ms ?? within;
-    rotateAfter = settings.rotateAfterMs ?? answer.rotate_after_ms ?? rotateAfter;
-    for (const region of asked) {
-      acknowledged.add(region);
-      stale.delete(region);
-    }
-    const open = log.apply(answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL);
+  /** Recovers what an answer did not: over HTTP, or by asking for each region alone. */
+  const recover = async (open: string[]): Promise<void> => {
     if (!httpUrl) for (const region of open) stale.add(region);
-    else {
+    else if (open[0]) {
       try {
         await catchUp(settings, log, open);
+        unread = 0;
       } catch (error) {
-        if (!end(error)) for (const region of open) heal(region, HTTP_TRIES);
+        if (end(error)) return;
+        const { status } = error as ViralAlertsError;
+        const wait = backoff(unread++, POLL_MS);
+        for (const region of open) {
+          // What cannot be read now stays in the log, unless the service says that it may not be read.
+          if (status! < 500 && status !== 429) log.fail(region);
+          heal(region, wait);
+        }
       }
     }
   };

@@ -1,6 +1,6 @@
 // The client's view of each region's log: puts alerts in order, drops repeats, and finds what is missing. Does no I/O.
 
-import { EARLY_MAX, HEAL_TRIES_MAX } from "./limits.js";
+import { EARLY_MAX, HEAL_MS, HEAL_TRIES_MAX } from "./limits.js";
 import type { Answer, Logged, News, Positions } from "./news.js";
 import type { Position } from "./types.js";
 
@@ -12,13 +12,10 @@ export const covers = (regions: string[], region: string): boolean => regions.in
 export const BEGINNING: Readonly<Position> = { epoch: 0, seq: 0 };
 
 interface Entry {
-  region: string;
   /** Position of the last emitted alert. Undefined before the first acknowledgement. */
   at?: Position;
   /** Highest sequence number known to exist in this epoch. */
   head: number;
-  /** Highest sequence number emitted in this epoch. It is above `at` after a step back. */
-  top: number;
   /** Recoveries without progress. */
   tries: number;
   /** Alerts that came too early, by sequence number. */
@@ -28,58 +25,59 @@ interface Entry {
 export type Log = ReturnType<typeof createLog>;
 
 /**
- * Creates the log. It calls `behind` with a region that misses alerts and the number of recoveries without progress,
+ * Creates the log. It calls `behind` with a region that misses alerts and how long to wait for them in milliseconds,
  * and `started` when an answer has set where regions begin, before their first alert.
  */
 export function createLog(
   emit: (news: News) => void,
-  behind: (region: string, tries: number) => void,
+  behind: (region: string, waitMs: number) => void,
   started: () => void,
 ) {
-  const entries = new Map<string, Entry>();
+  /** By region. */
+  const entries: Record<string, Entry> = Object.create(null);
 
-  const entryOf = (region: string): Entry => {
-    let entry = entries.get(region);
-    if (!entry) entries.set(region, (entry = { region, head: 0, top: 0, tries: 0, early: new Map() }));
-    return entry;
-  };
+  const entryOf = (region: string): Entry =>
+    (entries[region] ??= { head: 0, tries: 0, early: new Map() });
 
   /** Whether the region has a position to follow it from. */
-  const has = (region: string): boolean => !!entries.get(region)?.at;
+  const has = (region: string): boolean => !!entries[region]?.at;
 
   /** Whether alerts of the region are missing. */
-  const isBehind = (region: string): boolean => {
-    const entry = entries.get(region);
-    return !!entry?.at && entry.head > entry.at.seq;
+  const isBehind = (region: string): boolean => has(region) && entries[region]!.head > entries[region]!.at!.seq;
+
+  /** Follows the region from a position, unless it has one. Throws if that is not a position. */
+  const begin = (region: string, { epoch, seq } = BEGINNING): void => {
+    if (!(epoch >= 0 && seq >= 0)) throw "invalid position";
+    entryOf(region).at ??= { epoch, seq };
   };
 
-  /** Follows the region from its beginning, unless it has a position. */
-  const begin = (region: string): void => {
-    entryOf(region).at ??= { ...BEGINNING };
-  };
-
-  const move = (entry: Entry, to: Position): void => {
-    if (entry.at?.epoch !== to.epoch) entry.head = entry.top = 0;
+  const move = (region: string, to: Position): void => {
+    const entry = entryOf(region);
+    if (entry.at?.epoch !== to.epoch) entry.head = 0;
     entry.at = { ...to };
-    const held = [...entry.early.values()];
-    entry.early.clear();
-    held.forEach(take);
+    const { early } = entry;
+    entry.early = new Map();
+    early.forEach(take);
   };
 
   /** Moves to a position and reports the alerts before it as lost. */
-  const skip = (entry: Entry, epoch: number, seq: number): void => {
-    const { region, at: from } = entry;
+  const skip = (region: string, epoch: number, seq: number): void => {
     const to = { epoch, seq };
-    if (from) emit({ lost: { region, from, to } });
-    move(entry, to);
+    emit({ lost: { region, from: entryOf(region).at!, to } });
+    move(region, to);
   };
 
-  /** Gives up the missing alerts of an entry, and emits those that came early. */
-  const lose = (entry: Entry): void => {
-    for (let { at } = entry; at && entry.head > at.seq; { at } = entry) {
-      const last = entry.top > at.seq ? entry.top : entry.head;
-      skip(entry, at.epoch, Math.min(...entry.early.keys(), last + 1) - 1);
+  /** Gives up the missing alerts of the region, and emits those that came early. */
+  const giveUp = (region: string): void => {
+    while (isBehind(region)) {
+      const { at, head, early } = entryOf(region);
+      skip(region, at!.epoch, Math.min(...early.keys(), head + 1) - 1);
     }
+  };
+
+  /** Counts a recovery without progress. After some, the missing alerts are given up. */
+  const fail = (region: string): void => {
+    if (++entryOf(region).tries >= HEAL_TRIES_MAX) giveUp(region);
   };
 
   const take = (alert: Logged): void => {
@@ -88,7 +86,7 @@ export function createLog(
     if (!seq || !epoch || (everyone && !has(region) && !has(ALL))) return emit({ alert });
     const entry = entryOf(region);
     if (has(ALL)) begin(region);
-    if (entry.at && entry.at.epoch < epoch) skip(entry, epoch, 0);
+    if (entry.at && entry.at.epoch < epoch) skip(region, epoch, 0);
     const { at, early } = entry;
     const isPast = at && (at.epoch > epoch || at.seq >= seq);
     const isRemoved = alert.type === "alert_removed";
@@ -105,9 +103,7 @@ export function createLog(
     entry.head = Math.max(entry.head, seq);
     // A listener may change what is followed, so the position is read anew each time.
     for (let next; (next = entry.early.get(entry.at!.seq + 1));) {
-      const now = ++entry.at!.seq;
-      entry.early.delete(now);
-      entry.top = Math.max(entry.top, now);
+      entry.early.delete(++entry.at!.seq);
       entry.tries = 0;
       emit({ alert: next });
     }
@@ -115,52 +111,47 @@ export function createLog(
 
   /** Reports whether alerts of the region are missing. */
   const look = (region: string): void => {
-    if (isBehind(region)) behind(region, entryOf(region).tries);
+    if (isBehind(region)) behind(region, HEAL_MS * 2 ** entryOf(region).tries);
   };
 
   return {
     has,
     isBehind,
     begin,
-
-    /** Gives up the missing alerts of the region. */
-    giveUp: (region: string): void => lose(entryOf(region)),
+    fail,
+    giveUp,
 
     /** Takes an alert, in any order and any number of times. A removal takes the place of its alert. */
-    accept(alert: Logged): void {
+    admit(alert: Logged): void {
       take(alert);
       look(alert.region);
     },
 
-
     /** Returns the known positions of `regions`; of every region for `ALL`. */
     positions(regions: string[]): Positions {
       const found: Positions = {};
-      for (const [region, { at }] of entries) {
-        if (at && region !== ALL && covers(regions, region)) found[region] = { ...at };
+      for (const region in entries) {
+        if (has(region) && region !== ALL && covers(regions, region)) found[region] = { ...entries[region]!.at! };
       }
       return found;
     },
 
     /** Forgets all regions except `wanted`. */
     keep(wanted: string[]): void {
-      for (const region of entries.keys()) {
-        if (!covers(wanted, region)) entries.delete(region);
-      }
+      for (const region in entries) if (!covers(wanted, region)) delete entries[region];
     },
 
     /** Follows the region from `to` or earlier. Returns whether that is a step back. */
     rewind(region: string, to: Position): boolean {
-      const entry = entryOf(region);
-      const { at } = entry;
+      const { at } = entryOf(region);
       if (at && (region === ALL || (at.epoch === to.epoch && at.seq <= to.seq))) return false;
-      move(entry, to);
+      move(region, to);
       return !!at;
     },
 
     /**
      * Takes the answer to a request for `asked`. Returns the regions that it did not recover. Without an `elsewhere` to
-     * recover them from, their missing alerts are given up.
+     * recover them from, their missing alerts are given up. Throws if the answer is not as promised.
      */
     apply(
       { positions, alerts = [], removed = [], not_recovered = [] }: Answer,
@@ -169,34 +160,30 @@ export function createLog(
     ): string[] {
       const heads = Object.entries(positions);
       // Under ALL, an unknown region is a new one.
-      const all = has(ALL);
       // At its first acknowledgement a region starts at its head: earlier alerts are not for this client.
-      for (const [region, head] of heads) entryOf(region).at ??= { ...(all ? BEGINNING : head) };
-      if (asked.includes(ALL)) {
-        begin(ALL);
-        for (const region of entries.keys()) begin(region);
-      }
+      for (const [region, head] of heads) begin(region, has(ALL) ? BEGINNING : head);
+      if (asked.includes(ALL)) for (const region in { ALL, ...entries }) begin(region);
       started();
-      for (const entry of entries.values()) if (entry.at) move(entry, entry.at);
+      for (const region in entries) if (has(region)) move(region, entries[region]!.at!);
       [...removed, ...alerts].forEach(take);
       const open: string[] = [];
       for (const [region, { epoch, seq }] of heads) {
         const entry = entryOf(region);
         let refused = not_recovered.includes(region);
         if (entry.at && entry.at.epoch !== epoch && (refused || entry.at.epoch < epoch)) {
-          skip(entry, epoch, 0);
+          skip(region, epoch, 0);
           // The new log is followed from its beginning, so its alerts are recovered, not lost.
           refused &&= elsewhere;
         }
         if (entry.at?.epoch !== epoch) continue;
         entry.head = Math.max(entry.head, seq);
         if (!isBehind(region)) continue;
-        if (refused || asked.includes(region)) entry.tries++;
-        if ((refused && !elsewhere) || entry.tries >= HEAL_TRIES_MAX) lose(entry);
-        else if (refused) open.push(region);
+        if (refused && elsewhere) open.push(region);
+        else if (refused) giveUp(region);
+        else if (asked.includes(region)) fail(region);
       }
       // Only now is it known how often each was asked for.
-      for (const region of entries.keys()) if (!open.includes(region)) look(region);
+      for (const region in entries) if (!open.includes(region)) look(region);
       return open;
     },
   };

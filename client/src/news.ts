@@ -19,6 +19,15 @@ export interface Answer {
   more?: boolean;
   reconnect_within_ms?: number;
   rotate_after_ms?: number;
+  /** The Event API, if the service has one. */
+  events?: Leg;
+}
+
+/** An Event API of AppSync, and for how many clients of a hundred it is meant. */
+export interface Leg {
+  url: string;
+  host: string;
+  share: number;
 }
 
 /** The answer to a keepalive. */
@@ -34,9 +43,9 @@ export interface News {
   alert?: Logged;
   /** The alerts after `from`, up to and including `to`, are lost. */
   lost?: { region: string; from: Position; to: Position };
-  /** The followed regions that have a beginning, and all known positions. */
-  ready?: { regions: string[]; positions: Positions };
-  state?: State;
+  /** The followed regions that have a beginning, those that the service refused, and all known positions. */
+  ready?: { regions: string[]; refused: string[]; positions: Positions };
+  state?: State | undefined;
   error?: ErrorNews;
 }
 

@@ -2,7 +2,7 @@ import type { Options } from "./types.js";
 
 /** The application's options with their defaults. */
 export type Settings = Options &
-  Required<Pick<Options, "WebSocket" | "keepaliveMs" | "hiddenMs">> & {
+  Required<Pick<Options, "WebSocket">> & {
     url: string;
     /** Without a trailing slash. */
     httpUrl: string | undefined;

@@ -1,24 +1,25 @@
 // The token that the application provides.
 
 import { ANSWER_MS } from "./limits.js";
-import type { Options } from "./types.js";
+import { ViralAlertsError, type Options } from "./types.js";
 
-/** The application gave no token that can be sent. The service was not asked. */
-export class TokenError extends Error {
-  override readonly name = "TokenError";
-}
+/** What the subprotocol of a WebSocket can carry. Source: RFC 6455, section 4.1; RFC 2616, section 2.2. */
+const TOKEN = /^[\w!#$%&'*+.^`|~-]*$/;
 
-/** Returns the token of the option. Throws a `TokenError` if the callback throws or takes longer than `ANSWER_MS`. */
+/**
+ * Returns the token of the option. Throws an error with the code `connect` if the callback throws or takes longer than
+ * `ANSWER_MS`, or if a handshake cannot carry the token: the browser's own error would contain it.
+ */
 export async function tokenFrom(option: NonNullable<Options["token"]>): Promise<string> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(`no token within ${ANSWER_MS / 1_000} s`), ANSWER_MS);
+    // Unlike a timer it does not keep Node.js running.
+    AbortSignal.timeout(ANSWER_MS).onabort = () => reject(`no token within ${ANSWER_MS / 1_000} s`);
   });
   try {
-    return await Promise.race([typeof option === "string" ? option : option(), late]);
+    const token = await Promise.race([typeof option === "string" ? option : option(), late]);
+    if (TOKEN.test(token)) return token;
+    throw "invalid token";
   } catch (error) {
-    throw new TokenError(String(error));
-  } finally {
-    clearTimeout(timer);
+    throw new ViralAlertsError({ code: "connect", message: String(error) });
   }
 }

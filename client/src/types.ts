@@ -17,6 +17,8 @@ export interface ViralAlert {
   dir?: "ltr" | "rtl";
   /** Set if the region has no subscribers and the alert went to every connection, also to those of other regions. */
   everyone?: true;
+  /** Set by this client if the alert was published before the client began to follow its region. */
+  recent?: true;
   /** The publisher's fields, unchanged. */
   video: { id: string; title: string; thumbnail?: string | null; score?: number; [field: string]: unknown };
   /** When the alert was published, as in RFC 3339. */
@@ -33,7 +35,7 @@ export interface RemovedAlert {
 }
 
 /** How the client receives alerts. */
-export type Transport = "websocket" | "eventsource" | "polling";
+export type Transport = "websocket" | "polling";
 
 /** What the client does now. `waiting` is the backoff before the next attempt. `closed` is final. */
 export type State =
@@ -47,20 +49,25 @@ export type State =
  * - `unauthorized`: the service refused the token, or requires one. Terminal: the client has closed.
  * - `connect`: no connection could be tried, because the `token` callback threw or took longer than 15 s, the token
  *   cannot be sent, or the constructor of the WebSocket threw. The client retries.
- * - `cors`: the page may not read `httpUrl`. The client retries.
- * - `slow_consumer`: a `for await` loop is 10,000 alerts behind. Only that loop throws it.
+ * - `http`: the page got no answer of `httpUrl`, which has another origin: the network failed, or `AllowedOrigins` does
+ *   not name the page. Reported once; the client retries.
+ * - `recent`: `startRecent` could not read alerts from before. It reads them after the next connection.
+ * - `closed`: the client is closed. Only promises are rejected with it.
+ * - `slow_consumer`: a loop over `iterate` is 10,000 alerts behind. Only that loop throws it.
  */
 export class ViralAlertsError extends Error {
   override readonly name = "ViralAlertsError";
   declare readonly code: string;
+  /** The status of the HTTP answer, if the error is one. */
+  declare readonly status: number | undefined;
   /** The field of the message that the service rejected. */
   declare readonly field: string | undefined;
   /** Whether the client has closed because of this error. */
   declare readonly terminal: boolean;
 
-  constructor(error: { code?: string; message?: string; field?: string; terminal?: boolean }) {
+  constructor(error: { code?: string; message?: string; field?: string; status?: number; terminal?: boolean }) {
     super();
-    Object.assign(this, { code: "", terminal: false }, error);
+    Object.assign(this, { code: "", message: error.code, terminal: false }, error);
   }
 }
 
@@ -83,6 +90,12 @@ export interface EventMap {
   error: CustomEvent<ViralAlertsError>;
 }
 
+/**
+ * The events of `ViralAlerts` that belong to a region. Each is also dispatched with the region behind its type, in
+ * capitals: `alert:PL`.
+ */
+export type RegionEventMap = Pick<EventMap, "alert" | "removed" | "subscribed" | "gap">;
+
 /** The part of a WebSocket that the client uses. */
 export interface WebSocketLike {
   readonly readyState: number;
@@ -92,15 +105,6 @@ export interface WebSocketLike {
   onclose: ((event: { code?: number } & never) => void) | null;
   send(data: string): void;
   close(code?: number): void;
-}
-
-/** The part of an EventSource that the client uses. */
-export interface EventSourceLike {
-  readonly readyState: number;
-  onopen: ((event: never) => void) | null;
-  onmessage: ((event: { data: unknown } & never) => void) | null;
-  onerror: ((event: never) => void) | null;
-  close(): void;
 }
 
 /** The options of `ViralAlerts`. Only `url` is required. */
@@ -115,8 +119,13 @@ export interface Options {
   /** Regions to watch from the start; a string is one region. Default: none. */
   regions?: string | Iterable<string>;
   /**
+   * Decides whether an alert is dispatched. What it refuses counts as received. If it throws, the alert is dispatched
+   * and the error goes to `reportError`.
+   */
+  accept?: (alert: ViralAlert) => boolean;
+  /**
    * A token, or a function that returns one. The client calls it for every connection and request, and waits for it
-   * up to 15 s. With a token the fallback is polling, because an EventSource sends no headers.
+   * up to 15 s.
    */
   token?: string | (() => string | Promise<string>) | undefined;
   /** Where positions are kept. Default: `sessionStorage` in a page, nothing elsewhere. `null` keeps nothing. */
@@ -125,16 +134,17 @@ export interface Options {
   share?: boolean | string;
   /** The WebSocket class, for runtimes without one: in Node.js 20, that of the package `ws`. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
-  /** The EventSource class. `undefined` makes polling the fallback. Default: the global one. */
-  EventSource?: (new (url: string) => EventSourceLike) | undefined;
   /**
    * Window in milliseconds for the first reconnect: the client draws a random moment in it. Each failure doubles it, up
-   * to 30 s. Default: what the service advises.
+   * to 30 s. At most 10 minutes. Default: what the service advises.
    */
   reconnectWithinMs?: number;
-  /** Age in milliseconds at which a connection is replaced. Default: what the service advises, 110 minutes. */
+  /**
+   * Age in milliseconds at which a connection is replaced, from 1,000 to a day. Default: what the service advises, 110
+   * minutes.
+   */
   rotateAfterMs?: number;
-  /** Milliseconds between keepalives. Default: 9.5 minutes. `Infinity` sends none. */
+  /** Milliseconds between keepalives, at least 1,000. Default: 9.5 minutes. `Infinity` sends none. */
   keepaliveMs?: number;
   /** A page hidden for this many milliseconds closes its connection. Default: 5 minutes. `Infinity` keeps it open. */
   hiddenMs?: number;

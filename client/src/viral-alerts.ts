@@ -1,13 +1,5 @@
-import { startClient, type Client } from "./client.js";
-import { QUEUE_MAX } from "./limits.js";
-import {
-  ViralAlertsError,
-  type EventMap,
-  type Options,
-  type RemovedAlert,
-  type State,
-  type ViralAlert,
-} from "./types.js";
+import { startClient } from "./client.js";
+import type { EventMap, Options, RegionEventMap, State } from "./types.js";
 
 export * from "./types.js";
 
@@ -19,110 +11,61 @@ export * from "./types.js";
  * const alerts = new ViralAlerts({ url: "wss://example.com/prod", httpUrl: "https://example.com", regions: ["PL"] });
  * alerts.addEventListener("alert", ({ detail }) => console.log(detail.region, detail.video.title));
  */
-export class ViralAlerts extends EventTarget implements AsyncIterable<ViralAlert> {
-  readonly #client: Client;
+export class ViralAlerts extends EventTarget {
+  /** The watched regions, sorted. */
+  declare readonly watched: readonly string[];
+  /** What the client does now. */
+  declare readonly state: State;
+  /**
+   * The number of events so far by type, without those of `viral-alerts/recent`. A type is absent before its first
+   * event.
+   */
+  declare readonly counts: Readonly<Partial<Record<keyof EventMap, number>>>;
+  /**
+   * Resolves when no watched region waits for its beginning any more: from here on no alert is left out. A region that
+   * the service refuses is not waited for. Rejects with a `ViralAlertsError` if the client is closed: with the error
+   * that closed it, or one with the code `closed`.
+   */
+  declare readonly ready: () => Promise<void>;
+  /**
+   * Watches a region: from now on, or from where this tab left off. Throws a `RangeError` if the name is invalid.
+   */
+  declare readonly watch: (region: string) => void;
+  /** Stops watching a region and forgets its position. */
+  declare readonly unwatch: (region: string) => void;
+  /** Connects now instead of at the end of the backoff. Of an open connection it checks whether it still answers. */
+  declare readonly reconnect: () => void;
+  /** Closes the client permanently. */
+  declare readonly close: () => void;
 
   /**
    * Starts the client; it connects on its own.
    *
    * @param options The options, or only the address of the WebSocket API.
-   * @throws TypeError if an address or `regions` is invalid, or if the runtime has no WebSocket.
+   * @throws TypeError if an address, a number or `regions` is invalid, or if the runtime has no WebSocket.
    * @throws RangeError if the name of a region is invalid.
    */
   constructor(options: string | URL | Options) {
     super();
     const given = typeof options === "string" || options instanceof URL ? { url: options } : { ...options };
-    this.#client = startClient(given, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
-  }
-
-  /** The watched regions, sorted. */
-  get watched(): string[] {
-    return [...this.#client.watched].sort();
-  }
-
-  /** What the client does now. */
-  get state(): State {
-    return this.#client.state;
-  }
-
-  /**
-   * Watches a region: from now on, or from where this tab left off.
-   *
-   * @throws RangeError if the name is invalid.
-   */
-  watch(region: string): void {
-    this.#client.watch(region);
-  }
-
-  /** Stops watching a region and forgets its position. */
-  unwatch(region: string): void {
-    this.#client.unwatch(region);
-  }
-
-  /** Closes the client permanently. */
-  close(): void {
-    this.#client.close();
-  }
-
-  /**
-   * Yields alerts from now on, except those that are removed before the loop reaches them. Ends when the client is
-   * closed.
-   *
-   * @throws ViralAlertsError if an error closed the client, or if the loop is 10,000 alerts behind (`slow_consumer`).
-   * @example
-   * for await (const { region, video } of alerts) console.log(region, video.title);
-   */
-  [Symbol.asyncIterator](): AsyncGenerator<ViralAlert, void, void> {
-    const client = this.#client;
-    const queue: ViralAlert[] = [];
-    const left = new AbortController();
-    let error: ViralAlertsError | undefined;
-    let wake = (): void => {};
-    const onAlert = ({ detail }: CustomEvent<ViralAlert>): void => {
-      if (!error && queue.length < QUEUE_MAX) queue.push(detail);
-      else error = new ViralAlertsError({ code: "slow_consumer" });
-      wake();
-    };
-    const onRemoved = ({ detail: { region, epoch, seq } }: CustomEvent<RemovedAlert>): void => {
-      const at = queue.findIndex((alert) => alert.region === region && alert.epoch === epoch && alert.seq === seq);
-      if (at >= 0) queue.splice(at, 1);
-    };
-    this.addEventListener("alert", onAlert, left);
-    this.addEventListener("removed", onRemoved, left);
-    this.addEventListener("state", () => wake(), left);
-    const alerts = (async function* (): AsyncGenerator<ViralAlert, void, void> {
-      try {
-        while (!left.signal.aborted) {
-          const alert = queue.shift();
-          if (alert) yield alert;
-          else if ((error ??= client.error)) throw error;
-          else if (client.state.state === "closed") return;
-          else await new Promise<void>((resolve) => (wake = resolve));
-        }
-      } finally {
-        left.abort();
-      }
-    })();
-    // Without this, a generator that waits would end only at the next alert.
-    const end = alerts.return;
-    alerts.return = (value) => {
-      left.abort();
-      wake();
-      return end.call(alerts, value);
-    };
-    return alerts;
+    startClient(this, given, (type, detail) => this.dispatchEvent(new CustomEvent(type, { detail })));
   }
 }
 
+/** All events by type, those of a region also as `alert:PL`. */
+type Events = EventMap & { [Type in keyof RegionEventMap as `${Type}:${string}`]: RegionEventMap[Type] };
+
+type Listener<Event> = ((event: Event) => void) | { handleEvent(event: Event): void } | null;
+
 export interface ViralAlerts {
-  addEventListener<Type extends keyof EventMap>(
+  addEventListener<Type extends keyof Events>(
     type: Type,
-    listener: ((event: EventMap[Type]) => void) | { handleEvent(event: EventMap[Type]): void } | null,
+    listener: Listener<Events[Type]>,
     options?: boolean | AddEventListenerOptions,
   ): void;
-  removeEventListener<Type extends keyof EventMap>(
+  removeEventListener<Type extends keyof Events>(
     type: Type,
-    listener: ((event: EventMap[Type]) => void) | { handleEvent(event: EventMap[Type]): void } | null,
+    listener: Listener<Events[Type]>,
     options?: boolean | EventListenerOptions,
   ): void;
 }

@@ -1,7 +1,10 @@
 import { TIMER_MS_MAX } from "./limits.js";
 import type { RemovedAlert, ViralAlert } from "./types.js";
 
-/** The events of `<viral-toast>`. `detail` is the alert of the toast. Both events can be cancelled. */
+/**
+ * The events of `<viral-toast>`. `detail` is the alert of the toast, of several the newest. Both events can be
+ * cancelled.
+ */
 export interface ViralToastEventMap extends HTMLElementEventMap {
   /** A toast's link was opened. Cancelling it leaves the link unopened. The toast closes in both cases. */
   activate: CustomEvent<ViralAlert>;
@@ -18,6 +21,10 @@ export interface ViralToastEventMap extends HTMLElementEventMap {
  *
  * - `duration`: milliseconds until a toast closes. Default: 6,000. `Infinity` never closes one.
  * - `max`: toasts shown at a time. Default: 4. A narrow or low screen shows at most 2.
+ * - `per-minute`: toasts within a minute. What exceeds it is gathered in one toast, which says how many alerts it
+ *   stands for and shows the newest of them. Default: no limit.
+ *
+ *   These three are numbers from 0. Anything else counts as the default.
  * - `hotkey`: the key that moves focus to the newest toast, such as `Alt+T`. Default: `F8`. Empty: none.
  * - `dismiss-label`: the label of the button. Default: `Dismiss`.
  * - `aria-label`: the name of the whole element. Default: `New alerts`.
@@ -28,6 +35,11 @@ export interface ViralToastElement extends HTMLElement {
   /** Returns the line above the title. Default: `Viral in PL!`, also if the function throws or returns no string. */
   headline: (alert: ViralAlert) => string;
   /**
+   * Returns the line above the title of a toast that stands for several alerts, oldest first. Default:
+   * `7 more alerts in Poland`, also if the function throws or returns no string.
+   */
+  summary: (alerts: readonly ViralAlert[]) => string;
+  /**
    * Returns the address that a toast opens, or `undefined` for no link. Default: `videoUrl`.
    *
    * An address of the page's own origin may be relative and opens in the same tab. Another origin opens in a new tab
@@ -37,7 +49,7 @@ export interface ViralToastElement extends HTMLElement {
   href: (alert: ViralAlert) => string | undefined;
   /** Shows a toast. */
   show(alert: ViralAlert): void;
-  /** Removes the toast of a removed alert, if it is shown. Dispatches no event. */
+  /** Removes a removed alert from its toast, and the toast if it stands for no other. Dispatches no event. */
   drop(alert: RemovedAlert): void;
   addEventListener<Type extends keyof ViralToastEventMap>(
     type: Type,
@@ -73,6 +85,9 @@ const TOASTS_MAX = 4;
 const SMALL_SCREEN_TOASTS_MAX = 2;
 const SMALL_SCREEN = "(max-width: 30rem), (max-height: 30rem)";
 const HOTKEY = "F8";
+const MINUTE_MS = 60_000;
+/** Alerts that one toast stands for. It counts no further. */
+const GATHERED_MAX = 999;
 /** A visible character: not a space, a control or a format character. U+2800 is the Braille pattern without dots. */
 const VISIBLE = /[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
@@ -90,7 +105,7 @@ const STYLE = `
   scrollbar-width: thin;
   pointer-events: none;
   z-index: 2147483647;
-  font: 16px/1.5 system-ui, sans-serif;
+  font: medium/1.5 system-ui, sans-serif;
   color-scheme: light dark;
   --ground: var(--toast-ground, light-dark(#fff, #1e1e22));
   --ink: var(--toast-ink, light-dark(#1d1c1a, #f0eeea));
@@ -219,6 +234,25 @@ function defaultHeadline({ region }: ViralAlert): string {
   return `Viral in ${region}!`;
 }
 
+const REGION_NAMES = new Intl.DisplayNames("en", { type: "region", fallback: "code" });
+const FORMS: Partial<Record<Intl.LDMLPluralRule, string>> = { one: "more alert" };
+
+/** Returns the English name of a region that is a country, or the region itself. */
+function nameOf(region: string): string {
+  try {
+    return REGION_NAMES.of(region)!;
+  } catch {
+    return region;
+  }
+}
+
+function defaultSummary(alerts: readonly ViralAlert[]): string {
+  const count = alerts.length;
+  const form = FORMS[new Intl.PluralRules("en").select(count)] ?? "more alerts";
+  const [region, ...others] = new Set(alerts.map(({ region }) => region));
+  return `${count}${count < GATHERED_MAX ? "" : "+"} ${form}${others[0] ? "" : ` in ${nameOf(region!)}`}`;
+}
+
 /**
  * Calls a callback of the page and returns its result. Reports an error, as an event listener's, so the toast still
  * shows.
@@ -282,12 +316,18 @@ export function defineViralToast(name = "viral-toast"): void {
   class ViralToast extends HTMLElement implements ViralToastElement {
     static readonly observedAttributes = ["hotkey"];
     headline = defaultHeadline;
+    summary = defaultSummary;
     href = videoUrl;
     readonly #root = this.attachShadow({ mode: "open" });
     readonly #stack = element("div", { className: "stack" });
     /** The toasts, oldest first, each with its timer. While a toast is hovered or focused there are no timers. */
     readonly #timers = new Map<Element, ReturnType<typeof setTimeout> | undefined>();
-    readonly #alerts = new WeakMap<Element, ViralAlert>();
+    /** The alerts of each toast, oldest first, and what shows the newest one. */
+    readonly #contents = new WeakMap<Element, { alerts: ViralAlert[]; fill: () => void }>();
+    /** The toast that stands for what exceeds the limit, while it is shown. */
+    #gathered: Element | undefined;
+    /** When the toasts of the last minute were shown, in milliseconds. */
+    #shownAt: number[] = [];
     /** The hovered and the focused toast. CSS `:hover` would stay on a toast that a finger has touched. */
     #pointed: Element | undefined;
     #focused: Element | undefined;
@@ -329,6 +369,13 @@ export function defineViralToast(name = "viral-toast"): void {
       return this.getAttribute("hotkey") ?? HOTKEY;
     }
 
+    /** Returns the number in an attribute, or `usual` if it has none or one below 0. */
+    #number(attribute: string, usual: number): number {
+      const text = this.getAttribute(attribute)?.trim();
+      const value = Number(text || NaN);
+      return value >= 0 ? value : usual;
+    }
+
     readonly #onKey = (event: KeyboardEvent): void => {
       const newest = this.#stack.lastElementChild;
       if (!newest || event.defaultPrevented || !isPressed(event, this.#hotkey())) return;
@@ -342,8 +389,7 @@ export function defineViralToast(name = "viral-toast"): void {
     /** Restarts the timer of a toast, unless any toast is in use: its user may want to read the others too. */
     #start(toast: Element): void {
       clearTimeout(this.#timers.get(toast));
-      const given = parseFloat(this.getAttribute("duration") ?? "");
-      const duration = Number.isNaN(given) ? DURATION_MS : given;
+      const duration = this.#number("duration", DURATION_MS);
       // `setTimeout` takes no longer delay.
       const ends = !this.#pointed && !this.#focused && duration < TIMER_MS_MAX;
       this.#timers.set(toast, ends ? setTimeout(() => this.#remove(toast), duration) : undefined);
@@ -360,6 +406,7 @@ export function defineViralToast(name = "viral-toast"): void {
       const next = (toast.nextElementSibling ?? toast.previousElementSibling)?.querySelector("button");
       clearTimeout(this.#timers.get(toast));
       this.#timers.delete(toast);
+      if (toast === this.#gathered) this.#gathered = undefined;
       toast.remove();
       // A removed element gets no `pointerleave` and no `focusout`.
       if (wasFocused || toast === this.#pointed) {
@@ -370,43 +417,73 @@ export function defineViralToast(name = "viral-toast"): void {
 
     drop({ region, epoch, seq }: RemovedAlert): void {
       for (const toast of [...this.#timers.keys()]) {
-        const alert = this.#alerts.get(toast)!;
-        if (alert.region === region && alert.epoch === epoch && alert.seq === seq) this.#remove(toast);
+        const { alerts, fill } = this.#contents.get(toast)!;
+        const at = alerts.findIndex((one) => one.region === region && one.epoch === epoch && one.seq === seq);
+        if (at < 0) continue;
+        if (!alerts[1]) this.#remove(toast);
+        else {
+          alerts.splice(at, 1);
+          fill();
+        }
       }
     }
 
     show(alert: ViralAlert): void {
-      const { video, dir = "auto" } = alert;
+      const now = performance.now();
+      this.#shownAt = this.#shownAt.filter((at) => at > now - MINUTE_MS);
+      const isOver = this.#shownAt.length >= this.#number("per-minute", Infinity);
+      if (!isOver) this.#shownAt.push(now);
+      if (!isOver || !this.#gathered) return this.#present(alert, isOver);
+      const { alerts, fill } = this.#contents.get(this.#gathered)!;
+      alerts.push(alert);
+      alerts.splice(0, alerts.length - GATHERED_MAX);
+      fill();
+      this.#start(this.#gathered);
+    }
+
+    /** Adds a toast, which stands for other alerts too if it `gathers`. */
+    #present(first: ViralAlert, gathers: boolean): void {
+      const alerts = [first];
       const tell = (type: string): boolean =>
-        this.dispatchEvent(new CustomEvent(type, { detail: alert, cancelable: true }));
-      const label = this.getAttribute("dismiss-label") ?? "Dismiss";
-      const ariaLabel = VISIBLE.test(video.title) ? `${label}: ${video.title}` : label;
-      const close = element("button", { type: "button", textContent: "×", ariaLabel });
-      const given = resultOf(() => this.headline(alert));
-      const headline = typeof given === "string" ? given : defaultHeadline(alert);
-      const title = element("p", { className: "title", textContent: video.title, dir });
+        this.dispatchEvent(new CustomEvent(type, { detail: alerts.at(-1), cancelable: true }));
       const toast = element("article", { className: "toast" });
-      const link = linkTo(resultOf(() => this.href(alert)));
-      if (link) {
-        link.textContent = video.title;
-        // A link without text has no name for screen readers.
-        if (!VISIBLE.test(video.title)) link.ariaLabel = VISIBLE.test(headline) ? headline : defaultHeadline(alert);
-        title.replaceChildren(link);
-        const open = (event: MouseEvent): void => {
-          // Only the first and the middle button open links.
-          if (event.button > 1) return;
-          if (!tell("activate")) event.preventDefault();
-          this.#remove(toast);
-        };
-        link.addEventListener("click", open);
-        link.addEventListener("auxclick", open);
-      }
-      toast.append(
-        picture(video.thumbnail ?? ""),
-        element("p", { className: "what", textContent: headline, dir: "auto" }),
-        title,
-        close,
-      );
+      const what = element("p", { className: "what", dir: "auto" });
+      const title = element("p", { className: "title" });
+      const close = element("button", { type: "button", textContent: "×" });
+      const open = (event: MouseEvent): void => {
+        // Only the first and the middle button open links.
+        if (event.button > 1) return;
+        if (!tell("activate")) event.preventDefault();
+        this.#remove(toast);
+      };
+      const fill = (): void => {
+        const alert = alerts.at(-1)!;
+        const { video, dir = "auto" } = alert;
+        const label = this.getAttribute("dismiss-label") ?? "Dismiss";
+        close.ariaLabel = VISIBLE.test(video.title) ? `${label}: ${video.title}` : label;
+        const usual = gathers ? defaultSummary(alerts) : defaultHeadline(alert);
+        const given = resultOf(() => (gathers ? this.summary(alerts) : this.headline(alert)));
+        const headline = typeof given === "string" ? given : usual;
+        what.textContent = headline;
+        title.dir = dir;
+        const before = title.querySelector("a");
+        const hadFocus = !!before && before === this.#root.activeElement;
+        const link = linkTo(resultOf(() => this.href(alert)));
+        title.textContent = link ? "" : video.title;
+        if (link) {
+          link.textContent = video.title;
+          // A link without text has no name for screen readers.
+          if (!VISIBLE.test(video.title)) link.ariaLabel = VISIBLE.test(headline) ? headline : usual;
+          title.replaceChildren(link);
+          link.addEventListener("click", open);
+          link.addEventListener("auxclick", open);
+        }
+        if (hadFocus) (link ?? close).focus();
+      };
+      this.#contents.set(toast, { alerts, fill });
+      if (gathers) this.#gathered = toast;
+      fill();
+      toast.append(picture(gathers ? "" : (first.video.thumbnail ?? "")), what, title, close);
       const dismiss = (): void => {
         if (tell("dismiss")) this.#remove(toast);
       };
@@ -417,10 +494,9 @@ export function defineViralToast(name = "viral-toast"): void {
       toast.addEventListener("focusin", () => this.#use(this.#pointed, toast));
       toast.addEventListener("focusout", () => this.#use(this.#pointed, undefined));
       this.#stack.append(toast);
-      this.#alerts.set(toast, alert);
       this.#start(toast);
       const max = Math.min(
-        Number(this.getAttribute("max") ?? TOASTS_MAX),
+        this.#number("max", TOASTS_MAX),
         matchMedia(SMALL_SCREEN).matches ? SMALL_SCREEN_TOASTS_MAX : Infinity,
       );
       for (const old of [...this.#timers.keys()]) {

@@ -1,4 +1,5 @@
 import { expect, test, vi } from "vitest";
+import { iterate } from "../src/viral-alerts-iterate.js";
 import { pass, publishUntil, start } from "./application.js";
 import { service } from "./current.js";
 
@@ -9,7 +10,7 @@ test("alerts can be iterated over until the client is closed", async () => {
   const { client } = start(service, { regions: ["PL"] });
   const numbers: (number | undefined)[] = [];
   const iteration = (async () => {
-    for await (const { seq } of client) numbers.push(seq);
+    for await (const { seq } of iterate(client)) numbers.push(seq);
   })();
   await pass(100);
   publishUntil(service, "PL", 2);
@@ -24,10 +25,10 @@ test("two iterations each have every alert, and one may end before the other", a
   const first: (number | undefined)[] = [];
   const second: (number | undefined)[] = [];
   const ended = (async () => {
-    for await (const { seq } of client) if (first.push(seq) === 2) break;
+    for await (const { seq } of iterate(client)) if (first.push(seq) === 2) break;
   })();
   void (async () => {
-    for await (const { seq } of client) second.push(seq);
+    for await (const { seq } of iterate(client)) second.push(seq);
   })();
   await pass(100);
   publishUntil(service, "PL", 3);
@@ -41,7 +42,7 @@ test("two iterations each have every alert, and one may end before the other", a
 
 test("a consumer that is too far behind is told after what was kept for it", async () => {
   const { client } = start(service, { regions: ["PL"] });
-  const iterator = client[Symbol.asyncIterator]();
+  const iterator = iterate(client);
   const first = iterator.next();
   await pass(100);
   publishUntil(service, "PL", 1);
@@ -55,7 +56,7 @@ test("a consumer that is too far behind is told after what was kept for it", asy
 
 test("a consumer that was too far behind never has an alert after one that was left out", async () => {
   const { client } = start(service, { regions: ["PL"] });
-  const iterator = client[Symbol.asyncIterator]();
+  const iterator = iterate(client);
   const first = iterator.next();
   await pass(100);
   publishUntil(service, "PL", 1);
@@ -73,7 +74,7 @@ test("a consumer that was too far behind never has an alert after one that was l
 test("an iteration that waits can be ended", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
-  const alerts = client[Symbol.asyncIterator]();
+  const alerts = iterate(client);
   const next = alerts.next();
   expect(await alerts.return()).toEqual({ value: undefined, done: true });
   expect(await next).toEqual({ value: undefined, done: true });
@@ -83,7 +84,7 @@ test("an iteration that waits can be ended", async () => {
 test("an iteration has every alert from when it was begun", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
-  const alerts = client[Symbol.asyncIterator]();
+  const alerts = iterate(client);
   publishUntil(service, "PL", 1);
   await pass(100);
   expect((await alerts.next()).value).toMatchObject({ seq: 1 });
@@ -100,7 +101,7 @@ test("an iteration that ends listens no more", async () => {
   await pass(100);
   publishUntil(service, "PL", 1);
   const iteration = (async () => {
-    for await (const _ of client) break;
+    for await (const _ of iterate(client)) break;
   })();
   publishUntil(service, "PL", 2);
   await pass(100);
@@ -111,7 +112,7 @@ test("an iteration that ends listens no more", async () => {
 test("an alert that is taken back while it waits for the loop is not yielded, and others are", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
-  const alerts = client[Symbol.asyncIterator]();
+  const alerts = iterate(client);
   publishUntil(service, "PL", 3);
   await pass(100);
   expect((await alerts.next()).value).toMatchObject({ seq: 1 });
@@ -124,7 +125,7 @@ test("an alert that is taken back while it waits for the loop is not yielded, an
 test("nor is one that reached everyone, and one of the same number of another region is", async () => {
   const { client } = start(service, { regions: ["PL"] });
   await pass(100);
-  const alerts = client[Symbol.asyncIterator]();
+  const alerts = iterate(client);
   service.publishToEveryone("FR");
   service.publishToEveryone("DE");
   await pass(100);

@@ -1,7 +1,7 @@
 // The keepalive finds lost pushes and lost subscriptions, for the price of one message and its answer.
 
 import { expect, test } from "vitest";
-import { alertsOf, pass, publishUntil, start } from "./application.js";
+import { URL_OF_SERVICE, alertsOf, pass, publishUntil, start } from "./application.js";
 import { service } from "./current.js";
 
 const MINUTE = 60_000;
@@ -266,4 +266,73 @@ test("frames of an unknown kind are neither answers nor alerts", async () => {
   await pass(100);
   expect(told).toEqual(["PL 1"]);
   expect(errors).toEqual([]);
+});
+
+test("a message is sent after 9.5 minutes of silence and not before", async () => {
+  start(service, { regions: ["PL"] });
+  await pass(100);
+  const pings = () => service.messages.length - 1;
+  await pass(9 * MINUTE);
+  expect(pings()).toBe(0);
+  await pass(MINUTE);
+  expect(pings()).toBe(1);
+  await pass(19 * MINUTE);
+  expect(pings()).toBe(3);
+  expect(service.handshakes.length).toBe(1);
+});
+
+test("what was lost in silence comes to light with the keepalive", async () => {
+  const { told } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  service.deliver = () => [];
+  publishUntil(service, "PL", 1);
+  for (const socket of service.sockets) socket.regions.clear();
+  service.deliver = () => [10];
+  publishUntil(service, "DE", 1);
+  await pass(9.6 * MINUTE);
+  expect(told).toEqual(["PL 1", "DE 1"]);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(told.at(-1)).toBe("PL 2");
+});
+
+test("what was lost in one region comes to light however busy another one is", async () => {
+  const { told } = start(service, { regions: ["PL", "DE"] });
+  await pass(100);
+  for (const socket of service.sockets) socket.regions.delete("DE");
+  publishUntil(service, "DE", 1);
+  for (let minute = 0; minute < 10; minute++) {
+    service.publish("PL");
+    await pass(MINUTE);
+  }
+  expect(told).toContain("DE 1");
+});
+
+test("a push of the other form is not taken for an answer", async () => {
+  const { subscribed } = start(service, { url: `${URL_OF_SERVICE}?region=AE`, regions: ["PL"] });
+  await pass(11);
+  service.publish("AE");
+  await pass(10_000);
+  expect(subscribed.length).toBe(1);
+  expect(service.messages.filter(({ type }) => type === "subscribe_region").length).toBe(1);
+});
+
+test("a client without regions keeps its connection by a ping", async () => {
+  start(service);
+  await pass(10 * MINUTE);
+  expect(service.messages).toEqual([{ type: "ping" }]);
+});
+
+test("the keepalive repairs a subscription, whatever else is asked for meanwhile", async () => {
+  const { client, told } = start(service, { regions: ["PL"] });
+  await pass(100);
+  for (const { regions } of service.sockets) regions.clear();
+  publishUntil(service, "PL", 1);
+  for (const _ of Array(3)) {
+    client.watch("DE");
+    await pass(2 * MINUTE);
+    client.unwatch("DE");
+    await pass(2 * MINUTE);
+  }
+  expect(told).toEqual(["PL 1"]);
 });

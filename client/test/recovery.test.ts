@@ -52,7 +52,7 @@ test.each(["ALL", "named"])("more regions than an answer recovers are fetched by
   expect(service.requests.length).toBe(how === "ALL" ? 3 : 4);
 });
 
-test("without HTTP, what neither an answer nor a subscription of its own recovers is a gap", async () => {
+test("without HTTP, what an answer under ALL leaves out is asked for alone, for any number of regions", async () => {
   const regions = Array.from({ length: 130 }, (_, index) => `R-${index}`);
   const { told, errors } = start(service, { regions: ["ALL"] });
   await pass(1_000);
@@ -60,11 +60,8 @@ test("without HTTP, what neither an answer nor a subscription of its own recover
   for (const region of regions) publishUntil(service, region, 1);
   service.recoveredRegionsMax = 25;
   await pass(60_000);
-  // ALL and 99 regions: the limit of a connection.
-  const gaps = told.filter((alert) => alert.includes("gap"));
-  expect(gaps.length).toBe(130 - 25 - 99);
-  expect(told.length - gaps.length).toBe(25 + 99);
-  expect(errors.every(({ code }) => code === "limit_reached")).toBe(true);
+  expect(errors).toEqual([]);
+  expect(told.sort()).toEqual(regions.map((region) => `${region} 1`).sort());
   const before = service.messages.length;
   for (const region of regions) service.publish(region);
   await pass(60_000);
@@ -156,15 +153,29 @@ test("one request that fails holds up none of many regions for long", async () =
     expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 20));
 });
 
-test("HTTP that keeps failing makes a gap, and the requests end", async () => {
+test.each([0, 429, 503])("HTTP that fails with %i for an hour loses nothing, and is asked seldom", async (status) => {
   const { told } = start(service, { regions: ["PL"], ...HTTP });
-  service.status = 503;
+  service.status = status;
+  await miss(["PL"], 450);
+  await pass(60 * 60_000);
+  expect(told).toEqual([]);
+  // Pauses are random in a window of 30 s.
+  expect(service.requests.length).toBeGreaterThan(150);
+  expect(service.requests.length).toBeLessThan(350);
+  service.status = 200;
+  await pass(31_000);
+  expect(told).toEqual(alertsOf("PL", 1, 450));
+});
+
+test.each([400, 403, 404])("what HTTP refuses to read with %i is a gap after five requests", async (status) => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  service.status = status;
   await miss(["PL"], 450);
   await pass(120_000);
   service.publish("PL");
   await pass(100);
   expect(told).toEqual(["PL gap 1-450", "PL 451"]);
-  expect(service.requests.length).toBeLessThan(10);
+  expect(service.requests.length).toBe(5);
 });
 
 test("a service that withholds an alert holds up those after it for a bounded time", async () => {
@@ -274,4 +285,53 @@ test("watching ALL while a new log is fetched asks for nothing else", async () =
   service.status = 200;
   await pass(60_000);
   expect(told).toEqual(alertsOf("PL", 1, 450));
+});
+
+test.each([
+  { positions: { PL: null } },
+  { positions: { PL: 7 } },
+  { positions: { PL: { epoch: "x", seq: 1 } } },
+  { positions: { PL: { epoch: 1, seq: -1 } } },
+  { positions: { PL: { epoch: 0, seq: 0 } }, alerts: [null] },
+  { positions: { PL: { epoch: 0, seq: 0 } }, removed: 7 },
+  { positions: { PL: { epoch: 0, seq: 0 } }, not_recovered: 7 },
+])("an answer that is not as promised ends the connection, and the next one goes on: %j", async (answer) => {
+  const { told, errors, states } = start(service, { regions: ["PL"] });
+  service.nextAnswer = { type: "subscribed", regions: ["PL"], ...answer };
+  await pass(31_000);
+  expect(states.at(-1)).toBe("open");
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  service.nextAnswer = { type: "subscribed", regions: ["PL"], ...answer };
+  service.deliver = ({ seq }) => (seq === 3 ? [] : [LATENCY]);
+  publishUntil(service, "PL", 4);
+  await pass(31_000);
+  expect(told).toEqual(alertsOf("PL", 1, 4));
+  expect(errors).toEqual([]);
+});
+
+test("a page over HTTP with a position that is none is read again", async () => {
+  const { told } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(100);
+  const history = service.history.bind(service);
+  let broken = 3;
+  service.history = (url) => {
+    const page = history(url)!;
+    return broken-- > 0 ? Object.assign(page, { positions: { PL: null } }) : page;
+  };
+  service.cut();
+  publishUntil(service, "PL", 450);
+  await pass(60_000);
+  expect(told).toEqual(alertsOf("PL", 1, 450));
+});
+
+test("a keepalive whose answer is not as promised ends the connection", async () => {
+  const { told } = start(service, { regions: ["PL"], keepaliveMs: 5_000 });
+  await pass(100);
+  service.deliver = () => [];
+  publishUntil(service, "PL", 1);
+  await pass(4_800);
+  service.nextAnswer = { type: "kept", behind: 7 };
+  await pass(31_000);
+  expect(told).toEqual(["PL 1"]);
 });

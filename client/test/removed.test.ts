@@ -70,7 +70,7 @@ test("a client that comes back after a removal sees no gap and no content", asyn
 });
 
 test("so it is by HTTP, page by page and by polling", async () => {
-  const { told, states } = startWith({ regions: ["PL"], httpUrl: "https://http.example", EventSource: undefined });
+  const { told, states } = startWith({ regions: ["PL"], httpUrl: "https://http.example" });
   await pass(100);
   publishUntil(service, "PL", 1);
   await pass(100);
@@ -86,20 +86,6 @@ test("so it is by HTTP, page by page and by polling", async () => {
   expect(told.length).toBe(151);
   expect(told.slice(99, 102)).toEqual(["PL 100", "PL removed 101", "PL 102"]);
   expect(told.slice(-2)).toEqual(["PL removed 150", "PL 151"]);
-});
-
-test("an event stream goes on past a removal", async () => {
-  const options = { regions: ["PL"], httpUrl: "https://http.example", EventSource: service.EventSource };
-  const { told, states } = startWith(options);
-  await pass(100);
-  service.refuses = true;
-  service.cut();
-  await pass(5 * 60_000);
-  expect(states).toContain("eventsource");
-  publishUntil(service, "PL", 3);
-  service.remove("PL", 2);
-  await pass(60_000);
-  expect(told).toEqual(["PL 1", "PL removed 2", "PL 3"]);
 });
 
 test("every tab is told, and one that has had the alert keeps its position", async () => {

@@ -65,7 +65,7 @@ class Clock {
 
   constructor(now: number) {
     this.now = now;
-    vi.spyOn(Date, "now").mockImplementation(() => this.now);
+    for (const clock of [Date, performance]) vi.spyOn(clock, "now").mockImplementation(() => this.now);
     vi.stubGlobal("setTimeout", (run: () => void, ms: number) => this.#set(run, ms));
     vi.stubGlobal("setInterval", (run: () => void, ms: number) => this.#set(run, ms, ms));
     vi.stubGlobal("clearTimeout", (id: number) => this.#timers.delete(id));

@@ -4,8 +4,6 @@ import type { Position, RemovedAlert, ViralAlert } from "../src/viral-alerts.js"
 
 /** Latency of every message and request, in milliseconds. */
 export const LATENCY = 10;
-/** Milliseconds after which a browser goes on with an event stream that ended. */
-const RETRY = 3_000;
 const ANSWER_BYTES_MAX = 32 * 1024;
 const REGIONS_MAX = 25;
 /** Regions of one connection, and so of a keepalive. */
@@ -42,14 +40,11 @@ export interface Message {
 /** The service. `handshake` and `answer` decide about WebSockets, `fetch` about HTTP. */
 export class Service {
   readonly sockets = new Set<FakeSocket>();
-  readonly sources = new Set<FakeEventSource>();
   /** Everything that clients sent by WebSocket, oldest first. */
   readonly messages: Message[] = [];
   /** Every frame that went over a WebSocket, in either direction. */
   readonly frames: { type: string; bytes: number }[] = [];
   readonly requests: URL[] = [];
-  /** Addresses of all event streams. */
-  readonly streams: string[] = [];
   /** Addresses of all handshakes. */
   readonly handshakes: string[] = [];
   /** Subprotocols that each handshake offers. */
@@ -70,6 +65,8 @@ export class Service {
   nextAnswer: object | undefined;
   /** Whether the service knows the message `keepalive`, as those before it do not. */
   knowsKeepalive = true;
+  /** What answers tell of an Event API. */
+  events: { url: string; host: string; share: number } | undefined;
   /** Regions whose missed alerts an answer carries. */
   recoveredRegionsMax = REGIONS_MAX;
   advice = { reconnect_within_ms: 5_000, rotate_after_ms: 6_600_000 };
@@ -182,7 +179,7 @@ export class Service {
       return { ...refusal(), code: "limit_reached" };
     for (const region of regions) socket.regions.add(region);
     const names = this.#regions(regions, since);
-    const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice };
+    const answer = { type: "subscribed", regions, positions: this.#heads(names), ...this.advice, ...this.#told };
     if (!since) return answer;
     const alerts: Logged[] = [];
     const not_recovered: string[] = [];
@@ -213,31 +210,36 @@ export class Service {
     return { type: "kept", ...(behind.length && { behind }), ...(missing.length && { missing }) };
   }
 
+  get #told(): object {
+    return this.events ? { events: this.events } : {};
+  }
+
   #heads(names: string[]): Record<string, Position> {
     return Object.fromEntries(names.map((name) => [name, this.head(name)]));
   }
 
   /** `GET /alerts`. */
-  readonly fetch = async (input: string | URL | Request, { headers, mode }: RequestInit = {}): Promise<Response> => {
+  readonly fetch = async (input: string | URL | Request, { headers }: RequestInit = {}): Promise<Response> => {
     // Throws where one cannot be sent.
     new Headers(headers);
     const url = new URL(String(input));
     this.requests.push(url);
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
-    if (this.status === 0 || (this.blocksPages && mode !== "no-cors")) throw new TypeError("Failed to fetch");
-    if (mode === "no-cors") return new Response(null);
+    if (this.status === 0 || this.blocksPages) throw new TypeError("Failed to fetch");
     if (this.status !== 200) return Response.json(this.body, { status: this.status });
-    const answer = this.history(url, url.searchParams.get("after"));
+    const answer = this.history(url);
     return answer ? Response.json(answer) : new Response("{}", { status: 400 });
   };
 
   /** The answer to `GET /alerts`, unless it is refused. */
-  history({ searchParams }: URL, cursor: string | null): History | undefined {
+  history({ searchParams }: URL): History | undefined {
     const asked = searchParams.get("region")!.split(",");
+    const cursor = searchParams.get("after");
     const after = parseCursor(cursor ?? "");
     const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
     if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
     const names = this.#regions(asked, after);
+    const share = Math.ceil(Number(searchParams.get("limit") ?? 100) / names.length);
     const answer = {
       alerts: [] as Logged[],
       positions: this.#heads(names),
@@ -246,7 +248,11 @@ export class Service {
     };
     for (const name of names) {
       const from = after[name];
-      const missed = from || (asked.includes("ALL") && cursor) ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
+      if (!cursor) {
+        answer.alerts.push(...(this.#logs.get(name)?.alerts.slice(-share) ?? []));
+        continue;
+      }
+      const missed = from || asked.includes("ALL") ? this.#after(name, from ?? { epoch: 0, seq: 0 }) : [];
       if (!missed) answer.not_recovered.push(name);
       else {
         const page = missed.slice(0, 100 - answer.alerts.length);
@@ -261,6 +267,7 @@ export class Service {
       ...parts(answer.alerts),
       recovered: !answer.not_recovered.length,
       after: cursorOf(answer.positions),
+      ...this.#told,
     };
   }
 
@@ -270,15 +277,6 @@ export class Service {
     return class extends FakeSocket {
       constructor(url: string, protocols?: string[]) {
         super(service, url, protocols);
-      }
-    };
-  }
-
-  get EventSource(): new (url: string) => FakeEventSource {
-    const service = this;
-    return class extends FakeEventSource {
-      constructor(url: string) {
-        super(service, url);
       }
     };
   }
@@ -376,62 +374,5 @@ export class FakeSocket {
   ends(code = 1006): void {
     this.close();
     this.onclose?.({ code } as never);
-  }
-}
-
-/** An EventSource: each response ends after the alerts that are there, and the browser comes back. */
-export class FakeEventSource {
-  readyState = 0;
-  onopen: Listener<never> = null;
-  onmessage: Listener<{ data: unknown } & never> = null;
-  onerror: Listener<never> = null;
-  readonly #service: Service;
-  readonly #url: URL;
-  #lastId: string | null;
-
-  constructor(service: Service, url: string) {
-    this.#service = service;
-    this.#url = new URL(url);
-    this.#lastId = this.#url.searchParams.get("after");
-    service.streams.push(url);
-    service.sources.add(this);
-    this.#connect();
-  }
-
-  #connect(): void {
-    setTimeout(() => {
-      const { status, deliver } = this.#service;
-      if (this.readyState > 1) return;
-      if (!status) return this.#comesBack();
-      const answer = status === 200 ? this.#service.history(this.#url, this.#lastId) : undefined;
-      if (!answer) return this.fails();
-      this.readyState = 1;
-      this.onopen?.({} as never);
-      for (const alert of answer.alerts) {
-        for (const _ of deliver(alert))
-          if (this.readyState === 1) this.onmessage?.({ data: JSON.stringify(alert) } as never);
-      }
-      this.#lastId = answer.after;
-      this.#comesBack(answer.more ? 0 : RETRY);
-    }, LATENCY);
-  }
-
-  /** The response ends, or none came. */
-  #comesBack(delay = RETRY): void {
-    if (this.readyState > 1) return;
-    this.readyState = 0;
-    setTimeout(() => this.#connect(), delay);
-    this.onerror?.({} as never);
-  }
-
-  /** The browser gives up, as after an answer that is not an event stream. */
-  fails(): void {
-    this.close();
-    this.onerror?.({} as never);
-  }
-
-  close(): void {
-    this.readyState = 2;
-    this.#service.sources.delete(this);
   }
 }

@@ -174,9 +174,19 @@ test("an alert without a title and a thumbnail says where it is from, and its bu
   expect(more).toEqual([]);
 });
 
-test("a maximum that makes no sense ends", () => {
-  host.setAttribute("max", "-1");
+test("no toast is shown where none may be", () => {
+  host.setAttribute("max", "0");
   show("one");
+  expect(toasts()).toEqual([]);
+});
+
+test.each(["abc", "", " ", "-1", "NaN", "2,5"])("numbers that are none count as their defaults: %j", async (text) => {
+  for (const attribute of ["max", "per-minute", "duration"]) host.setAttribute(attribute, text);
+  for (let count = 1; count <= 5; count++) show(`${count}`);
+  expect(toasts().map(({ children }) => children[2]!.textContent)).toEqual(["2", "3", "4", "5"]);
+  await pass(5_999);
+  expect(toasts().length).toBe(4);
+  await pass(1);
   expect(toasts()).toEqual([]);
 });
 
@@ -435,4 +445,93 @@ test("the toast of an alert that was taken back goes, and the focus to the next 
   for (let times = 0; times < 2; times++) host.drop(removed);
   expect(toasts().map(({ children }) => children[2]!.textContent)).toEqual(["1", "3"]);
   expect(FakeElement.focused).toBe(close(toasts()[1]!));
+});
+
+describe("with a limit", () => {
+  const texts = (): string[] =>
+    toasts().map((toast) =>
+      toast.descendants
+        .filter(({ className, name }) => ["what", "title"].includes(className) || name === "a")
+        .map(({ textContent }) => textContent)
+        .filter(Boolean)
+        .join(" / "),
+    );
+  const showSeq = (seq: number, region = "PL", url = ""): void => {
+    const video = { id: "v", title: `Title ${seq}`, ...(url && { url }) };
+    host.show({ type: "viral_alert", region, epoch: 1, seq, video, timestamp: "" });
+  };
+  const drop = (seq: number, region = "PL"): void =>
+    host.drop({ type: "alert_removed", region, epoch: 1, seq, id: "" });
+  beforeEach(() => {
+    host.setAttribute("per-minute", "2");
+    host.setAttribute("duration", "Infinity");
+  });
+
+  test("what exceeds it within a minute is one toast that counts, with the newest title", async () => {
+    showSeq(1);
+    showSeq(2);
+    showSeq(3);
+    expect(texts()).toEqual(["Viral in PL! / Title 1", "Viral in PL! / Title 2", "1 more alert in Poland / Title 3"]);
+    for (let seq = 4; seq <= 9; seq++) showSeq(seq);
+    expect(texts()[2]).toBe("7 more alerts in Poland / Title 9");
+    await pass(60_000);
+    showSeq(10);
+    expect(texts()[3]).toBe("Viral in PL! / Title 10");
+    showSeq(1, "DE");
+    showSeq(2, "DE");
+    expect(texts().find((text) => /more/.test(text))).toBe("8 more alerts / Title 2");
+  });
+
+  test("its time begins anew with each alert, and after it has gone the count begins at one", async () => {
+    host.setAttribute("duration", "6000");
+    for (let seq = 1; seq <= 3; seq++) showSeq(seq);
+    await pass(4_000);
+    showSeq(4);
+    await pass(4_000);
+    expect(texts()).toEqual(["2 more alerts in Poland / Title 4"]);
+    await pass(2_000);
+    expect(texts()).toEqual([]);
+    showSeq(5);
+    expect(texts()).toEqual(["1 more alert in Poland / Title 5"]);
+  });
+
+  test("what was taken back is not counted, and the toast goes with the last of them", () => {
+    for (let seq = 1; seq <= 5; seq++) showSeq(seq);
+    drop(5);
+    drop(3);
+    expect(texts()[2]).toBe("1 more alert in Poland / Title 4");
+    drop(4);
+    drop(1);
+    expect(texts()).toEqual(["Viral in PL! / Title 2"]);
+  });
+
+  test("it opens the newest alert, and a region that is no country has its own name", () => {
+    for (let seq = 1; seq <= 4; seq++) showSeq(seq, "PL-MUSIC", `https://video.example/${seq}`);
+    expect(texts()[2]).toBe("2 more alerts in PL-MUSIC / Title 4");
+    const opened: unknown[] = [];
+    host.addEventListener("activate", ({ detail }) => opened.push(detail.seq));
+    const link = toasts()[2]!.querySelector("a")!;
+    expect(link.href).toBe("https://video.example/4");
+    happens(link, "click", { button: 0 });
+    expect([opened, texts().length]).toEqual([[4], 2]);
+  });
+
+  test("a page says it in its own words, and a summary that throws costs only these", () => {
+    const forms: Record<string, string> = { one: "alert", few: "alerty" };
+    const rules = new Intl.PluralRules("pl");
+    host.summary = ({ length }) => `${length} ${forms[rules.select(length)] ?? "alertów"} więcej`;
+    for (let seq = 1; seq <= 5; seq++) showSeq(seq);
+    expect(texts()[2]).toBe("3 alerty więcej / Title 5");
+    const broken = Error("broken");
+    host.summary = () => {
+      throw broken;
+    };
+    showSeq(6);
+    expect([texts()[2], reported]).toEqual(["4 more alerts in Poland / Title 6", [broken]]);
+  });
+
+  test("it counts no further than 999", () => {
+    for (let seq = 1; seq <= 1_005; seq++) showSeq(seq);
+    expect(texts()[2]).toBe("999+ more alerts in Poland / Title 1005");
+  });
 });

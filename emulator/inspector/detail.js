@@ -100,6 +100,18 @@ function describe(record) {
         facts: [at, ["Took", duration(record.ms)], ...(record.error ? [["Error", record.error]] : [])],
         payloads: [],
       };
+    case "published":
+      return {
+        title: `Publish to ${record.api}: ${record.status}`,
+        facts: [
+          at,
+          bytes,
+          ["Delivered", `${record.delivered}`],
+          ["Took", duration(record.ms)],
+          ...(record.error ? [["Error", record.error]] : []),
+        ],
+        payloads: record.bytes ? [payload("Body", record.payload, record.bytes)] : [],
+      };
     case "closed":
       return {
         title: `Closed: ${record.code}`,

@@ -101,6 +101,17 @@ export function summary(record) {
         ms: record.ms,
         failed: record.status >= 400,
       };
+    case "published":
+      return {
+        tag: "PUBLISH",
+        what: [record.api, `${record.delivered} delivered`, record.error, record.payload.slice(0, PREVIEW_CHARACTERS)]
+          .filter(Boolean)
+          .join(" · "),
+        status: String(record.status),
+        ms: record.ms,
+        bytes: record.bytes,
+        failed: record.status >= 400,
+      };
     case "closed":
       return {
         tag: "CLOSE",

@@ -11,6 +11,7 @@ const GROUPS = {
   invoked: "invocation",
   answered: "invocation",
   management: "management",
+  published: "management",
 };
 
 export const view = {

@@ -24,9 +24,12 @@ use crate::{
     dynamodb::TableCapacity,
     embedding::Embedding,
     error::ErrorChain,
+    event_api::EventApiAddress,
     exec,
     faults::{Fault, FaultOptions},
     gateway::GatewayOptions,
+    http,
+    http_api::HttpApiAddress,
     init,
     rate::Rate,
     stack::{Options, Stack},
@@ -40,20 +43,42 @@ use crate::{
 pub struct Flags {
     /// Address of the WebSocket gateway and the management API (@connections): HOST:PORT, or a port of 127.0.0.1;
     /// port 0 takes any free port [default: 8765; with exec: 0]
-    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = address,
+        env = "APIGW_LOCAL_WS_ADDR",
+        hide_env_values = true,
+        help_heading = "Addresses"
+    )]
     ws_addr: Option<SocketAddr>,
 
     /// Address of the HTTP API and the inspector, in the same form [default: 8766; with exec: 0]
-    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = address,
+        env = "APIGW_LOCAL_HTTP_ADDR",
+        hide_env_values = true,
+        help_heading = "Addresses"
+    )]
     http_addr: Option<SocketAddr>,
 
     /// Address of all AWS services that are here, in the same form, which AWS_ENDPOINT_URL then names. Containers reach
     /// 0.0.0.0:4566 as host.docker.internal:4566 [default: a free port, and no AWS_ENDPOINT_URL]
-    #[arg(long, value_name = "ADDR", value_parser = address, help_heading = "Addresses")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = address,
+        env = "APIGW_LOCAL_AWS_ADDR",
+        hide_env_values = true,
+        help_heading = "Addresses"
+    )]
     aws_addr: Option<SocketAddr>,
 
-    /// Write the variables that lead AWS clients and functions here to this file, for a shell (. FILE) and for tools
-    /// that read .env files. A file that apigw-local did not write is left alone
+    /// Write the variables that lead AWS clients and functions here to this file: for a shell (. FILE) and tools that
+    /// read .env files, or for `sam local --env-vars` if its name ends with .json. A file that apigw-local did not
+    /// write is left alone
     #[arg(long, value_name = "FILE", help_heading = "Addresses")]
     env_file: Option<PathBuf>,
 
@@ -128,7 +153,8 @@ pub struct Flags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clocks")]
 struct ClockFlags {
-    /// Divide the gateway's time limits (10 minutes idle, 2 hours in total) and pauses before retries by this factor
+    /// Divide time limits of connections (10 minutes idle, 2 hours in total; of Event APIs 24 hours, and a ka each
+    /// minute) and pauses before retries by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = time_scale)]
     time_scale: f64,
 
@@ -149,7 +175,7 @@ struct ClockFlags {
 #[command(next_help_heading = "Quotas")]
 struct QuotaFlags {
     /// Apply the service's quotas and the template's throttles:
-    /// --connect-rate 500 --request-rate 10000:5000 --throttles
+    /// --connect-rate 500 --request-rate 10000:5000 --throttles, and those of Event APIs
     #[arg(long)]
     quotas: bool,
 
@@ -170,8 +196,8 @@ struct QuotaFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signatures")]
 struct SignatureFlags {
-    /// Verify the signatures of @connections calls, and of AWS_IAM handshakes and routes; without this, those of calls
-    /// and handshakes only have to be present, and routes of HTTP and REST APIs let unsigned requests in
+    /// Verify the signatures of @connections calls, and of AWS_IAM handshakes, routes and Event APIs; without this,
+    /// those of routes of HTTP and REST APIs may be missing, and all others only have to be present
     #[arg(long)]
     check_signatures: bool,
 }
@@ -188,6 +214,12 @@ struct FaultFlags {
     /// dropped-connection: a message is lost, and the connection ends without a close frame
     /// failed-invocation: an invocation fails before the function runs
     /// failed-after-run: an invocation fails after the function has run
+    /// lost-event, doubled-event: an event of an Event API reaches a subscription never, or twice
+    /// late-event (late-event=0.1:2s): it reaches a subscription after that time
+    /// reordered-event: it reaches a subscription after the next one
+    /// late-subscription (late-subscription=0.1:2s): events come only that time after subscribe_success
+    /// failed-event: an event of a publish is among the failed ones
+    /// throttled-publish: a publish is refused with 429 and delivers nothing
     #[arg(long = "fault", value_name = "KIND=PROBABILITY", verbatim_doc_comment)]
     faults: Vec<Fault>,
 
@@ -243,6 +275,15 @@ fn at_most(max: Duration) -> impl Fn(&str) -> Result<Duration, String> + Clone +
 
 /// Ports of the WebSocket gateway and the HTTP API without flags.
 const PORTS: [u16; 2] = [8765, 8766];
+
+impl Flags {
+    /// Sets a parameter of the template, unless the command line sets it too.
+    #[must_use]
+    pub fn with_parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.insert(0, (name.to_owned(), value.to_owned()));
+        self
+    }
+}
 
 /// Runs the emulator until Ctrl-C, SIGTERM, SIGHUP or SIGQUIT, and returns the exit code of the process. Prints the
 /// addresses to standard output, and logs to standard error.
@@ -319,6 +360,7 @@ fn gateway_options(clocks: &ClockFlags, quotas: &QuotaFlags, signatures: &Signat
         connect_rate: or_of_service(quotas.connect_rate, Rate::SERVICE_CONNECTS),
         request_rate: or_of_service(quotas.request_rate, Rate::SERVICE_REQUESTS),
         throttles: quotas.throttles || quotas.quotas,
+        event_quotas: quotas.quotas,
         check_signatures: signatures.check_signatures,
     }
 }
@@ -377,8 +419,16 @@ fn announcement(stack: &Stack) -> String {
             ("s", [stack.ws_addr, stack.http_addr].map(|address| format!("{host}:{}", address.port())))
         }
     };
-    let stage = &stack.stage;
-    lines.extend(stack.http_paths.iter().map(|(api, path)| format!("# {api}: http{secure}://{http}{path}")));
+    let (stage, http_host) = (&stack.stage, http.clone());
+    lines.extend(stack.http_apis.iter().map(|HttpApiAddress { api, host, path }| match host {
+        Some(host) => format!("# {api}: http://{host}:{}{path}", stack.http_addr.port()),
+        None => format!("# {api}: http{secure}://{http}{path}"),
+    }));
+    lines.extend(stack.event_apis.iter().map(|EventApiAddress { api, http, realtime }| {
+        let of_browser = |address: &str| address.replacen(&stack.http_addr.to_string(), &http_host, 1);
+        let (http, realtime) = (of_browser(http), of_browser(realtime));
+        format!("# the Event API {api}: http{secure}://{http}, ws{secure}://{realtime}")
+    }));
     lines.push(format!(
         "ready ws{secure}://{ws}/{stage} http{secure}://{http}/ (open the second one in a browser; Ctrl-C stops)"
     ));
@@ -400,7 +450,7 @@ enum EnvError {
 /// Prints the variables that lead other programs to the emulator that runs at an address, as lines for a shell.
 pub async fn env(http_addr: SocketAddr) -> ExitCode {
     let printed = async {
-        let text = variables_of(http_addr).await?;
+        let text = variables_of(http::reachable(http_addr)).await?;
         std::io::stdout().lock().write_all(&text)?;
         Ok(())
     };

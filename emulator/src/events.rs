@@ -14,7 +14,7 @@ use crate::{
     aws::{ACCOUNT_ID, REGION, arn},
     aws_json::{Protocol, ServiceError, Unreadable},
     http::{Body, Request},
-    json::whole_characters,
+    json,
     lambda::{Functions, Publisher},
     sns::Topics,
     sqs::{NewMessage, Queues},
@@ -131,7 +131,7 @@ impl Entry {
             return Err(EntryError { code: "NotAuthorizedForSourceException", message });
         }
         let detail = self.detail.as_ref().ok_or_else(|| required("Detail"))?;
-        let detail = serde_json::from_str(&whole_characters(detail)).ok().filter(Value::is_object);
+        let detail = json::read(detail).filter(Value::is_object);
         detail.ok_or_else(|| EntryError { code: "MalformedDetail", message: "Detail is malformed.".to_owned() })
     }
 }
@@ -207,6 +207,27 @@ impl Buses {
             if !is_delivered {
                 tracing::error!(rule = rule.name, target = ?rule.target, "event not delivered");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_that_javascript_and_python_read_is_one() {
+        let detail_of = |detail: &str| {
+            let entry = json!({"Source": "s", "DetailType": "t", "Detail": detail});
+            let entry: Entry = serde_json::from_value(entry).expect("an entry");
+            entry.detail().map_err(|error| error.code)
+        };
+        let deep = format!(r#"{{"a": "x", "d": {}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        for detail in [r#"{"a": "x", "n": 1e400}"#, r#"{"a": "x", "half": "\ud83d"}"#, &deep] {
+            assert_eq!(detail_of(detail).expect(detail)["a"], "x");
+        }
+        for detail in ["[]", "{", "", "{]}"] {
+            assert_eq!(detail_of(detail), Err("MalformedDetail"), "{detail}");
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::{
     ffi::OsString,
     fs::File,
+    future::poll_fn,
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -26,6 +28,10 @@ const SIGNALLED: i32 = 128;
 /// What a shell ends with where the command does not exist, and where it cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
+
+/// Other signals that end a process which does not handle them, and that people and supervisors send.
+const PASSED_ON: [Signal; 8] =
+    [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::IO, Signal::XCPU, Signal::XFSZ];
 
 /// How long every further signal counts as the first one. One to a whole group comes directly and once more from each
 /// process that passes it on, such as `timeout` and the launcher of the package for npm.
@@ -57,7 +63,8 @@ impl ExecError {
 }
 
 /// Runs a command to its end. Ctrl-C reaches it from the terminal; without one, SIGINT is passed on. SIGTERM is passed
-/// on, also for SIGQUIT and the end of the terminal. Another one, after a second or later, kills it.
+/// on, also for SIGQUIT and the end of the terminal. Another one, after a second or later, kills it. Other signals are
+/// passed on as they are, so that none ends this process and leaves the command behind.
 pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode, ExecError> {
     let (program, arguments) = command.split_first().ok_or(ExecError::Missing)?;
     // Registered before the command starts: the emulator is not to end before it.
@@ -65,6 +72,8 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
     let mut terminated = signal(SignalKind::terminate()).map_err(ExecError::Wait)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(ExecError::Wait)?;
     let mut quit = signal(SignalKind::quit()).map_err(ExecError::Wait)?;
+    let others = PASSED_ON.map(|passed| Ok((passed, signal(SignalKind::from_raw(passed.as_raw()))?)));
+    let mut others = others.into_iter().collect::<io::Result<Vec<_>>>().map_err(ExecError::Wait)?;
     let mut child = Command::new(program)
         .args(arguments)
         .envs(stack.variables.values())
@@ -81,6 +90,10 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
                 }
                 continue;
             }
+            other = poll_fn(|context| first_of(&mut others, context)) => {
+                send(&child, other);
+                continue;
+            }
             _ = terminated.recv() => {}
             _ = hung_up.recv() => {}
             _ = quit.recv() => {}
@@ -94,6 +107,16 @@ pub(crate) async fn run(stack: &Stack, command: &[OsString]) -> Result<ExitCode,
             Some(_) => send(&child, Signal::KILL),
         }
     }
+}
+
+/// The first signal that has come.
+fn first_of(signals: &mut [(Signal, tokio::signal::unix::Signal)], context: &mut Context<'_>) -> Poll<Signal> {
+    for (signal, received) in signals {
+        if received.poll_recv(context).is_ready() {
+            return Poll::Ready(*signal);
+        }
+    }
+    Poll::Pending
 }
 
 /// Whether Ctrl-C in a terminal reaches this process and so the command, which is in the same group.

@@ -30,11 +30,25 @@ pub enum FaultKind {
     FailedInvocation,
     /// An invocation fails after the function has run to its end.
     FailedAfterRun,
+    /// An event of an Event API does not reach one subscription.
+    LostEvent,
+    /// An event reaches a subscription after a duration.
+    LateEvent,
+    /// An event reaches a subscription twice.
+    DoubledEvent,
+    /// An event reaches a subscription after the one that follows it.
+    ReorderedEvent,
+    /// Events reach a subscription only a duration after `subscribe_success`.
+    LateSubscription,
+    /// An event of a publish is in `failed`, and reaches nobody.
+    FailedEvent,
+    /// A publish to an Event API is refused with 429, and delivers nothing.
+    ThrottledPublish,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::LostDisconnect,
         Self::FalseGone,
         Self::ThrottledPost,
@@ -43,6 +57,13 @@ impl FaultKind {
         Self::DroppedConnection,
         Self::FailedInvocation,
         Self::FailedAfterRun,
+        Self::LostEvent,
+        Self::LateEvent,
+        Self::DoubledEvent,
+        Self::ReorderedEvent,
+        Self::LateSubscription,
+        Self::FailedEvent,
+        Self::ThrottledPublish,
     ];
 
     /// Its name on the command line and in logs. It decides with the seed when faults happen, so it must not change.
@@ -56,12 +77,19 @@ impl FaultKind {
             Self::DroppedConnection => "dropped-connection",
             Self::FailedInvocation => "failed-invocation",
             Self::FailedAfterRun => "failed-after-run",
+            Self::LostEvent => "lost-event",
+            Self::LateEvent => "late-event",
+            Self::DoubledEvent => "doubled-event",
+            Self::ReorderedEvent => "reordered-event",
+            Self::LateSubscription => "late-subscription",
+            Self::FailedEvent => "failed-event",
+            Self::ThrottledPublish => "throttled-publish",
         }
     }
 
     /// Whether a fault of this kind needs a duration.
     const fn takes_time(self) -> bool {
-        matches!(self, Self::SlowPost)
+        matches!(self, Self::SlowPost | Self::LateEvent | Self::LateSubscription)
     }
 }
 
@@ -71,7 +99,8 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// A kind of fault and its probability. Written `KIND=PROBABILITY`, or `slow-post=PROBABILITY:DURATION`.
+/// A kind of fault and its probability. Written `KIND=PROBABILITY`, or `KIND=PROBABILITY:DURATION` for those that
+/// take time, such as `slow-post`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fault {
     kind: FaultKind,
@@ -227,7 +256,7 @@ mod tests {
         let expected = Fault { kind: FaultKind::SlowPost, probability: 0.25, duration: Duration::from_secs(2) };
         assert_eq!(slow, expected);
         for kind in FaultKind::ALL {
-            let text = format!("{kind}=1{}", if kind == FaultKind::SlowPost { ":1s" } else { "" });
+            let text = format!("{kind}=1{}", if kind.takes_time() { ":1s" } else { "" });
             assert_eq!(text.parse::<Fault>().map(|fault| fault.kind), Ok(kind), "{text}");
         }
         for (text, expected) in [

@@ -3,22 +3,31 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use clock::Clock;
-use tokio::runtime::{Builder, Runtime};
-
+use futures_util::future::BoxFuture;
+use hyper::body::Bytes;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::{Builder, Runtime},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     aws_query::QueryInput,
+    event_api::EventApis,
     gateway::{self, Gateway, GatewayOptions, GatewaySettings},
+    http::{self, Guard, Request},
+    http_api::HttpApis,
+    invocation::{FunctionSetting, Invocation, Invoke, InvokeError, LinkedFunctions, StartFailure},
     lambda::{Functions, process},
     recorder::Recorder,
     sns::Topics,
     sqs::{self, Queues},
-    template::{self, EventPattern, Package, SelectionExpression, Template, TemplateInputs},
+    template::{self, EventPattern, Function, Package, SelectionExpression, Template, TemplateInputs},
 };
 
 /// Reads a template.
@@ -42,19 +51,91 @@ pub fn frames(bytes: &[u8]) {
         let template =
             Template::parse(include_str!("../tests/program/fuzzed.yaml"), &TemplateInputs::default()).expect("valid");
         let functions = Functions::unreachable(&BTreeMap::new());
-        let settings = GatewaySettings::new(
-            &GatewayOptions::default(),
-            1.0,
-            Arc::default(),
-            Arc::default(),
-            Arc::new(crate::http_client::HttpClient::new()),
-        );
+        let settings =
+            GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default(), Arc::default());
         let recorder = Recorder::new(Clock::System);
         let address = ([127, 0, 0, 1], 8765).into();
         let gateway = Gateway::new(template.sockets, address, functions, None, Clock::System, settings, recorder);
         (Builder::new_current_thread().enable_all().build().expect("a runtime"), gateway)
     });
     runtime.block_on(Arc::clone(gateway).serve_bytes(bytes));
+}
+
+/// Serves the bytes of a client on a socket of an Event API, which it may do everything with.
+pub fn events(bytes: &[u8]) {
+    static PARTS: OnceLock<(Runtime, EventApis)> = OnceLock::new();
+    let (runtime, apis) = PARTS.get_or_init(|| {
+        let template = include_str!("../tests/program/fuzzed_events.yaml");
+        let template = Template::parse(template, &TemplateInputs::default()).expect("valid");
+        let functions = Functions::unreachable(&BTreeMap::new());
+        let (options, recorder) = (GatewayOptions::default(), Recorder::new(Clock::System));
+        let apis =
+            EventApis::new(template.event_apis, &options, 1.0, functions, Clock::System, Arc::default(), recorder);
+        (Builder::new_current_thread().enable_all().build().expect("a runtime"), apis)
+    });
+    runtime.block_on(apis.serve_bytes(bytes));
+}
+
+/// Serves the bytes of a client over a connection to HTTP and REST APIs, whose functions and authorizers all give this
+/// answer.
+pub fn http(bytes: &[u8], answer: &[u8]) {
+    static PARTS: OnceLock<(Runtime, Arc<Answering>, Arc<HttpApis>)> = OnceLock::new();
+    let (runtime, functions, apis) = PARTS.get_or_init(|| {
+        let template = include_str!("../tests/program/fuzzed_http.yaml");
+        let template = Template::parse(template, &TemplateInputs::default()).expect("valid");
+        let answering = Arc::<Answering>::default();
+        let linked = Functions::alone(&template.functions, &Arc::clone(&answering), None);
+        let (quotas, options, http) = (Arc::default(), GatewayOptions::default(), Arc::default());
+        let apis = HttpApis::new(template.http_apis, |_| false, linked, Clock::System, quotas, &options, http);
+        (Builder::new_current_thread().enable_all().build().expect("a runtime"), answering, Arc::new(apis))
+    });
+    *functions.0.lock().unwrap_or_else(PoisonError::into_inner) = Bytes::copy_from_slice(answer);
+    let exchanged = async {
+        let (client, server) = tokio::io::duplex(bytes.len().max(1));
+        let (mut replies, mut requests) = tokio::io::split(client);
+        requests.write_all(bytes).await.expect("room for all");
+        requests.shutdown().await.expect("open");
+        let (peer, apis) = (([127, 0, 0, 1], 1).into(), Arc::clone(apis));
+        let routed = Arc::clone(&apis);
+        let guard = Guard::new(([127, 0, 0, 1], 8766).into(), &[]).except(move |request| routed.is_open_to(request));
+        let handler = move |request: Request, peer| {
+            let apis = Arc::clone(&apis);
+            async move {
+                match apis.handle(request, peer).await {
+                    Ok(response) => response,
+                    Err(request) => apis.not_found(&request.into_parts().0),
+                }
+            }
+        };
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let served = http::serve_connection(server, false, peer, guard, shutdown, tasks.clone(), handler);
+        let mut read = Vec::new();
+        let (_, _) = tokio::join!(replies.read_to_end(&mut read), served);
+        tasks.close();
+        tasks.wait().await;
+        read
+    };
+    let replied = runtime.block_on(exchanged);
+    assert!(replied.is_empty() || replied.starts_with(b"HTTP/1."), "{}", String::from_utf8_lossy(&replied));
+}
+
+/// Functions that all give the same answer.
+#[derive(Debug, Default)]
+struct Answering(Mutex<Bytes>);
+
+impl LinkedFunctions for Arc<Answering> {
+    fn start(&self, _: &Function, _: FunctionSetting) -> Option<Result<Arc<dyn Invoke>, StartFailure>> {
+        Some(Ok(Arc::<Answering>::clone(self)))
+    }
+}
+
+impl Invoke for Answering {
+    fn invoke(self: Arc<Self>, payload: Bytes, _: Invocation) -> BoxFuture<'static, Result<Bytes, InvokeError>> {
+        let event: Value = serde_json::from_slice(&payload).expect("an event is JSON");
+        assert!(event.is_object(), "{event}");
+        let answer = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move { Ok(answer) })
+    }
 }
 
 /// Reads a `samconfig.toml`.

@@ -1,7 +1,8 @@
 //! The smallest project that works, here and on AWS: `apigw-local init`.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -25,13 +26,17 @@ pub(crate) enum InitError {
 /// Writes the project to a directory, which need not exist, and returns what to tell the user. Replaces no file.
 pub(crate) fn write(directory: &Path) -> Result<String, InitError> {
     let files = FILES.map(|(path, text)| (directory.join(path), text));
-    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists()) {
+    if let Some((path, _)) = files.iter().find(|(path, _)| fs::symlink_metadata(path).is_ok()) {
         return Err(InitError::Exists(path.clone()));
     }
     for (path, text) in &files {
         let parent = path.parent().unwrap_or(directory);
-        let written = fs::create_dir_all(parent).and_then(|()| fs::write(path, text));
-        written.map_err(|error| InitError::Write(path.clone(), error))?;
+        // Not even through a link to a file that does not exist.
+        let created = fs::create_dir_all(parent).and_then(|()| File::create_new(path));
+        created.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => InitError::Exists(path.clone()),
+            _ => InitError::Write(path.clone(), error),
+        })?;
     }
     let [template, code] = files.map(|(path, _)| path.display().to_string());
     let start = if directory == Path::new(".") {

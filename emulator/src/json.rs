@@ -1,5 +1,5 @@
-//! JSON of clients, which may contain what JavaScript and Python read, and a strict reader does not: broken characters,
-//! numbers that are too large, and any depth.
+//! JSON of clients and functions, which may contain what JavaScript and Python read and write, and a strict reader
+//! refuses: half characters, numbers that are too large, and any depth.
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -29,12 +29,36 @@ pub(crate) fn whole_characters(json: &str) -> Cow<'_, str> {
 
 /// Reads JSON. `None` if it is none.
 pub(crate) fn read(json: &str) -> Option<Value> {
-    let json = whole_characters(json);
-    serde_json::from_str(&json).or_else(|_| serde_json::from_str(&readable(&json))).ok()
+    parse(json).ok()
 }
 
-/// Writes JSON without what is too deep or too large to be read. A text that is no JSON stays none, except within what
-/// is too deep: there only the brackets have to be balanced.
+/// Reads JSON, where it matters what is wrong with it.
+///
+/// # Errors
+///
+/// If it is none.
+pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
+    // Most JSON is read at once. A strict reader refuses each half character.
+    serde_json::from_str(json).or_else(|_| {
+        let json = whole_characters(json);
+        serde_json::from_str(&json).or_else(|_| serde_json::from_str(&readable(&json)))
+    })
+}
+
+/// Reads the answer of a function, or the error that it reports.
+///
+/// # Errors
+///
+/// If it is not UTF-8 or not JSON.
+pub(crate) fn read_answer(answer: &[u8]) -> Result<Value, serde_json::Error> {
+    match std::str::from_utf8(answer) {
+        Ok(text) => parse(text),
+        Err(_) => serde_json::from_slice(answer),
+    }
+}
+
+/// Writes JSON without what is too deep or too large to be read. A text that is not JSON does not become JSON, except
+/// within what is too deep: there only the brackets have to be balanced.
 fn readable(json: &str) -> String {
     let mut written = String::with_capacity(json.len());
     let mut depth: usize = 0;
@@ -75,7 +99,7 @@ fn readable(json: &str) -> String {
 }
 
 /// Bytes of the string at the beginning of a text, with its quotation marks; all of it if it does not end.
-fn string_length(json: &str) -> usize {
+pub(crate) fn string_length(json: &str) -> usize {
     let mut is_escaped = true;
     let end = json.bytes().position(|byte| {
         let is_end = byte == b'"' && !is_escaped;
@@ -106,6 +130,21 @@ mod tests {
             read(r#"[1e400, -1e400, 1e-400, 12345678901234567890123]"#),
             Some(json!([1e308, -1e308, 0.0, 12345678901234567890123.0]))
         );
+    }
+
+    #[test]
+    fn an_answer_of_a_function_is_read_as_what_clients_send() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        for (answer, body) in [
+            (r#"{"body": "cut \ud83d"}"#.to_owned(), "cut \u{fffd}"),
+            (format!(r#"{{"deep": {deep}, "body": "x"}}"#), "x"),
+        ] {
+            assert_eq!(read_answer(answer.as_bytes()).expect("JSON")["body"], body);
+        }
+        for (answer, reason) in [(&b"\xff"[..], "line 1"), (b"\"\xff\"", "line 1"), (b"{", "EOF"), (b"", "EOF")] {
+            let error = read_answer(answer).expect_err("not JSON").to_string();
+            assert!(error.contains(reason), "{answer:?}: {error}");
+        }
     }
 
     #[test]

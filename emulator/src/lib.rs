@@ -1,5 +1,6 @@
-//! API Gateway WebSocket and HTTP APIs on one machine, with what functions behind them use: Lambda, DynamoDB, SQS, SNS,
-//! EventBridge, schedules and Systems Manager parameters. One SAM or CloudFormation template declares all of it.
+//! API Gateway WebSocket and HTTP APIs, and AppSync Event APIs, on one machine, with what functions behind them use:
+//! Lambda, DynamoDB, SQS, SNS, EventBridge, schedules and Systems Manager parameters. One SAM or CloudFormation
+//! template declares all of it. Nothing else switches an Event API on: see [`Stack::event_apis`].
 //!
 //! The program `apigw-local` runs a template as it is. A program that has functions of its own, linked in, embeds the
 //! emulator instead: see [`Embedding`] and [`Stack::embedded`]. A test of such an API starts and stops it:
@@ -25,10 +26,12 @@ pub mod cli;
 mod dynamodb;
 mod embedding;
 mod error;
+mod event_api;
 mod event_sources;
 mod events;
 mod exec;
 mod faults;
+mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod gateway;
@@ -40,6 +43,7 @@ mod inspector;
 mod invocation;
 mod json;
 mod lambda;
+mod policy;
 mod rate;
 mod recorder;
 mod reset;
@@ -57,9 +61,11 @@ pub use crate::{
     dynamodb::{DatabaseError, TableCapacity, TableCapacityError, TableUnits, Tables},
     embedding::{Embedding, Pages, Site},
     error::ErrorChain,
+    event_api::EventApiAddress,
     faults::{Fault, FaultError, FaultKind, FaultOptions},
     gateway::{ConnectionSummary, GatewayOptions},
     http::{Body, json as json_response, no_store, page},
+    http_api::HttpApiAddress,
     invocation::{FunctionSetting, Invocation, Invoke, InvokeError, LinkedFunctions, StartFailure},
     lambda::FunctionStartError,
     rate::{Rate, RateError},

@@ -19,8 +19,8 @@ Examples:
   eval \"$(apigw-local env)\"                     lead AWS clients of this shell to it
   apigw-local init my-api                        write a small project to begin with";
 
-/// Runs API Gateway WebSocket, HTTP and REST APIs, Lambda functions, DynamoDB tables and their streams, SQS, SNS,
-/// EventBridge and parameters of Systems Manager from a SAM template on this machine
+/// Runs API Gateway WebSocket, HTTP and REST APIs, AppSync Event APIs, Lambda functions, DynamoDB tables and their
+/// streams, SQS, SNS, EventBridge and parameters of Systems Manager from a SAM template on this machine
 #[derive(Debug, Parser)]
 #[command(
     name = "apigw-local",
@@ -66,7 +66,14 @@ enum Command {
     /// eval "$(apigw-local env)"
     Env {
         /// HTTP address of the emulator
-        #[arg(long, value_name = "ADDR", value_parser = cli::address, default_value_t = cli::HTTP_ADDR_DEFAULT)]
+        #[arg(
+            long,
+            value_name = "ADDR",
+            value_parser = cli::address,
+            env = "APIGW_LOCAL_HTTP_ADDR",
+            hide_env_values = true,
+            default_value_t = cli::HTTP_ADDR_DEFAULT
+        )]
         http_addr: SocketAddr,
     },
 }

@@ -98,6 +98,8 @@ enum RecordKind {
     Answered { invoked: u64, function: Box<str>, request_id: Box<str>, error: Option<Box<str>>, ms: Millis },
     /// A call of the management API ended.
     Management { connection_id: Box<str>, method: Box<str>, status: u16, error: Option<Box<str>>, ms: Millis },
+    /// A publish to an Event API over HTTP ended. Its payload is the body.
+    Published { api: Box<str>, status: u16, error: Option<&'static str>, delivered: usize, ms: Millis },
     /// A connection ended, open for `ms`.
     Closed { connection_id: Box<str>, code: u16, reason: Box<str>, ms: Millis },
 }
@@ -265,6 +267,21 @@ impl Recorder {
             ms: Millis(took),
         };
         self.record(what, Payload::default());
+    }
+
+    /// Records a publish to an Event API, with the type of its error if it was refused, and the number of deliveries.
+    pub(crate) fn published(
+        &self,
+        api: &str,
+        status: StatusCode,
+        error: Option<&'static str>,
+        delivered: usize,
+        body: Bytes,
+        took: Duration,
+    ) {
+        let ms = Millis(took);
+        let what = RecordKind::Published { api: api.into(), status: status.as_u16(), error, delivered, ms };
+        self.record(what, Payload::shared(body));
     }
 
     /// Records the end of a connection.

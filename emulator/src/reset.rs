@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::{
     dynamodb::Store,
     error::ErrorChain,
+    event_api::EventApis,
     gateway::Gateway,
     http::{self, Body},
     lambda::Functions,
@@ -22,6 +23,7 @@ const RESET_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Reset {
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) event_apis: Arc<EventApis>,
     pub(crate) functions: Arc<Functions>,
     pub(crate) database: Arc<Store>,
     pub(crate) queues: Arc<Queues>,
@@ -32,8 +34,9 @@ impl Reset {
     /// items of the tables, what waits in streams and queues, and retries. Removes nothing where something does not
     /// end. Resets at the same time take turns.
     pub(crate) async fn handle(&self) -> Response<Body> {
-        let connections = self.gateway.connected();
+        let connections = self.gateway.connected() + self.event_apis.connected();
         let ended = async {
+            self.event_apis.disconnect_all().await;
             self.gateway.disconnect_all().await;
             let paused = self.functions.background.pause().await;
             self.functions.settled().await;

@@ -23,12 +23,13 @@ use crate::{
     aws_services::{self, AwsServices},
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
     embedding::{Embedding, Pages, Site},
+    event_api::{self, EventApiAddress, EventApis},
     event_sources::{self, EventSourceSettings},
     events::Buses,
     faults::{FaultKind, FaultOptions, Faults},
     gateway::{Gateway, GatewayOptions, GatewaySettings},
     http::{self, Body, Listener, Request},
-    http_api::{self, HttpApis},
+    http_api::{self, HttpApiAddress, HttpApis},
     http_client::HttpClient,
     inspector::{self, Inspector},
     lambda::{
@@ -43,7 +44,9 @@ use crate::{
     sns::Topics,
     sqs::Queues,
     ssm::Parameters,
-    template::{Authorization, Function, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource},
+    template::{
+        Authorization, Function, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource, event_api_hosts,
+    },
     tls::{Identity, TlsError, TlsFiles},
     variables::Variables,
 };
@@ -162,8 +165,10 @@ pub struct Stack {
     pub tls_host: Option<String>,
     /// The stage of the WebSocket API.
     pub stage: String,
-    /// Each HTTP and REST API with the path of its stage, unless there is only one at the root of `http_addr`.
-    pub http_paths: Vec<(String, String)>,
+    /// The address of each HTTP and REST API, unless there is only one at the root of `http_addr`.
+    pub http_apis: Vec<HttpApiAddress>,
+    /// The addresses of each Event API.
+    pub event_apis: Vec<EventApiAddress>,
     /// Variables that lead AWS clients in any language to the emulator.
     pub aws_variables: BTreeMap<String, String>,
     /// Variables that the template gives to functions, by function name.
@@ -174,6 +179,7 @@ pub struct Stack {
     pub(crate) variables: Arc<Variables>,
     database: Arc<Store>,
     gateway: Arc<Gateway>,
+    events: Arc<EventApis>,
     functions: Arc<Functions>,
     faults: Arc<Faults>,
     /// Cancelled to stop what starts invocations: HTTP requests and schedules.
@@ -239,6 +245,11 @@ impl Stack {
         dynamodb::sweep(Arc::clone(&database), services.clone(), &service_tasks);
         let files = tempfile::Builder::new().prefix("apigw-local-").tempdir().map_err(StartError::Files)?;
         let trust = identity.trust(files.path()).map_err(StartError::Files)?;
+        let ip = ws_addr.ip().to_string();
+        let tls_host = identity.host_of_own(&[&ip, "localhost"]).map(str::to_owned);
+        let bracketed =
+            tls_host.as_ref().map(|host| if host.contains(':') { format!("[{host}]") } else { host.clone() });
+        let of_events = template.event_apis.iter().map(|api| (api.name.as_str(), event_api_hosts(&api.api_id)));
         let host = ProcessHost::new(
             &template.directory,
             options.layers.clone(),
@@ -248,6 +259,7 @@ impl Stack {
                 gateway: ws_addr,
                 http_api_ids: template.http_apis.iter().map(|api| api.api_id.clone()).collect(),
                 http: http_addr,
+                event_apis: event_api::local_hosts(of_events, http_addr, bracketed.as_deref()),
                 queues: aws_addr,
             },
             trust,
@@ -287,7 +299,12 @@ impl Stack {
         let of_function = |(name, function): (&String, &Function)| {
             (name.clone(), function.environment.iter().map(localised).collect())
         };
-        let function_variables: BTreeMap<_, _> = template.functions.iter().map(of_function).collect();
+        let function_variables: BTreeMap<_, BTreeMap<_, _>> = template.functions.iter().map(of_function).collect();
+        let of_ids: Vec<_> = template
+            .functions
+            .iter()
+            .map(|(name, function)| (function.logical_id.clone(), function_variables[name].clone()))
+            .collect();
         let connect = template.sockets.routes.get("$connect");
         let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
         let buses = Arc::new(Buses {
@@ -307,7 +324,7 @@ impl Stack {
         let quotas = Arc::new(quotas);
         // Functions may not trust the certificate that browsers do.
         let of_functions = if options.tls.is_some() { aws_addr } else { ws_addr };
-        let http = Arc::new(HttpClient::new());
+        let http = Arc::<HttpClient>::default();
         let settings = GatewaySettings::new(
             &options.gateway,
             options.time_scale,
@@ -348,7 +365,19 @@ impl Stack {
             Arc::clone(&sockets).handle(request, peer)
         }));
 
-        let http_paths = http_api::paths(&template.http_apis);
+        let names = template.event_apis.iter().map(|api| api.name.as_str());
+        let event_addresses = event_api::addresses(names, &http_addr.to_string());
+        let events = Arc::new(EventApis::new(
+            template.event_apis,
+            &options.gateway,
+            options.time_scale,
+            Arc::clone(&functions),
+            clock.clone(),
+            Arc::clone(&faults),
+            Arc::clone(&recorder),
+        ));
+        let addresses = http_api::addresses(&template.http_apis);
+        let of_policies = http_api::policy_notes(&template.http_apis);
         let unsigned = http_api::unsigned_note(&template.http_apis).filter(|_| !options.gateway.check_signatures);
         let http_apis = Arc::new(HttpApis::new(
             template.http_apis,
@@ -365,29 +394,28 @@ impl Stack {
             function_variables: function_variables.clone(),
             gateway: Arc::clone(&gateway),
         });
-        let variables = Arc::new(Variables::new(
-            &aws_variables,
-            &function_variables,
-            format!("ws://{ws_addr}/{stage}"),
-            format!("http://{http_addr}"),
-        ));
+        let variables = Arc::new(Variables::new(&aws_variables, &of_ids, [ws_addr, http_addr, aws_addr], &stage));
         let inspector = Inspector::new(
             recorder,
             Arc::clone(&gateway),
+            Arc::clone(&events),
             ws_addr.port(),
             pages.clone(),
             Arc::clone(&variables),
             intake.clone(),
         );
-        let (linked, routed) = (pages.clone(), Arc::clone(&http_apis));
-        let api = api.except(move |request| routed.is_open_to(request) || is_public(request, linked.as_deref()));
+        let (linked, routed, published) = (pages.clone(), Arc::clone(&http_apis), Arc::clone(&events));
+        let api = api.except(move |request| {
+            published.is_open_to(request) || routed.is_open_to(request) || is_public(request, linked.as_deref())
+        });
         let reset = Reset {
             gateway: Arc::clone(&gateway),
+            event_apis: Arc::clone(&events),
             functions: Arc::clone(&functions),
             database: Arc::clone(&database),
             queues: purged,
         };
-        let front = Arc::new(HttpRouter { http_apis, inspector, pages, reset });
+        let front = Arc::new(HttpRouter { event_apis: Arc::clone(&events), http_apis, inspector, pages, reset });
         intake_tasks.spawn(http::serve(api, identity.http.clone(), intake.clone(), move |request, peer| {
             let front = Arc::clone(&front);
             async move { front.answer(request, peer).await }
@@ -396,17 +424,17 @@ impl Stack {
         notes.extend_from_slice(functions.notes());
         notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
         notes.extend(unsigned);
+        notes.extend(of_policies);
         if options.dynamodb.is_some() && has_streams {
             notes.push("streams of tables invoke no functions: the tables are in another DynamoDB".to_owned());
         }
-        let ip = ws_addr.ip().to_string();
-        let tls_host = identity.host_of_own(&[&ip, "localhost"]).map(str::to_owned);
         if options.tls.is_some() && tls_host.is_none() {
             notes.push(format!(
                 "the certificate of --tls-cert is not valid for {ip} or localhost: clients need the name of its host, \
                  and --allow-host that name"
             ));
         }
+        notes.extend(identity.note_on_time());
         notes.extend(faults.seed().map(|seed| format!("faults are injected; --fault-seed {seed} repeats them")));
         event_sources::run(template.event_sources, &polled, &intake, &intake_tasks);
         schedules::run(template.schedules, &functions, &clock, &intake, &intake_tasks);
@@ -416,13 +444,15 @@ impl Stack {
             aws_addr,
             tls_host,
             stage,
-            http_paths,
+            http_apis: addresses,
+            event_apis: event_addresses,
             aws_variables,
             function_variables,
             notes,
             variables,
             database,
             gateway,
+            events,
             functions,
             faults,
             intake,
@@ -445,6 +475,11 @@ impl Stack {
     /// Returns the number of open sockets.
     pub fn connected(&self) -> usize {
         self.gateway.connected()
+    }
+
+    /// Returns the number of open sockets of Event APIs.
+    pub fn event_sockets(&self) -> usize {
+        self.events.connected()
     }
 
     /// Returns the ids of open connections.
@@ -476,6 +511,7 @@ impl Stack {
             self.intake_tasks.close();
             self.intake_tasks.wait().await;
             self.functions.finish().await;
+            self.events.finish().await;
             self.gateway.finish().await;
             self.services.cancel();
             self.service_tasks.close();
@@ -501,9 +537,10 @@ fn is_public(request: &Parts, pages: Option<&dyn Pages>) -> bool {
     http::is_read(&request.method) && (path == "/" || path == HEALTH || inspector::is_public(path) || is_page())
 }
 
-/// Routes requests of the HTTP address to the HTTP API, the inspector and the pages.
+/// Routes requests of the HTTP address to the Event APIs, the HTTP API, the inspector and the pages.
 #[derive(Debug)]
 struct HttpRouter {
+    event_apis: Arc<EventApis>,
     http_apis: Arc<HttpApis>,
     inspector: Inspector,
     pages: Option<Arc<dyn Pages>>,
@@ -512,9 +549,10 @@ struct HttpRouter {
 
 impl HttpRouter {
     async fn answer(&self, request: Request, peer: SocketAddr) -> Response<Body> {
-        if let Some(response) = self.http_apis.preflight(&request) {
-            return response;
-        }
+        let request = match self.event_apis.handle(request, peer).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         let request = match self.http_apis.handle(request, peer).await {
             Ok(response) => return response,
             Err(request) => request,

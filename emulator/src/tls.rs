@@ -18,7 +18,7 @@ use tokio_rustls::{
     rustls::{
         ServerConfig,
         crypto::{CryptoProvider, ring},
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime},
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     },
@@ -46,6 +46,7 @@ pub(crate) struct Identity {
     /// The authority that functions trust besides those of the system.
     authority_pem: String,
     own: Option<Arc<CertifiedKey>>,
+    provider: Arc<CryptoProvider>,
 }
 
 /// The certificates cannot be made or read.
@@ -102,6 +103,7 @@ impl Identity {
             http: own.as_ref().map(|own| acceptor(own, None)).transpose()?,
             authority_pem,
             own,
+            provider,
         })
     }
 
@@ -109,6 +111,11 @@ impl Identity {
     /// such host.
     pub(crate) fn host_of_own<'a>(&self, hosts: &[&'a str]) -> Option<&'a str> {
         self.own.as_ref().and_then(|own| own::valid_for(own, hosts))
+    }
+
+    /// Returns a note if the certificate of the user has expired or is not valid yet.
+    pub(crate) fn note_on_time(&self) -> Option<String> {
+        self.own.as_ref().and_then(|own| own::problem_of_time(own, &self.provider, UnixTime::now()))
     }
 
     /// Writes what functions trust to `directory`. Returns variables that make clients in Node.js, Python and others do

@@ -24,10 +24,18 @@ function post(string $url, array $headers, string $body): array
     $http = ['method' => 'POST', 'header' => $headers, 'content' => $body, 'timeout' => ANSWER_MAX];
     // The body of an error says what was wrong.
     $http['ignore_errors'] = true;
-    $answer = @file_get_contents($url, false, stream_context_create(['http' => $http]));
-    return $answer === false ? [0, "no answer from $url"] : [(int) explode(' ', $http_response_header[0])[1], $answer];
+    $answer = @fopen($url, 'r', false, stream_context_create(['http' => $http]));
+    if ($answer === false) {
+        return [0, "no answer from $url"];
+    }
+    [$status] = stream_get_meta_data($answer)['wrapper_data'];
+    return [(int) explode(' ', $status)[1], stream_get_contents($answer)];
 }
 
+if ($argc !== 4 || !getenv('WEBHOOK_URL') || !getenv('WEBHOOK_SECRET')) {
+    fwrite(STDERR, "usage: WEBHOOK_URL=https://… WEBHOOK_SECRET=whsec_… php publish.php REGION VIDEO TITLE\n");
+    exit(2);
+}
 [, $region, $video, $title] = $argv;
 $alert = ['region' => $region, 'video' => ['id' => $video, 'title' => $title, 'thumbnail' => '', 'score' => 97]];
 $body = json_encode($alert, JSON_UNESCAPED_UNICODE | JSON_THROW_ON_ERROR);

@@ -25,11 +25,12 @@ const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-s
     form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// Files of the page, by path.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html; charset=utf-8", include_str!("../../client/index.html")),
     ("/demo.css", "text/css; charset=utf-8", include_str!("../../client/demo.css")),
     ("/demo.js", "text/javascript; charset=utf-8", include_str!("../../client/demo.js")),
     ("/viral-alerts.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-alerts.js")),
+    ("/viral-alerts-recent.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-alerts-recent.js")),
     ("/viral-toast.js", "text/javascript; charset=utf-8", include_str!("../../client/viral-toast.js")),
 ];
 

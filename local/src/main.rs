@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use apigw_local::cli;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use local::Service;
 
 #[global_allocator]
@@ -17,13 +17,27 @@ struct Arguments {
     #[arg(long, conflicts_with = "lambda_endpoint", help_heading = "Functions")]
     processes: bool,
 
+    /// Whether alerts are published on an Event API (AWS AppSync) too: the parameter Delivery of the template
+    #[arg(long, value_enum, default_value_t = Delivery::Gateway, help_heading = "Template")]
+    delivery: Delivery,
+
     #[command(flatten)]
     emulator: cli::Flags,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Delivery {
+    Gateway,
+    Both,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Arguments = cli::parse();
     let service = Service { processes: arguments.processes };
-    cli::run(arguments.emulator, Service::template(), &service).await
+    let flags = match arguments.delivery {
+        Delivery::Gateway => arguments.emulator,
+        Delivery::Both => arguments.emulator.with_parameter("Delivery", "both"),
+    };
+    cli::run(flags, Service::template(), &service).await
 }

@@ -83,3 +83,33 @@ fn the_canary_is_there_when_it_is_switched_on_and_never_meets_itself() {
     assert!(canary.timeout < every_minute && canary.async_retries == 0);
     assert_eq!(template.notes, Vec::<String>::new());
 }
+
+#[test]
+fn with_an_event_api_deliver_publishes_there_and_clients_are_told_of_it() {
+    let of = |parameters: &[(&'static str, &'static str)]| {
+        let parameters = TemplateInputs::with_parameters(parameters.iter().copied());
+        Template::load(&Service::template(), &parameters).expect("our own template")
+    };
+    let template = of(&[("Delivery", "both"), ("EventsShare", "25")]);
+    assert!(template.functions.contains_key("AuthorizeFunction"), "AppSync lets in nobody by itself");
+    let publish = &template.functions["DeliverFunction"].environment["EVENTS_PUBLISH_URL"];
+    assert!(publish.starts_with("https://") && publish.ends_with(".amazonaws.com/event"), "{publish}");
+    for function in ["AlertsFunction", "SubscribeFunction"] {
+        let environment = &template.functions[function].environment;
+        let (url, host) = (&environment["EVENTS_URL"], &environment["EVENTS_HOST"]);
+        assert!(url.starts_with("wss://") && url.ends_with(".amazonaws.com/event/realtime"), "{function}: {url}");
+        assert_eq!(format!("https://{host}/event"), *publish, "{function}");
+        assert_eq!(environment["EVENTS_SHARE"], "25", "{function}");
+    }
+    // Who subscribes on the Event API is not known.
+    let falls_back =
+        |template: &Template| template.functions["DeliverFunction"].environment["FALLBACK_TO_EVERYONE"].clone();
+    let without = of(&[]);
+    assert_eq!([falls_back(&template), falls_back(&without)], ["false", "true"]);
+    assert_eq!(template.notes, Vec::<String>::new());
+    for (name, function) in &without.functions {
+        for variable in ["EVENTS_PUBLISH_URL", "EVENTS_URL", "EVENTS_HOST"] {
+            assert!(!function.environment.contains_key(variable), "{name} has {variable}");
+        }
+    }
+}

@@ -11,6 +11,10 @@ const { homepage, optionalDependencies } = require("./package.json");
 /** What a shell adds to the number of the signal that ended a program. */
 const SIGNALLED = 128;
 
+/** Signals that end a process which does not handle them. They are for the program, which is not to be left behind. */
+const PASSED_ON = ["SIGALRM", "SIGHUP", "SIGINT", "SIGIO", "SIGPROF", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2"]
+  .concat(["SIGVTALRM", "SIGXCPU", "SIGXFSZ"]);
+
 /** The path of the program. Throws with what to do if there is none. */
 function program() {
   const platform = `${process.platform}-${process.arch}`;
@@ -43,7 +47,7 @@ function start(path) {
   const child = spawn(path, process.argv.slice(2), { stdio: "inherit" });
   // What a terminal or `timeout` sends to both comes to the program twice, which takes the second one for the first.
   // Others send it to this process only, which ends after the program in any case.
-  for (const signal of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+  for (const signal of PASSED_ON) process.on(signal, () => child.kill(signal));
   child.on("error", ({ message }) => fail(`cannot start ${path}: ${message}`));
   child.on("exit", (code, signal) => process.exit(code ?? SIGNALLED + constants.signals[signal]));
 }

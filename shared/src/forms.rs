@@ -74,7 +74,7 @@ const fn first(name: &'static str, place: Place, rewrite: Rewrite, tested_in: &'
 }
 
 /// All forms.
-pub const ALL: [Form; 20] = [
+pub const ALL: [Form; 21] = [
     first("head", Place::AlertsTable, Rewrite::Keeps, HERE),
     first("audience", Place::AlertsTable, Rewrite::Loses, HERE),
     first("lease", Place::AlertsTable, Rewrite::Keeps, HERE),
@@ -86,6 +86,8 @@ pub const ALL: [Form; 20] = [
     first("receipt", Place::AlertsTable, Rewrite::Never, HERE),
     // It becomes an alert in the form of who commits it.
     first("waiting_publication", Place::AlertsTable, Rewrite::Never, HERE),
+    // Each alert of the video writes it anew.
+    first("recent_alert", Place::AlertsTable, Rewrite::Loses, HERE),
     first("publisher_rate_limit", Place::AlertsTable, Rewrite::Keeps, HERE),
     first("subscription", Place::SubscriptionsTable, Rewrite::Loses, HERE),
     first("connection_state", Place::SubscriptionsTable, Rewrite::Keeps, HERE),
@@ -121,6 +123,7 @@ impl Form {
             (Place::AlertsTable, "@heads", _) => "snapshot",
             (Place::AlertsTable, "@key" | "@receipt", _) => "receipt",
             (Place::AlertsTable, "@queue", _) => "waiting_publication",
+            (Place::AlertsTable, "@video", _) => "recent_alert",
             (Place::AlertsTable, "@publisher", _) => "publisher_rate_limit",
             (Place::AlertsTable, kind, _) if !kind.starts_with('@') => "alert",
             (Place::SubscriptionsTable, "@connection", _) => "connection_state",

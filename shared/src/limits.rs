@@ -63,6 +63,10 @@ pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
 /// Largest difference between the clocks of an issuer and of Lambda.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
 
+/// Longest time for which the Event API may use an answer of the authorizer again. A token that is withdrawn by a new
+/// key works that long.
+pub const AUTHORIZED_FOR_MAX: Duration = Duration::from_secs(300);
+
 /// Patterns in the claim `regions` of a token: more than there are countries.
 pub const REGION_PATTERNS_MAX: usize = 300;
 
@@ -184,6 +188,13 @@ const POSITION_BYTES_MAX: usize =
 
 /// Bytes of an answer around positions, names and alerts.
 pub(crate) const ANSWER_BYTES: usize = 1024;
+
+/// Longest address and longest host name of the Event API that clients are told, in bytes. Names in DNS have at most
+/// 253; those of AppSync have fewer than 80.
+pub const EVENTS_ADDRESS_BYTES_MAX: usize = 255;
+
+/// Percentage of clients that use the Event API, unless the template says otherwise.
+pub const EVENTS_SHARE_DEFAULT: u8 = 100;
 
 /// New connections per second of an account. Source: API Gateway quotas.
 pub const CONNECTS_PER_SEC: u64 = 500;
@@ -310,6 +321,18 @@ pub const POST_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Time for one question whether a connection is there, and for closing it. A healthy one takes milliseconds.
 pub const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Attempts of one invocation to publish an event on the Event API.
+pub const EVENT_ATTEMPTS_MAX: u32 = 3;
+
+/// Longest time of one such attempt, its connection included.
+pub const EVENT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bound of the first pause between such attempts. It doubles.
+pub const EVENT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// Largest answer of the Event API that is read, in bytes: it names one event.
+pub const EVENT_ANSWER_BYTES_MAX: usize = 16 * 1024;
+
 /// Time over which three answers have to agree before a connection counts as gone: those that are false come together
 /// in time.
 pub const GONE_OVER: Duration = Duration::from_secs(2);
@@ -424,6 +447,20 @@ pub const WHOLE_NUMBER_MAX: f64 = 9_223_372_036_854_775_808.0;
 
 /// Score from which an alert is published, unless the template says otherwise. 0 to 100.
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
+
+/// How long a video is not alerted again in its region, unless the template or a publication says otherwise: not at
+/// all.
+pub const REPEAT_WINDOW_DEFAULT: Duration = Duration::ZERO;
+
+/// Longest such time: as long as the alert that stands is kept.
+pub const REPEAT_WINDOW_MAX: Duration = ALERT_TTL;
+
+/// Rise of the score, in points, with which a video is alerted again all the same, unless the template says otherwise:
+/// a third of what is left above the threshold.
+pub const REPEAT_RISE_DEFAULT: f64 = 5.0;
+
+/// Smallest such rise. With none, every publication of a steady score would pass.
+pub const REPEAT_RISE_MIN: f64 = 0.1;
 
 /// Growths of a region without which nothing in it is scored. Fewer make a median that a few videos decide.
 pub const GROWTHS_MIN: usize = 20;

@@ -9,7 +9,7 @@ use simulation::{
     world::{
         Choice, Plan,
         guarantees::GUARANTEES,
-        items::{Item, What},
+        items::{Item, Via, What},
         run,
     },
 };
@@ -111,6 +111,50 @@ fn wrapped(text: &str, indent: &str) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Calls of AWS services one after another from a publication to the first post: the rate limit, beside a look at the
+/// log; the commit; the snapshot; the invocation of deliver; and the audience, beside another look at the log.
+const CALLS_TO_THE_FIRST_POST: u64 = 5;
+
+#[test]
+fn five_calls_follow_one_another_from_a_publication_to_the_first_post() {
+    /// Longer than anything else takes, and shorter than what functions wait for.
+    const WAY_MS: u64 = 100;
+    let mut plan = Plan::of(&Choice { seed: 0, ..Choice::default() });
+    plan.weather = Weather::default();
+    plan.settings = Settings {
+        authorization: "off".to_owned(),
+        push_rate: 1_000,
+        alerts_per_minute: 600,
+        regions_max: 300,
+        way_ms: Some(WAY_MS),
+        ..plan.settings
+    };
+    let region = "PL".to_owned();
+    let publish =
+        |publisher| What::Publish { publisher, region: region.clone(), via: Via::Http, has_key: true, count: 1 };
+    let plain = What::Plain { regions: vec![region.clone()], leaves_after_ms: None };
+    // The first alert of a region also begins its log.
+    plan.items = [(0, plain), (10_000, publish(0)), (20_000, publish(1))]
+        .into_iter()
+        .enumerate()
+        .map(|(number, (at_ms, what))| Item { number, at_ms, what })
+        .collect();
+    plan.span_ms = 30_000;
+    let outcome = run(&tables(), &plan, true);
+    assert_eq!(outcome.broken, []);
+    for at_ms in [10_000, 20_000] {
+        let ms_of = |line: &String| line.trim_start().split(' ').next().and_then(|ms| ms.parse::<u64>().ok());
+        let is_later = |line: &&String| ms_of(line).is_some_and(|ms| ms >= at_ms);
+        let first = |what: &str| {
+            let found = outcome.trace.iter().filter(is_later).find(|line| line.contains(what));
+            found.and_then(ms_of).unwrap_or_else(|| panic!("{what}: {:#?}", outcome.trace))
+        };
+        // A call arrives after one way.
+        let (began, posted) = (first(" PublishFunction-1 UpdateItem") - WAY_MS, first("/@connections/"));
+        assert_eq!((posted - began) / (2 * WAY_MS), CALLS_TO_THE_FIRST_POST, "{:#?}", outcome.trace);
+    }
 }
 
 #[test]

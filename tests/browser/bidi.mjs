@@ -18,8 +18,10 @@ export class Firefox extends RemoteBrowser {
   }
 
   async #start() {
-    // Its viewer of JSON documents does not run the tests' scripts.
-    writeFileSync(join(this.directory, "user.js"), 'user_pref("devtools.jsonview.enabled", false);\n');
+    // Its viewer of JSON documents does not run the tests' scripts, and it comes without Trusted Types.
+    const preferences = { "devtools.jsonview.enabled": false, "dom.security.trusted_types.enabled": true };
+    const lines = Object.entries(preferences).map(([name, value]) => `user_pref("${name}", ${value});\n`);
+    writeFileSync(join(this.directory, "user.js"), lines.join(""));
     const own = ["--headless", "--no-remote", "--remote-debugging-port=0", "--profile", this.directory];
     this.child = spawn(FIREFOX, own, { stdio: ["ignore", "ignore", "pipe"] });
     let address;
@@ -37,9 +39,15 @@ export class Firefox extends RemoteBrowser {
     await this.send("session.subscribe", { events: ["log.entryAdded"] });
   }
 
+  /** Opens a tab behind another one, so that it is hidden, and returns it with a function that shows it. */
+  async openBehind(url) {
+    const tab = await this.open(url, { background: true });
+    return { tab, show: () => tab.show() };
+  }
+
   /** Opens a tab. */
-  async open(url) {
-    const { context } = await this.send("browsingContext.create", { type: "tab" });
+  async open(url, { background = false } = {}) {
+    const { context } = await this.send("browsingContext.create", { type: "tab", background });
     const tab = new Tab(this, context);
     await tab.goto(url);
     return tab;
@@ -74,6 +82,11 @@ class Tab extends RemoteTab {
 
   goto(url) {
     return this.#firefox.send("browsingContext.navigate", { context: this.#context, url, wait: "complete" });
+  }
+
+  /** Puts the tab in front of the others. */
+  show() {
+    return this.#firefox.send("browsingContext.activate", { context: this.#context });
   }
 
   close() {

@@ -34,9 +34,9 @@ export async function until(condition, otherwise) {
   throw new Error(`waited ${WAIT_MAX} ms in vain: ${await otherwise()}`);
 }
 
-export function launchBrowser() {
+export function launchBrowser(...more) {
   mkdirSync(SCREENSHOTS, { recursive: true });
-  return chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  return chromium.launch({ executablePath: CHROMIUM, args: [...ARGUMENTS, ...more] });
 }
 
 /**
@@ -58,10 +58,19 @@ export async function openPage(t, browser, options) {
   return page;
 }
 
+/** Waits until so many toasts are there and none moves any more, and returns what they cover. */
+export async function toastBoxes(page, count) {
+  await page.waitForFunction((count) => {
+    const toasts = [...document.querySelector("#toasts").shadowRoot.querySelectorAll(".toast")];
+    return toasts.length === count && toasts.every((toast) => !toast.getAnimations().length);
+  }, count);
+  return page.locator(".toast").evaluateAll((toasts) => toasts.map((toast) => toast.getBoundingClientRect().toJSON()));
+}
+
 /** Returns what axe finds wrong, and where. */
 export async function violations(page) {
-  await page.evaluate(AXE);
-  const found = await page.evaluate(() => axe.run());
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
+  const found = await page.evaluate(() => axe.run({ resultTypes: ["violations"] }));
   return found.violations.map(({ id, nodes }) => {
     const places = nodes.map(({ target, failureSummary }) => `${target.join(" ")} ${failureSummary}`);
     return `${id}: ${places}`;

@@ -2,25 +2,15 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import {
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { ROOT } from "../local.mjs";
+import { installClient, linkPackages } from "../npm.mjs";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CLIENT = join(ROOT, "client");
-/** Packages that the application installs too. */
-const INSTALLED = ["ws", "@types/react"];
 
 /** Bound of every program that is run, in milliseconds. */
 const WAIT_MAX = 60_000;
@@ -29,34 +19,35 @@ let application;
 
 before(() => {
   application = mkdtempSync(join(tmpdir(), "viral-alerts-"));
-  const made = execFileSync("python3", ["-B", "packaging/build.py", "client", "--out", application], {
-    cwd: ROOT,
-    encoding: "utf8",
-    timeout: WAIT_MAX,
-  });
-  const installed = join(application, "node_modules/viral-alerts");
-  mkdirSync(installed, { recursive: true });
-  execFileSync("tar", ["xzf", made.trim(), "-C", installed, "--strip-components=1"]);
-  assert.deepEqual(readdirSync(installed).sort(), [
+  installClient(application);
+  assert.deepEqual(readdirSync(join(application, "node_modules/viral-alerts")).sort(), [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
     "package.json",
+    "viral-alerts-debug.d.ts",
+    "viral-alerts-debug.js",
+    "viral-alerts-debug.js.map",
+    "viral-alerts-events.d.ts",
+    "viral-alerts-events.js",
+    "viral-alerts-events.js.map",
+    "viral-alerts-iterate.d.ts",
+    "viral-alerts-iterate.js",
+    "viral-alerts-iterate.js.map",
+    "viral-alerts-react.d.ts",
+    "viral-alerts-react.js",
+    "viral-alerts-react.js.map",
+    "viral-alerts-recent.d.ts",
+    "viral-alerts-recent.js",
+    "viral-alerts-recent.js.map",
     "viral-alerts.d.ts",
     "viral-alerts.js",
     "viral-alerts.js.map",
-    "viral-toast-react.d.ts",
     "viral-toast.d.ts",
     "viral-toast.js",
     "viral-toast.js.map",
   ]);
-  mkdirSync(join(application, "node_modules/@types"));
-  for (const name of INSTALLED)
-    symlinkSync(
-      fileURLToPath(new URL(`node_modules/${name}`, import.meta.url)),
-      join(application, "node_modules", name),
-    );
-  writeFileSync(join(application, "package.json"), '{"type":"module"}');
+  linkPackages(application, fileURLToPath(new URL("node_modules", import.meta.url)), ["@types", "ws"]);
 });
 after(() => application && rmSync(application, { recursive: true }));
 
@@ -83,6 +74,7 @@ test("Node.js imports it, with the WebSocket of the package ws", () => {
   const script = `
     import { WebSocketServer, WebSocket } from "ws";
     import { ViralAlerts } from "viral-alerts";
+    import { iterate } from "viral-alerts/iterate";
     import { defineViralToast } from "viral-alerts/toast";
     if (typeof defineViralToast !== "function") throw new Error("no toast");
     const server = new WebSocketServer({ port: 0 });
@@ -93,7 +85,7 @@ test("Node.js imports it, with the WebSocket of the package ws", () => {
     }));
     await new Promise((resolve) => server.once("listening", resolve));
     const alerts = new ViralAlerts({ url: "ws://127.0.0.1:" + server.address().port, regions: ["PL"], WebSocket });
-    for await (const { video } of alerts) {
+    for await (const { video } of iterate(alerts)) {
       console.log(video.title);
       alerts.close();
     }
@@ -123,8 +115,8 @@ test("in Node.js without a WebSocket it says at once what to pass, and its class
     ]));`;
   const output = runModule(script);
   assert.deepEqual(JSON.parse(output), [
-    "TypeError: no WebSocket in this runtime: pass the option { WebSocket }, from the package ws",
-    'TypeError: invalid option url "undefined": expected an address such as wss://example.com',
+    "TypeError: no WebSocket: pass the option WebSocket",
+    'TypeError: invalid url "undefined": expected wss://...',
     "TypeError: Class constructor ViralAlerts cannot be invoked without 'new'",
     "ViralAlertsError: refused",
   ]);
@@ -137,7 +129,8 @@ test("it says where it comes from, and asks for nothing", () => {
 });
 
 test("its modules are what is committed, and an error names the line of the source", () => {
-  for (const module of ["viral-alerts.js", "viral-toast.js"]) {
+  const installed = readdirSync(join(application, "node_modules/viral-alerts"));
+  for (const module of installed.filter((name) => name.endsWith(".js"))) {
     const [committed, packed] = [CLIENT, join(application, "node_modules/viral-alerts")].map((directory) =>
       readFileSync(join(directory, module), "utf8"),
     );
@@ -174,7 +167,7 @@ test("Vite builds an application with it, and leaves out what is not used", () =
   writeFileSync(join(application, "index.html"), '<script type="module" src="main.js"></script>');
   const script = `import { ViralAlerts } from "viral-alerts";
     import { defineViralToast } from "viral-alerts/toast";
-    for await (const alert of new ViralAlerts("wss://example.com/prod")) console.log(alert);`;
+    new ViralAlerts("wss://example.com/prod").addEventListener("alert", console.log);`;
   writeFileSync(join(application, "main.js"), script);
   run("vite/bin/vite.js", "build", "--logLevel", "error", "--target", "es2022");
   const assets = join(application, "dist/assets");
@@ -187,6 +180,9 @@ test("Vite builds an application with it, and leaves out what is not used", () =
 
 test("its types are strict, for bundlers and for Node.js", () => {
   const script = `import { ViralAlerts, ViralAlertsError, type ViralAlert } from "viral-alerts";
+    import { debug } from "viral-alerts/debug";
+    import { iterate } from "viral-alerts/iterate";
+    import { startRecent } from "viral-alerts/recent";
     import { defineViralToast, videoUrl, type ViralToastElement } from "viral-alerts/toast";
     const url = "wss://example.com/prod";
     const alerts = new ViralAlerts({ url, regions: ["PL"], token: async () => "t", hiddenMs: Infinity });
@@ -194,13 +190,18 @@ test("its types are strict, for bundlers and for Node.js", () => {
     alerts.addEventListener("gap", ({ detail: { from, to } }) => [from satisfies number, to satisfies number | null]);
     alerts.addEventListener("error", ({ detail }) => detail instanceof ViralAlertsError && detail.terminal);
     alerts.addEventListener("state", ({ detail }) => detail.state === "waiting" && detail.retryInMs);
+    alerts.addEventListener("alert:PL", ({ detail }) => detail satisfies ViralAlert);
+    // @ts-expect-error: states have no region
+    alerts.addEventListener("state:PL", () => {});
+    startRecent(alerts, { httpUrl: "https://example.com" })("PL", 10) satisfies Promise<ViralAlert[]>;
+    debug(alerts) satisfies () => void;
     // @ts-expect-error: no such event
     alerts.addEventListener("alerts", () => {});
     // @ts-expect-error: no such option
     new ViralAlerts({ url, region: "PL" });
     export async function titles(): Promise<string[]> {
       const found = [];
-      for await (const { video } of alerts) found.push(video.title);
+      for await (const { video } of iterate(alerts)) found.push(video.title);
       return found;
     }
     defineViralToast();
@@ -242,7 +243,11 @@ test("the snippets of the READMEs compile, strictly, and the toast has types in 
         const alerts: ViralAlerts;
         function show(region: string, title: string): void;
       }`,
-    "wrong.tsx": `import type {} from "viral-alerts/toast/react";
+    "wrong.tsx": `import { useAlerts, useConnection } from "viral-alerts/react";
+      // @ts-expect-error: regions belong to useAlerts
+      export const useWrong = () => useConnection({ url: "", regions: "PL" });
+      // @ts-expect-error: a connection comes first
+      export const useWrongToo = () => useAlerts("PL");
       export const Wrong = () => [
         // @ts-expect-error: no such attribute
         <viral-toast hotkeys="F8" />,

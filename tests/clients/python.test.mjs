@@ -1,4 +1,4 @@
-// Clients in Python: the tests of test_clients.py, with the variables that the local mode prints.
+// Clients in Python: the tests of test_clients.py and test_ours.py, with the variables that the local mode prints.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,7 +10,7 @@ test("clients in Python", async (t) => {
   t.after(() => stopLocal(local));
   const { webSocketAddress, address, variables } = local;
   const env = { PATH: process.env.PATH, ...variables, WEBSOCKET_ADDRESS: webSocketAddress, HTTP_ADDRESS: address };
-  const python = spawn("python3", ["-B", "-m", "unittest", "-v", "test_clients"], {
+  const python = spawn("python3", ["-B", "-m", "unittest", "-v", "test_clients", "test_ours"], {
     cwd: `${ROOT}/tests/clients`,
     env,
   });

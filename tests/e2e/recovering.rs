@@ -44,7 +44,15 @@ pub(crate) async fn commit(site: &Site, region: &str, age_ms: u128) -> Alert {
     let region = publication.region.clone();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(29);
     let commit = alerts.commit(&region, &[publication], deadline).await.pop().expect("a result");
-    commit.expect("committed").expect("not refused").logged.alert().cloned().expect("an alert")
+    commit
+        .expect("committed")
+        .expect("not refused")
+        .committed()
+        .expect("new")
+        .logged
+        .alert()
+        .cloned()
+        .expect("an alert")
 }
 
 #[test]

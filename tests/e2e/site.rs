@@ -131,7 +131,13 @@ impl Site {
             Some("cargo-lambda") => Self::leased(parameters).await,
             Some("in-process") | None => Self::Own(Box::new(start(parameters, false).await)),
             Some("processes") => Self::Own(Box::new(start(parameters, true).await)),
-            Some(other) => panic!("E2E_FUNCTIONS is in-process, processes or cargo-lambda, not {other}"),
+            Some(path) if Path::new(path).extension().is_some_and(|extension| extension == "yaml") => {
+                let options = Options { template: PathBuf::from(path).into(), parameters, ..options() };
+                Self::Own(Box::new(start_as(options, Service { processes: true }).await))
+            }
+            Some(other) => {
+                panic!("E2E_FUNCTIONS is in-process, processes, cargo-lambda or a template.yaml, not {other}")
+            }
         }
     }
 
@@ -238,16 +244,7 @@ impl Site {
             Self::Deployed(target) => target.sockets(path_and_query),
             local => format!("ws://{}{path_and_query}", local.ws_addr),
         };
-        let mut request = address.into_client_request().expect("a valid address");
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a valid header"));
-        }
-        let wire = bounded("connecting", open(request.uri())).await.expect("a connection");
-        match bounded("the handshake", client_async(request, wire)).await {
-            Ok((socket, _)) => Ok(Client { socket }),
-            Err(Error::Http(response)) => Err(response.status().as_u16()),
-            Err(error) => panic!("cannot connect: {error}"),
-        }
+        connect_to(&address, headers).await
     }
 
     /// Connects a client that has subscribed to `region`.
@@ -426,6 +423,20 @@ async fn start_with_processes(parameters: Parameters) -> Stack {
 /// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").to_owned()
+}
+
+/// Connects a WebSocket client to an address, or returns the status of the refusal.
+pub(crate) async fn connect_to(address: &str, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
+    let mut request = address.into_client_request().expect("a valid address");
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, HeaderValue::from_str(value).expect("a valid header"));
+    }
+    let wire = bounded("connecting", open(request.uri())).await.expect("a connection");
+    match bounded("the handshake", client_async(request, wire)).await {
+        Ok((socket, _)) => Ok(Client { socket }),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("cannot connect: {error}"),
+    }
 }
 
 async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {

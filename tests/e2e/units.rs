@@ -171,8 +171,13 @@ impl Rows {
     }
 
     async fn publish(&self, region: &str, key: Option<&str>) {
+        self.publish_within(0, region, key).await;
+    }
+
+    async fn publish_within(&self, repeat_window: u64, region: &str, key: Option<&str>) {
         let alert = json!({
             "region": region,
+            "repeat_window": repeat_window,
             "video": {"id": "v1", "title": "Zażółć gęślą jaźń", "thumbnail": "https://t.example/1.jpg", "score": 97},
         });
         let key = key.map(|key| ("idempotency-key", key));
@@ -265,6 +270,10 @@ impl Rows {
         self.note("an alert that nobody gets, the first of its region").await;
         self.publish("XX", None).await;
         self.note("an alert that nobody gets").await;
+        self.publish_within(60, "XX", None).await;
+        self.note("the same with a window").await;
+        self.publish_within(60, "XX", None).await;
+        self.note("its video again, within the window").await;
         for what in ["taking it back", "taking it back once more"] {
             assert_eq!(self.site.request("DELETE", "/alerts/XX/2", &[]).await.status, 200);
             self.note(what).await;

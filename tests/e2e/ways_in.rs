@@ -77,6 +77,8 @@ fn every_function_takes_the_events_of_all_its_ways_in() {
 
         let allowed = events.answer("authorize").await;
         assert_eq!(allowed["context"]["publish"], "PL", "{allowed}");
+        let channel = events.answer("authorize-channel").await;
+        assert_eq!(channel, json!({"isAuthorized": true, "ttlOverride": 300}));
         assert_eq!(events.response("connect").await.0, 200);
         let connected = ("PL".to_owned(), CONNECTION.to_owned());
         assert!(events.site.subscriptions().await.contains(&connected));

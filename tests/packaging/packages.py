@@ -20,7 +20,10 @@ import tomllib
 import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+_ABOUT = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+VERSION = _ABOUT["version"]
+# As a workflow names the action of this version.
+ACTION = f"{_ABOUT['repository'].removeprefix('https://github.com/')}@v{VERSION}"
 BUILD = [sys.executable, "-B", str(ROOT / "packaging/build.py")]
 MACHINE = os.uname().machine
 PLATFORM = {"x86_64": "linux-x64", "aarch64": "linux-arm64", "arm64": "darwin-arm64"}[MACHINE]
@@ -82,6 +85,7 @@ def made():
     for platform in OTHERS:
         build_program(platform, binary if platform == PLATFORM else other(platform), out)
     build("launcher", "--out", out)
+    build("python-client", "--out", out)
     return out
 
 
@@ -177,12 +181,24 @@ def application():
 # --- pip --------------------------------------------------------------------------------------------------------------
 
 
-def environment_with_wheel(directory):
-    """Makes a virtual environment in this directory, and installs the wheel there."""
+def install(wheel, directory, *options):
+    """Makes a virtual environment in this directory, and installs a wheel there, without network."""
     run(sys.executable, "-m", "venv", "--without-pip", directory, cwd=ROOT, env=environment())
     pip = [sys.executable, "-m", "pip", "--python", directory / "bin/python", "--disable-pip-version-check"]
+    run(*pip, "install", "--no-index", *options, wheel, cwd=ROOT, env=environment())
+
+
+def add_tools(directory):
+    """Lets a virtual environment find what tests need beside the wheel."""
+    (packages,) = directory.glob("lib/python*/site-packages")
+    (tools,) = (ROOT / "target/tools").glob("lib/python*/site-packages")
+    (packages / "tools.pth").write_text(f"{tools}\n")
+
+
+def environment_with_wheel(directory):
+    """Makes a virtual environment in this directory with apigw-local."""
     (wheel,) = made().glob(f"*_{MACHINE}.whl")
-    run(*pip, "install", "--no-index", wheel, cwd=ROOT, env=environment())
+    install(wheel, directory)
 
 
 @functools.cache
@@ -190,9 +206,7 @@ def virtual_environment():
     """A virtual environment with the wheel, which also finds pytest and what tests need beside it."""
     directory = work() / "venv"
     environment_with_wheel(directory)
-    (packages,) = directory.glob("lib/python*/site-packages")
-    (tools,) = (ROOT / "target/tools").glob("lib/python*/site-packages")
-    (packages / "tools.pth").write_text(f"{tools}\n")
+    add_tools(directory)
     return directory
 
 

@@ -95,6 +95,15 @@ class Npm(unittest.TestCase):
                     self.assertEqual(launcher.stdout.read(), "cleaned up\n")
                     self.assertEqual(launcher.wait(), 3)
 
+    def test_a_signal_that_ends_the_launcher_reaches_the_command_too(self):
+        for sent in (signal.SIGUSR1, signal.SIGUSR2):
+            command = ["exec", "--template", TEMPLATE, "--", "sh", "-c", "echo running; exec sleep 120"]
+            with self.subTest(sent.name), launched(*command) as launcher:
+                self.assertEqual(launcher.stdout.readline(), "running\n")
+                launcher.send_signal(sent)
+                self.assertEqual(launcher.stdout.read(), "")
+                self.assertEqual(launcher.wait(), 128 + sent)
+
     def test_without_optional_dependencies_it_says_what_to_install(self):
         directory = project("omitted")
         run("npm", "install", "--omit=optional", "apigw-local", cwd=directory, env=npm_environment())

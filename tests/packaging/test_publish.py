@@ -1,4 +1,4 @@
-"""Publishing to npm, with a program in place of npm that only records its calls."""
+"""Publishing to npm and to a registry of containers, with programs in their place that only record their calls."""
 
 import os
 import unittest
@@ -54,6 +54,38 @@ class Publish(unittest.TestCase):
         printed, published = self.publish(status=1)
         self.assertIn(f"error: {self.dist}/apigw-local-{VERSION}.tgz is missing", printed)
         self.assertEqual(len(published), 2)
+
+
+class Push(unittest.TestCase):
+    def setUp(self):
+        self.directory = work() / self.id()
+        self.directory.mkdir()
+        (self.directory / "docker").write_text('#!/bin/sh\necho "$@" >>"$RECORD"\n')
+        (self.directory / "docker").chmod(0o755)
+        for platform in ("linux-x64", "linux-arm64"):
+            (self.directory / f"apigw-local-{VERSION}-{platform}.image.tar").touch()
+
+    def push(self, status=0):
+        """Runs the script. Returns what it printed, and the calls of Docker."""
+        record = self.directory / "record"
+        record.write_text("")
+        env = {"PATH": os.pathsep.join([str(self.directory), "/usr/bin", "/bin"]), "RECORD": str(record)}
+        command = [ROOT / "packaging/push.sh", self.directory, "registry.example/somebody/apigw-local", VERSION]
+        printed = run(*command, cwd=self.directory, env=env, status=status)
+        return printed, record.read_text().splitlines()
+
+    def test_the_name_without_a_platform_comes_when_both_images_are_there(self):
+        _, calls = self.push()
+        name = f"registry.example/somebody/apigw-local:{VERSION}"
+        self.assertEqual([call.split()[0] for call in calls], [*["load", "tag", "push"] * 2, "buildx"])
+        self.assertEqual(calls[2], f"push --quiet {name}-linux-x64")
+        self.assertTrue(calls[-1].endswith(f" {name}-linux-x64 {name}-linux-arm64"), calls[-1])
+
+    def test_without_one_of_them_it_fails_and_names_it(self):
+        (self.directory / f"apigw-local-{VERSION}-linux-arm64.image.tar").unlink()
+        printed, calls = self.push(status=1)
+        self.assertIn(f"apigw-local-{VERSION}-linux-arm64.image.tar is missing", printed)
+        self.assertNotIn("buildx", [call.split()[0] for call in calls])
 
 
 if __name__ == "__main__":

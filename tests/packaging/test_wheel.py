@@ -12,6 +12,7 @@ import zipfile
 
 from packages import (
     OTHERS,
+    PLATFORM,
     ROOT,
     activated,
     build,
@@ -209,13 +210,18 @@ class Building(unittest.TestCase):
         printed = build_program("linux-x64", binary, work() / "named")
         self.assertIn("-py3-none-manylinux_2_31_x86_64.whl\n", printed)
 
+    def test_an_image_needs_a_program_without_libraries(self):
+        given = ["--binary", ROOT / "target/debug/apigw-local", "--notices", notices(), "--platform", PLATFORM]
+        printed = build("image", *given, "--out", work() / "image", status=1)
+        self.assertIn("needs libraries: build it for Linux with RUSTFLAGS", printed)
+
     def test_a_program_for_another_platform_is_refused(self):
         for binary in (other("darwin-arm64"), other("linux-arm64"), ROOT / "README.md"):
             printed = build_program("linux-x64", binary, work() / "wrong", status=1)
             self.assertIn("error: the binary is not for linux-x64: expected", printed)
 
     def test_every_package_has_the_licences_and_the_notices_of_what_its_program_contains(self):
-        for path in made().glob("*.whl"):
+        for path in made().glob("apigw_local-*.whl"):
             with zipfile.ZipFile(path) as wheel:
                 names = {name.split("/licenses/")[1] for name in wheel.namelist() if "/licenses/" in name}
             self.assertEqual(names, {"LICENSE-APACHE", "LICENSE-MIT", "NOTICES"}, path)

@@ -21,12 +21,16 @@ class Deployer(unittest.TestCase):
     def test_it_can_only_read_and_set_up_log_delivery_outside_of_its_stacks(self):
         reading = r"\w+:(Describe|Get|List|Validate)\w+"
         log_delivery = r"logs:(Create|Delete|Update)LogDelivery|logs:PutResourcePolicy"
-        without_names = ("/apis*", "/domainnames*", "/tags/*", "transform/Serverless-2016-10-31")
+        # An action that takes no resource.
+        creation = r"appsync:CreateApi"
+        of_gateway = ("/apis*", "/domainnames*", "/tags/*")
+        of_appsync = (":apis/*", ":role/aws-service-role/appsync.amazonaws.com/*")
+        without_names = (*of_gateway, *of_appsync, "transform/Serverless-2016-10-31")
         for statement in self.statements:
             for resource in policy.strings(statement["Resource"]):
                 if resource == "*":
                     for action in policy.as_list(statement["Action"]):
-                        self.assertRegex(action, rf"^({reading}|{log_delivery})$")
+                        self.assertRegex(action, rf"^({reading}|{log_delivery}|{creation})$")
                 elif not resource.endswith(without_names):
                     self.assertRegex(resource, r"\$\{StackPrefix\}\*|aws-sam-cli-managed-default")
 

@@ -19,6 +19,20 @@ class Documents(unittest.TestCase):
         self.assertGreaterEqual(named, {"DashboardUrl", "PublisherPolicyArn", "RecoverFunctionName", "ScorerSource"})
         self.assertEqual(named - outputs, set())
 
+    def test_the_readme_has_the_prices_of_the_document_on_cost(self):
+        def cells(path, begin):
+            row = re.search(rf"^\| {re.escape(begin)}.*\|$", (policy.ROOT / path).read_text(), re.MULTILINE)
+            return [cell.strip() for cell in row[0].strip("|").split("|")]
+
+        columns = cells("README.md", "| Viral Alerts")
+        half_an_hour, all_day = (cells("README.md", f"price for {of}") for of in ("100,000 pages", "the same"))
+        rows = {"Viral Alerts": ["Viral Alerts", "Viral Alerts, Event API"]}
+        for service in ("Viral Alerts", "AppSync Events", "Ably"):
+            at = columns.index(service)
+            prices = [re.findall(r"\$[\d,]*\d", row[at]) for row in (half_an_hour, all_day)]
+            documented = [cells("docs/cost.md", f"{name} |")[1:] for name in rows.get(service, [service])]
+            self.assertEqual(prices, [list(column) for column in zip(*documented)], service)
+
     def test_every_parameter_is_in_the_document_with_its_default(self):
         document = (policy.ROOT / "docs/operations.md").read_text()
         rows = dict(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", document, re.MULTILINE))

@@ -25,6 +25,11 @@ def ways_in_of_template(template):
                 integrated[name] = found[1]
         elif resource["Type"] == "AWS::ApiGatewayV2::Authorizer":
             yield INTEGRATED.search(text_of(properties["AuthorizerUri"]))[1], "authorizer"
+        elif resource["Type"] == "AWS::AppSync::Api":
+            for provider in properties["EventConfig"]["AuthProviders"]:
+                if provider["AuthType"] == "AWS_LAMBDA":
+                    uri = provider["LambdaAuthorizerConfig"]["AuthorizerUri"]
+                    yield re.search(r"\w+Function", text_of(uri))[0], "authorizer of channels"
         elif resource["Type"] == "AWS::Serverless::Function":
             for event in properties.get("Events", {}).values():
                 of_event = event["Properties"]
@@ -48,6 +53,8 @@ def way_in(event):
     context = event.get("requestContext", {})
     if event.get("type") == "REQUEST":
         return "authorizer"
+    if "authorizationToken" in event:
+        return "authorizer of channels"
     if "connectionId" in context:
         return f"message {context['routeKey']}"
     return context.get("routeKey") or event.get("detail-type") or "invocation"

@@ -26,8 +26,10 @@ with open(os.environ["RECORD"], "a") as record:
     print(json.dumps(call), file=record)
 """
 
-# Stands in for the tools' Python. The check before a deletion would ask AWS: here it fails for the stack in USED.
+# Stands in for the tools' Python. The check before a deletion would ask AWS: here it fails for the stack in USED. Who
+# is to be forgotten is only printed.
 PYTHON = """#!/bin/sh
+[ "$1" != infra/forget.py ] || exec printf '%s %s' "$2" "${FORGET_USER-nobody}"
 [ "$1" = infra/in_use.py ] || exec python3 "$@"
 [ "$2" != "${USED-}" ]
 """
@@ -274,6 +276,14 @@ class Make(unittest.TestCase):
         self.assertIsNone(region(AWS_REGION=""))
         self.assertEqual(region(AWS_REGION="eu-west-1"), "eu-west-1")
         self.assertEqual(region(AWS_REGION="eu-west-1", AWS_DEFAULT_REGION="eu-west-2"), "eu-west-2")
+
+    def test_the_user_to_be_forgotten_is_the_one_of_the_command_line_whatever_it_contains(self):
+        # Whoever is logged in is not meant.
+        self.assertEqual(self.make("forget", USER="root"), ([], "viral-alerts nobody"))
+        for _, sub in VALUES:
+            if sub and not sub.startswith(" "):
+                with self.subTest(sub):
+                    self.assertEqual(self.make("forget", f"USER={sub}", "STACK=next", USER="root"), ([], f"next {sub}"))
 
     def test_the_stack_of_domain_names_imports_exactly_the_exports(self):
         domain = policy.parsed("infra/domain.yaml")

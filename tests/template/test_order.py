@@ -14,6 +14,7 @@ HEADINGS = {
     "Tables and dead-letter queues": r"DynamoDB::Table|SQS::Queue",
     "Functions, each with its role": r"Serverless::Function|IAM::Role|IAM::RolePolicy",
     "WebSocket API": r"ApiGatewayV2::\w+|Lambda::Permission",
+    "Event API": r"AppSync::\w+|Lambda::Permission",
     "HTTP API": r"Serverless::HttpApi|IAM::ManagedPolicy",
     "Logs and metric filters": r"Logs::\w+",
     "Alarms": r"CloudWatch::Alarm",

@@ -161,6 +161,23 @@ class Rules(unittest.TestCase):
 
         self.assert_caught(plant, "ConnectFunction: not on the dashboard")
 
+    def test_deliver_alone_may_publish_on_the_event_api(self):
+        resources = self.template["Resources"]
+        publishers = {
+            name
+            for kind, of_kind in policy.POLICIES.items()
+            for name, properties in policy.of_type(resources, kind).items()
+            for statement in policy.statements(of_kind(properties))
+            for action in policy.as_list(statement["Action"])
+            if action.startswith("appsync:")
+        }
+        self.assertEqual(publishers, {"DeliverFunctionRole"})
+        modes = resources["EventApi"]["Properties"]["EventConfig"]
+        self.assertEqual(modes["DefaultPublishAuthModes"], [{"AuthType": "AWS_IAM"}])
+        self.assertEqual(modes["ConnectionAuthModes"], [{"AuthType": "AWS_LAMBDA"}])
+        self.assertEqual(modes["DefaultSubscribeAuthModes"], [{"AuthType": "AWS_LAMBDA"}])
+        self.assertFalse(resources["EventChannels"]["Properties"].keys() & {"PublishAuthModes", "SubscribeAuthModes"})
+
     def test_clients_can_connect_over_ipv6(self):
         self.assertEqual(self.template["Resources"]["WebSocketApi"]["Properties"]["IpAddressType"], "dualstack")
 
@@ -289,6 +306,9 @@ class Rules(unittest.TestCase):
             ("AuthorizeErrorsAlarm", {"errors": 50}, True),
             ("AuthorizeErrorsAlarm", {"errors": 60, "refused": 50}, True),
             ("AuthorizeErrorsAlarm", {}, False),
+            ("EventsAlarm", {"undelivered": 1}, True),
+            ("EventsAlarm", {"dropped": 1}, True),
+            ("EventsAlarm", {}, False),
             ("GoneAlarm", {"gone": 200}, True),
             ("GoneAlarm", {"sent": 200}, False),
             ("UndeliveredPushesAlarm", {"undelivered": 200}, True),

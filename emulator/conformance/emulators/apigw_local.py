@@ -26,12 +26,15 @@ class ApigwLocal(Emulator):
             command += ["--parameter", f"{name}={value}"]
         program = Program(command, directory, {"AWS_REGION": REGION})
         url = program.wait_for("apigw-local", lambda: program.said("ready ")).split()[1]
+        http_api, rest_api = (program.said(f"# the {kind} ").split()[-1] for kind in ("HTTP API", "REST API"))
         words = shlex.split(variables.read_text(), comments=True)
         given = dict(word.split("=", 1) for word in words if word != "export")
         return Running(
             program,
             url,
             given["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"],
+            http_api,
+            rest_api,
             given["AWS_REGION"],
             given["AWS_ACCESS_KEY_ID"],
             given["AWS_SECRET_ACCESS_KEY"],

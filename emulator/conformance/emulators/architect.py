@@ -2,18 +2,31 @@
 
 import json
 
-from emulator import REGION, SUITE, Emulator, Program, Running, free_ports, fresh, npm_ci
+from emulator import REGION, SUITE, TOKEN, Emulator, Program, Running, free_ports, fresh, npm_ci
 
 PACKAGES = SUITE / "emulators/architect"
 ROUTES = ["connect", "disconnect", "default", "one-way", "two-way", "half-way", "slow", "brief", "mock"]
+# Method and path of each route of the HTTP API.
+HTTP_ROUTES = {
+    "item": ("get", "/items/:id"),
+    "any-item": ("any", "/items/:id"),
+    "new-item": ("get", "/items/new"),
+    "add-item": ("post", "/items"),
+    "file": ("get", "/files/:name"),
+    "any-file": ("any", "/files/*"),
+    "short-item": ("get", "/short-item"),
+}
 # The timeout of template.yaml's functions, in seconds.
-TIMEOUT_SECS = {"brief": 2}
+TIMEOUT_SECS = {"brief": 2, "short-item": 2}
 
 APP = """@app
 conformance
 
 @ws
 {routes}
+
+@http
+{http_routes}
 
 @aws
 runtime python3.13
@@ -49,6 +62,19 @@ def handler(event, context):
 """
 
 
+HTTP_FUNCTION = """import os
+import sys
+
+os.environ.update({variables})
+sys.path.insert(0, {functions})
+import app
+
+
+def handler(event, context):
+    return app.handle(event, None)
+"""
+
+
 class Architect(Emulator):
     name = "Architect sandbox"
     home = "https://www.npmjs.com/package/@architect/sandbox"
@@ -58,6 +84,11 @@ class Architect(Emulator):
         "services": "Architect has no integrations with services",
         "throttling": "Architect has no throttles",
         "MOCK": "Architect has no MOCK integrations",
+        "rest-api": "Architect has no REST APIs any more",
+        "payload version 1.0": "Architect has payload version 2.0 only",
+        "CORS": "app.arc has no CORS for HTTP APIs",
+        "$default of an HTTP API": "app.arc has no $default for HTTP APIs",
+        "a slash at the end of a path counts": "app.arc has no $default for HTTP APIs",
         "a two-way route answers": "Architect has no route responses",
         "a two-way route whose": "Architect has no route responses",
         "a response selection expression alone": "Architect has no route responses",
@@ -83,18 +114,24 @@ class Architect(Emulator):
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         credentials |= {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         written = dict(
-            variables={"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": management, **credentials},
+            variables={"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": management, "TOKEN": TOKEN, **credentials},
             functions=repr(str(SUITE / "functions")),
             observers=repr(str(fresh(self.directory / "observers"))),
         )
         app = fresh(self.directory / "app")
-        (app / "app.arc").write_text(APP.format(routes="\n".join(ROUTES)))
-        for route in ROUTES:
-            folder = app / "src/ws" / route
+        http_routes = (
+            f"{path}\n  method {method}\n  src src/http/{name}" for name, (method, path) in HTTP_ROUTES.items()
+        )
+        text = APP.format(routes="\n".join(ROUTES), http_routes="\n".join(http_routes))
+        (app / "app.arc").write_text(text)
+        functions = {f"ws/{route}": FUNCTION.format(route=route, **written) for route in ROUTES}
+        functions |= {f"http/{name}": HTTP_FUNCTION.format(**written) for name in HTTP_ROUTES}
+        for name, function in functions.items():
+            folder = app / "src" / name
             folder.mkdir(parents=True)
-            (folder / "lambda.py").write_text(FUNCTION.format(route=route, **written))
-            if route in TIMEOUT_SECS:
-                (folder / "config.arc").write_text(f"@aws\ntimeout {TIMEOUT_SECS[route]}\n")
+            (folder / "lambda.py").write_text(function)
+            if timeout := TIMEOUT_SECS.get(folder.name):
+                (folder / "config.arc").write_text(f"@aws\ntimeout {timeout}\n")
         command = [self.directory / "node_modules/.bin/sandbox", "--port", http, "--host", "127.0.0.1"]
         program = Program(command, app, {"ARC_INTERNAL_PORT": str(internal), **credentials})
-        return Running(program, f"ws://127.0.0.1:{http}", management)
+        return Running(program, f"ws://127.0.0.1:{http}", management, f"http://127.0.0.1:{http}")

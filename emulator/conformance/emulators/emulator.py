@@ -104,6 +104,9 @@ class Running:
     program: Program
     url: str
     management: str
+    # None where it has no such API.
+    http_api: str = None
+    rest_api: str = None
     region: str = REGION
     key: str = "test"
     secret: str = "test"

@@ -38,12 +38,19 @@ class Ministack(Emulator):
         account = Account(url)
         left_out, ids = account.deploy(parameters, UNKNOWN)
         account.add_responses(left_out, ids)
-        host = f"{ids['Api']}.execute-api.localhost"
-        hosts.write_text(f"127.0.0.1 localhost {host}\n")
-        management = f"http://{host}:{port}/{STAGE}"
+        sockets, http, rest = (f"{ids[name]}.execute-api.localhost" for name in ("Api", "Http", "Rest"))
+        hosts.write_text(f"127.0.0.1 localhost {sockets} {http} {rest}\n")
+        management = f"http://{sockets}:{port}/{STAGE}"
         account.lead_functions_to(management)
-        address = ("127.0.0.1", port)
-        return Running(program, f"ws://{host}:{port}/{STAGE}", management, prefix=prefix, server=address)
+        return Running(
+            program,
+            f"ws://{sockets}:{port}/{STAGE}",
+            management,
+            f"http://{http}:{port}",
+            f"http://{rest}:{port}/{STAGE}",
+            prefix=prefix,
+            server=("127.0.0.1", port),
+        )
 
 
 def answers(url):

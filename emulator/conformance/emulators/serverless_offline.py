@@ -5,7 +5,7 @@ import shutil
 
 import yaml
 
-from emulator import PYTHON, REGION, SUITE, TOKEN, Emulator, Program, Running, free_ports, fresh, npm_ci
+from emulator import PYTHON, REGION, STAGE, SUITE, TOKEN, Emulator, Program, Running, free_ports, fresh, npm_ci
 
 PACKAGES = SUITE / "emulators/serverless_offline"
 
@@ -38,7 +38,8 @@ class ServerlessOffline(Emulator):
                 service["provider"]["websocketsApiRouteSelectionExpression"] = value
             elif (name, value) == ("DefaultRoute", "absent"):
                 events = service["functions"]["handle"]["events"]
-                events[:] = [event for event in events if event["websocket"]["route"] != "$default"]
+                of_default = ("$default", "*")
+                events[:] = [event for event in events if route(event) not in of_default]
             else:
                 return None
         service["provider"]["runtime"] = "nodejs20.x"
@@ -50,7 +51,7 @@ class ServerlessOffline(Emulator):
         for source in (PACKAGES / "bridge.mjs", PACKAGES / "host.py", SUITE / "functions/app.py"):
             shutil.copy(source, functions)
         http, sockets, functions = free_ports(3)
-        management = f"http://127.0.0.1:{sockets}"
+        management, api = (f"http://127.0.0.1:{port}" for port in (sockets, http))
         ports = ["--httpPort", http, "--websocketPort", sockets, "--lambdaPort", functions]
         env = {
             "CONFORMANCE_TOKEN": TOKEN,
@@ -62,4 +63,10 @@ class ServerlessOffline(Emulator):
             "SLS_NOTIFICATIONS_MODE": "off",
         }
         command = ["node_modules/.bin/serverless", "offline", "start", "--host", "127.0.0.1", *ports]
-        return Running(Program(command, self.directory, env), f"ws://127.0.0.1:{sockets}", management)
+        program = Program(command, self.directory, env)
+        return Running(program, f"ws://127.0.0.1:{sockets}", management, api, f"{api}/{STAGE}")
+
+
+def route(event):
+    """The route of a WebSocket or HTTP API's event."""
+    return event["websocket"]["route"] if "websocket" in event else event.get("httpApi")

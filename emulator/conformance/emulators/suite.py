@@ -57,6 +57,8 @@ class Suite:
     def client(self, running, options):
         """The command that runs against an emulator, and its environment."""
         command = [*running.prefix, self.program, "--url", running.url, "--management", running.management]
+        for flag, address in (("--http-api", running.http_api), ("--rest-api", running.rest_api)):
+            command += [flag, address] if address else []
         command += ["--region", running.region, "--cases", SUITE / "cases", *options]
         env = {"AWS_ACCESS_KEY_ID": running.key, "AWS_SECRET_ACCESS_KEY": running.secret, "AWS_REGION": REGION}
         return list(map(str, command)), {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "CONFORMANCE_TOKEN": TOKEN, **env}

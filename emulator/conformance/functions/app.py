@@ -13,6 +13,9 @@ At $connect the authorizer obeys the parameter `authorizer`, an object with thro
 Every event goes to an observer, a second connection of whoever runs the suite. The header X-Observer of the handshake
 names it, with a word by which the observer knows the connection. The authorizer puts it into its context, and so every
 later event of the connection carries it: nothing is stored.
+
+Requests of the HTTP API and the REST API are told by query parameters: sleep, throw and return. Without them the answer
+is the event itself, as JSON.
 """
 
 import hmac
@@ -36,7 +39,7 @@ connections = boto3.client("apigatewaymanagementapi", config=Config(retries={"to
 
 def authorize(event, context):
     headers = lowered(event)
-    if not hmac.compare_digest(headers.get("x-conformance", "").encode(), os.environ["TOKEN"].encode()):
+    if not is_token(event.get("authorizationToken") or headers.get("x-conformance", "")):
         raise Exception("Unauthorized")
     observer = headers.get("x-observer", "")
     tell(observer, "authorizer", event)
@@ -45,6 +48,9 @@ def authorize(event, context):
         raise Exception(command["throw"])
     if "return" in command:
         return command["return"]
+    told = {"observer": observer, **command.get("context", {})}
+    if event.get("version") == "2.0":
+        return {"isAuthorized": command.get("effect") != "Deny", "context": told}
     statement = {
         "Action": "execute-api:Invoke",
         "Effect": command.get("effect", "Allow"),
@@ -53,12 +59,14 @@ def authorize(event, context):
     return {
         "principalId": "conformance",
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        "context": {"observer": observer, **command.get("context", {})},
+        "context": told,
     }
 
 
 def handle(event, context):
     request = event["requestContext"]
+    if "connectionId" not in request:
+        return respond(event)
     connection = request["connectionId"]
     command = commands(event)
     more = {}
@@ -68,16 +76,32 @@ def handle(event, context):
         more["posted"] = post(connection, command["post"])
     observer = (request.get("authorizer") or {}).get("observer") or lowered(event).get("x-observer", "")
     tell(observer, "handler", event, **more)
-    if "sleep" in command:
-        time.sleep(min(float(command["sleep"]), SLEEP_SECS_MAX))
-    if "throw" in command:
-        raise Exception(command["throw"])
+    sleep_or_throw(command)
     if "return" in command:
         return command["return"]
     if request["eventType"] != "MESSAGE":
         return {"statusCode": 200}
     body = event["body"]
     return {"statusCode": 200, "body": body if len(body) <= TOLD_CHARACTERS_MAX else f"{len(body)} characters"}
+
+
+def respond(event):
+    """Answers a request of the HTTP API or the REST API."""
+    # Not every route has an authorizer.
+    if not is_token(lowered(event).get("x-conformance", "")):
+        return {"statusCode": 403, "body": "the header X-Conformance does not have the token"}
+    command = {name: parsed(value) for name, value in (event.get("queryStringParameters") or {}).items()}
+    sleep_or_throw(command)
+    if "return" in command:
+        return command["return"]
+    return {"statusCode": 200, "headers": {"Content-Type": "application/json"}, "body": json.dumps(event)}
+
+
+def sleep_or_throw(command):
+    if "sleep" in command:
+        time.sleep(min(float(command["sleep"]), SLEEP_SECS_MAX))
+    if "throw" in command:
+        raise Exception(command["throw"])
 
 
 def carry(event, context):
@@ -111,6 +135,10 @@ def carried(event):
             yield "topic", message["MessageAttributes"]["observer"]["Value"], parsed(message["Message"]), record
         else:
             yield "queue", record["messageAttributes"]["observer"]["stringValue"], parsed(record["body"]), record
+
+
+def is_token(text):
+    return hmac.compare_digest(text.encode(), os.environ["TOKEN"].encode())
 
 
 def lowered(event):

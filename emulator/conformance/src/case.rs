@@ -92,6 +92,18 @@ pub(crate) enum Step {
     Call(Box<Call>),
     /// Calls the AWS client.
     Sdk(Sdk),
+    /// Sends a request to the HTTP API or the REST API, with the token by default.
+    Request(Box<ApiRequest>),
+}
+
+impl Case {
+    /// The APIs beside the WebSocket API that it needs.
+    pub(crate) fn apis(&self) -> impl Iterator<Item = Api> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Request(request) => Some(request.api),
+            _ => None,
+        })
+    }
 }
 
 /// The default client of a step.
@@ -284,15 +296,8 @@ pub(crate) struct Call {
     pub(crate) root: Option<String>,
     #[serde(default = "yes")]
     pub(crate) signed: bool,
-    /// Body as text.
-    #[serde(default)]
-    pub(crate) data: String,
-    /// Body as bytes.
-    #[serde(default)]
-    pub(crate) bytes: Vec<u8>,
-    /// Body of this many letters `x`.
-    #[serde(default)]
-    pub(crate) fill: usize,
+    #[serde(flatten)]
+    pub(crate) sent: SentBody,
     /// Expected status, if it matters.
     pub(crate) status: Option<u16>,
     /// Expected headers, names in lower case.
@@ -301,7 +306,72 @@ pub(crate) struct Call {
     pub(crate) body: Option<Pattern>,
 }
 
-/// One of the two addresses.
+/// The body of a request.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct SentBody {
+    /// As text.
+    #[serde(default)]
+    pub(crate) data: String,
+    /// As bytes.
+    #[serde(default)]
+    pub(crate) bytes: Vec<u8>,
+    /// This many letters `x`.
+    #[serde(default)]
+    pub(crate) fill: usize,
+}
+
+/// A request to the HTTP API or the REST API, and the expected response.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct ApiRequest {
+    pub(crate) api: Api,
+    #[serde(default = "get")]
+    pub(crate) method: String,
+    /// Appended to the address.
+    pub(crate) path: String,
+    /// The query as a text, or as names and values. A value that is not a text is sent as JSON.
+    #[serde(default)]
+    pub(crate) query: Value,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, HeaderValues>,
+    /// An invalid token, instead of the valid one.
+    pub(crate) token: Option<InvalidToken>,
+    #[serde(flatten)]
+    pub(crate) sent: SentBody,
+    /// Expected status, unless `null` says that it does not matter.
+    #[serde(default = "ok")]
+    pub(crate) status: Option<u16>,
+    /// Expected headers, names in lower case.
+    pub(crate) response_headers: Option<Pattern>,
+    /// Expected body, as text or as JSON.
+    pub(crate) body: Option<Pattern>,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn ok() -> Option<u16> {
+    Some(200)
+}
+
+/// One value of a header, or several headers of one name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum HeaderValues {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// An API beside the WebSocket API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Api {
+    Http,
+    Rest,
+}
+
+/// One of the two addresses of the WebSocket API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Endpoint {
@@ -403,7 +473,9 @@ mod tests {
             let text = format!("- name: this one\n  source: D\n  cite: x\n  steps: [{steps}]\n");
             parse(&text, Path::new("a.yaml")).map(|_| ()).map_err(|error| error.to_string())
         };
-        assert_eq!(error("send: {text: x}"), Ok(()));
+        for right in ["send: {text: x}", "request: {api: http, path: /, data: x, headers: {a: x, b: [x, y]}}"] {
+            assert_eq!(error(right), Ok(()), "{right}");
+        }
         for wrong in [
             "send: {txt: x}",
             "send: {}",
@@ -412,6 +484,9 @@ mod tests {
             "jump: {}",
             "expect-event: {type: CONNECT, evnt: {}}",
             "call: {method: GET, status: x}",
+            "call: {method: GET, dat: x}",
+            "request: {api: soap, path: /}",
+            "request: {api: http, path: /, bdy: x}",
         ] {
             assert!(error(wrong).expect_err(wrong).contains("this one"), "{wrong}");
         }

@@ -35,7 +35,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::case::Operation;
+use crate::case::{Api, InvalidToken, Operation};
 
 /// Name of the header with the token.
 const TOKEN_HEADER: &str = "X-Conformance";
@@ -56,12 +56,26 @@ pub(crate) struct Address {
     pub(crate) socket: Uri,
     /// Address of the management API, to which `/@connections` is appended.
     pub(crate) management: Uri,
+    /// Address of the HTTP API, if it is there.
+    pub(crate) http_api: Option<Uri>,
+    /// Address of the REST API with its stage, if it is there.
+    pub(crate) rest_api: Option<Uri>,
     /// Region in signatures.
     pub(crate) region: String,
     /// The template's parameter `Token`.
     pub(crate) token: String,
     /// The template's other parameters, if they differ from the defaults.
     pub(crate) parameters: BTreeMap<String, String>,
+}
+
+impl Address {
+    /// The address of an API beside the WebSocket API, if it is there.
+    pub(crate) const fn of_api(&self, api: Api) -> Option<&Uri> {
+        match api {
+            Api::Http => self.http_api.as_ref(),
+            Api::Rest => self.rest_api.as_ref(),
+        }
+    }
 }
 
 /// Clients of a gateway.
@@ -159,10 +173,21 @@ impl GatewayClient {
         HttpRequest {
             method: "GET".to_owned(),
             uri: self.address.socket.to_string(),
-            headers: vec![(TOKEN_HEADER.to_owned(), self.address.token.clone())],
+            headers: self.token(None),
             body: Vec::new(),
             signed: self.address.parameters.get("Authorization").is_some_and(|kind| kind == "AWS_IAM"),
         }
+    }
+
+    /// The header with the token, or with an invalid one.
+    pub(crate) fn token(&self, invalid: Option<InvalidToken>) -> Vec<(String, String)> {
+        let token = match invalid {
+            None => self.address.token.clone(),
+            Some(InvalidToken::Absent) => return Vec::new(),
+            Some(InvalidToken::Empty) => String::new(),
+            Some(InvalidToken::Wrong) => format!("{}x", self.address.token),
+        };
+        vec![(TOKEN_HEADER.to_owned(), token)]
     }
 
     /// Performs a handshake. Returns a socket if the gateway accepts it.

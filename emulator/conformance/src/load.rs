@@ -108,6 +108,8 @@ struct Audience {
     arrived: Arc<AtomicUsize>,
     /// When the last frame of an alert has arrived.
     completed: mpsc::UnboundedReceiver<Instant>,
+    /// Keeps the channel open when all readers have ended: why they did is what counts.
+    _complete: mpsc::UnboundedSender<Instant>,
     readers: JoinSet<LoadError>,
 }
 
@@ -120,7 +122,7 @@ impl Audience {
         for socket in sockets {
             readers.spawn(read(socket, size, Arc::clone(&arrived), complete.clone()));
         }
-        Self { size, arrived, completed, readers }
+        Self { size, arrived, completed, _complete: complete, readers }
     }
 
     /// Posts an alert to every connection. Returns the time from the first post to the last frame.

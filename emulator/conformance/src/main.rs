@@ -1,4 +1,5 @@
-//! Runs the cases of `cases/` against a WebSocket API: in the emulator, in another emulator, or in an AWS account.
+//! Runs the cases of `cases/` against a WebSocket API, an HTTP API and a REST API: in this emulator, in another one, or
+//! in an AWS account.
 
 mod case;
 mod client;
@@ -23,7 +24,7 @@ use clap::{Parser, ValueEnum};
 use hyper::Uri;
 
 use crate::{
-    case::Case,
+    case::{Api, Case},
     gateway::{Address, GatewayClient},
     report::{CaseOutcome, ConformanceReport},
     runner::CaseRunner,
@@ -35,7 +36,7 @@ const EMULATOR_TOKEN: &str = "conformance-on-this-machine";
 /// Time scale of slow cases in the emulator: limits of ten minutes pass in two seconds.
 const EMULATOR_TIME_SCALE: f64 = 300.0;
 
-/// Tests whether a WebSocket API behaves like API Gateway
+/// Tests whether WebSocket, HTTP and REST APIs behave as in API Gateway
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 struct Arguments {
@@ -46,6 +47,14 @@ struct Arguments {
     /// Address of its management API, to which /@connections is appended
     #[arg(long, value_name = "URL", requires = "url")]
     management: Option<Uri>,
+
+    /// Address of the HTTP API; without one, its cases are skipped
+    #[arg(long, value_name = "URL", requires = "url")]
+    http_api: Option<Uri>,
+
+    /// Address of the REST API, with its stage; without one, its cases are skipped
+    #[arg(long, value_name = "URL", requires = "url")]
+    rest_api: Option<Uri>,
 
     /// Token that the template was deployed with
     #[arg(long, env = "CONFORMANCE_TOKEN", hide_env_values = true)]
@@ -127,11 +136,13 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             let address = Address {
                 socket: http_scheme(url)?,
                 management: management.clone(),
+                http_api: arguments.http_api.clone(),
+                rest_api: arguments.rest_api.clone(),
                 region: arguments.region.clone(),
                 token: token.clone(),
                 parameters: arguments.parameters.iter().cloned().collect(),
             };
-            let deployed = address.parameters.clone();
+            let deployed = address.clone();
             let wait = Duration::from_secs(arguments.wait);
             if let Some(count) = arguments.load {
                 let gateway = GatewayClient::new(address, None, wait, load::POSTS_MAX).await?;
@@ -160,11 +171,18 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
     Ok(report.is_success())
 }
 
-fn skip_reason(case: &Case, deployed: &BTreeMap<String, String>, slow: bool) -> Option<String> {
+fn skip_reason(case: &Case, deployed: &Address, slow: bool) -> Option<String> {
     if case.slow && !slow {
         return Some("takes minutes: run it with --slow".to_owned());
     }
-    if case.parameters == *deployed {
+    if let Some(api) = case.apis().find(|api| deployed.of_api(*api).is_none()) {
+        let (kind, flag) = match api {
+            Api::Http => ("an HTTP API", "--http-api"),
+            Api::Rest => ("a REST API", "--rest-api"),
+        };
+        return Some(format!("needs {kind}: name its address with {flag}"));
+    }
+    if case.parameters == deployed.parameters {
         return None;
     }
     let wanted: Vec<_> = case.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -216,7 +234,13 @@ async fn run_in_emulator(
         };
         let stack = Stack::start(&options).await?;
         let variable = |name: &str| stack.aws_variables.get(name).cloned().unwrap_or_default();
+        let of_kind = |kind: &str| {
+            let address = stack.http_apis.iter().find(|address| address.api.starts_with(kind));
+            address.map(|address| format!("http://{}{}", stack.http_addr, address.path).parse()).transpose()
+        };
         let address = Address {
+            http_api: of_kind("the HTTP API")?,
+            rest_api: of_kind("the REST API")?,
             socket: format!("http://{}/{}", stack.ws_addr, stack.stage).parse()?,
             management: variable("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI").parse()?,
             region: variable("AWS_REGION"),
@@ -261,5 +285,33 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_case_is_skipped_where_its_api_or_its_deployment_is_missing() {
+        let case = |more: &str| {
+            let text = format!("- {{name: n, source: D, cite: c, {more}}}\n");
+            case::parse(&text, Path::new("t.yaml")).expect("valid").remove(0)
+        };
+        let url = || Uri::from_static("http://127.0.0.1:1");
+        let deployed = Address {
+            socket: url(),
+            management: url(),
+            http_api: Some(url()),
+            rest_api: None,
+            region: "us-east-1".to_owned(),
+            token: "t".to_owned(),
+            parameters: BTreeMap::new(),
+        };
+        for (more, expected) in [
+            ("steps: [{connect: {}}]", ""),
+            ("steps: [{request: {api: http, path: /}}]", ""),
+            ("steps: [{connect: {}}, {request: {api: rest, path: /}}]", "--rest-api"),
+            ("parameters: {DefaultRoute: absent}, steps: []", "DefaultRoute=absent"),
+            ("slow: true, steps: []", "--slow"),
+        ] {
+            let reason = skip_reason(&case(more), &deployed, false).unwrap_or_default();
+            assert!(reason.contains(expected) && reason.is_empty() == expected.is_empty(), "{more}: {reason}");
+        }
     }
 }

@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     case::{
-        Call, Case, Connect, Endpoint, EventKind, Expect, ExpectEvent, ExpectedFrame, InvalidToken, Sdk, SendFrame,
-        SentMessage, Step,
+        ApiRequest, Call, Case, Connect, Endpoint, EventKind, Expect, ExpectEvent, ExpectedFrame, HeaderValues, Sdk,
+        SendFrame, SentBody, SentMessage, Step,
     },
     client::Client,
     gateway::{GatewayClient, HttpRequest, HttpResponse, RequestError},
@@ -88,6 +88,7 @@ const fn verb(step: &Step) -> &'static str {
         Step::ExpectNoEvent(_) => "expect-no-event",
         Step::Call(_) => "call",
         Step::Sdk(_) => "sdk",
+        Step::Request(_) => "request",
     }
 }
 
@@ -108,6 +109,10 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn failed_request(expected: &str) -> impl Fn(RequestError) -> Difference {
     move |error| differs(expected, with_causes(&error))
+}
+
+fn expected_status(status: Option<u16>) -> String {
+    status.map_or_else(|| "a response".to_owned(), |status| format!("status {status}"))
 }
 
 struct CaseRun<'a> {
@@ -143,6 +148,7 @@ impl CaseRun<'_> {
             },
             Step::Call(call) => self.call(call).await,
             Step::Sdk(sdk) => self.sdk(sdk).await,
+            Step::Request(request) => self.request(request).await,
         }
     }
 
@@ -191,12 +197,7 @@ impl CaseRun<'_> {
             request.uri += &format!("?{query}");
         }
         request.signed = connect.signed.unwrap_or(request.signed);
-        match connect.token {
-            None => {}
-            Some(InvalidToken::Absent) => request.headers.clear(),
-            Some(InvalidToken::Empty) => request.headers[0].1.clear(),
-            Some(InvalidToken::Wrong) => request.headers[0].1.push('x'),
-        }
+        request.headers = self.runner.gateway.token(connect.token);
         request.headers.extend(connect.headers.clone());
         if connect.observed {
             let label = self.label(&connect.client);
@@ -330,11 +331,7 @@ impl CaseRun<'_> {
             Endpoint::Socket => address.socket.to_string(),
         };
         let base = call.root.as_ref().map_or(base.clone(), |root| with_path(&base, root));
-        let body = match (call.fill, call.bytes.is_empty()) {
-            (0, true) => self.fill(&call.data).await?.into_bytes(),
-            (0, false) => call.bytes.clone(),
-            (letters, _) => vec![b'x'; letters],
-        };
+        let body = self.body(&call.sent).await?;
         let request = HttpRequest {
             method: call.method.clone(),
             uri: base.trim_end_matches('/').to_owned() + &self.fill(&call.path).await?,
@@ -343,9 +340,40 @@ impl CaseRun<'_> {
             signed: call.signed,
         };
         let response = self.runner.gateway.call(request).await;
-        let expected = call.status.map_or_else(|| "a response".to_owned(), |status| format!("status {status}"));
+        let expected = expected_status(call.status);
         let response = response.map_err(failed_request(&expected))?;
         self.check(&response, call.status, call.response_headers.as_ref(), call.body.as_ref()).await
+    }
+
+    async fn body(&mut self, sent: &SentBody) -> Result<Vec<u8>, Difference> {
+        Ok(match (sent.fill, sent.bytes.is_empty()) {
+            (0, true) => self.fill(&sent.data).await?.into_bytes(),
+            (0, false) => sent.bytes.clone(),
+            (letters, _) => vec![b'x'; letters],
+        })
+    }
+
+    async fn request(&mut self, wanted: &ApiRequest) -> Result<(), Difference> {
+        let expected = expected_status(wanted.status);
+        let body = self.body(&wanted.sent).await?;
+        let gateway = &self.runner.gateway;
+        let base = gateway.address.of_api(wanted.api).ok_or_else(|| differs(&expected, "no address of this API"))?;
+        let mut uri = base.to_string().trim_end_matches('/').to_owned() + &wanted.path;
+        let query = query(&wanted.query);
+        if !query.is_empty() {
+            uri += &format!("?{query}");
+        }
+        let mut headers = gateway.token(wanted.token);
+        for (name, values) in &wanted.headers {
+            let values = match values {
+                HeaderValues::One(value) => std::slice::from_ref(value),
+                HeaderValues::Several(values) => values,
+            };
+            headers.extend(values.iter().map(|value| (name.clone(), value.clone())));
+        }
+        let request = HttpRequest { method: wanted.method.clone(), uri, headers, body, signed: false };
+        let response = gateway.call(request).await.map_err(failed_request(&expected))?;
+        self.check(&response, wanted.status, wanted.response_headers.as_ref(), wanted.body.as_ref()).await
     }
 
     async fn sdk(&mut self, sdk: &Sdk) -> Result<(), Difference> {
@@ -414,7 +442,7 @@ fn with_path(address: &str, path: &str) -> String {
     format!("{scheme}://{}{path}", rest.split('/').next().unwrap_or_default())
 }
 
-/// The query of a handshake, from a text or from names and values.
+/// A query, from a text or from names and values.
 fn query(query: &Value) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     match query {

@@ -12,6 +12,7 @@ fuzz_target!(|text: &str| {
     let context = Map::from_iter([("connectionId".to_owned(), json!("Gto47d9-DoECGqg="))]);
     let inputs = velocity::Inputs {
         body,
+        read_json: |json| serde_json::from_str(json),
         context: &context,
         stage_variables: &BTreeMap::from([("name".to_owned(), "value".to_owned())]),
         parameters: &Map::new(),

@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 use serde_json::Value;
 
-use crate::invocation::InvokeError;
+use crate::{invocation::InvokeError, json};
 
 /// The outcome of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) fn outcome(answer: &Result<Bytes, InvokeError>, reports_failures: boo
     if !reports_failures {
         return BatchOutcome::Done;
     }
-    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return BatchOutcome::AllFailed };
+    let Ok(answer) = json::read_answer(answer) else { return BatchOutcome::AllFailed };
     let failures = match answer.get("batchItemFailures") {
         None | Some(Value::Null) => return BatchOutcome::Done,
         Some(Value::Array(failures)) if failures.is_empty() => return BatchOutcome::Done,
@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_as_documented() {
-        for done in ["null", "{}", r#"{"batchItemFailures": []}"#, r#"{"batchItemFailures": null}"#, r#""text""#] {
+        let half = r#"{"batchItemFailures": [], "log": "\ud83d"}"#;
+        for done in ["null", "{}", r#"{"batchItemFailures": []}"#, r#"{"batchItemFailures": null}"#, r#""text""#, half]
+        {
             assert_eq!(of(done, true), BatchOutcome::Done, "{done}");
         }
         let failed = r#"{"batchItemFailures": [{"itemIdentifier": "b"}]}"#;

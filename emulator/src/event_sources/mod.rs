@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dynamodb::Store,
+    json,
     lambda::Functions,
     sqs::Queues,
     template::{EventFilter, EventSource, EventSourceMapping},
@@ -71,8 +72,8 @@ fn passes(filters: &[EventFilter], event: &Value) -> bool {
         if !filter.reads_body {
             return filter.pattern.matches(event);
         }
-        let body = event.get("body").and_then(Value::as_str).map(serde_json::from_str::<Value>);
-        let Some(Ok(body)) = body else { return false };
+        let body = event.get("body").and_then(Value::as_str).and_then(json::read);
+        let Some(body) = body else { return false };
         let mut event = event.clone();
         event["body"] = body;
         filter.pattern.matches(&event)
@@ -95,6 +96,7 @@ mod tests {
         };
         let into = [filter(json!({"body": {"a": [1]}})), filter(json!({"body": {"a": [2]}}))];
         assert!(passes(&into, &json!({"body": "{\"a\": 2}"})));
+        assert!(passes(&into, &json!({"body": r#"{"a": 2, "text": "\ud83d", "n": 1e400}"#})));
         assert!(!passes(&into, &json!({"body": "{\"a\": 3}"})) && !passes(&into, &json!({"body": "text"})));
         let whole = [filter(json!({"body": ["text"]}))];
         assert!(passes(&whole, &json!({"body": "text"})) && !passes(&whole, &json!({"body": "other"})));

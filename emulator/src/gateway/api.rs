@@ -135,6 +135,6 @@ impl Gateway {
 }
 
 /// Returns whether a request asks for a WebSocket.
-pub(super) fn upgrades(headers: &HeaderMap) -> bool {
+pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     invocation::InvokeError,
+    json,
     template::{Authorization, Authorizer, IdentitySource},
 };
 
@@ -108,7 +109,7 @@ async fn invoke_authorizer(
     let asked_at = gateway.clock.now();
     let name = &authorizer.function;
     let response = match gateway.functions.invoke_for(&connection.id, name, Bytes::from(event.body.to_string())).await {
-        Ok(answer) => serde_json::from_slice(&answer)
+        Ok(answer) => json::read_answer(&answer)
             .map_err(|error| HandshakeRefusal::failed(format!("the answer of {name} is not JSON: {error}")))?,
         Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
             return Err(HandshakeRefusal::UNAUTHORIZED);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::policy::{self, Decision};
+use crate::policy::{self, Decision, PolicyError};
 
 /// The message for a client that the policy denies. Source: recorded from REST APIs.
 pub(crate) const DENIED: &str =
@@ -31,17 +31,14 @@ impl AnswerError {
 
 /// Evaluates the policy of an answer for one resource.
 pub(crate) fn check_policy(answer: &Value, method_arn: &str) -> Result<(), AnswerError> {
-    let statements = match answer.pointer("/policyDocument/Statement") {
-        Some(Value::Array(statements)) => statements.as_slice(),
-        Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
-        _ => {
-            return Err(AnswerError::invalid("the answer of the authorizer has no policyDocument with a Statement"));
-        }
-    };
-    match policy::decide(statements, "execute-api:Invoke", method_arn) {
+    let statements = policy::statements(&answer["policyDocument"]);
+    match statements.and_then(|statements| policy::decide(statements, "execute-api:Invoke", method_arn)) {
         Ok(Decision::Allowed) => Ok(()),
         Ok(Decision::Denied) => Err(AnswerError::Denied),
         Ok(Decision::NotAllowed) => Err(AnswerError::NotAllowed),
+        Err(PolicyError::Document) => {
+            Err(AnswerError::invalid("the answer of the authorizer has no policyDocument with a Statement"))
+        }
         Err(error) => Err(AnswerError::Invalid(format!("the policy of the authorizer is invalid: {error}"))),
     }
 }
@@ -113,6 +110,7 @@ mod tests {
             (json!({"principalId": "u", "policyDocument": allow(), "context": "x"}), "not an object"),
             (json!({"principalId": 7, "policyDocument": allow()}), "not a text"),
             (json!({"policyDocument": {"Statement": [{"Effect": "Allow"}]}}), "statement 1"),
+            (json!({"policyDocument": {"Version": "1", "Statement": []}}), "it has the Version \"1\""),
         ] {
             let refusal = context_of(&answer, ARN).expect_err("refused");
             let AnswerError::Invalid(said) = &refusal else { panic!("{answer}: {refusal:?}") };

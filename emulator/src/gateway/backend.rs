@@ -40,7 +40,7 @@ impl HttpClient {
         let response = self.fetch(request, RESPONSE_BYTES_MAX, timeout).await.map_err(|error| {
             let is_late = matches!(error, FetchError::TimedOut(_));
             let error = ErrorChain(&error);
-            tracing::error!(%uri, %error, "HTTP integration failed; check that its server is running");
+            tracing::error!(%uri, %error, "HTTP integration failed");
             if is_late {
                 IntegrationError::TimedOut
             } else {

@@ -21,14 +21,14 @@ const SHARE_BYTES: usize = FRAME_BYTES_MAX;
 
 /// Unanswered messages of one connection, or of all.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     messages: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 /// One unanswered message. Dropping it removes the message from both backlogs.
 #[derive(Debug)]
-pub(super) struct BacklogEntry<'a> {
+pub(crate) struct BacklogEntry<'a> {
     own: &'a Backlog,
     all: &'a Backlog,
     bytes: usize,
@@ -36,7 +36,7 @@ pub(super) struct BacklogEntry<'a> {
 
 impl Backlog {
     /// Adds a message of a connection to its own backlog and to that of all. `None` if it exceeds a bound.
-    pub(super) fn add<'a>(&'a self, all: &'a Self, bytes: usize) -> Option<BacklogEntry<'a>> {
+    pub(crate) fn add<'a>(&'a self, all: &'a Self, bytes: usize) -> Option<BacklogEntry<'a>> {
         let entry = BacklogEntry { own: self, all, bytes };
         let messages = self.messages.fetch_add(1, Ordering::Relaxed);
         let of_connection = self.bytes.fetch_add(bytes, Ordering::Relaxed);

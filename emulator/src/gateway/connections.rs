@@ -20,28 +20,28 @@ use super::backlog::Backlog;
 
 /// How the gateway closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CloseReason {
+pub(crate) struct CloseReason {
     /// Status in the close frame and the event.
-    pub(super) code: CloseCode,
+    pub(crate) code: CloseCode,
     /// Reason in the close frame and the event.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 impl CloseReason {
     /// Idle for too long, open for too long, or the gateway stops.
-    pub(super) const GOING_AWAY: Self = Self { code: CloseCode::Away, reason: "Going away" };
+    pub(crate) const GOING_AWAY: Self = Self { code: CloseCode::Away, reason: "Going away" };
     /// Closed through the management API.
-    pub(super) const NORMAL: Self = Self { code: CloseCode::Normal, reason: "Connection Closed Normally" };
+    pub(crate) const NORMAL: Self = Self { code: CloseCode::Normal, reason: "Connection Closed Normally" };
     /// A frame or message over the limit.
-    pub(super) const TOO_BIG: Self = Self { code: CloseCode::Size, reason: "Message too long" };
+    pub(crate) const TOO_BIG: Self = Self { code: CloseCode::Size, reason: "Message too long" };
     /// A binary message.
-    pub(super) const BINARY: Self = Self { code: CloseCode::Unsupported, reason: "Binary is not supported" };
+    pub(crate) const BINARY: Self = Self { code: CloseCode::Unsupported, reason: "Binary is not supported" };
     /// Text that is not UTF-8.
-    pub(super) const NOT_UTF8: Self = Self { code: CloseCode::Invalid, reason: "Invalid UTF-8" };
+    pub(crate) const NOT_UTF8: Self = Self { code: CloseCode::Invalid, reason: "Invalid UTF-8" };
     /// Bytes that are not WebSocket frames.
-    pub(super) const PROTOCOL: Self = Self { code: CloseCode::Protocol, reason: "Protocol error" };
+    pub(crate) const PROTOCOL: Self = Self { code: CloseCode::Protocol, reason: "Protocol error" };
     /// The client is lost: it sent no close frame.
-    pub(super) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
+    pub(crate) const LOST: Self = Self { code: CloseCode::Abnormal, reason: "" };
 }
 
 /// What events know of an authorizer.
@@ -55,9 +55,9 @@ pub(super) struct AuthorizerContext {
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) id: String,
-    pub(super) connected_at: Timestamp,
+pub(crate) struct Connection {
+    pub(crate) id: String,
+    pub(crate) connected_at: Timestamp,
     pub(super) peer: SocketAddr,
     pub(super) user_agent: Option<String>,
     /// `Host` header of the handshake.
@@ -84,7 +84,7 @@ pub(crate) enum SendError {
 }
 
 impl Connection {
-    pub(super) fn new(
+    pub(crate) fn new(
         id: String,
         connected_at: Timestamp,
         peer: SocketAddr,
@@ -109,7 +109,7 @@ impl Connection {
     }
 
     /// Queues a text for the client.
-    pub(super) fn send(&self, text: Utf8Bytes) -> Result<(), SendError> {
+    pub(crate) fn send(&self, text: Utf8Bytes) -> Result<(), SendError> {
         if self.closing.is_cancelled() {
             return Err(SendError::Gone);
         }
@@ -120,28 +120,28 @@ impl Connection {
     }
 
     /// Closes the connection, whether or not the client reads. It accepts no more texts.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closing.cancel();
     }
 
     /// Waits for [`close`](Self::close).
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.closing.cancelled().await;
     }
 
     /// Returns the unanswered messages of the client.
-    pub(super) fn unanswered(&self) -> &Backlog {
+    pub(crate) fn unanswered(&self) -> &Backlog {
         &self.unanswered
     }
 
     /// Counts a message from the client.
-    pub(super) fn note_received(&self, now: Timestamp) {
+    pub(crate) fn note_received(&self, now: Timestamp) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_active_ms.store(now.millis(), Ordering::Relaxed);
     }
 
     /// Counts a message to the client.
-    pub(super) fn note_sent(&self, now: Timestamp) {
+    pub(crate) fn note_sent(&self, now: Timestamp) {
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.last_active_ms.store(now.millis(), Ordering::Relaxed);
     }
@@ -168,32 +168,32 @@ pub struct ConnectionSummary {
 
 /// All open connections, by id.
 #[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<HashMap<String, Arc<Connection>>>);
+pub(crate) struct Connections(Mutex<HashMap<String, Arc<Connection>>>);
 
 impl Connections {
-    pub(super) fn insert(&self, connection: Arc<Connection>) {
+    pub(crate) fn insert(&self, connection: Arc<Connection>) {
         self.lock().insert(connection.id.clone(), connection);
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<Arc<Connection>> {
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Connection>> {
         self.lock().get(id).cloned()
     }
 
-    pub(super) fn remove(&self, id: &str) {
+    pub(crate) fn remove(&self, id: &str) {
         self.lock().remove(id);
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         self.lock().values().cloned().collect()
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
 
     /// Returns the newest `max` connections whose id, address or user agent contains `part` in any case, newest first,
     /// and the number of all matches.
-    pub(super) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
+    pub(crate) fn summaries(&self, part: &str, max: usize) -> (Vec<ConnectionSummary>, usize) {
         let part = part.to_ascii_lowercase();
         let has = |text: &str| text.to_ascii_lowercase().contains(&part);
         let is_wanted = |connection: &&Arc<Connection>| {

@@ -214,13 +214,8 @@ mod tests {
         let now = 1_708_326_702_789;
         let clock = Clock::Manual(Arc::new(now.into()));
         let recorder = Recorder::new(clock.clone());
-        let settings = GatewaySettings::new(
-            &GatewayOptions::default(),
-            1.0,
-            Arc::default(),
-            Arc::default(),
-            Arc::new(crate::http_client::HttpClient::new()),
-        );
+        let settings =
+            GatewaySettings::new(&GatewayOptions::default(), 1.0, Arc::default(), Arc::default(), Arc::default());
         let address = ([127, 0, 0, 1], 8765).into();
         let gateway = Gateway::new(template.sockets, address, functions, None, clock, settings, recorder);
         let connection = Connection::new(

@@ -30,9 +30,7 @@ const INTERNAL_ERROR: &str = "Internal server error";
 
 /// Upgrades a request to a WebSocket if `$connect` agrees.
 pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: SocketAddr) -> Response<Body> {
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
-    let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let (Some(key), true, &Method::GET) = (key, version, request.method()) else {
+    let Some(asked) = Upgrade::asked(&request) else {
         gateway.recorder.handshake(None, request.uri(), &[], peer).answered(StatusCode::BAD_REQUEST, "Bad Request");
         return json(StatusCode::BAD_REQUEST, &json!({"message": "Bad Request"}));
     };
@@ -110,18 +108,36 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
     let upgrade = hyper::upgrade::on(&mut request);
     gateway.tasks.spawn(socket::run(Arc::clone(&gateway), connection, upgrade, waiting));
 
-    let mut response = Response::new(Body::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    asked.answer(subprotocol(&connect_response))
+}
+
+/// A valid request for a WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Upgrade(HeaderValue);
+
+impl Upgrade {
+    /// Reads what a request asks for. `None` if it is not a valid handshake of version 13.
+    pub(crate) fn asked<B>(request: &hyper::Request<B>) -> Option<Self> {
+        let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
+        let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        key.filter(|_| version && request.method() == Method::GET).map(Self)
     }
-    if let Some(protocol) = subprotocol(&connect_response) {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+
+    /// Makes the response with which the WebSocket begins.
+    pub(crate) fn answer(&self, subprotocol: Option<HeaderValue>) -> Response<Body> {
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(self.0.as_bytes())) {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        if let Some(protocol) = subprotocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
     }
-    response
 }
 
 /// Returns the subprotocol that the function chose: its only header that reaches the client.

@@ -35,6 +35,11 @@ pub(super) fn new(kind: IdKind, now: Timestamp) -> String {
     id
 }
 
+/// Makes the id of a connection.
+pub(crate) fn new_connection_id(now: Timestamp) -> String {
+    new(IdKind::Connection, now)
+}
+
 /// Makes the id of a request.
 pub(crate) fn new_request_id(now: Timestamp) -> String {
     new(IdKind::Request, now)

@@ -13,7 +13,10 @@ use super::{
     ids, mapping,
     response::{self, IntegrationError},
 };
-use crate::template::{Integration, Route};
+use crate::{
+    json,
+    template::{Integration, Route},
+};
 
 impl Gateway {
     /// Runs the integration of a route with an event, and returns its response in the form of a proxy response.
@@ -39,7 +42,7 @@ impl Gateway {
                     Err(_) => Err(IntegrationError::TimedOut),
                     // A function that exceeds its own timeout has failed, like one that throws.
                     Ok(Err(error)) => Err(IntegrationError::Internal(format!("{function}: {error}").into())),
-                    Ok(Ok(answer)) => serde_json::from_slice(&answer).map_err(|error| {
+                    Ok(Ok(answer)) => json::read_answer(&answer).map_err(|error| {
                         IntegrationError::Internal(format!("the answer of {function} is not JSON: {error}").into())
                     }),
                 }

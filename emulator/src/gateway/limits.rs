@@ -9,10 +9,10 @@ pub(super) const FRAME_BYTES_MAX: usize = 32 * 1024;
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 
 /// Messages that may wait for one client; a post beyond them gets 429. AWS does not document the real number.
-pub(super) const OUTBOUND_MESSAGES_MAX: usize = 256;
+pub(crate) const OUTBOUND_MESSAGES_MAX: usize = 256;
 
 /// How long a client may take to read one frame before it counts as lost. AWS does not document the real limit.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the gateway waits for the answer to a close frame.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     invocation::InvokeError,
+    json,
     template::{IntegrationBackend, MappedIntegration, Passthrough, ResponseHead, ServiceCall, WebSocketApi},
 };
 
@@ -137,7 +138,7 @@ impl Gateway {
             }
             Ok(Err(error)) => return Err(IntegrationError::Internal(error.to_string().into())),
         };
-        let said: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let said = json::read(&answer.body).unwrap_or_default();
         let error = said.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
         Ok((answer, error))
     }
@@ -203,7 +204,13 @@ pub(super) fn render(
         ("querystring".to_owned(), Value::Object(object("queryStringParameters"))),
         ("header".to_owned(), Value::Object(object("headers"))),
     ]);
-    let inputs = Inputs { body, context: &context, stage_variables: &api.stage_variables, parameters: &parameters };
+    let inputs = Inputs {
+        body,
+        read_json: json::parse,
+        context: &context,
+        stage_variables: &api.stage_variables,
+        parameters: &parameters,
+    };
     template.render(&inputs).map_err(|error| {
         tracing::error!(templates = origin, %error, "mapping template failed; correct it in the template file");
         IntegrationError::Internal(format!("a mapping template failed: {error}").into())
@@ -212,7 +219,7 @@ pub(super) fn render(
 
 /// Returns the status in the request of a MOCK integration.
 fn mock_status(request: &str, origin: &str) -> Result<u16, IntegrationError> {
-    let named = serde_json::from_str::<Value>(request).ok();
+    let named = json::read(request);
     let named = named.as_ref().and_then(|request| request.get("statusCode"));
     let status = named.and_then(|status| status.as_u64().or_else(|| status.as_str()?.parse().ok()));
     status.and_then(|status| u16::try_from(status).ok()).ok_or_else(|| {

@@ -16,7 +16,6 @@ mod integration;
 mod limits;
 mod management;
 mod mapping;
-mod policy;
 mod query;
 mod response;
 mod settings;
@@ -30,19 +29,20 @@ use hyper::{
     header::{HOST, HeaderValue},
 };
 
-use self::api::upgrades;
 pub(crate) use self::{
-    api::Gateway,
+    api::{Gateway, upgrades},
     authorizer_answer::{AnswerError, DENIED, NOT_ALLOWED, check_policy, context_object, context_of, principal},
-    connections::SendError,
+    backlog::Backlog,
+    connections::{CloseReason, Connection, Connections, SendError},
     event::clf_time,
-    handshake::header_name,
-    ids::new_request_id,
-    limits::MESSAGE_BYTES_MAX,
+    handshake::{Upgrade, header_name},
+    ids::{new_connection_id, new_request_id},
+    limits::{CLOSE_TIMEOUT, MESSAGE_BYTES_MAX, OUTBOUND_MESSAGES_MAX, SEND_TIMEOUT},
     query::query,
     response::status,
     settings::GatewaySettings,
-    signature::{SignatureError, authenticate},
+    signature::{SignatureError, authenticate, authenticate_for},
+    socket::{READ_BUFFER_BYTES, close_reason},
 };
 pub use self::{connections::ConnectionSummary, settings::GatewayOptions};
 use crate::http::{Body, Request, json};
@@ -50,7 +50,7 @@ use crate::http::{Body, Request, json};
 /// Evaluates a policy, whatever it says.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn judge(statements: &[serde_json::Value], action: &str, resource: &str) {
-    if let Err(error) = policy::decide(statements, action, resource) {
+    if let Err(error) = crate::policy::decide(statements, action, resource) {
         assert!(!error.to_string().is_empty());
     }
 }

@@ -23,6 +23,8 @@ pub struct GatewayOptions {
     pub request_rate: Option<Rate>,
     /// Whether routes are throttled as `DefaultRouteSettings` and `RouteSettings` of the template say.
     pub throttles: bool,
+    /// Whether the quotas of Event APIs apply: 2,000 connects and 10,000 events a second, and 25 publishes of a socket.
+    pub event_quotas: bool,
     /// Whether signatures are verified. Without this a call of `@connections` or a handshake only has to
     /// have one, and a request of a route needs none.
     pub check_signatures: bool,

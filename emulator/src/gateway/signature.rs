@@ -32,9 +32,8 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 /// What is escaped in a canonical path. That includes `%`: the path is encoded once more than on the wire.
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// The signer that the gateway accepts.
-const LOCAL: ExpectedSigner<'_> =
-    ExpectedSigner { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service: "execute-api" };
+/// The service of the gateway's signatures.
+const SERVICE: &str = "execute-api";
 
 /// A signer whose signatures are accepted, and the scope in which they are.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +85,17 @@ pub(crate) fn authenticate<B>(
     verifies: bool,
     now: Timestamp,
 ) -> Result<(), SignatureError> {
+    authenticate_for(SERVICE, request, body, verifies, now)
+}
+
+/// The same for a request of another service, whose name the scope of the signature has.
+pub(crate) fn authenticate_for<B>(
+    service: &str,
+    request: &Request<B>,
+    body: &[u8],
+    verifies: bool,
+    now: Timestamp,
+) -> Result<(), SignatureError> {
     if !is_signed(request) {
         return Err(SignatureError {
             error_type: "MissingAuthenticationTokenException",
@@ -93,7 +103,7 @@ pub(crate) fn authenticate<B>(
             advice: "sign the request with the credentials that `apigw-local env` prints",
         });
     }
-    if verifies { LOCAL.check(request, body, now) } else { Ok(()) }
+    if verifies { ExpectedSigner::local(service).check(request, body, now) } else { Ok(()) }
 }
 
 /// Returns whether a request has a signature, in the header or the query.
@@ -230,7 +240,12 @@ impl PresentedSignature {
     }
 }
 
-impl ExpectedSigner<'_> {
+impl<'a> ExpectedSigner<'a> {
+    /// The signer that the emulator accepts.
+    const fn local(service: &'a str) -> Self {
+        Self { access_key: aws::ACCESS_KEY, secret: aws::ACCESS_KEY, region: REGION, service }
+    }
+
     fn check<B>(&self, request: &Request<B>, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
         let query = query(request.uri().query().unwrap_or_default());
         let presented = PresentedSignature::read(request, &query)?;
@@ -274,7 +289,7 @@ impl ExpectedSigner<'_> {
             );
         }
         if !wrong.is_empty() {
-            let advice = "sign for the region in AWS_REGION, the service execute-api and the day in X-Amz-Date";
+            let advice = "sign for the region in AWS_REGION, the service of the API and the day in X-Amz-Date";
             return Err(SignatureError::invalid(wrong, advice));
         }
         if !signed_headers.iter().any(|name| name == HOST.as_str()) {
@@ -407,6 +422,8 @@ mod tests {
 
     /// When the published examples were signed: 30 August 2015, 12:36.
     const SIGNED_AT: i64 = 1_440_938_160;
+
+    const LOCAL: ExpectedSigner<'_> = ExpectedSigner::local(SERVICE);
 
     /// The signer of the published examples.
     const EXAMPLE: ExpectedSigner<'_> = ExpectedSigner {

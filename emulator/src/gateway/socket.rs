@@ -30,7 +30,7 @@ use crate::faults::FaultKind;
 
 /// Bytes of the read buffer. It is zeroed before each read, and the default of 128 KB would be most of the memory of an
 /// idle connection.
-const READ_BUFFER_BYTES: usize = 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 
 /// How a socket ended.
 enum SocketEnd {
@@ -177,13 +177,19 @@ fn closed_by_client(frame: Option<CloseFrame>) -> SocketEnd {
 }
 
 fn broken(error: &Error) -> SocketEnd {
+    match close_reason(error) {
+        Some(reason) => SocketEnd::ByGateway(reason),
+        None => SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
+    }
+}
+
+/// How a socket is closed after an error of its client. `None` if the client is lost.
+pub(crate) fn close_reason(error: &Error) -> Option<CloseReason> {
     match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => SocketEnd::ByGateway(CloseReason::TOO_BIG),
-        Error::Utf8(_) => SocketEnd::ByGateway(CloseReason::NOT_UTF8),
-        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
-            SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new())
-        }
-        Error::Protocol(_) => SocketEnd::ByGateway(CloseReason::PROTOCOL),
-        _ => SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseReason::TOO_BIG),
+        Error::Utf8(_) => Some(CloseReason::NOT_UTF8),
+        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseReason::PROTOCOL),
+        _ => None,
     }
 }

@@ -23,9 +23,13 @@ use super::response::{Body, json};
 /// An example for the error message.
 const EXAMPLE: &str = "--allow-host my-laptop.local";
 
-/// Names under which containers reach the machine that they run on. No site can have them: ICANN has reserved
-/// `internal` for private use.
-const OF_CONTAINERS: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
+/// The name by which a container knows the machine that it runs on. Source: Docker Desktop, "Networking"; on Linux
+/// `--add-host host.docker.internal:host-gateway` makes it.
+pub(crate) const HOST_OF_CONTAINERS: &str = "host.docker.internal";
+
+/// Names under which containers reach the machine that they run on: Docker's and Podman's. No site can have them: ICANN
+/// has reserved `internal` for private use.
+const OF_CONTAINERS: [&str; 2] = [HOST_OF_CONTAINERS, "host.containers.internal"];
 
 /// Decides about the requests of one listener.
 #[derive(Clone)]

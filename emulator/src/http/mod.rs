@@ -26,7 +26,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
@@ -36,7 +39,7 @@ pub use self::response::{Body, json, no_store, page};
 use self::timed_body::BODY_TIMEOUT;
 pub(crate) use self::{
     first_head::HeaderNames,
-    guard::{Guard, is_loopback_origin, is_of_containers, is_read},
+    guard::{Guard, HOST_OF_CONTAINERS, is_loopback_origin, is_of_containers, is_read},
     response::response,
     timed_body::TimedBody,
 };
@@ -47,6 +50,9 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause before the next accept after one failed.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Most headers of a request that is read. More are 431 without a word, which no handler sees. Our own choice.
+const HEADERS_READ_MAX: usize = 4_096;
 
 /// Marks a request that came over TLS, in its extensions.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +128,10 @@ where
             let secured = shutdown.run_until_cancelled(secure(stream, tls)).await;
             match secured {
                 None => {}
-                Some(Ok(stream)) => serve_connection(stream, peer, guard, shutdown, requests, handler).await,
+                Some(Ok(stream)) => {
+                    let is_secured = matches!(stream, Either::Right(_));
+                    serve_connection(stream, is_secured, peer, guard, shutdown, requests, handler).await;
+                }
                 Some(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
             }
         });
@@ -146,18 +155,20 @@ async fn secure(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Maybe
     tokio::time::timeout(FIRST_BYTE_TIMEOUT, secured).await?
 }
 
-async fn serve_connection<H, F>(
-    stream: MaybeTlsStream,
+/// Serves the requests of one connection until it ends, or after `shutdown` until the one that runs then has ended.
+pub(crate) async fn serve_connection<S, H, F>(
+    stream: S,
+    is_secured: bool,
     peer: SocketAddr,
     guard: Guard,
     shutdown: CancellationToken,
     requests: TaskTracker,
     handler: H,
 ) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let is_secured = matches!(stream, Either::Right(_));
     let (stream, head) = FirstHead::of(stream);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (mut request, body) = request.into_parts();
@@ -184,6 +195,7 @@ async fn serve_connection<H, F>(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .half_close(true)
+        .max_headers(HEADERS_READ_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

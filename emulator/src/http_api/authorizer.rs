@@ -5,25 +5,21 @@
 
 use std::time::Duration;
 
-use hyper::{
-    Response, StatusCode,
-    body::Bytes,
-    header::{HeaderName, HeaderValue, WWW_AUTHENTICATE},
-};
+use hyper::{StatusCode, body::Bytes};
 use serde_json::{Value, json};
 
 use super::{
     HttpApis,
     event::{AuthorizerContext, Incoming},
     jwt::{self, TokenError},
-    response,
+    refusal::{Refusal, UNAUTHORIZED},
+    resource_policy::ResourcePolicy,
 };
 use crate::{
-    gateway::{
-        self, AnswerError, DENIED, NOT_ALLOWED, SignatureError, check_policy, context_object, context_of, principal,
-    },
-    http::{self, Body},
+    gateway::{self, AnswerError, check_policy, context_object, context_of, principal},
     invocation::InvokeError,
+    json::read_answer,
+    policy::{Decision, PolicyError},
     template::{
         AuthorizerInput, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer,
         PayloadVersion,
@@ -39,115 +35,20 @@ const fn timeout_of(kind: HttpApiKind) -> Duration {
     }
 }
 
-/// Error message of a function that refuses a client with 401.
-const UNAUTHORIZED: &str = "Unauthorized";
-
-/// The header `x-amzn-errortype`, by which AWS clients know errors.
-const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-
-/// Why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It says nothing of the client, or what the authorizer calls unauthorized.
-    Unauthorized,
-    /// The authorizer does not let the client in.
-    Denied(AnswerError),
-    /// A simple answer says no.
-    Forbidden,
-    /// The authorizer failed, for this reason.
-    Failed(String),
-    /// It has no signature, or a wrong one.
-    Signature(SignatureError),
-    /// It has no API key.
-    ApiKey,
-    /// Its token is refused. An empty reason means that there is none.
-    Token { reason: &'static str, status: StatusCode, scopes: String },
-    /// The emulator does not support the authorizer.
-    Unserved(String),
-    /// A throttle or a quota is used up.
-    TooMany,
-    /// Its request line and headers are too large.
-    HeadTooLarge,
-    /// Its body has more bytes than this.
-    TooLarge { bytes_max: usize },
-}
-
-impl Refusal {
-    fn failed(reason: impl Into<String>) -> Self {
-        Self::Failed(reason.into())
-    }
-
-    /// What the client is told.
-    pub(super) fn response(self, incoming: &Incoming<'_>) -> Response<Body> {
-        let kind = incoming.api.kind;
-        let route = incoming.route.key();
-        let answer = |status: StatusCode, body: Value, error_type: &'static str| {
-            let mut response = http::json(status, &body);
-            if kind == HttpApiKind::Rest {
-                response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error_type));
-            }
-            response
-        };
-        let message = |text: &str| json!({"message": text});
-        let forbidden = || answer(StatusCode::FORBIDDEN, message("Forbidden"), "ForbiddenException");
-        match (self, kind) {
-            (Self::Unauthorized, _) => answer(StatusCode::UNAUTHORIZED, message(UNAUTHORIZED), "UnauthorizedException"),
-            (Self::Denied(AnswerError::Denied), HttpApiKind::Rest) => {
-                answer(StatusCode::FORBIDDEN, json!({"Message": DENIED}), "AccessDeniedException")
-            }
-            (Self::Denied(AnswerError::NotAllowed), HttpApiKind::Rest) => {
-                answer(StatusCode::FORBIDDEN, json!({"Message": NOT_ALLOWED}), "AccessDeniedException")
-            }
-            (Self::Denied(AnswerError::Denied | AnswerError::NotAllowed) | Self::Forbidden | Self::ApiKey, _) => {
-                forbidden()
-            }
-            (Self::Failed(reason) | Self::Denied(AnswerError::Invalid(reason)), kind) => {
-                tracing::warn!(route, reason, "authorizer failed");
-                let body = match kind {
-                    HttpApiKind::Rest => json!({"message": null}),
-                    HttpApiKind::Http => message("Internal Server Error"),
-                };
-                answer(StatusCode::INTERNAL_SERVER_ERROR, body, "AuthorizerConfigurationException")
-            }
-            (Self::Signature(rejected), HttpApiKind::Rest) => {
-                answer(StatusCode::FORBIDDEN, message(&rejected.message), rejected.error_type)
-            }
-            (Self::Signature(_), HttpApiKind::Http) => forbidden(),
-            (Self::Token { reason, status, .. }, HttpApiKind::Rest) => {
-                let text = match (reason, status) {
-                    (_, StatusCode::FORBIDDEN) => "Forbidden",
-                    (jwt::EXPIRED, _) => "The incoming token has expired",
-                    _ => UNAUTHORIZED,
-                };
-                answer(status, message(text), "UnauthorizedException")
-            }
-            (Self::Token { reason, status, scopes }, HttpApiKind::Http) => {
-                let text = if status == StatusCode::FORBIDDEN { "Forbidden" } else { UNAUTHORIZED };
-                let error = if status == StatusCode::FORBIDDEN { "insufficient_scope" } else { "invalid_token" };
-                let challenge = match reason {
-                    "" => "Bearer".to_owned(),
-                    reason => format!("Bearer scope=\"{scopes}\" error=\"{error}\" error_description=\"{reason}\""),
-                };
-                let mut response = http::json(status, &message(text));
-                let challenge = HeaderValue::from_str(&challenge).ok();
-                response.headers_mut().extend(challenge.map(|challenge| (WWW_AUTHENTICATE, challenge)));
-                response
-            }
-            (Self::Unserved(reason), _) => response::unserved(&route, &reason),
-            (Self::TooMany, _) => {
-                answer(StatusCode::TOO_MANY_REQUESTS, message("Too Many Requests"), "TooManyRequestsException")
-            }
-            (Self::HeadTooLarge, _) => {
-                http::json(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &message("Request Header Fields Too Large"))
-            }
-            (Self::TooLarge { bytes_max }, kind) => response::too_large(kind, bytes_max),
-        }
-    }
-}
-
 impl HttpApis {
     /// Decides whether a request may reach its route. Returns what events carry of the decision.
-    pub(super) async fn authorize(&self, incoming: &Incoming<'_>, body: &Bytes) -> Result<AuthorizerContext, Refusal> {
+    pub(super) async fn authorize(
+        &self,
+        incoming: &Incoming<'_>,
+        policy: Option<&Result<ResourcePolicy, PolicyError>>,
+        body: &Bytes,
+    ) -> Result<AuthorizerContext, Refusal> {
+        let policy = policy.map(|policy| policy.as_ref().map_err(unevaluated)).transpose()?;
+        let mut refusal = policy.and_then(|policy| refusal_of(policy, incoming));
+        // Who fails at a user pool is told that. Any other authorizer is asked only if the policy does not refuse.
+        if !matches!(incoming.route.authorization, HttpAuthorization::Jwt(_)) {
+            refusal.take().map_or(Ok(()), Err)?;
+        }
         let context = match &incoming.route.authorization {
             HttpAuthorization::None => AuthorizerContext::default(),
             // On a developer's machine clients have no credentials. A note at the start says that nothing is checked.
@@ -164,6 +65,7 @@ impl HttpApis {
             HttpAuthorization::Jwt(authorizer) => self.check_token(incoming, authorizer).await?,
             HttpAuthorization::Unserved(reason) => return Err(Refusal::Unserved(reason.clone())),
         };
+        refusal.map_or(Ok(()), Err)?;
         // Which keys are valid is not in the template.
         if incoming.route.needs_api_key && incoming.header_values("x-api-key").is_none_or(|key| key.is_empty()) {
             return Err(Refusal::ApiKey);
@@ -206,7 +108,7 @@ impl HttpApis {
             return Err(Refusal::Failed(format!("{name} did not respond within {} ms", limit.as_millis())));
         };
         let answer = match invoked {
-            Ok(answer) => serde_json::from_slice::<Value>(&answer)
+            Ok(answer) => read_answer(&answer)
                 .map_err(|error| Refusal::Failed(format!("the answer of {name} is not JSON: {error}")))?,
             Err(InvokeError::FunctionError { error_message, .. }) if error_message == UNAUTHORIZED => {
                 return Err(Refusal::Unauthorized);
@@ -224,6 +126,26 @@ impl HttpApis {
         context.insert("integrationLatency".to_owned(), json!(latency));
         Ok(AuthorizerContext { v1: Some(Value::Object(context)), v2: None })
     }
+}
+
+/// Why the resource policy of its API refuses a request, if it does. What no statement speaks of only a Lambda
+/// authorizer or a signature may allow.
+///
+/// Source: API Gateway developer guide, "How API Gateway resource policies affect authorization workflow".
+fn refusal_of(policy: &ResourcePolicy, incoming: &Incoming<'_>) -> Option<Refusal> {
+    let decision = policy.decide(&incoming.method_arn(), incoming.peer.ip());
+    let is_refused = match decision {
+        Decision::Denied => true,
+        Decision::NotAllowed => {
+            matches!(incoming.route.authorization, HttpAuthorization::None | HttpAuthorization::Jwt(_))
+        }
+        Decision::Allowed => false,
+    };
+    is_refused.then_some(Refusal::Policy { is_denied: decision == Decision::Denied })
+}
+
+fn unevaluated(error: &PolicyError) -> Refusal {
+    Refusal::Unserved(format!("the resource policy of its API: {error}"))
 }
 
 /// The decision of a simple answer, with its context.

@@ -119,6 +119,18 @@ impl Incoming<'_> {
         ]
     }
 
+    /// The header `Forwarded` (RFC 7239) for a server behind an HTTP API: what is there of it, and this client.
+    pub(super) fn forwarded(&self) -> String {
+        let quoted = |text: &str| if text.contains(':') { format!("\"{text}\"") } else { text.to_owned() };
+        let client = match self.peer.ip() {
+            IpAddr::V6(address) => format!("[{address}]"),
+            IpAddr::V4(address) => address.to_string(),
+        };
+        let scheme = if is_secured(&self.parts.extensions) { "https" } else { "http" };
+        let before = self.header_values("forwarded").map_or_else(String::new, |before| format!("{before}, "));
+        format!("{before}for={};host={};proto={scheme}", quoted(&client), quoted(self.header(HOST)))
+    }
+
     /// All headers in their order. Names are in lower case in HTTP APIs, and as the client wrote them in REST APIs.
     fn headers(&self) -> Vec<(String, String)> {
         let is_rest = self.api.kind == HttpApiKind::Rest;

@@ -258,7 +258,8 @@ fn check_time(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
     let now = now.millis() as f64 / 1_000.0;
     match secs("exp") {
         Some(expires) if expires > now => {}
-        _ => return Err(TokenError::Invalid(EXPIRED)),
+        Some(_) => return Err(TokenError::Invalid(EXPIRED)),
+        None => return Err(TokenError::Invalid("the token has no exp, the number that says when it expires")),
     }
     if ["nbf", "iat"].iter().any(|name| secs(name).is_some_and(|from| from > now)) {
         return Err(TokenError::Invalid("the token is not valid yet"));

@@ -3,12 +3,15 @@
 //! A path that begins with the stage of an API is for that API, as under its own address. Any other path is for the API
 //! with the most specific route, as behind a custom domain. The host name `NAME.localhost` selects one API.
 
+mod addresses;
 mod authorizer;
 mod connection_headers;
 mod cors;
 mod event;
 mod jwt;
 mod proxy;
+mod refusal;
+mod resource_policy;
 mod response;
 mod routing;
 
@@ -27,14 +30,20 @@ use hyper::{
 };
 use serde_json::json;
 
-use self::{authorizer::Refusal, event::Incoming, jwt::Issuers, response::BackendFailure, routing::Match};
+pub use self::addresses::HttpApiAddress;
+pub(crate) use self::{addresses::addresses, resource_policy::policy_notes};
+use self::{
+    event::Incoming, jwt::Issuers, refusal::Refusal, resource_policy::ResourcePolicy, response::BackendFailure,
+    routing::Match,
+};
 use crate::{
     gateway::{self, GatewayOptions},
     http::{self, Body, Request, TimedBody},
     http_client::HttpClient,
-    lambda::Functions,
+    lambda::{Functions, PAYLOAD_BYTES_MAX},
+    policy::PolicyError,
     rate::{Quotas, RouteBuckets},
-    template::{Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
+    template::{Cors, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend, parameter},
 };
 
 /// Largest request. Source: API Gateway quotas for HTTP APIs and for REST APIs.
@@ -42,6 +51,9 @@ const REQUEST_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Largest request line and header values in total. Source: API Gateway quotas for HTTP APIs and for REST APIs.
 const REQUEST_HEAD_BYTES_MAX: usize = 10_240;
+
+/// Most headers of a request. Our own choice: the service has a limit of bytes alone.
+const REQUEST_HEADERS_MAX: usize = 1_000;
 
 /// Most routes that a 404 names.
 const HINTS_MAX: usize = 8;
@@ -68,6 +80,7 @@ pub(crate) struct HttpApis {
 struct ServedApi {
     api: HttpApi,
     buckets: RouteBuckets,
+    policy: Option<Result<ResourcePolicy, PolicyError>>,
 }
 
 /// A route that a request takes.
@@ -93,7 +106,8 @@ impl HttpApis {
             let keys: Vec<String> = api.routes.iter().map(HttpRoute::key).collect();
             let throttled = keys.iter().map(String::as_str).filter(|_| options.throttles);
             let buckets = RouteBuckets::new(&api.throttles, throttled, clock.now());
-            ServedApi { api, buckets }
+            let policy = ResourcePolicy::of(&api);
+            ServedApi { api, buckets, policy }
         };
         Self {
             apis: apis.into_iter().map(served).collect(),
@@ -110,7 +124,7 @@ impl HttpApis {
 
     /// Responds to a preflight request of an HTTP API with CORS that has no route for it. A route for OPTIONS, `ANY` or
     /// `$default` gets such a request too, with its authorizer.
-    pub(crate) fn preflight(&self, request: &Request) -> Option<Response<Body>> {
+    fn preflight(&self, request: &Request) -> Option<Response<Body>> {
         let (path, headers) = (request.uri().path(), request.headers());
         let is_routed = || self.preflight_route(request.method(), path, headers).is_some();
         if *request.method() != Method::OPTIONS || (self.is_own)(path) || is_routed() {
@@ -234,8 +248,11 @@ impl HttpApis {
         (!is_taken).then_some(found)
     }
 
-    /// Responds to a request if it has a route. Otherwise gives it back.
+    /// Responds to a request if it has a route, or is a preflight that CORS answers. Otherwise gives it back.
     pub(crate) async fn handle(&self, request: Request, peer: SocketAddr) -> Result<Response<Body>, Request> {
+        if let Some(response) = self.preflight(&request) {
+            return Ok(response);
+        }
         let (parts, body) = request.into_parts();
         let Some(found) = self.find(&parts.method, parts.uri.path(), &parts.headers) else {
             return Err(Request::from_parts(parts, body));
@@ -257,23 +274,19 @@ impl HttpApis {
         };
         let answered = async {
             let body = self.admit(&incoming, &found.served.buckets, body).await?;
-            let context = self.authorize(&incoming, &body).await?;
-            Ok(self.answer(&incoming, body, &context).await)
+            let context = self.authorize(&incoming, found.served.policy.as_ref(), &body).await?;
+            self.answer(&incoming, body, &context).await.map_err(Refusal::Backend)
         };
-        let kind = incoming.api.kind;
-        let own_error = match answered.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => Err(response::of_failure(kind, failure)),
-            Err::<_, Refusal>(refusal) => Err(refusal.response(&incoming)),
-        };
-        let mut answer = own_error.unwrap_or_else(|error| response::with_error_headers(incoming.api, error));
+        let refused = |refusal: Refusal| response::with_error_headers(incoming.api, refusal.response(&incoming));
+        let mut answer = answered.await.unwrap_or_else(refused);
         response::identify(&mut answer, &incoming);
         Ok(self.allowed(Some(found.served), &parts, answer))
     }
 
     /// Returns the body of a request that is not too large, nor one too many.
     async fn admit(&self, incoming: &Incoming<'_>, buckets: &RouteBuckets, body: TimedBody) -> Result<Bytes, Refusal> {
-        if head_bytes(incoming.parts) > REQUEST_HEAD_BYTES_MAX {
+        let count = incoming.parts.headers.len();
+        if head_bytes(incoming.parts) > REQUEST_HEAD_BYTES_MAX || count > REQUEST_HEADERS_MAX {
             return Err(Refusal::HeadTooLarge);
         }
         // The throttle of the stage comes first: what it refuses does not count against the account's quota.
@@ -297,7 +310,7 @@ impl HttpApis {
     ) -> Result<Response<Body>, BackendFailure> {
         let key = incoming.route.key();
         match &incoming.route.backend {
-            RouteBackend::Mock(mock) => Ok(response::of_mock(mock)),
+            RouteBackend::Mock(mock) => Ok(response::of_mock(&incoming.api.name, mock)),
             RouteBackend::Unserved(reason) => Ok(response::unserved(&key, reason)),
             RouteBackend::Http(server) => {
                 proxy::pass(&self.client, server, self.within(server.timeout), incoming, body).await
@@ -307,8 +320,14 @@ impl HttpApis {
                     (HttpApiKind::Http, PayloadVersion::V2) => incoming.v2(&body, context),
                     _ => incoming.v1(&body, context),
                 };
+                let event = Bytes::from(event.to_string());
+                if event.len() > PAYLOAD_BYTES_MAX {
+                    let (bytes, bytes_max) = (event.len(), PAYLOAD_BYTES_MAX);
+                    tracing::warn!(route = key, function, bytes, bytes_max, "event too large for Lambda");
+                    return Err(BackendFailure::TooLarge);
+                }
                 let source = incoming.peer.to_string();
-                let invoked = self.functions.invoke_for(&source, function, Bytes::from(event.to_string()));
+                let invoked = self.functions.invoke_for(&source, function, event);
                 let answer = match tokio::time::timeout(self.within(*timeout), invoked).await {
                     // The log has the reason.
                     Ok(answer) => answer.map_err(|_| BackendFailure::Failed)?,
@@ -367,7 +386,7 @@ impl HttpApis {
         let path = request.uri.path();
         let shared = |route: &HttpRoute, below: &str| {
             let pairs = route.path.split('/').zip(below.split('/')).skip(1);
-            pairs.take_while(|(own, asked)| own == asked || own.starts_with('{')).count()
+            pairs.take_while(|(own, asked)| own == asked || parameter(own).is_some()).count()
         };
         let mut near: Vec<(usize, String)> = Vec::new();
         for served in self.apis_for(&request.headers) {
@@ -415,21 +434,6 @@ fn head_bytes(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let line = parts.method.as_str().len() + target + "  HTTP/1.1".len();
     line + parts.headers.values().map(HeaderValue::len).sum::<usize>()
-}
-
-/// APIs with the paths of their stages, for people. One API at the root of the address needs no line of its own.
-pub(crate) fn paths(apis: &[HttpApi]) -> Vec<(String, String)> {
-    let served: Vec<&HttpApi> = apis.iter().filter(|api| !api.routes.is_empty()).collect();
-    if let [only] = served.as_slice()
-        && only.stage == DEFAULT
-    {
-        return Vec::new();
-    }
-    let path_of = |api: &&HttpApi| {
-        let path = if api.stage == DEFAULT { "/".to_owned() } else { format!("/{}", api.stage) };
-        (format!("the {} {}", api.kind.name(), api.name), path)
-    };
-    served.iter().map(path_of).collect()
 }
 
 /// A note on routes with `AWS_IAM`, whose signatures nothing checks without `--check-signatures`.

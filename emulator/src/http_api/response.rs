@@ -12,7 +12,6 @@ use hyper::{
         SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
     },
 };
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -22,11 +21,21 @@ use super::{
 use crate::{
     gateway,
     http::{self, Body},
+    json::read_answer,
     template::{HttpApi, HttpApiKind, MockResponse, PayloadVersion},
 };
 
 /// The media type of a response that names none.
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What an HTTP API says of a request that is too large.
+const ENTITY_TOO_LARGE: &str = "Request Entity Too Large";
+
+/// Most headers of an answer, with its cookies. Our own choice: clients read from 100 to 2,000.
+const HEADERS_MAX: usize = 1_000;
+
+/// Characters of a name that a line of the log shows at most.
+const SHOWN_NAME_CHARS_MAX: usize = 100;
 
 /// All that a function behind a REST API may answer with. With anything else its answer is malformed.
 const REST_KEYS: [&str; 5] = ["statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"];
@@ -53,20 +62,19 @@ pub(super) fn of_function(
     answer: &Bytes,
 ) -> Result<Response<Body>, String> {
     let is_rest = api.kind == HttpApiKind::Rest;
-    let value: Value = match serde_json::from_slice(answer) {
-        Ok(value) => value,
-        // JSON that is nested too deeply for a value is no answer with a status: those are flat.
-        Err(_) if !is_rest && payload == PayloadVersion::V2 && is_json(answer) => {
-            return Ok(http::response(StatusCode::OK, "application/json", answer.clone()));
-        }
-        Err(error) => return Err(format!("it is not JSON: {error}")),
-    };
+    let value = read_answer(answer).map_err(|error| format!("it is not JSON: {error}"))?;
     if !is_rest && payload == PayloadVersion::V2 && value.get("statusCode").is_none() {
-        return Ok(inferred(&value));
+        return Ok(inferred(value, answer));
     }
     let Value::Object(fields) = &value else { return Err("it is not an object".to_owned()) };
     if is_rest && let Some(key) = fields.keys().find(|key| !REST_KEYS.contains(&key.as_str())) {
         return Err(format!("it has the field {key}, and a REST API takes {} only", REST_KEYS.join(", ")));
+    }
+    if is_rest
+        && let Some(Value::Object(lists)) = fields.get("multiValueHeaders")
+        && let Some((name, _)) = lists.iter().find(|(_, values)| !values.is_array())
+    {
+        return Err(format!("its multiValueHeaders have {name}, which is not a list"));
     }
     let status = match fields.get("statusCode") {
         None | Some(Value::Null) if is_rest => StatusCode::OK,
@@ -87,55 +95,57 @@ pub(super) fn of_function(
     };
     let mut response = http::response(status, if is_rest { "application/json" } else { TEXT }, body);
     let takes_lists = is_rest || payload == PayloadVersion::V1;
-    let multiple = fields.get("multiValueHeaders").filter(|_| takes_lists).and_then(Value::as_object);
-    set_headers(response.headers_mut(), fields.get("headers").and_then(Value::as_object), multiple);
+    let headers = headers_of(&api.name, fields, takes_lists)?;
+    // The first one replaces the default.
+    if headers.iter().any(|(name, _)| *name == CONTENT_TYPE) {
+        response.headers_mut().remove(CONTENT_TYPE);
+    }
+    headers.into_iter().for_each(|(name, value)| _ = response.headers_mut().append(name, value));
     if is_rest {
         remap(response.headers_mut());
-    }
-    if !is_rest && payload == PayloadVersion::V2 {
-        for cookie in fields.get("cookies").and_then(Value::as_array).into_iter().flatten() {
-            if let Some(cookie) = cookie.as_str().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
-                response.headers_mut().append(SET_COOKIE, cookie);
-            }
-        }
     }
     Ok(response)
 }
 
-/// Whether a text is JSON, however deeply it is nested.
-fn is_json(text: &Bytes) -> bool {
-    serde_json::from_slice::<IgnoredAny>(text).is_ok()
+/// An answer of payload version 2.0 without a `statusCode` is the body: the characters of a text, anything else as the
+/// function wrote it.
+fn inferred(value: Value, answer: &Bytes) -> Response<Body> {
+    let body = match value {
+        Value::String(text) => Bytes::from(text),
+        _ => answer.clone(),
+    };
+    http::response(StatusCode::OK, "application/json", body)
 }
 
-/// An answer of payload version 2.0 without a `statusCode` is the body: a text as it is, anything else as JSON.
-fn inferred(value: &Value) -> Response<Body> {
-    match value {
-        Value::String(text) => http::response(StatusCode::OK, "application/json", text.clone()),
-        other => http::json(StatusCode::OK, other),
-    }
-}
-
-/// Sets the headers of an answer, except those of the connection. A value of the lists is not repeated by one of the
-/// single values.
-fn set_headers(headers: &mut HeaderMap, single: Option<&Map<String, Value>>, multiple: Option<&Map<String, Value>>) {
-    let mut all: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (name, values) in multiple.into_iter().flatten() {
+/// The headers of an answer, except those of the connection. Where there are lists, a value of them is not repeated by
+/// one of the single values; elsewhere there are cookies.
+fn headers_of(
+    api: &str,
+    fields: &Map<String, Value>,
+    takes_lists: bool,
+) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    let entries = |field: &str| fields.get(field).and_then(Value::as_object).into_iter().flatten();
+    let lists = entries("multiValueHeaders").filter(|_| takes_lists).flat_map(|(name, values)| {
         let values = match values {
             Value::Array(values) => values.as_slice(),
             one => std::slice::from_ref(one),
         };
-        all.extend(values.iter().filter_map(|value| header(name, value)));
+        values.iter().map(move |value| (name.as_str(), value))
+    });
+    let cookies = fields.get("cookies").and_then(Value::as_array).filter(|_| !takes_lists).into_iter().flatten();
+    let cookies = cookies.filter(|cookie| cookie.is_string()).map(|cookie| (SET_COOKIE.as_str(), cookie));
+    let single = || entries("headers").map(|(name, value)| (name.as_str(), value));
+    if lists.clone().chain(single()).chain(cookies.clone()).nth(HEADERS_MAX).is_some() {
+        return Err(format!("it has more than {HEADERS_MAX} headers"));
     }
-    for pair in single.into_iter().flatten().filter_map(|(name, value)| header(name, value)) {
+    let mut all: Vec<_> = lists.filter_map(|(name, value)| header(api, name, value)).collect();
+    for pair in single().filter_map(|(name, value)| header(api, name, value)) {
         if !all.contains(&pair) {
             all.push(pair);
         }
     }
-    // The first one replaces the default.
-    if all.iter().any(|(name, _)| *name == CONTENT_TYPE) {
-        headers.remove(CONTENT_TYPE);
-    }
-    all.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
+    all.extend(cookies.filter_map(|(name, value)| header(api, name, value)));
+    Ok(all)
 }
 
 /// Renames what a REST API keeps for itself.
@@ -165,18 +175,27 @@ pub(super) fn identify(response: &mut Response<Body>, request: &Incoming<'_>) {
     }
 }
 
-fn header(name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
-    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let name = name.parse().ok().filter(|name| !is_of_connection(name))?;
-    Some((name, HeaderValue::from_str(&value).ok()?))
+/// A header of an API, unless it is one of the connection. One that HTTP does not allow leaves a line in the log.
+fn header(api: &str, name: &str, value: &Value) -> Option<(HeaderName, HeaderValue)> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (name.parse::<HeaderName>(), HeaderValue::from_str(&text)) {
+        (Ok(name), _) if is_of_connection(&name) => None,
+        (Ok(name), Ok(value)) => Some((name, value)),
+        (name_read, _) => {
+            let part = if name_read.is_err() { "name" } else { "value" };
+            let header: String = name.chars().take(SHOWN_NAME_CHARS_MAX).collect();
+            tracing::warn!(api, header, invalid = part, "header left out of a response: HTTP does not allow it");
+            None
+        }
+    }
 }
 
 /// The response of a MOCK integration.
-pub(super) fn of_mock(mock: &MockResponse) -> Response<Body> {
+pub(super) fn of_mock(api: &str, mock: &MockResponse) -> Response<Body> {
     let status = StatusCode::from_u16(mock.status).unwrap_or(StatusCode::OK);
     let mut response = http::response(status, "application/json", mock.body.clone());
     for (name, value) in &mock.headers {
-        if let Some((name, value)) = header(name, &json!(value)) {
+        if let Some((name, value)) = header(api, name, &json!(value)) {
             response.headers_mut().insert(name, value);
         }
     }
@@ -190,19 +209,29 @@ pub(super) enum BackendFailure {
     Failed,
     /// It took too long, or a server was not reached.
     TimedOut,
+    /// The event of the request has more bytes than Lambda takes.
+    TooLarge,
 }
 
 /// What a client is told of a failure.
 pub(super) fn of_failure(kind: HttpApiKind, failure: BackendFailure) -> Response<Body> {
     let (status, message) = match (kind, failure) {
+        // Recorded: koki-develop/lgtm-generator issue 10.
+        (HttpApiKind::Rest, BackendFailure::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "Request Too Long"),
+        (HttpApiKind::Http, BackendFailure::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, ENTITY_TOO_LARGE),
         (HttpApiKind::Rest, BackendFailure::Failed) => (StatusCode::BAD_GATEWAY, "Internal server error"),
         (HttpApiKind::Rest, BackendFailure::TimedOut) => (StatusCode::GATEWAY_TIMEOUT, "Endpoint request timed out"),
         (HttpApiKind::Http, BackendFailure::Failed) => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"),
         (HttpApiKind::Http, BackendFailure::TimedOut) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
     };
     let mut response = http::json(status, &json!({"message": message}));
-    if status == StatusCode::BAD_GATEWAY {
-        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("InternalServerErrorException"));
+    let error_type = match (kind, failure) {
+        (HttpApiKind::Rest, BackendFailure::Failed) => Some("InternalServerErrorException"),
+        (HttpApiKind::Rest, BackendFailure::TooLarge) => Some("BadRequestException"),
+        _ => None,
+    };
+    if let Some(name) = error_type {
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(name));
     }
     response
 }
@@ -213,7 +242,7 @@ pub(super) fn with_error_headers(api: &HttpApi, mut response: Response<Body>) ->
         status if status.is_client_error() => &api.error_headers.client,
         _ => &api.error_headers.server,
     };
-    for (name, value) in configured.iter().filter_map(|(name, value)| header(name, &json!(value))) {
+    for (name, value) in configured.iter().filter_map(|(name, value)| header(&api.name, name, &json!(value))) {
         response.headers_mut().insert(name, value);
     }
     response
@@ -227,7 +256,7 @@ pub(super) fn too_large(kind: HttpApiKind, bytes_max: usize) -> Response<Body> {
         HttpApiKind::Rest => {
             http::response(status, "text; charset=utf-8", format!("HTTP content length exceeded {bytes_max} bytes."))
         }
-        HttpApiKind::Http => http::json(status, &json!({"message": "Request Entity Too Large"})),
+        HttpApiKind::Http => http::json(status, &json!({"message": ENTITY_TOO_LARGE})),
     }
 }
 
@@ -238,6 +267,8 @@ pub(super) fn unserved(route: &str, reason: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::template::{Template, TemplateInputs};
 
@@ -281,10 +312,8 @@ mod tests {
         );
         check(json!({"published": true}), 200, "application/json");
         check(json!("Hello from Lambda!"), 200, "application/json");
-        let deep = |end: &str| Bytes::from(format!("{}{end}{}", "[".repeat(200), "]".repeat(200)));
         let of = |answer: Bytes| of_function(&api("HttpApi"), PayloadVersion::V2, &HeaderMap::new(), &answer);
-        assert_eq!(of(deep("1")).expect("a body").status(), StatusCode::OK);
-        assert!(of(deep("x")).is_err(), "it is not JSON");
+        assert!(of(Bytes::from("[x]")).is_err(), "it is not JSON");
         check(json!({"statusCode": "201", "body": null}), 201, TEXT);
         for bad in [
             json!({"statusCode": 200, "body": "%", "isBase64Encoded": true}),
@@ -293,6 +322,31 @@ mod tests {
             json!({"statusCode": 200, "body": {"a": 1}}),
         ] {
             assert!(answered("HttpApi", PayloadVersion::V2, &bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_json_functions_write_is_read_and_without_a_status_it_is_the_body() {
+        use http_body_util::BodyExt;
+
+        let deep = |inner: &str| format!("{}{inner}{}", "[".repeat(200), "]".repeat(200));
+        let half = r#"{ "text": "\ud83d", "n": 1e400 }"#.to_owned();
+        for (kind, answer, body) in [
+            (
+                "HttpApi",
+                r#"{"statusCode": 200, "body": "cut \ud83d", "x": 1e400}"#.to_owned(),
+                "cut \u{fffd}".to_owned(),
+            ),
+            ("HttpApi", format!(r#"{{"statusCode": 200, "body": "x", "deep": {}}}"#, deep("1")), "x".to_owned()),
+            ("Api", r#"{"body": "cut \ud83d"}"#.to_owned(), "cut \u{fffd}".to_owned()),
+            ("HttpApi", half.clone(), half),
+            ("HttpApi", deep("1"), deep("1")),
+            ("HttpApi", r#""cut \ud83d""#.to_owned(), "cut \u{fffd}".to_owned()),
+        ] {
+            let answered = of_function(&api(kind), PayloadVersion::V2, &HeaderMap::new(), &Bytes::from(answer.clone()));
+            let response = answered.expect(&answer);
+            assert_eq!(response.status(), StatusCode::OK, "{answer}");
+            assert_eq!(response.into_body().collect().await.expect("a body").to_bytes(), body, "{answer}");
         }
     }
 
@@ -308,6 +362,7 @@ mod tests {
             (json!({"statusCode": 200, "cookies": []}), "the field cookies"),
             (json!({"statusCode": 200, "body": {}}), "not a text"),
             (json!({"statusCode": "x"}), "statusCode"),
+            (json!({"statusCode": 200, "multiValueHeaders": {"x-a": "1"}}), "x-a, which is not a list"),
         ] {
             assert!(rest(bad.clone()).is_err_and(|error| error.contains(what)), "{bad}");
         }
@@ -327,6 +382,29 @@ mod tests {
         assert_eq!(all("content-type"), ["image/png"]);
         let (_, headers) = asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid");
         assert_eq!(headers.get_all("x-a").iter().count(), 1, "version 2.0 has no lists");
+    }
+
+    #[test]
+    fn headers_that_http_does_not_allow_are_left_out_and_named_in_the_log() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let log = Arc::new(file.reopen().expect("a file"));
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log).finish();
+        let given = json!({"X-A": "a", "X B": "b", "X-C": "c\r\nX-D: d", "Content-Length": "1"});
+        let answer = json!({"statusCode": 200, "headers": given, "cookies": ["a=1", "b=2\n"]});
+        let (_, headers) = tracing::subscriber::with_default(subscriber, || {
+            asked("HttpApi", PayloadVersion::V2, &answer, "*/*").expect("valid")
+        });
+        let names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "x-a", "set-cookie"]);
+        let log = std::fs::read_to_string(file.path()).expect("UTF-8");
+        for (header, part) in [("X B", "name"), ("X-C", "value"), ("set-cookie", "value")] {
+            let line = format!(r#"api="ServerlessHttpApi" header="{header}" invalid="{part}""#);
+            assert!(log.contains(&line), "{line}: {log}");
+        }
+        assert_eq!(log.lines().count(), 3, "{log}");
+        let many: Map<String, Value> = (0..=HEADERS_MAX).map(|index| (format!("x-{index}"), json!("a"))).collect();
+        let refused = asked("Api", PayloadVersion::V1, &json!({"headers": many}), "*/*").expect_err("too many");
+        assert_eq!(refused, "it has more than 1000 headers");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which route a request takes: the one whose path says most about it.
 //!
-//! Source: API Gateway developer guide, "Create routes for HTTP APIs".
+//! Source: API Gateway developer guide, "Create routes for HTTP APIs"; for REST APIs LocalStack's recordings of the
+//! service (`test_lambda_aws_proxy_integration`).
 
 use percent_encoding::percent_decode_str;
 
-use crate::template::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpRoute};
+use crate::template::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpRoute, parameter};
 
 /// How much a route says of a request: what each of its segments is, and whether it names the method. The greater, the
 /// better.
@@ -38,7 +39,7 @@ type Parameters = Vec<(String, String)>;
 #[derive(Clone, Debug)]
 pub(super) struct Match<'a> {
     pub(super) route: &'a HttpRoute,
-    /// Values of the path parameters, decoded.
+    /// Values of the path parameters: decoded in HTTP APIs, as the client wrote them in REST APIs.
     pub(super) parameters: Parameters,
     pub(super) fit: Fit,
 }
@@ -60,12 +61,18 @@ pub(super) fn best<'a>(api: &'a HttpApi, method: &str, path: &str) -> Option<Mat
     best
 }
 
-/// The rest of a path below the stage of an API, if the path begins with one.
+/// The rest of a path below the stage of an API, if the path begins with one. In REST APIs several slashes after the
+/// stage are one.
 pub(super) fn below_stage<'a>(api: &HttpApi, path: &'a str) -> Option<&'a str> {
     if api.stage == DEFAULT {
         return None;
     }
-    match path.strip_prefix('/')?.strip_prefix(api.stage.as_str())? {
+    let rest = path.strip_prefix('/')?.strip_prefix(api.stage.as_str())?;
+    let repeated = match api.kind {
+        HttpApiKind::Rest => rest.bytes().take_while(|byte| *byte == b'/').count().saturating_sub(1),
+        HttpApiKind::Http => 0,
+    };
+    match &rest[repeated..] {
         "" => Some("/"),
         rest => rest.starts_with('/').then_some(rest),
     }
@@ -83,20 +90,23 @@ fn fits(own: &str, asked: &str, kind: HttpApiKind) -> Option<(Vec<Segment>, Para
     };
     let (own, asked) = (&own[..trimmed(own)], &asked[..trimmed(asked)]);
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let value_of = |text: &str| match kind {
+        HttpApiKind::Rest => text.to_owned(),
+        HttpApiKind::Http => decoded(text),
+    };
     let mut asked = asked.split('/').peekable();
     let (mut segments, mut parameters) = (Vec::new(), Vec::new());
     for own in own.split('/') {
-        let name = own.strip_prefix('{').and_then(|own| own.strip_suffix('}'));
-        match (name.map(|name| name.strip_suffix('+').ok_or(name)), asked.next()?) {
+        match (parameter(own), asked.next()?) {
             (Some(_), "") if kind == HttpApiKind::Rest || asked.peek().is_some() => return None,
-            (Some(Ok(name)), first) => {
+            (Some((name, true)), first) => {
                 let rest = std::iter::once(first).chain(asked).collect::<Vec<_>>().join("/");
-                parameters.push((name.to_owned(), decoded(&rest)));
+                parameters.push((name.to_owned(), value_of(&rest)));
                 segments.push(Segment::Rest);
                 return Some((segments, parameters));
             }
-            (Some(Err(name)), value) => {
-                parameters.push((name.to_owned(), decoded(value)));
+            (Some((name, false)), value) => {
+                parameters.push((name.to_owned(), value_of(value)));
                 segments.push(Segment::Parameter);
             }
             (None, value) if own == value || decoded(value) == own => segments.push(Segment::Text),
@@ -185,6 +195,15 @@ mod tests {
     }
 
     #[test]
+    fn parameters_of_rest_apis_are_as_the_client_wrote_them() {
+        let api = api("Api", &["GET /x/{a}", "ANY /files/{path+}"]);
+        let of = |path: &str| best(&api, "GET", path).map(|found| found.parameters[0].1.clone()).expect(path);
+        for (path, value) in [("/x/a%2Bb%20c+d@e", "a%2Bb%20c+d@e"), ("/files/a%2B//b/", "a%2B//b")] {
+            assert_eq!(of(path), value);
+        }
+    }
+
+    #[test]
     fn a_parameter_at_the_end_may_be_empty_in_http_apis_only() {
         let routes = ["GET /{id}", "GET /files/{path+}", "GET /x/{a}/{b}"];
         check(
@@ -209,8 +228,14 @@ mod tests {
     fn the_stage_is_a_whole_segment() {
         let api = api("Api", &["GET /a"]);
         assert_eq!(api.stage, "Prod");
-        for (path, below) in [("/Prod/a", Some("/a")), ("/Prod", Some("/")), ("/Prod/", Some("/")), ("/Product", None)]
-        {
+        for (path, below) in [
+            ("/Prod/a", Some("/a")),
+            ("/Prod", Some("/")),
+            ("/Prod/", Some("/")),
+            ("/Product", None),
+            ("/Prod//a//b", Some("/a//b")),
+            ("/Prod//", Some("/")),
+        ] {
             assert_eq!(below_stage(&api, path), below, "{path}");
         }
     }

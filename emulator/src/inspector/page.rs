@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     embedding::Pages,
-    gateway::{Gateway, MESSAGE_BYTES_MAX, SendError},
+    event_api::EventApis,
+    gateway::{ConnectionSummary, Gateway, MESSAGE_BYTES_MAX, SendError},
     http::{self, Body, Request},
     recorder::{RecordBatch, Recorder},
     variables::Variables,
@@ -52,6 +53,7 @@ const PAGE: (&str, &str, &str) =
 pub(crate) struct Inspector {
     recorder: Arc<Recorder>,
     gateway: Arc<Gateway>,
+    event_apis: Arc<EventApis>,
     /// Port of the WebSocket gateway, to which the page connects a client of its own.
     websocket_port: u16,
     /// Labels connections with what the embedding program knows about them.
@@ -66,12 +68,13 @@ impl Inspector {
     pub(crate) fn new(
         recorder: Arc<Recorder>,
         gateway: Arc<Gateway>,
+        event_apis: Arc<EventApis>,
         websocket_port: u16,
         pages: Option<Arc<dyn Pages>>,
         variables: Arc<Variables>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { recorder, gateway, websocket_port, pages, variables, stopping }
+        Self { recorder, gateway, event_apis, websocket_port, pages, variables, stopping }
     }
 
     /// Handles a request to the inspector.
@@ -123,22 +126,25 @@ impl Inspector {
 
     /// Lists the newest connections that match the query, and the address of the gateway for this browser.
     async fn connections(&self, request: &Parts) -> Value {
-        let (summaries, found) = self.gateway.summaries(&searched(&request.uri), CONNECTIONS_SHOWN_MAX);
-        let mut connections = Vec::new();
+        let part = searched(&request.uri);
+        let (summaries, found) = self.gateway.summaries(&part, CONNECTIONS_SHOWN_MAX);
+        let (of_events, of_events_found) = self.event_apis.summaries(&part, CONNECTIONS_SHOWN_MAX);
+        let mut connections: Vec<Value> =
+            of_events.iter().map(|(api, summary)| with_labels(summary, &[format!("Event API {api}")])).collect();
         for summary in summaries {
             let labels = match &self.pages {
                 Some(pages) => pages.labels(&summary.connection_id).await,
                 None => Vec::new(),
             };
-            let mut connection = json!(summary);
-            connection["labels"] = json!(labels);
-            connections.push(connection);
+            connections.push(with_labels(&summary, &labels));
         }
+        connections.sort_by_key(|connection| std::cmp::Reverse(connection["connectedAt"].to_string()));
+        connections.truncate(CONNECTIONS_SHOWN_MAX);
         json!({
             "webSocketUrl": self.gateway.address_for(request, self.websocket_port),
             "hasPages": self.pages.is_some(),
-            "connected": self.gateway.connected(),
-            "found": found,
+            "connected": self.gateway.connected() + self.event_apis.connected(),
+            "found": found + of_events_found,
             "connections": connections,
         })
     }
@@ -148,13 +154,19 @@ impl Inspector {
         let (id, action) = path.split_once('/').unwrap_or((path, ""));
         let id = percent_decode_str(id).decode_utf8_lossy();
         let done = match (request.method(), action) {
-            (&Method::DELETE, "") => self.gateway.close(&id),
+            (&Method::DELETE, "") => self.gateway.close(&id).or_else(|_| self.event_apis.close(&id)),
             (&Method::POST, "received" | "sent") => {
                 let text = match text(request).await {
                     Ok(text) => text,
                     Err((status, message)) => return refused(status, message),
                 };
-                if action == "sent" { self.gateway.push(&id, text) } else { self.gateway.receive(&id, text) }
+                let is_of_events = self.event_apis.contains(&id);
+                match (action, is_of_events) {
+                    ("sent", true) => self.event_apis.push(&id, text),
+                    (_, true) => self.event_apis.receive(&id, text),
+                    ("sent", false) => self.gateway.push(&id, text),
+                    (_, false) => self.gateway.receive(&id, text),
+                }
             }
             _ => return not_found(),
         };
@@ -170,6 +182,13 @@ impl Inspector {
             }
         }
     }
+}
+
+/// A connection with its labels, for the page.
+fn with_labels(summary: &ConnectionSummary, labels: &[String]) -> Value {
+    let mut connection = json!(summary);
+    connection["labels"] = json!(labels);
+    connection
 }
 
 /// Returns the parameter `search` of a query.

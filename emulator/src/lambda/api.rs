@@ -8,15 +8,12 @@ use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::Functions;
+use super::{Functions, PAYLOAD_BYTES_MAX};
 use crate::{
     aws::arn,
     http::{Body, Request, response},
     invocation::InvokeError,
 };
-
-/// Largest payload of a synchronous invocation, in bytes. Source: Lambda quotas.
-const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// Largest payload of an asynchronous invocation, in bytes. Source: Lambda quotas (1 MB since October 2025).
 const ASYNC_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;

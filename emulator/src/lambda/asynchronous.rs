@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::{Functions, RegisteredFunction, new_request_id};
-use crate::{aws::arn, invocation::InvokeError};
+use crate::{aws::arn, invocation::InvokeError, json};
 
 /// Delays before the first and the second retry.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
@@ -122,7 +122,7 @@ impl Functions {
                 "condition": "RetriesExhausted",
                 "approximateInvokeCount": attempts,
             },
-            "requestPayload": serde_json::from_slice(payload).unwrap_or_else(|_| Value::from(text())),
+            "requestPayload": json::read(&text()).unwrap_or_else(|| Value::from(text())),
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
             "responsePayload": serde_json::from_slice::<Value>(&error.payload()).unwrap_or_default(),
         })

@@ -47,6 +47,9 @@ const CONCURRENCY_MAX: usize = 64;
 /// Concurrent invocations of a function that runs in processes: one of Node.js takes 45 MB.
 const PROCESSES_MAX: usize = 16;
 
+/// Largest payload of a synchronous invocation, in bytes. Source: Lambda quotas.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024;
+
 /// Where functions run, and what they share.
 #[derive(Clone, Debug)]
 pub(crate) struct LambdaSettings<'a> {
@@ -241,14 +244,24 @@ impl Functions {
     /// Makes functions behind an endpoint that does not respond.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn unreachable(functions: &BTreeMap<String, Function>) -> Arc<Self> {
+        Self::alone(functions, &(), Some(&hyper::Uri::from_static("http://127.0.0.1:1")))
+    }
+
+    /// Makes functions without anything around them, which are linked or behind an endpoint.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn alone(
+        functions: &BTreeMap<String, Function>,
+        linked: &dyn LinkedFunctions,
+        lambda_endpoint: Option<&hyper::Uri>,
+    ) -> Arc<Self> {
         use process::LocalAddresses;
 
         let files = tempfile::tempdir().expect("a directory");
         let any = ([127, 0, 0, 1], 1).into();
         let settings = LambdaSettings {
             endpoints: &BTreeMap::new(),
-            lambda_endpoint: Some(&hyper::Uri::from_static("http://127.0.0.1:1")),
-            linked: &(),
+            lambda_endpoint,
+            linked,
             routed: &BTreeSet::new(),
             host: &ProcessHost::new(
                 std::path::Path::new(""),
@@ -259,6 +272,7 @@ impl Functions {
                     gateway: any,
                     http_api_ids: Vec::new(),
                     http: any,
+                    event_apis: Vec::new(),
                     queues: any,
                 },
                 BTreeMap::new(),

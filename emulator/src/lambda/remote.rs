@@ -2,21 +2,22 @@
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, Uri, body::Bytes};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use serde_json::Value;
 
-use crate::invocation::InvokeError;
-use crate::template::Function;
+use crate::{
+    http_client::{self, KEPT_MAX},
+    invocation::InvokeError,
+    json,
+    template::Function,
+};
 
 /// An HTTP client without TLS: the endpoint is on this machine.
 pub(super) type InvokeClient = Client<HttpConnector, Full<Bytes>>;
 
 /// Builds the client that all functions share.
 pub(super) fn client() -> InvokeClient {
-    Client::builder(TokioExecutor::new()).build_http()
+    http_client::builder(KEPT_MAX).build_http()
 }
 
 /// A function that runs elsewhere.
@@ -76,7 +77,7 @@ impl Remote {
 }
 
 fn function_error(body: &Bytes) -> InvokeError {
-    let payload: Value = serde_json::from_slice(body).unwrap_or_default();
+    let payload = json::read_answer(body).unwrap_or_default();
     let text = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
     InvokeError::FunctionError {
         error_type: text("errorType").unwrap_or_else(|| "Unhandled".to_owned()),

@@ -19,6 +19,7 @@ use crate::{
     aws::arn,
     aws_query::{QueryError, QueryInput, answer, element, refusal},
     http::{Body, Request, response},
+    json,
     lambda::{Functions, Publisher},
     sqs::{AttributeValue, ENTRY_ID_CHARS_MAX, MessageAttribute, Queues, is_entry_id},
     template::{Subscriber, Subscription, Topic},
@@ -233,8 +234,8 @@ impl Message {
         }
         if input.get("MessageStructure") == Some("json") {
             // Of the texts for each protocol, queues and functions get the default here.
-            let texts: Value = serde_json::from_str(&message.text)
-                .map_err(|_| invalid("Message Structure - JSON message body failed to parse"))?;
+            let texts = json::read(&message.text)
+                .ok_or_else(|| invalid("Message Structure - JSON message body failed to parse"))?;
             let default = texts.get("default").and_then(Value::as_str);
             let missing = || invalid("Message Structure - No default entry in JSON message body");
             message.text = default.ok_or_else(missing)?.to_owned();
@@ -253,7 +254,7 @@ impl Message {
     fn filterable(&self) -> Value {
         let value = |attribute: &MessageAttribute| match (attribute.kind.as_str(), &attribute.value) {
             (kind, AttributeValue::Text(text)) if kind.starts_with("Number") || kind.starts_with("String.Array") => {
-                serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+                json::read(text).unwrap_or_else(|| json!(text))
             }
             (_, AttributeValue::Text(text)) => json!(text),
             (_, AttributeValue::Bytes(_)) => Value::Null,
@@ -271,7 +272,7 @@ fn passes(subscription: &Subscription, message: &Message) -> bool {
     if !filter.reads_body {
         return filter.pattern.matches(&message.filterable());
     }
-    serde_json::from_str(&message.text).is_ok_and(|body| filter.pattern.matches(&body))
+    json::read(&message.text).is_some_and(|body| filter.pattern.matches(&body))
 }
 
 /// Answers one request.

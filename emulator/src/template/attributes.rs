@@ -24,6 +24,7 @@ pub(super) fn name_property(kind: &str) -> Option<&'static str> {
         | "AWS::SecretsManager::Secret"
         | "AWS::Scheduler::Schedule"
         | "AWS::Scheduler::ScheduleGroup"
+        | "AWS::AppSync::DataSource"
         | "AWS::Serverless::StateMachine" => "Name",
         _ => return None,
     })
@@ -40,6 +41,10 @@ pub(super) fn fifo_property(kind: &str) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// The types of an Event API of AppSync.
+pub(super) const EVENT_API: [&str; 4] =
+    ["AWS::AppSync::Api", "AWS::AppSync::ApiKey", "AWS::AppSync::ChannelNamespace", "AWS::AppSync::DataSource"];
 
 /// Whether the id of a resource has the form of API ids.
 pub(super) fn is_api(kind: &str) -> bool {
@@ -61,7 +66,7 @@ pub(super) fn is_here(kind: &str) -> bool {
     let without_meaning = ["AWS::IAM::", "AWS::Logs::", "AWS::Events::", "AWS::Scheduler::"];
     let of_sam = kind.starts_with("AWS::Serverless::")
         && !matches!(kind, "AWS::Serverless::StateMachine" | "AWS::Serverless::Application");
-    of_sam || own.iter().chain(&without_meaning).any(|service| kind.starts_with(service))
+    of_sam || EVENT_API.contains(&kind) || own.iter().chain(&without_meaning).any(|service| kind.starts_with(service))
 }
 
 /// What `Ref` returns for a resource with this physical name.
@@ -73,6 +78,7 @@ pub(super) fn reference(kind: &str, name: &str) -> String {
             arn("states", &format!("stateMachine:{name}"))
         }
         "AWS::SecretsManager::Secret" => arn("secretsmanager", &format!("secret:{name}")),
+        "AWS::AppSync::Api" => event_api_arn(name),
         "AWS::Lambda::LayerVersion" | "AWS::Serverless::LayerVersion" => arn("lambda", &format!("layer:{name}:1")),
         _ => name.to_owned(),
     }
@@ -109,6 +115,11 @@ pub(super) fn attribute(kind: &str, name: &str, attribute: &str) -> Option<Strin
         {
             name.to_owned()
         }
+        ("AWS::AppSync::DataSource", "Name") => name.to_owned(),
+        ("AWS::AppSync::Api", "ApiId") => name.to_owned(),
+        ("AWS::AppSync::Api", "ApiArn") => event_api_arn(name),
+        ("AWS::AppSync::Api", "Dns.Http") => event_api_hosts(name).0,
+        ("AWS::AppSync::Api", "Dns.Realtime") => event_api_hosts(name).1,
         ("AWS::SQS::Queue", "Arn") => arn("sqs", name),
         ("AWS::SQS::Queue", "QueueName") => name.to_owned(),
         ("AWS::SQS::Queue", "QueueUrl") => queue_url(name),
@@ -139,6 +150,25 @@ pub(super) fn endpoint(scheme: &str, api_id: &str) -> String {
 /// The URL of a queue in the cloud.
 fn queue_url(name: &str) -> String {
     format!("{}/{ACCOUNT_ID}/{name}", sqs_endpoint())
+}
+
+/// The ARN of an Event API. Source: AppSync developer guide, "Configuring authorization and authentication".
+pub(super) fn event_api_arn(api_id: &str) -> String {
+    arn("appsync", &format!("apis/{api_id}"))
+}
+
+/// The HTTP and the realtime host name of an Event API in the cloud. As there, their first label is not its id, so that
+/// nobody builds one from the other.
+pub(crate) fn event_api_hosts(api_id: &str) -> (String, String) {
+    let label = long_id(&format!("{api_id}.Dns"));
+    let host = |kind: &str| format!("{label}.appsync-{kind}.{REGION}.{URL_SUFFIX}");
+    (host("api"), host("realtime-api"))
+}
+
+/// An id of 26 lower-case letters and digits, as AppSync makes them, always the same for a logical id.
+pub(super) fn long_id(resource: &str) -> String {
+    let parts = ["a", "b", "c"].map(|part| api_id(&format!("{resource}/{part}")));
+    parts.concat().chars().take(26).collect()
 }
 
 /// An API id of the real form, ten lower-case letters and digits, always the same for a logical id.

@@ -2,7 +2,7 @@
 
 use super::{
     error::TemplateError,
-    globals, intrinsics,
+    globals, intrinsics, json_text,
     yaml::{RepeatedKey, YamlError, YamlNode},
 };
 
@@ -16,8 +16,8 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn parse(text: &str) -> Result<Self, TemplateError> {
-        let (mut root, repeated) = YamlNode::parse_repeating(text, intrinsics::long_form)
-            .map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
+        let read = json_text::read(text).unwrap_or_else(|| YamlNode::parse_repeating(text, intrinsics::long_form));
+        let (mut root, repeated) = read.map_err(|YamlError { line, message }| TemplateError::at(line, message))?;
         globals::apply(&mut root)?;
         let repeated = repeated.first().map(|RepeatedKey { key, line }| match repeated.len() {
             1 => format!("the key {key} stands twice: the value in line {line} counts, as with SAM"),

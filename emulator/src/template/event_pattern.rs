@@ -235,7 +235,8 @@ fn network(text: &str) -> Option<(IpAddr, u32)> {
     (bits < most).then_some((address, bits))
 }
 
-fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+/// Whether an address is in a network of this many bits, at most those of an address of its kind.
+pub(crate) fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     // A shift by all bits, for a network of none, is no shift that Rust knows.
     match (address, network) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {

@@ -29,5 +29,9 @@ pub(super) fn identity_sources(
             ))
         })
     };
-    sources.and_then(Value::as_array).into_iter().flatten().map(source).collect()
+    match sources {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(sources)) => sources.iter().map(source).collect(),
+        Some(one) => Ok(vec![source(one)?]),
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::error::LoadError;
+use crate::files;
 
 /// Names of templates. Source: SAM CLI.
 const TEMPLATES: [&str; 3] = ["template.yaml", "template.yml", "template.json"];
@@ -157,8 +158,7 @@ fn add_stacks(directory: &Path, stages: usize, found: &mut Vec<Located>) {
 const JSON_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 fn json(path: &Path) -> Option<Value> {
-    let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= JSON_BYTES_MAX);
-    serde_json::from_str(&fs::read_to_string(path).ok().filter(|_| small)?).ok()
+    serde_json::from_str(&files::read_regular_text(path, JSON_BYTES_MAX).ok()?).ok()
 }
 
 #[cfg(test)]

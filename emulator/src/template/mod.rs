@@ -5,6 +5,7 @@ mod code;
 mod cron;
 mod document;
 mod error;
+mod event_apis;
 mod event_pattern;
 mod event_sources;
 mod exports;
@@ -15,6 +16,7 @@ mod identity;
 mod inputs;
 mod integrations;
 mod intrinsics;
+mod json_text;
 mod layers;
 mod location;
 mod names;
@@ -52,6 +54,28 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) use self::{
+    attributes::event_api_hosts,
+    event_apis::{
+        AUTHORIZER_TTL_MAX, AuthMode, DirectHandler, EventApi, LambdaAuthorizer, is_segment as is_channel_segment,
+    },
+    event_pattern::is_within,
+    event_sources::{EventFilter, EventSource, EventSourceMapping, StreamView, TableStream},
+    http_apis::{
+        ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer,
+        HttpIdentitySource, HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
+        parameter,
+    },
+    identity::IdentitySource,
+    integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
+    rules::DEFAULT_BUS,
+    selection::ResponseHead,
+    service_integrations::{IntegratedService, ServiceCall},
+    stored_parameters::StoredParameter,
+    throttles::{Throttle, Throttles},
+    topics::{Subscriber, Subscription, Topic},
+    websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
+};
 pub use self::{
     code::Code,
     cron::CronExpression,
@@ -66,22 +90,6 @@ pub use self::{
     schedule_expression::ScheduleExpression,
     source::TemplateSource,
     yaml::{YamlError, YamlNode},
-};
-pub(crate) use self::{
-    event_sources::{EventFilter, EventSource, EventSourceMapping, StreamView, TableStream},
-    http_apis::{
-        ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer,
-        HttpIdentitySource, HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
-    },
-    identity::IdentitySource,
-    integrations::{HttpBackend, Integration, IntegrationBackend, MappedIntegration, ParameterTarget, Passthrough},
-    rules::DEFAULT_BUS,
-    selection::ResponseHead,
-    service_integrations::{IntegratedService, ServiceCall},
-    stored_parameters::StoredParameter,
-    throttles::{Throttle, Throttles},
-    topics::{Subscriber, Subscription, Topic},
-    websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
 use self::{parts::Parts, unknown::Unknown};
 #[cfg(feature = "fuzzing")]
@@ -102,6 +110,8 @@ pub struct Template {
     pub(crate) sockets: WebSocketApi,
     /// HTTP and REST APIs.
     pub(crate) http_apis: Vec<HttpApi>,
+    /// Event APIs of AppSync.
+    pub(crate) event_apis: Vec<EventApi>,
     /// Schedules of functions.
     pub schedules: Vec<Schedule>,
     /// Rules of event buses.
@@ -163,6 +173,7 @@ impl Template {
             queues,
             sockets: parts.sockets.ok_or_else(|| TemplateError::new(NO_WEBSOCKET_API))?,
             http_apis: http.apis,
+            event_apis: parts.event_apis,
             schedules: [parts.schedules, triggers.schedules].concat(),
             rules: [parts.rules, triggers.rules].concat(),
             stored_parameters: parts.stored_parameters,
@@ -176,7 +187,9 @@ impl Template {
     /// Names of the functions that a route or an authorizer invokes.
     pub(crate) fn routed(&self) -> BTreeSet<String> {
         let routes = self.http_apis.iter().flat_map(|api| &api.routes);
-        self.sockets.functions().chain(routes.flat_map(HttpRoute::functions)).map(str::to_owned).collect()
+        let of_events = self.event_apis.iter().flat_map(EventApi::functions);
+        let of_routes = routes.flat_map(HttpRoute::functions);
+        self.sockets.functions().chain(of_routes).chain(of_events).map(str::to_owned).collect()
     }
 }
 
@@ -188,6 +201,18 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         Template::parse(text, &TemplateInputs::default()).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn templates_of_the_fuzz_targets_are_valid() {
+        for text in [
+            include_str!("../../tests/program/fuzzed.yaml"),
+            include_str!("../../tests/program/fuzzed_events.yaml"),
+            include_str!("../../tests/program/fuzzed_http.yaml"),
+            include_str!("../../tests/program/fuzzed_services.yaml"),
+        ] {
+            Template::parse(text, &TemplateInputs::default()).expect("valid");
+        }
     }
 
     #[test]

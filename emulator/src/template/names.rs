@@ -68,6 +68,8 @@ impl Resolver<'_> {
         match kind {
             "AWS::Lambda::Alias" => return self.alias(name, line),
             "AWS::Lambda::Version" => return self.version(name, line),
+            "AWS::AppSync::ChannelNamespace" => return self.channel_namespace(name, line),
+            "AWS::AppSync::ApiKey" => return self.event_api_key(name, "Arn", line),
             _ => {}
         }
         let physical = self.physical_name(name, line)?;
@@ -108,6 +110,8 @@ impl Resolver<'_> {
             ("AWS::Lambda::Alias", "AliasArn") => return self.alias(resource, line),
             ("AWS::Lambda::Version", "FunctionArn") => return self.version(resource, line),
             ("AWS::Lambda::Version", "Version") => return Ok("1".to_owned()),
+            ("AWS::AppSync::ChannelNamespace", "ChannelNamespaceArn") => return self.channel_namespace(resource, line),
+            ("AWS::AppSync::ApiKey", _) => return self.event_api_key(resource, attribute, line),
             ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => {
                 let protocol = self.property_text(node, "ProtocolType")?;
                 let scheme = if protocol.as_deref() == Some("WEBSOCKET") { "wss" } else { "https" };
@@ -259,6 +263,9 @@ impl Resolver<'_> {
         if attributes::is_api(kind) {
             return Ok(self.api_id(resource));
         }
+        if matches!(kind, "AWS::AppSync::Api" | "AWS::AppSync::ApiKey") {
+            return Ok(self.long_id(resource));
+        }
         let named = match attributes::name_property(kind) {
             Some(property) => self.property_text(node, property)?,
             None => return Ok(resource.to_owned()),
@@ -277,6 +284,35 @@ impl Resolver<'_> {
                 format!("{resource}{suffix}")
             }
         }))
+    }
+
+    /// The ARN of a channel namespace of an Event API.
+    fn channel_namespace(&self, resource: &str, line: usize) -> Result<String, TemplateError> {
+        let api = attributes::event_api_arn(&self.required(resource, "ApiId", line)?);
+        Ok(format!("{api}/channelNamespace/{}", self.required(resource, "Name", line)?))
+    }
+
+    /// An attribute of an API key of AppSync: its ARN, its id, or the key itself.
+    fn event_api_key(&self, resource: &str, attribute: &str, line: usize) -> Result<String, TemplateError> {
+        let id = self.physical_name(resource, line)?;
+        match attribute {
+            "ApiKey" => Ok(format!("da2-{id}")),
+            "ApiKeyId" => Ok(id),
+            "Arn" => {
+                let api = attributes::event_api_arn(&self.required(resource, "ApiId", line)?);
+                Ok(format!("{api}/apikey/{id}"))
+            }
+            other => Ok(self.made_up(&format!("{resource}.{other}"), &id, other)),
+        }
+    }
+
+    /// The id of the resource of AppSync with this logical id.
+    fn long_id(&self, resource: &str) -> String {
+        if self.scope.is_one_of_several {
+            attributes::long_id(&format!("{}-{resource}", self.scope.stack))
+        } else {
+            attributes::long_id(resource)
+        }
     }
 
     /// The id of the API with this logical id.

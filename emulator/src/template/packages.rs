@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::files;
+
 /// Largest manifest that is read.
 const MANIFEST_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -38,8 +40,7 @@ impl Package {
 
 /// Reads a file as JSON, unless it is too large.
 fn json(path: &Path) -> Option<Value> {
-    let small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MANIFEST_BYTES_MAX);
-    serde_json::from_str(&fs::read_to_string(path).ok().filter(|_| small)?).ok()
+    serde_json::from_str(&files::read_regular_text(path, MANIFEST_BYTES_MAX).ok()?).ok()
 }
 
 /// Looks for an object in the asset manifests of a `cdk.out`.

@@ -8,6 +8,7 @@ use super::{
     code::Code,
     document::Document,
     error::TemplateError,
+    event_apis::{self, EventApi},
     functions::{self, Function, Schedule},
     http_apis::HttpApis,
     intrinsics::{Resolver, Scope},
@@ -33,6 +34,7 @@ pub(super) struct Parts {
     pub(super) queues: Vec<DeclaredQueue>,
     pub(super) sockets: Option<WebSocketApi>,
     pub(super) http: HttpApis,
+    pub(super) event_apis: Vec<EventApi>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) stored_parameters: BTreeMap<String, StoredParameter>,
     pub(super) rules: Vec<Rule>,
@@ -65,6 +67,7 @@ impl Parts {
         let mut functions = functions::read(resources)?;
         let http = HttpApis::read(root, resolver, resources, std::mem::take(&mut functions.http_events))?;
         let (queues, of_queues) = queues::read(resources)?;
+        let events = event_apis::read(resources)?;
         Ok(Self {
             triggers: DeclaredTriggers::of(&mut functions, resources)?,
             functions: functions.functions,
@@ -73,11 +76,12 @@ impl Parts {
             queues: [queues, functions.queues].concat(),
             sockets: sockets.api,
             http,
+            event_apis: events.apis,
             schedules: functions.schedules,
             stored_parameters: stored_parameters::read(resources),
             rules: functions.rules,
-            notes: [sockets.notes, functions.notes, of_queues, services::notes(resources)].concat(),
-            references: sockets.references,
+            notes: [sockets.notes, functions.notes, of_queues, events.notes, services::notes(resources)].concat(),
+            references: [sockets.references, events.references].concat(),
         })
     }
 
@@ -118,6 +122,7 @@ impl Parts {
             queues,
             sockets,
             http,
+            event_apis,
             schedules,
             stored_parameters,
             rules,
@@ -139,6 +144,7 @@ impl Parts {
             (Some(_), None) => {}
         }
         self.http.extend(http);
+        self.event_apis.extend(event_apis);
         self.schedules.extend(schedules);
         self.stored_parameters.extend(stored_parameters);
         self.rules.extend(rules);

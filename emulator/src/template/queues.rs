@@ -3,7 +3,6 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    attributes,
     error::TemplateError,
     resources::{Resource, Resources},
     scalar::{self, as_text},
@@ -85,7 +84,7 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<DeclaredQueue>, Vec
             redrive: redrive(resource)?,
             is_fifo: resource.is_fifo()?,
             deduplicates_content: is("ContentBasedDeduplication"),
-            ..QueueSettings::named(name(resource)?)
+            ..QueueSettings::named(resource.simple_name(NAME_CHARACTERS_MAX)?)
         };
         secs(resource, "MessageRetentionPeriod", RETENTION_SECS)?;
         if settings.deduplicates_content && !settings.is_fifo {
@@ -97,20 +96,6 @@ pub(super) fn read(resources: &Resources<'_>) -> Result<(Vec<DeclaredQueue>, Vec
         }
     }
     Ok((queues, notes))
-}
-
-/// The name, which is that of no other queue once it is read.
-fn name(resource: &Resource<'_>) -> Result<String, TemplateError> {
-    let name = &resource.name;
-    let rest = name.strip_suffix(attributes::FIFO_SUFFIX).unwrap_or(name);
-    let is_valid = name.len() <= NAME_CHARACTERS_MAX
-        && !rest.is_empty()
-        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    is_valid.then(|| name.clone()).ok_or_else(|| {
-        resource.error(format!(
-            "invalid name {name}: expected at most {NAME_CHARACTERS_MAX} letters, digits, hyphens and underscores"
-        ))
-    })
 }
 
 /// Compares one of all queues with the others: refuses the name of one before it, and a dead-letter queue of the other

@@ -7,11 +7,14 @@ use serde_json::Value;
 use super::{attributes, error::TemplateError, intrinsics::Resolver, scalar, yaml::YamlNode};
 
 /// Types whose physical names the emulator reads.
-const NAMED: [&str; 14] = [
+const NAMED: [&str; 17] = [
     "AWS::ApiGateway::RestApi",
     "AWS::ApiGateway::Stage",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
+    "AWS::AppSync::Api",
+    "AWS::AppSync::ApiKey",
+    "AWS::AppSync::DataSource",
     "AWS::DynamoDB::GlobalTable",
     "AWS::DynamoDB::Table",
     "AWS::Lambda::Function",
@@ -69,6 +72,20 @@ impl Resource<'_> {
         }))
     }
 
+    /// The name of a queue or topic, which has letters, digits, hyphens and underscores. Source: SQS and SNS.
+    pub(super) fn simple_name(&self, characters_max: usize) -> Result<String, TemplateError> {
+        let name = &self.name;
+        let rest = name.strip_suffix(attributes::FIFO_SUFFIX).unwrap_or(name);
+        let is_valid = name.len() <= characters_max
+            && !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        is_valid.then(|| name.clone()).ok_or_else(|| {
+            self.error(format!(
+                "invalid name {name}: expected at most {characters_max} letters, digits, hyphens and underscores"
+            ))
+        })
+    }
+
     /// A property. If it is invalid, the template is refused when it has been read.
     pub(super) fn get(&self, property: &str) -> Option<&Value> {
         self.properties.get(property).and_then(|property| self.read(property))
@@ -106,6 +123,16 @@ impl Resource<'_> {
             self.resolver.fail(error.in_resource(&self.logical_id));
             None
         })
+    }
+
+    /// Refuses a property that restricts access and that a transform adds a part of: without it, the emulator would let
+    /// in whom it keeps out.
+    pub(super) fn refuse_transform(&self, property: &str) -> Result<(), TemplateError> {
+        match self.node(property).and_then(YamlNode::unread_line) {
+            Some(line) => Err(TemplateError::at(line, format!("the emulator does not read a transform in {property}"))
+                .in_resource(&self.logical_id)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the template gives the resource a property.

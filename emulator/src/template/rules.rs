@@ -16,6 +16,9 @@ use crate::aws::REGION;
 /// The bus that every account has.
 pub(crate) const DEFAULT_BUS: &str = "default";
 
+/// Most targets of a rule. Source: EventBridge quotas.
+const TARGETS_MAX: usize = 5;
+
 /// Hands the events that match to a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -168,6 +171,12 @@ pub(super) fn declared(resources: &Resources<'_>) -> Result<Vec<DeclaredRule>, T
 pub(super) fn read(declared: Vec<DeclaredRule>, present: &Present<'_>) -> ParsedRules {
     let mut found = ParsedRules::default();
     for rule in declared {
+        if rule.targets.len() > TARGETS_MAX {
+            let (name, count) = (&rule.logical_id, rule.targets.len());
+            found
+                .notes
+                .push(format!("AWS refuses the rule {name}: it has {count} targets, and {TARGETS_MAX} are allowed"));
+        }
         for properties in &rule.targets {
             match (input(properties), target(properties, present)) {
                 (Ok(input), Ok(target)) => rule.reach(target, input, &mut found),
@@ -309,6 +318,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_rule_with_more_targets_than_eventbridge_takes_is_a_note() {
+        let notes = |count: usize| {
+            let targets = vec![json!({"Arn": "arn:aws:sqs:eu-central-1:000000000000:q"}); count];
+            let rule = DeclaredRule {
+                logical_id: "Many".to_owned(),
+                name: "many".to_owned(),
+                bus: DEFAULT_BUS.to_owned(),
+                pattern: EventPattern::parse(&json!({"source": ["s"]})).ok(),
+                times: None,
+                targets,
+            };
+            let found = read(vec![rule], &Present { function: &|_| true, queue: &|_| true, topic: &|_| true });
+            assert_eq!(found.rules.len(), count, "all of them get events here");
+            found.notes
+        };
+        assert_eq!(notes(5), Vec::<String>::new());
+        assert_eq!(notes(6), ["AWS refuses the rule Many: it has 6 targets, and 5 are allowed"]);
+    }
 
     #[test]
     fn a_path_leads_to_fields_and_elements() {

@@ -55,6 +55,7 @@ pub(super) fn read(api: &Resource<'_>, references: &mut Vec<FunctionReference>) 
 }
 
 fn authorization(api: &Resource<'_>, references: &mut Vec<FunctionReference>) -> Result<Authorization, TemplateError> {
+    api.refuse_transform("Auth")?;
     let Some(auth) = api.get("Auth").filter(|auth| !auth.is_null()) else { return Ok(Authorization::None) };
     match auth.get("AuthType").and_then(Value::as_str) {
         Some("NONE") => Ok(Authorization::None),
@@ -104,6 +105,17 @@ mod tests {
         let authorizer =
             Authorizer { function: "named".to_owned(), identity_sources: vec![IdentitySource::Header("A".to_owned())] };
         assert_eq!(api.routes["$connect"].authorization, Authorization::Lambda(authorizer));
+    }
+
+    #[test]
+    fn nothing_that_restricts_who_may_connect_is_left_out() {
+        let routes = "RouteSelectionExpression: $request.body.a, Routes: { $connect: { FunctionArn: !GetAtt F.Arn } }";
+        let custom = "AuthType: CUSTOM, AuthArn: !GetAtt F.Arn, IdentitySource: route.request.header.A";
+        let api = parse(&format!("{{ {routes}, Auth: {{ {custom} }} }}")).expect("valid");
+        let Authorization::Lambda(authorizer) = &api.routes["$connect"].authorization else { panic!("{api:?}") };
+        assert_eq!(authorizer.identity_sources, [IdentitySource::Header("A".to_owned())]);
+        let error = parse(&format!("{{ {routes}, Auth: {{ Fn::Transform: {{ Name: x }} }} }}")).expect_err("unread");
+        assert_eq!(error.to_string(), "line 5: Api: the emulator does not read a transform in Auth");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use toml::{Table, Value};
 
 use super::error::LoadError;
+use crate::files;
 
 /// The file.
 const NAME: &str = "samconfig.toml";
@@ -19,7 +20,8 @@ pub(super) fn parameters(directory: &Path) -> Result<BTreeMap<String, String>, L
     if !small {
         return Ok(BTreeMap::new());
     }
-    let text = fs::read_to_string(&path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+    let text =
+        files::read_regular_text(&path, BYTES_MAX).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
     read(&text).map_err(|error| LoadError::Samconfig(path, Box::new(error)))
 }
 

@@ -14,9 +14,31 @@ pub(crate) fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// The scalars of a list as texts. What is no list has none.
+/// The scalars of a list as texts. What is not a list has none.
 pub(super) fn texts(list: Option<&Value>) -> impl Iterator<Item = String> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(as_text)
+}
+
+/// The scalars of a list as texts, or one scalar as the only one. Nothing has none. `None` if anything is not a scalar:
+/// where they restrict access, none of them may be left out.
+pub(super) fn all_texts(list: Option<&Value>) -> Option<Vec<String>> {
+    match list {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(as_text).collect(),
+        Some(one) => as_text(one).map(|text| vec![text]),
+    }
+}
+
+/// A truth value, also as YAML 1.1 writes it, with which SAM reads templates. Nothing is false. `None` if it is none.
+pub(super) fn truth(value: Option<&Value>) -> Option<bool> {
+    match value {
+        None | Some(Value::Null) => Some(false),
+        Some(value) => match as_text(value)?.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Some(true),
+            "false" | "no" | "off" => Some(false),
+            _ => None,
+        },
+    }
 }
 
 /// The scalars of an object as texts, such as the variables of a stage.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::resources::Resources;
+use super::{attributes, resources::Resources};
 
 /// Services by the prefix of their resources' types. Source: the resource types of CloudFormation.
 const SERVICES: [(&str, &str); 20] = [
@@ -34,7 +34,9 @@ const DEPLOYMENT_BUCKET: &str = "ServerlessDeploymentBucket";
 /// One note that names the services, each with a resource of the template.
 pub(super) fn notes(resources: &Resources<'_>) -> Vec<String> {
     let mut found: BTreeMap<&str, &str> = BTreeMap::new();
-    for resource in resources.all().filter(|resource| !resource.logical_id.starts_with(DEPLOYMENT_BUCKET)) {
+    let is_here = |kind: &str| attributes::EVENT_API.contains(&kind);
+    let elsewhere = resources.all().filter(|resource| !is_here(&resource.kind));
+    for resource in elsewhere.filter(|resource| !resource.logical_id.starts_with(DEPLOYMENT_BUCKET)) {
         if let Some((_, service)) = SERVICES.iter().find(|(prefix, _)| resource.kind.starts_with(prefix)) {
             found.entry(service).or_insert(&resource.logical_id);
         }

@@ -8,7 +8,7 @@ use super::{
     integrations::{self, Integration},
     references::{FunctionReference, function_of, selection, stage_variables},
     resources::{Resource, Resources},
-    sam_sockets,
+    sam_sockets, scalar,
     throttles::Throttles,
     websocket_api::{Authorization, Authorizer, Route, WebSocketApi},
 };
@@ -118,7 +118,9 @@ fn read_authorization(
     resources: &Resources<'_>,
     references: &mut Vec<FunctionReference>,
 ) -> Result<Authorization, TemplateError> {
-    match route.text("AuthorizationType").as_deref() {
+    route.refuse_transform("AuthorizationType")?;
+    let kind = route.get("AuthorizationType").filter(|kind| !kind.is_null());
+    match kind.map(|kind| scalar::as_text(kind).unwrap_or_else(|| kind.to_string())).as_deref() {
         None | Some("NONE") => return Ok(Authorization::None),
         Some("AWS_IAM") => return Ok(Authorization::Iam),
         Some("CUSTOM") => {}

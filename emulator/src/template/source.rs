@@ -11,7 +11,10 @@ use super::{
     location::{self, Located, STACKS_MAX},
     samconfig,
 };
-use crate::aws::STACK_NAME;
+use crate::{aws::STACK_NAME, files};
+
+/// Largest template that is read, in bytes. CloudFormation takes 1 MB.
+const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The source of a template.
 #[derive(Clone, Debug)]
@@ -86,7 +89,7 @@ impl TemplateSource {
 
 fn open(located: Located, is_one: bool) -> Result<Source, LoadError> {
     let Located { path, stack, outdated } = located;
-    let text = std::fs::read_to_string(&path).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
+    let text = files::read_text(&path, TEXT_BYTES_MAX).map_err(|error| LoadError::Unreadable(path.clone(), error))?;
     let directory = path.parent().map(Path::to_owned).unwrap_or_default();
     let stack = if is_one { STACK_NAME.to_owned() } else { stack.unwrap_or_else(|| stack_of(&path)) };
     let configured = samconfig::parameters(&directory)?;

@@ -6,6 +6,10 @@ use serde_json::Value;
 
 use super::{error::TemplateError, resources::Resource, scalar};
 
+/// What the settings of a route may have.
+const KEYS: [&str; 5] =
+    ["DataTraceEnabled", "DetailedMetricsEnabled", "LoggingLevel", "ThrottlingBurstLimit", "ThrottlingRateLimit"];
+
 /// Rate limit of a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Throttle {
@@ -32,18 +36,20 @@ impl Throttles {
 
     /// Reads the throttles of a stage, or of an API in SAM's form: both have the same properties.
     pub(super) fn read(stage: &Resource<'_>) -> Result<Self, TemplateError> {
-        let invalid =
-            |what: &str, name: &str| stage.error(format!("invalid {name} in {what}: expected a number of at least 0"));
-        Self::of_properties(&stage.object(&["DefaultRouteSettings", "RouteSettings"]))
-            .map_err(|(what, name)| invalid(&what, name))
+        let properties = stage.object(&["DefaultRouteSettings", "RouteSettings"]);
+        Self::of_properties(&properties).map_err(|reason| stage.error(reason))
     }
 
-    /// Reads them from properties. An error is the settings and the property.
-    pub(super) fn of_properties(properties: &Value) -> Result<Self, (String, &'static str)> {
+    /// Reads them from properties. An error is what is wrong.
+    pub(super) fn of_properties(properties: &Value) -> Result<Self, String> {
         let default = properties.get("DefaultRouteSettings");
         let default = default.map(|settings| throttle("DefaultRouteSettings", settings)).transpose()?.flatten();
         let mut routes = BTreeMap::new();
-        for (key, settings) in properties.get("RouteSettings").and_then(Value::as_object).into_iter().flatten() {
+        let of_routes = match properties.get("RouteSettings") {
+            None | Some(Value::Null) => None,
+            Some(settings) => Some(settings.as_object().ok_or_else(|| no_object("RouteSettings"))?),
+        };
+        for (key, settings) in of_routes.into_iter().flatten() {
             let own = throttle(&format!("RouteSettings of {key}"), settings)?;
             routes.extend(own.map(|own| (key.clone(), own)));
         }
@@ -51,12 +57,28 @@ impl Throttles {
     }
 }
 
+fn no_object(what: &str) -> String {
+    format!("invalid settings in {what}: expected an object")
+}
+
 /// The throttle of these settings, if they have a rate. The default burst is one second's worth.
-fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, (String, &'static str)> {
+fn throttle(what: &str, settings: &Value) -> Result<Option<Throttle>, String> {
+    let unknown = match settings {
+        Value::Null => None,
+        Value::Object(settings) => settings.keys().find(|key| !KEYS.contains(&key.as_str())),
+        _ => return Err(no_object(what)),
+    };
+    if let Some(key) = unknown {
+        return Err(format!("unknown {key} in {what}: write one of {}", KEYS.join(", ")));
+    }
     let number = |name: &'static str| {
-        let Some(text) = settings.get(name).and_then(scalar::as_text) else { return Ok(None) };
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
-        number.map(Some).ok_or_else(|| (what.to_owned(), name))
+        let Some(value) = settings.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+        let number = scalar::as_text(value)
+            .unwrap_or_default()
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite() && *number >= 0.0);
+        number.map(Some).ok_or_else(|| format!("invalid {name} in {what}: expected a number of at least 0"))
     };
     let burst = number("ThrottlingBurstLimit")?;
     let throttle = |per_second: f64| Throttle { per_second, burst: burst.unwrap_or_else(|| per_second.ceil()) };
@@ -106,6 +128,22 @@ mod tests {
             Err("line 5: Stage: invalid ThrottlingBurstLimit in DefaultRouteSettings: expected a number of at least 0"
                 .to_owned())
         );
+        for (settings, reason) in [
+            ("DefaultRouteSettings: 1", "invalid settings in DefaultRouteSettings: expected an object"),
+            ("RouteSettings: { say: [1] }", "invalid settings in RouteSettings of say: expected an object"),
+            (
+                "DefaultRouteSettings: { ThrottlingRate: 1 }",
+                "unknown ThrottlingRate in DefaultRouteSettings: write one of DataTraceEnabled, \
+                 DetailedMetricsEnabled, LoggingLevel, ThrottlingBurstLimit, ThrottlingRateLimit",
+            ),
+            ("RouteSettings: [1]", "invalid settings in RouteSettings: expected an object"),
+            (
+                "DefaultRouteSettings: { ThrottlingRateLimit: [1] }",
+                "invalid ThrottlingRateLimit in DefaultRouteSettings: expected a number of at least 0",
+            ),
+        ] {
+            assert_eq!(of(settings), Err(format!("line 5: Stage: {reason}")));
+        }
     }
 
     #[test]

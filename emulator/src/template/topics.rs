@@ -11,6 +11,9 @@ use super::{
 };
 use crate::aws::arn;
 
+/// Most characters of a name. Source: `CreateTopic` of SNS.
+const NAME_CHARACTERS_MAX: usize = 256;
+
 /// A topic of the template.
 #[derive(Clone, Debug)]
 pub(crate) struct Topic {
@@ -131,8 +134,8 @@ pub(super) fn declared(resources: &Resources<'_>) -> Result<(Vec<Topic>, Vec<Dec
             declared.push(DeclaredSubscription::of_topic(topic, number, properties));
         }
         topics.push(Topic {
-            name: topic.name.clone(),
             is_fifo: topic.is_fifo()?,
+            name: topic.simple_name(NAME_CHARACTERS_MAX)?,
             deduplicates_content: topic.text("ContentBasedDeduplication").is_some_and(|text| text == "true"),
             subscriptions: Vec::new(),
         });
@@ -231,6 +234,22 @@ mod tests {
         assert_eq!(topic.subscriptions.len(), 1);
         let note = "the topic elsewhere is not in the template: it is here with the subscriptions of it";
         assert_eq!(template.notes, [note]);
+    }
+
+    #[test]
+    fn names_that_the_service_refuses_are_refused_with_their_line() {
+        let named =
+            |name: &str| read(&format!("  T: {{ Type: AWS::SNS::Topic, Properties: {{ TopicName: '{name}' }} }}\n"));
+        for name in ["a b", "ä", "a:b", &"n".repeat(257)] {
+            assert_eq!(
+                named(name).expect_err("refused").to_string(),
+                format!(
+                    "line 8: T: invalid name {name}: expected at most 256 letters, digits, hyphens and underscores"
+                )
+            );
+        }
+        named(&"n".repeat(256)).expect("valid");
+        named("a-b_C1").expect("valid");
     }
 
     #[test]

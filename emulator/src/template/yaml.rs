@@ -1,4 +1,4 @@
-//! YAML, and so JSON, as a tree that knows the line of every node.
+//! YAML as a tree that knows the line of every node.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Number, Value};
 
 /// Deepest nesting that is read; a template has about ten levels.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 100;
 
 /// Largest weight of a document with all its aliases written out. CloudFormation takes 1 MB of text.
 pub(super) const WEIGHT_MAX: usize = 64 * 1024 * 1024;
@@ -114,6 +114,20 @@ impl YamlNode {
         match &self.kind {
             YamlKind::Map(entries) => entries,
             _ => &[],
+        }
+    }
+
+    /// The line of a part that a transform or a loop adds, which the emulator does not read, if it has one.
+    pub(super) fn unread_line(&self) -> Option<usize> {
+        let of_entry = |(name, value): &(String, Self)| match name == "Fn::Transform" || name.starts_with("Fn::ForEach")
+        {
+            true => Some(value.line),
+            false => value.unread_line(),
+        };
+        match &self.kind {
+            YamlKind::Scalar { .. } => None,
+            YamlKind::List(items) => items.iter().find_map(Self::unread_line),
+            YamlKind::Map(entries) => entries.iter().find_map(of_entry),
         }
     }
 
@@ -300,7 +314,7 @@ fn with_merged(
     entries
 }
 
-fn error(line: usize, message: impl Into<String>) -> YamlError {
+pub(super) fn error(line: usize, message: impl Into<String>) -> YamlError {
     YamlError { line, message: message.into() }
 }
 

@@ -4,14 +4,16 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use clock::Timestamp;
 use tokio_rustls::rustls::{
-    Error, InconsistentKeys,
-    client::verify_server_name,
+    CertificateError, Error, InconsistentKeys, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier, verify_server_name},
     crypto::CryptoProvider,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::ParsedCertificate,
@@ -101,6 +103,41 @@ fn text(file: &Path, expected: &'static str) -> Result<String, TlsFileError> {
         return Err(TlsFileError::TooLarge(file.to_owned(), expected));
     }
     Ok(text)
+}
+
+/// Returns what is wrong with the time of a certificate or of one of its issuers, whose certificates follow it.
+pub(super) fn problem_of_time(
+    certified: &CertifiedKey,
+    provider: &Arc<CryptoProvider>,
+    now: UnixTime,
+) -> Option<String> {
+    let chain = certified.cert.iter().enumerate();
+    chain.map(|(at, certificate)| (at, problem_of(certificate, provider, now))).find_map(|(at, problem)| {
+        let of = if at == 0 { "the certificate of --tls-cert" } else { "the certificate of an issuer in --tls-cert" };
+        problem.map(|problem| format!("{of} {problem}, and clients refuse it: make a new one"))
+    })
+}
+
+fn problem_of(certificate: &CertificateDer<'_>, provider: &Arc<CryptoProvider>, now: UnixTime) -> Option<String> {
+    // Its time is the first that is checked, whoever has issued it and for whom.
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone().into_owned()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    let Err(Error::InvalidCertificate(reason)) = verifier.verify_server_cert(certificate, &[], &name, &[], now) else {
+        return None;
+    };
+    let time = |time: UnixTime| {
+        let secs = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_millis(secs.saturating_mul(1_000)).rfc3339_secs()
+    };
+    match reason {
+        CertificateError::ExpiredContext { not_after, .. } => Some(format!("expired at {}", time(not_after))),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Some(format!("is not valid before {}", time(not_before)))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the first of these hosts for which a certificate is valid.

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::scripted::{SCRIPTED, Scripted, ScriptedResult, Socket, accept};
+use crate::scripted::{RAW, SCRIPTED, Scripted, ScriptedResult, Socket, accept};
 use clock::system_time;
 
 fn policy(effect: &str) -> Value {
@@ -37,6 +37,7 @@ async fn the_status_of_connect_is_the_status_of_the_handshake() {
     let script = |name: String, event: Value| async move {
         match (name.as_str(), event["queryStringParameters"]["answer"].as_str().unwrap_or_default()) {
             ("Connect", "throw") => Err("it broke"),
+            ("Connect", "half") => Ok(json!({RAW: r#"{"statusCode": 200, "body": "cut \ud83d"}"#})),
             ("Connect", "text") => Ok(json!("not a proxy response")),
             ("Connect", code) => Ok(json!({"statusCode": code.parse::<u16>().unwrap_or(200)})),
             _ => Ok(json!({})),
@@ -46,7 +47,10 @@ async fn the_status_of_connect_is_the_status_of_the_handshake() {
     for (answer, expected) in [("301", 301), ("401", 401), ("501", 501), ("throw", 502), ("text", 502)] {
         assert_eq!(site.connect(&format!("?answer={answer}"), &[]).await.err(), Some(expected), "{answer}");
     }
-    assert!(site.connect("?answer=204", &[]).await.is_ok());
+    let mut connected = Vec::new();
+    for answer in ["204", "half"] {
+        connected.push(site.connect(&format!("?answer={answer}"), &[]).await.expect(answer));
+    }
     assert!(site.events_of("Disconnect").is_empty(), "a refused client is not disconnected");
 }
 
@@ -68,6 +72,7 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
     let script = |name: String, event: Value| async move {
         match (name.as_str(), event["queryStringParameters"]["token"].as_str().unwrap_or_default()) {
             ("Authorize", "good") => Ok(policy("Allow")),
+            ("Authorize", "half") => Ok(json!({RAW: policy("Allow").to_string().replace("red", r"\ud83d")})),
             ("Authorize", "denied") => Ok(policy("Deny")),
             ("Authorize", "unknown") => Err("Unauthorized"),
             ("Authorize", "broken") => Ok(json!({"principalId": "user-1"})),
@@ -99,8 +104,10 @@ async fn an_authorizer_lets_in_refuses_or_breaks() {
     assert!(authorizer(&connected)["integrationLatency"].is_u64(), "{connected}");
     // Who it was is in later events, as texts, and not how long that took.
     assert_eq!(authorizer(&disconnected), json!({"principalId": "user-1", "team": "red", "level": "3"}));
-    assert!(site.connect("?token=good", &client).await.is_ok());
-    assert_eq!(site.events_of("Authorize").len(), 6, "every connection is authorized anew");
+    for token in ["good", "half"] {
+        assert!(site.connect(&format!("?token={token}"), &client).await.is_ok(), "{token}");
+    }
+    assert_eq!(site.events_of("Authorize").len(), 7, "every connection is authorized anew");
 }
 
 #[tokio::test]

@@ -37,7 +37,12 @@ impl RunningProgram {
     /// Starts the program with another template.
     pub(crate) fn with(template: &str, arguments: &[&str]) -> Self {
         let mut command = program(&["--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--template", template]);
-        let mut running = Self { child: command.args(arguments).spawn().expect("started"), lines: Vec::new() };
+        Self::of(command.args(arguments))
+    }
+
+    /// Starts what prints a `ready` line, and waits for it.
+    fn of(command: &mut Command) -> Self {
+        let mut running = Self { child: command.spawn().expect("started"), lines: Vec::new() };
         let stdout = BufReader::new(running.child.stdout.take().expect("piped"));
         for line in stdout.lines() {
             running.lines.push(line.expect("a line"));
@@ -98,6 +103,24 @@ impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn addresses_of_the_environment_count_where_flags_are_missing() {
+    let addresses = ["WS", "HTTP", "AWS"].map(|name| (format!("APIGW_LOCAL_{name}_ADDR"), "127.0.0.1:0"));
+    let mut command = program(&["--template", TEMPLATE]);
+    let running = RunningProgram::of(command.envs(addresses));
+    assert!(running.variables().contains("export AWS_ENDPOINT_URL="), "an address of AWS services was given");
+    // As in the image for containers, where it is every address of the container.
+    let http = running.address("http://");
+    let (_, port) = http.trim_end_matches('/').rsplit_once(':').expect("a port");
+    let printed = program(&["env"]).env("APIGW_LOCAL_HTTP_ADDR", format!("0.0.0.0:{port}")).output().expect("started");
+    assert_eq!(String::from_utf8(printed.stdout).expect("UTF-8"), running.variables());
+    for command in [&["--template", TEMPLATE][..], &["env"]] {
+        let refused = program(command).env("APIGW_LOCAL_HTTP_ADDR", "nowhere").output().expect("started");
+        let error = String::from_utf8(refused.stderr).expect("UTF-8");
+        assert!(error.contains("'nowhere' for '--http-addr"), "{error}");
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use crate::cli::program;
 
 const TEMPLATE: &[&str] = &["exec", "--template", "tests/program/cli.yaml"];
@@ -73,6 +75,21 @@ fn a_signal_is_passed_on_and_the_command_has_the_last_word() {
 }
 
 #[test]
+fn a_signal_that_would_end_the_emulator_alone_is_passed_on_as_it_is() {
+    for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "XCPU", "XFSZ"] {
+        let mut command = Trapping::start(&format!("trap 'echo told; exit 3' {signal}"));
+        command.signal(signal);
+        assert_eq!(command.line(), "told", "{signal}");
+        assert_eq!(command.child.wait().expect("ended").code(), Some(3), "{signal}");
+    }
+    // A command that does not handle it ends too, and is not left behind.
+    let mut command = Trapping::start(":");
+    command.signal("USR1");
+    assert_eq!(command.child.wait().expect("ended").code(), Some(128 + Signal::USR1.as_raw()));
+    assert_eq!(command.lines.count(), 0, "nothing has its output open");
+}
+
+#[test]
 fn a_signal_is_told_once_and_kills_a_command_that_stays_if_it_comes_again_after_a_second() {
     let mut command = Trapping::start("trap 'echo told' TERM");
     let began = Instant::now();
@@ -83,6 +100,7 @@ fn a_signal_is_told_once_and_kills_a_command_that_stays_if_it_comes_again_after_
         if let Some(status) = command.child.try_wait().expect("a child") {
             break status;
         }
+        assert!(began.elapsed() < Duration::from_secs(60), "it was not killed");
     };
     assert_eq!(ended.code(), Some(128 + 9));
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());

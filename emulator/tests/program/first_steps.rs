@@ -1,6 +1,6 @@
 //! What a user does first: help, flags of other tools, completions, and a small project.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Output};
 
 use tokio_tungstenite::connect_async;
 
@@ -73,6 +73,12 @@ fn a_small_project_is_written_where_nothing_is_replaced_and_the_next_command_is_
     let error = refused(&["init", project_text]);
     assert!(error.contains("template.yaml exists: name a directory without it"), "{error}");
     assert_eq!(fs::read_to_string(project.join("template.yaml")).expect("read"), "mine");
+    // A link to nothing is no place either.
+    let linked = tempfile::tempdir().expect("a directory");
+    symlink("elsewhere", linked.path().join("template.yaml")).expect("a link");
+    let error = refused(&["init", linked.path().to_str().expect("UTF-8")]);
+    assert!(error.contains("template.yaml exists: name a directory without it"), "{error}");
+    assert!(!linked.path().join("elsewhere").exists());
     // Here, without an argument.
     let here = tempfile::tempdir().expect("a directory");
     let output = program(&["init"]).current_dir(here.path()).output().expect("ended");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::RunningProgram,
-    scripted::{HttpReply, Scripted, ScriptedResult, ask, send},
+    scripted::{HttpReply, RAW, Scripted, ScriptedResult, WAIT_MAX, ask, send},
     templates::serve_echo,
 };
 
@@ -20,6 +20,8 @@ async fn script(name: String, event: Value) -> ScriptedResult {
             (Some("good"), _) => Ok(policy("Allow")),
             (Some("bad"), _) => Ok(policy("Deny")),
             (Some("nobody"), _) => Err("Unauthorized"),
+            (Some("half"), _) => Ok(json!({RAW: policy("Allow").to_string().replace("red", r"\ud83d")})),
+            (_, Some("half")) => Ok(json!({RAW: r#"{"isAuthorized": true, "context": {"user": "\ud83d"}}"#})),
             (_, Some("slow")) => std::future::pending().await,
             (_, Some(user)) => Ok(json!({"isAuthorized": user == "ann", "context": {"user": user, "roles": ["a"]}})),
             _ => Ok(json!("no answer of an authorizer")),
@@ -28,6 +30,7 @@ async fn script(name: String, event: Value) -> ScriptedResult {
     match event["queryStringParameters"]["answer"].as_str() {
         Some("throw") => Err("it broke"),
         Some("malformed") => Ok(json!({"statusCode": 200, "body": {"not": "a text"}})),
+        Some("half") => Ok(json!({RAW: r#"{"statusCode": 200, "body": "cut \ud83d"}"#})),
         Some("slow") => std::future::pending().await,
         Some("interim") => Ok(json!({"statusCode": 101, "headers": {"Upgrade": "websocket"}, "body": ""})),
         Some("framed") => {
@@ -43,7 +46,11 @@ fn policy(effect: &str) -> Value {
         "principalId": "user-1",
         "policyDocument": {
             "Version": "2012-10-17",
-            "Statement": [{"Action": "execute-api:Invoke", "Effect": effect, "Resource": "*/Prod/GET/*"}],
+            "Statement": [{
+                "Action": "execute-api:Invoke",
+                "Effect": effect,
+                "Resource": ["*/Prod/GET/*", "*/closed/GET/*"],
+            }],
         },
         "context": {"team": "red", "level": 3},
     })
@@ -151,6 +158,16 @@ async fn failures_are_those_of_the_kind_of_api() {
     // A Lambda authorizer has a limit too.
     let reply = get(&site, "/v2/closed", "X-User: slow\r\n").await;
     assert_eq!((reply.status, message(&reply)), (500, json!("Internal Server Error")));
+    // An answer is not malformed because a function has cut a text in the middle of a character.
+    for (path, headers) in [
+        ("GET /hello?answer=half", ""),
+        ("GET /items/1?answer=half", ""),
+        ("GET /token/1?answer=half", "Authorization: half\r\n"),
+        ("PUT /v2/things/1?answer=half", "X-User: half\r\n"),
+    ] {
+        let reply = ask(site.stack.http_addr, path, headers, "").await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, "cut \u{fffd}"), "{path}");
+    }
     let large = "x".repeat(10 * 1024 * 1024 + 1);
     for (path, text) in [
         ("/hello", "HTTP content length exceeded 10485760 bytes."),
@@ -158,6 +175,28 @@ async fn failures_are_those_of_the_kind_of_api() {
     ] {
         let reply = ask(site.stack.http_addr, &format!("POST {path}"), "", &large).await;
         assert_eq!((reply.status, reply.body.as_str()), (413, text), "{path}");
+    }
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_large_for_lambda_is_413() {
+    let site = start().await;
+    let (plain, binary) = ("Content-Type: text/plain\r\n", "Content-Type: image/png\r\n");
+    for (method_and_path, headers, megabytes, expected) in [
+        ("POST /hello", plain, 5, (200, "")),
+        ("POST /hello", plain, 6, (413, "BadRequestException")),
+        ("POST /old/a", plain, 5, (200, "")),
+        // As base64 it has 6.7 MB.
+        ("POST /old/a", binary, 5, (413, "")),
+    ] {
+        let reply = ask(site.stack.http_addr, method_and_path, headers, &"x".repeat(megabytes * 1024 * 1024)).await;
+        let found = (reply.status, reply.error_type.as_str());
+        assert_eq!(found, expected, "{method_and_path} {headers} {megabytes}");
+        if reply.status == 413 {
+            let text = if reply.error_type.is_empty() { "Request Entity Too Large" } else { "Request Too Long" };
+            assert_eq!(message(&reply), text, "{method_and_path} {headers} {megabytes}");
+        }
     }
     site.stack.stop().await;
 }
@@ -172,18 +211,29 @@ async fn refusals_before_the_authorizer_are_the_gateway_s_as_all_others_are() {
         assert_eq!((reply.status, reply.header("apigw-requestid").is_empty()), (status, false), "{}", reply.head);
         assert_eq!(reply.header("access-control-allow-origin"), "https://shop.example", "{}", reply.head);
     }
+    let headers = |count: usize| (0..count).map(|index| format!("X-{index}: a\r\n")).collect::<String>();
+    for path in ["/hello", "/items/1"] {
+        let reply = get(&site, path, &headers(300)).await;
+        let event: Value = serde_json::from_str(&reply.body).unwrap_or_else(|error| panic!("{error}: {}", reply.head));
+        assert!(event["headers"].as_object().is_some_and(|all| all.len() > 300), "{path}");
+        let reply = get(&site, path, &headers(1_001)).await;
+        assert_eq!((reply.status, reply.body.contains("Request Header Fields Too Large")), (431, true), "{path}");
+    }
     let reply = get(&site, "/hello", &long).await;
     assert_eq!((reply.status, reply.header("x-refused")), (431, "yes"), "{}", reply.head);
     assert!(!reply.header("x-amzn-requestid").is_empty(), "{}", reply.head);
     site.stack.stop().await;
     let quota = Some("1:1".parse().expect("a rate"));
     let busy = start_with(&[], GatewayOptions { request_rate: quota, ..GatewayOptions::default() }).await;
-    let reply = loop {
-        let reply = get(&busy, "/hello", "").await;
-        if reply.status != 200 {
-            break reply;
+    let refused = async {
+        loop {
+            let reply = get(&busy, "/hello", "").await;
+            if reply.status != 200 {
+                break reply;
+            }
         }
     };
+    let reply = tokio::time::timeout(WAIT_MAX, refused).await.expect("a quota of one request a second");
     assert_eq!((reply.status, reply.error_type.as_str()), (429, "TooManyRequestsException"));
     assert_eq!(reply.header("x-refused"), "yes", "{}", reply.head);
     busy.stack.stop().await;
@@ -279,6 +329,41 @@ async fn rest_authorizers_let_in_refuse_or_break() {
     let without_key = get(&site, "/paid", "").await;
     assert_eq!((without_key.status, message(&without_key)), (403, json!("Forbidden")));
     assert_eq!(get(&site, "/paid", "X-Api-Key: any\r\n").await.status, 200);
+    site.stack.stop().await;
+}
+
+#[tokio::test]
+async fn the_resource_policy_of_a_rest_api_decides_before_its_authorizers() {
+    let site = start().await;
+    let denied = async |path: &str, headers: &str, reason: &str| {
+        let reply = get(&site, &format!("/closed{path}"), headers).await;
+        assert_eq!((reply.status, reply.error_type.as_str()), (403, "AccessDeniedException"), "{path}");
+        let said = serde_json::from_str::<Value>(&reply.body).expect("JSON")["Message"].clone();
+        let said = said.as_str().expect("a text");
+        assert!(said.starts_with("User: anonymous is not authorized to perform: execute-api:Invoke on resource: "));
+        assert!(said.contains(":********0000:") && said.ends_with(&format!("/closed/GET{path} {reason}")), "{said}");
+        assert_eq!(reply.header("x-refused"), "yes", "{}", reply.head);
+    };
+    for spelling in ["/denied", "/denied/", "/%64enied"] {
+        denied(spelling, "", "with an explicit deny in a resource-based policy").await;
+    }
+    let not_allowed = "because no resource-based policy allows the execute-api:Invoke action";
+    denied("/neither", "", not_allowed).await;
+    // Only the account is masked.
+    denied("/000000000000/neither", "", not_allowed).await;
+    assert_eq!(get(&site, "/closed/allowed", "").await.status, 200);
+    // Where nothing denies it, the authorizer decides.
+    for (token, status) in [("good", 200), ("bad", 403), ("nobody", 401)] {
+        let reply = get(&site, "/closed/asked", &format!("Authorization: {token}\r\n")).await;
+        assert_eq!(reply.status, status, "{token}: {}", reply.body);
+    }
+    let reply = get(&site, "/unknown/far", "Referer: https://shop.example/a\r\n").await;
+    let why = "statement 1 has the condition StringLike aws:Referer, which is not evaluated here: take it out to try \
+               the policy locally";
+    assert_eq!(reply.status, 501);
+    assert!(reply.body.contains(why), "{}", reply.body);
+    let note = format!("the REST API Unknown is not served: its resource policy cannot be evaluated, {why}");
+    assert!(site.stack.notes.contains(&note), "{:?}", site.stack.notes);
     site.stack.stop().await;
 }
 
@@ -405,6 +490,13 @@ async fn an_http_proxy_passes_requests_and_responses_on() {
     let got: Value = serde_json::from_str(&reply.body).expect("JSON");
     assert_eq!((&got["method"], &got["path"]), (&json!("PATCH"), &json!("/base/a%20b/c?d=%20e")));
     assert_eq!((&got["static"], &got["type"], &got["body"]), (&json!("yes"), &json!("text/plain"), &json!("body")));
+    let host = site.stack.http_addr;
+    assert_eq!(got["forwarded"], format!(r#"for=127.0.0.1;host="{host}";proto=http"#));
+    assert_eq!(got["via"], "HTTP/1.1 AmazonAPIGateway");
+    let before = "Forwarded: for=192.0.2.1;proto=https\r\nVia: 1.1 edge\r\n";
+    let got: Value = serde_json::from_str(&get(&site, "/v2/proxied/a", before).await.body).expect("JSON");
+    let forwarded = format!(r#"for=192.0.2.1;proto=https, for=127.0.0.1;host="{host}";proto=http"#);
+    assert_eq!(got["forwarded"], forwarded);
     assert_eq!(get(&site, "/proxied/fail", "").await.status, 503);
     let one = get(&site, "/v2/one/a%2Fb%20c", "TE: trailers\r\n").await;
     let got: Value = serde_json::from_str(&one.body).expect("JSON");

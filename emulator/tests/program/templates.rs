@@ -41,8 +41,8 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "agent": header("user-agent"),
         "api": header("x-amzn-apigateway-api-id"),
     });
-    if let Some(te) = header("te") {
-        answer["te"] = json!(te);
+    for (name, value) in ["te", "forwarded", "via"].into_iter().filter_map(|name| Some((name, header(name)?))) {
+        answer[name] = json!(value);
     }
     let mut response = Response::builder();
     if path.contains("short") {

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use apigw_local::{Options, Stack, TlsFiles};
 use futures_util::StreamExt;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,12 +30,18 @@ struct Authority {
 
 impl Authority {
     fn certifying(names: &[&str]) -> Self {
+        Self::certifying_until(names, (1975, 4096))
+    }
+
+    /// A certificate from the beginning of one year to that of another.
+    fn certifying_until(names: &[&str], years: (i32, i32)) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
         let key = KeyPair::generate().expect("a key");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let params = CertificateParams::new(names).expect("names");
+        let mut params = CertificateParams::new(names).expect("names");
+        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
         let certificate = params.signed_by(&key, &issuer).expect("a certificate");
         let files = tempfile::tempdir().expect("a directory");
         fs::write(files.path().join("cert.pem"), certificate.pem()).expect("written");
@@ -90,6 +96,24 @@ async fn a_page_over_tls_reaches_both_addresses_and_plain_clients_still_do() {
     drop(running.end());
     for closed in [socket.next().await, plain.next().await] {
         assert!(matches!(closed, Some(Ok(Message::Close(Some(_))))), "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_clients_refuse_for_its_time_is_a_note() {
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/cli.yaml");
+    let expired = "expired at 2001-01-01T00:00:00Z";
+    let early = "is not valid before 4000-01-01T00:00:00Z";
+    for (years, problem) in [((2000, 2001), Some(expired)), ((4000, 4001), Some(early)), ((2000, 4001), None)] {
+        let authority = Authority::certifying_until(&["localhost"], years);
+        let files = TlsFiles { certificate: authority.file("cert.pem").into(), key: authority.file("key.pem").into() };
+        let options = Options { tls: Some(files), ..Options::on_free_ports(template.clone()) };
+        let stack = Stack::start(&options).await.expect("started");
+        let expected = problem
+            .map(|problem| format!("the certificate of --tls-cert {problem}, and clients refuse it: make a new one"));
+        let noted = stack.notes.iter().find(|note| note.contains("--tls-cert"));
+        assert_eq!(noted, expected.as_ref(), "{years:?}");
+        stack.stop().await;
     }
 }
 

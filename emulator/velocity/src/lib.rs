@@ -21,8 +21,13 @@
 //!
 //! let template = MappingTemplate::parse("hello $input.path('$.name')")?;
 //! let (none, no_variables) = (Map::new(), BTreeMap::new());
-//! let body = r#"{"name": "world"}"#;
-//! let inputs = Inputs { body, context: &none, stage_variables: &no_variables, parameters: &none };
+//! let inputs = Inputs {
+//!     body: r#"{"name": "world"}"#,
+//!     read_json: |json| serde_json::from_str(json),
+//!     context: &none,
+//!     stage_variables: &no_variables,
+//!     parameters: &none,
+//! };
 //! assert_eq!(template.render(&inputs)?, "hello world");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -159,6 +164,8 @@ pub struct Inputs<'a> {
     /// `$input.body`, which `$input.path(…)` and `$input.json(…)` read as JSON. If it is not JSON, they read it as one
     /// string.
     pub body: &'a str,
+    /// Reads JSON: the body, and the argument of `$util.parseJson(…)`.
+    pub read_json: fn(&str) -> Result<Value, serde_json::Error>,
     /// `$context`. As in the service, scalars in `authorizer` become strings.
     pub context: &'a Map<String, Value>,
     /// `$stageVariables`.

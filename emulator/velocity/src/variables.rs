@@ -88,7 +88,7 @@ impl Renderer<'_, '_> {
     fn body(&mut self) -> Result<Value, RenderCause> {
         let body = self.inputs.body;
         self.heap.budget.steps(body.len() / 16)?;
-        match serde_json::from_str::<Json>(body) {
+        match (self.inputs.read_json)(body) {
             Ok(json) => self.heap.json(&json, 0),
             Err(_) if body.trim().is_empty() => Ok(Value::Null),
             Err(_) => self.heap.text(body),
@@ -148,8 +148,7 @@ impl Renderer<'_, '_> {
                 String::from_utf8_lossy(&decoded).into_owned()
             }
             "parseJson" => {
-                let json: Json =
-                    serde_json::from_str(&text).map_err(|error| failed(format!("invalid JSON: {error}")))?;
+                let json = (self.inputs.read_json)(&text).map_err(|error| failed(format!("invalid JSON: {error}")))?;
                 return self.heap.json(&json, 0);
             }
             _ => return Ok(Value::Null),

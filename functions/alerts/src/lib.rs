@@ -10,6 +10,7 @@ use serde::Deserialize;
 use shared::{
     auth::token::Authenticator,
     error::{ErrorChain, InternalError},
+    protocol::leg::EventsLeg,
     replay::paging,
     runtime::{
         environment::InvalidEnvironment,
@@ -25,6 +26,8 @@ pub use self::response::Response;
 pub struct Alerts {
     history: History,
     authenticator: Authenticator,
+    /// What clients are told of the Event API.
+    events: Option<EventsLeg>,
 }
 
 /// What the function reads of an event of an HTTP API (payload version 2.0). It may hold a token, so nothing can print
@@ -46,7 +49,8 @@ impl Function for Alerts {
         let mut environment = start.environment.reader();
         let history = History::from_env(start, &mut environment);
         let authenticator = Authenticator::from_env(start, &mut environment);
-        environment.finish(Self { history, authenticator })
+        let events = EventsLeg::from_env(&mut environment);
+        environment.finish(Self { history, authenticator, events })
     }
 
     async fn handle(&self, event: Event, _invocation: Invocation) -> Result<Response, InternalError> {
@@ -68,7 +72,7 @@ impl Function for Alerts {
         match paging::read(&self.history, &request.audiences, &request.begin, request.limit).await {
             Ok(batch) => {
                 let cached_by = if self.authenticator.is_on() { CachedBy::Client } else { CachedBy::Anybody };
-                Ok(response::of(&request, &batch, cached_by))
+                Ok(response::of(&request, &batch, self.events.as_ref(), cached_by))
             }
             Err(failure) => {
                 tracing::error!(error = %ErrorChain(&failure), "alerts not read");

@@ -13,6 +13,7 @@ use shared::{
         audience::Region,
         position::Positions,
     },
+    protocol::leg::EventsLeg,
     replay::paging::LogPage,
 };
 
@@ -42,6 +43,8 @@ struct AlertsPage<'a> {
     recovered: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_recovered: Vec<&'a Region>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<&'a EventsLeg>,
 }
 
 /// Who may keep an answer for a second.
@@ -54,9 +57,9 @@ pub(crate) enum CachedBy {
 }
 
 /// The answer to a request that was carried out.
-pub(crate) fn of(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
+pub(crate) fn of(request: &AlertsRequest, batch: &LogPage, leg: Option<&EventsLeg>, by: CachedBy) -> Response {
     match request.form {
-        Form::Json => page(request, batch, by),
+        Form::Json => page(request, batch, leg, by),
         Form::EventStream => stream(events(batch)),
     }
 }
@@ -89,7 +92,7 @@ pub(crate) fn refused(refusal: &ApiError) -> Response {
     }
 }
 
-fn page(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
+fn page(request: &AlertsRequest, batch: &LogPage, leg: Option<&EventsLeg>, by: CachedBy) -> Response {
     let page = AlertsPage {
         alerts: batch.alerts.iter().filter_map(Logged::alert).map(|alert| alert.wire(Format::ViralAlert)).collect(),
         removed: batch.alerts.iter().filter_map(Logged::removal).map(Removal::wire).collect(),
@@ -98,6 +101,7 @@ fn page(request: &AlertsRequest, batch: &LogPage, by: CachedBy) -> Response {
         more: batch.more,
         recovered: batch.recovered(),
         not_recovered: batch.not_recovered.iter().collect(),
+        events: leg,
     };
     let body = serde_json::to_string(&page).expect("strings, numbers and JSON values with text keys always serialise");
     let etag = etag(&body);
@@ -166,6 +170,8 @@ fn retry(after: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shared::{replay::paging::Begin, runtime::environment::Environment};
+
     use super::*;
 
     #[test]
@@ -176,6 +182,35 @@ mod tests {
         assert_eq!(stream.headers["cache-control"], "no-store");
         let json = unavailable(Form::Json);
         assert_eq!((json.status_code, json.headers["cache-control"].as_str()), (503, "no-store"));
+    }
+
+    #[test]
+    fn clients_are_told_of_the_event_api_and_a_change_of_its_share_is_another_page() {
+        let leg = |share: &str| {
+            let variables = [("EVENTS_URL", "wss://r/event/realtime"), ("EVENTS_HOST", "h"), ("EVENTS_SHARE", share)];
+            let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            EventsLeg::from_env(&mut owned.into_iter().collect::<Environment>().reader()).expect("a leg")
+        };
+        let request = AlertsRequest {
+            audiences: Vec::new(),
+            begin: Begin::Newest,
+            limit: 1,
+            form: Form::Json,
+            if_none_match: None,
+        };
+        let answer =
+            |request: &AlertsRequest, leg: Option<&EventsLeg>| of(request, &LogPage::default(), leg, CachedBy::Anybody);
+        let (all, half) = (answer(&request, Some(&leg("100"))), answer(&request, Some(&leg("50"))));
+        let told = r#","events":{"url":"wss://r/event/realtime","host":"h","share":50}}"#;
+        assert!(half.body.ends_with(told), "{}", half.body);
+        assert_eq!(half.headers["cache-control"], "public, max-age=1");
+        assert!(!answer(&request, None).body.contains("events"));
+        // A client that has the page of before is told.
+        let polls = AlertsRequest { if_none_match: Some(all.headers["etag"].clone()), ..request };
+        assert_eq!(answer(&polls, Some(&leg("100"))).status_code, 304);
+        assert_eq!(answer(&polls, Some(&leg("50"))).status_code, 200);
+        let stream = AlertsRequest { form: Form::EventStream, ..polls };
+        assert!(!answer(&stream, Some(&leg("50"))).body.contains("share"));
     }
 
     #[test]

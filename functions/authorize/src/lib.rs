@@ -1,9 +1,12 @@
-//! Authorizer of `$connect`: checks the token, and says which regions it allows.
+//! Authorizer of `$connect` and of the Event API: checks the token, and says which regions it allows.
 //!
 //! Source: API Gateway developer guide, "Create a REQUEST authorizer for a WebSocket API".
 
+mod channels;
+
 use std::collections::BTreeMap;
 
+use clock::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
@@ -18,15 +21,26 @@ use shared::{
     },
 };
 
+use self::channels::{ChannelAnswer, ChannelQuestion};
+
 #[derive(Debug)]
 pub struct Authorize {
     authenticator: Authenticator,
+    clock: Clock,
 }
 
-/// What the function reads of the question. It holds a token, so nothing can print it.
+/// Who asks: AppSync's questions have an operation.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Question {
+    Channel(ChannelQuestion),
+    Connection(ConnectionQuestion),
+}
+
+/// What the function reads of a question of API Gateway. It holds a token, so nothing can print it.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Question {
+pub struct ConnectionQuestion {
     method_arn: String,
     /// Names as the client wrote them.
     headers: Option<BTreeMap<String, String>>,
@@ -34,7 +48,7 @@ pub struct Question {
     query_string_parameters: Option<BTreeMap<String, String>>,
 }
 
-impl Question {
+impl ConnectionQuestion {
     /// The token of the address, or of the subprotocols.
     fn token(&self) -> Option<&str> {
         let in_query = || token::of_parameter(self.query_string_parameters.as_ref()?.get("token")?);
@@ -47,10 +61,18 @@ impl Question {
     }
 }
 
+/// The answer to whoever asked.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum AuthorizerResponse {
+    Channel(ChannelAnswer),
+    Connection(ConnectionAnswer),
+}
+
 /// Who connects, what that allows, and what later events say of it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AuthorizerResponse {
+pub struct ConnectionAnswer {
     principal_id: String,
     policy_document: Value,
     context: Value,
@@ -63,10 +85,19 @@ impl Function for Authorize {
     fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let authenticator = Authenticator::from_env(start, &mut environment);
-        environment.finish(Self { authenticator })
+        environment.finish(Self { authenticator, clock: start.clock.clone() })
     }
 
     async fn handle(&self, question: Question, _invocation: Invocation) -> Result<AuthorizerResponse, InternalError> {
+        match question {
+            Question::Connection(question) => self.connection(&question).await.map(AuthorizerResponse::Connection),
+            Question::Channel(question) => self.channel(&question).await.map(AuthorizerResponse::Channel),
+        }
+    }
+}
+
+impl Authorize {
+    async fn connection(&self, question: &ConnectionQuestion) -> Result<ConnectionAnswer, InternalError> {
         match self.authenticator.admit(question.token()).await? {
             Ok(principal) => Ok(allowed(&question.method_arn, &principal)),
             Err(rejected) => {
@@ -75,6 +106,19 @@ impl Function for Authorize {
             }
         }
     }
+
+    /// A refusal is an answer here, while API Gateway has to be told by a failure.
+    async fn channel(&self, question: &ChannelQuestion) -> Result<ChannelAnswer, InternalError> {
+        let admitted = self.authenticator.admit(question.token()).await?;
+        let answer = match &admitted {
+            Ok(principal) => question.answer_to(principal, self.clock.now()).map_err(str::to_owned),
+            Err(rejected) => Err(rejected.to_string()),
+        };
+        Ok(answer.unwrap_or_else(|reason| {
+            tracing::info!(reason, "channel refused");
+            ChannelAnswer::refused()
+        }))
+    }
 }
 
 /// What a refusal fails with. Its line in the log is told from others by the filters of the template.
@@ -82,8 +126,8 @@ fn refusal() -> InternalError {
     InternalError::new("authorizing a connection", Unauthorized)
 }
 
-fn allowed(method_arn: &str, principal: &Principal) -> AuthorizerResponse {
-    AuthorizerResponse {
+fn allowed(method_arn: &str, principal: &Principal) -> ConnectionAnswer {
+    ConnectionAnswer {
         principal_id: principal.id.clone(),
         policy_document: json!({
             "Version": "2012-10-17",
@@ -127,6 +171,7 @@ mod tests {
             publishes: regions("PL"),
             user: Some("ola".to_owned()),
             name: Some("Ola Ż".to_owned()),
+            expires_at: None,
         };
         let anonymous = Principal {
             id: "anonymous".to_owned(),
@@ -134,6 +179,7 @@ mod tests {
             publishes: regions(""),
             user: None,
             name: None,
+            expires_at: None,
         };
         let written = json!({"everything": context(&ola), "anonymous": context(&anonymous)});
         let form = forms::named("authorizer_context").expect("a form");
@@ -162,10 +208,10 @@ mod tests {
             let pairs = |name: &str, value: Option<&str>| {
                 value.map(|value| BTreeMap::from([(name.to_owned(), value.to_owned())]))
             };
-            let question = Question {
+            let question = ConnectionQuestion {
                 headers: pairs("Sec-WebSocket-Protocol", offered),
                 query_string_parameters: pairs("token", parameter),
-                ..Question::default()
+                ..ConnectionQuestion::default()
             };
             question.token().map(str::to_owned)
         };

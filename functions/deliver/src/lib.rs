@@ -1,6 +1,8 @@
 //! Delivers one alert to its audience, that one was taken back, or what is said in a room to those in it; invoked
 //! asynchronously by publish, and by itself for large audiences.
 
+mod events;
+
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -22,7 +24,12 @@ use shared::{
     },
     tables::{alerts::Alerts, subscriptions::Subscriptions},
 };
-use tokio::time::timeout;
+use tokio::{
+    join,
+    time::{Instant, timeout},
+};
+
+use self::events::Events;
 
 #[derive(Debug)]
 pub struct Deliver {
@@ -33,6 +40,8 @@ pub struct Deliver {
     own_name: String,
     push_rate: f64,
     fallback_to_everyone: bool,
+    /// The second leg, if there is one.
+    events: Option<Events>,
     start: StartContext,
 }
 
@@ -49,16 +58,22 @@ impl Function for Deliver {
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
         let fallback_to_everyone = environment.parsed("FALLBACK_TO_EVERYONE", true);
+        let events_endpoint = events::endpoint(&mut environment);
         let endpoint = environment.finish_whole(endpoint)?;
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
+        let dispatcher = Dispatcher::new(lambda, own_name.clone(), start.clock.clone());
+        let events = events_endpoint
+            .map(|endpoint| Events::new(endpoint, alerts.clone(), dispatcher.clone(), own_name.clone(), start))
+            .transpose()?;
         Ok(Self {
             subscriptions,
             alerts,
             pusher: Pusher::new(&start.sdk, &start.network, endpoint).map_err(InvalidEnvironment::because)?,
-            dispatcher: Dispatcher::new(lambda, own_name.clone(), start.clock.clone()),
+            dispatcher,
             own_name,
             push_rate,
             fallback_to_everyone,
+            events,
             start: start.clone(),
         })
     }
@@ -68,6 +83,17 @@ impl Function for Deliver {
         task: FanoutTask,
         Invocation { deadline, .. }: Invocation,
     ) -> Result<FanoutReport, InternalError> {
+        match &self.events {
+            None => self.fan_out(&task, deadline).await,
+            Some(events) if task.is_for_events_alone() => events.publish(&task).await.map(|()| FanoutReport::default()),
+            Some(events) => join!(self.fan_out(&task, deadline), events.beside(&task)).0,
+        }
+    }
+}
+
+impl Deliver {
+    /// Delivers on the WebSocket API.
+    async fn fan_out(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, InternalError> {
         let services = Aws {
             subscriptions: self.subscriptions.clone(),
             alerts: self.alerts.clone(),
@@ -82,7 +108,7 @@ impl Function for Deliver {
             fallback_to_everyone: self.fallback_to_everyone,
             clock: self.start.clock.clone(),
         };
-        let ended = fanout.deliver(&task, deadline).await;
+        let ended = fanout.deliver(task, deadline).await;
         let report = ended.as_ref().unwrap_or_else(|failed| &failed.report);
         let now = self.start.clock.now();
         self.start.metrics.emit(&report.metrics(&task.content, &self.own_name, now));
@@ -92,9 +118,7 @@ impl Function for Deliver {
         }
         Ok(report)
     }
-}
 
-impl Deliver {
     /// The alert has been delivered: if the next publisher is told an older figure, or none, it has not failed.
     async fn note_audience(&self, alert: &Alert, audience: u64) {
         let noted = timeout(AUDIENCE_NOTE_TIMEOUT, self.alerts.note_audience(&alert.region, audience)).await;

@@ -1,13 +1,13 @@
 //! The program as Lambda runs it, in a world of one listener: the Runtime API, DynamoDB and the management API.
 
+mod lambda;
+
 use std::{
     convert::Infallible,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use http_body_util::{BodyExt, Full};
@@ -19,17 +19,14 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use shared::model::connection::Slot;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::TcpListener,
-    process::Command,
     sync::{mpsc, watch},
     time::timeout,
 };
 
-/// Bound of every wait.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+use self::lambda::{WAIT_MAX, answer, invocation, watchers};
 
 /// More than there are posts in flight at first, so that some post goes out where another one was answered.
 const WATCHERS: usize = 200;
@@ -47,22 +44,11 @@ impl World {
     async fn answer(&self, request: Request<Incoming>, took_the_first: &AtomicBool) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.expect("a body").to_bytes();
-        let answer = |status: u16, body: String| {
-            Response::builder().status(status).body(Full::new(Bytes::from(body))).expect("valid")
-        };
         if path.ends_with("/invocation/next") {
             if self.invoked.swap(true, Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
-            let mut invocation = answer(200, task().to_string());
-            for (name, value) in [
-                ("lambda-runtime-aws-request-id", "id"),
-                ("lambda-runtime-deadline-ms", "9999999999999"),
-                ("lambda-runtime-invoked-function-arn", "arn"),
-            ] {
-                invocation.headers_mut().insert(name, value.parse().expect("a value"));
-            }
-            invocation
+            invocation(&task())
         } else if path.contains("/invocation/") {
             let body = serde_json::from_slice(&body).expect("JSON");
             self.ended.send((path, body)).expect("somebody waits");
@@ -83,7 +69,7 @@ impl World {
                 return answer(200, json!({"Item": {"id": {"S": "0193-alert"}}}).to_string());
             }
             let of_the_region = query["ExpressionAttributeValues"][":audience"]["S"] == "PL";
-            answer(200, json!({"Items": if of_the_region { watchers() } else { Vec::new() }}).to_string())
+            answer(200, json!({"Items": if of_the_region { watchers(WATCHERS) } else { Vec::new() }}).to_string())
         }
     }
 }
@@ -97,14 +83,6 @@ fn task() -> Value {
         "dispatched_at": 0,
         "part": {"ranges": [{"first": 0, "last": u32::MAX}], "rate": 1e6, "everyone": false},
     })
-}
-
-fn watchers() -> Vec<Value> {
-    let mut slots: Vec<Slot> =
-        (0..WATCHERS).map(|number| Slot::of(&format!("connection-{number}").parse().expect("an id"))).collect();
-    slots.sort();
-    let item = |slot: &Slot| json!({"slot": {"S": slot.as_str()}, "format": {"S": "viral_alert"}, "since": {"N": "0"}});
-    slots.iter().map(item).collect()
 }
 
 async fn serve(listener: TcpListener, world: Arc<World>) {
@@ -130,22 +108,7 @@ async fn a_part_that_fails_writes_one_document_of_metrics_with_what_it_did() {
         ended,
     };
     tokio::spawn(serve(listener, Arc::new(world)));
-    let mut deliver = Command::new(env!("CARGO_BIN_EXE_deliver"))
-        .env("AWS_LAMBDA_RUNTIME_API", &address)
-        .env("AWS_LAMBDA_FUNCTION_NAME", "Deliver")
-        .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("SUBSCRIPTIONS_TABLE", "subscriptions")
-        .env("ALERTS_TABLE", "alerts")
-        .env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://{address}/"))
-        .env("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", format!("http://{address}/prod"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("started");
+    let mut deliver = lambda::deliver(&address).spawn().expect("started");
     let (path, error) = timeout(WAIT_MAX, ends.recv()).await.expect("in time").expect("an end");
     assert!(path.ends_with("/invocation/id/error"), "{path}: {error}");
     let message = error["errorMessage"].as_str().expect("a message");

@@ -451,9 +451,9 @@ mod tests {
             for (name, title) in [("everything", "Ż"), ("least", "t")] {
                 let detail = &announcements[name];
                 let event = json!({"id": "e", "detail-type": "Video Went Viral", "source": "s", "detail": detail});
-                let (publisher, Publication { region, video, score, idempotency_key, at }) = one(event);
+                let (publisher, Publication { region, video, score, idempotency_key, at, repeat_window }) = one(event);
                 assert_eq!(publisher, PublisherId::new("event", "s"));
-                assert_eq!((region.as_str(), video.title(), at), ("PL", title, None));
+                assert_eq!((region.as_str(), video.title(), at, repeat_window), ("PL", title, None, None));
                 assert_eq!((json!(video), json!(score)), (detail["video"].clone(), detail["video"]["score"].clone()));
                 assert_eq!(json!(idempotency_key.expect("its id").as_str()), detail["id"]);
             }

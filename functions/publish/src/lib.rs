@@ -16,6 +16,7 @@ use shared::{
         connection::Connection,
         publication::{Publication, PublisherId},
         publications::Publications,
+        repeat::RepeatRule,
     },
     protocol::{event::AnyEvent, reply::Reply},
     publish::{
@@ -94,6 +95,7 @@ impl Function for Publish {
         let mut environment = start.environment.reader();
         let alerts = Alerts::from_env(start, &mut environment);
         let alerts = alerts.with_regions_max(environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT));
+        let alerts = alerts.with_repeat_rule(RepeatRule::from_env(&mut environment));
         let deliver = environment.required("DELIVER_FUNCTION");
         let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
         let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);

@@ -18,6 +18,7 @@ use shared::{
     },
     protocol::{
         event,
+        leg::EventsLeg,
         reply::{self, Count, InRoom, Kept, Reply, Subscribed},
         request::{self, Audiences, ClientRequest, Rooms},
     },
@@ -44,6 +45,8 @@ pub struct Subscribe {
     authorization: Authorization,
     message_rate: MessageRate,
     rooms: Rooms,
+    /// What clients are told of the Event API.
+    events: Option<EventsLeg>,
     /// Starts the fan-out of what is said.
     dispatcher: Dispatcher,
     clock: Clock,
@@ -90,6 +93,7 @@ impl Function for Subscribe {
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let message_rate = MessageRate::from_env(&mut environment);
         let rooms = environment.parsed("ROOMS", Rooms::Off);
+        let events = EventsLeg::from_env(&mut environment);
         let deliver = environment.required("DELIVER_FUNCTION");
         let lambda = aws_sdk_lambda::Client::new(&start.sdk);
         environment.finish(Self {
@@ -98,6 +102,7 @@ impl Function for Subscribe {
             authorization,
             message_rate,
             rooms,
+            events,
             dispatcher: Dispatcher::new(lambda, deliver, start.clock.clone()),
             clock: start.clock.clone(),
         })
@@ -188,7 +193,8 @@ impl Subscribe {
         self.subscriptions.admit(connection, MembershipChange::Join(audiences.as_slice(), format), charged).await??;
         self.subscriptions.subscribe(connection, audiences.as_slice(), format).await??;
         let resumption = resumption::resume(&self.history, audiences.as_slice(), since).await?;
-        Ok(Reply::Subscribed(Subscribed::new(audiences, &resumption, format)).frame())
+        let subscribed = Subscribed::new(audiences, &resumption, format).with_events(self.events.as_ref());
+        Ok(Reply::Subscribed(subscribed).frame())
     }
 
     /// Compares what the client believes with what is so, and writes nothing but what admits the request.

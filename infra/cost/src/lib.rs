@@ -7,6 +7,7 @@ mod units;
 
 pub mod attacks;
 pub mod canary;
+pub mod event_api;
 
 use std::collections::BTreeMap;
 
@@ -250,7 +251,7 @@ pub struct Estimate {
     pub region: String,
     /// The use.
     pub usage: Usage,
-    /// The bills: this project's first, then its alternatives.
+    /// The bills: those of this project's two legs, then its alternatives.
     pub bills: Vec<Bill>,
     /// The prices of the region.
     pub prices: Prices,
@@ -272,10 +273,11 @@ impl Estimate {
     }
 }
 
-/// Returns the bills for a use: this project's first, then its alternatives.
+/// Returns the bills for a use: those of this project's two legs, then its alternatives.
 fn bills(usage: &Usage, prices: &Prices) -> Vec<Bill> {
     vec![
         own(usage, prices),
+        event_api::bill(usage, prices, event_api::LOOK_MINUTES),
         broker("AppSync Events", ["appsync_minute", "appsync_operation"], usage, prices),
         broker("AWS IoT Core", ["iot_minute", "iot_message"], usage, prices),
         ably(usage, prices),

@@ -151,6 +151,58 @@ fn metrics_of_alarms_are_as_many_as_the_template_has() {
     assert_eq!(metrics as f64, ALARMS, "metrics that {} alarms watch", alarms.len());
 }
 
+#[test]
+fn the_event_api_costs_what_it_does_by_hand() {
+    let bill = event_api::bill(&usage(100_000, 1_440), &prices(), 46.0);
+    // 100,000 × 43,200 minutes at $0.08 for a million.
+    assert_close(line(&bill, "minutes of connections").1, 345.6, "minutes");
+    // 100,000 × 20 × 30 alerts at $1 for a million.
+    assert_close(line(&bill, "AppSync: alerts").1, 60.0, "alerts");
+    // 100,000 × 30 days, twice a day, to connect and to subscribe.
+    assert_close(line(&bill, "connections and subscriptions").1, 12.0, "connections");
+    // 1,440 minutes have 31 intervals of 46, and each connection looks twice more.
+    assert_close(line(&bill, "HTTP API: looks").1, 105.0, "looks");
+    // Without rounding: 4,320 million looks, if there is one a minute, at $1 for a million.
+    let looks = event_api::looks_every_minute(100_000);
+    assert_close(prices().usd("http_request", looks), 4_320.0, "a look every minute");
+    let one = event_api::bill(&usage(0, 1_440), &prices(), event_api::LOOK_MINUTES);
+    let other = own(&usage(0, 1_440), &prices());
+    // Two more metrics, four more that alarms watch, and the lines of 15,000 publications.
+    assert_close(one.total - other.total, 2.0 * 0.3 + 4.0 * 0.1 + 0.015 + 0.002, "with nobody connected");
+}
+
+/// Returns seconds as `docs/scale.md` writes them.
+fn time(seconds: f64) -> String {
+    let (hours, minutes) = ((seconds / 3_600.0).floor(), (seconds / 60.0).floor());
+    match seconds {
+        _ if minutes >= 100.0 => format!("{hours} h {:.0} min", minutes - hours * 60.0),
+        _ if minutes >= 1.0 && seconds > 60.0 => format!("{minutes} min {:02.0} s", seconds - minutes * 60.0),
+        _ => format!("{seconds:.0} s"),
+    }
+}
+
+#[test]
+fn the_document_on_scale_has_the_figures_by_quota() {
+    const OUTBOUND_EVENTS_PER_SEC: f64 = 1e6;
+    const METERED_KB: f64 = 5.0;
+    let thousands = |number: f64| whole(number).replace('$', "");
+    let mut rows = Vec::new();
+    for audience in [1e5, 1e6, 1e7] {
+        let of_size = |kb: f64| {
+            let events = audience * (kb / METERED_KB).ceil();
+            format!("{} s, ${:.2}", events / OUTBOUND_EVENTS_PER_SEC, prices().usd("appsync_operation", events))
+        };
+        let name = if audience >= 1e6 { format!("{:.0},000,000", audience / 1e6) } else { thousands(audience) };
+        rows.push(format!("| {name} | {} | {} | {} |", of_size(1.0), of_size(5.0), of_size(30.0)));
+        rows.push(format!("| {name} | {} | {} |", time(audience / 2_000.0), time(audience / 500.0)));
+        let [default, higher, highest] = [500.0, 2_000.0, 3_000.0].map(|rate| time(audience / rate));
+        rows.push(format!("| {name} | {default} | {higher} | {highest} |"));
+    }
+    let document = include_str!("../../../docs/scale.md");
+    let missing: Vec<_> = rows.into_iter().filter(|row| !document.contains(row)).collect();
+    assert!(missing.is_empty(), "docs/scale.md lacks\n\n{}\n", missing.join("\n"));
+}
+
 fn whole(usd: f64) -> String {
     let digits = format!("{usd:.0}");
     let (thousands, rest) = digits.split_at(digits.len().saturating_sub(3));
@@ -201,6 +253,31 @@ fn documented() -> Vec<String> {
         alert.writes,
         prices().usd("dynamodb_read", alert.reads) + prices().usd("dynamodb_write", alert.writes)
     ));
+    let always = |minutes: f64| event_api::bill(&usage(100_000, 1_440), &prices(), minutes);
+    let looks = event_api::looks_every_minute(100_000);
+    let look = event_api::look_usd(&prices());
+    rows.push(format!("A million looks cost ${:.2}", look * 1e6));
+    rows.push(format!("{} ÷ m", whole(looks * look)));
+    for minutes in [9.5, 30.0, 46.0, 60.0] {
+        let bill = always(minutes);
+        let of_requests = prices().usd("http_request", looks / minutes);
+        rows.push(format!(
+            "| {minutes} minutes | {} | {} | {} |",
+            whole(of_requests),
+            whole(looks / minutes * look),
+            whole(bill.total)
+        ));
+    }
+    for (what, parts) in [
+        ("connections", &[Part::Connections][..]),
+        ("looks at the log", &[Part::Keepalives]),
+        ("alerts and subscriptions", &[Part::Messages]),
+        ("functions and tables", &[Part::Functions, Part::Tables]),
+        ("logs, metrics and alarms", &[Part::Operation]),
+        ("traffic", &[Part::Transfer]),
+    ] {
+        rows.push(format!("| {what} | {} | {} |", part(&half_an_hour[1], parts), part(&all_day[1], parts)));
+    }
     let idle = own(&Usage { clients: 0, ..Usage::DEFAULT }, &prices());
     rows.push(format!("With nobody connected a stack costs ${:.2} a month", idle.total));
     let canary = canary::bill(&prices());

@@ -180,14 +180,25 @@ mod tests {
     #[test]
     fn patterns_allow_what_they_name_and_nothing_else() {
         let allows = |patterns: &[&str], name: &str| regions(patterns).allow(&name.parse().expect("an audience"));
-        for (patterns, name) in
-            [(&["PL"][..], "PL"), (&["pl"], "PL"), (&["DE", "E*"], "EU"), (&["EU-*"], "EU-PL"), (&["*"], "ALL")]
-        {
+        for (patterns, name) in [
+            (&["PL"][..], "PL"),
+            (&["pl"], "PL"),
+            (&["DE", "E*"], "EU"),
+            (&["PL-*"], "PL-MUSIC"),
+            (&["PL*"], "PLX"),
+            (&["*"], "ALL"),
+        ] {
             assert!(allows(patterns, name), "{patterns:?} {name}");
         }
-        for (patterns, name) in
-            [(&["PL"][..], "PLX"), (&["PL"], "DE"), (&["E*"], "PL"), (&["A*", "AL*"], "ALL"), (&[], "PL")]
-        {
+        for (patterns, name) in [
+            (&["PL"][..], "PLX"),
+            (&["PL"], "PL-MUSIC"),
+            (&["PL-*"], "PL"),
+            (&["PL"], "DE"),
+            (&["E*"], "PL"),
+            (&["A*", "AL*"], "ALL"),
+            (&[], "PL"),
+        ] {
             assert!(!allows(patterns, name), "{patterns:?} {name}");
         }
     }

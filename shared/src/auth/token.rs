@@ -42,12 +42,21 @@ pub struct Principal {
     pub user: Option<String>,
     /// The name under which others see it, where the token gives one. Cut at [`USER_BYTES_MAX`].
     pub name: Option<String>,
+    /// When the token ends, if there is one.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Principal {
     /// Somebody without a token, where none is needed: everything may be read.
     fn anonymous() -> Self {
-        Self { id: "anonymous".to_owned(), regions: Regions::all(), publishes: Regions::none(), user: None, name: None }
+        Self {
+            id: "anonymous".to_owned(),
+            regions: Regions::all(),
+            publishes: Regions::none(),
+            user: None,
+            name: None,
+            expires_at: None,
+        }
     }
 }
 
@@ -271,6 +280,7 @@ impl Verifier {
                 name.truncate(name.floor_char_boundary(USER_BYTES_MAX));
                 name
             }),
+            expires_at: Some(Timestamp::from_millis((claims.exp * 1_000.0) as i64)),
         })
     }
 }

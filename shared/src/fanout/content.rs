@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     limits::ROOM_SHARE,
     model::{
-        alert::{Alert, Logged, Removal},
+        alert::{Alert, Format, Logged, Removal},
         audience::Audience,
+        channel,
         room::RoomMessage,
     },
 };
@@ -22,6 +23,14 @@ pub enum Content {
     Removal(Removal),
     /// What somebody says in a room.
     RoomMessage(RoomMessage),
+}
+
+/// What is published on the Event API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub channel: String,
+    /// The very text of the frame that clients of the WebSocket API receive as `viral_alert`.
+    pub frame: String,
 }
 
 impl From<Logged> for Content {
@@ -59,6 +68,16 @@ impl Content {
             Self::Removal(removal) => Some(removal.position.seq),
             Self::RoomMessage(_) => None,
         }
+    }
+
+    /// What is published of it on the Event API. None of what is said in a room, and of a region without a channel.
+    pub fn event(&self) -> Option<Event> {
+        let (region, frame) = match self {
+            Self::Alert(alert) => (&alert.region, alert.frame(Format::ViralAlert)),
+            Self::Removal(removal) => (&removal.region, removal.frame()),
+            Self::RoomMessage(_) => return None,
+        };
+        Some(Event { channel: channel::of_region(region)?, frame })
     }
 
     /// Whether it is news for those who did not name its region: those who watch all regions, and everyone where nobody

@@ -11,6 +11,7 @@ use crate::{
         concurrency_limit::ConcurrencyLimit,
         content::Content,
         frames::Frames,
+        members::Survey,
         plan,
         post::Work,
         push_rate::PushRateLimiter,
@@ -34,6 +35,27 @@ use crate::{
 #[error("more posts failed at the management API than succeeded: {0:?}")]
 struct GatewayUnavailable(BTreeMap<Cause, u64>);
 
+/// Returns whether the log no longer has an alert, so that it must not be delivered, by a look at it. If the log does
+/// not answer, the alert is delivered: an alert is rarely taken back this early, and clients know what to do then.
+pub async fn was_taken_back(look: impl Future<Output = Result<bool, InternalError>>, alert: &Alert) -> bool {
+    let Alert { id, region, position, .. } = alert;
+    match timeout(LOG_LOOK_TIMEOUT, look).await {
+        Ok(Ok(true)) => return false,
+        Ok(Ok(false)) => {
+            tracing::info!(
+                alert = id, %region, seq = position.seq,
+                "alert not delivered: the log does not have it any more"
+            );
+            return true;
+        }
+        Ok(Err(failure)) => {
+            tracing::warn!(error = %ErrorChain(&failure), alert = id, "alert delivered without a look at the log")
+        }
+        Err(_) => tracing::warn!(error = "no answer in time", alert = id, "alert delivered without a look at the log"),
+    }
+    false
+}
+
 impl<S: Services> Fanout<S> {
     /// Delivers to each connection that watches the region or all regions, once; to everyone if that reaches nobody and
     /// the fallback is on. The invocation ends at `deadline`.
@@ -44,12 +66,29 @@ impl<S: Services> Fanout<S> {
     /// report of what was delivered until then.
     pub async fn deliver(&self, task: &FanoutTask, deadline: Instant) -> Result<FanoutReport, FailedPart> {
         let mut report = FanoutReport::default();
-        if task.content.is_stale(self.clock.now()) || self.was_taken_back(&task.content).await {
+        if task.content.is_stale(self.clock.now()) {
             return Ok(report);
         }
-        let ended = match &task.part {
-            Some(part) => self.work(task, part, None, deadline, &mut report).await,
-            None => self.divide(task, deadline, &mut report).await,
+        let look = async {
+            match &task.content {
+                Content::Alert(alert) => was_taken_back(self.services.has(alert), alert).await,
+                Content::Removal(_) | Content::RoomMessage(_) => false,
+            }
+        };
+        // The audience is read meanwhile: everybody waits for the first post.
+        let survey = async {
+            match &task.part {
+                Some(_) => None,
+                None => Some(self.survey(&task.content, false).await),
+            }
+        };
+        let (was_taken_back, survey) = tokio::join!(look, survey);
+        if was_taken_back {
+            return Ok(report);
+        }
+        let ended = match (&task.part, survey) {
+            (Some(part), _) => self.work(task, part, None, deadline, &mut report).await,
+            (None, survey) => self.divide(task, survey, deadline, &mut report).await,
         };
         match ended {
             Ok(()) => {
@@ -58,30 +97,6 @@ impl<S: Services> Fanout<S> {
             }
             Err(failure) => Err(FailedPart { report: Box::new(report), failure }),
         }
-    }
-
-    /// Returns whether the log no longer has the alert, so that it must not be delivered. If the log does not answer,
-    /// the alert is delivered: an alert is rarely taken back this early, and clients know what to do then.
-    async fn was_taken_back(&self, content: &Content) -> bool {
-        let Content::Alert(alert) = content else { return false };
-        let Alert { id, region, position, .. } = alert;
-        match timeout(LOG_LOOK_TIMEOUT, self.services.has(alert)).await {
-            Ok(Ok(true)) => return false,
-            Ok(Ok(false)) => {
-                tracing::info!(
-                    alert = id, %region, seq = position.seq,
-                    "alert not delivered: the log does not have it any more"
-                );
-                return true;
-            }
-            Ok(Err(failure)) => {
-                tracing::warn!(error = %ErrorChain(&failure), alert = id, "alert delivered without a look at the log")
-            }
-            Err(_) => {
-                tracing::warn!(error = "no answer in time", alert = id, "alert delivered without a look at the log")
-            }
-        }
-        false
     }
 
     fn log(&self, task: &FanoutTask, report: &FanoutReport) {
@@ -108,15 +123,19 @@ impl<S: Services> Fanout<S> {
         );
     }
 
-    /// Divides the fan-out and keeps one part.
+    /// Divides the fan-out, of whose audience this is known, and keeps one part.
     async fn divide(
         &self,
         task: &FanoutTask,
+        mut surveyed: Option<Result<Survey, InternalError>>,
         deadline: Instant,
         report: &mut FanoutReport,
     ) -> Result<(), InternalError> {
         for everyone in [false, true] {
-            let survey = self.survey(&task.content, everyone).await?;
+            let survey = match surveyed.take() {
+                Some(survey) => survey?,
+                None => self.survey(&task.content, everyone).await?,
+            };
             let last_chance = everyone || !self.fallback_to_everyone || !task.content.is_for_all();
             if survey.estimate == 0 && !last_chance {
                 continue;
@@ -128,7 +147,7 @@ impl<S: Services> Fanout<S> {
             let is_whole = read == Some(SlotRange::WHOLE);
             let order = plan::order(read, task.content.start());
             let ranges = plan::split(&order, if is_whole { 1 } else { workers });
-            let mut parts = ranges.into_iter().map(|ranges| FanoutPart { ranges, rate, everyone });
+            let mut parts = ranges.into_iter().map(|ranges| FanoutPart { ranges, rate, everyone, events: false });
             let Some(own) = parts.next() else { continue };
             // The first part begins with the members that were read already.
             let read = read.and(own.ranges.first()).map(|range| survey.members(*range));

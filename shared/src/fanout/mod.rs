@@ -24,7 +24,8 @@ mod task;
 mod union;
 
 pub use self::{
-    content::Content,
+    content::{Content, Event},
+    deliver::was_taken_back,
     report::{FailedPart, FanoutReport},
     services::{Fanout, Services},
     task::{FanoutPart, FanoutTask},

@@ -34,6 +34,10 @@ pub struct FanoutPart {
     pub rate: f64,
     /// Whether it goes to everyone, instead of to those who watch the region or all regions.
     pub everyone: bool,
+    /// Whether it is what the Event API did not take, and no part of the ring. A function that does not know the Event
+    /// API finds no ranges in it, and posts nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub events: bool,
 }
 
 /// The chain of invocations is so long that Lambda would take the next one for a loop.
@@ -44,6 +48,17 @@ pub struct FanoutPart {
 struct InvocationDepthExceeded;
 
 impl FanoutTask {
+    /// Whether the Event API alone is left to publish it on.
+    pub fn is_for_events_alone(&self) -> bool {
+        self.part.as_ref().is_some_and(|part| part.events)
+    }
+
+    /// The task of another invocation that publishes this one's content on the Event API.
+    pub fn for_events_alone(&self) -> Self {
+        let part = FanoutPart { ranges: Vec::new(), rate: 0.0, everyone: false, events: true };
+        Self { part: Some(part), depth: self.depth + 1, ..self.clone() }
+    }
+
     /// The task that shares this one's work, or goes on with it.
     pub(super) fn followed_by(&self, part: FanoutPart) -> Result<Self, InternalError> {
         let depth = self.depth + 1;

@@ -319,7 +319,7 @@ async fn a_handover_does_not_part_connections_whose_hashes_are_equal() {
 async fn what_the_log_does_not_have_any_more_is_not_delivered_and_a_log_that_is_silent_holds_nothing_up() {
     let silent = || InternalError::new("reading", std::io::Error::other("no answer"));
     for (has, posts) in [(Some(Ok(true)), 2), (Some(Ok(false)), 0), (Some(Err(silent())), 2), (None, 2)] {
-        let whole = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1e3, everyone: false };
+        let whole = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1e3, everyone: false, events: false };
         // One that divides, one that has a part, and one that was taken out of the queue of what failed.
         let tasks = [
             task(0),
@@ -413,7 +413,7 @@ async fn what_a_short_throttling_costs_is_its_own_time_and_the_steps_back() {
 
 #[test]
 fn a_chain_of_invocations_ends_before_lambda_takes_it_for_a_loop() {
-    let part = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false };
+    let part = FanoutPart { ranges: vec![SlotRange::WHOLE], rate: 1.0, everyone: false, events: false };
     let mut task = task(0);
     while let Ok(next) = task.followed_by(part.clone()) {
         task = next;
@@ -424,7 +424,7 @@ fn a_chain_of_invocations_ends_before_lambda_takes_it_for_a_loop() {
 #[test]
 fn the_largest_task_fits_in_an_invocation() {
     let ranges = vec![SlotRange { first: u32::MAX, last: u32::MAX }; RANGES_PER_TASK_MAX];
-    let part = FanoutPart { ranges, rate: 1.0 / 3.0, everyone: true };
+    let part = FanoutPart { ranges, rate: 1.0 / 3.0, everyone: true, events: false };
     let bytes = serde_json::to_string(&part).expect("JSON").len();
     assert!(bytes + 2 * crate::limits::FRAME_BYTES_MAX < 256 * 1024, "{bytes} and an alert");
 }

@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod audience;
+pub mod channel;
 pub mod connect_request;
 pub mod connection;
 pub mod direction;
@@ -11,5 +12,6 @@ pub mod position;
 pub mod publication;
 pub mod publications;
 pub mod rate_limit;
+pub mod repeat;
 pub mod room;
 pub mod strict_json;

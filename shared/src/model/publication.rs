@@ -1,5 +1,7 @@
 //! What a publisher sends, checked field by field before anything is stored.
 
+use std::time::Duration;
+
 use clock::Timestamp;
 use serde_json::{Map, Value};
 
@@ -7,7 +9,7 @@ use crate::{
     error::{ApiError, Code},
     limits::{
         FRAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NESTING_MAX, PUBLISH_BODY_BYTES_MAX, REGION_DEFAULT,
-        TITLE_CHARS_MAX,
+        REPEAT_WINDOW_MAX, TITLE_CHARS_MAX,
     },
     model::{
         alert::{Alert, Format, Position, Video},
@@ -15,6 +17,9 @@ use crate::{
         strict_json,
     },
 };
+
+/// Field of a publication: its own window, in seconds.
+const REPEAT_WINDOW: &str = "repeat_window";
 
 /// A request to publish, valid in itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +32,9 @@ pub struct Publication {
     pub idempotency_key: Option<IdempotencyKey>,
     /// When it happened, where the publisher says so (`ts` of the flat form).
     pub at: Option<Timestamp>,
+    /// How long after an alert of the same video this is not to become another one: at most [`REPEAT_WINDOW_MAX`]. None
+    /// for what the deployment has.
+    pub repeat_window: Option<Duration>,
 }
 
 /// Names one publication of a region: 1 to 255 bytes of any text.
@@ -61,7 +69,7 @@ impl Publication {
     pub fn of_canary(run: &str) -> Self {
         let video = [("id", run), ("title", "Canary")].map(|(name, value)| (name.to_owned(), value.into()));
         let video = Video::from_checked_fields(Map::from_iter(video));
-        Self { region: Region::canary(), video, score: None, idempotency_key: None, at: None }
+        Self { region: Region::canary(), video, score: None, idempotency_key: None, at: None, repeat_window: None }
     }
 
     /// Reads the body of an HTTP request.
@@ -94,8 +102,9 @@ impl Publication {
             Some(_) => return Err(wrong_type("id", "a string")),
         };
         event(&fields)?;
+        let repeat_window = repeat_window(&fields)?;
         let (video, score, at) = if is_flat(&fields) { flat_form(fields)? } else { nested_form(fields)? };
-        let publication = Self { region, video, score, idempotency_key, at };
+        let publication = Self { region, video, score, idempotency_key, at, repeat_window };
         publication.fits_in_a_frame()?;
         Ok(publication)
     }
@@ -162,6 +171,17 @@ fn event(fields: &Map<String, Value>) -> Result<(), ApiError> {
     }
 }
 
+fn repeat_window(fields: &Map<String, Value>) -> Result<Option<Duration>, ApiError> {
+    let secs_max = REPEAT_WINDOW_MAX.as_secs();
+    match fields.get(REPEAT_WINDOW) {
+        None | Some(Value::Null) => Ok(None),
+        Some(secs) => match secs.as_u64().filter(|secs| *secs <= secs_max) {
+            Some(secs) => Ok(Some(Duration::from_secs(secs))),
+            None => Err(wrong_type(REPEAT_WINDOW, &format!("a whole number of seconds from 0 to {secs_max}"))),
+        },
+    }
+}
+
 fn is_flat(fields: &Map<String, Value>) -> bool {
     let has = |name| fields.get(name).is_some_and(|value| !value.is_null());
     !has("video") && (has("video_id") || has("event"))
@@ -186,7 +206,7 @@ fn flat_form(fields: Map<String, Value>) -> Result<Content, ApiError> {
     let mut video = Map::new();
     for (name, value) in fields {
         match name.as_str() {
-            "event" | "id" | "region" | "type" | "video" => {}
+            "event" | "id" | "region" | REPEAT_WINDOW | "type" | "video" => {}
             "ts" => at = unix_seconds(&value)?,
             "video_id" => {
                 video.insert("id".to_owned(), value);

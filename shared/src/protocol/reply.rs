@@ -13,7 +13,7 @@ use crate::{
         audience::{Audience, Region},
         position::Positions,
     },
-    protocol::request::Audiences,
+    protocol::{leg::EventsLeg, request::Audiences},
     publish::publisher::PublishOutcome,
     replay::resumption::{MissedAlerts, Resumption},
     tables::subscriptions::Counted,
@@ -100,6 +100,8 @@ pub struct Subscribed<'a> {
     not_recovered: Vec<&'a Region>,
     reconnect_within_ms: u64,
     rotate_after_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<&'a EventsLeg>,
 }
 
 impl<'a> Subscribed<'a> {
@@ -115,11 +117,17 @@ impl<'a> Subscribed<'a> {
             not_recovered: Vec::new(),
             reconnect_within_ms: millis(resumption.reconnect_within),
             rotate_after_ms: millis(ROTATE_AFTER),
+            events: None,
         };
         if let Some(recovery) = &resumption.recovery {
             answer.fill(recovery, format);
         }
         answer
+    }
+
+    /// The same with what clients are told of the Event API, where there is one.
+    pub fn with_events(self, events: Option<&'a EventsLeg>) -> Self {
+        Self { events, ..self }
     }
 
     fn fill(&mut self, recovery: &'a MissedAlerts, format: Format) {

@@ -16,7 +16,10 @@ use crate::{
         publication::{Publication, PublisherId},
         rate_limit::RateLimit,
     },
-    publish::{commit::Committed, forecast::Forecast},
+    publish::{
+        commit::{CommitOutcome, Committed, ReadPublications, StandingAlert},
+        forecast::Forecast,
+    },
     tables::alerts::Alerts,
 };
 
@@ -48,6 +51,9 @@ pub enum PublishOutcome {
         /// Always false.
         published: bool,
         reason: Reason,
+        /// The alert that stands, if the reason is one.
+        #[serde(flatten)]
+        standing: Option<StandingAlert>,
     },
 }
 
@@ -57,6 +63,14 @@ pub enum PublishOutcome {
 pub enum Reason {
     /// The score is below the threshold of the deployment.
     BelowThreshold,
+    /// The same video was alerted in the region within the window, and its score has not risen enough since.
+    RecentlyAlerted,
+}
+
+impl PublishOutcome {
+    fn withheld(reason: Reason, standing: Option<StandingAlert>) -> Self {
+        Self::Withheld { published: false, reason, standing }
+    }
 }
 
 /// Publishes alerts.
@@ -94,11 +108,11 @@ impl Publisher {
         published.unwrap_or_else(|| Err(InternalError::new("publishing an alert", NoResult)))
     }
 
-    /// Publishes each, unless its score is below the threshold, it was published before, or the publisher's rate limit
-    /// is reached. Those of one region keep their order. The results are in the order of the publications. An alert in
-    /// the log counts as published even if its fan-out cannot start now: recover or a repeat starts it. If that were
-    /// reported as a failure, a publisher without a key would repeat it as another alert. The invocation ends at
-    /// `deadline`.
+    /// Publishes each, unless its score is below the threshold, it was published before, its video was alerted within
+    /// the window, or the publisher's rate limit is reached. Those of one region keep their order. The results are in
+    /// the order of the publications. An alert in the log counts as published even if its fan-out cannot start now:
+    /// recover or a repeat starts it. If that were reported as a failure, a publisher without a key would repeat it as
+    /// another alert. The invocation ends at `deadline`.
     pub async fn publish_all(
         &self,
         publications: Vec<Publication>,
@@ -109,38 +123,63 @@ impl Publisher {
             |publication: &Publication| publication.score.is_some_and(|score| score < self.score_threshold);
         let (withheld, rest): (Vec<_>, Vec<_>) =
             publications.into_iter().enumerate().partition(|(_, publication)| is_withheld(publication));
-        let below = PublishOutcome::Withheld { published: false, reason: Reason::BelowThreshold };
+        let below = PublishOutcome::withheld(Reason::BelowThreshold, None);
         let mut results: Vec<(usize, Published)> =
             withheld.into_iter().map(|(index, _)| (index, Ok(Ok(below.clone())))).collect();
 
-        let allowed = self.allow(publisher, rest.len()).await;
-        let mut by_region: BTreeMap<Region, (Vec<usize>, Vec<Publication>)> = BTreeMap::new();
-        for ((index, publication), allowed) in rest.into_iter().zip(allowed) {
-            match allowed {
-                Ok(Ok(())) => {
-                    let (indices, publications) = by_region.entry(publication.region.clone()).or_default();
-                    indices.push(index);
-                    publications.push(publication);
+        let mut by_region: BTreeMap<Region, Vec<(usize, usize)>> = BTreeMap::new();
+        for (place, (index, publication)) in rest.iter().enumerate() {
+            by_region.entry(publication.region.clone()).or_default().push((place, *index));
+        }
+        // The log is read while the rate limit is charged: everybody waits for the first post.
+        let reads = join_all(by_region.iter().map(|(region, places)| {
+            let publications: Vec<_> = places.iter().map(|(place, _)| rest[*place].1.clone()).collect();
+            async move { self.alerts.read(region, &publications).await }
+        }));
+        let (allowed, reads) = tokio::join!(self.allow(publisher, rest.len()), reads);
+        let mut of_regions = Vec::new();
+        for ((region, places), mut read) in by_region.into_iter().zip(reads) {
+            read.keep(|of_region| matches!(allowed[places[of_region].0], Ok(Ok(()))));
+            let mut indices = Vec::new();
+            for (place, index) in places {
+                match &allowed[place] {
+                    Ok(Ok(())) => indices.push(index),
+                    Ok(Err(refusal)) => results.push((index, Ok(Err(refusal.clone())))),
+                    Err(failure) => results.push((index, Err(failure.clone()))),
                 }
-                Ok(Err(refusal)) => results.push((index, Ok(Err(refusal)))),
-                Err(failure) => results.push((index, Err(failure))),
+            }
+            if !indices.is_empty() {
+                of_regions.push(self.publish_read(region, read, indices, deadline));
             }
         }
-        let of_regions = by_region.into_iter().map(|(region, (indices, publications))| async move {
-            let commits = self.alerts.commit(&region, &publications, deadline).await;
-            join_all(indices.into_iter().zip(commits).map(|(index, commit)| async move {
-                let result = match commit {
-                    Ok(Ok(committed)) => Ok(Ok(self.dispatched(committed).await)),
-                    Ok(Err(refusal)) => Ok(Err(refusal)),
-                    Err(failure) => Err(failure),
-                };
-                (index, result)
-            }))
-            .await
-        });
         results.extend(join_all(of_regions).await.into_iter().flatten());
         results.sort_by_key(|(index, _)| *index);
         results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Commits and dispatches publications of one region, which have these places among the results.
+    async fn publish_read(
+        &self,
+        region: Region,
+        read: ReadPublications,
+        indices: Vec<usize>,
+        deadline: Instant,
+    ) -> Vec<(usize, Published)> {
+        let commits = self.alerts.commit_read(&region, read, deadline).await;
+        join_all(indices.into_iter().zip(commits).map(|(index, commit)| async move {
+            let result = match commit {
+                Ok(Ok(CommitOutcome::Committed(committed))) => Ok(Ok(self.dispatched(committed).await)),
+                Ok(Ok(CommitOutcome::RecentlyAlerted(standing))) => {
+                    let StandingAlert { id, region, seq, .. } = &standing;
+                    tracing::info!(alert = id, region, seq, "video alerted recently, not published again");
+                    Ok(Ok(PublishOutcome::withheld(Reason::RecentlyAlerted, Some(standing))))
+                }
+                Ok(Err(refusal)) => Ok(Err(refusal)),
+                Err(failure) => Err(failure),
+            };
+            (index, result)
+        }))
+        .await
     }
 
     /// Charges `count` alerts to the publisher's rate limit. If that allows fewer, the first ones pass.

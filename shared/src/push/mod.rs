@@ -1,14 +1,18 @@
-//! Posting to connections through the API Gateway management API.
+//! Posting to connections through the API Gateway management API, and publishing on the Event API beside it.
 //!
 //! Posts use a small client of our own, because an alert is little else than posts: with the AWS SDK one to 10,000 took
 //! twice as long (`docs/performance.md`). The SDK does the rarer calls.
 
+mod events;
 mod pool;
 mod signature;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
 use aws_sdk_apigatewaymanagement::{
     Client as SdkClient,
     config::{http::HttpResponse, retry::RetryConfig, timeout::TimeoutConfig},
@@ -27,6 +31,7 @@ use percent_encoding::utf8_percent_encode;
 use serde::Serialize;
 use tokio::time::timeout;
 
+pub use self::events::{EventPublisher, EventsEndpoint};
 use self::{
     pool::Pool,
     signature::{RESERVED, Signer, sha256_hex},
@@ -40,6 +45,9 @@ use crate::{
 
 /// The service in the variable that names the endpoint, with its stage: `AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI`.
 pub const SERVICE: &str = "APIGATEWAYMANAGEMENTAPI";
+
+/// The service for which posts are signed.
+const SIGNED_SERVICE: &str = "execute-api";
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
@@ -183,15 +191,24 @@ impl Pusher {
 
     /// Prepares for many posts with the same credentials.
     pub async fn session(&self) -> Result<Session, InternalError> {
-        let doing = "getting credentials for the management API";
-        let provider = self.credentials.as_ref().ok_or_else(|| InternalError::new(doing, "there are none"))?;
-        let credentials = provider.provide_credentials().await.map_err(|error| InternalError::new(doing, error))?;
-        let token = credentials.session_token().map(HeaderValue::from_str).transpose();
-        let token = token.map_err(|error| InternalError::new(doing, error))?;
+        let (credentials, token) =
+            credentials(self.credentials.as_ref(), "getting credentials for the management API").await?;
         let host = String::from_utf8_lossy(self.endpoint.host.as_bytes()).into_owned();
-        let signer = Signer::new(credentials, self.region.clone(), host, system_time());
+        let signer = Signer::new(credentials, SIGNED_SERVICE, self.region.clone(), host, system_time());
         Ok(Session { pusher: self.clone(), signer: Arc::new(signer), token })
     }
+}
+
+/// Credentials, and the token that goes with temporary ones.
+async fn credentials(
+    provider: Option<&SharedCredentialsProvider>,
+    doing: &'static str,
+) -> Result<(Credentials, Option<HeaderValue>), InternalError> {
+    let provider = provider.ok_or_else(|| InternalError::new(doing, "there are none"))?;
+    let credentials = provider.provide_credentials().await.map_err(|error| InternalError::new(doing, error))?;
+    let token = credentials.session_token().map(HeaderValue::from_str).transpose();
+    let token = token.map_err(|error| InternalError::new(doing, error))?;
+    Ok((credentials, token))
 }
 
 /// Posts with one set of credentials, for one alert.

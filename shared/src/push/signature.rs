@@ -1,5 +1,6 @@
-//! Signatures of version 4 for posts. The AWS clients sign any request; a post differs from the next one in its path
-//! alone, so the key is derived once, the payload is hashed once, and one hash and one HMAC are left for each post.
+//! Signatures of version 4 for posts to connections, and for publications on the Event API. The AWS clients sign any
+//! request; a post differs from the next one in its path alone, so the key is derived once, the payload is hashed once,
+//! and one hash and one HMAC are left for each post.
 //!
 //! Source: IAM user guide, "Create a signed AWS API request".
 
@@ -16,9 +17,6 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
-/// The service that the management API belongs to.
-const SERVICE: &str = "execute-api";
-
 /// How long signatures carry the same time. AWS accepts them for five minutes.
 const STAMP_LIFE: Duration = Duration::from_secs(30);
 
@@ -31,6 +29,7 @@ const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 /// Signs posts to one endpoint with one set of credentials.
 pub(super) struct Signer {
     credentials: Credentials,
+    service: &'static str,
     region: String,
     host: String,
     stamp: Mutex<Arc<Stamp>>,
@@ -50,9 +49,16 @@ struct Stamp {
 }
 
 impl Signer {
-    pub(super) fn new(credentials: Credentials, region: String, host: String, now: SystemTime) -> Self {
-        let stamp = Mutex::new(Arc::new(Stamp::new(&credentials, &region, &host, now)));
-        Self { credentials, region, host, stamp }
+    /// A signer of requests to `host`, which belongs to this service.
+    pub(super) fn new(
+        credentials: Credentials,
+        service: &'static str,
+        region: String,
+        host: String,
+        now: SystemTime,
+    ) -> Self {
+        let stamp = Mutex::new(Arc::new(Stamp::new(&credentials, service, &region, &host, now)));
+        Self { credentials, service, region, host, stamp }
     }
 
     /// The headers `authorization` and `x-amz-date` of a post to `path`, as it is sent, of a payload with this hash.
@@ -72,20 +78,20 @@ impl Signer {
         let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.duration_since(stamp.at);
         if age.is_err() || age.is_ok_and(|age| age > STAMP_LIFE) {
-            *stamp = Arc::new(Stamp::new(&self.credentials, &self.region, &self.host, now));
+            *stamp = Arc::new(Stamp::new(&self.credentials, self.service, &self.region, &self.host, now));
         }
         Arc::clone(&stamp)
     }
 }
 
 impl Stamp {
-    fn new(credentials: &Credentials, region: &str, host: &str, now: SystemTime) -> Self {
+    fn new(credentials: &Credentials, service: &str, region: &str, host: &str, now: SystemTime) -> Self {
         const DATE_TIME: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
         // The format has no component that can fail.
         let date_time = OffsetDateTime::from(now).format(DATE_TIME).unwrap_or_default();
         let day = date_time.get(..8).unwrap_or_default();
-        let scope = format!("{day}/{region}/{SERVICE}/aws4_request");
-        let key = generate_signing_key(credentials.secret_access_key(), now, region, SERVICE);
+        let scope = format!("{day}/{region}/{service}/aws4_request");
+        let key = generate_signing_key(credentials.secret_access_key(), now, region, service);
         let (token, signed) = match credentials.session_token() {
             None => (String::new(), "host;x-amz-date"),
             Some(token) => (format!("x-amz-security-token:{token}\n"), "host;x-amz-date;x-amz-security-token"),
@@ -120,12 +126,19 @@ mod tests {
     use super::*;
 
     /// What the library of the AWS clients makes of the same request.
-    fn expected(credentials: &Credentials, host: &str, path: &str, payload: &[u8], now: SystemTime) -> Option<String> {
+    fn expected(
+        credentials: &Credentials,
+        service: &str,
+        host: &str,
+        path: &str,
+        payload: &[u8],
+        now: SystemTime,
+    ) -> Option<String> {
         let identity = credentials.clone().into();
         let params = SigningParams::builder()
             .identity(&identity)
             .region("eu-central-1")
-            .name(SERVICE)
+            .name(service)
             .time(now)
             .settings(SigningSettings::default())
             .build()
@@ -143,6 +156,7 @@ mod tests {
         fn it_signs_as_the_aws_clients_do(
             id in "[A-Za-z0-9_-]{15}=",
             stage in "/[a-z]{1,10}|",
+            service in prop_oneof![Just("execute-api"), Just("appsync")],
             token in proptest::option::of("[A-Za-z0-9/+=]{1,40}"),
             payload: Vec<u8>,
             secs in 1_600_000_000_u64..2_000_000_000,
@@ -151,14 +165,14 @@ mod tests {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
             let credentials = Credentials::new("AKIDEXAMPLE", "secret/key", token, None, "test");
             let host = "abc123defg.execute-api.eu-central-1.amazonaws.com";
-            let signer = Signer::new(credentials.clone(), "eu-central-1".to_owned(), host.to_owned(), now);
+            let signer = Signer::new(credentials.clone(), service, "eu-central-1".to_owned(), host.to_owned(), now);
             let path = format!("{stage}/@connections/{}", id.replace('=', "%3D"));
             // Signed long after it was made, the signature has to be of that time or of at most 30 s before.
             let later = now + Duration::from_secs(later);
             let (authorization, _) = signer.sign(&path, &sha256_hex(&payload), later);
             let stamped = signer.stamp(later).at;
             prop_assert!(later.duration_since(stamped).expect("not of the future") <= STAMP_LIFE);
-            prop_assert_eq!(Some(authorization), expected(&credentials, host, &path, &payload, stamped));
+            prop_assert_eq!(Some(authorization), expected(&credentials, service, host, &path, &payload, stamped));
         }
     }
 }

@@ -30,8 +30,13 @@ impl Environment {
     /// variable counts, or else `AWS_ENDPOINT_URL`, which is for all services, as in AWS clients. One that is empty
     /// counts as unset.
     pub fn endpoint_url(&self, service: &str) -> Option<&str> {
-        let set = |name: &str| self.get(name).filter(|url| !url.is_empty());
-        set(&format!("{ENDPOINT_VARIABLE}_{service}")).or_else(|| set(ENDPOINT_VARIABLE))
+        self.of_service(ENDPOINT_VARIABLE, service)
+    }
+
+    /// The value of the first of `{name}_{service}` and `{name}` that is set and not empty.
+    fn of_service(&self, name: &str, service: &str) -> Option<&str> {
+        let set = |name: &str| self.get(name).filter(|value| !value.is_empty());
+        set(&format!("{name}_{service}")).or_else(|| set(name))
     }
 
     /// Starts reading a configuration from the variables.
@@ -46,11 +51,12 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// Hands an AWS client its settings (`AWS_ENDPOINT_URL_…`) from this environment.
+/// Hands an AWS client its settings (`AWS_ENDPOINT_URL_…`) from this environment. AWS clients panic at an endpoint that
+/// is empty, which is what `sam local` makes of a variable without a value.
 impl LoadServiceConfig for Environment {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
         let service = key.service_id().to_uppercase().replace(' ', "_");
-        self.get(&format!("{}_{service}", key.env())).or_else(|| self.get(key.env())).map(str::to_owned)
+        self.of_service(key.env(), &service).map(str::to_owned)
     }
 }
 
@@ -166,9 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_variables_reach_the_client_they_name() {
+    fn endpoint_variables_reach_the_client_they_name_unless_they_are_empty() {
+        let variables = [("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1"), ("AWS_ENDPOINT_URL", "")];
         let environment: Environment =
-            [("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), "http://127.0.0.1:1".to_owned())].into_iter().collect();
+            variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let endpoint = |service| {
             let key = ServiceConfigKey::builder().service_id(service).profile("endpoint_url").env("AWS_ENDPOINT_URL");
             environment.load_config(key.build().expect("complete"))

@@ -69,9 +69,11 @@ pub fn run<F: Function>() -> Result<(), lambda_runtime::Error> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let http =
             aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let environment = Environment::from_process();
+        let sdk = aws_config::from_env().http_client(http).timeout_config(time_limits()).load().await;
         let start = StartContext {
-            environment: Environment::from_process(),
-            sdk: aws_config::from_env().http_client(http).timeout_config(time_limits()).load().await,
+            sdk: sdk.into_builder().service_config(environment.clone()).build(),
+            environment,
             network: Network::System,
             clock: Clock::System,
             metrics: Metrics::Log,

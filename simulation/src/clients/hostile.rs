@@ -140,7 +140,7 @@ struct Hostile {
 /// Writes the trace of a client that lives through about so many steps.
 pub fn trace(seed: u32, steps: usize) -> String {
     let mut random = StdRng::seed_from_u64(seed.into());
-    let count = *[1, 2, 3, 30].choose(&mut random).expect("some");
+    let count = *[1, 2, 3, 30, 90].choose(&mut random).expect("some");
     let names: Vec<String> = (0..count).map(|number| format!("R-{number}")).collect();
     let options = Options {
         http: random.random_bool(0.5),
@@ -478,8 +478,8 @@ impl Hostile {
             "type": "subscribed",
             "regions": regions,
             "positions": heads,
-            "reconnect_within_ms": 1_000,
-            "rotate_after_ms": 300_000,
+            "reconnect_within_ms": self.advice(1_000),
+            "rotate_after_ms": self.advice(300_000),
         });
         if let Some(since) = since {
             let mut lists = Lists::default();
@@ -497,6 +497,16 @@ impl Hostile {
             lists.write(&mut answer);
         }
         answer
+    }
+
+    /// A number of milliseconds, sometimes one that nobody can mean.
+    fn advice(&mut self, ms: u64) -> Value {
+        let wrong = [json!(0), json!(-1), json!(0.5), json!(1e15), Value::Null];
+        if self.random.random_bool(0.05) {
+            wrong.choose(&mut self.random).cloned().unwrap_or_default()
+        } else {
+            json!(ms)
+        }
     }
 
     /// The end of a log, sometimes as it was one alert earlier.
@@ -556,7 +566,8 @@ impl Hostile {
         if self.chance(self.mood.http_fails) {
             let input = match self.random.random_range(0..20) {
                 0 => Input::Http { id, status: 401, body: r#"{"error":{"code":"unauthorized"}}"#.to_owned() },
-                1..6 => Input::HttpFailed { id },
+                1 => Input::Http { id, status: 403, body: r#"{"error":{"code":"forbidden"}}"#.to_owned() },
+                2..6 => Input::HttpFailed { id },
                 6..11 => Input::Http { id, status: 503, body: r#"{"error":{"code":"unavailable"}}"#.to_owned() },
                 11..16 => Input::Http { id, status: 200, body: "<html>".to_owned() },
                 // No answer at all.

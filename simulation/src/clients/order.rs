@@ -142,14 +142,23 @@ impl Order {
         if !self.is_behind() {
             return Standing::Complete;
         }
-        if asked || refused || given_up {
-            self.tries += 1;
+        if refused {
+            return Standing::Refused;
         }
-        if given_up || self.tries >= TRIES_MAX {
+        if given_up {
             self.give_up(news);
-            return Standing::Complete;
+        } else if asked {
+            self.fail(news);
         }
-        if refused { Standing::Refused } else { Standing::Behind }
+        if self.is_behind() { Standing::Behind } else { Standing::Complete }
+    }
+
+    /// Counts a request for what is missing that brought nothing. After several, that counts as lost.
+    pub fn fail(&mut self, news: &mut Vec<News>) {
+        self.tries += 1;
+        if self.tries >= TRIES_MAX {
+            self.give_up(news);
+        }
     }
 
     /// Counts what is missing as lost, and tells what is held.

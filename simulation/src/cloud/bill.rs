@@ -73,6 +73,10 @@ fn of_message(kind: &str, regions: usize, is_all: bool) -> Option<Units> {
 /// moment".
 const QUEUED_WRITES: f64 = 10.0;
 
+/// Write units that a publication with a window adds where it is too late: a transaction that it loses, alone or with
+/// others. Source: docs/cost.md, "How DynamoDB counts".
+const LATE_WRITES: f64 = 12.0;
+
 /// Write units that each further KB of an alert adds: two in the transaction, one when it is marked as dispatched, and,
 /// where it waits for others, two for its place and two for a transaction that it loses to them. Source: docs/cost.md,
 /// "How DynamoDB counts".
@@ -82,14 +86,18 @@ const LARGE_WRITES: f64 = 7.0;
 #[derive(Debug, Default)]
 pub(super) struct BillOfAlerts {
     publications: usize,
+    /// Those with a window.
+    with_window: usize,
     /// KB of them all.
     kilobytes: f64,
+    /// Connections that a fan-out found gone and removed. Each of several at once may remove the same one.
+    removed: f64,
     writes: f64,
 }
 
 impl Cloud {
     /// Adds what an invocation has cost.
-    pub(super) fn bill_alerts(&self, function: FunctionName, event: &[u8], units: Units) {
+    pub(super) fn bill_alerts(&self, function: FunctionName, event: &[u8], answer: &[u8], units: Units) {
         if !self.weather.is_calm() || !matches!(function, FunctionName::Publish | FunctionName::Deliver) {
             return;
         }
@@ -100,18 +108,30 @@ impl Cloud {
             let body = event["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or(event);
             bill.kilobytes += body.to_string().len() as f64 / 1_024.0;
             bill.publications += body["publications"].as_array().map_or(1, Vec::len);
+            bill.with_window += usize::from(!body["repeat_window"].is_null());
+        } else {
+            let report: Value = serde_json::from_slice(answer).unwrap_or_default();
+            bill.removed += report["gone"].as_f64().unwrap_or_default();
         }
     }
 
     /// Guarantee 9 for all alerts of a world with that many regions. What they read depends on their audience.
     pub(crate) fn check_bill_of_alerts(&self, regions: usize) {
-        let BillOfAlerts { publications, kilobytes, writes } = *lock(&self.bill_of_alerts);
+        let BillOfAlerts { publications, with_window, kilobytes, removed, writes } = *lock(&self.bill_of_alerts);
         let (first, next) =
             (row("an alert that nobody gets, the first of its region"), row("an alert that nobody gets"));
         let each = row("the same with an idempotency key").writes + QUEUED_WRITES;
         // The rows are of alerts of up to a KB, of which a publication has less.
         let large = (kilobytes - publications as f64).max(0.0);
-        let most = publications as f64 * each + large * LARGE_WRITES + regions as f64 * (first.writes - next.writes);
+        let removal = row("disconnect, with one region").writes
+            + SEAT_ENDS.writes
+            + regions.saturating_sub(1) as f64 * writes_of_a_region();
+        let window = row("the same with a window").writes - next.writes + LATE_WRITES;
+        let most = publications as f64 * each
+            + with_window as f64 * window
+            + large * LARGE_WRITES
+            + regions as f64 * (first.writes - next.writes)
+            + removed * removal;
         let what = format!("{publications} publications in {regions} regions");
         self.check_bill(&what, Units { reads: 0.0, writes: most }, Units { reads: 0.0, writes });
     }

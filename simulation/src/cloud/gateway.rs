@@ -26,7 +26,7 @@ use crate::{
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// Life of a connection. Source: API Gateway quotas.
-const LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
+pub const LIFE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Bytes from which on a frame is a large one.
 const LARGE_BYTES: usize = 24 * 1024;
@@ -76,7 +76,7 @@ pub(super) struct Gateway {
     pub(super) connections: BTreeMap<String, Connection>,
     /// Calls of the management API that were taken within the last second.
     calls: VecDeque<Instant>,
-    /// Posts of each frame by each worker within the last second, refused ones too.
+    /// Posts of each frame by each fan-out, or by each worker, within the last second, refused ones too.
     posts: BTreeMap<u64, VecDeque<Instant>>,
     /// Connections to which a post was over the quota.
     over_quota: BTreeSet<String>,
@@ -192,9 +192,7 @@ impl Cloud {
                 Ok(answer) => serde_json::from_slice::<Value>(&answer).unwrap_or_default()["context"].take(),
                 Err(InvocationError::Failed(failure)) if failure.contains("Unauthorized") => return Err(401),
                 Err(error) => {
-                    if self.is_calm_for(Duration::from_secs(10)) {
-                        self.breaks(8, format!("{} is not admitted in a calm world: {error}", visitor.name));
-                    }
+                    self.fails(&format!("the handshake of {}", visitor.name), &error);
                     return Err(500);
                 }
             };
@@ -436,14 +434,18 @@ impl Cloud {
         }
     }
 
-    /// Guarantee 6: the posts of one alert that leave a worker in any second.
+    /// Guarantee 6: the posts of one alert that leave the workers of a fan-out in any second. Where an invocation may
+    /// run twice, each worker is looked at by itself.
     pub(super) fn check_rate(&self, call: &Call) {
         if call.method != "POST" || !call.uri.contains("/@connections/") {
             return;
         }
         let now = Instant::now();
-        let Some(worker) = self.invocation_of(&call.process) else { return };
-        let frame = super::hash(super::hash(super::HASH_BEGAN, &worker.to_le_bytes()), &call.body);
+        let runs_once = self.weather.has_sound_functions() && self.weather.repeats == 0.0;
+        let invocation = || self.invocation_of(&call.process).map(|number| number.to_string());
+        let sender = if runs_once { self.fan_out_of(&call.process) } else { invocation() };
+        let Some(sender) = sender else { return };
+        let frame = super::hash(super::hash(super::HASH_BEGAN, sender.as_bytes()), &call.body);
         let count = {
             let mut gateway = lock(&self.gateway);
             let posts = gateway.posts.entry(frame).or_default();

@@ -145,6 +145,8 @@ struct Process {
     units: Mutex<Units>,
     /// Which invocation it handles, counted through all functions.
     invocation: AtomicU64,
+    /// The id of that invocation.
+    request_id: Mutex<String>,
 }
 
 /// The functions that are deployed.
@@ -273,6 +275,7 @@ impl Cloud {
             killed: Notify::new(),
             units: Mutex::default(),
             invocation: AtomicU64::default(),
+            request_id: Mutex::default(),
         })
     }
 
@@ -314,6 +317,13 @@ impl Cloud {
         lock(&self.lambda).running.get(process).map(|process| process.invocation.load(Ordering::Relaxed))
     }
 
+    /// The id of the invocation with which the fan-out began that a process is part of.
+    pub(super) fn fan_out_of(&self, process: &str) -> Option<String> {
+        let process = lock(&self.lambda).running.get(process).cloned()?;
+        let request_id = lock(&process.request_id);
+        request_id.split('.').next().map(str::to_owned)
+    }
+
     /// Adds to what the running invocation of a process costs.
     pub(super) fn bill(&self, process: &str, units: Units) {
         if let Some(process) = lock(&self.lambda).running.get(process) {
@@ -344,6 +354,7 @@ impl Cloud {
             let mut lambda = lock(&self.lambda);
             lambda.invocations += 1;
             process.invocation.store(lambda.invocations, Ordering::Relaxed);
+            lock(&process.request_id).clone_from(&request_id);
             lambda.running.insert(process.name.clone(), Arc::clone(&process));
         }
         if function == FunctionName::Canary {
@@ -388,7 +399,10 @@ impl Cloud {
             _ => {}
         }
         let units = *lock(&process.units);
-        self.bill_alerts(function, &event, units);
+        // What fails is repeated, and billed again.
+        if let Ok(answer) = &result {
+            self.bill_alerts(function, &event, answer, units);
+        }
         drop(busy);
         (result, units)
     }
@@ -402,7 +416,7 @@ impl Cloud {
         let is_later = self.writes_later_form(&call.process);
         let event = if is_later { later_event(&call.body) } else { call.body.clone() };
         if call.is_async {
-            self.invoke_later(function, event);
+            self.invoke_by(Some(&call.process), function, event);
             return Reply { status: 202, body: Vec::new() };
         }
         let run = self.canary_publishes(&call.process, &event);
@@ -418,6 +432,11 @@ impl Cloud {
 
     /// Invokes a function asynchronously: at least once, three times if it fails, and then it is a dead letter.
     pub(crate) fn invoke_later(self: &Arc<Self>, function: FunctionName, event: Vec<u8>) {
+        self.invoke_by(None, function, event);
+    }
+
+    /// Does that, for the process that asks if one does. Workers that a worker starts are of the same fan-out.
+    fn invoke_by(self: &Arc<Self>, process: Option<&str>, function: FunctionName, event: Vec<u8>) {
         let lane = format!("queue of {function}");
         if function == FunctionName::Deliver {
             let depth = serde_json::from_slice::<Value>(&event).ok().and_then(|task| task["chain"].as_u64());
@@ -426,7 +445,11 @@ impl Cloud {
             }
         }
         let times = if self.chance(&lane, self.weather().repeats) { 2 } else { 1 };
-        let request_id = format!("{:016x}", self.draw(&lane, |random| random.random::<u64>()));
+        let mut request_id = format!("{:016x}", self.draw(&lane, |random| random.random::<u64>()));
+        let worker = process.filter(|process| process.starts_with("DeliverFunction"));
+        if let Some(fan_out) = worker.and_then(|worker| self.fan_out_of(worker)) {
+            request_id = format!("{fan_out}.{request_id}");
+        }
         for _ in 0..times {
             let (cloud, lane, event, request_id) = (Arc::clone(self), lane.clone(), event.clone(), request_id.clone());
             let busy = self.begin();

@@ -51,7 +51,7 @@ fn kept(table: &str, item: &Value, now_s: i64) -> Option<(i64, i64)> {
         return match rest.split('#').next().unwrap_or_default() {
             "head" if item["leased_until"].is_null() => None,
             "regions" | "heads" => None,
-            "key" | "receipt" => Some((now_s + OF_ALERTS_S - MINUTE, now_s + OF_ALERTS_S)),
+            "key" | "receipt" | "video" => Some((now_s + OF_ALERTS_S - MINUTE, now_s + OF_ALERTS_S)),
             _ => Some((now_s, now_s + HOUR)),
         };
     }

@@ -46,7 +46,7 @@ pub use self::{
     canary::CanaryPublication,
     database::{Store, Units},
     feed::Announced,
-    gateway::{Incoming, Line, Socket, Visitor},
+    gateway::{Incoming, LIFE_MAX, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
     services::{Forgery, token},
     situations::{Reached, Situation},
@@ -55,6 +55,9 @@ pub use self::{
 
 /// What the wall clock shows when a world begins, in milliseconds since the Unix epoch.
 pub const BEGAN_MS: i64 = 1_795_000_000_000;
+
+/// When tokens end that do not end in a world, in seconds since 1970.
+pub const TOKEN_END_S: i64 = BEGAN_MS / 1_000 + 1_000_000;
 
 /// Who issues tokens.
 pub const TOKEN_ISSUER: &str = "https://issuer.example/";
@@ -87,6 +90,9 @@ pub struct Settings {
     /// of all connections then have slots at the beginning of the ring, so that a page seems to be of a large audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_items: Option<u32>,
+    /// Milliseconds that each way of each request takes, where that is always the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_ms: Option<u64>,
 }
 
 /// Everything that a world has but its clients.
@@ -112,6 +118,8 @@ pub struct Cloud {
     /// Events that publish has handled, and its answers.
     answered: Mutex<Vec<(Value, Value)>>,
     reached: Mutex<Reached>,
+    /// Floods under way: many write one item at the same moments, and the database answers unevenly.
+    floods: AtomicU64,
     trace: Mutex<Trace>,
     broken: Mutex<Vec<(u32, String)>>,
     busy: AtomicU64,
@@ -177,6 +185,7 @@ impl Cloud {
             charges: Mutex::default(),
             answered: Mutex::default(),
             reached: Mutex::default(),
+            floods: AtomicU64::default(),
             trace: Mutex::new(Trace { hash: HASH_BEGAN, lines: keeps_lines.then(Vec::new) }),
             broken: Mutex::default(),
             busy: AtomicU64::new(0),

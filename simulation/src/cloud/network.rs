@@ -1,6 +1,9 @@
 //! The network between the functions and AWS: what is on its way, and what never arrives.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Request, Response, header::UPGRADE};
@@ -78,6 +81,16 @@ async fn respond(
     response.map_err(std::io::Error::other)
 }
 
+/// Many messages of one moment are under way.
+#[derive(Debug)]
+pub(crate) struct Flood(Arc<Cloud>);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.floods.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What becomes of a request.
 struct Fate {
     there: Duration,
@@ -89,12 +102,27 @@ struct Fate {
 }
 
 impl Cloud {
+    /// Begins a flood, which lasts until what is returned is dropped.
+    pub(crate) fn flood(self: &Arc<Self>) -> Flood {
+        self.floods.fetch_add(1, Ordering::Relaxed);
+        Flood(Arc::clone(self))
+    }
+
     fn fate(&self, process: &str) -> Fate {
         let weather = self.weather();
+        let is_flooded = process.contains("SubscribeFunction") && self.floods.load(Ordering::Relaxed) > 0;
+        let most_ms = if is_flooded { 60 } else { 6 };
         self.draw(process, |random| {
             let mut way = || {
+                if let Some(ms) = self.settings.way_ms {
+                    return Duration::from_millis(ms);
+                }
                 let is_slow = random.random_bool(weather.slow_requests / 2.0);
-                Duration::from_millis(if is_slow { random.random_range(50..3_000) } else { random.random_range(1..6) })
+                Duration::from_millis(if is_slow {
+                    random.random_range(50..3_000)
+                } else {
+                    random.random_range(1..most_ms)
+                })
             };
             let (there, back) = (way(), way());
             let is_lost = random.random_bool(weather.lost_requests);

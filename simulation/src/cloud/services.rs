@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     base64url,
     client::{Call, Reply},
-    cloud::{BEGAN_MS, CANARY_TOKEN_PARAMETER, Cloud, FunctionName, TOKEN_ISSUER, lock},
+    cloud::{CANARY_TOKEN_PARAMETER, Cloud, FunctionName, TOKEN_END_S, TOKEN_ISSUER, lock},
 };
 
 /// What tokens are signed with where there is no issuer.
@@ -84,7 +84,7 @@ impl Cloud {
         }
         let asked: Value = serde_json::from_slice(&call.body).unwrap_or_default();
         if asked["Name"] == CANARY_TOKEN_PARAMETER {
-            let claims = json!({"exp": BEGAN_MS / 1_000 + 1_000_000, "regions": [CANARY]});
+            let claims = json!({"exp": TOKEN_END_S, "regions": [CANARY]});
             return Reply::json(&json!({"Parameter": {"Value": token(&claims, true, Forgery::None)}}));
         }
         Reply::json(&json!({"Parameter": {"Value": SECRET}}))

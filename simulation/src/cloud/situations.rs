@@ -47,6 +47,9 @@ situations! {
     RedrivenEarly: "dead letters driven again during faults",
     LargeAlert: "frames of more than 24 KB",
     BegunAgain: "logs that began again",
+    RecentlyAlerted: "videos withheld because of their alert",
+    AlertedAgain: "videos alerted again",
+    LimitReached: "messages of one moment that are just within the limit",
 }
 
 /// How often each situation has occurred.

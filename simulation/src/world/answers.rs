@@ -48,6 +48,8 @@ impl Run {
                     // No log ends in the life of a world.
                     "too_many_regions" => is_full && !log.contains_key(region),
                     "idempotency_conflict" => *reuses_key,
+                    // `check_repeats` asks more of it.
+                    "recently_alerted" => published.window_s.is_some(),
                     _ => false,
                 };
                 if !is_explained {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
-    cloud::{BEGAN_MS, Forgery, Incoming, Situation, Socket, Visitor, lock, token},
+    cloud::{BEGAN_MS, Forgery, Incoming, Situation, Socket, TOKEN_END_S, Visitor, lock, token},
     world::{
         Run,
         items::Mischief,
@@ -18,6 +18,9 @@ use crate::{
 
 /// Longest that a client waits for an answer, in milliseconds.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// Floods that stay within the limit, for each client that sends them.
+const FLOODS: u32 = 10;
 
 /// A client of a world.
 pub(super) struct Client {
@@ -47,7 +50,7 @@ impl Client {
     /// A token of the user.
     pub(super) fn token(&self) -> String {
         let ends_s = self.token_ends_s.and_then(|s| i64::try_from(s).ok());
-        let expires = BEGAN_MS / 1_000 + ends_s.unwrap_or(1_000_000);
+        let expires = ends_s.map_or(TOKEN_END_S, |ends_s| BEGAN_MS / 1_000 + ends_s);
         let mut claims = json!({"exp": expires, "sub": self.user});
         if let Some(allowed) = &self.allowed {
             claims["regions"] = json!(allowed);
@@ -257,7 +260,7 @@ impl Client {
         let cloud = Arc::clone(&self.run.cloud);
         match mischief {
             Mischief::Ghost => {
-                for _ in 0..3 {
+                for _ in 0..10 {
                     let Ok(connected) = self.connect(regions.first().map(String::as_str)).await else { continue };
                     for _ in 0..3 {
                         self.wish(&connected, true, &regions);
@@ -269,7 +272,7 @@ impl Client {
             }
             Mischief::Change => {
                 let Ok(mut connected) = self.connect(None).await else { return };
-                for round in 0..4 {
+                for round in 0..8 {
                     for joins in [round % 2 == 0, round % 2 != 0, true] {
                         self.wish(&connected, joins, &regions);
                     }
@@ -356,22 +359,40 @@ impl Client {
         }
     }
 
-    /// Sends more messages at one moment than it may, and counts those that are let through.
+    /// Sends messages at one moment, as many as it may or more.
     async fn flood(&self) {
         let cloud = &self.run.cloud;
         let Ok(mut connected) = self.connect(None).await else { return };
         let rate = u64::from(cloud.settings.messages_per_second);
-        let is_within = cloud.chance(&self.name, 0.5);
-        let sent = if is_within { rate } else { rate * 2 + 5 };
+        let is_within = cloud.chance(&self.name, 0.7);
+        // In which order they are counted differs each time.
+        for _ in 0..if is_within { FLOODS } else { 1 } {
+            let flood = cloud.flood();
+            self.burst(&mut connected, if is_within { rate } else { rate * 2 + 5 }).await;
+            drop(flood);
+            // Then it may send as many again.
+            sleep(Duration::from_secs(2)).await;
+        }
+        self.ends(&connected);
+    }
+
+    /// Sends that many messages at one moment, and checks how many are let through.
+    async fn burst(&self, connected: &mut Connected, sent: u64) {
+        let cloud = &self.run.cloud;
+        let rate = u64::from(cloud.settings.messages_per_second);
         let began = Instant::now();
         for number in 0..sent {
             connected.socket.line.send(json!({"type": "echo", "n": number}).to_string());
+            if sent == rate {
+                let pause = cloud.draw(&self.name, |random| random.random_range(0..4));
+                sleep(Duration::from_millis(pause)).await;
+            }
         }
         let (mut admitted, mut refused) = (0, 0);
         let mut last = began;
         let until = Instant::now() + Duration::from_secs(20);
         while admitted + refused < sent
-            && let Some(frame) = self.next(&mut connected, until).await
+            && let Some(frame) = self.next(connected, until).await
         {
             last = Instant::now();
             if frame["type"] == "response" {
@@ -380,15 +401,17 @@ impl Client {
                 refused += 1;
             }
         }
-        self.ends(&connected);
         let skew = Duration::from_secs_f64(cloud.planned().skew_ms / 1_000.0);
         // What comes later has more of the allowance.
         let most = rate as f64 * (1.0 + (last - began + skew).as_secs_f64());
         if admitted as f64 > most {
             cloud.breaks(7, format!("{}: {admitted} of {sent} messages pass, and {rate} a second may", self.name));
         }
-        let has_one_clock = cloud.planned().skew_ms == 0.0;
-        if refused > 0 && (is_within || admitted < rate) && has_one_clock && cloud.planned().has_sound_functions() {
+        let has_to_be_exact = cloud.planned().skew_ms == 0.0 && cloud.planned().has_sound_functions();
+        if sent == rate && has_to_be_exact && admitted + refused == sent {
+            cloud.reaches(Situation::LimitReached);
+        }
+        if refused > 0 && admitted < sent.min(rate) && has_to_be_exact {
             cloud.breaks(7, format!("{}: only {admitted} of {sent} messages pass, and {rate} a second may", self.name));
         }
     }

@@ -50,7 +50,7 @@ impl Run {
         }
         let waited = Duration::from_millis(self.cloud.elapsed_ms() - began);
         sleep(CALM_WITHIN.saturating_sub(waited)).await;
-        let posting = self.posting();
+        let posting = self.posting(self.alerts());
         if posting >= LONG_POSTING {
             sleep(posting).await;
         }
@@ -69,6 +69,7 @@ impl Run {
         self.note_scheduled();
         self.note_events();
         self.check_log();
+        self.check_repeats();
         self.check_answers();
         self.check_announced();
         self.check_deliveries();
@@ -78,11 +79,15 @@ impl Run {
         self.check_states();
     }
 
-    /// How long the posts of all alerts may take at the push rate, with their repeats to connections that are gone.
-    fn posting(&self) -> Duration {
+    /// How many alerts are in all logs.
+    fn alerts(&self) -> usize {
+        self.log().values().map(BTreeMap::len).sum()
+    }
+
+    /// How long the posts of so many alerts may take at the push rate, with their repeats to connections that are gone.
+    fn posting(&self, alerts: usize) -> Duration {
         let items = self.cloud.store().items("SubscriptionsTable");
         let connections: BTreeSet<&str> = items.iter().filter_map(|item| item["connection_id"]["S"].as_str()).collect();
-        let alerts: usize = self.log().values().map(BTreeMap::len).sum();
         let posts = alerts * connections.len() * POSTS_OF_A_LOST_CONNECTION;
         Duration::from_secs(posts as u64 / u64::from(self.cloud.settings.push_rate.max(1)))
     }
@@ -103,12 +108,12 @@ impl Run {
             .collect();
         let sent_ms = self.cloud.elapsed_ms();
         for region in &regions {
-            // So that no quota keeps a post for long.
-            sleep(Duration::from_secs(15)).await;
+            // So that no quota keeps a post for long, and no fan-out takes another one's share of a small push rate.
+            sleep(self.posting(1).max(Duration::from_secs(15))).await;
             let video = format!("probe-{region}");
             self.publish_in_calm(&video, region).await;
         }
-        sleep(PROBE_WITHIN + self.posting()).await;
+        sleep(PROBE_WITHIN + self.posting(self.alerts())).await;
         self.check_probes(&regions, sent_ms);
     }
 

@@ -19,6 +19,7 @@ const HOLDERS: f64 = 0.15;
 const DIVIDED: f64 = 0.03;
 const AGAIN: f64 = 0.08;
 const FULL: f64 = 0.04;
+const VIRAL: f64 = 0.2;
 const REDRIVEN: f64 = 0.5;
 
 /// Share of the invocations of deliver that die where somebody drives dead letters again while they do.
@@ -43,7 +44,10 @@ pub(super) struct Extras<'a> {
 pub(super) fn add(world: Extras<'_>, items: &mut Vec<Item>) {
     let Extras { seed, span_ms, regions, settings, weather } = world;
     let random = &mut SmallRng::seed_from_u64(seed ^ STREAM);
-    let mut add = |at_ms: u64, what: What| items.push(Item { number: items.len(), at_ms, what });
+    let mut add = |at_ms: u64, what: What| {
+        items.push(Item { number: items.len(), at_ms, what });
+        items.len() - 1
+    };
     let one = |random: &mut SmallRng| (*regions.choose(random).unwrap_or(&"PL")).to_owned();
     let is_limited = settings.alerts_per_minute < 100;
     if random.random_bool(if is_limited { 0.5 } else { BURST }) {
@@ -99,6 +103,19 @@ pub(super) fn add(world: Extras<'_>, items: &mut Vec<Item>) {
     }
     if random.random_bool(AGAIN) {
         add(0, What::Again);
+    }
+    if random.random_bool(VIRAL) {
+        let window_s = *[2, 5, 3_600].choose(random).unwrap_or(&2);
+        let width = *[40, 700, 8_000].choose(random).unwrap_or(&700);
+        let times = (0..random.random_range(3..9)).map(|_| {
+            let score = *[90, 90, 90, 93, 96].choose(random).unwrap_or(&90);
+            (random.random_range(0..width), score)
+        });
+        let (times, at_ms) = (times.collect(), random.random_range(0..span_ms));
+        let of = add(at_ms, What::Viral { region: one(random), window_s, times });
+        if random.random_bool(0.4) {
+            add(at_ms + random.random_range(0..8_000), What::Remove { of });
+        }
     }
 }
 

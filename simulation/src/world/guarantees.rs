@@ -68,7 +68,7 @@ pub const GUARANTEES: [Guarantee; 12] = [
         promised: "[protocol.md](protocol.md#tokens)",
         check: "`check_strangers`, `check_tokens`, `holder`, `page`",
         weaker: "An alert that nobody is subscribed to goes to everyone, marked as such, where `FallbackToEveryone` \
-             says so and no tokens are asked for.",
+             says so, no tokens are asked for and there is no Event API.",
     },
     Guarantee {
         number: 4,
@@ -103,9 +103,10 @@ pub const GUARANTEES: [Guarantee; 12] = [
     Guarantee {
         number: 7,
         name: "exact limits",
-        sentence: "Limits of connections, messages and alerts admit what they say, neither more nor fewer.",
+        sentence: "Limits of connections, messages and alerts admit what they say, neither more nor fewer. Within \
+             its window a video is alerted once, unless it rises or its alert is taken back.",
         promised: "[operations.md](operations.md#limits)",
-        check: "`check_seats`, `flood`, `check_allowances`, `check_log`",
+        check: "`check_seats`, `flood`, `check_allowances`, `check_log`, `check_repeats`",
         weaker: "Limits in time are as exact as the clocks of two functions are alike. Too few are admitted only \
              where a write is lost; that is looked for in calm worlds.",
     },
@@ -167,8 +168,11 @@ const LATE_MS: u64 = 30_000;
 #[derive(Clone, Debug)]
 pub(super) struct Logged {
     pub(super) video: Option<String>,
-    id: String,
+    pub(super) id: String,
     pub(super) epoch: i64,
+    pub(super) committed_ms: i64,
+    /// The score of its video.
+    pub(super) score: Option<f64>,
 }
 
 impl Run {
@@ -181,6 +185,8 @@ impl Run {
             let seq = number("seq").and_then(|seq| u64::try_from(seq).ok()).unwrap_or_default();
             let video = item["video"]["S"].as_str().and_then(|video| serde_json::from_str::<Value>(video).ok());
             let logged = Logged {
+                committed_ms: number("committed_at").unwrap_or_default(),
+                score: video.as_ref().and_then(|video| video["score"].as_f64()),
                 video: video.and_then(|video| video["id"].as_str().map(str::to_owned)),
                 id: item["id"]["S"].as_str().unwrap_or_default().to_owned(),
                 epoch: number("epoch").unwrap_or_default(),
@@ -409,7 +415,7 @@ impl Run {
                 let region = &received.region;
                 let Some(video) = &received.video else { continue };
                 let logged = log.get(region).and_then(|alerts| alerts.get(&received.seq));
-                if let Some(Logged { video: Some(there), id: there_id, epoch }) = logged
+                if let Some(Logged { video: Some(there), id: there_id, epoch, .. }) = logged
                     && *epoch == received.epoch
                     && (there != video || *there_id != received.id)
                 {

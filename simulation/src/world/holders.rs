@@ -6,7 +6,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    cloud::{Situation, lock},
+    cloud::{LIFE_MAX, Situation, lock},
     world::{
         Run,
         clients::{Client, Connected},
@@ -16,9 +16,6 @@ use crate::{
 
 /// Milliseconds by which the clocks of issuer and functions differ beside what is planned: tokens count in seconds.
 const SECOND_MS: u64 = 1_000;
-
-/// Longest that a connection lives, in milliseconds. Source: docs/protocol.md, "Connecting".
-const LIFE_MS: u64 = 2 * 60 * 60 * 1_000;
 
 impl Client {
     /// A client with one token, which stays on a connection, or comes back with it until it is refused.
@@ -75,7 +72,8 @@ impl Run {
     /// Nobody is sent anything long after the end of a token.
     pub(super) fn check_tokens(&self) {
         // It may have opened with the last of the leeway.
-        let most_ms = LIFE_MS + LEEWAY_S.unsigned_abs() * 1_000 + 2 * SECOND_MS;
+        let life_ms = u64::try_from(LIFE_MAX.as_millis()).unwrap_or(u64::MAX);
+        let most_ms = life_ms + LEEWAY_S.unsigned_abs() * 1_000 + 2 * SECOND_MS;
         for visit in &lock(&self.journal).visits {
             let Some(ends_ms) = visit.token_ends_ms else { continue };
             if let Some(late) = visit.received.iter().find(|received| received.at_ms > ends_ms + most_ms) {

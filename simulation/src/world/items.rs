@@ -75,6 +75,9 @@ pub enum What {
     Redrive,
     /// A client keeps its token, which ends so many seconds after it was made.
     Holder { region: String, life_s: u64, stays: bool },
+    /// A video that stays viral is published again and again, each time with this window: when, in milliseconds after
+    /// the first time, and with which score.
+    Viral { region: String, window_s: u64, times: Vec<(u64, u32)> },
     /// Two days later, when all logs have ended, one begins again.
     Again,
 }

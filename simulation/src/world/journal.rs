@@ -68,6 +68,21 @@ pub struct Published {
     pub bytes: usize,
     /// Whether its key is that of another publication.
     pub reuses_key: bool,
+    /// Seconds within which its video is not alerted again.
+    pub window_s: Option<u64>,
+}
+
+/// A publication that was withheld, because an alert of its video stands.
+#[derive(Clone, Debug)]
+pub struct Withheld {
+    pub video: String,
+    pub region: String,
+    pub score: f64,
+    pub sent_ms: u64,
+    /// The alert that stands.
+    pub epoch: i64,
+    pub seq: u64,
+    pub id: String,
 }
 
 /// What a publisher was told.
@@ -76,6 +91,17 @@ pub enum Told {
     Published { epoch: i64, seq: u64, id: String },
     Refused(String),
     Nothing,
+}
+
+impl Told {
+    /// Whether asking again would change nothing.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Published { .. } => true,
+            Self::Refused(code) => !matches!(code.as_str(), "unavailable" | "outcome_unknown" | "rate_limited"),
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// An alert that was taken back.
@@ -97,6 +123,7 @@ pub struct Journal {
     /// By the id of the video.
     pub publications: BTreeMap<String, Published>,
     pub removals: Vec<Removed>,
+    pub withheld: Vec<Withheld>,
     /// What our clients told their applications: by client, in order.
     pub told: BTreeMap<String, Vec<Heard>>,
     /// What the applications watch in the end.

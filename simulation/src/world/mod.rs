@@ -15,6 +15,7 @@ mod panics;
 pub mod plan;
 mod publishers;
 mod readers;
+mod repeats;
 mod schedules;
 mod shrink;
 mod taken_back;
@@ -259,6 +260,7 @@ impl Run {
                 }
                 self.redrive().await;
             }
+            What::Viral { region, window_s, times } => self.viral(item.number, &region, window_s, &times).await,
             What::Again => {}
         }
     }

@@ -79,6 +79,7 @@ impl Plan {
             has_operator: random.random_bool(0.7),
             has_next_form: random.random_bool(0.3),
             page_items: None,
+            way_ms: None,
         };
         let mut items = Vec::new();
         let few = random.random_range(1..=REGIONS.len());

@@ -116,11 +116,7 @@ impl Run {
             let mut is_done = true;
             for (video, answer) in videos.iter().zip(&answers) {
                 let told = told(answer);
-                is_done &= match &told {
-                    Told::Published { .. } => true,
-                    Told::Refused(code) => !matches!(code.as_str(), "unavailable" | "outcome_unknown" | "rate_limited"),
-                    Told::Nothing => false,
-                };
+                is_done &= told.is_final();
                 if let Some(record) = lock(&self.journal).publications.get_mut(video) {
                     record.answers.push(told);
                     record.attempts = attempt + 1;

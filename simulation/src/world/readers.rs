@@ -8,7 +8,7 @@ use shared::model::audience::CANARY;
 use tokio::time::sleep;
 
 use crate::{
-    cloud::{BEGAN_MS, Forgery, FunctionName, lock, token},
+    cloud::{Forgery, FunctionName, TOKEN_END_S, lock, token},
     world::{
         Run,
         items::Pass,
@@ -69,16 +69,16 @@ impl Run {
             let token = token(claims, self.cloud.settings.has_issuer, forgery);
             json!({"authorization": format!("Bearer {token}")})
         };
-        let lasts = BEGAN_MS / 1_000 + 1_000_000;
         match pass {
             Pass::None => (json!({}), None),
-            Pass::Valid => (of(&json!({"exp": lasts, "sub": lane}), Forgery::None), None),
+            Pass::Valid => (of(&json!({"exp": TOKEN_END_S, "sub": lane}), Forgery::None), None),
             // It has ended, and nothing of the leeway and of what clocks differ is left.
             Pass::Ended => (of(&json!({"exp": now_s - LEEWAY_S - 3, "sub": lane}), Forgery::None), Some(Vec::new())),
-            Pass::Forged => (of(&json!({"exp": lasts, "sub": lane}), Forgery::Signature), Some(Vec::new())),
-            Pass::OfAnother => {
-                (of(&json!({"exp": lasts, "sub": lane, "regions": ["X9"]}), Forgery::None), Some(vec!["X9".to_owned()]))
-            }
+            Pass::Forged => (of(&json!({"exp": TOKEN_END_S, "sub": lane}), Forgery::Signature), Some(Vec::new())),
+            Pass::OfAnother => (
+                of(&json!({"exp": TOKEN_END_S, "sub": lane, "regions": ["X9"]}), Forgery::None),
+                Some(vec!["X9".to_owned()]),
+            ),
         }
     }
 

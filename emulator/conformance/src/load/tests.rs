@@ -88,6 +88,8 @@ async fn gateway(copies: usize) -> GatewayClient {
     let address = Address {
         socket: url.parse().expect("an address"),
         management: url.parse().expect("an address"),
+        http_api: None,
+        rest_api: None,
         region: "us-east-1".to_owned(),
         token: "t".to_owned(),
         parameters: BTreeMap::new(),
@@ -107,5 +109,6 @@ async fn every_alert_that_reaches_all_clients_has_a_time() {
 #[tokio::test]
 async fn an_alert_that_comes_twice_is_an_error() {
     let error = measure(&gateway(2).await, 2).await.expect_err("no figures");
-    assert!(matches!(&error, LoadError::Frame { expected, got } if expected == "alert 1" && got.contains("alert 0")));
+    let LoadError::Frame { expected, got } = &error else { panic!("{error:?}") };
+    assert!(expected == "alert 1" && got.contains("alert 0"), "{error:?}");
 }

@@ -11,6 +11,7 @@ use aws_credential_types::Credentials;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
@@ -79,7 +80,37 @@ async fn serve(stream: TcpStream, observer: ObserverSender) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
+/// An API that answers with the head and the body of the request, and with `x-kind: told`.
+async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = String::new();
+    let is_whole = |request: &str| {
+        let (head, body) = request.split_once("\r\n\r\n")?;
+        let length = head.to_lowercase().split_once("content-length: ").map(|(_, rest)| rest.to_owned());
+        let length = length.and_then(|rest| rest.lines().next()?.parse().ok());
+        (body.len() >= length.unwrap_or(0)).then_some(())
+    };
+    while is_whole(&request).is_none() {
+        let mut part = [0; 4096];
+        let length = stream.read(&mut part).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        request += &String::from_utf8_lossy(&part[..length]);
+    }
+    let (head, body) = request.split_once("\r\n\r\n").expect("a whole request");
+    let answer = json!({"head": head.lines().collect::<Vec<_>>(), "body": body}).to_string();
+    let head = format!("HTTP/1.1 200 OK\r\nx-kind: told\r\ncontent-length: {}\r\n\r\n", answer.len());
+    stream.write_all((head + &answer).as_bytes()).await
+}
+
 async fn runner() -> CaseRunner {
+    let api = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let api_url = format!("http://{}/", api.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = api.accept().await {
+            tokio::spawn(tell(stream));
+        }
+    });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/dev", listener.local_addr().expect("an address"));
     let observer = ObserverSender::default();
@@ -91,6 +122,8 @@ async fn runner() -> CaseRunner {
     let address = Address {
         socket: url.parse().expect("an address"),
         management: url.parse().expect("an address"),
+        http_api: Some(api_url.parse().expect("an address")),
+        rest_api: None,
         region: "us-east-1".to_owned(),
         token: "t".to_owned(),
         parameters: BTreeMap::new(),
@@ -121,6 +154,13 @@ async fn a_case_passes_when_every_step_finds_what_it_expects() {
         "{connect: {}}, {expect-event: {type: CONNECT, event: {requestContext: {connectionId: '{client.id}'}}}}",
         "{connect: {}}, {send: {text: 'I am {client.id}'}}, {expect: {text: I am C1=}}",
         "{connect: {}}, {expect-event: {type: CONNECT}}, {expect-no-event: {type: CONNECT}}",
+        "{request: {api: http, path: /a/b, response-headers: {x-kind: told}, body: !regex '.*GET /a/b HTTP/1.1.*'}}",
+        "{request: {api: http, method: PUT, path: /, query: {a: {b: 1}}, data: hi, body: {body: hi}}}",
+        r#"{request: {api: http, path: /, query: {a: {b: 1}}, body: !regex '.*"GET /\?a=%7B%22b%22%3A1%7D .*'}}"#,
+        "{request: {api: http, path: /, body: !regex '.*X-Conformance: t\".*'}}",
+        "{request: {api: http, path: /, status: null, response-headers: {x-kind: told}}}",
+        "{request: {api: http, path: /, token: wrong, body: !regex '.*X-Conformance: tx\".*'}}",
+        "{request: {api: http, path: /, headers: {x-a: [b, c]}, body: !regex '.*X-A: b\".*X-A: c\".*'}}",
     ] {
         assert_eq!(run(&mut runner, steps).await, None, "{steps}");
     }
@@ -156,6 +196,10 @@ async fn a_case_fails_at_the_step_that_finds_something_else() {
         ("{connect: {}}, {expect-event: {type: CONNECT, posted: {status: 410}}}", 2, "status", "nothing"),
         ("{connect: {}}, {send: {text: '{client.id}'}}, {expect-no-event: {type: CONNECT}}", 3, "no event", "CONNECT"),
         ("{connect: {}}, {send: {text: '{unknown}'}}", 2, "{unknown}", "nothing"),
+        ("{request: {api: http, path: /, status: 404}}", 1, "status 404", "status 200"),
+        ("{request: {api: http, path: /, response-headers: {x-kind: x}}}", 1, "header x-kind", "told"),
+        ("{request: {api: http, path: /, body: {body: x}}}", 1, "body body", "\"\""),
+        ("{request: {api: rest, path: /}}", 1, "status 200", "no address"),
     ] {
         let failure = run(&mut runner, steps).await.unwrap_or_else(|| panic!("{steps} must fail"));
         assert_eq!(failure.0, step, "{steps}: {failure:?}");

@@ -264,7 +264,7 @@ fn a_rest_event_has_null_for_what_does_not_exist_and_encodes_binary_types_only()
     for name in ["queryStringParameters", "multiValueQueryStringParameters", "stageVariables", "body"] {
         assert_eq!(event.get(name), Some(&Value::Null), "{name}");
     }
-    assert_eq!(event["pathParameters"], json!({"proxy": "a/b c"}));
+    assert_eq!(event["pathParameters"], json!({"proxy": "a/b%20c"}));
     assert_eq!((&event["resource"], &event["path"]), (&json!("/{proxy+}"), &json!("/a/b%20c/")));
     for (kind, encoded) in [("image/png", true), ("application/octet-stream", false)] {
         parts.headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));

@@ -15,7 +15,12 @@ use ring::{
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::template::HttpIdentitySource;
+use crate::{
+    gateway::GatewayOptions,
+    http_api::{HttpApis, event, refusal::Refusal, resource_policy::ResourcePolicy, routing},
+    lambda::Functions,
+    template::{HttpAuthorization, HttpIdentitySource, Template, TemplateInputs},
+};
 
 /// A key pair that was made for these tests and opens nothing: PKCS #1, DER, base64.
 const RSA: &str = include_str!("test_rsa.txt");
@@ -107,7 +112,7 @@ fn manual() -> (Clock, Arc<AtomicI64>) {
 
 #[tokio::test]
 async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::default()), manual());
     let header = json!({"alg": "RS256", "kid": "a"});
     let scopes = ["write".to_owned(), "admin".to_owned()];
     let token = token(&header, &issuer.claims());
@@ -123,7 +128,7 @@ async fn a_token_is_checked_with_the_keys_of_its_issuer_and_its_claims_are_texts
 
 #[tokio::test]
 async fn nobody_is_let_in_whose_token_is_not_good() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::default()), manual());
     let good = json!({"alg": "RS256", "kid": "a"});
     let check = async |token: String, scopes: &[String]| {
         issuers.check(&issuer.authorizer(), scopes, &token, &clock).await.expect_err("refused")
@@ -133,7 +138,7 @@ async fn nobody_is_let_in_whose_token_is_not_good() {
         (issuer.with("aud", json!(["z"])), "the token does not have a valid audience"),
         (issuer.with("aud", Value::Null), "the token does not have a valid audience"),
         (issuer.with("exp", json!(NOW)), "the token has expired"),
-        (issuer.with("exp", Value::Null), "the token has expired"),
+        (issuer.with("exp", Value::Null), "the token has no exp, the number that says when it expires"),
         (issuer.with("nbf", json!(NOW + 1)), "the token is not valid yet"),
         (issuer.with("iat", json!(NOW + 1)), "the token is not valid yet"),
     ] {
@@ -164,7 +169,7 @@ async fn nobody_is_let_in_whose_token_is_not_good() {
 
 #[tokio::test]
 async fn tokens_of_a_user_pool_are_for_any_client_and_their_use_depends_on_scopes() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::default()), manual());
     let pool = JwtAuthorizer { audiences: None, ..issuer.authorizer() };
     let header = json!({"alg": "RS256", "kid": "a"});
     let check = async |used: Value, scopes: &[String]| {
@@ -184,7 +189,7 @@ async fn tokens_of_a_user_pool_are_for_any_client_and_their_use_depends_on_scope
 
 #[tokio::test]
 async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in() {
-    let (issuer, issuers, (clock, ms)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
+    let (issuer, issuers, (clock, ms)) = (Issuer::start().await, Issuers::new(Arc::default()), manual());
     let of = |id: &str| token(&json!({"alg": "RS256", "kid": id}), &issuer.with("exp", json!(NOW + 60 * 60 * 24)));
     let check = async |token: String| issuers.check(&issuer.authorizer(), &[], &token, &clock).await;
     assert!(check(of("a")).await.is_ok() && check(of("a")).await.is_ok());
@@ -204,7 +209,7 @@ async fn keys_are_fetched_again_for_a_new_one_and_a_silent_issuer_lets_nobody_in
 
 #[tokio::test]
 async fn a_slow_issuer_does_not_keep_tokens_of_others_waiting() {
-    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::new(HttpClient::new())), manual());
+    let (issuer, issuers, (clock, _)) = (Issuer::start().await, Issuers::new(Arc::default()), manual());
     let token = token(&json!({"alg": "RS256", "kid": "a"}), &issuer.claims());
     // It accepts connections and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -214,5 +219,53 @@ async fn a_slow_issuer_does_not_keep_tokens_of_others_waiting() {
         biased;
         first = issuers.check(&slow, &[], &token, &clock) => panic!("{first:?}"),
         checked = issuers.check(&own, &[], &token, &clock) => assert!(checked.is_ok(), "{checked:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_resource_policy_has_to_allow_what_a_user_pool_lets_in_and_is_asked_after_it() {
+    let (issuer, (clock, _)) = (Issuer::start().await, manual());
+    let statements = json!([
+        {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "execute-api:/*/GET/*ed"},
+        {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "execute-api:/*/GET/denied"},
+    ]);
+    let text = format!(
+        "Resources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+         RouteSelectionExpression: $request.body.a }} }}\n  Shop:\n    Type: AWS::ApiGateway::RestApi\n    \
+         Properties:\n      Policy: {{ Statement: {statements} }}\n      Body: {{ paths: {{ '/{{page}}': {{ get: {{ \
+         x-amazon-apigateway-integration: {{ type: MOCK }} }} }} }} }}\n"
+    );
+    let mut api = Template::parse(&text, &TemplateInputs::default()).expect("valid").http_apis.remove(0);
+    let pool = JwtAuthorizer { audiences: None, ..issuer.authorizer() };
+    api.routes.iter_mut().for_each(|route| route.authorization = HttpAuthorization::Jwt(pool.clone()));
+    let policy = ResourcePolicy::of(&api);
+    let functions = Functions::unreachable(&BTreeMap::new());
+    let (quotas, options, client) = (Arc::default(), GatewayOptions::default(), Arc::default());
+    let apis = HttpApis::new(Vec::new(), |_| false, functions, clock, quotas, &options, client);
+    let good = token(&json!({"alg": "RS256", "kid": "a"}), &issuer.with("token_use", json!("id")));
+    let refused = async |path: &str, token: &str| {
+        let request = Request::builder().uri(path).header("Authorization", token).body(()).expect("valid");
+        let found = routing::best(&api, "GET", path).expect("a route");
+        let incoming = event::Incoming {
+            api: &api,
+            route: found.route,
+            path,
+            parameters: &found.parameters,
+            parts: &request.into_parts().0,
+            peer: "192.0.2.1:9".parse().expect("an address"),
+            now: Timestamp::from_millis(NOW * 1_000),
+            request_id: "",
+            uuid: "",
+            trace_id: "",
+        };
+        apis.authorize(&incoming, policy.as_ref(), &Bytes::new()).await.err()
+    };
+    let by_policy = |is_denied: bool| Some(Refusal::Policy { is_denied });
+    for (path, expected) in [("/allowed", None), ("/neither", by_policy(false)), ("/denied", by_policy(true))] {
+        assert_eq!(refused(path, &good).await, expected, "{path}");
+        for other in ["", "x.y.z"] {
+            let refused = refused(path, other).await;
+            assert!(matches!(refused, Some(Refusal::Token { .. })), "{path} {other}: {refused:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{archive, code::CodeVersion};
+use super::{archive, code::CodeVersion, local_host::LocalHost};
 use crate::aws::{self, API_HOST, REGION, URL_SUFFIX};
 
 /// What all function processes share.
@@ -43,6 +43,8 @@ pub(crate) struct LocalAddresses {
     pub(crate) http_api_ids: Vec<String>,
     /// What serves them.
     pub(crate) http: SocketAddr,
+    /// The host names of Event APIs, which are at the same address.
+    pub(crate) event_apis: Vec<LocalHost>,
     /// SQS.
     pub(crate) queues: SocketAddr,
 }
@@ -68,12 +70,13 @@ impl ProcessHost {
 
     /// Replaces the AWS addresses of the APIs and the queues in a variable by the emulator's.
     pub(crate) fn localised(&self, value: &str) -> String {
-        let LocalAddresses { api_id, gateway, http_api_ids, http, queues } = &self.addresses;
+        let LocalAddresses { api_id, gateway, http_api_ids, http, event_apis, queues } = &self.addresses;
         let cloud = |id: &str| format!("{id}{API_HOST}{REGION}.{URL_SUFFIX}");
         let value = value.replace(&aws::sqs_endpoint(), &format!("http://{queues}"));
         let value = [("https", "http"), ("wss", "ws")].iter().fold(value, |value, (secure, plain)| {
             value.replace(&format!("{secure}://{}", cloud(api_id)), &format!("{plain}://{gateway}"))
         });
+        let value = event_apis.iter().fold(value, |value, host| host.localised(&value));
         http_api_ids
             .iter()
             .fold(value, |value, id| value.replace(&format!("https://{}", cloud(id)), &format!("http://{http}")))

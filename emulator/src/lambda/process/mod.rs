@@ -6,6 +6,7 @@ mod handlers;
 mod host;
 mod launch;
 mod layers;
+mod local_host;
 mod runtime_api;
 
 use std::{
@@ -39,6 +40,7 @@ pub(crate) use self::{
     host::{LocalAddresses, ProcessHost},
     launch::LaunchError,
     layers::MissingLayer,
+    local_host::LocalHost,
 };
 use crate::{aws, http, invocation::InvokeError, template};
 

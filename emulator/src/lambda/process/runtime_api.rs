@@ -10,8 +10,11 @@ use hyper::{Method, Response, StatusCode, body::Bytes, header::HeaderValue};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::http::{Body, Request, json, response};
-use crate::invocation::InvokeError;
+use crate::{
+    http::{Body, Request, json, response},
+    invocation::InvokeError,
+    json::read_answer,
+};
 
 /// Largest response of a function, in bytes. Source: Lambda quotas.
 const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -165,7 +168,7 @@ fn not_found() -> Response<Body> {
 async fn reported(request: Request) -> InvokeError {
     let header = request.headers().get("lambda-runtime-function-error-type").cloned();
     let body = Limited::new(request.into_body(), RESPONSE_BYTES_MAX).collect().await.map(|body| body.to_bytes());
-    let body: Value = body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
+    let body: Value = body.ok().and_then(|body| read_answer(&body).ok()).unwrap_or_default();
     let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
     let named = header.as_ref().and_then(|header| header.to_str().ok()).map(str::to_owned);
     InvokeError::FunctionError {

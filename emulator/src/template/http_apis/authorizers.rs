@@ -6,8 +6,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::model::{
-    AuthorizerInput, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, JwtAuthorizer,
-    PayloadVersion,
+    AuthorizerInput, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource, HttpRoute,
+    JwtAuthorizer, PayloadVersion,
 };
 use crate::aws::URL_SUFFIX;
 use crate::template::{
@@ -19,13 +19,35 @@ use crate::template::{
 /// The header of a token where nothing else is named.
 const AUTHORIZATION: &str = "Authorization";
 
-/// Who may use a route of an HTTP API, or a method of a REST API, in CloudFormation's form.
-pub(super) fn of_route(api: &HttpApi, route: &Resource<'_>, resources: &Resources<'_>) -> HttpAuthorization {
+/// Sets who may use a route of an HTTP API, or a method of a REST API, in CloudFormation's form. What cannot be read
+/// closes it.
+pub(super) fn secure(route: &mut HttpRoute, api: &HttpApi, resource: &Resource<'_>, resources: &Resources<'_>) {
+    route.authorization = of_route(api, resource, resources);
+    let scopes = scalar::all_texts(resource.get("AuthorizationScopes"));
+    let needs_api_key = match api.kind {
+        HttpApiKind::Http => Some(false),
+        HttpApiKind::Rest => scalar::truth(resource.get("ApiKeyRequired")),
+    };
+    let unread = |property: &str| format!("line {}: its {property} cannot be read", resource.line);
+    for property in ["ApiKeyRequired", "AuthorizationScopes", "AuthorizationType"] {
+        if resource.node(property).is_some_and(|node| node.unread_line().is_some()) {
+            route.authorization = HttpAuthorization::Unserved(unread(property));
+        }
+    }
+    match (scopes, needs_api_key) {
+        (Some(scopes), Some(needs_api_key)) => (route.scopes, route.needs_api_key) = (scopes, needs_api_key),
+        (None, _) => route.authorization = HttpAuthorization::Unserved(unread("AuthorizationScopes")),
+        (_, None) => route.authorization = HttpAuthorization::Unserved(unread("ApiKeyRequired")),
+    }
+}
+
+fn of_route(api: &HttpApi, route: &Resource<'_>, resources: &Resources<'_>) -> HttpAuthorization {
     let (by_authorizer, authorizers) = match api.kind {
         HttpApiKind::Http => (["CUSTOM", "JWT"], "AWS::ApiGatewayV2::Authorizer"),
         HttpApiKind::Rest => (["CUSTOM", "COGNITO_USER_POOLS"], "AWS::ApiGateway::Authorizer"),
     };
-    match route.text("AuthorizationType").as_deref() {
+    let kind = route.get("AuthorizationType").filter(|kind| !kind.is_null());
+    match kind.map(|kind| scalar::as_text(kind).unwrap_or_else(|| kind.to_string())).as_deref() {
         None | Some("NONE") => return HttpAuthorization::None,
         Some("AWS_IAM") => return HttpAuthorization::Iam,
         Some(kind) if by_authorizer.contains(&kind) => {}
@@ -42,7 +64,11 @@ pub(super) fn of_route(api: &HttpApi, route: &Resource<'_>, resources: &Resource
 /// Reads `AWS::ApiGatewayV2::Authorizer`.
 fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
     let name = &authorizer.logical_id;
-    let sources = authorizer.get("IdentitySource").and_then(Value::as_array).cloned().unwrap_or_default();
+    let sources = match authorizer.get("IdentitySource") {
+        None | Some(Value::Null) => &[],
+        Some(Value::Array(sources)) => sources.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+    };
     let sources = sources.iter().map(|source| http_source(source, stage_variables));
     let sources: Vec<HttpIdentitySource> = match sources.collect::<Result<_, _>>() {
         Ok(sources) => sources,
@@ -65,7 +91,10 @@ fn of_http_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, Str
 /// Reads `AWS::ApiGateway::Authorizer`.
 fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, String>) -> HttpAuthorization {
     let name = &authorizer.logical_id;
-    let text = authorizer.text("IdentitySource").unwrap_or_default();
+    let text = match authorizer.get("IdentitySource") {
+        None | Some(Value::Null) => String::new(),
+        Some(source) => scalar::as_text(source).unwrap_or_else(|| source.to_string()),
+    };
     let sources = text.split(',').map(str::trim).filter(|source| !source.is_empty());
     let sources = sources.map(|source| rest_source(source, stage_variables));
     let sources: Vec<HttpIdentitySource> = match sources.collect::<Result<_, _>>() {
@@ -79,7 +108,7 @@ fn of_rest_api(authorizer: &Resource<'_>, stage_variables: &BTreeMap<String, Str
                 HttpIdentitySource::Header(header) => Some(header),
                 HttpIdentitySource::Query(_) | HttpIdentitySource::Constant(_) => None,
             });
-            token(name, &uri, header, authorizer.text("IdentityValidationExpression"))
+            token(name, &uri, header, authorizer.get("IdentityValidationExpression"))
         }
         Some("REQUEST") => lambda(name, &uri, AuthorizerInput::Request { sources, payload: PayloadVersion::V1 }, false),
         Some("COGNITO_USER_POOLS") => cognito(name, sources.into_iter().next(), authorizer.get("ProviderARNs")),
@@ -116,7 +145,9 @@ pub(super) fn of_sam_rest(name: &str, given: &Value, stage_variables: &BTreeMap<
     let function = given.get("FunctionArn").and_then(scalar::as_text).unwrap_or_default();
     let identity = |name: &str| given.pointer(&format!("/Identity/{name}")).and_then(scalar::as_text);
     match given.get("FunctionPayloadType").and_then(Value::as_str) {
-        None | Some("TOKEN") => token(name, &function, identity("Header"), identity("ValidationExpression")),
+        None | Some("TOKEN") => {
+            token(name, &function, identity("Header"), given.pointer("/Identity/ValidationExpression"))
+        }
         Some("REQUEST") => match sam_sources(given, stage_variables) {
             Ok(sources) => {
                 lambda(name, &function, AuthorizerInput::Request { sources, payload: PayloadVersion::V1 }, false)
@@ -149,7 +180,7 @@ pub(super) fn of_open_api(name: &str, scheme: &Value, given: &Value, api: &HttpA
         }
         ("token", Ok(_)) => {
             let header = scheme.get("name").and_then(scalar::as_text);
-            token(name, &uri, header, text("identityValidationExpression"))
+            token(name, &uri, header, given.get("identityValidationExpression"))
         }
         ("request", Ok(sources)) => {
             let payload = payload(text("authorizerPayloadFormatVersion").as_deref());
@@ -176,13 +207,11 @@ pub(super) fn unserved(name: &str, why: &str) -> HttpAuthorization {
 
 /// Checks tokens of a user pool, which has to be one of AWS.
 fn cognito(name: &str, source: Option<HttpIdentitySource>, pools: Option<&Value>) -> HttpAuthorization {
-    let pools = match pools {
-        Some(Value::Array(pools)) => pools.iter().filter_map(scalar::as_text).collect(),
-        one => one.and_then(scalar::as_text).into_iter().collect::<Vec<_>>(),
-    };
-    let issuer = match pools.as_slice() {
-        [pool] => issuer_of(pool),
-        _ => return unserved(name, "checks tokens of several Cognito user pools"),
+    let issuer = match scalar::all_texts(pools).as_deref() {
+        Some([pool]) => issuer_of(pool),
+        Some([]) => return unserved(name, "names no Cognito user pool"),
+        Some(_) => return unserved(name, "checks tokens of several Cognito user pools"),
+        None => return unserved(name, "names Cognito user pools by something other than texts"),
     };
     let Some(issuer) = issuer else {
         let why = "checks tokens of a Cognito user pool that only AWS knows (set its ARN with --value)";
@@ -209,11 +238,13 @@ fn lambda(name: &str, address: &str, input: AuthorizerInput, is_simple: bool) ->
     HttpAuthorization::Lambda(HttpAuthorizer { function: function.to_owned(), input, is_simple })
 }
 
-fn token(name: &str, address: &str, header: Option<String>, pattern: Option<String>) -> HttpAuthorization {
+fn token(name: &str, address: &str, header: Option<String>, pattern: Option<&Value>) -> HttpAuthorization {
     let header = header.unwrap_or_else(|| AUTHORIZATION.to_owned());
-    match pattern.map(|pattern| Regex::new(&format!("^(?:{pattern})$"))).transpose() {
+    let read = |pattern: &Value| Regex::new(&format!("^(?:{})$", scalar::as_text(pattern)?)).ok();
+    let pattern = pattern.filter(|pattern| !pattern.is_null());
+    match pattern.map(|pattern| read(pattern).ok_or(())).transpose() {
         Ok(pattern) => lambda(name, address, AuthorizerInput::Token { header, pattern }, false),
-        Err(_) => unserved(name, "has a validation expression that is no regular expression here"),
+        Err(()) => unserved(name, "has a validation expression that is not a regular expression here"),
     }
 }
 
@@ -228,10 +259,8 @@ fn jwt(
         fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     };
     let Some(issuer) = property(issuer).and_then(scalar::as_text) else { return unserved(name, "names no issuer") };
-    let audiences: Vec<String> = match property(audience) {
-        Some(Value::Array(audiences)) => audiences.iter().filter_map(scalar::as_text).collect(),
-        Some(one) => scalar::as_text(one).into_iter().collect(),
-        None => Vec::new(),
+    let Some(audiences) = scalar::all_texts(property(audience)) else {
+        return unserved(name, "names audiences that are not texts");
     };
     let source = source.unwrap_or_else(|| HttpIdentitySource::Header(AUTHORIZATION.to_owned()));
     HttpAuthorization::Jwt(JwtAuthorizer { source, issuer, audiences: Some(audiences) })
@@ -241,14 +270,14 @@ fn jwt(
 fn sam_sources(given: &Value, stage_variables: &BTreeMap<String, String>) -> Result<Vec<HttpIdentitySource>, String> {
     let names = |list: &str| {
         let names = given.pointer(&format!("/Identity/{list}"));
-        scalar::texts(names).collect::<Vec<_>>()
+        scalar::all_texts(names).ok_or_else(|| format!("{list}, which are not texts"))
     };
-    if let Some(name) = names("Context").first() {
+    if let Some(name) = names("Context")?.first() {
         return Err(format!("context.{name}"));
     }
-    let headers = names("Headers").into_iter().map(HttpIdentitySource::Header);
-    let queries = names("QueryStrings").into_iter().map(HttpIdentitySource::Query);
-    let variables = names("StageVariables").into_iter().map(|name| variable(&name, stage_variables));
+    let headers = names("Headers")?.into_iter().map(HttpIdentitySource::Header);
+    let queries = names("QueryStrings")?.into_iter().map(HttpIdentitySource::Query);
+    let variables = names("StageVariables")?.into_iter().map(|name| variable(&name, stage_variables));
     Ok(headers.chain(queries).chain(variables).collect())
 }
 
@@ -285,4 +314,104 @@ pub(super) fn payload(version: Option<&str>) -> PayloadVersion {
 
 pub(super) fn is_true(value: Option<&Value>) -> bool {
     value.and_then(scalar::as_text).is_some_and(|text| text == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{Template, TemplateInputs};
+
+    fn route(resources: &str) -> HttpRoute {
+        let text = format!(
+            "Resources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ ProtocolType: WEBSOCKET, \
+             RouteSelectionExpression: $request.body.a }} }}\n{resources}"
+        );
+        Template::parse(&text, &TemplateInputs::default()).expect("valid").http_apis.remove(0).routes.remove(0)
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_a_method_closes_it() {
+        let method = |properties: &str| {
+            route(&format!(
+                "  Shop: {{ Type: AWS::ApiGateway::RestApi }}\n  Get: {{ Type: AWS::ApiGateway::Method, Properties: {{ \
+                 RestApiId: !Ref Shop, ResourceId: !GetAtt Shop.RootResourceId, HttpMethod: GET, {properties} }} }}\n  \
+                 By: {{ Type: AWS::ApiGateway::Authorizer, Properties: {{ Type: TOKEN, AuthorizerUri: F, \
+                 IdentityValidationExpression: {{ a: b }} }} }}\n  All: {{ Type: AWS::ApiGateway::Authorizer, \
+                 Properties: {{ Type: REQUEST, AuthorizerUri: F, IdentitySource: [method.request.header.A] }} }}\n  \
+                 Pools: {{ Type: AWS::ApiGateway::Authorizer, Properties: {{ Type: COGNITO_USER_POOLS, ProviderARNs: \
+                 [[a]] }} }}\n  Nobody: {{ Type: AWS::ApiGateway::Authorizer, Properties: {{ Type: \
+                 COGNITO_USER_POOLS, ProviderARNs: [] }} }}\n"
+            ))
+        };
+        for (properties, reason) in [
+            ("AuthorizationType: [AWS_IAM]", "its AuthorizationType [\"AWS_IAM\"] is unknown"),
+            ("AuthorizationType: { Fn::Transform: { Name: x } }", "line 4: its AuthorizationType cannot be read"),
+            ("ApiKeyRequired: { a: b }", "line 4: its ApiKeyRequired cannot be read"),
+            ("AuthorizationScopes: { a: b }", "line 4: its AuthorizationScopes cannot be read"),
+            ("AuthorizationType: CUSTOM, AuthorizerId: !Ref By", "its authorizer By has a validation expression"),
+            ("AuthorizationType: CUSTOM, AuthorizerId: !Ref Pools", "its authorizer Pools names Cognito user pools by"),
+            (
+                "AuthorizationType: CUSTOM, AuthorizerId: !Ref Nobody",
+                "its authorizer Nobody names no Cognito user pool",
+            ),
+            (
+                "AuthorizationType: CUSTOM, AuthorizerId: !Ref All",
+                "its authorizer All has the identity source [\"method",
+            ),
+        ] {
+            let read = method(properties);
+            let HttpAuthorization::Unserved(found) = &read.authorization else { panic!("{properties}: {read:?}") };
+            assert!(found.starts_with(reason), "{properties}: {found}");
+        }
+        let read = method("AuthorizationScopes: one, ApiKeyRequired: 'True'");
+        assert_eq!((read.scopes, read.needs_api_key), (vec!["one".to_owned()], true));
+    }
+
+    #[test]
+    fn a_document_is_closed_whose_security_a_transform_adds() {
+        let include = "Fn::Transform: { Name: AWS::Include }";
+        let of_operation = |more: &str| format!("paths: {{ /a: {{ get: {{ {more} }} }} }}");
+        for document in [
+            format!("{}, securityDefinitions: {{ {include} }}", of_operation("")),
+            format!("{}, x-amazon-apigateway-policy: {{ Statement: [{{ {include} }}] }}", of_operation("")),
+            format!("{}, {include}", of_operation("")),
+            of_operation(&format!("security: [{{ {include} }}]")),
+            of_operation(&format!("summary: A, {include}")),
+        ] {
+            for (kind, properties) in [
+                ("AWS::ApiGateway::RestApi", "Body"),
+                ("AWS::ApiGatewayV2::Api", "ProtocolType: HTTP, Body"),
+                ("AWS::Serverless::Api", "StageName: v1, DefinitionBody"),
+                ("AWS::Serverless::HttpApi", "DefinitionBody"),
+            ] {
+                let text = format!("  Shop: {{ Type: '{kind}', Properties: {{ {properties}: {{ {document} }} }} }}\n");
+                let authorization = route(&text).authorization;
+                assert!(matches!(authorization, HttpAuthorization::Unserved(_)), "{text}: {authorization:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_an_operation_closes_it() {
+        let operation = |settings: &str| {
+            route(&format!(
+                "  Shop: {{ Type: AWS::ApiGateway::RestApi, Properties: {{ Body: {{ paths: {{ /a: {{ get: {{ \
+                 {settings} }} }} }}, securityDefinitions: {{ by: {{ x-amazon-apigateway-authorizer: {{ type: token, \
+                 authorizerUri: F }} }} }} }} }} }}\n"
+            ))
+        };
+        for (settings, reason) in [
+            ("security: { key: [] }", "its security is not a list of objects"),
+            ("security: [key]", "its security is not a list of objects"),
+            ("security: [{ by: [{ a: b }] }]", "its authorizer by has scopes that are not texts"),
+            ("x-amazon-apigateway-auth: { type: iam }", "its x-amazon-apigateway-auth has a type other than"),
+            ("x-amazon-apigateway-auth: {}", "its x-amazon-apigateway-auth has a type other than"),
+        ] {
+            let read = operation(settings);
+            let HttpAuthorization::Unserved(found) = &read.authorization else { panic!("{settings}: {read:?}") };
+            assert!(found.starts_with(reason), "{settings}: {found}");
+        }
+        let of = |kind: &str| operation(&format!("x-amazon-apigateway-auth: {{ type: {kind} }}")).authorization;
+        assert!(matches!(of("aws_iam"), HttpAuthorization::Iam) && matches!(of("None"), HttpAuthorization::None));
+    }
 }

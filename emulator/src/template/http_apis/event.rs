@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::model::{ANY, DEFAULT, HttpApiKind};
+use super::{
+    model::{ANY, DEFAULT, HttpApiKind},
+    sam_auth::{SamAuth, keys_of_event},
+};
 use crate::template::{error::TemplateError, resources::Resource, scalar};
 
 /// An event of a function that is a route.
@@ -16,6 +19,8 @@ pub(in crate::template) struct HttpEvent {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) properties: Value,
+    /// Who may use the route, or why that cannot be read.
+    pub(super) auth: Result<SamAuth, String>,
 }
 
 impl HttpEvent {
@@ -42,7 +47,9 @@ impl HttpEvent {
             (_, None) => return Err(function.error(format!("the event {name} has no Path"))),
             (None, Some(_)) => return Err(function.error(format!("the event {name} has no Method"))),
         };
-        Ok(Some(Self { name: name.to_owned(), function: function.name.clone(), kind, method, path, properties }))
+        let node = function.node("Events").and_then(|events| events.get(name)?.get("Properties")?.get("Auth"));
+        let auth = SamAuth::read(properties.get("Auth"), node, function.line, keys_of_event(kind));
+        Ok(Some(Self { name: name.to_owned(), function: function.name.clone(), kind, method, path, properties, auth }))
     }
 
     pub(super) fn text(&self, property: &str) -> Option<String> {

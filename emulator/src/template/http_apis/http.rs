@@ -15,7 +15,6 @@ use crate::template::{
     error::TemplateError,
     references::{function_of, http_integration_timeout, stage_variables},
     resources::{Resource, Resources},
-    scalar,
     throttles::Throttles,
 };
 
@@ -46,7 +45,10 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) -> Result<()
         match resource.get("Body") {
             Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
-            None => api.unserved = transformed(resource, "Body"),
+            None => {}
+        }
+        if let Some(reason) = transformed(resource, "Body") {
+            api.close(reason);
         }
         if let Some(target) = resource.text("Target") {
             let (method, path) = split_key(&resource.text("RouteKey").unwrap_or_else(|| DEFAULT.to_owned()));
@@ -81,8 +83,7 @@ fn read_routes(api: &mut HttpApi, resources: &Resources<'_>, notes: &mut Vec<Str
     for route in routes.filter(|route| route.text("ApiId").is_some_and(|id| id == api.api_id)) {
         let (method, path) = split_key(&route.required_text("RouteKey")?);
         let mut read = HttpRoute::new(&method, &path, backend(route, resources, &api.stage_variables, notes));
-        read.authorization = authorizers::of_route(api, route, resources);
-        read.scopes = scalar::texts(route.get("AuthorizationScopes")).collect();
+        authorizers::secure(&mut read, api, route, resources);
         api.routes.push(read);
     }
     Ok(())

@@ -10,8 +10,11 @@ mod gateway_responses;
 mod http;
 mod model;
 mod open_api;
+mod paths;
+mod policies;
 mod rest;
 mod sam;
+mod sam_auth;
 mod without_effect;
 
 use std::collections::BTreeMap;
@@ -21,6 +24,7 @@ pub(crate) use self::model::{
     ANY, AuthorizerInput, Cors, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpAuthorizer, HttpIdentitySource,
     HttpRoute, JwtAuthorizer, MockResponse, PayloadVersion, ProxiedServer, RouteBackend,
 };
+pub(crate) use self::paths::parameter;
 use super::{
     error::TemplateError,
     functions::Function,
@@ -66,10 +70,12 @@ impl HttpApis {
         self.notes.extend(other.notes);
     }
 
-    /// Marks routes to functions that no template has, and names in notes what is not served.
+    /// Marks routes to functions that no template has, and with paths that API Gateway refuses. Names in notes what is
+    /// not served.
     pub(super) fn finish(mut self, functions: &BTreeMap<String, Function>) -> Self {
         let mut unserved = Vec::new();
         for api in &mut self.apis {
+            paths::refuse(api);
             for route in &mut api.routes {
                 let missing = route.functions().find(|name| !functions.contains_key(*name)).map(str::to_owned);
                 if let Some(name) = missing {
@@ -95,9 +101,16 @@ fn elsewhere(property: &str) -> String {
     format!("the emulator does not read the OpenAPI document of its {property}: write it into the template")
 }
 
-/// Why an API is not served whose OpenAPI document a transform adds (`AWS::Include`), if that is so.
+/// Why an API is not served of whose OpenAPI document a transform (`AWS::Include`) adds all, or what says who may use
+/// it, if that is so.
 fn transformed(resource: &Resource<'_>, property: &str) -> Option<String> {
-    let is_transformed = resource.entries(property).iter().any(|(name, _)| name == "Fn::Transform");
+    let is_added = |(name, node): &(String, YamlNode)| {
+        name == "Fn::Transform" || (open_api::RESTRICTING.contains(&name.as_str()) && node.unread_line().is_some())
+    };
+    let document = resource.entries(property);
+    let paths = document.iter().filter(|(name, _)| name == "paths").flat_map(|(_, paths)| paths.entries());
+    let operations = paths.flat_map(|(_, path)| path.entries()).flat_map(|(_, operation)| operation.entries());
+    let is_transformed = document.iter().chain(operations).any(is_added);
     is_transformed.then(|| elsewhere(&format!("Fn::Transform in {property}")))
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use regex::Regex;
+use serde_json::Value;
 
 use crate::template::throttles::Throttles;
 
@@ -50,6 +51,8 @@ pub(crate) struct HttpApi {
     pub(crate) binary_types: Vec<String>,
     /// What a REST API adds to its own errors.
     pub(crate) error_headers: ErrorHeaders,
+    /// The statements of the resource policy of a REST API, if it has one, or why it cannot be read.
+    pub(crate) policy: Option<Result<Vec<Value>, String>>,
     /// Why routes of it are missing.
     pub(crate) unserved: Option<String>,
     /// Whether the template declares it. Routes may name an API that another template declares.
@@ -69,9 +72,27 @@ impl HttpApi {
             throttles: Throttles::default(),
             binary_types: Vec::new(),
             error_headers: ErrorHeaders::default(),
+            policy: None,
             unserved: None,
             is_declared: true,
         }
+    }
+
+    /// Adds statements to its resource policy. What cannot be read leaves nothing of it that can be evaluated.
+    pub(super) fn restrict(&mut self, statements: Result<Vec<Value>, String>) {
+        self.policy = Some(match (self.policy.take(), statements) {
+            (Some(Ok(known)), Ok(more)) => Ok([known, more].concat()),
+            (Some(Err(reason)), _) | (_, Err(reason)) => Err(reason),
+            (None, Ok(statements)) => Ok(statements),
+        });
+    }
+
+    /// Serves nothing of it, for this reason.
+    pub(super) fn close(&mut self, reason: String) {
+        for route in &mut self.routes {
+            route.authorization = HttpAuthorization::Unserved(reason.clone());
+        }
+        self.unserved = Some(reason);
     }
 
     /// Adds what another template says of the same API.

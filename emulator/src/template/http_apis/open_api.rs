@@ -9,6 +9,7 @@ use super::{
     backends::{IntegrationSettings, backend_of},
     cors,
     model::{ANY, DEFAULT, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, RouteBackend},
+    policies,
 };
 use crate::template::{
     references::{http_integration_timeout, integration_timeout},
@@ -19,6 +20,10 @@ use crate::template::{
 const METHODS: [&str; 9] =
     ["get", "put", "post", "delete", "options", "head", "patch", "trace", "x-amazon-apigateway-any-method"];
 
+/// Keys of a document or an operation that say who may use a route.
+pub(super) const RESTRICTING: [&str; 5] =
+    ["components", "security", "securityDefinitions", "x-amazon-apigateway-auth", "x-amazon-apigateway-policy"];
+
 /// Reads the routes of a document. Routes without security have the authorization `otherwise`.
 pub(super) fn read(api: &mut HttpApi, document: &Value, otherwise: &HttpAuthorization, notes: &mut Vec<String>) {
     let Some(paths) = document.get("paths").and_then(Value::as_object) else {
@@ -26,7 +31,12 @@ pub(super) fn read(api: &mut HttpApi, document: &Value, otherwise: &HttpAuthoriz
         return;
     };
     if let Some(configuration) = document.get("x-amazon-apigateway-cors") {
-        api.cors = cors::configuration(&capitalised(configuration));
+        // What is no configuration allows nothing.
+        api.cors = Some(cors::configuration(&capitalised(configuration)).unwrap_or_default());
+    }
+    const POLICY: &str = "x-amazon-apigateway-policy";
+    if let Some(policy) = document.get(POLICY) {
+        policies::add(api, policy, POLICY);
     }
     api.binary_types.extend(scalar::texts(document.get("x-amazon-apigateway-binary-media-types")));
     for (path, operations) in paths {
@@ -96,10 +106,22 @@ fn backend(api: &HttpApi, name: &str, integration: Option<&Value>, notes: &mut V
 /// Sets who may use a route: what its operation says, or the document.
 fn secure(route: &mut HttpRoute, api: &HttpApi, document: &Value, operation: &Value, otherwise: &HttpAuthorization) {
     route.authorization = otherwise.clone();
-    if operation.pointer("/x-amazon-apigateway-auth/type").is_some_and(|kind| kind == "AWS_IAM") {
-        route.authorization = HttpAuthorization::Iam;
+    let auth = operation.get("x-amazon-apigateway-auth");
+    // Its values have no case. Source: API Gateway developer guide, "x-amazon-apigateway-auth object".
+    let kind = auth.map(|auth| auth.get("type").and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase());
+    match kind.as_deref() {
+        None | Some("NONE") => {}
+        Some("AWS_IAM") => route.authorization = HttpAuthorization::Iam,
+        Some(_) => {
+            let reason = "its x-amazon-apigateway-auth has a type other than AWS_IAM and NONE";
+            route.authorization = HttpAuthorization::Unserved(reason.to_owned());
+        }
     }
     let Some(security) = operation.get("security").or_else(|| document.get("security")) else { return };
+    if !security.as_array().is_some_and(|requirements| requirements.iter().all(Value::is_object)) {
+        route.authorization = HttpAuthorization::Unserved("its security is not a list of objects".to_owned());
+        return;
+    }
     let schemes = document.get("securityDefinitions").or_else(|| document.pointer("/components/securitySchemes"));
     let requirements = security.as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
     for (name, scopes) in requirements {
@@ -112,7 +134,10 @@ fn secure(route: &mut HttpRoute, api: &HttpApi, document: &Value, operation: &Va
             route.authorization = HttpAuthorization::Iam;
         } else if let Some(given) = scheme.get("x-amazon-apigateway-authorizer") {
             route.authorization = authorizers::of_open_api(name, scheme, resolved(document, given), api);
-            route.scopes = scalar::texts(Some(scopes)).collect();
+            match scalar::all_texts(Some(scopes)) {
+                Some(scopes) => route.scopes = scopes,
+                None => route.authorization = authorizers::unserved(name, "has scopes that are not texts"),
+            }
         } else if scheme.get("name").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("x-api-key"))
         {
             route.needs_api_key = true;

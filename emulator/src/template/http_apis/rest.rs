@@ -10,12 +10,13 @@ use super::{
     backends::{IntegrationSettings, backend_of},
     elsewhere, gateway_responses,
     model::{ANY, HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
-    open_api, transformed,
+    open_api, policies, transformed,
 };
 use crate::template::{
     references::integration_timeout,
     resources::{Resource, Resources},
     scalar,
+    yaml::YamlNode,
 };
 
 /// Most resources from the root to a resource. Source: API Gateway has a limit of 300 resources in an API.
@@ -38,7 +39,18 @@ pub(super) fn read(resources: &Resources<'_>, found: &mut HttpApis) {
         match resource.get("Body") {
             Some(document) => open_api::read(&mut api, document, &HttpAuthorization::None, &mut found.notes),
             None if resource.has("BodyS3Location") => api.unserved = Some(elsewhere("BodyS3Location")),
-            None => api.unserved = transformed(resource, "Body"),
+            None => {}
+        }
+        if let Some(reason) = transformed(resource, "Body") {
+            api.close(reason);
+        }
+        let place = |line: usize| format!("line {line}: Policy");
+        let node = resource.node("Policy");
+        if let Some(line) = node.and_then(YamlNode::unread_line) {
+            let reason = "a transform adds a part of it, which the emulator does not read";
+            api.restrict(Err(format!("{}: {reason}", place(line))));
+        } else if let Some(policy) = resource.get("Policy") {
+            policies::add(&mut api, policy, &place(node.map_or(resource.line, |node| node.line)));
         }
         gateway_responses::read(&mut api, resources, &mut found.notes);
         read_methods(&mut api, resources, found);
@@ -79,9 +91,7 @@ fn read_methods(api: &mut HttpApi, resources: &Resources<'_>, found: &mut HttpAp
         };
         let http_method = method.text("HttpMethod").unwrap_or_else(|| ANY.to_owned());
         let mut route = HttpRoute::new(&http_method, &path, backend(method, &api.stage_variables, &mut found.notes));
-        route.authorization = authorizers::of_route(api, method, resources);
-        route.scopes = scalar::texts(method.get("AuthorizationScopes")).collect();
-        route.needs_api_key = authorizers::is_true(method.get("ApiKeyRequired"));
+        authorizers::secure(&mut route, api, method, resources);
         api.routes.push(route);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: SAM's specification and translator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -11,7 +11,9 @@ use super::{
     event::HttpEvent,
     gateway_responses,
     model::{HttpApi, HttpApiKind, HttpAuthorization, HttpRoute, PayloadVersion, RouteBackend},
-    open_api, transformed,
+    open_api, policies,
+    sam_auth::{SamAuth, keys_of_api},
+    transformed,
 };
 use crate::template::{
     error::TemplateError,
@@ -29,12 +31,14 @@ const IMPLICIT_STAGE: &str = "Prod";
 /// An API with what its routes get from it.
 struct SamApi {
     api: HttpApi,
-    /// `Auth`.
-    auth: Value,
+    /// `Auth`, without which nobody may use the API if it cannot be read.
+    auth: Result<SamAuth, String>,
     /// `Cors` of a REST API.
     cors: Option<Value>,
     /// Whether SAM adds events to it. It leaves the OpenAPI document of a REST API alone, unless told to merge.
     takes_events: bool,
+    /// The routes of events, in their order.
+    events: Vec<HttpRoute>,
 }
 
 impl SamApi {
@@ -42,6 +46,7 @@ impl SamApi {
     fn read(
         mut api: HttpApi,
         property: impl Fn(&str) -> Option<Value>,
+        auth: (Option<&YamlNode>, usize),
         invalid: impl Fn(String) -> TemplateError,
         notes: &mut Vec<String>,
     ) -> Result<Self, TemplateError> {
@@ -68,13 +73,18 @@ impl SamApi {
         }
         let kind = api.kind;
         let cors = property("Cors").filter(|_| kind == HttpApiKind::Rest);
-        let mut read = Self { api, auth: property("Auth").unwrap_or_default(), cors, takes_events: true };
+        let (node, line) = auth;
+        let auth = SamAuth::read(property("Auth").as_ref(), node, line, keys_of_api(kind));
+        if let Some(statements) = auth.as_ref().ok().and_then(|auth| auth.statements(policies::EVERYTHING)) {
+            api.restrict(statements);
+        }
+        let mut read = Self { api, auth, cors, takes_events: true, events: Vec::new() };
         if let Some(document) = property("DefinitionBody") {
             read.takes_events =
                 kind == HttpApiKind::Http || authorizers::is_true(property("MergeDefinitions").as_ref());
-            let default = read.auth.get("DefaultAuthorizer").and_then(scalar::as_text);
-            let otherwise = read.authorization(default.as_deref());
+            let otherwise = read.default_authorization();
             open_api::read(&mut read.api, &document, &otherwise, notes);
+            read.need_api_key(0);
         } else if property("DefinitionUri").is_some() {
             read.leave_out(elsewhere("DefinitionUri"));
         }
@@ -84,25 +94,67 @@ impl SamApi {
     /// Serves nothing of an API whose OpenAPI document cannot be read.
     fn leave_out(&mut self, reason: String) {
         self.takes_events = false;
-        self.api.unserved = Some(reason);
+        self.api.close(reason);
     }
 
-    /// Adds the route of an event. One with the same key of the document may have everything but an integration.
+    /// Adds the route of an event.
     fn add(&mut self, event: &HttpEvent) {
         if !self.takes_events {
             return;
         }
         let mut route = route_of(event);
-        let own = event.properties.get("Auth");
-        let own = |name: &str| own.and_then(|auth| auth.get(name));
-        let name = own("Authorizer").or_else(|| self.auth.get("DefaultAuthorizer")).and_then(scalar::as_text);
+        if let Err(reason) = self.secure(&mut route, event) {
+            route.authorization = HttpAuthorization::Unserved(reason);
+        }
+        self.events.push(route);
+    }
+
+    /// Sets who may use the route of an event. An error is why that cannot be read.
+    fn secure(&mut self, route: &mut HttpRoute, event: &HttpEvent) -> Result<(), String> {
+        let (auth, own) = (self.auth.as_ref().map_err(String::clone)?, event.auth.as_ref().map_err(String::clone)?);
+        // Also where nothing else of the event can be read: it restricts all routes of the API.
+        if own.get("ResourcePolicy").is_some() {
+            // It is for all methods that the path has so far. Source: SAM's translator.
+            let known = self.api.routes.iter().chain(&self.events).filter(|known| known.path == route.path);
+            let resource = |route| policies::resource_of(&self.api.stage, route);
+            let resources: BTreeSet<String> = known.chain([&*route]).map(resource).collect();
+            for statements in resources.iter().filter_map(|resource| own.statements(resource)) {
+                self.api.restrict(statements);
+            }
+        }
+        let name = match own.text("Authorizer")? {
+            Some(name) => Some(name),
+            None => auth.text("DefaultAuthorizer")?,
+        };
         route.authorization = self.authorization(name.as_deref());
-        let of_authorizer = name.and_then(|name| self.auth.get("Authorizers")?.get(&name)?.get("AuthorizationScopes"));
-        let scopes = own("AuthorizationScopes").or(of_authorizer);
-        route.scopes = scalar::texts(scopes).collect();
-        route.needs_api_key = authorizers::is_true(own("ApiKeyRequired").or_else(|| self.auth.get("ApiKeyRequired")));
-        self.api.routes.retain(|known| known.key() != route.key());
-        self.api.routes.push(route);
+        route.scopes = match (own.texts("AuthorizationScopes")?, &name) {
+            (Some(scopes), _) => scopes,
+            (None, Some(name)) => auth.scopes_of(name)?,
+            (None, None) => Vec::new(),
+        };
+        let needs_api_key = [own.truth("ApiKeyRequired")?, auth.truth("ApiKeyRequired")?];
+        route.needs_api_key = needs_api_key.into_iter().flatten().next().unwrap_or_default();
+        Ok(())
+    }
+
+    /// Lets routes from this one on need a key if the API says that all do. Source: SAM's translator.
+    fn need_api_key(&mut self, from: usize) {
+        // Without a readable `Auth`, all routes are closed in the end.
+        let Ok(auth) = &self.auth else { return };
+        let is_for_preflights = auth.truth("AddApiKeyRequiredToCorsPreflight") != Ok(Some(false));
+        let is_needed = auth.truth("ApiKeyRequired");
+        for route in self.api.routes[from..].iter_mut().filter(|route| is_for_preflights || route.method != "OPTIONS") {
+            match &is_needed {
+                Ok(is_needed) => route.needs_api_key |= is_needed.unwrap_or_default(),
+                Err(reason) => route.authorization = HttpAuthorization::Unserved(reason.clone()),
+            }
+        }
+    }
+
+    /// Who may use a route that does not say it.
+    fn default_authorization(&self) -> HttpAuthorization {
+        let name = self.auth.as_ref().map_err(String::clone).and_then(|auth| auth.text("DefaultAuthorizer"));
+        name.map_or_else(HttpAuthorization::Unserved, |name| self.authorization(name.as_deref()))
     }
 
     /// Who may use a route with an authorizer of this name.
@@ -112,24 +164,38 @@ impl SamApi {
             Some("AWS_IAM") => return HttpAuthorization::Iam,
             Some(name) => name,
         };
-        match (self.auth.get("Authorizers").and_then(|all| all.get(name)), self.api.kind) {
+        let auth = match &self.auth {
+            Ok(auth) => auth,
+            Err(reason) => return HttpAuthorization::Unserved(reason.clone()),
+        };
+        match (auth.authorizer(name), self.api.kind) {
             (Some(given), HttpApiKind::Http) => authorizers::of_sam_http(name, given, &self.api.stage_variables),
             (Some(given), HttpApiKind::Rest) => authorizers::of_sam_rest(name, given, &self.api.stage_variables),
             (None, _) => authorizers::unserved(name, "is not among those of its API"),
         }
     }
 
-    /// Adds the routes for preflight requests.
+    /// Adds the routes of events, of which the last one with a key counts, also where the document has that key without
+    /// an integration. Then adds the routes for preflight requests.
     fn finish(mut self) -> HttpApi {
+        let mut keys = BTreeSet::new();
+        let mut events: Vec<HttpRoute> = self.events.drain(..).rev().filter(|route| keys.insert(route.key())).collect();
+        events.reverse();
+        self.api.routes.retain(|known| !keys.contains(&known.key()));
+        self.api.routes.append(&mut events);
         if let Some(cors) = &self.cors {
             let count = self.api.routes.len();
             cors::add_preflights(&mut self.api.routes, cors);
-            let default = self.auth.get("DefaultAuthorizer").and_then(scalar::as_text);
-            let for_preflights = self.auth.get("AddDefaultAuthorizerToCorsPreflight").and_then(scalar::as_text);
-            if for_preflights.as_deref() != Some("false") {
-                let authorization = self.authorization(default.as_deref());
+            let for_preflights = self.auth.as_ref().map(|auth| auth.truth("AddDefaultAuthorizerToCorsPreflight"));
+            if for_preflights != Ok(Ok(Some(false))) {
+                let authorization = self.default_authorization();
                 self.api.routes[count..].iter_mut().for_each(|route| route.authorization = authorization.clone());
             }
+            self.need_api_key(count);
+        }
+        if let Err(reason) = self.auth {
+            let unserved = HttpAuthorization::Unserved(reason);
+            self.api.routes.iter_mut().for_each(|route| route.authorization = unserved.clone());
         }
         self.api
     }
@@ -151,7 +217,8 @@ pub(super) fn read(
             let mut api = HttpApi::new(&resource.logical_id, &resource.name, kind);
             api.throttles = if kind == HttpApiKind::Http { Throttles::read(resource)? } else { Throttles::default() };
             let property = |name: &str| resource.get(name).cloned();
-            let mut read = SamApi::read(api, property, |message| resource.error(message), &mut found.notes)?;
+            let auth = (resource.node("Auth"), resource.line);
+            let mut read = SamApi::read(api, property, auth, |message| resource.error(message), &mut found.notes)?;
             if let Some(reason) = transformed(resource, "DefinitionBody") {
                 read.leave_out(reason);
             }
@@ -208,14 +275,14 @@ fn implicit(
     let mut api = HttpApi::new(implicit_name(kind), id, kind);
     if kind == HttpApiKind::Http {
         let settings = Value::Object(properties.clone().into_iter().collect());
-        api.throttles = Throttles::of_properties(&settings)
-            .map_err(|(what, name)| invalid(format!("invalid {name} in {what}: expected a number of at least 0")))?;
+        api.throttles = Throttles::of_properties(&settings).map_err(&invalid)?;
     } else {
         api.stage = IMPLICIT_STAGE.to_owned();
     }
     // The stage of this API always has this name.
     properties.remove("StageName");
-    SamApi::read(api, |name| properties.get(name).cloned(), invalid, notes)
+    let auth = (globals.and_then(|globals| globals.get("Auth")), line);
+    SamApi::read(api, |name| properties.get(name).cloned(), auth, invalid, notes)
 }
 
 /// The route of an event, without authorization.
@@ -235,7 +302,9 @@ fn route_of(event: &HttpEvent) -> HttpRoute {
 
 #[cfg(test)]
 mod tests {
-    use crate::template::{HttpRoute, Template, TemplateInputs};
+    use std::time::{Duration, Instant};
+
+    use crate::template::{HttpAuthorization, HttpRoute, Template, TemplateInputs};
 
     const SOCKETS: &str = "Resources:\n  Ws: { Type: AWS::ApiGatewayV2::Api, Properties: { ProtocolType: WEBSOCKET, \
         RouteSelectionExpression: $request.body.a } }\n";
@@ -290,6 +359,34 @@ mod tests {
     }
 
     #[test]
+    fn an_api_whose_routes_need_keys_needs_them_for_its_document_and_for_preflights() {
+        let document = "{ paths: { /a: { get: { x-amazon-apigateway-integration: { type: mock } } } } }";
+        for (auth, expected) in [
+            ("{}", [("GET /a", false), ("OPTIONS /a", false)]),
+            ("{ ApiKeyRequired: true }", [("GET /a", true), ("OPTIONS /a", true)]),
+            (
+                "{ ApiKeyRequired: true, AddApiKeyRequiredToCorsPreflight: false }",
+                [("GET /a", true), ("OPTIONS /a", false)],
+            ),
+        ] {
+            let template = parse(&format!(
+                "  A: {{ Type: AWS::Serverless::Api, Properties: {{ StageName: v1, Cors: \"'*'\", Auth: {auth}, \
+                 DefinitionBody: {document} }} }}\n"
+            ));
+            let routes = template.http_apis[0].routes.iter().map(|route| (route.key(), route.needs_api_key));
+            let expected = expected.map(|(key, needs_api_key)| (key.to_owned(), needs_api_key));
+            assert_eq!(routes.collect::<Vec<_>>(), expected, "{auth}");
+        }
+        let template = parse(&format!(
+            "  A: {{ Type: AWS::Serverless::Api, Properties: {{ StageName: v1, Auth: {{ ApiKeyRequired: needed }}, \
+             DefinitionBody: {document} }} }}\n"
+        ));
+        let authorization = &template.http_apis[0].routes[0].authorization;
+        let HttpAuthorization::Unserved(reason) = authorization else { panic!("{authorization:?}") };
+        assert!(reason.starts_with("line 3: Auth.ApiKeyRequired: expected true or false"), "{reason}");
+    }
+
+    #[test]
     fn events_are_added_to_open_api_documents_where_sam_does_it() {
         let read = |kind: &str, event: &str, rest: &str| {
             let document = "{ paths: { /doc: { get: { x-amazon-apigateway-integration: { type: aws_proxy, uri: \
@@ -314,6 +411,25 @@ mod tests {
         assert_eq!(read("HttpApi", "HttpApi", ""), (both.clone(), served.clone()));
         assert_eq!(read("Api", "Api", ", MergeDefinitions: true"), (both.clone(), served));
         assert_eq!(read("Api", "Api", ""), (both, Vec::new()), "the document stays as it is");
+    }
+
+    #[test]
+    fn of_events_with_one_key_the_last_counts_and_many_events_are_read_in_time() {
+        let read = |count: usize, last: &str| {
+            let event = |index| format!("E{index}: {{ Type: HttpApi, Properties: {{ Path: /{index}, Method: get }} }}");
+            let events: Vec<String> = (0..count).map(event).collect();
+            let function = |id: &str, events: &str| {
+                format!("  {id}: {{ Type: AWS::Serverless::Function, Properties: {{ Events: {{ {events} }} }} }}\n")
+            };
+            parse(&format!("{}{}", function("F", &events.join(", ")), function("G", last)))
+        };
+        let template = read(3, "E: { Type: HttpApi, Properties: { Path: /1, Method: GET } }");
+        assert_eq!(keys(&template, "ServerlessHttpApi"), ["GET /0", "GET /2", "GET /1"]);
+        assert_eq!(template.http_apis[0].routes[2].functions().collect::<Vec<_>>(), ["G"]);
+        let began = Instant::now();
+        assert_eq!(keys(&read(20_000, ""), "ServerlessHttpApi").len(), 20_000);
+        // Two seconds on a busy machine. If each event were compared with all before it, it would take minutes.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
 
     #[test]

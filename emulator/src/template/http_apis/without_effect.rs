@@ -20,18 +20,7 @@ struct Setting {
     places: &'static [(&'static str, &'static [&'static str])],
 }
 
-/// The one for what stays open that a template closes is the first.
-const SETTINGS: [Setting; 8] = [
-    Setting {
-        note: ["resource policies of", "have no effect here: requests that they deny are let in"],
-        places: &[
-            ("AWS::Serverless::Api", &["Auth", "ResourcePolicy"]),
-            ("AWS::Serverless::Api", &["DefinitionBody", "x-amazon-apigateway-policy"]),
-            ("AWS::Serverless::Function", &["Events", "*", "Properties", "Auth", "ResourcePolicy"]),
-            ("AWS::ApiGateway::RestApi", &["Policy"]),
-            ("AWS::ApiGateway::RestApi", &["Body", "x-amazon-apigateway-policy"]),
-        ],
-    },
+const SETTINGS: [Setting; 7] = [
     Setting {
         note: ["DisableExecuteApiEndpoint of", "has no effect here"],
         places: &[
@@ -140,13 +129,10 @@ Resources:
   Ws:
     Type: AWS::ApiGatewayV2::Api
     Properties: { ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }
-  Closed:
-    Type: AWS::Serverless::Api
-    Properties: { StageName: v1, Auth: { ResourcePolicy: { CustomStatements: [] } } }
+  Closed: { Type: AWS::Serverless::Api, Properties: { StageName: v1 } }
   Raw:
     Type: AWS::ApiGateway::RestApi
     Properties:
-      Policy: { Statement: [{ Effect: Deny, Principal: '*', Action: '*', Resource: '*' }] }
       DisableExecuteApiEndpoint: true
       Body: { paths: { /a: { get: { x-amazon-apigateway-request-validator: all } } } }
   Open: { Type: AWS::Serverless::HttpApi, Properties: { DisableExecuteApiEndpoint: false, Domain: { BasePath: [/b] } } }
@@ -157,7 +143,6 @@ Resources:
 "#;
         let notes = Template::parse(text, &TemplateInputs::default()).expect("valid").notes;
         for expected in [
-            "resource policies of Closed, Raw have no effect here: requests that they deny are let in",
             "DisableExecuteApiEndpoint of Raw has no effect here",
             "request validators of Raw have no effect here: invalid requests are passed on",
             "usage plans Plan have no effect here: any API key will do",
@@ -170,8 +155,8 @@ Resources:
         }
         let implicit = |function: &str| {
             let text = format!(
-                "Globals: {{ Api: {{ Auth: {{ ResourcePolicy: {{ IpRangeDenylist: [x] }} }} }}, HttpApi: {{ Domain: {{ \
-                 BasePath: [/b] }} }} }}\nResources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ \
+                "Globals: {{ Api: {{ DisableExecuteApiEndpoint: true }}, HttpApi: {{ Domain: {{ BasePath: [/b] }} }} \
+                 }}\nResources:\n  Ws: {{ Type: AWS::ApiGatewayV2::Api, Properties: {{ \
                  ProtocolType: WEBSOCKET, RouteSelectionExpression: $request.body.a }} }}\n  Own: {{ Type: \
                  AWS::Serverless::Api, Properties: {{ StageName: v1 }} }}\n{function}"
             );
@@ -185,7 +170,7 @@ Resources:
         assert!(notes.iter().any(|note| note.starts_with("base paths of ServerlessHttpApi have")), "{notes:?}");
         assert!(!implicit("").iter().any(|note| note.contains("ServerlessRestApi")), "there is none");
         assert!(
-            notes.iter().any(|note| note.starts_with("resource policies of Own, ServerlessRestApi have")),
+            notes.iter().any(|note| note.starts_with("DisableExecuteApiEndpoint of Own, ServerlessRestApi has")),
             "{notes:?}"
         );
     }

@@ -37,6 +37,7 @@ fn render(template: &str, body: &str) -> Result<String, String> {
     let parameters = json!({"path": {}, "querystring": {"token": "t"}, "header": {"X-Client": "c", "token": "h"}});
     let inputs = Inputs {
         body,
+        read_json: |json| serde_json::from_str(json),
         context: &context(),
         stage_variables: &[("url", "https://example.com"), ("size", "3")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))

@@ -209,6 +209,7 @@ fn user() -> Principal {
         publishes: Regions::none(),
         user: Some("user-1".to_owned()),
         name: None,
+        expires_at: Some(Timestamp::from_millis((NOW + 600) * 1_000)),
     }
 }
 

@@ -3,15 +3,17 @@
 use clock::Timestamp;
 use serde_json::Value;
 
+use super::recent::Repeat;
 use crate::{
     model::{
         alert::{Alert, Position, Video},
         audience::{Region, short_digest},
         id::new_id,
         publication::{IdempotencyKey, Publication},
+        repeat::RepeatRule,
     },
     tables::{
-        alerts::schema::{AT, EPOCH, EXPIRES_AT, ID, SEQ, VIDEO},
+        alerts::schema::{ALERT_SEQ, AT, EPOCH, EXPIRES_AT, ID, SEQ, VIDEO},
         dynamodb::{Item, UnreadableItem, number, read_number, read_text, text},
     },
 };
@@ -21,9 +23,6 @@ const FINGERPRINT: &str = "fingerprint";
 
 /// Attribute of a waiting publication: the partition of its receipt.
 const RECEIPT: &str = "receipt";
-
-/// Attribute of a receipt: the number of the alert.
-const ALERT_SEQ: &str = "alert_seq";
 
 /// A publication on its way into the log of its region.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +37,8 @@ pub(super) struct PendingPublication {
     pub(super) key: Option<String>,
     /// The same for two publications exactly where their content is.
     pub(super) fingerprint: String,
+    /// What it asks of an earlier alert of its video. None where that is not in its way.
+    pub(super) repeat: Option<Repeat>,
 }
 
 /// Place of a waiting publication in the queue of its region: milliseconds since the Unix epoch, and a random part
@@ -80,13 +81,14 @@ pub(super) struct Receipt {
 
 impl PendingPublication {
     /// The publication, at the moment at which it begins its way.
-    pub(super) fn of(publication: &Publication, now: Timestamp) -> Self {
+    pub(super) fn of(publication: &Publication, rule: RepeatRule, now: Timestamp) -> Self {
         Self {
             id: new_id(now),
             video: publication.video.clone(),
             at: publication.at.unwrap_or(now),
             key: publication.idempotency_key.as_ref().map(|key| key_partition(&publication.region, key)),
             fingerprint: fingerprint(publication),
+            repeat: Repeat::of(publication, rule),
         }
     }
 
@@ -117,13 +119,15 @@ impl PendingPublication {
 
     /// Attributes with which it waits.
     pub(super) fn waiting_item(&self) -> Result<Item, serde_json::Error> {
-        Ok(Item::from([
+        let mut item = Item::from([
             (ID.to_owned(), text(&self.id)),
             (VIDEO.to_owned(), text(serde_json::to_string(&self.video)?)),
             (AT.to_owned(), number(self.at.millis())),
             (RECEIPT.to_owned(), text(self.receipt())),
             (FINGERPRINT.to_owned(), text(&self.fingerprint)),
-        ]))
+        ]);
+        item.extend(self.repeat.iter().flat_map(Repeat::waiting_item));
+        Ok(item)
     }
 
     /// Reads it back from the queue, with its place there.
@@ -134,6 +138,7 @@ impl PendingPublication {
             at: Timestamp::from_millis(read_number(item, AT)?),
             key: Some(read_text(item, RECEIPT)?.to_owned()),
             fingerprint: read_text(item, FINGERPRINT)?.to_owned(),
+            repeat: Repeat::waiting(item)?,
         };
         Ok((Ticket(read_number(item, SEQ)?), entry))
     }
@@ -173,7 +178,7 @@ fn key_partition(region: &Region, key: &IdempotencyKey) -> String {
 
 /// A digest of what a publisher sent, as it was understood: the order of the fields of an object does not count.
 fn fingerprint(publication: &Publication) -> String {
-    let Publication { region, video, score, at, idempotency_key: _ } = publication;
+    let Publication { region, video, score, at, idempotency_key: _, repeat_window: _ } = publication;
     let video = serde_json::to_value(video).unwrap_or_default();
     let at = at.map(Timestamp::millis);
     short_digest(&serde_json::json!([region.as_str(), sorted(video), score, at]).to_string())
@@ -195,6 +200,8 @@ fn sorted(value: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read(body: &str) -> Publication {
@@ -233,13 +240,18 @@ mod tests {
 
     #[test]
     fn what_waits_is_read_back_as_it_was() {
-        let publication = read(r#"{"region":"pl","video":{"id":"v","title":"t","thumbnail":"","score":90}}"#);
-        let entry = PendingPublication::of(&publication, Timestamp::from_millis(7));
-        let mut item = entry.waiting_item().expect("JSON");
-        let ticket = Ticket::take(1, Timestamp::from_millis(9)).next().expect("one");
-        item.insert(SEQ.to_owned(), ticket.seq());
-        let (place, read) = PendingPublication::waiting(&item).expect("readable");
-        assert_eq!((place, read.receipt()), (ticket, entry.receipt()));
-        assert_eq!(PendingPublication { key: None, ..read }, entry);
+        let nested = r#"{"region":"pl","video":{"id":"v","title":"t","thumbnail":"","score":90.5}}"#;
+        let flat = r#"{"region":"pl","video_id":"v","title":"t","repeat_window":60}"#;
+        let rule = RepeatRule { window: Duration::from_secs(3_600), rise: 2.5 };
+        for (body, rule) in [(nested, RepeatRule::NONE), (nested, rule), (flat, rule), (flat, RepeatRule::NONE)] {
+            let entry = PendingPublication::of(&read(body), rule, Timestamp::from_millis(7));
+            assert_eq!(entry.repeat.is_some(), body == flat || rule != RepeatRule::NONE);
+            let mut item = entry.waiting_item().expect("JSON");
+            let ticket = Ticket::take(1, Timestamp::from_millis(9)).next().expect("one");
+            item.insert(SEQ.to_owned(), ticket.seq());
+            let (place, read) = PendingPublication::waiting(&item).expect("readable");
+            assert_eq!((place, read.receipt()), (ticket, entry.receipt()));
+            assert_eq!(PendingPublication { key: None, ..read }, entry);
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Leader<'a> {
     pub(super) head: Option<Option<LogHead>>,
     /// Publications that the last attempt failed for.
     pub(super) set_aside: Vec<Ticket>,
+    /// Those that an earlier alert of their video is in the way of. Each finds it, and leaves the queue, by itself.
+    pub(super) passed_over: Vec<Ticket>,
     /// Whether it commits its own alone.
     pub(super) is_alone: bool,
 }
@@ -102,7 +104,7 @@ impl Leader<'_> {
 
     /// The head of the region, and of those that wait as many as one transaction takes.
     async fn work(&self) -> Result<(Option<LogHead>, Group), InternalError> {
-        let waiting = self.alerts.waiting(self.region).await?;
+        let waiting = self.alerts.waiting(self.region, self.passed_over.len()).await?;
         let head = match self.head {
             Some(head) => head,
             None => self.alerts.front(self.region).await?.head,
@@ -112,7 +114,7 @@ impl Leader<'_> {
             // The second one with a key is a repeat of the first, when that is committed.
             let is_repeat = group.iter().any(|(_, other)| other.receipt() == entry.receipt());
             let is_others = self.is_alone && !self.own.contains(&ticket);
-            if !is_repeat && !is_others && !self.set_aside.contains(&ticket) {
+            if !is_repeat && !is_others && !self.set_aside.contains(&ticket) && !self.passed_over.contains(&ticket) {
                 group.push((Some(ticket), entry));
             }
         }
@@ -136,6 +138,8 @@ impl Leader<'_> {
         let unfit = cancelled.unfit.iter().filter_map(|(index, unfit)| Some((group[*index].0?, *unfit)));
         let unfit: Vec<_> = unfit.collect();
         self.own.retain(|own| unfit.iter().all(|(ticket, unfit)| ticket != own || *unfit == Unfit::Busy));
+        let recent = unfit.iter().filter(|(_, unfit)| *unfit == Unfit::Recent).map(|(ticket, _)| *ticket);
+        self.passed_over.extend(recent);
         self.set_aside.extend(unfit.iter().map(|(ticket, _)| *ticket));
         let repeats = unfit.iter().filter(|(_, unfit)| *unfit == Unfit::KeyInUse).map(|(ticket, _)| *ticket);
         self.alerts.discard(self.region, repeats).await;

@@ -6,22 +6,26 @@
 //! alert, each receipt and each removal from the queue is in it. The others look for their receipts, and take the
 //! lease over when it is free. So nobody is refused because of others, and whatever ends in between, a publication
 //! is in the log once, or waits, or is not there.
+//!
+//! Where a window counts, the item of the video is in the transaction too ([`recent`]).
 
 mod entry;
 mod leader;
 pub(crate) mod queue;
+mod recent;
 mod transaction;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+pub use self::recent::StandingAlert;
 use self::{
     entry::{PendingPublication, Receipt, Ticket},
     leader::{Leader, Led},
     queue::Changed,
-    transaction::{AppendPlan, CommitAttempt, Unfit},
+    transaction::{AppendPlan, Cancelled, CommitAttempt, Unfit},
 };
 use crate::{
     error::{ApiError, Decision, ErrorChain, InternalError},
@@ -67,8 +71,27 @@ impl Committed {
     }
 }
 
-/// What a publication came to: in the log; refused; or failed, and then it is not in the log and never will be.
-pub type Commit = Decision<Committed>;
+/// What became of a publication that is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CommitOutcome {
+    /// It is in the log.
+    Committed(Committed),
+    /// It is not, and will not be: this alert of the same video stands.
+    RecentlyAlerted(StandingAlert),
+}
+
+impl CommitOutcome {
+    /// What is in the log, if anything is.
+    pub fn committed(self) -> Option<Committed> {
+        match self {
+            Self::Committed(committed) => Some(committed),
+            Self::RecentlyAlerted(_) => None,
+        }
+    }
+}
+
+/// What a publication came to: an outcome; refused; or failed, and then it is not in the log and never will be.
+pub type Commit = Decision<CommitOutcome>;
 
 /// A publication waited in the queue until its deadline, and was withdrawn.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +107,25 @@ struct DanglingIdempotencyKey(u64);
 #[derive(Debug, thiserror::Error)]
 #[error("the publication before it with the same idempotency key was not committed")]
 struct FirstFailed;
+
+/// What a look for an earlier alert of a video found in the way.
+type Look = Result<Option<StandingAlert>, InternalError>;
+
+/// Publications of one region, and what the log says before they are committed.
+#[derive(Debug)]
+pub struct ReadPublications {
+    front: Result<LogFront, InternalError>,
+    /// With the alert that is in the way of each.
+    entries: Vec<(PendingPublication, Look)>,
+}
+
+impl ReadPublications {
+    /// Leaves out those that are not to be committed, by their place.
+    pub fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
+        let mut place = 0..;
+        self.entries.retain(|_| place.next().is_some_and(&is_kept));
+    }
+}
 
 /// Publications of one region on their way, and what became of those that have arrived.
 struct Pending<'a> {
@@ -114,29 +156,65 @@ impl Alerts {
     /// Appends publications of one region to its log, in their order. Each has its own result, in the same order.
     /// `deadline` is when the invocation ends.
     pub async fn commit(&self, region: &Region, publications: &[Publication], deadline: Instant) -> Vec<Commit> {
+        let read = self.read(region, publications).await;
+        self.commit_read(region, read, deadline).await
+    }
+
+    /// Reads what has to be known before publications of one region can be committed. Appends nothing.
+    pub async fn read(&self, region: &Region, publications: &[Publication]) -> ReadPublications {
         let now = self.clock.now();
-        let entries = publications.iter().map(|publication| PendingPublication::of(publication, now));
-        let (mut open, mut repeats) = (Vec::<(usize, PendingPublication)>::new(), Vec::new());
-        let mut firsts = BTreeMap::new();
-        for (index, entry) in entries.enumerate() {
-            // Two with one key cannot be in one transaction.
-            let first = entry.key.clone().map(|key| *firsts.entry(key).or_insert(index));
-            if first.is_some_and(|first| first != index) { &mut repeats } else { &mut open }.push((index, entry));
-        }
-        let front = match self.front(region).await {
+        let entries: Vec<_> =
+            publications.iter().map(|publication| PendingPublication::of(publication, self.repeat_rule, now)).collect();
+        let looks = join_all(entries.iter().map(|entry| self.in_the_way(region, entry)));
+        let (front, looks) = tokio::join!(self.front(region), looks);
+        ReadPublications { front, entries: entries.into_iter().zip(looks).collect() }
+    }
+
+    /// The same as [`Self::commit`], of what has been read.
+    pub async fn commit_read(&self, region: &Region, read: ReadPublications, deadline: Instant) -> Vec<Commit> {
+        let ReadPublications { front, entries } = read;
+        let front = match front {
             Ok(front) => front,
-            Err(failure) => return publications.iter().map(|_| Err(failure.clone())).collect(),
+            Err(failure) => return entries.iter().map(|_| Err(failure.clone())).collect(),
         };
-        let arrived = Vec::new();
-        let mut pending = Pending { alerts: self, region, front, open, repeats, firsts, made: None, arrived };
-        if !front.is_led {
-            pending.directly().await;
+        let mut pending = Pending {
+            alerts: self,
+            region,
+            front,
+            open: Vec::new(),
+            repeats: Vec::new(),
+            firsts: BTreeMap::new(),
+            made: None,
+            arrived: Vec::new(),
+        };
+        let (entries, looks) = entries.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        let mut looked = Some(looks);
+        let mut entries: Vec<_> = entries.into_iter().enumerate().collect();
+        // Each round decides what becomes of the first one with each key, at least.
+        while !entries.is_empty() {
+            let looks = match looked.take() {
+                Some(looks) => looks,
+                None => join_all(entries.iter().map(|(_, entry)| self.in_the_way(region, entry))).await,
+            };
+            pending.take(entries, looks).await;
+            if !front.is_led {
+                pending.directly().await;
+            }
+            pending.in_the_queue(deadline).await;
+            entries = pending.as_repeats().await;
         }
-        pending.in_the_queue(deadline).await;
-        pending.as_repeats().await;
         pending.show().await;
         pending.arrived.sort_by_key(|(index, _)| *index);
         pending.arrived.into_iter().map(|(_, commit)| commit).collect()
+    }
+
+    /// The alert that keeps a publication from becoming one, if there is one.
+    async fn in_the_way(
+        &self,
+        region: &Region,
+        entry: &PendingPublication,
+    ) -> Result<Option<StandingAlert>, InternalError> {
+        self.standing(region, entry.repeat.as_ref(), &entry.id).await
     }
 
     /// What the publication came to whose receipt this is: its own alert, or that of an earlier one if it was the
@@ -144,7 +222,8 @@ impl Alerts {
     async fn earlier(&self, region: &Region, entry: &PendingPublication, receipt: &Receipt, front: LogFront) -> Commit {
         let doing = "reading the alert of an earlier publication";
         if let (true, Some(position)) = (receipt.is_of(entry), receipt.position()) {
-            return Ok(Ok(Committed::new(entry.alert(region, position), front.audience)));
+            let committed = Committed::new(entry.alert(region, position), front.audience);
+            return Ok(Ok(CommitOutcome::Committed(committed)));
         }
         if receipt.fingerprint.as_ref().is_some_and(|fingerprint| *fingerprint != entry.fingerprint) {
             return Ok(Err(ApiError::idempotency_conflict()));
@@ -154,7 +233,8 @@ impl Alerts {
         let item = item.filter(is_its).ok_or_else(|| InternalError::new(doing, DanglingIdempotencyKey(receipt.seq)))?;
         let logged = logged(&item).map_err(|error| InternalError::new(doing, error))?;
         let dispatched = logged.removal().is_some() || !item.contains_key(UNDISPATCHED);
-        Ok(Ok(Committed { logged, duplicate: true, dispatched, is_shown: false, audience: None }))
+        let committed = Committed { logged, duplicate: true, dispatched, is_shown: false, audience: None };
+        Ok(Ok(CommitOutcome::Committed(committed)))
     }
 
     /// Whether a transaction whose answer was lost has been made. None where it may still be made.
@@ -185,7 +265,11 @@ impl Alerts {
 impl Pending<'_> {
     fn arrive(&mut self, index: usize, entry: &PendingPublication, position: Position) {
         let committed = Committed::new(entry.alert(self.region, position), self.front.audience);
-        self.arrived.push((index, Ok(Ok(committed))));
+        self.arrived.push((index, Ok(Ok(CommitOutcome::Committed(committed)))));
+    }
+
+    fn stands(&mut self, index: usize, standing: StandingAlert) {
+        self.arrived.push((index, Ok(Ok(CommitOutcome::RecentlyAlerted(standing)))));
     }
 
     /// The same result for all that are open.
@@ -195,7 +279,7 @@ impl Pending<'_> {
 
     /// Commits as one that is alone, until it meets another one. What is left open then has to wait.
     async fn directly(&mut self) {
-        let mut head = self.front.head;
+        let mut head = self.made.or(self.front.head);
         while !self.open.is_empty() {
             let sizes = self.open.iter().map(|(_, entry)| entry);
             let group: Vec<_> =
@@ -204,12 +288,8 @@ impl Pending<'_> {
             match self.alerts.append(self.region, &plan, &group).await {
                 CommitAttempt::Committed => {}
                 CommitAttempt::Cancelled(cancelled) => {
-                    let goes_on = cancelled.is_of_publications();
-                    for (index, _) in cancelled.unfit.iter().rev().filter(|(_, unfit)| *unfit == Unfit::KeyInUse) {
-                        let repeat = self.open.remove(*index);
-                        self.repeats.push(repeat);
-                    }
-                    if goes_on && cancelled.unfit.iter().all(|(_, unfit)| *unfit == Unfit::KeyInUse) {
+                    let is_settled = self.set_unfit_aside(&cancelled).await;
+                    if cancelled.is_of_publications() && is_settled {
                         continue;
                     }
                     return;
@@ -232,6 +312,73 @@ impl Pending<'_> {
             head = Some(plan.head);
             self.made = head;
         }
+    }
+
+    /// Takes publications in. Of those with one key the first is open, and the others are its repeats: two with one
+    /// key cannot be in one transaction. One that an earlier alert is in the way of, as these looks have found, has
+    /// arrived, unless its key is in use, which counts first: it may be the key of that very alert.
+    async fn take(&mut self, entries: Vec<(usize, PendingPublication)>, looks: Vec<Look>) {
+        let now = self.alerts.clock.now();
+        let mut videos = BTreeSet::new();
+        for ((index, entry), look) in entries.into_iter().zip(looks) {
+            let first = entry.key.clone().map(|key| *self.firsts.entry(key).or_insert(index));
+            if first.is_some_and(|first| first != index) {
+                self.repeats.push((index, entry));
+                continue;
+            }
+            let is_second = entry.repeat.as_ref().is_some_and(|repeat| !videos.insert(repeat.partition.clone()));
+            let standing = match look {
+                // What stands once the one before it is committed, the transaction finds.
+                Ok(_) if is_second => None,
+                Ok(standing) => standing,
+                // As what could not be read.
+                Err(failure) => {
+                    tracing::warn!(
+                        error = %ErrorChain(&failure), region = %self.region,
+                        "recent alert of a video not read"
+                    );
+                    None
+                }
+            };
+            let receipt = match (&standing, &entry.key) {
+                (Some(_), Some(key)) => self.alerts.receipt(key).await,
+                _ => Ok(None),
+            };
+            match (standing, receipt) {
+                (Some(_), Ok(Some(receipt))) if receipt.is_in_use(now) => self.repeats.push((index, entry)),
+                (Some(standing), Ok(_)) => self.stands(index, standing),
+                (None, _) | (_, Err(_)) => self.open.push((index, entry)),
+            }
+        }
+    }
+
+    /// Takes out what kept a transaction from being made. False where something of that has to wait.
+    async fn set_unfit_aside(&mut self, cancelled: &Cancelled) -> bool {
+        let mut unfit: BTreeMap<usize, Vec<Unfit>> = BTreeMap::new();
+        cancelled.unfit.iter().for_each(|(index, one)| unfit.entry(*index).or_default().push(*one));
+        let mut is_settled = true;
+        for (place, reasons) in unfit.into_iter().rev() {
+            if reasons.contains(&Unfit::KeyInUse) {
+                let repeat = self.open.remove(place);
+                self.repeats.push(repeat);
+            } else if reasons == [Unfit::Recent] {
+                match self.alerts.in_the_way(self.region, &self.open[place].1).await {
+                    Ok(Some(standing)) => {
+                        let (index, _) = self.open.remove(place);
+                        self.stands(index, standing);
+                    }
+                    // It does not stand any more.
+                    Ok(None) => {}
+                    Err(failure) => {
+                        let (index, _) = self.open.remove(place);
+                        self.arrived.push((index, Err(failure)));
+                    }
+                }
+            } else {
+                is_settled = false;
+            }
+        }
+        is_settled
     }
 
     /// Waits in the queue until all have arrived, and leads where nobody does.
@@ -273,7 +420,17 @@ impl Pending<'_> {
     fn leader<'a>(&'a self, holder: &'a str, own: Vec<Ticket>) -> Leader<'a> {
         let (alerts, region) = (self.alerts, self.region);
         let audience = self.front.audience;
-        Leader { alerts, region, holder, own, audience, head: None, set_aside: Vec::new(), is_alone: false }
+        Leader {
+            alerts,
+            region,
+            holder,
+            own,
+            audience,
+            head: None,
+            set_aside: Vec::new(),
+            passed_over: Vec::new(),
+            is_alone: false,
+        }
     }
 
     /// Those whose key is in use already need not wait.
@@ -331,8 +488,21 @@ impl Pending<'_> {
                     self.alerts.discard(self.region, [one.ticket]).await;
                     self.repeats.push((one.index, one.entry));
                 }
+                Ok(_) => match self.alerts.in_the_way(self.region, &one.entry).await {
+                    // Its receipt may have come meanwhile, with what is in the way now.
+                    Ok(Some(standing)) => match self.alerts.receipt(&one.entry.receipt()).await {
+                        Ok(None) => {
+                            self.withdraw(vec![one], &Ok(Ok(CommitOutcome::RecentlyAlerted(standing)))).await;
+                        }
+                        Ok(Some(receipt)) if !receipt.is_in_use(now) => {
+                            self.withdraw(vec![one], &Ok(Ok(CommitOutcome::RecentlyAlerted(standing)))).await;
+                        }
+                        Ok(Some(_)) | Err(_) => waiting.push(one),
+                    },
+                    Ok(None) | Err(_) => waiting.push(one),
+                },
                 // What cannot be read now is looked for again.
-                Ok(_) | Err(_) => waiting.push(one),
+                Err(_) => waiting.push(one),
             }
         }
     }
@@ -387,7 +557,10 @@ impl Pending<'_> {
 
     /// Whether one of these publications has become this alert.
     fn has_new(&self, id: &str) -> bool {
-        let is_it = |commit: &Commit| matches!(commit, Ok(Ok(new)) if !new.duplicate && new.logged.id() == id);
+        let is_it = |commit: &Commit| match commit {
+            Ok(Ok(CommitOutcome::Committed(new))) => !new.duplicate && new.logged.id() == id,
+            _ => false,
+        };
         self.arrived.iter().any(|(_, commit)| is_it(commit))
     }
 
@@ -396,7 +569,7 @@ impl Pending<'_> {
     async fn show(&mut self) {
         let in_order = |position: Position| (position.epoch, position.seq);
         let new = |commit: &Commit| match commit {
-            Ok(Ok(committed)) if !committed.dispatched => Some(in_order(committed.logged.position())),
+            Ok(Ok(CommitOutcome::Committed(new))) if !new.dispatched => Some(in_order(new.logged.position())),
             _ => None,
         };
         let Some(last) = self.arrived.iter().filter_map(|(_, commit)| new(commit)).max() else { return };
@@ -417,7 +590,7 @@ impl Pending<'_> {
             );
         }
         for (_, commit) in &mut self.arrived {
-            if let Ok(Ok(committed)) = commit {
+            if let Ok(Ok(CommitOutcome::Committed(committed))) = commit {
                 committed.is_shown = recorded.is_ok();
             }
         }
@@ -429,22 +602,29 @@ impl Pending<'_> {
         self.arrived.iter().find(|(index, _)| index == first).map(|(_, commit)| commit.clone())
     }
 
-    /// What became of those whose key is in use: what the first publication with it came to.
-    async fn as_repeats(&mut self) {
+    /// What became of those whose key is in use: what the first publication with it came to. One that was withheld
+    /// leaves its key to the others, which are returned.
+    async fn as_repeats(&mut self) -> Vec<(usize, PendingPublication)> {
+        let mut left = Vec::new();
         for (index, entry) in std::mem::take(&mut self.repeats) {
             let commit = match self.alerts.receipt(&entry.receipt()).await {
                 Ok(Some(receipt)) => {
                     let mut commit = self.alerts.earlier(self.region, &entry, &receipt, self.front).await;
-                    if let Ok(Ok(repeat)) = &mut commit {
+                    if let Ok(Ok(CommitOutcome::Committed(repeat))) = &mut commit {
                         // The first of two in one request is about to be dispatched.
                         repeat.dispatched |= self.has_new(repeat.logged.id());
                     }
                     commit
                 }
-                // Whatever kept the first of them from the log keeps this one too.
-                Ok(None) => {
-                    self.first_of(&entry).unwrap_or_else(|| Err(InternalError::new("committing an alert", FirstFailed)))
-                }
+                Ok(None) => match self.first_of(&entry) {
+                    Some(Ok(Ok(CommitOutcome::RecentlyAlerted(_)))) => {
+                        left.push((index, entry));
+                        continue;
+                    }
+                    // Whatever else kept the first of them from the log keeps this one too.
+                    Some(commit) => commit,
+                    None => Err(InternalError::new("committing an alert", FirstFailed)),
+                },
                 Err(failure) => {
                     tracing::error!(
                         error = %ErrorChain(&failure), region = %self.region,
@@ -455,5 +635,7 @@ impl Pending<'_> {
             };
             self.arrived.push((index, commit));
         }
+        self.firsts.clear();
+        left
     }
 }

@@ -9,7 +9,6 @@ use aws_sdk_dynamodb::{
     operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
     types::AttributeValue,
 };
-use clock::Timestamp;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -121,11 +120,14 @@ impl Alerts {
         }
     }
 
-    /// Those that wait, in the order in which they came, as many as one transaction may take. What has waited longer
-    /// than anybody waits for it is left to expire.
-    pub(super) async fn waiting(&self, region: &Region) -> Result<Vec<(Ticket, PendingPublication)>, InternalError> {
-        let now = self.clock.now();
-        let oldest = Timestamp::from_millis(now.millis() - QUEUE_AGE_MAX.as_millis() as i64);
+    /// Those that wait, in the order in which they came, as many as one transaction may take, and so many `more`. What
+    /// has waited longer than anybody waits for it is left to expire.
+    pub(super) async fn waiting(
+        &self,
+        region: &Region,
+        more: usize,
+    ) -> Result<Vec<(Ticket, PendingPublication)>, InternalError> {
+        let oldest = self.clock.now().before(QUEUE_AGE_MAX);
         let output = self
             .client
             .query()
@@ -135,7 +137,7 @@ impl Alerts {
             .expression_attribute_names("#region", REGION)
             .expression_attribute_values(":queue", text(queue_partition(region)))
             .expression_attribute_values(":oldest", Ticket::earliest(oldest).seq())
-            .limit(i32::try_from(GROUP_MAX).unwrap_or(i32::MAX))
+            .limit(i32::try_from(GROUP_MAX + more).unwrap_or(i32::MAX))
             .send()
             .await
             .map_err(|error| InternalError::new("reading the queue of a region", error))?;

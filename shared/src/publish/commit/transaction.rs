@@ -1,5 +1,7 @@
 //! The transaction that appends publications to the log of a region, and why it was not made.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::{
     config::{Builder, retry::RetryConfig},
     error::{BuildError, SdkError},
@@ -67,6 +69,8 @@ impl Cancelled {
 pub(super) enum Unfit {
     /// Its idempotency key is in use.
     KeyInUse,
+    /// An alert of the same video is in its way.
+    Recent,
     /// It does not wait any more.
     Withdrawn,
     /// Something of it is in another transaction at this moment.
@@ -80,15 +84,12 @@ enum TransactionItem {
     Registry,
     Alert,
     Receipt(usize),
+    Video(usize),
     Ticket(usize),
 }
 
-/// Most publications of one transaction: each is an alert, a receipt, and its place in the queue; the head and the
-/// registry of regions are two actions more.
+/// Most publications of one transaction, beside the head: each is an alert, a receipt, and its place in the queue.
 pub(super) const GROUP_MAX: usize = (TRANSACTION_ACTIONS_MAX - 1) / 3;
-
-/// The same where the log begins.
-pub(super) const FIRST_GROUP_MAX: usize = (TRANSACTION_ACTIONS_MAX - 2) / 3;
 
 /// Publications of one transaction, with their places in the queue where they wait.
 pub(super) type Group = Vec<(Option<Ticket>, PendingPublication)>;
@@ -129,8 +130,8 @@ impl AppendPlan {
 }
 
 impl Alerts {
-    /// Appends publications to the log of a region: head, alerts, receipts, and the removal from the queue of those
-    /// that wait, all or nothing.
+    /// Appends publications to the log of a region: head, alerts, receipts, items of videos, and the removal from the
+    /// queue of those that wait, all or nothing.
     pub(super) async fn append(&self, region: &Region, plan: &AppendPlan, group: &Group) -> CommitAttempt {
         let (parts, actions) = match self.actions(region, plan, group) {
             Ok(actions) => actions.into_iter().unzip::<_, _, Vec<_>, Vec<_>>(),
@@ -225,6 +226,11 @@ impl Alerts {
                 let receipt = TransactWriteItem::builder().put(receipt.build().map_err(failed)?);
                 actions.push((TransactionItem::Receipt(index), receipt.build()));
             }
+            if let Some(repeat) = &entry.repeat {
+                let video = repeat.put(&entry.id, position, now).table_name(&self.table);
+                let video = video.item(EXPIRES_AT, expires_at.clone()).build().map_err(failed)?;
+                actions.push((TransactionItem::Video(index), TransactWriteItem::builder().put(video).build()));
+            }
             if let Some(ticket) = ticket {
                 let waiting = Delete::builder()
                     .table_name(&self.table)
@@ -240,13 +246,17 @@ impl Alerts {
 }
 
 /// How many of these go into one transaction: at least one, so many that there are actions enough and that the
-/// partition of the log takes them within a fraction of a second.
+/// partition of the log takes them within a fraction of a second, and none whose video another one has whose window
+/// counts, because the item of a video is written once in a transaction.
 pub(super) fn fitting<'a>(entries: impl Iterator<Item = &'a PendingPublication>, head: Option<LogHead>) -> usize {
-    let count_max = if head.is_none() { FIRST_GROUP_MAX } else { GROUP_MAX };
-    let mut bytes = 0;
-    let fit = entries.take(count_max).take_while(|entry| {
+    // The head, and the registry of regions where the log begins.
+    let mut actions = 1 + usize::from(head.is_none());
+    let (mut bytes, mut videos) = (0, BTreeSet::new());
+    let fit = entries.take_while(|entry| {
+        actions += 3 + usize::from(entry.repeat.is_some());
         bytes += entry.bytes();
-        bytes <= GROUP_BYTES_MAX
+        let is_second = entry.repeat.as_ref().is_some_and(|repeat| !videos.insert(&repeat.partition));
+        actions <= TRANSACTION_ACTIONS_MAX && bytes <= GROUP_BYTES_MAX && !is_second
     });
     fit.count().max(1)
 }
@@ -299,9 +309,11 @@ fn judge(parts: &[TransactionItem], reasons: &[CancellationReason]) -> Option<Co
             (TransactionItem::Ticket(index), "ConditionalCheckFailed") => {
                 cancelled.unfit.push((*index, Unfit::Withdrawn))
             }
-            (TransactionItem::Receipt(index) | TransactionItem::Ticket(index), "TransactionConflict") => {
-                cancelled.unfit.push((*index, Unfit::Busy));
-            }
+            (TransactionItem::Video(index), "ConditionalCheckFailed") => cancelled.unfit.push((*index, Unfit::Recent)),
+            (
+                TransactionItem::Receipt(index) | TransactionItem::Video(index) | TransactionItem::Ticket(index),
+                "TransactionConflict",
+            ) => cancelled.unfit.push((*index, Unfit::Busy)),
             (_, "ConditionalCheckFailed" | "TransactionConflict") => cancelled.head_moved = true,
             // The client tries these again by itself for any other call, but not for a transaction.
             (_, "ThrottlingError" | "ProvisionedThroughputExceeded") => {}
@@ -315,6 +327,7 @@ fn judge(parts: &[TransactionItem], reasons: &[CancellationReason]) -> Option<Co
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{publication::Publication, repeat::RepeatRule};
 
     fn judged(codes: &[&str]) -> Option<CommitAttempt> {
         let parts = [
@@ -325,6 +338,7 @@ mod tests {
             TransactionItem::Ticket(0),
             TransactionItem::Alert,
             TransactionItem::Receipt(1),
+            TransactionItem::Video(1),
         ];
         let reasons: Vec<_> = codes.iter().map(|code| CancellationReason::builder().code(*code).build()).collect();
         judge(&parts, &reasons)
@@ -338,14 +352,36 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_takes_33_publications_or_24_with_a_window_and_each_video_once() {
+        let entry = |video: usize, window: u64| {
+            let body = format!(r#"{{"video_id":"v{video}","title":"t","repeat_window":{window}}}"#);
+            let publication = Publication::from_bytes(body.as_bytes()).expect("valid");
+            PendingPublication::of(&publication, RepeatRule::NONE, Timestamp::from_millis(7))
+        };
+        let position = Position { epoch: 1, seq: 1 };
+        let head = Some(LogHead { position, committed_at: Timestamp::from_millis(1), largest_bytes: 1 });
+        let count = |entries: Vec<PendingPublication>, head| fitting(entries.iter(), head);
+        let of = |window: u64| (0..40).map(|video| entry(video, window)).collect::<Vec<_>>();
+        assert_eq!([count(of(0), head), count(of(0), None)], [33, 32]);
+        assert_eq!([count(of(60), head), count(of(60), None)], [24, 24]);
+        let twice = |window: u64| [1, 2, 1, 3].map(|video| entry(video, window)).to_vec();
+        assert_eq!([count(twice(60), head), count(twice(0), head)], [2, 4]);
+    }
+
+    #[test]
     fn each_reason_of_a_cancellation_names_what_is_in_the_way() {
         let unfit = |unfit: &[_]| Cancelled { head_moved: false, unfit: unfit.to_vec() };
         let (none, failed, conflict) = ("None", "ConditionalCheckFailed", "TransactionConflict");
-        assert_eq!(cancelled(&[none, none, none, failed, none, none, none]), unfit(&[(0, Unfit::KeyInUse)]));
+        assert_eq!(cancelled(&[none, none, none, failed, none, none, none, none]), unfit(&[(0, Unfit::KeyInUse)]));
         assert_eq!(
-            cancelled(&[none, none, none, none, failed, none, conflict]),
+            cancelled(&[none, none, none, none, failed, none, conflict, none]),
             unfit(&[(0, Unfit::Withdrawn), (1, Unfit::Busy)])
         );
+        assert_eq!(
+            cancelled(&[none, none, none, none, none, none, failed, failed]),
+            unfit(&[(1, Unfit::KeyInUse), (1, Unfit::Recent)])
+        );
+        assert_eq!(cancelled(&[none, none, none, none, none, none, none, conflict]), unfit(&[(1, Unfit::Busy)]));
         assert_eq!(cancelled(&["ThrottlingError", none, none, none, none, none, none]), Cancelled::default());
         for moved in [[failed, none, none, none, none, none, none], [none, conflict, none, none, none, none, none]] {
             assert_eq!(cancelled(&moved), Cancelled { head_moved: true, unfit: Vec::new() });

@@ -22,6 +22,7 @@ use crate::{
         audience::Region,
         publication::PublisherId,
         rate_limit::RateLimit,
+        repeat::RepeatRule,
     },
     runtime::{backoff::jittered, environment::Reader, function::StartContext},
     tables::{
@@ -84,6 +85,7 @@ pub struct Alerts {
     pub(crate) clock: Clock,
     /// Most regions that have a log.
     pub(crate) regions_max: usize,
+    pub(crate) repeat_rule: RepeatRule,
 }
 
 /// The item of a rate limit was removed between every two updates.
@@ -106,12 +108,17 @@ impl Alerts {
     /// The table named `table`.
     pub fn new(client: Client, table: String, clock: Clock) -> Self {
         let snapshot = Snapshot::new(client.clone(), table.clone());
-        Self { client, table, snapshot, clock, regions_max: REGIONS_MAX_DEFAULT }
+        Self { client, table, snapshot, clock, regions_max: REGIONS_MAX_DEFAULT, repeat_rule: RepeatRule::NONE }
     }
 
     /// The same with another bound of regions that have a log.
     pub fn with_regions_max(self, regions_max: usize) -> Self {
         Self { regions_max, ..self }
+    }
+
+    /// The same with another rule on when the same video is alerted again.
+    pub fn with_repeat_rule(self, repeat_rule: RepeatRule) -> Self {
+        Self { repeat_rule, ..self }
     }
 
     /// Records that the fan-out of an alert, or of its removal, was started, so that neither a repeat nor recovery

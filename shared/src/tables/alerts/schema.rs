@@ -16,7 +16,10 @@
 //! - **Receipt**, `@key#REGION#KEY` or `@receipt#ID` and 0: `alert_seq`, `epoch`, `id`, `fingerprint` of the
 //!   publication, `expires_at`. A publication without an idempotency key has one only if it had to wait.
 //! - **Waiting publication**, `@queue#REGION` and milliseconds with a random part: `id`, `video`, `at`, `receipt` (its
-//!   partition), `fingerprint`, `expires_at`.
+//!   partition), `fingerprint`, `expires_at`; with a window `recent` (the partition of its video's item),
+//!   `repeat_window` (s), `repeat_rise` and `score`.
+//! - **Recent alert of a video**, `@video#REGION#HASH` and 0: `alert_seq`, `epoch`, `id`, `committed_at` (ms) and
+//!   `score` of its last alert that was published with a window, `expires_at`. See [`crate::publish::commit`].
 //! - **Rate limit of a publisher**, `@publisher#HASH` and 0: `used_until` (ns), `expires_at`. See
 //!   [`crate::model::rate_limit`].
 //!
@@ -39,6 +42,8 @@ pub(crate) const REGION: &str = "region";
 pub(crate) const SEQ: &str = "seq";
 pub(crate) const EPOCH: &str = "epoch";
 pub(crate) const LAST_SEQ: &str = "last_seq";
+/// Attribute of a receipt, and of the last alert of a video: the number of the alert.
+pub(crate) const ALERT_SEQ: &str = "alert_seq";
 pub(crate) const ID: &str = "id";
 pub(crate) const VIDEO: &str = "video";
 pub(crate) const AT: &str = "at";

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use super::{
-    ANSWER_MS, Alarm, BACKOFF_MS_MAX, BACKOFF_MS_MIN, KEEPALIVE_MS, OurClient, Output, POLICY_MS, PROBE_AFTER_MS,
-    REGIONS_MAX, RESTART_WITHIN_MS, Socket, State, Work, draw,
+    ADVICE_MS_MAX, ANSWER_MS, Alarm, BACKOFF_MS_MAX, BACKOFF_MS_MIN, KEEPALIVE_MS, OurClient, Output, POLICY_MS,
+    PROBE_AFTER_MS, REGIONS_MAX, RESTART_WITHIN_MS, Socket, State, Work, draw,
 };
 
 impl OurClient {
     pub(super) fn backoff(&self, failures: u32, within: f64) -> f64 {
         let first = if within > 0.0 { within } else { BACKOFF_MS_MIN };
         let doubled = (first * 2f64.powi(failures.try_into().unwrap_or(i32::MAX))).min(BACKOFF_MS_MAX);
-        draw(self.options.seed, self.now) * doubled.max(within).min(f64::from(i32::MAX))
+        draw(self.options.seed, self.now) * doubled.max(within)
     }
 
     pub(super) fn after(&mut self, ms: f64, alarm: Alarm) {
@@ -38,6 +38,7 @@ impl OurClient {
             idle: false,
             errors: 0,
             at_once: REGIONS_MAX,
+            free_at: f64::NEG_INFINITY,
         };
         self.sockets.insert(id, socket);
         self.next = Some(id);
@@ -48,7 +49,8 @@ impl OurClient {
     /// Plans the next attempt after so many failures, or without a network.
     pub(super) fn schedule(&mut self, failures: Option<u32>, code: Option<u16>) {
         self.held = code == Some(1008);
-        let within = if code == Some(1012) { self.within.max(RESTART_WITHIN_MS) } else { self.within };
+        let shortest = if code == Some(1012) { RESTART_WITHIN_MS } else { 0.0 };
+        let within = self.within.clamp(shortest, ADVICE_MS_MAX);
         let pause = if self.held { POLICY_MS } else { 0.0 } + self.backoff(failures.unwrap_or(u32::MAX), within);
         if self.current.is_none() {
             self.enter(if failures.is_some() { State::Waiting(pause) } else { State::Offline });

@@ -8,205 +8,49 @@
 //! fallback without a WebSocket, which the replay switches off too, tokens, hidden pages, other tabs, and a service
 //! that refuses `ALL`.
 
+mod alarms;
 mod connections;
+mod exchange;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use self::alarms::{Alarm, Alarms};
+pub use self::exchange::{Input, Logged, Options, Output, State, Told};
 use crate::clients::order::{Entry, News, Order, Position, Standing};
 
 /// Stands for every region.
 pub const ALL: &str = "ALL";
 
 // The bounds of `client/src/limits.ts`, as `client/README.md` states them. Times are in milliseconds.
+const ADVICE_MS_MAX: f64 = 600_000.0;
 const ANSWER_MS: u64 = 15_000;
 const BACKOFF_MS_MAX: f64 = 30_000.0;
 const BACKOFF_MS_MIN: f64 = 1_000.0;
 const CURSOR_MAX: usize = 4_096;
 const EVERYONE_MAX: usize = 100;
 const HEAL_MS: u64 = 500;
-/// An HTTP error counts as this many tries in the pause before the next request.
-const HTTP_TRIES: u32 = 3;
+const INTERVAL_MS_MIN: f64 = 1_000.0;
 const KEEPALIVE_MS: u64 = 570_000;
+const MESSAGE_MS: f64 = 125.0;
 const POLICY_MS: f64 = 60_000.0;
+/// Window of the first pause after an error of HTTP.
+const POLL_MS: f64 = 4_000.0;
 const POSITIONS_MAX: usize = 300;
 const PROBE_AFTER_MS: u64 = 30_000;
 const RECONNECT_WITHIN_MS: f64 = 5_000.0;
 const REGIONS_MAX: usize = 25;
 const RESTART_WITHIN_MS: f64 = 30_000.0;
-const ROTATE_AFTER_MS: u64 = 6_600_000;
-
-/// What the application chose, and the client's randomness.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Options {
-    /// Whether there is an `httpUrl`.
-    pub http: bool,
-    /// Milliseconds between keepalives; 9.5 minutes by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keepalive_ms: Option<u64>,
-    /// Window of the first reconnect in milliseconds; by default what the service advises.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reconnect_within_ms: Option<u64>,
-    /// Age in milliseconds at which a connection is replaced; by default what the service advises.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rotate_after_ms: Option<u64>,
-    /// Random numbers depend on it and on the time only, see [`draw`].
-    pub seed: u32,
-}
-
-/// Something that happens to the client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Input {
-    /// The page has created the client. Once, before anything else.
-    Start,
-    /// A socket has opened.
-    Opened {
-        /// Its number.
-        socket: u32,
-    },
-    /// A frame has arrived.
-    Frame {
-        /// The number of the socket.
-        socket: u32,
-        /// What it carries.
-        text: String,
-    },
-    /// The other side, or the network, has closed a socket.
-    Closed {
-        /// Its number.
-        socket: u32,
-        /// The close code; 1006 where no close frame came.
-        code: u16,
-    },
-    /// A request over HTTP was answered.
-    Http {
-        /// Its number.
-        id: u32,
-        /// The status.
-        status: u16,
-        /// The body.
-        body: String,
-    },
-    /// A request over HTTP failed without an answer.
-    HttpFailed {
-        /// Its number.
-        id: u32,
-    },
-    /// The page is shown, or the network may be back.
-    Wake,
-    /// The browser says that the network is gone.
-    Offline,
-    /// The application watches a region.
-    Watch(String),
-    /// The application stops to watch a region.
-    Unwatch(String),
-    /// The time of [`OurClient::next_timer`] has come.
-    Timer,
-}
-
-/// Something that the client does.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Output {
-    /// Opens a socket.
-    Connect {
-        /// Its number, counted from 1.
-        socket: u32,
-    },
-    /// Sends a frame.
-    Send {
-        /// The number of the socket.
-        socket: u32,
-        /// What it carries.
-        text: String,
-    },
-    /// Closes a socket.
-    Close {
-        /// Its number.
-        socket: u32,
-    },
-    /// Sends `GET /alerts`.
-    Get {
-        /// The number of the request, counted from 1.
-        id: u32,
-        /// The query, without escapes: `region=PL,DE&after=PL.mwm0nk74.17`.
-        query: String,
-    },
-    /// Tells the application.
-    Tell(Told),
-}
-
-/// What the application is told: the events of `client/README.md`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Told {
-    /// An alert.
-    Alert(Logged),
-    /// An alert was taken back.
-    Removed(Logged),
-    /// Alerts are lost.
-    Gap {
-        /// The region.
-        region: String,
-        /// The first one.
-        from: u64,
-        /// The last one; nothing if the region has a new log.
-        to: Option<u64>,
-    },
-    /// From here on no alert is left out.
-    Subscribed {
-        /// The watched region.
-        region: String,
-        /// From where on.
-        positions: BTreeMap<String, Position>,
-    },
-    /// Something failed.
-    Error {
-        /// The code of `client/README.md`, or of the service.
-        code: String,
-        /// Whether the client has closed.
-        terminal: bool,
-    },
-    /// The state changed.
-    State(State),
-}
-
-/// An alert, or its removal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logged {
-    /// The region.
-    pub region: String,
-    /// The log.
-    pub epoch: u64,
-    /// The number.
-    pub seq: u64,
-    /// The id; empty if the frame had none.
-    pub id: String,
-    /// Whether it went to every connection.
-    pub everyone: bool,
-}
-
-/// What the client does.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum State {
-    /// It opens a connection.
-    Connecting,
-    /// It has one.
-    Open,
-    /// It waits for so many milliseconds before the next attempt.
-    Waiting(f64),
-    /// The network is gone.
-    Offline,
-    /// It has ended.
-    Closed,
-}
+const ROTATE_AFTER_MS: f64 = 6_600_000.0;
+const ROTATE_AFTER_MS_MAX: f64 = 86_400_000.0;
+/// Time for which messages may be saved up.
+const SAVED_MS: f64 = 7.0 * MESSAGE_MS;
+/// Regions that stay subscribed beside `ALL`.
+const SURPLUS_MAX: usize = 50;
 
 /// A random number from 0 to 1, without 1, for a client with this seed at this time in milliseconds. It is the first
 /// number of `randomOf(seed + now)` in `client/test/seeded.js` (mulberry32), so the real client can draw the same.
@@ -217,53 +61,6 @@ pub fn draw(seed: u32, now_ms: u64) -> f64 {
     let mut mixed = (state ^ (state >> 15)).wrapping_mul(1 | state);
     mixed = mixed.wrapping_add((mixed ^ (mixed >> 7)).wrapping_mul(61 | mixed)) ^ mixed;
     f64::from(mixed ^ (mixed >> 14)) / 4_294_967_296.0
-}
-
-/// What a timer is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Alarm {
-    /// The socket was silent for too long.
-    Silence(u32),
-    /// A keepalive is due on the socket.
-    Keepalive(u32),
-    /// The socket asks again after an error.
-    Retry(u32),
-    /// Another connection is to be opened.
-    Connect,
-    /// A region asks for what it misses.
-    Heal(String),
-    /// The request over HTTP took too long.
-    Fetch(u32),
-}
-
-/// Timers by time; those of one time in the order in which they were set.
-#[derive(Debug, Default)]
-struct Alarms {
-    set: BTreeMap<(u64, u64), Alarm>,
-    count: u64,
-}
-
-impl Alarms {
-    fn add(&mut self, at: u64, alarm: Alarm) {
-        self.count += 1;
-        self.set.insert((at, self.count), alarm);
-    }
-
-    fn cancel(&mut self, alarm: &Alarm) {
-        self.set.retain(|_, set| set != alarm);
-    }
-
-    fn has(&self, alarm: &Alarm) -> bool {
-        self.set.values().any(|set| set == alarm)
-    }
-
-    fn next(&self) -> Option<u64> {
-        self.set.keys().next().map(|(at, _)| *at)
-    }
-
-    fn due(&mut self, now: u64) -> Option<((u64, u64), Alarm)> {
-        if self.next()? > now { None } else { self.set.pop_first() }
-    }
 }
 
 /// A type of message and the regions that it is about.
@@ -294,8 +91,10 @@ struct Socket {
     idle: bool,
     /// Retryable errors of this round of requests.
     errors: u32,
-    /// Regions of one request in this round.
+    /// Regions of the next request.
     at_once: usize,
+    /// When the next request may go.
+    free_at: f64,
 }
 
 /// A catch-up over HTTP, on behalf of a socket that may be gone.
@@ -321,7 +120,7 @@ struct Answer {
     #[serde(default)]
     more: bool,
     reconnect_within_ms: Option<f64>,
-    rotate_after_ms: Option<u64>,
+    rotate_after_ms: Option<f64>,
 }
 
 /// Our client. See the [module](self).
@@ -353,10 +152,12 @@ pub struct OurClient {
     next: Option<u32>,
     fetches: BTreeMap<u32, Fetch>,
     fetch_count: u32,
+    /// Catch-ups that failed in a row.
+    unread: u32,
     failures: u32,
     held: bool,
     within: f64,
-    rotate_after: u64,
+    rotate_after: f64,
     state: State,
 }
 
@@ -382,10 +183,11 @@ impl OurClient {
             next: None,
             fetches: BTreeMap::new(),
             fetch_count: 0,
+            unread: 0,
             failures: 0,
             held: false,
             within: options.reconnect_within_ms.map_or(RECONNECT_WITHIN_MS, |ms| ms as f64),
-            rotate_after: options.rotate_after_ms.unwrap_or(ROTATE_AFTER_MS),
+            rotate_after: options.rotate_after_ms.map_or(ROTATE_AFTER_MS, |ms| ms as f64),
             state: State::Connecting,
             options,
         };
@@ -422,7 +224,7 @@ impl OurClient {
             Input::Frame { socket, text } => self.frame(socket, &text),
             Input::Closed { socket, code } => self.end(socket, Some(code)),
             Input::Http { id, status, body } => self.fetched(id, status, &body),
-            Input::HttpFailed { id } => self.fetch_failed(id),
+            Input::HttpFailed { id } => self.fetch_failed(id, false),
             Input::Wake => self.wake(),
             Input::Offline => {
                 self.leave();
@@ -592,10 +394,10 @@ impl OurClient {
     }
 
     /// Asks for a region again, unless what is missing arrives on its own.
-    fn heal(&mut self, region: &str, tries: u32) {
+    fn heal(&mut self, region: &str, wait_ms: f64) {
         let alarm = Alarm::Heal(region.to_owned());
         if !self.alarms.has(&alarm) {
-            self.alarms.add(self.now + (HEAL_MS << tries), alarm);
+            self.after(wait_ms, alarm);
         }
     }
 
@@ -603,7 +405,7 @@ impl OurClient {
         if let Some(order) = self.orders.get(region)
             && order.is_behind()
         {
-            self.heal(region, order.tries());
+            self.heal(region, (HEAL_MS << order.tries()) as f64);
         }
     }
 
@@ -743,7 +545,7 @@ impl OurClient {
             Alarm::Silence(id) => self.end(id, None),
             Alarm::Keepalive(id) => {
                 let every = self.options.keepalive_ms.unwrap_or(KEEPALIVE_MS);
-                self.alarms.set.insert((key.0 + every, key.1), Alarm::Keepalive(id));
+                self.alarms.repeat(key, every, Alarm::Keepalive(id));
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.idle = true;
                 }
@@ -757,7 +559,7 @@ impl OurClient {
                     self.work();
                 }
             }
-            Alarm::Fetch(id) => self.fetch_failed(id),
+            Alarm::Fetch(id) => self.fetch_failed(id, false),
         }
     }
 }

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    ALL, ANSWER_MS, Alarm, Alarms, Answer, CURSOR_MAX, Fetch, HTTP_TRIES, OurClient, Output, RECONNECT_WITHIN_MS,
-    REGIONS_MAX, Request, Socket, State, Told, Work, base36,
+    ADVICE_MS_MAX, ALL, ANSWER_MS, Alarm, Alarms, Answer, CURSOR_MAX, Fetch, INTERVAL_MS_MIN, MESSAGE_MS, OurClient,
+    Output, POLL_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, ROTATE_AFTER_MS_MAX, Request, SAVED_MS,
+    SURPLUS_MAX, Socket, State, Told, Work, base36,
 };
 use crate::clients::order::Position;
 
@@ -37,12 +38,26 @@ impl OurClient {
     }
 
     pub(super) fn advance(&mut self, id: u32) {
+        self.advance_after(id, 0.0);
+    }
+
+    /// Sends the next request after so long at least, and not faster than the service takes them.
+    fn advance_after(&mut self, id: u32, ms: f64) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let wait = ms.max(socket.free_at - self.now as f64);
+        if wait >= 1.0 {
+            socket.work = Work::Pause;
+            return self.after(wait, Alarm::Retry(id));
+        }
         let regions = self.followed();
         let Some(Socket { subscribed, idle, at_once, .. }) = self.sockets.get(&id) else { return };
         let all = regions.first().is_some_and(|region| region == ALL);
-        // Leaving makes room. What ALL covers costs nothing.
-        let left = subscribed.iter().filter(|region| !all && !regions.contains(region));
-        let left: Vec<String> = left.take(REGIONS_MAX).cloned().collect();
+        // Leaving makes room. What ALL covers costs nothing, until it takes the room of others.
+        let mut left: Vec<String> = subscribed.iter().filter(|region| !regions.contains(region)).cloned().collect();
+        if all && left.len() <= SURPLUS_MAX {
+            left.clear();
+        }
+        left.truncate(REGIONS_MAX);
         let new = regions.iter().filter(|region| !subscribed.contains(region));
         let new: Vec<String> = new.take(*at_once).cloned().collect();
         let stale = self.stale.iter().find(|region| self.has(region)).cloned();
@@ -66,6 +81,7 @@ impl OurClient {
             }
             if let Some(socket) = self.sockets.get_mut(&id) {
                 socket.work = Work::Answer(request);
+                socket.free_at = socket.free_at.max(self.now as f64 - SAVED_MS) + MESSAGE_MS;
             }
             return self.send(id, &message);
         }
@@ -90,18 +106,19 @@ impl OurClient {
         self.current = Some(id);
         self.failures = 0;
         self.alarms.cancel(&Alarm::Connect);
-        self.alarms.add(self.now + self.rotate_after, Alarm::Connect);
+        self.after(self.rotate_after.clamp(INTERVAL_MS_MIN, ROTATE_AFTER_MS_MAX), Alarm::Connect);
         self.enter(State::Open);
     }
 
     pub(super) fn answered(&mut self, id: u32, request: &Request, frame: &Value) {
         let is_final = frame["retryable"] == false;
         let Some(socket) = self.sockets.get_mut(&id) else { return };
+        socket.at_once = REGIONS_MAX;
         if !frame["positions"].is_null() {
             if self.subscribed(id, &request.regions, frame) {
                 return;
             }
-        } else if frame["type"] == "unsubscribed" {
+        } else if frame["type"] == "unsubscribed" || (is_final && request.kind == "unsubscribe_region") {
             socket.subscribed.retain(|region| !request.regions.contains(region));
         } else if frame["type"] == "kept" || (is_final && request.kind == "keepalive") {
             socket.idle = false;
@@ -123,8 +140,8 @@ impl OurClient {
             let about_positions = frame["field"].as_str().is_some_and(|field| field.starts_with("since"));
             let refuses = is_final && !about_positions;
             if refuses && request.regions.len() > 1 {
-                // One by one: only the refused region fails.
-                socket.at_once = 1;
+                // In ever smaller parts: only the refused region fails.
+                socket.at_once = request.regions.len() / 2;
                 return self.advance(id);
             }
             if is_final {
@@ -158,22 +175,22 @@ impl OurClient {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let errors = socket.errors;
         let ms = if advised_ms > 0.0 {
-            advised_ms
+            advised_ms.min(ADVICE_MS_MAX)
         } else {
             socket.errors += 1;
             self.backoff(errors, RECONNECT_WITHIN_MS)
         };
-        self.after(ms, Alarm::Retry(id));
+        self.advance_after(id, ms);
     }
 
     /// Takes the answer to a subscription. Returns whether it starts to fetch what was not recovered.
     pub(super) fn subscribed(&mut self, id: u32, asked: &[String], frame: &Value) -> bool {
         let Ok(answer) = Answer::deserialize(frame) else { return false };
-        if let Some(ms) = answer.reconnect_within_ms.filter(|_| self.options.reconnect_within_ms.is_none()) {
-            self.within = ms;
+        if self.options.reconnect_within_ms.is_none() {
+            self.within = answer.reconnect_within_ms.unwrap_or(RECONNECT_WITHIN_MS);
         }
-        if let Some(ms) = answer.rotate_after_ms.filter(|_| self.options.rotate_after_ms.is_none()) {
-            self.rotate_after = ms;
+        if self.options.rotate_after_ms.is_none() {
+            self.rotate_after = answer.rotate_after_ms.unwrap_or(ROTATE_AFTER_MS);
         }
         if let Some(socket) = self.sockets.get_mut(&id) {
             let new = asked.iter().filter(|region| !socket.subscribed.contains(region));
@@ -237,7 +254,7 @@ impl OurClient {
         if !(200..300).contains(&status) {
             let code = answer.ok().and_then(|body| Some(body["error"]["code"].as_str()?.to_owned()));
             if status != 401 || code.as_deref() != Some("unauthorized") || !self.fetches.contains_key(&id) {
-                return self.fetch_failed(id);
+                return self.fetch_failed(id, status < 500 && status != 429);
             }
             self.leave();
             self.tell(Told::Error { code: "unauthorized".to_owned(), terminal: true });
@@ -246,7 +263,7 @@ impl OurClient {
             return;
         }
         let Some(answer) = answer.ok().and_then(|body| Answer::deserialize(&body).ok()) else {
-            return self.fetch_failed(id);
+            return self.fetch_failed(id, false);
         };
         self.alarms.cancel(&Alarm::Fetch(id));
         let Some(mut fetch) = self.fetches.remove(&id) else { return };
@@ -261,14 +278,25 @@ impl OurClient {
         if fetch.from < fetch.regions.len() {
             return self.fetch(fetch, None);
         }
+        self.unread = 0;
         self.advance(fetch.socket);
     }
 
-    pub(super) fn fetch_failed(&mut self, id: u32) {
+    /// What could not be read is still in the log, unless the service refuses to read it.
+    pub(super) fn fetch_failed(&mut self, id: u32, refused: bool) {
         self.alarms.cancel(&Alarm::Fetch(id));
         let Some(fetch) = self.fetches.remove(&id) else { return };
+        let wait = self.backoff(self.unread, POLL_MS);
+        self.unread += 1;
         for region in &fetch.regions {
-            self.heal(region, HTTP_TRIES);
+            if refused {
+                let mut news = Vec::new();
+                if let Some(order) = self.orders.get_mut(region) {
+                    order.fail(&mut news);
+                }
+                self.tell_news(region, news);
+            }
+            self.heal(region, wait);
         }
         self.advance(fetch.socket);
     }

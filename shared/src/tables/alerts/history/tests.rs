@@ -25,6 +25,7 @@ use crate::{
         position::Positions,
     },
     protocol::{
+        leg,
         reply::{Reply, Subscribed},
         request::Audiences,
     },
@@ -233,9 +234,10 @@ proptest! {
         if small && few && missed.iter().map(|missed| missed.len()).sum::<usize>() <= 35 {
             prop_assert!(recovery.regions.values().all(Option::is_some), "{:?}", recovery.regions.keys());
         }
-        let audiences = Audiences::One(Audience::All);
+        let (audiences, leg) = (Audiences::One(Audience::All), leg::tests::longest());
         for format in [Format::ViralAlert, Format::NewTrending] {
-            let frame = Reply::Subscribed(Subscribed::new(&audiences, &resumption, format)).frame();
+            let subscribed = Subscribed::new(&audiences, &resumption, format).with_events(Some(&leg));
+            let frame = Reply::Subscribed(subscribed).frame();
             prop_assert!(frame.len() <= FRAME_BYTES_MAX, "{} bytes", frame.len());
         }
     }

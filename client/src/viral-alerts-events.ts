@@ -1,0 +1,377 @@
+// The leg of AppSync Events: a class for the option `WebSocket`. Towards the client it speaks the protocol of the
+// service, so that all of the client's guarantees hold; it takes alerts from AppSync, which loses some, and answers
+// from the log. Where the service has no such leg, it opens the WebSocket API.
+
+import { backoff } from "./backoff.js";
+import { cursor, get } from "./history.js";
+import {
+  CHECK_MS,
+  CHECK_MS_MIN,
+  FALLBACK_MS,
+  KA_MS,
+  MARGIN_MS,
+  PAGES_MAX,
+  POLL_MS,
+  REGIONS_MAX,
+  EVENTS_RECONNECT_MS,
+  ROTATE_AFTER_MS_MAX,
+  SECOND_LOOK_MS,
+  TOKEN_MS_MIN,
+} from "./limits.js";
+import { ALL } from "./log.js";
+import type { Answer, Leg, Positions } from "./news.js";
+import { checkNumbers } from "./numbers.js";
+import { tokenFrom } from "./token.js";
+import type { Options, RemovedAlert, ViralAlert, ViralAlertsError, WebSocketLike } from "./viral-alerts.js";
+
+/** Options of `eventsSocket`: those of the client, so that you can pass the same object. */
+export interface EventsOptions extends Pick<Options, "regions" | "token" | "WebSocket"> {
+  /** Address of the HTTP API, in whose log the client finds what AppSync has lost. */
+  httpUrl: string | URL;
+  /**
+   * Average milliseconds between looks at the log; each pause is 0.75 to 1.25 of it. An alert that was lost is found
+   * after one pause at most, unless a later one of its region shows it sooner. From 10,000; more than a day counts as
+   * a day. Default: 1,800,000.
+   */
+  checkMs?: number;
+}
+
+/** A message of the client. */
+interface Message {
+  type: string;
+  regions: string[];
+  since?: Positions;
+}
+
+/** A frame of AppSync. `event` is the text of a frame of the service, which the documentation shows in a list. */
+interface EventFrame {
+  type?: string;
+  id?: string;
+  event?: string | string[];
+  errors?: { errorType?: string }[];
+}
+
+const READY_STATE = { connecting: 0, open: 1, closed: 3 };
+
+/** Base64 of an ASCII text, in the alphabet for addresses and without padding. */
+const base64url = (text: string): string =>
+  btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+/** The milliseconds until a JWT ends; `Infinity` for any other token. */
+function lifeOf(token: string): number {
+  try {
+    const payload = atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
+    return (JSON.parse(payload) as { exp: number }).exp * 1_000 - Date.now() || Infinity;
+  } catch {
+    return Infinity;
+  }
+}
+
+/** An answer that refuses a message, as the service writes it. */
+const refusal = (code: string, retryable = false): object => ({ type: "error", code, message: code, retryable });
+
+/** What the client is told where AppSync refuses a channel. */
+function refusalOf({ errors }: EventFrame): object {
+  const why = errors?.[0]?.errorType ?? "";
+  if (/^(Unauthorized|BadRequest)/.test(why)) return refusal("forbidden");
+  return /^Max/.test(why) ? refusal("limit_reached") : refusal("unavailable", true);
+}
+
+/**
+ * Returns a class for the option `WebSocket` of the client, with which alerts come over AppSync Events if the service
+ * says so, for the share of clients that it says, and over its WebSocket API otherwise. The client keeps all its
+ * guarantees: the class reads the log after it has subscribed, where a number is missing, and every `checkMs`.
+ *
+ * @throws TypeError if `httpUrl` is missing, or `checkMs` is too small.
+ * @example
+ * const options = { url, httpUrl, regions: ["PL"] };
+ * const alerts = new ViralAlerts({ ...options, WebSocket: eventsSocket(options) });
+ */
+export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSocket"]> {
+  const { httpUrl, token, regions = [] } = options;
+  if (!httpUrl) throw TypeError("no httpUrl: the log is read there");
+  checkNumbers(options, { checkMs: CHECK_MS_MIN });
+  const checkMs = Math.min(options.checkMs ?? CHECK_MS, ROTATE_AFTER_MS_MAX);
+  const settings = {
+    httpUrl: String(httpUrl).replace(/\/$/, ""),
+    token: token == null ? undefined : () => tokenFrom(token),
+  };
+  /** Which share of the clients this one belongs to. */
+  let draw = Math.floor(Math.random() * 100);
+  /** The leg of which the service told last; null if it told that there is none. */
+  let leg: Leg | null | undefined;
+  /** The leg could not be opened, so the next connection is another one. */
+  let avoids = false;
+
+  const isMeant = (): boolean => !!leg && draw < leg.share;
+
+  const learn = <Told extends { events?: Leg }>(told: Told): Told => {
+    leg = told.events?.url && told.events.host ? told.events : null;
+    return told;
+  };
+
+  const query = async (asked: string[], after: { after?: string; limit?: string }): Promise<Answer> =>
+    learn(await get(settings, { region: asked.join(), ...after }));
+
+  /** Reads the log of up to 25 regions, or of `ALL`, after positions. Without positions it reads where the logs end. */
+  const read = async (asked: string[], since?: Positions) => {
+    const found = {
+      positions: { ...since },
+      alerts: [] as ViralAlert[],
+      removed: [] as RemovedAlert[],
+      not_recovered: [] as string[],
+    };
+    const log = { positions: () => found.positions, has: () => !!since && asked[0] === ALL };
+    for (let page = 0, before; page < PAGES_MAX; page++) {
+      const after = cursor(log, asked);
+      // A page that does not move the cursor is the last one.
+      if (after === before) break;
+      before = after;
+      const answer = await query(asked, after ? { after } : { limit: "1" });
+      Object.assign(found.positions, answer.positions);
+      if (after) {
+        found.alerts.push(...(answer.alerts ?? []));
+        found.removed.push(...(answer.removed ?? []));
+        found.not_recovered.push(...(answer.not_recovered ?? []));
+      }
+      if (!after || !answer.more) break;
+    }
+    return found;
+  };
+
+  return class EventsSocket implements WebSocketLike {
+    readyState = READY_STATE.connecting;
+    onopen: WebSocketLike["onopen"] = null;
+    onmessage: WebSocketLike["onmessage"] = null;
+    onerror: WebSocketLike["onerror"] = null;
+    onclose: WebSocketLike["onclose"] = null;
+    #inner: WebSocketLike | undefined;
+    /** Regions to which the client is subscribed, and the ids of the channels to which this connection is. */
+    readonly #regions = new Set<string>();
+    readonly #channels = new Map<string, string>();
+    #count = 0;
+    /** What takes the answers of AppSync, by id. */
+    readonly #waiting = new Map<string, (frame: EventFrame) => void>();
+    /** Up to where the client was handed everything, by region. */
+    readonly #at: Positions = {};
+    #watch: ReturnType<typeof setTimeout> | undefined;
+    #timer: ReturnType<typeof setTimeout> | undefined;
+    /** Looks that failed in a row. */
+    #failures = 0;
+    #life = Infinity;
+    /** The leg of this connection, if it is one to AppSync. */
+    #leg: Leg | undefined;
+
+    constructor(url: string, protocols: string[] = []) {
+      void this.#connect(url, protocols).catch(() => this.#end());
+    }
+
+    send(data: string): void {
+      if (!this.#leg) return this.#inner?.send(data);
+      const message = JSON.parse(data) as Message;
+      // AppSync answers that it does not know the id, which shows that it is there.
+      if (message.type === "ping") this.#post({ type: "unsubscribe", id: "ping" });
+      // Like any socket it answers later.
+      else Promise.resolve(message).then((message) => this.#answer(message)).catch(() => this.#end());
+    }
+
+    close(code?: number): void {
+      this.readyState = READY_STATE.closed;
+      clearTimeout(this.#watch);
+      clearTimeout(this.#timer);
+      this.#inner?.close(code);
+    }
+
+    #end(code?: number): void {
+      if (this.readyState === READY_STATE.closed) return;
+      if (this.#leg && this.readyState === READY_STATE.connecting) avoids = true;
+      this.close(1000);
+      this.onclose?.({ code } as never);
+    }
+
+    #tell(frame: object): void {
+      if (this.readyState === READY_STATE.open) this.onmessage?.({ data: JSON.stringify(frame) } as never);
+    }
+
+    #post(message: object): void {
+      this.#inner!.send(JSON.stringify(message));
+    }
+
+    // --- Connecting --------------------------------------------------------------------------------------------------
+
+    async #connect(url: string, protocols: string[]): Promise<void> {
+      if (leg === undefined && !avoids) {
+        const [asked = ALL] = typeof regions === "string" ? [regions] : regions;
+        // What goes wrong here goes wrong later too, and is told then. It does not hold up the other connection.
+        const late = new Promise((resolve) => (this.#timer = setTimeout(resolve, FALLBACK_MS)));
+        await Promise.race([query([asked], { limit: "1" }).catch(() => {}), late]);
+        clearTimeout(this.#timer);
+      }
+      // Without the log there is nothing to begin with.
+      const stays = avoids || leg === undefined;
+      avoids = false;
+      if (isMeant() && !stays) this.#leg = leg!;
+      const authorization = this.#leg && (await this.#authorization());
+      if (this.readyState !== READY_STATE.connecting) return;
+      const { WebSocket = globalThis.WebSocket } = options;
+      const inner = authorization
+        ? new WebSocket(this.#leg!.url, ["aws-appsync-event-ws", `header-${base64url(JSON.stringify(authorization))}`])
+        : new WebSocket(url, protocols);
+      this.#inner = inner;
+      inner.onopen = () => (this.#leg ? this.#post({ type: "connection_init" }) : this.#open());
+      inner.onmessage = ({ data }: { data: unknown }) => (this.#leg ? this.#takeEvent(data) : this.#pass(data, stays));
+      inner.onerror = inner.onclose = ({ code }: { code?: number }) => this.#end(code);
+    }
+
+    #open(): void {
+      this.readyState = READY_STATE.open;
+      this.onopen?.({} as never);
+    }
+
+    async #authorization(): Promise<{ host: string; Authorization: string }> {
+      // AppSync refuses an empty one.
+      const value = (await settings.token?.()) || "anonymous";
+      this.#life = lifeOf(value);
+      return { host: this.#leg!.host, Authorization: value };
+    }
+
+    /** Passes on a frame of the WebSocket API, and changes to AppSync if it says so. */
+    #pass(data: unknown, stays: boolean): void {
+      this.onmessage?.({ data } as never);
+      if (!/"type":"subscribed"/.test(data as string)) return;
+      learn(JSON.parse(data as string) as Answer);
+      if (isMeant() && !stays) this.#end();
+    }
+
+    // --- Alerts ------------------------------------------------------------------------------------------------------
+
+    #takeEvent(data: unknown): void {
+      if (this.readyState === READY_STATE.closed) return;
+      clearTimeout(this.#watch);
+      this.#watch = setTimeout(() => this.#end(), KA_MS);
+      let frame: EventFrame;
+      try {
+        frame = Object(JSON.parse(data as string)) as EventFrame;
+      } catch {
+        return;
+      }
+      if (frame.type === "connection_ack") this.#open();
+      else if (frame.type === "connection_error") this.#end();
+      else if (frame.type === "data") [frame.event].flat().forEach((text) => this.#takeAlert(text));
+      else {
+        // To the client it only shows that the peer is there.
+        this.#tell({ type: "ka" });
+        this.#waiting.get(frame.id!)?.(frame);
+        this.#waiting.delete(frame.id!);
+      }
+    }
+
+    #takeAlert(text: string | undefined): void {
+      let alert: ViralAlert | RemovedAlert;
+      try {
+        alert = Object(JSON.parse(text!)) as ViralAlert;
+      } catch {
+        return;
+      }
+      // What else is published there is not for the client.
+      if (!/^(viral_alert|alert_removed)$/.test(alert.type)) return;
+      this.#tell(alert);
+      const { region, epoch, seq } = alert;
+      const at = this.#at[region] ?? { epoch: 0, seq: 0 };
+      // Before the first alert of a region there is no log.
+      if (epoch === (at.epoch || epoch) && seq === at.seq + 1) this.#at[region] = { epoch: epoch!, seq };
+    }
+
+    // --- Requests of the client --------------------------------------------------------------------------------------
+
+    async #answer({ type, regions: asked, since }: Message): Promise<void> {
+      if (type === "keepalive") return this.#tell({ type: "kept" });
+      const joins = type === "subscribe_region";
+      if (joins && asked.some((region) => region.endsWith("-"))) {
+        // Such a region has no channel: this client has to use the WebSocket API.
+        draw = 100;
+        return this.#end();
+      }
+      for (const region of asked) this.#regions[joins ? "add" : "delete"](region);
+      const refused = await this.#subscribe();
+      if (!joins) return refused ? this.#end() : this.#tell({ type: "unsubscribed", regions: asked });
+      if (refused) return this.#tell(refusalOf(refused));
+      try {
+        const found = await read(asked, since);
+        Object.assign(this.#at, found.positions);
+        const day = ROTATE_AFTER_MS_MAX - MARGIN_MS * (1 + 3 * Math.random());
+        const rotate_after_ms = Math.max(TOKEN_MS_MIN, Math.min(day, 0.9 * this.#life));
+        const advice = { reconnect_within_ms: EVENTS_RECONNECT_MS, rotate_after_ms };
+        this.#tell({ type: "subscribed", regions: asked, ...found, ...advice });
+      } catch (error) {
+        const { code, status = 500 } = error as ViralAlertsError;
+        if (status === 401) return this.#end();
+        // An answer without a code is not the service's.
+        this.#tell(refusal(code || "unavailable", !code || status >= 500 || status === 429));
+      }
+      // What is published just after `subscribe_success` may not arrive.
+      this.#lookAfter(Math.min(SECOND_LOOK_MS * (1 + Math.random()), checkMs));
+      this.#follow();
+    }
+
+    /** Subscribes to what the client is subscribed to, and to nothing twice. Returns the refusal of a channel. */
+    async #subscribe(): Promise<EventFrame | undefined> {
+      const names = this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+      const missing = names.filter((name) => !this.#channels.has(name));
+      const authorization = missing[0] && (await this.#authorization());
+      const frames = await Promise.all(
+        missing.map(async (name) => {
+          const id = `${this.#count++}`;
+          const channel = `/alerts/${name === ALL ? "*" : name}`;
+          const frame = await new Promise<EventFrame>((resolve) => {
+            this.#waiting.set(id, resolve);
+            this.#post({ type: "subscribe", id, channel, authorization });
+          });
+          if (frame.type === "subscribe_success") this.#channels.set(name, id);
+          else this.#regions.delete(name);
+          return frame;
+        }),
+      );
+      for (const [name, id] of this.#channels) {
+        if (names.includes(name)) continue;
+        this.#channels.delete(name);
+        this.#post({ type: "unsubscribe", id });
+      }
+      return frames.find(({ type }) => type !== "subscribe_success");
+    }
+
+    // --- The log -----------------------------------------------------------------------------------------------------
+
+    /** Looks at the log after a pause. */
+    #lookAfter(ms: number): void {
+      clearTimeout(this.#timer);
+      if (this.readyState === READY_STATE.open) this.#timer = setTimeout(() => this.#look(), ms);
+    }
+
+    /** Hands over what AppSync has lost. */
+    async #look(): Promise<void> {
+      const names = this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+      try {
+        for (let from = 0; from < names.length; from += REGIONS_MAX) {
+          const asked = names.slice(from, from + REGIONS_MAX);
+          const known = Object.entries(this.#at).filter(([name]) => asked.includes(name) || asked[0] === ALL);
+          const { positions, alerts, removed, not_recovered } = await read(asked, Object.fromEntries(known));
+          // The client's next subscription finds out what is lost.
+          if (not_recovered[0]) return this.#end();
+          for (const frame of [...removed, ...alerts]) this.#tell(frame);
+          Object.assign(this.#at, positions);
+        }
+        this.#failures = 0;
+        this.#lookAfter(checkMs * (0.75 + Math.random() / 2));
+      } catch {
+        this.#lookAfter(backoff(this.#failures++, POLL_MS));
+      }
+      this.#follow();
+    }
+
+    /** Changes to the connection that the service means this client to have. */
+    #follow(): void {
+      if (!isMeant() || leg!.url !== this.#leg!.url) this.#end();
+    }
+  };
+}

@@ -1,0 +1,2 @@
+// Built from src/.
+function e(e,t=(e,r)=>console.debug(e,r)){let o=performance.now(),n=new AbortController;for(let a of r){let r=({detail:e})=>{let{region:r="",seq:n="",state:l="",code:i=""}=e,d=((performance.now()-o)/1e3).toFixed(3);t(["viral-alerts",d,a,r,n,l,i].filter(String).join(" "),e)};e.addEventListener(a,r,n)}return()=>n.abort()}var r=["state","subscribed","alert","removed","gap","error"];export{e as debug};
