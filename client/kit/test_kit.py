@@ -119,6 +119,29 @@ class Adapters(unittest.TestCase):
                 self.assertNotIn("Traceback", ran.stderr)
 
 
+class Stopping(unittest.IsolatedAsyncioTestCase):
+    async def test_only_an_attempt_that_was_under_way_may_follow_the_end(self):
+        program = """if True:
+            import json, sys
+            from websockets.sync.client import connect
+            settings = json.loads(sys.argv[1])
+            sys.stdin.read()
+            for _ in range(settings["attempts"]):
+                connect(settings["url"]).close()
+            print('{"stopped": []}', flush=True)
+        """
+        for attempts, allowed in {0: True, 1: True, 2: False}.items():
+            run = Run(cases()[0], [sys.executable, "-c", program])
+            with self.subTest(attempts):
+                async with run.gateway as gateway:
+                    await run.application.start({"url": f"ws://{gateway.address}/prod", "attempts": attempts})
+                    if allowed:
+                        await run.application.stop()
+                    else:
+                        with self.assertRaisesRegex(Wrong, "connected after the end"):
+                            await run.application.stop()
+
+
 class Cases(unittest.TestCase):
     def test_every_promise_stands_where_the_case_says(self):
         for case in cases():
