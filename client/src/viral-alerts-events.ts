@@ -21,6 +21,7 @@ import {
 import { ALL } from "./log.js";
 import type { Answer, Leg, Positions } from "./news.js";
 import { checkNumbers } from "./numbers.js";
+import { nameOf } from "./region.js";
 import { tokenFrom } from "./token.js";
 import type { Options, RemovedAlert, ViralAlert, ViralAlertsError, WebSocketLike } from "./viral-alerts.js";
 
@@ -102,6 +103,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
   let leg: Leg | null | undefined;
   /** The leg could not be opened, so the next connection is another one. */
   let avoids = false;
+  /** What the constructor of a socket threw, after that of this class had returned. */
+  let failure: unknown;
 
   const isMeant = (): boolean => !!leg && draw < leg.share;
 
@@ -149,6 +152,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     /** Regions to which the client is subscribed, and the ids of the channels to which this connection is. */
     readonly #regions = new Set<string>();
     readonly #channels = new Map<string, string>();
+    /** Ids of the channels that have brought something since the last look. */
+    readonly #heard = new Set<string>();
     #count = 0;
     /** What takes the answers of AppSync, by id. */
     readonly #waiting = new Map<string, (frame: EventFrame) => void>();
@@ -163,6 +168,10 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     #leg: Leg | undefined;
 
     constructor(url: string, protocols: string[] = []) {
+      const error = failure;
+      failure = undefined;
+      // The client tells the application of what a constructor throws.
+      if (error) throw error;
       void this.#connect(url, protocols).catch(() => this.#end());
     }
 
@@ -204,7 +213,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         const [asked = ALL] = typeof regions === "string" ? [regions] : regions;
         // What goes wrong here goes wrong later too, and is told then. It does not hold up the other connection.
         const late = new Promise((resolve) => (this.#timer = setTimeout(resolve, FALLBACK_MS)));
-        await Promise.race([query([asked], { limit: "1" }).catch(() => {}), late]);
+        await Promise.race([query([nameOf(asked)], { limit: "1" }).catch(() => {}), late]);
         clearTimeout(this.#timer);
       }
       // Without the log there is nothing to begin with.
@@ -214,10 +223,16 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       const authorization = this.#leg && (await this.#authorization());
       if (this.readyState !== READY_STATE.connecting) return;
       const { WebSocket = globalThis.WebSocket } = options;
-      const inner = authorization
-        ? new WebSocket(this.#leg!.url, ["aws-appsync-event-ws", `header-${base64url(JSON.stringify(authorization))}`])
-        : new WebSocket(url, protocols);
-      this.#inner = inner;
+      const header = `header-${base64url(JSON.stringify(authorization ?? ""))}`;
+      const [address, offered] = authorization
+        ? [this.#leg!.url, ["aws-appsync-event-ws", header]]
+        : [url, protocols];
+      try {
+        this.#inner = new WebSocket(address, offered);
+      } catch (error) {
+        throw (failure = error);
+      }
+      const inner = this.#inner;
       inner.onopen = () => (this.#leg ? this.#post({ type: "connection_init" }) : this.#open());
       inner.onmessage = ({ data }: { data: unknown }) => (this.#leg ? this.#takeEvent(data) : this.#pass(data, stays));
       inner.onerror = inner.onclose = ({ code }: { code?: number }) => this.#end(code);
@@ -257,8 +272,10 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       }
       if (frame.type === "connection_ack") this.#open();
       else if (frame.type === "connection_error") this.#end();
-      else if (frame.type === "data") [frame.event].flat().forEach((text) => this.#takeAlert(text));
-      else {
+      else if (frame.type === "data") {
+        this.#heard.add(frame.id!);
+        [frame.event].flat().forEach((text) => this.#takeAlert(text));
+      } else {
         // To the client it only shows that the peer is there.
         this.#tell({ type: "ka" });
         this.#waiting.get(frame.id!)?.(frame);
@@ -304,13 +321,17 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         const advice = { reconnect_within_ms: EVENTS_RECONNECT_MS, rotate_after_ms };
         this.#tell({ type: "subscribed", regions: asked, ...found, ...advice });
       } catch (error) {
-        const { code, status = 500 } = error as ViralAlertsError;
+        const { code, field, message, status = 500 } = error as ViralAlertsError;
         if (status === 401) return this.#end();
+        // Of an error of `since` the client tells the application, and goes on with the region.
+        const isOurs = code === "connect" || field === "after";
+        if (isOurs) this.#tell({ ...refusal(code), message, field: "since" });
         // An answer without a code is not the service's.
-        this.#tell(refusal(code || "unavailable", !code || status >= 500 || status === 429));
+        else this.#tell(refusal(code || "unavailable", !code || status >= 500 || status === 429));
+        // The client has not begun with these regions, so a look would only ask once more.
+        return;
       }
-      // What is published just after `subscribe_success` may not arrive.
-      this.#lookAfter(Math.min(SECOND_LOOK_MS * (1 + Math.random()), checkMs));
+      this.#lookSoon();
       this.#follow();
     }
 
@@ -321,13 +342,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       const authorization = missing[0] && (await this.#authorization());
       const frames = await Promise.all(
         missing.map(async (name) => {
-          const id = `${this.#count++}`;
-          const channel = `/alerts/${name === ALL ? "*" : name}`;
-          const frame = await new Promise<EventFrame>((resolve) => {
-            this.#waiting.set(id, resolve);
-            this.#post({ type: "subscribe", id, channel, authorization });
-          });
-          if (frame.type === "subscribe_success") this.#channels.set(name, id);
+          const frame = await this.#join(name, authorization);
+          if (frame.type === "subscribe_success") this.#channels.set(name, frame.id!);
           else this.#regions.delete(name);
           return frame;
         }),
@@ -340,7 +356,33 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       return frames.find(({ type }) => type !== "subscribe_success");
     }
 
+    /** Subscribes to the channel of a region, and returns the answer. */
+    #join(name: string, authorization: unknown): Promise<EventFrame> {
+      const id = `${this.#count++}`;
+      const channel = `/alerts/${name === ALL ? "*" : name}`;
+      return new Promise((resolve) => {
+        this.#waiting.set(id, resolve);
+        this.#post({ type: "subscribe", id, channel, authorization });
+      });
+    }
+
+    /** Puts another subscription in the place of one that may have ended, and only then ends that one. */
+    async #renew(name: string): Promise<void> {
+      const before = this.#channels.get(name);
+      const { type, id } = await this.#join(name, await this.#authorization());
+      if (type !== "subscribe_success") return this.#end();
+      // Meanwhile the region may have been left.
+      const isWanted = !!before && this.#channels.get(name) === before;
+      if (isWanted) this.#channels.set(name, id!);
+      this.#post({ type: "unsubscribe", id: isWanted ? before : id });
+    }
+
     // --- The log -----------------------------------------------------------------------------------------------------
+
+    /** Looks at the log soon after a subscription: what is published just after `subscribe_success` may not arrive. */
+    #lookSoon(): void {
+      this.#lookAfter(Math.min(SECOND_LOOK_MS * (1 + Math.random()), checkMs));
+    }
 
     /** Looks at the log after a pause. */
     #lookAfter(ms: number): void {
@@ -351,6 +393,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     /** Hands over what AppSync has lost. */
     async #look(): Promise<void> {
       const names = this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+      const silent: string[] = [];
       try {
         for (let from = 0; from < names.length; from += REGIONS_MAX) {
           const asked = names.slice(from, from + REGIONS_MAX);
@@ -360,9 +403,20 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
           if (not_recovered[0]) return this.#end();
           for (const frame of [...removed, ...alerts]) this.#tell(frame);
           Object.assign(this.#at, positions);
+          // Regions with a hyphen at the end of their name are not in the channel of ALL.
+          const found = [...removed, ...alerts].map(({ region }) => region).filter((region) => !region.endsWith("-"));
+          for (const name of asked) {
+            const isFound = name === ALL ? found[0] : found.includes(name);
+            if (isFound && !this.#heard.has(this.#channels.get(name)!)) silent.push(name);
+          }
         }
         this.#failures = 0;
-        this.#lookAfter(checkMs * (0.75 + Math.random() / 2));
+        this.#heard.clear();
+        // What AppSync has lost and a subscription that has ended look the same from here. What fails is tried again at
+        // the next look.
+        for (const name of silent) void this.#renew(name).catch(() => {});
+        if (silent[0]) this.#lookSoon();
+        else this.#lookAfter(checkMs * (0.75 + Math.random() / 2));
       } catch {
         this.#lookAfter(backoff(this.#failures++, POLL_MS));
       }

@@ -1,11 +1,9 @@
 // An Event API of AppSync, in memory and in virtual time, with faults on request: it sends at most once, in any order.
 
-import { LATENCY, type FakeSocket, type Service } from "./service.js";
-import type { RemovedAlert, ViralAlert } from "../src/viral-alerts.js";
+import { LATENCY, type Peer, type Service } from "./service.js";
+import type { ViralAlert, WebSocketLike } from "../src/viral-alerts.js";
 
 export const EVENTS = { url: "wss://realtime.example/event/realtime", host: "api.example", share: 100 };
-
-type Listener<Event> = ((event: Event) => void) | null;
 
 /** What AppSync reads of an authorization. */
 interface Authorization {
@@ -13,28 +11,35 @@ interface Authorization {
   Authorization: string;
 }
 
+/** The Event API of a service. What the service refuses to all connections, it refuses too. */
 export class AppSync {
+  readonly service: Service;
   readonly sockets = new Set<EventSocket>();
   /** Every message of clients, oldest first. */
   readonly messages: { type: string; id?: string; channel?: string; authorization?: Authorization }[] = [];
   readonly handshakes: Authorization[] = [];
   /** Decides how often an event arrives at a subscription, and how long each takes. */
-  deliver: (alert: ViralAlert | RemovedAlert) => number[] = () => [LATENCY];
-  /** Handshakes are refused. */
+  deliver: (alert: ViralAlert) => number[] = (alert) => this.service.deliver(alert);
+  /** Handshakes are refused, and those of the WebSocket API are not. */
   refuses = false;
-  /** It answers nothing. */
-  silent = false;
   /** Whether it sends `ka`. */
   sendsKa = true;
   /** Refused channels, with the types of their errors. */
   readonly refused = new Map<string, string>();
+  /** The type of the error with which the next channel is refused. */
+  nextError: string | undefined;
+  /** Channels of one connection. Source: AppSync's quotas. */
+  channelsMax = 200;
   /** Events that are published so soon after `subscribe_success` do not arrive. */
   lateMs = 0;
   /** What `event` holds: the text, or, as the documentation shows it, a list. */
   wrap: (text: string) => string | string[] = (text) => text;
 
-  /** Publishes what the service does from now on. */
+  /** Puts the Event API beside the service, whose alerts it publishes from now on. */
   constructor(service: Service) {
+    this.service = service;
+    service.events = { ...EVENTS };
+    service.elsewhere = (url, protocols) => (url === EVENTS.url ? new EventSocket(this, protocols!) : undefined);
     const publish = service.publish.bind(service);
     service.publish = (...given) => {
       const alert = publish(...given);
@@ -43,7 +48,7 @@ export class AppSync {
     };
   }
 
-  send(alert: ViralAlert | RemovedAlert): void {
+  send(alert: ViralAlert): void {
     const event = this.wrap(JSON.stringify(alert));
     for (const socket of this.sockets) {
       for (const [id, { channel, since }] of socket.channels) {
@@ -53,30 +58,20 @@ export class AppSync {
       }
     }
   }
-
-  /** Closes all connections. */
-  cut(code?: number): void {
-    for (const socket of [...this.sockets]) socket.ends(code);
-  }
-
-  /** Constructors that reach this API at its address, and the service elsewhere. */
-  with(service: Service): new (url: string, protocols?: string[]) => FakeSocket | EventSocket {
-    const appSync = this;
-    const Gateway = service.WebSocket;
-    return function (url: string, protocols?: string[]) {
-      return url === EVENTS.url ? new EventSocket(appSync, protocols!) : new Gateway(url, protocols);
-    } as never;
-  }
 }
 
-export class EventSocket {
+const regionOf = (channel: string): string => channel.replace("/alerts/", "").replace("*", "ALL");
+
+export class EventSocket implements Peer {
   readyState = 0;
-  onopen: Listener<never> = null;
-  onmessage: Listener<{ data: unknown } & never> = null;
-  onerror: Listener<never> = null;
-  onclose: Listener<{ code?: number } & never> = null;
+  onopen: WebSocketLike["onopen"] = null;
+  onmessage: WebSocketLike["onmessage"] = null;
+  onerror: WebSocketLike["onerror"] = null;
+  onclose: WebSocketLike["onclose"] = null;
   /** By the id of the subscription, with the time of its `subscribe_success`. */
   readonly channels = new Map<string, { channel: string; since: number }>();
+  /** Regions by the id of each subscription that there was. */
+  readonly #named = new Map<string, string>();
   readonly #appSync: AppSync;
   #ka: ReturnType<typeof setInterval> | undefined;
 
@@ -88,10 +83,12 @@ export class EventSocket {
     if (/=/.test(header!) || !authorization.Authorization) throw Error(`header ${header}`);
     appSync.handshakes.push(authorization);
     setTimeout(() => {
-      if (appSync.silent || this.readyState > 0) return;
-      if (appSync.refuses) return this.ends();
+      const { service } = appSync;
+      if (service.silent || this.readyState > 0) return;
+      if (appSync.refuses || service.refuses) return this.ends();
       this.readyState = 1;
       appSync.sockets.add(this);
+      service.sockets.add(this);
       this.onopen?.({} as never);
       this.#ka = setInterval(() => appSync.sendsKa && this.receives({ type: "ka" }, LATENCY), 60_000);
     }, LATENCY);
@@ -99,39 +96,71 @@ export class EventSocket {
 
   send(data: string): void {
     const message = JSON.parse(data) as AppSync["messages"][number];
-    this.#appSync.messages.push(message);
+    const { messages, service } = this.#appSync;
+    messages.push(message);
+    const { type, id, channel } = message;
+    if (channel) this.#named.set(id!, regionOf(channel));
+    if (type !== "connection_init") service.said.push(`${type} ${this.#named.get(id!) ?? id}`);
     setTimeout(() => {
-      if (this.readyState !== 1) return;
-      for (const answer of this.#answer(message)) this.receives(answer, LATENCY);
+      if (this.readyState !== 1 || service.silent) return;
+      if (service.hangsUp) return this.ends();
+      const answer = this.#answer(message);
+      if (message.type === "subscribe" && service.answerIsLost()) return;
+      this.receives(answer, LATENCY);
     }, LATENCY);
   }
 
-  #answer({ type, id, channel, authorization }: AppSync["messages"][number]): object[] {
-    if (type === "connection_init") return [{ type: "connection_ack", connectionTimeoutMs: 300_000 }];
+  #answer({ type, id, channel, authorization }: AppSync["messages"][number]): object {
+    if (type === "connection_init") return { type: "connection_ack", connectionTimeoutMs: 300_000 };
     if (type === "unsubscribe") {
       const error = { errorType: "UnknownOperationError", message: `Unknown operation id ${id}` };
       const known = this.channels.delete(id!);
-      return [known ? { type: "unsubscribe_success", id } : { type: "unsubscribe_error", id, errors: [error] }];
+      return known ? { type: "unsubscribe_success", id } : { type: "unsubscribe_error", id, errors: [error] };
     }
-    if (type !== "subscribe") return [{ type: "error", errors: [{ errorType: "UnsupportedOperation" }] }];
-    const isWrong = authorization?.host !== EVENTS.host || this.channels.has(id!);
-    const errorType = this.#appSync.refused.get(channel!) ?? (isWrong && "BadRequestException");
-    if (errorType) return [{ type: "subscribe_error", id, errors: [{ errorType }] }];
+    if (type !== "subscribe") return { type: "error", errors: [{ errorType: "UnsupportedOperation" }] };
+    const errorType = this.#refusal(id!, channel!, authorization);
+    if (errorType) return { type: "subscribe_error", id, errors: [{ errorType }] };
     this.channels.set(id!, { channel: channel!, since: Date.now() });
-    return [{ type: "subscribe_success", id }];
+    return { type: "subscribe_success", id };
+  }
+
+  #refusal(id: string, channel: string, authorization: Authorization | undefined): string | undefined {
+    const { channelsMax, nextError, refused, service } = this.#appSync;
+    this.#appSync.nextError = undefined;
+    if (authorization?.host !== EVENTS.host || this.channels.has(id)) return "BadRequestException";
+    if (service.forbidden.has(regionOf(channel))) return "UnauthorizedException";
+    if (this.channels.size >= channelsMax) return "MaxSubscriptionsReachedError";
+    return nextError ?? refused.get(channel);
+  }
+
+  get regions(): ReadonlySet<string> {
+    return new Set([...this.channels.values()].map(({ channel }) => regionOf(channel)));
+  }
+
+  loses(...regions: string[]): void {
+    for (const [id, { channel }] of this.channels) if (regions.includes(regionOf(channel))) this.channels.delete(id);
+  }
+
+  /** Sends a frame of the service as an event of the first channel. */
+  pushes(frame: object, delay: number): void {
+    const [id] = this.channels.keys();
+    if (id) this.receives({ type: "data", id, event: this.#appSync.wrap(JSON.stringify(frame)) }, delay);
   }
 
   receives(frame: object, delay: number): void {
     const data = JSON.stringify(frame);
-    setTimeout(() => {
-      if (this.readyState === 1 && !this.#appSync.silent) this.onmessage?.({ data } as never);
-    }, delay);
+    const arrives = (): void => {
+      if (this.readyState === 1 && !this.#appSync.service.silent) this.onmessage?.({ data } as never);
+    };
+    if (delay) setTimeout(arrives, delay);
+    else arrives();
   }
 
   close(): void {
     this.readyState = 3;
     clearInterval(this.#ka);
     this.#appSync.sockets.delete(this);
+    this.#appSync.service.sockets.delete(this);
   }
 
   ends(code = 1006): void {

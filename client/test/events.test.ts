@@ -1,30 +1,24 @@
 // The leg of AppSync Events: the client keeps its guarantees over a peer that loses, repeats and reorders.
 
-import { beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Options } from "../src/viral-alerts.js";
 import { eventsSocket, type EventsOptions } from "../src/viral-alerts-events.js";
-import { alertsOf, pass, publishUntil, start, type Application } from "./application.js";
-import { AppSync, EVENTS } from "./appsync.js";
-import { service, startService } from "./current.js";
+import { alertsOf, pass, publishUntil, start, until, type Application } from "./application.js";
+import { EVENTS } from "./appsync.js";
+import { appSync, service, startService } from "./current.js";
 import { randomOf } from "./seeded.js";
 import { LATENCY } from "./service.js";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-let appSync: AppSync;
-const reset = (): void => {
-  startService();
-  service.events = { ...EVENTS };
-  appSync = new AppSync(service);
-};
-beforeEach(reset);
+const startWith = (given: Partial<Options & EventsOptions> = {}): Application =>
+  start(service, { regions: ["PL"], httpUrl: "https://service.example/", ...given });
 
-function startWith(given: Partial<Options & EventsOptions> = {}): Application {
-  const options = { regions: ["PL"], httpUrl: "https://service.example/", WebSocket: appSync.with(service), ...given };
-  return start(service, { ...options, WebSocket: eventsSocket(options) } as Partial<Options>);
-}
-
+/** Open connections to the WebSocket API and to the Event API. */
+const open = (): number[] => [service.sockets.size - appSync.sockets.size, appSync.sockets.size];
+/** Handshakes with the WebSocket API. */
+const gatewayHandshakes = (): number => service.handshakes.filter((url) => url !== EVENTS.url).length;
 const channels = (): string[] =>
   [...appSync.sockets].flatMap((socket) => [...socket.channels.values()].map(({ channel }) => channel));
 
@@ -38,7 +32,8 @@ test("alerts come over AppSync, each once and in order, from the subscription on
   await pass(100);
   expect(told).toEqual(alertsOf("PL", 4, 6));
   expect(states).toEqual(["open"]);
-  expect([service.handshakes.length, appSync.sockets.size]).toEqual([0, 1]);
+  expect(service.handshakes).toEqual([EVENTS.url]);
+  expect(open()).toEqual([0, 1]);
   expect(appSync.handshakes).toEqual([{ host: EVENTS.host, Authorization: "anonymous" }]);
 });
 
@@ -58,7 +53,7 @@ test("after a cut clients come back over the minute that docs/protocol.md names"
     await pass(5_000);
     expect(states.at(-1)).toBe("open");
     const began = Date.now();
-    appSync.cut();
+    service.cut();
     while (states.at(-1) !== "open" || !waits[cut]) {
       await pass(100);
       if (states.at(-1) === "open") waits[cut] = Date.now() - began;
@@ -148,7 +143,7 @@ test("whatever is lost, repeated, reordered and cut: each alert once and in orde
   for (let seed = 0; seed < 60; seed++) {
     const random = randomOf(seed);
     vi.mocked(Math.random).mockImplementation(randomOf(seed + 1_000));
-    reset();
+    startService();
     const regions = random() < 0.3 ? ["ALL"] : ["PL", "DE"];
     const { client, told, errors } = startWith({ regions, checkMs: 10_000 });
     appSync.deliver = () => [10, 20, 900].filter(() => random() < 0.4).map((delay) => delay * (0.5 + random()));
@@ -157,7 +152,7 @@ test("whatever is lost, repeated, reordered and cut: each alert once and in orde
     for (let step = 0; step < 100; step++) {
       const chance = random();
       if (chance < 0.6) service.publish(random() < 0.5 ? "PL" : "DE");
-      else if (chance > 0.95) appSync.cut();
+      else if (chance > 0.95) service.cut();
       else if (chance > 0.93) for (const socket of appSync.sockets) socket.channels.clear();
       else if (chance > 0.91) service.status = service.status === 200 ? 503 : 200;
       else if (chance > 0.9) service.events = { ...EVENTS, share: random() < 0.5 ? 100 : 0 };
@@ -178,7 +173,7 @@ test("whatever is lost, repeated, reordered and cut: each alert once and in orde
 test("what was missed comes in pages with the subscription", async () => {
   const { told, states } = startWith();
   await pass(20_000);
-  appSync.cut();
+  service.cut();
   publishUntil(service, "PL", 450);
   while (states.at(-1) !== "open" || states.length < 2) await pass(10);
   await pass(100);
@@ -218,6 +213,59 @@ test("a look reads more regions than fit in a request", async () => {
   for (const region of regions) publishUntil(service, region, 1);
   await pass(13 * MINUTE);
   expect(told.sort()).toEqual(regions.map((region) => `${region} 1`).sort());
+});
+
+/** Subscriptions that clients have asked for. */
+const subscriptions = (): string[] => service.said.filter((one) => one.startsWith("subscribe "));
+
+test("a channel that brings alerts is kept, whatever a look finds", async () => {
+  const { told } = startWith({ checkMs: 10 * MINUTE });
+  await pass(20_000);
+  appSync.deliver = ({ seq }) => (seq === 2 ? [] : [LATENCY]);
+  publishUntil(service, "PL", 2);
+  await pass(13 * MINUTE);
+  expect(told).toEqual(alertsOf("PL", 1, 2));
+  expect(subscriptions()).toEqual(["subscribe PL"]);
+});
+
+test("the channel of ALL is kept if a look finds a region that it does not have", async () => {
+  const { told } = startWith({ regions: ["ALL"], checkMs: 10 * MINUTE });
+  await pass(20_000);
+  appSync.deliver = ({ region }) => (region === "PL-" ? [] : [LATENCY]);
+  publishUntil(service, "PL-", 2);
+  await pass(13 * MINUTE);
+  expect(told).toEqual(alertsOf("PL-", 1, 2));
+  expect(subscriptions()).toEqual(["subscribe ALL"]);
+});
+
+test("a region whose channel has ended, and may not be had again, is told as such", async () => {
+  const { told, errors } = startWith({ regions: ["PL", "DE"], checkMs: 10 * MINUTE });
+  await pass(20_000);
+  service.loseSubscriptions("PL");
+  publishUntil(service, "PL", 1);
+  appSync.refused.set("/alerts/PL", "UnauthorizedException");
+  await pass(15 * MINUTE);
+  expect(errors.map(({ code }) => code)).toEqual(["forbidden"]);
+  expect(told).toEqual(["PL 1"]);
+  expect(channels()).toEqual(["/alerts/DE"]);
+});
+
+test("a region that is left while its channel is renewed has none", async () => {
+  // The looks come after 7.5 s, and ten minutes later.
+  vi.mocked(Math.random).mockReturnValue(0.5);
+  const { client } = startWith({ regions: ["PL", "DE"], checkMs: 10 * MINUTE });
+  await pass(10 * MINUTE);
+  service.loseSubscriptions("PL");
+  publishUntil(service, "PL", 1);
+  await until(() => subscriptions().length > 2);
+  client.unwatch("PL");
+  await pass(1_000);
+  expect(channels()).toEqual(["/alerts/DE"]);
+  client.watch("PL");
+  await pass(1_000);
+  publishUntil(service, "PL", 2);
+  await pass(100);
+  expect(client.counts.alert).toBe(2);
 });
 
 test("a page that is not the service's refuses no region", async () => {
@@ -320,7 +368,7 @@ test("a page that is shown again finds out whether AppSync is still there", asyn
   client.reconnect();
   await pass(20_000);
   expect(states).toEqual(["open"]);
-  appSync.silent = true;
+  service.silent = true;
   await pass(1_000);
   vi.setSystemTime(Date.now() + HOUR);
   client.reconnect();
@@ -371,7 +419,7 @@ test("a token that the log refuses ends the client", async () => {
   await pass(1_000);
   service.status = 401;
   service.body = { error: { code: "unauthorized" } };
-  appSync.cut();
+  service.cut();
   await pass(MINUTE);
   expect(errors).toMatchObject([{ code: "unauthorized", terminal: true }]);
   expect(states.at(-1)).toBe("closed");
@@ -383,7 +431,7 @@ test.each([0, 30, 70, 100])("a share of %i percent is that of the clients", asyn
   await pass(1_000);
   expect(appSync.handshakes.length).toBeGreaterThanOrEqual(share * 2 - (share % 100 ? 30 : 0));
   expect(appSync.handshakes.length).toBeLessThanOrEqual(share * 2 + (share % 100 ? 30 : 0));
-  expect(appSync.handshakes.length + service.handshakes.length).toBe(200);
+  expect(appSync.handshakes.length + gatewayHandshakes()).toBe(200);
 });
 
 test("clients move with the share, back and forth, and lose nothing", async () => {
@@ -396,14 +444,14 @@ test("clients move with the share, back and forth, and lose nothing", async () =
     }
   };
   await pass(1_000);
-  expect([service.sockets.size, appSync.sockets.size]).toEqual([1, 0]);
+  expect(open()).toEqual([1, 0]);
   service.events = { ...EVENTS };
   // The gateway tells of it with the connection that replaces this one.
   await publish(112);
-  expect([service.sockets.size, appSync.sockets.size]).toEqual([0, 1]);
+  expect(open()).toEqual([0, 1]);
   service.events = { ...EVENTS, share: 0 };
   await publish(14);
-  expect([service.sockets.size, appSync.sockets.size]).toEqual([1, 0]);
+  expect(open()).toEqual([1, 0]);
   expect(told).toEqual(alertsOf("PL", 1, service.head("PL").seq));
 });
 
@@ -420,7 +468,7 @@ test("where the service has no Event API, and if HTTP fails, alerts come over th
   await pass(100);
   expect(told).toEqual(["PL 1", "PL 2"]);
   expect(second.told).toEqual(["PL 2"]);
-  expect(service.handshakes.length).toBe(2);
+  expect(gatewayHandshakes()).toBe(2);
 });
 
 test("HTTP that hangs holds up the WebSocket API for 4 s", async () => {
@@ -437,13 +485,13 @@ test("an Event API that cannot be reached gives way to the WebSocket API until t
   const { told, states } = startWith();
   await pass(MINUTE);
   expect(states.at(-1)).toBe("open");
-  expect(service.sockets.size).toBe(1);
+  expect(open()).toEqual([1, 0]);
   appSync.refuses = false;
   publishUntil(service, "PL", 1);
   await pass(HOUR);
-  expect(service.sockets.size).toBe(1);
+  expect(open()).toEqual([1, 0]);
   await pass(HOUR);
-  expect([service.sockets.size, appSync.sockets.size]).toEqual([0, 1]);
+  expect(open()).toEqual([0, 1]);
   publishUntil(service, "PL", 2);
   await pass(1_000);
   expect(told).toEqual(["PL 1", "PL 2"]);
@@ -458,7 +506,7 @@ test("a region without a channel is followed over the WebSocket API", async () =
   publishUntil(service, "PL", 1);
   await pass(100);
   expect(told.sort()).toEqual(["PL 1", "PL- 1"]);
-  expect([service.sockets.size, appSync.sockets.size]).toEqual([1, 0]);
+  expect(open()).toEqual([1, 0]);
 });
 
 test("frames of AppSync that are broken or unknown are passed over", async () => {

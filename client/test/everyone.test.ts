@@ -34,7 +34,7 @@ test("an alert without the mark of a region that is not watched is not told", as
   const { told } = start(service, { regions: ["PL"] });
   await pass(100);
   const alert = service.publish("FR");
-  for (const socket of service.sockets) socket.receives(alert, 10);
+  for (const socket of service.sockets) socket.pushes(alert, 10);
   await pass(100);
   expect(told).toEqual([]);
 });
@@ -99,7 +99,7 @@ test("each tab is told once, whether it leads, and whatever it watches", async (
   expect(service.sockets.size).toBe(1);
   for (const socket of service.sockets) {
     expect(connections).not.toContain(socket);
-    socket.receives(alert, 10);
+    socket.pushes(alert, 10);
   }
   await pass(100);
   expect(tabs.map(({ told }) => told)).toEqual([["FR 1"], ["FR 1"], ["FR 1"]]);
@@ -111,7 +111,7 @@ test("repeats are told apart among the newest hundred, so that nothing grows", a
   const alerts = Array.from({ length: 101 }, () => service.publishToEveryone("FR"));
   await pass(100);
   const repeat = (index: number): void => {
-    for (const socket of service.sockets) socket.receives({ ...alerts[index]!, everyone: true }, 10);
+    for (const socket of service.sockets) socket.pushes({ ...alerts[index]!, everyone: true }, 10);
   };
   for (let index = 1; index < 101; index++) repeat(index);
   await pass(100);
@@ -128,7 +128,7 @@ test("fields that the client does not know reach the page as they came", async (
     video: { id: "v", title: "", views: 5, nested: { deep: [1] } },
     sponsor: "none",
   };
-  for (const socket of service.sockets) socket.receives(alert, 1);
+  for (const socket of service.sockets) socket.pushes(alert, 1);
   await pass(100);
   expect(alerts).toEqual([alert]);
 });

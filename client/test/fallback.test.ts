@@ -2,9 +2,11 @@
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { iterate } from "../src/viral-alerts-iterate.js";
-import { URL_OF_SERVICE, alertsOf, newStorage, pass, publishUntil, start } from "./application.js";
+import { BACK, URL_OF_SERVICE, alertsOf, newStorage, pass, publishUntil, start, until } from "./application.js";
+import { EVENTS } from "./appsync.js";
 import { Browser } from "./browser.js";
-import { service } from "./current.js";
+import { appSync, service } from "./current.js";
+import { leg, on } from "./legs.js";
 import { LATENCY } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example" };
@@ -39,7 +41,8 @@ test("where no WebSocket opens, alerts come by polling, and by WebSocket as soon
 test("a region that is watched while the log is fetched is not waited for", async () => {
   service.refuses = true;
   const { subscribed, client } = start(service, { regions: ["PL"], ...HTTP });
-  while (!service.requests.length) await pass(5);
+  // The first request on the leg of AppSync asks whether there is an Event API.
+  await until(() => service.requests.length >= on({ gateway: 1, events: 2 }), 5);
   client.watch("DE");
   await pass(100);
   expect(subscribed.map(({ region }) => region)).toEqual(["PL", "DE"]);
@@ -136,7 +139,7 @@ test("a client that is closed while it fetches is told nothing more", async () =
   await pass(100);
   service.cut();
   publishUntil(service, "PL", 450);
-  while (!told.length) await pass(5);
+  await until(() => told.length > 0, 5);
   const before = told.length;
   client.close();
   await pass(60_000);
@@ -186,7 +189,7 @@ test("ALL comes by polling with more regions than fit in a cursor", async () => 
   await pass(100);
   service.refuses = true;
   service.cut();
-  await pass(20_000);
+  await pass(14_000 + BACK);
   publishUntil(service, "R-100", 2);
   await pass(7_000);
   expect(told.at(-1)).toBe("R-100 2");
@@ -204,7 +207,8 @@ test("polling that fails waits longer each time", async () => {
   const { states } = start(service, { regions: ["PL"], ...HTTP });
   await pass(10 * 60_000);
   expect(states).not.toContain("polling");
-  expect(service.requests.length).toBeLessThan(50);
+  // Each attempt asks for the Event API first, while nobody has told of it.
+  expect(service.requests.length).toBeLessThan(on({ gateway: 50, events: 100 }));
   service.status = 200;
   await pass(30_000);
   expect(states.at(-1)).toBe("polling");
@@ -212,36 +216,45 @@ test("polling that fails waits longer each time", async () => {
 
 test("without an HTTP address there is no fallback", async () => {
   service.refuses = true;
-  start(service, { regions: ["PL"] });
+  const { states } = start(service, { regions: ["PL"], httpUrl: undefined });
   await pass(120_000);
-  expect(service.requests.length).toBe(0);
+  expect(states).not.toContain("polling");
+  expect(service.said).toEqual(on({ gateway: [], events: ["GET PL"] }));
 });
 
 test("a token is asked for anew for every connection, and goes beside the subprotocol", async () => {
   let tokens = 0;
   const { told } = start(service, { regions: ["PL"], token: () => Promise.resolve(`t.${++tokens}-_`), ...HTTP });
   await pass(100);
+  const before = tokens;
   service.cut();
   publishUntil(service, "PL", 1);
-  await pass(6_000);
+  await pass(BACK);
   expect(told).toEqual(["PL 1"]);
-  expect(service.handshakes).toEqual([URL_OF_SERVICE, URL_OF_SERVICE]);
-  expect(service.offers).toEqual([
-    ["viral-alerts", "bearer.t.1-_"],
-    ["viral-alerts", "bearer.t.2-_"],
-  ]);
+  expect(service.handshakes).toEqual(Array(2).fill(on({ gateway: URL_OF_SERVICE, events: EVENTS.url })));
+  if (leg === "gateway") {
+    expect(service.offers).toEqual([
+      ["viral-alerts", "bearer.t.1-_"],
+      ["viral-alerts", "bearer.t.2-_"],
+    ]);
+  } else {
+    // The client asks for a token, then the leg for the request before the first handshake, and for each handshake.
+    const sent = appSync.handshakes.map(({ Authorization }) => Authorization);
+    expect(sent).toEqual(["t.3-_", `t.${before + 2}-_`]);
+  }
 });
 
-test("without a token no subprotocol is offered", async () => {
+test("without a token none is sent, and AppSync gets a word that is none", async () => {
   start(service, { regions: ["PL"], token: () => "" });
   start(service, { regions: ["PL"] });
   await pass(100);
-  expect(service.offers).toEqual([[], []]);
+  if (leg === "gateway") expect(service.offers).toEqual([[], []]);
+  else expect(appSync.handshakes).toEqual(Array(2).fill({ host: EVENTS.host, Authorization: "anonymous" }));
 });
 
 const INVALID = ["a b", "a/b", "a,b", "a\n", "ą", '"a"'];
 test.each(INVALID)("a token that no subprotocol can carry is an error that does not show it: %j", async (token) => {
-  const { errors } = start(service, { regions: ["PL"], token });
+  const { errors } = start(service, { regions: ["PL"], token, httpUrl: undefined });
   await pass(100);
   expect(service.handshakes).toEqual([]);
   expect(errors).toMatchObject([{ code: "connect", terminal: false }]);
@@ -267,13 +280,16 @@ test.each([
 
 test("a token that fails for what was missed alone is told, and asked for again", async () => {
   let calls = 0;
-  // One for each of two connections, and one for HTTP between them.
-  const token = (): Promise<string> => (++calls === 3 ? Promise.reject(Error("signed out")) : Promise.resolve("t"));
+  // Of the second connection, one for the handshake, and then the first page. The Event API asks for each.
+  let failing = Infinity;
+  const token = (): Promise<string> =>
+    ++calls === failing ? Promise.reject(Error("signed out")) : Promise.resolve("t");
   const { errors, told } = start(service, { regions: ["PL"], token, ...HTTP });
   await pass(100);
+  failing = calls + on({ gateway: 2, events: 4 });
   service.cut();
   publishUntil(service, "PL", 500);
-  await pass(60_000);
+  await pass(BACK + 60_000);
   expect(errors).toMatchObject([{ code: "connect", message: "Error: signed out" }]);
   expect(told).toEqual(alertsOf("PL", 1, 500));
 });
@@ -360,7 +376,7 @@ test("a token that is refused while what was missed is fetched ends the client",
   service.cut();
   publishUntil(service, "PL", 500);
   service.status = 401;
-  await pass(10_000);
+  await pass(BACK + 4_000);
   expect(errors).toMatchObject([{ code: "unauthorized", terminal: true }]);
   expect(states.at(-1)).toBe("closed");
 });
@@ -399,7 +415,8 @@ test.each(UPGRADES)("alerts come over HTTP 3 to 4 s after an upgrade that is %s,
   service.silent = kind === "hanging";
   for (const [random, ms] of [
     [0, 4_000],
-    [1, 3_000],
+    // The greatest number that is drawn.
+    [1 - Number.EPSILON, 3_000],
   ] as const) {
     vi.mocked(Math.random).mockReturnValue(random);
     const { told, states, client } = start(service, { regions: ["PL"], ...HTTP });
@@ -434,13 +451,13 @@ test("an attempt that fails and another that succeeds soon are no reason for the
     await pass(1_000);
     service.refuses = true;
     service.cut();
-    while (states.at(-1) !== "connecting") await pass(1);
+    await until(() => states.at(-1) === "connecting");
     await pass(20);
     service.refuses = false;
     await pass(40_000);
   }
   expect(states).not.toContain("polling");
-  expect(service.requests).toEqual([]);
+  if (leg === "gateway") expect(service.requests).toEqual([]);
 });
 
 test("that WebSockets failed is remembered for the next page, and forgotten when one opens", async () => {
@@ -475,10 +492,7 @@ test("where a page cannot store anything, that WebSockets failed is known while 
 });
 
 test("a network that lets WebSockets open and nothing pass is fallen back from too", async () => {
-  service.answer = (_, socket) => {
-    socket.ends();
-    return {};
-  };
+  service.hangsUp = true;
   const { told, states } = start(service, { regions: ["PL"], ...HTTP });
   await pass(20_000);
   publishUntil(service, "PL", 1);

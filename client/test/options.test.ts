@@ -4,6 +4,7 @@ import { expect, test, vi } from "vitest";
 import { ViralAlerts } from "../src/viral-alerts.js";
 import { URL_OF_SERVICE, newStorage, pass, publishUntil, start } from "./application.js";
 import { service } from "./current.js";
+import { on } from "./legs.js";
 
 const MINUTE = 60_000;
 
@@ -69,7 +70,7 @@ test.each([
   for (const value of [least, Infinity, undefined, null]) start(service, { regions: ["PL"], [option]: value });
   await pass(60_000);
   // Within a minute no more than the smallest interval lets through.
-  expect(service.messages.length).toBeLessThan(4 * 62);
+  expect(service.said.length).toBeLessThan(4 * 62);
   expect(service.handshakes.length).toBeLessThan(4 * 62);
 });
 
@@ -79,6 +80,7 @@ test.each([
   ["/prod", "http://localhost:5173/", "ws://localhost:5173/prod"],
 ])("%s is the address of a WebSocket in a page at %s", async (url, page, expected) => {
   vi.stubGlobal("location", page && new URL(page));
+  service.events = undefined;
   start(service, { url });
   await pass(100);
   expect(service.handshakes).toEqual([expected]);
@@ -94,7 +96,8 @@ test("options that are undefined are those that are left out", async () => {
   } as object);
   await pass(5 * MINUTE);
   expect(states).toEqual(["open"]);
-  expect(service.messages.length).toBe(1);
+  expect(service.handshakes.length).toBe(1);
+  expect(service.said.filter((one) => /^subscribe/.test(one)).length).toBe(1);
 });
 
 test("positions in the storage that are none are left out", async () => {
@@ -137,7 +140,8 @@ test("positions are kept for the next page", async () => {
   const second = start(service, { regions: ["PL"], storage });
   await pass(100);
   expect(second.told).toEqual(["PL 3", "PL 4"]);
-  expect(service.messages.filter(({ type }) => type === "subscribe_region").length).toBe(2);
+  expect(service.said.filter((one) => /^subscribe/.test(one)).length).toBe(2);
+  expect(service.said.at(-1)).toBe(on({ gateway: "subscribe_region PL after PL 2", events: "GET PL after PL 2" }));
 });
 
 test("storage that throws is done without", async () => {

@@ -1,6 +1,6 @@
 // The service of docs/protocol.md, in memory and in virtual time, with faults on request.
 
-import type { Position, RemovedAlert, ViralAlert } from "../src/viral-alerts.js";
+import type { Position, RemovedAlert, ViralAlert, WebSocketLike } from "../src/viral-alerts.js";
 
 /** Latency of every message and request, in milliseconds. */
 export const LATENCY = 10;
@@ -37,22 +37,45 @@ export interface Message {
   since?: Record<string, Position>;
 }
 
-/** The service. `handshake` and `answer` decide about WebSockets, `fetch` about HTTP. */
+/** A connection, with what its far side can do on either leg. */
+export interface Peer extends WebSocketLike {
+  /** Regions to which the connection is subscribed. */
+  readonly regions: ReadonlySet<string>;
+  /** Loses the subscriptions to these regions. */
+  loses(...regions: string[]): void;
+  /** The service pushes a frame, which arrives at once without a delay. */
+  pushes(frame: object, delay: number): void;
+  /** The connection ends from the other side; 1006 is what a browser says where no close frame came. */
+  ends(code?: number): void;
+}
+
+/**
+ * The service. `answer` decides about the WebSocket API, `fetch` about HTTP. Connections and their faults are those of
+ * both legs, if an `AppSync` is beside it.
+ */
 export class Service {
-  readonly sockets = new Set<FakeSocket>();
-  /** Everything that clients sent by WebSocket, oldest first. */
+  /** Open connections. */
+  readonly sockets = new Set<Peer>();
+  /** Everything that clients sent to the WebSocket API, oldest first. */
   readonly messages: Message[] = [];
-  /** Every frame that went over a WebSocket, in either direction. */
+  /** Every frame that went over the WebSocket API, in either direction. */
   readonly frames: { type: string; bytes: number }[] = [];
   readonly requests: URL[] = [];
+  /**
+   * All that clients said on either leg and over HTTP, in short: `subscribe_region PL after PL 3`, `subscribe PL` to
+   * the Event API, `GET PL after PL 3`.
+   */
+  readonly said: string[] = [];
   /** Addresses of all handshakes. */
   readonly handshakes: string[] = [];
   /** Subprotocols that each handshake offers. */
   readonly offers: (string[] | undefined)[] = [];
   /** Handshakes are refused. */
   refuses = false;
-  /** The service is silent: it answers nothing and closes nothing. */
+  /** Connections are silent: nothing is answered and nothing closed. */
   silent = false;
+  /** Connections open, and end when the client says something. */
+  hangsUp = false;
   /** The HTTP status instead of 200. */
   status = 200;
   /** The body of such an answer. */
@@ -61,12 +84,16 @@ export class Service {
   blocksPages = false;
   /** Regions that the service refuses. */
   readonly forbidden = new Set<string>();
-  /** The answer to the next message, instead of the usual one. */
+  /** The answer of the WebSocket API to the next message, instead of the usual one. */
   nextAnswer: object | undefined;
+  /** The next subscription is made, and its answer is lost. */
+  losesAnswer = false;
   /** Whether the service knows the message `keepalive`, as those before it do not. */
   knowsKeepalive = true;
   /** What answers tell of an Event API. */
   events: { url: string; host: string; share: number } | undefined;
+  /** Opens a connection where the address is not that of the WebSocket API. */
+  elsewhere: (url: string, protocols?: string[]) => Peer | undefined = () => undefined;
   /** Regions whose missed alerts an answer carries. */
   recoveredRegionsMax = REGIONS_MAX;
   advice = { reconnect_within_ms: 5_000, rotate_after_ms: 6_600_000 };
@@ -97,9 +124,10 @@ export class Service {
       ts: 1_795_000_000,
     };
     for (const socket of this.sockets) {
-      if (socket.region === region) socket.receives(trending, LATENCY);
+      if (!(socket instanceof FakeSocket)) continue;
+      if (socket.region === region) socket.pushes(trending, LATENCY);
       if (!socket.regions.has(region) && !socket.regions.has("ALL")) continue;
-      for (const delay of this.deliver(alert)) socket.receives(alert, delay);
+      for (const delay of this.deliver(alert)) socket.pushes(alert, delay);
     }
     return alert;
   }
@@ -108,7 +136,7 @@ export class Service {
   publishToEveryone(region: string): ViralAlert {
     const alert = this.publish(region);
     for (const socket of this.sockets) {
-      for (const delay of this.deliver(alert)) socket.receives({ ...alert, everyone: true }, delay);
+      for (const delay of this.deliver(alert)) socket.pushes({ ...alert, everyone: true }, delay);
     }
     return alert;
   }
@@ -118,7 +146,7 @@ export class Service {
     const { epoch, alerts } = this.#logs.get(region)!;
     const removed: RemovedAlert = { type: "alert_removed", region, seq, epoch, id: `${region}-${seq}` };
     alerts[seq - 1] = removed;
-    for (const socket of told) socket.receives(removed, LATENCY);
+    for (const socket of told) socket.pushes(removed, LATENCY);
     return removed;
   }
 
@@ -134,7 +162,18 @@ export class Service {
     this.epoch += 1_000;
   }
 
-  /** The gateway goes away with all its connections. */
+  /** Loses the subscriptions of all connections to these regions, or to all. */
+  loseSubscriptions(...regions: string[]): void {
+    for (const socket of this.sockets) socket.loses(...(regions[0] ? regions : socket.regions));
+  }
+
+  answerIsLost(): boolean {
+    const { losesAnswer } = this;
+    this.losesAnswer = false;
+    return losesAnswer;
+  }
+
+  /** All connections end. */
   cut(code?: number): void {
     for (const socket of [...this.sockets]) socket.ends(code);
   }
@@ -223,13 +262,24 @@ export class Service {
     // Throws where one cannot be sent.
     new Headers(headers);
     const url = new URL(String(input));
+    const { region, after } = Object.fromEntries(url.searchParams);
     this.requests.push(url);
+    this.said.push(`GET ${region}${afterOf(parseCursor(after ?? ""))}`);
     await new Promise((resolve) => setTimeout(resolve, LATENCY));
-    if (this.status === 0 || this.blocksPages) throw new TypeError("Failed to fetch");
+    const answer = this.#page(url);
+    if (!answer) throw new TypeError("Failed to fetch");
+    return answer;
+  };
+
+  /** The answer to a request, or `undefined` if it fails. */
+  #page(url: URL): Response | undefined {
+    if (this.status === 0 || this.blocksPages) return undefined;
     if (this.status !== 200) return Response.json(this.body, { status: this.status });
+    const forbids = url.searchParams.get("region")!.split(",").some((region) => this.forbidden.has(region));
+    if (forbids) return Response.json({ error: { code: "forbidden" } }, { status: 403 });
     const answer = this.history(url);
     return answer ? Response.json(answer) : new Response("{}", { status: 400 });
-  };
+  }
 
   /** The answer to `GET /alerts`, unless it is refused. */
   history({ searchParams }: URL): History | undefined {
@@ -271,15 +321,20 @@ export class Service {
     };
   }
 
-  /** Constructors that reach this service. */
-  get WebSocket(): new (url: string, protocols?: string[]) => FakeSocket {
+  /** A constructor of connections to this service. */
+  get WebSocket(): new (url: string, protocols?: string[]) => Peer {
     const service = this;
-    return class extends FakeSocket {
-      constructor(url: string, protocols?: string[]) {
-        super(service, url, protocols);
-      }
-    };
+    return function (url: string, protocols?: string[]) {
+      service.handshakes.push(url);
+      return service.elsewhere(url, protocols) ?? new FakeSocket(service, url, protocols);
+    } as never;
   }
+}
+
+/** Positions as a text; none if there are none. */
+function afterOf(positions: Record<string, Position> = {}): string {
+  const texts = Object.entries(positions).map(([region, { seq }]) => `${region} ${seq}`);
+  return texts[0] ? ` after ${texts.sort().join()}` : "";
 }
 
 const refusal = (field?: string): object => ({
@@ -303,7 +358,7 @@ function cursorOf(positions: Record<string, Position>): string {
     .join("_");
 }
 
-function parseCursor(text: string): Record<string, Position> {
+export function parseCursor(text: string): Record<string, Position> {
   const parts = text
     .split("_")
     .filter(Boolean)
@@ -313,15 +368,13 @@ function parseCursor(text: string): Record<string, Position> {
   );
 }
 
-type Listener<Event> = ((event: Event) => void) | null;
-
-/** A WebSocket whose other side is a `Service`. */
-export class FakeSocket {
+/** A WebSocket whose other side is the WebSocket API. */
+export class FakeSocket implements Peer {
   readyState = 0;
-  onopen: Listener<never> = null;
-  onmessage: Listener<{ data: unknown } & never> = null;
-  onerror: Listener<never> = null;
-  onclose: Listener<{ code?: number } & never> = null;
+  onopen: WebSocketLike["onopen"] = null;
+  onmessage: WebSocketLike["onmessage"] = null;
+  onerror: WebSocketLike["onerror"] = null;
+  onclose: WebSocketLike["onclose"] = null;
   readonly regions = new Set<string>();
   /** The service has been told that this connection has ended, rightly or not. */
   isMarkedClosed = false;
@@ -333,7 +386,6 @@ export class FakeSocket {
     this.#service = service;
     service.offers.push(protocols);
     this.region = new URL(url).searchParams.get("region");
-    service.handshakes.push(url);
     setTimeout(() => {
       if (service.silent || this.readyState > 0) return;
       if (service.refuses) return this.ends();
@@ -346,23 +398,35 @@ export class FakeSocket {
   send(data: string): void {
     const message = JSON.parse(data) as Message;
     this.#service.messages.push(message);
+    const { type, regions = [], since } = message;
+    this.#service.said.push([type, regions.join()].filter(Boolean).join(" ") + afterOf(since));
     this.#service.frames.push({ type: message.type, bytes: new TextEncoder().encode(data).length });
     setTimeout(() => {
       if (this.#service.silent || this.readyState !== 1) return;
+      if (this.#service.hangsUp) return this.ends();
       const usual = (): object => (message.type === "ping" ? { type: "pong" } : this.#service.answer(message, this));
       const answer = this.#service.nextAnswer ?? usual();
       this.#service.nextAnswer = undefined;
-      this.receives(answer, LATENCY);
+      if (message.type === "subscribe_region" && this.#service.answerIsLost()) return;
+      this.pushes(answer, LATENCY);
     }, LATENCY);
   }
 
-  receives(frame: object, delay: number): void {
+  loses(...regions: string[]): void {
+    for (const region of regions) this.regions.delete(region);
+  }
+
+  pushes(frame: object, delay: number): void {
     const data = JSON.stringify(frame);
     this.#service.frames.push({
       type: (frame as { type?: string }).type ?? "",
       bytes: new TextEncoder().encode(data).length,
     });
-    setTimeout(() => this.readyState === 1 && !this.#service.silent && this.onmessage?.({ data } as never), delay);
+    const arrives = (): void => {
+      if (this.readyState === 1 && !this.#service.silent) this.onmessage?.({ data } as never);
+    };
+    if (delay) setTimeout(arrives, delay);
+    else arrives();
   }
 
   close(): void {
@@ -370,7 +434,6 @@ export class FakeSocket {
     this.#service.sockets.delete(this);
   }
 
-  /** The connection ends from the other side; 1006 is what a browser says where no close frame came. */
   ends(code = 1006): void {
     this.close();
     this.onclose?.({ code } as never);
