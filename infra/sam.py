@@ -5,6 +5,7 @@
 PARAMETERS holds words that are quoted as in a shell; nothing in it is expanded. Each word is Name=Value, with the name
 of a parameter of the template, or file://FILE. PARAMETERS cannot change the values that precede the command. sam skips
 words that it cannot read and names that the template does not have. Here both are errors: exit code 2, before sam runs.
+In a region without Event APIs, `build` builds the template without one (event_api.py).
 """
 
 import difflib
@@ -14,6 +15,8 @@ import re
 import shlex
 import sys
 from pathlib import Path
+
+import event_api
 
 
 class Invalid(Exception):
@@ -74,6 +77,8 @@ def main(arguments):
     except Invalid as invalid:
         print(f"PARAMETERS for {template}:", *str(invalid).split(), file=sys.stderr)
         return 2
+    if command[0] == "build" and (other := event_api.template()):
+        command += ["--template-file", str(other)]
     os.execvp("sam", ["sam", *command, *(["--parameter-overrides", *words] if words else [])])
 
 

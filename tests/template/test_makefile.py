@@ -14,8 +14,10 @@ from pathlib import Path
 
 import policy
 from samcli.cli.types import CfnParameterOverridesType
+from samtranslator.yaml_helper import yaml_parse
 
 sys.path.append(str(policy.ROOT / "infra"))
+import event_api
 import sam
 
 RECORDER = """#!/usr/bin/env python3
@@ -98,13 +100,22 @@ REJECTED = [
 ]
 
 
+def without_events(value):
+    """A part of the template as it is where the condition HasEvents is false."""
+    if isinstance(value, dict):
+        if value.get("Fn::If", [None])[0] == "HasEvents":
+            return without_events(value["Fn::If"][2])
+        return {name: without_events(part) for name, part in value.items()}
+    return [without_events(part) for part in value] if isinstance(value, list) else value
+
+
 class Make(unittest.TestCase):
     def setUp(self):
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory()))
         tools = self.directory / "target/tools"
         for place in (tools / "bin", self.directory / "tests", self.directory / "infra"):
             place.mkdir(parents=True)
-        for name in ("Makefile", "template.yaml", "infra/sam.py", "infra/domain.yaml"):
+        for name in ("Makefile", "template.yaml", "infra/sam.py", "infra/event_api.py", "infra/domain.yaml"):
             shutil.copy(policy.ROOT / name, self.directory / name)
         (self.directory / "tests/requirements.txt").touch()
         (tools / "requirements.txt").touch()
@@ -116,7 +127,7 @@ class Make(unittest.TestCase):
         """Runs make and returns its result and the calls of sam."""
         record = self.directory / "record"
         record.write_text("")
-        env = {"PATH": os.environ["PATH"], "RECORD": str(record), **variables}
+        env = {"PATH": os.environ["PATH"], "RECORD": str(record), "AWS_REGION": "eu-central-1", **variables}
         made = subprocess.run(
             ["make", "--silent", *arguments],
             cwd=self.directory,
@@ -272,10 +283,53 @@ class Make(unittest.TestCase):
         def region(**variables):
             return self.make("delete", **variables)[0][0]["region"]
 
-        self.assertIsNone(region())
         self.assertIsNone(region(AWS_REGION=""))
         self.assertEqual(region(AWS_REGION="eu-west-1"), "eu-west-1")
         self.assertEqual(region(AWS_REGION="eu-west-1", AWS_DEFAULT_REGION="eu-west-2"), "eu-west-2")
+
+    def test_the_template_of_a_region_without_event_apis_has_none(self):
+        for target in ("deploy", "package"):
+            calls, printed = self.make(target, AWS_REGION="us-gov-west-1")
+            self.assertEqual(self.option(calls[0], "--template-file"), str(event_api.WITHOUT))
+            self.assertIn("us-gov-west-1 has no Event APIs", printed)
+            calls, printed = self.make(target, AWS_REGION="eu-west-1")
+            self.assertEqual((self.option(calls[0], "--template-file"), printed), (None, ""))
+        profile = self.directory / "config"
+        for region, template in {"us-gov-west-1": str(event_api.WITHOUT), "eu-west-1": None}.items():
+            profile.write_text(f"[default]\nregion = {region}\n")
+            (build, _), _ = self.make("deploy", AWS_REGION="", AWS_CONFIG_FILE=str(profile))
+            self.assertEqual(self.option(build, "--template-file"), template)
+        # Whether sam needs a region is up to sam.
+        (build, _), _ = self.make("deploy", AWS_REGION="", AWS_CONFIG_FILE="/dev/null")
+        self.assertIsNone(self.option(build, "--template-file"))
+
+    def test_cloudformation_knows_everything_in_the_template_of_such_a_region(self):
+        listed = (policy.ROOT / "tests/outside/lint.txt").read_text().splitlines()
+        lacking = {line.split("'")[3] for line in listed}
+        self.assertEqual(event_api.LACKING, lacking)
+        self.make("deploy", AWS_REGION=min(lacking))
+        template = self.directory / event_api.WITHOUT
+        # Beside the sources that its paths name, as cfn-lint looks at nothing else there.
+        linted = subprocess.run(
+            ["cfn-lint", "--regions", *sorted(lacking), "--template", template], capture_output=True, text=True
+        )
+        self.assertEqual((linted.stdout, linted.returncode), ("", 0))
+
+    def test_what_does_not_need_an_event_api_is_the_same_in_the_template_of_such_a_region(self):
+        text = (policy.ROOT / "template.yaml").read_text()
+        whole, other = yaml_parse(text), yaml_parse(event_api.without(text))
+        gone = {name for name, resource in whole["Resources"].items() if resource.get("Condition") == "HasEvents"}
+        self.assertGreater(len(gone), 3)
+        self.assertEqual(whole["Resources"].keys() - gone, other["Resources"].keys())
+        self.assertEqual(whole["Outputs"].keys() - {"EventsUrl"}, other["Outputs"].keys())
+        self.assertEqual(other["Parameters"]["Delivery"]["AllowedValues"], ["gateway"])
+        for part in ("Parameters", "Conditions", "Globals", "Metadata"):
+            changed = {name for name, value in whole.get(part, {}).items() if other[part][name] != value}
+            self.assertEqual(changed, {"Delivery"} if part == "Parameters" else set())
+        # With Delivery=gateway each function has the same variables and each role the same permissions.
+        self.assertNotIn('["HasEvents"', json.dumps(other["Resources"]))
+        for name, resource in other["Resources"].items():
+            self.assertEqual(resource, without_events(whole["Resources"][name]), name)
 
     def test_the_user_to_be_forgotten_is_the_one_of_the_command_line_whatever_it_contains(self):
         # Whoever is logged in is not meant.
