@@ -11,6 +11,7 @@ mod client;
 mod fanout;
 mod figure;
 mod figures;
+mod machine;
 mod peers;
 mod process;
 mod soak;
@@ -106,6 +107,7 @@ async fn main() -> Outcome<()> {
     if let Some(minutes) = arguments.soak {
         return soak::run(minutes, arguments.soak_connections).await;
     }
+    println!("Machine: {}\n", machine::description());
     println!("| what | median | lowest | highest | n |\n|---|---|---|---|---|");
     let runs = arguments.runs;
     let mut bars = Vec::new();
@@ -130,11 +132,24 @@ async fn main() -> Outcome<()> {
             Subject::Startup => startup::of_functions(runs).await?,
         }
     }
+    for ratio in ratios(&bars) {
+        println!("{ratio}");
+    }
     if let Some(path) = arguments.figure {
         let title = "One alert to 10,000 sockets on one machine with two cores: publish to last frame";
         std::fs::write(path, figure::draw(title, OWN, bars))?;
     }
     Ok(())
+}
+
+/// Rows with how many times as long this project takes as each peer of the same run.
+fn ratios(bars: &[Bar]) -> Vec<String> {
+    let Some((own, peers)) = bars.split_first().filter(|(own, _)| own.name.starts_with(OWN)) else { return Vec::new() };
+    let row = |peer: &Bar| {
+        let ratio = own.time.as_secs_f64() / peer.time.as_secs_f64();
+        format!("| one alert to {TEN_THOUSAND}: {OWN} takes as long as {}, times | {ratio:.2} | | | |", peer.name)
+    };
+    peers.iter().map(row).collect()
 }
 
 async fn start_to_ready(runs: usize) -> Outcome<()> {
@@ -168,3 +183,18 @@ async fn post_to_frame() -> Outcome<()> {
 
 /// Bound of every wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_one_run_and_none_is_printed_without_a_figure_of_our_own() {
+        let bar = |name: &str, ms| Bar { name: name.to_owned(), time: Duration::from_millis(ms) };
+        let (own, peer) = (bar(&format!("{OWN}, each a signed POST"), 300), bar("Node.js ws", 120));
+        let rows = ratios(&[own, peer]);
+        assert_eq!(rows, ["| one alert to 10000: Viral Alerts takes as long as Node.js ws, times | 2.50 | | | |"]);
+        assert!(ratios(&[bar("Node.js ws", 120)]).is_empty());
+        assert!(ratios(&[]).is_empty());
+    }
+}

@@ -1,6 +1,9 @@
 //! The same alert through other servers, as small projects run them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{Outcome, audience::Audience, figure::Bar, figures::Figures, process::Server};
 
@@ -57,7 +60,14 @@ pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<Vec<Ba
             println!("| {}: not installed, run `{}` | | | | |", peer.name, peer.install);
             continue;
         }
-        let server = Server::peer(&PathBuf::from(peer.program), peer.arguments).await?;
+        let server = match Server::peer(&PathBuf::from(peer.program), peer.arguments).await {
+            Ok(server) => server,
+            Err(error) if is_missing(&*error) => {
+                println!("| {}: {} is not installed | | | | |", peer.name, peer.program);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let mut subscribers = Audience::new();
         subscribers.grow(&server.ws, "", audience).await?;
         let mut last = Figures::new();
@@ -73,4 +83,22 @@ pub(crate) async fn one_alert_to(audience: usize, runs: usize) -> Outcome<Vec<Ba
         server.stop().await?;
     }
     Ok(bars)
+}
+
+/// Whether a program could not be started because there is none.
+fn is_missing(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_told_from_one_that_fails() {
+        let missing = Server::peer(Path::new("./no-such-program"), &[]).await.expect_err("not there");
+        assert!(is_missing(&*missing));
+        let failing = Server::peer(Path::new("/bin/false"), &[]).await.expect_err("it prints nothing");
+        assert!(!is_missing(&*failing));
+    }
 }
