@@ -16,7 +16,7 @@ use super::{
     publish::Publication,
     subscriptions::Session,
 };
-use crate::json;
+use crate::{gateway::BacklogBounds, json};
 
 /// The operation that authorizers are asked about.
 const SUBSCRIBE: &str = "EVENT_SUBSCRIBE";
@@ -37,7 +37,9 @@ pub(super) async fn answer(api: Arc<ServedEventApi>, session: Arc<Session>, text
 }
 
 async fn respond(api: &Arc<ServedEventApi>, session: &Arc<Session>, text: Utf8Bytes) -> Value {
-    let Some(_entry) = session.connection.unanswered().add(&api.shared.unanswered, text.len()) else {
+    let Some(_entry) =
+        session.connection.unanswered().add(&api.shared.unanswered, BacklogBounds::UNANSWERED, text.len())
+    else {
         let error = EventError::new(Refused::LimitExceeded, "too many unanswered messages");
         return error.frame("error", None);
     };

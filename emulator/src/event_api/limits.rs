@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::gateway::BacklogBounds;
+
 /// Segments of a channel. Source: AppSync quotas.
 pub(super) const SEGMENTS_MAX: usize = 5;
 
@@ -43,8 +45,9 @@ pub(super) const AUTHORIZER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers of authorizers that are kept for one API. Our own choice.
 pub(super) const ANSWERS_MAX: usize = 10_000;
 
-/// Events that wait because of an injected fault. Beyond it they are not late. Our own choice.
-pub(super) const LATE_EVENTS_MAX: usize = 10_000;
+/// Events that wait because of an injected fault, of all sockets. Beyond it they are not late. Our own choice.
+pub(super) const LATE_EVENTS: BacklogBounds =
+    BacklogBounds { messages: 10_000, bytes: 64 * 1024 * 1024, ..BacklogBounds::OUTBOUND };
 
 /// How long an event waits for another one to overtake it, as an injected fault.
 pub(super) const OVERTAKEN_WITHIN: Duration = Duration::from_secs(1);

@@ -1,17 +1,14 @@
 //! What all Event APIs of a template share.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use clock::Clock;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::limits::{CONNECTION_LIFE_MAX, KEEP_ALIVE, KEEP_ALIVE_MIN, LATE_EVENTS_MAX, SOCKET_PUBLISHES_PER_SEC};
+use super::limits::{CONNECTION_LIFE_MAX, KEEP_ALIVE, KEEP_ALIVE_MIN, LATE_EVENTS, SOCKET_PUBLISHES_PER_SEC};
 use crate::{
     faults::Faults,
     gateway::{Backlog, GatewayOptions},
@@ -35,9 +32,11 @@ pub(super) struct SharedParts {
     /// How long a connection may stay open.
     pub(super) life_max: Duration,
     /// Unanswered messages of all clients.
-    pub(super) unanswered: Backlog,
+    pub(super) unanswered: Arc<Backlog>,
+    /// Frames that wait for all clients.
+    pub(super) waiting: Arc<Backlog>,
     /// Events that wait because of an injected fault.
-    late: AtomicUsize,
+    late: Arc<Backlog>,
     /// Sockets, and what the inspector sends in place of clients.
     pub(super) tasks: TaskTracker,
     /// Cancelled to close every socket.
@@ -64,8 +63,9 @@ impl SharedParts {
             quotas: options.event_quotas,
             keep_alive: KEEP_ALIVE.div_f64(time_scale).max(KEEP_ALIVE_MIN),
             life_max: options.connection_duration.map_or(scaled, |set| set.min(CONNECTION_LIFE_MAX)),
-            unanswered: Backlog::default(),
-            late: AtomicUsize::new(0),
+            unanswered: Arc::default(),
+            waiting: Arc::default(),
+            late: Arc::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
@@ -89,19 +89,17 @@ impl SharedParts {
         })
     }
 
-    /// Runs `then` after a time, unless the emulator stops before. Runs it at once if too much waits already.
-    pub(super) fn later(self: &Arc<Self>, after: Duration, then: impl FnOnce() + Send + 'static) {
-        if self.late.fetch_add(1, Ordering::Relaxed) >= LATE_EVENTS_MAX {
-            self.late.fetch_sub(1, Ordering::Relaxed);
-            return then();
-        }
+    /// Runs `then`, which holds this many bytes, after a time, unless the emulator stops before. Runs it at once if too
+    /// much waits already.
+    pub(super) fn later(self: &Arc<Self>, after: Duration, bytes: usize, then: impl FnOnce() + Send + 'static) {
+        let Some(entry) = self.late.add(&self.waiting, LATE_EVENTS, bytes) else { return then() };
         let shared = Arc::clone(self);
         // Not tracked: a reset does not wait for it, and the end of the emulator ends it.
         tokio::spawn(async move {
             if tokio::time::timeout(after, shared.closing.cancelled()).await.is_err() {
                 then();
             }
-            shared.late.fetch_sub(1, Ordering::Relaxed);
+            drop(entry);
         });
     }
 }

@@ -19,7 +19,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tokio_tungstenite::{
@@ -42,8 +41,8 @@ use super::{
 use crate::{
     faults::FaultKind,
     gateway::{
-        CLOSE_TIMEOUT, CloseReason, Connection, OUTBOUND_MESSAGES_MAX, READ_BUFFER_BYTES, SEND_TIMEOUT, Upgrade,
-        close_reason, new_connection_id,
+        CLOSE_TIMEOUT, CloseReason, Connection, OutboundReceiver, READ_BUFFER_BYTES, SEND_TIMEOUT, Upgrade,
+        close_reason, new_connection_id, outbound,
     },
     http::{Body, Request},
 };
@@ -118,7 +117,7 @@ pub(super) async fn connect(api: &Arc<ServedEventApi>, mut request: Request, pee
     attempt.answered(StatusCode::SWITCHING_PROTOCOLS, &verdict);
 
     let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
+    let (outbound, waiting) = outbound(&shared.waiting);
     let host = text(HOST).unwrap_or_default();
     let connection = Arc::new(Connection::new(id, now, peer, text(USER_AGENT), host, outbound));
     let session = Session::new(connection, credentials.unwrap_or_default(), headers, shared.socket_bucket());
@@ -133,8 +132,8 @@ pub(super) async fn connect(api: &Arc<ServedEventApi>, mut request: Request, pee
 
 /// A session with the first key of an API.
 #[cfg(feature = "fuzzing")]
-pub(super) fn session_for_fuzzing(api: &ServedEventApi) -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
-    let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
+pub(super) fn session_for_fuzzing(api: &ServedEventApi) -> (Arc<Session>, OutboundReceiver) {
+    let (outbound, waiting) = outbound(&api.shared.waiting);
     let now = api.shared.clock.now();
     let peer = ([127, 0, 0, 1], 1).into();
     let connection = Connection::new(new_connection_id(now), now, peer, None, String::new(), outbound);
@@ -187,7 +186,7 @@ async fn run(
     api: Arc<ServedEventApi>,
     session: Arc<Session>,
     upgrade: OnUpgrade,
-    waiting: mpsc::Receiver<Utf8Bytes>,
+    waiting: OutboundReceiver,
     refused: Option<EventError>,
 ) {
     let (code, reason) = match upgrade.await {
@@ -206,7 +205,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     api: &Arc<ServedEventApi>,
     session: &Arc<Session>,
     stream: S,
-    mut waiting: mpsc::Receiver<Utf8Bytes>,
+    mut waiting: OutboundReceiver,
     refused: Option<EventError>,
 ) -> (u16, String) {
     let config = WebSocketConfig::default()
@@ -251,7 +250,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     api: &Arc<ServedEventApi>,
     session: &Arc<Session>,
     socket: &mut Socket<S>,
-    waiting: &mut mpsc::Receiver<Utf8Bytes>,
+    waiting: &mut OutboundReceiver,
 ) -> SocketEnd {
     let shared = &api.shared;
     let is_cut = || shared.faults.inject(FaultKind::DroppedConnection).is_some();

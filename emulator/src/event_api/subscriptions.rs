@@ -95,7 +95,7 @@ impl Session {
         let is_overtaken = injected(FaultKind::ReorderedEvent).is_some();
         if let Some(after) = injected(FaultKind::LateEvent) {
             let (session, id, text) = (Arc::clone(self), id.to_owned(), text.clone());
-            shared.later(after, move || {
+            shared.later(after, text.len(), move || {
                 let is_live = lock(&session.live).contains_key(&id);
                 if is_live {
                     session.send(text);
@@ -103,7 +103,7 @@ impl Session {
             });
         } else if is_overtaken && self.hold(&text) {
             let session = Arc::clone(self);
-            shared.later(OVERTAKEN_WITHIN, move || session.release());
+            shared.later(OVERTAKEN_WITHIN, text.len(), move || session.release());
         } else {
             self.send(text.clone());
             self.release();
@@ -127,7 +127,8 @@ impl Session {
         held.into_iter().for_each(|text| self.send(text));
     }
 
-    /// Queues an event. One for a client that does not read, or is gone, is dropped: nobody promises more.
+    /// Queues an event. One that does not fit, as the client does not read, and one for a client that is gone is
+    /// dropped: nobody promises more.
     fn send(&self, text: Utf8Bytes) {
         if self.connection.send(text) == Err(SendError::BufferFull) && !self.has_dropped.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -174,7 +175,7 @@ impl Session {
     ) -> bool {
         if let Some(after) = shared.faults.inject(FaultKind::LateSubscription) {
             let (session, of, name, begun) = (Arc::clone(self), Arc::clone(all), id.to_owned(), place.clone());
-            shared.later(after, move || {
+            shared.later(after, 0, move || {
                 session.add(&of, &name, &begun);
             });
             return lock(&self.live).get(id) == Some(place);
@@ -239,13 +240,17 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use clock::Timestamp;
-    use tokio::sync::mpsc;
 
-    use super::*;
-    use crate::gateway::OUTBOUND_MESSAGES_MAX;
+    use super::{super::limits::EVENT_BYTES_MAX, *};
+    use crate::gateway::{Backlog, BacklogBounds, OutboundReceiver, outbound};
 
-    fn session() -> (Arc<Session>, mpsc::Receiver<Utf8Bytes>) {
-        let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
+    fn session() -> (Arc<Session>, OutboundReceiver) {
+        session_among(&Arc::default())
+    }
+
+    /// A session whose waiting frames count among those of all.
+    fn session_among(all: &Arc<Backlog>) -> (Arc<Session>, OutboundReceiver) {
+        let (outbound, waiting) = outbound(all);
         let (at, peer) = (Timestamp::from_millis(0), ([127, 0, 0, 1], 1).into());
         let connection = Connection::new("c".to_owned(), at, peer, None, String::new(), outbound);
         let credentials = Credentials::default();
@@ -255,12 +260,33 @@ mod tests {
     #[test]
     fn events_for_a_client_that_does_not_read_are_bounded_and_those_after_them_dropped() {
         let (session, mut waiting) = session();
-        for n in 0..OUTBOUND_MESSAGES_MAX + 50 {
+        let frames_max = BacklogBounds::OUTBOUND.messages;
+        for n in 0..frames_max + 50 {
             session.send(n.to_string().into());
         }
         let kept: Vec<String> = std::iter::from_fn(|| waiting.try_recv().ok()).map(|text| text.to_string()).collect();
-        assert_eq!(kept.len(), OUTBOUND_MESSAGES_MAX);
-        assert_eq!(kept.last(), Some(&(OUTBOUND_MESSAGES_MAX - 1).to_string()), "the first ones are kept");
+        assert_eq!(kept.len(), frames_max);
+        assert_eq!(kept.last(), Some(&(frames_max - 1).to_string()), "the first ones are kept");
+        // What was taken makes room again.
+        session.send("next".into());
+        assert_eq!(waiting.try_recv().as_deref(), Ok("next"));
+    }
+
+    #[test]
+    fn the_bytes_that_wait_are_bounded_for_each_client_and_for_all_of_them() {
+        let BacklogBounds { messages, bytes, total_bytes, .. } = BacklogBounds::OUTBOUND;
+        // The largest event: each of its characters takes two in a frame.
+        let event: Utf8Bytes = "x".repeat(2 * EVENT_BYTES_MAX).into();
+        let all = Arc::default();
+        let sessions: Vec<_> = (0..total_bytes / bytes + 30).map(|_| session_among(&all)).collect();
+        for (session, _) in &sessions {
+            (0..messages).for_each(|_| session.send(event.clone()));
+        }
+        let waiting: Vec<usize> = sessions.iter().map(|(_, waiting)| waiting.len() * event.len()).collect();
+        assert!((bytes - event.len()..=bytes).contains(&waiting[0]), "{waiting:?}");
+        let sum: usize = waiting.iter().sum();
+        assert!(sum <= total_bytes + sessions.len() * event.len(), "{sum}");
+        assert_eq!(waiting.last(), Some(&event.len()), "a client beyond the total has room for one");
     }
 
     #[test]

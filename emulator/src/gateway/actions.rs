@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::{
-    api::Gateway,
-    connections::{Connection, SendError},
-};
+use super::{api::Gateway, connections::Connection, outbound::SendError};
 
 impl Gateway {
     /// Handles a text as if the client had sent it.

@@ -40,7 +40,9 @@ pub(crate) struct Gateway {
     pub(super) buckets: RouteBuckets,
     pub(super) recorder: Arc<Recorder>,
     /// Unanswered messages of all clients.
-    pub(super) unanswered: Backlog,
+    pub(super) unanswered: Arc<Backlog>,
+    /// Texts that wait for all clients.
+    pub(super) waiting: Arc<Backlog>,
     /// Sockets and the `$disconnect` invocations that follow them.
     pub(super) tasks: TaskTracker,
     /// Cancelled to close every socket.
@@ -70,7 +72,8 @@ impl Gateway {
             settings,
             buckets,
             recorder,
-            unanswered: Backlog::default(),
+            unanswered: Arc::default(),
+            waiting: Arc::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         })

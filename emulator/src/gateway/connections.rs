@@ -12,11 +12,13 @@ use std::{
 use clock::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Utf8Bytes, protocol::frame::coding::CloseCode};
 use tokio_util::sync::CancellationToken;
 
-use super::backlog::Backlog;
+use super::{
+    backlog::Backlog,
+    outbound::{OutboundSender, SendError},
+};
 
 /// How the gateway closes a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,22 +67,13 @@ pub(crate) struct Connection {
     /// What the authorizer returned, if one was invoked.
     pub(super) authorizer: OnceLock<AuthorizerContext>,
     /// Text frames that wait to be sent.
-    outbound: mpsc::Sender<Utf8Bytes>,
+    outbound: OutboundSender,
     /// Cancelled to close the connection. Not a message, because a client that does not read keeps the queue full.
     closing: CancellationToken,
-    unanswered: Backlog,
+    unanswered: Arc<Backlog>,
     last_active_ms: AtomicI64,
     received: AtomicU64,
     sent: AtomicU64,
-}
-
-/// Why a text was not sent to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SendError {
-    /// The connection is not open.
-    Gone,
-    /// Too many messages wait for the client.
-    BufferFull,
 }
 
 impl Connection {
@@ -90,7 +83,7 @@ impl Connection {
         peer: SocketAddr,
         user_agent: Option<String>,
         host: String,
-        outbound: mpsc::Sender<Utf8Bytes>,
+        outbound: OutboundSender,
     ) -> Self {
         Self {
             id,
@@ -101,7 +94,7 @@ impl Connection {
             authorizer: OnceLock::new(),
             outbound,
             closing: CancellationToken::new(),
-            unanswered: Backlog::default(),
+            unanswered: Arc::default(),
             last_active_ms: AtomicI64::new(connected_at.millis()),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -113,10 +106,7 @@ impl Connection {
         if self.closing.is_cancelled() {
             return Err(SendError::Gone);
         }
-        self.outbound.try_send(text).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SendError::BufferFull,
-            mpsc::error::TrySendError::Closed(_) => SendError::Gone,
-        })
+        self.outbound.send(text)
     }
 
     /// Closes the connection, whether or not the client reads. It accepts no more texts.
@@ -130,7 +120,7 @@ impl Connection {
     }
 
     /// Returns the unanswered messages of the client.
-    pub(crate) fn unanswered(&self) -> &Backlog {
+    pub(crate) fn unanswered(&self) -> &Arc<Backlog> {
         &self.unanswered
     }
 

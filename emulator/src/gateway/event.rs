@@ -192,11 +192,10 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use clock::Clock;
-    use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
-        gateway::{GatewayOptions, GatewaySettings},
+        gateway::{GatewayOptions, GatewaySettings, outbound},
         lambda::Functions,
         recorder::Recorder,
         template::{Template, TemplateInputs},
@@ -224,7 +223,7 @@ mod tests {
             "127.0.0.1:9".parse().expect("an address"),
             Some("agent".to_owned()),
             "abc123defg.execute-api.us-east-1.amazonaws.com".to_owned(),
-            mpsc::channel(1).0,
+            outbound(&Arc::default()).0,
         );
         (gateway, connection)
     }

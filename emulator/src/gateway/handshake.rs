@@ -10,7 +10,6 @@ use hyper::{
     },
 };
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     connections::Connection,
     event::{self, Handshake},
     ids,
-    limits::OUTBOUND_MESSAGES_MAX,
+    outbound::outbound,
     query::query,
     response::{self, IntegrationError},
     socket,
@@ -35,7 +34,7 @@ pub(super) async fn handle(gateway: Arc<Gateway>, mut request: Request, peer: So
         return json(StatusCode::BAD_REQUEST, &json!({"message": "Bad Request"}));
     };
     let now = gateway.clock.now();
-    let (outbound, waiting) = mpsc::channel(OUTBOUND_MESSAGES_MAX);
+    let (outbound, waiting) = outbound(&gateway.waiting);
     let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let connection = Arc::new(Connection::new(
         ids::new(ids::IdKind::Connection, now),

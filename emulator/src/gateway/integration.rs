@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{
     api::Gateway,
+    backlog::BacklogBounds,
     connections::Connection,
     event::{self, Event},
     ids, mapping,
@@ -68,7 +69,7 @@ impl Gateway {
         let Some((key, route)) = selected else {
             return self.send_error(&connection, "Forbidden", &request_id());
         };
-        let Some(_loaded) = connection.unanswered().add(&self.unanswered, body.len()) else {
+        let Some(_loaded) = connection.unanswered().add(&self.unanswered, BacklogBounds::UNANSWERED, body.len()) else {
             return self.send_error(&connection, "Too Many Requests", &request_id());
         };
         let event = event::message(&self, &connection, key, &body);

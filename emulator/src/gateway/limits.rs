@@ -8,9 +8,6 @@ pub(super) const FRAME_BYTES_MAX: usize = 32 * 1024;
 /// Largest message, from a client or in a post. Source: API Gateway quotas.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 
-/// Messages that may wait for one client; a post beyond them gets 429. AWS does not document the real number.
-pub(crate) const OUTBOUND_MESSAGES_MAX: usize = 256;
-
 /// How long a client may take to read one frame before it counts as lost. AWS does not document the real limit.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -16,12 +16,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
 
-use super::{
-    api::Gateway,
-    connections::{Connection, SendError},
-    ids,
-    limits::MESSAGE_BYTES_MAX,
-};
+use super::{api::Gateway, connections::Connection, ids, limits::MESSAGE_BYTES_MAX, outbound::SendError};
 use crate::{
     faults::FaultKind,
     http::{Body, Request, response},

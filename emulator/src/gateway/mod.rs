@@ -16,6 +16,7 @@ mod integration;
 mod limits;
 mod management;
 mod mapping;
+mod outbound;
 mod query;
 mod response;
 mod settings;
@@ -32,12 +33,13 @@ use hyper::{
 pub(crate) use self::{
     api::{Gateway, upgrades},
     authorizer_answer::{AnswerError, DENIED, NOT_ALLOWED, check_policy, context_object, context_of, principal},
-    backlog::Backlog,
-    connections::{CloseReason, Connection, Connections, SendError},
+    backlog::{Backlog, BacklogBounds},
+    connections::{CloseReason, Connection, Connections},
     event::clf_time,
     handshake::{Upgrade, header_name},
     ids::{new_connection_id, new_request_id},
-    limits::{CLOSE_TIMEOUT, MESSAGE_BYTES_MAX, OUTBOUND_MESSAGES_MAX, SEND_TIMEOUT},
+    limits::{CLOSE_TIMEOUT, MESSAGE_BYTES_MAX, SEND_TIMEOUT},
+    outbound::{OutboundReceiver, SendError, outbound},
     query::query,
     response::status,
     settings::GatewaySettings,
@@ -102,10 +104,9 @@ impl Gateway {
     pub(crate) async fn serve_bytes(self: Arc<Self>, bytes: &[u8]) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-        use crate::gateway::limits::{CLOSE_TIMEOUT, OUTBOUND_MESSAGES_MAX};
         let (client, server) = tokio::io::duplex(bytes.len().max(1));
         let (mut replies, mut requests) = tokio::io::split(client);
-        let (outbound, waiting) = tokio::sync::mpsc::channel(OUTBOUND_MESSAGES_MAX);
+        let (outbound, waiting) = outbound(&self.waiting);
         let now = self.clock.now();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let id = ids::new(ids::IdKind::Connection, now);

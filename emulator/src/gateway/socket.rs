@@ -7,13 +7,12 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Error, Message, Utf8Bytes,
+        Error, Message,
         error::CapacityError,
         protocol::{CloseFrame, Role, WebSocketConfig},
     },
@@ -24,6 +23,7 @@ use super::{
     connections::{CloseReason, Connection},
     event,
     limits::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, SEND_TIMEOUT},
+    outbound::OutboundReceiver,
     settings::Limits,
 };
 use crate::faults::FaultKind;
@@ -47,7 +47,7 @@ pub(super) async fn run(
     gateway: Arc<Gateway>,
     connection: Arc<Connection>,
     upgrade: OnUpgrade,
-    waiting: mpsc::Receiver<Utf8Bytes>,
+    waiting: OutboundReceiver,
 ) {
     let (code, reason) = match upgrade.await {
         Ok(upgraded) => serve(&gateway, &connection, TokioIo::new(upgraded), waiting).await,
@@ -71,7 +71,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     connection: &Arc<Connection>,
     stream: S,
-    mut waiting: mpsc::Receiver<Utf8Bytes>,
+    mut waiting: OutboundReceiver,
 ) -> (u16, String) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)

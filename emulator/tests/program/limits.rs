@@ -272,3 +272,21 @@ async fn idle_timeout_and_connection_duration_are_independent() {
         assert_eq!(closed(gateway).await, (json!(1001), json!("Going away")));
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gets_few_large_posts() {
+    let site = site(GatewayOptions::default()).await;
+    let (_socket, id) = site.client().await;
+    let largest = "x".repeat(128 * 1024);
+    let mut posts = 0;
+    let refused = loop {
+        let reply = site.manage("POST", &id, &largest).await;
+        if reply.status != 200 {
+            break reply;
+        }
+        posts += 1;
+        // As many small ones may wait. These would take 32 MB, of which the system buffers a part.
+        assert!(posts < 256, "texts wait without a bound on their bytes");
+    };
+    assert_eq!((refused.status, refused.error_type.as_str()), (429, "LimitExceededException"));
+}
