@@ -59,7 +59,7 @@ class Service:
 
     def has_seats(self):
         """Returns whether each connection of a user holds a seat."""
-        return self.authorization != "off" and self.connections_per_user != "0"
+        return self.authorization != "off" and float(self.connections_per_user) != 0
 
 
 def of_local_mode(environ):

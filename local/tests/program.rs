@@ -139,10 +139,20 @@ async fn a_data_directory_keeps_the_log() {
 
 #[test]
 fn a_parameter_that_a_function_cannot_use_is_named_at_the_start() {
-    let arguments = ["--parameter", "DefaultRegion=P", "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-    let output = local(&arguments).output().expect("ended");
-    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && printed.contains("DEFAULT_REGION cannot be used: "), "{printed}");
+    for (parameter, problem) in [
+        // CloudFormation refuses it.
+        ("EventsShare=101", r#"invalid value "101" of the parameter EventsShare: expected a number from 0 to 100"#),
+        // CloudFormation takes any number.
+        (
+            "RepeatWindow=0.5",
+            r#"REPEAT_WINDOW is "0.5": set the parameter RepeatWindow to a whole number from 0 to 86400"#,
+        ),
+    ] {
+        let arguments = ["--parameter", parameter, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+        let output = local(&arguments).output().expect("ended");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && printed.contains(problem), "{printed}");
+    }
 }
 
 #[test]

@@ -42,6 +42,30 @@ fn the_project_s_own_template_is_understood() {
 }
 
 #[test]
+fn the_numbers_of_functions_are_set_by_the_parameters_that_their_errors_name() {
+    let numbers = [
+        ("ALERTS_PER_MINUTE", "AlertsPerMinute", "7"),
+        ("CONNECTIONS_PER_ADDRESS", "ConnectionsPerAddress", "8"),
+        ("CONNECTIONS_PER_USER", "ConnectionsPerUser", "9"),
+        ("EVENTS_SHARE", "EventsShare", "10"),
+        ("MESSAGES_PER_SECOND", "MessagesPerSecond", "11"),
+        ("PUSH_RATE", "PushRate", "112.5"),
+        ("REGIONS_MAX", "RegionsMax", "13.0"),
+        ("REPEAT_RISE", "RepeatRise", "1.4"),
+        ("REPEAT_WINDOW", "RepeatWindow", "15"),
+        ("SCORE_THRESHOLD", "ScoreThreshold", "16.5"),
+    ];
+    let parameters = numbers.map(|(_, parameter, value)| (parameter, value));
+    let parameters = TemplateInputs::with_parameters(parameters.into_iter().chain([("Delivery", "both")]));
+    let template = Template::load(&Service::template(), &parameters).expect("our own template");
+    for (variable, parameter, value) in numbers {
+        let of_function = |function: &apigw_local::Function| function.environment.get(variable).cloned();
+        let set: Vec<String> = template.functions.values().filter_map(of_function).collect();
+        assert!(!set.is_empty() && set.iter().all(|set| set == value), "{parameter} does not set {variable}: {set:?}");
+    }
+}
+
+#[test]
 fn a_source_of_events_that_a_parameter_names_is_that_of_the_rule_and_of_the_scorer() {
     let parameters = [("ScorerSource", "viral-alerts.scorer"), ("FeedUrl", "https://feed")];
     let parameters = TemplateInputs::with_parameters(parameters);

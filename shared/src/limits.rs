@@ -194,7 +194,10 @@ pub(crate) const ANSWER_BYTES: usize = 1024;
 pub const EVENTS_ADDRESS_BYTES_MAX: usize = 255;
 
 /// Percentage of clients that use the Event API, unless the template says otherwise.
-pub const EVENTS_SHARE_DEFAULT: u8 = 100;
+pub const EVENTS_SHARE_DEFAULT: u8 = PERCENT_MAX;
+
+/// All of something, in percent.
+pub const PERCENT_MAX: u8 = 100;
 
 /// New connections per second of an account. Source: API Gateway quotas.
 pub const CONNECTS_PER_SEC: u64 = 500;
@@ -378,6 +381,11 @@ pub const REMOVALS_END_BEFORE: Duration = Duration::from_secs(5);
 /// find their shares by the gateway's refusals. Source: API Gateway quotas; 2,500 in newer regions.
 pub const PUSH_RATE_DEFAULT: f64 = 10_000.0;
 
+/// Least and most that a function works with. The template allows 100 at least.
+pub const PUSH_RATE_MIN: f64 = 1.0;
+/// Source: the parameter in template.yaml.
+pub const PUSH_RATE_MAX: f64 = 1_000_000.0;
+
 /// Share of the push rate that is used: clocks of workers differ, and clients need the rate too.
 pub const PUSH_RATE_USED: f64 = 0.95;
 
@@ -445,7 +453,10 @@ pub const NESTING_MAX: usize = 64;
 /// Numbers in JSON from there on are read as fractions, with 53 bits, and would go out changed. Source: `serde_json`.
 pub const WHOLE_NUMBER_MAX: f64 = 9_223_372_036_854_775_808.0;
 
-/// Score from which an alert is published, unless the template says otherwise. 0 to 100.
+/// Highest score, and highest rise of one.
+pub const SCORE_MAX: f64 = 100.0;
+
+/// Score from which an alert is published, unless the template says otherwise. 0 to [`SCORE_MAX`].
 pub const SCORE_THRESHOLD_DEFAULT: f64 = 85.0;
 
 /// How long a video is not alerted again in its region, unless the template or a publication says otherwise: not at
@@ -529,6 +540,9 @@ pub const ANNOUNCE_BACKOFF: Duration = Duration::from_millis(200);
 /// once. The same as the servers allow that this service replaces.
 pub const MESSAGES_PER_SEC_DEFAULT: u32 = 10;
 
+/// Most that the template can say. Source: the parameter in template.yaml.
+pub const MESSAGES_PER_SEC_MAX: u32 = 1_000;
+
 /// Conditional updates that admit a message at most: those that each of two allowances takes, and as many more where
 /// others of the same connection join and leave while it is nearly full.
 pub const ADMISSION_ATTEMPTS_MAX: u32 = 4 * CHARGE_ATTEMPTS_MAX;
@@ -563,6 +577,9 @@ pub const CONNECTIONS_PER_USER_DEFAULT: u32 = 50;
 
 /// Alerts per minute of one publisher, unless the template says otherwise; so many may come at once.
 pub const ALERTS_PER_MINUTE_DEFAULT: u32 = 600;
+
+/// Most that the template can say. Source: the parameter in template.yaml.
+pub const ALERTS_PER_MINUTE_MAX: u32 = 60_000;
 
 /// How long what a publisher has used of its allowance is kept: longer than it takes to be unused again, which is a
 /// minute.

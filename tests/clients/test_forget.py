@@ -365,6 +365,7 @@ class Forgetting(Case):
     async def test_without_seats_it_says_that_it_cannot_know(self):
         for variables, cause in [
             ({"CONNECTIONS_PER_USER": "0"}, "ConnectionsPerUser is 0"),
+            ({"CONNECTIONS_PER_USER": "0.0"}, "ConnectionsPerUser is 0"),
             ({"AUTHORIZATION": "off"}, "Authorization is off"),
         ]:
             code, printed = await asyncio.to_thread(run, "nobody", **variables)

@@ -84,7 +84,7 @@ impl<'a> Resolver<'a> {
         });
         Ok(Self {
             scope,
-            parameters: Parameters::read(root, scope.inputs, scope.configured)?,
+            parameters: Parameters::read(root, scope.inputs, scope.configured, scope.unknown)?,
             resources: entries.iter().map(|(name, node)| (name.as_str(), node)).collect(),
             has_macros: has_other_transforms || entries.iter().any(|(name, _)| name.starts_with("Fn::")),
             root,

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod code;
+mod constraints;
 mod cron;
 mod document;
 mod error;

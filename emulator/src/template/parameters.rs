@@ -4,7 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{error::TemplateError, inputs::TemplateInputs, unknown::Unknown, yaml::YamlNode};
+use super::{
+    constraints::Constraints,
+    error::TemplateError,
+    inputs::TemplateInputs,
+    scalar::truth,
+    unknown::Unknown,
+    yaml::{YamlKind, YamlNode},
+};
 
 /// Parameters with which version 1 of the CDK names its assets. Only the deployment sets them, in the form
 /// `prefix||key`.
@@ -24,17 +31,42 @@ struct Parameter {
 
 impl Parameters {
     /// Reads the parameters with the values of the user, else of the project's configuration, else their defaults.
+    /// Refuses values, and defaults that count or not, that a deployment would refuse.
     pub(super) fn read(
         root: &YamlNode,
         inputs: &TemplateInputs,
         configured: &BTreeMap<String, String>,
+        unknown: &Unknown,
     ) -> Result<Self, TemplateError> {
         let declared = root.get("Parameters").map(YamlNode::entries).unwrap_or_default();
-        let (mut parameters, mut missing) = (BTreeMap::new(), Vec::new());
+        let (mut parameters, mut missing, mut invalid) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (name, declaration) in declared {
-            let given = inputs.parameters.get(name).or_else(|| configured.get(name)).map(String::as_str);
-            let given = given.or_else(|| declaration.get("Default").and_then(YamlNode::text));
-            let text = match given {
+            let kind = declaration.get("Type").and_then(YamlNode::text).unwrap_or_default();
+            let inner = kind.strip_prefix("AWS::SSM::Parameter::Value<").and_then(|kind| kind.strip_suffix('>'));
+            let of = inner.unwrap_or(kind);
+            let default = declaration.get("Default").filter(|default| default.text().is_some());
+            let given = inputs.parameters.get(name).map(|value| (value, "value"));
+            let given = given.or_else(|| configured.get(name).map(|value| (value, "value in samconfig.toml")));
+            // The value of a parameter of Systems Manager is the name of another one there, to which nothing applies.
+            if inner.is_none() {
+                let constraints = Constraints::read(name, declaration, kind, unknown);
+                let is_secret = truth(declaration.get("NoEcho").map(YamlNode::to_json).as_ref()) == Some(true);
+                let mut check = |value: &str, what: &str, is_plain: bool| {
+                    if let Some(expected) = constraints.violated(value, is_plain) {
+                        let shown = if is_secret { String::new() } else { format!(" {value:?}") };
+                        let problem = format!("invalid {what}{shown} of the parameter {name}: expected {expected}");
+                        invalid.push((declaration.line, problem));
+                    }
+                };
+                if let Some(YamlKind::Scalar { text, plain }) = default.map(|default| &default.kind) {
+                    check(text, "default", *plain);
+                }
+                if let Some((value, what)) = given {
+                    check(value, what, false);
+                }
+            }
+            let given = given.map(|(value, _)| value.as_str());
+            let text = match given.or_else(|| default.and_then(YamlNode::text)) {
                 Some(text) => text.to_owned(),
                 None if name.starts_with(CDK_ASSETS) => format!("||{name}"),
                 None => {
@@ -42,9 +74,6 @@ impl Parameters {
                     continue;
                 }
             };
-            let kind = declaration.get("Type").and_then(YamlNode::text).unwrap_or_default();
-            let inner = kind.strip_prefix("AWS::SSM::Parameter::Value<").and_then(|kind| kind.strip_suffix('>'));
-            let of = inner.unwrap_or(kind);
             let parameter = Parameter {
                 text,
                 is_list: of == "CommaDelimitedList" || of.starts_with("List<"),
@@ -53,18 +82,27 @@ impl Parameters {
             parameters.insert(name.clone(), parameter);
         }
         match missing.as_slice() {
-            [] => Ok(Self(parameters)),
-            [(name, line)] => Err(TemplateError::at(
-                *line,
-                format!("the parameter {name} has no default: set it with --parameter {name}=VALUE"),
-            )),
+            [] => {}
+            [(name, line)] => {
+                return Err(TemplateError::at(
+                    *line,
+                    format!("the parameter {name} has no default: set it with --parameter {name}=VALUE"),
+                ));
+            }
             [(_, line), ..] => {
                 let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
                 let flags: Vec<String> = names.iter().map(|name| format!("--parameter {name}=VALUE")).collect();
-                Err(TemplateError::at(
+                return Err(TemplateError::at(
                     *line,
                     format!("the parameters {} have no default: set them with {}", names.join(", "), flags.join(" ")),
-                ))
+                ));
+            }
+        }
+        match invalid.first() {
+            None => Ok(Self(parameters)),
+            Some((line, _)) => {
+                let problems: Vec<&str> = invalid.iter().map(|(_, problem)| problem.as_str()).collect();
+                Err(TemplateError::at(*line, problems.join("; ")))
             }
         }
     }

@@ -56,12 +56,9 @@ impl Function for Connect {
         let authorization = environment.parsed(Authorization::VARIABLE, Authorization::Off);
         let origins = environment.parsed(AllowedOrigins::VARIABLE, AllowedOrigins::default());
         let limits = ConnectionLimits {
-            per_address: environment.parsed("CONNECTIONS_PER_ADDRESS", 0),
-            per_user: environment.parsed("CONNECTIONS_PER_USER", CONNECTIONS_PER_USER_DEFAULT),
+            per_address: environment.whole_number("CONNECTIONS_PER_ADDRESS", 0, 0..=SEATS_MAX),
+            per_user: environment.whole_number("CONNECTIONS_PER_USER", CONNECTIONS_PER_USER_DEFAULT, 0..=SEATS_MAX),
         };
-        if limits.per_address.max(limits.per_user) > SEATS_MAX {
-            environment.problem("CONNECTIONS_PER_ADDRESS and CONNECTIONS_PER_USER are at most 1000");
-        }
         let clock = start.clock.clone();
         environment.finish(Self { subscriptions, default_region, authorization, origins, limits, clock })
     }

@@ -9,7 +9,7 @@ use rand::RngExt;
 use shared::{
     error::{ErrorChain, InternalError},
     fanout::{Content, Fanout, FanoutReport, FanoutTask, Services},
-    limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, SUSPECTS_MAX, WORKER_RATE},
+    limits::{AUDIENCE_NOTE_TIMEOUT, PUSH_RATE_DEFAULT, PUSH_RATE_MAX, PUSH_RATE_MIN, SUSPECTS_MAX, WORKER_RATE},
     model::{
         alert::Alert,
         audience::Audience,
@@ -56,7 +56,7 @@ impl Function for Deliver {
         let endpoint = environment.required_endpoint(push::SERVICE);
         // Set by Lambda: the function invokes itself.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
-        let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
+        let push_rate = environment.decimal_number("PUSH_RATE", PUSH_RATE_DEFAULT, PUSH_RATE_MIN..=PUSH_RATE_MAX);
         let fallback_to_everyone = environment.parsed("FALLBACK_TO_EVERYONE", true);
         let events_endpoint = events::endpoint(&mut environment);
         let endpoint = environment.finish_whole(endpoint)?;

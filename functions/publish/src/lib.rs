@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use shared::{
     auth::access::{Authorization, Regions, USER_FIELD, authorizer_field},
     error::{ApiError, ErrorChain, InternalError},
-    limits::{ALERTS_PER_MINUTE_DEFAULT, PUSH_RATE_DEFAULT, REGIONS_MAX_DEFAULT, SCORE_THRESHOLD_DEFAULT},
+    limits::{
+        ALERTS_PER_MINUTE_DEFAULT, ALERTS_PER_MINUTE_MAX, PUSH_RATE_DEFAULT, PUSH_RATE_MAX, PUSH_RATE_MIN,
+        REGIONS_MAX_DEFAULT, REGIONS_OF_ALL_MAX, SCORE_MAX, SCORE_THRESHOLD_DEFAULT,
+    },
     model::{
         connection::Connection,
         publication::{Publication, PublisherId},
@@ -94,12 +97,14 @@ impl Function for Publish {
     fn start(start: &StartContext) -> Result<Self, InvalidEnvironment> {
         let mut environment = start.environment.reader();
         let alerts = Alerts::from_env(start, &mut environment);
-        let alerts = alerts.with_regions_max(environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT));
+        let regions_max = environment.whole_number("REGIONS_MAX", REGIONS_MAX_DEFAULT, 1..=REGIONS_OF_ALL_MAX);
+        let alerts = alerts.with_regions_max(regions_max);
         let alerts = alerts.with_repeat_rule(RepeatRule::from_env(&mut environment));
         let deliver = environment.required("DELIVER_FUNCTION");
-        let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
-        let push_rate = environment.parsed("PUSH_RATE", PUSH_RATE_DEFAULT);
-        let rate_limit = alerts_per_minute(environment.parsed("ALERTS_PER_MINUTE", ALERTS_PER_MINUTE_DEFAULT));
+        let score_threshold = environment.decimal_number("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT, 0.0..=SCORE_MAX);
+        let push_rate = environment.decimal_number("PUSH_RATE", PUSH_RATE_DEFAULT, PUSH_RATE_MIN..=PUSH_RATE_MAX);
+        let per_minute = 0..=ALERTS_PER_MINUTE_MAX;
+        let per_minute = environment.whole_number("ALERTS_PER_MINUTE", ALERTS_PER_MINUTE_DEFAULT, per_minute);
         let webhook = Webhook::from_env(start, &mut environment);
         let subscriptions = Subscriptions::from_env(start, &mut environment);
         let message_rate = MessageRate::from_env(&mut environment);
@@ -115,7 +120,7 @@ impl Function for Publish {
                 dispatcher: Dispatcher::new(aws_sdk_lambda::Client::new(&start.sdk), deliver, start.clock.clone()),
                 score_threshold,
                 push_rate,
-                rate_limit,
+                rate_limit: alerts_per_minute(per_minute),
             },
         })
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
     error::InternalError,
-    limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT},
+    limits::{REGIONS_MAX_DEFAULT, REGIONS_NEAR_MAX_PERCENT, REGIONS_OF_ALL_MAX},
     publish::{
         publisher::Dispatcher,
         redrive::{Redrive, RedriveCounts},
@@ -66,7 +66,7 @@ impl Function for Recover {
             publish,
         };
         let recovery = UndispatchedRecovery { alerts, dispatcher: deliver, clock: start.clock.clone() };
-        let regions_max = environment.parsed("REGIONS_MAX", REGIONS_MAX_DEFAULT);
+        let regions_max = environment.whole_number("REGIONS_MAX", REGIONS_MAX_DEFAULT, 1..=REGIONS_OF_ALL_MAX);
         // Set by Lambda: the dimension of its metrics.
         let own_name = environment.required("AWS_LAMBDA_FUNCTION_NAME");
         environment.finish(Self { recovery, redrive, regions_max, own_name, start: start.clone() })

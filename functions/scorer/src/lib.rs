@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use shared::{
     error::{ErrorChain, InternalError},
-    limits::{REGIONS_IN_FLIGHT, SCORE_THRESHOLD_DEFAULT},
+    limits::{REGIONS_IN_FLIGHT, SCORE_MAX, SCORE_THRESHOLD_DEFAULT},
     model::audience::Region,
     runtime::{
         environment::InvalidEnvironment,
@@ -60,7 +60,7 @@ impl Function for Scorer {
         );
         let source = environment.required("SCORER_SOURCE");
         let announcer = Announcer::new(aws_sdk_eventbridge::Client::new(&start.sdk), source);
-        let score_threshold = environment.parsed("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT);
+        let score_threshold = environment.decimal_number("SCORE_THRESHOLD", SCORE_THRESHOLD_DEFAULT, 0.0..=SCORE_MAX);
         let feed = environment.finish_whole(feed)?;
         let feed = FeedReader::new(&start.network, feed, start.clock.clone()).map_err(InvalidEnvironment::because)?;
         Ok(Self { feed, states, announcer, score_threshold })

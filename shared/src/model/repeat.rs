@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    limits::{REPEAT_RISE_DEFAULT, REPEAT_RISE_MIN, REPEAT_WINDOW_DEFAULT, REPEAT_WINDOW_MAX},
+    limits::{REPEAT_RISE_DEFAULT, REPEAT_RISE_MIN, REPEAT_WINDOW_DEFAULT, REPEAT_WINDOW_MAX, SCORE_MAX},
     runtime::environment::Reader,
 };
 
@@ -24,14 +24,9 @@ impl RepeatRule {
 
     /// Reads `REPEAT_WINDOW`, in seconds, and `REPEAT_RISE`.
     pub fn from_env(environment: &mut Reader<'_>) -> Self {
-        let secs = environment.parsed("REPEAT_WINDOW", REPEAT_WINDOW_DEFAULT.as_secs());
-        let rise = environment.parsed("REPEAT_RISE", REPEAT_RISE_DEFAULT);
-        if secs > REPEAT_WINDOW_MAX.as_secs() {
-            environment.problem(format!("REPEAT_WINDOW has to be at most {}", REPEAT_WINDOW_MAX.as_secs()));
-        }
-        if !(REPEAT_RISE_MIN..=100.0).contains(&rise) {
-            environment.problem(format!("REPEAT_RISE has to lie between {REPEAT_RISE_MIN} and 100"));
-        }
+        let [default, max] = [REPEAT_WINDOW_DEFAULT, REPEAT_WINDOW_MAX].map(|window| window.as_secs());
+        let secs = environment.whole_number("REPEAT_WINDOW", default, 0..=max);
+        let rise = environment.decimal_number("REPEAT_RISE", REPEAT_RISE_DEFAULT, REPEAT_RISE_MIN..=SCORE_MAX);
         Self { window: Duration::from_secs(secs), rise }
     }
 }

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::{
-    limits::{EVENTS_ADDRESS_BYTES_MAX, EVENTS_SHARE_DEFAULT},
+    limits::{EVENTS_ADDRESS_BYTES_MAX, EVENTS_SHARE_DEFAULT, PERCENT_MAX},
     runtime::environment::Reader,
 };
 
@@ -24,17 +24,16 @@ impl EventsLeg {
     pub fn from_env(environment: &mut Reader<'_>) -> Option<Self> {
         let url: String = environment.parsed("EVENTS_URL", String::new());
         let host: String = environment.parsed("EVENTS_HOST", String::new());
-        let share = environment.parsed("EVENTS_SHARE", EVENTS_SHARE_DEFAULT);
+        let share = environment.whole_number("EVENTS_SHARE", EVENTS_SHARE_DEFAULT, 0..=PERCENT_MAX);
         if url.is_empty() && host.is_empty() {
             return None;
         }
         let is_address = url.starts_with("wss://") || url.starts_with("ws://");
         let is_short = url.len() <= EVENTS_ADDRESS_BYTES_MAX && host.len() <= EVENTS_ADDRESS_BYTES_MAX;
-        if !is_address || !is_short || host.is_empty() || share > 100 {
+        if !is_address || !is_short || host.is_empty() {
             environment.problem(format!(
-                "EVENTS_URL, EVENTS_HOST and EVENTS_SHARE cannot be used: expected an address that begins with \
-                 wss://, a host name, each of at most {EVENTS_ADDRESS_BYTES_MAX} bytes, and a number from 0 to 100; \
-                 found {url:?}, {host:?} and {share}"
+                "EVENTS_URL and EVENTS_HOST cannot be used: expected an address that begins with wss:// and a host \
+                 name, each of at most {EVENTS_ADDRESS_BYTES_MAX} bytes; found {url:?} and {host:?}"
             ));
             return None;
         }
@@ -76,11 +75,15 @@ pub(crate) mod tests {
             &[("EVENTS_URL", url)][..],
             &[("EVENTS_HOST", host)],
             &[("EVENTS_URL", "https://a"), ("EVENTS_HOST", host)],
-            &[("EVENTS_URL", url), ("EVENTS_HOST", host), ("EVENTS_SHARE", "101")],
-            &[("EVENTS_URL", url), ("EVENTS_HOST", host), ("EVENTS_SHARE", "x")],
             &[("EVENTS_URL", url), ("EVENTS_HOST", &"h".repeat(EVENTS_ADDRESS_BYTES_MAX + 1))],
         ] {
             assert!(leg(wrong).expect_err("must be refused").contains("EVENTS_"), "{wrong:?}");
+        }
+        for share in ["101", "x", "12.5"] {
+            let refused = leg(&[("EVENTS_URL", url), ("EVENTS_HOST", host), ("EVENTS_SHARE", share)]);
+            let message = refused.expect_err("must be refused");
+            let expected = "set the parameter EventsShare to a whole number from 0 to 100";
+            assert!(message.ends_with(expected) && !message.contains("wss://"), "{message}");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The environment, read once into typed structs. No function reads environment variables in any other way.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr};
 
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 /// Variable that leads the calls of all AWS services elsewhere. Source: AWS SDKs and Tools guide, "Service-specific
 /// endpoints".
 const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL";
+
+/// Up to this number, `f64` has every whole number: 2^53.
+const EXACT_NUMBER_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The variables that a function sees: those of its process, or those that a test or the local mode gives it.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +98,42 @@ impl Reader<'_> {
         }
     }
 
+    /// The whole number in a variable that a parameter of the template sets, or `default` when it is unset or empty. It
+    /// may be written as a decimal: CloudFormation takes `3600.0` for a `Number` and passes the text on. On failure the
+    /// result is `default`, and [`Reader::finish`] reports what the parameter has to be.
+    pub fn whole_number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + PartialOrd + fmt::Display + TryFrom<u64>,
+    {
+        self.number(name, default, "a whole number", &range, |number| {
+            let is_exact = number.fract() == 0.0 && (0.0..=EXACT_NUMBER_MAX).contains(&number);
+            is_exact.then(|| T::try_from(number as u64).ok()).flatten()
+        })
+    }
+
+    /// The same for a number that need not be whole.
+    pub fn decimal_number(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        self.number(name, default, "a number", &range, Some)
+    }
+
+    fn number<T: Copy + PartialOrd + fmt::Display>(
+        &mut self,
+        name: &str,
+        default: T,
+        kind: &str,
+        range: &RangeInclusive<T>,
+        read: impl Fn(f64) -> Option<T>,
+    ) -> T {
+        let Some(text) = self.environment.get(name).filter(|text| !text.is_empty()) else { return default };
+        let number = text.parse().ok().and_then(read).filter(|number| range.contains(number));
+        number.unwrap_or_else(|| {
+            let (parameter, min, max) = (parameter_of(name), range.start(), range.end());
+            let expected = format!("{kind} from {min} to {max}");
+            self.problems.push(format!("{name} is {text:?}: set the parameter {parameter} to {expected}"));
+            default
+        })
+    }
+
     /// The parsed value of a variable that must be set. On failure there is none, and [`Reader::finish_whole`] reports
     /// it.
     pub fn required_parsed<T>(&mut self, name: &str) -> Option<T>
@@ -145,6 +184,13 @@ impl Reader<'_> {
     }
 }
 
+/// The parameter of the template that sets a variable: `EventsShare` for `EVENTS_SHARE`.
+fn parameter_of(variable: &str) -> String {
+    let word =
+        |word: &str| format!("{}{}", &word[..word.len().min(1)], word.get(1..).unwrap_or_default().to_lowercase());
+    variable.split('_').map(word).collect()
+}
+
 /// Everything that is wrong with the environment of a function.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the function's environment is incomplete, see Environment in template.yaml: {}", .0.join("; "))]
@@ -169,6 +215,31 @@ mod tests {
         let configuration = (reader.required("TABLE"), reader.parsed("NUMBER", 1_u8), reader.parsed("EMPTY", 2_u8));
         let message = reader.finish(configuration).expect_err("two problems").to_string();
         assert!(message.contains("TABLE is not set; NUMBER cannot be used: invalid digit"), "{message}");
+    }
+
+    #[test]
+    fn numbers_are_read_as_cloudformation_writes_them_and_an_error_names_the_parameter() {
+        const NAME: &str = "PUSHES_PER_X";
+        let read = |text: &str| {
+            let environment: Environment = [(NAME.to_owned(), text.to_owned())].into_iter().collect();
+            let [mut whole, mut decimal] = [environment.reader(), environment.reader()];
+            let numbers = (whole.whole_number(NAME, 7_u8, 1..=200), decimal.decimal_number(NAME, 7.5, 0.1..=200.0));
+            let told = |error: InvalidEnvironment| error.to_string();
+            (whole.finish(numbers.0).map_err(told), decimal.finish(numbers.1).map_err(told))
+        };
+        for (text, whole, decimal) in [("", 7, 7.5), ("1", 1, 1.0), ("200.0", 200, 200.0), ("2e2", 200, 200.0)] {
+            assert_eq!(read(text), (Ok(whole), Ok(decimal)), "{text}");
+        }
+        assert_eq!(read("0.5").1, Ok(0.5));
+        for text in ["0.5", "201", "256", "-1", "0", "x", " 1", "1,5", "nan", "inf", "1e300"] {
+            let message = read(text).0.expect_err(text);
+            let expected = format!("{NAME} is {text:?}: set the parameter PushesPerX to a whole number from 1 to 200");
+            assert!(message.ends_with(&expected), "{message}");
+        }
+        for text in ["201", "0", "-1", "x", "nan", "inf"] {
+            let message = read(text).1.expect_err(text);
+            assert!(message.ends_with("set the parameter PushesPerX to a number from 0.1 to 200"), "{message}");
+        }
     }
 
     #[test]

@@ -41,8 +41,8 @@ use crate::{
     error::{ApiError, Code, Decision, InternalError},
     limits::{
         ADMISSION_ATTEMPTS_MAX, ADMISSION_PAUSE_MAX, CHANGE_EVERY, CHANGES_AT_ONCE, CLOSED_MARK_TTL,
-        MESSAGES_PER_SEC_DEFAULT, RECOVERED_REGIONS_MAX, REGIONS_PER_MESSAGE_MAX, SUBSCRIPTION_TTL,
-        SUBSCRIPTIONS_PER_CONNECTION_MAX,
+        MESSAGES_PER_SEC_DEFAULT, MESSAGES_PER_SEC_MAX, RECOVERED_REGIONS_MAX, REGIONS_PER_MESSAGE_MAX,
+        SUBSCRIPTION_TTL, SUBSCRIPTIONS_PER_CONNECTION_MAX,
     },
     model::{
         alert::Format,
@@ -199,11 +199,9 @@ impl MessageRate {
 
     /// What a function's environment says in `MESSAGES_PER_SECOND`, 1 to 1,000.
     pub fn from_env(environment: &mut Reader<'_>) -> Self {
-        let count = environment.parsed("MESSAGES_PER_SECOND", MESSAGES_PER_SEC_DEFAULT);
-        Self::per_second(count).unwrap_or_else(|| {
-            environment.problem("MESSAGES_PER_SECOND has to be 1 at least");
-            Self(RateLimit::ONE_A_SECOND)
-        })
+        let range = 1..=MESSAGES_PER_SEC_MAX;
+        let count = environment.whole_number("MESSAGES_PER_SECOND", MESSAGES_PER_SEC_DEFAULT, range);
+        Self::per_second(count).unwrap_or(Self(RateLimit::ONE_A_SECOND))
     }
 }
 
