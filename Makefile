@@ -1,6 +1,9 @@
 # Deploys, tests and deletes a stack in the account and region of AWS_PROFILE and AWS_REGION.
 
+# Names reach the recipes through the environment, so that neither make nor a shell expands them.
 STACK ?= viral-alerts
+override STACK := $(value STACK)
+export STACK
 # Parameters of the template, such as DefaultRegion=ALL ScoringSchedule='rate(1 minute)', or file://FILE.yaml with
 # them. An empty value clears a parameter, and the stack keeps those that are not named. docs/operations.md lists all.
 # infra/sam.py reads them from the environment, so neither make nor a shell expands them.
@@ -9,6 +12,8 @@ override PARAMETERS := $(value PARAMETERS)
 export PARAMETERS
 # The stack of infra/domain.yaml, which maps domain names to STACK.
 DOMAIN_STACK ?= viral-alerts-domain
+override DOMAIN_STACK := $(value DOMAIN_STACK)
+export DOMAIN_STACK
 
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 export SAM_CLI_TELEMETRY ?= 0
@@ -24,6 +29,8 @@ PROOF ?=
 
 # The bucket for `make package`. Without it that of sam.
 BUCKET ?=
+override BUCKET := $(value BUCKET)
+export BUCKET
 
 .PHONY: tools deploy package smoke delete forget account domain proof proof-clean
 
@@ -38,22 +45,22 @@ target/tools/requirements.txt: tests/requirements.txt
 # Each stack has its artifacts under its own name in sam's bucket, so deleting one keeps those of the others.
 deploy: tools
 	python infra/sam.py build
-	python infra/sam.py deploy --stack-name $(STACK) --s3-prefix $(STACK) \
+	python infra/sam.py deploy --stack-name "$$STACK" --s3-prefix "$$STACK" \
 	  $(if $(TAGS),--tags application=viral-alerts $(TAGS))
 
 # For those who deploy with other tools: uploads the functions, and writes the template that names them.
 package: tools
 	python infra/sam.py build
-	sam package $(if $(BUCKET),--s3-bucket $(BUCKET),--resolve-s3) --s3-prefix $(STACK) \
+	sam package $(if $(BUCKET),--s3-bucket "$$BUCKET",--resolve-s3) --s3-prefix "$$STACK" \
 	  --output-template-file packaged.yaml
 
 smoke:
-	tests/run --target $(STACK)
+	tests/run --target "$$STACK"
 
 delete: tools
-	@python infra/in_use.py $(STACK)
-	sam delete --no-prompts --stack-name $(STACK)
-	@echo "$(STACK) is deleted, with its log of alerts and its artifacts. Two things are left: the stack"
+	@python infra/in_use.py "$$STACK"
+	sam delete --no-prompts --stack-name "$$STACK"
+	@printf '%s is deleted, with its log of alerts and its artifacts. Two things are left: the stack\n' "$$STACK"
 	@echo "aws-sam-cli-managed-default with its bucket, which all stacks of sam in this account and region share,"
 	@echo "and secrets in Parameter Store, which belong to no stack."
 
@@ -64,17 +71,17 @@ override USER := $(value USER)
 forget: export FORGET_USER := $(USER)
 endif
 forget: tools
-	@python infra/forget.py $(STACK)
+	@python infra/forget.py "$$STACK"
 
 # Run it once per account and region, before SocketAccessLogs=true, if API Gateway has no role for logs yet.
 account: tools
-	sam deploy --template-file infra/account.yaml --config-file $(CURDIR)/samconfig.toml \
+	sam deploy --template-file infra/account.yaml --config-file "$(CURDIR)/samconfig.toml" \
 	  --stack-name api-gateway-logs --s3-prefix api-gateway-logs
 
 # Maps the domain names in PARAMETERS, or the current ones, to STACK.
 domain: tools
-	python infra/sam.py Stack=$(STACK) deploy --template-file infra/domain.yaml --config-file $(CURDIR)/samconfig.toml \
-	  --stack-name $(DOMAIN_STACK) --s3-prefix $(DOMAIN_STACK)
+	python infra/sam.py "Stack=$$STACK" deploy --template-file infra/domain.yaml \
+	  --config-file "$(CURDIR)/samconfig.toml" --stack-name "$$DOMAIN_STACK" --s3-prefix "$$DOMAIN_STACK"
 
 # Measures the service in this account for less than $$5, and takes everything away: see infra/proof/README.md.
 proof: tools

@@ -174,6 +174,23 @@ class Make(unittest.TestCase):
         settings = tomllib.loads((policy.ROOT / "samconfig.toml").read_text())["default"]
         self.assertNotIn("s3_prefix", {**settings["global"]["parameters"], **settings["deploy"]["parameters"]})
 
+    def test_names_of_stacks_and_buckets_reach_sam_unchanged(self):
+        def options(call, *names):
+            return [self.option(call, name) for name in names]
+
+        for name in ("next", "a b;id", "it's \"$(id)\" `id` $$ *"):
+            with self.subTest(name):
+                (_, deploy), _ = self.make("deploy", f"STACK={name}")
+                self.assertEqual(options(deploy, "--stack-name", "--s3-prefix"), [name, name])
+                (_, package), _ = self.make("package", STACK=name, BUCKET=name)
+                self.assertEqual(options(package, "--s3-bucket", "--s3-prefix"), [name, name])
+                (delete,), printed = self.make("delete", f"STACK={name}")
+                self.assertEqual(self.option(delete, "--stack-name"), name)
+                self.assertTrue(printed.startswith(f"{name} is deleted, "), printed)
+                (domain,), _ = self.make("domain", f"DOMAIN_STACK={name}")
+                self.assertEqual(options(domain, "--stack-name", "--s3-prefix"), [name, name])
+                self.assertEqual(self.make("forget", f"STACK={name}"), ([], f"{name} nobody"))
+
     def test_a_package_for_other_tools_is_in_the_bucket_that_is_named_or_in_that_of_sam(self):
         (build, package), _ = self.make("package", "PARAMETERS=Architecture=x86_64", "BUCKET=artifacts", "STACK=next")
         self.assertEqual(self.parameters(build), {"Architecture": "x86_64"})
