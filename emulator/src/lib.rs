@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod access_notes;
 mod aws;
 mod aws_json;
 mod aws_query;

@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    access_notes::access_notes,
     aws,
     aws_services::{self, AwsServices},
     dynamodb::{self, DatabaseError, Store, TableCapacity, TableUnits},
@@ -44,9 +45,7 @@ use crate::{
     sns::Topics,
     sqs::Queues,
     ssm::Parameters,
-    template::{
-        Authorization, Function, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource, event_api_hosts,
-    },
+    template::{Function, LoadError, StoredParameter, Template, TemplateInputs, TemplateSource, event_api_hosts},
     tls::{Identity, TlsError, TlsFiles},
     variables::Variables,
 };
@@ -213,6 +212,7 @@ impl Stack {
             secrets: options.secrets.clone(),
         };
         let template = Template::load(&options.template, &inputs)?;
+        let of_access = access_notes(&template, &options.gateway);
         let identity = Identity::new(http::reachable(options.ws_addr).ip(), options.tls.as_ref())?;
         let hosts = &options.hosts;
         // Functions whose code has the AWS address of the API are redirected here, see `docs/emulator.md`.
@@ -305,8 +305,6 @@ impl Stack {
             .iter()
             .map(|(name, function)| (function.logical_id.clone(), function_variables[name].clone()))
             .collect();
-        let connect = template.sockets.routes.get("$connect");
-        let is_open = connect.is_none_or(|route| route.authorization == Authorization::None);
         let buses = Arc::new(Buses {
             rules: template.rules,
             functions: Arc::clone(&functions),
@@ -377,8 +375,6 @@ impl Stack {
             Arc::clone(&recorder),
         ));
         let addresses = http_api::addresses(&template.http_apis);
-        let of_policies = http_api::policy_notes(&template.http_apis);
-        let unsigned = http_api::unsigned_note(&template.http_apis).filter(|_| !options.gateway.check_signatures);
         let http_apis = Arc::new(HttpApis::new(
             template.http_apis,
             is_own,
@@ -422,9 +418,7 @@ impl Stack {
         }));
         let mut notes = template.notes;
         notes.extend_from_slice(functions.notes());
-        notes.extend(is_open.then(|| "anybody may connect: the route $connect has no authorization".to_owned()));
-        notes.extend(unsigned);
-        notes.extend(of_policies);
+        notes.extend(of_access);
         if options.dynamodb.is_some() && has_streams {
             notes.push("streams of tables invoke no functions: the tables are in another DynamoDB".to_owned());
         }

@@ -62,6 +62,17 @@ impl Subscriber {
         answer
     }
 
+    /// The code with which a publish is refused.
+    async fn refused_publish(&mut self, channel: &str, authorization: &Value) -> String {
+        let (kind, events) = ("publish", ["{}"]);
+        let message =
+            json!({"type": kind, "id": "p", "channel": channel, "events": events, "authorization": authorization});
+        self.socket.send(&message.to_string()).await;
+        let refused = self.frame().await;
+        assert_eq!((&refused["type"], &refused["id"]), (&json!("publish_error"), &json!("p")), "{refused}");
+        refused["errors"][0]["errorType"].as_str().expect("a text").to_owned()
+    }
+
     /// Subscribes to a channel that it may have.
     async fn watch(&mut self, channel: &str) {
         assert_eq!(self.subscribe(channel).await["type"], "subscribe_success", "{channel}");
@@ -111,13 +122,10 @@ fn clients_learn_of_the_event_api_and_get_there_the_frames_that_they_get_on_a_we
             assert_eq!(refused["type"], "subscribe_error", "{channel}: {refused}");
             assert_eq!(refused["errors"][0]["errorType"], "UnauthorizedException", "{channel}: {refused}");
         }
-        let publish = json!({
-            "type": "publish", "id": "p", "channel": "/alerts/PL", "events": ["{}"],
-            "authorization": of_pl.authorization,
-        });
-        of_pl.socket.send(&publish.to_string()).await;
-        let refused = of_pl.frame().await;
-        assert_eq!((&refused["type"], &refused["id"]), (&json!("publish_error"), &json!("p")), "{refused}");
+        let own = of_pl.authorization.clone();
+        for (channel, code) in [("/alerts/PL", "UnauthorizedException"), ("/alerts/*", "BadRequestException")] {
+            assert_eq!(of_pl.refused_publish(channel, &own).await, code, "{channel}");
+        }
         site.publish(&alert("PL", "And on")).await;
         assert!(of_pl.event().await.contains("And on"));
     });
@@ -172,6 +180,14 @@ fn what_deliver_publishes_on_the_event_api_is_signed() {
         let unsigned = json!({"channel": "/alerts/PL", "events": ["{}"]}).to_string();
         let (status, refused) = site.post("/event", &[("content-type", "application/json")], unsigned).await;
         assert_eq!((status, &refused["errors"][0]["errorType"]), (401, &json!("UnauthorizedException")), "{refused}");
+        let of_key = |key: &str| {
+            let scope = format!("{key}/20261130/eu-central-1/appsync/aws4_request");
+            let signature = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=00");
+            json!({"host": events["host"], "x-amz-date": "20261130T000000Z", "Authorization": signature})
+        };
+        for (key, code) in [("local", "BadRequestException"), ("AKIAOTHER", "UnrecognizedClientException")] {
+            assert_eq!(client.refused_publish("/alerts/PL", &of_key(key)).await, code);
+        }
         // Over HTTP publishing takes a signature, too.
         let (status, answer) = site.invoke("PublishFunction", &alert("PL", "Signed")).await;
         assert_eq!((status, &answer["published"]), (200, &json!(true)), "{answer}");

@@ -28,7 +28,20 @@ pub(crate) use self::{
     addresses::{addresses, local_hosts},
     api::EventApis,
 };
-use crate::http::{Body, Request};
+use crate::{
+    http::{Body, Request},
+    template::{AuthMode, EventApi},
+};
+
+/// The names of the APIs that take signatures for anything.
+pub(crate) fn signed(apis: &[EventApi]) -> Vec<&str> {
+    let is_signed = |api: &&EventApi| {
+        let of_namespaces =
+            api.namespaces.values().flat_map(|namespace| namespace.publish.iter().chain(&namespace.subscribe));
+        api.connect.iter().chain(of_namespaces).any(|mode| *mode == AuthMode::Iam)
+    };
+    apis.iter().filter(is_signed).map(|api| api.name.as_str()).collect()
+}
 
 impl EventApis {
     /// Responds to a request that is for an Event API. Otherwise gives it back.

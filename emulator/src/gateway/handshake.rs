@@ -117,9 +117,13 @@ pub(crate) struct Upgrade(HeaderValue);
 impl Upgrade {
     /// Reads what a request asks for. `None` if it is not a valid handshake of version 13.
     pub(crate) fn asked<B>(request: &hyper::Request<B>) -> Option<Self> {
-        let key = request.headers().get(SEC_WEBSOCKET_KEY).cloned();
-        let version = request.headers().get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-        key.filter(|_| version && request.method() == Method::GET).map(Self)
+        // RFC 6455 forbids to send either of them twice.
+        let only = |name: HeaderName| {
+            let mut values = request.headers().get_all(name).iter();
+            values.next().filter(|_| values.next().is_none())
+        };
+        let is_asked = request.method() == Method::GET && only(SEC_WEBSOCKET_VERSION)? == "13";
+        only(SEC_WEBSOCKET_KEY).filter(|_| is_asked).cloned().map(Self)
     }
 
     /// Makes the response with which the WebSocket begins.

@@ -445,5 +445,6 @@ pub(crate) fn unsigned_note(apis: &[HttpApi]) -> Option<String> {
         1 => String::new(),
         count => format!(" and {} more", count - 1),
     };
-    Some(format!("AWS_IAM of {first}{more} is not checked: unsigned requests are let in without --check-signatures"))
+    let who = "requests that are unsigned or wrongly signed";
+    Some(format!("AWS_IAM of {first}{more} is not checked: {who} are let in without --check-signatures"))
 }

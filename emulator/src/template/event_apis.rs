@@ -222,7 +222,7 @@ fn note_on_code(namespace: &Resource<'_>, found: &mut ParsedEventApis) {
         found.notes.push(format!(
             "the handlers of the channel namespace {} do not run, unless they are functions: the emulator passes each \
              event on as it is, and lets in every subscription that is authorized, also those that onSubscribe would \
-             refuse",
+             refuse; to run them here, make them functions (HandlerConfigs with Behavior: DIRECT)",
             namespace.logical_id
         ));
     }
@@ -397,7 +397,8 @@ mod tests {
         let providers = format!("{KEY}, {{ AuthType: OPENID_CONNECT }}");
         let notes = parse(&config(&providers, KEY), rest).expect("valid").notes;
         assert!(
-            notes.iter().any(|note| note.contains("the handlers of the channel namespace Ns do not run")),
+            notes.iter().any(|note| note.contains("the handlers of the channel namespace Ns do not run")
+                && note.ends_with("make them functions (HandlerConfigs with Behavior: DIRECT)")),
             "{notes:?}"
         );
         assert!(notes.iter().any(|note| note.starts_with("Api refuses tokens of Cognito")), "{notes:?}");

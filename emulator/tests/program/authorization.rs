@@ -129,6 +129,8 @@ async fn iam_needs_a_signature() {
     assert_eq!(site.connect("", &[]).await.err(), Some(403));
     assert!(site.connect("", &[("authorization", "AWS4-HMAC-SHA256 Credential=x")]).await.is_ok());
     assert!(site.connect("?X-Amz-Signature=x", &[]).await.is_ok());
+    let note = "AWS_IAM of the route $connect takes any signature: wrong ones are let in without --check-signatures";
+    assert!(site.stack.notes.iter().any(|own| own == note), "{:?}", site.stack.notes);
 }
 
 #[tokio::test]

@@ -63,6 +63,29 @@ async fn the_subprotocols_may_come_in_either_order_and_only_the_protocol_is_echo
 }
 
 #[tokio::test]
+async fn a_handshake_has_one_key_and_version_13_alone() {
+    let site = site(&[]).await;
+    let protocols = format!("Sec-WebSocket-Protocol: {}\r\n", subprotocols(&key(&site)));
+    let (version, key) = ("Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+    let upgrade = "Upgrade: websocket\r\n";
+    for headers in [
+        version.to_owned(),
+        key.to_owned(),
+        format!("{key}Sec-WebSocket-Version: 8\r\n"),
+        format!("{key}Sec-WebSocket-Version: 13, 8\r\n"),
+        format!("{key}{version}Sec-WebSocket-Version: 8\r\n"),
+        format!("{key}{version}{version}"),
+        format!("{key}{key}{version}"),
+    ] {
+        for (at, path) in [(site.stack.http_addr, "GET /event/realtime"), (site.stack.ws_addr, "GET /dev")] {
+            let reply = ask(at, path, &format!("{upgrade}{headers}{protocols}"), "").await;
+            assert_eq!(reply.status, 400, "{path}: {headers}");
+        }
+    }
+    assert_eq!(site.stack.event_sockets(), 0);
+}
+
+#[tokio::test]
 async fn a_refused_client_gets_a_frame_and_then_the_end() {
     let site = start(GatewayOptions::default(), &[], |_, event: Value| async move {
         match event["authorizationToken"].as_str() {

@@ -151,8 +151,14 @@ fn signed(host: &str, secret: &str, body: &str) -> Map<String, Value> {
 
 #[tokio::test]
 async fn signatures_of_service_appsync_are_checked_over_http_and_over_sockets_if_the_options_say_so() {
+    let note = "AWS_IAM of the Event API Event takes any signature: wrong ones are let in without --check-signatures";
+    let is_noted = |site: &Scripted| site.stack.notes.iter().any(|own| own == note);
+    let open = site(&[]).await;
+    assert!(is_noted(&open), "{:?}", open.stack.notes);
+    publish(&open, "/alerts/x", &["1"]).await;
     let gateway = GatewayOptions { check_signatures: true, ..GatewayOptions::default() };
     let site = start(gateway, &[], allow).await;
+    assert!(!is_noted(&site), "{:?}", site.stack.notes);
     let host = site.stack.http_addr.to_string();
     let of = |secret: &str, body: &str| {
         let headers = signed(&host, secret, body);

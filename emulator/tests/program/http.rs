@@ -371,7 +371,8 @@ async fn the_resource_policy_of_a_rest_api_decides_before_its_authorizers() {
 async fn signatures_are_checked_if_the_options_say_so_and_otherwise_a_note_says_that_they_are_not() {
     let open = start().await;
     assert_eq!(get(&open, "/iam", "").await.status, 200);
-    let note = "AWS_IAM of GET /iam is not checked: unsigned requests are let in without --check-signatures";
+    let note = "AWS_IAM of GET /iam is not checked: requests that are unsigned or wrongly signed are let in without \
+        --check-signatures";
     assert!(open.stack.notes.iter().any(|own| own == note), "{:?}", open.stack.notes);
     open.stack.stop().await;
 
