@@ -71,11 +71,11 @@ function lifeOf(token: string): number {
 /** An answer that refuses a message, as the service writes it. */
 const refusal = (code: string, retryable = false): object => ({ type: "error", code, message: code, retryable });
 
-/** What the client is told where AppSync refuses a channel. */
-function refusalOf({ errors }: EventFrame): object {
+/** What the client is told where AppSync refuses a channel for good. */
+function refusalOf({ errors }: EventFrame): object | undefined {
   const why = errors?.[0]?.errorType ?? "";
-  if (/^(Unauthorized|BadRequest)/.test(why)) return refusal("forbidden");
-  return /^Max/.test(why) ? refusal("limit_reached") : refusal("unavailable", true);
+  if (/^BadRequest/.test(why)) return refusal("forbidden");
+  return /^Max/.test(why) ? refusal("limit_reached") : undefined;
 }
 
 /**
@@ -312,9 +312,13 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       for (const region of asked) this.#regions[joins ? "add" : "delete"](region);
       const refused = await this.#subscribe();
       if (!joins) return refused ? this.#end() : this.#tell({ type: "unsubscribed", regions: asked });
-      if (refused) return this.#tell(refusalOf(refused));
+      const final = refused && refusalOf(refused);
+      if (final) return this.#tell(final);
       try {
         const found = await read(asked, since);
+        // AppSync answers the same if the token does not allow a region and if its authorizer failed. The log refuses
+        // only the former, and here it has not.
+        if (refused) return this.#tell(refusal("unavailable", true));
         Object.assign(this.#at, found.positions);
         const day = ROTATE_AFTER_MS_MAX - MARGIN_MS * (1 + 3 * Math.random());
         const rotate_after_ms = Math.max(TOKEN_MS_MIN, Math.min(day, 0.9 * this.#life));
@@ -417,7 +421,9 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         for (const name of silent) void this.#renew(name).catch(() => {});
         if (silent[0]) this.#lookSoon();
         else this.#lookAfter(checkMs * (0.75 + Math.random() / 2));
-      } catch {
+      } catch (error) {
+        // The client's next subscription finds out which region is refused, or that the token is.
+        if (/^(forbidden|unauthorized)$/.test((error as ViralAlertsError).code)) return this.#end();
         this.#lookAfter(backoff(this.#failures++, POLL_MS));
       }
       this.#follow();

@@ -198,7 +198,7 @@ test("a region whose channel is refused when ALL is left is told as such", async
   await pass(1_000);
   client.watch("ALL");
   await pass(1_000);
-  appSync.refused.set("/alerts/DE", "UnauthorizedException");
+  service.forbidden.add("DE");
   client.unwatch("ALL");
   await pass(MINUTE + 1_000);
   expect(errors.map(({ code }) => code)).toEqual(["forbidden"]);
@@ -243,11 +243,34 @@ test("a region whose channel has ended, and may not be had again, is told as suc
   await pass(20_000);
   service.loseSubscriptions("PL");
   publishUntil(service, "PL", 1);
-  appSync.refused.set("/alerts/PL", "UnauthorizedException");
+  appSync.refused.set("/alerts/PL", "BadRequestException");
   await pass(15 * MINUTE);
   expect(errors.map(({ code }) => code)).toEqual(["forbidden"]);
   expect(told).toEqual(["PL 1"]);
   expect(channels()).toEqual(["/alerts/DE"]);
+});
+
+test("a region that a look may not read any more is told as such, and the others are looked at", async () => {
+  const { told, errors } = startWith({ regions: ["PL", "DE"], checkMs: 10 * MINUTE });
+  await pass(20_000);
+  service.forbidden.add("PL");
+  await pass(15 * MINUTE);
+  expect(errors.map(({ code }) => code)).toEqual(["forbidden"]);
+  expect(channels()).toEqual(["/alerts/DE"]);
+  appSync.deliver = () => [];
+  publishUntil(service, "DE", 1);
+  await pass(13 * MINUTE);
+  expect(told).toEqual(["DE 1"]);
+});
+
+test("a token that a look may not use any more ends the client", async () => {
+  const { errors, states } = startWith({ token: "old", checkMs: 10 * MINUTE });
+  await pass(20_000);
+  service.status = 401;
+  service.body = { error: { code: "unauthorized" } };
+  await pass(15 * MINUTE);
+  expect(errors).toMatchObject([{ code: "unauthorized", terminal: true }]);
+  expect(states.at(-1)).toBe("closed");
 });
 
 test("a region that is left while its channel is renewed has none", async () => {
@@ -316,7 +339,8 @@ test("a region has its own channel again when ALL is left, and nothing is subscr
 
 test("a refused channel stops only itself", async () => {
   const regions = Array.from({ length: 30 }, (_, index) => `R-${index}`);
-  appSync.refused.set("/alerts/R-7", "UnauthorizedException").set("/alerts/R-29", "MaxSubscriptionsReachedError");
+  service.forbidden.add("R-7");
+  appSync.refused.set("/alerts/R-29", "MaxSubscriptionsReachedError");
   const { told, errors, subscribed } = startWith({ regions });
   await pass(10_000);
   expect(errors.map(({ code, terminal }) => [code, terminal])).toEqual([
@@ -333,15 +357,19 @@ test("a refused channel stops only itself", async () => {
   expect(appSync.messages.length).toBe(before);
 });
 
-test("a channel that cannot be had at the moment is asked for again", async () => {
-  appSync.refused.set("/alerts/PL", "SubscriptionProcessingError");
-  const { told } = startWith();
+test.each([
+  ["cannot be had at the moment", "SubscriptionProcessingError"],
+  ["AppSync refuses because its authorizer failed", "UnauthorizedException"],
+])("a channel that %s is asked for again", async (_, errorType) => {
+  appSync.refused.set("/alerts/PL", errorType);
+  const { told, errors } = startWith();
   await pass(5_000);
   appSync.refused.clear();
   await pass(MINUTE + 1_000);
   publishUntil(service, "PL", 1);
   await pass(100);
   expect(told).toEqual(["PL 1"]);
+  expect(errors).toEqual([]);
 });
 
 test("without ka for 65 s the connection is replaced, at a random moment", async () => {
@@ -355,7 +383,8 @@ test("without ka for 65 s the connection is replaced, at a random moment", async
   await pass(65_000);
   expect(states.slice(1)).toContain("waiting");
   appSync.sendsKa = true;
-  await pass(MINUTE + 1_000);
+  // A connection that has had no `ka` yet ends before another one stays.
+  await pass(MINUTE + 10_000);
   expect(states.at(-1)).toBe("open");
   expect(told).toEqual(["PL 1"]);
 });

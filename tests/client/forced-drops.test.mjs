@@ -1,5 +1,6 @@
-// The built client in Node.js against the local mode with faults. Connections are cut 10,000 times while alerts are
-// published, and the gateway is killed three times. Every client has to get every alert of its regions once, in order.
+// The built client in Node.js against the local mode with faults, over the WebSocket API and over the Event API.
+// Connections are cut 10,000 times while alerts are published, and the gateway is killed three times. Every client has
+// to get every alert of its regions once, in order.
 //
 //   npm test                                       a run with a seed of its own, which it prints
 //   SEED=1234 CLIENTS=200 DROPS=10000 npm test     the same run again, as far as two processes allow
@@ -9,6 +10,7 @@ import { test } from "node:test";
 import WebSocket from "ws";
 import { randomOf } from "../../client/test/seeded.js";
 import { ViralAlerts } from "../../client/viral-alerts.js";
+import { eventsSocket } from "../../client/viral-alerts-events.js";
 import { Restartable, publish } from "../local.mjs";
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
@@ -33,34 +35,55 @@ const FAULTS = [
   "failed-invocation=0.01",
   "throttled-post=0.01",
 ];
-const FLAGS = ["--log", "error"];
-const FAULT_FLAGS = [...FAULTS.flatMap((fault) => ["--fault", fault]), "--fault-seed", String(SEED)];
+const EVENT_FAULTS = [
+  "lost-event=0.05",
+  "doubled-event=0.05",
+  "late-event=0.05:300ms",
+  "reordered-event=0.05",
+  "late-subscription=0.1:300ms",
+];
+/** By the leg: the flags of the local mode, and its faults. */
+const LEGS = {
+  gateway: { flags: ["--log", "error"], faults: FAULTS },
+  events: { flags: ["--log", "error", "--delivery", "both"], faults: [...FAULTS, ...EVENT_FAULTS] },
+};
 
 const random = randomOf(SEED);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const pick = (items) => items[Math.floor(random() * items.length)];
 
-/** Open sockets, subscribed sockets, and the number of cuts by this test, by the gateway, or by its death. */
-const open = new Set();
-const standing = new Set();
-let drops = 0;
+/** The sockets of a run. */
+class Sockets {
+  /** Those that are open, and those that are subscribed. */
+  open = new Set();
+  standing = new Set();
+  /** Number of cuts by the test, by the gateway, or by its death, and how many of them were of the Event API. */
+  drops = 0;
+  eventDrops = 0;
 
-class CountedSocket extends WebSocket {
-  #closes = false;
+  /** The class of sockets that are counted here. */
+  get WebSocket() {
+    const sockets = this;
+    return class extends WebSocket {
+      #closes = false;
 
-  constructor(url) {
-    super(url);
-    this.once("open", () => open.add(this));
-    this.on("message", (data) => String(data).includes('"subscribed"') && standing.add(this));
-    this.once("close", () => {
-      standing.delete(this);
-      if (open.delete(this) && !this.#closes) drops++;
-    });
-  }
+      constructor(url, protocols) {
+        super(url, protocols);
+        this.once("open", () => sockets.open.add(this));
+        this.on("message", (data) => /"(subscribed|subscribe_success)"/.test(data) && sockets.standing.add(this));
+        this.once("close", () => {
+          sockets.standing.delete(this);
+          if (!sockets.open.delete(this) || this.#closes) return;
+          sockets.drops++;
+          sockets.eventDrops += url.endsWith("/event/realtime");
+        });
+      }
 
-  close(...args) {
-    this.#closes = true;
-    super.close(...args);
+      close(...args) {
+        this.#closes = true;
+        super.close(...args);
+      }
+    };
   }
 }
 
@@ -86,14 +109,14 @@ class Application {
   errors = [];
   cuts = 0;
 
-  constructor({ webSocketAddress, address }, regions) {
+  constructor({ webSocketAddress, address }, regions, leg, { WebSocket }) {
     this.regions = regions;
+    const options = { httpUrl: address, regions, WebSocket, checkMs: 10_000 };
     this.client = new ViralAlerts({
+      ...options,
       url: webSocketAddress,
-      httpUrl: address,
-      regions,
-      WebSocket: CountedSocket,
       reconnectWithinMs: 400,
+      ...(leg === "events" && { WebSocket: eventsSocket(options) }),
     });
     this.client.addEventListener("subscribed", ({ detail: { positions } }) => {
       for (const [region, { seq }] of Object.entries(positions))
@@ -130,20 +153,22 @@ class Application {
   }
 }
 
-test(
-  `${DROPS} cuts over ${CLIENTS} clients: nothing is lost, nothing is told twice, order is kept`,
-  { timeout: 1_200_000 },
-  async (t) => {
+for (const [leg, { flags, faults }] of Object.entries(LEGS)) {
+  const name = `${DROPS} cuts over ${CLIENTS} clients, ${leg}: nothing is lost, nothing is told twice, order is kept`;
+  test(name, { timeout: 1_200_000 }, async (t) => {
     console.log(`SEED=${SEED}`);
+    const faultFlags = [...faults.flatMap((fault) => ["--fault", fault]), "--fault-seed", String(SEED)];
     const gateway = new Restartable();
-    await gateway.start([...FLAGS, ...FAULT_FLAGS]);
+    await gateway.start([...flags, ...faultFlags]);
     t.after(() => gateway.end());
+    const sockets = new Sockets();
+    const { open, standing } = sockets;
     const heads = new Map();
     const applications = Array.from({ length: CLIENTS }, () => {
       const chance = random();
       const regions =
         chance < 0.1 ? ["ALL"] : chance < 0.6 ? [pick(REGIONS)] : [...new Set([pick(REGIONS), pick(REGIONS)])];
-      return new Application(gateway.local, regions);
+      return new Application(gateway.local, regions, leg, sockets);
     });
     t.after(() => applications.forEach(({ client }) => client.close()));
 
@@ -158,13 +183,13 @@ test(
 
     const kills = KILLED_AT.map((share) => share * DROPS);
     let cut = 0;
-    while (drops < DROPS) {
+    while (sockets.drops < DROPS) {
       if (standing.size < CLIENTS * STANDING_MIN) await pause(5);
-      if (drops >= kills[0]) {
+      if (sockets.drops >= kills[0]) {
         kills.shift();
         await gateway.kill();
         await pause(500 * random());
-        await gateway.start([...FLAGS, ...FAULT_FLAGS]);
+        await gateway.start([...flags, ...faultFlags]);
         continue;
       }
       const among = standing.size < CLIENTS * STANDING_MIN ? [] : [...(random() < CUT_EARLY ? open : standing)];
@@ -177,11 +202,14 @@ test(
     }
     publishing = false;
     await publisher;
-    console.log(`${drops} cuts, ${cut} of them by this test; ${published} alerts published`);
+    console.log(`${sockets.drops} cuts, ${cut} of them by this test; ${published} alerts published`);
+    // A client that finds no Event API while the gateway is dead uses the WebSocket API until its next connection.
+    if (leg === "events") assert.ok(sockets.eventDrops > DROPS / 2, `${sockets.eventDrops} cuts of the Event API`);
+    else assert.equal(sockets.eventDrops, 0);
 
     // Without faults, every client gets what it still misses.
     await gateway.kill();
-    await gateway.start(FLAGS);
+    await gateway.start(flags);
     for (const region of REGIONS) await publishUntilKnown(gateway, heads, region, ++published);
     const end = Date.now() + SETTLE_MAX;
     while (Date.now() < end && !applications.every((application) => application.hasAll(heads))) await pause(50);
@@ -198,5 +226,5 @@ test(
     }
     const told = applications.flatMap((application) => [...application.told.values()].map(({ length }) => length));
     console.log(`${told.reduce((sum, length) => sum + length, 0)} alerts told`);
-  },
-);
+  });
+}
