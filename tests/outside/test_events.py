@@ -95,12 +95,22 @@ class Log(http.server.ThreadingHTTPServer):
 class Reader(http.server.BaseHTTPRequestHandler):
     def do_GET(self):  # noqa: N802
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
-        body = json.dumps(self.server.answer(query["region"], query.get("after"))).encode()
-        self.send_response(200)
+        allowed = self.allowed()
+        if "*" in allowed or allowed >= set(query["region"].split(",")):
+            status, answer = 200, self.server.answer(query["region"], query.get("after"))
+        else:
+            status, answer = 403, {"error": {"code": "forbidden", "message": "no", "retryable": False}}
+        body = json.dumps(answer).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def allowed(self):
+        """The regions of the token, which is believed here. Without a token all are allowed."""
+        _, _, text = self.headers.get("Authorization", "").partition("Bearer ")
+        return set(json.loads(base64.urlsafe_b64decode(f"{text.split('.')[1]}=="))["regions"] if text else "*")
 
     def log_message(self, *_):
         pass
@@ -256,16 +266,18 @@ class Events(unittest.TestCase):
         self.assertEqual(in_region, [("alert", frame("DE", 1)), ("alert", frame("DE", 2))])
 
     def test_a_refused_channel_stops_only_itself(self):
-        client = self.client("DE", "PL", token=token("PL"))
+        client = self.client("PL", "DE", token=token("PL"))
+        self.assertEqual(client.next("subscribed")[1]["region"], "PL")
         _, error = client.next("error")
         self.assertEqual((error["code"], error["terminal"]), ("forbidden", False))
-        self.assertEqual(client.next("subscribed")[1]["region"], "PL")
         self.published(frame("DE", 1), frame("DE", 2))
         self.published(frame("PL", 2))
         self.assertEqual(client.next("alert"), ("alert", frame("PL", 2)))
 
     def test_all_regions_take_a_token_that_allows_all(self):
-        self.assertEqual(self.client("ALL", token=token("PL")).next("error")[1]["code"], "forbidden")
+        client = self.client("PL", "ALL", token=token("PL"))
+        self.assertEqual(client.next("error")[1]["code"], "forbidden")
+        self.assertEqual(client.next("subscribed")[1]["region"], "PL")
         self.assertEqual(self.client("ALL", token=token("*")).next("subscribed")[1]["region"], "ALL")
 
     def test_an_invalid_token_opens_nothing(self):
