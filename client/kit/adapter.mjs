@@ -5,20 +5,22 @@ import WebSocket from "ws";
 
 // Wrong clients are tested by the same adapter.
 const { ViralAlerts } = await import(process.env.CLIENT ?? "../viral-alerts.js");
+const { eventsSocket } = await import(process.env.EVENTS ?? "../viral-alerts-events.js");
 
-const { state, ...settings } = JSON.parse(process.argv[2]);
+const { state, events, ...settings } = JSON.parse(process.argv[2]);
 let { token } = settings;
 /** What the client keeps, by key. */
 const kept = new Map(state);
 
 const print = (line) => console.log(JSON.stringify(line));
 
-const client = new ViralAlerts({
+const options = {
   ...settings,
   ...(token && { token: () => token }),
   storage: { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) },
   WebSocket,
-});
+};
+const client = new ViralAlerts({ ...options, ...(events && { WebSocket: eventsSocket(options) }) });
 for (const type of ["alert", "removed", "gap", "error"]) {
   client.addEventListener(type, ({ detail }) => print({ [type]: detail }));
 }

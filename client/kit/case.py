@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 
 from application import Application, Wrong, items_of, take_off, text_of
+from events import EventGateway
 from gateway import Changes, Gateway, error
 from log import ALL
 
@@ -16,6 +17,9 @@ CASE_MAX = 26
 REPEATS, APART = 8, 0.1
 # How much later a client may be than its window, on a busy machine, in seconds.
 SLACK = 3
+
+# Settings of cases over the Event API, which advises no window: clients look at the log as often as they may.
+EVENT_SETTINGS = {"events": True, "checkMs": 10_000, "reconnectWithinMs": 1_000}
 
 
 @dataclasses.dataclass
@@ -40,15 +44,18 @@ class Case:
     slow: bool = False
     # Whether the client still works at the end. Then an alert of each region shows that nothing else was on its way.
     works: bool = True
+    # Why only the WebSocket API promises this, if so.
+    gateway: str = ""
 
 
 class Run:
-    """A case that is being run with a client."""
+    """A case that is being run with a client, over the Event API if `events`."""
 
-    def __init__(self, case, command):
+    def __init__(self, case, command, events=False):
         self.case = case
         self.changes = Changes()
-        self.gateway = Gateway(self.changes)
+        self.gateway = EventGateway(self.changes) if events else Gateway(self.changes)
+        self.own_settings = case.settings | (EVENT_SETTINGS | case.settings if events else {})
         self.application = Application(command, self.gateway, self.changes)
         self.watched = [region.strip().upper() for region in case.watch]
         # What is still to be told of each region, and how much was told and compared.
@@ -62,7 +69,7 @@ class Run:
             try:
                 for step in self.case.before:
                     await self.step(step)
-                settings = {"url": f"ws://{gateway.address}/prod", "regions": self.case.watch, **self.case.settings}
+                settings = {"url": f"ws://{gateway.address}/prod", "regions": self.case.watch, **self.own_settings}
                 self.settings = settings | ({"httpUrl": f"http://{gateway.address}"} if self.case.http else {})
                 # Starting takes computing, and what follows is waiting.
                 async with starting, asyncio.timeout(CASE_MAX):

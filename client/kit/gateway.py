@@ -48,6 +48,8 @@ class Connection:
     socket: object
     regions: set = dataclasses.field(default_factory=set)
     messages: list = dataclasses.field(default_factory=list)
+    # Regions by the id of each subscription of AppSync.
+    channels: dict = dataclasses.field(default_factory=dict)
     # A client may send again at this time.
     silent_until: float = 0
     tokens: float = MESSAGES_PER_SECOND
@@ -88,8 +90,7 @@ class Gateway:
         self._refused_regions = set()
 
     async def __aenter__(self):
-        choose = lambda _, offered: "viral-alerts" if "viral-alerts" in offered else None
-        options = {"select_subprotocol": choose, "process_request": self._request, "ping_interval": None}
+        options = {"select_subprotocol": self._choose, "process_request": self._request, "ping_interval": None}
         # The gateway accepts no compression.
         options |= {"compression": None, "open_timeout": None, "close_timeout": 1}
         self._server = await serve(self._serve, "127.0.0.1", 0, **options)
@@ -101,6 +102,9 @@ class Gateway:
         for socket in self._server.all_connections:
             socket.transport.abort()
         self._server.close()
+
+    def _choose(self, _, offered):
+        return "viral-alerts" if "viral-alerts" in offered else None
 
     def _now(self):
         return asyncio.get_running_loop().time()
@@ -184,9 +188,10 @@ class Gateway:
             return respond(self.refusals.pop(0))
         if self.refused:
             return respond(self.refused)
-        if self.accepted_tokens is not None and token not in self.accepted_tokens:
-            return respond(401)
-        return None
+        return respond(401) if self._refuses(address, token) else None
+
+    def _refuses(self, _, token):
+        return self.accepted_tokens is not None and token not in self.accepted_tokens
 
     async def _history(self, query, headers):
         self.requests += 1
@@ -202,17 +207,21 @@ class Gateway:
             after = self._after(query.get("after"), regions)
             if not set(query) <= {"region", "after", "limit", "token"} or len(regions) > REGIONS_MAX:
                 raise ValueError("invalid query")
-            page = self.logs.page(regions, after, min(int(query.get("limit", 100)), ALERTS_MAX))
+            limit = min(int(query.get("limit", 100)), ALERTS_MAX)
         except ValueError as invalid:
             self._note(f"asked for history with {query}: {invalid}")
             return respond(400, {"error": error("invalid_field", "after")})
-        await self._moment("page")
-        response = respond(200, page)
+        response = await self._page(regions, after, limit)
         if fault == "truncated":
             response.body = response.body[: len(response.body) // 2]
         elif fault == "garbage":
             response = respond(200, "<html>")
         return response
+
+    async def _page(self, regions, after, limit):
+        page = self.logs.page(regions, after, limit)
+        await self._moment("page")
+        return respond(200, page)
 
     def _after(self, text, regions):
         if text is None:

@@ -67,19 +67,19 @@ def section(where):
     raise ValueError(f"{path} has no section {anchor}")
 
 
-async def check(case, command, starting):
+async def check(case, command, starting, events=False):
     """Runs a case. Returns what the client did wrong, or None."""
     try:
-        await Run(case, command).perform(starting)
+        await Run(case, command, events).perform(starting)
     except Wrong as wrong:
         return str(wrong)
     return None
 
 
-async def check_all(chosen, command, starting):
+async def check_all(chosen, command, starting, events=False):
     """Runs cases side by side. Returns what went wrong in each, by name."""
     ordered = sorted(chosen, key=lambda case: not case.slow)
-    found = await asyncio.gather(*(check(case, command, starting) for case in ordered))
+    found = await asyncio.gather(*(check(case, command, starting, events) for case in ordered))
     return {case.name: wrong for case, wrong in zip(ordered, found) if wrong}
 
 
@@ -87,6 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", metavar="TEXT", help="only cases with this in their names")
     parser.add_argument("--without", action="append", default=[], choices=NEEDS, help="what the client cannot do")
+    parser.add_argument("--events", action="store_true", help="over the Event API: the cases that apply to it")
     parser.add_argument("--list", action="store_true", help="prints the cases with their promises")
     parser.add_argument("command", nargs="*", help="starts the adapter")
     arguments = parser.parse_args()
@@ -95,6 +96,7 @@ def main():
         for case in cases()
         if not set(case.needs) & set(arguments.without)
         and any(text in case.name for text in arguments.case or [""])
+        and not (arguments.events and case.gateway)
     ]
     if arguments.list:
         for case in chosen:
@@ -104,9 +106,9 @@ def main():
         parser.error("no COMMAND of an adapter" if chosen else f"no case has {arguments.case} in its name")
     if not shutil.which(arguments.command[0]):
         parser.error(f"no program {arguments.command[0]} to start the adapter with")
-    began = time.monotonic()
+    began, starting = time.monotonic(), asyncio.Semaphore(STARTING_MAX)
     try:
-        wrong = asyncio.run(check_all(chosen, arguments.command, asyncio.Semaphore(STARTING_MAX)))
+        wrong = asyncio.run(check_all(chosen, arguments.command, starting, arguments.events))
     except NotStarted as error:
         parser.error(str(error))
     for case in chosen:

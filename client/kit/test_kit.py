@@ -37,10 +37,13 @@ def build(number, change, folder):
             assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in client/src/{name}: expected once"
             text = text.replace(old, new)
         (source / name).write_text(text)
-    built = folder / f"{number}.mjs"
-    options = ["--bundle", "--format=esm", "--log-level=error", f"--outfile={built}"]
-    subprocess.run([CLIENT / "node_modules/.bin/esbuild", source / "viral-alerts.ts", *options], check=True)
-    return ["env", f"CLIENT={built}", *ADAPTERS["JavaScript"]]
+    variables = []
+    for variable, module in {"CLIENT": "viral-alerts", "EVENTS": "viral-alerts-events"}.items():
+        built = folder / f"{number}-{module}.mjs"
+        options = ["--bundle", "--format=esm", "--log-level=error", f"--outfile={built}"]
+        subprocess.run([CLIENT / "node_modules/.bin/esbuild", source / f"{module}.ts", *options], check=True)
+        variables.append(f"{variable}={built}")
+    return ["env", *variables, *ADAPTERS["JavaScript"]]
 
 
 async def run_all(folder):
@@ -51,9 +54,13 @@ async def run_all(folder):
     # First those that take longest, as they wait for what a wrong client does not do.
     for command, bug in zip(commands, planted()):
         for name in bug["fails"]:
-            bugs[bug["bug"], name] = asyncio.create_task(check(known[name], command, starting))
+            events = bug.get("events", False)
+            bugs[bug["bug"], name] = asyncio.create_task(check(known[name], command, starting, events))
     for name, command in ADAPTERS.items():
         clients[name] = asyncio.create_task(check_all(known.values(), command, starting))
+    of_both = [case for case in known.values() if not case.gateway]
+    both = check_all(of_both, ADAPTERS["JavaScript"], starting, events=True)
+    clients["JavaScript over the Event API"] = asyncio.create_task(both)
     return tuple([{key: await task for key, task in tasks.items()} for tasks in (clients, bugs)])
 
 
@@ -151,6 +158,11 @@ class Cases(unittest.TestCase):
     def test_every_case_has_a_name_of_its_own(self):
         names = [case.name for case in cases()]
         self.assertEqual(len(set(names)), len(names))
+
+    def test_the_readme_says_how_many_apply_to_the_event_api(self):
+        every = cases()
+        of_both = [case for case in every if not case.gateway]
+        self.assertIn(f"{len(of_both)} of the {len(every)} cases apply to it", (HERE / "README.md").read_text())
 
     def test_what_is_told_is_compared_in_order(self):
         told = [("alert", 1), ("alert", 2), ("lost", 3), ("lost", 4)]
