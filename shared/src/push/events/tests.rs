@@ -1,58 +1,20 @@
 //! The client against a listener that answers as the Event API does.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
-
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
-use http::{HeaderMap, Response};
-use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::*;
-
-/// Requests that arrived: method and path, headers, body.
-type Arrived = Arc<Mutex<Vec<(String, HeaderMap, Value)>>>;
+use super::{
+    super::test_server::{Arrived, server},
+    *,
+};
 
 const TAKEN: (u16, &str) = (200, r#"{"failed":[],"successful":[{"identifier":"0f6c2a54","index":0}]}"#);
 
-/// Gives these answers in turn, and the last one from then on.
-async fn event_api(answers: &'static [(u16, &'static str)]) -> (SocketAddr, Arrived) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let arrived = Arrived::default();
-    let seen = Arc::clone(&arrived);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let seen = Arc::clone(&seen);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let seen = Arc::clone(&seen);
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.expect("a body").to_bytes();
-                    let mut seen = seen.lock().expect("unpoisoned");
-                    let (status, text) = answers[seen.len().min(answers.len() - 1)];
-                    let place = format!("{} {}", head.method, head.uri);
-                    seen.push((place, head.headers, serde_json::from_slice(&body).expect("JSON")));
-                    let response = Response::builder().status(status).body(Full::new(Bytes::from(text)));
-                    Ok::<_, Infallible>(response.expect("valid"))
-                }
-            });
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-        }
-    });
-    (address, arrived)
-}
-
-/// What came of publishing, and the requests that it took.
+/// What came of publishing, and the requests that it took. These are the answers, the last one from then on.
 async fn published(answers: &'static [(u16, &'static str)]) -> (Result<(), String>, Arrived) {
-    let (address, arrived) = event_api(answers).await;
+    let (address, arrived) = server(move |index| answers[index.min(answers.len() - 1)]).await;
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("session".to_owned()), None, "test");
     let sdk = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -70,10 +32,12 @@ async fn an_event_is_published_once_with_a_signature_for_appsync() {
     let (ended, arrived) = published(&[TAKEN]).await;
     assert_eq!(ended, Ok(()));
     let arrived = arrived.lock().expect("unpoisoned");
-    let [(place, headers, body)] = arrived.as_slice() else { panic!("{arrived:?}") };
-    assert_eq!(place, "POST /event");
+    let [request] = arrived.as_slice() else { panic!("{arrived:?}") };
+    assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/event"));
+    let body: Value = serde_json::from_slice(request.body()).expect("JSON");
+    let headers = request.headers();
     let frame = r#"{"type":"viral_alert","title":"Ż<>"}"#;
-    assert_eq!(body, &json!({"channel": "/alerts/PL", "events": [frame]}));
+    assert_eq!(body, json!({"channel": "/alerts/PL", "events": [frame]}));
     let authorization = headers["authorization"].to_str().expect("text");
     assert!(authorization.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"), "{authorization}");
     assert!(authorization.contains("/eu-central-1/appsync/aws4_request, "), "{authorization}");
