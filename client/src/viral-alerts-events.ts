@@ -193,7 +193,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     #end(code?: number): void {
       if (this.readyState === READY_STATE.closed) return;
-      if (this.#leg && this.readyState === READY_STATE.connecting) avoids = true;
+      if (this.#leg && this.#inner && this.readyState === READY_STATE.connecting) avoids = true;
       this.close(1000);
       this.onclose?.({ code } as never);
     }

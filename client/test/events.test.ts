@@ -526,6 +526,22 @@ test("an Event API that cannot be reached gives way to the WebSocket API until t
   expect(told).toEqual(["PL 1", "PL 2"]);
 });
 
+test("a token that fails for the handshake is no reason to leave the Event API", async () => {
+  let calls = 0;
+  // The client asks for one, and the leg for its first request.
+  const token = (): Promise<string> => (++calls === 3 ? Promise.reject(Error("signed out")) : Promise.resolve("t"));
+  const { states, told } = startWith({ token });
+  await pass(100);
+  expect(calls).toBeGreaterThan(2);
+  expect(service.handshakes).toEqual([]);
+  await pass(MINUTE);
+  expect(states.at(-1)).toBe("open");
+  expect(service.handshakes).toEqual([EVENTS.url]);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  expect(told).toEqual(["PL 1"]);
+});
+
 test("a region without a channel is followed over the WebSocket API", async () => {
   const { client, told } = startWith();
   await pass(1_000);
