@@ -5,12 +5,14 @@ import type { Position } from "../src/viral-alerts.js";
 import { newStorage, pass, start, type Application } from "./application.js";
 import { Browser } from "./browser.js";
 import { startService } from "./current.js";
+import { on } from "./legs.js";
 import { randomOf } from "./seeded.js";
 import type { Service } from "./service.js";
 
 const ALL = "ALL";
 const REGIONS = ["PL", "DE", "FR", "XX", "YY"];
-const RUNS = 150;
+/** A run over the Event API takes longer, for its requests and its `ka`. */
+const RUNS = on({ gateway: 150, events: 75 });
 const STEPS = 80;
 /** Short enough for hidden pages to close their connection within a run. */
 const HIDDEN_MS = 2_000;
