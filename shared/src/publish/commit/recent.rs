@@ -62,6 +62,9 @@ pub struct StandingAlert {
     pub epoch: i64,
 }
 
+/// What a look for an earlier alert of a video found in the way.
+pub(super) type Look = Result<Option<StandingAlert>, InternalError>;
+
 /// What the item of a video says of the last alert.
 struct Last {
     id: String,
