@@ -105,7 +105,8 @@ def synchronize():
 def build(options=()):
     """Builds the program of the simulation with what is in the copy, and returns its path."""
     program = ["--package", "simulation", "--bin", "simulate", "--profile", PROFILE, *options]
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD)}
+    # Each patch is a next build.
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(BUILD), "CARGO_INCREMENTAL": "1"}
     built = run("cargo", "build", "--quiet", "--locked", *program, cwd=ROOT / COPY, env=environment)
     if built.returncode != 0:
         raise Problem(f"does not build:\n{built.stderr.strip()}")
