@@ -18,8 +18,8 @@ export const ARGUMENTS = [
 
 export const SCREENSHOTS = `${ROOT}/target/screenshots`;
 
-/** Bound of every wait, in milliseconds. */
-const WAIT_MAX = 20_000;
+/** Bound of every wait, in milliseconds: an attempt to connect that hangs, and the pause before the next one. */
+const WAIT_MAX = 60_000;
 /** Interval at which a condition is checked, in milliseconds. */
 const LOOK_EVERY = 25;
 

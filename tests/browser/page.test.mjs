@@ -137,12 +137,12 @@ test("a toast and its entry of the list open the video in a new tab, and nothing
   assert.equal(await link.getAttribute("rel"), "noopener");
   // The whole toast is the link.
   const [opened] = await Promise.all([page.context().waitForEvent("page"), clickAt(page, ".toast .picture")]);
-  assert.equal(opened.url(), "https://video.example/watch?v=1");
+  await opened.waitForURL("https://video.example/watch?v=1");
   assert.equal(await opened.evaluate(() => window.opener), null);
   await opened.close();
   await page.waitForSelector(".toast", { state: "detached" });
   const [again] = await Promise.all([page.context().waitForEvent("page"), clickAt(page, "#alerts .what")]);
-  assert.equal(again.url(), "https://video.example/watch?v=1");
+  await again.waitForURL("https://video.example/watch?v=1");
   await again.close();
 
   await page.evaluate(() => {
