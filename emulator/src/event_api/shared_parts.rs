@@ -103,3 +103,28 @@ impl SharedParts {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn late_events_are_bounded_in_bytes_and_one_that_does_not_fit_is_not_late() {
+        let (functions, recorder) = (Functions::unreachable(&BTreeMap::new()), Recorder::new(Clock::System));
+        let options = GatewayOptions::default();
+        let shared = SharedParts::new(&options, 1.0, functions, Clock::System, Arc::default(), recorder);
+        let (shared, sent) = (Arc::new(shared), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..7 {
+            let sent = Arc::clone(&sent);
+            shared.later(Duration::from_secs(3_600), LATE_EVENTS.bytes / 4, move || {
+                sent.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(sent.load(Ordering::Relaxed), 3, "four wait");
+    }
+}
