@@ -41,6 +41,8 @@ pub struct Call {
     pub operation: String,
     /// Whether Lambda is asked to take an invocation and not to wait for its result.
     pub is_async: bool,
+    /// What it is signed with, where a function signs it itself.
+    pub signature: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -121,6 +123,7 @@ impl<W: World> HttpConnector for Connector<W> {
             operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
             is_async: request.headers().get("x-amz-invocation-type") == Some("Event"),
             body: request.body().bytes().unwrap_or_default().to_vec(),
+            ..Call::default()
         };
         let answer = Arc::clone(&self.world).answer(call);
         HttpConnectorFuture::new(async move {

@@ -463,9 +463,10 @@ impl Cloud {
         }
     }
 
-    /// Whether the gateway holds a connection open.
+    /// Whether the gateway, or the Event API, holds a connection open.
     pub fn is_open(&self, id: &str) -> bool {
         lock(&self.gateway).connections.get(id).is_some_and(|connection| connection.is_open && !connection.is_broken)
+            || self.is_event_socket_open(id)
     }
 
     /// Whether a call about a connection was over the quota.
@@ -484,6 +485,7 @@ impl Cloud {
         for id in ids {
             self.close_by_gateway(&id, 1006);
         }
+        self.cut_event_sockets();
     }
 
     /// Closes all connections, as their clients do.

@@ -34,7 +34,10 @@ use tokio::{
 use crate::{
     client::{self, Call, Reply},
     cloud::{
-        CANARY_TOKEN_PARAMETER, Cloud, SCORER_SOURCE, Situation, TOKEN_ISSUER, Units, forms::later_event, hash, lock,
+        CANARY_TOKEN_PARAMETER, Cloud, EventApi, SCORER_SOURCE, Situation, TOKEN_ISSUER, Units,
+        event_api::{EVENTS_HOST, EVENTS_PUBLISH_URL, EVENTS_URL},
+        forms::later_event,
+        hash, lock,
     },
 };
 
@@ -216,12 +219,19 @@ impl Cloud {
             fixed.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut set = |name: &str, value: String| drop(variables.insert(name.to_owned(), value));
         set("AWS_LAMBDA_FUNCTION_NAME", function.to_string());
-        set("FALLBACK_TO_EVERYONE", on_off(settings.fallback_to_everyone && settings.authorization == "off"));
+        set("FALLBACK_TO_EVERYONE", on_off(settings.falls_back_to_everyone()));
         set("PUSH_RATE", settings.push_rate.to_string());
         set("CONNECTIONS_PER_USER", settings.connections_per_user.to_string());
         set("MESSAGES_PER_SECOND", settings.messages_per_second.to_string());
         set("REGIONS_MAX", settings.regions_max.to_string());
         set("ALERTS_PER_MINUTE", settings.alerts_per_minute.to_string());
+        if let Some(EventApi { share, later_share, .. }) = settings.event_api {
+            let is_first = lock(&self.lambda).generation == 0;
+            set("EVENTS_PUBLISH_URL", EVENTS_PUBLISH_URL.to_owned());
+            set("EVENTS_URL", EVENTS_URL.to_owned());
+            set("EVENTS_HOST", EVENTS_HOST.to_owned());
+            set("EVENTS_SHARE", if is_first { share } else { later_share }.to_string());
+        }
         if settings.authorization != "off" {
             if settings.has_issuer {
                 set("JWKS_URL", "https://issuer.example/keys".to_owned());
@@ -413,6 +423,7 @@ impl Cloud {
         let Some(function) = FunctionName::of(name) else {
             return Reply { status: 404, body: json!({"Message": "Function not found"}).to_string().into_bytes() };
         };
+        self.note_handover(call);
         let is_later = self.writes_later_form(&call.process);
         let event = if is_later { later_event(&call.body) } else { call.body.clone() };
         if call.is_async {

@@ -10,6 +10,7 @@ mod answers;
 mod bill;
 mod canary;
 mod database;
+mod event_api;
 mod feed;
 mod forms;
 mod gateway;
@@ -41,10 +42,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::{canary::Canary, feed::Feed, gateway::Gateway, lambda::Lambda, services::Queues};
+use self::{canary::Canary, event_api::Events, feed::Feed, gateway::Gateway, lambda::Lambda, services::Queues};
 pub use self::{
     canary::CanaryPublication,
     database::{Store, Units},
+    event_api::{EVENTS_HOST, EventApi, EventLine, EventSocket},
     feed::Announced,
     gateway::{Incoming, LIFE_MAX, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
@@ -93,6 +95,16 @@ pub struct Settings {
     /// Milliseconds that each way of each request takes, where that is always the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way_ms: Option<u64>,
+    /// The second leg, where `Delivery` is `both`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_api: Option<EventApi>,
+}
+
+impl Settings {
+    /// Whether an alert without subscribers goes to everyone. Source: template.yaml.
+    pub fn falls_back_to_everyone(&self) -> bool {
+        self.fallback_to_everyone && self.authorization == "off" && self.event_api.is_none()
+    }
 }
 
 /// Everything that a world has but its clients.
@@ -110,6 +122,7 @@ pub struct Cloud {
     store: database::SharedStore,
     lambda: Mutex<Lambda>,
     gateway: Mutex<Gateway>,
+    events: Mutex<Events>,
     queues: Mutex<Queues>,
     bill_of_alerts: Mutex<bill::BillOfAlerts>,
     feed: Mutex<Feed>,
@@ -178,6 +191,7 @@ impl Cloud {
             store: Arc::new(Store::new(tables)),
             lambda: Mutex::default(),
             gateway: Mutex::default(),
+            events: Mutex::default(),
             queues: Mutex::default(),
             bill_of_alerts: Mutex::default(),
             feed: Mutex::default(),

@@ -20,7 +20,7 @@ use tokio::{io::duplex, time::sleep};
 
 use crate::{
     client::{Call, Lost, Reply, World},
-    cloud::Cloud,
+    cloud::{Cloud, event_api::PUBLISH_PATH},
 };
 
 /// Bytes that are on their way at most.
@@ -66,12 +66,13 @@ async fn respond(
     }
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
-    let target = head.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let call = Call {
         process,
         method: head.method.to_string(),
         uri: format!("{}{}", host.trim_end_matches('/'), head.uri),
-        operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
+        operation: header("x-amz-target").rsplit('.').next().unwrap_or_default().to_owned(),
+        signature: header("authorization").to_owned(),
         body,
         ..Call::default()
     };
@@ -137,6 +138,7 @@ impl Cloud {
         let fate = self.fate(&call.process);
         sleep(fate.there).await;
         if fate.is_lost {
+            self.note_lost_handover(&call);
             sleep(fate.broken).await;
             return Err(Lost);
         }
@@ -171,6 +173,7 @@ impl Cloud {
             "" if path.contains("/@connections/") => self.manage(call, path).await,
             "" if path.contains("/functions/") => self.take_invocation(call, path).await,
             "" if path == "/counts" => self.feed().await,
+            "" if path == PUBLISH_PATH && call.method == "POST" => self.publish_event(call).await,
             "" => self.issuer(path),
             "GetParameter" => self.parameter(call),
             "PutEvents" => self.put_events(call),

@@ -115,7 +115,9 @@ impl Cloud {
         self.note(|| format!("a dead letter of {function}: {error}"));
         let event: Value = serde_json::from_slice(event).unwrap_or_default();
         let content = if event["removal"].is_object() { &event["removal"] } else { &event["alert"] };
-        if let (Some(region), Some(seq)) = (content["region"].as_str(), content["seq"].as_u64()) {
+        if event["part"]["events"] == true {
+            self.note_event_given_up(&event);
+        } else if let (Some(region), Some(seq)) = (content["region"].as_str(), content["seq"].as_u64()) {
             lock(&self.queues).undelivered.insert((region.to_owned(), seq));
         }
         let record = json!({

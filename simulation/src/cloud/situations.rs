@@ -50,6 +50,19 @@ situations! {
     RecentlyAlerted: "videos withheld because of their alert",
     AlertedAgain: "videos alerted again",
     LimitReached: "messages of one moment that are just within the limit",
+    EventLost: "events lost on the way to a subscriber",
+    EventDoubled: "events that a subscriber gets twice",
+    EventOvertaken: "events that a later one has overtaken",
+    EventNotTaken: "events that the Event API does not take",
+    EventFailed: "answers with status 200 for an event that failed",
+    EventUnanswered: "publications on the Event API without an answer",
+    EventTakenLater: "events taken after they were refused",
+    EventHandedOver: "events handed over to another invocation",
+    EventGivenUp: "events that become dead letters",
+    FoundByNumber: "alerts found because a number is missing",
+    FoundByLook: "alerts found by a look at the log",
+    LegChanged: "connections left for the other leg",
+    ChannelRefused: "channels refused",
 }
 
 /// How often each situation has occurred.

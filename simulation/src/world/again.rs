@@ -53,7 +53,7 @@ impl Run {
         let position = Position { epoch: before.0.unsigned_abs(), seq: before.1 };
         let ours = Client::new(self, "ours-again".to_owned(), None);
         let positions = BTreeMap::from([(region.clone(), position)]);
-        let application = tokio::spawn(ours.ours(vec![region.clone()], Vec::new(), positions));
+        let application = tokio::spawn(ours.ours(vec![region.clone()], Vec::new(), positions, false));
         self.resume(region, *before, first).await;
         sleep(PROBE_WITHIN).await;
         self.publish_in_calm("again-2", region).await;

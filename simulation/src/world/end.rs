@@ -28,7 +28,7 @@ use crate::{
 pub(super) const PROBE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Least `PushRate` that the template takes. With less, fan-outs that are driven again together may refuse each other.
-const PUSH_RATE_MIN: u32 = 100;
+pub(super) const PUSH_RATE_MIN: u32 = 100;
 
 /// Posts and looks until a connection counts as gone.
 const POSTS_OF_A_LOST_CONNECTION: usize = 5;
@@ -54,6 +54,7 @@ impl Run {
         if posting >= LONG_POSTING {
             sleep(posting).await;
         }
+        sleep(self.look()).await;
         if self.cloud.settings.page_items.is_some() {
             // The service takes the audience for a crowd, whose clients come back over this time.
             sleep(RECONNECT_WINDOW_MAX).await;
@@ -75,6 +76,7 @@ impl Run {
         self.check_deliveries();
         self.check_grants();
         self.check_removals();
+        self.check_events();
         self.check_applications();
         self.check_states();
     }
@@ -90,6 +92,12 @@ impl Run {
         let connections: BTreeSet<&str> = items.iter().filter_map(|item| item["connection_id"]["S"].as_str()).collect();
         let posts = alerts * connections.len() * POSTS_OF_A_LOST_CONNECTION;
         Duration::from_secs(posts as u64 / u64::from(self.cloud.settings.push_rate.max(1)))
+    }
+
+    /// Longest time until a client of the Event API looks at the log.
+    fn look(&self) -> Duration {
+        let check_ms = self.cloud.settings.event_api.and_then(|it| it.check_ms).unwrap_or_default();
+        Duration::from_millis(check_ms + check_ms / 4)
     }
 
     /// Drives dead letters again.
@@ -113,7 +121,7 @@ impl Run {
             let video = format!("probe-{region}");
             self.publish_in_calm(&video, region).await;
         }
-        sleep(PROBE_WITHIN + self.posting(self.alerts())).await;
+        sleep(PROBE_WITHIN + self.posting(self.alerts()) + self.look()).await;
         self.check_probes(&regions, sent_ms);
     }
 

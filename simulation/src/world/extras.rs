@@ -4,7 +4,7 @@
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
-    cloud::{Settings, Weather},
+    cloud::{EventApi, Settings, Weather},
     world::items::{Item, Pass, Via, What},
 };
 
@@ -21,6 +21,7 @@ const AGAIN: f64 = 0.08;
 const FULL: f64 = 0.04;
 const VIRAL: f64 = 0.2;
 const REDRIVEN: f64 = 0.5;
+const LEG: f64 = 0.33;
 
 /// Share of the invocations of deliver that die where somebody drives dead letters again while they do.
 const BAD_DELIVERIES: f64 = 0.7;
@@ -116,6 +117,37 @@ pub(super) fn add(world: Extras<'_>, items: &mut Vec<Item>) {
         if random.random_bool(0.4) {
             add(at_ms + random.random_range(0..8_000), What::Remove { of });
         }
+    }
+    if random.random_bool(LEG) {
+        add_leg(Extras { seed, span_ms, regions, settings, weather }, random, items);
+    }
+}
+
+/// Adds a second leg, clients of it, and somebody who wants more than is theirs.
+fn add_leg(world: Extras<'_>, random: &mut SmallRng, items: &mut Vec<Item>) {
+    let Extras { span_ms, regions, settings, weather, .. } = world;
+    let mut add = |at_ms: u64, what: What| items.push(Item { number: items.len(), at_ms, what });
+    let one = |random: &mut SmallRng| (*regions.choose(random).unwrap_or(&"PL")).to_owned();
+    weather.draw_leg(random);
+    let share = *[100, 100, 60, 30].choose(random).unwrap_or(&100);
+    let later_share = if random.random_bool(0.3) { *[0, 50, 100].choose(random).unwrap_or(&100) } else { share };
+    let check_ms = Some(*[120_000, 300_000, 600_000].choose(random).unwrap_or(&300_000));
+    settings.event_api = Some(EventApi { share, later_share, check_ms });
+    if later_share != share {
+        add(random.random_range(0..span_ms), What::Redeploy);
+    }
+    for _ in 0..random.random_range(2..=3) {
+        let watched = if random.random_bool(0.3) { "ALL".to_owned() } else { one(random) };
+        let changes = (0..random.random_range(0..2))
+            .map(|_| (random.random_range(0..span_ms), random.random_bool(0.6), one(random)))
+            .collect();
+        let at_ms = random.random_range(0..span_ms / 3);
+        add(at_ms, What::Ours { regions: vec![watched], changes, on_events: true });
+    }
+    if random.random_bool(0.5) {
+        let all = [Pass::None, Pass::Valid, Pass::Ended, Pass::Forged, Pass::OfAnother, Pass::OfAnother];
+        let pass = *all.choose(random).unwrap_or(&Pass::None);
+        add(random.random_range(0..span_ms / 2), What::Intrude { region: one(random), pass });
     }
 }
 

@@ -286,7 +286,8 @@ impl Run {
                         .received
                         .iter()
                         .any(|it| it.region == *region && it.seq == *seq && it.epoch == logged.epoch);
-                    let was_lost = self.cloud.was_over_quota(&visit.id)
+                    let was_lost = visit.is_on_events
+                        || self.cloud.was_over_quota(&visit.id)
                         || !self.cloud.settings.has_operator && self.cloud.was_undelivered(region, *seq);
                     if (is_later || visit.is_subscribed_since(region, published.sent_ms)) && !has_it && !was_lost {
                         let Visit { client, id, .. } = visit;
@@ -396,7 +397,7 @@ impl Run {
             {
                 let has_it =
                     visit.received.iter().any(|it| it.video.as_deref() == Some(&video) && it.answers_ms.is_none());
-                if visit.is_subscribed_since(region, sent_ms) && !has_it {
+                if visit.is_subscribed_since(region, sent_ms) && !has_it && !visit.is_on_events {
                     let Visit { client, id, .. } = visit;
                     self.cloud.breaks(4, format!("{client} is connected as {id}, subscribed to {region}, and deaf"));
                 }
@@ -432,10 +433,7 @@ impl Run {
                     );
                 }
                 if received.is_for_everyone {
-                    let falls_back = region != CANARY
-                        && cloud.settings.fallback_to_everyone
-                        && cloud.settings.authorization == "off";
-                    if !falls_back {
+                    if region == CANARY || !cloud.settings.falls_back_to_everyone() {
                         cloud.breaks(3, format!("{client} as {id} was sent {video} of {region} as everyone was"));
                     }
                     continue;

@@ -45,8 +45,15 @@ pub enum What {
     Reference { region: String },
     /// A client that subscribes by message, and later leaves a region and comes back.
     Plain { regions: Vec<String>, leaves_after_ms: Option<u64> },
-    /// Our client.
-    Ours { regions: Vec<String>, changes: Vec<(u64, bool, String)> },
+    /// Our client. `on_events`: a page that also knows the Event API.
+    Ours {
+        regions: Vec<String>,
+        changes: Vec<(u64, bool, String)>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        on_events: bool,
+    },
+    /// Somebody connects to the Event API, and asks for everything there.
+    Intrude { region: String, pass: Pass },
     /// Somebody who means harm.
     Hostile { mischief: Mischief, regions: Vec<String> },
     /// A publication.

@@ -21,6 +21,8 @@ pub struct Visit {
     pub asks_again: bool,
     /// Where it subscribes as it connects, it is not told what is taken back.
     pub is_of_first_format: bool,
+    /// Whether it is one to the Event API, which may lose what it is sent.
+    pub is_on_events: bool,
     /// When its token ends, in milliseconds, if that is within the life of a world.
     pub token_ends_ms: Option<u64>,
     /// Where the logs ended that it was told of when it joined, by region: the last answer counts.

@@ -4,6 +4,8 @@ mod again;
 mod answers;
 mod clients;
 mod end;
+mod event_socket;
+mod events;
 mod extras;
 mod grants;
 pub mod guarantees;
@@ -230,7 +232,10 @@ impl Run {
         match item.what {
             What::Reference { region } => client(None).reference(region).await,
             What::Plain { regions, leaves_after_ms } => client(None).plain(regions, leaves_after_ms).await,
-            What::Ours { regions, changes } => client(None).ours(regions, changes, BTreeMap::new()).await,
+            What::Ours { regions, changes, on_events } => {
+                client(None).ours(regions, changes, BTreeMap::new(), on_events).await;
+            }
+            What::Intrude { region, pass } => self.intrude(item.number, &region, pass).await,
             What::Hostile { mischief, regions } => {
                 let allowed = (mischief == Mischief::Trespass && self.cloud.settings.authorization != "off")
                     .then(|| vec!["DE".to_owned()]);

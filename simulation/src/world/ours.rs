@@ -1,6 +1,10 @@
 //! Our client in a world: the model of it, sockets that break, and the HTTP API.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -18,6 +22,7 @@ use crate::{
     cloud::{FunctionName, Incoming, Line, Situation, lock},
     world::{
         clients::Client,
+        event_socket::{EventsSocket, Legs, Way},
         journal::{self, Heard, Wish},
     },
 };
@@ -26,6 +31,9 @@ use crate::{
 /// leaves something out.
 const WITHOUT_HTTP: f64 = 0.15;
 
+/// Milliseconds for which alerts of a region come that was left on the Event API, at most.
+const LEAVING_MS: u64 = 15_000;
+
 /// A request that the client has sent over a socket, and that has no answer yet.
 struct Asked {
     joins: bool,
@@ -33,38 +41,64 @@ struct Asked {
     sent_ms: u64,
 }
 
+/// What a socket of the client stands for.
+pub(super) enum Wire {
+    Gateway(Line),
+    Events(Arc<EventsSocket>),
+}
+
+impl Wire {
+    fn send(&self, text: String) {
+        match self {
+            Self::Gateway(line) => line.send(text),
+            Self::Events(socket) => socket.sends(&text),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Gateway(line) => line.close(),
+            Self::Events(socket) => socket.close(),
+        }
+    }
+}
+
 /// What the driver knows of a socket.
 struct Open {
-    line: Line,
+    wire: Wire,
     visit: usize,
     asked: Vec<Asked>,
 }
 
 /// What comes to the driver.
-enum News {
-    Opened { socket: u32, line: Line, visit: usize },
+pub(super) enum News {
+    Opened { socket: u32, wire: Wire, visit: usize },
     To(Input),
 }
 
 impl Client {
     /// Our client, whose application watches regions and changes them at times after now. It knows some positions from
-    /// the page before.
+    /// the page before, and may be one that also knows the Event API.
     pub(super) async fn ours(
         self,
         regions: Vec<String>,
         changes: Vec<(u64, bool, String)>,
         positions: BTreeMap<String, Position>,
+        on_events: bool,
     ) {
         let cloud = Arc::clone(&self.run.cloud);
         let client = Arc::new(self);
         let seed = cloud.draw(&client.name, |random| random.random());
         let now = || u64::try_from(cloud.now_ms()).unwrap_or_default();
         let name = format!("seed {} {}", cloud.seed(), client.name);
-        let http = !cloud.chance(&format!("options of {}", client.name), WITHOUT_HTTP);
+        let legs = on_events.then(|| Legs::new(&client, &regions));
+        let http = on_events || !cloud.chance(&format!("options of {}", client.name), WITHOUT_HTTP);
         let options = Options { http, seed, ..Options::default() };
         let mut recorder = Recorder::new(&name, options, &regions, &positions, now());
         let (send, mut news) = mpsc::unbounded_channel::<News>();
         let mut open: BTreeMap<u32, Open> = BTreeMap::new();
+        // Those that the client has closed before they opened.
+        let mut abandoned: BTreeSet<u32> = BTreeSet::new();
         let mut changes: Vec<(Instant, bool, String)> = changes
             .into_iter()
             .map(|(ms, watches, region)| (Instant::now() + Duration::from_millis(ms), watches, region))
@@ -73,7 +107,12 @@ impl Client {
         let mut outputs = recorder.handle(now(), Input::Start);
         loop {
             for output in std::mem::take(&mut outputs) {
-                client.carry_out(output, &mut open, &send);
+                if let Output::Close { socket } = output
+                    && !open.contains_key(&socket)
+                {
+                    abandoned.insert(socket);
+                }
+                client.carry_out(output, &mut open, &send, legs.as_ref());
             }
             let timer = recorder.client().next_timer().map(|due| cloud.at(due));
             let change = changes.last().map(|(at, ..)| *at);
@@ -82,8 +121,13 @@ impl Client {
                 biased;
                 () = client.run.over() => break,
                 come = news.recv() => match come {
-                    Some(News::Opened { socket, line, visit }) => {
-                        open.insert(socket, Open { line, visit, asked: Vec::new() });
+                    Some(News::Opened { socket, wire, visit }) if abandoned.remove(&socket) => {
+                        client.closed(visit);
+                        wire.close();
+                        continue;
+                    }
+                    Some(News::Opened { socket, wire, visit }) => {
+                        open.insert(socket, Open { wire, visit, asked: Vec::new() });
                         Input::Opened { socket }
                     }
                     Some(News::To(input)) => input,
@@ -111,18 +155,30 @@ impl Client {
             outputs = recorder.handle(now(), input);
         }
         for open in open.values() {
-            open.line.close();
+            open.wire.close();
         }
         let watched = recorder.client().watched().to_vec();
         lock(&client.run.journal).watched.insert(client.name.clone(), watched);
         lock(&client.run.traces).push(recorder.into_text());
     }
 
-    fn carry_out(self: &Arc<Self>, output: Output, open: &mut BTreeMap<u32, Open>, send: &mpsc::UnboundedSender<News>) {
+    fn carry_out(
+        self: &Arc<Self>,
+        output: Output,
+        open: &mut BTreeMap<u32, Open>,
+        send: &mpsc::UnboundedSender<News>,
+        legs: Option<&Arc<Legs>>,
+    ) {
         match output {
             Output::Connect { socket } => {
-                let (client, send) = (Arc::clone(self), send.clone());
-                tokio::spawn(async move { client.opens(socket, send).await });
+                let (client, send, legs) = (Arc::clone(self), send.clone(), legs.cloned());
+                tokio::spawn(async move {
+                    let Some(legs) = legs else { return client.opens(socket, send, None).await };
+                    match legs.choose().await {
+                        Way::Events(leg) => EventsSocket::opens(&legs, leg, socket, send).await,
+                        Way::Gateway { stays } => client.opens(socket, send, Some(legs).filter(|_| !stays)).await,
+                    }
+                });
             }
             Output::Send { socket, text } => {
                 let Some(open) = open.get_mut(&socket) else { return };
@@ -145,12 +201,12 @@ impl Client {
                     open.asked.push(Asked { joins, regions, sent_ms });
                 }
                 self.run.cloud.note(|| format!("{} sends {text}", self.name));
-                open.line.send(text);
+                open.wire.send(text);
             }
             Output::Close { socket } => {
                 if let Some(open) = open.remove(&socket) {
                     self.closed(open.visit);
-                    open.line.close();
+                    open.wire.close();
                 }
             }
             Output::Get { id, query } => {
@@ -161,13 +217,7 @@ impl Client {
                         .filter_map(|pair| pair.split_once('='))
                         .map(|(name, value)| (name.to_owned(), json!(value)))
                         .collect();
-                    let mut request = json!({"headers": {}, "queryStringParameters": parameters});
-                    if client.run.cloud.settings.authorization != "off" {
-                        request["headers"]["authorization"] = json!(format!("Bearer {}", client.token()));
-                    }
-                    let cloud = Arc::clone(&client.run.cloud);
-                    let lane = format!("{} over HTTP", client.name);
-                    let (status, body) = cloud.request_text(FunctionName::Alerts, &lane, "GET /alerts", request).await;
+                    let (status, body) = client.get_alerts(json!(parameters)).await;
                     _ = send.send(News::To(Input::Http { id, status, body }));
                 });
             }
@@ -175,59 +225,50 @@ impl Client {
         }
     }
 
-    /// Opens a socket, and hands on what arrives until it ends or breaks.
-    async fn opens(self: Arc<Self>, socket: u32, send: mpsc::UnboundedSender<News>) {
+    /// Sends `GET /alerts` with a query. The status and the body of the answer.
+    pub(super) async fn get_alerts(&self, query: Value) -> (u16, String) {
+        let cloud = &self.run.cloud;
+        let mut request = json!({"headers": {}, "queryStringParameters": query});
+        if cloud.settings.authorization != "off" {
+            request["headers"]["authorization"] = json!(format!("Bearer {}", self.token()));
+        }
+        let lane = format!("{} over HTTP", self.name);
+        cloud.request_text(FunctionName::Alerts, &lane, "GET /alerts", request).await
+    }
+
+    /// When a socket breaks unless all is calm by then, and whether that is without a word.
+    pub(super) fn breaks(&self, id: &str) -> (Option<Instant>, bool) {
+        let weather = self.run.cloud.planned();
+        let (seconds, is_silent) = self.run.cloud.draw(id, |random| {
+            let part: f64 = random.random_range(0.0..1.0);
+            (-(1.0 - part).ln() / weather.broken_sockets.max(1e-9) * 3.0, random.random_bool(weather.silent_breaks))
+        });
+        (Some(Instant::now() + Duration::from_secs_f64(seconds.min(1e6))), is_silent)
+    }
+
+    /// Opens a socket to the WebSocket API, and hands on what arrives until it ends or breaks, or is left because the
+    /// service tells of an Event API.
+    async fn opens(self: Arc<Self>, socket: u32, send: mpsc::UnboundedSender<News>, legs: Option<Arc<Legs>>) {
         let cloud = Arc::clone(&self.run.cloud);
         let Ok(mut connected) = self.connect(None).await else {
             _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
             return;
         };
         let (line, visit) = (connected.socket.line.clone(), connected.visit);
-        if send.send(News::Opened { socket, line: line.clone(), visit }).is_err() {
+        if send.send(News::Opened { socket, wire: Wire::Gateway(line.clone()), visit }).is_err() {
             return;
         }
-        let weather = cloud.planned();
-        let (seconds, is_silent) = cloud.draw(&line.id, |random| {
-            let part: f64 = random.random_range(0.0..1.0);
-            (-(1.0 - part).ln() / weather.broken_sockets.max(1e-9) * 3.0, random.random_bool(weather.silent_breaks))
-        });
-        let breaks_at = Instant::now() + Duration::from_secs_f64(seconds.min(1e6));
+        let (mut breaks_at, is_silent) = self.breaks(&line.id);
         loop {
             let arrived = tokio::select! {
                 biased;
                 arrived = connected.socket.incoming.recv() => arrived,
-                () = sleep_until(breaks_at) => None,
-            };
-            let input = match arrived {
-                Some((at, Incoming::Frame(text))) => {
-                    sleep_until(at).await;
-                    Input::Frame { socket, text }
-                }
-                Some((at, Incoming::Closed(code))) => {
-                    sleep_until(at).await;
-                    self.closed(visit);
-                    _ = send.send(News::To(Input::Closed { socket, code }));
-                    return;
-                }
-                None if cloud.is_calm() => {
-                    // It holds from now on.
-                    while let Some((at, incoming)) = connected.socket.incoming.recv().await {
-                        sleep_until(at).await;
-                        let is_end = matches!(incoming, Incoming::Closed(_));
-                        let input = match incoming {
-                            Incoming::Frame(text) => Input::Frame { socket, text },
-                            Incoming::Closed(code) => Input::Closed { socket, code },
-                        };
-                        if is_end {
-                            self.closed(visit);
-                        }
-                        if send.send(News::To(input)).is_err() || is_end {
-                            return;
-                        }
+                () = sleep_until(breaks_at.unwrap_or(self.run.calm_at)), if breaks_at.is_some() => {
+                    breaks_at = None;
+                    if cloud.is_calm() {
+                        // It holds from now on.
+                        continue;
                     }
-                    return;
-                }
-                None => {
                     self.closed(visit);
                     line.breaks(is_silent);
                     if is_silent {
@@ -239,13 +280,33 @@ impl Client {
                     return;
                 }
             };
+            let Some((at, incoming)) = arrived else { return };
+            sleep_until(at).await;
+            let (input, leaves) = match incoming {
+                Incoming::Frame(text) => {
+                    let leaves = legs.as_ref().is_some_and(|legs| legs.moves_away(&text));
+                    (Input::Frame { socket, text }, leaves)
+                }
+                Incoming::Closed(code) => {
+                    self.closed(visit);
+                    _ = send.send(News::To(Input::Closed { socket, code }));
+                    return;
+                }
+            };
             if send.send(News::To(input)).is_err() {
+                return;
+            }
+            if leaves {
+                cloud.reaches(Situation::LegChanged);
+                self.closed(visit);
+                line.close();
+                _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
                 return;
             }
         }
     }
 
-    fn closed(&self, visit: usize) {
+    pub(super) fn closed(&self, visit: usize) {
         let now_ms = self.run.cloud.elapsed_ms();
         lock(&self.run.journal).visits[visit].closed_ms.get_or_insert(now_ms);
     }
@@ -277,11 +338,13 @@ impl Client {
         // asked for meanwhile.
         let end = open.asked.iter().position(|asked| asked.joins != joins).filter(|end| *end > at);
         let later = open.asked.split_off(end.unwrap_or(open.asked.len()));
+        // Who leaves does not wait for the Event API, nor for a look that is under way.
+        let granted_ms = now_ms + if visit.is_on_events && !joins { LEAVING_MS } else { 0 };
         for asked in open.asked.extract_if(.., |asked| asked.joins == joins && asked.regions == named) {
             for region in asked.regions {
                 for wish in visit.wishes.entry(region).or_default() {
                     if wish.joins == joins && wish.sent_ms == asked.sent_ms {
-                        wish.granted_ms = Some(now_ms);
+                        wish.granted_ms = Some(granted_ms);
                     }
                 }
             }

@@ -80,6 +80,7 @@ impl Plan {
             has_next_form: random.random_bool(0.3),
             page_items: None,
             way_ms: None,
+            event_api: None,
         };
         let mut items = Vec::new();
         let few = random.random_range(1..=REGIONS.len());
@@ -122,7 +123,7 @@ impl Plan {
                 .map(|_| (time(&mut random), random.random_bool(0.6), one(&mut random)))
                 .collect();
             let at_ms = if random.random_bool(0.3) { time(&mut random) } else { random.random_range(0..early) };
-            add(at_ms, What::Ours { regions: some(&mut random), changes });
+            add(at_ms, What::Ours { regions: some(&mut random), changes, on_events: false });
         }
         for _ in 0..random.random_range(1..=2) {
             let all = [Mischief::Ghost, Mischief::Change, Mischief::Flood, Mischief::Crowd, Mischief::Trespass];

@@ -31,7 +31,7 @@ type ReadSoFar = BTreeMap<String, (i64, u64)>;
 
 impl Run {
     /// Notes that somebody reads a region, as a visit that ends at once. Its index in the journal.
-    fn visit_of_reader(&self, lane: &str, region: &str, allowed: Option<Vec<String>>) -> usize {
+    pub(super) fn visit_of_reader(&self, lane: &str, region: &str, allowed: Option<Vec<String>>) -> usize {
         let wish = Wish { joins: true, sent_ms: self.cloud.elapsed_ms(), granted_ms: None };
         let mut visit = Visit { client: lane.to_owned(), closed_ms: Some(0), allowed, ..Visit::default() };
         visit.wishes.insert(region.to_owned(), vec![wish]);
@@ -62,15 +62,12 @@ impl Run {
         }
     }
 
-    /// The header with a token of a kind, and the regions that it allows.
-    fn pass(&self, pass: Pass, lane: &str) -> (Value, Option<Vec<String>>) {
+    /// A token of a kind, and the regions that it allows.
+    pub(super) fn pass(&self, pass: Pass, lane: &str) -> (Option<String>, Option<Vec<String>>) {
         let now_s = self.cloud.now_ms() / 1_000;
-        let of = |claims: &Value, forgery| {
-            let token = token(claims, self.cloud.settings.has_issuer, forgery);
-            json!({"authorization": format!("Bearer {token}")})
-        };
+        let of = |claims: &Value, forgery| Some(token(claims, self.cloud.settings.has_issuer, forgery));
         match pass {
-            Pass::None => (json!({}), None),
+            Pass::None => (None, None),
             Pass::Valid => (of(&json!({"exp": TOKEN_END_S, "sub": lane}), Forgery::None), None),
             // It has ended, and nothing of the leeway and of what clocks differ is left.
             Pass::Ended => (of(&json!({"exp": now_s - LEEWAY_S - 3, "sub": lane}), Forgery::None), Some(Vec::new())),
@@ -83,7 +80,7 @@ impl Run {
     }
 
     /// With which status somebody is refused.
-    fn refusal_of(&self, pass: Pass) -> Option<u16> {
+    pub(super) fn refusal_of(&self, pass: Pass) -> Option<u16> {
         match (self.cloud.settings.authorization.as_str(), pass) {
             ("off", _) | (_, Pass::Valid) | ("optional", Pass::None) => None,
             (_, Pass::OfAnother) => Some(403),
@@ -102,7 +99,8 @@ impl Run {
         let mut visit = None;
         let mut pages = 0;
         while pages < REQUESTS_MAX {
-            let (headers, allowed) = self.pass(pass, &lane);
+            let (token, allowed) = self.pass(pass, &lane);
+            let headers = token.map_or(json!({}), |token| json!({"authorization": format!("Bearer {token}")}));
             let allowed = allowed.filter(|_| expected.is_some());
             let visit = *visit.get_or_insert_with(|| self.visit_of_reader(&lane, region, allowed));
             let (sent_ms, published) = (cloud.elapsed_ms(), self.published(region));

@@ -13,6 +13,7 @@ impl Run {
         let within_ms = u64::try_from(PROBE_WITHIN.as_millis()).unwrap_or(u64::MAX);
         for removed in &journal.removals {
             let place = (&removed.region, removed.epoch, removed.seq);
+            let entry = (removed.region.clone(), removed.epoch, removed.seq, true);
             let is_open = |visit: &&Visit| visit.closed_ms.is_none() && cloud.is_open(&visit.id);
             for visit in journal.visits.iter().filter(is_open).filter(|visit| !visit.is_of_first_format) {
                 let mut frames = visit.received.iter().filter(|it| (&it.region, it.epoch, it.seq) == place);
@@ -20,7 +21,8 @@ impl Run {
                 if !had_it || !visit.is_subscribed_since(&removed.region, removed.sent_ms) {
                     continue;
                 }
-                let was_lost = cloud.was_over_quota(&visit.id)
+                let was_lost = visit.is_on_events && cloud.has_lost_event(&visit.id, &entry)
+                    || cloud.was_over_quota(&visit.id)
                     || !cloud.settings.has_operator && cloud.was_undelivered(&removed.region, removed.seq);
                 let told = frames.find(|it| it.video.is_none());
                 if told.is_some() {

@@ -20,7 +20,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::alarms::{Alarm, Alarms};
-pub use self::exchange::{Input, Logged, Options, Output, State, Told};
+pub use self::{
+    exchange::{Input, Logged, Options, Output, State, Told},
+    requests::cursor,
+};
 use crate::clients::order::{Entry, News, Order, Position, Standing};
 
 /// Stands for every region.

@@ -7,10 +7,27 @@ use serde_json::{Value, json};
 
 use super::{
     ADVICE_MS_MAX, ALL, ANSWER_MS, Alarm, Alarms, Answer, CURSOR_MAX, Fetch, INTERVAL_MS_MIN, MESSAGE_MS, OurClient,
-    Output, POLL_MS, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, ROTATE_AFTER_MS_MAX, Request, SAVED_MS,
-    SURPLUS_MAX, Socket, State, Told, Work, base36,
+    Output, POLL_MS, POSITIONS_MAX, RECONNECT_WITHIN_MS, REGIONS_MAX, ROTATE_AFTER_MS, ROTATE_AFTER_MS_MAX, Request,
+    SAVED_MS, SURPLUS_MAX, Socket, State, Told, Work, base36,
 };
 use crate::clients::order::Position;
+
+/// The cursor of a request for what follows positions, sorted by region. It is empty without any, unless everything
+/// is followed.
+pub fn cursor(known: impl IntoIterator<Item = (String, Position)>, everything: bool) -> String {
+    let mut cursor = String::new();
+    for (region, Position { epoch, seq }) in known.into_iter().take(POSITIONS_MAX) {
+        let one = format!("{region}.{}.{}", base36(epoch), base36(seq));
+        if cursor.len() + one.len() >= CURSOR_MAX {
+            break;
+        }
+        if !cursor.is_empty() {
+            cursor.push('_');
+        }
+        cursor.push_str(&one);
+    }
+    if cursor.is_empty() && everything { "_".to_owned() } else { cursor }
+}
 
 impl OurClient {
     /// Requests what is wanted and missing, on each open connection.
@@ -219,19 +236,8 @@ impl OurClient {
         }
     }
 
-    pub(super) fn cursor(&self, regions: &[String]) -> String {
-        let mut cursor = String::new();
-        for (region, Position { epoch, seq }) in self.since(regions) {
-            let one = format!("{region}.{}.{}", base36(epoch), base36(seq));
-            if cursor.len() + one.len() >= CURSOR_MAX {
-                break;
-            }
-            if !cursor.is_empty() {
-                cursor.push('_');
-            }
-            cursor.push_str(&one);
-        }
-        if cursor.is_empty() && self.everything { "_".to_owned() } else { cursor }
+    fn cursor(&self, regions: &[String]) -> String {
+        cursor(self.since(regions), self.everything)
     }
 
     /// Requests a page from a cursor, or the first one of the regions whose turn it is.
