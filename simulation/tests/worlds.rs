@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path, process::Comma
 
 use shared::runtime::environment::Environment;
 use simulation::{
-    cloud::{Settings, Weather},
+    cloud::{EventApi, Settings, Situation, Weather},
     engine::tables,
     world::{
         Choice, Plan,
         guarantees::GUARANTEES,
-        items::{Item, Via, What},
+        items::{Item, Pass, Via, What},
         run,
     },
 };
@@ -95,6 +95,86 @@ fn in_a_calm_world_the_scorer_publishes_what_goes_viral_and_the_canary_hears_its
         assert_eq!(lines("announces rise-PL-2 in PL"), 1);
         assert_eq!(lines("announces usual"), 0);
     }
+}
+
+/// A world with pages that use the Event API, and with alerts in groups: for a while nothing shows that the last one of
+/// a group was lost.
+fn on_both_legs(seed: u64, check_ms: Option<u64>) -> Plan {
+    const GROUPS: u64 = 8;
+    const PAUSE_MS: u64 = 150_000;
+    let mut plan = Plan::of(&Choice { seed, ..Choice::default() });
+    plan.weather = Weather { failed_events: 0.6, ..Weather::default() };
+    plan.settings = Settings {
+        authorization: "required".to_owned(),
+        push_rate: 1_000,
+        connections_per_user: 50,
+        alerts_per_minute: 600,
+        regions_max: 300,
+        has_operator: true,
+        page_items: None,
+        event_api: Some(EventApi { share: 100, later_share: 60, check_ms }),
+        ..plan.settings
+    };
+    let mut items = vec![(0, What::Intrude { region: "PL".to_owned(), pass: Pass::OfAnother })];
+    items.extend(
+        ["ALL", "PL", "PL", "DE", "ALL"]
+            .map(|region| (0, What::Ours { regions: vec![region.to_owned()], changes: Vec::new(), on_events: true })),
+    );
+    for group in 0..GROUPS {
+        let at_ms = 20_000 + group * PAUSE_MS;
+        let region = if group % 2 == 0 { "PL" } else { "DE" }.to_owned();
+        for place in 0..4 {
+            let (via, publisher) = (Via::Http, place as usize);
+            let publish = What::Publish { publisher, region: region.clone(), via, has_key: true, count: 1 };
+            items.push((at_ms + place * 700, publish));
+        }
+        items.push((at_ms + 60_000, What::Remove { of: items.len() - 1 }));
+    }
+    items.push((GROUPS * PAUSE_MS / 2, What::Redeploy));
+    plan.items = items.into_iter().enumerate().map(|(number, (at_ms, what))| Item { number, at_ms, what }).collect();
+    plan.span_ms = GROUPS * PAUSE_MS;
+    plan
+}
+
+/// Worlds after which everything has happened on the Event API that is left to chance.
+const WORLDS_OF_LOSSES: u64 = 8;
+
+#[test]
+fn what_the_event_api_loses_repeats_and_reorders_is_complete_and_in_order_for_applications() {
+    let tables = tables();
+    let mut missing: BTreeSet<Situation> = BTreeSet::from([
+        Situation::EventLost,
+        Situation::EventDoubled,
+        Situation::EventOvertaken,
+        Situation::EventNotTaken,
+        Situation::EventFailed,
+        Situation::EventUnanswered,
+        Situation::EventTakenLater,
+        Situation::EventHandedOver,
+        Situation::FoundByNumber,
+        Situation::FoundByLook,
+        Situation::LegChanged,
+        Situation::ChannelRefused,
+    ]);
+    for seed in 0..WORLDS_OF_LOSSES {
+        let outcome = run(&tables, &on_both_legs(seed, Some(60_000)), false);
+        assert_eq!(outcome.broken, [], "seed {seed}");
+        missing.retain(|situation| !outcome.reached.contains_key(situation));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("in {WORLDS_OF_LOSSES} worlds there are no {missing:?}");
+}
+
+#[test]
+fn without_a_look_at_the_log_an_application_misses_the_last_alert_that_is_lost() {
+    let tables = tables();
+    let is_missed = |seed| {
+        let outcome = run(&tables, &on_both_legs(seed, None), false);
+        outcome.broken.iter().any(|(guarantee, message)| *guarantee == 2 && message.contains("it has come to"))
+    };
+    assert!((0..WORLDS_OF_LOSSES).any(is_missed), "nothing is missed in {WORLDS_OF_LOSSES} worlds");
 }
 
 /// A paragraph in lines of at most 100 characters, the later ones indented.

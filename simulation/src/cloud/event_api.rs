@@ -12,7 +12,6 @@ use std::{
 };
 
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::model::{audience::CANARY, channel::NAMESPACE};
 use tokio::{
@@ -24,11 +23,6 @@ use crate::{
     client::{Call, Reply},
     cloud::{Cloud, FunctionName, Incoming, Situation, gateway::WAY_MS, lock},
 };
-
-/// Its host, its address for clients, and the one for publishers.
-pub const EVENTS_HOST: &str = "events.example";
-pub(super) const EVENTS_URL: &str = "wss://events.example/event/realtime";
-pub(super) const EVENTS_PUBLISH_URL: &str = "https://events.example/event";
 
 /// The path of publications.
 pub(super) const PUBLISH_PATH: &str = "/event";
@@ -54,17 +48,6 @@ const KA: Duration = Duration::from_secs(60);
 
 /// Longer than a publisher waits for an answer.
 const HANGS: Duration = Duration::from_secs(4);
-
-/// A second leg: how many clients it is meant for, and how these look after it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EventApi {
-    /// The percentage of clients that use it.
-    pub share: u8,
-    /// The same after the first deployment in a world.
-    pub later_share: u8,
-    /// Average milliseconds between looks at the log. Without it clients do not look, as none of ours does.
-    pub check_ms: Option<u64>,
-}
 
 /// A client's end of a connection.
 #[derive(Debug)]

@@ -34,10 +34,8 @@ use tokio::{
 use crate::{
     client::{self, Call, Reply},
     cloud::{
-        CANARY_TOKEN_PARAMETER, Cloud, EventApi, SCORER_SOURCE, Situation, TOKEN_ISSUER, Units,
-        event_api::{EVENTS_HOST, EVENTS_PUBLISH_URL, EVENTS_URL},
-        forms::later_event,
-        hash, lock,
+        CANARY_TOKEN_PARAMETER, Cloud, EVENTS_HOST, EVENTS_PUBLISH_URL, EVENTS_URL, EventApi, SCORER_SOURCE, Situation,
+        TOKEN_ISSUER, Units, forms::later_event, hash, lock,
     },
 };
 

@@ -46,7 +46,7 @@ use self::{canary::Canary, event_api::Events, feed::Feed, gateway::Gateway, lamb
 pub use self::{
     canary::CanaryPublication,
     database::{Store, Units},
-    event_api::{EVENTS_HOST, EventApi, EventLine, EventSocket},
+    event_api::{EventLine, EventSocket},
     feed::Announced,
     gateway::{Incoming, LIFE_MAX, Line, Socket, Visitor},
     lambda::{FunctionName, InvocationError},
@@ -69,6 +69,22 @@ const CANARY_TOKEN_PARAMETER: &str = "/canary-token";
 
 /// The source of the scorer's events, which publish's rule goes by.
 const SCORER_SOURCE: &str = "viral-alerts.scorer.world";
+
+/// The host of the Event API, its address for clients, and the one for publishers.
+pub const EVENTS_HOST: &str = "events.example";
+const EVENTS_URL: &str = "wss://events.example/event/realtime";
+const EVENTS_PUBLISH_URL: &str = "https://events.example/event";
+
+/// A second leg: how many clients it is meant for, and how these look after it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventApi {
+    /// The percentage of clients that use it.
+    pub share: u8,
+    /// The same after the first deployment in a world.
+    pub later_share: u8,
+    /// Average milliseconds between looks at the log. Without it clients do not look, as none of ours does.
+    pub check_ms: Option<u64>,
+}
 
 /// What a deployment is configured with, beside what the template fixes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -120,7 +120,7 @@ weather! {
     second leg {
         /// Publications on the Event API that are refused, fail in an answer with status 200, or are not answered; and,
         /// half as often, connections that it refuses.
-        failed_events: 0.05..=0.8,
+        failed_events: 0.05..=0.95,
     }
 }
 

@@ -23,12 +23,11 @@ use crate::{
         order::Position,
         ours::{ALL, Input, cursor},
     },
-    cloud::{EVENTS_HOST, EventLine, Incoming, Situation, lock},
+    cloud::{EVENTS_HOST, EventLine, Incoming, Line, Situation, lock},
     world::{
         clients::Client,
         events::ANONYMOUS,
         journal::{self, Received, Visit},
-        ours::{News, Wire},
     },
 };
 
@@ -44,6 +43,34 @@ const REGIONS_MAX: usize = 25;
 const SECOND_LOOK_MS: f64 = 5_000.0;
 
 type Positions = BTreeMap<String, Position>;
+
+/// What a socket of the client stands for.
+pub(super) enum Wire {
+    Gateway(Line),
+    Events(Arc<EventsSocket>),
+}
+
+impl Wire {
+    pub(super) fn send(&self, text: String) {
+        match self {
+            Self::Gateway(line) => line.send(text),
+            Self::Events(socket) => socket.sends(&text),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match self {
+            Self::Gateway(line) => line.close(),
+            Self::Events(socket) => socket.close(),
+        }
+    }
+}
+
+/// What comes to the driver.
+pub(super) enum News {
+    Opened { socket: u32, wire: Wire, visit: usize },
+    To(Input),
+}
 
 /// Which Event API the service has told of, and for how many clients.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -230,6 +257,8 @@ struct State {
     /// Regions to which the client is subscribed, and the ids of the channels to which this connection is.
     regions: BTreeSet<String>,
     channels: BTreeMap<String, String>,
+    /// Ids of the channels that have brought something since the last look.
+    heard: BTreeSet<String>,
     count: usize,
     /// What takes the answers of AppSync, by id.
     waiting: BTreeMap<String, oneshot::Sender<Value>>,
@@ -348,7 +377,10 @@ impl EventsSocket {
                 }
             }
             Some("connection_error") => self.end(),
-            Some("data") => self.takes_alert(frame["event"].as_str().unwrap_or_default()),
+            Some("data") => {
+                lock(&self.state).heard.insert(frame["id"].as_str().unwrap_or_default().to_owned());
+                self.takes_alert(frame["event"].as_str().unwrap_or_default());
+            }
             _ => {
                 // To the client it only shows that the peer is there.
                 self.tell(&json!({"type": "ka"}));
@@ -397,84 +429,103 @@ impl EventsSocket {
             }
             asked.iter().all(|region| state.channels.contains_key(region))
         };
-        let Some(refused) = self.subscribes().await else { return };
-        match refused {
-            Some(_) if !joins => return self.end(),
-            Some(refusal) => return self.tell(&refusal),
-            None if !joins => return self.tell(&json!({"type": "unsubscribed", "regions": asked})),
-            None => {}
+        let Some(is_refused) = self.subscribes().await else { return };
+        if !joins {
+            return if is_refused { self.end() } else { self.tell(&json!({"type": "unsubscribed", "regions": asked})) };
         }
-        let since = Positions::deserialize(&message["since"]).ok();
-        match self.legs.read(&asked, since).await {
+        match self.legs.read(&asked, Positions::deserialize(&message["since"]).ok()).await {
+            // AppSync answers the same if the token does not allow a region and if authorize failed. The log refuses
+            // only the former.
+            Ok(_) if is_refused => return self.tell(&refusal("unavailable", true)),
             Ok(found) => {
                 if had_them && self.has_news(&found.alerts) {
                     self.client.run.cloud.reaches(Situation::FoundByNumber);
                 }
                 lock(&self.state).at.extend(found.positions.clone());
-                let mut frame = json!({"type": "subscribed", "regions": asked, "reconnect_within_ms": RECONNECT_MS});
-                let fields = serde_json::to_value(found).unwrap_or_default();
-                for (name, value) in fields.as_object().into_iter().flatten() {
-                    frame[name] = value.clone();
-                }
+                let mut frame = serde_json::to_value(found).unwrap_or_default();
+                frame["type"] = json!("subscribed");
+                frame["regions"] = json!(asked);
+                frame["reconnect_within_ms"] = json!(RECONNECT_MS);
                 self.tell(&frame);
             }
             Err(NotRead { status: 401, .. }) => return self.end(),
-            // An answer without a code is not the service's.
             Err(NotRead { status, code }) => {
-                self.tell(&refusal(&code.clone().unwrap_or("unavailable".to_owned()), {
-                    code.is_none() || status >= 500 || status == 429
-                }));
+                // An answer without a code is not the service's.
+                let is_retryable = code.is_none() || status >= 500 || status == 429;
+                return self.tell(&refusal(code.as_deref().unwrap_or("unavailable"), is_retryable));
             }
         }
-        // What is published just after `subscribe_success` may not arrive.
-        self.looks_after(SECOND_LOOK_MS + self.client.draw_events(SECOND_LOOK_MS));
+        self.looks_soon();
         self.follows();
     }
 
-    /// Subscribes to what the client is subscribed to, and to nothing twice. Returns the refusal of a channel; nothing
-    /// if the connection has ended.
-    async fn subscribes(&self) -> Option<Option<Value>> {
-        let (names, missing) = {
+    /// Subscribes to what the client is subscribed to, and to nothing twice. Whether a channel is refused; nothing if
+    /// the connection has ended.
+    async fn subscribes(&self) -> Option<bool> {
+        let names = self.names();
+        let missing = {
             let state = lock(&self.state);
-            let all = state.regions.iter().find(|region| *region == ALL);
-            let names: Vec<String> = all.map_or_else(|| state.regions.iter().cloned().collect(), |it| vec![it.clone()]);
-            let missing: Vec<String> = names.iter().filter(|it| !state.channels.contains_key(*it)).cloned().collect();
-            (names, missing)
+            names.iter().filter(|name| !state.channels.contains_key(*name)).cloned().collect::<Vec<_>>()
         };
-        let authorization = json!({"host": self.leg.host, "Authorization": self.client.events_token()});
-        let answers = join_all(missing.into_iter().map(|name| {
-            let (answer, answered) = oneshot::channel();
-            let id = {
-                let mut state = lock(&self.state);
-                state.count += 1;
-                let id = state.count.to_string();
-                state.waiting.insert(id.clone(), answer);
-                id
-            };
-            let channel = format!("/alerts/{}", if name == ALL { "*" } else { &name });
-            let message = json!({"type": "subscribe", "id": id, "channel": channel, "authorization": authorization});
-            self.post(&message);
-            async move {
-                let answer = answered.await.ok()?;
-                let mut state = lock(&self.state);
-                if answer["type"] == "subscribe_success" {
-                    state.channels.insert(name, id);
-                    return Some(None);
-                }
+        let answers = join_all(missing.into_iter().map(|name| async move {
+            let (id, is_refused) = self.joins(&name).await?;
+            let mut state = lock(&self.state);
+            if is_refused {
                 state.regions.remove(&name);
-                Some(Some(refusal("forbidden", false)))
+            } else {
+                state.channels.insert(name, id);
             }
+            Some(is_refused)
         }))
         .await;
-        let mut state = lock(&self.state);
-        for (_, id) in state.channels.extract_if(.., |name, _| !names.contains(name)) {
+        let left: Vec<String> = {
+            let mut state = lock(&self.state);
+            state.channels.extract_if(.., |name, _| !names.contains(name)).map(|(_, id)| id).collect()
+        };
+        for id in left {
             self.post(&json!({"type": "unsubscribe", "id": id}));
         }
-        let mut refused = None;
-        for answer in answers {
-            refused = refused.or(answer?);
+        answers.into_iter().try_fold(false, |any, answer| answer.map(|is_refused| any || is_refused))
+    }
+
+    /// Subscribes to the channel of a region. The id of the subscription, and whether it is refused; nothing if the
+    /// connection has ended.
+    async fn joins(&self, name: &str) -> Option<(String, bool)> {
+        let (answer, answered) = oneshot::channel();
+        let id = {
+            let mut state = lock(&self.state);
+            state.count += 1;
+            let id = state.count.to_string();
+            state.waiting.insert(id.clone(), answer);
+            id
+        };
+        let channel = format!("/alerts/{}", if name == ALL { "*" } else { name });
+        let authorization = json!({"host": self.leg.host, "Authorization": self.client.events_token()});
+        self.post(&json!({"type": "subscribe", "id": id, "channel": channel, "authorization": authorization}));
+        let answer = answered.await.ok()?;
+        Some((id, answer["type"] != "subscribe_success"))
+    }
+
+    /// Puts another subscription in the place of one that may have ended, and only then ends that one.
+    async fn renews(self: Arc<Self>, name: String) {
+        let before = lock(&self.state).channels.get(&name).cloned();
+        let Some((id, is_refused)) = self.joins(&name).await else { return };
+        if is_refused {
+            return self.end();
         }
-        Some(refused)
+        let left = {
+            let mut state = lock(&self.state);
+            // Meanwhile the region may have been left.
+            let is_wanted = before.is_some() && state.channels.get(&name) == before.as_ref();
+            if is_wanted { state.channels.insert(name, id) } else { Some(id) }
+        };
+        self.post(&json!({"type": "unsubscribe", "id": left}));
+    }
+
+    /// What it is subscribed to: only `ALL` if that is among it.
+    fn names(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        if state.regions.contains(ALL) { vec![ALL.to_owned()] } else { state.regions.iter().cloned().collect() }
     }
 
     // --- The log -----------------------------------------------------------------------------------------------------
@@ -483,6 +534,11 @@ impl EventsSocket {
     fn has_news(&self, alerts: &[Value]) -> bool {
         let state = lock(&self.state);
         alerts.iter().any(|alert| self.client.has_not_received(state.visit, alert))
+    }
+
+    /// Looks at the log soon after a subscription: what is published just after `subscribe_success` may not arrive.
+    fn looks_soon(self: &Arc<Self>) {
+        self.looks_after(SECOND_LOOK_MS + self.client.draw_events(SECOND_LOOK_MS));
     }
 
     /// Looks at the log after a pause, unless another look is planned meanwhile.
@@ -510,10 +566,7 @@ impl EventsSocket {
 
     /// Hands over what AppSync has lost.
     async fn looks(self: &Arc<Self>) {
-        let names: Vec<String> = {
-            let state = lock(&self.state);
-            if state.regions.contains(ALL) { vec![ALL.to_owned()] } else { state.regions.iter().cloned().collect() }
-        };
+        let (names, mut silent) = (self.names(), Vec::new());
         let check_ms = self.client.run.cloud.settings.event_api.and_then(|it| it.check_ms).unwrap_or_default();
         for asked in names.chunks(REGIONS_MAX) {
             let known = |name: &String| asked.contains(name) || asked[0] == ALL;
@@ -538,10 +591,29 @@ impl EventsSocket {
             for frame in found.removed.iter().chain(&found.alerts) {
                 self.tell(frame);
             }
-            lock(&self.state).at.extend(found.positions);
+            let mut state = lock(&self.state);
+            state.at.extend(found.positions);
+            let is_found = |name: &str| {
+                let mut all = found.removed.iter().chain(&found.alerts);
+                all.any(|frame| name == ALL || frame["region"] == *name)
+            };
+            let has_heard = |name: &str| state.channels.get(name).is_some_and(|id| state.heard.contains(id));
+            silent.extend(asked.iter().filter(|name| is_found(name) && !has_heard(name)).cloned());
         }
-        lock(&self.state).failures = 0;
-        self.looks_after(check_ms as f64 * (0.75 + self.client.draw_events(0.5)));
+        {
+            let mut state = lock(&self.state);
+            state.failures = 0;
+            state.heard.clear();
+        }
+        if silent.is_empty() {
+            self.looks_after(check_ms as f64 * (0.75 + self.client.draw_events(0.5)));
+        } else {
+            self.looks_soon();
+        }
+        // What AppSync has lost and a subscription that has ended look the same from here.
+        for name in silent {
+            tokio::spawn(Arc::clone(self).renews(name));
+        }
         self.follows();
     }
 

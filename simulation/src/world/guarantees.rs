@@ -39,9 +39,9 @@ pub const GUARANTEES: [Guarantee; 12] = [
         sentence: "An alert that was answered with `published: true` is in the log once, at the place that the \
              answer names, and the log has no gaps. One that was answered otherwise is as its answer says. A refusal \
              has its reason: a limit, or a key that stands for another publication. An event is answered or becomes a \
-             dead letter.",
+             dead letter. Nothing is published on the Event API before it is in the log.",
         promised: "[protocol.md](protocol.md#publishing)",
-        check: "`check_log`, `check_answers`, `conflict`, `again`",
+        check: "`check_log`, `check_answers`, `check_event`, `conflict`, `again`",
         weaker: "A publication without an idempotency key that was answered with `outcome_unknown`, or not at all, \
              may be in the log or not.",
     },
@@ -57,7 +57,8 @@ pub const GUARANTEES: [Guarantee; 12] = [
              told by the close; its client comes back. Where deliver fails three times, others than the browser \
              client get the alert when somebody drives the dead letters again; a post that the quota of the account \
              refuses for ten seconds is given up, and they miss that alert. A client whose user has \
-             all the connections that are allowed waits until the service notices that some have ended.",
+             all the connections that are allowed waits until the service notices that some have ended. On the Event \
+             API the browser client has what was lost when it has looked at the log once more.",
     },
     Guarantee {
         number: 3,
@@ -66,9 +67,10 @@ pub const GUARANTEES: [Guarantee; 12] = [
              that somebody else has signed opens nothing, and one that has ended nothing a minute later; a connection \
              outlives it by two hours and a minute at most.",
         promised: "[protocol.md](protocol.md#tokens)",
-        check: "`check_strangers`, `check_tokens`, `holder`, `page`",
+        check: "`check_strangers`, `check_event`, `check_tokens`, `holder`, `intrude`, `page`",
         weaker: "An alert that nobody is subscribed to goes to everyone, marked as such, where `FallbackToEveryone` \
-             says so, no tokens are asked for and there is no Event API.",
+             says so, no tokens are asked for and there is no Event API. A subscription on the Event API may last \
+             longer than its token, a day at most: AppSync asks for the token when it begins.",
     },
     Guarantee {
         number: 4,
@@ -114,10 +116,13 @@ pub const GUARANTEES: [Guarantee; 12] = [
         number: 8,
         name: "everything ends",
         sentence: "Twelve minutes after the last fault nothing is under way, no dead letter is left that cannot be \
-             driven again, and no item is larger than its bound.",
+             driven again, and no item is larger than its bound. Where there is an Event API, each alert and each \
+             removal was published there.",
         promised: "[operations.md](operations.md)",
-        check: "`settle`, `check_sizes`, `handshake`, `page`",
-        weaker: "With a low `PushRate` work goes on as long as its posts take.",
+        check: "`settle`, `check_events`, `check_sizes`, `handshake`, `page`",
+        weaker: "With a low `PushRate` work goes on as long as its posts take. What the Event API does not take in \
+             twelve attempts waits as a dead letter, and where Lambda does not take the invocation that would try \
+             again, it is not published: clients find it in the log.",
     },
     Guarantee {
         number: 9,
@@ -136,7 +141,8 @@ pub const GUARANTEES: [Guarantee; 12] = [
         promised: "[protocol.md](protocol.md#taking-back)",
         check: "`check_strangers`, `check_removals`",
         weaker: "What is on its way to a client arrives; the removal follows it. Clients that receive `new_trending` \
-             are not told, and a removal is lost where guarantee 2 says that an alert is.",
+             are not told, and a removal is lost where guarantee 2 says that an alert is. One that the Event API loses \
+             is not told to those who have the alert: repeat the request.",
     },
     Guarantee {
         number: 11,

@@ -19,10 +19,10 @@ use crate::{
         ours::{Input, Logged, Options, Output, Told},
         trace::Recorder,
     },
-    cloud::{FunctionName, Incoming, Line, Situation, lock},
+    cloud::{FunctionName, Incoming, Situation, lock},
     world::{
         clients::Client,
-        event_socket::{EventsSocket, Legs, Way},
+        event_socket::{EventsSocket, Legs, News, Way, Wire},
         journal::{self, Heard, Wish},
     },
 };
@@ -41,39 +41,11 @@ struct Asked {
     sent_ms: u64,
 }
 
-/// What a socket of the client stands for.
-pub(super) enum Wire {
-    Gateway(Line),
-    Events(Arc<EventsSocket>),
-}
-
-impl Wire {
-    fn send(&self, text: String) {
-        match self {
-            Self::Gateway(line) => line.send(text),
-            Self::Events(socket) => socket.sends(&text),
-        }
-    }
-
-    fn close(&self) {
-        match self {
-            Self::Gateway(line) => line.close(),
-            Self::Events(socket) => socket.close(),
-        }
-    }
-}
-
 /// What the driver knows of a socket.
 struct Open {
     wire: Wire,
     visit: usize,
     asked: Vec<Asked>,
-}
-
-/// What comes to the driver.
-pub(super) enum News {
-    Opened { socket: u32, wire: Wire, visit: usize },
-    To(Input),
 }
 
 impl Client {
