@@ -253,7 +253,6 @@ impl Cloud {
                     error("unsubscribe_error", of, "UnknownOperationError")
                 }
             }
-            Some("publish") => error("publish_error", of, "UnauthorizedException"),
             _ => error("error", of, "UnsupportedOperation"),
         };
         self.tell_event(id, &answer);

@@ -571,15 +571,22 @@ impl EventsSocket {
         for asked in names.chunks(REGIONS_MAX) {
             let known = |name: &String| asked.contains(name) || asked[0] == ALL;
             let since = lock(&self.state).at.clone().into_iter().filter(|(name, _)| known(name)).collect();
-            let Ok(found) = self.legs.read(asked, Some(since)).await else {
-                let failures = {
-                    let mut state = lock(&self.state);
-                    state.failures += 1;
-                    state.failures - 1
-                };
-                let window_ms = POLL_MS * 2f64.powi(failures.cast_signed());
-                self.looks_after(self.client.draw_events(window_ms.min(BACKOFF_MS_MAX)));
-                return self.follows();
+            let found = match self.legs.read(asked, Some(since)).await {
+                Ok(found) => found,
+                // The client's next subscription finds out which region is refused, or that the token is.
+                Err(NotRead { code: Some(code), .. }) if code == "forbidden" || code == "unauthorized" => {
+                    return self.end();
+                }
+                Err(_) => {
+                    let failures = {
+                        let mut state = lock(&self.state);
+                        state.failures += 1;
+                        state.failures - 1
+                    };
+                    let window_ms = POLL_MS * 2f64.powi(failures.cast_signed());
+                    self.looks_after(self.client.draw_events(window_ms.min(BACKOFF_MS_MAX)));
+                    return self.follows();
+                }
             };
             // The client's next subscription finds out what is lost.
             if !found.not_recovered.is_empty() {
