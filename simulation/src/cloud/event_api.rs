@@ -433,7 +433,6 @@ impl Cloud {
 
     /// Notes that what was handed over is a dead letter.
     pub(super) fn note_event_given_up(&self, task: &Value) {
-        self.reaches(Situation::EventGivenUp);
         lock(&self.events).given_up.insert(entry_of_task(task));
     }
 

@@ -58,7 +58,6 @@ situations! {
     EventUnanswered: "publications on the Event API without an answer",
     EventTakenLater: "events taken after they were refused",
     EventHandedOver: "events handed over to another invocation",
-    EventGivenUp: "events that become dead letters",
     FoundByNumber: "alerts found because a number is missing",
     FoundByLook: "alerts found by a look at the log",
     LegChanged: "connections left for the other leg",

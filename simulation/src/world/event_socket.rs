@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -210,7 +211,6 @@ impl Legs {
 impl Client {
     /// A number from 0 to `most`, of a lane of its own.
     fn draw_events(&self, most: f64) -> f64 {
-        use rand::RngExt;
         self.run.cloud.draw(&format!("events of {}", self.name), |random| random.random_range(0.0..most))
     }
 
