@@ -68,8 +68,14 @@ function lifeOf(token: string): number {
   }
 }
 
+/** Answers to the client that were none, in a row, after which it uses the WebSocket API. */
+const VAIN_MAX = 3;
+
+/** Alerts that wait for the log to be read: it has those that are more. */
+const HELD_MAX = 1_000;
+
 /** An answer that refuses a message, as the service writes it. */
-const refusal = (code: string, retryable = false): object => ({ type: "error", code, message: code, retryable });
+const refusal = (code: string, retryable = false) => ({ type: "error", code, message: code, retryable });
 
 /** What the client is told where AppSync refuses a channel for good. */
 function refusalOf({ errors }: EventFrame): object | undefined {
@@ -101,7 +107,9 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
   let draw = Math.floor(Math.random() * 100);
   /** The leg of which the service told last; null if it told that there is none. */
   let leg: Leg | null | undefined;
-  /** The leg could not be opened, so the next connection is another one. */
+  /** Whether the last request for the log had an answer of the service. Without it there is nothing to begin with. */
+  let isReadable = false;
+  /** The leg did not serve, so the next connection is another one. */
   let avoids = false;
   /** What the constructor of a socket threw, after that of this class had returned. */
   let failure: unknown;
@@ -113,8 +121,18 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     return told;
   };
 
-  const query = async (asked: string[], after: { after?: string; limit?: string }): Promise<Answer> =>
-    learn(await get(settings, { region: asked.join(), ...after }));
+  const query = async (asked: string[], after: { after?: string; limit?: string }): Promise<Answer> => {
+    try {
+      const answer = learn(await get(settings, { region: asked.join(), ...after }));
+      isReadable = true;
+      return answer;
+    } catch (error) {
+      // A refusal of the service is an answer too.
+      const { code, status } = error as ViralAlertsError;
+      isReadable = status === 429 || (!!code && status! < 500);
+      throw error;
+    }
+  };
 
   /** Reads the log of up to 25 regions, or of `ALL`, after positions. Without positions it reads where the logs end. */
   const read = async (asked: string[], since?: Positions) => {
@@ -166,6 +184,15 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     #life = Infinity;
     /** The leg of this connection, if it is one to AppSync. */
     #leg: Leg | undefined;
+    readonly #began = Date.now();
+    /** Whether the client has had an answer with the log. */
+    #serves = false;
+    /** Answers that were none, in a row. */
+    #vain = 0;
+    /** Alerts that are not the next ones of their regions, and arrived before the log was read. */
+    #held: object[] = [];
+    /** Whether a look is due soon, also where one is under way. */
+    #isDue = false;
 
     constructor(url: string, protocols: string[] = []) {
       const error = failure;
@@ -185,6 +212,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     }
 
     close(code?: number): void {
+      // The client has waited for it in vain.
+      if (this.readyState !== READY_STATE.closed && Date.now() - this.#began >= FALLBACK_MS) this.#avoid();
       this.readyState = READY_STATE.closed;
       clearTimeout(this.#watch);
       clearTimeout(this.#timer);
@@ -193,9 +222,20 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     #end(code?: number): void {
       if (this.readyState === READY_STATE.closed) return;
-      if (this.#leg && this.#inner && this.readyState === READY_STATE.connecting) avoids = true;
+      this.readyState = READY_STATE.closed;
       this.close(1000);
       this.onclose?.({ code } as never);
+    }
+
+    /** AppSync has ended the connection, or is silent. */
+    #lose(code?: number): void {
+      if (this.readyState !== READY_STATE.closed) this.#avoid();
+      this.#end(code);
+    }
+
+    /** Uses the WebSocket API for the next connection, if this one to AppSync has not served the client. */
+    #avoid(): void {
+      if (this.#leg && this.#inner && !this.#serves) avoids = true;
     }
 
     #tell(frame: object): void {
@@ -209,15 +249,14 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     // --- Connecting --------------------------------------------------------------------------------------------------
 
     async #connect(url: string, protocols: string[]): Promise<void> {
-      if (leg === undefined && !avoids) {
+      if (!isReadable && (leg === undefined || isMeant()) && !avoids) {
         const [asked = ALL] = typeof regions === "string" ? [regions] : regions;
         // What goes wrong here goes wrong later too, and is told then. It does not hold up the other connection.
         const late = new Promise((resolve) => (this.#timer = setTimeout(resolve, FALLBACK_MS)));
         await Promise.race([query([nameOf(asked)], { limit: "1" }).catch(() => {}), late]);
         clearTimeout(this.#timer);
       }
-      // Without the log there is nothing to begin with.
-      const stays = avoids || leg === undefined;
+      const stays = avoids || !isReadable;
       avoids = false;
       if (isMeant() && !stays) this.#leg = leg!;
       const authorization = this.#leg && (await this.#authorization());
@@ -235,7 +274,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       const inner = this.#inner;
       inner.onopen = () => (this.#leg ? this.#post({ type: "connection_init" }) : this.#open());
       inner.onmessage = ({ data }: { data: unknown }) => (this.#leg ? this.#takeEvent(data) : this.#pass(data, stays));
-      inner.onerror = inner.onclose = ({ code }: { code?: number }) => this.#end(code);
+      inner.onerror = inner.onclose = ({ code }: { code?: number }) => this.#lose(code);
     }
 
     #open(): void {
@@ -263,7 +302,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     #takeEvent(data: unknown): void {
       if (this.readyState === READY_STATE.closed) return;
       clearTimeout(this.#watch);
-      this.#watch = setTimeout(() => this.#end(), KA_MS);
+      this.#watch = setTimeout(() => this.#lose(), KA_MS);
       let frame: EventFrame;
       try {
         frame = Object(JSON.parse(data as string)) as EventFrame;
@@ -271,7 +310,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         return;
       }
       if (frame.type === "connection_ack") this.#open();
-      else if (frame.type === "connection_error") this.#end();
+      else if (frame.type === "connection_error") this.#lose();
       else if (frame.type === "data") {
         this.#heard.add(frame.id!);
         [frame.event].flat().forEach((text) => this.#takeAlert(text));
@@ -292,11 +331,14 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       }
       // What else is published there is not for the client.
       if (!/^(viral_alert|alert_removed)$/.test(alert.type)) return;
-      this.#tell(alert);
       const { region, epoch, seq } = alert;
       const at = this.#at[region] ?? { epoch: 0, seq: 0 };
       // Before the first alert of a region there is no log.
-      if (epoch === (at.epoch || epoch) && seq === at.seq + 1) this.#at[region] = { epoch: epoch!, seq };
+      const isNext = epoch === (at.epoch || epoch) && seq === at.seq + 1;
+      if (isNext) this.#at[region] = { epoch: epoch!, seq };
+      // A gap would make the client ask a log that is not read yet, once for each alert.
+      if (isNext || this.#serves) this.#tell(alert);
+      else this.#held = [...this.#held.slice(1 - HELD_MAX), alert];
     }
 
     // --- Requests of the client --------------------------------------------------------------------------------------
@@ -310,28 +352,38 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         return this.#end();
       }
       for (const region of asked) this.#regions[joins ? "add" : "delete"](region);
+      for (const region in since) this.#at[region] ??= since[region]!;
       const refused = await this.#subscribe();
-      if (!joins) return refused ? this.#end() : this.#tell({ type: "unsubscribed", regions: asked });
+      if (!joins) {
+        // Leaving ALL subscribes to what it covered.
+        this.#lookSoon();
+        return refused ? this.#end() : this.#tell({ type: "unsubscribed", regions: asked });
+      }
       const final = refused && refusalOf(refused);
       if (final) return this.#tell(final);
       try {
         const found = await read(asked, since);
         // AppSync answers the same if the token does not allow a region and if its authorizer failed. The log refuses
         // only the former, and here it has not.
-        if (refused) return this.#tell(refusal("unavailable", true));
+        if (refused) return this.#refuse(refusal("unavailable", true));
         Object.assign(this.#at, found.positions);
         const day = ROTATE_AFTER_MS_MAX - MARGIN_MS * (1 + 3 * Math.random());
         const rotate_after_ms = Math.max(TOKEN_MS_MIN, Math.min(day, 0.9 * this.#life));
         const advice = { reconnect_within_ms: EVENTS_RECONNECT_MS, rotate_after_ms };
+        this.#serves = true;
+        this.#vain = 0;
         this.#tell({ type: "subscribed", regions: asked, ...found, ...advice });
+        for (const alert of this.#held.splice(0)) this.#tell(alert);
       } catch (error) {
         const { code, field, message, status = 500 } = error as ViralAlertsError;
         if (status === 401) return this.#end();
         // Of an error of `since` the client tells the application, and goes on with the region.
         const isOurs = code === "connect" || field === "after";
         if (isOurs) this.#tell({ ...refusal(code), message, field: "since" });
+        // A log that is busy has an answer later.
+        else if (status === 429) this.#tell(refusal(code || "unavailable", true));
         // An answer without a code is not the service's.
-        else this.#tell(refusal(code || "unavailable", !code || status >= 500 || status === 429));
+        else this.#refuse(refusal(code || "unavailable", !code || status >= 500));
         // The client has not begun with these regions, so a look would only ask once more.
         return;
       }
@@ -339,9 +391,21 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       this.#follow();
     }
 
+    /** Tells that there is no answer now. After some of them the WebSocket API may have one. */
+    #refuse(frame: { retryable: boolean }): void {
+      if (!frame.retryable || ++this.#vain < VAIN_MAX) return this.#tell(frame);
+      avoids = true;
+      this.#end();
+    }
+
+    /** The channels that the regions take. */
+    #names(): string[] {
+      return this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+    }
+
     /** Subscribes to what the client is subscribed to, and to nothing twice. Returns the refusal of a channel. */
     async #subscribe(): Promise<EventFrame | undefined> {
-      const names = this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+      const names = this.#names();
       const missing = names.filter((name) => !this.#channels.has(name));
       const authorization = missing[0] && (await this.#authorization());
       const frames = await Promise.all(
@@ -352,8 +416,10 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
           return frame;
         }),
       );
+      // Where ALL was refused, the others stay.
+      const kept = this.#names();
       for (const [name, id] of this.#channels) {
-        if (names.includes(name)) continue;
+        if (kept.includes(name)) continue;
         this.#channels.delete(name);
         this.#post({ type: "unsubscribe", id });
       }
@@ -385,6 +451,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     /** Looks at the log soon after a subscription: what is published just after `subscribe_success` may not arrive. */
     #lookSoon(): void {
+      this.#isDue = true;
       this.#lookAfter(Math.min(SECOND_LOOK_MS * (1 + Math.random()), checkMs));
     }
 
@@ -396,7 +463,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     /** Hands over what AppSync has lost. */
     async #look(): Promise<void> {
-      const names = this.#regions.has(ALL) ? [ALL] : [...this.#regions];
+      const names = this.#names();
+      this.#isDue = false;
       const silent: string[] = [];
       try {
         for (let from = 0; from < names.length; from += REGIONS_MAX) {
@@ -419,7 +487,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
         // What AppSync has lost and a subscription that has ended look the same from here. What fails is tried again at
         // the next look.
         for (const name of silent) void this.#renew(name).catch(() => {});
-        if (silent[0]) this.#lookSoon();
+        if (silent[0] || this.#isDue) this.#lookSoon();
         else this.#lookAfter(checkMs * (0.75 + Math.random() / 2));
       } catch (error) {
         // The client's next subscription finds out which region is refused, or that the token is.

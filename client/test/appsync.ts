@@ -22,6 +22,10 @@ export class AppSync {
   deliver: (alert: ViralAlert) => number[] = (alert) => this.service.deliver(alert);
   /** Handshakes are refused, and those of the WebSocket API are not. */
   refuses = false;
+  /** Handshakes have no answer. */
+  hangs = false;
+  /** Whether subscriptions have an answer. */
+  answersSubscriptions = true;
   /** Whether it sends `ka`. */
   sendsKa = true;
   /** Refused channels, with the types of their errors. */
@@ -84,7 +88,7 @@ export class EventSocket implements Peer {
     appSync.handshakes.push(authorization);
     setTimeout(() => {
       const { service } = appSync;
-      if (service.silent || this.readyState > 0) return;
+      if (service.silent || appSync.hangs || this.readyState > 0) return;
       if (appSync.refuses || service.refuses) return this.ends();
       this.readyState = 1;
       appSync.sockets.add(this);
@@ -105,7 +109,8 @@ export class EventSocket implements Peer {
       if (this.readyState !== 1 || service.silent) return;
       if (service.hangsUp) return this.ends();
       const answer = this.#answer(message);
-      if (message.type === "subscribe" && service.answerIsLost()) return;
+      const isLost = (): boolean => !this.#appSync.answersSubscriptions || service.answerIsLost();
+      if (message.type === "subscribe" && isLost()) return;
       this.receives(answer, LATENCY);
     }, LATENCY);
   }

@@ -601,3 +601,145 @@ test("options that cannot be are refused", () => {
     expect(() => eventsSocket({ httpUrl: "https://service.example", checkMs })).toThrow(refused);
   }
 });
+
+test("a page that may not read the log keeps to the WebSocket API, whatever the service tells it", async () => {
+  service.status = 0;
+  const { told, states } = startWith();
+  await pass(10_000);
+  for (let cut = 1; cut <= 5; cut++) {
+    service.cut();
+    publishUntil(service, "PL", 2 * cut);
+    await until(() => told.length === 2 * cut, 100);
+  }
+  expect(told).toEqual(alertsOf("PL", 1, 10));
+  expect(appSync.handshakes).toEqual([]);
+  service.status = 200;
+  service.cut();
+  await until(() => open()[1] === 1, 100);
+  await pass(1_000);
+  expect(states.at(-1)).toBe("open");
+});
+
+test("a log that cannot be read any more leaves the client to the WebSocket API", async () => {
+  const { told } = startWith();
+  await pass(1_000);
+  service.status = 0;
+  service.cut();
+  publishUntil(service, "PL", 3);
+  await until(() => told.length === 3, 100);
+  expect(open()).toEqual([1, 0]);
+});
+
+test("an Event API that never answers a handshake gives way to the WebSocket API", async () => {
+  appSync.hangs = true;
+  const { states } = startWith();
+  await until(() => open()[0] === 1, 100);
+  await pass(1_000);
+  expect(states.at(-1)).toBe("open");
+  expect(appSync.handshakes.length).toBe(1);
+});
+
+test.each(["subscription is refused", "subscription has no answer"])(
+  "an Event API where each %s gives way to the WebSocket API",
+  async (what) => {
+    if (what.endsWith("refused")) appSync.refused.set("/alerts/PL", "SubscriptionProcessingError");
+    else appSync.answersSubscriptions = false;
+    const { told } = startWith();
+    await until(() => open()[0] === 1, 100);
+    publishUntil(service, "PL", 1);
+    await pass(1_000);
+    expect(told).toEqual(alertsOf("PL", 1, 1));
+    expect(open()).toEqual([1, 0]);
+  },
+);
+
+test("a region keeps its channel where ALL is refused", async () => {
+  service.forbidden.add("ALL");
+  const { client, told, errors } = startWith();
+  await pass(1_000);
+  client.watch("ALL");
+  await pass(20_000);
+  expect(errors.map(({ code }) => code)).toEqual(["forbidden"]);
+  expect(channels()).toEqual(["/alerts/PL"]);
+  publishUntil(service, "PL", 1);
+  await pass(100);
+  expect(told).toEqual(alertsOf("PL", 1, 1));
+});
+
+test("a log that is busy is not asked for each alert that arrives", async () => {
+  const regions = Array.from({ length: 8 }, (_, index) => `R${index}`);
+  const { told } = startWith({ regions });
+  await pass(1_000);
+  service.status = 429;
+  service.cut();
+  for (const region of regions) publishUntil(service, region, 2);
+  const { length } = service.requests;
+  for (let second = 0; second < 40; second++) {
+    await pass(1_000);
+    for (const region of regions) service.publish(region);
+  }
+  // The fallback and the subscription both ask, with pauses that grow to 30 s.
+  expect(service.requests.length - length).toBeLessThan(30);
+  service.status = 200;
+  await pass(70_000);
+  for (const region of regions)
+    expect(told.filter((alert) => alert.startsWith(`${region} `))).toEqual(alertsOf(region, 1, 42));
+});
+
+test("what is published just after ALL was left is found soon", async () => {
+  appSync.lateMs = 3_000;
+  const { client, told } = startWith();
+  await pass(30_000);
+  client.watch("ALL");
+  await pass(30_000);
+  client.unwatch("ALL");
+  await pass(1_500);
+  publishUntil(service, "PL", 1);
+  await pass(30_000);
+  expect(told).toEqual(alertsOf("PL", 1, 1));
+});
+
+/** Lets one answer of the log, from which on `begins` returns true, take longer, and calls `meanwhile` then. */
+function delayOneAnswer(ms: number, begins: () => boolean, meanwhile: () => void): void {
+  let isDelayed = false;
+  vi.stubGlobal("fetch", async (...given: Parameters<typeof fetch>) => {
+    const answer = await service.fetch(...given);
+    if (isDelayed || !begins()) return answer;
+    isDelayed = true;
+    meanwhile();
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    return answer;
+  });
+}
+
+test("an alert that arrives while the log is read is told after what the log has", async () => {
+  const { told } = startWith();
+  await pass(1_000);
+  service.cut();
+  publishUntil(service, "PL", 1);
+  appSync.deliver = () => [10];
+  let published = 0;
+  const publish = (): void => {
+    publishUntil(service, "PL", 3);
+    published = Date.now();
+  };
+  delayOneAnswer(1_000, () => appSync.sockets.size > 0, publish);
+  await until(() => published > 0, 100);
+  await pass(2_000);
+  expect(told).toEqual(alertsOf("PL", 1, 3));
+});
+
+test("a region that is watched during a look has its second look all the same", async () => {
+  const { client, told } = startWith({ checkMs: 600_000 });
+  await pass(60_000);
+  appSync.lateMs = 3_000;
+  delayOneAnswer(5_000, () => true, () => client.watch("DE"));
+  for (let passed = 0; channels().length < 2; passed += 1_000) {
+    expect(passed).toBeLessThan(HOUR);
+    await pass(1_000);
+  }
+  await pass(1_000);
+  publishUntil(service, "DE", 1);
+  await pass(60_000);
+  expect(told).toEqual(["DE 1"]);
+});

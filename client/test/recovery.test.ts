@@ -175,9 +175,9 @@ test.each([0, 429, 503])("HTTP that fails with %i for an hour loses nothing, and
   await miss(["PL"], 450);
   await pass(60 * 60_000);
   expect(told).toEqual([]);
-  // Pauses are random in a window of 30 s. Without an answer from the log there is no subscription on the leg of
-  // AppSync, so beside it the fallback asks as often.
-  expect(service.requests.length).toBeGreaterThan(on({ gateway: 150, events: 300 }));
+  // Pauses are random in a window of 30 s. While a log is busy there is no subscription on the leg of AppSync, so
+  // beside it the fallback asks as often. One without an answer is left to the WebSocket API after some attempts.
+  expect(service.requests.length).toBeGreaterThan(150);
   expect(service.requests.length).toBeLessThan(on({ gateway: 350, events: 700 }));
   service.status = 200;
   await pass(31_000);
