@@ -68,10 +68,10 @@ function lifeOf(token: string): number {
   }
 }
 
-/** Answers to the client that were none, in a row, after which it uses the WebSocket API. */
+/** Subscriptions in a row that cannot be answered, after which the client uses the WebSocket API. */
 const VAIN_MAX = 3;
 
-/** Alerts that wait for the log to be read: it has those that are more. */
+/** Alerts that wait until the log is read. Older ones are dropped: the log has them. */
 const HELD_MAX = 1_000;
 
 /** An answer that refuses a message, as the service writes it. */
@@ -187,7 +187,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     readonly #began = Date.now();
     /** Whether the client has had an answer with the log. */
     #serves = false;
-    /** Answers that were none, in a row. */
+    /** Subscriptions in a row that could not be answered. */
     #vain = 0;
     /** Alerts that are not the next ones of their regions, and arrived before the log was read. */
     #held: object[] = [];
@@ -356,7 +356,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       const refused = await this.#subscribe();
       if (!joins) {
         // Leaving ALL subscribes to what it covered.
-        this.#lookSoon();
+        if (asked.includes(ALL)) this.#lookSoon();
         return refused ? this.#end() : this.#tell({ type: "unsubscribed", regions: asked });
       }
       const final = refused && refusalOf(refused);
@@ -391,7 +391,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       this.#follow();
     }
 
-    /** Tells that there is no answer now. After some of them the WebSocket API may have one. */
+    /** Tells that the service cannot answer now, or leaves AppSync after {@link VAIN_MAX} times. */
     #refuse(frame: { retryable: boolean }): void {
       if (!frame.retryable || ++this.#vain < VAIN_MAX) return this.#tell(frame);
       avoids = true;

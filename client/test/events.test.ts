@@ -528,7 +528,7 @@ test("an Event API that cannot be reached gives way to the WebSocket API until t
   expect(told).toEqual(["PL 1", "PL 2"]);
 });
 
-test("a token that fails for the handshake is no reason to leave the Event API", async () => {
+test("a token that fails for the handshake does not lead away from the Event API", async () => {
   let calls = 0;
   // The client asks for one, and the leg for its first request.
   const token = (): Promise<string> => (++calls === 3 ? Promise.reject(Error("signed out")) : Promise.resolve("t"));

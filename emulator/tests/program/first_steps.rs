@@ -73,7 +73,7 @@ fn a_small_project_is_written_where_nothing_is_replaced_and_the_next_command_is_
     let error = refused(&["init", project_text]);
     assert!(error.contains("template.yaml exists: name a directory without it"), "{error}");
     assert_eq!(fs::read_to_string(project.join("template.yaml")).expect("read"), "mine");
-    // A link to nothing is no place either.
+    // Nor can it be written to a link that leads to nothing.
     let linked = tempfile::tempdir().expect("a directory");
     symlink("elsewhere", linked.path().join("template.yaml")).expect("a link");
     let error = refused(&["init", linked.path().to_str().expect("UTF-8")]);

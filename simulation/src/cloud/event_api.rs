@@ -181,7 +181,7 @@ impl Cloud {
         EventSocket { line: EventLine { id, cloud: Arc::clone(self) }, incoming }
     }
 
-    /// Sends a frame to a client. False where there is no such connection.
+    /// Sends a frame to a client. False if the connection does not exist.
     fn tell_event(&self, id: &str, frame: &Value) -> bool {
         let ms = self.draw(id, |random| random.random_range(1.0..WAY_MS));
         let mut events = lock(&self.events);

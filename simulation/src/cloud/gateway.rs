@@ -310,7 +310,7 @@ impl Cloud {
         });
     }
 
-    /// Sends a frame to a client. False where there is no such connection.
+    /// Sends a frame to a client. False if the connection does not exist.
     fn tell(&self, id: &str, frame: Incoming) -> bool {
         let ms = self.draw(id, |random| random.random_range(1.0..WAY_MS));
         if matches!(&frame, Incoming::Frame(text) if text.len() > LARGE_BYTES) {
