@@ -10,7 +10,15 @@ export const FILES: Record<Leg, Record<string, string[]>> = {
     "no connection": ["toast", "one-leg"],
     "the model in Rust knows the WebSocket API alone": ["replay"],
   },
-  events: { "the protocol of AppSync, looks at the log, and changes of leg": ["events"] },
+  events: {
+    "the protocol of AppSync, looks at the log, and changes of leg": [
+      "events",
+      "events-channels",
+      "events-connections",
+      "events-leg",
+      "events-looks",
+    ],
+  },
 };
 
 /** Tests of one leg in the files that run on both, by reason. Names are as the sources have them. */
@@ -33,7 +41,7 @@ export const TESTS: Record<Leg, Record<string, string[]>> = {
       "a push of the other form is not taken for an answer",
       "a keepalive whose answer is not as promised ends the connection",
     ],
-    "ten silent minutes of API Gateway: events.test.ts has the silence of a client of AppSync": [
+    "ten silent minutes of API Gateway: events-looks.test.ts has the silence of a client of AppSync": [
       "a message is sent after 9.5 minutes of silence and not before",
     ],
     "answers that carry what was missed: AppSync has none, so its leg requires httpUrl and waits for it": [
@@ -55,7 +63,7 @@ export const TESTS: Record<Leg, Record<string, string[]>> = {
       "nor is one that reached everyone, and one of the same number of another region is",
     ],
     "prices of API Gateway": ["the figures that the cost model reckons with are those of the client"],
-    "the two hours of API Gateway: events.test.ts has the day of AppSync": [
+    "the two hours of API Gateway: events-connections.test.ts has the day of AppSync": [
       "before the two hours a new connection is opened first, and then the old one closed",
     ],
   },
