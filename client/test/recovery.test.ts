@@ -148,7 +148,8 @@ test("HTTP that fails is tried again", async () => {
   expect(service.requests.length).toBeGreaterThan(length);
   expect(told).toEqual([]);
   service.status = 200;
-  await pass(20_000);
+  // The longest backoff is 30 s.
+  await pass(31_000);
   expect(told).toEqual(alertsOf("PL", 1, 450));
 });
 
