@@ -95,7 +95,7 @@ export function startClient(
 
   const emit: Emit = (type, detail) => {
     // If a listener closes the client, only the state `closed` follows.
-    if (isClosed() && type !== "state") return;
+    if (type !== "state" && isClosed()) return;
     if (type === "alert" && !accepts(given.accept, detail as ViralAlert)) return;
     client.counts[type] = (client.counts[type] ?? 0) + 1;
     dispatch(type, detail);

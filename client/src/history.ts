@@ -43,7 +43,7 @@ export async function get(
 export async function catchUp(settings: Settings, log: Log, regions: string[]): Promise<void> {
   for (let from = 0; from < regions.length; from += REGIONS_MAX) {
     const asked = regions.slice(from, from + REGIONS_MAX);
-    for (let after = cursor(log, asked), more: unknown = true; more;) {
+    for (let more: unknown = true, after = cursor(log, asked); more;) {
       const answer = await get(settings, { region: asked.join(), ...(after && { after }) });
       log.apply(answer, asked, false);
       // A page that does not move the cursor is the last one.

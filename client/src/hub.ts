@@ -281,7 +281,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
         }
         await recover(log.apply(frame as Answer, asked, !!httpUrl || !!asked[1] || asked[0] === ALL));
       } else if (isKept || frame.type === "unsubscribed" || (final && type !== "subscribe_region")) {
-        if (type === "keepalive") connection.idle = false;
+        connection.idle &&= type !== "keepalive";
         // A service that does not know the message gets new subscriptions instead.
         const named = isKept ? [...(frame.behind ?? []), ...(frame.missing ?? [])] : asked;
         for (const region of named) acknowledged.delete(isKept && asked[0] === ALL ? ALL : region);

@@ -79,5 +79,9 @@ export const EVENTS_RECONNECT_MS = 60_000;
 export const MARGIN_MS = 60 * 60_000;
 /** Shortest age at which a connection is replaced because its token ends. */
 export const TOKEN_MS_MIN = 60_000;
+/** A token without `iat` and `nbf` that ends sooner, by the browser's clock, is not believed to: the clock is wrong. */
+export const UNDATED_MS_MIN = 10 * 60_000;
+/** Requests before the first connection: each names another region, if the token forbids the one before. */
+export const INQUIRIES_MAX = 3;
 /** Pages of the log that are read at once. The next look reads the rest. */
 export const PAGES_MAX = 100;

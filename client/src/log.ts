@@ -42,8 +42,8 @@ export function createLog(
   /** Whether the region has a position to follow it from. */
   const has = (region: string): boolean => !!entries[region]?.at;
 
-  /** Whether alerts of the region are missing. */
-  const isBehind = (region: string): boolean => has(region) && entries[region]!.head > entries[region]!.at!.seq;
+  /** Whether alerts of the region are missing. Without a position they are not: `undefined` compares as false. */
+  const isBehind = (region: string): boolean => entries[region]?.head! > entries[region]?.at?.seq!;
 
   /** Follows the region from a position, unless it has one. Throws if that is not a position. */
   const begin = (region: string, { epoch, seq } = BEGINNING): void => {
@@ -154,7 +154,7 @@ export function createLog(
      * recover them from, their missing alerts are given up. Throws if the answer is not as promised.
      */
     apply(
-      { positions, alerts = [], removed = [], not_recovered = [] }: Answer,
+      { positions, alerts = [], removed = [], not_recovered = [], recovered = true }: Answer,
       asked: string[],
       elsewhere: boolean,
     ): string[] {
@@ -162,7 +162,10 @@ export function createLog(
       // Under ALL, an unknown region is a new one.
       // At its first acknowledgement a region starts at its head: earlier alerts are not for this client.
       for (const [region, head] of heads) begin(region, has(ALL) ? BEGINNING : head);
-      if (asked.includes(ALL)) for (const region in { ALL, ...entries }) begin(region);
+      // Regions that HTTP leaves out of ALL begin where a connection says.
+      if (asked.includes(ALL) && (recovered || not_recovered[0])) {
+        for (const region in { ALL, ...entries }) begin(region);
+      }
       started();
       for (const region in entries) if (has(region)) move(region, entries[region]!.at!);
       [...removed, ...alerts].forEach(take);

@@ -14,6 +14,8 @@ export interface Answer {
   alerts?: ViralAlert[];
   removed?: RemovedAlert[];
   not_recovered?: string[];
+  /** False if alerts in answer to positions are missing, or if `ALL` has more regions than the answer can name. */
+  recovered?: boolean;
   /** Cursor of the next page, and whether there is a next page. */
   after?: string;
   more?: boolean;

@@ -8,6 +8,7 @@ import {
   CHECK_MS,
   CHECK_MS_MIN,
   FALLBACK_MS,
+  INQUIRIES_MAX,
   KA_MS,
   MARGIN_MS,
   PAGES_MAX,
@@ -22,7 +23,7 @@ import { ALL } from "./log.js";
 import type { Answer, Leg, Positions } from "./news.js";
 import { checkNumbers } from "./numbers.js";
 import { nameOf } from "./region.js";
-import { tokenFrom } from "./token.js";
+import { keepAge } from "./token-age.js";
 import type { Options, RemovedAlert, ViralAlert, ViralAlertsError, WebSocketLike } from "./viral-alerts.js";
 
 /** Options of `eventsSocket`: those of the client, so that you can pass the same object. */
@@ -58,16 +59,6 @@ const READY_STATE = { connecting: 0, open: 1, closed: 3 };
 const base64url = (text: string): string =>
   btoa(text).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 
-/** The milliseconds until a JWT ends; `Infinity` for any other token. */
-function lifeOf(token: string): number {
-  try {
-    const payload = atob(token.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
-    return (JSON.parse(payload) as { exp: number }).exp * 1_000 - Date.now() || Infinity;
-  } catch {
-    return Infinity;
-  }
-}
-
 /** Subscriptions in a row that cannot be answered, after which the client uses the WebSocket API. */
 const VAIN_MAX = 3;
 
@@ -99,12 +90,12 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
   if (!httpUrl) throw TypeError("no httpUrl: the log is read there");
   checkNumbers(options, { checkMs: CHECK_MS_MIN });
   const checkMs = Math.min(options.checkMs ?? CHECK_MS, ROTATE_AFTER_MS_MAX);
-  const settings = {
-    httpUrl: String(httpUrl).replace(/\/$/, ""),
-    token: token == null ? undefined : () => tokenFrom(token),
-  };
+  const tokens = token == null ? undefined : keepAge(token);
+  const settings = { httpUrl: String(httpUrl).replace(/\/$/, ""), token: tokens?.next };
   /** Which share of the clients this one belongs to. */
-  let draw = Math.floor(Math.random() * 100);
+  const draw = Math.floor(Math.random() * 100);
+  /** Whether the Event API and its log have all that this client follows. If not, the WebSocket API does. */
+  let isCovered = true;
   /** The leg of which the service told last; null if it told that there is none. */
   let leg: Leg | null | undefined;
   /** Whether the last request for the log had an answer of the service. Without it there is nothing to begin with. */
@@ -114,7 +105,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
   /** What the constructor of a socket threw, after that of this class had returned. */
   let failure: unknown;
 
-  const isMeant = (): boolean => !!leg && draw < leg.share;
+  const isMeant = (): boolean => isCovered && !!leg && draw < leg.share;
 
   const learn = <Told extends { events?: Leg }>(told: Told): Told => {
     leg = told.events?.url && told.events.host ? told.events : null;
@@ -149,6 +140,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       if (after === before) break;
       before = after;
       const answer = await query(asked, after ? { after } : { limit: "1" });
+      // Of `ALL` it leaves out what a cursor cannot name: regions would begin nowhere, and lost alerts stay lost.
+      if (asked[0] === ALL && answer.recovered === false && !answer.not_recovered?.[0]) isCovered = false;
       Object.assign(found.positions, answer.positions);
       if (after) {
         found.alerts.push(...(answer.alerts ?? []));
@@ -184,7 +177,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     #life = Infinity;
     /** The leg of this connection, if it is one to AppSync. */
     #leg: Leg | undefined;
-    readonly #began = Date.now();
+    /** On the clock of `performance.now`. */
+    readonly #began = performance.now();
     /** Whether the client has had an answer with the log. */
     #serves = false;
     /** Subscriptions in a row that could not be answered. */
@@ -213,7 +207,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     close(code?: number): void {
       // The client has waited for it in vain.
-      if (this.readyState !== READY_STATE.closed && Date.now() - this.#began >= FALLBACK_MS) this.#avoid();
+      if (this.readyState !== READY_STATE.closed && performance.now() - this.#began >= FALLBACK_MS) this.#avoid();
       this.readyState = READY_STATE.closed;
       clearTimeout(this.#watch);
       clearTimeout(this.#timer);
@@ -250,10 +244,9 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     async #connect(url: string, protocols: string[]): Promise<void> {
       if (!isReadable && (leg === undefined || isMeant()) && !avoids) {
-        const [asked = ALL] = typeof regions === "string" ? [regions] : regions;
         // What goes wrong here goes wrong later too, and is told then. It does not hold up the other connection.
         const late = new Promise((resolve) => (this.#timer = setTimeout(resolve, FALLBACK_MS)));
-        await Promise.race([query([nameOf(asked)], { limit: "1" }).catch(() => {}), late]);
+        await Promise.race([this.#inquire().catch(() => {}), late]);
         clearTimeout(this.#timer);
       }
       const stays = avoids || !isReadable;
@@ -277,6 +270,22 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       inner.onerror = inner.onclose = ({ code }: { code?: number }) => this.#lose(code);
     }
 
+    /** Asks which legs the service has, for the first region that the token does not forbid. */
+    async #inquire(): Promise<void> {
+      const names = (typeof regions === "string" ? [regions] : [...regions]).map(nameOf);
+      if (!names[0]) return void (await query([ALL], { limit: "1" }));
+      // Of ALL the answer also says whether the log can name its regions.
+      if (names.includes(ALL)) names.unshift(ALL);
+      for (const name of names.slice(0, INQUIRIES_MAX)) {
+        try {
+          return void (await read([name]));
+        } catch (error) {
+          const isLate = this.readyState === READY_STATE.closed || !!this.#inner;
+          if (isLate || (error as ViralAlertsError).code !== "forbidden") return;
+        }
+      }
+    }
+
     #open(): void {
       this.readyState = READY_STATE.open;
       this.onopen?.({} as never);
@@ -284,8 +293,8 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
 
     async #authorization(): Promise<{ host: string; Authorization: string }> {
       // AppSync refuses an empty one.
-      const value = (await settings.token?.()) || "anonymous";
-      this.#life = lifeOf(value);
+      const value = (await tokens?.next()) || "anonymous";
+      this.#life = tokens?.left() ?? Infinity;
       return { host: this.#leg!.host, Authorization: value };
     }
 
@@ -346,11 +355,9 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
     async #answer({ type, regions: asked, since }: Message): Promise<void> {
       if (type === "keepalive") return this.#tell({ type: "kept" });
       const joins = type === "subscribe_region";
-      if (joins && asked.some((region) => region.endsWith("-"))) {
-        // Such a region has no channel: this client has to use the WebSocket API.
-        draw = 100;
-        return this.#end();
-      }
+      // Such a region has no channel.
+      if (joins && asked.some((region) => region.endsWith("-"))) isCovered = false;
+      if (!isCovered) return this.#end();
       for (const region of asked) this.#regions[joins ? "add" : "delete"](region);
       for (const region in since) this.#at[region] ??= since[region]!;
       const refused = await this.#subscribe();
@@ -363,6 +370,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
       if (final) return this.#tell(final);
       try {
         const found = await read(asked, since);
+        if (!isCovered) return this.#end();
         // AppSync answers the same if the token does not allow a region and if its authorizer failed. The log refuses
         // only the former, and here it has not.
         if (refused) return this.#refuse(refusal("unavailable", true));
@@ -472,7 +480,7 @@ export function eventsSocket(options: EventsOptions): NonNullable<Options["WebSo
           const known = Object.entries(this.#at).filter(([name]) => asked.includes(name) || asked[0] === ALL);
           const { positions, alerts, removed, not_recovered } = await read(asked, Object.fromEntries(known));
           // The client's next subscription finds out what is lost.
-          if (not_recovered[0]) return this.#end();
+          if (not_recovered[0] || !isCovered) return this.#end();
           for (const frame of [...removed, ...alerts]) this.#tell(frame);
           Object.assign(this.#at, positions);
           // Regions with a hyphen at the end of their name are not in the channel of ALL.

@@ -3,7 +3,8 @@
 import { expect, test, vi } from "vitest";
 import { alertsOf, pass } from "./application.js";
 import { EVENTS } from "./appsync.js";
-import { appSync, service } from "./current.js";
+import { Browser } from "./browser.js";
+import { appSync, service, startService } from "./current.js";
 import { HOUR, MINUTE, startWith } from "./event-api.js";
 import { LATENCY } from "./service.js";
 
@@ -74,12 +75,75 @@ test("a connection is replaced before its day is over, once the new one is subsc
   expect(told).toEqual(alertsOf("PL", 1, 24 * 60));
 });
 
-test("a connection is replaced before its token ends, with a new one", async () => {
-  const jwt = (): string => `h.${btoa(JSON.stringify({ exp: Math.floor(Date.now() / 1_000) + 3_600 }))}.s`;
-  const { states } = startWith({ token: jwt });
+const MINUTES_AHEAD = [-120, -61, 0, 30, 59, 60, 61, 120, 60 * 24 * 365];
+
+/** A token of an hour, as the service makes it when the browser's clock is ahead by so many minutes. */
+function jwt(claims: ("iat" | "nbf")[], minutesAhead: number): string {
+  const now = Math.floor(Date.now() / 1_000) - 60 * minutesAhead;
+  const starts = Object.fromEntries(claims.map((claim) => [claim, now]));
+  return `h.${btoa(JSON.stringify({ ...starts, exp: now + 3_600 })).replaceAll("=", "")}.s`;
+}
+
+/** Tokens of all connections. */
+const tokens = (): number => new Set(appSync.handshakes.map(({ Authorization }) => Authorization)).size;
+
+test.each(MINUTES_AHEAD)(
+  "a connection is replaced before its token ends, with a new one, by a clock %i minutes ahead",
+  async (minutesAhead) => {
+    const { states } = startWith({ token: () => jwt(["iat"], minutesAhead) });
+    await pass(50 * MINUTE);
+    expect(tokens()).toBe(1);
+    await pass(9 * MINUTE);
+    expect(tokens()).toBe(2);
+    startService();
+    startWith({ token: () => jwt(["nbf"], minutesAhead) });
+    await pass(59 * MINUTE);
+    expect(tokens()).toBe(2);
+    expect(states).toEqual(["open"]);
+  },
+);
+
+test("a token that does not say when it begins counts by the clock", async () => {
+  startWith({ token: () => jwt([], 0) });
   await pass(59 * MINUTE);
-  expect(new Set(appSync.handshakes.map(({ Authorization }) => Authorization)).size).toBe(2);
-  expect(states).toEqual(["open"]);
+  expect(tokens()).toBe(2);
+});
+
+test.each(MINUTES_AHEAD)(
+  "such a token has a connection replaced seldom, also by a clock %i minutes ahead",
+  async (minutesAhead) => {
+    const { states } = startWith({ token: () => jwt([], minutesAhead) });
+    await pass(HOUR);
+    expect(appSync.handshakes.length).toBeLessThanOrEqual(3);
+    expect(states).toEqual(["open"]);
+  },
+);
+
+test("the same token counts from when it came first, and no longer once it is taken after its end", async () => {
+  const token = jwt(["iat"], 0);
+  const { client, states } = startWith({ token: () => token });
+  await pass(30 * MINUTE);
+  service.cut();
+  await pass(28 * MINUTE);
+  const { length } = appSync.handshakes;
+  expect(length).toBeGreaterThan(2);
+  await pass(10 * HOUR);
+  expect(appSync.handshakes.length).toBeLessThan(length + 10);
+  expect(states.at(-1)).toBe("open");
+  expect(client.counts.error).toBeUndefined();
+});
+
+test("a clock that is set while a connection opens does not make it count as one that took long", async () => {
+  const page = new Browser();
+  appSync.answersSubscriptions = false;
+  startWith();
+  await pass(100);
+  vi.setSystemTime(Date.now() + HOUR);
+  page.happens("offline");
+  appSync.answersSubscriptions = true;
+  page.happens("online");
+  await pass(MINUTE);
+  expect(appSync.sockets.size).toBe(1);
 });
 
 test("the token goes with the handshake, with each channel and with each look", async () => {

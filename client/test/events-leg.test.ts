@@ -158,3 +158,60 @@ test.each(["subscription is refused", "subscription has no answer"])(
     expect(open()).toEqual([1, 0]);
   },
 );
+
+test("ALL of more regions than the log can name is followed over the WebSocket API", async () => {
+  const publishTo = (count: number): void => {
+    for (let index = 0; index < count; index++) service.publish(`LONG-NAME-${String(index).padStart(6, "0")}`);
+  };
+  publishTo(100);
+  const { client } = startWith({ regions: ["PL", "ALL"], checkMs: 10 * MINUTE });
+  await pass(MINUTE);
+  expect(open()).toEqual([0, 1]);
+  publishTo(200);
+  await pass(14 * MINUTE);
+  expect(open()).toEqual([1, 0]);
+  expect(client.counts.alert).toBe(200);
+  // A client that begins now goes there at once.
+  const second = startWith({ regions: ["PL", "ALL"] });
+  await pass(100);
+  expect(second.states).toEqual(["open"]);
+  expect([second.client.counts.subscribed, open()]).toEqual([2, [2, 0]]);
+  // One that does not watch ALL stays.
+  const third = startWith({ regions: [] });
+  third.client.watch("LONG-NAME-000199");
+  await pass(MINUTE);
+  expect(open()).toEqual([2, 1]);
+});
+
+test("a region that the token forbids does not keep the others from AppSync", async () => {
+  for (const region of ["AA", "BB"]) service.forbidden.add(region);
+  const { states, errors } = startWith({ regions: ["AA", "BB", "PL"], token: "t" });
+  await pass(1_000);
+  expect(states).toEqual(["open"]);
+  expect(errors.map(({ code }) => code)).toEqual(["forbidden", "forbidden"]);
+  expect([gatewayHandshakes(), open()]).toEqual([0, [0, 1]]);
+});
+
+test("a token that forbids all regions costs three requests before the client connects", async () => {
+  const regions = ["AA", "BB", "CC", "DD", "EE"];
+  for (const region of regions) service.forbidden.add(region);
+  startWith({ regions, token: "t" });
+  await until(() => open()[0] === 1);
+  expect(service.requests.length).toBe(3);
+});
+
+test("regions that the log refuses slowly do not hold up the WebSocket API for longer than 4 s", async () => {
+  for (const region of ["AA", "BB", "CC"]) service.forbidden.add(region);
+  vi.stubGlobal("fetch", async (...given: Parameters<typeof fetch>) => {
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    return service.fetch(...given);
+  });
+  startWith({ regions: ["AA", "BB", "CC", "PL"], token: "t" });
+  await pass(3_900);
+  expect(service.handshakes).toEqual([]);
+  await pass(200);
+  expect(open()).toEqual([1, 0]);
+  const { length } = service.requests;
+  await pass(3_000);
+  expect(service.said.slice(length).filter((one) => one === "GET CC")).toEqual([]);
+});

@@ -10,6 +10,7 @@ const REGIONS_MAX = 25;
 const SUBSCRIPTIONS_MAX = 100;
 /** Positions in `since`, in a cursor, and in an answer. */
 const POSITIONS_MAX = 300;
+const CURSOR_BYTES_MAX = 4_096;
 const PARAMETERS = ["region", "after", "limit"];
 
 /** An entry of a log. */
@@ -25,6 +26,8 @@ interface Log {
 interface History {
   alerts: ViralAlert[];
   removed?: RemovedAlert[];
+  positions: Record<string, Position>;
+  not_recovered?: string[];
   after: string;
   more: boolean;
   recovered: boolean;
@@ -184,14 +187,13 @@ export class Service {
   }
 
   /**
-   * The regions that are meant; under `ALL` those that have a log or that the client names, as far as they have a
-   * place.
+   * The regions that are meant; under `ALL` those that the client names, then those that have a log, by name, as far as
+   * they have a place.
    */
   #regions(names: string[], since: Record<string, Position> = {}): string[] {
     if (!names.includes("ALL")) return names;
-    return [...new Set([...names, ...Object.keys(since), ...this.#logs.keys()])]
+    return [...new Set([...names, ...Object.keys(since).sort(), ...[...this.#logs.keys()].sort()])]
       .filter((name) => name !== "ALL")
-      .sort()
       .slice(0, POSITIONS_MAX);
   }
 
@@ -281,6 +283,17 @@ export class Service {
     return answer ? Response.json(answer) : new Response("{}", { status: 400 });
   }
 
+  /** The first of the regions, as many as a cursor can name, from the client's positions to the heads. */
+  #named(regions: string[], after: Record<string, Position>): string[] {
+    let left = CURSOR_BYTES_MAX;
+    const end = regions.findIndex((name) => {
+      const entry = (position?: Position): number => (position ? cursorOf({ [name]: position }).length + 1 : 0);
+      left -= Math.max(entry(this.head(name)), entry(after[name]));
+      return left < 0;
+    });
+    return end < 0 ? regions : regions.slice(0, end);
+  }
+
   /** The answer to `GET /alerts`, unless it is refused. */
   history({ searchParams }: URL): History | undefined {
     const asked = searchParams.get("region")!.split(",");
@@ -288,7 +301,8 @@ export class Service {
     const after = parseCursor(cursor ?? "");
     const unknown = [...searchParams.keys()].some((name) => !PARAMETERS.includes(name));
     if (unknown || asked.length > REGIONS_MAX || Object.keys(after).length > POSITIONS_MAX) return undefined;
-    const names = this.#regions(asked, after);
+    const regions = this.#regions(asked, after);
+    const names = this.#named(regions, after);
     const share = Math.ceil(Number(searchParams.get("limit") ?? 100) / names.length);
     const answer = {
       alerts: [] as Logged[],
@@ -315,7 +329,7 @@ export class Service {
     return {
       ...answer,
       ...parts(answer.alerts),
-      recovered: !answer.not_recovered.length,
+      recovered: !answer.not_recovered.length && names.length === regions.length,
       after: cursorOf(answer.positions),
       ...this.#told,
     };
