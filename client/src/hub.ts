@@ -167,7 +167,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     patience ??= setTimeout(fallBack, settings.overHttp ? 0 : FALLBACK_MS * (1 - Math.random() / 4));
   };
 
-  const schedule = (count: number, code?: number): void => {
+  const schedule = (count: number, code?: number | false): void => {
     held = code === 1008;
     const shortest = code === 1012 ? RESTART_WITHIN_MS : 0;
     const within = settings.reconnectWithinMs ?? advice.reconnect_within_ms ?? RECONNECT_WITHIN_MS;
@@ -349,7 +349,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
     },
     offline() {
       drop();
-      schedule(Infinity, held ? 1008 : undefined);
+      schedule(Infinity, held && 1008);
     },
     stop,
   };

@@ -47,7 +47,7 @@ export function createLog(
 
   /** Follows the region from a position, unless it has one. Throws if that is not a position. */
   const begin = (region: string, { epoch, seq } = BEGINNING): void => {
-    if (!(epoch >= 0 && seq >= 0)) throw "invalid position";
+    if (!(epoch >= 0 && seq >= 0)) throw TypeError();
     entryOf(region).at ??= { epoch, seq };
   };
 
@@ -154,25 +154,22 @@ export function createLog(
      * recover them from, their missing alerts are given up. Throws if the answer is not as promised.
      */
     apply(
-      { positions, alerts = [], removed = [], not_recovered = [], recovered = true }: Answer,
+      { positions, alerts = [], removed = [], not_recovered = [] }: Answer,
       asked: string[],
-      elsewhere: boolean,
+      elsewhere?: boolean,
     ): string[] {
       const heads = Object.entries(positions);
       // Under ALL, an unknown region is a new one.
       // At its first acknowledgement a region starts at its head: earlier alerts are not for this client.
       for (const [region, head] of heads) begin(region, has(ALL) ? BEGINNING : head);
-      // Regions that HTTP leaves out of ALL begin where a connection says.
-      if (asked.includes(ALL) && (recovered || not_recovered[0])) {
-        for (const region in { ALL, ...entries }) begin(region);
-      }
+      if (asked.includes(ALL)) for (const region in { ALL, ...entries }) begin(region);
       started();
       for (const region in entries) if (has(region)) move(region, entries[region]!.at!);
       [...removed, ...alerts].forEach(take);
       const open: string[] = [];
       for (const [region, { epoch, seq }] of heads) {
         const entry = entryOf(region);
-        let refused = not_recovered.includes(region);
+        let refused: boolean | undefined = not_recovered.includes(region);
         if (entry.at && entry.at.epoch !== epoch && (refused || entry.at.epoch < epoch)) {
           skip(region, epoch, 0);
           // The new log is followed from its beginning, so its alerts are recovered, not lost.

@@ -170,6 +170,19 @@ test("ALL comes by polling too", async () => {
   expect(told).toEqual(["DE 3", "NEW 1", "NEW 2"]);
 });
 
+test("ALL that is watched later, while polling, is told nothing from before either", async () => {
+  // More than an answer has place for.
+  for (const region of ["AA", "BB", "CC"]) publishUntil(service, region, 60);
+  service.refuses = true;
+  const { client, told } = start(service, { regions: ["PL"], ...HTTP });
+  await pass(20_000);
+  client.watch("ALL");
+  await pass(20_000);
+  for (const region of ["AA", "BB", "CC", "PL"]) service.publish(region);
+  await pass(7_000);
+  expect(told.sort()).toEqual(["AA 61", "BB 61", "CC 61", "PL 1"]);
+});
+
 test("ALL comes by polling when there was no alert at all", async () => {
   service.refuses = true;
   const { told } = start(service, { regions: ["ALL"], ...HTTP });
