@@ -38,10 +38,13 @@ pub(crate) async fn one_alert_to(size: usize, runs: usize) -> Outcome<Duration> 
 
     let [mut first, mut last, mut worker, mut rest] = [const { Figures::new() }; 4];
     for run in 0..WARM_UP_ALERTS + runs {
-        let (all_before, worker_before) = (local.cpu()?, local.cpu_of_threads(WORKER_THREAD)?);
+        let before = local.cpu_of_threads(WORKER_THREAD)?;
         let arrivals = audience.alert(&local).await?;
-        let of_worker = local.cpu_of_threads(WORKER_THREAD)? - worker_before;
-        let of_rest = (local.cpu()? - all_before).saturating_sub(of_worker);
+        let [mut of_worker, mut of_rest] = [Duration::ZERO; 2];
+        for (thread, (is_worker, after)) in local.cpu_of_threads(WORKER_THREAD)? {
+            let used = after.saturating_sub(before.get(&thread).map_or(Duration::ZERO, |(_, before)| *before));
+            *if is_worker { &mut of_worker } else { &mut of_rest } += used;
+        }
         if run >= WARM_UP_ALERTS {
             first.add(arrivals.first);
             last.add(arrivals.last);

@@ -39,7 +39,9 @@ impl Figures {
 
 fn shown(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
-    if micros < 1_000.0 {
+    if micros < 100.0 {
+        format!("{micros:.1} µs")
+    } else if micros < 1_000.0 {
         format!("{micros:.0} µs")
     } else if micros < 100_000.0 {
         format!("{:.1} ms", micros / 1e3)

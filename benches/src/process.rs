@@ -1,6 +1,8 @@
 //! The emulator and its peers as processes, and their memory and CPU time.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -67,21 +69,28 @@ impl Server {
         Ok(line.split_whitespace().next().ok_or("no figure")?.parse()?)
     }
 
-    /// Returns the CPU time used so far.
+    /// Returns the CPU time used so far, in ticks.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        cpu_of(&format!("/proc/{}/stat", self.pid()?))
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let (user, system): (u64, u64) = (fields[11].parse()?, fields[12].parse()?);
+        Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SEC))
     }
 
-    /// Returns the CPU time used so far by threads whose name begins with `name`.
-    pub(crate) fn cpu_of_threads(&self, name: &str) -> Outcome<Duration> {
-        let mut cpu = Duration::ZERO;
+    /// Returns the CPU time used so far by each thread, by its id, in nanoseconds as the scheduler counts it, and
+    /// whether its name begins with `name`.
+    pub(crate) fn cpu_of_threads(&self, name: &str) -> Outcome<BTreeMap<OsString, (bool, Duration)>> {
+        let mut threads = BTreeMap::new();
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid()?))? {
             let path = thread?.path();
-            if std::fs::read_to_string(path.join("comm"))?.starts_with(name) {
-                cpu += cpu_of(&path.join("stat").to_string_lossy())?;
-            }
+            // A thread may end at any time.
+            let read = |file| std::fs::read_to_string(path.join(file)).ok();
+            let (Some(comm), Some(schedstat)) = (read("comm"), read("schedstat")) else { continue };
+            let running = Duration::from_nanos(schedstat.split_whitespace().next().ok_or("no fields")?.parse()?);
+            threads.insert(path.file_name().unwrap_or_default().to_owned(), (comm.starts_with(name), running));
         }
-        Ok(cpu)
+        Ok(threads)
     }
 
     /// Stops it as Ctrl-C does.
@@ -94,15 +103,6 @@ impl Server {
     fn pid(&self) -> Outcome<u32> {
         self.child.id().ok_or_else(|| "the server has ended".into())
     }
-}
-
-/// Parses user and system time from a `stat` file of `/proc`.
-fn cpu_of(stat: &str) -> Outcome<Duration> {
-    let stat = std::fs::read_to_string(stat)?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("no fields")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let (user, system): (u64, u64) = (fields[11].parse()?, fields[12].parse()?);
-    Ok(Duration::from_millis((user + system) * 1_000 / TICKS_PER_SEC))
 }
 
 /// Returns the path of a program beside this one.

@@ -215,6 +215,11 @@ impl Faults {
         Some(fault.duration)
     }
 
+    /// Whether faults of a kind are switched on.
+    pub(crate) fn has(&self, kind: FaultKind) -> bool {
+        self.sources.contains_key(&kind)
+    }
+
     /// Number of faults of each kind that is switched on.
     pub(crate) fn counts(&self) -> BTreeMap<FaultKind, u64> {
         self.sources.iter().map(|(&kind, source)| (kind, source.injected.load(Ordering::Relaxed))).collect()

@@ -17,14 +17,14 @@ impl EventApis {
         self.shared.tasks.spawn(async move {
             let answer = frames::answer(api, Arc::clone(&session), text).await;
             // A client that is gone gets none.
-            let _ = session.connection.send(answer.text.into());
+            let _ = session.connection.queue(answer.text.into());
         });
         Ok(())
     }
 
     /// Sends a text to the client.
     pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), SendError> {
-        self.open(id)?.1.connection.send(text)
+        self.open(id)?.1.connection.queue(text)
     }
 
     /// Closes a socket with 1000.

@@ -263,11 +263,12 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let mut answers: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
     loop {
         let outbound: Utf8Bytes = tokio::select! {
-            outbound = waiting.recv() => match outbound {
-                Some(_) if is_cut() => return SocketEnd::Cut,
-                Some(text) => text,
-                None => return SocketEnd::ByApi(CloseReason::GOING_AWAY),
-            },
+            text = waiting.recv() => {
+                if is_cut() {
+                    return SocketEnd::Cut;
+                }
+                text
+            }
             Some(answer) = answers.next(), if !answers.is_empty() => answer.text.into(),
             _ = alive.tick() => Utf8Bytes::from_static(r#"{"type":"ka"}"#),
             incoming = socket.next() => {
@@ -284,7 +285,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
                             Some(Answer { text, is_after_events }) => {
                                 let first = if is_after_events { waiting.len() } else { 0 };
                                 for _ in 0..first {
-                                    let Ok(event) = waiting.try_recv() else { break };
+                                    let Some(event) = waiting.try_recv() else { break };
                                     if !send(api, session, socket, event).await {
                                         return SocketEnd::lost();
                                     }

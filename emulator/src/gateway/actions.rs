@@ -18,7 +18,7 @@ impl Gateway {
 
     /// Sends a text to the client, as a post to the management API does.
     pub(crate) fn push(&self, id: &str, text: Utf8Bytes) -> Result<(), SendError> {
-        self.open(id)?.send(text)
+        self.send(&*self.open(id)?, text)
     }
 
     /// Closes the connection, as DELETE in the management API does.

@@ -8,11 +8,13 @@ use hyper::{
     header::{HOST, UPGRADE},
     http::request::Parts,
 };
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backlog::Backlog,
-    connections::{ConnectionSummary, Connections},
+    connections::{Connection, ConnectionSummary, Connections},
+    outbound::SendError,
     settings::GatewaySettings,
 };
 use crate::{
@@ -119,6 +121,17 @@ impl Gateway {
             Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/'),
             _ => path,
         }
+    }
+
+    /// Sends a text to a client, or queues it.
+    pub(super) fn send(&self, connection: &Connection, text: Utf8Bytes) -> Result<(), SendError> {
+        connection.send(text, |text| self.note_sent(connection, text))
+    }
+
+    /// Counts and records a text that is written to a client.
+    pub(super) fn note_sent(&self, connection: &Connection, text: &Utf8Bytes) {
+        connection.note_sent(self.clock.now());
+        self.recorder.sent(&connection.id, text);
     }
 
     /// Closes every connection, as DELETE in the management API does, and waits until `$disconnect` has run for each.

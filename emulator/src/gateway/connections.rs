@@ -101,12 +101,17 @@ impl Connection {
         }
     }
 
-    /// Queues a text for the client.
-    pub(crate) fn send(&self, text: Utf8Bytes) -> Result<(), SendError> {
+    /// Sends a text to the client, or queues it. `note` is called if it is written here, before it is.
+    pub(crate) fn send(&self, text: Utf8Bytes, note: impl FnOnce(&Utf8Bytes)) -> Result<(), SendError> {
         if self.closing.is_cancelled() {
             return Err(SendError::Gone);
         }
-        self.outbound.send(text)
+        self.outbound.send(text, note)
+    }
+
+    /// Queues a text for a client whose socket is written by its own task alone.
+    pub(crate) fn queue(&self, text: Utf8Bytes) -> Result<(), SendError> {
+        self.send(text, |_| {})
     }
 
     /// Closes the connection, whether or not the client reads. It accepts no more texts.

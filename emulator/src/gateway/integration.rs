@@ -77,7 +77,7 @@ impl Gateway {
             Err(failed) => self.send_error(&connection, failed.message(), &event.request_id),
             Ok(answer) if route.responds => {
                 if let Some(text) = answer.get("body").and_then(Value::as_str) {
-                    self.send(&connection, text.into());
+                    self.respond(&connection, text.into());
                 }
             }
             Ok(answer) => log_unseen_failure(&connection.id, key, &answer),
@@ -94,14 +94,14 @@ impl Gateway {
     /// Sends the error frame of the service, with its uneven spacing. The connection stays open.
     fn send_error(&self, connection: &Connection, message: &str, request_id: &str) {
         let id = &connection.id;
-        self.send(
+        self.respond(
             connection,
             format!(r#"{{"message": "{message}", "connectionId":"{id}", "requestId":"{request_id}"}}"#).into(),
         );
     }
 
-    fn send(&self, connection: &Connection, text: Utf8Bytes) {
-        if let Err(not_sent) = connection.send(text) {
+    fn respond(&self, connection: &Connection, text: Utf8Bytes) {
+        if let Err(not_sent) = self.send(connection, text) {
             tracing::debug!(connection = connection.id, ?not_sent, "response dropped");
         }
     }

@@ -79,7 +79,7 @@ async fn respond(gateway: &Gateway, id: &str, request: Request) -> Response<Body
     match *request.method() {
         Method::POST | Method::GET if injected(FaultKind::FalseGone).is_some() => gone(),
         Method::POST if injected(FaultKind::ThrottledPost).is_some() => throttled(),
-        Method::POST => match connection.send(text(request.body())) {
+        Method::POST => match gateway.send(&connection, text(request.body())) {
             Err(SendError::Gone) => gone(),
             Err(SendError::BufferFull) => throttled(),
             Ok(()) => {

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -23,7 +23,7 @@ use super::{
     connections::{CloseReason, Connection},
     event,
     limits::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, SEND_TIMEOUT},
-    outbound::OutboundReceiver,
+    outbound::{OutboundReceiver, Outgoing},
     settings::Limits,
 };
 use crate::faults::FaultKind;
@@ -67,7 +67,7 @@ pub(super) async fn run(
 }
 
 /// Speaks WebSocket over a stream until it ends, and returns the close status and reason.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     gateway: &Arc<Gateway>,
     connection: &Arc<Connection>,
     stream: S,
@@ -78,9 +78,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         .write_buffer_size(0)
         .max_frame_size(Some(FRAME_BYTES_MAX))
         .max_message_size(Some(MESSAGE_BYTES_MAX));
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let Limits { idle_max, life_max, .. } = gateway.settings.limits;
-    let is_cut = || gateway.settings.faults.inject(FaultKind::DroppedConnection).is_some();
+    let faults = &gateway.settings.faults;
+    let is_cut = || faults.inject(FaultKind::DroppedConnection).is_some();
+    let (frames, mut socket) = socket.split();
+    // This task alone cuts the connection.
+    waiting.attach(Box::pin(frames), !faults.has(FaultKind::DroppedConnection));
     let opened = Instant::now();
     let mut active = opened;
     let mut closing = pin!(gateway.closing.cancelled());
@@ -89,22 +93,22 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut limit = pin!(sleep_until((opened + idle_max).min(opened + life_max)));
     let ended = loop {
         tokio::select! {
-            outbound = waiting.recv() => match outbound {
-                Some(_) if is_cut() => break SocketEnd::Cut,
-                Some(text) => {
-                    active = Instant::now();
-                    connection.note_sent(gateway.clock.now());
-                    gateway.recorder.sent(&connection.id, &text);
-                    let sent = tokio::select! {
-                        sent = timeout(SEND_TIMEOUT, socket.send(Message::Text(text))) => sent,
-                        () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
-                    };
-                    if !matches!(sent, Ok(Ok(()))) {
-                        break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new());
+            outgoing = waiting.outgoing() => {
+                if let Outgoing::Text(text) = &outgoing {
+                    if is_cut() {
+                        break SocketEnd::Cut;
                     }
+                    active = Instant::now();
+                    gateway.note_sent(connection, text);
                 }
-                None => break SocketEnd::ByGateway(CloseReason::GOING_AWAY),
-            },
+                let written = tokio::select! {
+                    written = timeout(SEND_TIMEOUT, waiting.write(outgoing)) => written,
+                    () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
+                };
+                if !matches!(written, Ok(Ok(()))) {
+                    break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new());
+                }
+            }
             incoming = socket.next() => {
                 active = Instant::now();
                 if let Some(Ok(message)) = &incoming {
@@ -128,6 +132,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
             () = &mut closing => break SocketEnd::ByGateway(CloseReason::GOING_AWAY),
             () = &mut limit => {
+                active = waiting.written_at().map_or(active, |at| active.max(at));
                 let deadline = (active + idle_max).min(opened + life_max);
                 if deadline <= Instant::now() {
                     break SocketEnd::ByGateway(CloseReason::GOING_AWAY);
@@ -137,7 +142,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     // From here on no post finds the connection, so that none is accepted and then lost.
-    waiting.close();
+    let frames = waiting.close();
     gateway.connections.remove(&connection.id);
     match ended {
         SocketEnd::Cut => CloseReason::LOST.into(),
@@ -148,13 +153,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         SocketEnd::ByGateway(closing) => {
             let frame = CloseFrame { code: closing.code, reason: closing.reason.into() };
             let _ = timeout(CLOSE_TIMEOUT, async {
+                let mut frames = frames.ok_or(Error::AlreadyClosed)?;
                 // Messages that were accepted before come first.
-                while let Ok(text) = waiting.try_recv() {
-                    connection.note_sent(gateway.clock.now());
-                    gateway.recorder.sent(&connection.id, &text);
-                    socket.send(Message::Text(text)).await?;
+                while let Some(text) = waiting.try_recv() {
+                    gateway.note_sent(connection, &text);
+                    frames.send(Message::Text(text)).await?;
                 }
-                socket.close(Some(frame)).await?;
+                frames.send(Message::Close(Some(frame))).await?;
                 finish(&mut socket).await;
                 Ok::<_, Error>(())
             })
@@ -165,7 +170,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Reads to the end. This sends the answer to a close frame, or waits for it.
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) {
+async fn finish<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut SplitStream<WebSocketStream<S>>) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
