@@ -11,12 +11,15 @@ const TOKEN = /^[\w!#$%&'*+.^`|~-]*$/;
  * `ANSWER_MS`, or if a handshake cannot carry the token: the browser's own error would contain it.
  */
 export async function tokenFrom(option: NonNullable<Options["token"]>): Promise<string> {
-  const late = new Promise<never>((_, reject) => {
-    // Unlike a timer it does not keep Node.js running.
-    AbortSignal.timeout(ANSWER_MS).onabort = () => reject(`no token within ${ANSWER_MS / 1_000} s`);
-  });
   try {
-    const token = await Promise.race([typeof option === "string" ? option : option(), late]);
+    const token = await Promise.race([
+      typeof option === "string" ? option : option(),
+      // Made after the call: if that throws, nothing would handle its rejection, which ends Node.js.
+      new Promise<never>((_, reject) => {
+        // Unlike a timer it does not keep Node.js running.
+        AbortSignal.timeout(ANSWER_MS).onabort = () => reject(`no token within ${ANSWER_MS / 1_000} s`);
+      }),
+    ]);
     if (TOKEN.test(token)) return token;
     throw "invalid token";
   } catch (error) {

@@ -11,6 +11,14 @@ import { LATENCY } from "./service.js";
 
 const HTTP = { httpUrl: "https://service.example" };
 
+/** Puts `AbortSignal.timeout` on fake time, which Vitest does not. */
+const fakeTimeouts = () =>
+  vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), ms);
+    return controller.signal;
+  });
+
 beforeEach(() => {
   vi.spyOn(Math, "random").mockReturnValue(0.5);
 });
@@ -316,12 +324,7 @@ test.each([
     service.refuses = refuses;
     let calls = 0;
     const token = (): Promise<string> => (++calls <= hanging ? new Promise(() => {}) : Promise.resolve("t"));
-    // Vitest does not fake it.
-    vi.spyOn(AbortSignal, "timeout").mockImplementation((ms) => {
-      const controller = new AbortController();
-      setTimeout(() => controller.abort(), ms);
-      return controller.signal;
-    });
+    fakeTimeouts();
     const { errors, states } = start(service, { regions: ["PL"], token, ...(refuses && HTTP) });
     await pass(14_900);
     expect(errors).toEqual([]);
@@ -524,6 +527,20 @@ test("where there is no WebSocket at all alerts come by polling", async () => {
   await pass(30_000);
   expect(states.at(-1)).toBe("polling");
   expect(errors[0]).toMatchObject({ code: "connect", terminal: false });
+});
+
+// A rejection that nobody handles ends Node.js, and fails this run.
+test("a token callback that always throws is an event each time, and the process goes on", async () => {
+  const timeout = fakeTimeouts();
+  const token = (): string => {
+    throw new Error("not signed in yet");
+  };
+  const { errors, states } = start(service, { regions: ["PL"], token, ...HTTP });
+  await pass(60_000);
+  expect(new Set(errors.map(({ message }) => message))).toEqual(new Set(["Error: not signed in yet"]));
+  expect(states.at(-1)).toBe("waiting");
+  // No wait is timed that has ended already.
+  expect(timeout).not.toHaveBeenCalled();
 });
 
 test("a token callback that throws is an event, and is called again", async () => {
