@@ -219,7 +219,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             let frame = error.frame("connection_error", None).to_string();
             let sent = send(api, session, &mut socket, frame.into()).await;
             let reason = if error.refused == Refused::BadRequest { BAD_HEADER } else { UNAUTHORIZED };
-            if sent { SocketEnd::ByApi(reason) } else { SocketEnd::lost() }
+            sent.err().unwrap_or(SocketEnd::ByApi(reason))
         }
         None => exchange(api, session, &mut socket, &mut waiting).await,
     };
@@ -286,8 +286,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
                                 let first = if is_after_events { waiting.len() } else { 0 };
                                 for _ in 0..first {
                                     let Some(event) = waiting.try_recv() else { break };
-                                    if !send(api, session, socket, event).await {
-                                        return SocketEnd::lost();
+                                    if let Err(end) = send(api, session, socket, event).await {
+                                        return end;
                                     }
                                 }
                                 text.into()
@@ -300,8 +300,12 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
                     }
                     Some(Ok(Message::Binary(_))) => return SocketEnd::ByApi(CloseReason::BINARY),
                     Some(Ok(Message::Close(frame))) => return closed_by_client(frame),
-                    // The WebSocket library answers pings.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                    // The WebSocket library answers pings, but keeps any number of answers that a client does not read.
+                    Some(Ok(Message::Ping(_))) => match unless_closed(session, socket.flush()).await {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    },
+                    Some(Ok(Message::Pong(_) | Message::Frame(_))) => continue,
                     Some(Err(error)) => return close_reason(&error).map_or_else(SocketEnd::lost, SocketEnd::ByApi),
                     None => return SocketEnd::lost(),
                 }
@@ -310,26 +314,35 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
             () = &mut closing => return SocketEnd::ByApi(CloseReason::GOING_AWAY),
             () = &mut life => return SocketEnd::ByApi(CloseReason::GOING_AWAY),
         };
-        if !send(api, session, socket, outbound).await {
-            return SocketEnd::lost();
+        if let Err(end) = send(api, session, socket, outbound).await {
+            return end;
         }
     }
 }
 
-/// Sends a frame. Returns false if the client does not take it.
+/// Sends a frame.
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     api: &ServedEventApi,
     session: &Session,
     socket: &mut Socket<S>,
     text: Utf8Bytes,
-) -> bool {
+) -> Result<(), SocketEnd> {
     session.connection.note_sent(api.shared.clock.now());
     api.shared.recorder.sent(&session.connection.id, &text);
-    let sent = tokio::select! {
-        sent = timeout(SEND_TIMEOUT, socket.send(Message::Text(text))) => sent,
-        () = session.connection.closed() => return false,
-    };
-    matches!(sent, Ok(Ok(())))
+    unless_closed(session, socket.send(Message::Text(text))).await
+}
+
+/// Writes, and says how the socket has to end if the client does not take it in time, or if it is closed meanwhile.
+async fn unless_closed(session: &Session, write: impl Future<Output = Result<(), Error>>) -> Result<(), SocketEnd> {
+    tokio::select! {
+        // First, so that what is noted as sent is at least begun.
+        biased;
+        written = timeout(SEND_TIMEOUT, write) => match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(SocketEnd::lost()),
+        },
+        () = session.connection.closed() => Err(SocketEnd::ByApi(CloseReason::NORMAL)),
+    }
 }
 
 /// Reads to the end. This sends the answer to a close frame, or waits for it.

@@ -11,10 +11,13 @@ use std::{
 };
 
 use futures_util::{Sink, SinkExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::backlog::{Backlog, BacklogBounds, BacklogEntry};
+use super::{
+    backlog::{Backlog, BacklogBounds, BacklogEntry},
+    limits::SEND_TIMEOUT,
+};
 
 /// Where the frames of one socket are written.
 pub(super) type FrameSink = Pin<Box<dyn Sink<Message, Error = Error> + Send>>;
@@ -124,8 +127,17 @@ impl OutboundSender {
 pub(super) enum Outgoing {
     /// A text of which nothing was written.
     Text(Utf8Bytes),
-    /// What is left of a text that a sender has begun to write.
+    /// What the sink has: what is left of a text that a sender has begun to write, or the answer to a ping.
     Rest,
+}
+
+/// Why a text was not written, or not wholly.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NotWritten<E> {
+    /// The client does not take it.
+    Lost,
+    /// The socket has to end.
+    Ended(E),
 }
 
 /// Where the task of a socket takes the texts from. Dropping it drops those that wait.
@@ -171,8 +183,25 @@ impl OutboundReceiver {
         outgoing
     }
 
-    /// Writes a text, or the rest of one.
-    pub(super) async fn write(&mut self, outgoing: Outgoing) -> Result<(), Error> {
+    /// Writes a text, or the rest of one, unless `end` comes first: then the sink has the text, and writes it before a
+    /// close frame. The client has [`SEND_TIMEOUT`] to take it.
+    pub(super) async fn write_until<E>(
+        &mut self,
+        outgoing: Outgoing,
+        end: impl Future<Output = E>,
+    ) -> Result<(), NotWritten<E>> {
+        tokio::select! {
+            // First, so that the sink has the text whatever happens.
+            biased;
+            written = timeout(SEND_TIMEOUT, self.write(outgoing)) => match written {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(NotWritten::Lost),
+            },
+            end = end => Err(NotWritten::Ended(end)),
+        }
+    }
+
+    async fn write(&mut self, outgoing: Outgoing) -> Result<(), Error> {
         let sink = self.sink.as_mut().ok_or(Error::AlreadyClosed)?;
         match outgoing {
             Outgoing::Text(text) => sink.send(Message::Text(text)).await?,
@@ -185,6 +214,14 @@ impl OutboundReceiver {
             lock(&self.line).sink = self.sink.take();
         }
         Ok(())
+    }
+
+    /// Takes the answer to a ping, which the sink has, for something that is left to write. From here on no sender
+    /// writes until that is written. So a client that pings and does not read has one answer waiting.
+    pub(super) fn pong(&mut self) -> Outgoing {
+        let mut line = lock(&self.line);
+        self.sink = line.sink.take().or_else(|| self.sink.take());
+        Outgoing::Rest
     }
 
     /// When a sender last wrote a text.
@@ -429,6 +466,43 @@ mod tests {
             next[from] += 1;
         }
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_text_that_was_taken_from_the_queue_comes_before_the_end_of_the_socket() {
+        for outgoing_of in [Outgoing::Text("small".into()), Outgoing::Text(large(0).into())] {
+            let (_sender, mut receiver, mut client) = to_a_client(false).await;
+            let Outgoing::Text(text) = &outgoing_of else { unreachable!("texts alone") };
+            let expected = text.to_string();
+            let is_whole = expected.len() < SOCKET_BYTES;
+            // Chosen at random, the end would win every second time.
+            let written = receiver.write_until(outgoing_of, std::future::ready("closed")).await;
+            assert_eq!(written, if is_whole { Ok(()) } else { Err(NotWritten::Ended("closed")) });
+            let mut frames = receiver.close().expect("given back");
+            let closing = frames.send(Message::Close(None));
+            let (closed, first) = tokio::join!(closing, read(&mut client));
+            closed.expect("open");
+            assert_eq!(first, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_pings_and_does_not_read_has_one_answer_waiting_and_is_lost_in_the_end() {
+        let (_sender, mut receiver, mut incoming, mut client) = to_a_client_that_may_send(true).await;
+        let pings = tokio::spawn(async move { while client.send(Message::Ping(vec![0; 100].into())).await.is_ok() {} });
+        let mut answered = 0;
+        let lost = loop {
+            assert!(answered < 100, "it is not read on while its answers wait");
+            incoming.next().await.expect("open").expect("a ping");
+            let pong = receiver.pong();
+            match receiver.write_until(pong, std::future::pending::<()>()).await {
+                Ok(()) => answered += 1,
+                Err(end) => break end,
+            }
+        };
+        assert_eq!(lost, NotWritten::Lost);
+        assert!(answered >= SOCKET_BYTES / 200, "those that the socket takes: {answered}");
+        pings.abort();
     }
 
     #[tokio::test]

@@ -22,8 +22,8 @@ use super::{
     api::Gateway,
     connections::{CloseReason, Connection},
     event,
-    limits::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, SEND_TIMEOUT},
-    outbound::{OutboundReceiver, Outgoing},
+    limits::{CLOSE_TIMEOUT, FRAME_BYTES_MAX, MESSAGE_BYTES_MAX},
+    outbound::{NotWritten, OutboundReceiver, Outgoing},
     settings::Limits,
 };
 use crate::faults::FaultKind;
@@ -40,6 +40,15 @@ enum SocketEnd {
     ByGateway(CloseReason),
     /// The TCP connection is cut, as an injected fault.
     Cut,
+}
+
+impl From<NotWritten<()>> for SocketEnd {
+    fn from(not_written: NotWritten<()>) -> Self {
+        match not_written {
+            NotWritten::Lost => Self::ByClient(CloseReason::LOST.code.into(), String::new()),
+            NotWritten::Ended(()) => Self::ByGateway(CloseReason::NORMAL),
+        }
+    }
 }
 
 /// Serves a socket until it ends, then runs `$disconnect`.
@@ -101,12 +110,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
                     active = Instant::now();
                     gateway.note_sent(connection, text);
                 }
-                let written = tokio::select! {
-                    written = timeout(SEND_TIMEOUT, waiting.write(outgoing)) => written,
-                    () = &mut closed => break SocketEnd::ByGateway(CloseReason::NORMAL),
-                };
-                if !matches!(written, Ok(Ok(()))) {
-                    break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new());
+                if let Err(end) = waiting.write_until(outgoing, closed.as_mut()).await {
+                    break end.into();
                 }
             }
             incoming = socket.next() => {
@@ -123,8 +128,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
                     }
                     Some(Ok(Message::Binary(_))) => break SocketEnd::ByGateway(CloseReason::BINARY),
                     Some(Ok(Message::Close(frame))) => break closed_by_client(frame),
-                    // The WebSocket library answers pings.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    // The WebSocket library answers pings, but keeps any number of answers that a client does not read.
+                    Some(Ok(Message::Ping(_))) => {
+                        let pong = waiting.pong();
+                        if let Err(end) = waiting.write_until(pong, closed.as_mut()).await {
+                            break end.into();
+                        }
+                    }
+                    Some(Ok(Message::Pong(_) | Message::Frame(_))) => {}
                     Some(Err(error)) => break broken(&error),
                     None => break SocketEnd::ByClient(CloseReason::LOST.code.into(), String::new()),
                 }

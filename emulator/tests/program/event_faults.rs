@@ -208,3 +208,25 @@ async fn the_inspector_shows_sockets_and_publishes_and_acts_on_them() {
     assert_eq!(end(&mut socket).await.1, Some(1000));
     assert_eq!(act("DELETE", "", "").await, 410);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_gets_a_close_frame_when_it_is_closed() {
+    let site = site(&[]).await;
+    let mut socket = subscribed(&site).await;
+    // More than the buffers of both ends hold, so that the API waits for the client.
+    let event = format!("\"{}\"", "x".repeat(200_000));
+    for _ in 0..80 {
+        publish(&site, "/alerts/x", &[&event]).await;
+    }
+    let at = site.stack.http_addr;
+    let headers = format!("Host: {at}\r\n");
+    let listed = send(at, "GET /inspector/connections", &headers, b"").await.body;
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    let sent = listed["connections"][0]["messagesSent"].as_u64().expect("a number");
+    assert!((2..80).contains(&sent), "{sent} of them were begun");
+    let id = listed["connections"][0]["connectionId"].as_str().expect("an id").replace('=', "%3D");
+    assert_eq!(send(at, &format!("DELETE /inspector/connections/{id}"), &headers, b"").await.status, 204);
+    let (frames, code) = end(&mut socket).await;
+    // The answer to the subscription came before, and the test has read it.
+    assert_eq!((frames.len() as u64, code), (sent - 1, Some(1000)), "what was begun comes whole");
+}
