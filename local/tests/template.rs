@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use apigw_local::{RuleTarget, ScheduleExpression, Template, TemplateInputs};
+use apigw_local::{Options, RuleTarget, ScheduleExpression, Template, TemplateInputs, TemplateSource};
 use local::Service;
 use serde_json::{Value, json};
 use shared::limits::{CANARY_CLOSE_MAX, CANARY_TIME_MAX, DISPATCH_GRACE, REDRIVE_VISIBILITY_SECS};
@@ -62,6 +62,59 @@ fn the_numbers_of_functions_are_set_by_the_parameters_that_their_errors_name() {
         let of_function = |function: &apigw_local::Function| function.environment.get(variable).cloned();
         let set: Vec<String> = template.functions.values().filter_map(of_function).collect();
         assert!(!set.is_empty() && set.iter().all(|set| set == value), "{parameter} does not set {variable}: {set:?}");
+    }
+}
+
+/// The parameters of type `Number` that set a variable of a function, with their bounds.
+fn numbers_of_functions(template: &str) -> Vec<(&str, f64, f64)> {
+    let parameters = template.split_once("\nParameters:").and_then(|(_, rest)| rest.split_once("\n\nMappings:"));
+    let (parameters, rest) = parameters.expect("parameters, and mappings after them");
+    let mut found = Vec::new();
+    let mut name = "";
+    for (at, line) in parameters.lines().enumerate() {
+        if let Some(parameter) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) {
+            name = parameter.trim_end_matches(':');
+        }
+        let is_set = || rest.lines().any(|line| line.ends_with(&format!(": !Ref {name}")) && is_variable(line));
+        if line == "    Type: Number" && is_set() {
+            let bound = |key: &str| {
+                let mut own = parameters.lines().skip(at + 1).take_while(|line| line.starts_with("    "));
+                let value = own.find_map(|line| line.trim().strip_prefix(key));
+                value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} has no {key}"))
+            };
+            found.push((name, bound("MinValue: "), bound("MaxValue: ")));
+        }
+    }
+    found
+}
+
+/// Whether a line of the template sets an environment variable.
+fn is_variable(line: &str) -> bool {
+    let name = line.trim().split(':').next().unwrap_or_default();
+    !name.is_empty() && name.chars().all(|it| it.is_ascii_uppercase() || it == '_')
+}
+
+#[tokio::test]
+async fn each_number_that_the_template_takes_for_a_function_is_one_that_the_function_starts_with() {
+    let TemplateSource::Text { text, .. } = Service::template() else { panic!("a text") };
+    let numbers = numbers_of_functions(text);
+    assert!(numbers.len() >= 10, "{numbers:?}");
+    let start = async |value: &dyn Fn(f64, f64) -> f64| {
+        let values = numbers.iter().map(|(name, min, max)| ((*name).to_owned(), value(*min, *max).to_string()));
+        let others = [("Delivery", "both"), ("FeedUrl", "https://127.0.0.1:1")];
+        let others = others.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let parameters = values.chain(others).collect();
+        let options = Options { parameters, ..Options::on_free_ports(Service::template()) };
+        Service::start(&options).await.expect("each number is within the bounds of the template")
+    };
+    for value in [|min, _| min, |min, _| min + 0.3, |_, max| max - 0.3, |_, max| max] {
+        start(&value).await.stop().await;
+    }
+    for (name, min, max) in &numbers {
+        for value in [min - 0.3, max + 0.3] {
+            let parameters = TemplateInputs::with_parameters([(*name, value.to_string().as_str())]);
+            assert!(Template::load(&Service::template(), &parameters).is_err(), "{name} may be {value}");
+        }
     }
 }
 

@@ -79,10 +79,10 @@ pub(crate) mod tests {
         ] {
             assert!(leg(wrong).expect_err("must be refused").contains("EVENTS_"), "{wrong:?}");
         }
-        for share in ["101", "x", "12.5"] {
+        for share in ["101", "x", "100.5"] {
             let refused = leg(&[("EVENTS_URL", url), ("EVENTS_HOST", host), ("EVENTS_SHARE", share)]);
             let message = refused.expect_err("must be refused");
-            let expected = "set the parameter EventsShare to a whole number from 0 to 100";
+            let expected = "set the parameter EventsShare to a number from 0 to 100";
             assert!(message.ends_with(expected) && !message.contains("wss://"), "{message}");
         }
     }

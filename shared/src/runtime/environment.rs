@@ -98,20 +98,23 @@ impl Reader<'_> {
         }
     }
 
-    /// The whole number in a variable that a parameter of the template sets, or `default` when it is unset or empty. It
-    /// may be written as a decimal: CloudFormation takes `3600.0` for a `Number` and passes the text on. On failure the
-    /// result is `default`, and [`Reader::finish`] reports what the parameter has to be.
+    /// The whole number in a variable that a parameter of the template sets, or `default` when it is unset or empty.
+    /// CloudFormation takes `3600.0` and `50.5` for a `Number` and passes the text on, so a fraction is rounded up:
+    /// down could be 0, which means no limit. On failure the result is `default`, and [`Reader::finish`] reports what
+    /// the parameter has to be.
     pub fn whole_number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> T
     where
         T: Copy + PartialOrd + fmt::Display + TryFrom<u64>,
     {
-        self.number(name, default, "a whole number", &range, |number| {
-            let is_exact = number.fract() == 0.0 && (0.0..=EXACT_NUMBER_MAX).contains(&number);
-            is_exact.then(|| T::try_from(number as u64).ok()).flatten()
-        })
+        let within = |whole: f64| {
+            let is_exact = (0.0..=EXACT_NUMBER_MAX).contains(&whole);
+            is_exact.then(|| T::try_from(whole as u64).ok()).flatten().filter(|whole| range.contains(whole))
+        };
+        // Both, because a number just below the least is not within the range either.
+        self.number(name, default, "a number", &range, |number| within(number.floor()).and(within(number.ceil())))
     }
 
-    /// The same for a number that need not be whole.
+    /// The same for a number that keeps its fraction.
     pub fn decimal_number(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         self.number(name, default, "a number", &range, Some)
     }
@@ -227,13 +230,20 @@ mod tests {
             let told = |error: InvalidEnvironment| error.to_string();
             (whole.finish(numbers.0).map_err(told), decimal.finish(numbers.1).map_err(told))
         };
-        for (text, whole, decimal) in [("", 7, 7.5), ("1", 1, 1.0), ("200.0", 200, 200.0), ("2e2", 200, 200.0)] {
+        for (text, whole, decimal) in [
+            ("", 7, 7.5),
+            ("1", 1, 1.0),
+            ("1.1", 2, 1.1),
+            ("199.5", 200, 199.5),
+            ("200.0", 200, 200.0),
+            ("2e2", 200, 200.0),
+        ] {
             assert_eq!(read(text), (Ok(whole), Ok(decimal)), "{text}");
         }
         assert_eq!(read("0.5").1, Ok(0.5));
-        for text in ["0.5", "201", "256", "-1", "0", "x", " 1", "1,5", "nan", "inf", "1e300"] {
+        for text in ["0.5", "200.5", "201", "256", "-0.5", "-1", "0", "x", " 1", "1,5", "nan", "inf", "1e300"] {
             let message = read(text).0.expect_err(text);
-            let expected = format!("{NAME} is {text:?}: set the parameter PushesPerX to a whole number from 1 to 200");
+            let expected = format!("{NAME} is {text:?}: set the parameter PushesPerX to a number from 1 to 200");
             assert!(message.ends_with(&expected), "{message}");
         }
         for text in ["201", "0", "-1", "x", "nan", "inf"] {
