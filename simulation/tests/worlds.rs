@@ -154,6 +154,7 @@ fn what_the_event_api_loses_repeats_and_reorders_is_complete_and_in_order_for_ap
         Situation::FoundByNumber,
         Situation::FoundByLook,
         Situation::LegChanged,
+        Situation::LegAvoided,
         Situation::ChannelRefused,
     ]);
     for seed in 0..WORLDS_OF_LOSSES {

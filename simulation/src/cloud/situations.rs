@@ -61,6 +61,7 @@ situations! {
     FoundByNumber: "alerts found because a number is missing",
     FoundByLook: "alerts found by a look at the log",
     LegChanged: "connections left for the other leg",
+    LegAvoided: "connections that the Event API has not served",
     ChannelRefused: "channels refused",
 }
 

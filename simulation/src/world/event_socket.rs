@@ -1,8 +1,10 @@
 //! A model of `client/src/viral-alerts-events.ts`: towards our client a socket that speaks the protocol of the service,
 //! with AppSync Events and the log behind it.
 //!
-//! It is written from `docs/protocol.md` ("The Event API") and `client/README.md`. Left out are regions whose name ends
-//! with a hyphen, of which a world has none, and the day after which AppSync closes a connection.
+//! It is written from `docs/protocol.md` ("The Event API") and `client/README.md`. Left out is what no world has:
+//! regions whose name ends with a hyphen, more regions of `ALL` than a cursor can name, refusals of a channel for
+//! another reason than its token, so many alerts that not all are held, and the day after which AppSync closes a
+//! connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,39 +13,36 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use rand::RngExt;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
     clients::{
         order::Position,
-        ours::{ALL, Input, cursor},
+        ours::{ALL, Input},
     },
     cloud::{EVENTS_HOST, EventLine, Incoming, Line, Situation, lock},
     world::{
         clients::Client,
         events::ANONYMOUS,
         journal::{self, Received, Visit},
+        legs::{FALLBACK, Leg, Legs, NotRead, Positions},
     },
 };
 
 // The bounds of `client/src/limits.ts`. Times are in milliseconds.
-const ANSWER_MS: u64 = 15_000;
 const BACKOFF_MS_MAX: f64 = 30_000.0;
-const FALLBACK_MS: u64 = 4_000;
 const KA_MS: u64 = 65_000;
-const PAGES_MAX: usize = 100;
 const POLL_MS: f64 = 4_000.0;
 const RECONNECT_MS: u64 = 60_000;
 const REGIONS_MAX: usize = 25;
 const SECOND_LOOK_MS: f64 = 5_000.0;
-
-type Positions = BTreeMap<String, Position>;
+/// Subscriptions in a row that cannot be answered, after which the client uses the WebSocket API.
+const VAIN_MAX: u32 = 3;
 
 /// What a socket of the client stands for.
 pub(super) enum Wire {
@@ -73,147 +72,7 @@ pub(super) enum News {
     To(Input),
 }
 
-/// Which Event API the service has told of, and for how many clients.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Leg {
-    url: String,
-    host: String,
-    share: u32,
-}
-
-/// What all sockets of one client have in common.
-pub(super) struct Legs {
-    client: Arc<Client>,
-    /// The regions with which the page begins.
-    regions: Vec<String>,
-    known: Mutex<Known>,
-}
-
-struct Known {
-    /// Which share of the clients this one belongs to.
-    draw: u32,
-    /// What the service told last; `Some(None)` if that was that there is none.
-    leg: Option<Option<Leg>>,
-    /// The leg could not be opened, so the next connection is another one.
-    avoids: bool,
-}
-
-/// Which leg a connection is opened on.
-pub(super) enum Way {
-    Events(Leg),
-    /// The WebSocket API. `stays`: also if the service tells of an Event API.
-    Gateway {
-        stays: bool,
-    },
-}
-
-/// A request over HTTP that was not answered with a page.
-struct NotRead {
-    status: u16,
-    code: Option<String>,
-}
-
-/// What was read of the log, as fields of an answer to a subscription.
-#[derive(Default, Serialize)]
-struct Found {
-    positions: Positions,
-    alerts: Vec<Value>,
-    removed: Vec<Value>,
-    not_recovered: Vec<Value>,
-}
-
-impl Legs {
-    pub(super) fn new(client: &Arc<Client>, regions: &[String]) -> Arc<Self> {
-        let draw = client.draw_events(100.0) as u32;
-        let known = Mutex::new(Known { draw, leg: None, avoids: false });
-        Arc::new(Self { client: Arc::clone(client), regions: regions.to_vec(), known })
-    }
-
-    fn meant(&self) -> Option<Leg> {
-        let known = lock(&self.known);
-        known.leg.clone().flatten().filter(|leg| known.draw < leg.share)
-    }
-
-    /// Takes from an answer of the service what it says of the Event API.
-    fn learn(&self, answer: &Value) {
-        lock(&self.known).leg = Some(Leg::deserialize(&answer["events"]).ok());
-    }
-
-    /// Whether a connection to the WebSocket API that does not stay is to be left, by a frame that came over it.
-    pub(super) fn moves_away(&self, frame: &str) -> bool {
-        let answer: Value = serde_json::from_str(frame).unwrap_or_default();
-        if answer["type"] != "subscribed" {
-            return false;
-        }
-        self.learn(&answer);
-        self.meant().is_some()
-    }
-
-    pub(super) async fn choose(self: &Arc<Self>) -> Way {
-        let is_unknown = {
-            let known = lock(&self.known);
-            known.leg.is_none() && !known.avoids
-        };
-        if is_unknown {
-            let (legs, first) = (Arc::clone(self), self.regions.first().map_or(ALL, String::as_str).to_owned());
-            let asked = tokio::spawn(async move { legs.query(&[first], "limit", "1").await.ok() });
-            drop(timeout(Duration::from_millis(FALLBACK_MS), asked).await);
-        }
-        let mut known = lock(&self.known);
-        let stays = std::mem::take(&mut known.avoids) || known.leg.is_none();
-        drop(known);
-        self.meant().filter(|_| !stays).map_or(Way::Gateway { stays }, Way::Events)
-    }
-
-    async fn query(self: &Arc<Self>, asked: &[String], name: &str, value: &str) -> Result<Value, NotRead> {
-        let (client, query) = (Arc::clone(&self.client), json!({"region": asked.join(","), name: value}));
-        let request = tokio::spawn(async move { client.get_alerts(query).await });
-        let answered = timeout(Duration::from_millis(ANSWER_MS), request).await;
-        let (status, body) = answered.ok().and_then(Result::ok).unwrap_or((500, String::new()));
-        let answer: Value = serde_json::from_str(&body).unwrap_or_default();
-        if status != 200 {
-            return Err(NotRead { status, code: answer["error"]["code"].as_str().map(str::to_owned) });
-        }
-        self.learn(&answer);
-        Ok(answer)
-    }
-
-    /// Reads the log of some regions after positions. Without positions it reads where the logs end.
-    async fn read(self: &Arc<Self>, asked: &[String], since: Option<Positions>) -> Result<Found, NotRead> {
-        let has_all = since.is_some() && asked.first().is_some_and(|region| region == ALL);
-        let mut found = Found { positions: since.unwrap_or_default(), ..Found::default() };
-        let mut before = None;
-        for _ in 0..PAGES_MAX {
-            let after = cursor(found.positions.clone(), has_all);
-            // A page that does not move the cursor is the last one.
-            if before.as_ref() == Some(&after) {
-                break;
-            }
-            let (name, value) = if after.is_empty() { ("limit", "1") } else { ("after", after.as_str()) };
-            let mut answer = self.query(asked, name, value).await?;
-            found.positions.extend(Positions::deserialize(&answer["positions"]).unwrap_or_default());
-            if after.is_empty() {
-                break;
-            }
-            let mut list = |name: &str| answer[name].as_array_mut().map(std::mem::take).unwrap_or_default();
-            found.alerts.extend(list("alerts"));
-            found.removed.extend(list("removed"));
-            found.not_recovered.extend(list("not_recovered"));
-            if answer["more"] != true {
-                break;
-            }
-            before = Some(after);
-        }
-        Ok(found)
-    }
-}
-
 impl Client {
-    /// A number from 0 to `most`, of a lane of its own.
-    fn draw_events(&self, most: f64) -> f64 {
-        self.run.cloud.draw(&format!("events of {}", self.name), |random| random.random_range(0.0..most))
-    }
-
     /// What it says to AppSync.
     fn events_token(&self) -> String {
         let has_token = self.run.cloud.settings.authorization != "off";
@@ -246,6 +105,7 @@ pub(super) struct EventsSocket {
     send: mpsc::UnboundedSender<News>,
     leg: Leg,
     line: EventLine,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -269,18 +129,28 @@ struct State {
     looks: u64,
     /// Looks that failed in a row.
     failures: u32,
+    /// Whether a look is due soon, also where one is under way.
+    is_due: bool,
+    /// Whether the client has had an answer with the log.
+    serves: bool,
+    /// Subscriptions in a row that could not be answered.
+    vain: u32,
+    /// Alerts that are not the next ones of their regions, and arrived before the log was read.
+    held: Vec<Value>,
 }
 
 impl EventsSocket {
     /// Opens a connection, and hands on what arrives until it ends or breaks.
     pub(super) async fn opens(legs: &Arc<Legs>, leg: Leg, socket: u32, send: mpsc::UnboundedSender<News>) {
+        let began = Instant::now();
         let client = Arc::clone(&legs.client);
         let cloud = Arc::clone(&client.run.cloud);
         assert_eq!(leg.host, EVENTS_HOST, "what clients are told is the address of the Event API");
         let opened = cloud.open_event_socket(&client.name, &client.events_token()).await;
         let (line, mut incoming) = (opened.line, opened.incoming);
         let state = Mutex::default();
-        let own = Arc::new(Self { legs: Arc::clone(legs), client, socket, send, leg, line, state });
+        let own = Arc::new(Self { legs: Arc::clone(legs), client, socket, send, leg, line, began, state });
+        let mut abandoned = legs.opens(socket);
         own.post(&json!({"type": "connection_init"}));
         let (mut breaks_at, is_silent) = own.client.breaks(&own.line.id);
         let mut heard_at = Instant::now();
@@ -294,15 +164,16 @@ impl EventsSocket {
                         heard_at = Instant::now();
                         own.takes(&text);
                     }
-                    Some((_, Incoming::Closed(_))) | None => own.end(),
+                    Some((_, Incoming::Closed(_))) | None => own.loses(),
                 },
-                () = sleep_until(is_gone_at) => own.end(),
+                Ok(()) = &mut abandoned, if !lock(&own.state).is_open => own.close(),
+                () = sleep_until(is_gone_at) => own.loses(),
                 () = sleep_until(breaks_at.unwrap_or(is_gone_at)), if breaks_at.is_some() => {
                     breaks_at = None;
                     if !cloud.is_calm() {
                         own.line.breaks(is_silent);
                         if !is_silent {
-                            own.end();
+                            own.loses();
                         }
                     }
                 }
@@ -327,6 +198,15 @@ impl EventsSocket {
 
     /// Closes it, as the client wants.
     pub(super) fn close(&self) {
+        // The client has waited for it in vain.
+        if !lock(&self.state).is_closed && self.began.elapsed() >= FALLBACK {
+            self.avoids_unless_it_serves();
+        }
+        self.hangs_up();
+    }
+
+    fn hangs_up(&self) {
+        self.legs.has_opened(self.socket);
         let mut state = lock(&self.state);
         state.is_closed = true;
         state.waiting.clear();
@@ -344,11 +224,29 @@ impl EventsSocket {
         };
         if is_open {
             self.client.closed(visit);
-        } else {
-            lock(&self.legs.known).avoids = true;
         }
-        self.close();
+        self.hangs_up();
         drop(self.send.send(News::To(Input::Closed { socket: self.socket, code: 1006 })));
+    }
+
+    /// AppSync has ended the connection, or is silent.
+    fn loses(&self) {
+        if !lock(&self.state).is_closed {
+            self.avoids_unless_it_serves();
+        }
+        self.end();
+    }
+
+    /// Uses the WebSocket API for the next connection, if this one has not served the client.
+    fn avoids_unless_it_serves(&self) {
+        if !lock(&self.state).serves {
+            self.avoids();
+        }
+    }
+
+    fn avoids(&self) {
+        self.client.run.cloud.reaches(Situation::LegAvoided);
+        self.legs.avoid();
     }
 
     fn tell(&self, frame: &Value) {
@@ -363,6 +261,9 @@ impl EventsSocket {
 
     /// Takes a frame of AppSync.
     fn takes(self: &Arc<Self>, text: &str) {
+        if lock(&self.state).is_closed {
+            return;
+        }
         let frame: Value = serde_json::from_str(text).unwrap_or_default();
         match frame["type"].as_str() {
             Some("connection_ack") => {
@@ -370,13 +271,14 @@ impl EventsSocket {
                 let mut state = lock(&self.state);
                 (state.is_open, state.visit) = (true, visit);
                 drop(state);
+                self.legs.has_opened(self.socket);
                 let wire = Wire::Events(Arc::clone(self));
                 if self.send.send(News::Opened { socket: self.socket, wire, visit }).is_err() {
                     // The page has gone.
                     self.close();
                 }
             }
-            Some("connection_error") => self.end(),
+            Some("connection_error") => self.loses(),
             Some("data") => {
                 lock(&self.state).heard.insert(frame["id"].as_str().unwrap_or_default().to_owned());
                 self.takes_alert(frame["event"].as_str().unwrap_or_default());
@@ -394,20 +296,26 @@ impl EventsSocket {
 
     fn takes_alert(&self, text: &str) {
         let alert: Value = serde_json::from_str(text).unwrap_or_default();
-        self.tell(&alert);
-        let Ok(place) = Position::deserialize(&alert) else { return };
+        let place = Position::deserialize(&alert).unwrap_or_default();
         let region = alert["region"].as_str().unwrap_or_default();
-        let mut state = lock(&self.state);
-        let last = state.last.entry(region.to_owned()).or_default();
-        if place < *last && alert["type"] == "viral_alert" {
-            self.client.run.cloud.reaches(Situation::EventOvertaken);
+        {
+            let mut state = lock(&self.state);
+            let last = state.last.entry(region.to_owned()).or_default();
+            if place < *last && alert["type"] == "viral_alert" {
+                self.client.run.cloud.reaches(Situation::EventOvertaken);
+            }
+            *last = place.max(*last);
+            let at = state.at.get(region).copied().unwrap_or_default();
+            // Before the first alert of a region there is no log.
+            let is_next = (at.epoch == 0 || place.epoch == at.epoch) && place.seq == at.seq + 1;
+            if is_next {
+                state.at.insert(region.to_owned(), place);
+            } else if !state.serves {
+                // A gap would make the client ask a log that is not read yet, once for each alert.
+                return state.held.push(alert);
+            }
         }
-        *last = place.max(*last);
-        let at = state.at.get(region).copied().unwrap_or_default();
-        // Before the first alert of a region there is no log.
-        if (at.epoch == 0 || place.epoch == at.epoch) && place.seq == at.seq + 1 {
-            state.at.insert(region.to_owned(), place);
-        }
+        self.tell(&alert);
     }
 
     // --- Requests of the client --------------------------------------------------------------------------------------
@@ -418,8 +326,12 @@ impl EventsSocket {
         if message["type"] == "keepalive" {
             return self.tell(&json!({"type": "kept"}));
         }
+        let since = Positions::deserialize(&message["since"]).ok();
         let had_them = {
             let mut state = lock(&self.state);
+            for (region, at) in since.iter().flatten() {
+                state.at.entry(region.clone()).or_insert(*at);
+            }
             for region in &asked {
                 if joins {
                     state.regions.insert(region.clone());
@@ -431,32 +343,62 @@ impl EventsSocket {
         };
         let Some(is_refused) = self.subscribes().await else { return };
         if !joins {
+            // Leaving ALL subscribes to what it covered.
+            if asked.iter().any(|region| region == ALL) {
+                self.looks_soon();
+            }
             return if is_refused { self.end() } else { self.tell(&json!({"type": "unsubscribed", "regions": asked})) };
         }
-        match self.legs.read(&asked, Positions::deserialize(&message["since"]).ok()).await {
+        match self.legs.read(&asked, since).await {
             // AppSync answers the same if the token does not allow a region and if authorize failed. The log refuses
             // only the former.
-            Ok(_) if is_refused => return self.tell(&refusal("unavailable", true)),
+            Ok(_) if is_refused => return self.refuses("unavailable", true),
             Ok(found) => {
                 if had_them && self.has_news(&found.alerts) {
                     self.client.run.cloud.reaches(Situation::FoundByNumber);
                 }
-                lock(&self.state).at.extend(found.positions.clone());
+                let held = {
+                    let mut state = lock(&self.state);
+                    state.at.extend(found.positions.clone());
+                    (state.serves, state.vain) = (true, 0);
+                    std::mem::take(&mut state.held)
+                };
                 let mut frame = serde_json::to_value(found).unwrap_or_default();
                 frame["type"] = json!("subscribed");
                 frame["regions"] = json!(asked);
                 frame["reconnect_within_ms"] = json!(RECONNECT_MS);
                 self.tell(&frame);
+                for alert in &held {
+                    self.tell(alert);
+                }
             }
             Err(NotRead { status: 401, .. }) => return self.end(),
             Err(NotRead { status, code }) => {
-                // An answer without a code is not the service's.
-                let is_retryable = code.is_none() || status >= 500 || status == 429;
-                return self.tell(&refusal(code.as_deref().unwrap_or("unavailable"), is_retryable));
+                let told = code.as_deref().unwrap_or("unavailable");
+                // A log that is busy has an answer later. An answer without a code is not the service's.
+                return if status == 429 {
+                    self.tell(&refusal(told, true));
+                } else {
+                    self.refuses(told, code.is_none() || status >= 500);
+                };
             }
         }
         self.looks_soon();
         self.follows();
+    }
+
+    /// Tells that a subscription cannot be answered, or leaves the Event API after [`VAIN_MAX`] times.
+    fn refuses(&self, code: &str, is_retryable: bool) {
+        let is_vain = is_retryable && {
+            let mut state = lock(&self.state);
+            state.vain += 1;
+            state.vain >= VAIN_MAX
+        };
+        if !is_vain {
+            return self.tell(&refusal(code, is_retryable));
+        }
+        self.avoids();
+        self.end();
     }
 
     /// Subscribes to what the client is subscribed to, and to nothing twice. Whether a channel is refused; nothing if
@@ -478,9 +420,11 @@ impl EventsSocket {
             Some(is_refused)
         }))
         .await;
+        // Where ALL was refused, the others stay.
+        let kept = self.names();
         let left: Vec<String> = {
             let mut state = lock(&self.state);
-            state.channels.extract_if(.., |name, _| !names.contains(name)).map(|(_, id)| id).collect()
+            state.channels.extract_if(.., |name, _| !kept.contains(name)).map(|(_, id)| id).collect()
         };
         for id in left {
             self.post(&json!({"type": "unsubscribe", "id": id}));
@@ -538,6 +482,7 @@ impl EventsSocket {
 
     /// Looks at the log soon after a subscription: what is published just after `subscribe_success` may not arrive.
     fn looks_soon(self: &Arc<Self>) {
+        lock(&self.state).is_due = true;
         self.looks_after(SECOND_LOOK_MS + self.client.draw_events(SECOND_LOOK_MS));
     }
 
@@ -567,6 +512,7 @@ impl EventsSocket {
     /// Hands over what AppSync has lost.
     async fn looks(self: &Arc<Self>) {
         let (names, mut silent) = (self.names(), Vec::new());
+        lock(&self.state).is_due = false;
         let check_ms = self.client.run.cloud.settings.event_api.and_then(|it| it.check_ms).unwrap_or_default();
         for asked in names.chunks(REGIONS_MAX) {
             let known = |name: &String| asked.contains(name) || asked[0] == ALL;
@@ -607,15 +553,16 @@ impl EventsSocket {
             let has_heard = |name: &str| state.channels.get(name).is_some_and(|id| state.heard.contains(id));
             silent.extend(asked.iter().filter(|name| is_found(name) && !has_heard(name)).cloned());
         }
-        {
+        let is_due = {
             let mut state = lock(&self.state);
             state.failures = 0;
             state.heard.clear();
-        }
-        if silent.is_empty() {
-            self.looks_after(check_ms as f64 * (0.75 + self.client.draw_events(0.5)));
-        } else {
+            state.is_due || !silent.is_empty()
+        };
+        if is_due {
             self.looks_soon();
+        } else {
+            self.looks_after(check_ms as f64 * (0.75 + self.client.draw_events(0.5)));
         }
         // What AppSync has lost and a subscription that has ended look the same from here.
         for name in silent {
@@ -626,7 +573,7 @@ impl EventsSocket {
 
     /// Changes to the connection that the service means this client to have.
     fn follows(&self) {
-        if self.legs.meant().is_none_or(|leg| leg.url != self.leg.url) {
+        if !self.legs.means(&self.leg) {
             self.client.run.cloud.reaches(Situation::LegChanged);
             self.end();
         }

@@ -12,6 +12,7 @@ pub mod guarantees;
 mod holders;
 pub mod items;
 pub mod journal;
+mod legs;
 mod ours;
 mod panics;
 pub mod plan;

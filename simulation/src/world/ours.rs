@@ -22,8 +22,9 @@ use crate::{
     cloud::{FunctionName, Incoming, Situation, lock},
     world::{
         clients::Client,
-        event_socket::{EventsSocket, Legs, News, Way, Wire},
+        event_socket::{EventsSocket, News, Wire},
         journal::{self, Heard, Wish},
+        legs::{Legs, Way},
     },
 };
 
@@ -81,6 +82,7 @@ impl Client {
             for output in std::mem::take(&mut outputs) {
                 if let Output::Close { socket } = output
                     && !open.contains_key(&socket)
+                    && !legs.as_ref().is_some_and(|legs| legs.abandon(socket))
                 {
                     abandoned.insert(socket);
                 }
@@ -145,10 +147,10 @@ impl Client {
             Output::Connect { socket } => {
                 let (client, send, legs) = (Arc::clone(self), send.clone(), legs.cloned());
                 tokio::spawn(async move {
-                    let Some(legs) = legs else { return client.opens(socket, send, None).await };
+                    let Some(legs) = legs else { return client.opens(socket, send, None, true).await };
                     match legs.choose().await {
                         Way::Events(leg) => EventsSocket::opens(&legs, leg, socket, send).await,
-                        Way::Gateway { stays } => client.opens(socket, send, Some(legs).filter(|_| !stays)).await,
+                        Way::Gateway { stays } => client.opens(socket, send, Some(legs), stays).await,
                     }
                 });
             }
@@ -219,8 +221,14 @@ impl Client {
     }
 
     /// Opens a socket to the WebSocket API, and hands on what arrives until it ends or breaks, or is left because the
-    /// service tells of an Event API.
-    async fn opens(self: Arc<Self>, socket: u32, send: mpsc::UnboundedSender<News>, legs: Option<Arc<Legs>>) {
+    /// service tells of an Event API and it does not stay.
+    async fn opens(
+        self: Arc<Self>,
+        socket: u32,
+        send: mpsc::UnboundedSender<News>,
+        legs: Option<Arc<Legs>>,
+        stays: bool,
+    ) {
         let cloud = Arc::clone(&self.run.cloud);
         let Ok(mut connected) = self.connect(None).await else {
             _ = send.send(News::To(Input::Closed { socket, code: 1006 }));
@@ -256,7 +264,7 @@ impl Client {
             sleep_until(at).await;
             let (input, leaves) = match incoming {
                 Incoming::Frame(text) => {
-                    let leaves = legs.as_ref().is_some_and(|legs| legs.moves_away(&text));
+                    let leaves = legs.as_ref().is_some_and(|legs| legs.moves_away(&text)) && !stays;
                     (Input::Frame { socket, text }, leaves)
                 }
                 Incoming::Closed(code) => {
