@@ -5,7 +5,8 @@ export function accepts(accept: Options["accept"], alert: ViralAlert): boolean {
   try {
     return !accept || accept(alert);
   } catch (error) {
-    reportError(error);
+    // Node.js has no `reportError`.
+    (globalThis.reportError ?? console.error)(error);
     return true;
   }
 }

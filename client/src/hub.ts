@@ -159,7 +159,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
 
   /** Starts the fallback, which runs until there is a connection. */
   const fallBack = (): void => {
-    if (httpUrl && !current) fallback ??= startFallback(settings, log, follow, tell, end);
+    if (httpUrl && !current) fallback ??= startFallback(settings, log, wanted, tell, end);
   };
 
   /** Starts the fallback unless there is a connection soon. */
@@ -327,6 +327,8 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   return {
     serve(tab, { regions, positions }) {
       const isNew = !wants.has(tab);
+      // A late answer may have begun regions that no tab watched any more.
+      follow();
       wants.set(tab, regions);
       // To a tab that follows ALL, a region without a position is a new one.
       for (const region in { ...(positions[ALL] && log.positions([ALL])), ...positions }) {

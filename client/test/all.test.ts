@@ -1,6 +1,7 @@
 // ALL where it stands for more regions than a cursor of the log can name.
 
 import { expect, test, vi } from "vitest";
+import type { State, ViralAlerts } from "../src/viral-alerts.js";
 import { BACK, ONE_CHECK, SETTLED, alertsOf, pass, publishUntil, start, until } from "./application.js";
 import { service, startService } from "./current.js";
 import { randomOf } from "./seeded.js";
@@ -13,6 +14,16 @@ const LAST = REGIONS.at(-1)!;
 const publishTo = (regions: string[], to: number): void => {
   for (const region of regions) publishUntil(service, region, to);
 };
+
+/** Lets time pass until a WebSocket is open, within twice the longest backoff. */
+async function opens(client: ViralAlerts): Promise<void> {
+  for (let waited = 0; !isOpen(client.state); waited += 10) {
+    expect(waited).toBeLessThan(60_000);
+    await pass(10);
+  }
+}
+
+const isOpen = (state: State): boolean => state.state === "open" && state.transport === "websocket";
 
 test("a client of ALL is told nothing from before it began, and everything since, of each region", async () => {
   publishTo(REGIONS, 2);
@@ -51,13 +62,64 @@ test("a client of ALL that can only poll at first is told nothing from before it
   expect(errors).toEqual([]);
   expect(service.requests.length).toBeLessThan(30);
   service.refuses = false;
-  for (let waited = 0; !client.counts.subscribed; waited += 10) {
-    expect(waited).toBeLessThan(60_000);
-    await pass(10);
-  }
+  await opens(client);
   publishTo(REGIONS, 4);
   await pass(BACK);
   expect(told.sort()).toEqual(REGIONS.map((region) => `${region} 4`));
+});
+
+test.each([
+  ["watched before ALL", ["PL"], ["ALL"], []],
+  ["watched before ALL, and left when ALL is watched", ["PL"], ["ALL"], ["PL"]],
+  ["watched with ALL from the start", ["PL", "ALL"], [], []],
+])("while ALL cannot begin by polling, a region goes on that is %s", async (_, regions, watched, left) => {
+  publishTo([...REGIONS, "PL"], 2);
+  service.refuses = true;
+  const { client, told, states, subscribed, errors } = start(service, { regions, ...HTTP });
+  await until(() => subscribed.length > 0);
+  for (const region of watched) client.watch(region);
+  for (const region of left) client.unwatch(region);
+  await pass(1_000);
+  const before = service.requests.length;
+  for (let seq = 3; seq < 13; seq++) {
+    publishTo([...REGIONS, "PL"], seq);
+    // A poll comes 2 to 6 s after the one before.
+    await pass(7_000);
+    expect(told).toEqual(alertsOf("PL", 3, seq));
+  }
+  expect(states.at(-1)).toBe("polling");
+  expect(subscribed.map(({ region }) => region)).toEqual(["PL"]);
+  // Two for each poll, and on AppSync one for each attempt to connect.
+  expect(service.requests.length - before).toBeLessThan(90);
+  service.refuses = false;
+  await opens(client);
+  expect(client.counts.subscribed).toBe(2);
+  expect(told).toEqual(alertsOf("PL", 3, 12));
+  publishTo([...REGIONS, "PL"], 13);
+  await pass(BACK);
+  expect(told.slice(10).sort()).toEqual([...REGIONS, "PL"].map((region) => `${region} 13`).sort());
+  expect(errors).toEqual([]);
+});
+
+test("an answer to a poll of ALL that comes when ALL was left begins nothing", async () => {
+  service.refuses = true;
+  publishTo(["DE", "PL"], 1);
+  const { client, told, subscribed } = start(service, { regions: ["PL"], ...HTTP });
+  await until(() => subscribed.length > 0);
+  await pass(100);
+  const { length } = service.said;
+  client.watch("ALL");
+  await until(() => service.said.slice(length).includes("GET ALL"));
+  client.unwatch("ALL");
+  // The answer arrives, and the next poll has not begun.
+  await pass(1_000);
+  publishTo(["DE"], 2);
+  client.watch("DE");
+  await pass(10_000);
+  expect(told).toEqual([]);
+  publishTo(["DE"], 3);
+  await pass(10_000);
+  expect(told).toEqual(["DE 3"]);
 });
 
 test("regions that come into being are followed from their beginning, also the one that is too many", async () => {
