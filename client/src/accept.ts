@@ -5,8 +5,7 @@ export function accepts(accept: Options["accept"], alert: ViralAlert): boolean {
   try {
     return !accept || accept(alert);
   } catch (error) {
-    // Node.js has no `reportError`.
-    (globalThis.reportError ?? console.error)(error);
+    reportError(error);
     return true;
   }
 }

@@ -36,20 +36,12 @@ export function startFallback(
   const poll = async (): Promise<void> => {
     let pause = POLL_MS * (0.5 + Math.random());
     try {
-      const named = new Set(regions());
-      log.keep([...named]);
-      for (const region in log.positions([...named])) named.add(region);
-      const all = named.delete(ALL);
-      // Until ALL has begun, regions that are watched by name, or were, go on by name.
-      await catchUp(settings, log, log.has(ALL) ? [ALL] : [...named]);
-      if (all ? !log.has(ALL) : !named.size) {
-        // Without regions, a request still shows whether the service accepts this client. With a cursor, regions that
-        // it does not name would begin at their first alert instead of their last.
-        const answer = await get(settings, { region: ALL, limit: "1" });
-        // If ALL has more regions than HTTP can name, only a connection tells where each begins.
-        if (all && answer.recovered) log.apply(answer, [ALL]);
-        else if (all && !named.size) throw { status: 200 };
-      }
+      const asked = regions();
+      // Until ALL has begun, regions that are watched by name go on by name.
+      if (!log.has(ALL)) await catchUp(settings, log, asked.filter((region) => region !== ALL));
+      if (asked.includes(ALL)) await catchUp(settings, log, [ALL]);
+      // Without regions, a request still shows whether the service accepts this client.
+      else if (!asked[0]) await get(settings, { region: ALL });
       failures = 0;
       if (!stopped) tell({ state: "open", transport: "polling" });
     } catch (error) {

@@ -151,7 +151,7 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
       emit({ error: { code: "http", message: `cannot read ${httpUrl}: does AllowedOrigins name ${page}?` } });
     } else if (status === 401 && (token || code === "unauthorized")) {
       stop();
-      const reason = `HTTP 401: token ${token ? "refused" : "required"}`;
+      const reason = `token ${token ? "refused" : "required"}`;
       emit({ error: { code: "unauthorized", message: reason, terminal: true } });
     }
     return stopped;

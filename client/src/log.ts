@@ -42,8 +42,8 @@ export function createLog(
   /** Whether the region has a position to follow it from. */
   const has = (region: string): boolean => !!entries[region]?.at;
 
-  /** Whether alerts of the region are missing. Without a position they are not. */
-  const isBehind = (region: string): boolean => has(region) && entries[region]!.head > entries[region]!.at!.seq;
+  /** Whether alerts of the region are missing. Without a position they are not: `undefined` compares as false. */
+  const isBehind = (region: string): boolean => entries[region]?.head! > entries[region]?.at?.seq!;
 
   /** Follows the region from a position, unless it has one. Throws if that is not a position. */
   const begin = (region: string, { epoch, seq } = BEGINNING): void => {

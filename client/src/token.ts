@@ -17,7 +17,7 @@ export async function tokenFrom(option: NonNullable<Options["token"]>): Promise<
       // Made after the call: if that throws, nothing would handle its rejection, which ends Node.js.
       new Promise<never>((_, reject) => {
         // Unlike a timer it does not keep Node.js running.
-        AbortSignal.timeout(ANSWER_MS).onabort = () => reject(`no token within ${ANSWER_MS / 1_000} s`);
+        AbortSignal.timeout(ANSWER_MS).onabort = () => reject("no token in time");
       }),
     ]);
     if (TOKEN.test(token)) return token;

@@ -120,7 +120,7 @@ export interface Options {
   regions?: string | Iterable<string>;
   /**
    * Decides whether an alert is dispatched. What it refuses counts as received. If it throws, the alert is dispatched
-   * and the error goes to `reportError`, or to `console.error` in Node.js.
+   * and the error goes to `reportError`.
    */
   accept?: (alert: ViralAlert) => boolean;
   /**

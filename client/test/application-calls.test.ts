@@ -91,21 +91,6 @@ test("what accept refuses is neither told nor a gap, and an accept that throws r
   expect(reportError.mock.calls).toEqual([[broken]]);
 });
 
-test("an accept that throws refuses nothing in a runtime without reportError either", async () => {
-  vi.stubGlobal("reportError", undefined);
-  const written = vi.spyOn(console, "error").mockReturnValue();
-  const broken = Error("broken");
-  const accept = (): boolean => {
-    throw broken;
-  };
-  const { told } = start(service, { regions: ["PL"], accept });
-  await pass(100);
-  publishUntil(service, "PL", 2);
-  await pass(100);
-  expect(told).toEqual(["PL 1", "PL 2"]);
-  expect(written.mock.calls).toEqual([[broken], [broken]]);
-});
-
 test("a client reconnects when it is told to, and a closed one does not", async () => {
   service.refuses = true;
   vi.spyOn(Math, "random").mockReturnValue(0.99);
