@@ -37,6 +37,7 @@ export function startFallback(
     let pause = POLL_MS * (0.5 + Math.random());
     try {
       const asked = regions();
+      log.keep(asked);
       // Until ALL has begun, regions that are watched by name go on by name.
       if (!log.has(ALL)) await catchUp(settings, log, asked.filter((region) => region !== ALL));
       if (asked.includes(ALL)) await catchUp(settings, log, [ALL]);

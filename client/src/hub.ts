@@ -327,8 +327,6 @@ export function startHub(settings: Settings, emit: (news: News) => void): Hub {
   return {
     serve(tab, { regions, positions }) {
       const isNew = !wants.has(tab);
-      // A late answer may have begun regions that no tab watched any more.
-      follow();
       wants.set(tab, regions);
       // To a tab that follows ALL, a region without a position is a new one.
       for (const region in { ...(positions[ALL] && log.positions([ALL])), ...positions }) {

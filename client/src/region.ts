@@ -2,5 +2,5 @@
 export function nameOf(region: string): string {
   const name = (region?.trim?.() ?? "").toUpperCase();
   if (/^[A-Z][A-Z0-9-]{1,15}$/.test(name)) return name;
-  throw RangeError(`invalid region "${region}": expected a name such as PL`);
+  throw RangeError(`invalid region "${region}": expected a name like PL`);
 }

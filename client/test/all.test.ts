@@ -98,27 +98,6 @@ test.each([
   expect(errors).toEqual([]);
 });
 
-test("an answer to a poll of ALL that comes when ALL was left begins nothing", async () => {
-  service.refuses = true;
-  publishTo(["DE", "PL"], 1);
-  const { client, told, subscribed } = start(service, { regions: ["PL"], ...HTTP });
-  await until(() => subscribed.length > 0);
-  await pass(100);
-  const { length } = service.said;
-  client.watch("ALL");
-  await until(() => service.said.slice(length).includes("GET ALL"));
-  client.unwatch("ALL");
-  // The answer arrives, and the next poll has not begun.
-  await pass(1_000);
-  publishTo(["DE"], 2);
-  client.watch("DE");
-  await pass(10_000);
-  expect(told).toEqual([]);
-  publishTo(["DE"], 3);
-  await pass(10_000);
-  expect(told).toEqual(["DE 3"]);
-});
-
 test("regions that come into being are followed from their beginning, also the one that is too many", async () => {
   publishTo(REGIONS.slice(0, 100), 2);
   const { told } = start(service, { regions: ["ALL"], ...HTTP });

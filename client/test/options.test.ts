@@ -22,7 +22,7 @@ test("the address alone is enough", async () => {
 test("what cannot be a region is refused at once", () => {
   const { client } = start(service);
   for (const region of ["", "P", "1A", "ÅL", "A".repeat(17), "P L", undefined, null, 5]) {
-    const refused = RangeError(`invalid region "${region}": expected a name such as PL`);
+    const refused = RangeError(`invalid region "${region}": expected a name like PL`);
     expect(() => client.watch(region as string)).toThrow(refused);
   }
 });

@@ -122,8 +122,8 @@ test("regions have the names that the client gives them", async (t) => {
 });
 
 for (const [what, options, list, message] of [
-  ["two regions in one text", {}, ["a", "PL, DE"], 'RangeError: invalid region "PL, DE": expected a name such as PL'],
-  ["one of several regions", {}, ["a", ["PL", "1"]], 'RangeError: invalid region "1": expected a name such as PL'],
+  ["two regions in one text", {}, ["a", "PL, DE"], 'RangeError: invalid region "PL, DE": expected a name like PL'],
+  ["one of several regions", {}, ["a", ["PL", "1"]], 'RangeError: invalid region "1": expected a name like PL'],
   ["a maximum", {}, ["a", "PL", -1], 'TypeError: invalid max "-1": expected a whole number from 0'],
   ["a number of alerts from before", { recent: 1.5 }, ["a", "PL"], 'TypeError: invalid recent "1.5": expected a whole'],
 ])
