@@ -137,19 +137,18 @@ async fn a_data_directory_keeps_the_log() {
     std::fs::remove_dir_all(directory).expect("removed");
 }
 
-#[test]
-fn a_parameter_that_a_function_cannot_use_is_named_at_the_start() {
+#[tokio::test]
+async fn a_parameter_that_a_function_cannot_use_is_named_at_the_start() {
     for (parameter, problem) in [
         // CloudFormation refuses it.
         ("EventsShare=101", r#"invalid value "101" of the parameter EventsShare: expected a number from 0 to 100"#),
-        // CloudFormation takes any number.
-        (
-            "RepeatWindow=0.5",
-            r#"REPEAT_WINDOW is "0.5": set the parameter RepeatWindow to a whole number from 0 to 86400"#,
-        ),
+        // CloudFormation takes it, as it looks like a region.
+        ("DefaultRegion=X-CANARY", "DEFAULT_REGION cannot be used: X-CANARY is reserved for the synthetic canary"),
     ] {
         let arguments = ["--parameter", parameter, "--ws-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-        let output = local(&arguments).output().expect("ended");
+        // If it starts after all, it does not end by itself.
+        let output = tokio::process::Command::from(local(&arguments)).kill_on_drop(true).output();
+        let output = tokio::time::timeout(WAIT_MAX, output).await.expect("in time").expect("ended");
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && printed.contains(problem), "{printed}");
     }
