@@ -1,5 +1,5 @@
-//! The texts for one client, in their order. Whoever sends one writes it to the socket at once where that takes it, and
-//! else it waits for the task of the socket. So most texts wake no other task.
+//! The texts for one client, in their order. A sender writes its text at once if the socket takes it. If not, the text
+//! waits for the task of the socket. So most texts wake no other task.
 
 use std::{
     collections::VecDeque,

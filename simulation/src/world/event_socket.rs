@@ -73,7 +73,7 @@ pub(super) enum News {
 }
 
 impl Client {
-    /// What it says to AppSync.
+    /// The value of `Authorization` for AppSync.
     fn events_token(&self) -> String {
         let has_token = self.run.cloud.settings.authorization != "off";
         if has_token { self.token() } else { ANONYMOUS.to_owned() }
